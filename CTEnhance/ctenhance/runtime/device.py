@@ -1,0 +1,175 @@
+"""Which processor computes, how much memory it has free, and what happens when that is not enough."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import psutil
+
+from ctenhance.runtime.errors import CTEnhanceError, InputError
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+
+# Linux containers and batch systems may allow less than the machine has; version 2 and version 1 of the limit.
+_MEMORY_LIMITS = (
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (
+        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ),
+)
+
+
+def pick_device(spec: str | torch.device = "auto") -> torch.device:
+    """Return the device for `"auto"`, `"cpu"`, `"cuda"`, `"cuda:1"` or `"mps"`.
+
+    `auto` takes the first of CUDA, Apple's MPS and the CPU that is there.
+    Raises InputError for an unknown name and for a device that this machine (or its torch build) lacks.
+    """
+    import torch
+
+    if isinstance(spec, torch.device):
+        spec = str(spec)
+    if spec == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
+    kind, _, index = spec.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdecimal()) or (index and kind != "cuda"):
+        raise InputError(f"There is no device called '{spec}'; choose auto, cpu, cuda, cuda:1 or mps.")
+    if kind == "cuda":
+        if not torch.cuda.is_available():
+            raise InputError(
+                f"Device '{spec}' is not available: this machine has no CUDA graphics card that its torch "
+                "build can use; choose auto or cpu."
+            )
+        count = torch.cuda.device_count()
+        number = int(index) if index else torch.cuda.current_device()
+        if number >= count:
+            raise InputError(
+                f"Device '{spec}' is not available: this machine has cuda:0 to cuda:{count - 1}."
+            )
+        return torch.device("cuda", number)
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise InputError("Device 'mps' is not available: it needs an Apple processor; choose auto or cpu.")
+    return torch.device(kind)
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that a computation on `device` may still take."""
+    import torch
+
+    if device.type == "cuda":
+        free, _total = torch.cuda.mem_get_info(device)
+        # What torch holds in its own pool without using it is free for us too.
+        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return min(psutil.virtual_memory().available, _free_under_limit())
+
+
+def _free_under_limit() -> int:
+    for limit_file, used_file in _MEMORY_LIMITS:
+        try:
+            return max(0, int(limit_file.read_text()) - int(used_file.read_text()))
+        except (OSError, ValueError):  # no such limit here, or "max"
+            continue
+    return 1 << 62
+
+
+def describe(device: torch.device) -> str:
+    """Return a name for reports, such as 'cuda:0 (NVIDIA H200)' or 'cpu (2 threads)'."""
+    import torch
+
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    if device.type == "cpu":
+        return f"cpu ({torch.get_num_threads()} threads)"
+    return str(device)
+
+
+def halvings(largest: int, smallest: int) -> list[int]:
+    """Return `largest`, its half, a quarter … down to `smallest` (both included), for `with_memory_fallback`."""
+    if not 1 <= smallest <= largest:
+        raise ValueError(f"sizes must satisfy 1 <= smallest <= largest, not {smallest} and {largest}")
+    sizes = []
+    size = largest
+    while size > smallest:
+        sizes.append(size)
+        size //= 2
+    return [*sizes, smallest]
+
+
+def with_memory_fallback(
+    run: Callable[[torch.device, int], T],
+    sizes: Iterable[int],
+    device: torch.device,
+    warn: Callable[[str], None],
+) -> T:
+    """Return `run(device, size)` for the first of `sizes` (tile or batch sizes, largest first) that fits.
+
+    When memory runs out, the next smaller size is tried; after the smallest the same sizes are tried on the
+    CPU. Each step down is told to `warn`, so it stands in the report and the panel: it is never silent.
+    Raises CTEnhanceError when even the smallest size does not fit into the CPU's memory.
+    """
+    import torch
+
+    ladder = list(sizes)
+    if not ladder:
+        raise ValueError("with_memory_fallback needs at least one size")
+    devices = [device] if device.type == "cpu" else [device, torch.device("cpu")]
+    for place in devices:
+        if place != device:
+            warn(
+                f"The memory of {describe(device)} is too small even for the smallest tile; "
+                "the computation ran on the CPU instead, which is slower."
+            )
+        for size, smaller in zip(ladder, [*ladder[1:], None], strict=True):
+            fitted, result = _try(run, place, size)
+            if fitted:
+                return result  # type: ignore[return-value]
+            _release(place)
+            if smaller is not None:
+                warn(f"The memory of {place} ran out at tile size {size}; went on with {smaller}.")
+    raise CTEnhanceError(
+        f"There is not enough memory: the smallest tile size ({ladder[-1]}) does not fit into "
+        f"{free_memory(torch.device('cpu')) / 2**30:.1f} GB; close other programs or crop the volume."
+    )
+
+
+def _try(run: Callable[[torch.device, int], T], device: torch.device, size: int) -> tuple[bool, T | None]:
+    # A frame of its own: leaving it drops the exception, whose traceback keeps the failed run's tensors alive.
+    try:
+        return True, run(device, size)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return False, None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether the error means that memory ran out, on any of torch's devices or in numpy."""
+    import torch
+
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "not enough memory" in text or "can't allocate memory" in text
+    )
+
+
+def _release(device: torch.device) -> None:
+    import torch
+
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

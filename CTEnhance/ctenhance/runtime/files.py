@@ -1,0 +1,120 @@
+"""Output files that are either whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ctenhance.runtime.errors import CTEnhanceError, InputError
+
+_COMPRESSIONS = (".gz", ".bz2", ".xz")
+_PARTIAL = "partial"
+
+
+def suffix_of(path: str | os.PathLike[str]) -> str:
+    """Return the lower-case suffix with what belongs to it: '.nii.gz' for 'a.b.nii.gz', '.mha' for 'a.mha'."""
+    return _raw_suffix(Path(path).name).lower()
+
+
+def stem_of(path: str | os.PathLike[str]) -> str:
+    """Return the file name without `suffix_of` it: 'a.b' for 'a.b.nii.gz'."""
+    name = Path(path).name
+    return name[: len(name) - len(_raw_suffix(name))]
+
+
+def _raw_suffix(name: str) -> str:
+    last = Path(name).suffix
+    if last.lower() in _COMPRESSIONS:
+        return Path(name[: -len(last)]).suffix + last
+    return last
+
+
+def check_output(
+    path: str | os.PathLike[str],
+    suffixes: Iterable[str] | None = None,
+    inputs: Iterable[str | os.PathLike[str]] = (),
+) -> Path:
+    """Return the path if a file can be written there; to be called before the long work, not after it.
+
+    Raises InputError for a suffix that is not among `suffixes`, a folder that does not exist or cannot be
+    written, a path that is itself a folder, and a path that is one of the `inputs`.
+    """
+    target = Path(path)
+    if suffixes is not None:
+        allowed = tuple(suffixes)
+        if suffix_of(target) not in allowed:
+            raise InputError(f"Cannot write '{target}': the name must end in {_either(allowed)}.")
+    if target.is_dir():
+        raise InputError(f"Cannot write '{target}': it is a folder; give a file name inside it.")
+    folder = target.parent
+    if not folder.is_dir():
+        raise InputError(f"Cannot write '{target}': the folder '{folder}' does not exist; create it first.")
+    if not os.access(folder, os.W_OK) or (target.exists() and not os.access(target, os.W_OK)):
+        raise InputError(f"Cannot write '{target}': there is no permission; choose another folder.")
+    for given in inputs:
+        source = Path(given)
+        # The same file under another name (link, relative path, other case) would be overwritten too.
+        if source.exists() and target.exists() and source.samefile(target):
+            raise InputError(f"Cannot write '{target}': it is the input itself; choose another name.")
+    return target
+
+
+def check_output_folder(path: str | os.PathLike[str]) -> Path:
+    """Return the folder, made if it was missing.
+
+    Raises InputError when it is a file, cannot be made or cannot be written.
+    """
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"Cannot write into '{folder}': it is a file, not a folder; choose another name.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"Cannot make the folder '{folder}': {reason}; choose another place.") from error
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"Cannot write into '{folder}': there is no permission; choose another folder.")
+    return folder
+
+
+def _either(words: tuple[str, ...]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+@contextlib.contextmanager
+def replace_when_done(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, with the same (compound) suffix, and rename it at the end.
+
+    When the block raises, the temporary file is deleted and what stood at `path` stays as it was.
+    Raises InputError when the folder does not exist, CTEnhanceError when the finished file cannot be moved
+    into place.
+    """
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise InputError(f"Cannot write '{target}': the folder '{target.parent}' does not exist.")
+    # A hidden name: file dialogs and `batch` must not take an unfinished file for a volume. The full original
+    # suffix stays last, because writers choose the format by it.
+    temporary = target.with_name(
+        f".{stem_of(target)[:80]}.{_PARTIAL}-{uuid.uuid4().hex[:12]}{_raw_suffix(target.name)}"
+    )
+    try:
+        yield temporary
+        try:
+            os.replace(temporary, target)
+        except OSError as error:
+            raise CTEnhanceError(
+                f"Cannot write '{target}': {error.strerror or error}; close programs that use it."
+            ) from error
+    finally:
+        # After success the name is gone already. A failing deletion must not hide the first error.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write UTF-8 text with LF line ends, whole or not at all."""
+    with replace_when_done(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
