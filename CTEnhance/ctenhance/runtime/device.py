@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Linux containers and batch systems may allow less than the machine has; version 2 and version 1 of the limit.
+# Linux containers and batch systems may allow less than the machine has (control groups, version 2 and 1).
 _MEMORY_LIMITS = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
     (
@@ -95,7 +95,7 @@ def describe(device: torch.device) -> str:
 
 
 def halvings(largest: int, smallest: int) -> list[int]:
-    """Return `largest`, its half, a quarter … down to `smallest` (both included), for `with_memory_fallback`."""
+    """Return `largest`, its half, a quarter … and `smallest`, as sizes for `with_memory_fallback`."""
     if not 1 <= smallest <= largest:
         raise ValueError(f"sizes must satisfy 1 <= smallest <= largest, not {smallest} and {largest}")
     sizes = []
@@ -144,7 +144,7 @@ def with_memory_fallback(
 
 
 def _try(run: Callable[[torch.device, int], T], device: torch.device, size: int) -> tuple[bool, T | None]:
-    # A frame of its own: leaving it drops the exception, whose traceback keeps the failed run's tensors alive.
+    # A frame of its own: leaving it drops the exception, whose traceback keeps the failed run's tensors.
     try:
         return True, run(device, size)
     except (MemoryError, RuntimeError) as error:

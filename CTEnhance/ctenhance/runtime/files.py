@@ -15,7 +15,7 @@ _PARTIAL = "partial"
 
 
 def suffix_of(path: str | os.PathLike[str]) -> str:
-    """Return the lower-case suffix with what belongs to it: '.nii.gz' for 'a.b.nii.gz', '.mha' for 'a.mha'."""
+    """Return the lower-case suffix, compound ones whole: '.nii.gz' for 'a.b.nii.gz', '.mha' for 'a.mha'."""
     return _raw_suffix(Path(path).name).lower()
 
 

@@ -1,8 +1,9 @@
 """Trained weights: safetensors files, found by name in a registry and checked against its hash.
 
 The embedded ones stand in `ctenhance/weights` with their `registry.json`; a user's own ones in
-`~/.ctenhance/weights` (or `$CTENHANCE_HOME/weights`), put there by `add`. A weights file outside of both may be
-loaded by its path: it carries its entry as JSON in the safetensors metadata key "ctenhance", as `save` writes it.
+`~/.ctenhance/weights` (or `$CTENHANCE_HOME/weights`), put there by `add`. A weights file outside of both may
+be loaded by its path: it carries its entry as JSON in the safetensors metadata key "ctenhance", as `save`
+writes it.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class WeightsEntry:
     """One line of a registry.
 
-    `architecture` names the network's builder in its method package and `arguments` are that builder's keyword
-    arguments; `trained_on` says which data under which licence; `card` names the model card.
+    `architecture` names the network's builder in its method package and `arguments` are that builder's
+    keyword arguments; `trained_on` says which data under which licence; `card` names the model card.
     """
 
     name: str
@@ -63,7 +64,7 @@ def entries() -> list[WeightsEntry]:
 
 
 def default_name(verb: str) -> str:
-    """Return the name of the weights that `verb` uses when none is asked for. InputError if there are none."""
+    """Return the name of the weights that `verb` uses when none is named; InputError if there are none."""
     name = _read_registry(EMBEDDED).get("default", {}).get(verb)
     if not isinstance(name, str):
         raise InputError(f"There are no default weights for '{verb}'; name some with --model.")
@@ -75,8 +76,9 @@ def load(
 ) -> tuple[dict[str, Tensor], WeightsEntry]:
     """Return the tensors (on the CPU, as stored) and the entry of registered weights or of a file.
 
-    `architectures` are those that the caller can build. Raises InputError for an unknown name or architecture,
-    a missing or broken file, one that is no safetensors, and one whose hash is not the registered one.
+    `architectures` are those that the caller can build. Raises InputError for an unknown name or
+    architecture, a missing or broken file, one that is no safetensors, and one whose hash is not the
+    registered one.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load as load_bytes
@@ -86,8 +88,8 @@ def load(
     data = _checked_bytes(path, entry)
     if architectures is not None and entry.architecture not in architectures:
         raise InputError(
-            f"The weights '{entry.name}' are for the architecture '{entry.architecture}', which is unknown here; "
-            f"known are {', '.join(sorted(architectures)) or 'none'}."
+            f"The weights '{entry.name}' are for the architecture '{entry.architecture}', which is unknown "
+            f"here; known are {', '.join(sorted(architectures)) or 'none'}."
         )
     try:
         return load_bytes(data), entry
@@ -210,7 +212,7 @@ def _read_registry(folder: Path) -> dict[str, Any]:
         registry = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"The weights registry '{path}' cannot be read ({error}); mend or delete it."
+            f"The weights registry '{path}' is unreadable ({error}); mend or delete it."
         ) from error
     if not isinstance(registry, dict) or registry.get("version") != REGISTRY_VERSION:
         raise InputError(
@@ -237,9 +239,9 @@ def _entry(line: Any, where: str) -> WeightsEntry:
             raise InputError(f"{_capital(where)} has a field '{name}' that is no {kind.__name__}.")
     if not _NAME.fullmatch(line["name"]):
         raise InputError(
-            f"{_capital(where)} has the name '{line['name']}'; a name is 1 to 64 small letters, digits, . _ or -."
+            f"{_capital(where)} has the name '{line['name']}'; a name is up to 64 of a-z, 0-9, '.', '_' and '-'."
         )
-    # The file is opened relative to its registry: anything but a bare file name could lead out of the folder.
+    # The file is opened relative to its registry: anything but a bare name could lead out of the folder.
     file = line["file"]
     if not file.endswith(SUFFIX) or file.startswith(".") or any(mark in file for mark in "/\\:\0"):
         raise InputError(f"{_capital(where)} names the file '{file}', which is no bare {SUFFIX} file name.")
