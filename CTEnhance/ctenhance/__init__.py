@@ -16,6 +16,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    # The packages that are verbs are called like functions (runtime/callable_module.py); typed as such here.
+    from ctenhance.degrade import degrade as degrade
+    from ctenhance.enhance import enhance as enhance
     from ctenhance.runtime.report import Result
     from ctenhance.volume import CTVolume
 

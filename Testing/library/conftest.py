@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the weights that the person running the tests has added out of the tests, and the tests out of them."""
+    """Keep the weights that a developer has added out of the tests, and the tests out of them."""
     monkeypatch.setenv("CTENHANCE_HOME", str(tmp_path_factory.mktemp("home")))
 
 

@@ -14,6 +14,7 @@ from typing import IO, Any, Protocol
 from ctenhance.runtime.errors import Cancelled
 
 SECONDS_BETWEEN_EVENTS = 0.1
+BARS_SHOWN = 6
 
 
 class Progress(Protocol):
@@ -100,12 +101,15 @@ class BarProgress:
     def __call__(self, stage: str, done: int, total: int) -> None:
         self._bars.start()
         if stage not in self._tasks:
+            if len(self._tasks) == BARS_SHOWN:  # a batch has hundreds of stages, a terminal few lines
+                self._bars.remove_task(self._tasks.pop(next(iter(self._tasks))))
             self._tasks[stage] = self._bars.add_task(stage, total=total)
         self._bars.update(self._tasks[stage], completed=done, total=total)
 
     def close(self) -> None:
         """Stop drawing; may be called more than once."""
-        self._bars.stop()
+        if self._tasks:  # a bar that was never drawn would leave an empty line
+            self._bars.stop()
 
     def __enter__(self) -> BarProgress:
         return self

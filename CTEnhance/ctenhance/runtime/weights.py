@@ -239,7 +239,7 @@ def _entry(line: Any, where: str) -> WeightsEntry:
             raise InputError(f"{_capital(where)} has a field '{name}' that is no {kind.__name__}.")
     if not _NAME.fullmatch(line["name"]):
         raise InputError(
-            f"{_capital(where)} has the name '{line['name']}'; a name is up to 64 of a-z, 0-9, '.', '_' and '-'."
+            f"{_capital(where)} has the name '{line['name']}'; it takes up to 64 of a-z, 0-9, '.', '_', '-'."
         )
     # The file is opened relative to its registry: anything but a bare name could lead out of the folder.
     file = line["file"]

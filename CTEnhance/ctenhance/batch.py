@@ -1,0 +1,153 @@
+"""Enhance every CT of a folder, one after the other: resumable, and no failing case stops the others."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ctenhance
+from ctenhance.cli_support import VOLUME_SUFFIXES, Run
+from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError
+from ctenhance.runtime.files import check_output_folder, stem_of, suffix_of
+from ctenhance.runtime.progress import check
+from ctenhance.runtime.report import write_report
+
+_DICOM_PREAMBLE = 128
+
+
+@dataclass(frozen=True)
+class Case:
+    """One CT and where its enhanced volume and its report go; `name` is the path inside the input folder."""
+
+    name: str
+    source: Path
+    output: Path
+    report: Path
+
+    @property
+    def finished(self) -> bool:
+        """The report is written after the volume: both there means both whole."""
+        return self.output.exists() and self.report.exists()
+
+
+@dataclass
+class Outcome:
+    """Names of the cases that were done now, those that were finished before, and why the others failed."""
+
+    done: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the outcome in JSON types."""
+        return {"done": self.done, "finished_before": self.skipped, "failed": self.failed}
+
+
+def find_cases(source: Path, target: Path) -> list[Case]:
+    """Return every volume file and every folder that holds DICOM files, in the order of their names.
+
+    `target` keeps the folders of `source`. Raises InputError when `source` is no folder or holds no CT, and
+    when both are the same folder.
+    """
+    if not source.is_dir():
+        raise InputError(f"'{source}' is no folder; give the folder that holds the CTs.")
+    if target.resolve() == source.resolve():
+        raise InputError(
+            f"The results cannot go into the input folder '{source}' itself; name another folder."
+        )
+    found: list[Path] = []
+    for directory, folders, files in os.walk(source):
+        here = Path(directory)
+        # Hidden ones are unfinished files and other programs' own; an output folder inside is no input.
+        folders[:] = sorted(
+            name for name in folders if name[0] != "." and (here / name).resolve() != target.resolve()
+        )
+        visible = [here / name for name in sorted(files) if name[0] != "."]
+        found += [path for path in visible if suffix_of(path) in VOLUME_SUFFIXES]
+        if any(suffix_of(path) not in VOLUME_SUFFIXES and _is_dicom(path) for path in visible):
+            found.append(here)
+    if not found:
+        raise InputError(
+            f"There is no CT in '{source}': no {', '.join(VOLUME_SUFFIXES)} file and no DICOM folder."
+        )
+    stems = Counter(_place(path, source, path.is_file()).as_posix().casefold() for path in found)
+    cases = []
+    for path in found:
+        place = _place(path, source, path.is_file())
+        if stems[place.as_posix().casefold()] > 1:  # a.nii beside a.mha: the suffix tells them apart
+            place = _place(path, source, False)
+        cases.append(
+            Case(
+                name=(path.relative_to(source) if path != source else Path(path.name)).as_posix(),
+                source=path,
+                output=target / place.parent / f"{place.name}.nii.gz",
+                report=target / place.parent / f"{place.name}.report.json",
+            )
+        )
+    return cases
+
+
+def _place(path: Path, source: Path, drop_suffix: bool) -> Path:
+    inside = path.relative_to(source)
+    if inside == Path("."):  # the input folder is itself a series
+        return Path(path.resolve().name)
+    return inside.with_name(stem_of(inside)) if drop_suffix else inside
+
+
+def _is_dicom(path: Path) -> bool:
+    if suffix_of(path) == ".dcm":
+        return True
+    try:
+        with path.open("rb") as stream:
+            stream.seek(_DICOM_PREAMBLE)
+            return stream.read(4) == b"DICM"
+    except OSError:
+        return False
+
+
+def run_batch(run: Run, cases: list[Case], settings: Mapping[str, Any], overwrite: bool = False) -> Outcome:
+    """Enhance the cases that are not finished yet and tell what became of each.
+
+    Raises Cancelled when the user asks to stop; what was finished until then stays.
+    """
+    outcome = Outcome()
+    for number, case in enumerate(cases):
+        check(run.cancel)
+        run.progress("cases", number, len(cases))
+        if case.finished and not overwrite:
+            outcome.skipped.append(case.name)
+            continue
+        try:
+            _enhance(run, case, settings)
+            outcome.done.append(case.name)
+        except Cancelled:
+            raise
+        except CTEnhanceError as error:
+            outcome.failed[case.name] = str(error)
+        # Whatever one file provokes, the hundreds after it are still worth doing.
+        except Exception as error:
+            outcome.failed[case.name] = f"Something unexpected happened ({type(error).__name__}: {error})."
+        if case.name in outcome.failed:
+            run.log(f"'{case.name}' failed: {outcome.failed[case.name]}")
+    run.progress("cases", len(cases), len(cases))
+    return outcome
+
+
+def _enhance(run: Run, case: Case, settings: Mapping[str, Any]) -> None:
+    def progress(stage: str, done: int, total: int) -> None:
+        run.progress(f"{case.name}: {stage}", done, total)
+
+    check_output_folder(case.output.parent)
+    volume = ctenhance.CTVolume.read(case.source)
+    result = ctenhance.enhance(
+        volume, **settings, device=run.device, seed=run.seed, progress=progress, cancel=run.cancel
+    )
+    check(run.cancel)
+    # The report goes first when a case is done again: an old one beside a new volume would say 'finished'.
+    case.report.unlink(missing_ok=True)
+    result.volumes["enhanced"].write(case.output)
+    write_report(case.report, result.report)

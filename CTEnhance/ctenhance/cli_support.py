@@ -1,0 +1,267 @@
+"""What all commands share: the common options, signals, progress, results, and errors as one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import functools
+import inspect
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError
+from ctenhance.runtime.files import check_output, suffix_of
+from ctenhance.runtime.progress import (
+    BarProgress,
+    CancelToken,
+    Progress,
+    bar_progress,
+    check,
+    json_progress,
+    silent,
+    write_event,
+)
+
+if TYPE_CHECKING:
+    from ctenhance.volume import CTVolume
+
+VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
+FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
+_DICOM_SUFFIXES = ("", ".dcm", ".dicom", ".ima")
+
+EXIT_FAILURE = 1
+EXIT_INPUT = 2
+EXIT_CANCELLED = 130
+DEBUG = "CTENHANCE_DEBUG"
+
+
+class ProgressMode(str, enum.Enum):
+    """How a command tells how far it is."""
+
+    BAR = "bar"
+    JSON = "json"
+    NONE = "none"
+
+
+# Every command takes these four, so that a panel can start each of them in the same way.
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 … or mps.")]
+SeedOption = Annotated[
+    int, typer.Option(min=0, help="The same seed on the same device gives the same result.")
+]
+ReportOption = Annotated[Path | None, typer.Option(help="Write what was done, as JSON, to this file.")]
+ProgressOption = Annotated[
+    ProgressMode, typer.Option(help="A bar, JSON lines on standard output, or nothing.")
+]
+_COMMON: dict[str, tuple[Any, Any]] = {
+    "device": (DeviceOption, "auto"),
+    "seed": (SeedOption, 0),
+    "report": (ReportOption, None),
+    "progress": (ProgressOption, ProgressMode.BAR),
+}
+
+
+class Run:
+    """One command's run: its common settings, how it reports progress, and where its results are told."""
+
+    def __init__(self, device: str, seed: int, report: Path | None, mode: ProgressMode) -> None:
+        self.device = device
+        self.seed = seed
+        self.report_path = report
+        self.mode = mode
+        self.cancel = CancelToken()
+        # While a command runs, sys.stdout is standard error, so that no library can write between our lines.
+        self._out = sys.stdout
+        self.progress: Progress = silent
+        if mode is ProgressMode.JSON:
+            self.progress = json_progress(self._out)
+        elif mode is ProgressMode.BAR:
+            self.progress = bar_progress()
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        if isinstance(self.progress, BarProgress):
+            self.progress.close()
+
+    def plan(self, inputs: Sequence[Path], *outputs: tuple[Path | None, Sequence[str]]) -> None:
+        """Check every output (path and allowed suffixes; None: not asked for) before the work begins.
+
+        Raises InputError as `check_output` does, for DICOM as output, and for two outputs with one name.
+        """
+        seen: set[Path] = set()
+        for path, suffixes in [*outputs, (self.report_path, (".json",))]:
+            if path is None:
+                continue
+            if suffixes is VOLUME_SUFFIXES and (path.is_dir() or suffix_of(path) in _DICOM_SUFFIXES):
+                raise InputError(
+                    f"Cannot write '{path}': DICOM output comes with a later version; give a name ending in "
+                    f"{', '.join(VOLUME_SUFFIXES[:-1])} or {VOLUME_SUFFIXES[-1]}."
+                )
+            check_output(path, suffixes, inputs)
+            resolved = path.resolve()
+            if resolved in seen:
+                raise InputError(f"Two outputs have the same name '{path}'; give each its own.")
+            seen.add(resolved)
+
+    def read(self, path: Path) -> CTVolume:
+        """Read a volume file or a DICOM folder."""
+        from ctenhance.volume import CTVolume
+
+        self.progress("read", 0, 1)
+        volume = CTVolume.read(path)
+        self.progress("read", 1, 1)
+        check(self.cancel)
+        return volume
+
+    def write(self, *volumes: tuple[CTVolume, Path]) -> None:
+        """Write the volumes; nothing is written once the user has asked to stop."""
+        for done, (volume, path) in enumerate(volumes):
+            check(self.cancel)
+            self.progress("write", done, len(volumes))
+            volume.write(path)
+        self.progress("write", len(volumes), len(volumes))
+
+    def log(self, text: str, level: str = "warning") -> None:
+        """Tell the user something that is neither a result nor a failure."""
+        if self.mode is ProgressMode.JSON:
+            write_event("log", self._out, level=level, text=text)
+        else:
+            print(f"{level.capitalize()}: {text}" if level == "warning" else text, file=sys.stderr)
+
+    def finish(
+        self,
+        report: Mapping[str, Any],
+        outputs: Mapping[str, Path] | None = None,
+        text: str | None = None,
+        **fields: Any,
+    ) -> None:
+        """Write the report if asked for, and tell the warnings, the text to read and where the outputs are.
+
+        `fields` go into the result event of `--progress json` as they are.
+        """
+        from ctenhance.runtime.report import plain, write_report
+
+        named = dict(outputs or {})
+        if self.report_path is not None:
+            write_report(self.report_path, report)
+            named["report"] = self.report_path
+        self.close()
+        warnings = [str(warning) for warning in report.get("warnings", [])]
+        for warning in warnings:
+            self.log(warning)
+        if self.mode is ProgressMode.JSON:
+            paths = {name: str(path) for name, path in named.items()}
+            write_event("result", self._out, outputs=paths, warnings=warnings, **plain(fields))
+            return
+        if text:
+            print(text, file=self._out)
+        for name, path in named.items():
+            print(f"{name}: {path}", file=self._out)
+
+    def fail(self, error: BaseException) -> NoReturn:
+        """End the command with one sentence on standard error and the exit code for this error."""
+        self.close()
+        if isinstance(error, Cancelled):
+            sentence, code = str(error), EXIT_CANCELLED
+        elif isinstance(error, CTEnhanceError):
+            sentence, code = str(error), EXIT_INPUT if isinstance(error, InputError) else EXIT_FAILURE
+        else:
+            what = (str(error).strip().splitlines() or ["no message"])[0]
+            sentence = f"Something unexpected happened ({type(error).__name__}: {what})"
+            sentence += f"; run with {DEBUG}=1 for details."
+            code = EXIT_FAILURE
+        if os.environ.get(DEBUG):
+            traceback.print_exception(error, file=sys.stderr)
+        if self.mode is ProgressMode.JSON:
+            with contextlib.suppress(OSError):  # the reader may be gone
+                write_event("error", self._out, text=sentence, exit_code=code)
+        print(f"Error: {sentence}" if code != EXIT_CANCELLED else sentence, file=sys.stderr)
+        raise typer.Exit(code)
+
+
+@contextlib.contextmanager
+def _cancel_on_signals(cancel: CancelToken) -> Iterator[None]:
+    """Let SIGINT and SIGTERM ask for the end; the second one ends at once (temporary files still go)."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        if cancel.cancelled:
+            raise Cancelled
+        cancel.cancel()
+
+    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def command(
+    app: typer.Typer, example: str, name: str | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register `function(run, …)` as a command (`name`, or the function's) with the four common options.
+
+    Whatever the function raises becomes one sentence and an exit code (see `Run.fail`).
+    """
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        def wrapper(**given: Any) -> None:
+            common = {name: given.pop(name) for name in _COMMON}
+            run = Run(common["device"], common["seed"], common["report"], common["progress"])
+            try:
+                with _cancel_on_signals(run.cancel), contextlib.redirect_stdout(sys.stderr):
+                    function(run, **given)
+            except typer.Exit:
+                raise
+            except (KeyboardInterrupt, BrokenPipeError):  # the latter: whoever read our events has gone
+                run.fail(Cancelled())
+            except Exception as error:
+                run.fail(error)
+            finally:
+                run.close()
+
+        # typer reads parameters from the signature and the annotations: those of the function without its
+        # `run`, then the common ones.
+        functools.update_wrapper(wrapper, function)
+        del wrapper.__wrapped__  # type: ignore[attr-defined]
+        hints = typing.get_type_hints(function, include_extras=True)
+        own = [
+            parameter.replace(annotation=hints[parameter.name])
+            for parameter in list(inspect.signature(function).parameters.values())[1:]
+        ]
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        extra = [
+            inspect.Parameter(name, keyword, default=default, annotation=annotation)
+            for name, (annotation, default) in _COMMON.items()
+        ]
+        parameters = [parameter.replace(kind=keyword) for parameter in own] + extra
+        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        app.command(name, epilog=f"Example: {example}")(wrapper)
+        return wrapper
+
+    return register
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; raises InputError when there is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"'{path}' cannot be read as JSON ({error}).") from error
+    if not isinstance(value, dict):
+        raise InputError(f"'{path}' holds no JSON object; give a report that ctenhance wrote.")
+    return value

@@ -1,0 +1,100 @@
+"""The demo: a full-dose CT, the same at a fraction of the dose, and what enhancement makes of that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ctenhance
+from ctenhance.cli_support import Run
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.files import check_output_folder
+from ctenhance.runtime.progress import check
+from ctenhance.runtime.report import ReportBuilder, write_report
+
+if TYPE_CHECKING:
+    from ctenhance.volume import CTVolume
+
+PHANTOM_SLICES = 40
+
+
+def run_demo(run: Run, folder: Path, ct: Path | None, slices: int, dose: float, model: str | None) -> None:
+    """Write original, degraded and enhanced volume, report, figure and page into `folder`.
+
+    `slices` of the CT's middle are taken (0: all); without a CT a chest phantom of that many is built.
+    Raises InputError for a dose outside 0 to 1 and for a CT that cannot be read, before anything is computed.
+    """
+    from ctenhance import quality
+
+    if not 0 < dose <= 1:
+        raise InputError(f"The dose {dose} is no fraction of the full dose; give a number such as 0.25.")
+    run.plan([])
+    if ct is not None and not ct.exists():
+        raise InputError(f"There is no CT at '{ct}'; give a volume file or a DICOM folder.")
+    check_output_folder(folder)
+    builder = ReportBuilder("demo", {"dose": dose, "slices": slices, "phantom": ct is None}, seed=run.seed)
+    with builder.stage("source"):
+        original = _phantom(run, slices or PHANTOM_SLICES) if ct is None else _middle(run.read(ct), slices)
+    builder.input = original.identity()
+    check(run.cancel)
+    common = {"seed": run.seed, "device": run.device, "progress": run.progress, "cancel": run.cancel}
+    with builder.stage("degrade"):
+        degraded = ctenhance.degrade(original, preset="routine", dose=dose, **common)
+    with builder.stage("enhance"):
+        enhanced = ctenhance.enhance(degraded.volumes["degraded"], model=model, **common)
+    before, after = degraded.volumes["degraded"], enhanced.volumes["enhanced"]
+    with builder.stage("compare"):
+        run.progress("compare", 0, 1)
+        metrics = quality.compare(before, after, original)
+        run.progress("compare", 1, 1)
+    outputs = {
+        "original": folder / "original.nii.gz",
+        "degraded": folder / "degraded.nii.gz",
+        "enhanced": folder / "enhanced.nii.gz",
+    }
+    run.write((original, outputs["original"]), (before, outputs["degraded"]), (after, outputs["enhanced"]))
+    outputs["figure"] = folder / "figure.png"
+    outputs["page"] = folder / "index.html"
+    outputs["account"] = folder / "report.json"
+    title = f"CTEnhance: {dose:.0%} of the dose, before and after"
+    with builder.stage("show"):
+        quality.figure(before, after, outputs["figure"], reference=original)
+        check(run.cancel)
+        quality.page(before, after, outputs["page"], reference=original, title=title)
+    for result in (degraded, enhanced):
+        for warning in result.report.get("warnings", []):
+            builder.warn(warning)
+    builder.details = {"degrade": degraded.report, "enhance": enhanced.report, "metrics": metrics}
+    report = builder.finish()
+    write_report(outputs["account"], report)
+    run.finish(report, outputs, text=quality.table(metrics), metrics=metrics)
+
+
+def _phantom(run: Run, slices: int) -> CTVolume:
+    from ctenhance.physics.phantom import chest_phantom
+
+    run.progress("phantom", 0, 1)
+    phantom = chest_phantom(slices=slices, seed=run.seed)
+    run.progress("phantom", 1, 1)
+    return phantom
+
+
+def _middle(volume: CTVolume, slices: int) -> CTVolume:
+    """Return the middle slices on the grid that they have in the whole volume."""
+    import numpy as np
+
+    from ctenhance.volume import CTVolume
+
+    total = volume.array.shape[0]
+    if slices == 0 or slices >= total:
+        return volume
+    first = (total - slices) // 2
+    step = np.asarray(volume.direction, dtype=float).reshape(3, 3)[:, 2] * volume.spacing[2]
+    origin = np.asarray(volume.origin, dtype=float) + first * step
+    return CTVolume(
+        array=np.ascontiguousarray(volume.array[first : first + slices]),
+        spacing=volume.spacing,
+        origin=tuple(origin.tolist()),
+        direction=volume.direction,
+        meta=volume.meta,
+    )
