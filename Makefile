@@ -1,0 +1,97 @@
+# Two commands matter: `make demo` and `make test`. Each sets up what it needs, once, in .venv.
+#
+#   PYTHON  a Python >= 3.10 to build .venv from (found by itself if not given)
+#   TORCH   what to install where .venv has no torch yet
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?=
+TORCH ?= torch==2.13.0
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+INSTALLED := $(VENV)/.ctenhance
+INSTALLED_TEST := $(VENV)/.ctenhance-test
+INSTALLED_BENCHMARK := $(VENV)/.ctenhance-benchmark
+
+# make demo CT=my_chest.nii.gz OUT=results
+CT ?=
+OUT ?= demo
+# make train-twin DATA=folder_of_cts RUN=runs/twin MINUTES=60
+DATA ?=
+MINUTES ?= 60
+ARGS ?=
+
+.PHONY: help
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: venv
+venv: $(INSTALLED) ## set up .venv (demo and test do it by themselves)
+
+$(INSTALLED): pyproject.toml
+	@if [ ! -x $(PY) ]; then \
+	  found=; \
+	  for python in $(PYTHON) python3 python3.13 python3.12 python3.11 python3.10 python; do \
+	    if "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then \
+	      found="$$python"; break; \
+	    fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo "CTEnhance needs Python 3.10 or newer with its venv module: install it (Debian: python3-venv)" \
+	      "or name one with PYTHON=/path/to/python3." >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "Setting up $(VENV) with $$found; this happens once and downloads torch and its like."; \
+	  "$$found" -m venv $(VENV); \
+	fi
+	@$(PY) -c 'import torch' 2>/dev/null || $(PIP) '$(TORCH)' \
+	  || { echo "No $(TORCH) for this machine; taking a recent one."; $(PIP) 'torch>=2.2'; }
+	@$(PIP) --editable .
+	@touch $@
+
+$(INSTALLED_TEST): $(INSTALLED)
+	@$(PIP) --editable '.[test]'
+	@touch $@
+
+$(INSTALLED_BENCHMARK): $(INSTALLED)
+	@$(PIP) --editable '.[test,benchmark]'
+	@touch $@
+
+.PHONY: demo
+demo: $(INSTALLED) ## enhance a chest phantom, or CT=path, and write the comparison into OUT=demo
+	@$(PY) -m ctenhance demo '$(OUT)' $(if $(CT),--ct '$(CT)') $(ARGS)
+
+.PHONY: lint
+lint: $(INSTALLED_TEST) ## check style and types
+	@$(PY) -m ruff check --quiet .
+	@$(PY) -m ruff format --quiet --check . \
+	  || { echo "These files are not formatted (make format):"; $(PY) -m ruff format --check .; }
+	@$(PY) -m mypy --no-error-summary
+
+.PHONY: format
+format: $(INSTALLED_TEST) ## format all Python files
+	@$(PY) -m ruff format .
+
+.PHONY: test
+test: lint ## check style and types, then run all tests (ARGS='-k name' for some)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+
+.PHONY: cmake-list
+cmake-list: ## write the list of the files that Slicer installs into CTEnhance/CMakeLists.txt
+	@python3 Testing/tools/list_cmake_files.py
+
+.PHONY: benchmark
+benchmark: $(INSTALLED_BENCHMARK) ## measure against other methods, side by side
+	@$(PY) benchmarks/enhance.py $(ARGS)
+
+.PHONY: train-twin train-autoencoder train-enhance
+train-twin: ## train the one-step network on DATA=folder for MINUTES=60 into RUN=runs/twin
+train-autoencoder: ## train the autoencoder on DATA=folder into RUN=runs/autoencoder
+train-enhance: ## train the latent diffusion model on DATA=folder into RUN=runs/enhance
+train-twin train-autoencoder train-enhance: train-%: $(INSTALLED)
+	@[ -n '$(DATA)' ] || { echo "Name the folder that holds the training CTs: make $@ DATA=folder" >&2; exit 1; }
+	@mkdir -p runs
+	@$(PY) -m ctenhance train $* '$(DATA)' '$(or $(RUN),runs/$*)' --minutes $(MINUTES) $(ARGS)
