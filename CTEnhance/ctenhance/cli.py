@@ -51,6 +51,13 @@ DataFolder = Annotated[Path, typer.Argument(metavar="DATA_DIR", help="A folder o
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Checkpoints and logs; a rerun resumes.")]
 MinutesOption = Annotated[float | None, typer.Option(min=0, help="Stop after this many minutes.")]
 TrainStepsOption = Annotated[int | None, typer.Option(min=1, help="Stop at this many optimiser steps.")]
+BatchOption = Annotated[int | None, typer.Option(min=1, help="Pairs in one optimiser step.")]
+ValidationOption = Annotated[
+    Path | None, typer.Option(help="A folder of held-out pairs; the best state on them is kept.")
+]
+ExcludeOption = Annotated[
+    list[str] | None, typer.Option(help="Leave out files with this in their name; may be given again.")
+]
 ResumeOption = Annotated[bool, typer.Option(help="Go on from the last checkpoint in RUN_DIR.")]
 
 
@@ -242,6 +249,9 @@ def _train(method: str, example: str, doc: str) -> None:
         runs: RunFolder,
         minutes: MinutesOption = None,
         steps: TrainStepsOption = None,
+        batch: BatchOption = None,
+        validation: ValidationOption = None,
+        exclude: ExcludeOption = None,
         resume: ResumeOption = True,
     ) -> None:
         from ctenhance.enhance import training
@@ -252,21 +262,28 @@ def _train(method: str, example: str, doc: str) -> None:
         if not data.is_dir():
             raise InputError(f"'{data}' is no folder; give the folder that holds the training volumes.")
         check_output_folder(runs)
-        settings = {"minutes": minutes, "steps": steps, "resume": resume, "device": run.device}
+        asked = {
+            "minutes": minutes,
+            "steps": steps,
+            "batch": batch,
+            "validation": validation,
+            "exclude": exclude,
+        }
+        given = {name: value for name, value in asked.items() if value}  # the method has its own defaults
+        settings = {**asked, "resume": resume, "device": run.device}
         builder = ReportBuilder(f"train {method}", settings, seed=run.seed)
         with builder.stage("train"):
-            getattr(training, f"train_{method}")(
+            weights = getattr(training, f"train_{method}")(
                 data,
                 runs,
-                minutes=minutes,
-                steps=steps,
+                **given,
                 resume=resume,
                 device=run.device,
                 seed=run.seed,
                 progress=run.progress,
                 cancel=run.cancel,
             )
-        run.finish(builder.finish(), {"run": runs})
+        run.finish(builder.finish(), {"weights": weights})
 
     train.__name__, train.__doc__ = method, doc
     command(train_app, example)(train)

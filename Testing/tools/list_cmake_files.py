@@ -3,8 +3,8 @@
 python3 Testing/tools/list_cmake_files.py          writes it
 python3 Testing/tools/list_cmake_files.py --check  only says whether it is up to date (exit code 1 if not)
 
-Everything under CTEnhance/ counts: Python files as scripts, all other files as resources. Hidden files, caches
-and package metadata do not. Standard library only, so that it runs before anything is installed.
+Everything under CTEnhance/ counts: Python files as scripts, all other files as resources. Hidden files,
+caches and package metadata do not. Standard library only, so that it runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[2] / "CTEnhance"
-_NOT_INSTALLED = {"CMakeLists.txt"}
+_NOT_INSTALLED = ("__pycache__", ".egg-info", ".pyc", "CMakeLists.txt")
 
 
 def installed_files(folder: Path = FOLDER) -> tuple[list[str], list[str]]:
@@ -22,11 +22,8 @@ def installed_files(folder: Path = FOLDER) -> tuple[list[str], list[str]]:
     scripts, resources = [], []
     for path in folder.rglob("*"):
         inside = path.relative_to(folder)
-        hidden = any(
-            part.startswith(".") or part == "__pycache__" or part.endswith(".egg-info")
-            for part in inside.parts
-        )
-        if hidden or not path.is_file() or inside.as_posix() in _NOT_INSTALLED or path.suffix == ".pyc":
+        hidden = any(part.startswith(".") or part.endswith(_NOT_INSTALLED) for part in inside.parts)
+        if hidden or not path.is_file():
             continue
         (scripts if path.suffix == ".py" else resources).append(inside.as_posix())
     return sorted(scripts), sorted(resources)

@@ -1,0 +1,182 @@
+"""Facts about the repository that the extension index, the installed extension or a fresh clone depend on."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import ctenhance
+
+MEGABYTE = 1 << 20
+
+
+def git(repository: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=repository, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("git is not installed")
+    if done.returncode != 0:
+        pytest.skip("this is no git checkout")
+    return done.stdout
+
+
+def tracked(repository: Path) -> list[Path]:
+    return [repository / name for name in git(repository, "ls-files", "-z").split("\0") if name]
+
+
+@pytest.fixture(scope="module")
+def lister(repository: Path) -> ModuleType:
+    path = repository / "Testing" / "tools" / "list_cmake_files.py"
+    spec = importlib.util.spec_from_file_location("list_cmake_files", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_cmake_lists_every_file(repository: Path, lister: ModuleType) -> None:
+    text = (repository / "CTEnhance" / "CMakeLists.txt").read_text(encoding="utf-8")
+    scripts, resources = lister.installed_files()
+    assert "ctenhance/__init__.py" in scripts
+    assert "ctenhance/weights/registry.json" in resources
+    assert lister.with_lists(text, scripts, resources) == text, "run 'make cmake-list'"
+
+
+def test_lister_finds_what_counts(tmp_path: Path, lister: ModuleType) -> None:
+    for name in (
+        "CMakeLists.txt",
+        "A.py",
+        "lib/__pycache__/a.pyc",
+        "lib/b.py",
+        "x.egg-info/PKG",
+        ".hid",
+        "r/i.png",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert lister.installed_files(tmp_path) == (["A.py", "lib/b.py"], ["r/i.png"])
+    text = (
+        "set(A\n  # <scripts>\n  old.py\n  # </scripts>\n  )\nset(B\n  # <resources>\n  # </resources>\n  )\n"
+    )
+    written = lister.with_lists(text, ["n.py"], ["r\\1.png"])
+    assert "old.py" not in written and "  n.py\n" in written and "  r\\1.png\n" in written
+    assert lister.with_lists(written, ["n.py"], ["r\\1.png"]) == written
+    with pytest.raises(ValueError, match="markers"):
+        lister.with_lists("set(A)", [], [])
+
+
+def cmake_settings(repository: Path) -> dict[str, str]:
+    text = (repository / "CMakeLists.txt").read_text(encoding="utf-8")
+    settings = dict(re.findall(r'set\(EXTENSION_(\w+) "([^"]*)"\)', text))
+    project = re.search(r"project\((\w+)\)", text)
+    assert project is not None
+    return {**settings, "NAME": project[1]}
+
+
+def test_descriptions_agree(repository: Path) -> None:
+    cmake = cmake_settings(repository)
+    catalogue = json.loads((repository / f"{cmake['NAME']}.json").read_text(encoding="utf-8"))
+    older = {}
+    for line in (repository / f"{cmake['NAME']}.s4ext").read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            key, _, value = line.partition(" ")
+            older[key] = value
+    assert not cmake["NAME"].startswith("Slicer")
+    assert catalogue["$schema"].endswith("slicer-extension-catalog-entry-schema-v1.0.2.json#")
+    allowed = {
+        "$schema", "category", "scm_url", "scm_revision", "scm_type", "build_dependencies",
+        "dicom_support_rule", "build_subdirectory", "enabled", "tier",
+    }  # fmt: skip
+    assert {"$schema", "category", "scm_url"} <= set(catalogue) <= allowed
+    assert catalogue["category"] == older["category"] == cmake["CATEGORY"]
+    assert catalogue["scm_url"] == older["scmurl"]
+    assert catalogue["scm_revision"] == older["scmrevision"]
+    assert older["homepage"] == cmake["HOMEPAGE"]
+    assert older["description"] == cmake["DESCRIPTION"]
+    assert older["contributors"] == cmake["CONTRIBUTORS"]
+    assert older["iconurl"] == cmake["ICONURL"]
+    assert older["screenshoturls"] == cmake["SCREENSHOTURLS"]
+    assert older["depends"] == cmake["DEPENDS"]
+
+
+def test_icon_stands_where_its_address_says(repository: Path) -> None:
+    address = cmake_settings(repository)["ICONURL"]
+    icon = repository / address.partition("/main/")[2]
+    assert icon.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_package_says_the_same(repository: Path) -> None:
+    text = (repository / "pyproject.toml").read_text(encoding="utf-8")
+    assert re.search(r'^name = "ctenhance"$', text, re.MULTILINE)
+    assert re.search(r'^ctenhance = "ctenhance\.cli:main"$', text, re.MULTILINE)
+    assert 'version = { attr = "ctenhance.__version__" }' in text
+    changes = (repository / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"## {ctenhance.__version__}" in changes
+    assert "Apache License" in (repository / "LICENSE").read_text(encoding="utf-8")[:200]
+
+
+def test_readme_names_existing_commands(repository: Path) -> None:
+    from typer.main import get_command
+
+    from ctenhance.cli import app
+
+    text = (repository / "README.md").read_text(encoding="utf-8")
+    used = set(re.findall(r"^ctenhance (\w+)", text, re.MULTILINE))
+    assert used >= {"enhance", "degrade", "compare", "batch", "weights"}
+    assert used <= set(get_command(app).commands)
+    targets = set(
+        re.findall(r"^([a-z-]+):", (repository / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    assert set(re.findall(r"\bmake ([a-z-]+)", text)) <= targets
+
+
+def test_history_stays_small(repository: Path) -> None:
+    counts = dict(re.findall(r"([\w-]+): (\d+)", git(repository, "count-objects", "-v")))
+    kilobytes = int(counts["size-pack"]) + int(counts["size"])
+    assert kilobytes < 95 * 1024, f"history holds {kilobytes // 1024} MB; the extension index refuses 100"
+
+
+def test_embedded_weights_stay_small(repository: Path) -> None:
+    files = (repository / "CTEnhance" / "ctenhance" / "weights").glob("*.safetensors")
+    assert sum(file.stat().st_size for file in files) < 48 * MEGABYTE
+
+
+def test_nothing_pickled_is_tracked(repository: Path) -> None:
+    suffixes = {".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".npy", ".npz"}
+    assert not [path for path in tracked(repository) if path.suffix in suffixes]
+
+
+def test_text_files_end_lines_with_lf(repository: Path) -> None:
+    kinds = {".py", ".md", ".txt", ".json", ".toml", ".s4ext", ".ui"}
+    for path in tracked(repository):
+        if path.suffix in kinds and path.exists():
+            assert b"\r" not in path.read_bytes(), f"{path.name} has CR line ends"
+
+
+def test_nothing_in_the_package_unpickles_or_evaluates(repository: Path) -> None:
+    forbidden = re.compile(
+        r"\bimport pickle\b|\bpickle\.|\btorch\.load\(|allow_pickle=True"
+        r"|\beval\(|\bexec\(|shell=True|os\.system\("
+    )
+    # '.eval()' without arguments is torch's inference mode.
+    for path in (repository / "CTEnhance").rglob("*.py"):
+        text = path.read_text(encoding="utf-8").replace(".eval()", "")
+        assert not forbidden.search(text), f"{path.name}: {forbidden.search(text)}"
+
+
+def test_module_runs_as_command(repository: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ctenhance", "--version"],
+        cwd=repository / "CTEnhance",
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == f"ctenhance {ctenhance.__version__}", done.stderr
