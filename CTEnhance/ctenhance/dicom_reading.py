@@ -1,0 +1,274 @@
+"""A CT from DICOM files: find them, tell the series apart, stack the slices of one.
+
+pydicom reads the headers (it gives every attribute, nested ones too, and is strict about what is cut off) and
+the pixels (`dicom_stack`).
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from ctenhance.dicom_stack import DAMAGE, DicomFile, attribute, read_stack
+from ctenhance.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from ctenhance.volume import CTVolume
+
+_CT_STORAGE = (
+    "1.2.840.10008.5.1.4.1.1.2",  # CT Image Storage
+    "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT Image Storage
+    "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT Image Storage
+)
+_DICOMDIR = "1.2.840.10008.1.3.10"
+
+# Only these are kept of each header: 600 whole ones would fill memory with private elements and patient data.
+_KEYWORDS = (
+    "ImageType",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "Modality",
+    "Manufacturer",
+    "ManufacturerModelName",
+    "SliceThickness",
+    "KVP",
+    "SpacingBetweenSlices",
+    "XRayTubeCurrent",
+    "Exposure",
+    "ConvolutionKernel",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SeriesNumber",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "FrameOfReferenceUID",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "PixelSpacing",
+    "PixelRepresentation",
+    "BitsAllocated",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "RescaleType",
+    "ModalityLUTSequence",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+)
+_TEXTS = {"kernel": "ConvolutionKernel", "manufacturer": "Manufacturer", "model": "ManufacturerModelName"}
+_IDENTIFIERS = {
+    "study_instance_uid": "StudyInstanceUID",
+    "series_instance_uid": "SeriesInstanceUID",
+    "frame_of_reference_uid": "FrameOfReferenceUID",
+}
+# Keyword of a CT image, and the one that an Enhanced CT image has instead.
+_NUMBERS = {
+    "kvp": ("KVP",),
+    "slice_thickness_mm": ("SliceThickness",),
+    "tube_current_ma": ("XRayTubeCurrent", "XRayTubeCurrentInmA"),
+    "exposure_mas": ("Exposure", "ExposureInmAs"),
+}
+
+
+def read_dicom(paths: Sequence[Path], series: int | str | None) -> CTVolume:
+    """Return the CT in a DICOM folder, file or list of files; raises InputError with the reason alone."""
+    with warnings.catch_warnings():
+        # pydicom warns of every small offence against the standard; readers of CT scans cannot do anything.
+        warnings.simplefilter("ignore")
+        files = list(_dicom_files(paths))
+        chosen, left_out = _ct_series(files)
+        return _volume(_choose(chosen, series), left_out)
+
+
+def _dicom_files(paths: Sequence[Path]) -> Iterator[DicomFile]:
+    for path in paths:
+        if not path.is_dir():
+            header = _read_header(path)
+            if header is None:
+                raise InputError(
+                    f"'{path.name}' is no DICOM image; give a DICOM folder or DICOM files, or one file "
+                    "ending in .nii.gz, .nii, .nrrd, .mha or .mhd."
+                )
+            if header.SOPClassUID == _DICOMDIR:
+                raise InputError("it is a DICOMDIR, an index without images; give its folder.")
+            yield DicomFile(path, header)
+            continue
+        for folder, subfolders, names in os.walk(path):
+            subfolders.sort()
+            for name in sorted(names):
+                header = _read_header(Path(folder, name))
+                # A DICOMDIR is an index of the files, which are found without it.
+                if header is not None and header.SOPClassUID != _DICOMDIR:
+                    yield DicomFile(Path(folder, name), header)
+
+
+def _read_header(path: Path) -> Dataset | None:
+    """Return the header, None for a file that is not DICOM; raises InputError when it is, but damaged."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(132)
+    except OSError as error:
+        raise InputError(
+            f"'{path.name}' cannot be opened ({error.strerror}); check its permissions."
+        ) from error
+    if not start and path.suffix.lower() == ".dcm":
+        raise InputError(f"'{path.name}' is empty; copy it again from its source.")
+    marked = start[128:] == b"DICM"
+    # Old and stripped files lack the mark and begin with their first element, always of group 2 or 8.
+    if not marked and not (start[:2] in (b"\x02\x00", b"\x08\x00") and start[3:4] == b"\x00"):
+        return None
+    try:
+        header = pydicom.dcmread(
+            path, stop_before_pixels=True, force=not marked, specific_tags=list(_KEYWORDS)
+        )
+        stored = header.file_meta.get("MediaStorageSOPClassUID")
+        header.SOPClassUID = header.get("SOPClassUID") or stored or UID("")
+        header.Modality = header.get("Modality") or ""
+    except DAMAGE as error:
+        if not marked:
+            return None
+        raise InputError(f"'{path.name}' is damaged or cut off; copy it again from its source.") from error
+    # What merely begins like an element has neither.
+    return header if marked or header.SOPClassUID or header.Modality else None
+
+
+def _ct_series(files: Sequence[DicomFile]) -> tuple[dict[str, list[DicomFile]], list[DicomFile]]:
+    """Return the CT slices by SeriesInstanceUID, and the other files; raises InputError without slices."""
+    series: dict[str, list[DicomFile]] = {}
+    left_out = []
+    for file in files:
+        if _is_ct(file.header) and not _is_localizer(file.header) and _is_placed_image(file.header):
+            series.setdefault(str(file.header.get("SeriesInstanceUID", "")), []).append(file)
+        else:
+            left_out.append(file)
+    if not series:
+        raise InputError(_why_no_slice(left_out))
+    return series, left_out
+
+
+def _is_ct(header: Dataset) -> bool:
+    # De-identification sometimes empties Modality.
+    return header.Modality == "CT" or (not header.Modality and header.SOPClassUID in _CT_STORAGE)
+
+
+def _is_localizer(header: Dataset) -> bool:
+    return "LOCALIZER" in (header.get("ImageType") or ())
+
+
+def _is_placed_image(header: Dataset) -> bool:
+    """Tell slices from dose reports, screen pictures and raw data, which also come with the modality CT.
+
+    A proper CT image that lacks pixels or position counts as one, so that this is said and not passed over.
+    """
+    return header.SOPClassUID in _CT_STORAGE or "ImagePositionPatient" in header
+
+
+def _why_no_slice(files: Sequence[DicomFile]) -> str:
+    if not files:
+        return (
+            "there is no DICOM image in it; give a DICOM folder or file, or a .nii.gz, .nii, .nrrd, .mha or "
+            ".mhd file."
+        )
+    ct = [file.header for file in files if _is_ct(file.header)]
+    if not ct:
+        return f"there is no CT in it but {_kinds(files)}; give a CT series."
+    if any(_is_localizer(header) for header in ct):
+        return "it holds localizer (scout) images only; give the series with the slices."
+    if any((header.get("SamplesPerPixel") or 1) > 1 for header in ct):
+        return "it holds colour pictures (RGB), as screen captures do; give the original CT slices."
+    return "its CT objects are no slices with a position in the patient; give the original CT slices."
+
+
+def _kinds(files: Sequence[DicomFile]) -> str:
+    """Return a listing such as '24 MR and 1 SR objects'."""
+    counts = Counter(file.header.Modality or "unnamed" for file in files)
+    return " and ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) + (
+        " object" if len(files) == 1 else " objects"
+    )
+
+
+def _choose(series: dict[str, list[DicomFile]], wanted: int | str | None) -> list[DicomFile]:
+    """Return the files of the wanted series; the only one if none is wanted; raises InputError otherwise."""
+    numbers = _series_numbers(series)
+    if wanted is None and len(series) == 1:
+        return next(iter(series.values()))
+    if wanted is not None:
+        for uid, files in series.items():
+            if str(wanted).strip() in (uid, str(numbers[uid])):
+                return files
+    listing = "; ".join(_label(numbers[uid], series[uid]) for uid in sorted(series, key=numbers.__getitem__))
+    if wanted is None:
+        example = min(numbers.values())
+        raise InputError(
+            f"it holds {len(series)} CT series ({listing}); choose one by its number with series={example}, "
+            "or give a folder with the files of only one."
+        )
+    raise InputError(f"it holds no CT series {wanted}; choose from: {listing}.")
+
+
+def _series_numbers(series: dict[str, list[DicomFile]]) -> dict[str, int]:
+    """Return a number for each series: its SeriesNumber where that tells all apart, else its rank from 1."""
+    given = {uid: files[0].header.get("SeriesNumber") for uid, files in series.items()}
+    if None not in given.values() and len(set(given.values())) == len(given):
+        return {uid: int(number) for uid, number in given.items()}
+    return {uid: rank for rank, uid in enumerate(sorted(series), start=1)}
+
+
+def _label(number: int, files: Sequence[DicomFile]) -> str:
+    # Without the description, which may hold names.
+    count = sum(int(file.header.get("NumberOfFrames") or 1) for file in files)
+    label = f"series {number}: {count} slice" + ("" if count == 1 else "s")
+    kernel = _text(attribute(files[0].header, "ConvolutionKernel"))
+    thickness = _number(attribute(files[0].header, "SliceThickness"))
+    return label + (f" of {thickness:g} mm" if thickness else "") + (f", kernel {kernel}" if kernel else "")
+
+
+def _volume(files: Sequence[DicomFile], left_out: Sequence[DicomFile]) -> CTVolume:
+    from ctenhance.volume import CTVolume
+
+    stack = read_stack(files)
+    notes = list(stack.notes)
+    if left_out:
+        notes.append(f"left out: {_kinds(left_out)} that are no slices of this CT")
+    meta = {**_meta(stack.files), "source_files": [str(file.path) for file in stack.files], "notes": notes}
+    return CTVolume(stack.array, stack.spacing, stack.origin, stack.direction, meta)
+
+
+def _meta(files: Sequence[DicomFile]) -> dict[str, Any]:
+    """Return what the headers of the slices, in their order, tell; empty attributes are left out."""
+    first = files[0].header
+    known: dict[str, Any] = {name: _text(attribute(first, keyword)) for name, keyword in _TEXTS.items()}
+    for name, keywords in _NUMBERS.items():
+        per_slice = [_number(attribute(file.header, *keywords)) for file in files]
+        values = [value for value in per_slice if value is not None]
+        known[name] = float(np.mean(values)) if values else None
+    known |= {name: _text(first.get(keyword)) for name, keyword in _IDENTIFIERS.items()}
+    known["sop_instance_uids"] = [_text(file.header.get("SOPInstanceUID")) for file in files]
+    return {name: value for name, value in known.items() if value not in (None, "")}
+
+
+def _text(value: Any) -> str:
+    """Return an attribute as text; of several values (Siemens: kernel and iterative strength) all."""
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, str) else " ".join(str(one) for one in value)
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None

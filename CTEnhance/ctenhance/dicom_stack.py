@@ -1,0 +1,381 @@
+"""From the DICOM files of one CT series to values in HU on a regular grid.
+
+Where each slice lies is taken from its position and orientation in the patient, never from file names,
+instance numbers or the slice thickness. pydicom decodes the pixels (uncompressed, RLE, JPEG 2000): it
+refuses data that are cut off, where GDCM fills up, and leaves the rescaling to us, so that every slice and
+every frame of a multi-frame image gets its own. The JPEG and JPEG-LS families it cannot decode without a GPL
+plug-in; those go through SimpleITK's GDCM.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import SimpleITK as sitk  # noqa: N813 (its customary name)
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+
+from ctenhance.hounsfield import padding_value
+from ctenhance.runtime.errors import InputError
+
+# What pydicom raises on damaged files.
+DAMAGE = (
+    InvalidDicomError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    NotImplementedError,
+    RuntimeError,
+    struct.error,
+    OSError,
+)
+_AIR_HU = -1024.0
+
+_GDCM_SYNTAXES = (
+    "1.2.840.10008.1.2.4.50",  # JPEG baseline
+    "1.2.840.10008.1.2.4.51",  # JPEG extended
+    "1.2.840.10008.1.2.4.57",  # JPEG lossless
+    "1.2.840.10008.1.2.4.70",  # JPEG lossless, first-order prediction
+    "1.2.840.10008.1.2.4.80",  # JPEG-LS lossless
+    "1.2.840.10008.1.2.4.81",  # JPEG-LS near-lossless
+)
+# Rescale types that are HU or do not say (US: unspecified).
+_HOUNSFIELD_TYPES = ("", "HU", "HU_MOD", "US")
+
+# Positions are written with as few as one decimal. A slice may lie this far from its place in the grid:
+# up to 0.1 mm, but never more than a tenth of the slice spacing or a fifth of a pixel.
+_TOLERANCE_MM = 0.1
+_TOLERANCE_OF_SPACING = 0.1
+_TOLERANCE_OF_PIXEL = 0.2
+_SAME_PLACE_MM = 0.01
+_SAME_DIRECTION = 1e-3
+_ORTHONORMAL_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True)
+class DicomFile:
+    """A file and its header without the pixels."""
+
+    path: Path
+    header: Dataset
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """One plane: where it lies (mm, LPS) and how its stored values become HU."""
+
+    file: DicomFile
+    frame: int
+    shape: tuple[int, int]
+    position: np.ndarray
+    axes: np.ndarray  # rows: unit vectors along which column and row index grow, and their normal
+    pixel_spacing: tuple[float, float]  # between columns (x), between rows (y)
+    slope: float
+    intercept: float
+    padding: tuple[float, float] | None  # lowest and highest HU that the header declares as outside
+
+    @property
+    def name(self) -> str:
+        return self.file.path.name
+
+    @property
+    def depth(self) -> float:
+        """Position along the normal, mm (for an axial slice its z)."""
+        return float(self.position @ self.axes[2])
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The slices as one volume: array float32 HU [z, y, x], its grid, the file of each slice, notes."""
+
+    array: np.ndarray
+    spacing: tuple[float, float, float]
+    origin: tuple[float, float, float]
+    direction: np.ndarray
+    files: list[DicomFile]
+    notes: list[str]
+
+
+def read_stack(files: Sequence[DicomFile]) -> Stack:
+    """Return the volume of one series' files; raises InputError with the reason alone."""
+    slices = [one for file in files for one in _slices_of(file)]
+    _require_one_kind(slices)
+    slices.sort(key=lambda one: one.depth)
+    slices, repeated = _without_repetitions(slices)
+    pitch = _slice_pitch(slices)
+    array = np.empty((len(slices), *slices[0].shape), dtype=np.float32)
+    padded = False
+    for index, values in _in_hounsfield(slices):
+        array[index] = values
+        padded |= _fill_declared_padding(array[index], slices[index])
+    # Some scanners do not declare the value outside the field of view, or declare another one.
+    padding = padding_value(array)
+    if padding is not None:
+        for plane in array:
+            plane[plane == np.float32(padding)] = _AIR_HU
+    notes = [f"{repeated} repeated slices left out"] if repeated else []
+    if padded or padding is not None:
+        notes.append(f"padding outside the field of view set to {_AIR_HU:g} HU")
+    x, y, z = slices[0].position.tolist()
+    return Stack(
+        array=array,
+        spacing=(*slices[0].pixel_spacing, pitch),
+        origin=(x, y, z),
+        direction=slices[0].axes.T.copy(),
+        files=[one.file for one in slices],
+        notes=notes,
+    )
+
+
+def attribute(header: Dataset, *keywords: str, frame: int = 0) -> Any:
+    """Return the first of the attributes that is there and not empty, or None.
+
+    In a multi-frame image it may stand in the functional groups of the frame or of all frames.
+    """
+    per_frame = header.get("PerFrameFunctionalGroupsSequence") or ()
+    groups = [*per_frame[frame : frame + 1], *(header.get("SharedFunctionalGroupsSequence") or ())]
+    macros = [
+        element.value[0] for group in groups for element in group if element.VR == "SQ" and element.value
+    ]
+    for place in (*macros, header):
+        for keyword in keywords:
+            value = place.get(keyword)
+            if value is not None and value != "":
+                return value
+    return None
+
+
+def _slices_of(file: DicomFile) -> list[_Slice]:
+    """Return the planes of a file; raises InputError for what is no plane of HU in space."""
+    name = file.path.name
+    header = file.header
+    if not header.get("Rows") or not header.get("Columns"):
+        raise InputError(f"'{name}' has no pixel data; export the series again with its images.")
+    if (header.get("SamplesPerPixel") or 1) != 1 or header.get(
+        "PhotometricInterpretation"
+    ) == "PALETTE COLOR":
+        raise InputError(f"'{name}' is a colour picture (RGB); give the original CT slices.")
+    try:
+        if attribute(header, "ModalityLUTSequence") is not None:
+            raise InputError(
+                f"'{name}' maps its values by a table, not to Hounsfield units; give the original CT."
+            )
+        frames = int(header.get("NumberOfFrames") or 1)
+        return [_slice(file, frame) for frame in range(frames)]
+    except DAMAGE as error:
+        raise InputError(f"the header of '{name}' is damaged; export the series again.") from error
+
+
+def _slice(file: DicomFile, frame: int) -> _Slice:
+    header = file.header
+
+    def numbers(keyword: str, count: int) -> np.ndarray:
+        value = attribute(header, keyword, frame=frame)
+        if value is None:
+            raise InputError(
+                f"'{file.path.name}' does not say where it lies ({keyword} is missing); export the series "
+                "again with its geometry."
+            )
+        found = np.array(value, dtype=np.float64).reshape(-1)
+        if found.size != count or not np.isfinite(found).all():
+            raise ValueError(keyword)
+        return found
+
+    kind = str(attribute(header, "RescaleType", frame=frame) or "").strip()
+    if kind not in _HOUNSFIELD_TYPES:
+        raise InputError(
+            f"'{file.path.name}' holds values of the type {kind}, not Hounsfield units; give the CT series."
+        )
+    orientation = numbers("ImageOrientationPatient", 6).reshape(2, 3)
+    right = orientation[0] / np.linalg.norm(orientation[0])
+    # Written with few digits, the two are perpendicular only roughly; the grid wants them exactly so.
+    down = orientation[1] - (orientation[1] @ right) * right
+    if not (np.abs(orientation @ orientation.T - np.eye(2)).max() < _ORTHONORMAL_TOLERANCE):
+        raise ValueError("ImageOrientationPatient")
+    down /= np.linalg.norm(down)
+    between_rows, between_columns = numbers("PixelSpacing", 2).tolist()
+    if min(between_rows, between_columns) <= 0:
+        raise ValueError("PixelSpacing")
+    found = attribute(header, "RescaleSlope", frame=frame)
+    # Without them the stored values count as HU; whether they are is asked of the whole volume later.
+    slope = 1.0 if found is None else float(found)
+    intercept = float(attribute(header, "RescaleIntercept", frame=frame) or 0.0)
+    return _Slice(
+        file=file,
+        frame=frame,
+        shape=(int(header.Rows), int(header.Columns)),
+        position=numbers("ImagePositionPatient", 3),
+        axes=np.stack([right, down, np.cross(right, down)]),
+        pixel_spacing=(between_columns, between_rows),
+        slope=slope,
+        intercept=intercept,
+        padding=_declared_padding(header, slope, intercept),
+    )
+
+
+def _declared_padding(header: Dataset, slope: float, intercept: float) -> tuple[float, float] | None:
+    value, limit = header.get("PixelPaddingValue"), header.get("PixelPaddingRangeLimit")
+    if value is None:
+        return None
+    stored = [_as_stored(int(end), header) for end in (value, value if limit is None else limit)]
+    low, high = sorted(float(np.float32(end * slope + intercept)) for end in stored)
+    return low, high
+
+
+def _as_stored(value: int, header: Dataset) -> int:
+    """Return a padding value as the pixels have it: some writers give it unsigned where pixels are signed."""
+    bits = int(header.get("BitsAllocated") or 16)
+    signed = bool(header.get("PixelRepresentation"))
+    value %= 1 << bits
+    return value - (1 << bits) if signed and value >> (bits - 1) else value
+
+
+def _fill_declared_padding(values: np.ndarray, one: _Slice) -> bool:
+    """Set what the header declares as padding to air, in place, and return whether there was any.
+
+    Only where it is below -1024 HU: a wrongly declared padding value must not overwrite tissue.
+    """
+    if one.padding is None or one.padding[0] >= _AIR_HU:
+        return False
+    outside = (values >= one.padding[0]) & (values <= one.padding[1]) & (values < _AIR_HU)
+    values[outside] = _AIR_HU
+    return bool(outside.any())
+
+
+def _require_one_kind(slices: Sequence[_Slice]) -> None:
+    """Raise InputError unless all slices have the same matrix, pixel size and orientation."""
+    first = slices[0]
+    for other in slices[1:]:
+        if other.shape != first.shape:
+            what = f"sizes ({_size(first)} and {_size(other)} pixels)"
+        elif not np.allclose(other.pixel_spacing, first.pixel_spacing, rtol=_SAME_DIRECTION, atol=0):
+            what = f"pixel sizes ({first.pixel_spacing[0]:g} and {other.pixel_spacing[0]:g} mm)"
+        elif np.abs(other.axes - first.axes).max() > _SAME_DIRECTION:
+            what = "orientations"
+        else:
+            continue
+        raise InputError(
+            f"'{first.name}' and '{other.name}' are of one series but have different {what}; give a list "
+            "of only the files that belong together."
+        )
+
+
+def _size(one: _Slice) -> str:
+    return f"{one.shape[1]} x {one.shape[0]}"
+
+
+def _without_repetitions(slices: Sequence[_Slice]) -> tuple[list[_Slice], int]:
+    """Return the slices, sorted by depth, without copies of the same image, and how many those were."""
+    kept: list[_Slice] = []
+    for one in slices:
+        if not kept or np.linalg.norm(one.position - kept[-1].position) > _SAME_PLACE_MM:
+            kept.append(one)
+            continue
+        (_, before), (_, again) = *_in_hounsfield([kept[-1]]), *_in_hounsfield([one])
+        if not np.array_equal(before, again):
+            raise InputError(
+                f"two different images lie at {one.depth:.2f} mm ('{kept[-1].name}' and '{one.name}'), as "
+                "when a series holds several phases or reconstructions; give a list of the files of one."
+            )
+    return kept, len(slices) - len(kept)
+
+
+def _slice_pitch(slices: Sequence[_Slice]) -> float:
+    """Return the distance between neighbours, mm; raises InputError if they form no rectangular grid."""
+    first, last = slices[0], slices[-1]
+    if len(slices) == 1:
+        # There is no distance to measure; the thickness is what the slice covers.
+        thickness = attribute(first.file.header, "SliceThickness", "SpacingBetweenSlices", frame=first.frame)
+        return float(thickness) if thickness and float(thickness) > 0 else 1.0
+    steps = np.arange(len(slices))
+    depths = np.array([one.depth for one in slices])
+    pitch = (last.depth - first.depth) / (len(slices) - 1)
+
+    tolerance = min(_TOLERANCE_MM, _TOLERANCE_OF_PIXEL * min(first.pixel_spacing))
+    sideways = np.array([(one.position - first.position) @ first.axes[:2].T for one in slices])
+    if np.abs(sideways).max() > tolerance:
+        shear = sideways[-1] / (len(slices) - 1)
+        if np.abs(sideways - steps[:, None] * shear).max() <= tolerance:
+            step = float(np.linalg.norm(shear))
+            angle = np.degrees(np.arctan2(step, pitch))
+            raise InputError(
+                f"its slices are sheared by {angle:.1f} degrees (gantry tilt): each lies {step:.2f} mm "
+                "sideways of the one before, which no rectangular grid can hold; resample the series to an "
+                "untilted grid first."
+            )
+        raise InputError(
+            f"its slices are shifted sideways against each other by up to {np.abs(sideways).max():.2f} mm; "
+            "give a series reconstructed with one centre."
+        )
+
+    gaps = np.diff(depths)
+    usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])
+    tolerance = min(_TOLERANCE_MM, _TOLERANCE_OF_SPACING * usual)
+    if np.abs(depths - depths[0] - steps * pitch).max() > tolerance:
+        worst = int(np.argmax(np.abs(gaps - usual)))
+        place = f"{depths[worst]:.2f} and {depths[worst + 1]:.2f} mm"
+        # A hole is a whole number of steps wide, and everything else is one.
+        if np.abs(gaps / usual - np.rint(gaps / usual)).max() < _TOLERANCE_OF_SPACING:
+            missing = int(np.rint(gaps / usual).sum()) - len(gaps)
+            raise InputError(
+                f"{missing} of its slices {'is' if missing == 1 else 'are'} missing, the widest gap being "
+                f"between {place} ({gaps[worst]:.2f} mm instead of {usual:.2f}); export the complete series."
+            )
+        raise InputError(
+            f"its slices are unevenly spaced: between {place} the distance is {gaps[worst]:.2f} mm, usually "
+            f"{usual:.2f}; give an evenly spaced series, or resample it first."
+        )
+    return float(pitch)
+
+
+def _in_hounsfield(slices: Sequence[_Slice]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (index, HU [y, x]) of every slice, opening each file once."""
+    by_file: dict[Path, list[int]] = {}
+    for index, one in enumerate(slices):
+        by_file.setdefault(one.file.path, []).append(index)
+    for path, indices in by_file.items():
+        frames, rescaled = _decoded(path)
+        for index in indices:
+            one = slices[index]
+            plane = frames[one.frame]
+            if plane.shape != one.shape:
+                raise InputError(
+                    f"the pixel data of '{path.name}' do not fit its header; export the series again."
+                )
+            # In float64, as slope and intercept are decimal numbers; rounded to float32 once.
+            yield index, plane if rescaled else plane * np.float64(one.slope) + np.float64(one.intercept)
+
+
+def _decoded(path: Path) -> tuple[np.ndarray, bool]:
+    """Return the pixels [frame, y, x] and whether they are rescaled to HU already."""
+    try:
+        dataset = pydicom.dcmread(path, force=True)
+        # pydicom leaves out compressed pixel data that have no end.
+        if "PixelData" not in dataset:
+            raise InputError(
+                f"'{path.name}' has no complete pixel data (it was cut off, or exported without its image); "
+                "copy it again from its source."
+            )
+        if dataset.file_meta.TransferSyntaxUID not in _GDCM_SYNTAXES:
+            pixels = dataset.pixel_array
+            return (pixels if pixels.ndim == 3 else pixels[None]), False
+        if (dataset.get("NumberOfFrames") or 1) > 1:
+            # GDCM would apply the first frame's rescaling to all.
+            raise InputError(
+                f"'{path.name}' is a multi-frame image compressed as JPEG; decompress it first (dcmdjpeg)."
+            )
+        return sitk.GetArrayFromImage(sitk.ReadImage(str(path))), True
+    except DAMAGE as error:
+        raise InputError(
+            f"the pixel data of '{path.name}' cannot be decoded (cut off, damaged or of an unknown "
+            "compression); copy it again from its source."
+        ) from error

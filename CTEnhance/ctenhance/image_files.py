@@ -1,0 +1,187 @@
+"""NIfTI, NRRD and MetaImage files, in and out.
+
+SimpleITK does both: it knows the three formats' grids (qform and sform, space directions, transform matrix)
+and agrees with 3D Slicer on them. What it does not do is notice that a NIfTI file is cut off, neither while
+reading (it fills up with zeros) nor while writing (disk full); that is checked here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813 (its customary name)
+
+from ctenhance.runtime.errors import CTEnhanceError, InputError
+from ctenhance.runtime.files import replace_when_done, suffix_of
+
+if TYPE_CHECKING:
+    from ctenhance.volume import CTVolume
+
+_CHUNK = 1 << 20
+_INT16 = np.iinfo(np.int16)
+_EIGHT_BIT = (sitk.sitkUInt8, sitk.sitkInt8)
+
+
+def read_image_file(path: Path) -> CTVolume:
+    """Return the volume of a .nii, .nii.gz, .nrrd, .nhdr, .mha or .mhd file; raises InputError."""
+    if path.stat().st_size == 0:
+        raise InputError("the file is empty; copy it again from its source.")
+    if suffix_of(path) in (".nii", ".nii.gz"):
+        _require_whole_nifti(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(os.fspath(path))
+    with _quiet():
+        try:
+            reader.ReadImageInformation()
+            _require_scalar_volume(reader.GetSize(), reader.GetNumberOfComponents(), reader.GetPixelID())
+            if reader.GetPixelID() in _EIGHT_BIT:
+                raise InputError(
+                    "its voxels have 8 bits, which cannot hold Hounsfield units; give the original CT."
+                )
+            if reader.GetDimension() == 4:
+                reader.SetExtractSize([*reader.GetSize()[:3], 0])
+            image = reader.Execute()
+        except RuntimeError as error:
+            if "orthonormal" in str(error):
+                raise InputError(
+                    "the axes of its grid are not perpendicular (a sheared transform in its header); "
+                    "resample it to a rectangular grid first."
+                ) from error
+            raise InputError(
+                "the file is damaged, cut off or not what its name says; copy it again from its source."
+            ) from error
+    return volume_of_sitk(image, {})
+
+
+def volume_of_sitk(image: sitk.Image, meta: dict[str, Any]) -> CTVolume:
+    """Return the CTVolume of a 2-D or 3-D SimpleITK image of real numbers; raises InputError for others."""
+    from ctenhance.volume import CTVolume
+
+    _require_scalar_volume(image.GetSize(), image.GetNumberOfComponentsPerPixel(), image.GetPixelID())
+    if image.GetDimension() == 2:
+        image = sitk.JoinSeries(image)
+    # The view does not copy; CTVolume must, because the view dies with the image.
+    array = np.array(sitk.GetArrayViewFromImage(image), dtype=np.float32)
+    return CTVolume(array, image.GetSpacing(), image.GetOrigin(), np.array(image.GetDirection()), meta)
+
+
+def sitk_image(array: np.ndarray, grid: CTVolume) -> sitk.Image:
+    """Return a SimpleITK image of the array [z, y, x] on the volume's grid."""
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(grid.spacing)
+    image.SetOrigin(grid.origin)
+    image.SetDirection(grid.direction.ravel().tolist())
+    return image
+
+
+def write_image_file(volume: CTVolume, path: Path) -> None:
+    """Write the volume, as int16 where that loses nothing; raises CTEnhanceError when it does not work."""
+    image = sitk_image(_as_int16_if_whole(volume.array), volume)
+    suffix = suffix_of(path)
+    with contextlib.ExitStack() as stack:
+        temporary = stack.enter_context(replace_when_done(path))
+        if suffix == ".mhd":
+            # Entered last, so renamed first: the header never points to values that are not there yet.
+            raw = stack.enter_context(replace_when_done(path.with_suffix(".raw")))
+        try:
+            # .mhd users expect a plain .raw beside it; everything else is compressed where the format can.
+            with _quiet():
+                sitk.WriteImage(image, os.fspath(temporary), useCompression=suffix not in (".mhd", ".nii"))
+            if suffix in (".nii", ".nii.gz"):
+                _require_whole_nifti(temporary)
+            if suffix == ".mhd":
+                written = temporary.with_suffix(".raw")
+                stack.callback(written.unlink, missing_ok=True)
+                os.replace(written, raw)
+                header = temporary.read_text(encoding="utf-8")
+                header = header.replace(written.name, path.with_suffix(".raw").name)
+                temporary.write_text(header, encoding="utf-8", newline="\n")
+        except (RuntimeError, OSError, InputError) as error:
+            raise CTEnhanceError(
+                f"Cannot write '{path}': the file did not come out whole; is there space left on the disk?"
+            ) from error
+
+
+def _require_scalar_volume(size: tuple[int, ...], components: int, pixel_type: int) -> None:
+    """Raise InputError unless it is 2-D, 3-D or 4-D with one time point, of one real number a voxel."""
+    complex_numbers = pixel_type in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
+    if components != 1 or complex_numbers:
+        what = "complex numbers" if complex_numbers else f"{components} values a voxel (colour or vectors)"
+        raise InputError(f"it holds {what}, where a CT has one real number; give the original CT.")
+    if len(size) > 4 or (len(size) == 4 and size[3] != 1):
+        count = size[3] if len(size) == 4 else "several"
+        raise InputError(f"it is {len(size)}-D and holds {count} volumes; save one of them as a file.")
+
+
+def _as_int16_if_whole(array: np.ndarray) -> np.ndarray:
+    """Return the values as int16 if that keeps every one, else the array itself."""
+    if array.min() < _INT16.min or array.max() > _INT16.max:
+        return array
+    whole = np.empty(array.shape, dtype=np.int16)
+    for source, target in zip(array, whole, strict=True):
+        target[...] = source
+        if not np.array_equal(source, target):
+            return array
+    return whole
+
+
+def _require_whole_nifti(path: Path) -> None:
+    """Raise InputError when a NIfTI file is shorter than its header says or its compression is damaged."""
+    damaged = "the file is damaged, cut off or not what its name says; copy it again from its source."
+    with path.open("rb") as stream:
+        compressed = stream.read(2) == b"\x1f\x8b"
+    try:
+        with gzip.open(path, "rb") if compressed else path.open("rb") as stream:
+            header = stream.read(540)
+            if compressed:
+                # To the very end, because only there stands the checksum.
+                length = len(header)
+                while chunk := stream.read(_CHUNK):
+                    length += len(chunk)
+            else:
+                length = path.stat().st_size
+        whole = length >= _nifti_length(header)
+    except (EOFError, OSError, zlib.error, struct.error) as error:
+        raise InputError(damaged) from error
+    if not whole:
+        raise InputError(damaged)
+
+
+def _nifti_length(header: bytes) -> int:
+    """Return how many bytes the NIfTI-1 or -2 header promises; raises struct.error without such a header."""
+    for order in "<>":
+        (header_size,) = struct.unpack_from(f"{order}i", header, 0)
+        if header_size == 348:
+            dimensions = struct.unpack_from(f"{order}8h", header, 40)
+            (bits,) = struct.unpack_from(f"{order}h", header, 72)
+            offset = int(struct.unpack_from(f"{order}f", header, 108)[0])
+        elif header_size == 540:
+            dimensions = struct.unpack_from(f"{order}8q", header, 16)
+            (bits,) = struct.unpack_from(f"{order}h", header, 14)
+            (offset,) = struct.unpack_from(f"{order}q", header, 168)
+        else:
+            continue
+        count = 1
+        for length in dimensions[1 : 1 + max(0, min(dimensions[0], 7))]:
+            count *= max(length, 1)
+        return offset + count * bits // 8
+    raise struct.error("no NIfTI header")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep ITK's own warnings off the terminal: what matters in them is said in our sentences."""
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
