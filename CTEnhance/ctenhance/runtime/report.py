@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -32,23 +33,9 @@ _LIBRARIES = ("numpy", "scipy", "torch", "monai", "SimpleITK", "pydicom")
 
 # Keys that name a person or lead back to one (DICOM PS3.15, annex E). Reports travel with images, so such a
 # key is dropped wherever it stands, whoever put it there.
-_IDENTIFYING = (
-    "patient",
-    "accession",
-    "institution",
-    "physician",
-    "operator",
-    "studyinstanceuid",
-    "seriesinstanceuid",
-    "sopinstanceuid",
-    "frameofreferenceuid",
-    "studydate",
-    "seriesdate",
-    "acquisitiondate",
-    "contentdate",
-    "studyid",
-    "deviceserialnumber",
-    "stationname",
+_IDENTIFYING = re.compile(
+    "^patient|^institution|accession|physician|operators?name|stationname|deviceserial|sourcefiles"
+    "|instanceuids?$|frameofreferenceuid|^(study|series|acquisition|content)(date|time|id)$"
 )
 
 
@@ -179,7 +166,7 @@ def plain(value: Any) -> Any:
 
 def _identifies(key: str) -> bool:
     squeezed = "".join(letter for letter in key.lower() if letter.isalnum())
-    return squeezed.startswith(_IDENTIFYING)
+    return _IDENTIFYING.search(squeezed) is not None
 
 
 def _peak_memory(device: torch.device | None) -> dict[str, int | None]:
