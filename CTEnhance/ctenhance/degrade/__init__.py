@@ -1,0 +1,72 @@
+"""From photon-counting quality to routine quality: SUMI's forward model, published or realistic.
+
+    result = ctenhance.degrade(volume, "routine", dose=0.25, seed=1)
+    result.volumes["degraded"].write("routine.nii.gz")
+    again = ctenhance.degrade(volume, replay=result.report)
+
+`Chain.preset(...).draw(volume, seed).apply(volume)` is the same without the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..runtime.callable_module import make_callable
+from ..runtime.device import pick_device, with_memory_fallback
+from ..runtime.progress import Cancellable, Progress
+from ..runtime.report import ReportBuilder, Result
+from ..volume import CTVolume
+from .chain import REPORT_KEY, Chain, DrawnChain
+from .dose import noise_fields
+from .presets import PRESETS
+
+__all__ = ["PRESETS", "Chain", "DrawnChain", "degrade", "noise_fields"]
+
+
+def degrade(
+    volume: CTVolume,
+    preset: str = "routine",
+    dose: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    replay: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    cancel: Cancellable | None = None,
+    *,
+    photons: float | None = None,
+    clip: tuple[float, float] | None = None,
+) -> Result:
+    """Degrade a volume; `result.volumes["degraded"]` has the same grid, float32 HU.
+
+    `preset`: one of `PRESETS`.  `dose`, `photons`, `clip`: see `Chain.preset`.  `replay`: the report of an
+    earlier run (or of `DrawnChain.to_report`), whose drawn steps are applied again instead of drawing new
+    ones; preset, dose, photons, clip and seed are then the report's.  The report's `details.degradation`
+    holds every drawn number. Raises InputError for settings and reports that cannot be used and for pixels
+    that are not square, Cancelled when asked to stop.
+    """
+    place = pick_device(device)
+    report = ReportBuilder("degrade", device=place, seed=seed)
+    report.input = volume.identity()
+    with report.stage("draw"):
+        if replay is not None:
+            chain = DrawnChain.from_report(replay)
+        else:
+            chain = Chain.preset(preset, dose=dose, photons=photons, clip=clip).draw(volume, seed)
+    report.seed = chain.seed
+    report.settings = {
+        "preset": chain.name,
+        "dose": dose,
+        "photons": photons,
+        "clip": clip,
+        "replay": replay is not None,
+    }
+    report.details[REPORT_KEY] = chain.to_report()
+    with report.stage("apply"):
+        degraded = with_memory_fallback(
+            lambda where, _: chain.apply(volume, where, progress, cancel), [1], place, report.warn
+        )
+    return Result({"degraded": degraded}, {}, report.finish())
+
+
+make_callable(__name__, "degrade")
