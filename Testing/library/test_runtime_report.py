@@ -113,7 +113,8 @@ def test_plain_is_always_json_and_settled(value: object) -> None:
     "key",
     [
         "PatientName", "patient_id", "Patient's Birth Date", "AccessionNumber", "institution_name",
-        "ReferringPhysicianName", "study_instance_uid", "SeriesInstanceUID", "StudyDate", "OperatorsName", "sop_instance_uids",
+        "ReferringPhysicianName", "study_instance_uid", "SeriesInstanceUID", "StudyDate", "OperatorsName",
+        "sop_instance_uids",
         "source_files",
     ],
 )  # fmt: skip

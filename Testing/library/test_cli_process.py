@@ -1,0 +1,138 @@
+"""The command as a process of its own, as a panel starts it: real events, real signals, real verbs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ctenhance.runtime.weights import EMBEDDED
+from ctenhance.volume import CTVolume
+
+ROOT = Path(__file__).resolve().parents[2] / "CTEnhance"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+# `enhance` replaced by a loop that does nothing but report and look at its token, for ten seconds.
+SLOW = """
+import sys, time
+import ctenhance
+from ctenhance.cli import main
+from ctenhance.runtime.progress import check
+
+def slow(volume, progress, cancel, **settings):
+    for step in range(200):
+        progress("slow", step, 200)
+        check(cancel)
+        time.sleep(0.05)
+
+ctenhance.enhance = slow
+sys.argv[0] = "ctenhance"
+main()
+"""
+
+
+@pytest.fixture
+def ct(tmp_path: Path) -> Path:
+    noise = np.random.default_rng(0).normal(0, 15, (3, 64, 64))
+    disc = np.hypot(*(np.mgrid[:64, :64] - 31.5)) < 24
+    array = np.where(disc, 40, -1000) + noise
+    path = tmp_path / "ct.nii.gz"
+    CTVolume(np.round(array).astype(np.float32), (0.8, 0.8, 2.5)).write(path)
+    return path
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ctenhance", *(str(argument) for argument in arguments)],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
+
+
+def events(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="signals of this kind need a POSIX system")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_process_and_leaves_nothing(
+    ct: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    out = tmp_path / "out.nii.gz"
+    child = subprocess.Popen(
+        [sys.executable, "-c", SLOW, "enhance", str(ct), str(out), "--progress", "json"],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert child.stdout is not None
+        for line in child.stdout:  # events arrive while it works, not at its end
+            if json.loads(line).get("stage") == "slow":
+                break
+        start = time.monotonic()
+        child.send_signal(number)
+        rest, errors = child.communicate(timeout=30)
+        assert time.monotonic() - start < 5
+    finally:
+        child.kill()
+    assert child.returncode == 130, errors
+    assert events(rest)[-1]["event"] == "error"
+    assert errors == "Cancelled; no output was written.\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["ct.nii.gz"]
+
+
+def test_degrade_and_replay(ct: Path, tmp_path: Path) -> None:
+    report = tmp_path / "a.json"
+    options = ["--dose", "0.25", "--seed", "3", "--device", "cpu", "--progress", "json"]
+    done = command("degrade", ct, tmp_path / "a.nii.gz", *options, "--report", report)
+    assert done.returncode == 0, done.stderr
+    lines = events(done.stdout)
+    assert lines[-1]["event"] == "result" and lines[-1]["outputs"]["degraded"] == str(tmp_path / "a.nii.gz")
+    assert any(line["event"] == "progress" for line in lines)
+    degraded = CTVolume.read(tmp_path / "a.nii.gz")
+    before = CTVolume.read(ct)
+    assert degraded.array.shape == before.array.shape and not np.array_equal(degraded.array, before.array)
+    recorded = json.loads(report.read_text())
+    assert recorded["seed"] == 3 and recorded["input"]["sha256"] == before.identity()["sha256"]
+
+    again = command("degrade", ct, tmp_path / "b.nii.gz", "--replay", report, "--device", "cpu")
+    assert again.returncode == 0, again.stderr
+    assert np.array_equal(CTVolume.read(tmp_path / "b.nii.gz").array, degraded.array)
+
+
+def test_degrade_refuses(ct: Path, tmp_path: Path) -> None:
+    done = command("degrade", ct, tmp_path / "a.nii", "--preset", "nonsense", "--progress", "none")
+    assert done.returncode == 2 and "nonsense" in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "a.nii").exists()
+
+
+@pytest.mark.skipif(not list(EMBEDDED.glob("*.safetensors")), reason="no weights are embedded yet")
+def test_enhance_and_compare(ct: Path, tmp_path: Path) -> None:
+    done = command("enhance", ct, tmp_path / "e.nii.gz", "--device", "cpu", "--report", tmp_path / "e.json")
+    assert done.returncode == 0, done.stderr
+    before, after = CTVolume.read(ct), CTVolume.read(tmp_path / "e.nii.gz")
+    assert after.array.shape == before.array.shape and after.spacing == before.spacing
+    report = json.loads((tmp_path / "e.json").read_text())
+    assert len(report["model"]["sha256"]) == 64
+    again = command("enhance", ct, tmp_path / "f.nii.gz", "--device", "cpu", "--progress", "none")
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "f.nii.gz").read_bytes() == (tmp_path / "e.nii.gz").read_bytes()
+    none = command("enhance", ct, tmp_path / "g.nii.gz", "--strength", "0", "--device", "cpu")
+    assert none.returncode == 0, none.stderr
+    assert np.array_equal(CTVolume.read(tmp_path / "g.nii.gz").array, before.array)
+
+
+def test_enhance_refuses_unknown_weights(ct: Path, tmp_path: Path) -> None:
+    done = command("enhance", ct, tmp_path / "e.nii.gz", "--model", "nonsense", "--progress", "none")
+    assert done.returncode == 2 and "nonsense" in done.stderr
