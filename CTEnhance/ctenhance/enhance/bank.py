@@ -1,0 +1,154 @@
+"""The bank that training pairs are drawn from: reference slices and projection-domain noise for each of them.
+
+Projecting and filtering a slice takes about a second on a CPU, a training step a third of that for eight
+crops. So the noise images are made once: for every slice, `REALISATIONS` times, a quantum and an electronic
+noise image of the slice's own anatomy (see `physics.noise.noise_fields`), each time under another drawn
+geometry, at full bandwidth. Dose, kernel and slice thickness are applied to them at each draw (`pairs.py`),
+so that a few hundred slices give an unlimited number of pairs.
+
+On disk: one safetensors file a volume, `hu` int16 `[z, y, x]`, `quantum` and `electronic` float16
+`[realisation, z, y, x]`, scaled to SD 1 in soft tissue, and the volume's facts in the header.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from scipy import ndimage
+
+from ctenhance.physics.geometry import ParallelGeometry
+from ctenhance.physics.noise import bowtie_fluence, noise_fields
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.files import replace_when_done
+from ctenhance.runtime.progress import check
+from ctenhance.volume import CTVolume
+
+REALISATIONS = 2
+
+
+@dataclass(frozen=True)
+class BankFacts:
+    """What a draw needs to know of a volume: the SD of its own noise in soft tissue (HU) and its grid
+    (mm)."""
+
+    name: str
+    noise_hu: float
+    pixel_mm: float
+    spacing_mm: float
+
+
+@dataclass(frozen=True)
+class BankVolume:
+    """One volume of the bank, memory-mapped: `hu`, `quantum`, `electronic` are sliced on demand."""
+
+    facts: BankFacts
+    hu: torch.Tensor
+    quantum: torch.Tensor
+    electronic: torch.Tensor
+
+
+def soft_tissue(hu: np.ndarray) -> np.ndarray:
+    """Mask of flat soft tissue in a slice or volume `[..., y, x]`, from a smoothed copy (the body where
+    there is none)."""
+    sigma = (0,) * (hu.ndim - 2) + (2.5, 2.5)
+    smooth = ndimage.gaussian_filter(hu.astype(np.float32), sigma)
+    flat = np.abs(smooth - ndimage.gaussian_filter(smooth, sigma)) < 12
+    mask = (smooth > -20) & (smooth < 120) & flat
+    return mask if mask.sum() > 500 else smooth > -300
+
+
+def own_noise(hu: np.ndarray) -> float:
+    """SD in HU of a volume's own noise in soft tissue: the mode of the local SD in 9 x 9 windows, over all
+    slices.
+
+    The mode and not the mean: edges and vessels only ever add to a local SD.
+    """
+    values = []
+    for image in hu.astype(np.float32):
+        mean = ndimage.uniform_filter(image, 9)
+        variance = ndimage.uniform_filter(image * image, 9) - mean * mean
+        values.append(np.sqrt(variance.clip(min=0))[soft_tissue(image)])
+    sd = np.concatenate(values)
+    counts, edges = np.histogram(sd, bins=np.arange(0.5, 150.5, 1.0))
+    smooth = ndimage.gaussian_filter1d(counts.astype(float), 1.0)
+    return float(edges[int(smooth.argmax())] + 0.5)
+
+
+def _noise_pair(
+    image: torch.Tensor, pixel_mm: float, rng: np.random.Generator, seed: int
+) -> list[torch.Tensor]:
+    """Quantum and electronic noise of one slice under a drawn geometry, each scaled to SD 1 in soft
+    tissue."""
+    rows, columns = image.shape
+    geometry = ParallelGeometry.covering(
+        rows,
+        columns,
+        pixel_mm,
+        n_views=int(rng.integers(500, 900)),
+        pitch_mm=pixel_mm * float(rng.uniform(0.65, 1.05)),
+    )
+    bowtie = bowtie_fluence(geometry, float(rng.uniform(0.2, 1.0)), float(rng.uniform(120, 180)))
+    generator = torch.Generator().manual_seed(seed)
+    fields = noise_fields(image[None], geometry, "ramp", bowtie, float(rng.uniform(0, 0.6)), generator)
+    mask = torch.from_numpy(soft_tissue(image.numpy()))
+    return [field[0] / field[0][mask].std() for field in fields]
+
+
+def write_bank_volume(path: Path, name: str, volume: CTVolume, seed: int, cancel: Any = None) -> None:
+    """Make one volume's part of the bank at `path`; see the module's docstring."""
+    pixel_mm, spacing_mm = float(volume.spacing[0]), float(volume.spacing[2])
+    rng = np.random.default_rng(seed)
+    hu = torch.from_numpy(np.ascontiguousarray(volume.array)).clamp(-1024, 3071)
+    shape = (REALISATIONS, *hu.shape)
+    quantum, electronic = torch.empty(shape, dtype=torch.float16), torch.empty(shape, dtype=torch.float16)
+    for z in range(hu.shape[0]):
+        for r in range(REALISATIONS):
+            check(cancel)
+            q, e = _noise_pair(hu[z], pixel_mm, rng, int(rng.integers(2**31)))
+            quantum[r, z], electronic[r, z] = q.half(), e.half()
+    facts = BankFacts(name, own_noise(hu.numpy()), pixel_mm, spacing_mm)
+    tensors = {"hu": hu.round().to(torch.int16), "quantum": quantum, "electronic": electronic}
+    with replace_when_done(path) as temporary:
+        save_file(tensors, str(temporary), metadata={"facts": json.dumps(asdict(facts))})
+
+
+def build_bank(
+    files: Sequence[Path], folder: Path, seed: int = 0, progress: Any = None, cancel: Any = None
+) -> list[Path]:
+    """Bank files for all volumes of `files`, made where they do not exist yet; resumes where it was
+    stopped."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for i, file in enumerate(files):
+        path = folder / f"{file.name.split('.nii')[0]}.safetensors"
+        if not path.exists():
+            write_bank_volume(path, path.stem, CTVolume.read(file), seed + 1000 * i, cancel)
+        made.append(path)
+        if progress is not None:
+            progress("noise bank", i + 1, len(files))
+    return made
+
+
+def load_bank(paths: Iterable[Path]) -> list[BankVolume]:
+    """The bank's volumes, in memory.  Raises InputError where a file is none of this bank's."""
+    volumes = []
+    for path in paths:
+        with safe_open(str(path), framework="pt") as file:
+            header = file.metadata() or {}
+            if "facts" not in header:
+                raise InputError(
+                    f"{path.name} is no file of a noise bank: delete it and start the training again."
+                )
+            tensors = {key: file.get_tensor(key) for key in ("hu", "quantum", "electronic")}
+        volumes.append(BankVolume(BankFacts(**json.loads(header["facts"])), **tensors))
+    if not volumes:
+        raise InputError("The training data folder holds no volumes: name one with NIfTI or NRRD files.")
+    return volumes

@@ -1,0 +1,231 @@
+"""One resumable training run: the loop that the three trainings share.
+
+A run lives in its folder: `checkpoint.safetensors` (network, its moving average, Adam's moments, step and
+time spent), `best.safetensors` (the moving average that did best on validation, ready for use), `log.jsonl`
+(a line a report). Nothing is pickled. Under `torchrun` the gradients are averaged over the processes and
+the first one writes."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from ctenhance.runtime import weights
+from ctenhance.runtime.device import pick_device
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.files import replace_when_done
+from ctenhance.runtime.progress import check
+from ctenhance.runtime.weights import WeightsEntry
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train: it ends after `steps` or `minutes`, whichever comes first; the learning rate falls to
+    fit."""
+
+    steps: int = 20000
+    minutes: float = math.inf
+    batch: int = 8
+    learning_rate: float = 6e-4
+    ema: float = 0.999
+    report_every: int = 100
+    validate_every: int = 1000
+    seed: int = 0
+    resume: bool = True
+    device: str = "auto"
+
+
+#: Loss of a batch; draws the batch of (step, rank) itself.
+Loss = Callable[[nn.Module, int, int, torch.device], torch.Tensor]
+#: Figures of the moving average on held-out patients; 'score' decides, greater is better.
+Validate = Callable[[nn.Module, torch.device], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class _Processes:
+    rank: int
+    count: int
+
+
+def _join_processes() -> _Processes:
+    """Join torchrun's process group where there is one."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count > 1 and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return _Processes(int(os.environ.get("RANK", "0")), count)
+
+
+def training_device(spec: str) -> torch.device:
+    """The device of this process: `spec`, or under torchrun the graphics card of its local rank."""
+    local = os.environ.get("LOCAL_RANK")
+    return pick_device(f"cuda:{local}" if local is not None and torch.cuda.is_available() else spec)
+
+
+def _save_checkpoint(
+    path: Path,
+    network: nn.Module,
+    average: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    state: dict[str, Any],
+) -> None:
+    tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
+    for index, moments in optimiser.state_dict()["state"].items():
+        tensors |= {f"adam.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
+    # clones: tensors that share memory cannot be stored
+    tensors = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
+    with replace_when_done(path) as temporary:
+        save_file(tensors, str(temporary), metadata={"state": json.dumps(state)})
+
+
+def _load_checkpoint(
+    path: Path, network: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer
+) -> dict[str, Any]:
+    with safe_open(str(path), framework="pt") as file:
+        state = json.loads((file.metadata() or {}).get("state", "{}"))
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+    parts: dict[str, dict[str, torch.Tensor]] = {"network": {}, "average": {}, "adam": {}}
+    for key, value in tensors.items():
+        part, name = key.split(".", 1)
+        parts[part][name] = value
+    try:
+        network.load_state_dict(parts["network"])
+        average.load_state_dict(parts["average"])
+    except RuntimeError as error:
+        raise InputError(
+            f"The checkpoint {path} belongs to another network: name an empty run folder, or do not resume."
+        ) from error
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in parts["adam"].items():
+        index, name = key.split(".", 1)
+        moments.setdefault(int(index), {})[name] = value
+    adam = optimiser.state_dict()
+    adam["state"] = moments
+    optimiser.load_state_dict(adam)
+    return state
+
+
+def fit(
+    network: nn.Module,
+    loss: Loss,
+    run_dir: Path,
+    settings: Settings,
+    entry: WeightsEntry,
+    validate: Validate | None = None,
+    progress: Any = None,
+    cancel: Any = None,
+) -> Path:
+    """Train `network` and return the file of its best moving average.
+
+    `entry` goes into that file (architecture, arguments, what it was trained on). Only parameters that
+    require a gradient are trained. Raises Cancelled when asked to stop (the checkpoint is written first),
+    InputError where a checkpoint in the folder does not fit."""
+    processes = _join_processes()
+    first = processes.rank == 0
+    device = training_device(settings.device)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trained = [p for p in network.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=1e-4, betas=(0.9, 0.99))
+    average = AveragedModel(network, multi_avg_fn=_moving_average(settings.ema))
+    checkpoint, best, log = (
+        run_dir / "checkpoint.safetensors",
+        run_dir / "best.safetensors",
+        run_dir / "log.jsonl",
+    )
+    state: dict[str, Any] = {"step": 0, "seconds": 0.0, "best": -math.inf}
+    if settings.resume and checkpoint.exists():
+        state = _load_checkpoint(checkpoint, network, average, optimiser)
+    model: nn.Module = network
+    if processes.count > 1:
+        model = nn.parallel.DistributedDataParallel(network, find_unused_parameters=True)
+    half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+    def spent() -> float:
+        return max(state["step"] / settings.steps, state["seconds"] / 60 / settings.minutes)
+
+    def keep_best() -> None:
+        figures = validate(average.module, device) if validate else {"score": float(state["step"])}
+        _write_log(log, {"step": state["step"], **figures})
+        if figures["score"] > state["best"]:
+            state["best"] = figures["score"]
+            weights.save(best, average.module.state_dict(), entry)
+
+    running, started = 0.0, time.monotonic()
+    since_report = 0
+    try:
+        while spent() < 1:
+            check(cancel)
+            fraction = spent()
+            rate = (
+                settings.learning_rate
+                * min(1.0, (state["step"] + 1) / 200)
+                * (0.01 + 0.99 * math.cos(fraction * math.pi / 2) ** 2)
+            )
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            model.train()
+            optimiser.zero_grad(set_to_none=True)
+            with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                value = loss(model, state["step"], processes.rank, device)
+            value.backward()
+            nn.utils.clip_grad_norm_(trained, 1.0)
+            optimiser.step()
+            average.update_parameters(network)
+            state["step"] += 1
+            now = time.monotonic()
+            state["seconds"] += now - started
+            started = now
+            running += float(value.detach())
+            since_report += 1
+            if first and state["step"] % settings.report_every == 0:
+                _write_log(
+                    log,
+                    {
+                        "step": state["step"],
+                        "loss": running / since_report,
+                        "rate": rate,
+                        "seconds": state["seconds"],
+                    },
+                )
+                running, since_report = 0.0, 0
+                if progress is not None:
+                    progress("training", min(settings.steps, int(spent() * settings.steps)), settings.steps)
+            if first and state["step"] % settings.validate_every == 0:
+                keep_best()
+                _save_checkpoint(checkpoint, network, average, optimiser, state)
+                started = time.monotonic()
+        if first:
+            keep_best()
+    finally:
+        if first and state["step"]:
+            _save_checkpoint(checkpoint, network, average, optimiser, state)
+    return best
+
+
+def _moving_average(decay: float) -> Callable[..., None]:
+    """Exponential moving average whose memory grows with the steps done: it must not drag the first weights
+    along."""
+
+    def update(averaged: list[torch.Tensor], current: list[torch.Tensor], count: torch.Tensor) -> None:
+        keep = min(decay, (1 + float(count)) / (10 + float(count)))
+        torch._foreach_lerp_(averaged, current, 1 - keep)
+
+    return update
+
+
+def _write_log(path: Path, line: dict[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")

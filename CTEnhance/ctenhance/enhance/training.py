@@ -1,0 +1,359 @@
+"""The three trainings: the fast twin, the autoencoder, the latent diffusion with its detail decoder.
+
+Each takes a folder of reference CTs (read and turned into a noise bank once, see `bank.py`), a run folder,
+and where there is one a folder of validation pairs `<name>_degraded.*` / `<name>_reference.*` of patients
+that are not among the references. Validation pairs should be made in another way than the training's noise
+(real pairs are best): a network goes on learning its simulator's noise long after it has stopped getting
+better on anybody else's."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from ctenhance.enhance.bank import build_bank, load_bank
+from ctenhance.enhance.fit import Settings, Validate, fit, training_device
+from ctenhance.enhance.networks import TRAIN_STEPS, Autoencoder, LatentDiffusion, Twin, build
+from ctenhance.enhance.pairs import HU_SCALE, PairBatch, PairSampler
+from ctenhance.runtime import weights
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.weights import WeightsEntry
+from ctenhance.volume import CTVolume
+
+TWIN: dict[str, Any] = {"features": [32, 48, 64, 96, 128, 32]}
+AUTOENCODER: dict[str, Any] = {"channels": [32, 64], "latents": 4, "residual_blocks": 1}
+DENOISER_CHANNELS = [32, 64, 96]
+#: Weight of the Kullback-Leibler term (METHODS A.5: 1e-8 in 2-D, 1e-7 in 3-D, of larger latents).
+KL_WEIGHT = 1e-7
+#: Errors well below this (in units of 1000 HU) count squared, above it plainly: noisy draws must not rule
+#: the rest.
+SOFT_ERROR = 0.02
+
+
+def read_pairs(folder: Path) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """All `(name, degraded, reference)` of a folder, HU `[z, y, x]`. Raises InputError where a partner is
+    missing."""
+    pairs = []
+    for degraded in sorted(folder.glob("*_degraded.*")):
+        name = degraded.name.split("_degraded.")[0]
+        references = sorted(folder.glob(f"{name}_reference.*"))
+        if not references:
+            raise InputError(f"{degraded.name} has no {name}_reference file beside it: put it there.")
+        low, high = CTVolume.read(degraded).array, CTVolume.read(references[0]).array
+        if low.shape != high.shape:
+            raise InputError(
+                f"{degraded.name} and {references[0].name} differ in shape: make them from one grid."
+            )
+        pairs.append((name, low, high))
+    if not pairs:
+        raise InputError(f"{folder} holds no pair <name>_degraded.nii.gz / <name>_reference.nii.gz.")
+    return pairs
+
+
+def neighbours(array: np.ndarray, z: int) -> np.ndarray:
+    """Slices below, at and above z, `[3, y, x]`; the end slices stand in for what is beyond them."""
+    return array[[max(z - 1, 0), z, min(z + 1, len(array) - 1)]]
+
+
+def pairs_validation(folder: str | Path | None, multiple: int, round_trip: bool = False) -> Validate | None:
+    """PSNR (dB, +-1000 HU, mean over slices) on the pairs of `folder`: 'score' and one figure a patient.
+
+    With `round_trip` the network is an autoencoder: it gets the reference and shall give it back.
+    """
+    if folder is None:
+        return None
+    pairs = read_pairs(Path(folder))
+
+    def validate(network: nn.Module, device: torch.device) -> dict[str, float]:
+        network.eval()
+        figures = {}
+        for name, low, high in pairs:
+            values = []
+            for z in range(1, len(low) - 1, 2):
+                rows, columns = (n // multiple * multiple for n in low.shape[1:])
+                seen = neighbours(high if round_trip else low, z)[:, :rows, :columns]
+                x = torch.from_numpy(seen)[None].to(device) / HU_SCALE
+                # a network that draws shall draw alike at every validation, without moving the training's
+                # own draws
+                with torch.no_grad(), torch.random.fork_rng():
+                    torch.manual_seed(z)
+                    image = network(x)[0][:, 1:2] if round_trip else network(x)
+                y = image[0, 0].float().cpu().numpy() * HU_SCALE
+                error = y.clip(-1000, 1000) - high[z, :rows, :columns].clip(-1000, 1000)
+                values.append(20 * math.log10(2000 / max(float(np.sqrt(np.mean(error**2))), 1e-6)))
+            figures[name] = float(np.mean(values))
+        return {"score": float(np.mean(list(figures.values()))), **figures}
+
+    return validate
+
+
+def _references(data_dir: Path, exclude: Sequence[str]) -> list[Path]:
+    files = sorted(p for pattern in ("*.nii.gz", "*.nii", "*.nrrd", "*.mha") for p in data_dir.rglob(pattern))
+    kept = [f for f in files if not any(part in f.name for part in exclude)]
+    if not kept:
+        raise InputError(f"{data_dir} holds no NIfTI, NRRD or MHA volumes to train on (after --exclude).")
+    return kept
+
+
+def _sampler(
+    data_dir: str | Path,
+    run_dir: str | Path,
+    exclude: Sequence[str],
+    crop: int,
+    seed: int,
+    progress: Any,
+    cancel: Any,
+) -> PairSampler:
+    bank = build_bank(_references(Path(data_dir), exclude), Path(run_dir) / "bank", seed, progress, cancel)
+    return PairSampler(load_bank(bank), crop, seed)
+
+
+def soft_l1(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Charbonnier loss, mean of sqrt(error^2 + SOFT_ERROR^2) - SOFT_ERROR."""
+    return ((output.float() - target).square() + SOFT_ERROR**2).sqrt().mean() - SOFT_ERROR
+
+
+def _middle(batch: PairBatch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    degraded = batch.degraded.to(device, memory_format=torch.channels_last)
+    return degraded, batch.reference[:, 1:2].to(device)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Course:
+    """What the trainings have in common: the data, the settings, whom to tell."""
+
+    sampler: PairSampler
+    settings: Settings
+    run_dir: Path
+    progress: Any
+    cancel: Any
+
+    def run(
+        self,
+        network: nn.Module,
+        loss: Any,
+        architecture: str,
+        arguments: dict[str, Any],
+        validate: Validate | None,
+    ) -> Path:
+        entry = WeightsEntry(
+            name=architecture,
+            file="",
+            sha256="",
+            licence="see the model card",
+            trained_on=", ".join(volume.facts.name for volume in self.sampler.volumes),
+            architecture=architecture,
+            arguments=arguments,
+            version="1",
+            card="",
+        )
+        return fit(network, loss, self.run_dir, self.settings, entry, validate, self.progress, self.cancel)
+
+
+def _course(
+    data_dir: str | Path,
+    run_dir: str | Path,
+    exclude: Sequence[str],
+    minutes: float,
+    steps: int,
+    batch: int,
+    crop: int,
+    resume: bool,
+    device: str,
+    seed: int,
+    progress: Any,
+    cancel: Any,
+) -> _Course:
+    torch.manual_seed(seed)
+    settings = Settings(steps=steps, minutes=minutes, batch=batch, seed=seed, resume=resume, device=device)
+    sampler = _sampler(data_dir, run_dir, exclude, crop, seed, progress, cancel)
+    return _Course(sampler, settings, Path(run_dir), progress, cancel)
+
+
+def train_twin(
+    data_dir: str | Path,
+    run_dir: str | Path,
+    *,
+    validation: str | Path | None = None,
+    exclude: Sequence[str] = (),
+    minutes: float = math.inf,
+    steps: int = 20000,
+    batch: int = 8,
+    crop: int = 128,
+    resume: bool = True,
+    device: str = "auto",
+    seed: int = 0,
+    progress: Any = None,
+    cancel: Any = None,
+) -> Path:
+    """Train the one-step network on `data_dir`; returns the weights file of its best state.
+
+    `validation`: folder of pairs; `exclude`: parts of file names to leave out (validation and test patients).
+    Stops after `steps` or `minutes`, whichever comes first.
+    """
+    course = _course(
+        data_dir, run_dir, exclude, minutes, steps, batch, crop, resume, device, seed, progress, cancel
+    )
+    network = build("twin", TWIN)
+
+    def loss(model: nn.Module, step: int, rank: int, where: torch.device) -> torch.Tensor:
+        degraded, target = _middle(course.sampler.batch_ahead(batch, step, rank), where)
+        return soft_l1(model(degraded), target)
+
+    return course.run(network, loss, "twin", TWIN, pairs_validation(validation, Twin.multiple))
+
+
+def train_autoencoder(
+    data_dir: str | Path,
+    run_dir: str | Path,
+    *,
+    validation: str | Path | None = None,
+    exclude: Sequence[str] = (),
+    minutes: float = math.inf,
+    steps: int = 20000,
+    batch: int = 8,
+    crop: int = 128,
+    resume: bool = True,
+    device: str = "auto",
+    seed: int = 0,
+    progress: Any = None,
+    cancel: Any = None,
+) -> Path:
+    """Train the KL autoencoder on references and degraded slices alike, since both get encoded in use.
+
+    The validation figure is the PSNR of the references' round trip.  Arguments as in `train_twin`.
+    """
+    course = _course(
+        data_dir, run_dir, exclude, minutes, steps, batch, crop, resume, device, seed, progress, cancel
+    )
+    network = build("autoencoder", AUTOENCODER)
+
+    def loss(model: nn.Module, step: int, rank: int, where: torch.device) -> torch.Tensor:
+        drawn = course.sampler.batch_ahead(batch, step, rank)
+        half = batch // 2
+        x = torch.cat([drawn.reference[: batch - half], drawn.degraded[batch - half :]]).to(where)
+        image, mean, sd = model(x)
+        divergence = 0.5 * (mean.square() + sd.square() - 2 * sd.clamp(min=1e-8).log() - 1)
+        return soft_l1(image, x) + KL_WEIGHT * divergence.flatten(1).sum(1).mean()
+
+    validate = pairs_validation(validation, Autoencoder.multiple, round_trip=True)
+    return course.run(network, loss, "autoencoder", AUTOENCODER, validate)
+
+
+def train_enhance(
+    data_dir: str | Path,
+    run_dir: str | Path,
+    *,
+    autoencoder: str | Path,
+    twin: str | Path | None = None,
+    validation: str | Path | None = None,
+    exclude: Sequence[str] = (),
+    minutes: float = math.inf,
+    steps: int = 20000,
+    batch: int = 8,
+    crop: int = 128,
+    resume: bool = True,
+    device: str = "auto",
+    seed: int = 0,
+    progress: Any = None,
+    cancel: Any = None,
+) -> Path:
+    """Train the latent diffusion and then its detail decoder, each for half of `steps` and `minutes`.
+
+    `autoencoder`: weights of `train_autoencoder`, which stay frozen; `twin`: weights of `train_twin` that
+    the detail decoder starts from, so that it begins at the one-step network's quality. Arguments as in
+    `train_twin`."""
+    run_dir = Path(run_dir)
+    course = _course(
+        data_dir,
+        run_dir,
+        exclude,
+        minutes / 2,
+        steps // 2,
+        batch,
+        crop,
+        resume,
+        device,
+        seed,
+        progress,
+        cancel,
+    )
+    tensors, entry = weights.load(autoencoder, ["autoencoder"])
+    arguments = {"autoencoder": entry.arguments, "channels": DENOISER_CHANNELS, "features": TWIN["features"]}
+    network = build("latent-diffusion", arguments)
+    assert isinstance(network, LatentDiffusion)
+    network.autoencoder.load_state_dict(tensors)
+    network.to(training_device(device))
+    if twin is not None:
+        start_from_twin(network, weights.load(twin, ["twin"])[0])
+
+    prior = dataclasses.replace(course, run_dir=run_dir / "diffusion")
+    _train_only(network, network.denoiser)
+    _measure_scale(network.autoencoder, course.sampler)
+
+    def diffusion_loss(model: nn.Module, step: int, rank: int, where: torch.device) -> torch.Tensor:
+        drawn = course.sampler.batch_ahead(batch, step, rank)
+        generator = torch.Generator().manual_seed(seed + 7919 * step + rank)
+        with torch.no_grad():
+            encode = network.autoencoder.encode
+            z, condition = encode(drawn.reference.to(where)), encode(drawn.degraded.to(where))
+        time = torch.randint(TRAIN_STEPS, (len(z),), generator=generator).to(where)
+        noise = torch.randn(z.shape, generator=generator).to(where)
+        scheduler = network.scheduler(1)
+        noisy = scheduler.add_noise(z, noise, time)
+        v = model(torch.cat([noisy, condition], 1), time)
+        return torch.nn.functional.mse_loss(v.float(), scheduler.get_velocity(z, noise, time))
+
+    best = prior.run(network.denoiser, diffusion_loss, "denoiser", {}, None)
+    network.denoiser.load_state_dict(load_file(str(best)))
+
+    detail = dataclasses.replace(course, run_dir=run_dir / "detail")
+    _train_only(network, network.detail)
+
+    def detail_loss(model: nn.Module, step: int, rank: int, where: torch.device) -> torch.Tensor:
+        degraded, target = _middle(course.sampler.batch_ahead(batch, step, rank), where)
+        generator = torch.Generator().manual_seed(seed + 7919 * step + rank)
+        noise = torch.randn((len(degraded), *network.latent_shape(degraded)), generator=generator).to(where)
+        # any step count that a user may ask for
+        return soft_l1(model(degraded, noise, int(2 ** (step % 3))), target)
+
+    validate = pairs_validation(validation, LatentDiffusion.multiple)
+    return detail.run(network, detail_loss, "latent-diffusion", arguments, validate)
+
+
+def start_from_twin(network: LatentDiffusion, tensors: dict[str, torch.Tensor]) -> None:
+    """Give the detail decoder the twin's weights; the prior's input channels start at zero."""
+    own = network.detail.state_dict()
+    for name, value in tensors.items():
+        key = name.removeprefix("body.")
+        if key not in own:
+            raise InputError(
+                f"The twin's weights do not fit the detail decoder ('{name}'): train both alike."
+            )
+        if own[key].shape == value.shape:
+            own[key] = value
+        else:  # the first convolution: the degraded slices' channels come first, then the prior's
+            own[key] = torch.zeros_like(own[key])
+            own[key][:, : value.shape[1]] = value
+    network.detail.load_state_dict(own)
+
+
+def _train_only(network: nn.Module, part: nn.Module) -> None:
+    network.requires_grad_(False)
+    part.requires_grad_(True)
+
+
+def _measure_scale(autoencoder: Autoencoder, sampler: PairSampler) -> None:
+    """Set the latents' scale to 1 / SD over reference crops (the diffusion's schedule is made for unit
+    variance)."""
+    with torch.no_grad():
+        mean, _ = autoencoder.posterior(sampler.batch(32, 0).reference.to(autoencoder.scale.device))
+        autoencoder.scale.copy_(1 / mean.std())

@@ -1,0 +1,1 @@
+"""Physics of the scan: units, geometry, projector, filtered backprojection, noise (torch, differentiable)."""

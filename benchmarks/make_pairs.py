@@ -1,0 +1,155 @@
+"""Low-dose / full-dose pairs of held-out patients, made by another simulator than the training's.
+
+The training's noise comes from the project's own parallel-beam projector (Gaussian in the line integrals).
+Here ASTRA simulates a third-generation fan beam with Poisson counts and electronic noise, which scipy
+rebins to parallel rays, as scanners do, for ASTRA's own filtered backprojection; only the difference (noisy
+minus clean reconstruction) is added to the scan, so that its sharpness stays. The flux is set so that the
+added noise is what the given dose fraction adds to the scan's own noise.
+
+    python benchmarks/make_pairs.py ../shared/data/ct OUT --dose 0.25 --slices 8
+
+writes OUT/<name>_degraded.nii.gz and OUT/<name>_reference.nii.gz, contiguous slices of each scan's middle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+import astra
+import numpy as np
+from scipy.ndimage import map_coordinates
+
+from ctenhance.enhance.bank import own_noise, soft_tissue
+from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu
+from ctenhance.volume import CTVolume
+
+#: Patients that no network of this project is trained on: the first three stop the training, the others
+#: only test.
+HELD_OUT = ("LIDC-IDRI_0314", "CB001", "cptac_pda", "CT-1006", "LIDC-IDRI_0005")
+#: ASTRA's own filters, from sharp to soft, one a scan in turn; the number is the cut-off in units of Nyquist.
+FILTERS = (("shepp-logan", 1.0), ("hann", 1.0), ("cosine", 0.85), ("hamming", 0.7), ("hann", 0.8))
+ELECTRONIC_VARIANCE = 30.0
+
+
+class FanBeam:
+    """Flat-detector fan beam of a clinical scanner's distances, on one slice."""
+
+    def __init__(self, rows: int, columns: int, pixel_mm: float, views: int = 900) -> None:
+        source, detector = 541.0, 408.0
+        radius = math.hypot(rows, columns) * pixel_mm / 2
+        pitch = 0.95 * pixel_mm * (source + detector) / source
+        half = math.tan(math.asin(min(0.95, radius / source))) * (source + detector)
+        count = 2 * math.ceil(half / pitch) + 1
+        angles = np.linspace(0, 2 * math.pi, views, endpoint=False)
+        self.volume = astra.create_vol_geom(
+            rows,
+            columns,
+            -columns * pixel_mm / 2,
+            columns * pixel_mm / 2,
+            -rows * pixel_mm / 2,
+            rows * pixel_mm / 2,
+        )
+        self.beam = astra.create_proj_geom("fanflat", pitch, count, angles, source, detector)
+        self.projector = astra.create_projector("line_fanflat", self.beam, self.volume)
+        self.source, self.iso_pitch = source, pitch * source / (source + detector)
+        self.t = (np.arange(count) - (count - 1) / 2) * self.iso_pitch
+        self.t = self.t[np.abs(self.t) < 0.98 * source]
+        u = (np.arange(count) - (count - 1) / 2) * pitch * source / (source + detector)
+        chord = 2 * np.sqrt(np.clip(150.0**2 - u**2, 0, None))
+        self.bowtie = np.exp(-0.6 * MU_WATER_PER_MM * (300.0 - chord))
+
+    def project(self, mu: np.ndarray) -> np.ndarray:
+        identity, sinogram = astra.create_sino(mu.astype(np.float32), self.projector)
+        astra.data2d.delete(identity)
+        return sinogram
+
+    def rebin(self, fan: np.ndarray) -> np.ndarray:
+        """Parallel sinogram over half a turn: ray (phi, t) is fan ray (phi + gamma, R tan gamma), sin gamma
+        = t / R."""
+        views, count = fan.shape
+        phi = np.arange(views)[:, None] * (2 * math.pi / views)
+        gamma = np.arcsin(self.t / self.source)[None]
+        view = (phi + gamma) / (2 * math.pi) * views
+        column = self.source * np.tan(gamma) / self.iso_pitch + (count - 1) / 2
+        coordinates = np.broadcast_arrays(view, column)
+        padded = np.concatenate([fan[-64:], fan, fan[:64]])
+        at = np.stack([np.mod(coordinates[0], views) + 64, coordinates[1]])
+        full = map_coordinates(padded, at, order=1, mode="nearest")
+        return (full[: views // 2] + full[views // 2 :, ::-1]) / 2
+
+    def reconstruct(self, fan: np.ndarray, window: str, cutoff: float) -> np.ndarray:
+        parallel = self.rebin(fan)
+        angles = np.arange(len(parallel)) * (math.pi / len(parallel))
+        beam = astra.create_proj_geom("parallel", float(self.t[1] - self.t[0]), len(self.t), angles)
+        projector = astra.create_projector("linear", beam, self.volume)
+        data = astra.data2d.create("-sino", beam, parallel.astype(np.float32))
+        image = astra.data2d.create("-vol", self.volume)
+        config = astra.astra_dict("FBP")
+        config |= {"ProjectorId": projector, "ProjectionDataId": data, "ReconstructionDataId": image}
+        config["option"] = {"FilterType": window, "FilterD": cutoff}
+        algorithm = astra.algorithm.create(config)
+        astra.algorithm.run(algorithm)
+        result = astra.data2d.get(image)
+        astra.algorithm.delete(algorithm)
+        astra.data2d.delete([data, image])
+        astra.projector.delete(projector)
+        return result
+
+
+def noisy(sinogram: np.ndarray, photons: float, bowtie: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    air = photons * bowtie
+    counts = rng.poisson(air * np.exp(-sinogram)) + rng.normal(0, ELECTRONIC_VARIANCE**0.5, sinogram.shape)
+    return np.log(air / counts.clip(min=0.5))
+
+
+def degrade(hu: np.ndarray, pixel_mm: float, dose: float, window: tuple[str, float], seed: int) -> np.ndarray:
+    """`hu` `[z, y, x]` with the noise that the dose fraction adds; the flux is found on the middle slice."""
+    beam = FanBeam(*hu.shape[1:], pixel_mm)
+    rng = np.random.default_rng(seed)
+    wanted = own_noise(hu) * math.sqrt(1 / dose - 1)
+
+    def noise(image: np.ndarray, photons: float) -> np.ndarray:
+        sinogram = beam.project(hu_to_mu(image).clip(min=0))
+        difference = noisy(sinogram, photons, beam.bowtie, rng) - sinogram
+        return beam.reconstruct(difference, *window) * (1000 / MU_WATER_PER_MM)
+
+    middle, photons = hu[len(hu) // 2], 4e4
+    mask = soft_tissue(middle)
+    for _ in range(3):
+        photons *= (noise(middle, photons)[mask].std() / wanted) ** 2
+    return np.stack([image + noise(image, photons) for image in hu])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--dose", type=float, default=0.25)
+    parser.add_argument("--slices", type=int, default=8)
+    parser.add_argument("--only", nargs="*", default=HELD_OUT, help="parts of the names of the scans to use")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for i, part in enumerate(arguments.only):
+        (file,) = arguments.data.glob(f"*{part}*.nii.gz")
+        volume = CTVolume.read(file)
+        start = max(0, (len(volume.array) - arguments.slices) // 2)
+        hu = volume.array[start : start + arguments.slices]
+        low = degrade(hu, volume.spacing[0], arguments.dose, FILTERS[i % len(FILTERS)], seed=17 + i)
+        low = np.round(low.clip(-1024, 3071)).astype(np.float32)
+        name = file.name.removesuffix(".nii.gz")
+        for kind, array in (("degraded", low), ("reference", hu)):
+            pair = CTVolume(array, volume.spacing, volume.origin, volume.direction, {})
+            pair.write(arguments.out / f"{name}_{kind}.nii.gz")
+        rmse = float(np.sqrt(np.mean((low.clip(-1000, 1000) - hu.clip(-1000, 1000)) ** 2)))
+        print(
+            f"{name}: own noise {own_noise(hu):.1f} HU, added RMSE {rmse:.1f} HU, {len(hu)} slices",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
