@@ -133,6 +133,13 @@ def test_enhance_and_compare(ct: Path, tmp_path: Path) -> None:
     assert np.array_equal(CTVolume.read(tmp_path / "g.nii.gz").array, before.array)
 
 
+@pytest.mark.skipif(not list(EMBEDDED.glob("*.safetensors")), reason="no weights are embedded yet")
+def test_enhance_refuses_a_map_of_one_draw(ct: Path, tmp_path: Path) -> None:
+    done = command("enhance", ct, tmp_path / "e.nii", "--uncertainty", tmp_path / "sd.nii")
+    assert done.returncode == 2 and "--samples" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["ct.nii.gz"]
+
+
 def test_enhance_refuses_unknown_weights(ct: Path, tmp_path: Path) -> None:
     done = command("enhance", ct, tmp_path / "e.nii.gz", "--model", "nonsense", "--progress", "none")
     assert done.returncode == 2 and "nonsense" in done.stderr
