@@ -6,6 +6,7 @@ Nothing heavy is imported here, so that `--help` answers at once; each command i
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -49,7 +50,7 @@ StepsOption = Annotated[
 SamplesOption = Annotated[int, typer.Option(min=1, help="Average this many draws.")]
 DataFolder = Annotated[Path, typer.Argument(metavar="DATA_DIR", help="A folder of high-quality CT volumes.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Checkpoints and logs; a rerun resumes.")]
-MinutesOption = Annotated[float | None, typer.Option(min=0, help="Stop after this many minutes.")]
+MinutesOption = Annotated[float | None, typer.Option(min=0.01, help="Stop after this many minutes.")]
 TrainStepsOption = Annotated[int | None, typer.Option(min=1, help="Stop at this many optimiser steps.")]
 BatchOption = Annotated[int | None, typer.Option(min=1, help="Pairs in one optimiser step.")]
 ValidationOption = Annotated[
@@ -256,6 +257,10 @@ def _train(method: str, example: str, doc: str) -> None:
         from ctenhance.runtime.files import check_output_folder
         from ctenhance.runtime.report import ReportBuilder
 
+        if (
+            os.environ.get("RANK", "0") != "0"
+        ):  # torchrun starts this command once a card; the first one speaks
+            run.hush()
         run.plan([])
         if not data.is_dir():
             raise InputError(f"'{data}' is no folder; give the folder that holds the training volumes.")

@@ -16,7 +16,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -81,12 +81,18 @@ class Run:
         self.mode = mode
         self.cancel = CancelToken()
         # While a command runs, sys.stdout is standard error, so that no library can write between our lines.
-        self._out = sys.stdout
+        self._out: IO[str] | None = sys.stdout
         self.progress: Progress = silent
         if mode is ProgressMode.JSON:
             self.progress = json_progress(self._out)
         elif mode is ProgressMode.BAR:
             self.progress = bar_progress()
+
+    def hush(self) -> None:
+        """Report no progress and no result any more; errors are still told."""
+        self.close()
+        self.mode, self.progress, self.report_path = ProgressMode.NONE, silent, None
+        self._out = None
 
     def close(self) -> None:
         """Give the terminal back."""
@@ -156,6 +162,8 @@ class Run:
             write_report(self.report_path, report)
             named["report"] = self.report_path
         self.close()
+        if self._out is None:
+            return
         warnings = [str(warning) for warning in report.get("warnings", [])]
         for warning in warnings:
             self.log(warning)

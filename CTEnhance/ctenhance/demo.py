@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ctenhance
 from ctenhance.cli_support import Run
@@ -37,7 +37,12 @@ def run_demo(run: Run, folder: Path, ct: Path | None, slices: int, dose: float, 
         original = _phantom(run, slices or PHANTOM_SLICES) if ct is None else _middle(run.read(ct), slices)
     builder.input = original.identity()
     check(run.cancel)
-    common = {"seed": run.seed, "device": run.device, "progress": run.progress, "cancel": run.cancel}
+    common: dict[str, Any] = {
+        "seed": run.seed,
+        "device": run.device,
+        "progress": run.progress,
+        "cancel": run.cancel,
+    }
     with builder.stage("degrade"):
         degraded = ctenhance.degrade(original, preset="routine", dose=dose, **common)
     with builder.stage("enhance"):

@@ -204,6 +204,9 @@ def test_train_calls_the_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         tmp_path,
     )
     assert given["resume"] is True
+    monkeypatch.setenv("RANK", "1")  # as torchrun sets it for all cards but the first
+    done = run("train", method, tmp_path / "data", tmp_path / "runs", "--report", tmp_path / "r.json")
+    assert done.stdout == "" and not (tmp_path / "r.json").exists()
     assert "is no folder" in run("train", method, tmp_path / "none", tmp_path / "runs", code=2).stderr
 
 

@@ -150,7 +150,7 @@ def test_embedded_weights_stay_small(repository: Path) -> None:
 
 
 def test_nothing_pickled_is_tracked(repository: Path) -> None:
-    suffixes = {".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".npy", ".npz"}
+    suffixes = {".pkl", ".pickle", ".pt", ".pth", ".ckpt"}
     assert not [path for path in tracked(repository) if path.suffix in suffixes]
 
 

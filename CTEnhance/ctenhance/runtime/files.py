@@ -98,7 +98,7 @@ def replace_when_done(path: str | os.PathLike[str]) -> Iterator[Path]:
     # A hidden name: file dialogs and `batch` must not take an unfinished file for a volume. The full original
     # suffix stays last, because writers choose the format by it.
     temporary = target.with_name(
-        f".{stem_of(target)[:80]}.{_PARTIAL}-{uuid.uuid4().hex[:12]}{_raw_suffix(target.name)}"
+        f".{stem_of(target)[:40]}.{_PARTIAL}-{uuid.uuid4().hex[:12]}{_raw_suffix(target.name)}"
     )
     try:
         yield temporary

@@ -159,7 +159,7 @@ def add(
     `name` replaces the name that the file carries. The same file may be added again. Raises InputError for a
     file that `read_entry` refuses, and for a name that other weights have already.
     """
-    target_folder = Path(folder) if folder is not None else user_folder()
+    target_folder = Path(folder).resolve() if folder is not None else user_folder()
     source = Path(path)
     entry = read_entry(source)
     entry = _entry({**asdict(entry), "name": name or entry.name}, f"'{source}'")
