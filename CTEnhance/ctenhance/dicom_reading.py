@@ -141,16 +141,25 @@ def _read_header(path: Path) -> Dataset | None:
         if not marked:
             return None
         raise InputError(f"'{path.name}' is damaged or cut off; copy it again from its source.") from error
-    # What merely begins like an element has neither.
-    return header if marked or header.SOPClassUID or header.Modality else None
+    # What merely begins like an element has no such identifier.
+    return header if marked or str(header.SOPClassUID).startswith("1.2.840.10008.") else None
 
 
 def _ct_series(files: Sequence[DicomFile]) -> tuple[dict[str, list[DicomFile]], list[DicomFile]]:
-    """Return the CT slices by SeriesInstanceUID, and the other files; raises InputError without slices."""
+    """Return the CT slices by SeriesInstanceUID, and the other files; raises InputError without slices.
+
+    Raises InputError also for a slice without pixels.
+    """
     series: dict[str, list[DicomFile]] = {}
     left_out = []
     for file in files:
         if _is_ct(file.header) and not _is_localizer(file.header) and _is_placed_image(file.header):
+            if not file.header.get("Rows") or not file.header.get("Columns"):
+                # Before the series are told apart: a file that is cut off may have lost its series, too.
+                raise InputError(
+                    f"'{file.path.name}' has no pixel data (it was cut off, or exported without its image); "
+                    "copy it again from its source."
+                )
             series.setdefault(str(file.header.get("SeriesInstanceUID", "")), []).append(file)
         else:
             left_out.append(file)
@@ -242,7 +251,7 @@ def _volume(files: Sequence[DicomFile], left_out: Sequence[DicomFile]) -> CTVolu
     stack = read_stack(files)
     notes = list(stack.notes)
     if left_out:
-        notes.append(f"left out: {_kinds(left_out)} that are no slices of this CT")
+        notes.append(f"left out, as no slices of this CT: {_kinds(left_out)}")
     meta = {**_meta(stack.files), "source_files": [str(file.path) for file in stack.files], "notes": notes}
     return CTVolume(stack.array, stack.spacing, stack.origin, stack.direction, meta)
 

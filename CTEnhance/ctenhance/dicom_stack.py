@@ -20,6 +20,7 @@ import pydicom
 import SimpleITK as sitk  # noqa: N813 (its customary name)
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from ctenhance.hounsfield import padding_value
 from ctenhance.runtime.errors import InputError
@@ -122,7 +123,7 @@ def read_stack(files: Sequence[DicomFile]) -> Stack:
     if padding is not None:
         for plane in array:
             plane[plane == np.float32(padding)] = _AIR_HU
-    notes = [f"{repeated} repeated slices left out"] if repeated else []
+    notes = [f"repeated slices left out: {repeated}"] if repeated else []
     if padded or padding is not None:
         notes.append(f"padding outside the field of view set to {_AIR_HU:g} HU")
     x, y, z = slices[0].position.tolist()
@@ -158,8 +159,6 @@ def _slices_of(file: DicomFile) -> list[_Slice]:
     """Return the planes of a file; raises InputError for what is no plane of HU in space."""
     name = file.path.name
     header = file.header
-    if not header.get("Rows") or not header.get("Columns"):
-        raise InputError(f"'{name}' has no pixel data; export the series again with its images.")
     if (header.get("SamplesPerPixel") or 1) != 1 or header.get(
         "PhotometricInterpretation"
     ) == "PALETTE COLOR":
@@ -323,9 +322,10 @@ def _slice_pitch(slices: Sequence[_Slice]) -> float:
     if np.abs(depths - depths[0] - steps * pitch).max() > tolerance:
         worst = int(np.argmax(np.abs(gaps - usual)))
         place = f"{depths[worst]:.2f} and {depths[worst + 1]:.2f} mm"
-        # A hole is a whole number of steps wide, and everything else is one.
-        if np.abs(gaps / usual - np.rint(gaps / usual)).max() < _TOLERANCE_OF_SPACING:
-            missing = int(np.rint(gaps / usual).sum()) - len(gaps)
+        steps_wide = np.rint(gaps / usual)
+        missing = int(steps_wide.sum()) - len(gaps)
+        # Holes are whole numbers of steps wide, and everything else is one.
+        if missing > 0 and np.abs(gaps / usual - steps_wide).max() < _TOLERANCE_OF_SPACING:
             raise InputError(
                 f"{missing} of its slices {'is' if missing == 1 else 'are'} missing, the widest gap being "
                 f"between {place} ({gaps[worst]:.2f} mm instead of {usual:.2f}); export the complete series."
@@ -364,6 +364,12 @@ def _decoded(path: Path) -> tuple[np.ndarray, bool]:
             raise InputError(
                 f"'{path.name}' has no complete pixel data (it was cut off, or exported without its image); "
                 "copy it again from its source."
+            )
+        if "TransferSyntaxUID" not in dataset.file_meta:
+            # A file stripped of its first part: uncompressed, and pydicom has found out in which way.
+            implicit, _ = dataset.original_encoding
+            dataset.file_meta.TransferSyntaxUID = (
+                ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
             )
         if dataset.file_meta.TransferSyntaxUID not in _GDCM_SYNTAXES:
             pixels = dataset.pixel_array

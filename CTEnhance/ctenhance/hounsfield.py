@@ -14,8 +14,8 @@ lost (0..4095), unsigned values read as signed ones. Three facts tell them apart
    repeated at the bottom of the range is padding and does not count.
 3. *Below zero.* Air, lung and fat are negative, and noise takes water and blood below zero. Only a crop
    inside dense tissue has nothing below zero, and then its values lie together far from zero (liver 60..160).
-   A volume without negative values whose darkest per cent is under a twentieth of its brightest (so: which
-   starts at zero), or whose median exceeds 500, is something else.
+   A volume without negative values (and without padding, which is one) whose darkest per cent is under 3 %
+   of its brightest (so: which starts at zero), or whose median exceeds 500, is something else.
 
 What it cannot tell: a crop of an 8-bit picture or of MR without background may look like a tissue crop, and a
 noise-free digital phantom of pure water, or with water as its lowest value, is refused although it is in HU.
@@ -33,7 +33,7 @@ _LOWEST_HU, _HIGHEST_HU = -1500.0, 4000.0
 _LEAST_SHARE_INSIDE = 0.9
 _PADDING_SHARE = 0.01
 _NEGATIVE_SHARE = 1e-4
-_LARGEST_DARK_TO_BRIGHT = 0.05
+_LARGEST_DARK_TO_BRIGHT = 0.03
 _HIGHEST_MEDIAN_WITHOUT_NEGATIVES = 500.0
 _SAMPLE_SIZE = 1_000_000
 
@@ -50,6 +50,14 @@ def padding_value(array: np.ndarray) -> float | None:
     # Slice by slice: a mask of the whole volume would cost a quarter of its memory again.
     repeated = sum(int(np.count_nonzero(plane == lowest)) for plane in array)
     return lowest if repeated >= _PADDING_SHARE * array.size else None
+
+
+def not_finite(count: int, z: int, y: int, x: int) -> str:
+    """Return the sentence on `count` values that are NaN or infinite, the first at [z, y, x]."""
+    return (
+        f"The values hold {count} NaN or infinite ones, the first in slice {z}, row {y}, column {x} (counted "
+        "from 0); replace them by -1024 (air) or export the volume again."
+    )
 
 
 def require_hounsfield(array: np.ndarray) -> None:
@@ -74,7 +82,7 @@ def require_hounsfield(array: np.ndarray) -> None:
             f"its values run from {span}, and {1 - share:.0%} of them lie outside the {_LOWEST_HU:g} to "
             f"{_HIGHEST_HU:g} HU that a CT has; convert them to Hounsfield units (air -1000, water 0)."
         )
-    if float(np.mean(inside < 0)) < _NEGATIVE_SHARE:
+    if padding is None and float(np.mean(inside < 0)) < _NEGATIVE_SHARE:
         dark, median, bright = np.percentile(inside, (1, 50, 99))
         starts_at_zero = dark < _LARGEST_DARK_TO_BRIGHT * bright
         if starts_at_zero or median > _HIGHEST_MEDIAN_WITHOUT_NEGATIVES:

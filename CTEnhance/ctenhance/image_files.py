@@ -2,29 +2,33 @@
 
 SimpleITK does both: it knows the three formats' grids (qform and sform, space directions, transform matrix)
 and agrees with 3D Slicer on them. What it does not do is notice that a NIfTI file is cut off, neither while
-reading (it fills up with zeros) nor while writing (disk full); that is checked here.
+reading (it fills up with zeros) nor while writing (disk full), nor tell of NaN in it; that is checked here.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gzip
+import math
 import os
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 (its customary name)
 
+from ctenhance.hounsfield import not_finite
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.files import replace_when_done, suffix_of
 
 if TYPE_CHECKING:
     from ctenhance.volume import CTVolume
 
+_DAMAGED = "the file is damaged, cut off or not what its name says; copy it again from its source."
 _CHUNK = 1 << 20
 _INT16 = np.iinfo(np.int16)
 _EIGHT_BIT = (sitk.sitkUInt8, sitk.sitkInt8)
@@ -55,9 +59,7 @@ def read_image_file(path: Path) -> CTVolume:
                     "the axes of its grid are not perpendicular (a sheared transform in its header); "
                     "resample it to a rectangular grid first."
                 ) from error
-            raise InputError(
-                "the file is damaged, cut off or not what its name says; copy it again from its source."
-            ) from error
+            raise InputError(_DAMAGED) from error
     return volume_of_sitk(image, {})
 
 
@@ -93,13 +95,13 @@ def write_image_file(volume: CTVolume, path: Path) -> None:
             raw = stack.enter_context(replace_when_done(path.with_suffix(".raw")))
         try:
             # .mhd users expect a plain .raw beside it; everything else is compressed where the format can.
+            written = temporary.with_suffix(".raw")
+            stack.callback(written.unlink, missing_ok=True)
             with _quiet():
                 sitk.WriteImage(image, os.fspath(temporary), useCompression=suffix not in (".mhd", ".nii"))
             if suffix in (".nii", ".nii.gz"):
                 _require_whole_nifti(temporary)
             if suffix == ".mhd":
-                written = temporary.with_suffix(".raw")
-                stack.callback(written.unlink, missing_ok=True)
                 os.replace(written, raw)
                 header = temporary.read_text(encoding="utf-8")
                 header = header.replace(written.name, path.with_suffix(".raw").name)
@@ -134,45 +136,62 @@ def _as_int16_if_whole(array: np.ndarray) -> np.ndarray:
 
 
 def _require_whole_nifti(path: Path) -> None:
-    """Raise InputError when a NIfTI file is shorter than its header says or its compression is damaged."""
-    damaged = "the file is damaged, cut off or not what its name says; copy it again from its source."
+    """Raise InputError when a NIfTI file is cut off, its compression is damaged, or it holds NaN.
+
+    ITK reads all of these without a word: it fills up with zeros and sets NaN to zero, which is water.
+    """
     with path.open("rb") as stream:
         compressed = stream.read(2) == b"\x1f\x8b"
     try:
         with gzip.open(path, "rb") if compressed else path.open("rb") as stream:
-            header = stream.read(540)
-            if compressed:
-                # To the very end, because only there stands the checksum.
-                length = len(header)
-                while chunk := stream.read(_CHUNK):
-                    length += len(chunk)
-            else:
-                length = path.stat().st_size
-        whole = length >= _nifti_length(header)
-    except (EOFError, OSError, zlib.error, struct.error) as error:
-        raise InputError(damaged) from error
-    if not whole:
-        raise InputError(damaged)
+            layout = _nifti_layout(stream.read(540))
+            stream.seek(layout.offset)
+            # To the very end, because only there stands the checksum of a compressed file.
+            length = bad = first_bad = 0
+            while chunk := stream.read(_CHUNK):
+                if layout.float_type and length < layout.length:
+                    values = np.frombuffer(chunk[: (layout.length - length)], dtype=layout.float_type)
+                    where = np.flatnonzero(~np.isfinite(values))
+                    if where.size and not bad:
+                        first_bad = length // values.itemsize + int(where[0])
+                    bad += where.size
+                length += len(chunk)
+    except (EOFError, OSError, ValueError, zlib.error, struct.error) as error:
+        raise InputError(_DAMAGED) from error
+    if length < layout.length:
+        raise InputError(_DAMAGED)
+    if bad:
+        z, y, x = (int(index) for index in np.unravel_index(first_bad, layout.shape)[-3:])
+        raise InputError(not_finite(bad, z, y, x))
 
 
-def _nifti_length(header: bytes) -> int:
-    """Return how many bytes the NIfTI-1 or -2 header promises; raises struct.error without such a header."""
+@dataclass(frozen=True)
+class _NiftiLayout:
+    """Where the voxels of a NIfTI file stand: bytes, shape (slowest axis first), type if floating-point."""
+
+    offset: int
+    length: int
+    shape: tuple[int, ...]
+    float_type: str
+
+
+def _nifti_layout(header: bytes) -> _NiftiLayout:
+    """Return what the NIfTI-1 or -2 header promises; raises struct.error without such a header."""
     for order in "<>":
         (header_size,) = struct.unpack_from(f"{order}i", header, 0)
         if header_size == 348:
             dimensions = struct.unpack_from(f"{order}8h", header, 40)
-            (bits,) = struct.unpack_from(f"{order}h", header, 72)
+            kind, bits = struct.unpack_from(f"{order}2h", header, 70)
             offset = int(struct.unpack_from(f"{order}f", header, 108)[0])
         elif header_size == 540:
             dimensions = struct.unpack_from(f"{order}8q", header, 16)
-            (bits,) = struct.unpack_from(f"{order}h", header, 14)
+            kind, bits = struct.unpack_from(f"{order}2h", header, 12)
             (offset,) = struct.unpack_from(f"{order}q", header, 168)
         else:
             continue
-        count = 1
-        for length in dimensions[1 : 1 + max(0, min(dimensions[0], 7))]:
-            count *= max(length, 1)
-        return offset + count * bits // 8
+        shape = tuple(max(length, 1) for length in dimensions[7:0:-1])[7 - max(0, min(dimensions[0], 7)) :]
+        float_type = {16: f"{order}f4", 64: f"{order}f8"}.get(kind, "")
+        return _NiftiLayout(offset, math.prod(shape) * bits // 8, (1, 1, *shape), float_type)
     raise struct.error("no NIfTI header")
 
 

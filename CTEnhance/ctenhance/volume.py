@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ctenhance.hounsfield import not_finite, require_hounsfield
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import check_output, suffix_of
 
@@ -90,8 +91,6 @@ class CTVolume:
         is not one CT on one regular grid: other modalities, several series, missing or unevenly spaced
         slices, a sheared (gantry-tilted) stack, colour, 4-D, NaN, values that are no HU, damaged files.
         """
-        from ctenhance.hounsfield import require_hounsfield
-
         try:
             volume = _read(path, series)
             if check_hu:
@@ -177,10 +176,7 @@ def _checked_array(array: Any) -> np.ndarray:
         count = sum(int(np.count_nonzero(~np.isfinite(plane))) for plane in values)
         z = next(index for index, plane in enumerate(values) if not np.isfinite(plane).all())
         y, x = np.argwhere(~np.isfinite(values[z]))[0]
-        raise InputError(
-            f"The values hold {count} NaN or infinite ones, the first in slice {z}, row {y}, column {x} "
-            "(counted from 0); replace them by -1024 (air) or export the volume again."
-        )
+        raise InputError(not_finite(count, z, y, x))
     return values
 
 

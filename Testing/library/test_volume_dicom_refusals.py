@@ -1,0 +1,280 @@
+"""Reading CT from DICOM: what must be refused, in one sentence that helps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as DicomSequence
+from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
+from synthetic_dicom import dataset, enhanced, hounsfield, save, write_series
+
+from ctenhance.runtime.errors import InputError
+from ctenhance.volume import CTVolume
+
+PLANE = hounsfield()[0]
+
+
+def refusal(path: Path | Sequence[Path], series: int | str | None = None) -> str:
+    """Return the sentence of the refusal, having seen that it is one and names the source."""
+    with pytest.raises(InputError) as caught:
+        CTVolume.read(path, series=series)
+    sentence = str(caught.value)
+    assert sentence.startswith("Cannot read ")
+    assert sentence.endswith(".") and "\n" not in sentence
+    assert not re.search(r"\. [A-Z]", sentence), "one sentence"
+    assert "Nobody" not in sentence and "SECRET" not in sentence
+    if isinstance(path, Path):
+        assert f"'{path}'" in sentence
+    return sentence
+
+
+def one(folder: Path, **changes: object) -> None:
+    save(dataset(PLANE, (0, 0, 0), **changes), folder / "one.dcm")
+
+
+def mr(folder: Path) -> None:
+    write_series(folder, Modality="MR", SOPClassUID="1.2.840.10008.5.1.4.1.1.4")
+
+
+def missing(folder: Path) -> None:
+    write_series(folder, depths=(0, 2.5, 7.5, 10, 12.5, 15))
+
+
+def uneven(folder: Path) -> None:
+    write_series(folder, depths=(0, 2.5, 5, 7.9, 10.4, 12.9))
+
+
+def creeping(folder: Path) -> None:
+    """No single distance is far off, but the stack drifts off any even grid."""
+    write_series(folder, depths=[*np.arange(30) * 1.0, *(30 + np.arange(30) * 1.05)])
+
+
+def tilted(folder: Path) -> None:
+    write_series(folder, sideways=2.5 * np.tan(np.radians(15)))
+
+
+def moved(folder: Path) -> None:
+    for index, x in enumerate((0, 0, 3, 3)):
+        save(dataset(PLANE, (x, 0, 2 * index)), folder / f"{index}.dcm")
+
+
+def of_two_sizes(folder: Path) -> None:
+    save(dataset(PLANE, (0, 0, 0)), folder / "a.dcm")
+    save(dataset(hounsfield(1, 8, 8)[0], (0, 0, 2)), folder / "b.dcm")
+
+
+def of_two_pixel_sizes(folder: Path) -> None:
+    save(dataset(PLANE, (0, 0, 0)), folder / "a.dcm")
+    save(dataset(PLANE, (0, 0, 2), PixelSpacing=[0.5, 0.5]), folder / "b.dcm")
+
+
+def of_two_orientations(folder: Path) -> None:
+    write_series(folder)
+    write_series(folder, prefix="coronal", orientation=(1, 0, 0, 0, 0, -1))
+
+
+def two_phases(folder: Path) -> None:
+    write_series(folder)
+    write_series(folder, prefix="late", values=hounsfield(4, seed=1))
+
+
+def two_phases_in_one_file(folder: Path) -> None:
+    save(enhanced(hounsfield(4), depths=(0, 2, 0, 2), slopes=(1, 1, 1, 1)), folder / "both.dcm")
+
+
+def localizers(folder: Path) -> None:
+    write_series(folder, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+
+
+def screen_capture(folder: Path) -> None:
+    one(
+        folder,
+        SOPClassUID=SecondaryCaptureImageStorage,
+        ImagePositionPatient=None,
+        SamplesPerPixel=3,
+        PhotometricInterpretation="RGB",
+    )
+
+
+def colour_slices(folder: Path) -> None:
+    one(folder, SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0)
+
+
+def no_rows(folder: Path) -> None:
+    one(folder, Rows=None, Columns=None, PixelData=None)
+
+
+def no_pixels(folder: Path) -> None:
+    one(folder, PixelData=None)
+
+
+def no_position(folder: Path) -> None:
+    one(folder, ImagePositionPatient=None)
+
+
+def unplaced_frames(folder: Path) -> None:
+    made = dataset(PLANE, (0, 0, 0), ImagePositionPatient=None, NumberOfFrames=2)
+    made.PixelData = made.PixelData * 2
+    save(made, folder / "two.dcm")
+
+
+def raw_data(folder: Path) -> None:
+    one(folder, SOPClassUID="1.2.840.10008.5.1.4.1.1.66", ImagePositionPatient=None, Rows=None)
+
+
+def effective_atomic_number(folder: Path) -> None:
+    one(folder, RescaleType="Z_EFF")
+
+
+def table(folder: Path) -> None:
+    item = Dataset()
+    item.LUTDescriptor, item.ModalityLUTType, item.LUTData = [4, 0, 16], "HU", bytes(8)
+    one(folder, ModalityLUTSequence=DicomSequence([item]))
+
+
+def no_orientation(folder: Path) -> None:
+    one(folder, ImageOrientationPatient=[0, 0, 0, 0, 0, 0])
+
+
+def too_few_spacings(folder: Path) -> None:
+    one(folder, PixelSpacing=[0.8])
+
+
+def stored_without_intercept(folder: Path) -> None:
+    write_series(folder, values=hounsfield(4) + 1024, RescaleIntercept=None, RescaleSlope=None)
+
+
+def constant(folder: Path) -> None:
+    write_series(folder, values=np.full((4, 12, 16), -1000))
+
+
+def cut_off(folder: Path) -> None:
+    write_series(folder)
+    path = folder / "image0002.dcm"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def cut_off_in_header(folder: Path) -> None:
+    write_series(folder)
+    path = folder / "image0002.dcm"
+    path.write_bytes(path.read_bytes()[:300])
+
+
+def an_empty_file(folder: Path) -> None:
+    write_series(folder)
+    (folder / "image0002.dcm").write_bytes(b"")
+
+
+def nothing(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+
+
+def other_files(folder: Path) -> None:
+    (folder / "notes.txt").write_text("no image here")
+    (folder / "table.csv").write_text("1,2")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (mr, ("no CT in it but 4 MR objects", "give a CT series")),
+        (
+            missing,
+            (
+                "1 of its slices is missing",
+                "between -397.50 and -392.50 mm",
+                "5.00 mm instead of 2.50",
+                "export",
+            ),
+        ),
+        (
+            uneven,
+            ("unevenly spaced", "between -395.00 and -392.10 mm", "2.90 mm", "usually 2.50", "resample"),
+        ),
+        (creeping, ("unevenly spaced", "1.05 mm", "usually 1.00")),
+        (tilted, ("sheared by 15.0 degrees (gantry tilt)", "0.67 mm sideways", "resample")),
+        (moved, ("shifted sideways", "3.00 mm", "one centre")),
+        (of_two_sizes, ("'a.dcm' and 'b.dcm'", "16 x 12 and 8 x 8 pixels", "give a list")),
+        (of_two_pixel_sizes, ("'a.dcm' and 'b.dcm'", "0.7 and 0.5 mm", "give a list")),
+        (of_two_orientations, ("'coronal0001.dcm' and 'image0001.dcm'", "orientations", "give a list")),
+        (two_phases, ("two different images lie at", "phases", "give a list")),
+        (two_phases_in_one_file, ("two different images lie at 0.00 mm", "'both.dcm'")),
+        (localizers, ("localizer", "give the series with the slices")),
+        (screen_capture, ("colour pictures (RGB)", "give the original CT")),
+        (colour_slices, ("'one.dcm' is a colour picture (RGB)", "give the original CT")),
+        (no_rows, ("'one.dcm' has no pixel data", "copy it again")),
+        (no_pixels, ("'one.dcm' has no complete pixel data", "copy it again")),
+        (no_position, ("'one.dcm' does not say where it lies (ImagePositionPatient is missing)", "export")),
+        (
+            unplaced_frames,
+            ("'two.dcm' does not say where it lies (ImagePositionPatient is missing)", "export"),
+        ),
+        (raw_data, ("no slices with a position", "give the original CT")),
+        (effective_atomic_number, ("'one.dcm' holds values of the type Z_EFF", "give the CT")),
+        (table, ("'one.dcm' maps its values by a table", "give the original CT")),
+        (no_orientation, ("the header of 'one.dcm' is damaged", "export")),
+        (too_few_spacings, ("the header of 'one.dcm' is damaged", "export")),
+        (stored_without_intercept, ("nothing below zero", "rescale intercept", "subtract 1024")),
+        (constant, ("every voxel has the same value (-1000)",)),
+        (cut_off, ("pixel data of 'image0002.dcm' cannot be decoded (cut off", "copy it again")),
+        (cut_off_in_header, ("'image0002.dcm' has no pixel data (it was cut off", "copy it again")),
+        (an_empty_file, ("'image0002.dcm' is empty", "copy it again")),
+        (nothing, ("no DICOM image in it", "give a DICOM folder")),
+        (other_files, ("no DICOM image in it", "give a DICOM folder")),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_refusals(tmp_path: Path, make: Callable[[Path], None], words: Sequence[str]):
+    make(tmp_path)
+    sentence = refusal(tmp_path)
+    for word in words:
+        assert word in sentence
+
+
+def test_several_series_are_listed_without_names(tmp_path: Path):
+    uid = generate_uid()
+    write_series(tmp_path / "soft", SeriesDescription="Nobody's chest")
+    sharp = {"SeriesNumber": 5, "SeriesInstanceUID": uid, "ConvolutionKernel": ["Br59f", "3"]}
+    write_series(tmp_path / "sharp", depths=(0, 1, 2), SliceThickness=1, **sharp)
+    listing = "series 2: 4 slices of 5 mm, kernel B30f; series 5: 3 slices of 1 mm, kernel Br59f 3"
+    sentence = refusal(tmp_path)
+    assert f"it holds 2 CT series ({listing}); choose one by its number with series=2" in sentence
+    for wrong in (3, "1.2.3"):
+        assert f"it holds no CT series {wrong}; choose from: {listing}." in refusal(tmp_path, series=wrong)
+    only_ct = tmp_path / "soft"
+    assert "no CT series 7; choose from: series 2: 4 slices" in refusal(only_ct, series=7)
+
+
+def test_paths_that_are_not_there_or_no_dicom(tmp_path: Path):
+    assert "there is no file or folder" in refusal(tmp_path / "absent")
+    assert "give at least one file" in refusal([])
+    (tmp_path / "notes.txt").write_text("no image here")
+    sentence = refusal(tmp_path / "notes.txt")
+    assert "'notes.txt' is no DICOM image" in sentence and ".nii.gz" in sentence
+    write_series(tmp_path / "ct")
+    mixed = [*sorted((tmp_path / "ct").iterdir()), tmp_path / "notes.txt"]
+    assert "image0001.dcm' and 4 more" in refusal(mixed)
+    index = dataset(PLANE, (0, 0, 0), SOPClassUID="1.2.840.10008.1.3.10")
+    assert "it is a DICOMDIR" in refusal(save(index, tmp_path / "DICOMDIR"))
+
+
+@pytest.mark.parametrize("share", [0.2, 0.9, 0.999])
+def test_cut_off_jpeg_2000(shared_data: Path, tmp_path: Path, share: float):
+    folder = shared_data / "dicom" / "totalseg_siemens_3mm_j2k_lossless"
+    if not folder.is_dir():
+        pytest.skip("the real JPEG 2000 series is not on this machine")
+    whole = sorted(folder.glob("*.dcm"))[0].read_bytes()
+    (tmp_path / "cut.dcm").write_bytes(whole[: int(share * len(whole))])
+    assert "'cut.dcm' has no complete pixel data (it was cut off" in refusal(tmp_path / "cut.dcm")
+
+
+def test_oblique_is_not_tilted(tmp_path: Path):
+    """An oblique stack is a rectangular grid; only shear is refused."""
+    angle = np.radians(20)
+    write_series(tmp_path, orientation=(1, 0, 0, 0, np.cos(angle), np.sin(angle)))
+    assert CTVolume.read(tmp_path).array.shape[0] == 4
