@@ -148,7 +148,9 @@ class DrawnChain:
                     step.apply(array, _ticker(step.name, progress, cancel))  # type: ignore[attr-defined]
             else:
                 self._slice_by_slice(array, list(group), spacing, torch.device(device), progress, cancel)
-        return volume.with_array(array)
+        thickened = [s for s, _ in self.steps if isinstance(s, SliceThickness) and len(s.weights) > 1]
+        changed = {"slice_thickness_mm": thickened[-1].thickness_mm} if thickened else {}
+        return volume.with_array(array, **changed)
 
     def _slice_by_slice(
         self,
@@ -214,8 +216,8 @@ class DrawnChain:
 
         Raises InputError where the report holds no degradation, or one that this version does not know.
         """
-        recorded = report.get("details", {}).get(REPORT_KEY, report)
         try:
+            recorded = report.get("details", {}).get(REPORT_KEY, report)
             if recorded["version"] != REPORT_VERSION:
                 raise InputError(
                     f"The degradation report has version {recorded['version']}, not {REPORT_VERSION}: "

@@ -13,12 +13,16 @@ from scipy import fft, sparse
 from .steps import SliceStep, Tick, VolumeInfo, VolumeStep, apply_along_z
 
 
-def box_weights(width: float) -> np.ndarray:
-    """Area of a box `width` slices wide (at least 1), centred on a slice, over each slice; sums to 1."""
-    reach = math.ceil((width - 1) / 2 - 1e-9)
-    edges = np.arange(-reach, reach + 2) - 0.5
-    inside = np.minimum(edges[1:], width / 2) - np.maximum(edges[:-1], -width / 2)
-    return inside / inside.sum()
+def box_weights(moment: float) -> np.ndarray:
+    """A box of slices, the outermost in part, with the second moment `moment` (slices squared); sums to 1.
+
+    r whole slices on either side have the moment r (r + 1) / 3; the part a of the next ones makes up the rest.
+    """
+    r = int((math.sqrt(1 + 12 * moment) - 1 + 1e-9) / 2)
+    whole = 2 * r + 1
+    part = (moment - r * (r + 1) / 3) * whole / (2 * ((r + 1) ** 2 - moment))
+    weights = np.r_[part, np.ones(whole), part] if part > 1e-9 else np.ones(whole)
+    return weights / weights.sum()
 
 
 @dataclass(frozen=True)
@@ -39,16 +43,14 @@ class SliceThickness(VolumeStep):
     def fit(cls, info: VolumeInfo, thickness_mm: float, slope: float) -> SliceThickness:  # type: ignore[override]
         """The profile that takes slices of the volume's own thickness T0 to `thickness_mm` T, a trapezoid.
 
-        Convolving profiles adds their second moments, so the profile has to add (T^2 - T0^2) / 12.  A box
-        of x sampled at the spacing z has (x^2 - z^2) / 12.  The trapezoid is two boxes convolved: the share
-        `slope` (0: a box, 0.5: a triangle) of the moment comes from the second.
+        Convolving profiles adds their second moments, and a box of T has T^2 / 12; so the profile has
+        (T^2 - T0^2) / 12.  The trapezoid is two boxes convolved, of which the second has the share `slope` of
+        the moment (0: a box, 0.5: a triangle).
         """
-        spacing = info.spacing_mm[2]
-        added = max(0.0, thickness_mm**2 - info.thickness_mm**2)
-        if added == 0 or info.array.shape[0] == 1:
+        moment = (thickness_mm**2 - info.thickness_mm**2) / 12 / info.spacing_mm[2] ** 2
+        if moment <= 0 or info.array.shape[0] == 1:
             return cls(thickness_mm, slope, (1.0,))
-        boxes = [box_weights(math.sqrt(1 + share * added / spacing**2)) for share in (1 - slope, slope)]
-        profile = np.convolve(boxes[0], boxes[1])
+        profile = np.convolve(box_weights((1 - slope) * moment), box_weights(slope * moment))
         return cls(thickness_mm, slope, tuple(float(w) for w in profile / profile.sum()))
 
     @property

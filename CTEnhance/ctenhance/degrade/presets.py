@@ -122,7 +122,7 @@ def routine(options: Options) -> tuple[Distribution, ...]:
         Distribution(
             Motion,
             {
-                "amplitude_mm": LogUniform(0.5, 3),
+                "amplitude_mm": LogUniform(0.3, 2),
                 "direction_deg": Uniform(0, 360),
                 "onset": Uniform(0, 1),
                 "duration": Uniform(0.15, 0.6),
@@ -130,7 +130,7 @@ def routine(options: Options) -> tuple[Distribution, ...]:
             },
             probability=0.1,
         ),
-        Distribution(BeamHardening, {"strength": Uniform(0.2, 1)}, probability=0.1),
+        Distribution(BeamHardening, {"strength": LogUniform(0.5, 4)}, probability=0.1),
         lowered,
         Distribution(
             Ring,
