@@ -1,0 +1,292 @@
+"""The enhancement pipeline with small random networks: what must hold whatever the weights are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ctenhance
+from ctenhance.enhance import inference
+from ctenhance.enhance.inference import SliceEnhancer, load_model
+from ctenhance.enhance.networks import LatentDiffusion, Twin, build
+from ctenhance.runtime import weights
+from ctenhance.runtime.errors import Cancelled, InputError
+from ctenhance.runtime.progress import CancelToken
+from ctenhance.runtime.weights import WeightsEntry
+from ctenhance.volume import CTVolume
+
+SMALL = {
+    "twin": {"features": [8, 8, 8, 8, 8, 8]},
+    "latent-diffusion": {
+        "autoencoder": {"channels": [16, 16], "latents": 2},
+        "channels": [16, 16],
+        "features": [8, 8, 8, 8, 8, 8],
+    },
+    "autoencoder": {"channels": [16, 16], "latents": 2},
+}
+
+
+def save_model(folder: Path, architecture: str, fill: float | None = None) -> Path:
+    torch.manual_seed(0)
+    network = build(architecture, SMALL[architecture])
+    if fill is not None:
+        for parameter in network.parameters():
+            torch.nn.init.constant_(parameter, fill)
+    path = folder / f"{architecture}.safetensors"
+    entry = WeightsEntry(
+        architecture, "", "", "Apache-2.0", "nothing", architecture, SMALL[architecture], "1", ""
+    )
+    weights.save(path, network.state_dict(), entry)
+    return path
+
+
+@pytest.fixture(params=["twin", "latent-diffusion"])
+def model(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return save_model(tmp_path, request.param)
+
+
+@pytest.fixture
+def twin(tmp_path: Path) -> Path:
+    return save_model(tmp_path, "twin")
+
+
+@pytest.fixture
+def diffusion(tmp_path: Path) -> Path:
+    return save_model(tmp_path, "latent-diffusion")
+
+
+def scan(slices: int = 3, rows: int = 70, columns: int = 45, spacing: float = 2.0) -> CTVolume:
+    rng = np.random.default_rng(0)
+    array = rng.normal(0, 30, (slices, rows, columns)).astype(np.float32)
+    array[:, :10] = -1000
+    return CTVolume(array, (0.7, 0.7, spacing), (1.0, 2.0, 3.0))
+
+
+def enhanced(volume: CTVolume, model: Path, **settings: object) -> np.ndarray:
+    return ctenhance.enhance(volume, model=model, device="cpu", **settings).volumes["enhanced"].array
+
+
+def test_grid_and_report(model: Path) -> None:
+    volume = scan()
+    result = ctenhance.enhance(volume, model=model, device="cpu", seed=4)
+    after = result.volumes["enhanced"]
+    assert after.array.shape == volume.array.shape
+    assert (after.spacing, after.origin) == (volume.spacing, volume.origin)
+    assert np.isfinite(after.array).all()
+    assert not np.array_equal(after.array, volume.array)
+    report = result.report
+    assert report["model"]["sha256"] == weights.read_entry(model).sha256
+    assert report["seed"] == 4
+    assert report["settings"]["strength"] == 1.0
+    assert "enhance" in report["seconds"]
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 64), (2, 33, 31), (5, 8, 100), (1, 1, 1)])
+def test_any_number_of_slices_and_any_matrix(model: Path, shape: tuple[int, int, int]) -> None:
+    assert enhanced(scan(*shape), model).shape == shape
+
+
+def test_strength_blends_after_the_fact(model: Path) -> None:
+    volume = scan()
+    full = enhanced(volume, model)
+    np.testing.assert_array_equal(enhanced(volume, model, strength=0.0), volume.array)
+    half = enhanced(volume, model, strength=0.5)
+    np.testing.assert_allclose(half, (volume.array + full) / 2, atol=2e-3)
+
+
+def test_same_seed_same_bytes(model: Path) -> None:
+    volume = scan()
+    assert enhanced(volume, model, seed=3).tobytes() == enhanced(volume, model, seed=3).tobytes()
+
+
+def test_another_seed_is_another_draw_of_the_diffusion(diffusion: Path) -> None:
+    volume = scan()
+    assert not np.array_equal(enhanced(volume, diffusion, seed=3), enhanced(volume, diffusion, seed=4))
+
+
+def test_a_slice_depends_on_its_neighbours_only(model: Path) -> None:
+    volume = scan(slices=9)
+    whole = enhanced(volume, model)
+    part = volume.array.copy()
+    part[:3], part[6:] = 500, 500
+    changed = enhanced(volume.with_array(part), model)
+    np.testing.assert_array_equal(changed[4], whole[4])
+    assert not np.array_equal(changed[3], whole[3])
+
+
+def test_what_lies_beyond_the_range_stays_as_it_was(model: Path) -> None:
+    volume = scan()
+    array = volume.array.copy()
+    array[1, 40, 20], array[1, 41, 21], array[1, 2, 2] = 20000, 3072, -2000
+    after = enhanced(volume.with_array(array), model)
+    assert after[1, 40, 20] == 20000
+    assert after[1, 41, 21] == 3072
+    assert after[1, 2, 2] == -2000
+
+
+@pytest.mark.parametrize("architecture", ["twin", "latent-diffusion"])
+def test_tiles_leave_no_seam(architecture: str, tmp_path: Path) -> None:
+    """A network of small reach gives the same image tiled and whole; where tiles meet nothing shows."""
+    model = load_model(save_model(tmp_path, architecture))
+    volume = scan(slices=3, rows=320, columns=288)
+
+    def run(tile: int) -> np.ndarray:
+        enhancer = SliceEnhancer(model, torch.device("cpu"), tile, 1, seed=0, spacing_mm=1.0)
+        return enhancer(volume.array, 1) - volume.array[1]
+
+    whole, tiled = run(2048), run(160)
+    change = float(np.std(whole))
+    jump_rows = np.abs(np.diff(tiled - whole, axis=0)).mean(1)
+    assert float(np.std(tiled - whole)) < 0.35 * change
+    # no line at which the tiled image steps: the blend is smooth
+    assert jump_rows.max() < 0.25 * change
+
+
+def test_noise_along_z_is_unit_correlated_and_independent_of_order(diffusion: Path) -> None:
+    model = load_model(diffusion)
+    enhancer = SliceEnhancer(model, torch.device("cpu"), 2048, 1, seed=9, spacing_mm=1.0)
+    x = torch.zeros(1, 3, 256, 256)
+    planes = [enhancer._noise(z, 0, x) for z in (4, 5, 40)]
+    for plane in planes:
+        assert float(plane.std()) == pytest.approx(1, abs=0.03)
+    corr = [float((planes[0] * other).mean()) for other in planes[1:]]
+    assert corr[0] > 0.9  # neighbours 1 mm apart agree
+    assert abs(corr[1]) < 0.05
+    again = SliceEnhancer(model, torch.device("cpu"), 2048, 1, seed=9, spacing_mm=1.0)
+    assert torch.equal(again._noise(5, 0, x), planes[1])
+    thick = SliceEnhancer(model, torch.device("cpu"), 2048, 1, seed=9, spacing_mm=50.0)
+    assert abs(float((thick._noise(4, 0, x) * thick._noise(5, 0, x)).mean())) < 0.05
+
+
+def test_samples_are_averaged_and_their_spread_is_the_uncertainty(model: Path) -> None:
+    volume = scan(slices=2, rows=40, columns=40)
+    result = ctenhance.enhance(volume, model=model, samples=3, uncertainty=True, device="cpu", seed=1)
+    loaded = load_model(model)
+    enhancer = SliceEnhancer(loaded, torch.device("cpu"), 2048, 4 if loaded.stochastic else 1, 1, 2.0)
+    draws = np.stack([enhancer(volume.array, 1, draw) for draw in range(3)])
+    np.testing.assert_allclose(result.volumes["enhanced"].array[1], draws.mean(0), atol=2e-3)
+    np.testing.assert_allclose(result.maps["uncertainty"].array[1], draws.std(0, ddof=1), atol=5e-3)
+    assert result.maps["uncertainty"].array.max() > 0
+
+
+def test_symmetries_turn_back(twin: Path) -> None:
+    x = torch.arange(12.0).reshape(1, 1, 3, 4)
+    seen = set()
+    for symmetry in range(inference.SYMMETRIES):
+        turned = inference._turn(x, symmetry)
+        assert torch.equal(inference._turn_back(turned, symmetry), x)
+        seen.add((turned.shape, tuple(turned.flatten().tolist())))
+    assert len(seen) == inference.SYMMETRIES
+
+
+def test_cancel_stops_at_once(model: Path) -> None:
+    token = CancelToken()
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if done == 2:
+            token.cancel()
+
+    told: list[int] = []
+    with pytest.raises(Cancelled):
+        ctenhance.enhance(
+            scan(slices=30),
+            model=model,
+            device="cpu",
+            cancel=token,
+            progress=lambda s, d, t: (told.append(d), progress(s, d, t)),  # type: ignore[func-returns-value]
+        )
+    assert told == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"strength": 1.5}, "between 0"),
+        ({"samples": 0}, "at least 2 samples|samples"),
+        ({"uncertainty": True}, "at least 2 samples"),
+        ({"samples": 9}, "only 8 distinct"),
+        ({"steps": 4}, "one step"),
+        ({"device": "tpu"}, "no device called 'tpu'"),
+    ],
+)
+def test_refusals(twin: Path, settings: dict[str, object], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        ctenhance.enhance(scan(), model=twin, **settings)
+
+
+def test_refuses_too_many_steps_and_parts_of_models(diffusion: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="1 to 50"):
+        ctenhance.enhance(scan(), model=diffusion, steps=51)
+    part = save_model(tmp_path, "autoencoder")
+    with pytest.raises(InputError, match="part of a model"):
+        load_model(part)
+
+
+def test_refuses_weights_that_do_not_fit(tmp_path: Path) -> None:
+    path = tmp_path / "odd.safetensors"
+    entry = WeightsEntry("odd", "", "", "", "", "twin", {"features": [16] * 6}, "1", "")
+    weights.save(path, build("twin", SMALL["twin"]).state_dict(), entry)
+    with pytest.raises(InputError, match="do not fit their architecture"):
+        load_model(path)
+
+
+def test_out_of_memory_goes_to_smaller_tiles_and_says_so(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = scan(slices=2, rows=300, columns=300)
+    run = SliceEnhancer._run
+
+    def starved(self: SliceEnhancer, x: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+        if self.tile > 200:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: out of memory")
+        return run(self, x, noise)
+
+    monkeypatch.setattr(SliceEnhancer, "_run", starved)
+    result = ctenhance.enhance(volume, model=model, device="cpu")
+    assert any("ran out" in warning for warning in result.report["warnings"])
+    assert result.volumes["enhanced"].array.shape == volume.array.shape
+
+
+def test_fewer_steps_are_fewer_evaluations(diffusion: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = build("latent-diffusion", SMALL["latent-diffusion"])
+    assert isinstance(network, LatentDiffusion)
+    calls = []
+    network.denoiser.register_forward_hook(lambda *_: calls.append(1))
+    x = torch.zeros(1, 3, 64, 64)
+    for steps in (1, 4, 8):
+        calls.clear()
+        network(x, steps=steps)
+        assert len(calls) == steps
+    assert network.scheduler(1).timesteps.tolist() == [999]
+    assert network.scheduler(4).timesteps.tolist() == [999, 749, 499, 249]
+
+
+def test_sampling_with_the_true_answer_finds_it() -> None:
+    """A denoiser that knows the clean latents leads every number of steps to them."""
+    network = build("latent-diffusion", SMALL["latent-diffusion"])
+    assert isinstance(network, LatentDiffusion)
+    clean = torch.randn(1, 2, 8, 8, generator=torch.Generator().manual_seed(2))
+    alphas = network.scheduler(1).alphas_cumprod
+
+    class Oracle(torch.nn.Module):
+        def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+            a = alphas[time].view(-1, 1, 1, 1)
+            noise = (x[:, :2] - a.sqrt() * clean) / (1 - a).sqrt()
+            return a.sqrt() * noise - (1 - a).sqrt() * clean
+
+    network.denoiser = Oracle()
+    for steps in (1, 2, 4, 8):
+        z = network.sample(torch.zeros_like(clean), torch.randn(1, 2, 8, 8), steps)
+        torch.testing.assert_close(z, clean, atol=1e-3, rtol=1e-3)
+
+
+def test_the_twin_sees_its_neighbours_and_keeps_hu_scale() -> None:
+    torch.manual_seed(0)
+    network = Twin(features=(8, 8, 8, 8, 8, 8))
+    x = torch.randn(1, 3, 64, 64, requires_grad=True)
+    network(x).square().sum().backward()
+    assert x.grad is not None
+    assert all(float(x.grad[0, k].abs().sum()) > 0 for k in range(3))
