@@ -16,7 +16,7 @@ from .steps import SliceStep, Tick, VolumeInfo, VolumeStep, apply_along_z
 def box_weights(moment: float) -> np.ndarray:
     """A box of slices, the outermost in part, with the second moment `moment` (slices squared); sums to 1.
 
-    r whole slices on either side have the moment r (r + 1) / 3; the part a of the next ones makes up the rest.
+    r whole slices on either side have the moment r (r + 1) / 3; a part of the next ones makes up the rest.
     """
     r = int((math.sqrt(1 + 12 * moment) - 1 + 1e-9) / 2)
     whole = 2 * r + 1

@@ -49,7 +49,7 @@ def roughness(image: np.ndarray, flat: np.ndarray) -> float:
     _, deviation = local_statistics(image)
     across = ((image[:, 1:] - image[:, :-1]) ** 2)[flat[:, 1:] & flat[:, :-1]]
     down = ((image[1:] - image[:-1]) ** 2)[flat[1:] & flat[:-1]]
-    # medians of chi-squared values, so that vessels in a flat region do not count; a median for each direction,
+    # medians of chi-squared values, so that a vessel in a flat region does not count; one for each direction,
     # since the noise of a long body is rougher across its length
     squared = (np.median(across) + np.median(down)) / (2 * 0.4549)
     return float(squared / (2 * np.median(deviation[flat]) ** 2))
