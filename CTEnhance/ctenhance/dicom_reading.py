@@ -29,6 +29,7 @@ _CT_STORAGE = (
     "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT Image Storage
     "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT Image Storage
 )
+_MOST_LISTED = 12
 _DICOMDIR = "1.2.840.10008.1.3.10"
 
 # Only these are kept of each header: 600 whole ones would fill memory with private elements and patient data.
@@ -218,7 +219,10 @@ def _choose(series: dict[str, list[DicomFile]], wanted: int | str | None) -> lis
         for uid, files in series.items():
             if str(wanted).strip() in (uid, str(numbers[uid])):
                 return files
-    listing = "; ".join(_label(numbers[uid], series[uid]) for uid in sorted(series, key=numbers.__getitem__))
+    shown = sorted(series, key=numbers.__getitem__)
+    listing = "; ".join(_label(numbers[uid], series[uid]) for uid in shown[:_MOST_LISTED])
+    if len(shown) > _MOST_LISTED:
+        listing += f"; and {len(shown) - _MOST_LISTED} more"
     if wanted is None:
         example = min(numbers.values())
         raise InputError(
@@ -230,9 +234,10 @@ def _choose(series: dict[str, list[DicomFile]], wanted: int | str | None) -> lis
 
 def _series_numbers(series: dict[str, list[DicomFile]]) -> dict[str, int]:
     """Return a number for each series: its SeriesNumber where that tells all apart, else its rank from 1."""
-    given = {uid: files[0].header.get("SeriesNumber") for uid, files in series.items()}
-    if None not in given.values() and len(set(given.values())) == len(given):
-        return {uid: int(number) for uid, number in given.items()}
+    given = {uid: files[0].header.get("SeriesNumber") or None for uid, files in series.items()}
+    numbers = {uid: int(number) for uid, number in given.items() if number is not None}
+    if len(set(numbers.values())) == len(series):
+        return numbers
     return {uid: rank for rank, uid in enumerate(sorted(series), start=1)}
 
 

@@ -263,8 +263,8 @@ def _require_one_kind(slices: Sequence[_Slice]) -> None:
         else:
             continue
         raise InputError(
-            f"'{first.name}' and '{other.name}' are of one series but have different {what}; give a list "
-            "of only the files that belong together."
+            f"'{first.name}' and '{other.name}' are of one series but have different {what}; put "
+            "the files that belong together into a folder of their own."
         )
 
 
@@ -283,7 +283,7 @@ def _without_repetitions(slices: Sequence[_Slice]) -> tuple[list[_Slice], int]:
         if not np.array_equal(before, again):
             raise InputError(
                 f"two different images lie at {one.depth:.2f} mm ('{kept[-1].name}' and '{one.name}'), as "
-                "when a series holds several phases or reconstructions; give a list of the files of one."
+                "when a series holds several phases or reconstructions; put the files of one into a folder."
             )
     return kept, len(slices) - len(kept)
 
@@ -326,9 +326,10 @@ def _slice_pitch(slices: Sequence[_Slice]) -> float:
         missing = int(steps_wide.sum()) - len(gaps)
         # Holes are whole numbers of steps wide, and everything else is one.
         if missing > 0 and np.abs(gaps / usual - steps_wide).max() < _TOLERANCE_OF_SPACING:
+            what = "a slice is missing" if missing == 1 else f"{missing} slices are missing, most of them"
             raise InputError(
-                f"{missing} of its slices {'is' if missing == 1 else 'are'} missing, the widest gap being "
-                f"between {place} ({gaps[worst]:.2f} mm instead of {usual:.2f}); export the complete series."
+                f"{what} between {place} (a gap of {gaps[worst]:.2f} mm instead of {usual:.2f}); export the "
+                "complete series."
             )
         raise InputError(
             f"its slices are unevenly spaced: between {place} the distance is {gaps[worst]:.2f} mm, usually "

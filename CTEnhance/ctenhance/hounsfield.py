@@ -55,8 +55,8 @@ def padding_value(array: np.ndarray) -> float | None:
 def not_finite(count: int, z: int, y: int, x: int) -> str:
     """Return the sentence on `count` values that are NaN or infinite, the first at [z, y, x]."""
     return (
-        f"The values hold {count} NaN or infinite ones, the first in slice {z}, row {y}, column {x} (counted "
-        "from 0); replace them by -1024 (air) or export the volume again."
+        f"{count} of the values {'is' if count == 1 else 'are'} NaN or infinite, the first in slice {z}, row "
+        f"{y}, column {x} (counted from 0); replace by -1024 (air) or export the volume again."
     )
 
 
@@ -65,7 +65,9 @@ def require_hounsfield(array: np.ndarray) -> None:
     lowest, highest = float(array.min()), float(array.max())
     span = f"{lowest:g} to {highest:g}"
     if lowest == highest:
-        raise InputError(f"every voxel has the same value ({lowest:g}), so there is no image in it.")
+        raise InputError(
+            f"every voxel has the same value ({lowest:g}), so there is no image in it; give the original CT."
+        )
     # An odd step walks through all columns of the usual even matrices instead of sampling a few of them.
     flat = array.reshape(-1)
     sample = flat[:: (flat.size // _SAMPLE_SIZE) | 1]

@@ -23,12 +23,18 @@ import SimpleITK as sitk  # noqa: N813 (its customary name)
 
 from ctenhance.hounsfield import not_finite
 from ctenhance.runtime.errors import CTEnhanceError, InputError
-from ctenhance.runtime.files import replace_when_done, suffix_of
+from ctenhance.runtime.files import replace_when_done, stem_of, suffix_of
 
 if TYPE_CHECKING:
     from ctenhance.volume import CTVolume
 
 _DAMAGED = "the file is damaged, cut off or not what its name says; copy it again from its source."
+_INCOMPLETE = "the file is damaged, or the file with its values is not beside it; copy both again."
+_IMAGE_IO = {
+    **dict.fromkeys((".nii", ".nii.gz"), "NiftiImageIO"),
+    **dict.fromkeys((".nrrd", ".nhdr"), "NrrdImageIO"),
+    **dict.fromkeys((".mha", ".mhd"), "MetaImageIO"),
+}
 _CHUNK = 1 << 20
 _INT16 = np.iinfo(np.int16)
 _EIGHT_BIT = (sitk.sitkUInt8, sitk.sitkInt8)
@@ -38,9 +44,13 @@ def read_image_file(path: Path) -> CTVolume:
     """Return the volume of a .nii, .nii.gz, .nrrd, .nhdr, .mha or .mhd file; raises InputError."""
     if path.stat().st_size == 0:
         raise InputError("the file is empty; copy it again from its source.")
-    if suffix_of(path) in (".nii", ".nii.gz"):
+    suffix = suffix_of(path)
+    if not path.name.endswith((suffix, suffix.upper())):
+        raise InputError(f"rename the file so that it ends in '{suffix}' in lower case.")
+    if suffix in (".nii", ".nii.gz"):
         _require_whole_nifti(path)
     reader = sitk.ImageFileReader()
+    reader.SetImageIO(_IMAGE_IO[suffix])
     reader.SetFileName(os.fspath(path))
     with _quiet():
         try:
@@ -59,7 +69,7 @@ def read_image_file(path: Path) -> CTVolume:
                     "the axes of its grid are not perpendicular (a sheared transform in its header); "
                     "resample it to a rectangular grid first."
                 ) from error
-            raise InputError(_DAMAGED) from error
+            raise InputError(_INCOMPLETE if suffix in (".mhd", ".nhdr") else _DAMAGED) from error
     return volume_of_sitk(image, {})
 
 
@@ -89,27 +99,34 @@ def write_image_file(volume: CTVolume, path: Path) -> None:
     image = sitk_image(_as_int16_if_whole(volume.array), volume)
     suffix = suffix_of(path)
     with contextlib.ExitStack() as stack:
-        temporary = stack.enter_context(replace_when_done(path))
-        if suffix == ".mhd":
-            # Entered last, so renamed first: the header never points to values that are not there yet.
-            raw = stack.enter_context(replace_when_done(path.with_suffix(".raw")))
+        finished = stack.enter_context(replace_when_done(path))
+        # Of a name of its own, because ITK knows the suffixes in lower case only.
+        written = finished.with_name(f"{stem_of(finished)}-values{suffix}")
+        for leftover in (written, written.with_suffix(".raw")):
+            stack.callback(leftover.unlink, missing_ok=True)
         try:
-            # .mhd users expect a plain .raw beside it; everything else is compressed where the format can.
-            written = temporary.with_suffix(".raw")
-            stack.callback(written.unlink, missing_ok=True)
             with _quiet():
-                sitk.WriteImage(image, os.fspath(temporary), useCompression=suffix not in (".mhd", ".nii"))
+                # .mhd users expect a plain .raw beside it; the others are compressed where the format can.
+                sitk.WriteImage(image, os.fspath(written), useCompression=suffix not in (".mhd", ".nii"))
             if suffix in (".nii", ".nii.gz"):
-                _require_whole_nifti(temporary)
+                _require_whole_nifti(written)
             if suffix == ".mhd":
-                os.replace(written, raw)
-                header = temporary.read_text(encoding="utf-8")
-                header = header.replace(written.name, path.with_suffix(".raw").name)
-                temporary.write_text(header, encoding="utf-8", newline="\n")
+                # Entered last, so renamed first: the header never points to values that are not there yet.
+                raw = stack.enter_context(replace_when_done(path.with_suffix(".raw")))
+                _move_values(written, raw, path.with_suffix(".raw").name)
+            os.replace(written, finished)
         except (RuntimeError, OSError, InputError) as error:
             raise CTEnhanceError(
                 f"Cannot write '{path}': the file did not come out whole; is there space left on the disk?"
             ) from error
+
+
+def _move_values(header: Path, target: Path, name: str) -> None:
+    """Move the values of an .mhd file to the target, and give them the name in the header."""
+    values = header.with_suffix(".raw")
+    os.replace(values, target)
+    text = header.read_text(encoding="utf-8").replace(values.name, name)
+    header.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _require_scalar_volume(size: tuple[int, ...], components: int, pixel_type: int) -> None:

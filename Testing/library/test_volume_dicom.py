@@ -140,6 +140,16 @@ def test_padding_becomes_air(tmp_path: Path, declared: int | None, syntax: str):
     assert volume.meta["notes"] == ["padding outside the field of view set to -1024 HU"]
 
 
+def test_a_range_of_padding_becomes_air(tmp_path: Path):
+    values = hounsfield(4).astype(np.int32)
+    values[2, 5, 5:8] = (-2048, -2000, -1900)
+    expected = np.where(values < -1950, -1024, values)
+    write_series(
+        tmp_path, values=values, PixelRepresentation=1, PixelPaddingValue=-1024, PixelPaddingRangeLimit=-976
+    )
+    np.testing.assert_array_equal(CTVolume.read(tmp_path).array, expected)
+
+
 def test_a_wrongly_declared_padding_value_changes_no_tissue(tmp_path: Path):
     values = write_series(tmp_path, PixelPaddingValue=1024 + 50)  # 50 HU
     np.testing.assert_array_equal(CTVolume.read(tmp_path).array, values)

@@ -45,6 +45,10 @@ def missing(folder: Path) -> None:
     write_series(folder, depths=(0, 2.5, 7.5, 10, 12.5, 15))
 
 
+def missing_many(folder: Path) -> None:
+    write_series(folder, depths=(0, 1, 2, 4, 5, 6, 10, 11, 12, 13, 14))
+
+
 def uneven(folder: Path) -> None:
     write_series(folder, depths=(0, 2.5, 5, 7.9, 10.4, 12.9))
 
@@ -183,15 +187,8 @@ def other_files(folder: Path) -> None:
     ("make", "words"),
     [
         (mr, ("no CT in it but 4 MR objects", "give a CT series")),
-        (
-            missing,
-            (
-                "1 of its slices is missing",
-                "between -397.50 and -392.50 mm",
-                "5.00 mm instead of 2.50",
-                "export",
-            ),
-        ),
+        (missing, ("a slice is missing between -397.50 and -392.50 mm (a gap of 5.00 mm instead of 2.50)",)),
+        (missing_many, ("4 slices are missing, most of them between -394.00 and -390.00 mm", "export")),
         (
             uneven,
             ("unevenly spaced", "between -395.00 and -392.10 mm", "2.90 mm", "usually 2.50", "resample"),
@@ -199,10 +196,10 @@ def other_files(folder: Path) -> None:
         (creeping, ("unevenly spaced", "1.05 mm", "usually 1.00")),
         (tilted, ("sheared by 15.0 degrees (gantry tilt)", "0.67 mm sideways", "resample")),
         (moved, ("shifted sideways", "3.00 mm", "one centre")),
-        (of_two_sizes, ("'a.dcm' and 'b.dcm'", "16 x 12 and 8 x 8 pixels", "give a list")),
-        (of_two_pixel_sizes, ("'a.dcm' and 'b.dcm'", "0.7 and 0.5 mm", "give a list")),
-        (of_two_orientations, ("'coronal0001.dcm' and 'image0001.dcm'", "orientations", "give a list")),
-        (two_phases, ("two different images lie at", "phases", "give a list")),
+        (of_two_sizes, ("'a.dcm' and 'b.dcm'", "16 x 12 and 8 x 8 pixels", "into a folder")),
+        (of_two_pixel_sizes, ("'a.dcm' and 'b.dcm'", "0.7 and 0.5 mm", "into a folder")),
+        (of_two_orientations, ("'coronal0001.dcm' and 'image0001.dcm'", "orientations", "into a folder")),
+        (two_phases, ("two different images lie at", "phases", "into a folder")),
         (two_phases_in_one_file, ("two different images lie at 0.00 mm", "'both.dcm'")),
         (localizers, ("localizer", "give the series with the slices")),
         (screen_capture, ("colour pictures (RGB)", "give the original CT")),
@@ -248,6 +245,13 @@ def test_several_series_are_listed_without_names(tmp_path: Path):
         assert f"it holds no CT series {wrong}; choose from: {listing}." in refusal(tmp_path, series=wrong)
     only_ct = tmp_path / "soft"
     assert "no CT series 7; choose from: series 2: 4 slices" in refusal(only_ct, series=7)
+
+
+def test_the_list_of_many_series_is_cut_short(tmp_path: Path):
+    for number in range(1, 16):
+        save(dataset(PLANE, (0, 0, 0), SeriesInstanceUID=f"1.2.{number}"), tmp_path / f"{number}.dcm")
+    sentence = refusal(tmp_path)
+    assert "it holds 15 CT series (series 1: 1 slice of 5 mm" in sentence and "; and 3 more)" in sentence
 
 
 def test_paths_that_are_not_there_or_no_dicom(tmp_path: Path):
