@@ -11,10 +11,11 @@ computed in.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, get_type_hints
 
 import numpy as np
 from scipy import sparse
@@ -210,17 +211,33 @@ def parameters(step: Step) -> dict[str, Any]:
 
 def from_parameters(kind: type[Step], values: Mapping[str, Any]) -> Step:
     """The step with the numbers that `parameters` wrote.  Raises InputError where they do not fit."""
-    expected = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    hints = get_type_hints(kind)
+    expected = {f.name: hints[f.name] for f in fields(kind)}  # type: ignore[arg-type]
     if set(values) != set(expected):
         raise InputError(
             f"The recorded step '{kind.name}' has parameters {sorted(values)}, not {sorted(expected)}: "
             "replay with the version that wrote the report."
         )
-    for name, value in values.items():
-        numbers = value if isinstance(value, (list, tuple)) else [value]
-        if not all(isinstance(number, (int, float, str)) for number in numbers):
+    fitting = {name: _fitting(value, expected[name]) for name, value in values.items()}
+    for name, value in fitting.items():
+        if value is None:
             raise InputError(
-                f"The parameter '{name}' of the recorded step '{kind.name}' is no number or name."
+                f"The parameter '{name}' of the recorded step '{kind.name}' cannot be {values[name]!r}: "
+                "replay an unchanged report."
             )
-    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    return kind(**plain)
+    return kind(**fitting)
+
+
+def _fitting(value: Any, kind: Any) -> Any:
+    """The value as the type that a field has (a name, a count, a number, some numbers), or None."""
+    if kind is str:
+        return value if isinstance(value, str) else None
+    if kind is int:
+        return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+    if kind is float:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return float(value) if number and math.isfinite(value) else None
+    if not isinstance(value, (list, tuple)):
+        return None
+    numbers = tuple(_fitting(item, float) for item in value)
+    return numbers if numbers and None not in numbers else None
