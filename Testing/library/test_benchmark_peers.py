@@ -1,0 +1,76 @@
+"""The benchmark's peers: they denoise, and the oracle finds the strength that is best."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+pytest.importorskip("skimage", reason="the peers need scikit-image")
+
+NOISE_HU = 40.0
+
+
+@pytest.fixture
+def peers(repository: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(repository / "benchmarks"))
+    import peers
+
+    return peers
+
+
+def disc() -> tuple[np.ndarray, np.ndarray]:
+    """A noisy slice and its truth, HU."""
+    y, x = np.mgrid[:48, :48] - 23.5
+    truth = np.where(np.hypot(x, y) < 15, 60.0, -900.0).astype(np.float32)
+    noise = np.random.default_rng(3).normal(0, NOISE_HU, truth.shape)
+    return (truth + noise).astype(np.float32), truth
+
+
+@pytest.mark.parametrize("peak", [0.05, 0.7, 1.0, 1.3, 9.0])
+def test_tuning_finds_the_peak_of_a_score(peers: ModuleType, peak: float) -> None:
+    tried = []
+
+    def score(strength: float) -> float:
+        tried.append(strength)
+        return -(math.log(strength / peak) ** 2)
+
+    strength, value = peers.tune(score, 1.0)
+    assert strength == pytest.approx(peak, rel=0.02)
+    assert value == max(-(math.log(each / peak) ** 2) for each in tried)
+    assert len(tried) == len(set(tried)) <= peers.MOST_EVALUATIONS
+
+
+def test_tuning_ends_where_there_is_no_peak(peers: ModuleType) -> None:
+    assert peers.tune(lambda strength: strength, 1.0)[0] > 10
+    assert peers.tune(lambda strength: 5.0, 1.0) == (1.0, 5.0)
+
+
+@pytest.mark.parametrize("name", ["Gaussian", "TV", "NLM"])
+def test_peer_denoises_and_its_strength_is_the_best(peers: ModuleType, name: str) -> None:
+    (peer,) = (known for known in peers.all_peers(1) if known.name == name)
+    noisy, truth = disc()
+    best = peers.tuned(peer, [noisy], [truth], NOISE_HU)
+    found = peers.psnr(best(noisy), truth)
+    assert found > peers.psnr(noisy, truth) + (0 if name == "Gaussian" else 3)
+    for factor in (0.5, 2.0):
+        other = best.filter(noisy, best.strength * factor, NOISE_HU)
+        assert peers.psnr(other, truth) < found
+    assert abs(float(best(noisy)[20:28, 20:28].mean()) - 60) < 15
+
+
+def test_bm3d_takes_and_gives_hu(peers: ModuleType) -> None:
+    pytest.importorskip("bm3d", reason="BM3D is a benchmark's dependency")
+    noisy, truth = disc()
+    found = peers.block_matching(1)(noisy, 1.0, NOISE_HU)
+    assert peers.psnr(found, truth) > peers.psnr(noisy, truth) + 3
+
+
+def test_psnr_is_that_of_the_range(peers: ModuleType) -> None:
+    reference = np.zeros((8, 8), np.float32)
+    assert peers.psnr(reference + 20, reference) == pytest.approx(40.0)
+    # what lies beyond ±1000 HU does not count
+    assert peers.psnr(reference + 3000, reference + 1200) == pytest.approx(peers.psnr(reference, reference))

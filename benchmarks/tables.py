@@ -1,0 +1,274 @@
+"""From the figures of all patients to tables and verdicts, as text and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from measure import INPUT
+
+#: How far (HU) a tissue's mean may move, how much a clean input may change (HU), how many seconds a slice of
+#: 512² may take.
+BIAS_LIMITS = {"fat": 3.0, "soft": 3.0, "lung": 3.0, "air": 3.0, "bone": 8.0}
+CLEAN_LIMIT_HU = 6.0
+SECONDS_LIMIT = 1.5
+#: Inputs that are clean already.
+CLEAN = {"clean": "the reference, enhanced,", "quiet": "its quiet copy, enhanced,"}
+NONE = "–"
+
+Patient = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, a header and rows of text; the first column is words, the others are figures."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+    def text(self) -> str:
+        """Columns aligned by spaces."""
+        lines = [self.header, *self.rows]
+        width = [max(len(line[k]) for line in lines) for k in range(len(self.header))]
+        shown = [
+            "  ".join(
+                cell.ljust(w) if k == 0 else cell.rjust(w)
+                for k, (cell, w) in enumerate(zip(line, width, strict=True))
+            )
+            for line in lines
+        ]
+        rule = "-" * (sum(width) + 2 * (len(width) - 1))
+        return "\n".join([self.title, rule, shown[0], rule, *shown[1:], *([self.note] if self.note else [])])
+
+    def markdown(self) -> str:
+        """A Markdown table under a heading."""
+        rows = [self.header, ("---", *["---:"] * (len(self.header) - 1)), *self.rows]
+        lines = ["| " + " | ".join(cell.replace("|", "/") for cell in row) + " |" for row in rows]
+        return "\n".join([f"### {self.title}", "", *lines, *(["", self.note] if self.note else [])])
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Mean of what is there; None where nothing is."""
+    there = [value for value in values if value is not None]
+    return sum(there) / len(there) if there else None
+
+
+def _worst(values: Iterable[float | None]) -> float | None:
+    """The value furthest from zero, with its sign; None where there is none."""
+    return max((value for value in values if value is not None), key=abs, default=None)
+
+
+def _show(value: float | None, digits: int, sign: bool = False) -> str:
+    return NONE if value is None else f"{value:{'+' if sign else ''}.{digits}f}"
+
+
+def _of(patients: Sequence[Patient], method: str, key: str) -> list[Any]:
+    return [patient["methods"][method].get(key) for patient in patients]
+
+
+def names(patients: Sequence[Patient], kind: str) -> list[str]:
+    """Methods of a kind ('input', 'peer', 'ours'), in their order."""
+    return [name for name, record in patients[0]["methods"].items() if record["kind"] == kind]
+
+
+def gain(patient: Patient, ours: str, other: str, figure: str) -> float:
+    """Mean of `figure` ('psnr', 'ssim') of `ours` less that of `other`, over the slices that both did."""
+    mine, theirs = (patient["methods"][name][figure] for name in (ours, other))
+    common = [z for z in mine if z in theirs]
+    return sum(mine[z] - theirs[z] for z in common) / len(common)
+
+
+def gain_over_best(patients: Sequence[Patient], ours: str, figure: str) -> tuple[float, str, int] | None:
+    """Mean gain over the peer with the best mean, that peer, and how many patients `ours` is best in."""
+    rivals = names(patients, "peer")
+    if not rivals:
+        return None
+    means = {rival: sum(gain(p, ours, rival, figure) for p in patients) / len(patients) for rival in rivals}
+    best = min(means, key=lambda rival: means[rival])
+    won = sum(all(gain(p, ours, rival, figure) > 0 for rival in rivals) for p in patients)
+    return means[best], best, won
+
+
+def overview(patients: Sequence[Patient]) -> Table:
+    """All methods, means over patients."""
+    rows = []
+    for name, record in patients[0]["methods"].items():
+        psnr = mean(mean(values.values()) for values in _of(patients, name, "psnr"))
+        ssim = mean(mean(values.values()) for values in _of(patients, name, "ssim"))
+        beats = (
+            [gain_over_best(patients, name, key) for key in ("psnr", "ssim")]
+            if record["kind"] == "ours"
+            else [None] * 2
+        )
+        share = [
+            mean(s.get(kind) for s in _of(patients, name, "mtf50_share"))
+            for kind in ("skin_air", "lung_soft")
+        ]
+        rows.append(
+            (
+                name,
+                _show(psnr, 2),
+                _show(ssim, 4),
+                _show(beats[0] and beats[0][0], 2, sign=True),
+                _show(beats[1] and beats[1][0], 4, sign=True),
+                _show(mean(_of(patients, name, "noise_hu")), 1),
+                *(_show(value, 2) for value in share),
+                _show(mean(_of(patients, name, "seconds")), 2),
+                _show(mean(_of(patients, name, "seconds_per_512")), 2),
+                str(sum(len(values) for values in _of(patients, name, "psnr"))),
+            )
+        )
+    truth = mean(_of(patients, INPUT, "reference_noise_hu"))
+    rows.append(("reference", *[NONE] * 4, _show(truth, 1), "1.00", "1.00", *[NONE] * 3))
+    header = (
+        "method",
+        "PSNR dB",
+        "SSIM",
+        "over best peer: dB",
+        "SSIM",
+        "noise HU",
+        "MTF50 skin",
+        "MTF50 lung",
+    )
+    note = (
+        "PSNR and SSIM at ±1000 HU, mean over patients of the mean over slices; gains over the best peer on "
+        "the same slices. Noise: SD in uniform soft tissue. MTF50: share of the reference's."
+    )
+    return Table("Means", (*header, "s/slice", "s/512² slice", "slices"), tuple(rows), note)
+
+
+def by_patient(patients: Sequence[Patient]) -> Table:
+    """PSNR and SSIM of each patient."""
+    methods = list(patients[0]["methods"])
+    rows = tuple(
+        (
+            patient["name"],
+            *(
+                f"{_show(mean(patient['methods'][m]['psnr'].values()), 2)} / "
+                f"{_show(mean(patient['methods'][m]['ssim'].values()), 4)}"
+                for m in methods
+            ),
+        )
+        for patient in patients
+    )
+    return Table("By patient: PSNR dB / SSIM", ("patient", *methods), rows)
+
+
+def settings(patients: Sequence[Patient]) -> Table:
+    """Strengths that the oracle chose."""
+    rivals = names(patients, "peer")
+    rows = tuple((p["name"], *(p["methods"][m]["setting"] for m in rivals)) for p in patients)
+    note = "In units of the noise SD of the input (Gaussian: pixels)."
+    return Table("Strength of the peers, tuned on these slices", ("patient", *rivals), rows, note)
+
+
+def tissues(patients: Sequence[Patient]) -> Table:
+    """How far HU move, worst patient."""
+    rows = []
+    for name in patients[0]["methods"]:
+        cells = []
+        for tissue in BIAS_LIMITS:
+            found = [bias.get(tissue, {}) for bias in _of(patients, name, "bias")]
+            both = [_worst(values.get(key) for values in found) for key in ("to_input", "to_reference")]
+            cells.append(" / ".join(_show(value, 1, sign=True) for value in both))
+        rows.append((name, *cells))
+    note = "In flat regions of the smoothed reference; of the patients the one that is furthest off."
+    return Table(
+        "Mean HU, worst patient: less input's / less reference's", ("method", *BIAS_LIMITS), tuple(rows), note
+    )
+
+
+def own_tests(patients: Sequence[Patient]) -> Table:
+    """Clean input and flicker, each patient and model."""
+    rows = []
+    for patient in patients:
+        for name in names(patients, "ours"):
+            record = patient["methods"][name]
+            seen = record["flicker"] or {}
+            keys = ("before_HU", "after_HU", "reference_HU", "ratio", "added_HU")
+            rows.append(
+                (
+                    f"{patient['name']}: {name}",
+                    *(
+                        f"{_show(record[k]['change_sd_hu'], 1)} / {_show(record[k]['noise_hu'], 1)}"
+                        for k in CLEAN
+                    ),
+                    *(_show(seen.get(key), 2) for key in keys),
+                )
+            )
+    header = (
+        "patient: model",
+        "reference: change / noise",
+        "quiet copy: change / noise",
+        "flicker in",
+        "out",
+        "reference",
+        "out/in",
+        "added",
+    )
+    note = (
+        "Change: SD of what enhancing an input that is clean already changes in flat soft tissue, beside its "
+        "own noise there; the quiet copy is the reference with 2 x 2 pixels and 3 slices averaged. "
+        "Flicker: slice-to-slice jumps of blocks of 8 mm (HU); added: of whole slices, in what differs from "
+        "the reference."
+    )
+    return Table("Clean input, and flicker along z (HU)", header, tuple(rows), note)
+
+
+def verdicts(patients: Sequence[Patient]) -> list[dict[str, Any]]:
+    """Each of the project's targets for each model: `value`, `limit` and 'PASS', 'MISS' or 'not measured'."""
+    found = []
+    for name in names(patients, "ours"):
+
+        def add(target: str, value: float | None, shown: str, good: bool, name: str = name) -> None:
+            verdict = "not measured" if value is None else "PASS" if good else "MISS"
+            found.append(
+                {"model": name, "target": target, "value": value, "shown": shown, "verdict": verdict}
+            )
+
+        for figure, unit, digits in (("psnr", " dB", 2), ("ssim", "", 4)):
+            beats = gain_over_best(patients, name, figure)
+            value, rival, won = beats if beats else (None, NONE, 0)
+            lead = f"{_show(value, digits, sign=True)}{unit} over {rival}"
+            shown = f"{lead}, best in {won} of {len(patients)} patients"
+            add(f"{figure.upper()} above the best peer's", value, shown, value is not None and value > 0)
+        for key, word in (("to_input", "input"), ("to_reference", "reference")):
+            for tissue, limit in BIAS_LIMITS.items():
+                worst = _worst(bias.get(tissue, {}).get(key) for bias in _of(patients, name, "bias"))
+                target = f"mean HU of {tissue} within {limit:g} of the {word}'s"
+                shown = _show(worst, 1, sign=True)
+                if key == "to_reference":
+                    before = _worst(bias.get(tissue, {}).get(key) for bias in _of(patients, INPUT, "bias"))
+                    shown += f" (input itself {_show(before, 1, sign=True)})"
+                add(target, worst, shown, worst is not None and abs(worst) < limit)
+        for key, word in CLEAN.items():
+            worst = _worst(record["change_sd_hu"] for record in _of(patients, name, key))
+            target = f"{word} changes by < {CLEAN_LIMIT_HU:g} HU (SD, soft tissue)"
+            add(target, worst, _show(worst, 1), worst is not None and worst < CLEAN_LIMIT_HU)
+        slowest = _worst(_of(patients, name, "seconds_per_512"))
+        good = slowest is not None and slowest <= SECONDS_LIMIT
+        add(f"at most {SECONDS_LIMIT:g} s a 512² slice", slowest, _show(slowest, 2), good)
+    return found
+
+
+def verdict_table(found: Sequence[Mapping[str, Any]]) -> Table:
+    """The targets as a table."""
+    rows = tuple((f"{v['model']}: {v['target']}", v["shown"], v["verdict"]) for v in found)
+    note = (
+        "HU, clean input and speed: the worst patient counts. Speed as measured here, on the threads above."
+    )
+    return Table("Targets", ("model: target", "measured", "verdict"), rows, note)
+
+
+def all_tables(patients: Sequence[Patient]) -> list[Table]:
+    """Everything, in reading order."""
+    tables = [overview(patients), by_patient(patients)]
+    if names(patients, "peer"):
+        tables.append(settings(patients))
+    tables.append(tissues(patients))
+    if names(patients, "ours"):
+        tables += [own_tests(patients), verdict_table(verdicts(patients))]
+    return tables
