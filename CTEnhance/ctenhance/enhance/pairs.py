@@ -28,6 +28,8 @@ POOLED_NOISE = 0.6
 #: ... and their correlation on the coarser grid is that of a kernel whose cut-off lies higher by this factor.
 POOLED_CUTOFF = 1.7
 _MARGIN = 8
+#: Slices to either side that a draw looks at: enough for a slice profile of seven slices around the neighbours.
+_REACH = 4
 
 
 @dataclass(frozen=True)
@@ -135,14 +137,14 @@ class PairSampler:
         middle = int(rng.integers(depth))
         # a single slice has itself for neighbours, in training as in use
         alone = depth == 1 or rng.random() < 0.2
-        z = [middle if alone else min(max(middle + k, 0), depth - 1) for k in range(-2, 3)]
+        z = [middle if alone else min(max(middle + k, 0), depth - 1) for k in range(-_REACH, _REACH + 1)]
 
-        hu = self._window(volume.hu, z, y, x, reach)
-        hu = F.avg_pool2d(hu, 2) if pooled else hu
-        reference = hu[1:4]
-        noise, sigma = self._noise(volume, which, z, y, x, reach, side, pooled)
-
-        hu, noise = self._average_slices(hu, noise, alone)
+        stack = self._window(volume.hu, z, y, x, reach)
+        stack = F.avg_pool2d(stack, 2) if pooled else stack
+        reference = stack[_REACH - 1 : _REACH + 2]
+        anatomy, shared = self._profiles(alone, facts.spacing_mm)
+        hu = torch.einsum("kz,zyx->kyx", anatomy, stack)
+        noise, sigma = self._noise(volume, which, z, y, x, reach, side, pooled, shared)
         hu, noise = self._change_kernel(hu, noise, facts.pixel_mm)
         degraded = hu + noise
         if rng.random() < 0.6:
@@ -170,8 +172,9 @@ class PairSampler:
         reach: int,
         side: int,
         pooled: bool,
+        weights: torch.Tensor,
     ) -> tuple[torch.Tensor, float]:
-        """Five noise slices `[5, side, side]` in HU and their SD in soft tissue."""
+        """Three noise slices `[3, side, side]` in HU, mixed by `weights`; the SD of thin ones in soft tissue."""
         rng = self.rng
         sigma = self._added_noise(volume.facts.noise_hu * (POOLED_NOISE if pooled else 1.0))
         realisation = int(rng.integers(volume.quantum.shape[0]))
@@ -183,6 +186,7 @@ class PairSampler:
         ]
         electronic = 0.5 * rng.random() ** 2
         noise = part[0] * math.sqrt(1 - electronic) + part[1] * math.sqrt(electronic)
+        noise = torch.einsum("kz,zyx->kyx", weights, noise)
         if rng.random() < 0.6:
             # a pooled image has its noise on a grid twice as coarse: relative to that grid the noise is
             # sharper
@@ -213,23 +217,31 @@ class PairSampler:
             return min(own * math.sqrt(1 / dose - 1), 160.0)
         return float(np.exp(rng.uniform(np.log(4.0), np.log(120.0))))
 
-    def _average_slices(
-        self, hu: torch.Tensor, noise: torch.Tensor, alone: bool
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """From five slices to three, sometimes averaged along z: a thicker slice, or overlapping ones."""
+    def _profiles(self, alone: bool, spacing_mm: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights `[3, slices]` of anatomy and of noise: sometimes a thicker slice, or overlapping ones.
+
+        A thicker slice averages both.  Overlapping slices have their thickness in the scan's anatomy already:
+        they only share noise, whose SD stays.
+        """
         rng = self.rng
         kind = 1.0 if alone else rng.random()
-        if kind > 0.5:
-            return hu[1:4], noise[1:4]
-        side = float(rng.uniform(0, 1 / 3))
+        thin = self._profile(1.0)
+        if kind < 0.45:
+            thick = self._profile(max(1.0, float(rng.uniform(1, 6)) / spacing_mm))
+            return thick, thick
+        if kind < 0.65:
+            overlapping = self._profile(float(rng.uniform(1, 2.5)))
+            return thin, overlapping / overlapping.square().sum(1, keepdim=True).sqrt()
+        return thin, thin
 
-        def average(stack: torch.Tensor) -> torch.Tensor:
-            return side * (stack[:3] + stack[2:]) + (1 - 2 * side) * stack[1:4]
-
-        if kind < 0.25:
-            return average(hu), average(noise)
-        # overlapping slices: the scan's anatomy has that thickness already, only the noise is shared
-        return hu[1:4], average(noise) / math.sqrt(2 * side**2 + (1 - 2 * side) ** 2)
+    @staticmethod
+    def _profile(width: float) -> torch.Tensor:
+        """Box profiles `[3, slices]` of `width` slices around the three middle slices, of sum 1."""
+        position = torch.arange(-_REACH, _REACH + 1, dtype=torch.float32)
+        centre = torch.tensor([-1.0, 0.0, 1.0])[:, None]
+        # the overlap of each slice's unit interval with the box
+        inside = (min(width, 2.0 * _REACH - 1) / 2 + 0.5 - (position - centre).abs()).clamp(0, 1)
+        return inside / inside.sum(1, keepdim=True)
 
     def _change_kernel(
         self, hu: torch.Tensor, noise: torch.Tensor, pixel_mm: float
