@@ -170,19 +170,17 @@ def compare(
         builder.input["reference"] = truth.identity()
     outputs: dict[str, Path] = {}
     with builder.stage("metrics"):
-        run.progress("compare", 0, 1)
-        metrics = quality.compare(first, second, truth)
-        run.progress("compare", 1, 1)
+        metrics = quality.compare(first, second, truth, progress=run.progress, cancel=run.cancel)
     builder.details = {"metrics": metrics}
     if figure is not None:
         check(run.cancel)
         with builder.stage("figure"):
-            quality.figure(first, second, figure, reference=truth)
+            quality.figure(first, second, figure, reference=truth, metrics=metrics)
         outputs["figure"] = figure
     if page is not None:
         check(run.cancel)
         with builder.stage("page"):
-            quality.page(first, second, page, reference=truth)
+            quality.page(first, second, page, reference=truth, metrics=metrics)
         outputs["page"] = page
     if json is not None:
         write_report(json, metrics)

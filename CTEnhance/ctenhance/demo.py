@@ -49,9 +49,7 @@ def run_demo(run: Run, folder: Path, ct: Path | None, slices: int, dose: float, 
         enhanced = ctenhance.enhance(degraded.volumes["degraded"], model=model, **common)
     before, after = degraded.volumes["degraded"], enhanced.volumes["enhanced"]
     with builder.stage("compare"):
-        run.progress("compare", 0, 1)
-        metrics = quality.compare(before, after, original)
-        run.progress("compare", 1, 1)
+        metrics = quality.compare(before, after, original, progress=run.progress, cancel=run.cancel)
     outputs = {
         "original": folder / "original.nii.gz",
         "degraded": folder / "degraded.nii.gz",
@@ -63,9 +61,9 @@ def run_demo(run: Run, folder: Path, ct: Path | None, slices: int, dose: float, 
     outputs["account"] = folder / "report.json"
     title = f"CTEnhance: {dose:.0%} of the dose, before and after"
     with builder.stage("show"):
-        quality.figure(before, after, outputs["figure"], reference=original)
+        quality.figure(before, after, outputs["figure"], reference=original, metrics=metrics)
         check(run.cancel)
-        quality.page(before, after, outputs["page"], reference=original, title=title)
+        quality.page(before, after, outputs["page"], reference=original, title=title, metrics=metrics)
     for result in (degraded, enhanced):
         for warning in result.report.get("warnings", []):
             builder.warn(warning)

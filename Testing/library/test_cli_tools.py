@@ -17,6 +17,7 @@ import ctenhance
 from ctenhance.cli import app
 from ctenhance.runtime import weights
 from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.progress import check
 from ctenhance.runtime.report import Result
 from ctenhance.volume import CTVolume
 
@@ -42,7 +43,11 @@ def quality(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]
     calls: list[tuple[str, dict[str, Any]]] = []
     module = ModuleType("ctenhance.quality")
 
-    def compare(before: CTVolume, after: CTVolume, reference: CTVolume | None = None) -> dict[str, Any]:
+    def compare(
+        before: CTVolume, after: CTVolume, reference: CTVolume | None = None, **given: Any
+    ) -> dict[str, Any]:
+        given["progress"]("compare", 1, 1)
+        check(given["cancel"])
         calls.append(("compare", {"before": before, "after": after, "reference": reference}))
         return {"psnr_db": np.float32(40.5), "reference": reference is not None}
 
@@ -91,6 +96,7 @@ def test_compare_prints_the_table_and_writes_what_is_asked(tmp_path: Path, quali
     assert report["details"]["metrics"]["psnr_db"] == 40.5
     assert set(report["input"]) == {"before", "after", "reference"}
     assert [name for name, _given in quality] == ["compare", "figure", "page"]
+    assert all(given["metrics"]["psnr_db"] == 40.5 for _name, given in quality[1:])  # not measured again
     assert np.array_equal(quality[0][1]["after"].array, CTVolume.read(after).array)
 
 
