@@ -14,7 +14,7 @@ from ..physics.projector import backproject_pixels
 from .reconstruction import Reconstruction
 from .source_noise import FlatSlice, OwnNoise
 
-#: Photons in air on the central ray, per mm of column and mm of slice and for 720 views, of a scan whose noise
+#: Photons in air on the central ray, per mm of column and mm of slice, for 720 views, of a scan whose noise
 #: tells nothing (noiseless phantoms): about the median of 27 scans measured in this way (1e4 to 5e5).
 TYPICAL_PHOTONS_PER_MM2 = 1.5e5
 #: The range that a measured number is held in.
