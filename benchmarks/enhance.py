@@ -164,7 +164,9 @@ def run(asked: argparse.Namespace) -> None:
 
 
 def _settings(asked: argparse.Namespace) -> dict[str, Any]:
-    return json.loads(json.dumps(vars(asked), default=lambda value: Path(value).name))
+    """The command line without folders, which name people and machines."""
+    given = vars(asked) | {"model": [Path(model) for model in asked.model]}
+    return json.loads(json.dumps(given, default=lambda value: Path(value).name))
 
 
 def _models(methods: Plan) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,7 +15,6 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-import peers
 from cases import Case
 from ctenhance.enhance.bank import own_noise
 from ctenhance.enhance.inference import DEFAULT_STEPS, WHOLE_SIDE, Model, SliceEnhancer, load_model
@@ -26,10 +26,11 @@ from ctenhance.quality.noise import noise
 from ctenhance.quality.sharpness import sharpness
 from ctenhance.quality.tissue import tissue_bias
 from ctenhance.runtime import weights
+from peers import Peer, Tuned, psnr, tuned
+from tables import INPUT
 
 Array = np.ndarray
 
-INPUT = "input"
 #: Pixels of the slice that the speed target is given for.
 PIXELS_512 = 512 * 512
 
@@ -52,10 +53,10 @@ class Plan:
     """Which methods are run, and on how many slices a patient those that take long."""
 
     models: tuple[Ours, ...]
-    peers: tuple[peers.Peer, ...]
+    peers: tuple[Peer, ...]
     slow_slices: int | None
 
-    def slices_of(self, peer: peers.Peer, chosen: Sequence[int]) -> tuple[int, ...]:
+    def slices_of(self, peer: Peer, chosen: Sequence[int]) -> tuple[int, ...]:
         """The slices of `chosen` that `peer` is run on: all, or for a slow one the middle of each part."""
         if not peer.one_slice or self.slow_slices is None or self.slow_slices >= len(chosen):
             return tuple(chosen)
@@ -106,20 +107,19 @@ def measure_case(case: Case, plan: Plan) -> tuple[dict[str, Any], dict[str, dict
     for peer in plan.peers:
         at = plan.slices_of(peer, case.chosen)
         say(f"  {peer.name}: tuning, then {len(at)} slices")
-        best = peers.tuned(peer, [low[z] for z in at], [high[z] for z in at], noise_hu)
-        images[peer.name], seconds = _timed(lambda z, best=best: best(low[z]), at)
+        best = tuned(peer, [low[z] for z in at], [high[z] for z in at], noise_hu)
+        images[peer.name], seconds = _timed(partial(_denoise, best, low), at)
         methods[peer.name] = {"kind": "peer", "setting": best.setting, "seconds": seconds}
     guide = smoothed_guide({"reference": high}, case.spacing)
     for ours in plan.models:
         say(f"  {ours.label}: {len(case.chosen)} slices, the clean input, neighbouring slices")
         enhancer = ours.for_volume(case.spacing[2])
-        images[ours.label], seconds = _timed(lambda z, run=enhancer: run(low, z), case.chosen)
+        images[ours.label], seconds = _timed(partial(enhancer, low), case.chosen)
         methods[ours.label] = {"kind": "ours", "setting": f"steps {ours.steps}", "seconds": seconds}
         methods[ours.label] |= _only_ours(case, guide, enhancer, images[ours.label])
     area = low[0].size
     for name, record in methods.items():
-        at = sorted(images[name])
-        record |= _likeness({z: images[name][z] for z in at}, high)
+        record |= _likeness(images[name], high)
         if record["seconds"] is not None:
             record["seconds_per_512"] = record["seconds"] * PIXELS_512 / area
         record["bias"] = _bias(case, guide, images[name])
@@ -132,6 +132,10 @@ def measure_case(case: Case, plan: Plan) -> tuple[dict[str, Any], dict[str, dict
         "methods": methods,
     }
     return facts, images
+
+
+def _denoise(best: Tuned, volume: Array, z: int) -> Array:
+    return best(volume[z])
 
 
 def _timed(run: Callable[[int], Array], at: Sequence[int]) -> tuple[dict[int, Array], float]:
@@ -152,12 +156,12 @@ def _likeness(images: Mapping[int, Array], reference: Array) -> dict[str, dict[s
         for z, image in images.items()
     }
     return {
-        "psnr": {str(z): peers.psnr(image, reference[z]) for z, image in images.items()},
+        "psnr": {str(z): psnr(image, reference[z]) for z, image in images.items()},
         "ssim": {str(z): ssim(*pair) or 0.0 for z, pair in shown.items()},
     }
 
 
-def _bias(case: Case, guide: Array, images: Mapping[int, Array]) -> dict[str, dict[str, float]]:
+def _bias(case: Case, guide: Array, images: Mapping[int, Array]) -> dict[str, dict[str, float | None]]:
     """Mean HU by tissue, less the input's (`to_input`) and less the reference's (`to_reference`)."""
     at = sorted(images)
     volumes = {
@@ -186,9 +190,9 @@ def _noise_and_edges(
         spacing = (*case.spacing[:2], case.stride_mm)
         record["mtf50_share"] = {}
         for kind, found in sharpness(volumes, guide[at], spacing).items():
-            values = [found[key]["mtf50_per_mm"] for key in ("after", "reference")] if found else [None]
-            if None not in values:
-                record["mtf50_share"][kind] = values[0] / values[1]
+            here, truth = ((found or {}).get(key, {}).get("mtf50_per_mm") for key in ("after", "reference"))
+            if here and truth:
+                record["mtf50_share"][kind] = here / truth
 
 
 def _only_ours(
@@ -218,11 +222,13 @@ def quiet_copy(array: Array) -> Array:
 
 def _change(
     enhancer: SliceEnhancer, array: Array, spacing: tuple[float, float, float], chosen: Sequence[int]
-) -> dict[str, float | None]:
+) -> dict[str, Any]:
     """SD of what enhancing a clean scan `[z, y, x]` changes in flat soft tissue, and its own noise there."""
     at = list(chosen)
-    guide = smoothed_guide({"reference": array}, spacing)[at]
+    guide = smoothed_guide({"reference": array}, spacing)
     volumes = {"before": array[at], "after": np.stack([enhancer(array, z) for z in at])}
-    soft = tissue_bias(volumes, guide, spacing)["soft"]
-    own = noise({"before": array[at]}, guide, spacing)["soft"]
+    soft = tissue_bias(volumes, guide[at], spacing)["soft"]
+    own = noise({"before": array}, guide, spacing)[
+        "soft"
+    ]  # of all slices: a few have too few uniform regions
     return {"change_sd_hu": soft and soft["change_sd_HU"], "noise_hu": own and own["before_HU"]}

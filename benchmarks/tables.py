@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from measure import INPUT
-
 #: How far (HU) a tissue's mean may move, how much a clean input may change (HU), how many seconds a slice of
 #: 512² may take.
 BIAS_LIMITS = {"fat": 3.0, "soft": 3.0, "lung": 3.0, "air": 3.0, "bone": 8.0}
@@ -16,6 +14,8 @@ SECONDS_LIMIT = 1.5
 #: Inputs that are clean already.
 CLEAN = {"clean": "the reference, enhanced,", "quiet": "its quiet copy, enhanced,"}
 NONE = "–"
+#: Name and kind of what every method starts from.
+INPUT = "input"
 
 Patient = Mapping[str, Any]
 
@@ -211,7 +211,7 @@ def own_tests(patients: Sequence[Patient]) -> Table:
     )
     note = (
         "Change: SD of what enhancing an input that is clean already changes in flat soft tissue, beside its "
-        "own noise there; the quiet copy is the reference with 2 x 2 pixels and 3 slices averaged. "
+        "own noise and fine structure; quiet copy: the reference with 2 x 2 pixels and 3 slices averaged. "
         "Flicker: slice-to-slice jumps of blocks of 8 mm (HU); added: of whole slices, in what differs from "
         "the reference."
     )

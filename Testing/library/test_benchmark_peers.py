@@ -1,10 +1,11 @@
-"""The benchmark's peers: they denoise, and the oracle finds the strength that is best."""
+"""The benchmark: peers denoise, the oracle finds the best strength, verdicts follow from the figures."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,3 +75,34 @@ def test_psnr_is_that_of_the_range(peers: ModuleType) -> None:
     assert peers.psnr(reference + 20, reference) == pytest.approx(40.0)
     # what lies beyond ±1000 HU does not count
     assert peers.psnr(reference + 3000, reference + 1200) == pytest.approx(peers.psnr(reference, reference))
+
+
+def case(ours: float, rival: float, moved: float) -> dict[str, Any]:
+    """A patient's figures as `measure_case` gives them: PSNR of a model and of a peer, HU moved in fat."""
+
+    def record(kind: str, psnr: dict[str, float]) -> dict[str, Any]:
+        bias = {"fat": {"to_input": moved, "to_reference": 2 * moved}}
+        return {"kind": kind, "psnr": psnr, "ssim": psnr, "seconds_per_512": 1.5, "bias": bias}
+
+    model = record("ours", {"1": ours, "4": 99.0})
+    model |= {"clean": {"change_sd_hu": 7.0}, "quiet": {"change_sd_hu": None}}
+    methods = {"input": record("input", {"1": 30.0, "4": 30.0})}
+    return {"methods": methods | {"slow peer": record("peer", {"1": rival}), "model": model}}
+
+
+def test_verdicts_follow_from_the_figures(peers: ModuleType) -> None:
+    import tables
+
+    # slice 4, which the peer was not run on, must not count
+    cases = [case(40.0, 39.0, 1.0), case(40.0, 42.0, -2.0)]
+    found = {verdict["target"]: verdict for verdict in tables.verdicts(cases)}
+    likeness = found["PSNR above the best peer's"]
+    assert likeness["value"] == pytest.approx(-0.5) and likeness["verdict"] == "MISS"
+    assert "best in 1 of 2 patients" in likeness["shown"]
+    moved = found["mean HU of fat within 3 of the input's"]
+    assert moved["value"] == -2.0 and moved["verdict"] == "PASS"
+    assert found["mean HU of fat within 3 of the reference's"]["verdict"] == "MISS"
+    assert found["mean HU of bone within 8 of the input's"]["verdict"] == "not measured"
+    verdicts = [found[target]["verdict"] for target in found if "enhanced" in target]
+    assert verdicts == ["MISS", "not measured"]
+    assert found["at most 1.5 s a 512² slice"]["verdict"] == "PASS"
