@@ -1,8 +1,4 @@
-"""A CT from DICOM files: find them, tell the series apart, stack the slices of one.
-
-pydicom reads the headers (it gives every attribute, nested ones too, and is strict about what is cut off) and
-the pixels (`dicom_stack`).
-"""
+"""A CT from DICOM files: find them, tell the series apart, stack the slices of one."""
 
 from __future__ import annotations
 
@@ -14,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
 
-from ctenhance.dicom_stack import DAMAGE, DicomFile, attribute, read_stack
+from ctenhance.dicom_header import DicomFile, attribute, number, read_header, text
+from ctenhance.dicom_stack import read_stack
 from ctenhance.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,43 +27,6 @@ _CT_STORAGE = (
 _MOST_LISTED = 12
 _DICOMDIR = "1.2.840.10008.1.3.10"
 
-# Only these are kept of each header: 600 whole ones would fill memory with private elements and patient data.
-_KEYWORDS = (
-    "ImageType",
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "Modality",
-    "Manufacturer",
-    "ManufacturerModelName",
-    "SliceThickness",
-    "KVP",
-    "SpacingBetweenSlices",
-    "XRayTubeCurrent",
-    "Exposure",
-    "ConvolutionKernel",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "SeriesNumber",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "FrameOfReferenceUID",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "NumberOfFrames",
-    "Rows",
-    "Columns",
-    "PixelSpacing",
-    "PixelRepresentation",
-    "BitsAllocated",
-    "PixelPaddingValue",
-    "PixelPaddingRangeLimit",
-    "RescaleIntercept",
-    "RescaleSlope",
-    "RescaleType",
-    "ModalityLUTSequence",
-    "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
-)
 _TEXTS = {"kernel": "ConvolutionKernel", "manufacturer": "Manufacturer", "model": "ManufacturerModelName"}
 _IDENTIFIERS = {
     "study_instance_uid": "StudyInstanceUID",
@@ -97,7 +55,7 @@ def read_dicom(paths: Sequence[Path], series: int | str | None) -> CTVolume:
 def _dicom_files(paths: Sequence[Path]) -> Iterator[DicomFile]:
     for path in paths:
         if not path.is_dir():
-            header = _read_header(path)
+            header = read_header(path)
             if header is None:
                 raise InputError(
                     f"'{path.name}' is no DICOM image; give a DICOM folder or DICOM files, or one file "
@@ -110,40 +68,10 @@ def _dicom_files(paths: Sequence[Path]) -> Iterator[DicomFile]:
         for folder, subfolders, names in os.walk(path):
             subfolders.sort()
             for name in sorted(names):
-                header = _read_header(Path(folder, name))
+                header = read_header(Path(folder, name))
                 # A DICOMDIR is an index of the files, which are found without it.
                 if header is not None and header.SOPClassUID != _DICOMDIR:
                     yield DicomFile(Path(folder, name), header)
-
-
-def _read_header(path: Path) -> Dataset | None:
-    """Return the header, None for a file that is not DICOM; raises InputError when it is, but damaged."""
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(132)
-    except OSError as error:
-        raise InputError(
-            f"'{path.name}' cannot be opened ({error.strerror}); check its permissions."
-        ) from error
-    if not start and path.suffix.lower() == ".dcm":
-        raise InputError(f"'{path.name}' is empty; copy it again from its source.")
-    marked = start[128:] == b"DICM"
-    # Old and stripped files lack the mark and begin with their first element, always of group 2 or 8.
-    if not marked and not (start[:2] in (b"\x02\x00", b"\x08\x00") and start[3:4] == b"\x00"):
-        return None
-    try:
-        header = pydicom.dcmread(
-            path, stop_before_pixels=True, force=not marked, specific_tags=list(_KEYWORDS)
-        )
-        stored = header.file_meta.get("MediaStorageSOPClassUID")
-        header.SOPClassUID = header.get("SOPClassUID") or stored or UID("")
-        header.Modality = header.get("Modality") or ""
-    except DAMAGE as error:
-        if not marked:
-            return None
-        raise InputError(f"'{path.name}' is damaged or cut off; copy it again from its source.") from error
-    # What merely begins like an element has no such identifier.
-    return header if marked or str(header.SOPClassUID).startswith("1.2.840.10008.") else None
 
 
 def _ct_series(files: Sequence[DicomFile]) -> tuple[dict[str, list[DicomFile]], list[DicomFile]]:
@@ -161,7 +89,7 @@ def _ct_series(files: Sequence[DicomFile]) -> tuple[dict[str, list[DicomFile]], 
                     f"'{file.path.name}' has no pixel data (it was cut off, or exported without its image); "
                     "copy it again from its source."
                 )
-            series.setdefault(str(file.header.get("SeriesInstanceUID", "")), []).append(file)
+            series.setdefault(text(file.header.get("SeriesInstanceUID")), []).append(file)
         else:
             left_out.append(file)
     if not series:
@@ -234,19 +162,19 @@ def _choose(series: dict[str, list[DicomFile]], wanted: int | str | None) -> lis
 
 def _series_numbers(series: dict[str, list[DicomFile]]) -> dict[str, int]:
     """Return a number for each series: its SeriesNumber where that tells all apart, else its rank from 1."""
-    given = {uid: files[0].header.get("SeriesNumber") or None for uid, files in series.items()}
-    numbers = {uid: int(number) for uid, number in given.items() if number is not None}
-    if len(set(numbers.values())) == len(series):
-        return numbers
+    given = {uid: number(files[0].header.get("SeriesNumber")) for uid, files in series.items()}
+    known = {uid: int(found) for uid, found in given.items() if found}
+    if len(set(known.values())) == len(series):
+        return known
     return {uid: rank for rank, uid in enumerate(sorted(series), start=1)}
 
 
-def _label(number: int, files: Sequence[DicomFile]) -> str:
+def _label(rank: int, files: Sequence[DicomFile]) -> str:
     # Without the description, which may hold names.
-    count = sum(int(file.header.get("NumberOfFrames") or 1) for file in files)
-    label = f"series {number}: {count} slice" + ("" if count == 1 else "s")
-    kernel = _text(attribute(files[0].header, "ConvolutionKernel"))
-    thickness = _number(attribute(files[0].header, "SliceThickness"))
+    count = int(sum(number(file.header.get("NumberOfFrames")) or 1 for file in files))
+    label = f"series {rank}: {count} slice" + ("" if count == 1 else "s")
+    kernel = text(attribute(files[0].header, "ConvolutionKernel"))
+    thickness = number(attribute(files[0].header, "SliceThickness"))
     return label + (f" of {thickness:g} mm" if thickness else "") + (f", kernel {kernel}" if kernel else "")
 
 
@@ -264,25 +192,11 @@ def _volume(files: Sequence[DicomFile], left_out: Sequence[DicomFile]) -> CTVolu
 def _meta(files: Sequence[DicomFile]) -> dict[str, Any]:
     """Return what the headers of the slices, in their order, tell; empty attributes are left out."""
     first = files[0].header
-    known: dict[str, Any] = {name: _text(attribute(first, keyword)) for name, keyword in _TEXTS.items()}
+    known: dict[str, Any] = {name: text(attribute(first, keyword)) for name, keyword in _TEXTS.items()}
     for name, keywords in _NUMBERS.items():
-        per_slice = [_number(attribute(file.header, *keywords)) for file in files]
+        per_slice = [number(attribute(file.header, *keywords)) for file in files]
         values = [value for value in per_slice if value is not None]
         known[name] = float(np.mean(values)) if values else None
-    known |= {name: _text(first.get(keyword)) for name, keyword in _IDENTIFIERS.items()}
-    known["sop_instance_uids"] = [_text(file.header.get("SOPInstanceUID")) for file in files]
+    known |= {name: text(first.get(keyword)) for name, keyword in _IDENTIFIERS.items()}
+    known["sop_instance_uids"] = [text(file.header.get("SOPInstanceUID")) for file in files]
     return {name: value for name, value in known.items() if value not in (None, "")}
-
-
-def _text(value: Any) -> str:
-    """Return an attribute as text; of several values (Siemens: kernel and iterative strength) all."""
-    if value is None:
-        return ""
-    return str(value) if isinstance(value, str) else " ".join(str(one) for one in value)
-
-
-def _number(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None

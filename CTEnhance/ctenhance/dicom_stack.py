@@ -9,36 +9,20 @@ plug-in; those go through SimpleITK's GDCM.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydicom
 import SimpleITK as sitk  # noqa: N813 (its customary name)
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from ctenhance.dicom_header import DAMAGE, DicomFile, attribute, number, text
 from ctenhance.hounsfield import padding_value
 from ctenhance.runtime.errors import InputError
 
-# What pydicom raises on damaged files.
-DAMAGE = (
-    InvalidDicomError,
-    EOFError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    IndexError,
-    NotImplementedError,
-    RuntimeError,
-    struct.error,
-    OSError,
-)
 _AIR_HU = -1024.0
 
 _GDCM_SYNTAXES = (
@@ -60,14 +44,6 @@ _TOLERANCE_OF_PIXEL = 0.2
 _SAME_PLACE_MM = 0.01
 _SAME_DIRECTION = 1e-3
 _ORTHONORMAL_TOLERANCE = 1e-2
-
-
-@dataclass(frozen=True)
-class DicomFile:
-    """A file and its header without the pixels."""
-
-    path: Path
-    header: Dataset
 
 
 @dataclass(frozen=True)
@@ -137,31 +113,12 @@ def read_stack(files: Sequence[DicomFile]) -> Stack:
     )
 
 
-def attribute(header: Dataset, *keywords: str, frame: int = 0) -> Any:
-    """Return the first of the attributes that is there and not empty, or None.
-
-    In a multi-frame image it may stand in the functional groups of the frame or of all frames.
-    """
-    per_frame = header.get("PerFrameFunctionalGroupsSequence") or ()
-    groups = [*per_frame[frame : frame + 1], *(header.get("SharedFunctionalGroupsSequence") or ())]
-    macros = [
-        element.value[0] for group in groups for element in group if element.VR == "SQ" and element.value
-    ]
-    for place in (*macros, header):
-        for keyword in keywords:
-            value = place.get(keyword)
-            if value is not None and value != "":
-                return value
-    return None
-
-
 def _slices_of(file: DicomFile) -> list[_Slice]:
     """Return the planes of a file; raises InputError for what is no plane of HU in space."""
     name = file.path.name
     header = file.header
-    if (header.get("SamplesPerPixel") or 1) != 1 or header.get(
-        "PhotometricInterpretation"
-    ) == "PALETTE COLOR":
+    in_colours = header.get("PhotometricInterpretation") == "PALETTE COLOR"
+    if in_colours or (header.get("SamplesPerPixel") or 1) != 1:
         raise InputError(f"'{name}' is a colour picture (RGB); give the original CT slices.")
     try:
         if attribute(header, "ModalityLUTSequence") is not None:
@@ -169,6 +126,10 @@ def _slices_of(file: DicomFile) -> list[_Slice]:
                 f"'{name}' maps its values by a table, not to Hounsfield units; give the original CT."
             )
         frames = int(header.get("NumberOfFrames") or 1)
+        if frames > 1 and len(header.get("PerFrameFunctionalGroupsSequence") or ()) != frames:
+            raise InputError(
+                f"'{name}' holds {frames} frames without saying where each lies; export single slices."
+            )
         return [_slice(file, frame) for frame in range(frames)]
     except DAMAGE as error:
         raise InputError(f"the header of '{name}' is damaged; export the series again.") from error
@@ -189,7 +150,7 @@ def _slice(file: DicomFile, frame: int) -> _Slice:
             raise ValueError(keyword)
         return found
 
-    kind = str(attribute(header, "RescaleType", frame=frame) or "").strip()
+    kind = text(attribute(header, "RescaleType", frame=frame)).strip()
     if kind not in _HOUNSFIELD_TYPES:
         raise InputError(
             f"'{file.path.name}' holds values of the type {kind}, not Hounsfield units; give the CT series."
@@ -294,7 +255,7 @@ def _slice_pitch(slices: Sequence[_Slice]) -> float:
     if len(slices) == 1:
         # There is no distance to measure; the thickness is what the slice covers.
         thickness = attribute(first.file.header, "SliceThickness", "SpacingBetweenSlices", frame=first.frame)
-        return float(thickness) if thickness and float(thickness) > 0 else 1.0
+        return max(number(thickness) or 0.0, 0.0) or 1.0
     steps = np.arange(len(slices))
     depths = np.array([one.depth for one in slices])
     pitch = (last.depth - first.depth) / (len(slices) - 1)

@@ -1,41 +1,33 @@
 """NIfTI, NRRD and MetaImage files, in and out.
 
 SimpleITK does both: it knows the three formats' grids (qform and sform, space directions, transform matrix)
-and agrees with 3D Slicer on them. What it does not do is notice that a NIfTI file is cut off, neither while
-reading (it fills up with zeros) nor while writing (disk full), nor tell of NaN in it; that is checked here.
+and agrees with 3D Slicer on them. What it lets pass, `file_damage` finds.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gzip
-import math
 import os
-import struct
-import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 (its customary name)
 
-from ctenhance.hounsfield import not_finite
+from ctenhance.file_damage import DAMAGED, require_sound
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.files import replace_when_done, stem_of, suffix_of
 
 if TYPE_CHECKING:
     from ctenhance.volume import CTVolume
 
-_DAMAGED = "the file is damaged, cut off or not what its name says; copy it again from its source."
 _INCOMPLETE = "the file is damaged, or the file with its values is not beside it; copy both again."
 _IMAGE_IO = {
     **dict.fromkeys((".nii", ".nii.gz"), "NiftiImageIO"),
     **dict.fromkeys((".nrrd", ".nhdr"), "NrrdImageIO"),
     **dict.fromkeys((".mha", ".mhd"), "MetaImageIO"),
 }
-_CHUNK = 1 << 20
 _INT16 = np.iinfo(np.int16)
 _EIGHT_BIT = (sitk.sitkUInt8, sitk.sitkInt8)
 
@@ -47,8 +39,7 @@ def read_image_file(path: Path) -> CTVolume:
     suffix = suffix_of(path)
     if not path.name.endswith((suffix, suffix.upper())):
         raise InputError(f"rename the file so that it ends in '{suffix}' in lower case.")
-    if suffix in (".nii", ".nii.gz"):
-        _require_whole_nifti(path)
+    require_sound(path)
     reader = sitk.ImageFileReader()
     reader.SetImageIO(_IMAGE_IO[suffix])
     reader.SetFileName(os.fspath(path))
@@ -69,7 +60,7 @@ def read_image_file(path: Path) -> CTVolume:
                     "the axes of its grid are not perpendicular (a sheared transform in its header); "
                     "resample it to a rectangular grid first."
                 ) from error
-            raise InputError(_INCOMPLETE if suffix in (".mhd", ".nhdr") else _DAMAGED) from error
+            raise InputError(_INCOMPLETE if suffix in (".mhd", ".nhdr") else DAMAGED) from error
     return volume_of_sitk(image, {})
 
 
@@ -108,8 +99,7 @@ def write_image_file(volume: CTVolume, path: Path) -> None:
             with _quiet():
                 # .mhd users expect a plain .raw beside it; the others are compressed where the format can.
                 sitk.WriteImage(image, os.fspath(written), useCompression=suffix not in (".mhd", ".nii"))
-            if suffix in (".nii", ".nii.gz"):
-                _require_whole_nifti(written)
+            require_sound(written)
             if suffix == ".mhd":
                 # Entered last, so renamed first: the header never points to values that are not there yet.
                 raw = stack.enter_context(replace_when_done(path.with_suffix(".raw")))
@@ -150,66 +140,6 @@ def _as_int16_if_whole(array: np.ndarray) -> np.ndarray:
         if not np.array_equal(source, target):
             return array
     return whole
-
-
-def _require_whole_nifti(path: Path) -> None:
-    """Raise InputError when a NIfTI file is cut off, its compression is damaged, or it holds NaN.
-
-    ITK reads all of these without a word: it fills up with zeros and sets NaN to zero, which is water.
-    """
-    with path.open("rb") as stream:
-        compressed = stream.read(2) == b"\x1f\x8b"
-    try:
-        with gzip.open(path, "rb") if compressed else path.open("rb") as stream:
-            layout = _nifti_layout(stream.read(540))
-            stream.seek(layout.offset)
-            # To the very end, because only there stands the checksum of a compressed file.
-            length = bad = first_bad = 0
-            while chunk := stream.read(_CHUNK):
-                if layout.float_type and length < layout.length:
-                    values = np.frombuffer(chunk[: (layout.length - length)], dtype=layout.float_type)
-                    where = np.flatnonzero(~np.isfinite(values))
-                    if where.size and not bad:
-                        first_bad = length // values.itemsize + int(where[0])
-                    bad += where.size
-                length += len(chunk)
-    except (EOFError, OSError, ValueError, zlib.error, struct.error) as error:
-        raise InputError(_DAMAGED) from error
-    if length < layout.length:
-        raise InputError(_DAMAGED)
-    if bad:
-        z, y, x = (int(index) for index in np.unravel_index(first_bad, layout.shape)[-3:])
-        raise InputError(not_finite(bad, z, y, x))
-
-
-@dataclass(frozen=True)
-class _NiftiLayout:
-    """Where the voxels of a NIfTI file stand: bytes, shape (slowest axis first), type if floating-point."""
-
-    offset: int
-    length: int
-    shape: tuple[int, ...]
-    float_type: str
-
-
-def _nifti_layout(header: bytes) -> _NiftiLayout:
-    """Return what the NIfTI-1 or -2 header promises; raises struct.error without such a header."""
-    for order in "<>":
-        (header_size,) = struct.unpack_from(f"{order}i", header, 0)
-        if header_size == 348:
-            dimensions = struct.unpack_from(f"{order}8h", header, 40)
-            kind, bits = struct.unpack_from(f"{order}2h", header, 70)
-            offset = int(struct.unpack_from(f"{order}f", header, 108)[0])
-        elif header_size == 540:
-            dimensions = struct.unpack_from(f"{order}8q", header, 16)
-            kind, bits = struct.unpack_from(f"{order}2h", header, 12)
-            (offset,) = struct.unpack_from(f"{order}q", header, 168)
-        else:
-            continue
-        shape = tuple(max(length, 1) for length in dimensions[7:0:-1])[7 - max(0, min(dimensions[0], 7)) :]
-        float_type = {16: f"{order}f4", 64: f"{order}f8"}.get(kind, "")
-        return _NiftiLayout(offset, math.prod(shape) * bits // 8, (1, 1, *shape), float_type)
-    raise struct.error("no NIfTI header")
 
 
 @contextlib.contextmanager

@@ -208,11 +208,13 @@ def test_files_of_other_programs(tmp_path: Path):
     sitk.WriteImage(sitk.JoinSeries([image]), str(tmp_path / "one_time_point.nrrd"))
     sitk.WriteImage(image[:, :, 1], str(tmp_path / "slice.mha"))
     sitk.WriteImage(sitk.Cast(image, sitk.sitkFloat64), str(tmp_path / "double.nii"))
-    sitk.WriteImage(image, str(tmp_path / "detached.nhdr"))
+    sitk.WriteImage(image, str(tmp_path / "detached.nhdr"), useCompression=True)
+    sitk.WriteImage(image, str(tmp_path / "beside.mhd"), useCompression=True)
     np.testing.assert_array_equal(CTVolume.read(tmp_path / "one_time_point.nrrd").array, values)
     np.testing.assert_array_equal(CTVolume.read(tmp_path / "slice.mha").array, values[1:2])
     np.testing.assert_array_equal(CTVolume.read([tmp_path / "double.nii"]).array, values)
     np.testing.assert_array_equal(CTVolume.read(str(tmp_path / "detached.nhdr")).array, values)
+    np.testing.assert_array_equal(CTVolume.read(tmp_path / "beside.mhd").array, values)
 
 
 def test_nifti_scaling_is_applied(tmp_path: Path):
@@ -257,11 +259,14 @@ def cut(path: Path, share: float = 0.7) -> Path:
     return path
 
 
-def broken_gzip(folder: Path) -> Path:
-    path = save(image(), folder / "ct.nii.gz")
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    path.write_bytes(content)
+def flipped(folder: Path, suffix: str, values_suffix: str = "") -> Path:
+    """Write a compressed file and turn one bit of its values over."""
+    path = folder / f"ct{suffix}"
+    sitk.WriteImage(image(), str(path), useCompression=True)
+    values = path.with_suffix(values_suffix) if values_suffix else path
+    content = bytearray(values.read_bytes())
+    content[-40] ^= 0x10
+    values.write_bytes(content)
     return path
 
 
@@ -306,7 +311,11 @@ REFUSALS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "cut-off header": (lambda f: cut(save(image(), f / "ct.nii"), 0.2), "damaged, cut off"),
     "cut-off .nrrd": (lambda f: cut(save(image(), f / "ct.nrrd")), "damaged, cut off"),
     "cut-off .mha": (lambda f: cut(save(image(), f / "ct.mha")), "damaged, cut off"),
-    "a flipped bit": (broken_gzip, "damaged, cut off"),
+    "a flipped bit in NIfTI": (lambda f: flipped(f, ".nii.gz"), "damaged, cut off"),
+    "a flipped bit in NRRD": (lambda f: flipped(f, ".nrrd"), "damaged, cut off"),
+    "a flipped bit in MetaImage": (lambda f: flipped(f, ".mha"), "damaged, cut off"),
+    "a flipped bit in .zraw": (lambda f: flipped(f, ".mhd", ".zraw"), "damaged, cut off"),
+    "a flipped bit in .raw.gz": (lambda f: flipped(f, ".nhdr", ".raw.gz"), "damaged, cut off"),
     ".mhd without .raw": (without_raw, "the file with its values is not beside it"),
     "text": (lambda f: text(f / "ct.nii.gz", "this is no image"), "not what its name says"),
     "text as NRRD": (lambda f: text(f / "ct.nrrd", "this is no image"), "not what its name says"),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
@@ -122,7 +126,7 @@ def no_position(folder: Path) -> None:
 
 
 def unplaced_frames(folder: Path) -> None:
-    made = dataset(PLANE, (0, 0, 0), ImagePositionPatient=None, NumberOfFrames=2)
+    made = dataset(PLANE, (0, 0, 0), NumberOfFrames=2)
     made.PixelData = made.PixelData * 2
     save(made, folder / "two.dcm")
 
@@ -209,7 +213,7 @@ def other_files(folder: Path) -> None:
         (no_position, ("'one.dcm' does not say where it lies (ImagePositionPatient is missing)", "export")),
         (
             unplaced_frames,
-            ("'two.dcm' does not say where it lies (ImagePositionPatient is missing)", "export"),
+            ("'two.dcm' holds 2 frames without saying where each lies", "export single slices"),
         ),
         (raw_data, ("no slices with a position", "give the original CT")),
         (effective_atomic_number, ("'one.dcm' holds values of the type Z_EFF", "give the CT")),
@@ -275,6 +279,30 @@ def test_cut_off_jpeg_2000(shared_data: Path, tmp_path: Path, share: float):
     whole = sorted(folder.glob("*.dcm"))[0].read_bytes()
     (tmp_path / "cut.dcm").write_bytes(whole[: int(share * len(whole))])
     assert "'cut.dcm' has no complete pixel data (it was cut off" in refusal(tmp_path / "cut.dcm")
+
+
+damage = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=5)
+
+
+@pytest.mark.parametrize("kind", ["slice.dcm", "frames.dcm", "ct.nii", "ct.nii.gz"])
+@given(changes=damage, length=st.one_of(st.just(1.0), st.floats(0, 1)))
+def test_damaged_files_are_read_or_refused_but_never_break(
+    kind: str, changes: list[tuple[float, int]], length: float
+):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, kind)
+        if kind == "slice.dcm":
+            save(dataset(PLANE, (0, 0, 0), PixelPaddingValue=0), path)
+        elif kind == "frames.dcm":
+            save(enhanced(hounsfield(2), (0, 1), (1, 1)), path)
+        else:
+            CTVolume(hounsfield(2)).write(path)
+        content = bytearray(path.read_bytes())
+        for where, value in changes:
+            content[int(where * (len(content) - 1))] = value
+        path.write_bytes(content[: int(length * len(content))])
+        with contextlib.suppress(InputError):
+            assert CTVolume.read(path).array.size
 
 
 def test_oblique_is_not_tilted(tmp_path: Path):
