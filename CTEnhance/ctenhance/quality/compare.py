@@ -209,4 +209,4 @@ def table(metrics: dict[str, Any]) -> str:
         grid.add_row(f"  {row.label}", *(row.text(name) for name in names), row.change, row.unit)
     text = io.StringIO()
     Console(file=text, width=100, color_system=None, force_terminal=False).print(grid)
-    return "\n".join(line.rstrip() for line in text.getvalue().strip("\n").splitlines())
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()).strip("\n")

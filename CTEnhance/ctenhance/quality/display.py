@@ -116,7 +116,7 @@ def detail_box(plane: Array, window: Window, spacing: tuple[float, ...]) -> tupl
 def _detail(plane: Array, window: Window) -> Array:
     """Edges of what the window shows; strong ones are held back, as many fine ones are meant."""
     shown = ndimage.gaussian_filter(to_window(plane, *window), 1.0)
-    return np.minimum(np.hypot(*(ndimage.sobel(shown, axis) for axis in (0, 1))), 0.6)
+    return np.minimum(np.hypot(*(ndimage.sobel(shown, axis) for axis in (0, 1))), 0.3)
 
 
 def difference_limit(difference: Array) -> float:
