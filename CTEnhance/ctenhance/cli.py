@@ -52,6 +52,10 @@ DataFolder = Annotated[Path, typer.Argument(metavar="DATA_DIR", help="A folder o
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Checkpoints and logs; a rerun resumes.")]
 MinutesOption = Annotated[float | None, typer.Option(min=0.01, help="Stop after this many minutes.")]
 TrainStepsOption = Annotated[int | None, typer.Option(min=1, help="Stop at this many optimiser steps.")]
+SeriesOption = Annotated[
+    str | None,
+    typer.Option(metavar="NUMBER", help="Which series of a DICOM folder that has several."),
+]
 BatchOption = Annotated[int | None, typer.Option(min=1, help="Pairs in one optimiser step.")]
 ValidationOption = Annotated[
     Path | None, typer.Option(help="A folder of held-out pairs; the best state on them is kept.")
@@ -81,10 +85,11 @@ def enhance(
     uncertainty: Annotated[
         Path | None, typer.Option(metavar="MAP", help="Write the draws' standard deviation (HU) as a volume.")
     ] = None,
+    series: SeriesOption = None,
 ) -> None:
     """Enhance a routine CT: less noise, sharper detail, the same HU."""
     run.plan([source], (target, VOLUME_SUFFIXES), (uncertainty, VOLUME_SUFFIXES))
-    volume = run.read(source)
+    volume = run.read(source, series)
     result = ctenhance.enhance(
         volume,
         model=model,
@@ -111,7 +116,9 @@ def degrade(
     run: Run,
     source: InputPath,
     target: OutputPath,
-    preset: Annotated[str, typer.Option(help="routine, sumi-paper or sumi-paper-3d.")] = "routine",
+    preset: Annotated[
+        str, typer.Option(help="routine, sumi-paper, sumi-paper-validation or sumi-paper-3d.")
+    ] = "routine",
     dose: Annotated[
         float | None, typer.Option(help="Fraction of the full dose, such as 0.25; drawn if not given.")
     ] = None,
@@ -119,12 +126,13 @@ def degrade(
         Path | None,
         typer.Option(metavar="REPORT", help="Apply the degradation recorded in this report again."),
     ] = None,
+    series: SeriesOption = None,
 ) -> None:
     """Make a high-quality CT look like a routine one, with every drawn parameter recorded."""
     inputs = [source] if replay is None else [source, replay]
     run.plan(inputs, (target, VOLUME_SUFFIXES))
     recorded = None if replay is None else read_json(replay)
-    volume = run.read(source)
+    volume = run.read(source, series)
     result = ctenhance.degrade(
         volume,
         preset=preset,

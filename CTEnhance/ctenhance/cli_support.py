@@ -119,12 +119,12 @@ class Run:
                 raise InputError(f"Two outputs have the same name '{path}'; give each its own.")
             seen.add(resolved)
 
-    def read(self, path: Path) -> CTVolume:
-        """Read a volume file or a DICOM folder."""
+    def read(self, path: Path, series: str | None = None) -> CTVolume:
+        """Read a volume file or a DICOM folder; `series` chooses where that holds several."""
         from ctenhance.volume import CTVolume
 
         self.progress("read", 0, 1)
-        volume = CTVolume.read(path)
+        volume = CTVolume.read(path, series=series)
         self.progress("read", 1, 1)
         check(self.cancel)
         return volume

@@ -154,8 +154,8 @@ def _choose(series: dict[str, list[DicomFile]], wanted: int | str | None) -> lis
     if wanted is None:
         example = min(numbers.values())
         raise InputError(
-            f"it holds {len(series)} CT series ({listing}); choose one by its number with series={example}, "
-            "or give a folder with the files of only one."
+            f"it holds {len(series)} CT series ({listing}); choose one by its number with "
+            f"--series {example} (in Python series={example}), or give a folder with the files of only one."
         )
     raise InputError(f"it holds no CT series {wanted}; choose from: {listing}.")
 

@@ -77,6 +77,20 @@ def test_bank_noise_has_unit_sd_in_soft_tissue(bank: list[Path]) -> None:
     assert abs(float((volumes[0].quantum[0, 2] * volumes[0].quantum[1, 2]).float()[mask].mean())) < 0.1
 
 
+def test_harvested_noise_is_the_scans_own(bank: list[Path]) -> None:
+    volume = load_bank(bank)[0]
+    noise = (volume.hu - volume.clean).float()
+    mask = torch.from_numpy(np.stack([soft_tissue(image) for image in volume.hu.numpy()]))
+    assert float(noise[mask].std()) == pytest.approx(volume.facts.harvested_hu, rel=0.02)
+    assert 0.5 < volume.facts.harvested_hu / 12 < 1.1
+    # what is left of the noise in the cleaned image is little, and its mean has not moved
+    assert float(volume.clean.float()[mask].std()) < 6
+    assert abs(float(noise[mask].mean())) < 0.3
+    # the lung's edge, 900 HU high, is not taken for noise
+    edge = torch.from_numpy(ndimage.gaussian_gradient_magnitude(volume.hu[2].numpy().astype(float), 1) > 150)
+    assert float(noise[2][edge].std()) < 2 * volume.facts.harvested_hu
+
+
 def test_bank_resumes_and_refuses_other_files(data: Path, bank: list[Path], tmp_path: Path) -> None:
     times = [p.stat().st_mtime_ns for p in bank]
     assert build_bank([data / "one.nii.gz", data / "two.nii.gz"], bank[0].parent) == bank
@@ -248,6 +262,15 @@ def test_the_detail_decoder_starts_at_the_twin(tmp_path: Path) -> None:
     other = build("twin", {"features": [16, 8, 8, 8, 8, 8]})
     with pytest.raises((InputError, RuntimeError)):
         training.start_from_twin(network, {"nowhere.weight": torch.zeros(1), **other.state_dict()})
+
+
+def test_log_error_is_the_psnr_turned_round() -> None:
+    target = torch.zeros(2, 1, 8, 8)
+    output = torch.stack([torch.full((1, 8, 8), 0.02), torch.full((1, 8, 8), 0.2)])
+    psnr = [20 * math.log10(2 / e) for e in (0.02, 0.2)]
+    expected = math.log(2) - sum(psnr) / 2 / 20 * math.log(10)
+    assert float(training.log_error(output, target)) == pytest.approx(expected, abs=0.01)
+    assert math.isfinite(float(training.log_error(target, target)))
 
 
 def test_soft_l1_is_square_then_plain() -> None:

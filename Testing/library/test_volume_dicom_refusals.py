@@ -244,7 +244,7 @@ def test_several_series_are_listed_without_names(tmp_path: Path):
     write_series(tmp_path / "sharp", depths=(0, 1, 2), SliceThickness=1, **sharp)
     listing = "series 2: 4 slices of 5 mm, kernel B30f; series 5: 3 slices of 1 mm, kernel Br59f 3"
     sentence = refusal(tmp_path)
-    assert f"it holds 2 CT series ({listing}); choose one by its number with series=2" in sentence
+    assert f"it holds 2 CT series ({listing}); choose one by its number with --series 2" in sentence
     for wrong in (3, "1.2.3"):
         assert f"it holds no CT series {wrong}; choose from: {listing}." in refusal(tmp_path, series=wrong)
     only_ct = tmp_path / "soft"

@@ -31,7 +31,7 @@ from ctenhance.volume import CTVolume
 #: HU that the networks were trained on; what lies beyond is carried over unchanged.
 LOWEST_HU, HIGHEST_HU = -1024.0, 3071.0
 #: Longest side of a slice (pixels) that is tried whole before it is cut into tiles.
-WHOLE_SIDE = 2048
+WHOLE_SIDE = 1024
 SMALLEST_TILE = 128
 TILE_OVERLAP = 0.5
 #: Correlation length of the diffusion's noise along z: neighbouring slices get almost the same draw, so

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -27,8 +27,11 @@ HU_SCALE = 1000.0
 POOLED_NOISE = 0.6
 #: ... and their correlation on the coarser grid is that of a kernel whose cut-off lies higher by this factor.
 POOLED_CUTOFF = 1.7
+#: The share of draws whose noise is harvested, and of those that put simulated noise on cleaned anatomy.
+HARVESTED, CLEANED = 0.5, 0.2
 _MARGIN = 8
-#: Slices to either side that a draw looks at: enough for a slice profile of seven slices around the neighbours.
+#: Slices to either side that a draw looks at: enough for a slice profile of seven slices around the
+#: neighbours.
 _REACH = 4
 
 
@@ -82,6 +85,23 @@ def matching_cutoff(correlation: float, pixel_mm: float) -> float:
         modelled = float((power * torch.cos(2 * math.pi * fx * pixel_mm)).sum() / power.sum())
         low, high = (middle, high) if modelled > correlation else (low, middle)
     return math.sqrt(low * high)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a draw takes its window: slices, corner, side in the scan (`reach`) and in the pair (`side`)."""
+
+    z: Sequence[int]
+    y: int
+    x: int
+    reach: int
+    side: int
+
+    def window(self, stack: torch.Tensor) -> torch.Tensor:
+        """`[slices, reach, reach]` float32; beyond the matrix the edge is repeated."""
+        window = stack[list(self.z), self.y : self.y + self.reach, self.x : self.x + self.reach].float()
+        short = (0, self.reach - window.shape[-1], 0, self.reach - window.shape[-2])
+        return F.pad(window, short, mode="replicate") if any(short) else window
 
 
 class PairSampler:
@@ -138,13 +158,30 @@ class PairSampler:
         # a single slice has itself for neighbours, in training as in use
         alone = depth == 1 or rng.random() < 0.2
         z = [middle if alone else min(max(middle + k, 0), depth - 1) for k in range(-_REACH, _REACH + 1)]
-
-        stack = self._window(volume.hu, z, y, x, reach)
-        stack = F.avg_pool2d(stack, 2) if pooled else stack
-        reference = stack[_REACH - 1 : _REACH + 2]
+        place = _Place(z, y, x, reach, side)
         anatomy, shared = self._profiles(alone, facts.spacing_mm)
+        own = facts.noise_hu * (POOLED_NOISE if pooled else 1.0)
+        sigma = self._added_noise(own)
+
+        stack = place.window(volume.hu)
+        first, second = self._simulated(volume, which, place, pooled)
+        kind = rng.random()
+        if kind < HARVESTED:
+            noise = self._harvested(volume, place, first) * (sigma / facts.harvested_hu)
+        else:
+            noise = second * sigma
+        if HARVESTED <= kind < HARVESTED + CLEANED:
+            # cleaned anatomy under noise of one origin: what was there and what came cannot be told apart
+            stack = place.window(volume.clean)
+            stack = F.avg_pool2d(stack, 2) if pooled else stack
+            stack = stack + first * (own * float(rng.uniform(0.3, 1.2)))
+        if stack.shape[-1] != side:
+            stack = F.avg_pool2d(stack, 2)
+        if noise.shape[-1] != side:
+            noise = F.avg_pool2d(noise, 2) / POOLED_NOISE
+        reference = stack[_REACH - 1 : _REACH + 2]
         hu = torch.einsum("kz,zyx->kyx", anatomy, stack)
-        noise, sigma = self._noise(volume, which, z, y, x, reach, side, pooled, shared)
+        noise = torch.einsum("kz,zyx->kyx", shared, noise)
         hu, noise = self._change_kernel(hu, noise, facts.pixel_mm)
         degraded = hu + noise
         if rng.random() < 0.6:
@@ -156,64 +193,72 @@ class PairSampler:
             both = both.flip(2)
         return both[:3], both[3:], sigma
 
-    @staticmethod
-    def _window(stack: torch.Tensor, z: Sequence[int], y: int, x: int, reach: int) -> torch.Tensor:
-        window = stack[list(z), y : y + reach, x : x + reach].float()
-        short = (0, reach - window.shape[-1], 0, reach - window.shape[-2])
-        return F.pad(window, short, mode="replicate") if any(short) else window
+    def _harvested(self, volume: BankVolume, place: _Place, simulated: torch.Tensor) -> torch.Tensor:
+        """Real noise of the same scan at another place, as it is: other slices, or the mirrored slice.
 
-    def _noise(
-        self,
-        volume: BankVolume,
-        which: int,
-        z: Sequence[int],
-        y: int,
-        x: int,
-        reach: int,
-        side: int,
-        pooled: bool,
-        weights: torch.Tensor,
-    ) -> tuple[torch.Tensor, float]:
-        """Three noise slices `[3, side, side]` in HU, mixed by `weights`; the SD of thin ones in soft tissue."""
+        Along edges nothing could be harvested; simulated noise fills these holes, or the network would learn
+        that there is none along edges.
+        """
+        depth, middle = volume.hu.shape[0], place.z[_REACH]
+        far = [shift for shift in range(-depth, depth) if abs(shift) >= 4 and 0 <= middle + shift < depth]
+        if far:
+            shift = int(self.rng.choice(far))
+            place = replace(place, z=[min(max(z + shift, 0), depth - 1) for z in place.z])
+        noise = place.window(volume.hu) - place.window(volume.clean)
+        # the far slice as it stands or mirrored; a lone slice mirrored, where its noise is another one
+        noise = noise.flip(2) if not far or self.rng.random() < 0.5 else noise
+        usual = volume.facts.harvested_hu
+        local = F.avg_pool2d(noise[:, None].square(), 9, 1, 4).sqrt()[:, 0]
+        hole = (1 - local / (0.4 * usual)).clamp(min=0)
+        if simulated.shape != noise.shape:  # a pooled draw: the window is twice the pair's side
+            simulated = F.interpolate(simulated[:, None], size=noise.shape[1:], mode="bilinear")[:, 0]
+        return noise + simulated * hole * usual
+
+    def _simulated(
+        self, volume: BankVolume, which: int, place: _Place, pooled: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Two independent noise stacks `[slices, side, side]` of one texture, SD 1 in soft tissue."""
         rng = self.rng
-        sigma = self._added_noise(volume.facts.noise_hu * (POOLED_NOISE if pooled else 1.0))
-        realisation = int(rng.integers(volume.quantum.shape[0]))
-        # under a pooled image lies the noise of the middle of its region, at the bank's own pixel size
-        start = (reach - side) // 2
-        part = [
-            self._window(field[realisation], z, y + start, x + start, side)
-            for field in (volume.quantum, volume.electronic)
-        ]
         electronic = 0.5 * rng.random() ** 2
-        noise = part[0] * math.sqrt(1 - electronic) + part[1] * math.sqrt(electronic)
-        noise = torch.einsum("kz,zyx->kyx", weights, noise)
+        gain = self._texture(volume, which, place.side, pooled)
+        realisations = rng.permutation(volume.quantum.shape[0])[:2]
+        # under a pooled image lies the noise of the middle of its region, at the bank's own pixel size
+        start = (place.reach - place.side) // 2
+        inner = replace(place, y=place.y + start, x=place.x + start, reach=place.side)
+        stacks = []
+        for r in (int(realisations[0]), int(realisations[-1])):
+            noise = inner.window(volume.quantum[r]) * math.sqrt(1 - electronic)
+            noise += inner.window(volume.electronic[r]) * math.sqrt(electronic)
+            stacks.append(torch.fft.irfft2(torch.fft.rfft2(noise) * gain, s=(place.side, place.side)))
+        return stacks[0], stacks[1]
+
+    def _texture(self, volume: BankVolume, which: int, side: int, pooled: bool) -> torch.Tensor:
+        """Gain of a kernel on the grid of `rfft2` that leaves the SD of the bank's noise as it is.
+
+        Mostly the kernel that the scan's own noise has, else any.
+        """
+        rng = self.rng
         if rng.random() < 0.6:
-            # a pooled image has its noise on a grid twice as coarse: relative to that grid the noise is
-            # sharper
+            # a pooled image has its noise on a grid twice as coarse: for that grid the noise is sharper
             cutoff = self.cutoff[which] * (POOLED_CUTOFF if pooled else 1.0) * float(rng.uniform(0.85, 1.2))
             boost = 0.0
         else:
-            cutoff, boost = (
-                float(np.exp(rng.uniform(np.log(0.35), np.log(1.6)))),
-                float(rng.choice([0.0, 0.8])),
-            )
+            cutoff = float(np.exp(rng.uniform(np.log(0.35), np.log(1.6))))
+            boost = float(rng.choice([0.0, 0.8]))
         frequency = _frequency(side, side, volume.facts.pixel_mm)
-        order = float(rng.uniform(1.6, 3.0))
-        gain = kernel_gain(frequency, cutoff, order, boost)
-        # what the kernel leaves of the SD of noise whose power goes as the frequency, up to the detector's
-        # Nyquist
+        gain = kernel_gain(frequency, cutoff, float(rng.uniform(1.6, 3.0)), boost)
+        # the power of unfiltered noise goes as the frequency, up to the detector's Nyquist
         band = frequency.clamp(max=float(frequency.max()) / math.sqrt(2))
-        left = math.sqrt(float((band * gain**2).sum() / band.sum()))
-        return torch.fft.irfft2(torch.fft.rfft2(noise) * gain, s=(side, side)) * (sigma / left), sigma
+        return gain / math.sqrt(float((band * gain**2).sum() / band.sum()))
 
     def _added_noise(self, own: float) -> float:
         """SD of the added noise: a dose fraction of the scan's own dose, mostly; a free level; none."""
         rng = self.rng
         kind = rng.random()
-        if kind < 0.07:
+        if kind < 0.04:
             return 0.0
         if kind < 0.65:
-            dose = float(np.exp(rng.uniform(np.log(0.06), np.log(0.8))))
+            dose = float(np.exp(rng.uniform(np.log(0.06), np.log(0.7))))
             return min(own * math.sqrt(1 / dose - 1), 160.0)
         return float(np.exp(rng.uniform(np.log(4.0), np.log(120.0))))
 
@@ -226,10 +271,10 @@ class PairSampler:
         rng = self.rng
         kind = 1.0 if alone else rng.random()
         thin = self._profile(1.0)
-        if kind < 0.45:
+        if kind < 0.3:
             thick = self._profile(max(1.0, float(rng.uniform(1, 6)) / spacing_mm))
             return thick, thick
-        if kind < 0.65:
+        if kind < 0.5:
             overlapping = self._profile(float(rng.uniform(1, 2.5)))
             return thin, overlapping / overlapping.square().sum(1, keepdim=True).sqrt()
         return thin, thin
@@ -249,12 +294,12 @@ class PairSampler:
         """Sometimes a softer or sharper kernel than the reference's, for anatomy and noise alike."""
         rng = self.rng
         kind = rng.random()
-        if kind > 0.45:
+        if kind > 0.3:
             return hu, noise
         # reflected, so that an edge of the crop does not come in at the other side
         both = F.pad(torch.cat([hu, noise]), (_MARGIN,) * 4, mode="reflect")
         frequency = _frequency(both.shape[-2], both.shape[-1], pixel_mm)
-        if kind < 0.35:
+        if kind < 0.22:
             gain = torch.exp(-2 * (math.pi * frequency * float(rng.uniform(0.1, 0.5))) ** 2)
         else:
             gain = 1 + float(rng.uniform(0.1, 0.6)) * (1 - torch.exp(-((frequency / 0.4) ** 2)))
