@@ -6,6 +6,7 @@ Nothing heavy is imported here, so that `--help` answers at once; each command i
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import sys
 from pathlib import Path
@@ -63,6 +64,11 @@ ValidationOption = Annotated[
 ExcludeOption = Annotated[
     list[str] | None, typer.Option(help="Leave out files with this in their name; may be given again.")
 ]
+StartOption = Annotated[Path | None, typer.Option(help="twin: weights to go on from.")]
+AutoencoderOption = Annotated[
+    Path | None, typer.Option(help="enhance: the weights of 'train autoencoder' to work in.")
+]
+TwinOption = Annotated[Path | None, typer.Option(help="enhance: the twin's weights to start detail from.")]
 ResumeOption = Annotated[bool, typer.Option(help="Go on from the last checkpoint in RUN_DIR.")]
 
 
@@ -257,6 +263,9 @@ def _train(method: str, example: str, doc: str) -> None:
         batch: BatchOption = None,
         validation: ValidationOption = None,
         exclude: ExcludeOption = None,
+        start: StartOption = None,
+        autoencoder: AutoencoderOption = None,
+        twin: TwinOption = None,
         resume: ResumeOption = True,
     ) -> None:
         from ctenhance.enhance import training
@@ -277,12 +286,24 @@ def _train(method: str, example: str, doc: str) -> None:
             "batch": batch,
             "validation": validation,
             "exclude": exclude,
+            "start": start,
+            "autoencoder": autoencoder,
+            "twin": twin,
         }
         given = {name: value for name, value in asked.items() if value}  # the method has its own defaults
+        work = getattr(training, f"train_{method}")
+        takes = inspect.signature(work).parameters
+        for name in given:
+            if name not in takes:
+                raise InputError(f"'train {method}' takes no --{name}: leave it out.")
+        if "autoencoder" in takes and autoencoder is None:
+            raise InputError(
+                f"'train {method}' needs the weights of 'train autoencoder': name them with --autoencoder."
+            )
         settings = {**asked, "resume": resume, "device": run.device}
         builder = ReportBuilder(f"train {method}", settings, seed=run.seed)
         with builder.stage("train"):
-            weights = getattr(training, f"train_{method}")(
+            weights = work(
                 data,
                 runs,
                 **given,
@@ -306,7 +327,7 @@ _train(
 )
 _train(
     "enhance",
-    "ctenhance train enhance data/ runs/enhance --minutes 120",
+    "ctenhance train enhance data/ runs/enhance --autoencoder runs/autoencoder/best.safetensors",
     "Train the latent diffusion model; several graphics cards: torchrun -m ctenhance train enhance …",
 )
 

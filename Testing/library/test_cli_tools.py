@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 import ctenhance
 from ctenhance.cli import app
+from ctenhance.enhance import training
 from ctenhance.runtime import weights
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import check
@@ -183,25 +185,32 @@ def test_train_calls_the_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     given: dict[str, Any] = {}
     module, package = ModuleType("ctenhance.enhance.training"), ModuleType("ctenhance.enhance")
 
-    def train(data: Path, runs: Path, **settings: Any) -> Path:
-        given.update(settings, data=data, runs=runs)
+    def train(data, runs, *, resume, device, seed, progress, cancel, **_rest):  # type: ignore[no-untyped-def]
+        given.update(_rest, data=data, runs=runs, resume=resume, device=device, seed=seed)
+        given.update(progress=progress, cancel=cancel)
         return runs / "best.safetensors"
+
+    # the command reads the signature of the real method
+    train.__signature__ = inspect.signature(getattr(training, f"train_{method}"))  # type: ignore[attr-defined]
+    needed = ["--autoencoder", tmp_path / "a.safetensors"] if method == "enhance" else []
 
     setattr(module, f"train_{method}", train)
     package.training = module  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ctenhance.enhance", package)
     monkeypatch.setitem(sys.modules, "ctenhance.enhance.training", module)
-    (tmp_path / "data").mkdir()
-    done = run("train", method, tmp_path / "data", tmp_path / "runs" / "x", "--minutes", 2, "--no-resume")
+    folder, runs = tmp_path / "data", tmp_path / "runs"
+    folder.mkdir()
+    done = run("train", method, folder, runs / "x", "--minutes", 2, "--no-resume", *needed)
     assert str(tmp_path / "runs" / "x" / "best.safetensors") in done.stdout
+    assert bool(given.pop("autoencoder", None)) == (method == "enhance")
     assert given.pop("progress") is not None and given.pop("cancel") is not None
     assert given == {
         "data": tmp_path / "data", "runs": tmp_path / "runs" / "x", "minutes": 2.0, "resume": False,
         "device": "auto", "seed": 0,
     }  # fmt: skip
     run(
-        "train", method, tmp_path / "data", tmp_path / "runs", "--steps", 9, "--batch", 2, "--exclude", "a",
-        "--exclude", "b", "--validation", tmp_path,
+        "train", method, folder, runs, "--steps", 9, "--batch", 2, "--exclude", "a",
+        "--exclude", "b", "--validation", tmp_path, *needed,
     )  # fmt: skip
     assert (given["steps"], given["batch"], given["exclude"], given["validation"]) == (
         9,
@@ -211,9 +220,15 @@ def test_train_calls_the_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     )
     assert given["resume"] is True
     monkeypatch.setenv("RANK", "1")  # as torchrun sets it for all cards but the first
-    done = run("train", method, tmp_path / "data", tmp_path / "runs", "--report", tmp_path / "r.json")
+    done = run("train", method, folder, runs, "--report", tmp_path / "r.json", *needed)
     assert done.stdout == "" and not (tmp_path / "r.json").exists()
-    assert "is no folder" in run("train", method, tmp_path / "none", tmp_path / "runs", code=2).stderr
+    monkeypatch.delenv("RANK")
+    wrong = {"twin": "--twin", "autoencoder": "--start", "enhance": "--start"}[method]
+    refused = run("train", method, folder, runs, *needed, wrong, tmp_path, code=2)
+    assert f"takes no {wrong}" in refused.stderr
+    if needed:
+        assert "needs the weights" in run("train", method, folder, runs, code=2).stderr
+    assert "is no folder" in run("train", method, tmp_path / "none", runs, code=2).stderr
 
 
 def entry(name: str) -> weights.WeightsEntry:

@@ -134,7 +134,7 @@ def test_references_are_scans_and_some_pairs_are_clean(bank: list[Path]) -> None
     sampler = PairSampler(load_bank(bank), 64, seed=2)
     drawn = [sampler.batch(8, step) for step in range(12)]
     levels = torch.cat([d.noise_hu for d in drawn])
-    assert (levels == 0).any()
+    assert levels.min() < 4
     assert levels.max() > 50
     assert all(torch.isfinite(d.degraded).all() for d in drawn)
     values = torch.cat([d.reference.flatten() for d in drawn]) * HU_SCALE

@@ -29,6 +29,8 @@ POOLED_NOISE = 0.6
 POOLED_CUTOFF = 1.7
 #: The share of draws whose noise is harvested, and of those that put simulated noise on cleaned anatomy.
 HARVESTED, CLEANED = 0.5, 0.2
+#: A scan with less noise than this is good as it is.
+QUIET_HU = 12.0
 _MARGIN = 8
 #: Slices to either side that a draw looks at: enough for a slice profile of seven slices around the
 #: neighbours.
@@ -252,15 +254,19 @@ class PairSampler:
         return gain / math.sqrt(float((band * gain**2).sum() / band.sum()))
 
     def _added_noise(self, own: float) -> float:
-        """SD of the added noise: a dose fraction of the scan's own dose, mostly; a free level; none."""
+        """SD of the added noise: mostly what a tenth to a half of the scan's own dose adds; a free level;
+        hardly any.
+
+        Hardly any only where the scan is quiet: a quiet input shall stay, and a noisy one not be taken for
+        a good scan of that noise."""
         rng = self.rng
         kind = rng.random()
-        if kind < 0.04:
-            return 0.0
-        if kind < 0.65:
-            dose = float(np.exp(rng.uniform(np.log(0.06), np.log(0.7))))
+        if kind < 0.15 and own < QUIET_HU:
+            return own * float(rng.uniform(0, 0.4))
+        if kind < 0.75:
+            dose = float(np.exp(rng.uniform(np.log(0.1), np.log(0.45))))
             return min(own * math.sqrt(1 / dose - 1), 160.0)
-        return float(np.exp(rng.uniform(np.log(4.0), np.log(120.0))))
+        return max(float(np.exp(rng.uniform(np.log(6.0), np.log(120.0)))), 0.8 * own)
 
     def _profiles(self, alone: bool, spacing_mm: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Weights `[3, slices]` of anatomy and of noise: sometimes a thicker slice, or overlapping ones.
