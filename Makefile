@@ -14,6 +14,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/.ctenhance
 INSTALLED_TEST := $(VENV)/.ctenhance-test
+INSTALLED_TRAIN := $(VENV)/.ctenhance-train
 INSTALLED_BENCHMARK := $(VENV)/.ctenhance-benchmark
 
 # make demo CT=my_chest.nii.gz OUT=results
@@ -56,6 +57,10 @@ $(INSTALLED_TEST): $(INSTALLED)
 	@$(PIP) --editable '.[test]'
 	@touch $@
 
+$(INSTALLED_TRAIN): $(INSTALLED)
+	@$(PIP) --editable '.[train]'
+	@touch $@
+
 $(INSTALLED_BENCHMARK): $(INSTALLED)
 	@$(PIP) --editable '.[test,benchmark]'
 	@touch $@
@@ -75,8 +80,17 @@ lint: $(INSTALLED_TEST) ## check style and types
 format: $(INSTALLED_TEST) ## format all Python files
 	@$(PY) -m ruff format .
 
+# The comparison page is tested in a real browser where there is one or where it can be installed; else that test
+# skips and says so.
+.PHONY: browser
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 || [ "$$(id -u)" != 0 ] \
+	  || ! command -v apt-get >/dev/null 2>&1 \
+	  || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium; } \
+	  >/dev/null 2>&1 || echo "No browser could be installed: its tests will skip."
+
 .PHONY: test
-test: lint ## check style and types, then run all tests (ARGS='-k name' for some)
+test: lint browser ## check style and types, then run all tests (ARGS='-k name' for some)
 	@OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 .PHONY: cmake-list
@@ -91,7 +105,7 @@ benchmark: $(INSTALLED_BENCHMARK) ## measure against other methods, side by side
 train-twin: ## train the one-step network on DATA=folder for MINUTES=60 into RUN=runs/twin
 train-autoencoder: ## train the autoencoder on DATA=folder into RUN=runs/autoencoder
 train-enhance: ## train the latent diffusion model on DATA=folder into RUN=runs/enhance
-train-twin train-autoencoder train-enhance: train-%: $(INSTALLED)
+train-twin train-autoencoder train-enhance: train-%: $(INSTALLED_TRAIN)
 	@[ -n '$(DATA)' ] || { echo "Name the folder that holds the training CTs: make $@ DATA=folder" >&2; exit 1; }
 	@mkdir -p runs
 	@$(PY) -m ctenhance train $* '$(DATA)' '$(or $(RUN),runs/$*)' --minutes $(MINUTES) $(ARGS)

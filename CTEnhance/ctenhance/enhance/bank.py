@@ -94,7 +94,12 @@ def without_noise(image: np.ndarray, noise_hu: float) -> np.ndarray:
 
     Where the difference is stronger than in soft tissue it is anatomy, and is scaled down to the noise's SD.
     """
-    from skimage.restoration import denoise_nl_means
+    try:
+        from skimage.restoration import denoise_nl_means
+    except ImportError as error:
+        raise InputError(
+            "Training needs scikit-image: install it with pip install 'ctenhance[train]'."
+        ) from error
 
     smooth = denoise_nl_means(
         image, patch_size=5, patch_distance=6, h=0.9 * noise_hu, sigma=noise_hu, fast_mode=True
