@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -219,6 +222,25 @@ def test_validation_pairs_must_be_whole(validation: Path, tmp_path: Path) -> Non
 def test_data_folder_without_volumes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no NIfTI, NRRD or MHA"):
         training.train_twin(tmp_path, tmp_path / "run", steps=1)
+
+
+def test_torchrun_trains_one_network(data: Path, repository: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        "29617",
+    ]
+    command += ["-m", "ctenhance", "train", "twin", str(data), str(tmp_path / "run"), "--steps", "2"]
+    command += ["--batch", "1", "--device", "cpu", "--exclude", "heldout", "--exclude", "one"]
+    environment = {**os.environ, "PYTHONPATH": str(repository / "CTEnhance")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert load_model(tmp_path / "run" / "best.safetensors").entry.trained_on == "two"
+    assert done.stdout.count("best.safetensors") == 1  # one process speaks for both
 
 
 def test_a_checkpoint_of_another_network_is_refused(

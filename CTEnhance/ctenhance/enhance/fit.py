@@ -11,7 +11,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,18 @@ def _join_processes() -> _Processes:
     if count > 1 and not torch.distributed.is_initialized():
         torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     return _Processes(int(os.environ.get("RANK", "0")), count)
+
+
+@contextmanager
+def first_process_first() -> Iterator[None]:
+    """What is done once for all processes (files that all read) is done by the first, while the others
+    wait."""
+    processes = _join_processes()
+    if processes.rank > 0:
+        torch.distributed.barrier()
+    yield
+    if processes.count > 1 and processes.rank == 0:
+        torch.distributed.barrier()
 
 
 def training_device(spec: str) -> torch.device:
@@ -154,7 +167,13 @@ def fit(
     half = device.type == "cuda" and torch.cuda.is_bf16_supported()
 
     def spent() -> float:
-        return max(state["step"] / settings.steps, state["seconds"] / 60 / settings.minutes)
+        """The share of the training that is done; clocks differ, so the first process tells the others."""
+        share = torch.tensor(
+            max(state["step"] / settings.steps, state["seconds"] / 60 / settings.minutes), device=device
+        )
+        if processes.count > 1:
+            torch.distributed.broadcast(share, 0)
+        return float(share)
 
     def keep_best() -> None:
         figures = validate(average.module, device) if validate else {"score": float(state["step"])}
@@ -166,9 +185,8 @@ def fit(
     running, started = 0.0, time.monotonic()
     since_report = 0
     try:
-        while spent() < 1:
+        while (fraction := spent()) < 1:
             check(cancel)
-            fraction = spent()
             rate = (
                 settings.learning_rate
                 * min(1.0, (state["step"] + 1) / 200)
@@ -202,7 +220,7 @@ def fit(
                 )
                 running, since_report = 0.0, 0
                 if progress is not None:
-                    progress("training", min(settings.steps, int(spent() * settings.steps)), settings.steps)
+                    progress("training", min(settings.steps, int(fraction * settings.steps)), settings.steps)
             if first and state["step"] % settings.validate_every == 0:
                 keep_best()
                 _save_checkpoint(checkpoint, network, average, optimiser, state)

@@ -30,7 +30,7 @@ POOLED_CUTOFF = 1.7
 #: The share of draws whose noise is harvested, and of those that put simulated noise on cleaned anatomy.
 HARVESTED, CLEANED = 0.5, 0.2
 #: A scan with less noise than this is good as it is.
-QUIET_HU = 12.0
+QUIET_HU = 8.0
 _MARGIN = 8
 #: Slices to either side that a draw looks at: enough for a slice profile of seven slices around the
 #: neighbours.
@@ -261,7 +261,7 @@ class PairSampler:
         a good scan of that noise."""
         rng = self.rng
         kind = rng.random()
-        if kind < 0.15 and own < QUIET_HU:
+        if kind < 0.1 and own < QUIET_HU:
             return own * float(rng.uniform(0, 0.4))
         if kind < 0.75:
             dose = float(np.exp(rng.uniform(np.log(0.1), np.log(0.45))))

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ctenhance.enhance.bank import build_bank, load_bank
-from ctenhance.enhance.fit import Settings, Validate, fit, training_device
+from ctenhance.enhance.fit import Settings, Validate, first_process_first, fit, training_device
 from ctenhance.enhance.networks import TRAIN_STEPS, Autoencoder, LatentDiffusion, Twin, build
 from ctenhance.enhance.pairs import HU_SCALE, PairBatch, PairSampler
 from ctenhance.runtime import weights
@@ -167,7 +167,9 @@ def _course(
 ) -> _Course:
     torch.manual_seed(settings.seed)
     run_dir = Path(run_dir)
-    bank = build_bank(_references(Path(data_dir), exclude), run_dir / "bank", settings.seed, progress, cancel)
+    references = _references(Path(data_dir), exclude)
+    with first_process_first():
+        bank = build_bank(references, run_dir / "bank", settings.seed, progress, cancel)
     sampler = PairSampler(load_bank(bank), crop, settings.seed)
     return _Course(sampler, settings, run_dir, progress, cancel)
 
