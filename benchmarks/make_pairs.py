@@ -21,13 +21,11 @@ import astra
 import numpy as np
 from scipy.ndimage import map_coordinates
 
+from cases import HELD_OUT
 from ctenhance.enhance.bank import own_noise, soft_tissue
 from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu
 from ctenhance.volume import CTVolume
 
-#: Patients that no network of this project is trained on: the first three stop the training, the others
-#: only test.
-HELD_OUT = ("LIDC-IDRI_0314", "CB001", "cptac_pda", "CT-1006", "LIDC-IDRI_0005")
 #: ASTRA's own filters, from sharp to soft, one a scan in turn; the number is the cut-off in units of Nyquist.
 FILTERS = (("shepp-logan", 1.0), ("hann", 1.0), ("cosine", 0.85), ("hamming", 0.7), ("hann", 0.8))
 ELECTRONIC_VARIANCE = 30.0
