@@ -110,7 +110,8 @@ def voxels(image: vtk.vtkImageData) -> np.ndarray:
 def updateNodeFromVolume(node: Any, volume: CTVolume) -> None:
     """Give the node the volume's values and grid.
 
-    The voxels become int16 when all are whole numbers in its range, else float32: nothing is lost. The grid is in world coordinates: a parent transform of the node is taken off.
+    The voxels become int16 when all are whole numbers in its range, else float32: nothing is lost. The grid
+    is in world coordinates: a parent transform of the node is taken off.
     """
     array = volume.array
     whole = array.min() >= _INT16.min and array.max() <= _INT16.max and np.array_equal(array, np.rint(array))

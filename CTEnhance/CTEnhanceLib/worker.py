@@ -1,8 +1,8 @@
 """The worker: `PythonSlicer -m ctenhance …` as a child process, its events, its end and its ending.
 
-The child writes JSON lines to its standard output (`ctenhance.runtime.progress`). Only a normal exit with code
-0 after a result event is a success; everything else is told as one sentence. Ending it means its whole process
-tree: PythonSlicer is a launcher, and the interpreter that computes is a child of it.
+The child writes JSON lines to its standard output (`ctenhance.runtime.progress`). Only a normal exit with
+code 0 after a result event is a success; everything else is told as one sentence. Ending it means its whole
+process tree: PythonSlicer is a launcher, and the interpreter that computes is a child of it.
 """
 
 from __future__ import annotations
