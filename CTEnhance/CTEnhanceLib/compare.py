@@ -21,7 +21,6 @@ from CTEnhanceLib.steps import TimedSteps
 BEFORE_VIEW, AFTER_VIEW, DIFFERENCE_VIEW = "CTEnhanceBefore", "CTEnhanceAfter", "CTEnhanceDifference"
 _VIEW_GROUP = 71
 _COLORS = {BEFORE_VIEW: "#8C8C8C", AFTER_VIEW: "#4CA64C", DIFFERENCE_VIEW: "#C26BB3"}
-DIFFERENCE_ROLE = "CTEnhanceDifference"
 COLORS_TAG = "CTEnhanceDiverging"
 _INT16 = np.iinfo(np.int16)
 
@@ -167,7 +166,7 @@ class Comparison:
         if self.mode is not Mode.FADE:
             self._layers(BEFORE_VIEW, before)
         if self.mode is Mode.WITH_DIFFERENCE:
-            difference = self.result.GetNodeReference(DIFFERENCE_ROLE)
+            difference = self.result.GetNodeReference(placing.DIFFERENCE_ROLE)
             self._layers(DIFFERENCE_VIEW, difference if self._steps is None else None)
             self._scaleDifference(difference)
         fade = self._fade if self.mode is Mode.FADE else 1.0
@@ -206,13 +205,13 @@ class Comparison:
     def _makeDifference(self) -> None:
         """Have the difference of this result computed, in turns, unless it is there already."""
         before, full = placing.inputOf(self.result), placing.fullEffectOf(self.result)
-        node = self.result.GetNodeReference(DIFFERENCE_ROLE)
+        node = self.result.GetNodeReference(placing.DIFFERENCE_ROLE)
         if before is None or self._steps is not None:
             return
         # Of the full effect: at another strength only its colour scale changes.
         after = self.result if full is None else full
         stamp = str(max(each.GetImageData().GetMTime() for each in (before, after)))
-        if node is not None and node.GetAttribute(DIFFERENCE_ROLE) == stamp:
+        if node is not None and node.GetAttribute(placing.DIFFERENCE_ROLE) == stamp:
             return
         image, values = volumes.newImage(slicer.util.arrayFromVolume(before).shape, np.int16)
 
@@ -221,7 +220,7 @@ class Comparison:
             target = node or self._addDifferenceNode()
             volumes.copyGrid(before, target)
             target.SetAndObserveImageData(image)
-            target.SetAttribute(DIFFERENCE_ROLE, stamp)
+            target.SetAttribute(placing.DIFFERENCE_ROLE, stamp)
             self._update()
 
         def failed(error: Exception) -> None:
@@ -243,7 +242,7 @@ class Comparison:
         display.SetAndObserveColorNodeID(divergingColors().GetID())
         slicer.mrmlScene.AddNode(display)
         node.SetAndObserveDisplayNodeID(display.GetID())
-        self.result.SetNodeReferenceID(DIFFERENCE_ROLE, node.GetID())
+        self.result.SetNodeReferenceID(placing.DIFFERENCE_ROLE, node.GetID())
         return node
 
     def _scaleDifference(self, node: Any) -> None:

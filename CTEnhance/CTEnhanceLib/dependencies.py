@@ -48,16 +48,14 @@ def require(path: Path) -> None:
     """Raise CTEnhanceError, saying how to mend it, when torch or something in the file is missing."""
     if not torchInstalled():
         raise CTEnhanceError(
-            _(
-                "PyTorch is not installed: get the extension 'PyTorch' in the Extensions Manager, restart Slicer."
-            )
+            _("PyTorch is missing: install the extension 'PyTorch' with the Extensions Manager.")
         )
     lacking = missing(path)
     if lacking:
         raise CTEnhanceError(
-            _(
-                "These Python packages are missing: {names}; press Apply in CT Enhance to install them."
-            ).format(names=", ".join(lacking))
+            _("These Python packages are missing: {names}; CT Enhance installs them on Apply.").format(
+                names=", ".join(lacking)
+            )
         )
 
 

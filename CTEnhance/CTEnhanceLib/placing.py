@@ -8,7 +8,7 @@ effect is hidden and not saved; without it, another strength needs another run.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import slicer
@@ -19,6 +19,7 @@ from CTEnhanceLib.volumes import copyGrid
 INPUT_ROLE = "CTEnhanceInput"
 FULL_ROLE = "CTEnhanceFullEffect"
 REPORT_ROLE = "CTEnhanceReport"
+DIFFERENCE_ROLE = "CTEnhanceDifference"
 _EXCLUDE_FROM_TREE = "SubjectHierarchy.ExcludeFromTree"
 
 
@@ -143,3 +144,22 @@ def _fixedDisplay(node: Any) -> Any:
     # An automatic window would be computed anew, over all voxels, for each volume that shares the display.
     display.SetAutoWindowLevel(False)
     return display
+
+
+def hiddenNodesOf(node: Any) -> list[Any]:
+    """Return the hidden nodes that mean nothing without this one: its full effect, its difference map."""
+    if node is None or not node.IsA("vtkMRMLScalarVolumeNode"):
+        return []
+    found = [node.GetNodeReference(role) for role in (FULL_ROLE, DIFFERENCE_ROLE)]
+    return [each for each in found if each is not None]
+
+
+def removeNodes(nodes: Iterable[Any]) -> None:
+    """Remove those of the nodes, with their own displays, that are still in the scene."""
+    for node in nodes:
+        if slicer.mrmlScene.IsNodePresent(node):
+            display = node.GetDisplayNode()
+            slicer.mrmlScene.RemoveNode(node)
+            # The full effect shares its display with input and result.
+            if display is not None and not display.GetSaveWithScene():
+                slicer.mrmlScene.RemoveNode(display)

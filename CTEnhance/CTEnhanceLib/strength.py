@@ -18,7 +18,12 @@ REST_MILLISECONDS = 300
 def canBlend(result: Any) -> bool:
     """Say whether the strength of this node can be changed: its input and its full effect are still there."""
     before, full = placing.inputOf(result), placing.fullEffectOf(result)
-    return before is not None and full is not None and volumes.sameGrid(before, full)
+    return (
+        before is not None
+        and full is not None
+        and volumes.sameGrid(before, full)
+        and volumes.sameGrid(result, full)
+    )
 
 
 class StrengthWriter:
