@@ -33,6 +33,8 @@ from CTEnhanceLib.comparepanel import ComparePanel
 from CTEnhanceLib.enhancement import EnhanceRun, Settings, problem, stageText
 from CTEnhanceLib.strength import StrengthWriter, canBlend
 
+SAMPLE = "CTEnhanceChestPhantom"
+SAMPLE_SHA256 = "cf677e3c2772d6a7d4262f43d0162202c6cfcbec4a9c87d5cc41d61ff08f1c9b"
 _WARNING_STYLE = "color: #C05000; font-weight: bold;"
 _FAILURE_STYLE = "color: #C02020;"
 _POLL_SECONDS = 0.02
@@ -56,6 +58,24 @@ class CTEnhance(ScriptedLoadableModule):
             "Built on 3D Slicer, PyTorch and MONAI. Each model says on what data it was trained: see the "
             "tooltip of its name, and its model card."
         )
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+def registerSampleData():
+    """Offer the phantom that comes with the module in the module Sample Data."""
+    import SampleData
+
+    resources = Path(__file__).resolve().parent / "Resources"
+    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+        category="CTEnhance",
+        sampleName=SAMPLE,
+        # It came with the module: nothing is downloaded.
+        uris=(resources / "SampleData" / f"{SAMPLE}.nrrd").as_uri(),
+        fileNames=f"{SAMPLE}.nrrd",
+        nodeNames=SAMPLE,
+        checksums=f"SHA256:{SAMPLE_SHA256}",
+        thumbnailFileName=str(resources / "Icons" / "CTEnhance.png"),
+    )
 
 
 @parameterNodeWrapper
@@ -182,6 +202,8 @@ class CTEnhanceWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
             self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
             self._onParameters()
+        elif self._run is None:
+            self.ui.applyButton.enabled = False
 
     def onApplyButton(self, checked=False) -> None:
         """Start, or stop what runs."""
@@ -223,7 +245,10 @@ class CTEnhanceWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _onDone(self, result, warnings: list[str]) -> None:
         self._run = None
-        took = _("Done in {time}.").format(time=_duration(time.monotonic() - self._started))
+        took = _("Done in {time} on {device}.").format(
+            time=_duration(time.monotonic() - self._started),
+            device=(placing.reportOf(result) or {}).get("device"),
+        )
         self._showStatus(" ".join([took, *warnings]), _WARNING_STYLE if warnings else "")
         if self._parameterNode:
             self._seenInput, self._seenOutput = placing.inputOf(result), result

@@ -22,6 +22,8 @@ BEFORE_VIEW, AFTER_VIEW, DIFFERENCE_VIEW = "CTEnhanceBefore", "CTEnhanceAfter", 
 _VIEW_GROUP = 71
 _COLORS = {BEFORE_VIEW: "#8C8C8C", AFTER_VIEW: "#4CA64C", DIFFERENCE_VIEW: "#C26BB3"}
 COLORS_TAG = "CTEnhanceDiverging"
+# Which voxels a difference map was computed from.
+_STAMP = "CTEnhanceVoxels"
 _INT16 = np.iinfo(np.int16)
 
 # Window and level in HU, as in common reading protocols.
@@ -166,7 +168,7 @@ class Comparison:
         if self.mode is not Mode.FADE:
             self._layers(BEFORE_VIEW, before)
         if self.mode is Mode.WITH_DIFFERENCE:
-            difference = self.result.GetNodeReference(placing.DIFFERENCE_ROLE)
+            difference = placing.differenceOf(self.result)
             self._layers(DIFFERENCE_VIEW, difference if self._steps is None else None)
             self._scaleDifference(difference)
         fade = self._fade if self.mode is Mode.FADE else 1.0
@@ -205,13 +207,13 @@ class Comparison:
     def _makeDifference(self) -> None:
         """Have the difference of this result computed, in turns, unless it is there already."""
         before, full = placing.inputOf(self.result), placing.fullEffectOf(self.result)
-        node = self.result.GetNodeReference(placing.DIFFERENCE_ROLE)
+        node = placing.differenceOf(self.result)
         if before is None or self._steps is not None:
             return
         # Of the full effect: at another strength only its colour scale changes.
         after = self.result if full is None else full
         stamp = str(max(each.GetImageData().GetMTime() for each in (before, after)))
-        if node is not None and node.GetAttribute(placing.DIFFERENCE_ROLE) == stamp:
+        if node is not None and node.GetAttribute(_STAMP) == stamp:
             return
         image, values = volumes.newImage(slicer.util.arrayFromVolume(before).shape, np.int16)
 
@@ -220,7 +222,7 @@ class Comparison:
             target = node or self._addDifferenceNode()
             volumes.copyGrid(before, target)
             target.SetAndObserveImageData(image)
-            target.SetAttribute(placing.DIFFERENCE_ROLE, stamp)
+            target.SetAttribute(_STAMP, stamp)
             self._update()
 
         def failed(error: Exception) -> None:
@@ -242,7 +244,7 @@ class Comparison:
         display.SetAndObserveColorNodeID(divergingColors().GetID())
         slicer.mrmlScene.AddNode(display)
         node.SetAndObserveDisplayNodeID(display.GetID())
-        self.result.SetNodeReferenceID(placing.DIFFERENCE_ROLE, node.GetID())
+        placing.referToHidden(self.result, placing.DIFFERENCE_ROLE, node)
         return node
 
     def _scaleDifference(self, node: Any) -> None:

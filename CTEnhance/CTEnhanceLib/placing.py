@@ -8,6 +8,7 @@ effect is hidden and not saved; without it, another strength needs another run.
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -30,7 +31,30 @@ def inputOf(result: Any) -> Any:
 
 def fullEffectOf(result: Any) -> Any:
     """Return the hidden node that holds the full effect, or None."""
-    return result.GetNodeReference(FULL_ROLE) if result is not None else None
+    return hiddenNode(result, FULL_ROLE)
+
+
+def differenceOf(result: Any) -> Any:
+    """Return the hidden node that holds the difference map, or None."""
+    return hiddenNode(result, DIFFERENCE_ROLE)
+
+
+def hiddenNode(result: Any, role: str) -> Any:
+    """Return the hidden node that the result has in this role, or None.
+
+    Hidden nodes are not saved, and in a loaded scene another node may have got the identifier that a
+    reference still names. So both carry the same mark, and only such a pair counts.
+    """
+    node = result.GetNodeReference(role) if result is not None else None
+    return node if node is not None and node.GetAttribute(role) == result.GetAttribute(role) else None
+
+
+def referToHidden(result: Any, role: str, node: Any) -> None:
+    """Make `node` the hidden node that the result has in this role."""
+    mark = uuid.uuid4().hex
+    node.SetAttribute(role, mark)
+    result.SetAttribute(role, mark)
+    result.SetNodeReferenceID(role, node.GetID())
 
 
 def reportOf(result: Any) -> dict[str, Any] | None:
@@ -81,7 +105,7 @@ def addResult(
                 node.SetAndObserveImageData(values)
                 node.SetAndObserveDisplayNodeID(display.GetID())
         output.SetNodeReferenceID(INPUT_ROLE, inputNode.GetID())
-        output.SetNodeReferenceID(FULL_ROLE, fullNode.GetID())
+        referToHidden(output, FULL_ROLE, fullNode)
         output.SetNodeReferenceID(REPORT_ROLE, reportNode.GetID())
         reportNode.SetText(json.dumps(report, indent=2, ensure_ascii=False))
         placeBeside(inputNode, output)
@@ -150,7 +174,7 @@ def hiddenNodesOf(node: Any) -> list[Any]:
     """Return the hidden nodes that mean nothing without this one: its full effect, its difference map."""
     if node is None or not node.IsA("vtkMRMLScalarVolumeNode"):
         return []
-    found = [node.GetNodeReference(role) for role in (FULL_ROLE, DIFFERENCE_ROLE)]
+    found = [hiddenNode(node, role) for role in (FULL_ROLE, DIFFERENCE_ROLE)]
     return [each for each in found if each is not None]
 
 
