@@ -30,8 +30,9 @@ from ctenhance.runtime.errors import CTEnhanceError
 from CTEnhanceLib import dependencies, placing, volumes
 from CTEnhanceLib.choices import AUTOMATIC, Choices
 from CTEnhanceLib.comparepanel import ComparePanel
-from CTEnhanceLib.enhancement import EnhanceRun, Settings, problem, stageText
+from CTEnhanceLib.enhancement import EnhanceRun, Settings, problem
 from CTEnhanceLib.strength import StrengthWriter, canBlend
+from CTEnhanceLib.texts import durationText, progressText, stageText
 
 SAMPLE = "CTEnhanceChestPhantom"
 SAMPLE_SHA256 = "cf677e3c2772d6a7d4262f43d0162202c6cfcbec4a9c87d5cc41d61ff08f1c9b"
@@ -236,17 +237,12 @@ class CTEnhanceWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _onProgress(self, progress) -> None:
         self.ui.progressBar.value = int(progress.percent)
-        text = stageText(progress.stage)
-        if progress.percent > 0:
-            text = _("{stage}: {percent:.0f} %").format(stage=text, percent=progress.percent)
-        if progress.secondsLeft is not None:
-            text = _("{progress}, {time} left").format(progress=text, time=_duration(progress.secondsLeft))
-        self._showStatus(text)
+        self._showStatus(progressText(progress))
 
     def _onDone(self, result, warnings: list[str]) -> None:
         self._run = None
         took = _("Done in {time} on {device}.").format(
-            time=_duration(time.monotonic() - self._started),
+            time=durationText(time.monotonic() - self._started),
             device=(placing.reportOf(result) or {}).get("device"),
         )
         self._showStatus(" ".join([took, *warnings]), _WARNING_STYLE if warnings else "")
@@ -349,15 +345,6 @@ class CTEnhanceWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         report = placing.reportOf(result)
         text = "" if report is None else json.dumps(report, indent=2, ensure_ascii=False)
         self.ui.detailsText.setPlainText(text)
-
-
-def _duration(seconds: float) -> str:
-    """Return a time span in words that do not pretend to be exact."""
-    if seconds < 90:
-        return _("{count} s").format(count=max(1, round(seconds)))
-    if seconds < 5400:
-        return _("{count} min").format(count=round(seconds / 60))
-    return _("{count:.1f} h").format(count=seconds / 3600)
 
 
 class CTEnhanceLogic(ScriptedLoadableModuleLogic):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -115,8 +116,9 @@ class Comparison:
             self._link(view)
         if self._fitted != (before, self.mode):
             self._fitted = (before, self.mode)
-            for view in self.mode.views():
-                self._fit(view, before)
+            self._fitAll()
+            # Once more when the new views have got their sizes.
+            qt.QTimer.singleShot(0, self._fitAll)
 
     def hide(self) -> None:
         """Go back to the layout that was there before."""
@@ -197,12 +199,14 @@ class Comparison:
             composite.SetLinkedControl(True)
             composite.SetHotLinkedControl(True)
 
-    def _fit(self, view: str, before: Any) -> None:
-        widget = slicer.app.layoutManager().sliceWidget(view)
-        if widget is not None:
-            # Along the volume's own slices, which need not be axial to the hundredth of a degree.
-            widget.mrmlSliceNode().RotateToVolumePlane(before)
-            widget.sliceLogic().FitSliceToAll()
+    def _fitAll(self) -> None:
+        before = placing.inputOf(self.result)
+        for view in self.mode.views() if before is not None else ():
+            widget = slicer.app.layoutManager().sliceWidget(view)
+            if widget is not None:
+                # Along the volume's own slices, which need not be axial to the hundredth of a degree.
+                widget.mrmlSliceNode().RotateToVolumePlane(before)
+                widget.sliceLogic().FitSliceToAll()
 
     def _makeDifference(self) -> None:
         """Have the difference of this result computed, in turns, unless it is there already."""

@@ -43,7 +43,7 @@ class ComparePanel:
         ):
             button.connect("clicked()", functools.partial(self._onWindow, name))
         self._shortcut = qt.QShortcut(qt.QKeySequence(FLICKER_KEY), slicer.util.mainWindow() or parent)
-        self._shortcut.connect("activated()", ui.flickerButton.toggle)
+        self._shortcut.connect("activated()", self._onKey)
         self._shortcut.enabled = False
         # A dragged box tells of each pixel; measured is when there is time.
         self._measure = qt.QTimer()
@@ -136,6 +136,9 @@ class ComparePanel:
             self.ui.roiButton.checked = False
             self.comparison.hide()
         self._refresh()
+
+    def _onKey(self) -> None:
+        self.ui.flickerButton.checked = not self.ui.flickerButton.checked
 
     def _onFlicker(self, before: bool) -> None:
         self.comparison.setFlicker(before)

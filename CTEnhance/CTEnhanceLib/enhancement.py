@@ -59,20 +59,6 @@ def problem(inputNode: Any, outputNode: Any, strength: float = 1.0) -> str:
     return ""
 
 
-def stageText(stage: str) -> str:
-    """Return the name of a stage for people."""
-    names = {
-        "prepare": _("Preparing"),
-        "start": _("Starting"),
-        "read": _("Reading"),
-        "enhance": _("Enhancing"),
-        "write": _("Writing"),
-        "load": _("Loading the result"),
-        "cancel": _("Cancelling"),
-    }
-    return names.get(stage, stage)
-
-
 def blend(before: np.ndarray, full: np.ndarray, strength: float, target: np.ndarray) -> Iterator[float]:
     """Fill `target` with before + strength * (full - before), a few slices a step; yield the part done."""
     for slab in volumes.slabs(target):

@@ -89,6 +89,8 @@ class ProcessTree:
     def __init__(self, pid: int) -> None:
         # psutil is one of the packages that Apply installs; without it only the child itself can be ended.
         self._processes: list[Any] = []
+        if pid <= 0:  # not started; 0 is the system's own on some systems
+            return
         with contextlib.suppress(ImportError):
             self._psutil = importlib.import_module("psutil")
             with contextlib.suppress(self._psutil.Error):
