@@ -6,9 +6,11 @@ folder goes in any case.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ from CTEnhanceLib.steps import TimedSteps
 from CTEnhanceLib.worker import Worker, WorkerProgress
 
 TEMPORARY_PREFIX = "ctenhance-"
+_LEFTOVER_SECONDS = 3 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,14 @@ def blend(before: np.ndarray, full: np.ndarray, strength: float, target: np.ndar
         yield slab.stop / len(target)
 
 
+def removeLeftovers(root: Path) -> None:
+    """Remove run folders untouched for days: Slicer was ended in the middle, and they hold voxels."""
+    for folder in root.glob(f"{TEMPORARY_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if folder.is_dir() and time.time() - folder.stat().st_mtime > _LEFTOVER_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
 class EnhanceRun:
     """From input node to result node. Exactly one of the last three callbacks is called, when all is over.
 
@@ -100,6 +111,7 @@ class EnhanceRun:
         sentence = problem(self.inputNode, self.outputNode, self.settings.strength)
         if sentence:
             raise InputError(sentence)
+        removeLeftovers(volumes.temporaryRoot())
         try:
             self._folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=volumes.temporaryRoot()))
         except OSError as error:
