@@ -28,7 +28,7 @@ from ctenhance.volume import CTVolume
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 _INT16 = np.iinfo(np.int16)
-_STEP_BYTES = 8 << 20
+_STEP_BYTES = 4 << 20
 
 # MetaImage's names of the scalar types. 64-bit integers have none that every reader knows.
 _META_TYPES = {
