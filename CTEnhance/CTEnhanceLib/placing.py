@@ -21,7 +21,6 @@ INPUT_ROLE = "CTEnhanceInput"
 FULL_ROLE = "CTEnhanceFullEffect"
 REPORT_ROLE = "CTEnhanceReport"
 DIFFERENCE_ROLE = "CTEnhanceDifference"
-_EXCLUDE_FROM_TREE = "SubjectHierarchy.ExcludeFromTree"
 
 
 def inputOf(result: Any) -> Any:
@@ -154,10 +153,9 @@ def _add(className: str, name: str, added: list[Any], hidden: bool = False) -> A
 
 
 def hide(node: Any) -> None:
-    """Keep the node out of selectors, the subject hierarchy and saved scenes: it can be computed again."""
+    """Keep the node out of selectors, the subject hierarchy and saved scenes; before it is added."""
     node.SetHideFromEditors(True)
     node.SetSaveWithScene(False)
-    node.SetAttribute(_EXCLUDE_FROM_TREE, "1")
 
 
 def _fixedDisplay(node: Any) -> Any:
