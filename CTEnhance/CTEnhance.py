@@ -252,7 +252,8 @@ class CTEnhanceWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._onParameters()
         self._showReport(result)
         self.compare.setResult(result)
-        self.compare.show()
+        if self.parent.isEntered:  # who works in another module meanwhile keeps the layout
+            self.compare.show()
         self.choices.askDevices()
 
     def _onFailed(self, sentence: str, details: str) -> None:
