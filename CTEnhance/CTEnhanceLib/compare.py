@@ -200,13 +200,25 @@ class Comparison:
             composite.SetHotLinkedControl(True)
 
     def _fitAll(self) -> None:
+        """Show all of the volume, in every view the same part of it at the same scale."""
         before = placing.inputOf(self.result)
-        for view in self.mode.views() if before is not None else ():
-            widget = slicer.app.layoutManager().sliceWidget(view)
-            if widget is not None:
-                # Along the volume's own slices, which need not be axial to the hundredth of a degree.
-                widget.mrmlSliceNode().RotateToVolumePlane(before)
-                widget.sliceLogic().FitSliceToAll()
+        manager = slicer.app.layoutManager()
+        widgets = [manager.sliceWidget(view) for view in self.mode.views()] if before is not None else []
+        first, *others = [widget for widget in widgets if widget is not None] or [None]
+        if first is None:
+            return
+        # Along the volume's own slices, which need not be axial to the hundredth of a degree.
+        node = first.mrmlSliceNode()
+        node.RotateToVolumePlane(before)
+        first.sliceLogic().FitSliceToAll()
+        millimetres = node.GetFieldOfView()[0] / max(1, node.GetDimensions()[0])
+        for widget in others:
+            other = widget.mrmlSliceNode()
+            columns, rows = other.GetDimensions()[:2]
+            other.GetSliceToRAS().DeepCopy(node.GetSliceToRAS())
+            other.SetFieldOfView(millimetres * columns, millimetres * rows, node.GetFieldOfView()[2])
+            other.SetXYZOrigin(*node.GetXYZOrigin())
+            other.UpdateMatrices()
 
     def _makeDifference(self) -> None:
         """Have the difference of this result computed, in turns, unless it is there already."""

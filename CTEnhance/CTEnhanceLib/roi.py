@@ -16,7 +16,8 @@ from ctenhance.runtime.errors import InputError
 
 # Above this, following the mouse would stutter.
 MOST_VOXELS = 4_000_000
-_START_SIZE_MM = 20.0
+_START_SIZE_MM = 30.0
+_HANDLE_PER_CENT = 1.2
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,17 @@ class Statistics:
 
 
 def addRegion(sliceNode: Any, volumeNode: Any) -> Any:
-    """Return a new box in the middle of the view, 20 mm wide and at least three slices thick."""
+    """Return a new box in the middle of the view, 30 mm wide and at least three slices thick."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", _("CT region"))
     node.CreateDefaultDisplayNodes()
-    node.GetDisplayNode().SetFillVisibility(False)
+    display = node.GetDisplayNode()
+    display.SetFillVisibility(False)
+    display.SetPropertiesLabelVisibility(False)
+    display.SetInteractionHandleScale(_HANDLE_PER_CENT)  # the usual 3 % would cover what is measured
     node.SetSaveWithScene(False)
     matrix = sliceNode.GetSliceToRAS()
     node.SetCenter([matrix.GetElement(axis, 3) for axis in range(3)])
-    thickness = max(_START_SIZE_MM / 4, 3 * max(volumeNode.GetSpacing()))
+    thickness = max(_START_SIZE_MM / 6, 3 * max(volumeNode.GetSpacing()))
     # Thin along the axis that the view looks along.
     normal = [abs(matrix.GetElement(axis, 2)) for axis in range(3)]
     size = [_START_SIZE_MM] * 3
