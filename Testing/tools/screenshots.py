@@ -20,7 +20,8 @@ import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "Testing"), str(REPOSITORY / "CTEnhance")]
-PANEL_WIDTH, VIEW_PIXELS, SECONDS = 440, 420, 900
+PANEL_WIDTH, SECONDS = 440, 900
+VIEW_PIXELS = (440, 640)
 SAMPLE = REPOSITORY / "CTEnhance" / "Resources" / "SampleData" / "CTEnhanceChestPhantom.nrrd"
 
 
@@ -84,7 +85,7 @@ def picture(app: Any, names: tuple[str, ...], panel: Any, path: Path) -> None:
     from PIL import Image
 
     views = [labelled(app.layoutManager().sliceWidget(name).sliceView()) for name in names]
-    tiles = [grabbed(panel, max(840, views[0].shape[0])), *views]
+    tiles = [grabbed(panel, views[0].shape[0]), *views]
     height = max(tile.shape[0] for tile in tiles)
     padded = [np.pad(tile, ((0, height - tile.shape[0]), (0, 4), (0, 0))) for tile in tiles]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,25 +136,29 @@ def main() -> None:
         if slicerhost.messages:
             sys.exit(slicerhost.messages[0][0])
         wait(app, lambda: representation.self()._run is None)
-    ui.mediastinumButton.click()
     names = ("CTEnhanceBefore", "CTEnhanceAfter", "CTEnhanceDifference")
-    for name in names[:2]:
-        logic = app.layoutManager().sliceWidget(name).sliceLogic()
-        logic.ResizeSliceNode(VIEW_PIXELS, VIEW_PIXELS)
-        logic.FitSliceToBackground()
-    ui.roiButton.click()
-    app.processEvents()
-    picture(app, names[:2], representation, arguments.out / "panel-compare.png")
-    ui.roiButton.click()
     ui.viewModeSelector.currentIndex = 1
     wait(app, lambda: representation.self().compare.comparison._steps is None)
+    ui.lungButton.click()
+    fit(app, names)
+    picture(app, names, representation, arguments.out / "panel-difference.png")
+    ui.viewModeSelector.currentIndex = 0
+    ui.mediastinumButton.click()
+    fit(app, names[:2])
+    ui.roiButton.click()
+    for region in slicer.util.getNodesByClass("vtkMRMLMarkupsROINode"):
+        # Off the screen their size would be wrong: it follows the monitor's.
+        region.GetDisplayNode().SetHandlesInteractive(False)
+    picture(app, names[:2], representation, arguments.out / "panel-compare.png")
+
+
+def fit(app: Any, names: tuple[str, ...]) -> None:
+    """Give the views their size and let the volume fill them, in the middle of the volume."""
     for name in names:
         logic = app.layoutManager().sliceWidget(name).sliceLogic()
-        logic.ResizeSliceNode(VIEW_PIXELS, VIEW_PIXELS)
+        logic.ResizeSliceNode(*VIEW_PIXELS)
         logic.FitSliceToBackground()
-    ui.lungButton.click()
     app.processEvents()
-    picture(app, names, representation, arguments.out / "panel-difference.png")
 
 
 if __name__ == "__main__":
