@@ -34,6 +34,7 @@ from CTEnhanceLib.enhancement import EnhanceRun, Settings, problem
 from CTEnhanceLib.strength import StrengthWriter, canBlend
 from CTEnhanceLib.texts import durationText, progressText, stageText
 
+DOCUMENTATION = "https://github.com/CTEnhance/CTEnhance/blob/main/docs/panel-ct-enhance.md"
 SAMPLE = "CTEnhanceChestPhantom"
 SAMPLE_SHA256 = "cf677e3c2772d6a7d4262f43d0162202c6cfcbec4a9c87d5cc41d61ff08f1c9b"
 _WARNING_STYLE = "color: #C05000; font-weight: bold;"
@@ -54,7 +55,7 @@ class CTEnhance(ScriptedLoadableModule):
             "Turns a routine CT into one that looks as if a photon-counting scanner had made it: less noise, "
             "sharper detail, the same Hounsfield units. Choose a CT volume, press Apply, and compare before "
             "and after side by side. Research use only; not for diagnosis."
-        ) + self.getDefaultModuleDocumentationLink("https://github.com/CTEnhance/CTEnhance")
+        ) + _(' See the <a href="{url}">documentation</a>.').format(url=DOCUMENTATION)
         self.parent.acknowledgementText = _(
             "Built on 3D Slicer, PyTorch and MONAI. Each model says on what data it was trained: see the "
             "tooltip of its name, and its model card."
@@ -213,7 +214,7 @@ class CTEnhanceWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._run.cancel()
             return
         parameters = self._parameterNode
-        settings = Settings(parameters.model or None, parameters.strength, parameters.device)
+        settings = Settings(self.choices.model(), parameters.strength, parameters.device)
         try:
             if not dependencies.ensure(self.logic.requirementsPath(), _("CT Enhance")):
                 self._showStatus(_("Nothing was installed, so nothing was computed."))

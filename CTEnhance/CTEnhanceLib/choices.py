@@ -63,6 +63,11 @@ class Choices:
             "No model is installed: choose a weights file (.safetensors) with the button beside the list."
         )
 
+    def model(self) -> str | None:
+        """Return name or path of the model that the list shows, or None when it is empty."""
+        selector = self.ui.modelSelector
+        return selector.itemData(selector.currentIndex) if selector.count else None
+
     def setModelFile(self, path: str) -> None:
         """Offer a weights file among the models, and choose it."""
         if self.ui.modelSelector.findData(path) < 0:
