@@ -224,7 +224,10 @@ class Worker:
             stage, done, total = str(event["stage"]), int(event["done"]), max(1, int(event["total"]))
             first, last = _STAGES.get(stage, (0.0, 100.0))
             percent = first + (last - first) * min(1.0, done / total)
-            self._onProgress(WorkerProgress(stage, percent, self._timeLeft(stage, done, total)))
+            secondsLeft = self._timeLeft(stage, done, total)
+            if stage == "read" and done >= total:
+                stage = "model"  # what comes next says nothing until its first step is done
+            self._onProgress(WorkerProgress(stage, percent, secondsLeft))
         elif kind == "result":
             self._result = event
         elif kind == "error":
