@@ -95,7 +95,7 @@ def _submodules() -> None:
     from . import scripted
 
     wrapper = types.ModuleType("slicer.parameterNodeWrapper")
-    for name in ("parameterNodeWrapper", "WithinRange", "Choice", "Default", "Decimals", "SingleStep"):
+    for name in ("parameterNodeWrapper", "WithinRange"):
         setattr(wrapper, name, getattr(scripted, name))
     sys.modules["slicer.parameterNodeWrapper"] = slicer.parameterNodeWrapper = wrapper
     module = types.ModuleType("slicer.ScriptedLoadableModule")

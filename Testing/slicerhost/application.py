@@ -102,9 +102,6 @@ class SliceController(Widget):
         self._logic.SetSliceOffset(offset)
         self._logic.EndSliceOffsetInteraction()
 
-    def fitSliceToBackground(self) -> None:
-        self._logic.FitSliceToBackground()
-
 
 class SliceWidget(Widget):
     """`qMRMLSliceWidget` for one slice node of the layout."""
@@ -341,8 +338,6 @@ class Application(PythonQtObject, QtWidgets.QApplication, metaclass=PythonQtType
         return QtCore.QSettings(
             os.path.join(self._temporary, "settings.ini"), QtCore.QSettings.Format.IniFormat
         )
-
-    settings = userSettings
 
     def pauseRender(self) -> None:
         """Nothing renders by itself here."""

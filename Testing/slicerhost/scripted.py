@@ -6,7 +6,6 @@ are known, with the checks of the real wrapper.
 
 from __future__ import annotations
 
-import enum
 import pathlib
 import typing
 import unittest
@@ -97,111 +96,49 @@ class WithinRange(typing.NamedTuple):
             raise ValueError(f"Value {value} is not within [{self.minimum}, {self.maximum}]")
 
 
-class Choice:
-    def __init__(self, choices: Any) -> None:
-        self.choices = choices
-
-    def validate(self, value: Any) -> None:
-        if value not in self.choices:
-            raise ValueError(f"Value {value} is not one of {self.choices}")
-
-
-class Default(typing.NamedTuple):
-    value: Any
-
-
-class Decimals(typing.NamedTuple):
-    value: int
-
-
-class SingleStep(typing.NamedTuple):
-    value: float
-
-
 class _Field:
     """One typed parameter: how it is kept in the node, what it may be."""
 
     def __init__(self, name: str, hint: Any, default: Any) -> None:
-        self.name, annotations = name, []
+        self.name, self.range = name, None
         if typing.get_origin(hint) is typing.Annotated:
-            hint, *annotations = typing.get_args(hint)
-        options = [one for one in typing.get_args(hint) if one is not type(None)]
-        self.optional, self.type = bool(options), options[0] if options else hint
-        self.annotations = {type(one): one for one in annotations}
-        self.isNode = isinstance(self.type, type) and issubclass(self.type, slicer.vtkMRMLNode)
-        self.isEnum = isinstance(self.type, type) and issubclass(self.type, enum.Enum)
-        if not (self.isNode or self.isEnum or self.type in (int, float, str, bool, pathlib.Path)):
+            hint, self.range = typing.get_args(hint)
+        self.type = hint
+        self.isNode = isinstance(hint, type) and issubclass(hint, slicer.vtkMRMLNode)
+        if not (self.isNode or hint in (int, float, str)):
             raise TypeError(f"Unable to create serializer for {hint} member {name}")
-        first = (
-            None if self.isNode or self.optional else next(iter(self.type)) if self.isEnum else self.type()
-        )
-        given = self.annotations.get(Default)
-        self.default = default if default is not None else given.value if given else first
+        self.default = None if self.isNode else hint() if default is None else default
 
     def write(self, node: Any, value: Any) -> None:
-        for one in self.annotations.values():
-            if hasattr(one, "validate"):
-                one.validate(value)
-        if value is None:
-            if not (self.isNode or self.optional):
-                raise ValueError(f"{self.name} must not be None")
-        elif not isinstance(value, (int, float) if self.type is float else self.type):
+        if self.range is not None:
+            self.range.validate(value)
+        accepted = (int, float) if self.type is float else self.type
+        if not (isinstance(value, accepted) or (self.isNode and value is None)):
             raise TypeError(f"{self.name} takes {self.type.__name__}, not {value!r}")
+        identifier = value.GetID() if self.isNode and value is not None else None
         if self.isNode:
-            node.SetNodeReferenceID(self.name, value.GetID() if value is not None else None)
-        text = (
-            value.GetID() if self.isNode and value is not None else value.name if self.isEnum else str(value)
-        )
-        node.SetParameter(self.name, text)
+            node.SetNodeReferenceID(self.name, identifier)
+        node.SetParameter(self.name, str(identifier if self.isNode else value))
 
     def read(self, node: Any) -> Any:
         if not node.HasParameter(self.name):
             self.write(node, self.default)
         if self.isNode:
             return node.GetNodeReference(self.name)
-        text = node.GetParameter(self.name)
-        if self.optional and text == "None":
-            return None
-        return text == "True" if self.type is bool else self.type[text] if self.isEnum else self.type(text)
+        return self.type(node.GetParameter(self.name))
 
 
 def _connector(widget: Any, field: _Field) -> tuple[str, Callable[[], Any], Callable[[Any], None]]:
     """Return signal, reader and writer for a widget; RuntimeError where the real wrapper has none."""
-    bounds, kind = field.annotations.get(WithinRange), type(widget)
+    kind = type(widget)
     if field.isNode and kind is slicer.qMRMLNodeComboBox:
         widget.nodeTypes = [field.type.__name__]
         return "currentNodeChanged", widget.currentNode, widget.setCurrentNode
-    if field.type in (int, float) and kind in (
-        ctk.ctkSliderWidget,
-        qt.QDoubleSpinBox,
-        qt.QSpinBox,
-        qt.QSlider,
-    ):
-        if bounds is None and kind in (ctk.ctkSliderWidget, qt.QSlider):
-            raise RuntimeError(f"Cannot have a connection to {kind.__name__} where the type is unbounded.")
-        if kind is qt.QSlider and field.type is float:
-            raise RuntimeError("No GUI connector for a QSlider and float")
-        for annotation, name in ((Decimals, "decimals"), (SingleStep, "singleStep")):
-            if annotation in field.annotations:
-                setattr(widget, name, field.annotations[annotation].value)
-        if bounds is not None:
-            widget.minimum, widget.maximum = bounds
+    if field.type in (int, float) and kind is ctk.ctkSliderWidget:
+        if field.range is None:
+            raise RuntimeError("Cannot have a connection to ctkSliderWidget where the type is unbounded.")
+        widget.minimum, widget.maximum = field.range
         return "valueChanged", lambda: field.type(widget.value), lambda value: setattr(widget, "value", value)
-    if kind is qt.QComboBox and (field.isEnum or Choice in field.annotations):
-        values = list(field.type) if field.isEnum else list(field.annotations[Choice].choices)
-        label = getattr(field.type, "label", lambda one: one.name) if field.isEnum else str
-        widget.clear()
-        for value in values:
-            widget.addItem(label(value))
-        return (
-            "currentIndexChanged",
-            lambda: values[widget.currentIndex],
-            lambda value: setattr(widget, "currentIndex", values.index(value)),
-        )
-    if field.type is bool and (kind is qt.QCheckBox or (kind is qt.QPushButton and widget.checkable)):
-        return "toggled", lambda: widget.checked, lambda value: setattr(widget, "checked", value)
-    if field.type is str and kind is qt.QLineEdit:
-        return "textChanged", lambda: widget.text, lambda value: setattr(widget, "text", value)
     raise RuntimeError(f"No GUI connector for {kind.__name__} and {field.type}")
 
 

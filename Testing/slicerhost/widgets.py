@@ -45,10 +45,8 @@ class ctkMessageBox(Widget):
     text = stored(str, "")
     windowTitle = stored(str, "")
     detailedText = stored(str, "")
-    informativeText = stored(str, "")
     icon = stored("QVariant", None)
     standardButtons = stored("QVariant", QtWidgets.QMessageBox.StandardButton.Ok)
-    dontShowAgainSettingsKey = stored(str, "")
 
     def exec_(self) -> int:
         messages.append((self.text, self.detailedText))
@@ -60,12 +58,6 @@ class ctkMessageBox(Widget):
             ):
                 return button
         return QtWidgets.QMessageBox.StandardButton.Ok
-
-    def setIcon(self, icon: Any) -> None:
-        self.icon = icon
-
-    def setStandardButtons(self, buttons: Any) -> None:
-        self.standardButtons = buttons
 
 
 class ctkCollapsibleButton(Widget):
@@ -108,7 +100,6 @@ class ctkCollapsibleButton(Widget):
 
     text = Property(str, lambda self: self._text, _title)
     collapsed = Property(bool, lambda self: self._folded, _fold)
-    collapsedHeight = stored(int, 0)
     checked = Property(bool, lambda self: not self._folded, lambda self, value: self._fold(not value))
 
 
@@ -181,8 +172,6 @@ class ctkSliderWidget(Widget):
         bool, lambda self: not self._spin.isHidden(), lambda s, v: s._spin.setVisible(v)
     )
     pageStep = stored(float, 10.0)
-    tickInterval = stored(float, 0.0)
-    tracksSingleStep = stored(bool, False)
     del _set
 
     def setValue(self, value: float) -> None:
@@ -223,7 +212,6 @@ class qMRMLNodeComboBox(Widget):
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self._box)
         self._scene, self._nodes, self._current, self._tags = None, [], None, []
-        self._filters: list[tuple[str, str, Any]] = []
         self._box.activated.connect(self._chosen)
 
     def _refresh(self) -> None:
@@ -237,7 +225,7 @@ class qMRMLNodeComboBox(Widget):
                 hidden = node.GetHideFromEditors() and not self.showHidden
                 if node not in nodes and not hidden and not (derived and not self.showChildNodeTypes):
                     nodes.append(node)
-        self._nodes = [node for node in nodes if all(self._passes(node, *one) for one in self._filters)]
+        self._nodes = nodes
         self._box.clear()
         if self.noneEnabled:
             self._box.addItem(self.noneDisplay or "None", None)
@@ -249,10 +237,6 @@ class qMRMLNodeComboBox(Widget):
             )
         wanted = self._current if self._current in self._nodes else None
         self._become(wanted or (self._nodes[0] if self._nodes and not self.noneEnabled else None))
-
-    @staticmethod
-    def _passes(node: Any, className: str, attribute: str, value: Any) -> bool:
-        return not node.IsA(className) or node.GetAttribute(attribute) == (value if value else "")
 
     def _become(self, node: Any) -> None:
         changed, self._current = node is not self._current, node
@@ -292,10 +276,6 @@ class qMRMLNodeComboBox(Widget):
         object.__getattribute__(self, "nodeAddedByUser").emit(node)
         return node
 
-    def addAttribute(self, nodeType: str, attribute: str, value: Any = None) -> None:
-        self._filters.append((nodeType, attribute, value))
-        self._refresh()
-
     def mrmlScene(self) -> Any:
         return self._scene
 
@@ -324,6 +304,5 @@ class qMRMLNodeComboBox(Widget):
     editEnabled = stored(bool, False)
     renameEnabled = stored(bool, False)
     selectNodeUponCreation = stored(bool, True)
-    interactionNodeSingletonTag = stored(str, "")
     baseName = stored(str, "")
     currentNodeID = Property(str, lambda s: s._current.GetID() if s._current else "", setCurrentNodeID)
