@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
 
-os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-pytest.importorskip("slicer", reason="slicer-core is not installed (pip install '.[panel]')")
-pytest.importorskip("PySide6", reason="PySide6 is not installed (pip install '.[panel]')")
+from panel_packages import MISSING, pytest_pycollect_makemodule
 
-import slicerhost
+__all__ = ["pytest_pycollect_makemodule"]
 
-slicerhost.start()
+if not MISSING:
+    import slicerhost
+
+    slicerhost.start()
 
 
 @pytest.fixture(autouse=True)

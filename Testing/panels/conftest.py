@@ -8,16 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
-os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-pytest.importorskip("slicer", reason="slicer-core is not installed (pip install '.[panel]')")
-pytest.importorskip("PySide6", reason="PySide6 is not installed (pip install '.[panel]')")
+from panel_packages import pytest_pycollect_makemodule
 
-import psutil
-
-import slicerhost
+__all__ = ["pytest_pycollect_makemodule"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -51,6 +47,8 @@ class User:
 
 @pytest.fixture(scope="session")
 def app() -> Any:
+    import slicerhost
+
     return slicerhost.start()
 
 
@@ -65,6 +63,8 @@ def _clean(app: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
     import sys
 
     import slicer
+
+    import slicerhost
 
     failures: list[BaseException] = []
     monkeypatch.setattr(sys, "excepthook", lambda _kind, error, _trace: failures.append(error))
@@ -103,6 +103,8 @@ def panel(app: Any, model: Path) -> Any:
     """The panel CT Enhance, opened, with the tiny model chosen by its button."""
     import qt
     import slicer
+
+    import slicerhost
 
     if not hasattr(slicer.modules, "ctenhance"):
         slicerhost.addModule(REPOSITORY / "CTEnhance" / "CTEnhance.py")
