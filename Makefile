@@ -16,6 +16,7 @@ INSTALLED := $(VENV)/.ctenhance
 INSTALLED_TEST := $(VENV)/.ctenhance-test
 INSTALLED_TRAIN := $(VENV)/.ctenhance-train
 INSTALLED_BENCHMARK := $(VENV)/.ctenhance-benchmark
+INSTALLED_PANEL := $(VENV)/.ctenhance-panel
 
 # make demo CT=my_chest.nii.gz OUT=results
 CT ?=
@@ -65,6 +66,10 @@ $(INSTALLED_BENCHMARK): $(INSTALLED)
 	@$(PIP) --editable '.[test,benchmark]'
 	@touch $@
 
+$(INSTALLED_PANEL): $(INSTALLED)
+	@$(PIP) --editable '.[test,panel]'
+	@touch $@
+
 .PHONY: demo
 demo: $(INSTALLED) ## enhance a chest phantom, or CT=path, and write the comparison into OUT=demo
 	@$(PY) -m ctenhance demo '$(OUT)' $(if $(CT),--ct '$(CT)') $(ARGS)
@@ -100,6 +105,16 @@ cmake-list: ## write the list of the files that Slicer installs into CTEnhance/C
 .PHONY: benchmark
 benchmark: $(INSTALLED_BENCHMARK) ## measure against other methods, side by side
 	@$(PY) benchmarks/enhance.py $(ARGS)
+
+.PHONY: test-panel screenshots benchmark-panel
+test-panel: $(INSTALLED_PANEL) ## test the panels on the real MRML scene (downloads 0.4 GB, once)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest Testing/mrml Testing/panels $(ARGS)
+
+screenshots: $(INSTALLED_PANEL) ## write the panels' pictures into docs/pictures (ARGS='--ct FILE --model FILE')
+	@QT_QPA_PLATFORM=offscreen $(PY) Testing/tools/screenshots.py $(ARGS)
+
+benchmark-panel: $(INSTALLED_PANEL) ## frames a second of linked views (ARGS='--slices 60')
+	@QT_QPA_PLATFORM=offscreen $(PY) benchmarks/panel_scroll.py $(ARGS)
 
 .PHONY: train-twin train-autoencoder train-enhance
 train-twin: ## train the one-step network on DATA=folder for MINUTES=60 into RUN=runs/twin

@@ -1,0 +1,166 @@
+"""The lower half of the CT Enhance panel: its widgets, and what they do to the comparison."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import qt
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from ctenhance.runtime.errors import InputError
+from CTEnhanceLib import placing, roi
+from CTEnhanceLib.compare import AFTER_VIEW, BEFORE_VIEW, Comparison, Mode, setWindow
+
+FLICKER_KEY = "X"
+_MEASURE_MILLISECONDS = 100
+
+
+class ComparePanel:
+    """Connects the widgets of the section Compare; `setResult` says which result they are about."""
+
+    def __init__(self, ui: Any, parent: Any) -> None:
+        self.ui = ui
+        self.comparison = Comparison()
+        self._result: Any = None
+        self._region: Any = None
+        self._regionTags: list[int] = []
+        for mode in Mode:
+            ui.viewModeSelector.addItem(mode.text())
+        ui.viewModeSelector.connect("currentIndexChanged(int)", self._onMode)
+        ui.compareButton.connect("toggled(bool)", self._onCompare)
+        ui.fadeSlider.connect("valueChanged(double)", self.comparison.setFade)
+        ui.flickerButton.connect("toggled(bool)", self._onFlicker)
+        ui.differenceSlider.connect("valueChanged(double)", self.comparison.setDifferenceRange)
+        ui.roiButton.connect("toggled(bool)", self._onRegion)
+        for name, button in (
+            ("lung", ui.lungButton),
+            ("mediastinum", ui.mediastinumButton),
+            ("bone", ui.boneButton),
+            ("liver", ui.liverButton),
+        ):
+            button.connect("clicked()", functools.partial(self._onWindow, name))
+        self._shortcut = qt.QShortcut(qt.QKeySequence(FLICKER_KEY), slicer.util.mainWindow() or parent)
+        self._shortcut.connect("activated()", self._onKey)
+        self._shortcut.enabled = False
+        # A dragged box tells of each pixel; measured is when there is time.
+        self._measure = qt.QTimer()
+        self._measure.setSingleShot(True)
+        self._measure.setInterval(_MEASURE_MILLISECONDS)
+        self._measure.connect("timeout()", self.measure)
+        self._refresh()
+
+    def setResult(self, result: Any) -> None:
+        """Offer the comparison of this result with its input; None: nothing to compare."""
+        if result is not None and placing.inputOf(result) is None:
+            result = None
+        if result is self._result:
+            return
+        self._result = result
+        if self.comparison.active:
+            if result is None:
+                self.ui.compareButton.checked = False
+            else:
+                self.comparison.show(result)
+        self._refresh()
+
+    def show(self) -> None:
+        """Show the comparison, also when it is shown already and the voxels are new."""
+        if self._result is None:
+            return
+        if self.ui.compareButton.checked:
+            self.comparison.show(self._result)
+        else:
+            self.ui.compareButton.checked = True
+        self.measure()
+
+    def hide(self) -> None:
+        """Give the layout back and let go of all nodes."""
+        self.ui.roiButton.checked = False
+        self.ui.compareButton.checked = False
+        self.setResult(None)
+
+    def setKeyEnabled(self, enabled: bool) -> None:
+        """Let the key work while the module is open."""
+        self._shortcut.enabled = enabled and self.comparison.active
+
+    def measure(self) -> None:
+        """Write the table of the region anew."""
+        before = placing.inputOf(self._result)
+        if self._region is None or before is None:
+            self.ui.roiTable.visible = False
+            return
+        try:
+            rows = {
+                _("Before"): roi.statistics(self._region, before),
+                _("After"): roi.statistics(self._region, self._result),
+            }
+            self.ui.roiTable.text = roi.table(rows)
+        except InputError as error:
+            self.ui.roiTable.text = str(error)
+        self.ui.roiTable.visible = True
+
+    def _refresh(self) -> None:
+        ui, ready, active = self.ui, self._result is not None, self.comparison.active
+        ui.compareButton.enabled = ready
+        ui.compareButton.text = _("Stop comparing") if active else _("Compare")
+        ui.compareButton.toolTip = (
+            _("Show before and after.")
+            if ready
+            else _("Enhance a volume first, or choose a result as output.")
+        )
+        for button in (ui.lungButton, ui.mediastinumButton, ui.boneButton, ui.liverButton):
+            button.enabled = ready
+        ui.flickerButton.enabled = ui.roiButton.enabled = active
+        ui.fadeSlider.enabled = active and self.comparison.mode is Mode.FADE
+        ui.differenceSlider.enabled = active and self.comparison.mode is Mode.WITH_DIFFERENCE
+        self._shortcut.enabled = active
+
+    def _onMode(self, index: int) -> None:
+        self.comparison.mode = list(Mode)[index]
+        if self.comparison.active:
+            self.comparison.show(self._result)
+        self._refresh()
+
+    def _onWindow(self, name: str) -> None:
+        if self._result is not None:
+            setWindow(self._result, name)
+
+    def _onCompare(self, checked: bool) -> None:
+        if checked and self._result is not None:
+            self.comparison.show(self._result)
+        else:
+            self.ui.flickerButton.checked = False
+            self.ui.roiButton.checked = False
+            self.comparison.hide()
+        self._refresh()
+
+    def _onKey(self) -> None:
+        self.ui.flickerButton.checked = not self.ui.flickerButton.checked
+
+    def _onFlicker(self, before: bool) -> None:
+        self.comparison.setFlicker(before)
+        key = FLICKER_KEY
+        text = _("Show after (key {key})") if before else _("Show before (key {key})")
+        self.ui.flickerButton.text = text.format(key=key)
+
+    def _onRegion(self, checked: bool) -> None:
+        if self._region is not None:
+            for tag in self._regionTags:
+                self._region.RemoveObserver(tag)
+            if slicer.mrmlScene.IsNodePresent(self._region):
+                slicer.mrmlScene.RemoveNode(self._region)
+            self._region = None
+        view = AFTER_VIEW if self.comparison.mode is Mode.FADE else BEFORE_VIEW
+        sliceNode = self.comparison.sliceNode(view) if checked and self.comparison.active else None
+        if sliceNode is not None:
+            self._region = roi.addRegion(sliceNode, self._result)
+            events = (vtk.vtkCommand.ModifiedEvent, slicer.vtkMRMLMarkupsNode.PointModifiedEvent)
+            self._regionTags = [self._region.AddObserver(event, self._onRegionMoved) for event in events]
+        self.measure()
+
+    def _onRegionMoved(self, _caller: Any, _event: Any) -> None:
+        if not self._measure.active:
+            self._measure.start()

@@ -1,0 +1,187 @@
+"""Where a result stands in the scene: beside its input in the subject hierarchy, with its report attached.
+
+What belongs together is told by node references of the result, so it survives saving and loading the scene:
+its input, its report (a text node) and the full effect, from which other strengths are blended. The full
+effect is hidden and not saved; without it, another strength needs another run.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import slicer
+import vtk
+
+from CTEnhanceLib.volumes import copyGrid
+
+INPUT_ROLE = "CTEnhanceInput"
+FULL_ROLE = "CTEnhanceFullEffect"
+REPORT_ROLE = "CTEnhanceReport"
+DIFFERENCE_ROLE = "CTEnhanceDifference"
+
+
+def inputOf(result: Any) -> Any:
+    """Return the node that a result was made from, or None."""
+    return result.GetNodeReference(INPUT_ROLE) if result is not None else None
+
+
+def fullEffectOf(result: Any) -> Any:
+    """Return the hidden node that holds the full effect, or None."""
+    return hiddenNode(result, FULL_ROLE)
+
+
+def differenceOf(result: Any) -> Any:
+    """Return the hidden node that holds the difference map, or None."""
+    return hiddenNode(result, DIFFERENCE_ROLE)
+
+
+def hiddenNode(result: Any, role: str) -> Any:
+    """Return the hidden node that the result has in this role, or None.
+
+    Hidden nodes are not saved, and in a loaded scene another node may have got the identifier that a
+    reference still names. So both carry the same mark, and only such a pair counts.
+    """
+    node = result.GetNodeReference(role) if result is not None else None
+    return node if node is not None and node.GetAttribute(role) == result.GetAttribute(role) else None
+
+
+def referToHidden(result: Any, role: str, node: Any) -> None:
+    """Make `node` the hidden node that the result has in this role."""
+    mark = uuid.uuid4().hex
+    node.SetAttribute(role, mark)
+    result.SetAttribute(role, mark)
+    result.SetNodeReferenceID(role, node.GetID())
+
+
+def reportOf(result: Any) -> dict[str, Any] | None:
+    """Return the report of a result, or None."""
+    node = result.GetNodeReference(REPORT_ROLE) if result is not None else None
+    try:
+        return None if node is None else json.loads(node.GetText())
+    except ValueError:
+        return None
+
+
+def strengthOf(result: Any) -> float:
+    """Return the strength that a result's voxels have, by its report; 1 if that does not say."""
+    try:
+        return float((reportOf(result) or {})["settings"]["strength"])
+    except (KeyError, TypeError, ValueError):
+        return 1.0
+
+
+def addResult(
+    inputNode: Any,
+    outputNode: Any,
+    name: str,
+    image: vtk.vtkImageData,
+    full: vtk.vtkImageData,
+    report: Mapping[str, Any],
+) -> Any:
+    """Put a finished result into the scene, all of it or nothing, and return its node.
+
+    `outputNode` takes it, or a new node called `name` when it is None. Both share the input's display node,
+    so that window and level are the same for before and after.
+    """
+    added: list[Any] = []
+    try:
+        display = _fixedDisplay(inputNode)
+        output = outputNode
+        if output is None:
+            output = _add("vtkMRMLScalarVolumeNode", slicer.mrmlScene.GenerateUniqueName(name), added)
+        fullNode = fullEffectOf(output)
+        if fullNode is None:
+            fullNode = _add("vtkMRMLScalarVolumeNode", f"{output.GetName()} full effect", added, hidden=True)
+        reportNode = output.GetNodeReference(REPORT_ROLE)
+        if reportNode is None:
+            reportNode = _add("vtkMRMLTextNode", f"{output.GetName()} report", added)
+        for node, values in ((fullNode, full), (output, image)):
+            with slicer.util.NodeModify(node):
+                copyGrid(inputNode, node)
+                node.SetAndObserveImageData(values)
+                node.SetAndObserveDisplayNodeID(display.GetID())
+        output.SetNodeReferenceID(INPUT_ROLE, inputNode.GetID())
+        referToHidden(output, FULL_ROLE, fullNode)
+        output.SetNodeReferenceID(REPORT_ROLE, reportNode.GetID())
+        reportNode.SetText(json.dumps(report, indent=2, ensure_ascii=False))
+        placeBeside(inputNode, output)
+        placeUnder(output, reportNode)
+    except Exception:
+        for node in added:
+            slicer.mrmlScene.RemoveNode(node)
+        raise
+    return output
+
+
+def setReportedStrength(result: Any, strength: float) -> None:
+    """Write the strength that the result's voxels have now into its report."""
+    node, report = result.GetNodeReference(REPORT_ROLE), reportOf(result)
+    if node is not None and isinstance(report, dict):
+        report.setdefault("settings", {})["strength"] = round(strength, 4)
+        node.SetText(json.dumps(report, indent=2, ensure_ascii=False))
+
+
+def placeBeside(node: Any, result: Any) -> None:
+    """Put the result into the folder or study in which the node is."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    parent = hierarchy.GetItemParent(_item(hierarchy, node))
+    hierarchy.SetItemParent(_item(hierarchy, result), parent)
+
+
+def placeUnder(node: Any, attachment: Any) -> None:
+    """Put the attachment under the node."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    hierarchy.SetItemParent(_item(hierarchy, attachment), _item(hierarchy, node))
+
+
+def _item(hierarchy: Any, node: Any) -> int:
+    item = hierarchy.GetItemByDataNode(node)
+    return item or hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
+
+
+def _add(className: str, name: str, added: list[Any], hidden: bool = False) -> Any:
+    node = slicer.mrmlScene.CreateNodeByClass(className)
+    node.UnRegister(None)  # the Python variable holds it now, and soon the scene
+    node.SetName(name)
+    if hidden:
+        hide(node)
+    added.append(slicer.mrmlScene.AddNode(node))
+    return added[-1]
+
+
+def hide(node: Any) -> None:
+    """Keep the node out of selectors, the subject hierarchy and saved scenes; before it is added."""
+    node.SetHideFromEditors(True)
+    node.SetSaveWithScene(False)
+
+
+def _fixedDisplay(node: Any) -> Any:
+    """Return the node's display with window and level that stay as they are."""
+    if node.GetDisplayNode() is None:
+        node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    # An automatic window would be computed anew, over all voxels, for each volume that shares the display.
+    display.SetAutoWindowLevel(False)
+    return display
+
+
+def hiddenNodesOf(node: Any) -> list[Any]:
+    """Return the hidden nodes that mean nothing without this one: its full effect, its difference map."""
+    if node is None or not node.IsA("vtkMRMLScalarVolumeNode"):
+        return []
+    found = [hiddenNode(node, role) for role in (FULL_ROLE, DIFFERENCE_ROLE)]
+    return [each for each in found if each is not None]
+
+
+def removeNodes(nodes: Iterable[Any]) -> None:
+    """Remove those of the nodes, with their own displays, that are still in the scene."""
+    for node in nodes:
+        if slicer.mrmlScene.IsNodePresent(node):
+            display = node.GetDisplayNode()
+            slicer.mrmlScene.RemoveNode(node)
+            # The full effect shares its display with input and result.
+            if display is not None and not display.GetSaveWithScene():
+                slicer.mrmlScene.RemoveNode(display)

@@ -1,0 +1,84 @@
+"""Another strength for a result that is there: blended from input and full effect, without a new run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import qt
+import slicer
+
+from CTEnhanceLib import placing, volumes
+from CTEnhanceLib.enhancement import blend
+from CTEnhanceLib.steps import TimedSteps
+
+REST_MILLISECONDS = 300
+
+
+def canBlend(result: Any) -> bool:
+    """Say whether the strength of this node can be changed: its input and its full effect are still there."""
+    before, full = placing.inputOf(result), placing.fullEffectOf(result)
+    return (
+        before is not None
+        and full is not None
+        and volumes.sameGrid(before, full)
+        and volumes.sameGrid(result, full)
+    )
+
+
+class StrengthWriter:
+    """Writes the blended voxels into a result when the slider has come to rest, in turns of 30 ms.
+
+    `onWritten(result)` is called when the voxels are those of the last strength asked for.
+    """
+
+    def __init__(self, onWritten: Callable[[Any], None]) -> None:
+        self._onWritten = onWritten
+        self._result: Any = None
+        self._strength = 1.0
+        self._steps: TimedSteps | None = None
+        self._rest = qt.QTimer()
+        self._rest.setSingleShot(True)
+        self._rest.setInterval(REST_MILLISECONDS)
+        self._rest.connect("timeout()", self._write)
+
+    @property
+    def pending(self) -> bool:
+        """Whether the voxels are not yet those of the last strength."""
+        return self._result is not None
+
+    def ask(self, result: Any, strength: float) -> None:
+        """Take this strength; voxels are written once no other has come for a third of a second."""
+        if self._steps is not None:
+            self._steps.cancel()
+            self._steps = None
+        self._result, self._strength = result, strength
+        self._rest.start()
+
+    def forget(self) -> None:
+        """Drop what was asked (the scene closes)."""
+        self._rest.stop()
+        if self._steps is not None:
+            self._steps.cancel()
+        self._steps = self._result = None
+
+    def _write(self) -> None:
+        result = self._result
+        if result is None or not canBlend(result):
+            self.forget()
+            return
+        before, full, target = (
+            slicer.util.arrayFromVolume(node)
+            for node in (placing.inputOf(result), placing.fullEffectOf(result), result)
+        )
+        self._steps = TimedSteps(blend(before, full, self._strength, target), self._written, self._failed)
+
+    def _written(self) -> None:
+        result, self._steps, self._result = self._result, None, None
+        slicer.util.arrayFromVolumeModified(result)
+        placing.setReportedStrength(result, self._strength)
+        self._onWritten(result)
+
+    def _failed(self, error: Exception) -> None:
+        self._steps = self._result = None
+        raise error

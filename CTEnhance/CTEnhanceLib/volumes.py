@@ -1,0 +1,243 @@
+"""MRML volumes <-> CTVolume, and the files through which a volume goes to the worker process and back.
+
+MRML stores the grid in RAS, CTVolume in LPS (as DICOM does): x and y change their sign. Voxel order is the
+same in both, [slice, row, column].
+
+The two file functions are generators: each step handles a few slices and takes some milliseconds, so that the
+main thread stays free (see `steps`).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from vtk.util import numpy_support
+
+from ctenhance.runtime.errors import CTEnhanceError, InputError
+from ctenhance.volume import CTVolume
+
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
+_INT16 = np.iinfo(np.int16)
+_STEP_BYTES = 4 << 20
+
+# MetaImage's names of the scalar types. 64-bit integers have none that every reader knows.
+_META_TYPES = {
+    "i1": "MET_CHAR", "u1": "MET_UCHAR", "i2": "MET_SHORT", "u2": "MET_USHORT", "i4": "MET_INT",
+    "u4": "MET_UINT", "f4": "MET_FLOAT", "f8": "MET_DOUBLE",
+}  # fmt: skip
+_NIFTI_TYPES = {4: np.dtype(np.int16), 16: np.dtype(np.float32)}
+
+
+def requireScalarVolume(node: Any) -> None:
+    """Raise InputError, naming the node, unless it holds a 3-D image with one real number a voxel."""
+    if node is None:
+        raise InputError(_("Choose a CT volume as input."))
+    image = node.GetImageData()
+    if image is None or min(image.GetDimensions()) < 1 or image.GetPointData().GetScalars() is None:
+        raise InputError(_("'{name}' holds no image: load a CT volume first.").format(name=node.GetName()))
+    if image.GetNumberOfScalarComponents() != 1:
+        raise InputError(
+            _("'{name}' is a colour image; choose a CT volume with one value a voxel.").format(
+                name=node.GetName()
+            )
+        )
+
+
+def localGrid(node: Any) -> tuple[tuple[float, ...], tuple[float, ...], np.ndarray]:
+    """Return spacing (mm), origin (mm, LPS) and direction (3 x 3, LPS) of a volume node, transforms aside."""
+    directions = vtk.vtkMatrix4x4()
+    node.GetIJKToRASDirectionMatrix(directions)
+    ras = np.array([[directions.GetElement(row, column) for column in range(3)] for row in range(3)])
+    origin = RAS_TO_LPS @ np.array(node.GetOrigin())
+    return tuple(node.GetSpacing()), tuple(origin.tolist()), RAS_TO_LPS @ ras
+
+
+def volumeFromNode(node: Any) -> CTVolume:
+    """Return the volume of a node, where it stands in the world.
+
+    A linear parent transform is applied to the grid (as hardening would, but the node is not changed); one
+    that bends or shears is refused, because it would need resampling. Raises InputError, naming the node.
+    """
+    requireScalarVolume(node)
+    spacing, origin, direction = localGrid(node)
+    transform = node.GetParentTransformNode()
+    if transform is not None:
+        if not transform.IsTransformToWorldLinear():
+            raise InputError(
+                _("'{name}' stands under a transform that bends it: harden that transform first.").format(
+                    name=node.GetName()
+                )
+            )
+        matrix = vtk.vtkMatrix4x4()
+        transform.GetMatrixTransformToWorld(matrix)
+        toWorld = slicer.util.arrayFromVTKMatrix(matrix)
+        axes = toWorld[:3, :3] @ RAS_TO_LPS @ direction * np.array(spacing)
+        origin = tuple((RAS_TO_LPS @ (toWorld @ np.append(RAS_TO_LPS @ np.array(origin), 1.0))[:3]).tolist())
+        lengths = np.linalg.norm(axes, axis=0)
+        spacing, direction = tuple(lengths.tolist()), RAS_TO_LPS @ axes / lengths
+    try:
+        # A copy: the volume must not change when the node does.
+        array = np.array(slicer.util.arrayFromVolume(node), dtype=np.float32)
+        return CTVolume(array, spacing, origin, direction)
+    except InputError as error:
+        raise InputError(f"'{node.GetName()}': {error}") from error
+
+
+def newImage(shape: tuple[int, ...], dtype: Any) -> tuple[vtk.vtkImageData, np.ndarray]:
+    """Return image data of the shape [slice, row, column] and its voxels, unset, as an array to fill."""
+    image = vtk.vtkImageData()
+    image.SetDimensions(*reversed(shape))
+    image.AllocateScalars(numpy_support.get_vtk_array_type(np.dtype(dtype).type), 1)
+    return image, voxels(image)
+
+
+def voxels(image: vtk.vtkImageData) -> np.ndarray:
+    """Return the voxels [slice, row, column] of image data; no copy, so writing into it changes the image."""
+    shape = tuple(reversed(image.GetDimensions()))
+    return numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(shape)
+
+
+def updateNodeFromVolume(node: Any, volume: CTVolume) -> None:
+    """Give the node the volume's values and grid.
+
+    The voxels become int16 when all are whole numbers in its range, else float32: nothing is lost. The grid
+    is in world coordinates: a parent transform of the node is taken off.
+    """
+    array = volume.array
+    whole = array.min() >= _INT16.min and array.max() <= _INT16.max and np.array_equal(array, np.rint(array))
+    directions = RAS_TO_LPS @ volume.direction
+    matrix = vtk.vtkMatrix4x4()
+    for row in range(3):
+        for column in range(3):
+            matrix.SetElement(row, column, float(directions[row, column]))
+    image, values = newImage(array.shape, np.int16 if whole else np.float32)
+    values[...] = array
+    with slicer.util.NodeModify(node):
+        node.SetAndObserveTransformNodeID(None)
+        node.SetIJKToRASDirectionMatrix(matrix)
+        node.SetSpacing(*volume.spacing)
+        node.SetOrigin(*(RAS_TO_LPS @ np.array(volume.origin)).tolist())
+        node.SetAndObserveImageData(image)
+
+
+def nodeFromVolume(volume: CTVolume, name: str) -> Any:
+    """Return a new scalar volume node in the scene, with a display, that shows the volume."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    updateNodeFromVolume(node, volume)
+    node.CreateDefaultDisplayNodes()
+    return node
+
+
+def copyGrid(source: Any, target: Any) -> None:
+    """Put the target on the source's grid and under its transform: with any transform, both stay aligned."""
+    target.CopyOrientation(source)
+    target.SetAndObserveTransformNodeID(source.GetTransformNodeID())
+
+
+def sameGrid(first: Any, second: Any) -> bool:
+    """Say whether two volume nodes have the same voxels in the same places."""
+    if first.GetImageData() is None or second.GetImageData() is None:
+        return False
+    if first.GetImageData().GetDimensions() != second.GetImageData().GetDimensions():
+        return False
+    matrices = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+    first.GetIJKToRASMatrix(matrices[0])
+    second.GetIJKToRASMatrix(matrices[1])
+    one, other = (slicer.util.arrayFromVTKMatrix(matrix) for matrix in matrices)
+    return np.allclose(one, other, rtol=0, atol=1e-4) and (
+        first.GetTransformNodeID() == second.GetTransformNodeID()
+    )
+
+
+def slabs(array: np.ndarray) -> Iterator[slice]:
+    """Yield slices along the first axis that hold a few megabytes each."""
+    thickness = max(1, _STEP_BYTES // max(1, array[:1].nbytes))
+    for start in range(0, len(array), thickness):
+        yield slice(start, min(start + thickness, len(array)))
+
+
+def writeMetaImage(node: Any, path: Path) -> Iterator[float]:
+    """Write the node's voxels, as they are, with its own grid to an .mha file; yield the fraction done.
+
+    The parent transform is left aside: the computation needs the voxels and their size only.
+    Raises InputError for a node that `requireScalarVolume` refuses, CTEnhanceError when the disk is full.
+    """
+    requireScalarVolume(node)
+    array = slicer.util.arrayFromVolume(node)
+    kind = array.dtype.str[1:]
+    if kind not in _META_TYPES:
+        kind = "f8"
+    spacing, origin, direction = localGrid(node)
+    fields = {
+        "ObjectType": "Image",
+        "NDims": "3",
+        "BinaryData": "True",
+        "BinaryDataByteOrderMSB": str(sys.byteorder == "big"),
+        "CompressedData": "False",
+        # One axis after the other, so columns of the direction matrix become rows.
+        "TransformMatrix": _numbers(direction.T.ravel()),
+        "Offset": _numbers(origin),
+        "ElementSpacing": _numbers(spacing),
+        "DimSize": " ".join(str(length) for length in reversed(array.shape)),
+        "ElementType": _META_TYPES[kind],
+        "ElementDataFile": "LOCAL",
+    }
+    try:
+        with path.open("wb") as stream:
+            stream.write("".join(f"{key} = {value}\n" for key, value in fields.items()).encode("ascii"))
+            for slab in slabs(array):
+                stream.write(np.ascontiguousarray(array[slab], dtype=kind).data)
+                yield slab.stop / len(array)
+    except OSError as error:
+        raise CTEnhanceError(
+            _("Cannot write to the temporary folder '{folder}' ({reason}); free some space there.").format(
+                folder=path.parent, reason=error.strerror or error
+            )
+        ) from error
+
+
+def readNifti(path: Path, shape: tuple[int, int, int], result: np.ndarray) -> Iterator[float]:
+    """Read the voxels of an uncompressed .nii file that the worker wrote; yield the fraction done.
+
+    `result`, float32 of the given shape, is filled. Raises CTEnhanceError when the file is something else.
+    """
+    problem = _("The result of the computation cannot be read; press Apply again.")
+    try:
+        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            (headerSize,) = struct.unpack_from("=i", data, 0)
+            dimensions = struct.unpack_from("=8h", data, 40)
+            (kind,) = struct.unpack_from("=h", data, 70)
+            offset, slope, intercept = (int(value) for value in struct.unpack_from("=3f", data, 108))
+            expected = (3, *reversed(shape))
+            if headerSize != 348 or dimensions[:4] != expected or kind not in _NIFTI_TYPES:
+                raise CTEnhanceError(problem)
+            if slope not in (0, 1) or intercept != 0:
+                raise CTEnhanceError(problem)
+            values = np.frombuffer(data, _NIFTI_TYPES[kind], result.size, offset).reshape(shape)
+            try:
+                for slab in slabs(result):
+                    result[slab] = values[slab]
+                    yield slab.stop / len(result)
+            finally:
+                del values  # the map can only be closed when nothing looks into it
+    except (OSError, ValueError, struct.error) as error:
+        raise CTEnhanceError(problem) from error
+
+
+def temporaryRoot() -> Path:
+    """Return the folder for files that live as long as a run."""
+    return Path(slicer.app.temporaryPath or os.curdir)
+
+
+def _numbers(values: Any) -> str:
+    return " ".join(repr(float(value)) for value in values)

@@ -1,0 +1,126 @@
+"""MRML volumes <-> CTVolume and the worker's files: no voxel and no millimetre is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813 (its customary name)
+import slicer
+import vtk
+from vtk.util import numpy_support
+
+from ctenhance.runtime.errors import InputError
+from ctenhance.volume import CTVolume
+from CTEnhanceLib import volumes
+
+
+def oblique() -> np.ndarray:
+    """Return a rotation about a slanted axis."""
+    transform = vtk.vtkTransform()
+    transform.RotateWXYZ(25, 1, 2, 3)
+    return slicer.util.arrayFromVTKMatrix(transform.GetMatrix())[:3, :3]
+
+
+def ct(dtype: Any = np.int16, direction: np.ndarray | None = None) -> CTVolume:
+    values = np.random.default_rng(0).integers(-1000, 2000, (5, 6, 7)).astype(dtype)
+    grid = oblique() if direction is None else direction
+    return CTVolume(values.astype(np.float32), (0.7, 0.8, 2.5), (10.0, -20.0, 30.0), grid)
+
+
+def moved(node: Any, matrix: np.ndarray) -> Any:
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    slicer.util.updateTransformMatrixFromArray(transform, matrix)
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    return transform
+
+
+def test_round_trip_keeps_all() -> None:
+    volume = ct()
+    node = volumes.nodeFromVolume(volume, "CT")
+    again = volumes.volumeFromNode(node)
+    assert slicer.util.arrayFromVolume(node).dtype == np.int16
+    assert np.array_equal(again.array, volume.array)
+    assert again.spacing == pytest.approx(volume.spacing) and again.origin == pytest.approx(volume.origin)
+    assert np.allclose(again.direction, volume.direction)
+
+
+def test_voxels_stand_where_sitk_says() -> None:
+    volume = ct()
+    node = volumes.nodeFromVolume(volume, "CT")
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    ras = slicer.util.arrayFromVTKMatrix(matrix) @ [3, 2, 4, 1]
+    lps = volume.to_sitk().TransformIndexToPhysicalPoint((3, 2, 4))
+    assert np.allclose(ras[:3], np.array(lps) * [-1, -1, 1])
+
+
+def test_fractions_become_float() -> None:
+    volume = ct().with_array(ct().array + np.float32(0.25))
+    node = volumes.nodeFromVolume(volume, "CT")
+    assert slicer.util.arrayFromVolume(node).dtype == np.float32
+    assert np.array_equal(volumes.volumeFromNode(node).array, volume.array)
+
+
+def test_linear_transform_is_applied_as_hardening_would() -> None:
+    node = volumes.nodeFromVolume(ct(), "CT")
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = oblique().T, (5, 6, 7)
+    moved(node, matrix)
+    seen = volumes.volumeFromNode(node)
+    node.HardenTransform()
+    hardened = volumes.volumeFromNode(node)
+    assert np.allclose(seen.origin, hardened.origin) and np.allclose(seen.direction, hardened.direction)
+    assert np.array_equal(seen.array, hardened.array)
+
+
+def test_bending_transform_is_refused() -> None:
+    node = volumes.nodeFromVolume(ct(), "CT")
+    grid = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLBSplineTransformNode")
+    bend = slicer.vtkOrientedBSplineTransform()
+    coefficients = vtk.vtkImageData()
+    coefficients.SetDimensions(4, 4, 4)
+    coefficients.AllocateScalars(vtk.VTK_DOUBLE, 3)
+    numpy_support.vtk_to_numpy(coefficients.GetPointData().GetScalars())[:] = 1.0
+    bend.SetCoefficientData(coefficients)
+    grid.SetAndObserveTransformFromParent(bend)
+    node.SetAndObserveTransformNodeID(grid.GetID())
+    with pytest.raises(InputError, match="'CT' stands under a transform that bends"):
+        volumes.volumeFromNode(node)
+
+
+def test_colour_and_empty_nodes_are_refused() -> None:
+    empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
+    with pytest.raises(InputError, match="'empty' holds no image"):
+        volumes.volumeFromNode(empty)
+    image = vtk.vtkImageData()
+    image.SetDimensions(2, 2, 2)
+    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 3)
+    empty.SetAndObserveImageData(image)
+    with pytest.raises(InputError, match="colour image"):
+        volumes.volumeFromNode(empty)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64])
+def test_meta_image_is_read_by_others(dtype: Any, tmp_path: Path) -> None:
+    node = volumes.nodeFromVolume(ct(), "CT")
+    values = (np.arange(5 * 6 * 7) % 100).reshape(5, 6, 7).astype(dtype)
+    slicer.util.updateVolumeFromArray(node, values)
+    assert list(volumes.writeMetaImage(node, tmp_path / "ct.mha"))[-1] == 1.0
+    image = sitk.ReadImage(str(tmp_path / "ct.mha"))
+    expected = ct().to_sitk()
+    assert np.array_equal(sitk.GetArrayFromImage(image), values)
+    assert np.allclose(image.GetOrigin(), expected.GetOrigin())
+    assert np.allclose(image.GetSpacing(), expected.GetSpacing())
+    assert np.allclose(image.GetDirection(), expected.GetDirection())
+
+
+@pytest.mark.parametrize("add", [0, 0.5])
+def test_result_file_is_read(add: float, tmp_path: Path) -> None:
+    volume = ct().with_array(ct().array + np.float32(add))
+    volume.write(tmp_path / "out.nii")
+    values = np.empty(volume.array.shape, np.float32)
+    assert list(volumes.readNifti(tmp_path / "out.nii", values.shape, values))[-1] == 1.0
+    assert np.array_equal(values, volume.array)

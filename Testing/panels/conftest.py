@@ -1,0 +1,140 @@
+"""The panels' tests: one application a process, a fresh scene a test, and a user who clicks."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from panel_packages import pytest_pycollect_makemodule
+
+__all__ = ["pytest_pycollect_makemodule"]
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class User:
+    """Waits, as a user does, while the event loop runs; keeps how long it was ever kept from running."""
+
+    def __init__(self) -> None:
+        self.longest, self.longestBusy = 0.0, 0.0
+
+    def turn(self) -> None:
+        import slicer
+
+        start, busy = time.perf_counter(), time.thread_time()
+        slicer.app.processEvents()
+        self.longest = max(self.longest, time.perf_counter() - start)
+        self.longestBusy = max(self.longestBusy, time.thread_time() - busy)
+
+    def waits(self, until: Callable[[], Any], seconds: float = 300) -> None:
+        """Let events happen until it is so; fails after some time."""
+        end = time.monotonic() + seconds
+        while not until():
+            assert time.monotonic() < end, "waited in vain"
+            self.turn()
+            time.sleep(0.005)
+
+    def rests(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        self.waits(lambda: time.monotonic() > end)
+
+
+@pytest.fixture(scope="session")
+def app() -> Any:
+    import slicerhost
+
+    return slicerhost.start()
+
+
+@pytest.fixture
+def user(app: Any) -> User:
+    return User()
+
+
+@pytest.fixture(autouse=True)
+def _clean(app: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """An empty scene and no leftovers; an exception in a slot, which Qt only prints, fails the test."""
+    import sys
+
+    import slicer
+
+    import slicerhost
+
+    failures: list[BaseException] = []
+    monkeypatch.setattr(sys, "excepthook", lambda _kind, error, _trace: failures.append(error))
+    monkeypatch.setenv("CTENHANCE_HOME", str(tmp_path / "home"))
+    slicer.mrmlScene.Clear(False)
+    slicerhost.messages.clear()
+    slicerhost.answers.clear()
+    yield
+    slicer.mrmlScene.Clear(False)
+    for _ in range(5):
+        app.processEvents()
+    if failures:
+        raise failures[0]
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny network with random weights, as a user's own weights file."""
+    import torch
+
+    from ctenhance.enhance.networks import build
+    from ctenhance.runtime import weights
+    from ctenhance.runtime.weights import WeightsEntry
+
+    torch.manual_seed(0)
+    arguments = {"features": [8, 8, 8, 8, 8, 8]}
+    network = build("twin", arguments)
+    path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
+    entry = WeightsEntry("tiny", "", "", "Apache-2.0", "nothing", "twin", arguments, "1", "")
+    weights.save(path, network.state_dict(), entry)
+    return path
+
+
+@pytest.fixture
+def panel(app: Any, model: Path) -> Any:
+    """The panel CT Enhance, opened, with the tiny model chosen by its button."""
+    import qt
+    import slicer
+
+    import slicerhost
+
+    if not hasattr(slicer.modules, "ctenhance"):
+        slicerhost.addModule(REPOSITORY / "CTEnhance" / "CTEnhance.py")
+    representation = slicer.modules.ctenhance.widgetRepresentation()
+    representation._enter(True)
+    representation.show()
+    qt.QFileDialog.chosen = str(model)
+    representation.self().ui.modelBrowseButton.click()
+    yield representation.self()
+    representation._enter(False)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real CTs beside a developer's checkout; tests skip where it is absent."""
+    for folder in (
+        REPOSITORY.parent / "shared" / "data",
+        *([Path(os.environ["CT_DATA"])] if "CT_DATA" in os.environ else []),
+    ):
+        if folder.is_dir():
+            return folder
+    pytest.skip("the real CT data (../shared/data) is not on this machine")
+
+
+@pytest.fixture
+def children() -> Callable[[], list[Any]]:
+    """Say which processes this one has started that still run."""
+
+    def running() -> list[Any]:
+        found = psutil.Process().children(recursive=True)
+        return [one for one in found if one.status() != psutil.STATUS_ZOMBIE]
+
+    return running

@@ -1,0 +1,261 @@
+"""CT Enhance by clicks, on the real MRML scene: from a CT to the comparison, with a cancel midway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+
+import slicerhost
+
+SMALL = (4, 72, 64)
+
+
+@pytest.fixture
+def ct(panel: Any) -> Any:
+    """A small CT in the scene, chosen as input."""
+    node = addCT("chest")
+    panel.ui.inputSelector.setCurrentNode(node)
+    return node
+
+
+def addCT(name: str, shape: tuple[int, int, int] = SMALL) -> Any:
+    values = np.random.default_rng(0).normal(40, 30, shape).astype(np.int16)
+    values[:, : shape[1] // 4] = -1000
+    node = slicer.util.addVolumeFromArray(values, name=name)
+    node.SetSpacing(0.7, 0.7, 2.5)
+    node.CreateDefaultDisplayNodes()
+    return node
+
+
+def nodes() -> set[str]:
+    """Identify what is in the scene, but for what each view and module keeps of its own."""
+    found = slicer.util.getNodesByClass("vtkMRMLDisplayableNode") + slicer.util.getNodesByClass(
+        "vtkMRMLTextNode"
+    )
+    kept = ("vtkMRMLModelNode", "vtkMRMLLinearTransformNode", "vtkMRMLCameraNode")
+    return {node.GetID() for node in found if node.GetClassName() not in kept}
+
+
+def temporaries() -> list[Path]:
+    return list(Path(slicer.app.temporaryPath).glob("ctenhance-*"))
+
+
+def apply(panel: Any, user: Any) -> Any:
+    """Press Apply and wait for the result."""
+    assert panel.ui.applyButton.enabled, panel.ui.applyButton.toolTip
+    panel.ui.applyButton.click()
+    assert panel.ui.applyButton.text == "Cancel"
+    user.waits(lambda: panel.ui.applyButton.text == "Apply")
+    assert not slicerhost.messages, slicerhost.messages
+    return panel.ui.outputSelector.currentNode()
+
+
+def test_apply_places_result(panel: Any, user: Any, ct: Any) -> None:
+    before = slicer.util.arrayFromVolume(ct).copy()
+    result = apply(panel, user)
+    assert result is not None and result is not ct
+    after = slicer.util.arrayFromVolume(result)
+    assert after.shape == before.shape and not np.array_equal(after, before)
+    assert np.array_equal(slicer.util.arrayFromVolume(ct), before)
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    item, other = hierarchy.GetItemByDataNode(result), hierarchy.GetItemByDataNode(ct)
+    assert hierarchy.GetItemParent(item) == hierarchy.GetItemParent(other)
+    reports = [node for node in slicer.util.getNodesByClass("vtkMRMLTextNode") if '"model"' in node.GetText()]
+    assert len(reports) == 1
+    assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(reports[0])) == item
+    assert not temporaries()
+    assert "Done" in panel.ui.statusLabel.text
+    print(
+        f"longest turn of the event loop: {user.longest * 1e3:.0f} ms ({user.longestBusy * 1e3:.0f} ms busy)"
+    )
+
+
+def test_cancel_leaves_nothing(panel: Any, user: Any, ct: Any, children: Any) -> None:
+    scene = nodes()
+    panel.ui.applyButton.click()
+    user.waits(lambda: "Starting" in panel.ui.statusLabel.text and children())
+    panel.ui.applyButton.click()
+    user.waits(lambda: panel.ui.applyButton.text == "Apply")
+    assert "Cancelled" in panel.ui.statusLabel.text
+    assert not children() and not temporaries() and nodes() == scene
+    assert apply(panel, user) is not None
+
+
+def test_strength_follows_slider(panel: Any, user: Any, ct: Any) -> None:
+    result = apply(panel, user)
+    before = slicer.util.arrayFromVolume(ct).astype(np.float32)
+    full = slicer.util.arrayFromVolume(result).copy()
+    panel.ui.strengthSlider.value = 0.5
+    user.turn()
+    view = slicer.app.layoutManager().sliceWidget("CTEnhanceAfter")
+    assert view.mrmlSliceCompositeNode().GetForegroundOpacity() == pytest.approx(0.5)
+    user.waits(lambda: not panel._strengthWriter.pending)
+    assert np.allclose(slicer.util.arrayFromVolume(result), before + 0.5 * (full - before), atol=0.51)
+    # Back to the full effect: a preset, no new run.
+    panel.ui.presetSelector.currentIndex = 2
+    user.waits(lambda: not panel._strengthWriter.pending)
+    assert np.allclose(slicer.util.arrayFromVolume(result), full, atol=0.51)
+
+
+def test_compare_modes(panel: Any, user: Any, ct: Any) -> None:
+    manager = slicer.app.layoutManager()
+    layout = manager.layout
+    result = apply(panel, user)
+    assert panel.ui.compareButton.checked and manager.layout != layout
+    first, second = (manager.sliceWidget(name) for name in ("CTEnhanceBefore", "CTEnhanceAfter"))
+    assert first.mrmlSliceCompositeNode().GetBackgroundVolumeID() == ct.GetID()
+    assert second.mrmlSliceCompositeNode().GetBackgroundVolumeID() == result.GetID()
+    first.sliceController().setSliceOffsetValue(5.0)
+    assert second.sliceLogic().GetSliceOffset() == pytest.approx(5.0)
+    panel.ui.lungButton.click()
+    for node in (ct, result):
+        assert (node.GetDisplayNode().GetWindow(), node.GetDisplayNode().GetLevel()) == (1500, -600)
+    left, right = first.sliceView()._pixels(), second.sliceView()._pixels()
+    assert left.std() > 0 and right.std() > 0
+
+    panel.ui.viewModeSelector.currentIndex = 1
+    user.waits(lambda: result.GetNodeReference("CTEnhanceDifference") is not None)
+    user.rests(0.2)
+    third = manager.sliceWidget("CTEnhanceDifference")
+    difference = slicer.util.arrayFromVolume(result.GetNodeReference("CTEnhanceDifference"))
+    expected = np.rint(
+        slicer.util.arrayFromVolume(result) - slicer.util.arrayFromVolume(ct).astype(np.float32)
+    )
+    assert np.array_equal(difference, expected)
+    assert third.sliceView()._pixels().std() > 0
+
+    panel.ui.viewModeSelector.currentIndex = 2
+    panel.ui.fadeSlider.value = 0.25
+    assert second.mrmlSliceCompositeNode().GetForegroundOpacity() == pytest.approx(0.25)
+    panel.ui.flickerButton.click()
+    assert second.mrmlSliceCompositeNode().GetForegroundOpacity() == 0
+    panel.ui.flickerButton.click()
+
+    panel.ui.viewModeSelector.currentIndex = 0
+    panel.ui.roiButton.click()
+    assert "Mean HU" in panel.ui.roiTable.text
+    panel.ui.compareButton.click()
+    assert manager.layout == layout
+    assert not slicer.util.getNodesByClass("vtkMRMLMarkupsROINode")
+
+
+def test_close_scene_during_run(panel: Any, user: Any, ct: Any, children: Any) -> None:
+    panel.ui.applyButton.click()
+    user.waits(children)
+    slicer.mrmlScene.Clear(False)
+    user.waits(lambda: not children() and panel.ui.applyButton.text == "Apply")
+    assert not temporaries() and not nodes()
+    assert not panel.ui.applyButton.enabled and "Choose a CT" in panel.ui.applyButton.toolTip
+
+
+def test_close_scene_after_run(panel: Any, user: Any, ct: Any) -> None:
+    apply(panel, user)
+    slicer.mrmlScene.Clear(False)
+    user.turn()
+    assert not nodes() and not panel.ui.compareButton.enabled
+    addCT("another")
+    panel.ui.inputSelector.setCurrentNode(slicer.util.getNode("another"))
+    assert apply(panel, user) is not None
+
+
+def test_no_input(panel: Any) -> None:
+    assert not panel.ui.applyButton.enabled
+    assert panel.ui.applyButton.toolTip == "Choose a CT volume as input."
+
+
+def test_same_input_and_output(panel: Any, ct: Any) -> None:
+    panel.ui.outputSelector.setCurrentNode(ct)
+    assert not panel.ui.applyButton.enabled
+    assert panel.ui.applyButton.toolTip.startswith("Input and output are the same volume")
+
+
+def failure(panel: Any, user: Any, do: Any = lambda: None) -> str:
+    """Press Apply, let something go wrong; return the one sentence that was said."""
+    scene = nodes()
+    panel.ui.applyButton.click()
+    do()
+    user.waits(lambda: slicerhost.messages)
+    assert len(slicerhost.messages) == 1 and nodes() == scene and not temporaries()
+    sentence = slicerhost.messages[0][0]
+    assert sentence == panel.ui.statusLabel.text and "Traceback" not in sentence
+    assert panel.ui.applyButton.text == "Apply"
+    return sentence
+
+
+def test_worker_killed(panel: Any, user: Any, ct: Any, children: Any) -> None:
+    def kill() -> None:
+        user.waits(lambda: len(children()) > 1)  # the launcher and the interpreter
+        children()[-1].kill()
+
+    assert "ended unexpectedly" in failure(panel, user, kill)
+
+
+def test_weights_missing(panel: Any, user: Any, ct: Any, tmp_path: Path) -> None:
+    import qt
+
+    qt.QFileDialog.chosen = str(tmp_path / "gone.safetensors")
+    panel.ui.modelBrowseButton.click()
+    assert "gone.safetensors" in failure(panel, user)
+
+
+def test_out_of_memory(panel: Any, user: Any, ct: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from CTEnhanceLib import enhancement
+
+    def full(*_arguments: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(enhancement.volumes, "newImage", full)
+    assert "not enough memory" in failure(panel, user)
+
+
+def test_torch_missing(panel: Any, user: Any, ct: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from CTEnhanceLib import dependencies
+
+    monkeypatch.setattr(dependencies, "torchInstalled", lambda: False)
+    assert "PyTorch is missing" in failure(panel, user)
+
+
+def test_console(panel: Any, ct: Any, model: Path) -> None:
+    from CTEnhance import CTEnhanceLogic
+
+    result = CTEnhanceLogic().process(ct, strength=0.8, model=str(model), device="cpu")
+    assert result.GetName() == "chest enhanced"
+
+
+def test_self_test(panel: Any) -> None:
+    from CTEnhance import CTEnhanceTest
+
+    CTEnhanceTest().runTest()
+
+
+def test_dicom_by_clicks(panel: Any, user: Any, shared_data: Path, children: Any) -> None:
+    series = sorted((shared_data / "dicom" / "lidc_idri_0001_ge_2.5mm_uncompressed").glob("*.dcm"))
+    node = slicer.util.loadVolume(str(series[0]))
+    panel.ui.inputSelector.setCurrentNode(node)
+    panel.ui.applyButton.click()
+    user.waits(lambda: "Enhancing" in panel.ui.statusLabel.text)
+    panel.ui.applyButton.click()
+    user.waits(lambda: panel.ui.applyButton.text == "Apply")
+    assert not children() and not temporaries()
+    user.longest = user.longestBusy = 0.0
+    result = apply(panel, user)
+    assert slicer.util.arrayFromVolume(result).shape == (len(series), 512, 512)
+    matrices = slicer.vtkMRMLScene, [slicer.util.arrayFromVTKMatrix(m) for m in map(_grid, (node, result))]
+    assert np.allclose(*matrices[1])
+    panel.ui.compareButton.click()
+    print(
+        f"longest turn of the event loop: {user.longest * 1e3:.0f} ms ({user.longestBusy * 1e3:.0f} ms busy)"
+    )
+    assert user.longestBusy < 0.1
+
+
+def _grid(node: Any) -> Any:
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    return matrix

@@ -1,0 +1,130 @@
+"""What of CTEnhanceLib needs no clicks: estimates, device lists, requirements, models, hidden nodes."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _library(app: Any) -> None:
+    """The application stands before the library is imported."""
+    from CTEnhanceLib import worker
+
+    assert worker.PACKAGE_FOLDER.name == "CTEnhance"
+
+
+def test_time_left_counts_from_the_first_step() -> None:
+    from CTEnhanceLib.worker import TimeLeft
+
+    now = [0.0]
+    left = TimeLeft(lambda: now[0])
+    now[0] = 60.0  # the model was loading
+    assert left("enhance", 1, 11) is None
+    now[0] = 64.0
+    assert left("enhance", 3, 11) == pytest.approx(16.0)
+    assert left("write", 0, 1) is None
+
+
+def test_durations_in_words() -> None:
+    from CTEnhanceLib.texts import durationText
+
+    assert [durationText(seconds) for seconds in (0.1, 59, 150, 7200)] == ["1 s", "59 s", "2 min", "2.0 h"]
+
+
+def test_graphics_cards_of_nvidia_smi() -> None:
+    from CTEnhanceLib.devices import parseCards
+
+    text = "0, NVIDIA RTX A4000, 14336, 16376\n1, Tesla T4, [N/A], [N/A]\nFailed to initialize NVML\n"
+    cards = parseCards(text)
+    assert [card.spec for card in cards] == ["cuda:0", "cuda:1"]
+    assert cards[0].text == "NVIDIA RTX A4000, 14.0 of 16.0 GB free"
+    assert cards[1].text == "Tesla T4"
+    assert not any(card.isCPU for card in cards)
+
+
+def test_requirements(tmp_path: Path) -> None:
+    from CTEnhanceLib import dependencies
+
+    path = tmp_path / "requirements.txt"
+    path.write_text("# a comment\nnumpy>=1.0\nno-such-package>=2\nother; python_version < '3'\n")
+    assert dependencies.missing(path) == ["no-such-package>=2"]
+    with pytest.raises(dependencies.CTEnhanceError, match="no-such-package"):
+        dependencies.require(path)
+    assert dependencies._asInstalled(["numpy", "no-such-package"])[0].startswith("numpy==")
+
+
+def test_requirements_of_the_panel_are_met_where_the_library_is(repository: Path) -> None:
+    from CTEnhanceLib import dependencies
+
+    assert dependencies.missing(repository / "CTEnhance" / "Resources" / "requirements.txt") == []
+
+
+@pytest.fixture
+def repository() -> Path:
+    return Path(__file__).resolve().parents[2]
+
+
+def test_declined_installation_installs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import slicer
+
+    from CTEnhanceLib import dependencies
+
+    path = tmp_path / "requirements.txt"
+    path.write_text("no-such-package\n")
+    monkeypatch.setattr(dependencies, "torchInstalled", lambda: True)
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_arguments, **_named: False)
+    assert dependencies.ensure(path, "CT Enhance") is False
+
+
+def test_only_enhancing_models_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    from CTEnhanceLib import models
+
+    def entry(name: str, architecture: str) -> Any:
+        return models.weights.WeightsEntry(name, "", "", "MIT", "scans", architecture, {}, "1", "")
+
+    known = [entry("a", "autoencoder"), entry("b", "latent-diffusion"), entry("c", "twin")]
+    monkeypatch.setattr(models.weights, "entries", lambda: known)
+    monkeypatch.setattr(models.weights, "default_name", lambda verb: "c")
+    offered = models.installedModels()
+    assert [model.key for model in offered] == ["c", "b"]
+    assert offered[0].text == "c (default)" and "scans" in offered[0].explanation
+
+
+def test_old_leftovers_go_and_others_stay(tmp_path: Path) -> None:
+    from CTEnhanceLib.enhancement import removeLeftovers
+
+    for name, days in (("ctenhance-old", 10), ("ctenhance-new", 0), ("other-old", 10)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "input.mha").write_bytes(b"voxels")
+        then = time.time() - days * 86400
+        os.utime(folder, (then, then))
+    removeLeftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ctenhance-new", "other-old"]
+
+
+def test_a_reference_to_a_hidden_node_that_is_gone_counts_no_more() -> None:
+    import slicer
+
+    from CTEnhanceLib import placing
+
+    result, full, stranger = (
+        slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name) for name in "rfs"
+    )
+    placing.referToHidden(result, placing.FULL_ROLE, full)
+    assert placing.fullEffectOf(result) is full
+    # As after loading a scene, where another node got the identifier.
+    result.SetNodeReferenceID(placing.FULL_ROLE, stranger.GetID())
+    assert placing.fullEffectOf(result) is None
+    assert placing.hiddenNodesOf(result) == []
+
+
+def test_process_zero_is_nobodys_worker() -> None:
+    from CTEnhanceLib.worker import ProcessTree
+
+    assert ProcessTree(0).alive() == []

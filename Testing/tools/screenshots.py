@@ -1,0 +1,166 @@
+"""Write the pictures of the panels: the real panel beside slice views of the real scene.
+
+    python Testing/tools/screenshots.py [--ct FILE] [--model FILE] [--out docs/pictures]
+
+Without a CT the sample phantom is shown, with more noise; without a model the default one, or where none is
+installed an untrained network (the panel is what the picture is about). Needs `pip install '.[panel]'`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(REPOSITORY / "Testing"), str(REPOSITORY / "CTEnhance")]
+PANEL_WIDTH, SECONDS = 440, 900
+VIEW_PIXELS = (440, 640)
+SAMPLE = REPOSITORY / "CTEnhance" / "Resources" / "SampleData" / "CTEnhanceChestPhantom.nrrd"
+
+
+def wait(app: Any, until: Callable[[], bool]) -> None:
+    """Let the application go on until it is so. Raises TimeoutError after a quarter of an hour."""
+    end = time.monotonic() + SECONDS
+    while not until():
+        if time.monotonic() > end:
+            raise TimeoutError("The panel did not finish; run it with a smaller CT.")
+        app.processEvents()
+        time.sleep(0.01)
+
+
+def untrained(folder: Path) -> Path:
+    """Write a small network that blurs a little (all its weights are small), as a weights file."""
+    import torch
+
+    from ctenhance.enhance.networks import build
+    from ctenhance.runtime import weights
+    from ctenhance.runtime.weights import WeightsEntry
+
+    torch.manual_seed(0)
+    arguments = {"features": [8, 8, 8, 8, 8, 8]}
+    path = folder / "untrained.safetensors"
+    entry = WeightsEntry("untrained", "", "", "Apache-2.0", "nothing", "twin", arguments, "1", "")
+    weights.save(path, build("twin", arguments).state_dict(), entry)
+    return path
+
+
+def grabbed(widget: Any, height: int) -> np.ndarray:
+    """Return a widget's picture `[row, column, RGB]`."""
+    from PySide6 import QtGui
+
+    widget.resize(PANEL_WIDTH, height)
+    image = widget.grab().toImage().convertToFormat(QtGui.QImage.Format.Format_RGB888)
+    rows, columns, stride = image.height(), image.width(), image.bytesPerLine()
+    data = np.frombuffer(image.constBits(), np.uint8, rows * stride).reshape(rows, stride)
+    return data[:, : 3 * columns].reshape(rows, columns, 3).copy()
+
+
+def labelled(view: Any) -> np.ndarray:
+    """Return a slice view's picture under a bar in its colour with its label, as the application has it."""
+    from PySide6 import QtCore, QtGui
+
+    node, pixels = view.mrmlSliceNode(), np.ascontiguousarray(view._pixels())
+    rows, columns, _ = pixels.shape
+    bar = 24
+    image = QtGui.QImage(columns, rows + bar, QtGui.QImage.Format.Format_RGB888)
+    image.fill(QtGui.QColor.fromRgbF(*node.GetLayoutColor()))
+    painter = QtGui.QPainter(image)
+    painter.drawImage(0, bar, QtGui.QImage(pixels.data, columns, rows, 3 * columns, image.format()))
+    painter.setPen(QtCore.Qt.GlobalColor.white)
+    painter.drawText(8, 17, node.GetLayoutLabel())
+    painter.end()
+    data = np.frombuffer(image.constBits(), np.uint8).reshape(rows + bar, image.bytesPerLine())
+    return data[:, : 3 * columns].reshape(rows + bar, columns, 3).copy()
+
+
+def picture(app: Any, names: tuple[str, ...], panel: Any, path: Path) -> None:
+    """Write the panel with these views to its right."""
+    from PIL import Image
+
+    views = [labelled(app.layoutManager().sliceWidget(name).sliceView()) for name in names]
+    tiles = [grabbed(panel, views[0].shape[0]), *views]
+    height = max(tile.shape[0] for tile in tiles)
+    padded = [np.pad(tile, ((0, height - tile.shape[0]), (0, 4), (0, 0))) for tile in tiles]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(np.concatenate(padded, axis=1))
+    image.quantize(255, dither=Image.Dither.NONE).save(path, optimize=True)  # a third of the size
+    print(path)
+
+
+def noisy(node: Any) -> None:
+    """Give the phantom the noise of a routine scan."""
+    import slicer
+
+    array = slicer.util.arrayFromVolume(node)
+    noise = np.random.default_rng(0).normal(0, 35, array.shape)
+    array[...] = np.clip(array + noise * (array > -1000), -1024, 3071)
+    slicer.util.arrayFromVolumeModified(node)
+
+
+def main() -> None:
+    """Click through the panel and write the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--ct", type=Path, default=None)
+    parser.add_argument("--model", type=Path, default=None)
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "pictures")
+    arguments = parser.parse_args()
+    import slicerhost
+
+    module = slicerhost.addModule(REPOSITORY / "CTEnhance" / "CTEnhance.py")
+    import qt
+    import slicer
+
+    app = slicer.app
+    representation = module.widgetRepresentation()
+    representation._enter(True)
+    representation.show()
+    ui = representation.self().ui
+    with tempfile.TemporaryDirectory() as folder:
+        model = arguments.model or (None if ui.modelSelector.count else untrained(Path(folder)))
+        if model is not None:
+            qt.QFileDialog.chosen = str(model)
+            ui.modelBrowseButton.click()
+        node = slicer.util.loadVolume(str(arguments.ct or SAMPLE))
+        node.SetName("Chest CT")
+        if arguments.ct is None:
+            noisy(node)
+        ui.inputSelector.setCurrentNode(node)
+        ui.applyButton.click()
+        wait(app, lambda: ui.applyButton.text == "Apply")
+        if slicerhost.messages:
+            sys.exit(slicerhost.messages[0][0])
+        wait(app, lambda: representation.self()._run is None)
+    names = ("CTEnhanceBefore", "CTEnhanceAfter", "CTEnhanceDifference")
+    ui.viewModeSelector.currentIndex = 1
+    wait(app, lambda: representation.self().compare.comparison._steps is None)
+    ui.lungButton.click()
+    fit(app, names)
+    picture(app, names, representation, arguments.out / "panel-difference.png")
+    ui.viewModeSelector.currentIndex = 0
+    ui.mediastinumButton.click()
+    fit(app, names[:2])
+    ui.roiButton.click()
+    for region in slicer.util.getNodesByClass("vtkMRMLMarkupsROINode"):
+        # Off the screen their size would be wrong: it follows the monitor's.
+        region.GetDisplayNode().SetHandlesInteractive(False)
+    picture(app, names[:2], representation, arguments.out / "panel-compare.png")
+
+
+def fit(app: Any, names: tuple[str, ...]) -> None:
+    """Give the views their size and let the volume fill them, in the middle of the volume."""
+    for name in names:
+        logic = app.layoutManager().sliceWidget(name).sliceLogic()
+        logic.ResizeSliceNode(*VIEW_PIXELS)
+        logic.FitSliceToBackground()
+    app.processEvents()
+
+
+if __name__ == "__main__":
+    main()
