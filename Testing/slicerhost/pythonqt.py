@@ -19,7 +19,6 @@ from xml.etree import ElementTree
 from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 
 _PYSIDE_ONLY = {"Signal", "Slot", "Property", "QEnum", "QFlag", "ClassInfo", "SIGNAL", "SLOT"}
-_RENAMED = {"exec_": "exec"}
 
 
 class PythonQtError(AttributeError):
@@ -106,7 +105,7 @@ class PythonQtObject:
             return found.read(self)
         if name.encode() in [bytes(key.data()) for key in QtCore.QObject.dynamicPropertyNames(self)]:
             return QtCore.QObject.property(self, name)
-        value = super().__getattribute__(_RENAMED.get(name, name))
+        value = super().__getattribute__(name)
         return BoundSignal(self, value, name) if isinstance(value, QtCore.SignalInstance) else value
 
     def __setattr__(self, name: str, value: Any) -> None:
