@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ctenhance.volume import CTVolume
 
 PHANTOM_SLICES = 40
-# The phantom has no noise that could tell its flux, so it gets one: a quarter of it is a noisy routine chest scan.
+# The phantom has no noise that could tell its flux, so it gets one: a quarter of it is a noisy routine scan.
 # The seed draws a scan with little else to it than noise: slices of 1.6 mm, no artefact.
 PHANTOM_SCAN: dict[str, Any] = {"photons": 6e4, "seed": 7}
 
