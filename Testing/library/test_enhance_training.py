@@ -237,7 +237,7 @@ def test_torchrun_trains_one_network(data: Path, repository: Path, tmp_path: Pat
     command += ["-m", "ctenhance", "train", "twin", str(data), str(tmp_path / "run"), "--steps", "2"]
     command += ["--batch", "1", "--device", "cpu", "--exclude", "heldout", "--exclude", "one"]
     environment = {**os.environ, "PYTHONPATH": str(repository / "CTEnhance")}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     assert load_model(tmp_path / "run" / "best.safetensors").entry.trained_on == "two"
     assert done.stdout.count("best.safetensors") == 1  # one process speaks for both
