@@ -157,6 +157,7 @@ def test_noise_along_z_is_unit_correlated_and_independent_of_order(diffusion: Pa
     assert abs(corr[1]) < 0.05
     again = SliceEnhancer(model, torch.device("cpu"), 2048, 1, seed=9, spacing_mm=1.0)
     assert torch.equal(again._noise(5, 0, x), planes[1])
+    assert enhancer._noise(5, 0, torch.zeros(1, 3, 64, 128)).shape == (1, 2, 16, 32)  # another matrix
     thick = SliceEnhancer(model, torch.device("cpu"), 2048, 1, seed=9, spacing_mm=50.0)
     assert abs(float((thick._noise(4, 0, x) * thick._noise(5, 0, x)).mean())) < 0.05
 

@@ -132,8 +132,9 @@ class SliceEnhancer:
         in."""
         shape = self.network.latent_shape(x)  # type: ignore[operator]
         reach = len(self.taps) // 2
-        for key in [k for k in self._planes if k[0] != draw or abs(k[1] - z) > reach]:
-            del self._planes[key]
+        for key, kept in list(self._planes.items()):
+            if key[0] != draw or abs(key[1] - z) > reach or kept.shape != shape:
+                del self._planes[key]
         total = torch.zeros(shape)
         for k, tap in enumerate(self.taps):
             plane = (draw, z + k - reach)
