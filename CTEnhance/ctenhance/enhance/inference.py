@@ -28,8 +28,11 @@ from ctenhance.runtime.report import ReportBuilder, Result
 from ctenhance.runtime.weights import WeightsEntry
 from ctenhance.volume import CTVolume
 
-#: HU that the networks were trained on; what lies beyond is carried over unchanged.
-LOWEST_HU, HIGHEST_HU = -1024.0, 3071.0
+#: HU that the networks were trained on; what lies beyond is carried over unchanged. Noise in air reaches
+#: well below -1024 where nobody cut it off: to cut it here would shift the mean of air.
+LOWEST_HU, HIGHEST_HU = -1400.0, 3071.0
+#: What the network sees in place of padding, such as -2000 outside the field of view.
+AIR_HU = -1024.0
 #: Longest side of a slice (pixels) that is tried whole before it is cut into tiles.
 WHOLE_SIDE = 1024
 SMALLEST_TILE = 128
@@ -97,7 +100,8 @@ class SliceEnhancer:
     def __call__(self, stack: np.ndarray, z: int, draw: int = 0) -> np.ndarray:
         """Slice z of `stack` HU `[z, y, x]`, enhanced, `[y, x]`."""
         seen = stack[[max(z - 1, 0), z, min(z + 1, len(stack) - 1)]]
-        x = torch.from_numpy(np.ascontiguousarray(seen)).clamp_(LOWEST_HU, HIGHEST_HU).div_(HU_SCALE)[None]
+        x = torch.from_numpy(np.where(seen < LOWEST_HU, np.float32(AIR_HU), seen))
+        x = x.clamp_(max=HIGHEST_HU).div_(HU_SCALE)[None]
         rows, columns = x.shape[-2:]
         symmetry = 0 if self.model.stochastic else draw % SYMMETRIES
         x = _turn(x, symmetry)
