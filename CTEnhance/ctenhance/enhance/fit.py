@@ -38,7 +38,6 @@ class Settings:
 
     steps: int = 20000
     minutes: float = math.inf
-    batch: int = 8
     learning_rate: float = 6e-4
     ema: float = 0.999
     report_every: int = 100

@@ -19,7 +19,7 @@ from monai.inferers import sliding_window_inference
 from torch import nn
 
 from ctenhance.enhance.networks import ARCHITECTURES, SLICES, build
-from ctenhance.enhance.pairs import HU_SCALE
+from ctenhance.enhance.pairs import HU_SCALE, neighbours
 from ctenhance.runtime import weights
 from ctenhance.runtime.device import halvings, pick_device, with_memory_fallback
 from ctenhance.runtime.errors import InputError
@@ -99,7 +99,7 @@ class SliceEnhancer:
 
     def __call__(self, stack: np.ndarray, z: int, draw: int = 0) -> np.ndarray:
         """Slice z of `stack` HU `[z, y, x]`, enhanced, `[y, x]`."""
-        seen = stack[[max(z - 1, 0), z, min(z + 1, len(stack) - 1)]]
+        seen = neighbours(stack, z)
         x = torch.from_numpy(np.where(seen < LOWEST_HU, np.float32(AIR_HU), seen))
         x = x.clamp_(max=HIGHEST_HU).div_(HU_SCALE)[None]
         rows, columns = x.shape[-2:]

@@ -47,6 +47,11 @@ class PairBatch:
     noise_hu: torch.Tensor
 
 
+def neighbours(array: np.ndarray, z: int) -> np.ndarray:
+    """Slices below, at and above z, `[3, y, x]`; the end slices stand in for what is beyond them."""
+    return array[[max(z - 1, 0), z, min(z + 1, len(array) - 1)]]
+
+
 def _frequency(rows: int, columns: int, pixel_mm: float) -> torch.Tensor:
     """Radial frequency in cycles/mm on the grid of `rfft2`."""
     fy = torch.fft.fftfreq(rows, d=pixel_mm)
@@ -165,20 +170,18 @@ class PairSampler:
         own = facts.noise_hu * (POOLED_NOISE if pooled else 1.0)
         sigma = self._added_noise(own)
 
-        stack = place.window(volume.hu)
         first, second = self._simulated(volume, which, place, pooled)
         kind = rng.random()
+        cleaned = HARVESTED <= kind < HARVESTED + CLEANED
+        stack = place.window(volume.clean if cleaned else volume.hu)
+        stack = F.avg_pool2d(stack, 2) if pooled else stack
+        if cleaned:
+            # cleaned anatomy under noise of one origin: what was there and what came cannot be told apart
+            stack = stack + first * (own * float(rng.uniform(0.3, 1.2)))
         if kind < HARVESTED:
             noise = self._harvested(volume, place, first) * (sigma / facts.harvested_hu)
         else:
             noise = second * sigma
-        if HARVESTED <= kind < HARVESTED + CLEANED:
-            # cleaned anatomy under noise of one origin: what was there and what came cannot be told apart
-            stack = place.window(volume.clean)
-            stack = F.avg_pool2d(stack, 2) if pooled else stack
-            stack = stack + first * (own * float(rng.uniform(0.3, 1.2)))
-        if stack.shape[-1] != side:
-            stack = F.avg_pool2d(stack, 2)
         if noise.shape[-1] != side:
             noise = F.avg_pool2d(noise, 2) / POOLED_NOISE
         reference = stack[_REACH - 1 : _REACH + 2]

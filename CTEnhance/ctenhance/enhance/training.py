@@ -22,7 +22,7 @@ from torch import nn
 from ctenhance.enhance.bank import build_bank, load_bank
 from ctenhance.enhance.fit import Settings, Validate, first_process_first, fit, training_device
 from ctenhance.enhance.networks import TRAIN_STEPS, Autoencoder, LatentDiffusion, Twin, build
-from ctenhance.enhance.pairs import HU_SCALE, PairBatch, PairSampler
+from ctenhance.enhance.pairs import HU_SCALE, PairBatch, PairSampler, neighbours
 from ctenhance.runtime import weights
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.weights import WeightsEntry
@@ -58,11 +58,6 @@ def read_pairs(folder: Path) -> list[tuple[str, np.ndarray, np.ndarray]]:
     if not pairs:
         raise InputError(f"{folder} holds no pair <name>_degraded.nii.gz / <name>_reference.nii.gz.")
     return pairs
-
-
-def neighbours(array: np.ndarray, z: int) -> np.ndarray:
-    """Slices below, at and above z, `[3, y, x]`; the end slices stand in for what is beyond them."""
-    return array[[max(z - 1, 0), z, min(z + 1, len(array) - 1)]]
 
 
 def pairs_validation(folder: str | Path | None, multiple: int, round_trip: bool = False) -> Validate | None:
@@ -196,7 +191,7 @@ def train_twin(
     `start`: weights of an earlier such training to go on from. `validation`: folder of pairs; `exclude`:
     parts of file names to leave out (validation and test patients). Stops after `steps` or `minutes`,
     whichever comes first."""
-    settings = Settings(steps, minutes, batch, seed=seed, resume=resume, device=device)
+    settings = Settings(steps, minutes, seed=seed, resume=resume, device=device)
     course = _course(data_dir, run_dir, exclude, crop, settings, progress, cancel)
     network = build("twin", TWIN)
     if start is not None:
@@ -229,7 +224,7 @@ def train_autoencoder(
 
     The validation figure is the PSNR of the references' round trip.  Arguments as in `train_twin`.
     """
-    settings = Settings(steps, minutes, batch, seed=seed, resume=resume, device=device)
+    settings = Settings(steps, minutes, seed=seed, resume=resume, device=device)
     course = _course(data_dir, run_dir, exclude, crop, settings, progress, cancel)
     network = build("autoencoder", AUTOENCODER)
 
@@ -269,7 +264,7 @@ def train_enhance(
     the detail decoder starts from, so that it begins at the one-step network's quality. Arguments as in
     `train_twin`."""
     run_dir = Path(run_dir)
-    settings = Settings(steps // 2, minutes / 2, batch, seed=seed, resume=resume, device=device)
+    settings = Settings(steps // 2, minutes / 2, seed=seed, resume=resume, device=device)
     course = _course(data_dir, run_dir, exclude, crop, settings, progress, cancel)
     tensors, entry = weights.load(autoencoder, ["autoencoder"])
     arguments = {"autoencoder": entry.arguments, "channels": DENOISER_CHANNELS, "features": TWIN["features"]}
