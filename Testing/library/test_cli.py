@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 import ctenhance
 from ctenhance.cli import app
-from ctenhance.cli_support import DEBUG
+from ctenhance.commands.support import DEBUG
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.progress import check
 from ctenhance.runtime.report import ReportBuilder, Result

@@ -1,4 +1,4 @@
-"""`ctenhance batch`: which cases there are, resuming, and failures that stop no other case."""
+"""`ctenhance.commands.batch`: which cases there are, resuming, and failures that stop no other case."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 import ctenhance
-from ctenhance.batch import find_cases
 from ctenhance.cli import app
+from ctenhance.commands.batch import find_cases
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.progress import check
 from ctenhance.runtime.report import Result

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "CTEnhance" / "ctenhance"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-COMMANDS = {"cli", "cli_support", "batch", "demo", "__main__"}
+COMMANDS = {"cli", "commands", "__main__"}
 METHODS = {"enhance", "reconstruct", "decompose", "study"}
 TOOLS = {"degrade", "physics", "quality", "io"}
 # The modules beside the packages: `volume` and the files that it is split into.

@@ -7,10 +7,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 import ctenhance
-from ctenhance.cli_support import VOLUME_SUFFIXES, Run
+from ctenhance.commands.apps import app
+from ctenhance.commands.options import ModelOption, SamplesOption, StepsOption, StrengthOption
+from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError
 from ctenhance.runtime.files import check_output_folder, stem_of, suffix_of
 from ctenhance.runtime.progress import check
@@ -151,3 +155,33 @@ def _enhance(run: Run, case: Case, settings: Mapping[str, Any]) -> None:
     case.report.unlink(missing_ok=True)
     result.volumes["enhanced"].write(case.output)
     write_report(case.report, result.report)
+
+
+@command(app, "ctenhance batch incoming/ enhanced/ --strength 0.8")
+def batch(
+    run: Run,
+    source: Annotated[
+        Path, typer.Argument(metavar="IN_DIR", help="Volumes and DICOM folders, at any depth.")
+    ],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT_DIR", help="Enhanced volumes and a report for each.")
+    ],
+    model: ModelOption = None,
+    strength: StrengthOption = 1.0,
+    steps: StepsOption = None,
+    samples: SamplesOption = 1,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Also do the finished cases again.")] = False,
+) -> None:
+    """Enhance every CT in a folder; a rerun resumes, and a failing case stops no other."""
+    run.plan([])
+    cases = find_cases(source, target)
+    settings = {"model": model, "strength": strength, "steps": steps, "samples": samples}
+    outcome = run_batch(run, cases, settings, overwrite=overwrite)
+    report = {"verb": "batch", "settings": settings, **outcome.summary()}
+    text = f"{len(outcome.done)} done, {len(outcome.skipped)} finished before, {len(outcome.failed)} failed."
+    run.finish(report, {"folder": target}, text=text, **outcome.summary())
+    if outcome.failed:
+        raise CTEnhanceError(
+            f"{len(outcome.failed)} of {len(cases)} cases failed, the others are in '{target}'; "
+            f"the first: {next(iter(outcome.failed.values()))}"
+        )

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 import ctenhance
-from ctenhance.cli_support import Run
+from ctenhance.commands.apps import app
+from ctenhance.commands.options import ModelOption
+from ctenhance.commands.support import Run, command
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import check_output_folder
 from ctenhance.runtime.progress import check
@@ -105,3 +109,18 @@ def _middle(volume: CTVolume, slices: int) -> CTVolume:
         direction=volume.direction,
         meta=volume.meta,
     )
+
+
+@command(app, "make demo CT=chest.nii.gz, or: ctenhance demo demo/ --ct chest.nii.gz")
+def demo(
+    run: Run,
+    folder: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Where the results go.")] = Path("demo"),
+    ct: Annotated[Path | None, typer.Option(help="Your own CT; a chest phantom is built otherwise.")] = None,
+    slices: Annotated[
+        int, typer.Option(min=0, help="Take only so many slices of it, from the middle; 0: all.")
+    ] = 40,
+    dose: Annotated[float, typer.Option(help="Fraction of the dose that the degraded volume shows.")] = 0.25,
+    model: ModelOption = None,
+) -> None:
+    """Degrade a CT to a quarter of its dose, enhance it, and show both beside the original."""
+    run_demo(run, folder, ct, slices, dose, model)

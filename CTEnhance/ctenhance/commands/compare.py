@@ -1,0 +1,60 @@
+"""`ctenhance compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ctenhance.commands.apps import app
+from ctenhance.commands.support import FIGURE_SUFFIXES, Run, command
+
+
+@command(app, "ctenhance compare before.nii.gz after.nii.gz --reference full.nii.gz --page compare.html")
+def compare(
+    run: Run,
+    before: Annotated[Path, typer.Argument(metavar="BEFORE", help="The volume before.")],
+    after: Annotated[Path, typer.Argument(metavar="AFTER", help="The volume after, on the same grid.")],
+    reference: Annotated[
+        Path | None, typer.Option(help="The truth, if there is one: adds PSNR and SSIM.")
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="Write before | after | difference as a picture.")
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="Write a self-contained page with a slider (.html).")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the metrics as JSON.")] = None,
+) -> None:
+    """Compare two volumes: noise, sharpness, HU by tissue, and likeness to a reference."""
+    from ctenhance import quality
+    from ctenhance.runtime.progress import check
+    from ctenhance.runtime.report import ReportBuilder, write_report
+
+    inputs = [before, after] if reference is None else [before, after, reference]
+    run.plan(inputs, (figure, FIGURE_SUFFIXES), (page, (".html",)), (json, (".json",)))
+    builder = ReportBuilder("compare", seed=run.seed)
+    first, second = run.read(before), run.read(after)
+    truth = None if reference is None else run.read(reference)
+    builder.input = {"before": first.identity(), "after": second.identity()}
+    if truth is not None:
+        builder.input["reference"] = truth.identity()
+    outputs: dict[str, Path] = {}
+    with builder.stage("metrics"):
+        metrics = quality.compare(first, second, truth, progress=run.progress, cancel=run.cancel)
+    builder.details = {"metrics": metrics}
+    if figure is not None:
+        check(run.cancel)
+        with builder.stage("figure"):
+            quality.figure(first, second, figure, reference=truth, metrics=metrics)
+        outputs["figure"] = figure
+    if page is not None:
+        check(run.cancel)
+        with builder.stage("page"):
+            quality.page(first, second, page, reference=truth, metrics=metrics)
+        outputs["page"] = page
+    if json is not None:
+        write_report(json, metrics)
+        outputs["metrics"] = json
+    run.finish(builder.finish(), outputs, text=quality.table(metrics), metrics=metrics)

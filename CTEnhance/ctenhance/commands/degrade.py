@@ -1,0 +1,49 @@
+"""`ctenhance degrade`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import ctenhance
+from ctenhance.commands.apps import app
+from ctenhance.commands.options import InputPath, OutputPath, SeriesOption
+from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command, read_json
+
+
+@command(app, "ctenhance degrade chest.nii.gz routine.nii.gz --preset routine --dose 0.25 --seed 1")
+def degrade(
+    run: Run,
+    source: InputPath,
+    target: OutputPath,
+    preset: Annotated[
+        str, typer.Option(help="routine, sumi-paper, sumi-paper-validation or sumi-paper-3d.")
+    ] = "routine",
+    dose: Annotated[
+        float | None, typer.Option(help="Fraction of the full dose, such as 0.25; drawn if not given.")
+    ] = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(metavar="REPORT", help="Apply the degradation recorded in this report again."),
+    ] = None,
+    series: SeriesOption = None,
+) -> None:
+    """Make a high-quality CT look like a routine one, with every drawn parameter recorded."""
+    inputs = [source] if replay is None else [source, replay]
+    run.plan(inputs, (target, VOLUME_SUFFIXES))
+    recorded = None if replay is None else read_json(replay)
+    volume = run.read(source, series)
+    result = ctenhance.degrade(
+        volume,
+        preset=preset,
+        dose=dose,
+        seed=run.seed,
+        device=run.device,
+        replay=recorded,
+        progress=run.progress,
+        cancel=run.cancel,
+    )
+    run.write((result.volumes["degraded"], target))
+    run.finish(result.report, {"degraded": target})

@@ -1,0 +1,28 @@
+"""Arguments and options that several verbs take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+InputPath = Annotated[
+    Path,
+    typer.Argument(metavar="IN", help="A CT: .nii, .nii.gz, .nrrd, .mha, or a folder with a DICOM series."),
+]
+OutputPath = Annotated[
+    Path, typer.Argument(metavar="OUT", help="The new volume: .nii, .nii.gz, .nrrd or .mha.")
+]
+ModelOption = Annotated[
+    str | None, typer.Option(help="Weights by name (see 'weights list') or path; the default ones otherwise.")
+]
+StrengthOption = Annotated[float, typer.Option(min=0, max=1, help="0 keeps the input, 1 is the full effect.")]
+StepsOption = Annotated[
+    int | None, typer.Option(min=1, help="Diffusion steps; the model's default otherwise.")
+]
+SamplesOption = Annotated[int, typer.Option(min=1, help="Average this many draws.")]
+SeriesOption = Annotated[
+    str | None,
+    typer.Option(metavar="NUMBER", help="Which series of a DICOM folder that has several."),
+]

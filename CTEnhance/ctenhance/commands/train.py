@@ -1,0 +1,117 @@
+"""`ctenhance train METHOD`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ctenhance.commands.apps import group
+from ctenhance.commands.support import Run, command
+from ctenhance.runtime.errors import InputError
+
+train_app = group("train", "Train a model on a folder of CTs.")
+
+DataFolder = Annotated[Path, typer.Argument(metavar="DATA_DIR", help="A folder of high-quality CT volumes.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Checkpoints and logs; a rerun resumes.")]
+MinutesOption = Annotated[float | None, typer.Option(min=0.01, help="Stop after this many minutes.")]
+TrainStepsOption = Annotated[int | None, typer.Option(min=1, help="Stop at this many optimiser steps.")]
+BatchOption = Annotated[int | None, typer.Option(min=1, help="Pairs in one optimiser step.")]
+ValidationOption = Annotated[
+    Path | None, typer.Option(help="A folder of held-out pairs; the best state on them is kept.")
+]
+ExcludeOption = Annotated[
+    list[str] | None, typer.Option(help="Leave out files with this in their name; may be given again.")
+]
+StartOption = Annotated[Path | None, typer.Option(help="twin: weights to go on from.")]
+AutoencoderOption = Annotated[
+    Path | None, typer.Option(help="enhance: the weights of 'train autoencoder' to work in.")
+]
+TwinOption = Annotated[Path | None, typer.Option(help="enhance: the twin's weights to start detail from.")]
+ResumeOption = Annotated[bool, typer.Option(help="Go on from the last checkpoint in RUN_DIR.")]
+
+
+def _train(package: str, method: str, example: str, doc: str) -> None:
+    """Register `train METHOD`, which calls `train_METHOD` of the package's `training`."""
+
+    def train(
+        run: Run,
+        data: DataFolder,
+        runs: RunFolder,
+        minutes: MinutesOption = None,
+        steps: TrainStepsOption = None,
+        batch: BatchOption = None,
+        validation: ValidationOption = None,
+        exclude: ExcludeOption = None,
+        start: StartOption = None,
+        autoencoder: AutoencoderOption = None,
+        twin: TwinOption = None,
+        resume: ResumeOption = True,
+    ) -> None:
+        from ctenhance.runtime.files import check_output_folder
+        from ctenhance.runtime.report import ReportBuilder
+
+        if (
+            os.environ.get("RANK", "0") != "0"
+        ):  # torchrun starts this command once a card; the first one speaks
+            run.hush()
+        run.plan([])
+        if not data.is_dir():
+            raise InputError(f"'{data}' is no folder; give the folder that holds the training volumes.")
+        check_output_folder(runs)
+        asked = {
+            "minutes": minutes,
+            "steps": steps,
+            "batch": batch,
+            "validation": validation,
+            "exclude": exclude,
+            "start": start,
+            "autoencoder": autoencoder,
+            "twin": twin,
+        }
+        given = {name: value for name, value in asked.items() if value}  # the method has its own defaults
+        work = getattr(importlib.import_module(f"ctenhance.{package}.training"), f"train_{method}")
+        takes = inspect.signature(work).parameters
+        for name in given:
+            if name not in takes:
+                raise InputError(f"'train {method}' takes no --{name}: leave it out.")
+        if "autoencoder" in takes and autoencoder is None:
+            raise InputError(
+                f"'train {method}' needs the weights of 'train autoencoder': name them with --autoencoder."
+            )
+        settings = {**asked, "resume": resume, "device": run.device}
+        builder = ReportBuilder(f"train {method}", settings, seed=run.seed)
+        with builder.stage("train"):
+            weights = work(
+                data,
+                runs,
+                **given,
+                resume=resume,
+                device=run.device,
+                seed=run.seed,
+                progress=run.progress,
+                cancel=run.cancel,
+            )
+        run.finish(builder.finish(), {"weights": weights})
+
+    train.__name__, train.__doc__ = method, doc
+    command(train_app, example)(train)
+
+
+_train("enhance", "twin", "ctenhance train twin data/ runs/twin --minutes 60", "Train the one-step network.")
+_train(
+    "enhance",
+    "autoencoder",
+    "ctenhance train autoencoder data/ runs/autoencoder --minutes 60",
+    "Train the autoencoder whose latent space the diffusion model works in.",
+)
+_train(
+    "enhance",
+    "enhance",
+    "ctenhance train enhance data/ runs/enhance --autoencoder runs/autoencoder/best.safetensors",
+    "Train the latent diffusion model; several graphics cards: torchrun -m ctenhance train enhance …",
+)
