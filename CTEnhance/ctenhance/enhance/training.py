@@ -20,11 +20,19 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ctenhance.enhance.bank import build_bank, load_bank
-from ctenhance.enhance.fit import Settings, Validate, first_process_first, fit, training_device
 from ctenhance.enhance.networks import TRAIN_STEPS, Autoencoder, LatentDiffusion, Twin, build
 from ctenhance.enhance.pairs import HU_SCALE, PairBatch, PairSampler, neighbours
 from ctenhance.runtime import weights
 from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.fit import (
+    Settings,
+    Validate,
+    first_process_first,
+    fit,
+    log_error,
+    training_device,
+    training_volumes,
+)
 from ctenhance.runtime.weights import WeightsEntry
 from ctenhance.volume import CTVolume
 
@@ -33,8 +41,6 @@ AUTOENCODER: dict[str, Any] = {"channels": [32, 64], "latents": 4, "residual_blo
 DENOISER_CHANNELS = [32, 64, 96]
 #: Weight of the Kullback-Leibler term (METHODS A.5: 1e-8 in 2-D, 1e-7 in 3-D, of larger latents).
 KL_WEIGHT = 1e-7
-#: Below this (in units of 1000 HU) a pair is good enough: the clean ones must not rule the rest.
-SMALL_ERROR = 0.003
 #: Errors well below this (in units of 1000 HU) count squared, above it plainly: noisy draws must not rule
 #: the rest.
 SOFT_ERROR = 0.02
@@ -92,26 +98,9 @@ def pairs_validation(folder: str | Path | None, multiple: int, round_trip: bool 
     return validate
 
 
-def _references(data_dir: Path, exclude: Sequence[str]) -> list[Path]:
-    files = sorted(p for pattern in ("*.nii.gz", "*.nii", "*.nrrd", "*.mha") for p in data_dir.rglob(pattern))
-    kept = [f for f in files if not any(part in f.name for part in exclude)]
-    if not kept:
-        raise InputError(f"{data_dir} holds no NIfTI, NRRD or MHA volumes to train on (after --exclude).")
-    return kept
-
-
 def soft_l1(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Charbonnier loss, mean of sqrt(error^2 + SOFT_ERROR^2) - SOFT_ERROR."""
     return ((output.float() - target).square() + SOFT_ERROR**2).sqrt().mean() - SOFT_ERROR
-
-
-def log_error(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Half the logarithm of each pair's mean squared error, averaged: the PSNR, turned round, in nepers.
-
-    Each pair counts alike, whatever its noise; within a pair an edge missed by 100 HU counts as what it is.
-    """
-    squared = (output.float() - target).square().flatten(1).mean(1)
-    return 0.5 * (squared + SMALL_ERROR**2).log().mean()
 
 
 def _middle(batch: PairBatch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -162,7 +151,7 @@ def _course(
 ) -> _Course:
     torch.manual_seed(settings.seed)
     run_dir = Path(run_dir)
-    references = _references(Path(data_dir), exclude)
+    references = training_volumes(Path(data_dir), exclude)
     with first_process_first():
         bank = build_bank(references, run_dir / "bank", settings.seed, progress, cancel)
     sampler = PairSampler(load_bank(bank), crop, settings.seed)

@@ -1,4 +1,4 @@
-"""One resumable training run: the loop that the three trainings share.
+"""One resumable training run: the loop that all trainings share.
 
 A run lives in its folder: `checkpoint.safetensors` (network, its moving average, Adam's moments, step and
 time spent), `best.safetensors` (the moving average that did best on validation, ready for use), `log.jsonl`
@@ -11,7 +11,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,9 @@ from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import replace_when_done
 from ctenhance.runtime.progress import check
 from ctenhance.runtime.weights import WeightsEntry
+
+#: Below this (in units of 1000 HU) a pair is good enough: the clean ones must not rule the rest.
+SMALL_ERROR = 0.003
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,27 @@ class Settings:
 Loss = Callable[[nn.Module, int, int, torch.device], torch.Tensor]
 #: Figures of the moving average on held-out patients; 'score' decides, greater is better.
 Validate = Callable[[nn.Module, torch.device], dict[str, float]]
+
+
+def training_volumes(data_dir: Path, exclude: Sequence[str]) -> list[Path]:
+    """The volume files of a folder, at any depth, without those that have a part of `exclude` in their name.
+
+    Raises InputError where none is left.
+    """
+    files = sorted(p for pattern in ("*.nii.gz", "*.nii", "*.nrrd", "*.mha") for p in data_dir.rglob(pattern))
+    kept = [f for f in files if not any(part in f.name for part in exclude)]
+    if not kept:
+        raise InputError(f"{data_dir} holds no NIfTI, NRRD or MHA volumes to train on (after --exclude).")
+    return kept
+
+
+def log_error(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Half the logarithm of each pair's mean squared error, averaged: the PSNR, turned round, in nepers.
+
+    Each pair counts alike, whatever its noise; within a pair an edge missed by 100 HU counts as what it is.
+    """
+    squared = (output.float() - target).square().flatten(1).mean(1)
+    return 0.5 * (squared + SMALL_ERROR**2).log().mean()
 
 
 @dataclass(frozen=True)
