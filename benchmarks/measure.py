@@ -17,7 +17,14 @@ from scipy import ndimage
 
 from cases import Case
 from ctenhance.enhance.bank import own_noise
-from ctenhance.enhance.inference import DEFAULT_STEPS, WHOLE_SIDE, Model, SliceEnhancer, load_model
+from ctenhance.enhance.inference import (
+    DEFAULT_STEPS,
+    WHOLE_SIDE,
+    Model,
+    SliceEnhancer,
+    load_model,
+    usual_samples,
+)
 from ctenhance.enhance.networks import ARCHITECTURES
 from ctenhance.quality.flicker import flicker
 from ctenhance.quality.guide import smoothed_guide
@@ -30,6 +37,8 @@ from peers import Peer, Tuned, psnr, tuned
 from tables import INPUT
 
 Array = np.ndarray
+#: A model ready to run: from a volume HU `[z, y, x]` and z to that slice `[y, x]`.
+Enhancer = Callable[[Array, int], Array]
 
 #: Pixels of the slice that the speed target is given for.
 PIXELS_512 = 512 * 512
@@ -43,9 +52,11 @@ class Ours:
     model: Model
     steps: int
 
-    def for_volume(self, spacing_mm: float, seed: int = 0) -> SliceEnhancer:
-        """The model, ready for slices that are `spacing_mm` apart: called with a volume `[z, y, x]` and z."""
-        return SliceEnhancer(self.model, torch.device("cpu"), WHOLE_SIDE, self.steps, seed, spacing_mm)
+    def for_volume(self, spacing_mm: float, seed: int = 0) -> Enhancer:
+        """The model as `enhance` runs it, ready for slices that are `spacing_mm` apart."""
+        enhancer = SliceEnhancer(self.model, torch.device("cpu"), WHOLE_SIDE, self.steps, seed, spacing_mm)
+        draws = usual_samples(self.model)
+        return lambda stack, z: np.mean([enhancer(stack, z, draw) for draw in range(draws)], axis=0)
 
 
 @dataclass(frozen=True)
@@ -195,9 +206,7 @@ def _noise_and_edges(
                 record["mtf50_share"][kind] = here / truth
 
 
-def _only_ours(
-    case: Case, guide: Array, enhancer: SliceEnhancer, done: Mapping[int, Array]
-) -> dict[str, Any]:
+def _only_ours(case: Case, guide: Array, enhancer: Enhancer, done: Mapping[int, Array]) -> dict[str, Any]:
     """What is asked of the project's own models alone: clean inputs stay, neighbouring slices agree."""
     run = list(case.contiguous)
     volumes = {
@@ -221,7 +230,7 @@ def quiet_copy(array: Array) -> Array:
 
 
 def _change(
-    enhancer: SliceEnhancer, array: Array, spacing: tuple[float, float, float], chosen: Sequence[int]
+    enhancer: Enhancer, array: Array, spacing: tuple[float, float, float], chosen: Sequence[int]
 ) -> dict[str, Any]:
     """SD of what enhancing a clean scan `[z, y, x]` changes in flat soft tissue, and its own noise there."""
     at = list(chosen)

@@ -173,6 +173,17 @@ def test_samples_are_averaged_and_their_spread_is_the_uncertainty(model: Path) -
     assert result.maps["uncertainty"].array.max() > 0
 
 
+def test_usual_number_of_draws(model: Path) -> None:
+    volume = scan(slices=1, rows=40, columns=40)
+    usual = ctenhance.enhance(volume, model=model, device="cpu")
+    drawn = 1 if load_model(model).stochastic else inference.USUAL_SAMPLES
+    assert usual.report["settings"]["samples"] == drawn
+    same = ctenhance.enhance(volume, model=model, samples=drawn, device="cpu")
+    np.testing.assert_array_equal(usual.volumes["enhanced"].array, same.volumes["enhanced"].array)
+    spread = ctenhance.enhance(volume, model=model, uncertainty=True, device="cpu")
+    assert spread.report["settings"]["samples"] == inference.USUAL_SAMPLES
+
+
 def test_symmetries_turn_back(twin: Path) -> None:
     x = torch.arange(12.0).reshape(1, 1, 3, 4)
     seen = set()
@@ -207,7 +218,7 @@ def test_cancel_stops_at_once(model: Path) -> None:
     [
         ({"strength": 1.5}, "between 0"),
         ({"samples": 0}, "at least 2 samples|samples"),
-        ({"uncertainty": True}, "at least 2 samples"),
+        ({"uncertainty": True, "samples": 1}, "at least 2 samples"),
         ({"samples": 9}, "only 8 distinct"),
         ({"steps": 4}, "one step"),
         ({"device": "tpu"}, "no device called 'tpu'"),

@@ -169,7 +169,7 @@ def batch(
     model: ModelOption = None,
     strength: StrengthOption = 1.0,
     steps: StepsOption = None,
-    samples: SamplesOption = 1,
+    samples: SamplesOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Also do the finished cases again.")] = False,
 ) -> None:
     """Enhance every CT in a folder; a rerun resumes, and a failing case stops no other."""

@@ -29,7 +29,7 @@ def enhance(
     model: ModelOption = None,
     strength: StrengthOption = 1.0,
     steps: StepsOption = None,
-    samples: SamplesOption = 1,
+    samples: SamplesOption = None,
     uncertainty: Annotated[
         Path | None, typer.Option(metavar="MAP", help="Write the draws' standard deviation (HU) as a volume.")
     ] = None,

@@ -21,7 +21,9 @@ StrengthOption = Annotated[float, typer.Option(min=0, max=1, help="0 keeps the i
 StepsOption = Annotated[
     int | None, typer.Option(min=1, help="Diffusion steps; the model's default otherwise.")
 ]
-SamplesOption = Annotated[int, typer.Option(min=1, help="Average this many draws.")]
+SamplesOption = Annotated[
+    int | None, typer.Option(min=1, help="Average this many draws; the model's default otherwise.")
+]
 SeriesOption = Annotated[
     str | None,
     typer.Option(metavar="NUMBER", help="Which series of a DICOM folder that has several."),
