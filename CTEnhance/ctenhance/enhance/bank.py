@@ -11,15 +11,20 @@ scan's real noise, to be harvested for other slices of the same scan: simulated 
 texture of a scanner's, and a network that can tell them apart learns to take out the one and to leave the
 other, which is of no use on real scans (seen: validation fell while the training loss went on falling).
 
-On disk: one safetensors file a volume, `hu` and `clean` int16 `[z, y, x]`, `quantum` and `electronic` float16
-`[realisation, z, y, x]`, scaled to SD 1 in soft tissue, and the volume's facts in the header.
+And it holds whole `routine` scans of the volume (`degrade`): what thick slices, motion, beam hardening, rings
+and few views do to an image cannot be put together at each draw. They are drawn anew every `ROUTINE_SLICES`
+slices, so that few volumes show many of them.
+
+On disk: one safetensors file a volume, `hu` and `clean` int16 `[z, y, x]`, `routine` int16 and `quantum` and
+`electronic` float16 `[realisation, z, y, x]`, the noise scaled to SD 1 in soft tissue, and the volume's facts
+in the header.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +34,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from scipy import ndimage
 
+from ctenhance.degrade import Chain
 from ctenhance.physics.geometry import ParallelGeometry
 from ctenhance.physics.noise import bowtie_fluence, noise_fields
 from ctenhance.runtime.errors import InputError
@@ -36,7 +42,12 @@ from ctenhance.runtime.files import replace_when_done
 from ctenhance.runtime.progress import check
 from ctenhance.volume import CTVolume
 
+_TENSORS = ("hu", "clean", "routine", "quantum", "electronic")
 REALISATIONS = 2
+#: Slices that one draw of the `routine` chain degrades.
+ROUTINE_SLICES = 10
+#: Shares of the scan's own dose that its `routine` scans have, evenly in the logarithm.
+ROUTINE_DOSES = (0.1, 0.45)
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,7 @@ class BankVolume:
     quantum: torch.Tensor
     electronic: torch.Tensor
     clean: torch.Tensor
+    routine: torch.Tensor
 
 
 def soft_tissue(hu: np.ndarray) -> np.ndarray:
@@ -130,6 +142,21 @@ def _noise_pair(
     return [field[0] / field[0][mask].std() for field in fields]
 
 
+def _routine(volume: CTVolume, rng: np.random.Generator, cancel: Any) -> torch.Tensor:
+    """`routine` scans of a volume, int16 `[realisation, z, y, x]`, drawn anew every `ROUTINE_SLICES`."""
+    draws = []
+    for _ in range(REALISATIONS):
+        parts = []
+        for z in range(0, len(volume.array), ROUTINE_SLICES):
+            part = replace(volume, array=volume.array[z : z + ROUTINE_SLICES])
+            dose = float(np.exp(rng.uniform(*np.log(ROUTINE_DOSES))))
+            chain = Chain.preset("routine", dose=dose).draw(part, int(rng.integers(2**31)))
+            degraded = chain.apply(part, torch.device("cpu"), None, cancel).array
+            parts.append(torch.from_numpy(degraded).clamp(-3000, 6000).round().to(torch.int16))
+        draws.append(torch.cat(parts))
+    return torch.stack(draws)
+
+
 def write_bank_volume(path: Path, name: str, volume: CTVolume, seed: int, cancel: Any = None) -> None:
     """Make one volume's part of the bank at `path`; see the module's docstring."""
     pixel_mm, spacing_mm = float(volume.spacing[0]), float(volume.spacing[2])
@@ -149,6 +176,7 @@ def write_bank_volume(path: Path, name: str, volume: CTVolume, seed: int, cancel
     tensors = {"hu": hu, "clean": clean}
     tensors = {key: value.round().to(torch.int16) for key, value in tensors.items()}
     tensors |= {"quantum": quantum, "electronic": electronic}
+    tensors["routine"] = _routine(volume, rng, cancel)
     with replace_when_done(path) as temporary:
         save_file(tensors, str(temporary), metadata={"facts": json.dumps(asdict(facts))})
 
@@ -180,7 +208,7 @@ def load_bank(paths: Iterable[Path]) -> list[BankVolume]:
                 raise InputError(
                     f"{path.name} is no file of a noise bank: delete it and start the training again."
                 )
-            tensors = {key: file.get_tensor(key) for key in ("hu", "clean", "quantum", "electronic")}
+            tensors = {key: file.get_tensor(key) for key in _TENSORS}
         volumes.append(BankVolume(BankFacts(**json.loads(header["facts"])), **tensors))
     if not volumes:
         raise InputError("The training data folder holds no volumes: name one with NIfTI or NRRD files.")

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
-from ctenhance.enhance.bank import BankVolume, soft_tissue
+from ctenhance.enhance.bank import ROUTINE_SLICES, BankVolume, soft_tissue
 
 #: Network units: 1 is 1000 HU.
 HU_SCALE = 1000.0
@@ -27,7 +27,9 @@ HU_SCALE = 1000.0
 POOLED_NOISE = 0.6
 #: ... and their correlation on the coarser grid is that of a kernel whose cut-off lies higher by this factor.
 POOLED_CUTOFF = 1.7
-#: The share of draws whose noise is harvested, and of those that put simulated noise on cleaned anatomy.
+#: The share of draws that are a whole `routine` scan as it stands.
+ROUTINE = 0.25
+#: Of the others, the share whose noise is harvested, and of those with simulated noise on cleaned anatomy.
 HARVESTED, CLEANED = 0.5, 0.2
 #: A scan with less noise than this is good as it is.
 QUIET_HU = 8.0
@@ -166,6 +168,8 @@ class PairSampler:
         alone = depth == 1 or rng.random() < 0.2
         z = [middle if alone else min(max(middle + k, 0), depth - 1) for k in range(-_REACH, _REACH + 1)]
         place = _Place(z, y, x, reach, side)
+        if rng.random() < ROUTINE:
+            return self._turned(*self._routine(volume, place, alone, pooled))
         anatomy, shared = self._profiles(alone, facts.spacing_mm)
         own = facts.noise_hu * (POOLED_NOISE if pooled else 1.0)
         sigma = self._added_noise(own)
@@ -191,12 +195,33 @@ class PairSampler:
         degraded = hu + noise
         if rng.random() < 0.6:
             degraded = degraded.clamp(min=-1024)
+        return self._turned(degraded, reference, sigma)
+
+    def _turned(
+        self, degraded: torch.Tensor, reference: torch.Tensor, sigma: float
+    ) -> tuple[torch.Tensor, torch.Tensor, float]:
+        """The draw without its margin, turned and mirrored at random."""
         inner = slice(_MARGIN, _MARGIN + self.crop)
         both = torch.cat([degraded[:, inner, inner], reference[:, inner, inner]])
-        both = torch.rot90(both, int(rng.integers(4)), (1, 2))
-        if rng.random() < 0.5:
+        both = torch.rot90(both, int(self.rng.integers(4)), (1, 2))
+        if self.rng.random() < 0.5:
             both = both.flip(2)
         return both[:3], both[3:], sigma
+
+    def _routine(
+        self, volume: BankVolume, place: _Place, alone: bool, pooled: bool
+    ) -> tuple[torch.Tensor, torch.Tensor, float]:
+        """A `routine` scan and its reference, three slices each, and the SD of their difference in HU."""
+        middle = place.z[_REACH]
+        first = middle // ROUTINE_SLICES * ROUTINE_SLICES
+        last = min(first + ROUTINE_SLICES, volume.hu.shape[0]) - 1
+        # neighbours come from the same draw of the chain
+        z = [middle if alone else min(max(middle + k, first), last) for k in (-1, 0, 1)]
+        place = replace(place, z=z)
+        scan = volume.routine[int(self.rng.integers(volume.routine.shape[0]))]
+        both = torch.cat([place.window(scan), place.window(volume.hu)])
+        both = F.avg_pool2d(both, 2) if pooled else both
+        return both[:3], both[3:], float((both[:3] - both[3:]).std())
 
     def _harvested(self, volume: BankVolume, place: _Place, simulated: torch.Tensor) -> torch.Tensor:
         """Real noise of the same scan at another place, as it is: other slices, or the mirrored slice.
