@@ -1,8 +1,10 @@
-"""Filtered backprojection.
+"""Filtered backprojection of parallel and fan beams.
 
 The band-limited ramp is built in space (Kak & Slaney 1988, eq. 3.61), so that its zero frequency is right,
 and is multiplied by a window: the reconstruction kernel. Filtering and refinement to a finer column grid
-share one pair of FFTs."""
+share one pair of FFTs. A fan's line integrals are weighted with the cosine of the ray's angle before, and
+with the squared ratio of distances during backprojection (sec. 3.4.1 equiangular, 3.4.2 flat); on an
+equiangular detector the ramp's taps are multiplied by (g / sin g)^2."""
 
 from __future__ import annotations
 
@@ -10,60 +12,116 @@ import math
 from collections.abc import Callable
 
 import torch
+from scipy.fft import next_fast_len
 
-from ctenhance.physics.geometry import ParallelGeometry
-from ctenhance.physics.projector import REFINE, backproject_pixels
+from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, Geometry
+from ctenhance.physics.projector import REFINE, SLICES_AT_ONCE, as_slices, backproject_pixels
+from ctenhance.physics.redundancy import ray_weights
 from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.progress import Cancellable, check
 
 #: A reconstruction window: gain as a function of frequency in cycles/mm, or one of the names below.
 Window = str | Callable[[torch.Tensor], torch.Tensor]
+#: Named kernels and the frequencies (line pairs per mm at the isocentre, at any geometry) at which their
+#: gain is 50 % and 10 %: the MTF of the reconstruction, to which the focal spot and the columns' width add.
+KERNELS = {"soft": (0.30, 0.50), "standard": (0.40, 0.65), "sharp": (0.55, 0.75)}
+WINDOWS = ("ramp", "shepp-logan", "hann", *KERNELS)
+# Filtered samples that exist at one time.
+_CPU_SAMPLES, _GPU_SAMPLES = 1 << 23, 1 << 27
 
 
 def window_gain(window: Window, frequency: torch.Tensor, pitch_mm: float) -> torch.Tensor:
-    """Gain at `frequency` (cycles/mm). Named windows end at the detector's Nyquist frequency 1 / (2
-    pitch)."""
+    """Gain at `frequency` (cycles/mm at the isocentre), where neighbouring columns lie `pitch_mm` apart.
+
+    ramp, shepp-logan and hann end at the columns' Nyquist frequency 1 / (2 pitch). The kernels of `KERNELS`
+    are exp(-ln 2 (f / MTF50)^p), with p such that MTF10 is right: they mean the same at every geometry, as
+    far as its Nyquist frequency reaches. Raises InputError for another name."""
     if callable(window):
         return window(frequency)
     relative = frequency * (2 * pitch_mm)
+    if window in KERNELS:
+        half, tenth = KERNELS[window]
+        power = math.log(math.log(10) / math.log(2)) / math.log(tenth / half)
+        return torch.exp2(-((frequency / half) ** power))
     if window == "ramp":
         return torch.ones_like(frequency)
     if window == "shepp-logan":
         return torch.sinc(relative / 2)
     if window == "hann":
         return 0.5 + 0.5 * torch.cos(math.pi * relative.clamp(max=1))
-    raise InputError(f"There is no reconstruction window '{window}': choose ramp, shepp-logan or hann.")
-
-
-def _ramp_response(n: int, pitch_mm: float, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """Frequency response `[n // 2 + 1]` of the band-limited ramp, in mm^-1, times the pitch (a discrete
-    convolution)."""
-    k = torch.arange(n, device=device, dtype=torch.float64)
-    k = torch.minimum(k, n - k)
-    taps = torch.where(k % 2 == 1, -1.0 / (math.pi * k.clamp(min=1) * pitch_mm) ** 2, torch.zeros_like(k))
-    taps[0] = 1 / (4 * pitch_mm**2)
-    return (torch.fft.rfft(taps).real * pitch_mm).to(dtype)
-
-
-def fbp(sinogram: torch.Tensor, geometry: ParallelGeometry, window: Window = "ramp") -> torch.Tensor:
-    """Image `[..., rows, columns]` in mm^-1 from line integrals `[..., view, column]` of a parallel geometry.
-
-    Differentiable.  Raises InputError where the sinogram does not have the geometry's shape.
-    """
-    g = geometry
-    if tuple(sinogram.shape[-2:]) != (g.n_views, g.n_columns):
-        raise InputError(
-            f"The sinogram has {tuple(sinogram.shape[-2:])} views and columns but the geometry says "
-            f"{(g.n_views, g.n_columns)}: use the geometry that the projections were made with."
-        )
-    # zero padding to twice the width keeps the circular convolution from wrapping round
-    n = 1 << math.ceil(math.log2(2 * g.n_columns))
-    offset = (n - g.n_columns) // 2
-    frequency = torch.arange(n // 2 + 1, device=sinogram.device, dtype=sinogram.dtype) / (
-        n * g.column_pitch_mm
+    raise InputError(
+        f"There is no reconstruction window '{window}': choose {', '.join(WINDOWS[:-1])} or sharp."
     )
-    response = _ramp_response(n, g.column_pitch_mm, sinogram.device, sinogram.dtype)
-    response = response * window_gain(window, frequency, g.column_pitch_mm)
-    padded = torch.nn.functional.pad(sinogram, (offset, n - g.n_columns - offset))
-    spectrum = torch.fft.rfft(padded) * response
-    fine = torch.fft.irfft(spectrum, n=n * REFINE) * REFINE
-    return backproject_pixels(fine, g, REFINE, offset) * (math.pi / g.n_views)
+
+
+def _ramp_response(n: int, geometry: Geometry) -> torch.Tensor:
+    """Frequency response `[n // 2 + 1]` of the band-limited ramp, in mm^-1, times the pitch (a discrete
+    convolution); float64."""
+    g = geometry
+    pitch = g.isocenter_pitch_mm
+    k = torch.arange(n, dtype=torch.float64)
+    k = torch.minimum(k, n - k)
+    taps = torch.where(k % 2 == 1, -1.0 / (math.pi * k.clamp(min=1) * pitch) ** 2, torch.zeros_like(k))
+    taps[0] = 1 / (4 * pitch**2)
+    if isinstance(g, FanGeometry) and g.shape == EQUIANGULAR:
+        # no two columns are farther apart than the whole fan, so taps beyond it multiply zeros only
+        angle = k.clamp(max=g.n_columns - 1) * g.column_pitch
+        taps /= torch.sinc(angle / math.pi) ** 2
+    return torch.fft.rfft(taps).real * pitch
+
+
+def _needed_columns(geometry: Geometry, offset: int, n: int) -> tuple[int, int]:
+    """First and last (excluded) padded column, `offset` before column 0, that the image reads of `n`."""
+    g = geometry
+    reach: float = g.image_radius_mm
+    if isinstance(g, FanGeometry):
+        angle = math.asin(reach / g.source_to_isocenter_mm)
+        reach = angle if g.shape == EQUIANGULAR else math.tan(angle) * g.source_to_detector_mm
+        pitch = g.column_pitch
+    else:
+        pitch = g.column_pitch_mm
+    first, last = (g.central_column + offset + side * reach / pitch for side in (-1, 1))
+    return max(0, math.floor(first) - 1), min(n, math.ceil(last) + 2)
+
+
+def fbp(
+    sinogram: torch.Tensor,
+    geometry: Geometry,
+    window: Window = "ramp",
+    cancel: Cancellable | None = None,
+) -> torch.Tensor:
+    """Image `[..., rows, columns]` in mm^-1 from line integrals `[..., view, column]`.
+
+    The view angles say whether the scan is full, short or something between (see `redundancy`); `window`:
+    one of `WINDOWS`, or a gain as a function of cycles/mm at the isocentre. Slices are worked on
+    `SLICES_AT_ONCE` at a time, views in parts. Differentiable. Raises InputError where the sinogram does not
+    have the geometry's shape or its views are too few for it, Cancelled where `cancel` asks for it."""
+    g = geometry
+    batch, lead = as_slices(sinogram, (g.n_views, g.n_columns), "sinogram")
+    # zero padding to twice the width keeps the circular convolution from wrapping round
+    n = next_fast_len(2 * g.n_columns, real=True)
+    n += n % 2
+    offset = (n - g.n_columns) // 2
+    frequency = torch.arange(n // 2 + 1, dtype=torch.float64) / (n * g.isocenter_pitch_mm)
+    response = _ramp_response(n, g) * window_gain(window, frequency, g.isocenter_pitch_mm)
+    weight = ray_weights(g) * torch.cos(g.column_angles())
+    response, weight = (v.to(sinogram.dtype).to(sinogram.device) for v in (response, weight))
+    first, last = _needed_columns(g, offset, n)
+
+    at_once = _CPU_SAMPLES if sinogram.device.type == "cpu" else _GPU_SAMPLES
+    images = []
+    for slices in batch.split(SLICES_AT_ONCE):
+        n_views = max(1, at_once // (max(1, len(slices)) * n * REFINE))
+        image = None
+        for low in range(0, g.n_views, n_views):
+            check(cancel)
+            views = slice(low, low + n_views)
+            padded = torch.nn.functional.pad(
+                slices[:, views] * weight[views], (offset, n - g.n_columns - offset)
+            )
+            fine = torch.fft.irfft(torch.fft.rfft(padded) * response, n=n * REFINE) * REFINE
+            fine = fine[..., first * REFINE : last * REFINE]
+            part = backproject_pixels(fine, g, REFINE, offset - first, low, cancel)
+            image = part if image is None else image + part
+        images.append(image)
+    return torch.cat(images).reshape(*lead, g.rows, g.columns)  # type: ignore[arg-type]

@@ -75,6 +75,12 @@ def _middled(n: int) -> torch.Tensor:
     return torch.arange(n, dtype=torch.float64) - (n - 1) / 2
 
 
+def _axes(angles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Unit vectors `[view, 2]` along which columns grow and (central) rays run."""
+    cos, sin = torch.cos(angles), torch.sin(angles)
+    return torch.stack([cos, sin], -1), torch.stack([-sin, cos], -1)
+
+
 @dataclass(frozen=True)
 class ParallelGeometry(_Image):
     """Parallel rays: `n_views` angles over `arc_rad` (end excluded), `n_columns` of `column_pitch_mm` at
@@ -133,6 +139,21 @@ class ParallelGeometry(_Image):
         if self.view_angles is not None:
             return torch.tensor(self.view_angles, dtype=torch.float64)
         return torch.arange(self.n_views, dtype=torch.float64) * (self.arc_rad / self.n_views)
+
+    def ray_offsets_mm(self) -> torch.Tensor:
+        """Signed distance of each column's ray from the isocentre, float64 `[column]`."""
+        return (
+            torch.arange(self.n_columns, dtype=torch.float64) - self.central_column
+        ) * self.column_pitch_mm
+
+    def column_angles(self) -> torch.Tensor:
+        """Angle of each column's ray from the central ray, float64 `[column]` in rad: all parallel, 0."""
+        return torch.zeros(self.n_columns, dtype=torch.float64)
+
+    def rays(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """A point on each ray and its unit direction, float64 (x, y), broadcasting to `[view, column, 2]`."""
+        along_columns, along_rays = _axes(self.angles())
+        return along_columns[:, None] * self.ray_offsets_mm()[:, None], along_rays[:, None]
 
     @property
     def isocenter_pitch_mm(self) -> float:
@@ -210,6 +231,17 @@ class FanGeometry(_Image):
         """Angle of each column's ray from the central ray, float64 `[column]` in rad."""
         at = (torch.arange(self.n_columns, dtype=torch.float64) - self.central_column) * self.column_pitch
         return torch.atan(at / self.source_to_detector_mm) if self.shape == FLAT else at
+
+    def ray_offsets_mm(self) -> torch.Tensor:
+        """Signed distance of each column's ray from the isocentre, float64 `[column]`."""
+        return self.source_to_isocenter_mm * torch.sin(self.column_angles())
+
+    def rays(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """A point on each ray and its unit direction, float64 (x, y), broadcasting to `[view, column, 2]`."""
+        along_columns, central = _axes(self.angles())
+        angle = self.column_angles()[:, None]
+        direction = torch.cos(angle) * central[:, None] + torch.sin(angle) * along_columns[:, None]
+        return -self.source_to_isocenter_mm * central[:, None], direction
 
     @property
     def fan_angles_rad(self) -> tuple[float, float]:

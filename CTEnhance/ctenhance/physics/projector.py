@@ -1,176 +1,298 @@
-"""Line integrals of an image and their exact adjoint, and the pixel-driven backprojection that FBP uses.
+"""Line integrals of an image, their exact adjoint, and the pixel-driven backprojection that FBP uses.
 
-Both are sums over gathered samples: `_GatherSum` walks the views once, its gradient scatters along the same
-indices, so each operator and its adjoint match to rounding. Interpolation is linear, taken from a grid
-refined `REFINE` times: one 32-bit gather a sample instead of two gathers and a blend, which on a CPU is
-three times faster than `grid_sample` (an interpolation position is rounded by at most 1/8 sample)."""
+All are sums over samples gathered from a table `[sample, slice]`, slices last: where a sample lies and what
+it weighs is computed once for all slices, and one gather moves a vector of them. Interpolation is linear,
+taken from a grid refined `REFINE` times: one gather a sample instead of two and a blend (a position is
+rounded by at most 1/8 sample). The adjoint scatters along the same indices, so that it matches to rounding.
+Angles and positions are prepared in float64 on the CPU, since not every device has float64."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
-from ctenhance.physics.geometry import ParallelGeometry
+from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, Geometry
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.progress import Cancellable, check
 
 REFINE = 4
+#: Slices that share one table: more of them save no time and cost memory.
+SLICES_AT_ONCE = 64
+# Samples whose indices exist at one time: few enough to stay in a CPU's cache, enough to fill a GPU.
+_CPU_SAMPLES, _GPU_SAMPLES = 1 << 18, 1 << 24
+# A tile of pixels and views, such that what they read of the table stays in a CPU's cache.
+_TILE_COLUMNS, _TILE_VIEWS = 32, 16
 
-# One part of an operator: which slice of the output it adds to, the flat source index of every sample, a
-# weight, and whether the samples are summed over their first axis.
-Plan = Callable[[torch.device], Iterator[tuple[int, torch.Tensor, float]]]
+
+def _samples_at_once(device: torch.device) -> int:
+    return _CPU_SAMPLES if device.type == "cpu" else _GPU_SAMPLES
 
 
-class _GatherSum(torch.autograd.Function):
-    """out[b, part] += weight * sum_rows source[b, index]; the adjoint scatters. Shapes are set by the
-    plan."""
+def gather_sum(table: torch.Tensor, index: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+    """`[bag, slice]`: sum over the samples of `weight * table[index]`.
+
+    `table` `[row, slice]`, contiguous; `index` int32 and `weight` (or None: 1) `[bag, sample]`.
+    """
+    if table.device.type == "mps":  # has no embedding bag in the older versions of torch
+        total = torch.zeros(index.shape[0], table.shape[1], dtype=table.dtype, device=table.device)
+        for sample in range(index.shape[1]):
+            rows = table.index_select(0, index[:, sample])
+            total += rows if weight is None else rows * weight[:, sample, None]
+        return total
+    return F.embedding_bag(index, table, mode="sum", per_sample_weights=weight)
+
+
+def as_slices(x: torch.Tensor, expected: tuple[int, int], what: str) -> tuple[torch.Tensor, torch.Size]:
+    """`x` as `[slice, ., .]`, and its leading shape; InputError for a shape that is not the geometry's."""
+    if tuple(x.shape[-2:]) != expected:
+        raise InputError(
+            f"The {what} ends in {tuple(x.shape[-2:])} but the geometry says {expected}: use the geometry "
+            "that it was made with."
+        )
+    return x.reshape(-1, *expected), x.shape[:-2]
+
+
+@dataclass(frozen=True)
+class _Rays:
+    """The rays that cross all lines (rows if `steep`, else columns) of the image, by Joseph's method (1982).
+
+    Ray `number` (view * n_columns + column) crosses line l at the refined sample  start + step * (l - middle
+    line);  `length` is its path in mm from line to line."""
+
+    steep: bool
+    lines: int
+    across: int
+    number: torch.Tensor
+    start: torch.Tensor
+    step: torch.Tensor
+    length: torch.Tensor
+
+    @property
+    def width(self) -> int:
+        """Refined samples a line: a zero pixel before the first one, two after the last."""
+        return (self.across + 2) * REFINE
+
+    def indices(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        """The sample of every crossing, `[ray, line]`, for one part of the rays after the other."""
+        device = self.start.device
+        line = torch.arange(self.lines, dtype=self.start.dtype, device=device) - (self.lines - 1) / 2
+        first = torch.arange(self.lines, dtype=torch.int32, device=device) * self.width
+        at_once = max(1, _samples_at_once(device) // self.lines)
+        for low in range(0, len(self.number), at_once):
+            part = slice(low, low + at_once)
+            sample = torch.addcmul(self.start[part, None], self.step[part, None], line)
+            # rays beyond the image read the zero pixels at its sides
+            yield part, sample.clamp_(0, (self.across + 1) * REFINE).to(torch.int32).add_(first)
+
+
+def _rays(geometry: Geometry, like: torch.Tensor) -> Iterator[_Rays]:
+    g = geometry
+    origin, direction = (v.expand(g.n_views, g.n_columns, 2).reshape(-1, 2) for v in g.rays())
+    is_steep = direction[:, 1].abs() >= direction[:, 0].abs()
+    sizes, middle = (g.columns, g.rows), g.center_mm
+    for steep in (True, False):
+        number = torch.nonzero(is_steep == steep)[:, 0]
+        along, across = (1, 0) if steep else (0, 1)
+        o, d = origin[number], direction[number]
+        step = d[:, across] / d[:, along]
+        at_middle = o[:, across] + (middle[along] - o[:, along]) * step - middle[across]
+        # + 1 for the zero pixel before the line; + 0.5 so that truncation rounds to the nearest sample
+        start = (at_middle / g.pixel_mm + (sizes[across] - 1) / 2 + 1) * REFINE + 0.5
+        values = (start, step * REFINE, g.pixel_mm / d[:, along].abs())
+        on_device = [v.to(like.dtype).to(like.device) for v in values]
+        yield _Rays(steep, sizes[along], sizes[across], number.to(like.device), *on_device)
+
+
+def _refine(lines: torch.Tensor) -> torch.Tensor:
+    """`[line, pixel, slice]` linearly interpolated: `[line, (pixel + 2) * REFINE, slice]`, zero at its sides.
+
+    Pixel i stands at sample REFINE * (i + 1)."""
+    n, across, slices = lines.shape
+    padded = F.pad(lines, (0, 0, 1, 2))
+    fine = lines.new_empty(n, across + 2, REFINE, slices)
+    for k in range(REFINE):
+        torch.lerp(padded[:, :-1], padded[:, 1:], k / REFINE, out=fine[:, :, k])
+    return fine.view(n, -1, slices)
+
+
+def _refine_adjoint(fine: torch.Tensor, across: int) -> torch.Tensor:
+    """The adjoint of `_refine` with the slices first: `[slice, line, (pixel + 2) * REFINE]` to `[slice, line,
+    pixel]`."""
+    samples = fine.view(*fine.shape[:-1], across + 2, REFINE)
+    right = torch.arange(REFINE, dtype=fine.dtype, device=fine.device) / REFINE
+    return (samples @ (1 - right))[..., 1:-1] + (samples @ right)[..., :-2]
+
+
+def _project(image: torch.Tensor, geometry: Geometry, cancel: Cancellable | None) -> torch.Tensor:
+    """`[slice, view, column]` of `[slice, rows, columns]`."""
+    g = geometry
+    out = image.new_empty(g.n_views * g.n_columns, image.shape[0])
+    for rays in _rays(g, image):
+        lines = image.permute(1, 2, 0) if rays.steep else image.permute(2, 1, 0)
+        table = _refine(lines.contiguous()).view(-1, image.shape[0])
+        for part, index in rays.indices():
+            check(cancel)
+            out[rays.number[part]] = gather_sum(table, index).mul_(rays.length[part, None])
+    return out.T.reshape(-1, g.n_views, g.n_columns)
+
+
+def _backproject(sinogram: torch.Tensor, geometry: Geometry, cancel: Cancellable | None) -> torch.Tensor:
+    """`[slice, rows, columns]` of `[slice, view, column]`: what `_project` gathers, scattered."""
+    g = geometry
+    image = sinogram.new_zeros(sinogram.shape[0], g.rows, g.columns)
+    for rays in _rays(g, sinogram):
+        values = sinogram.flatten(1)[:, rays.number] * rays.length
+        fine = sinogram.new_zeros(len(image), rays.lines * rays.width)
+        for part, index in rays.indices():
+            for line_sums, value in zip(fine, values, strict=True):
+                check(cancel)
+                line_sums.index_add_(0, index.view(-1), value[part, None].expand(index.shape).reshape(-1))
+        pixels = _refine_adjoint(fine.view(len(image), rays.lines, rays.width), rays.across)
+        image += pixels if rays.steep else pixels.transpose(1, 2)
+    return image
+
+
+class _Operator(torch.autograd.Function):
+    """`_project` or, with `adjoint`, `_backproject`; each is the other's gradient."""
 
     @staticmethod
-    def forward(ctx, source, plan, parts, reduce_rows):  # type: ignore[no-untyped-def, override]
-        ctx.plan, ctx.reduce_rows, ctx.source_shape = plan, reduce_rows, source.shape
-        batch = source.shape[0]
-        out: torch.Tensor | None = None
-        for part, index, weight in plan(source.device):
-            size = index.shape[1] if reduce_rows else index.numel()
-            if out is None:
-                out = source.new_zeros(batch, parts, size)
-            flat = index.reshape(-1)
-            for b in range(batch):
-                samples = source[b].index_select(0, flat)
-                if reduce_rows:
-                    samples = samples.view(index.shape).sum(0)
-                out[b, part].add_(samples, alpha=weight)
-        assert out is not None
-        return out
+    def forward(ctx, x, geometry, adjoint, cancel):  # type: ignore[no-untyped-def, override]
+        ctx.arguments = (geometry, not adjoint, cancel)
+        return (_backproject if adjoint else _project)(x, geometry, cancel)
 
     @staticmethod
     def backward(ctx, grad):  # type: ignore[no-untyped-def, override]
-        back = grad.new_zeros(ctx.source_shape)
-        for part, index, weight in ctx.plan(grad.device):
-            flat = index.reshape(-1)
-            for b in range(grad.shape[0]):
-                values = grad[b, part] * weight
-                if ctx.reduce_rows:
-                    values = values.expand(index.shape).reshape(-1)
-                back[b].index_add_(0, flat, values)
-        return back, None, None, None
+        return _Operator.apply(grad, *ctx.arguments), None, None, None
 
 
-def _refine_last(x: torch.Tensor) -> torch.Tensor:
-    """Linear interpolation of `[batch, lines, n]` to n * REFINE + 1 points: source sample i stands at
-    REFINE * (i + 1).
-
-    One zero sample is added at either end, so that rays beyond the image fade to and then read zero.
-    """
-    kernel = 1 - torch.arange(-REFINE + 1, REFINE, device=x.device, dtype=x.dtype).abs() / REFINE
-    flat = x.reshape(-1, 1, x.shape[-1])
-    fine = F.conv_transpose1d(flat, kernel.view(1, 1, -1), stride=REFINE)
-    fine = F.pad(fine, (1, 1))
-    return fine.reshape(*x.shape[:-1], fine.shape[-1])
-
-
-def _as_batch(x: torch.Tensor) -> tuple[torch.Tensor, torch.Size]:
-    return x.reshape(-1, *x.shape[-2:]), x.shape[:-2]
-
-
-def _ray_plan(geometry: ParallelGeometry, steep: bool) -> Plan:
-    """Joseph's method (1982): rays that run mostly along y (`steep`) step row by row and interpolate along
-    x."""
-    g = geometry
-    lines, across = (g.rows, g.columns) if steep else (g.columns, g.rows)
-    width = (across + 1) * REFINE + 1
-
-    def plan(device: torch.device) -> Iterator[tuple[int, torch.Tensor, float]]:
-        t = (
-            torch.arange(g.n_columns, dtype=torch.float64, device="cpu") - g.central_column
-        ) * g.column_pitch_mm
-        line = (torch.arange(lines, dtype=torch.float64) - (lines - 1) / 2) * g.pixel_mm
-        starts = (torch.arange(lines, dtype=torch.int32) * width).to(device)[:, None]
-        for view, beta in enumerate(g.angles().tolist()):
-            cos, sin = math.cos(beta), math.sin(beta)
-            if (abs(cos) >= abs(sin)) != steep:
-                continue
-            main, other = (cos, sin) if steep else (sin, cos)
-            # position across the lines, in refined samples; + 0.5 so that truncation rounds to the nearest
-            a = (t / main / g.pixel_mm + (across - 1) / 2 + 1) * REFINE + 0.5
-            b = -line * other / main / g.pixel_mm * REFINE
-            position = b.to(device, torch.float32)[:, None] + a.to(device, torch.float32)[None, :]
-            index = position.clamp_(0, width - 1).to(torch.int32).add_(starts)
-            yield view, index, g.pixel_mm / abs(main)
-
-    return plan
-
-
-def project(image: torch.Tensor, geometry: ParallelGeometry) -> torch.Tensor:
+def project(image: torch.Tensor, geometry: Geometry, cancel: Cancellable | None = None) -> torch.Tensor:
     """Line integrals `[..., view, column]` (dimensionless) of `image` `[..., rows, columns]` in mm^-1.
 
-    Joseph's interpolation along the axis that each ray crosses most steeply. Differentiable; the gradient
-    is the exact adjoint, which `backproject` also gives."""
-    batch, lead = _as_batch(image)
-    total: torch.Tensor | None = None
-    for steep in (True, False):
-        oriented = batch if steep else batch.transpose(1, 2)
-        source = _refine_last(oriented.contiguous()).flatten(1)
-        if not any((abs(math.cos(b)) >= abs(math.sin(b))) == steep for b in geometry.angles().tolist()):
-            continue
-        part = _GatherSum.apply(source, _ray_plan(geometry, steep), geometry.n_views, True)
-        total = part if total is None else total + part
-    assert total is not None
-    return total.reshape(*lead, geometry.n_views, geometry.n_columns)
+    Joseph's interpolation along the axis that each ray crosses most steeply (IEEE Trans Med Imaging 1:192,
+    1982). Differentiable; the gradient is the exact adjoint, which `backproject` also gives. Raises
+    InputError for an image of another shape, Cancelled where `cancel` asks for it (looked at several times
+    a second, slices are worked on `SLICES_AT_ONCE` at a time)."""
+    g = geometry
+    batch, lead = as_slices(image, (g.rows, g.columns), "image")
+    parts = [_Operator.apply(part, g, False, cancel) for part in batch.split(SLICES_AT_ONCE)]
+    return torch.cat(parts).reshape(*lead, g.n_views, g.n_columns)
 
 
-def backproject(sinogram: torch.Tensor, geometry: ParallelGeometry) -> torch.Tensor:
-    """The exact adjoint of `project`: `[..., view, column]` to `[..., rows, columns]`; differentiable."""
-    return _Adjoint.apply(sinogram, geometry)
+def backproject(
+    sinogram: torch.Tensor, geometry: Geometry, cancel: Cancellable | None = None
+) -> torch.Tensor:
+    """The exact adjoint of `project`: `[..., view, column]` to `[..., rows, columns]`; differentiable.
+
+    Raises InputError for a sinogram of another shape, Cancelled where `cancel` asks for it."""
+    g = geometry
+    batch, lead = as_slices(sinogram, (g.n_views, g.n_columns), "sinogram")
+    parts = [_Operator.apply(part, g, True, cancel) for part in batch.split(SLICES_AT_ONCE)]
+    return torch.cat(parts).reshape(*lead, g.rows, g.columns)
 
 
-class _Adjoint(torch.autograd.Function):
+@dataclass(frozen=True)
+class _Pixels:
+    """Where the pixels of an image lie on a refined detector, for some views of a geometry."""
+
+    geometry: Geometry
+    views: slice
+    refine: int
+    offset: int
+    width: int
+
+    def tiles(self, like: torch.Tensor) -> Iterator[tuple[slice, slice, torch.Tensor, torch.Tensor | None]]:
+        """Rows and columns of a tile of the image, and the sample and weight of each of its pixels, `[row *
+        column, view]`, for one part of the views after the other."""
+        g, device = self.geometry, like.device
+        x, y = (v.to(like.dtype).to(device) for v in (g.x_mm(), g.y_mm()))
+        angles = g.angles()[self.views]
+        cos, sin = (v.to(like.dtype).to(device) for v in (torch.cos(angles), torch.sin(angles)))
+        first = torch.arange(len(angles), dtype=torch.int32, device=device) * self.width
+        on_cpu = device.type == "cpu"
+        n_columns = _TILE_COLUMNS if on_cpu else g.columns
+        n_views = min(_TILE_VIEWS if on_cpu else 4 * _TILE_VIEWS, len(angles))
+        n_rows = max(1, _samples_at_once(device) // (n_columns * n_views))
+        for v in range(0, len(angles), n_views):
+            views = slice(v, v + n_views)
+            for c in range(0, g.columns, n_columns):
+                for r in range(0, g.rows, n_rows):
+                    rows, columns = slice(r, r + n_rows), slice(c, c + n_columns)
+                    sample, weight = self._samples(x[columns], y[rows], cos[views], sin[views])
+                    index = sample.clamp_(0, self.width - 1).to(torch.int32).add_(first[views])
+                    yield rows, columns, index, weight
+
+    def _samples(
+        self, x: torch.Tensor, y: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Position on the refined detector, + 0.5 so that truncation rounds, and the fan's distance weight
+        (source to isocentre over source to pixel, squared), `[row * column, view]`."""
+        g = self.geometry
+        zero = (g.central_column + self.offset) * self.refine + 0.5
+        if not isinstance(g, FanGeometry):
+            scale = self.refine / g.column_pitch_mm
+            lateral = (x[:, None] * (cos * scale) + zero)[None] + (y[:, None] * (sin * scale))[:, None]
+            return lateral.flatten(0, 1), None
+        sid = g.source_to_isocenter_mm
+        lateral = ((x[:, None] * cos)[None] + (y[:, None] * sin)[:, None]).flatten(0, 1)
+        depth = ((sid - x[:, None] * sin)[None] + (y[:, None] * cos)[:, None]).flatten(0, 1)
+        if g.shape == EQUIANGULAR:
+            weight = torch.addcmul(depth * depth, lateral, lateral).reciprocal_().mul_(sid**2)
+            sample = lateral.div_(depth).atan_().mul_(self.refine / g.column_pitch)
+        else:
+            inverse = depth.reciprocal_()
+            sample = lateral.mul_(inverse).mul_(self.refine * g.source_to_detector_mm / g.column_pitch)
+            weight = inverse.square_().mul_(sid**2)
+        return sample.add_(zero), weight
+
+
+class _PixelSum(torch.autograd.Function):
+    """`[slice, rows, columns]` of `[slice, view, sample]`: every pixel gathers one sample a view."""
+
     @staticmethod
-    def forward(ctx, sinogram, geometry):  # type: ignore[no-untyped-def, override]
-        ctx.geometry = geometry
-        shape = (*sinogram.shape[:-2], geometry.rows, geometry.columns)
-        with torch.enable_grad():
-            probe = sinogram.new_zeros(shape).requires_grad_()
-            image: torch.Tensor
-            (image,) = torch.autograd.grad(project(probe, geometry), probe, sinogram.detach())
-        return image
+    def forward(ctx, fine, pixels, cancel):  # type: ignore[no-untyped-def, override]
+        ctx.arguments, ctx.source_shape = (pixels, cancel), fine.shape
+        g, slices = pixels.geometry, fine.shape[0]
+        table = fine.flatten(1).T.contiguous()
+        image = fine.new_zeros(g.rows, g.columns, slices)
+        for rows, columns, index, weight in pixels.tiles(fine):
+            check(cancel)
+            tile = image[rows, columns]
+            tile += gather_sum(table, index, weight).view(tile.shape)
+        return image.permute(2, 0, 1)
 
     @staticmethod
     def backward(ctx, grad):  # type: ignore[no-untyped-def, override]
-        return project(grad, ctx.geometry), None
-
-
-def _pixel_plan(geometry: ParallelGeometry, refine: int, offset: int, width: int) -> Plan:
-    g = geometry
-
-    def plan(device: torch.device) -> Iterator[tuple[int, torch.Tensor, float]]:
-        x = (
-            (torch.arange(g.columns, dtype=torch.float64) - (g.columns - 1) / 2)
-            * g.pixel_mm
-            / g.column_pitch_mm
-        )
-        y = (torch.arange(g.rows, dtype=torch.float64) - (g.rows - 1) / 2) * g.pixel_mm / g.column_pitch_mm
-        for view, beta in enumerate(g.angles().tolist()):
-            a = (x * math.cos(beta) + g.central_column + offset) * refine + 0.5
-            b = y * math.sin(beta) * refine
-            position = b.to(device, torch.float32)[:, None] + a.to(device, torch.float32)[None, :]
-            index = position.clamp_(0, width - 1).to(torch.int32).add_(view * width)
-            yield 0, index, 1.0
-
-    return plan
+        pixels, cancel = ctx.arguments
+        back = grad.new_zeros(ctx.source_shape).flatten(1)
+        for rows, columns, index, weight in pixels.tiles(grad):
+            for sums, image in zip(back, grad, strict=True):
+                check(cancel)
+                values = image[rows, columns].reshape(-1, 1).expand(index.shape)
+                values = values if weight is None else values * weight
+                sums.index_add_(0, index.view(-1), values.reshape(-1))
+        return back.view(ctx.source_shape), None, None
 
 
 def backproject_pixels(
-    fine: torch.Tensor, geometry: ParallelGeometry, refine: int, offset: int
+    fine: torch.Tensor,
+    geometry: Geometry,
+    refine: int,
+    offset: int,
+    first_view: int = 0,
+    cancel: Cancellable | None = None,
 ) -> torch.Tensor:
     """Sum over views of the refined sinogram at each pixel's column: `[..., view, width]` to `[..., rows,
     columns]`.
 
     Sample `refine * (c + offset)` of the last axis belongs to column c; what lies beyond the ends reads the
-    end sample. This is the pixel-driven backprojection (no ray weights), as FBP needs it; differentiable.
-    """
-    batch, lead = _as_batch(fine)
-    plan = _pixel_plan(geometry, refine, offset, fine.shape[-1])
-    image = _GatherSum.apply(batch.flatten(1), plan, 1, False)
-    return image.reshape(*lead, geometry.rows, geometry.columns)
+    end sample. `fine` may hold only some views of the geometry, from `first_view` on. This is the
+    pixel-driven backprojection that FBP needs: weights of 1 for parallel rays, of the squared ratio of
+    source-to-isocentre and source-to-pixel distance for a fan (along the central ray where the detector is
+    flat). Differentiable."""
+    batch = fine.reshape(-1, *fine.shape[-2:])
+    views = slice(first_view, first_view + fine.shape[-2])
+    image = _PixelSum.apply(batch, _Pixels(geometry, views, refine, offset, fine.shape[-1]), cancel)
+    return image.reshape(*fine.shape[:-2], geometry.rows, geometry.columns)
