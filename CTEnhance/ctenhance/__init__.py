@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     # The packages that are verbs are called like functions (runtime/callable_module.py); typed as such here.
     from ctenhance.degrade import degrade as degrade
     from ctenhance.enhance import enhance as enhance
+    from ctenhance.reconstruct import reconstruct as reconstruct
     from ctenhance.runtime.report import Result
     from ctenhance.volume import CTVolume
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("degrade", "enhance", "physics", "quality", "runtime", "volume")
+_SUBPACKAGES = ("degrade", "enhance", "io", "physics", "quality", "reconstruct", "runtime", "volume")
 _NAMES = {"CTVolume": "ctenhance.volume", "Result": "ctenhance.runtime.report"}
 
 __all__ = ["CTVolume", "Result", "__version__"]

@@ -12,10 +12,11 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from safetensors import safe_open
@@ -29,6 +30,8 @@ from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import replace_when_done
 from ctenhance.runtime.progress import check
 from ctenhance.runtime.weights import WeightsEntry
+
+Batch = TypeVar("Batch")
 
 #: Below this (in units of 1000 HU) a pair is good enough: the clean ones must not rule the rest.
 SMALL_ERROR = 0.003
@@ -75,6 +78,26 @@ def log_error(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """
     squared = (output.float() - target).square().flatten(1).mean(1)
     return 0.5 * (squared + SMALL_ERROR**2).log().mean()
+
+
+class Ahead(Generic[Batch]):
+    """Draws the batch of (size, step, rank) with `draw`, and the next step's in a thread beside the
+    training."""
+
+    def __init__(self, draw: Callable[[int, int, int], Batch]) -> None:
+        self._draw = draw
+        self._thread = ThreadPoolExecutor(1)
+        self._next: tuple[tuple[int, int, int], Future[Batch]] | None = None
+
+    def __call__(self, size: int, step: int, rank: int = 0) -> Batch:
+        wanted = (size, step, rank)
+        key, future = self._next or (wanted, self._thread.submit(self._draw, *wanted))
+        drawn = future.result()
+        if key != wanted:
+            drawn = self._draw(*wanted)
+        following = (size, step + 1, rank)
+        self._next = (following, self._thread.submit(self._draw, *following))
+        return drawn
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,107 @@
+"""`ctenhance reconstruct`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import ctenhance
+from ctenhance.commands.apps import app
+from ctenhance.commands.options import OutputPath
+from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command
+from ctenhance.runtime.files import suffix_of
+
+ProjectionsPath = Annotated[
+    Path,
+    typer.Argument(metavar="IN", help="Projections: a .ctproj.h5 file or a folder of DICOM-CT-PD files."),
+]
+
+
+def _beside(target: Path, stage: str) -> Path:
+    """The name of another stage's volume: `out.nii.gz` becomes `out_fbp.nii.gz`."""
+    suffix = suffix_of(target)
+    return target.with_name(f"{target.name[: len(target.name) - len(suffix)]}_{stage}{suffix}")
+
+
+@command(app, "ctenhance reconstruct low_dose.ctproj.h5 chest.nii.gz --method need --report chest.json")
+def reconstruct(
+    run: Run,
+    source: ProjectionsPath,
+    target: OutputPath,
+    method: Annotated[
+        str,
+        typer.Option(help="fbp; projection (denoised projections, then FBP); need (projections and images)."),
+    ] = "need",
+    kernel: Annotated[
+        str, typer.Option(help="ramp, shepp-logan, hann, soft, standard or sharp.")
+    ] = "standard",
+    matrix: Annotated[
+        int | None, typer.Option(help="Pixels a side of the image; as the file suggests otherwise.")
+    ] = None,
+    fov: Annotated[
+        float | None, typer.Option(help="Field of view in mm; as the file suggests otherwise.")
+    ] = None,
+    all_stages: Annotated[
+        bool, typer.Option("--all", help="Write the other stages beside OUT, as …_fbp and …_projection.")
+    ] = False,
+    uncertainty: Annotated[
+        Path | None, typer.Option(metavar="MAP", help="Write the draws' standard deviation (HU) as a volume.")
+    ] = None,
+    residual: Annotated[
+        Path | None,
+        typer.Option(metavar="MAP", help="Write what the data say and the result does not (HU) as a volume."),
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Draws for the uncertainty map; 4 if not given.")
+    ] = None,
+    model_projection: Annotated[
+        str | None, typer.Option(help="Weights for the projections, by name or path.")
+    ] = None,
+    model_image: Annotated[str | None, typer.Option(help="Weights for the images, by name or path.")] = None,
+    projection_steps: Annotated[
+        int | None, typer.Option(help="Diffusion steps on the projections; the default otherwise.")
+    ] = None,
+    image_steps: Annotated[
+        int | None, typer.Option(help="Diffusion steps on the images; the default otherwise.")
+    ] = None,
+) -> None:
+    """Reconstruct low-dose projections into a CT volume."""
+    stages = {name: _beside(target, name) for name in ("fbp", "projection")} if all_stages else {}
+    planned = [target, uncertainty, residual, *stages.values()]
+    run.plan([source], *((path, VOLUME_SUFFIXES) for path in planned))
+    from ctenhance.io.projections import read_projections
+
+    projections = read_projections(source, run.progress, run.cancel)
+    given = {
+        "samples": samples,
+        "projection_steps": projection_steps,
+        "image_steps": image_steps,
+    }
+    result = ctenhance.reconstruct(
+        projections,
+        method=method,
+        kernel=kernel,
+        image_size=matrix,
+        fov_mm=fov,
+        all_stages=all_stages,
+        uncertainty=uncertainty is not None,
+        residual=residual is not None,
+        model_projection=model_projection,
+        model_image=model_image,
+        device=run.device,
+        seed=run.seed,
+        progress=run.progress,
+        cancel=run.cancel,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    outputs = {"reconstruction": target, **stages}
+    outputs |= {
+        name: path
+        for name, path in (("uncertainty", uncertainty), ("residual", residual))
+        if path is not None
+    }
+    found = {**result.volumes, **result.maps}
+    run.write(*((found[name], path) for name, path in outputs.items()))
+    run.finish(result.report, outputs)

@@ -1,0 +1,93 @@
+"""Does a reconstruction still say what was measured?
+
+The result is projected again and compared with the readings: over blocks of columns of one view, the sum of
+(reading - expected counts), divided by its Poisson and electronic SD. The mean square of these is 1 where
+only noise is between them, whatever the dose. In counts nothing is biased, unlike behind the logarithm. What
+pixels and kernels do to any reconstruction is measured by the FBP of the same data and allowed for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from ctenhance.physics.geometry import FanGeometry, Geometry
+from ctenhance.physics.projector import project
+from ctenhance.physics.units import hu_to_mu
+from ctenhance.reconstruct.readings import Scan
+from ctenhance.runtime.progress import Cancellable
+
+#: Views that are looked at, evenly spread, and columns of a block.
+VIEWS, BLOCK = 48, 16
+#: A mean square beyond 1 by more than this, and by more than twice the FBP's own, is no noise.
+_TOLERANCE, _OF_FBP = 0.5, 2.0
+
+
+def some_views(geometry: Geometry, count: int = VIEWS) -> tuple[Geometry, torch.Tensor]:
+    """The scan with about `count` of its views, and their indices."""
+    step = max(1, geometry.n_views // count)
+    index = torch.arange(step // 2, geometry.n_views, step)
+    angles = tuple(geometry.angles()[index].tolist())
+    if isinstance(geometry, FanGeometry):
+        return replace(geometry, view_angles=angles), index
+    return replace(geometry, n_views=len(angles), view_angles=angles), index
+
+
+@dataclass
+class Consistency:
+    """Adds up departures over the slices of a scan: `add` a batch, then `describe`."""
+
+    geometry: Geometry
+    scan: Scan
+    mu_water: float
+    _squares: dict[str, float] = field(default_factory=dict)
+    _blocks: int = 0
+    _worst: tuple[float, int] = (0.0, 0)
+    _rows: int = 0
+
+    def add(
+        self,
+        counts: torch.Tensor,
+        result: torch.Tensor,
+        low: torch.Tensor,
+        cancel: Cancellable | None = None,
+    ) -> None:
+        """Compare slices: `counts` `[slice, view, column]`, `result` and FBP `low` in HU `[slice, y, x]`."""
+        few, index = some_views(self.geometry)
+        images = hu_to_mu(torch.cat([result, low]), self.mu_water)
+        expected = self.scan.air.to(images) * torch.exp(-project(images, few, cancel))
+        measured = counts[:, index.to(counts.device)]
+        of_result, of_low = (
+            self._departures(measured, part).square() for part in expected.split(len(result))
+        )
+        for name, values in (("result", of_result), ("fbp", of_low)):
+            self._squares[name] = self._squares.get(name, 0.0) + float(values.sum())
+        self._blocks += of_result.numel()
+        for row, value in enumerate(of_result.flatten(1).mean(1).tolist()):
+            self._worst = max(self._worst, (value, self._rows + row))
+        self._rows += len(result)
+
+    def _departures(self, measured: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
+        """Departures `[slice, view, block]` in SD."""
+        size = min(BLOCK, measured.shape[-1])
+        whole = measured.shape[-1] // size * size
+        shape = (*measured.shape[:2], -1, size)
+        difference = (measured - expected)[..., :whole].reshape(shape).sum(-1)
+        variance = (expected + self.scan.electronic).clamp(min=1e-3)[..., :whole].reshape(shape).sum(-1)
+        return difference / variance.sqrt()
+
+    def describe(self) -> dict[str, Any]:
+        """`departure`: the RMS over blocks in SD of the noise (1: noise alone); that of the FBP, what is
+        allowed, and the slice that departs most."""
+        mean = {name: total / max(1, self._blocks) for name, total in self._squares.items()}
+        allowed = 1 + _TOLERANCE + _OF_FBP * mean["fbp"]
+        return {
+            "departure": math.sqrt(mean["result"]),
+            "departure_of_fbp": math.sqrt(mean["fbp"]),
+            "allowed": math.sqrt(allowed),
+            "consistent": mean["result"] <= allowed,
+            "worst_row": self._worst[1],
+            "worst_departure": math.sqrt(self._worst[0]),
+        }

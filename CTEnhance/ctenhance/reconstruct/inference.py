@@ -1,0 +1,343 @@
+"""The cascade: projections in, a volume out. FBP; SPDiff and FBP; or both guides through DGDiff (NEED).
+
+Slices stream through in batches; no stage holds more of the scan than a batch and its neighbours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ctenhance.io.projections import Projections
+from ctenhance.physics.fbp import WINDOWS, fbp
+from ctenhance.physics.geometry import Geometry
+from ctenhance.physics.projector import project
+from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu, mu_to_hu
+from ctenhance.reconstruct import dgdiff, spdiff
+from ctenhance.reconstruct.consistency import Consistency
+from ctenhance.reconstruct.dgdiff import HU_SCALE
+from ctenhance.reconstruct.models import Model, load_image_model, load_projection_model
+from ctenhance.reconstruct.readings import Scan, counts_of, read_scan
+from ctenhance.runtime.device import free_memory, halvings, pick_device, with_memory_fallback
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.progress import Cancellable, Progress, check
+from ctenhance.runtime.report import ReportBuilder, Result
+
+METHODS = ("fbp", "projection", "need")
+MAPS = ("uncertainty", "residual")
+MOST_STEPS = 10
+DEFAULT_PROJECTION_STEPS, DEFAULT_IMAGE_STEPS = 1, 1
+#: Draws for an uncertainty map, and the steps of both diffusions in each of them.
+DEFAULT_SAMPLES, SAMPLE_STEPS = 4, 2
+MOST_SLICES = 8
+_IMAGE_SIDES = (16, 4096)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What to do with every slice."""
+
+    method: str
+    kernel: str
+    projection: Model | None
+    image: Model | None
+    projection_steps: int
+    image_steps: int
+    samples: int
+    residual: bool
+    seed: int
+
+
+@dataclass
+class _Output:
+    """Volumes `[row, y, x]` in HU as they are filled."""
+
+    shape: tuple[int, int, int]
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def put(self, name: str, row: int, image: torch.Tensor) -> None:
+        if name not in self.arrays:
+            self.arrays[name] = np.empty(self.shape, np.float32)
+        self.arrays[name][row] = image.float().cpu().numpy()
+
+
+def _generator(*numbers: int) -> torch.Generator:
+    state = np.random.SeedSequence([n % 2**32 for n in numbers]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> 1))
+
+
+@dataclass
+class _Guides:
+    """One slice after the projection domain: counts `[view, column]`, l `[y, x]` and r `[draw, y, x]` in HU;
+    draw 0 is the result's own."""
+
+    counts: torch.Tensor
+    low: torch.Tensor
+    initial: torch.Tensor
+
+
+class Cascade:
+    """One plan on one device, slices in order."""
+
+    def __init__(
+        self,
+        projections: Projections,
+        geometry: Geometry,
+        scan: Scan,
+        mu_water: float,
+        plan: _Plan,
+        device: torch.device,
+        cancel: Cancellable | None,
+    ) -> None:
+        self.projections, self.geometry, self.scan, self.mu_water = projections, geometry, scan, mu_water
+        self.plan, self.device, self.cancel = plan, device, cancel
+        # channels_last is what CPU and tensor cores convolve fastest
+        self.networks = {
+            name: model.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            for name, model in (("projection", plan.projection), ("image", plan.image))
+            if model is not None
+        }
+
+    def _between(self) -> None:
+        check(self.cancel)
+
+    def guides(self, start: int, stop: int) -> list[_Guides]:
+        """Slices `start` to `stop` through the projection domain and FBP."""
+        rows = self.projections.n_rows
+        first, last = max(start - 1, 0), min(stop + 1, rows)
+        part = self.projections.rows(first, last)
+        counts = counts_of(part, self.scan).to(self.device)
+        line_integrals = part.to_line_integrals()[start - first : stop - first].to(self.device)
+        check(self.cancel)
+        sinograms = [line_integrals[:, None]]
+        if "projection" in self.networks:
+            sinograms.append(torch.stack([self._denoised(counts, z - first, z) for z in range(start, stop)]))
+        images = fbp(torch.cat(sinograms, 1), self.geometry, self.plan.kernel, self.cancel)
+        images = mu_to_hu(images, self.mu_water)
+        own = counts[start - first : stop - first]
+        return [_Guides(c, image[0], image[1:]) for c, image in zip(own, images, strict=True)]
+
+    def _denoised(self, counts: torch.Tensor, index: int, z: int) -> torch.Tensor:
+        """Line integrals `[draw, view, column]` of slice z, which is number `index` of `counts`."""
+        measured = spdiff.readings(counts, self.scan.air, self.scan.electronic, index)
+        draws = []
+        for draw in range(1 + self.plan.samples):
+            steps = self.plan.projection_steps if draw == 0 else max(SAMPLE_STEPS, self.plan.projection_steps)
+            generator = _generator(self.plan.seed, z, draw, 0)
+            network = self.networks["projection"]
+            draws.append(spdiff.sample(network, measured, steps, generator, self._between)[0])
+        return torch.stack(draws)
+
+    def image(self, near: list[_Guides], z: int) -> torch.Tensor:
+        """The image stage's draws `[draw, y, x]` in HU of the middle one of three slices."""
+        images = []
+        low = torch.stack([g.low for g in near])[None] / HU_SCALE
+        for draw in range(1 + self.plan.samples):
+            steps = self.plan.image_steps if draw == 0 else max(SAMPLE_STEPS, self.plan.image_steps)
+            initial = torch.stack([g.initial[draw] for g in near])[None] / HU_SCALE
+            noise = torch.randn(
+                (steps, 1, 1, *low.shape[-2:]), generator=_generator(self.plan.seed, z, draw, 1)
+            )
+            image = dgdiff.sample(
+                self.networks["image"], initial, low, steps, noise.to(self.device), self._between
+            )
+            images.append(image[0, 0] * HU_SCALE)
+        return torch.stack(images)
+
+    def slices(self, batch: int) -> Iterator[tuple[int, _Guides, torch.Tensor]]:
+        """Every slice in order: its number, its guides, and the result's draws `[draw, y, x]` in HU."""
+        rows = self.projections.n_rows
+        waiting: dict[int, _Guides] = {}
+        following = 0
+        for start in range(0, rows, batch):
+            stop = min(start + batch, rows)
+            waiting |= dict(zip(range(start, stop), self.guides(start, stop), strict=True))
+            # a slice has to wait for the one above it
+            while following < stop and (following + 1 in waiting or following == rows - 1):
+                near = [waiting[min(max(following + k, 0), rows - 1)] for k in (-1, 0, 1)]
+                yield following, near[1], self._result(near, following)
+                waiting.pop(following - 1, None)
+                following += 1
+
+    def _result(self, near: list[_Guides], z: int) -> torch.Tensor:
+        if self.plan.method == "need":
+            return self.image(near, z)
+        return near[1].initial if self.plan.method == "projection" else near[1].low[None]
+
+    def residual(self, guides: _Guides, result: torch.Tensor) -> torch.Tensor:
+        """What the data say and the result does not, as an image in HU: FBP of (measured - projected)."""
+        again = project(hu_to_mu(result, self.mu_water), self.geometry, self.cancel)
+        image = fbp(again, self.geometry, self.plan.kernel, self.cancel)
+        return guides.low - mu_to_hu(image, self.mu_water)
+
+
+def _check(method: str, kernel: str, steps: dict[str, int], samples: int, uncertainty: bool) -> None:
+    if method not in METHODS:
+        raise InputError(f"There is no reconstruction method '{method}': choose {', '.join(METHODS)}.")
+    if kernel not in WINDOWS:
+        raise InputError(f"There is no reconstruction kernel '{kernel}': choose {', '.join(WINDOWS)}.")
+    for name, count in steps.items():
+        if not 1 <= count <= MOST_STEPS:
+            raise InputError(f"The number of {name} steps is {count}: choose 1 to {MOST_STEPS}.")
+    if uncertainty and method == "fbp":
+        raise InputError("FBP draws nothing, so it has no uncertainty map: choose projection or need.")
+    if samples < 2:
+        raise InputError(f"An uncertainty map needs at least 2 samples, not {samples}: raise --samples.")
+
+
+def _image_geometry(
+    projections: Projections,
+    image_size: int | tuple[int, int] | None,
+    pixel_mm: float | None,
+    fov_mm: float | None,
+) -> Geometry:
+    rows, columns = (
+        projections.image_shape
+        if image_size is None
+        else ((image_size, image_size) if isinstance(image_size, int) else image_size)
+    )
+    low, high = _IMAGE_SIDES
+    if not (low <= rows <= high and low <= columns <= high):
+        raise InputError(f"The image matrix is {rows} x {columns}: choose {low} to {high} pixels a side.")
+    for name, length in (("pixel size", pixel_mm), ("field of view", fov_mm)):
+        if length is not None and not (math.isfinite(length) and length > 0):
+            raise InputError(f"The {name} is {length} mm: choose a positive length.")
+    if pixel_mm is not None and fov_mm is not None:
+        raise InputError("Pixel size and field of view say the same thing: give one of them.")
+    if fov_mm is not None:
+        pixel_mm = fov_mm / max(rows, columns)
+    elif pixel_mm is None and image_size is not None and projections.image_pixel_mm is not None:
+        # another matrix shows the same field
+        pixel_mm = projections.image_pixel_mm * max(projections.image_shape) / max(rows, columns)
+    return projections.scan_geometry(rows, columns, pixel_mm)
+
+
+def reconstruct(
+    projections: Projections,
+    method: str = "need",
+    kernel: str = "standard",
+    image_size: int | tuple[int, int] | None = None,
+    pixel_mm: float | None = None,
+    fov_mm: float | None = None,
+    all_stages: bool = False,
+    uncertainty: bool = False,
+    residual: bool = False,
+    samples: int = DEFAULT_SAMPLES,
+    model_projection: str | Path | None = None,
+    model_image: str | Path | None = None,
+    projection_steps: int = DEFAULT_PROJECTION_STEPS,
+    image_steps: int = DEFAULT_IMAGE_STEPS,
+    device: str = "auto",
+    seed: int = 0,
+    progress: Progress | None = None,
+    cancel: Cancellable | None = None,
+) -> Result:
+    """Reconstruct a scan: `.volumes["reconstruction"]` in HU, with `all_stages` also "fbp" and "projection".
+
+    `method`: fbp; projection (SPDiff, then FBP); need (both guides through DGDiff). `kernel`: one of
+    `physics.fbp.WINDOWS`. `image_size` with `pixel_mm` or `fov_mm` (the larger side): the image, as the file
+    suggests otherwise. `uncertainty` adds `.maps["uncertainty"]`, the SD in HU over `samples` draws;
+    `residual` adds `.maps["residual"]`, what the data say and the result does not. Models are registry names
+    or weights files. The report holds the dose estimate and how consistent the result is with the data.
+    Raises InputError for settings and projections that cannot be, Cancelled when asked to stop."""
+    place = pick_device(device)
+    _check(method, kernel, {"projection": projection_steps, "image": image_steps}, samples, uncertainty)
+    geometry = _image_geometry(projections, image_size, pixel_mm, fov_mm)
+    plan = _Plan(
+        method,
+        kernel,
+        load_projection_model(model_projection) if method != "fbp" or all_stages else None,
+        load_image_model(model_image) if method == "need" else None,
+        projection_steps,
+        image_steps,
+        samples if uncertainty else 0,
+        residual,
+        seed,
+    )
+    settings: dict[str, Any] = {
+        "method": method,
+        "kernel": kernel,
+        "image_size": [geometry.rows, geometry.columns],
+        "pixel_mm": geometry.pixel_mm,
+        "projection_steps": projection_steps,
+        "image_steps": image_steps,
+        "samples": plan.samples,
+    }
+    report = ReportBuilder("reconstruct", settings, place, seed)
+    report.input = projections.identity()
+    models = [model.entry for model in (plan.projection, plan.image) if model is not None]
+    if models:
+        report.model(models[-1])
+        named = [{"name": m.name, "version": m.version, "sha256": m.sha256} for m in models]
+        report.details["models"] = named
+    mu_water = projections.water_mu_per_mm
+    if mu_water is None:
+        mu_water = MU_WATER_PER_MM
+        report.warn(f"The projections lack 'water_mu_per_mm': {mu_water} per mm was taken for 0 HU.")
+    with report.stage("dose"):
+        scan = read_scan(projections)
+    report.details["dose_estimate"] = scan.describe()
+    if plan.projection is not None and scan.beyond_training:
+        report.warn(
+            f"The scan has about {scan.quanta:.0f} quanta a ray in air, fewer than the networks were trained "
+            "on: look at the uncertainty and the residual."
+        )
+
+    def run(where: torch.device, batch: int) -> tuple[_Output, dict[str, Any]]:
+        report.device = where
+        cascade = Cascade(projections, geometry, scan, mu_water, plan, where, cancel)
+        return _all_slices(cascade, batch, all_stages, progress)
+
+    most = min(MOST_SLICES, projections.n_rows, _affordable(place, projections, geometry))
+    with report.stage("reconstruct"):
+        output, agreement = with_memory_fallback(run, halvings(most, 1), place, report.warn)
+    report.details["data_consistency"] = agreement
+    if not agreement["consistent"]:
+        report.warn(
+            "The result departs from the measured projections by more than their noise allows "
+            f"({agreement['departure']:.2f} SD, {agreement['allowed']:.2f} allowed; most in slice "
+            f"{agreement['worst_row']}): look at the residual."
+        )
+    volumes = {
+        name: projections.volume(array, geometry.pixel_mm, geometry.center_mm)
+        for name, array in output.arrays.items()
+    }
+    maps = {name: volumes.pop(name) for name in list(volumes) if name in MAPS}
+    return Result(volumes, maps, report.finish())
+
+
+def _affordable(device: torch.device, projections: Projections, geometry: Geometry) -> int:
+    """Slices that fit into a quarter of the free memory: sinograms refined for FBP, images, the networks'
+    features of one slice at a time."""
+    sinogram = projections.n_views * projections.n_columns
+    image = geometry.rows * geometry.columns
+    return max(1, int(free_memory(device) / 4 / (4 * (12 * sinogram + 8 * image))))
+
+
+def _all_slices(
+    cascade: Cascade, batch: int, all_stages: bool, progress: Progress | None
+) -> tuple[_Output, dict[str, Any]]:
+    g, rows, plan = cascade.geometry, cascade.projections.n_rows, cascade.plan
+    output = _Output((rows, g.rows, g.columns))
+    agreement = Consistency(g, cascade.scan, cascade.mu_water)
+    if progress is not None:
+        progress("reconstruct", 0, rows)
+    for z, guides, result in cascade.slices(batch):
+        check(cascade.cancel)
+        output.put("reconstruction", z, result[0])
+        if all_stages:
+            output.put("fbp", z, guides.low)
+            output.put("projection", z, guides.initial[0])
+        if plan.samples:
+            output.put("uncertainty", z, result[1:].std(0))
+        if plan.residual:
+            output.put("residual", z, cascade.residual(guides, result[0]))
+        agreement.add(guides.counts[None], result[:1], guides.low[None], cascade.cancel)
+        if progress is not None:
+            progress("reconstruct", z + 1, rows)
+    return output, agreement.describe()
