@@ -31,7 +31,7 @@ FOREIGN = {"slicer", "qt", "ctk", "vtk", "vtkmodules", "mrml", "PythonQt", "PySi
 # What may be imported at all: the declared dependencies and what they bring along.
 THIRD_PARTY = {
     "numpy", "scipy", "torch", "monai", "SimpleITK", "pydicom", "pylibjpeg", "openjpeg", "safetensors",
-    "matplotlib", "typer", "rich", "psutil", "h5py",
+    "matplotlib", "typer", "rich", "psutil", "h5py", "statsmodels", "openpyxl",
 }  # fmt: skip
 
 

@@ -1,0 +1,169 @@
+"""A study in one line: two folders of images, matched by file name."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.files import stem_of, suffix_of
+from ctenhance.study.conduct import Conduct
+from ctenhance.study.design import Case, Design, Lesion
+from ctenhance.study.fields import Fields
+from ctenhance.study.questions import preset
+from ctenhance.volume import READABLE_SUFFIXES
+
+BEFORE, AFTER = "before", "after"
+_TRUTH_COLUMNS = ("case", "x", "y", "z", "radius_mm")
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Images of two folders: those of one name, and the names that only one of them has."""
+
+    pairs: dict[str, tuple[Path, Path]]
+    only_before: tuple[str, ...]
+    only_after: tuple[str, ...]
+
+    def sentences(self) -> list[str]:
+        """Return what the owner must know of images that were left out."""
+        found = ((BEFORE, self.only_before), (AFTER, self.only_after))
+        return [
+            f"Left out, as only the folder of '{where}' has them: {', '.join(names)}."
+            for where, names in found
+            if names
+        ]
+
+
+def images_in(folder: str | os.PathLike[str]) -> dict[str, Path]:
+    """Return the volume files and the sub-folders (DICOM series) of a folder by name without suffix.
+
+    Raises InputError when it is no folder, holds no image, or holds two of one name.
+    """
+    place = Path(folder)
+    if not place.is_dir():
+        raise InputError(f"'{place}' is no folder; give the folder that holds the images of one arm.")
+    found: dict[str, Path] = {}
+    for path in sorted(place.iterdir()):
+        if path.name.startswith(".") or not (path.is_dir() or suffix_of(path) in READABLE_SUFFIXES):
+            continue
+        name = path.name if path.is_dir() else stem_of(path)
+        if name in found:
+            raise InputError(f"'{place}' holds two images called '{name}'; keep one of them.")
+        found[name] = path
+    if not found:
+        raise InputError(
+            f"There is no image in '{place}': no {', '.join(READABLE_SUFFIXES)} file and no DICOM folder."
+        )
+    return found
+
+
+def match(before: str | os.PathLike[str], after: str | os.PathLike[str]) -> Matched:
+    """Match the images of two folders by name; raises InputError when no name is in both."""
+    first, second = images_in(before), images_in(after)
+    if Path(before).resolve() == Path(after).resolve():
+        raise InputError(f"Both folders are '{before}'; give the folder of the images after as the second.")
+    both = [name for name in first if name in second]
+    if not both:
+        raise InputError(
+            f"No file name is in both '{before}' and '{after}' (for instance '{next(iter(first))}' and "
+            f"'{next(iter(second))}'); name the two images of a case alike."
+        )
+    return Matched(
+        {name: (first[name], second[name]) for name in both},
+        tuple(name for name in first if name not in second),
+        tuple(name for name in second if name not in first),
+    )
+
+
+def design_from_folders(
+    before: str | os.PathLike[str],
+    after: str | os.PathLike[str],
+    readers: tuple[str, ...],
+    preset_name: str = "preference",
+    *,
+    title: str = "",
+    lesions: str | os.PathLike[str] | None = None,
+    repeats: int = 0,
+    seed: int | None = None,
+    **conduct: Any,
+) -> tuple[Design, Matched]:
+    """Return the design of a study on two folders, and how their images were matched.
+
+    `lesions` is a CSV file with the columns case, x, y, z, radius_mm (mm, LPS): every case not in it is taken
+    to be free of lesions. `conduct` takes the fields of `Conduct`.
+    Raises InputError as `match`, `Design` and the readers of the truth do.
+    """
+    matched = match(before, after)
+    ready = preset(preset_name)
+    names = _case_names(list(matched.pairs))
+    truth = None if lesions is None else read_lesions(lesions, set(matched.pairs))
+    cases = tuple(
+        Case(
+            names[name],
+            {BEFORE: first, AFTER: second},
+            None if truth is None else name in truth,
+            () if truth is None else truth.get(name, ()),
+        )
+        for name, (first, second) in matched.pairs.items()
+    )
+    design = Design(
+        title=title or f"{ready.name[0].upper()}{ready.name[1:]}, {len(cases)} cases",
+        arms=(BEFORE, AFTER),
+        cases=cases,
+        readers=readers,
+        questions=ready.questions,
+        conduct=Conduct.parse(Fields(conduct, "the study"), ready.present),
+        repeats=repeats,
+        truth={question.id: BEFORE for question in ready.questions if question.kind == "choice"},
+        seed=seed,
+    )
+    return design, matched
+
+
+def read_lesions(path: str | os.PathLike[str], cases: set[str]) -> dict[str, tuple[Lesion, ...]]:
+    """Return the lesions of a CSV file by case; raises InputError for a wrong column, number or case."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"The lesions '{path}' cannot be read as CSV ({error}).") from error
+    found: dict[str, tuple[Lesion, ...]] = {}
+    for line, row in enumerate(rows, start=2):
+        where = f"line {line} of '{path}'"
+        values = {}
+        for column in _TRUTH_COLUMNS:
+            if not row.get(column):
+                raise InputError(f"{where} has no '{column}'; the columns are {', '.join(_TRUTH_COLUMNS)}.")
+        if row["case"] not in cases:
+            raise InputError(f"{where} names the case '{row['case']}', which is none of the matched images.")
+        for column in _TRUTH_COLUMNS[1:]:
+            try:
+                values[column] = float(row[column])
+            except ValueError as error:
+                raise InputError(
+                    f"'{column}' in {where} must be a number, but it is '{row[column]}'."
+                ) from error
+        point = [values[axis] for axis in "xyz"]
+        lesion = Lesion.parse({"point": point, "radius_mm": values["radius_mm"]}, where)
+        found[row["case"]] = (*found.get(row["case"], ()), lesion)
+    return found
+
+
+def _case_names(names: list[str]) -> dict[str, str]:
+    """Return a name that is fit for tables for every file name: itself where that is possible."""
+    fitting: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        short = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-")[:36] or "case"
+        candidate, count = short, 1
+        while candidate.casefold() in taken:
+            count += 1
+            candidate = f"{short}-{count}"
+        taken.add(candidate.casefold())
+        fitting[name] = candidate
+    return fitting
