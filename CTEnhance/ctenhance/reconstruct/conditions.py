@@ -46,7 +46,7 @@ class Condition:
     reference: torch.Tensor
 
 
-def draw_window(rng: np.random.Generator, geometry: Geometry, side: int = WINDOW) -> Geometry:
+def draw_window(rng: np.random.Generator, geometry: Geometry, side: int) -> Geometry:
     """The scan with a square image somewhere in the slice, its pixels somewhat finer or coarser."""
     g = geometry
     pixel = g.pixel_mm * float(rng.uniform(0.85, 1.25))
@@ -110,7 +110,7 @@ def build_conditions(
 def _condition(
     rng: np.random.Generator, scan: CleanScan, network: nn.Module | None, doses: tuple[float, float]
 ) -> dict[str, torch.Tensor]:
-    window = draw_window(rng, scan.geometry)
+    window = draw_window(rng, scan.geometry, WINDOW)
     kernel = str(rng.choice(list(KERNELS), p=list(KERNELS.values())))
     exposure = draw_exposure(rng, scan.geometry, doses)
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))

@@ -2,8 +2,11 @@
 
 The result is projected again and compared with the readings: over blocks of columns of one view, the sum of
 (reading - expected counts), divided by its Poisson and electronic SD. The mean square of these is 1 where
-only noise is between them, whatever the dose. In counts nothing is biased, unlike behind the logarithm. What
-pixels and kernels do to any reconstruction is measured by the FBP of the same data and allowed for."""
+only noise is between them, whatever the dose. In counts nothing is biased, unlike behind the logarithm.
+
+Pixels and the kernel keep any image from saying exactly what was measured. The FBP of the same data suffers
+from them alike and says the rest exactly, so a block counts with its departure from the readings or from the
+projected FBP, whichever is smaller."""
 
 from __future__ import annotations
 
@@ -21,8 +24,8 @@ from ctenhance.runtime.progress import Cancellable
 
 #: Views that are looked at, evenly spread, and columns of a block.
 VIEWS, BLOCK = 48, 16
-#: A mean square beyond 1 by more than this, and by more than twice the FBP's own, is no noise.
-_TOLERANCE, _OF_FBP = 0.5, 2.0
+#: A mean square beyond this is no noise.
+ALLOWED = 1.5
 
 
 def some_views(geometry: Geometry, count: int = VIEWS) -> tuple[Geometry, torch.Tensor]:
@@ -59,10 +62,9 @@ class Consistency:
         images = hu_to_mu(torch.cat([result, low]), self.mu_water)
         expected = self.scan.air.to(images) * torch.exp(-project(images, few, cancel))
         measured = counts[:, index.to(counts.device)]
-        of_result, of_low = (
-            self._departures(measured, part).square() for part in expected.split(len(result))
-        )
-        for name, values in (("result", of_result), ("fbp", of_low)):
+        of_result, of_low = (self._departures(measured, part) for part in expected.split(len(result)))
+        of_result = torch.minimum(of_result.square(), (of_result - of_low).square())
+        for name, values in (("result", of_result), ("fbp", of_low.square())):
             self._squares[name] = self._squares.get(name, 0.0) + float(values.sum())
         self._blocks += of_result.numel()
         for row, value in enumerate(of_result.flatten(1).mean(1).tolist()):
@@ -79,15 +81,14 @@ class Consistency:
         return difference / variance.sqrt()
 
     def describe(self) -> dict[str, Any]:
-        """`departure`: the RMS over blocks in SD of the noise (1: noise alone); that of the FBP, what is
-        allowed, and the slice that departs most."""
+        """`departure`: the RMS over blocks in SD of the noise (up to 1: noise alone), and what is `allowed`; that
+        of the FBP from the readings; the row that departs most."""
         mean = {name: total / max(1, self._blocks) for name, total in self._squares.items()}
-        allowed = 1 + _TOLERANCE + _OF_FBP * mean["fbp"]
         return {
             "departure": math.sqrt(mean["result"]),
+            "allowed": math.sqrt(ALLOWED),
+            "consistent": mean["result"] <= ALLOWED,
             "departure_of_fbp": math.sqrt(mean["fbp"]),
-            "allowed": math.sqrt(allowed),
-            "consistent": mean["result"] <= allowed,
             "worst_row": self._worst[1],
             "worst_departure": math.sqrt(self._worst[0]),
         }

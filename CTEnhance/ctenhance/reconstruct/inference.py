@@ -291,7 +291,8 @@ def reconstruct(
     def run(where: torch.device, batch: int) -> tuple[_Output, dict[str, Any]]:
         report.device = where
         cascade = Cascade(projections, geometry, scan, mu_water, plan, where, cancel)
-        return _all_slices(cascade, batch, all_stages, progress)
+        with torch.inference_mode():
+            return _all_slices(cascade, batch, all_stages, progress)
 
     most = min(MOST_SLICES, projections.n_rows, _affordable(place, projections, geometry))
     with report.stage("reconstruct"):

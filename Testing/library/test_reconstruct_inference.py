@@ -1,0 +1,252 @@
+"""The cascade on a small scan: what it returns, that batches and runs agree, and how it refuses."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import ctenhance
+from ctenhance.io.projections import Projections
+from ctenhance.physics.fbp import fbp
+from ctenhance.physics.geometry import FanGeometry, even_angles
+from ctenhance.physics.projector import project
+from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu, mu_to_hu
+from ctenhance.reconstruct import inference
+from ctenhance.reconstruct.consistency import Consistency, some_views
+from ctenhance.reconstruct.networks import build
+from ctenhance.reconstruct.readings import Scan, read_scan
+from ctenhance.runtime import weights
+from ctenhance.runtime.errors import Cancelled, InputError
+from ctenhance.runtime.progress import CancelToken
+from ctenhance.runtime.weights import WeightsEntry
+
+SIDE, PIXEL, VIEWS, COLUMNS = 64, 4.0, 120, 96
+ROWS, QUANTA = 4, 20_000.0
+SMALL = [4, 4, 4, 4, 4, 4]
+
+
+def anatomy() -> torch.Tensor:
+    """HU `[row, y, x]`: a body of water, different inserts in every slice."""
+    y, x = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
+    hu = np.full((ROWS, SIDE, SIDE), -1000.0, np.float32)
+    hu[:, (x / 26) ** 2 + (y / 20) ** 2 < 1] = 0
+    for row in range(ROWS):
+        hu[row, (x - 8 + 2 * row) ** 2 + (y + 5) ** 2 < 16] = 60 * row - 100
+    return torch.from_numpy(hu)
+
+
+def geometry() -> FanGeometry:
+    pitch = 2 * math.asin(135 / 595) / COLUMNS
+    return FanGeometry(
+        "equiangular", 595.0, 1085.0, pitch, COLUMNS, (COLUMNS - 1) / 2, even_angles(VIEWS), SIDE, SIDE, PIXEL
+    )
+
+
+def measured(seed: int = 0, rows: int = ROWS, **changes: Any) -> Projections:
+    g = geometry()
+    clean = project(hu_to_mu(anatomy()), g)[:rows]
+    counts = torch.poisson(QUANTA * torch.exp(-clean), generator=torch.Generator().manual_seed(seed))
+    fields: dict[str, Any] = {
+        "geometry": "fan_equiangular",
+        "view_angles": np.array(g.view_angles),
+        "central_column": g.central_column,
+        "counts": counts.permute(1, 0, 2).numpy().astype(np.float32),
+        "air_counts": np.array(QUANTA),
+        "column_pitch_rad": g.column_pitch,
+        "source_to_isocenter_mm": g.source_to_isocenter_mm,
+        "source_to_detector_mm": g.source_to_detector_mm,
+        "row_pitch_mm": 2.5,
+        "water_mu_per_mm": MU_WATER_PER_MM,
+        "image_pixel_mm": PIXEL,
+        "image_size": SIDE,
+    }
+    return Projections(**{**fields, **changes})
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Small untrained networks as weights files."""
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(1)
+    made = {}
+    for name, architecture in (("model_projection", "spdiff-compact"), ("model_image", "doubly-guided")):
+        network = build(architecture, {"features": SMALL})
+        entry = WeightsEntry(name, "", "", "none", "nothing", architecture, {"features": SMALL}, "1", "")
+        made[name] = folder / f"{name}.safetensors"
+        weights.save(made[name], network.state_dict(), entry)
+    return made
+
+
+def test_fbp_is_the_physics_own_and_lies_where_the_patient_lay() -> None:
+    projections = measured()
+    result = ctenhance.reconstruct(projections, method="fbp", kernel="hann", device="cpu")
+    volume = result.volumes["reconstruction"]
+    expected = mu_to_hu(fbp(projections.to_line_integrals(), geometry(), "hann"))
+    assert np.allclose(volume.array, expected.numpy(), atol=1e-2)
+    assert volume.spacing == (PIXEL, PIXEL, 2.5)
+    assert volume.origin == pytest.approx((-(SIDE - 1) / 2 * PIXEL, -(SIDE - 1) / 2 * PIXEL, 0.0))
+    assert set(result.volumes) == {"reconstruction"}
+    assert result.report["model"] is None
+
+
+def test_need_gives_all_stages_and_maps_in_one_run(models: dict[str, Path]) -> None:
+    told: list[tuple[int, int]] = []
+    result = ctenhance.reconstruct(
+        measured(),
+        all_stages=True,
+        uncertainty=True,
+        residual=True,
+        samples=2,
+        device="cpu",
+        progress=lambda _stage, done, total: told.append((done, total)),
+        **models,
+    )
+    assert set(result.volumes) == {"reconstruction", "fbp", "projection"}
+    assert set(result.maps) == {"uncertainty", "residual"}
+    assert all(np.isfinite(v.array).all() for v in (*result.volumes.values(), *result.maps.values()))
+    assert result.maps["uncertainty"].array.min() >= 0
+    assert result.maps["uncertainty"].array.max() > 0
+    assert told[-1] == (ROWS, ROWS)
+    details = result.report["details"]
+    assert [m["name"] for m in details["models"]] == ["model_projection", "model_image"]
+    assert details["dose_estimate"]["dose"] == pytest.approx(QUANTA / 2.5e5)
+    assert details["data_consistency"]["departure"] > 0
+
+
+def test_batches_and_runs_agree(models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {"device": "cpu", "projection_steps": 2, "image_steps": 2, "seed": 3, **models}
+    whole = ctenhance.reconstruct(measured(), **given).volumes["reconstruction"].array
+    again = ctenhance.reconstruct(measured(), **given).volumes["reconstruction"].array
+    assert np.array_equal(whole, again)
+    monkeypatch.setattr(inference, "MOST_SLICES", 1)
+    single = ctenhance.reconstruct(measured(), **given).volumes["reconstruction"].array
+    assert np.allclose(whole, single, atol=0.05)
+    other = ctenhance.reconstruct(measured(), **{**given, "seed": 4}).volumes["reconstruction"].array
+    assert not np.array_equal(whole, other)
+
+
+@pytest.mark.parametrize("method", ["projection", "need"])
+def test_a_single_slice_is_its_own_neighbour(method: str, models: dict[str, Path]) -> None:
+    result = ctenhance.reconstruct(measured(rows=1), method=method, device="cpu", **models)
+    assert result.volumes["reconstruction"].array.shape == (1, SIDE, SIDE)
+
+
+def test_another_matrix_shows_the_same_field_and_another_field_what_was_asked() -> None:
+    same = ctenhance.reconstruct(measured(), method="fbp", image_size=32, device="cpu")
+    assert same.volumes["reconstruction"].spacing[0] == 2 * PIXEL
+    asked = ctenhance.reconstruct(measured(), method="fbp", image_size=32, fov_mm=64, device="cpu")
+    assert asked.volumes["reconstruction"].spacing[0] == 2
+    assert asked.volumes["reconstruction"].array.shape == (ROWS, 32, 32)
+
+
+def test_quanta_are_measured_where_the_file_knows_none() -> None:
+    known = measured()
+    integrals = known.to_line_integrals().permute(1, 0, 2).numpy()
+    unknown = replace(known, counts=None, line_integrals=integrals, air_counts=None)
+    result = ctenhance.reconstruct(unknown, method="fbp", device="cpu")
+    estimate = result.report["details"]["dose_estimate"]
+    assert estimate["from"] == "noise of the line integrals"
+    assert QUANTA / 2 < estimate["quanta_in_air"] < QUANTA * 1.5
+
+
+def test_says_when_the_dose_is_below_the_trained_ones(models: dict[str, Path]) -> None:
+    low = measured()
+    few = replace(low, counts=low.counts / 20, air_counts=np.array(QUANTA / 20))  # type: ignore[operator]
+    result = ctenhance.reconstruct(few, method="projection", device="cpu", **models)
+    assert any("fewer than the networks were trained on" in w for w in result.report["warnings"])
+
+
+def test_goes_on_with_fewer_slices_when_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    guides = inference.Cascade.guides
+
+    def tight(self: inference.Cascade, start: int, stop: int) -> Any:
+        if stop - start > 1:
+            raise MemoryError
+        return guides(self, start, stop)
+
+    expected = ctenhance.reconstruct(measured(), method="fbp", device="cpu")
+    monkeypatch.setattr(inference.Cascade, "guides", tight)
+    result = ctenhance.reconstruct(measured(), method="fbp", device="cpu")
+    assert any("ran out" in warning for warning in result.report["warnings"])
+    first, second = (r.volumes["reconstruction"].array for r in (expected, result))
+    assert np.allclose(first, second, atol=0.05)
+
+
+def test_stops_when_asked(models: dict[str, Path]) -> None:
+    cancel = CancelToken()
+
+    def stop(_stage: str, done: int, _total: int) -> None:
+        if done == 1:
+            cancel.cancel()
+
+    with pytest.raises(Cancelled):
+        ctenhance.reconstruct(measured(), device="cpu", progress=stop, cancel=cancel, **models)
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"method": "magic"}, "magic"),
+        ({"method": "fbp", "kernel": "B40f"}, "B40f"),
+        ({"method": "fbp", "image_steps": 0}, "image steps"),
+        ({"method": "fbp", "projection_steps": 99}, "projection steps"),
+        ({"method": "fbp", "image_size": 3}, "matrix"),
+        ({"method": "fbp", "fov_mm": -1.0}, "field of view"),
+        ({"method": "fbp", "fov_mm": 100.0, "pixel_mm": 1.0}, "give one of them"),
+        ({"method": "fbp", "uncertainty": True}, "uncertainty"),
+        ({"method": "need", "uncertainty": True, "samples": 1}, "samples"),
+    ],
+)
+def test_refuses_what_cannot_be(given: dict[str, Any], word: str) -> None:
+    with pytest.raises(InputError, match=word):
+        ctenhance.reconstruct(measured(), device="cpu", **given)
+
+
+def test_refuses_weights_of_the_other_stage(models: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match="architecture"):
+        ctenhance.reconstruct(measured(), method="projection", model_projection=models["model_image"])
+
+
+def _agreement(result: torch.Tensor, projections: Projections) -> dict[str, Any]:
+    low = mu_to_hu(fbp(projections.to_line_integrals(), geometry(), "standard"))
+    check = Consistency(geometry(), read_scan(projections), MU_WATER_PER_MM)
+    counts = projections.transmission() * QUANTA
+    check.add(counts[:2], result[:2], low[:2])
+    check.add(counts[2:], result[2:], low[2:])
+    return check.describe()
+
+
+def test_the_truth_departs_from_the_data_by_their_noise_alone() -> None:
+    found = _agreement(anatomy(), measured(5))
+    assert 0.5 < found["departure"] < 1.05
+    assert found["consistent"]
+
+
+def test_a_lesion_that_nobody_measured_is_told() -> None:
+    wrong = anatomy()
+    wrong[2, 22:38, 20:36] += 120
+    found = _agreement(wrong, measured(5))
+    assert not found["consistent"]
+    assert found["worst_row"] == 2
+
+
+def test_some_views_are_views_of_the_scan() -> None:
+    g = geometry()
+    few, index = some_views(g, 24)
+    assert few.n_views == 24
+    image = hu_to_mu(anatomy()[0])
+    assert torch.allclose(project(image, few), project(image, g)[index], atol=1e-6)
+
+
+def test_air_by_column_is_kept() -> None:
+    air = np.linspace(1e4, 2e4, COLUMNS)
+    scan = read_scan(measured(air_counts=air))
+    assert isinstance(scan, Scan)
+    assert np.allclose(scan.air.numpy(), air)
+    assert scan.quanta == pytest.approx(2e4)
