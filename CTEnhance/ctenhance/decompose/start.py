@@ -1,0 +1,97 @@
+"""A first estimate of line integrals from the logarithms of grouped bins.
+
+The bins are joined to as many groups as there are materials, the grouping that keeps most information, and a
+polynomial of the groups' log attenuations is fitted over the box (Cardinal & Fenster, Med Phys 17:327, 1990).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations, combinations_with_replacement, pairwise
+
+import torch
+
+#: Degree of the polynomial; the estimate is then within some per cent, from where Newton's method converges.
+DEGREE = {1: 6, 2: 5, 3: 4}
+
+
+@dataclass(frozen=True)
+class Start:
+    """`groups` 0/1 `[material, bin]`, `coefficients` `[material, term]`, the range `least`, `most`
+    `[material]` of log attenuations that was fitted."""
+
+    groups: torch.Tensor
+    coefficients: torch.Tensor
+    least: torch.Tensor
+    most: torch.Tensor
+
+    def __call__(self, primary: torch.Tensor, air: torch.Tensor) -> torch.Tensor:
+        """Line integrals `[group, material, ray]` from counts less scatter `[group, bin, ray]` and counts in
+        air `[group, bin, 1]`."""
+        open_beam = self.groups @ air
+        counted = (self.groups @ primary).clamp(min=0.5)
+        logs = torch.log(open_beam / counted)
+        logs = torch.minimum(torch.maximum(logs, self.least[:, None]), self.most[:, None])
+        return self.coefficients @ _terms(logs / self.most[:, None], dim=1)
+
+
+def _exponents(k: int) -> list[tuple[int, ...]]:
+    """Every term of the polynomial as the variables that are multiplied, shorter ones first."""
+    return [term for n in range(1, DEGREE[k] + 1) for term in combinations_with_replacement(range(k), n)]
+
+
+def _terms(variables: torch.Tensor, dim: int) -> torch.Tensor:
+    """The polynomial's terms, in place of the axis `dim` of variables; each is a shorter one times a
+    variable."""
+    parts = variables.unbind(dim)
+    made: dict[tuple[int, ...], torch.Tensor] = {}
+    for term in _exponents(len(parts)):
+        made[term] = made[term[:-1]] * parts[term[-1]] if len(term) > 1 else parts[term[0]]
+    return torch.stack(list(made.values()), dim)
+
+
+def best_groups(slopes: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
+    """Grouping 0/1 `[material, bin]` of neighbouring bins with the greatest Fisher information.
+
+    `slopes` `[bin, material]` derivatives of, and `expected` `[bin]`, counts of a typical ray."""
+    n_bins, k = slopes.shape
+    best, chosen = -1.0, torch.eye(k, n_bins, dtype=torch.float64)
+    for cuts in combinations(range(1, n_bins), k - 1):
+        edges = [0, *cuts, n_bins]
+        groups = torch.zeros(k, n_bins, dtype=torch.float64)
+        for row, (first, last) in enumerate(pairwise(edges)):
+            groups[row, first:last] = 1
+        joined = groups @ slopes
+        information = float(torch.det(joined.T @ (joined / (groups @ expected)[:, None])))
+        if information > best:
+            best, chosen = information, groups
+    return chosen
+
+
+def fit_start(
+    lines: torch.Tensor,
+    spread: torch.Tensor,
+    expected: torch.Tensor,
+    air: torch.Tensor,
+    slopes: torch.Tensor,
+    typical: torch.Tensor,
+) -> Start:
+    """The polynomial for line integrals `[sample, material]` with noise-free counts `[sample, bin]`.
+
+    `spread` `[sample, material]`: standard errors, by which the misfit is weighed; `air` `[bin]`; `slopes`
+    `[bin, material]` and `typical` `[bin]` counts of a typical ray choose the groups.
+    """
+    groups = best_groups(slopes, typical)
+    logs = torch.log((groups @ air) / (expected @ groups.T))
+    least, most = logs.amin(0), logs.amax(0)
+    terms = _terms(logs / most, dim=1)
+    ridge = 1e-7 * torch.eye(terms.shape[1], dtype=terms.dtype)
+    coefficients = []
+    for values, error in zip(lines.T, spread.T, strict=True):
+        # no ray is asked for more than the typical one, or thin rays would decide alone
+        weight = 1 / error.clamp(min=float(error.median()) / 10)
+        weighted = terms * weight[:, None]
+        normal = weighted.T @ weighted
+        normal = normal + ridge * normal.diagonal().mean()
+        coefficients.append(torch.linalg.solve(normal, weighted.T @ (values * weight)))
+    return Start(groups, torch.stack(coefficients), least, most)
