@@ -101,8 +101,8 @@ def commands(command: Any = None, trail: tuple[str, ...] = ()) -> list[tuple[str
 
 def test_all_commands_are_there() -> None:
     assert {" ".join(trail) for trail in commands()} == {
-        "enhance", "degrade", "compare", "batch", "demo", "train twin", "train autoencoder", "train enhance",
-        "weights list", "weights verify", "weights add",
+        "enhance", "reconstruct", "project", "degrade", "compare", "batch", "demo", "train twin",
+        "train autoencoder", "train enhance", "weights list", "weights verify", "weights add",
     }  # fmt: skip
 
 

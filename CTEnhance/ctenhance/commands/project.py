@@ -1,0 +1,86 @@
+"""`ctenhance project`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ctenhance.commands.apps import app
+from ctenhance.commands.options import InputPath, SeriesOption
+from ctenhance.commands.support import Run, command
+
+PROJECTION_SUFFIXES = (".h5", ".hdf5")
+
+
+@command(app, "ctenhance project chest.nii.gz low_dose.ctproj.h5 --dose 0.25 --seed 1")
+def project(
+    run: Run,
+    source: InputPath,
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The new projections: a name ending in .ctproj.h5.")
+    ],
+    dose: Annotated[
+        float, typer.Option(help="Share of the full dose, such as 0.25; 1 is --photons as given.")
+    ] = 1.0,
+    geometry: Annotated[
+        str, typer.Option(help="fan-equiangular, fan-flat (a full turn) or parallel (half a turn).")
+    ] = "fan-equiangular",
+    views: Annotated[int, typer.Option(help="Views of the turn.")] = 1152,
+    columns: Annotated[int, typer.Option(help="Detector columns; they share the same fan.")] = 736,
+    photons: Annotated[
+        float, typer.Option(help="Quanta in air on the central ray, per reading, at full dose.")
+    ] = 2.5e5,
+    electronic_variance: Annotated[
+        float, typer.Option(help="Variance of the electronic noise in counts².")
+    ] = 10.0,
+    bowtie: Annotated[
+        float, typer.Option(help="Strength of the bowtie filter: 0 none, 1 evens out a body of 32 cm.")
+    ] = 0.0,
+    modulation: Annotated[
+        float, typer.Option(help="How far the tube current follows the attenuation; 0.5 is usual, 0 not.")
+    ] = 0.0,
+    polychromatic: Annotated[
+        bool, typer.Option("--polychromatic", help="A tube's whole spectrum, with beam hardening.")
+    ] = False,
+    kvp: Annotated[int, typer.Option(help="Tube voltage in kV, with --polychromatic.")] = 120,
+    series: SeriesOption = None,
+) -> None:
+    """Simulate a scan's projections, at a chosen dose, from a CT volume."""
+    run.plan([source], (target, PROJECTION_SUFFIXES))
+    from ctenhance.io.simulate import simulate_projections
+    from ctenhance.runtime.device import pick_device
+    from ctenhance.runtime.report import ReportBuilder
+
+    place = pick_device(run.device)
+    settings = {
+        "geometry": geometry,
+        "dose": dose,
+        "photons": photons,
+        "electronic_variance": electronic_variance,
+        "bowtie": bowtie,
+        "modulation": modulation,
+        "polychromatic": polychromatic,
+        "kvp": kvp,
+        "views": views,
+        "columns": columns,
+    }
+    report = ReportBuilder("project", settings, place, run.seed)
+    volume = run.read(source, series)
+    report.input = volume.identity()
+    with report.stage("project"):
+        projections = simulate_projections(
+            volume,
+            **settings,  # type: ignore[arg-type]
+            seed=run.seed,
+            device=run.device,
+            progress=run.progress,
+            cancel=run.cancel,
+        )
+    for note in projections.meta["notes"]:
+        report.warn(note)
+    with report.stage("write"):
+        projections.write(target, run.progress, run.cancel)
+    report.details["projections"] = projections.identity()
+    run.finish(report.finish(), {"projections": target})
