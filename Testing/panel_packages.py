@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 from pathlib import Path
 
@@ -12,14 +12,26 @@ import pytest
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-MISSING = [name for name in ("slicer", "PySide6") if importlib.util.find_spec(name) is None]
+
+def missing() -> list[str]:
+    """Return which packages cannot be imported, each with the reason."""
+    found = []
+    for name in ("slicer", "PySide6.QtWidgets"):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            found.append(f"{name} ({error})")
+    return found
+
+
+MISSING = missing()
 
 
 class SkippedModule(pytest.File):
     """A test file that is not even imported."""
 
     def collect(self) -> list[pytest.Item]:
-        pytest.skip(f"{' and '.join(MISSING)} not installed: pip install '.[panel]'", allow_module_level=True)
+        pytest.skip(f"no {' and '.join(MISSING)}: pip install '.[panel]'", allow_module_level=True)
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Collector | None:

@@ -71,7 +71,8 @@ def main() -> None:
         sys.exit(f"The panel's benchmark needs slicer-core and PySide6 ({error}): pip install '.[panel]'")
     import slicer
 
-    from CTEnhanceLib.compare import AFTER_VIEW, BEFORE_VIEW, Comparison, Mode, setWindow
+    from CTEnhanceLib.compare import AFTER_VIEW, BEFORE_VIEW, Comparison, Mode
+    from CTEnhanceLib.views import setWindow
 
     before, result = pair((arguments.slices, arguments.pixels, arguments.pixels))
     setWindow(before, "mediastinum")
@@ -81,10 +82,10 @@ def main() -> None:
 
     def draw() -> None:
         for view in comparison.mode.views():
-            manager.sliceWidget(view).sliceView().forceRender()
+            manager.sliceWidget(view.name).sliceView().forceRender()
 
     def scroll(index: int) -> None:
-        controller = manager.sliceWidget(comparison.mode.views()[0]).sliceController()
+        controller = manager.sliceWidget(comparison.mode.views()[0].name).sliceController()
         controller.setSliceOffsetValue(float(index % arguments.slices))
         draw()
 
@@ -96,7 +97,7 @@ def main() -> None:
         comparison.show(result, mode)
         if mode is Mode.FADE:
             comparison.setFade(0.5)
-        while comparison._steps is not None:
+        while comparison.busy:
             app.processEvents()
         print(f"{text:34} {measured(scroll, arguments.frames)}", flush=True)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import qt
+import slicer
 from slicer.i18n import tr as _
 
 _QUERY = ["--query-gpu=index,name,memory.free,memory.total", "--format=csv,noheader,nounits"]
@@ -73,7 +74,7 @@ class DeviceQuery:
         if program is None:
             self._onFound(computer())
             return
-        self._process = qt.QProcess()
+        self._process = qt.QProcess(slicer.app)
         self._process.connect("finished(int,QProcess::ExitStatus)", self._finished)
         self._process.connect("errorOccurred(QProcess::ProcessError)", self._broke)
         self._process.start(program, _QUERY)
@@ -84,6 +85,7 @@ class DeviceQuery:
             process, self._process = self._process, None
             process.kill()
             process.waitForFinished(500)
+            process.deleteLater()
 
     def _finished(self, exitCode: int, _exitStatus: Any) -> None:
         if self._process is None:
@@ -96,5 +98,6 @@ class DeviceQuery:
 
     def _broke(self, error: Any) -> None:
         if self._process is not None and error == qt.QProcess.FailedToStart:
-            self._process = None
+            process, self._process = self._process, None
+            process.deleteLater()
             self._onFound(computer())

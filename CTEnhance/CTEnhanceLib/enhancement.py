@@ -1,18 +1,8 @@
-"""One press of Apply: the input goes out to a file, the worker computes, the result comes into the scene.
-
-Until the very last step the scene is not touched, so a failure or a cancel leaves it as it was; the temporary
-folder goes in any case.
-"""
+"""Enhancing a volume node: what `Run` needs to know of the verb, and the blend with its input."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +12,8 @@ import vtk
 from slicer.i18n import tr as _
 
 from ctenhance.runtime.errors import CTEnhanceError, InputError
-from CTEnhanceLib import placing, volumes
-from CTEnhanceLib.steps import TimedSteps
-from CTEnhanceLib.worker import Worker, WorkerProgress
-
-TEMPORARY_PREFIX = "ctenhance-"
-_LEFTOVER_SECONDS = 3 * 24 * 3600
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the user chose. `model`: a name or a path; None: the default. `strength` in 0..1."""
-
-    model: str | None = None
-    strength: float = 1.0
-    device: str = "auto"
-    seed: int = 0
-
-    def arguments(self) -> list[str]:
-        """Return the command line's options. The worker gives the full effect: strengths are blended here."""
-        options = ["--strength", "1", "--device", self.device, "--seed", str(self.seed)]
-        return options if self.model is None else ["--model", self.model, *options]
+from CTEnhanceLib import placing, transfer, volumes
+from CTEnhanceLib.run import Job, Settings
 
 
 def problem(inputNode: Any, outputNode: Any, strength: float = 1.0) -> str:
@@ -73,161 +44,55 @@ def blend(before: np.ndarray, full: np.ndarray, strength: float, target: np.ndar
         yield slab.stop / len(target)
 
 
-def removeLeftovers(root: Path) -> None:
-    """Remove run folders untouched for days: Slicer was ended in the middle, and they hold voxels."""
-    for folder in root.glob(f"{TEMPORARY_PREFIX}*"):
-        with contextlib.suppress(OSError):
-            if folder.is_dir() and time.time() - folder.stat().st_mtime > _LEFTOVER_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
+class EnhanceJob(Job):
+    """From input node to result node; `strength` in 0..1."""
 
-
-class EnhanceRun:
-    """From input node to result node. Exactly one of the last three callbacks is called, when all is over.
-
-    onProgress(WorkerProgress); onDone(result node, warnings); onFailed(sentence, details); onCancelled().
-    """
+    # Reading and writing take seconds, the model minutes.
+    stages = {"read": 2, "enhance": 95, "write": 3}  # noqa: RUF012
 
     def __init__(
-        self,
-        inputNode: Any,
-        outputNode: Any,
-        settings: Settings,
-        onProgress: Callable[[WorkerProgress], None],
-        onDone: Callable[[Any, list[str]], None],
-        onFailed: Callable[[str, str], None],
-        onCancelled: Callable[[], None],
+        self, inputNode: Any, outputNode: Any, strength: float = 1.0, settings: Settings | None = None
     ) -> None:
-        self.inputNode, self.outputNode, self.settings = inputNode, outputNode, settings
-        self._onProgress, self._onDone = onProgress, onDone
-        self._onFailed, self._onCancelled = onFailed, onCancelled
-        self._folder: Path | None = None
-        self._steps: TimedSteps | None = None
-        self._worker = Worker(self._load, self._fail, self._endCancelled, onProgress)
-        self._warnings: list[str] = []
-        self.active = False
+        self.inputNode, self.outputNode, self.strength = inputNode, outputNode, strength
+        self.settings = settings or Settings()
+        self._image: vtk.vtkImageData | None = None
+        self._full: transfer.LoadedVolume | None = None
 
-    def start(self) -> None:
-        """Begin; returns at once. Raises InputError for nodes that cannot be enhanced."""
-        sentence = problem(self.inputNode, self.outputNode, self.settings.strength)
-        if sentence:
-            raise InputError(sentence)
-        removeLeftovers(volumes.temporaryRoot())
-        try:
-            self._folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=volumes.temporaryRoot()))
-        except OSError as error:
-            raise CTEnhanceError(
-                _("No temporary folder can be made ({reason}); check Slicer's temporary folder.").format(
-                    reason=error.strerror or error
-                )
-            ) from error
-        self.active = True
-        self._image = self._full = None
-        self._tell("prepare", 0.0)
-        self._steps = TimedSteps(
-            volumes.writeMetaImage(self.inputNode, self._folder / "input.mha"), self._compute, self._failWith
-        )
+    def problem(self) -> str:
+        """Say what is wrong with the nodes, if anything."""
+        return problem(self.inputNode, self.outputNode, self.strength)
 
-    def cancel(self) -> None:
-        """Stop; `onCancelled` is called once nothing of the run is left."""
-        if not self.active:
-            return
-        if self._steps is not None:
-            self._steps.cancel()
-        if self._worker.running:
-            self._worker.cancel()
-            self._tell("cancel", 0.0)
-        else:
-            self._endCancelled()
+    def prepare(self, folder: Path) -> Iterator[float]:
+        """Write the input."""
+        return transfer.writeMetaImage(self.inputNode, folder / "input.mha")
 
-    def kill(self) -> None:
-        """Stop at once without any callback, for when the application or the module goes."""
-        if self.active:
-            if self._steps is not None:
-                self._steps.cancel()
-            self._worker.kill()
-            self._cleanUp()
-
-    def _compute(self) -> None:
-        folder = self._files()
+    def arguments(self, folder: Path) -> list[str]:
+        """Ask for the full effect: strengths are blended here, without another run."""
         paths = [str(folder / "input.mha"), str(folder / "output.nii")]
-        options = [*self.settings.arguments(), "--report", str(folder / "report.json")]
-        self._tell("start", 0.0)
-        try:
-            self._worker.start(["enhance", *paths, *options])
-        except CTEnhanceError as error:
-            self._fail(str(error))
+        return ["enhance", *paths, "--strength", "1", *self.settings.arguments()]
 
-    def _load(self, event: Mapping[str, Any]) -> None:
-        self._warnings = [str(warning) for warning in event.get("warnings", [])]
-        self._steps = TimedSteps(
-            self._loading(), self._show, self._failWith, lambda part: self._tell("load", 100.0 * part)
-        )
-
-    def _loading(self) -> Iterator[float]:
+    def load(self, outputs: Mapping[str, Path]) -> Iterator[float]:
+        """Read the full effect and blend the asked strength."""
         before = slicer.util.arrayFromVolume(self.inputNode)
-        self._full, full = volumes.newImage(before.shape, np.float32)
-        for fraction in volumes.readNifti(self._files() / "output.nii", before.shape, full):
-            yield fraction / 2
+        self._full = yield from transfer.readNifti(outputs["enhanced"])
+        if self._full.array.shape != before.shape:
+            raise CTEnhanceError(_("The result has another size than the input; press Apply again."))
         self._image, image = volumes.newImage(before.shape, np.float32)
-        for fraction in blend(before, full, self.settings.strength, image):
-            yield 0.5 + fraction / 2
+        yield from blend(before, self._full.array, self.strength, image)
 
-    def _show(self) -> None:
-        try:
-            result = self._intoScene()
-        except Exception as error:
-            self._failWith(error)
-            return
-        self._cleanUp()
-        self._onDone(result, self._warnings)
-
-    def _intoScene(self) -> Any:
+    def place(self, report: dict[str, Any]) -> Any:
+        """Put result, full effect and report beside the input, on its grid; return the result's node."""
         if not slicer.mrmlScene.IsNodePresent(self.inputNode):
             raise CTEnhanceError(_("The input volume was removed meanwhile, so no result was added."))
-        try:
-            report = json.loads((self._files() / "report.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CTEnhanceError(
-                _("The report of the computation cannot be read; press Apply again.")
-            ) from error
-        report.setdefault("settings", {})["strength"] = round(self.settings.strength, 4)
+        if self._full is None or self._image is None:
+            raise CTEnhanceError(_("The result was not loaded; press Apply again."))
+        report.setdefault("settings", {})["strength"] = round(self.strength, 4)
         output = self.outputNode
         if output is not None and not slicer.mrmlScene.IsNodePresent(output):
             output = None
         name = _("{name} enhanced").format(name=self.inputNode.GetName())
-        return placing.addResult(self.inputNode, output, name, self._image, self._full, report)
+        return placing.addResult(self.inputNode, output, name, self._image, self._full.image, report)
 
-    def _failWith(self, error: Exception) -> None:
-        if isinstance(error, CTEnhanceError):
-            self._fail(str(error))
-        elif isinstance(error, MemoryError):
-            self._fail(_("There is not enough memory for the result: close other volumes or crop the input."))
-        else:
-            self._fail(_("Something unexpected happened ({error}).").format(error=error))
-
-    def _fail(self, sentence: str) -> None:
-        # The worker knows the volume by its temporary file only.
-        readable = sentence.replace(str(self._files() / "input.mha"), self.inputNode.GetName())
-        details = self._worker.log
-        self._cleanUp()
-        self._onFailed(readable, details)
-
-    def _endCancelled(self) -> None:
-        self._cleanUp()
-        self._onCancelled()
-
-    def _cleanUp(self) -> None:
-        self.active = False
-        self._steps = None
-        self._image: vtk.vtkImageData | None = None
-        self._full: vtk.vtkImageData | None = None
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _files(self) -> Path:
-        if self._folder is None:
-            raise CTEnhanceError(_("The run has not been started."))
-        return self._folder
-
-    def _tell(self, stage: str, percent: float) -> None:
-        self._onProgress(WorkerProgress(stage, percent, None))
+    def readable(self, sentence: str, folder: Path) -> str:
+        """The worker knows the volume by its temporary file only."""
+        return sentence.replace(str(folder / "input.mha"), self.inputNode.GetName())

@@ -7,11 +7,13 @@ effect is hidden and not saved; without it, another strength needs another run.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import slicer
 import vtk
 
@@ -24,7 +26,7 @@ DIFFERENCE_ROLE = "CTEnhanceDifference"
 
 
 def inputOf(result: Any) -> Any:
-    """Return the node that a result was made from, or None."""
+    """Return the node that a result was made from or is compared with, or None."""
     return result.GetNodeReference(INPUT_ROLE) if result is not None else None
 
 
@@ -73,6 +75,66 @@ def strengthOf(result: Any) -> float:
         return 1.0
 
 
+@contextlib.contextmanager
+def whole() -> Iterator[list[Any]]:
+    """All or nothing: nodes put into the list (see `addNode`) are removed again if the block raises."""
+    added: list[Any] = []
+    try:
+        yield added
+    except Exception:
+        for node in reversed(added):
+            slicer.mrmlScene.RemoveNode(node)
+        raise
+
+
+def addNode(className: str, name: str, added: list[Any], hidden: bool = False) -> Any:
+    """Add a node to the scene and to the list; return it."""
+    node = slicer.mrmlScene.CreateNodeByClass(className)
+    node.UnRegister(None)  # the Python variable holds it now, and soon the scene
+    node.SetName(slicer.mrmlScene.GenerateUniqueName(name))
+    if hidden:
+        hide(node)
+    added.append(slicer.mrmlScene.AddNode(node))
+    return added[-1]
+
+
+def addVolume(
+    image: vtk.vtkImageData,
+    ijkToRAS: np.ndarray,
+    name: str,
+    added: list[Any],
+    before: Any = None,
+    output: Any = None,
+) -> Any:
+    """Put a loaded volume into the scene (`output` takes it if given) with a display; return its node.
+
+    `before` is the volume that it is compared with: it stands beside that one and shares its display, so
+    that window and level are the same for both.
+    """
+    node = output if output is not None else addNode("vtkMRMLScalarVolumeNode", name, added)
+    with slicer.util.NodeModify(node):
+        node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijkToRAS))
+        node.SetAndObserveImageData(image)
+        if before is not None:
+            node.SetAndObserveDisplayNodeID(_fixedDisplay(before).GetID())
+            node.SetNodeReferenceID(INPUT_ROLE, before.GetID())
+            placeBeside(before, node)
+        elif node.GetDisplayNode() is None:
+            node.CreateDefaultDisplayNodes()
+            added.append(node.GetDisplayNode())
+    return node
+
+
+def attachReport(node: Any, report: Mapping[str, Any], added: list[Any]) -> None:
+    """Put the report, as a text node, under the node in the subject hierarchy; replaces the one before."""
+    reportNode = node.GetNodeReference(REPORT_ROLE)
+    if reportNode is None:
+        reportNode = addNode("vtkMRMLTextNode", f"{node.GetName()} report", added)
+        node.SetNodeReferenceID(REPORT_ROLE, reportNode.GetID())
+    reportNode.SetText(json.dumps(report, indent=2, ensure_ascii=False))
+    placeUnder(node, reportNode)
+
+
 def addResult(
     inputNode: Any,
     outputNode: Any,
@@ -83,21 +145,19 @@ def addResult(
 ) -> Any:
     """Put a finished result into the scene, all of it or nothing, and return its node.
 
-    `outputNode` takes it, or a new node called `name` when it is None. Both share the input's display node,
-    so that window and level are the same for before and after.
+    `outputNode` takes it, or a new node called `name` when it is None. It stands on the input's grid and
+    under its transform; both share the input's display node.
     """
-    added: list[Any] = []
-    try:
+    with whole() as added:
         display = _fixedDisplay(inputNode)
         output = outputNode
         if output is None:
-            output = _add("vtkMRMLScalarVolumeNode", slicer.mrmlScene.GenerateUniqueName(name), added)
+            output = addNode("vtkMRMLScalarVolumeNode", name, added)
         fullNode = fullEffectOf(output)
         if fullNode is None:
-            fullNode = _add("vtkMRMLScalarVolumeNode", f"{output.GetName()} full effect", added, hidden=True)
-        reportNode = output.GetNodeReference(REPORT_ROLE)
-        if reportNode is None:
-            reportNode = _add("vtkMRMLTextNode", f"{output.GetName()} report", added)
+            fullName = f"{output.GetName()} full effect"
+            fullNode = addNode("vtkMRMLScalarVolumeNode", fullName, added, hidden=True)
+        attachReport(output, report, added)
         for node, values in ((fullNode, full), (output, image)):
             with slicer.util.NodeModify(node):
                 copyGrid(inputNode, node)
@@ -105,14 +165,7 @@ def addResult(
                 node.SetAndObserveDisplayNodeID(display.GetID())
         output.SetNodeReferenceID(INPUT_ROLE, inputNode.GetID())
         referToHidden(output, FULL_ROLE, fullNode)
-        output.SetNodeReferenceID(REPORT_ROLE, reportNode.GetID())
-        reportNode.SetText(json.dumps(report, indent=2, ensure_ascii=False))
         placeBeside(inputNode, output)
-        placeUnder(output, reportNode)
-    except Exception:
-        for node in added:
-            slicer.mrmlScene.RemoveNode(node)
-        raise
     return output
 
 
@@ -140,16 +193,6 @@ def placeUnder(node: Any, attachment: Any) -> None:
 def _item(hierarchy: Any, node: Any) -> int:
     item = hierarchy.GetItemByDataNode(node)
     return item or hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
-
-
-def _add(className: str, name: str, added: list[Any], hidden: bool = False) -> Any:
-    node = slicer.mrmlScene.CreateNodeByClass(className)
-    node.UnRegister(None)  # the Python variable holds it now, and soon the scene
-    node.SetName(name)
-    if hidden:
-        hide(node)
-    added.append(slicer.mrmlScene.AddNode(node))
-    return added[-1]
 
 
 def hide(node: Any) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import qt
+import slicer
 
 TURN_SECONDS = 0.03
 
@@ -27,7 +28,8 @@ class TimedSteps:
         self._steps = steps
         self._onDone, self._onFailed, self._onProgress = onDone, onFailed, onProgress
         self.active = True
-        self._timer = qt.QTimer()
+        # With a parent: without one PythonQt deletes it when we let go of it, in the middle of its signal.
+        self._timer = qt.QTimer(slicer.app)
         self._timer.setInterval(0)
         self._timer.connect("timeout()", self._turn)
         self._timer.start()
@@ -41,6 +43,7 @@ class TimedSteps:
         self.active = False
         self._timer.stop()
         self._timer.disconnect("timeout()", self._turn)
+        self._timer.deleteLater()
         self._steps.close()
 
     def _turn(self) -> None:

@@ -7,12 +7,18 @@ from typing import Any
 
 import qt
 import slicer
+from slicer.i18n import tr as _
 
 from CTEnhanceLib import placing, volumes
 from CTEnhanceLib.enhancement import blend
 from CTEnhanceLib.steps import TimedSteps
 
 REST_MILLISECONDS = 300
+
+
+def presets() -> list[tuple[str, float]]:
+    """Return the strengths that have a name."""
+    return [(_("Low"), 0.4), (_("Medium"), 0.7), (_("Full"), 1.0)]
 
 
 def canBlend(result: Any) -> bool:

@@ -13,7 +13,6 @@ def stageText(stage: str) -> str:
         "prepare": _("Preparing"),
         "start": _("Starting"),
         "read": _("Reading"),
-        "model": _("Loading the model"),
         "enhance": _("Enhancing"),
         "write": _("Writing"),
         "load": _("Loading the result"),

@@ -1,20 +1,14 @@
-"""MRML volumes <-> CTVolume, and the files through which a volume goes to the worker process and back.
+"""MRML volumes <-> CTVolume.
 
 MRML stores the grid in RAS, CTVolume in LPS (as DICOM does): x and y change their sign. Voxel order is the
 same in both, [slice, row, column].
-
-The two file functions are generators: each step handles a few slices and takes some milliseconds, so that the
-main thread stays free (see `steps`).
 """
 
 from __future__ import annotations
 
-import mmap
-import os
-import struct
-import sys
+import contextlib
+import importlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,19 +17,12 @@ import vtk
 from slicer.i18n import tr as _
 from vtk.util import numpy_support
 
-from ctenhance.runtime.errors import CTEnhanceError, InputError
+from ctenhance.runtime.errors import InputError
 from ctenhance.volume import CTVolume
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 _INT16 = np.iinfo(np.int16)
-_STEP_BYTES = 4 << 20
-
-# MetaImage's names of the scalar types. 64-bit integers have none that every reader knows.
-_META_TYPES = {
-    "i1": "MET_CHAR", "u1": "MET_UCHAR", "i2": "MET_SHORT", "u2": "MET_USHORT", "i4": "MET_INT",
-    "u4": "MET_UINT", "f4": "MET_FLOAT", "f8": "MET_DOUBLE",
-}  # fmt: skip
-_NIFTI_TYPES = {4: np.dtype(np.int16), 16: np.dtype(np.float32)}
+_STEP_BYTES = 2 << 20
 
 
 def requireScalarVolume(node: Any) -> None:
@@ -94,7 +81,15 @@ def volumeFromNode(node: Any) -> CTVolume:
 
 
 def newImage(shape: tuple[int, ...], dtype: Any) -> tuple[vtk.vtkImageData, np.ndarray]:
-    """Return image data of the shape [slice, row, column] and its voxels, unset, as an array to fill."""
+    """Return image data of the shape [slice, row, column] and its voxels, unset, as an array to fill.
+
+    Raises MemoryError when it has no room; VTK, asked for too much, would end the application.
+    """
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    with contextlib.suppress(ImportError):  # psutil comes with what Apply installs
+        if importlib.import_module("psutil").virtual_memory().available < size:
+            raise MemoryError
+    np.empty(size, np.uint8)  # given back at once
     image = vtk.vtkImageData()
     image.SetDimensions(*reversed(shape))
     image.AllocateScalars(numpy_support.get_vtk_array_type(np.dtype(dtype).type), 1)
@@ -164,80 +159,3 @@ def slabs(array: np.ndarray) -> Iterator[slice]:
     thickness = max(1, _STEP_BYTES // max(1, array[:1].nbytes))
     for start in range(0, len(array), thickness):
         yield slice(start, min(start + thickness, len(array)))
-
-
-def writeMetaImage(node: Any, path: Path) -> Iterator[float]:
-    """Write the node's voxels, as they are, with its own grid to an .mha file; yield the fraction done.
-
-    The parent transform is left aside: the computation needs the voxels and their size only.
-    Raises InputError for a node that `requireScalarVolume` refuses, CTEnhanceError when the disk is full.
-    """
-    requireScalarVolume(node)
-    array = slicer.util.arrayFromVolume(node)
-    kind = array.dtype.str[1:]
-    if kind not in _META_TYPES:
-        kind = "f8"
-    spacing, origin, direction = localGrid(node)
-    fields = {
-        "ObjectType": "Image",
-        "NDims": "3",
-        "BinaryData": "True",
-        "BinaryDataByteOrderMSB": str(sys.byteorder == "big"),
-        "CompressedData": "False",
-        # One axis after the other, so columns of the direction matrix become rows.
-        "TransformMatrix": _numbers(direction.T.ravel()),
-        "Offset": _numbers(origin),
-        "ElementSpacing": _numbers(spacing),
-        "DimSize": " ".join(str(length) for length in reversed(array.shape)),
-        "ElementType": _META_TYPES[kind],
-        "ElementDataFile": "LOCAL",
-    }
-    try:
-        with path.open("wb") as stream:
-            stream.write("".join(f"{key} = {value}\n" for key, value in fields.items()).encode("ascii"))
-            for slab in slabs(array):
-                stream.write(np.ascontiguousarray(array[slab], dtype=kind).data)
-                yield slab.stop / len(array)
-    except OSError as error:
-        raise CTEnhanceError(
-            _("Cannot write to the temporary folder '{folder}' ({reason}); free some space there.").format(
-                folder=path.parent, reason=error.strerror or error
-            )
-        ) from error
-
-
-def readNifti(path: Path, shape: tuple[int, int, int], result: np.ndarray) -> Iterator[float]:
-    """Read the voxels of an uncompressed .nii file that the worker wrote; yield the fraction done.
-
-    `result`, float32 of the given shape, is filled. Raises CTEnhanceError when the file is something else.
-    """
-    problem = _("The result of the computation cannot be read; press Apply again.")
-    try:
-        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            (headerSize,) = struct.unpack_from("=i", data, 0)
-            dimensions = struct.unpack_from("=8h", data, 40)
-            (kind,) = struct.unpack_from("=h", data, 70)
-            offset, slope, intercept = (int(value) for value in struct.unpack_from("=3f", data, 108))
-            expected = (3, *reversed(shape))
-            if headerSize != 348 or dimensions[:4] != expected or kind not in _NIFTI_TYPES:
-                raise CTEnhanceError(problem)
-            if slope not in (0, 1) or intercept != 0:
-                raise CTEnhanceError(problem)
-            values = np.frombuffer(data, _NIFTI_TYPES[kind], result.size, offset).reshape(shape)
-            try:
-                for slab in slabs(result):
-                    result[slab] = values[slab]
-                    yield slab.stop / len(result)
-            finally:
-                del values  # the map can only be closed when nothing looks into it
-    except (OSError, ValueError, struct.error) as error:
-        raise CTEnhanceError(problem) from error
-
-
-def temporaryRoot() -> Path:
-    """Return the folder for files that live as long as a run."""
-    return Path(slicer.app.temporaryPath or os.curdir)
-
-
-def _numbers(values: Any) -> str:
-    return " ".join(repr(float(value)) for value in values)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import qt
+import slicer
 from slicer.i18n import tr as _
 
 from ctenhance.runtime.errors import CTEnhanceError
@@ -28,8 +29,6 @@ from ctenhance.runtime.errors import CTEnhanceError
 GRACE_SECONDS = 3.0
 _POLL_MILLISECONDS = 100
 _LOG_LINES = 400
-# What the stages share of the whole, in per cent: reading and writing take seconds, the model minutes.
-_STAGES = {"read": (0.0, 2.0), "enhance": (2.0, 97.0), "write": (97.0, 100.0)}
 
 PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
 
@@ -123,6 +122,9 @@ class ProcessTree:
 class Worker:
     """One run of the command line in a process of its own; a new run needs a new Worker.
 
+    `stages` are the verb's, in their order, with what each takes of the whole time (any unit): so the
+    percentage is one of the whole. A stage that is not among them leaves the percentage where it is.
+
     Exactly one of `onFinished(result event)`, `onFailed(sentence)` and `onCancelled()` is called, once the
     whole process tree has ended; `onProgress(WorkerProgress)` before it. `log` keeps what the child said
     besides.
@@ -134,9 +136,10 @@ class Worker:
         onFailed: Callable[[str], None],
         onCancelled: Callable[[], None],
         onProgress: Callable[[WorkerProgress], None],
+        stages: Mapping[str, float],
     ) -> None:
         self._onFinished, self._onFailed, self._onCancelled = onFinished, onFailed, onCancelled
-        self._onProgress = onProgress
+        self._onProgress, self._stages, self._percent = onProgress, dict(stages), 0.0
         self._process: Any = None
         self._tree: ProcessTree | None = None
         self._timeLeft = TimeLeft()
@@ -146,7 +149,9 @@ class Worker:
         self._error = ""
         self._cancelled = False
         self._killAt = 0.0
-        self._poll = qt.QTimer()
+        # Timer and process have a parent: without one PythonQt deletes an object when we let go of it, which
+        # may be in the middle of its own signal.
+        self._poll = qt.QTimer(slicer.app)
         self._poll.setInterval(_POLL_MILLISECONDS)
         self._poll.connect("timeout()", self._untilGone)
 
@@ -166,7 +171,7 @@ class Worker:
         environment = qt.QProcessEnvironment.systemEnvironment()
         for name, value in childEnvironment().items():
             environment.insert(name, value)
-        self._process = qt.QProcess()
+        self._process = qt.QProcess(slicer.app)
         self._process.setProcessEnvironment(environment)
         self._process.connect("readyReadStandardOutput()", self._readOutput)
         self._process.connect("readyReadStandardError()", self._readErrors)
@@ -192,10 +197,12 @@ class Worker:
             return
         process, self._process = self._process, None
         self._poll.stop()
+        self._poll.deleteLater()
         tree = self._tree or ProcessTree(int(process.processId()))
         tree.kill()
         process.kill()
         process.waitForFinished(1000)
+        process.deleteLater()
 
     def _readOutput(self) -> None:
         if self._process is None:
@@ -222,18 +229,25 @@ class Worker:
             return
         if kind == "progress" and not self._cancelled:
             stage, done, total = str(event["stage"]), int(event["done"]), max(1, int(event["total"]))
-            first, last = _STAGES.get(stage, (0.0, 100.0))
-            percent = first + (last - first) * min(1.0, done / total)
             secondsLeft = self._timeLeft(stage, done, total)
+            self._percent = max(self._percent, self._percentOf(stage, min(1.0, done / total)))
             if stage == "read" and done >= total:
-                stage = "model"  # what comes next says nothing until its first step is done
-            self._onProgress(WorkerProgress(stage, percent, secondsLeft))
+                stage = "prepare"  # models are loaded now: nothing more is told until the first step is done
+            self._onProgress(WorkerProgress(stage, self._percent, secondsLeft))
         elif kind == "result":
             self._result = event
         elif kind == "error":
             self._error = str(event.get("text", ""))
         elif kind == "log":
             self._log.append(str(event.get("text", "")))
+
+    def _percentOf(self, stage: str, part: float) -> float:
+        """Return how much of the whole is done when this part of the stage is."""
+        if stage not in self._stages:
+            return 0.0
+        names = list(self._stages)
+        before = sum(self._stages[name] for name in names[: names.index(stage)])
+        return 100.0 * (before + self._stages[stage] * part) / sum(self._stages.values())
 
     def _broke(self, error: Any) -> None:
         # All other errors end in `finished`.
@@ -273,6 +287,7 @@ class Worker:
         # First: whoever is told may start the next run.
         process, self._process = self._process, None
         self._poll.stop()
+        self._poll.deleteLater()
         process.deleteLater()
         tell()
 

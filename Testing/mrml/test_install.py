@@ -90,7 +90,7 @@ def test_nothing_heavy_at_start(installed: Path) -> None:
 
 def test_about_and_icon(installed: Path) -> None:
     code = (
-        "print('about', all(module.__dict__['_about'][key] for key in "
+        "print('about', all(vars(module)[key] for key in "
         "('title', 'categories', 'contributors', 'helpText', 'acknowledgementText', 'icon')))\n"
     )
     assert "about True" in in_slicer(installed, code)

@@ -10,8 +10,8 @@ import slicer
 
 from ctenhance.volume import CTVolume
 from CTEnhanceLib import enhancement, placing, roi, volumes
-from CTEnhanceLib.compare import divergingColors
 from CTEnhanceLib.devices import parseCards
+from CTEnhanceLib.difference import divergingColors
 from CTEnhanceLib.worker import TimeLeft
 
 

@@ -12,9 +12,9 @@ import slicer
 import vtk
 from vtk.util import numpy_support
 
-from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.volume import CTVolume
-from CTEnhanceLib import volumes
+from CTEnhanceLib import transfer, volumes
 
 
 def oblique() -> np.ndarray:
@@ -108,7 +108,7 @@ def test_meta_image_is_read_by_others(dtype: Any, tmp_path: Path) -> None:
     node = volumes.nodeFromVolume(ct(), "CT")
     values = (np.arange(5 * 6 * 7) % 100).reshape(5, 6, 7).astype(dtype)
     slicer.util.updateVolumeFromArray(node, values)
-    assert list(volumes.writeMetaImage(node, tmp_path / "ct.mha"))[-1] == 1.0
+    assert list(transfer.writeMetaImage(node, tmp_path / "ct.mha"))[-1] == 1.0
     image = sitk.ReadImage(str(tmp_path / "ct.mha"))
     expected = ct().to_sitk()
     assert np.array_equal(sitk.GetArrayFromImage(image), values)
@@ -118,9 +118,32 @@ def test_meta_image_is_read_by_others(dtype: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("add", [0, 0.5])
-def test_result_file_is_read(add: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_result_file_is_read(add: float, suffix: str, tmp_path: Path) -> None:
     volume = ct().with_array(ct().array + np.float32(add))
-    volume.write(tmp_path / "out.nii")
-    values = np.empty(volume.array.shape, np.float32)
-    assert list(volumes.readNifti(tmp_path / "out.nii", values.shape, values))[-1] == 1.0
-    assert np.array_equal(values, volume.array)
+    volume.write(tmp_path / f"out{suffix}")
+    loaded, fractions = read(tmp_path / f"out{suffix}")
+    assert np.array_equal(loaded.array, volume.array) and fractions[-1] == 1.0
+    node = volumes.nodeFromVolume(volume, "CT")
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    assert np.allclose(loaded.ijkToRAS, slicer.util.arrayFromVTKMatrix(matrix), atol=1e-4)
+
+
+def test_broken_result_file_is_said(tmp_path: Path) -> None:
+    ct().write(tmp_path / "out.nii")
+    whole = (tmp_path / "out.nii").read_bytes()
+    for broken in (whole[:-100], whole[:200], b""):
+        (tmp_path / "out.nii").write_bytes(broken)
+        with pytest.raises(CTEnhanceError, match="cannot be read"):
+            read(tmp_path / "out.nii")
+
+
+def read(path: Path) -> tuple[transfer.LoadedVolume, list[float]]:
+    """Run the reader to its end; return the volume and the fractions."""
+    steps, fractions = transfer.readNifti(path), []
+    while True:
+        try:
+            fractions.append(next(steps))
+        except StopIteration as end:
+            return end.value, fractions

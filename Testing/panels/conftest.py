@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,18 @@ from panel_packages import pytest_pycollect_makemodule
 __all__ = ["pytest_pycollect_makemodule"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+TINY_MODEL = """
+import sys
+import torch
+from pathlib import Path
+from ctenhance.enhance.networks import build
+from ctenhance.runtime import weights
+
+torch.manual_seed(0)
+arguments = {"features": [8, 8, 8, 8, 8, 8]}
+entry = weights.WeightsEntry("tiny", "", "", "Apache-2.0", "nothing", "twin", arguments, "1", "")
+weights.save(Path(sys.argv[1]), build("twin", arguments).state_dict(), entry)
+"""
 
 
 class User:
@@ -60,8 +74,6 @@ def user(app: Any) -> User:
 @pytest.fixture(autouse=True)
 def _clean(app: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """An empty scene and no leftovers; an exception in a slot, which Qt only prints, fails the test."""
-    import sys
-
     import slicer
 
     import slicerhost
@@ -83,18 +95,10 @@ def _clean(app: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny network with random weights, as a user's own weights file."""
-    import torch
-
-    from ctenhance.enhance.networks import build
-    from ctenhance.runtime import weights
-    from ctenhance.runtime.weights import WeightsEntry
-
-    torch.manual_seed(0)
-    arguments = {"features": [8, 8, 8, 8, 8, 8]}
-    network = build("twin", arguments)
     path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
-    entry = WeightsEntry("tiny", "", "", "Apache-2.0", "nothing", "twin", arguments, "1", "")
-    weights.save(path, network.state_dict(), entry)
+    # In a process of its own: PySide6 reads the source of every module that is imported beside it.
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "CTEnhance")}
+    subprocess.run([sys.executable, "-c", TINY_MODEL, str(path)], env=environment, check=True)
     return path
 
 

@@ -10,6 +10,7 @@ import pytest
 import slicer
 
 import slicerhost
+from view_pixels import pixels
 
 SMALL = (4, 72, 64)
 
@@ -114,7 +115,7 @@ def test_compare_modes(panel: Any, user: Any, ct: Any) -> None:
     panel.ui.lungButton.click()
     for node in (ct, result):
         assert (node.GetDisplayNode().GetWindow(), node.GetDisplayNode().GetLevel()) == (1500, -600)
-    left, right = first.sliceView()._pixels(), second.sliceView()._pixels()
+    left, right = pixels(first.sliceView()), pixels(second.sliceView())
     assert left.std() > 0 and right.std() > 0
 
     panel.ui.viewModeSelector.currentIndex = 1
@@ -126,7 +127,7 @@ def test_compare_modes(panel: Any, user: Any, ct: Any) -> None:
         slicer.util.arrayFromVolume(result) - slicer.util.arrayFromVolume(ct).astype(np.float32)
     )
     assert np.array_equal(difference, expected)
-    assert third.sliceView()._pixels().std() > 0
+    assert pixels(third.sliceView()).std() > 0
 
     panel.ui.viewModeSelector.currentIndex = 2
     panel.ui.fadeSlider.value = 0.25

@@ -82,7 +82,7 @@ def test_declined_installation_installs_nothing(tmp_path: Path, monkeypatch: pyt
 
 
 def test_only_enhancing_models_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
-    from CTEnhanceLib import models
+    from CTEnhanceLib import modelchoice as models
 
     def entry(name: str, architecture: str) -> Any:
         return models.weights.WeightsEntry(name, "", "", "MIT", "scans", architecture, {}, "1", "")
@@ -90,13 +90,13 @@ def test_only_enhancing_models_are_offered(monkeypatch: pytest.MonkeyPatch) -> N
     known = [entry("a", "autoencoder"), entry("b", "latent-diffusion"), entry("c", "twin")]
     monkeypatch.setattr(models.weights, "entries", lambda: known)
     monkeypatch.setattr(models.weights, "default_name", lambda verb: "c")
-    offered = models.installedModels()
+    offered = models.installedModels("enhance", ["twin", "latent-diffusion"])
     assert [model.key for model in offered] == ["c", "b"]
     assert offered[0].text == "c (default)" and "scans" in offered[0].explanation
 
 
 def test_old_leftovers_go_and_others_stay(tmp_path: Path) -> None:
-    from CTEnhanceLib.enhancement import removeLeftovers
+    from CTEnhanceLib.transfer import removeLeftovers
 
     for name, days in (("ctenhance-old", 10), ("ctenhance-new", 0), ("other-old", 10)):
         folder = tmp_path / name

@@ -2,12 +2,13 @@
 
 `start()` puts `qt`, `ctk` and what slicer-core lacks of `slicer` in place, with the application's names
 and PythonQt's semantics; everything else raises. Message boxes do not wait: see `messages` and `answers`.
+`slicer.util` (loadUI, VTKObservationMixin, arrays, ...) is slicer-core's own, the application's.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
-import stat
 import sys
 import types
 from pathlib import Path
@@ -25,54 +26,57 @@ def start() -> Any:
     if hasattr(slicer, "app"):
         return slicer.app
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-    import slicer.util
-
+    slicer.util = importlib.import_module("slicer.util")
     from . import pythonqt, widgets
 
-    slicer.util = sys.modules["slicer.util"]
-    slicer.vtkMRMLMessageCollection  # noqa: B018  (slicer-core is whole)
     sys.modules["qt"] = pythonqt.QtModule("qt")
     ctk = sys.modules["ctk"] = pythonqt.ClosedModule("ctk")
-    for name in ("ctkMessageBox", "ctkCollapsibleButton", "ctkSliderWidget"):
-        setattr(ctk, name, getattr(widgets, name))
-    slicer.qMRMLWidget, slicer.qMRMLNodeComboBox = widgets.qMRMLWidget, widgets.qMRMLNodeComboBox
+    for name, value in vars(widgets).items():
+        if name.startswith(("ctk", "qMRML")):
+            setattr(ctk if name.startswith("ctk") else slicer, name, value)
     slicer.modules = pythonqt.ClosedModule("slicer.modules")
     slicer.mrmlScene = slicer.vtkMRMLScene()
 
-    from . import application, subjecthierarchy
+    from . import application
 
     slicer.qSlicerScriptedLoadableModuleWidget = application.ScriptedModuleWidget
     slicer.qSlicerScriptedLoadableModule = application.ScriptedModule
     app = slicer.app = application.Application()
-    logics = {
-        "colors": "vtkSlicerColorLogic",
-        "volumes": "vtkSlicerVolumesLogic",
-        "markups": "vtkSlicerMarkupsLogic",
-    }
-    for name, className in logics.items():
-        logic = getattr(slicer, className)()
-        if name == "colors":
-            # Where the application keeps its colour files; without a folder the logic complains.
-            app.applicationLogic().SetHomeDirectory(app.temporaryPath)
-            app.applicationLogic().SetShareDirectory("share")
-            Path(app.temporaryPath, "share", "ColorFiles").mkdir(parents=True)
-        logic.SetMRMLApplicationLogic(app.applicationLogic())
-        logic.SetMRMLScene(slicer.mrmlScene)
-        app.applicationLogic().SetModuleLogic(name.capitalize(), logic)
-        setattr(slicer.modules, name, application.CoreModule(logic))
-    subjecthierarchy.follow(slicer.mrmlScene)
-    app.layoutManager()
+    _coreModules(app)
+    application.followScene(slicer.mrmlScene)
+    pythonqt.answering(app, layoutManager=application.LayoutManager(app.applicationLogic()))
     _python(Path(app.temporaryPath))
-    _submodules()
+    i18n = sys.modules["slicer.i18n"] = slicer.i18n = types.ModuleType("slicer.i18n")
+    i18n.tr, i18n.translate = lambda text: text, lambda context, text: text
+    for name in ("ScriptedLoadableModule", "parameterNodeWrapper"):
+        sys.modules[f"slicer.{name}"] = importlib.import_module(f"{__name__}.scripted")
+        setattr(slicer, name, sys.modules[f"slicer.{name}"])
     return app
 
 
 def addModule(path: Path) -> Any:
     """Load a scripted module; return what `slicer.modules.<name>` is."""
+    start()
     from .application import addModule as add
 
-    start()
     return add(path)
+
+
+def _coreModules(app: Any) -> None:
+    """Have the logics of Slicer's own modules; of these modules nothing else is there."""
+    import slicer
+
+    # Where the application keeps its colour files; without a folder the logic complains.
+    app.applicationLogic().SetHomeDirectory(app.temporaryPath)
+    app.applicationLogic().SetShareDirectory("share")
+    Path(app.temporaryPath, "share", "ColorFiles").mkdir(parents=True)
+    for name in ("Color", "Volumes", "Markups"):
+        logic = getattr(slicer, f"vtkSlicer{name}Logic")()
+        logic.SetMRMLApplicationLogic(app.applicationLogic())
+        logic.SetMRMLScene(slicer.mrmlScene)
+        plural = "Colors" if name == "Color" else name
+        app.applicationLogic().SetModuleLogic(plural, logic)
+        setattr(slicer.modules, plural.lower(), types.SimpleNamespace(logic=lambda logic=logic: logic))
 
 
 def _python(folder: Path) -> None:
@@ -80,26 +84,5 @@ def _python(folder: Path) -> None:
     launcher = folder / "bin" / "PythonSlicer"
     launcher.parent.mkdir(exist_ok=True)
     launcher.write_text(f'#!/bin/sh\n"{sys.executable}" "$@"\nexit $?\n', encoding="utf-8")
-    launcher.chmod(launcher.stat().st_mode | stat.S_IXUSR)
+    launcher.chmod(0o755)
     os.environ["PATH"] = f"{launcher.parent}{os.pathsep}{os.environ['PATH']}"
-
-
-def _submodules() -> None:
-    import slicer
-
-    i18n = types.ModuleType("slicer.i18n")
-    i18n.tr = lambda text: text
-    i18n.translate = lambda context, text: text
-    sys.modules["slicer.i18n"] = slicer.i18n = i18n
-
-    from . import scripted
-
-    wrapper = types.ModuleType("slicer.parameterNodeWrapper")
-    for name in ("parameterNodeWrapper", "WithinRange"):
-        setattr(wrapper, name, getattr(scripted, name))
-    sys.modules["slicer.parameterNodeWrapper"] = slicer.parameterNodeWrapper = wrapper
-    module = types.ModuleType("slicer.ScriptedLoadableModule")
-    module.__all__ = [name for name in vars(scripted) if name.startswith("ScriptedLoadableModule")]
-    for name in module.__all__:
-        setattr(module, name, getattr(scripted, name))
-    sys.modules["slicer.ScriptedLoadableModule"] = slicer.ScriptedLoadableModule = module

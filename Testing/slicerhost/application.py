@@ -7,20 +7,18 @@ only what the application adds in C++ and Qt is written here.
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 import tempfile
+import types
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import slicer
 import vtk
 from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Property, Signal
-from vtk.util import numpy_support
 
-from .pythonqt import PythonQtError, PythonQtObject, PythonQtType, derived
+from .pythonqt import PythonQtError, PythonQtObject, PythonQtType, answering, derived
 from .widgets import Widget
 
 VIEW_PIXELS = (512, 512)
@@ -38,54 +36,36 @@ class SliceView(Widget):
     def __init__(self, logic: Any) -> None:
         super().__init__()
         self._logic, self._window = logic, None
+        answering(self, mrmlSliceNode=logic.GetSliceNode())
 
-    def _rendered(self) -> Any:
+    def renderWindow(self) -> Any:
         if self._window is None:
-            self._window = vtk.vtkRenderWindow()
+            self._window, renderer = vtk.vtkRenderWindow(), vtk.vtkRenderer()
             self._window.SetOffScreenRendering(1)
             self._window.SetMultiSamples(0)
-            renderer = vtk.vtkRenderer()
             self._window.AddRenderer(renderer)
             self._interactor = vtk.vtkGenericRenderWindowInteractor()  # the displayable managers ask for it
             self._interactor.SetRenderWindow(self._window)
-            mapper = vtk.vtkImageMapper()
+            mapper, actor = vtk.vtkImageMapper(), vtk.vtkActor2D()
             mapper.SetColorWindow(255)
             mapper.SetColorLevel(127.5)
             mapper.SetInputConnection(self._logic.GetImageDataConnection())
-            actor = vtk.vtkActor2D()
             actor.SetMapper(mapper)
             actor.GetProperty().SetDisplayLocationToBackground()
             renderer.AddViewProp(actor)
             factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
             self._group = factory.InstantiateDisplayableManagers(renderer)
             self._group.SetMRMLDisplayableNode(self._logic.GetSliceNode())
-        size = self._logic.GetSliceNode().GetDimensions()[:2]
-        if tuple(self._window.GetSize()) != tuple(size):
+        size = tuple(self._logic.GetSliceNode().GetDimensions()[:2])
+        if tuple(self._window.GetSize()) != size:
             self._window.SetSize(*size)
         return self._window
 
-    def renderWindow(self) -> Any:
-        return self._rendered()
-
     def forceRender(self) -> None:
-        self._rendered().Render()
+        self.renderWindow().Render()
 
     def scheduleRender(self) -> None:
         """The application renders when it is idle; here a test or a picture asks."""
-
-    def mrmlSliceNode(self) -> Any:
-        return self._logic.GetSliceNode()
-
-    def _pixels(self) -> np.ndarray:
-        """Return what the view shows, [row, column, RGB], from the top."""
-        self.forceRender()
-        grab = vtk.vtkWindowToImageFilter()
-        grab.SetInput(self._window)
-        grab.ReadFrontBufferOff()
-        grab.Update()
-        columns, rows, _ = grab.GetOutput().GetDimensions()
-        scalars = numpy_support.vtk_to_numpy(grab.GetOutput().GetPointData().GetScalars())
-        return scalars.reshape(rows, columns, -1)[::-1, :, :3].copy()
 
 
 class SliceController(Widget):
@@ -110,28 +90,14 @@ class SliceWidget(Widget):
 
     def __init__(self, node: Any, applicationLogic: Any) -> None:
         super().__init__()
-        self._logic = slicer.vtkMRMLSliceLogic()
-        self._logic.SetMRMLApplicationLogic(applicationLogic)
-        self._logic.SetMRMLScene(slicer.mrmlScene)
-        self._logic.SetSliceNode(node)
-        self._logic.ResizeSliceNode(*VIEW_PIXELS)
-        applicationLogic.GetSliceLogics().AddItem(self._logic)
-        self._view, self._controller = SliceView(self._logic), SliceController(self._logic)
-
-    def sliceLogic(self) -> Any:
-        return self._logic
-
-    def sliceView(self) -> SliceView:
-        return self._view
-
-    def sliceController(self) -> SliceController:
-        return self._controller
-
-    def mrmlSliceNode(self) -> Any:
-        return self._logic.GetSliceNode()
-
-    def mrmlSliceCompositeNode(self) -> Any:
-        return self._logic.GetSliceCompositeNode()
+        logic = slicer.vtkMRMLSliceLogic()
+        logic.SetMRMLApplicationLogic(applicationLogic)
+        logic.SetMRMLScene(slicer.mrmlScene)
+        logic.SetSliceNode(node)
+        logic.ResizeSliceNode(*VIEW_PIXELS)
+        applicationLogic.GetSliceLogics().AddItem(logic)
+        answering(self, sliceLogic=logic, sliceView=SliceView(logic), sliceController=SliceController(logic))
+        answering(self, mrmlSliceNode=node, mrmlSliceCompositeNode=logic.GetSliceCompositeNode())
 
 
 class LayoutManager(_Object):
@@ -144,12 +110,13 @@ class LayoutManager(_Object):
         super().__init__()
         self._applicationLogic, self._widgets, self._busy = applicationLogic, {}, False
         self._logic = slicer.vtkMRMLLayoutLogic()
+        answering(self, layoutLogic=self._logic, mrmlSliceLogics=applicationLogic.GetSliceLogics())
         self._logic.SetMRMLApplicationLogic(applicationLogic)
         self._logic.SetMRMLScene(slicer.mrmlScene)
         events = slicer.vtkMRMLScene
-        for event in (events.NodeAddedEvent, events.NodeRemovedEvent, events.EndBatchProcessEvent):
+        for event in (events.NodeAddedEvent, events.NodeRemovedEvent, events.EndBatchProcessEvent,
+                      events.EndCloseEvent):  # fmt: skip
             slicer.mrmlScene.AddObserver(event, lambda *_: self._update())
-        slicer.mrmlScene.AddObserver(events.EndCloseEvent, lambda *_: self._update())
         # Panels change the layout through its node as well as through setLayout.
         self._logic.GetLayoutNode().AddObserver("ModifiedEvent", lambda *_: self._update())
         self._logic.GetLayoutNode().SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
@@ -159,17 +126,14 @@ class LayoutManager(_Object):
         if self._busy or slicer.mrmlScene.IsBatchProcessing() or slicer.mrmlScene.IsClosing():
             return
         self._busy = True  # a slice logic adds nodes of its own
-        nodes = slicer.util.getNodesByClass("vtkMRMLSliceNode")
+        nodes, shown = slicer.util.getNodesByClass("vtkMRMLSliceNode"), self._logic.GetViewNodes()
         for node in nodes:
             if node.GetLayoutName() not in self._widgets:
                 self._widgets[node.GetLayoutName()] = SliceWidget(node, self._applicationLogic)
-        shown = self._logic.GetViewNodes()
-        for node in nodes:
             node.SetMappedInLayout(bool(shown.IsItemPresent(node)))
-        logics = self._applicationLogic.GetSliceLogics()
         for name, widget in list(self._widgets.items()):
             if widget.mrmlSliceNode() not in nodes:
-                logics.RemoveItem(widget.sliceLogic())
+                self.mrmlSliceLogics().RemoveItem(widget.sliceLogic())
                 del self._widgets[name]
         self._busy = False
 
@@ -178,16 +142,10 @@ class LayoutManager(_Object):
         if identifier >= 100 and not node.IsLayoutDescription(identifier):
             raise PythonQtError(f"no layout {identifier} was added to the layout node")
         node.SetViewArrangement(identifier)
-        self._update()
         object.__getattribute__(self, "layoutChanged").emit(identifier)
 
     layout = Property(int, lambda self: self._logic.GetLayoutNode().GetViewArrangement(), setLayout)
-    threeDViewCount = Property(int, lambda self: 0)
-    tableViewCount = Property(int, lambda self: 0)
-    plotViewCount = Property(int, lambda self: 0)
-
-    def layoutLogic(self) -> Any:
-        return self._logic
+    threeDViewCount, tableViewCount, plotViewCount = (Property(int, lambda self: 0) for _ in range(3))
 
     def sliceViewNames(self) -> tuple[str, ...]:
         return tuple(self._widgets)
@@ -195,27 +153,16 @@ class LayoutManager(_Object):
     def sliceWidget(self, name: str) -> SliceWidget | None:
         return self._widgets.get(name)
 
-    def mrmlSliceLogics(self) -> Any:
-        return self._applicationLogic.GetSliceLogics()
-
-    def resetSliceViews(self) -> None:
-        for widget in self._widgets.values():
-            widget.sliceLogic().FitSliceToBackground()
-
 
 class CoreIOManager(_Object):
+    """`qSlicerCoreIOManager`: loads volumes, by their real logic."""
+
     _plain = None
 
-    def fileType(self, name: str) -> str:
-        return "VolumeFile"
-
-    def loadNodes(self, kind: str, properties: dict[str, Any], nodes: Any, messages: Any = None) -> bool:
-        if kind != "VolumeFile":
-            raise PythonQtError(f"the test host loads volumes only, not {kind}")
-        path = properties["fileName"]
-        name = properties.get("name") or Path(path).name.split(".")[0]
-        node = slicer.modules.volumes.logic().AddArchetypeVolume(path, name)
-        if node is not None:
+    def loadNodes(self, kind: str, properties: dict[str, Any], nodes: Any, _messages: Any = None) -> bool:
+        path, logic = properties["fileName"], slicer.modules.volumes.logic()
+        node = logic.AddArchetypeVolume(path, properties.get("name") or Path(path).name.split(".")[0])
+        if kind == "VolumeFile" and node is not None:
             nodes.AddItem(node)
         return node is not None
 
@@ -228,33 +175,23 @@ class ModuleManager(_Object):
         return getattr(slicer.modules, name.lower(), None)
 
 
-class ScriptedModule(_Object):
+class ScriptedModule(types.SimpleNamespace):
     """`qSlicerScriptedLoadableModule`: what a module's constructor fills."""
 
-    _plain = None
-
     def __init__(self, path: Path) -> None:
-        super().__init__()
         about = "title categories dependencies contributors helpText acknowledgementText icon hidden index"
-        self.__dict__["_about"] = {"path": str(path), "name": path.stem, **dict.fromkeys(about.split())}
-        self._widget = None
-
-    def __getattribute__(self, name: str) -> Any:
-        about = object.__getattribute__(self, "__dict__").get("_about", {})
-        return about[name] if name in about else super().__getattribute__(name)
+        super().__init__(path=str(path), name=path.stem, **dict.fromkeys(about.split()))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in self._about:
-            self._about[name] = value
-        else:
-            super().__setattr__(name, value)
+        if name not in vars(self) and not name.startswith("_"):
+            raise PythonQtError(f"a module has no '{name}'")
+        super().__setattr__(name, value)
 
     def widgetRepresentation(self) -> Any:
-        if self._widget is None:
-            python = sys.modules[self.name]
-            self._widget = slicer.qSlicerScriptedLoadableModuleWidget()
+        if not hasattr(self, "_widget"):
+            self._widget = ScriptedModuleWidget()
             QtWidgets.QVBoxLayout(self._widget)
-            self._widget._self = getattr(python, self.name + "Widget")(self._widget)
+            self._widget._self = getattr(sys.modules[self.name], self.name + "Widget")(self._widget)
             setattr(slicer.modules, self.name + "Widget", self._widget._self)
             self._widget._self.setup()
         return self._widget
@@ -276,30 +213,17 @@ class ScriptedModuleWidget(Widget):
     isEntered = Property(bool, lambda self: self.__dict__.get("_entered", False))
 
 
-class CoreModule:
-    """One of Slicer's own modules: only its logic."""
-
-    def __init__(self, logic: Any) -> None:
-        self._logic = logic
-
-    def logic(self) -> Any:
-        return self._logic
-
-
 class Application(PythonQtObject, QtWidgets.QApplication, metaclass=PythonQtType):
     """`slicer.app`."""
 
     _plain = None
     startupCompleted = Signal()
     temporaryPath = Property(str, lambda self: self._temporary)
-    slicerHome = Property(str, lambda self: self._temporary)
-    majorVersion = Property(int, lambda self: 5)
-    minorVersion = Property(int, lambda self: 12)
 
     def __init__(self) -> None:
         super().__init__(["Slicer"])
         self.applicationName = "Slicer"
-        self._temporary = os.environ.get("SLICERHOST_TEMP") or tempfile.mkdtemp(prefix="slicerhost-")
+        self._temporary = tempfile.mkdtemp(prefix="slicerhost-")
         self._logic = slicer.vtkSlicerApplicationLogic()
         self._logic.SetMRMLScene(slicer.mrmlScene)
         self._logic.SetSliceLogics(vtk.vtkCollection())
@@ -309,41 +233,8 @@ class Application(PythonQtObject, QtWidgets.QApplication, metaclass=PythonQtType
             factory.RegisterDisplayableManager(name)
         self._mainWindow = derived(QtWidgets.QMainWindow)()
         self._mainWindow.objectName = "qSlicerMainWindow"
-        self._moduleManager, self._io, self._layoutManager = ModuleManager(), CoreIOManager(), None
-
-    def testingEnabled(self) -> bool:
-        return False
-
-    def mrmlScene(self) -> Any:
-        return slicer.mrmlScene
-
-    def applicationLogic(self) -> Any:
-        return self._logic
-
-    def layoutManager(self) -> LayoutManager:
-        if self._layoutManager is None:
-            self._layoutManager = LayoutManager(self._logic)
-        return self._layoutManager
-
-    def moduleManager(self) -> ModuleManager:
-        return self._moduleManager
-
-    def coreIOManager(self) -> CoreIOManager:
-        return self._io
-
-    def startupEnvironment(self) -> Any:
-        return QtCore.QProcessEnvironment.systemEnvironment()
-
-    def userSettings(self) -> Any:
-        return QtCore.QSettings(
-            os.path.join(self._temporary, "settings.ini"), QtCore.QSettings.Format.IniFormat
-        )
-
-    def pauseRender(self) -> None:
-        """Nothing renders by itself here."""
-
-    def resumeRender(self) -> None:
-        """Nothing renders by itself here."""
+        answering(self, applicationLogic=self._logic, testingEnabled=False, coreIOManager=CoreIOManager())
+        answering(self, moduleManager=ModuleManager())
 
 
 def addModule(path: Path) -> Any:
@@ -358,3 +249,22 @@ def addModule(path: Path) -> Any:
     setattr(slicer.modules, path.stem + "Instance", getattr(python, path.stem)(module))
     setattr(slicer.modules, path.stem.lower(), module)
     return module
+
+
+def followScene(scene: Any) -> None:
+    """Do what the subject hierarchy's plugins do: an item for every node that the user sees."""
+    shown = ("vtkMRMLDisplayableNode", "vtkMRMLTextNode", "vtkMRMLTableNode")
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def changed(_scene: Any, event: str, node: Any) -> None:
+        if scene.IsClosing() or not any(node.IsA(name) for name in shown):
+            return
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+        item = hierarchy.GetItemByDataNode(node)
+        if scene.IsNodePresent(node) and not item and not node.GetHideFromEditors():
+            hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
+        elif item and not scene.IsNodePresent(node):
+            hierarchy.RemoveItem(item, False, False)
+
+    scene.AddObserver(scene.NodeAddedEvent, changed)
+    scene.AddObserver(scene.NodeRemovedEvent, changed)

@@ -1,4 +1,4 @@
-"""The modules `qt` and `ctk` with PythonQt's semantics, on PySide6.
+"""The module `qt` with PythonQt's semantics, on PySide6.
 
 What PythonQt does differently, and what is mirrored here: Qt properties are attributes (`box.checked`, never
 `box.checked()`); `widget.connect("clicked(bool)", slot)` and `widget.clicked.connect(slot)` hold the slot and
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import enum
 import inspect
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
@@ -18,51 +19,32 @@ from xml.etree import ElementTree
 
 from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 
-_PYSIDE_ONLY = {"Signal", "Slot", "Property", "QEnum", "QFlag", "ClassInfo", "SIGNAL", "SLOT"}
-
 
 class PythonQtError(AttributeError):
     """The panel used something that the real application does not have."""
 
 
-def trimmed(slot: Callable[..., Any], given: int) -> Callable[..., Any]:
-    """Return `slot` as PythonQt calls it for a signal of `given` arguments: with as many as it can take."""
-    try:
-        kinds = [parameter.kind for parameter in inspect.signature(slot).parameters.values()]
-    except (TypeError, ValueError):
-        kinds = [inspect.Parameter.VAR_POSITIONAL]
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    most = None if inspect.Parameter.VAR_POSITIONAL in kinds else sum(kind in positional for kind in kinds)
-
-    def call(*arguments: Any) -> Any:
-        return slot(*arguments[:most])
-
-    # PySide6 looks at the signature to see how many arguments it shall pass.
-    return (lambda: call(), lambda a: call(a), lambda a, b: call(a, b), lambda a, b, c: call(a, b, c))[given]
-
-
 class BoundSignal:
     """A signal of one object: connect, disconnect, and a call emits it."""
 
-    def __init__(self, owner: PythonQtObject, signal: Any, name: str) -> None:
-        self._owner, self._signal, self._name = owner, signal, name
-        # The longest one: Qt splits a signal with default arguments into several.
-        meta, plain = QtCore.QObject.metaObject(owner), name.partition("(")[0]
-        methods = [meta.method(index) for index in range(meta.methodCount())]
-        named = [one for one in methods if bytes(one.name().data()).decode() == plain]
-        exact = [one for one in named if bytes(one.methodSignature().data()).decode() == name]
-        self._given = max((one.parameterCount() for one in exact or named), default=1)
+    def __init__(self, owner: PythonQtObject, signal: Any, name: str, given: int = 9) -> None:
+        self._owner, self._signal, self._name, self._given = owner, signal, name, given
 
     def connect(self, slot: Callable[..., Any]) -> bool:
-        call = trimmed(slot, self._given)
+        # A function gets as many arguments as it has; another callable, a partial say, all of them.
+        code = getattr(getattr(slot, "__func__", slot), "__code__", None)
+        most = self._given
+        if code is not None and not code.co_flags & inspect.CO_VARARGS:
+            most = min(most, code.co_argcount - inspect.ismethod(slot))
+        call = lambda *arguments: slot(*arguments[:most])  # noqa: E731
         self._signal.connect(call)
-        self._owner._connections.append((self._name, slot, self._signal, call))
+        self._owner._connections.append((self._name, slot, call))
         return True
 
     def disconnect(self, slot: Callable[..., Any]) -> bool:
         for entry in self._owner._connections:
-            if entry[0] == self._name and entry[1] == slot:
-                entry[2].disconnect(entry[3])
+            if entry[:2] == (self._name, slot):
+                self._signal.disconnect(entry[2])
                 self._owner._connections.remove(entry)
                 return True
         return False
@@ -75,7 +57,7 @@ class PythonQtType(type(QtCore.QObject)):  # type: ignore[misc]
     """Classes of `qt`: an object made by Qt itself counts as an instance too."""
 
     def __instancecheck__(cls, instance: object) -> bool:
-        plain = cls.__dict__.get("_plain")
+        plain = vars(cls).get("_plain")
         return isinstance(instance, plain) if plain else super().__instancecheck__(instance)
 
 
@@ -85,51 +67,43 @@ class PythonQtObject:
     # signature in the application -> name of the Python signal that stands for it here
     _signatures: dict[str, str] = {}
 
-    def __init__(self, *arguments: Any) -> None:
+    def __init__(self, *arguments: Any) -> None:  # no keywords
         super().__init__(*arguments)
-
-    @property
-    def _connections(self) -> list[tuple[Any, ...]]:
-        return self.__dict__.setdefault("_slots", [])
+        self.__dict__["_connections"] = []
 
     def _metaProperty(self, name: str) -> QtCore.QMetaProperty | None:
         meta = QtCore.QObject.metaObject(self)
-        index = meta.indexOfProperty("objectName" if name == "name" else name)
+        index = -1 if name.startswith("_") else meta.indexOfProperty("objectName" if name == "name" else name)
         return meta.property(index) if index >= 0 else None
 
     def __getattribute__(self, name: str) -> Any:
         if name.startswith("_") or name in ("connect", "disconnect", "className"):
             return object.__getattribute__(self, name)  # PySide6 would give its own connect
         found = self._metaProperty(name)
-        if found is not None:
-            return found.read(self)
-        if name.encode() in [bytes(key.data()) for key in QtCore.QObject.dynamicPropertyNames(self)]:
-            return QtCore.QObject.property(self, name)
-        value = super().__getattribute__(name)
+        value = super().__getattribute__(name) if found is None else found.read(self)
         return BoundSignal(self, value, name) if isinstance(value, QtCore.SignalInstance) else value
 
     def __setattr__(self, name: str, value: Any) -> None:
-        found = None if name.startswith("_") else self._metaProperty(name)
+        found = self._metaProperty(name)
         if found is not None:
             if not found.isWritable() or not found.write(self, value):
                 raise PythonQtError(f"{type(self).__name__}.{name} cannot be set to {value!r}")
-        elif name.startswith("_") or "_plain" not in type(self).__dict__:
+        elif name.startswith("_") or "_plain" not in vars(type(self)):
             super().__setattr__(name, value)  # a Python class derived from a Qt class may carry its own
         elif not UiLoader.loading:  # PySide6 makes every child an attribute of the root; the application not
             raise PythonQtError(f"{type(self).__name__} has no property '{name}'")
 
     def _signal(self, signature: str) -> BoundSignal:
-        name, _, _ = signature.partition("(")
-        known = self._signatures.get(signature.replace(" ", ""))
-        if known is not None:
-            return BoundSignal(self, super().__getattribute__(known), known)
-        meta = QtCore.QObject.metaObject(self)
-        normal = QtCore.QMetaObject.normalizedSignature(signature)
-        normal = normal if isinstance(normal, str) else bytes(normal.data()).decode()
-        if meta.indexOfSignal(normal) < 0 or name in self._signatures.values():
-            raise PythonQtError(f"{type(self).__name__} has no signal {signature}")
-        signal = super().__getattribute__(name)
-        return BoundSignal(self, signal, normal)
+        normal = _text(QtCore.QMetaObject.normalizedSignature(signature))
+        name, _, given = normal.rstrip(")").partition("(")
+        known = self._signatures.get(normal)
+        if known is None:
+            if QtCore.QObject.metaObject(self).indexOfSignal(normal) < 0 or name in self._signatures.values():
+                raise PythonQtError(f"{type(self).__name__} has no signal {signature}")
+            known = name
+        return BoundSignal(
+            self, super().__getattribute__(known), known, len(given.split(",")) if given else 0
+        )
 
     def connect(self, signature: str, slot: Callable[..., Any]) -> bool:
         return self._signal(signature).connect(slot)
@@ -141,6 +115,16 @@ class PythonQtObject:
         return type(self).__name__
 
 
+def _text(name: Any) -> str:
+    return name if isinstance(name, str) else bytes(name.data()).decode()
+
+
+def answering(thing: Any, **answers: Any) -> None:
+    """Give an object methods that do nothing but return these."""
+    for name, answer in answers.items():
+        thing.__dict__[name] = lambda answer=answer: answer
+
+
 def derived(plain: type) -> type:
     """Return the class of `qt` for a class of PySide6."""
     return PythonQtType(plain.__name__, (PythonQtObject, plain), {"_plain": plain, "__module__": "qt"})
@@ -150,33 +134,24 @@ class QtModule(types.ModuleType):
     """`qt`: classes made when first asked for; what the application lacks raises."""
 
     def __getattr__(self, name: str) -> Any:
-        if name in _PYSIDE_ONLY or not name.startswith("Q"):
-            raise PythonQtError(f"the real qt module has no '{name}'")
-        if name == "QUiLoader":
-            return UiLoader
-        if name == "QFileDialog":
-            return FileDialog
-        for source in (QtWidgets, QtGui, QtCore):
+        if name in ("QUiLoader", "QFileDialog"):
+            return UiLoader if name == "QUiLoader" else FileDialog
+        for source in (
+            (QtWidgets, QtGui, QtCore) if name.startswith("Q") else ()
+        ):  # not Signal, Slot, Property
             plain = getattr(source, name, None)
-            if plain is None:
-                continue
-            if isinstance(plain, type) and issubclass(plain, QtCore.QObject):
-                plain = derived(plain)
-            elif isinstance(plain, enum.EnumMeta):
-                break
-            setattr(self, name, plain)
-            return plain
+            if plain is not None and not isinstance(plain, enum.EnumMeta) and name not in ("QEnum", "QFlag"):
+                isObject = isinstance(plain, type) and issubclass(plain, QtCore.QObject)
+                setattr(self, name, derived(plain) if isObject else plain)
+                return vars(self)[name]
         raise PythonQtError(f"the real qt module has no '{name}'")
 
 
 class FileDialog:
-    """`qt.QFileDialog`: the file that the test's user chose; PythonQt returns the path alone."""
+    """`qt.QFileDialog`: the path that the test's user chose; PythonQt returns it alone."""
 
     chosen = ""
-
-    @staticmethod
-    def getOpenFileName(*_arguments: Any) -> str:
-        return FileDialog.chosen
+    getOpenFileName = getSaveFileName = getExistingDirectory = staticmethod(lambda *_: FileDialog.chosen)
 
 
 class ClosedModule(types.ModuleType):
@@ -186,89 +161,48 @@ class ClosedModule(types.ModuleType):
         raise PythonQtError(f"{self.__name__}.{name} is not among what the test host stands in for")
 
 
-class _Loader(QtUiTools.QUiLoader):
-    """Loads .ui files with the stand-in classes; notes what no stand-in exists for."""
+class UiLoader(QtUiTools.QUiLoader):
+    """`qt.QUiLoader`: raises for classes and properties that the application would not know."""
 
-    def __init__(self, classes: Callable[[str], type | None]) -> None:
-        super().__init__()
-        self.classes, self.unknown, self.kept = classes, [], []
+    loading = False
 
     def createWidget(self, className: str, parent: Any = None, name: str = "") -> QtWidgets.QWidget:
-        try:
-            return self._made(className, parent, name)
-        except Exception as error:  # Qt would go on without the widget
-            self.unknown.append(f"{className} ({error})")
-            raise
-
-    def _made(self, className: str, parent: Any, name: str) -> QtWidgets.QWidget:
-        known = self.classes(className)
+        found = (getattr(sys.modules[module], className, None) for module in ("ctk", "qt", "slicer"))
+        known = next((one for one in found if one is not None), None)
+        if known is None and className != "Line":
+            self._unknown.add(className)
         if known is None:
-            if className != "Line":
-                self.unknown.append(className)
-            return super().createWidget(className if className == "Line" else "QWidget", parent, name)
+            return super().createWidget("Line" if className == "Line" else "QWidget", parent, name)
         widget = known(parent) if parent is not None else known()
         QtCore.QObject.setObjectName(widget, name)
         return widget
 
-    def createLayout(self, className: str, parent: Any = None, name: str = "") -> QtWidgets.QLayout:
-        known = self.classes(className)
-        layout = known(parent) if isinstance(parent, QtWidgets.QWidget) and not parent.layout() else known()
-        QtCore.QObject.setObjectName(layout, name)
-        self.kept.append(layout)
-        return layout
-
-
-class UiLoader:
-    """`qt.QUiLoader`: raises for classes and properties that the application would not know.
-
-    Connections between stand-ins (`mrmlSceneChanged(vtkMRMLScene*)` to `setMRMLScene(vtkMRMLScene*)`) carry
-    pointers that PySide6 does not know; they are made here from the file's connections.
-    """
-
-    loading = False
-
     def load(self, file: QtCore.QFile, parent: QtWidgets.QWidget | None = None) -> QtWidgets.QWidget:
-        root = ElementTree.fromstring(bytes(file.readAll().data()))
-        connections = root.find("connections")
-        if connections is not None:
-            root.remove(connections)
-        loader = _Loader(known_class)
-        buffer = QtCore.QBuffer()
+        root, buffer, self._unknown = (
+            ElementTree.fromstring(bytes(file.readAll().data())),
+            QtCore.QBuffer(),
+            set(),
+        )
+        # They carry pointers that PySide6 does not know (vtkMRMLScene*), and are made below.
+        connections = root.findall("connections/connection")
+        root.remove(root.find("connections"))
         buffer.setData(ElementTree.tostring(root))
-        buffer.open(QtCore.QIODevice.OpenModeFlag.ReadOnly)
         UiLoader.loading = True
-        widget = loader.load(buffer, parent)
+        widget = super().load(buffer, parent)
         UiLoader.loading = False
-        if loader.unknown:
-            raise PythonQtError(f"the .ui file names classes the host does not know: {set(loader.unknown)}")
-        everything = {
-            QtCore.QObject.objectName(child): child for child in widget.findChildren(QtCore.QObject)
+        if self._unknown or widget is None:
+            raise PythonQtError(f"the .ui file names classes the host does not know: {self._unknown}")
+        named = {
+            QtCore.QObject.objectName(one): one for one in [widget, *widget.findChildren(QtCore.QObject)]
         }
-        everything[QtCore.QObject.objectName(widget)] = widget
         dynamic = {item.get("name") for item in root.iter("property") if item.get("stdset") == "0"}
-        for child in everything.values():
-            for key in child.dynamicPropertyNames():
-                name = bytes(key.data()).decode()
-                if name not in dynamic and not name.startswith("_"):
-                    raise PythonQtError(f"{type(child).__name__} has no property '{name}' (in the .ui file)")
-        for one in connections if connections is not None else ():
+        for child in named.values():
+            names = {_text(key) for key in child.dynamicPropertyNames()} - dynamic
+            if any(not name.startswith("_") and not name.endswith("Margin") for name in names):
+                raise PythonQtError(f"{type(child).__name__} has no property {names} (in the .ui file)")
+        for one in connections:
             sender, signal, receiver, slot = (
                 one.findtext(key) for key in ("sender", "signal", "receiver", "slot")
             )
-            everything[sender].connect(signal, getattr(everything[receiver], slot.partition("(")[0]))
-        widget._kept = loader.kept
+            named[sender].connect(signal, getattr(named[receiver], slot.partition("(")[0]))
         return widget
-
-
-def known_class(name: str) -> type | None:
-    """Return the class that a .ui file's class name stands for, or None."""
-    import ctk
-    import qt
-    import slicer
-
-    for module in (ctk, qt, slicer):
-        try:
-            return getattr(module, name)
-        except AttributeError:
-            continue
-    return None

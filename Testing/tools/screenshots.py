@@ -66,7 +66,9 @@ def labelled(view: Any) -> np.ndarray:
     """Return a slice view's picture under a bar in its colour with its label, as the application has it."""
     from PySide6 import QtCore, QtGui
 
-    node, pixels = view.mrmlSliceNode(), np.ascontiguousarray(view._pixels())
+    from view_pixels import pixels
+
+    node, pixels = view.mrmlSliceNode(), np.ascontiguousarray(pixels(view))
     rows, columns, _ = pixels.shape
     bar = 24
     image = QtGui.QImage(columns, rows + bar, QtGui.QImage.Format.Format_RGB888)
@@ -136,10 +138,10 @@ def main() -> None:
         wait(app, lambda: ui.applyButton.text == "Apply")
         if slicerhost.messages:
             sys.exit(slicerhost.messages[0][0])
-        wait(app, lambda: representation.self()._run is None)
+        wait(app, lambda: not representation.self().runSection.running)
     names = ("CTEnhanceBefore", "CTEnhanceAfter", "CTEnhanceDifference")
     ui.viewModeSelector.currentIndex = 1
-    wait(app, lambda: representation.self().compare.comparison._steps is None)
+    wait(app, lambda: not representation.self().compareSection.comparison.busy)
     ui.lungButton.click()
     fit(app, names)
     picture(app, names, representation, arguments.out / "panel-difference.png")

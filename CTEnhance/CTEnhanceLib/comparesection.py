@@ -1,4 +1,4 @@
-"""The lower half of the CT Enhance panel: its widgets, and what they do to the comparison."""
+"""A panel's section Compare (`Resources/UI/CompareSection.ui`): its widgets, and what they do."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from slicer.i18n import tr as _
 
 from ctenhance.runtime.errors import InputError
 from CTEnhanceLib import placing, roi
-from CTEnhanceLib.compare import AFTER_VIEW, BEFORE_VIEW, Comparison, Mode, setWindow
+from CTEnhanceLib.compare import AFTER_VIEW, BEFORE_VIEW, Comparison, Mode
+from CTEnhanceLib.views import setWindow, sliceWidget
 
 FLICKER_KEY = "X"
 _MEASURE_MILLISECONDS = 100
 
 
-class ComparePanel:
-    """Connects the widgets of the section Compare; `setResult` says which result they are about."""
+class CompareSection:
+    """Connects the section's widgets; `setResult` says which result they are about.
+
+    A result is a volume node that refers to its counterpart (`placing.inputOf`), on the same grid.
+    """
 
     def __init__(self, ui: Any, parent: Any) -> None:
         self.ui = ui
@@ -82,9 +86,15 @@ class ComparePanel:
         self.ui.compareButton.checked = False
         self.setResult(None)
 
-    def setKeyEnabled(self, enabled: bool) -> None:
-        """Let the key work while the module is open."""
-        self._shortcut.enabled = enabled and self.comparison.active
+    def enter(self) -> None:
+        """The module is opened: another one may have taken the views meanwhile."""
+        if self.ui.compareButton.checked and not self.comparison.active:
+            self.ui.compareButton.checked = False
+        self._refresh()
+
+    def exit(self) -> None:
+        """The module is left: its key is free again; what is shown stays."""
+        self._shortcut.enabled = False
 
     def measure(self) -> None:
         """Write the table of the region anew."""
@@ -109,7 +119,7 @@ class ComparePanel:
         ui.compareButton.toolTip = (
             _("Show before and after.")
             if ready
-            else _("Enhance a volume first, or choose a result as output.")
+            else _("There is nothing to compare yet: press Apply, or choose a result as output.")
         )
         for button in (ui.lungButton, ui.mediastinumButton, ui.boneButton, ui.liverButton):
             button.enabled = ready
@@ -154,9 +164,9 @@ class ComparePanel:
                 slicer.mrmlScene.RemoveNode(self._region)
             self._region = None
         view = AFTER_VIEW if self.comparison.mode is Mode.FADE else BEFORE_VIEW
-        sliceNode = self.comparison.sliceNode(view) if checked and self.comparison.active else None
-        if sliceNode is not None:
-            self._region = roi.addRegion(sliceNode, self._result)
+        widget = sliceWidget(view) if checked and self.comparison.active else None
+        if widget is not None:
+            self._region = roi.addRegion(widget.mrmlSliceNode(), self._result)
             events = (vtk.vtkCommand.ModifiedEvent, slicer.vtkMRMLMarkupsNode.PointModifiedEvent)
             self._regionTags = [self._region.AddObserver(event, self._onRegionMoved) for event in events]
         self.measure()

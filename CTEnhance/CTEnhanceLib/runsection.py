@@ -1,0 +1,195 @@
+"""A panel's sections Run and Details (`Resources/UI/RunSection.ui`, `DetailsSection.ui`).
+
+Device list with its warning, Apply that becomes Cancel, progress bar with stage, percentage and time left,
+the status line, and the report or the log of what went wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from ctenhance.runtime.errors import CTEnhanceError
+from CTEnhanceLib import dependencies, placing
+from CTEnhanceLib.devices import Device, DeviceQuery
+from CTEnhanceLib.modelchoice import select
+from CTEnhanceLib.run import Job, Run
+from CTEnhanceLib.texts import durationText, progressText
+
+AUTOMATIC = "auto"
+_WARNING_STYLE = "color: #C05000; font-weight: bold;"
+_FAILURE_STYLE = "color: #C02020;"
+
+
+class RunSection:
+    """Connects the sections' widgets.
+
+    makeJob() -> Job, called on Apply; onResult(result), after a run; onDevice(spec), when the user chooses
+    one; onChanged(), when a run begins or ends: call `refresh` then.
+    """
+
+    def __init__(
+        self,
+        ui: Any,
+        title: str,
+        requirements: Path,
+        makeJob: Callable[[], Job],
+        onResult: Callable[[Any], None],
+        onDevice: Callable[[str], None],
+        onChanged: Callable[[], None],
+    ) -> None:
+        self.ui = ui
+        self._title, self._requirements = title, requirements
+        self._makeJob, self._onResult, self._onChanged = makeJob, onResult, onChanged
+        self._onDevice = onDevice
+        self._run: Run | None = None
+        self._started = 0.0
+        self._reason = ""
+        self._device = AUTOMATIC
+        self._devices: list[Device] = []
+        self._following = False
+        self._query = DeviceQuery(self._onDevices)
+        ui.deviceWarningLabel.styleSheet = _WARNING_STYLE
+        ui.deviceSelector.addItem(_("Automatic"), AUTOMATIC)
+        ui.deviceSelector.connect("currentIndexChanged(int)", self._onDeviceIndex)
+        ui.deviceRefreshButton.connect("clicked()", self.askDevices)
+        ui.applyButton.connect("clicked(bool)", self._onApply)
+
+    @property
+    def running(self) -> bool:
+        """Whether a run is on its way."""
+        return self._run is not None
+
+    def cancel(self) -> None:
+        """Stop what runs; the status line tells when it is over."""
+        if self._run is not None:
+            self.ui.applyButton.enabled = False
+            self._run.cancel()
+
+    def kill(self) -> None:
+        """End what runs at once, for when the module goes."""
+        if self._run is not None:
+            self._run.kill()
+            self._run = None
+        self._query.stop()
+
+    def askDevices(self) -> None:
+        """Look which devices there are, and how much memory is free; the list follows when it is known."""
+        self._query.start()
+
+    def refresh(self, reason: str, doing: str, device: str) -> None:
+        """Show whether Apply can be pressed.
+
+        reason - why not; empty: it can. doing - what Apply does. device - the parameter node's.
+        """
+        ui, running = self.ui, self.running
+        ui.applyButton.text = _("Cancel") if running else _("Apply")
+        ui.applyButton.enabled = running or not reason
+        ui.applyButton.toolTip = _("Stop; nothing will be changed.") if running else reason or doing
+        ui.progressBar.visible = running
+        ui.deviceSelector.enabled = ui.deviceRefreshButton.enabled = not running
+        if not running and reason != self._reason:
+            # Said once; what a run said last stays to be read until something else is wrong, or mended.
+            self.showStatus(reason)
+        self._reason, self._device = reason, device
+        self._followDevice()
+
+    def disable(self) -> None:
+        """There are no parameters to run with at the moment."""
+        if not self.running:
+            self.ui.applyButton.enabled = False
+
+    def showStatus(self, text: str, style: str = "") -> None:
+        """Write the status line."""
+        self.ui.statusLabel.styleSheet = style
+        self.ui.statusLabel.text = text
+
+    def showReport(self, result: Any) -> None:
+        """Write the report of a result (None: nothing) under Details."""
+        report = placing.reportOf(result)
+        text = "" if report is None else json.dumps(report, indent=2, ensure_ascii=False)
+        self.ui.detailsText.setPlainText(text)
+
+    def showFailure(self, sentence: str, details: str = "") -> None:
+        """Tell of a failure in the status line, under Details and in a message box."""
+        self.showStatus(sentence, _FAILURE_STYLE)
+        self.ui.detailsText.setPlainText(details)
+        slicer.util.errorDisplay(sentence, **({"detailedText": details} if details else {}))
+
+    def _onApply(self, _checked: bool = False) -> None:
+        if self._run is not None:
+            self.cancel()
+            return
+        try:
+            if not dependencies.ensure(self._requirements, self._title):
+                self.showStatus(_("Nothing was installed, so nothing was computed."))
+                return
+            run = Run(self._makeJob(), self._onProgress, self._onDone, self._onFailed, self._onCancelled)
+            self._run, self._started = run, time.monotonic()
+            run.start()
+        except CTEnhanceError as error:
+            self._onFailed(str(error), "")
+            return
+        self._onChanged()
+
+    def _onProgress(self, progress: Any) -> None:
+        self.ui.progressBar.value = int(progress.percent)
+        self.showStatus(progressText(progress))
+
+    def _onDone(self, result: Any, warnings: list[str]) -> None:
+        self._run = None
+        self._onResult(result)
+        self._onChanged()
+        took = durationText(time.monotonic() - self._started)
+        device = (placing.reportOf(result) or {}).get("device")
+        text = _("Done in {time}.") if device is None else _("Done in {time} on {device}.")
+        said = " ".join([text.format(time=took, device=device), *warnings])
+        self.showStatus(said, _WARNING_STYLE if warnings else "")
+        self.showReport(result)
+        self.askDevices()
+
+    def _onFailed(self, sentence: str, details: str) -> None:
+        self._run = None
+        self._onChanged()
+        self.showFailure(sentence, details)
+
+    def _onCancelled(self) -> None:
+        self._run = None
+        self._onChanged()
+        self.showStatus(_("Cancelled; nothing was changed."))
+
+    def _onDeviceIndex(self, index: int) -> None:
+        if index >= 0 and not self._following:
+            self._onDevice(self.ui.deviceSelector.itemData(index))
+
+    def _onDevices(self, devices: list[Device]) -> None:
+        self._devices = devices
+        selector = self.ui.deviceSelector
+        self._following = True
+        try:
+            selector.clear()
+            selector.addItem(_("Automatic"), AUTOMATIC)
+            for device in devices:
+                selector.addItem(device.text, device.spec)
+        finally:
+            self._following = False
+        self._followDevice()
+
+    def _followDevice(self) -> None:
+        self._following = True
+        try:
+            select(self.ui.deviceSelector, self._device)
+        finally:
+            self._following = False
+        onProcessor = self._device == "cpu" or (
+            self._device == AUTOMATIC and all(device.isCPU for device in self._devices)
+        )
+        label = self.ui.deviceWarningLabel
+        label.text = _("No graphics card is used: this takes minutes instead of seconds.")
+        label.visible = onProcessor and bool(self._devices)

@@ -1,0 +1,159 @@
+"""A row of slice views in place of Slicer's layout: linked, on one scale, and the way back.
+
+Scrolling, zooming and panning are linked by Slicer itself (hot-linked views of one group); window and level
+are shared where volumes have one display node. Whoever shows views takes them from whoever did before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from xml.sax.saxutils import escape
+
+import qt
+import slicer
+
+_VIEW_GROUP = 71
+
+# Window and level in HU, as in common reading protocols.
+WINDOWS = {"lung": (1500, -600), "mediastinum": (350, 50), "bone": (2000, 500), "liver": (150, 90)}
+
+
+@dataclass(frozen=True)
+class View:
+    """A slice view: its name in Slicer (one node each), its bar's text and colour (#RRGGBB)."""
+
+    name: str
+    label: str
+    color: str
+
+    def item(self) -> str:
+        """Return the view as Slicer's layout descriptions have it."""
+        properties = {
+            "orientation": "Axial", "viewlabel": self.label, "viewcolor": self.color, "viewgroup": _VIEW_GROUP
+        }  # fmt: skip
+        lines = "".join(
+            f'<property name="{name}" action="default">{escape(str(value))}</property>'
+            for name, value in properties.items()
+        )
+        return f'<item><view class="vtkMRMLSliceNode" singletontag="{self.name}">{lines}</view></item>'
+
+
+def setWindow(node: Any, name: str) -> None:
+    """Give the volume's display, and so all volumes that share it, a window of WINDOWS."""
+    window, level = WINDOWS[name]
+    display = node.GetDisplayNode()
+    with slicer.util.NodeModify(display):
+        display.SetAutoWindowLevel(False)
+        display.SetWindowLevel(window, level)
+
+
+def sliceWidget(name: str) -> Any:
+    """Return the widget of a view, or None when it is not there."""
+    return slicer.app.layoutManager().sliceWidget(name)
+
+
+class LinkedViews:
+    """Shows rows of views; `leave` brings the layout back that was there before any of them."""
+
+    # Among all panels: who shows views now, and Slicer's layout before the first of them did.
+    _owner: LinkedViews | None = None
+    _previousLayout: int | None = None
+
+    def __init__(self) -> None:
+        self._views: tuple[View, ...] = ()
+        # The volume last fitted, and the views that show it.
+        self._fitted: tuple[Any, tuple[View, ...]] | None = None
+
+    @property
+    def shown(self) -> bool:
+        """Whether these views are the ones on the screen (unless the user chose another layout since)."""
+        return LinkedViews._owner is self
+
+    def show(self, layout: int, views: Sequence[View]) -> None:
+        """Show these views from left to right; `layout` is their number (below 100 are Slicer's own)."""
+        node = _layoutNode()
+        if LinkedViews._owner is None:
+            LinkedViews._previousLayout = node.GetViewArrangement()
+        LinkedViews._owner, self._views = self, tuple(views)
+        items = "".join(view.item() for view in views)
+        description = f'<layout type="horizontal" split="true">{items}</layout>'
+        if node.IsLayoutDescription(layout):
+            node.SetLayoutDescription(layout, description)
+        else:
+            node.AddLayoutDescription(layout, description)
+        node.SetViewArrangement(layout)
+        for view in views:
+            widget = sliceWidget(view.name)
+            if widget is not None:
+                composite = widget.mrmlSliceCompositeNode()
+                composite.SetLinkedControl(True)
+                composite.SetHotLinkedControl(True)
+
+    def leave(self) -> None:
+        """Bring the former layout back, unless others show their views meanwhile."""
+        previous = LinkedViews._previousLayout
+        if self.shown and previous is not None:
+            _layoutNode().SetViewArrangement(previous)
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go (the scene closes); the layout stays."""
+        if self.shown:
+            LinkedViews._owner = LinkedViews._previousLayout = None
+        self._fitted = None
+
+    def setLayers(self, view: str, background: Any, foreground: Any = None, opacity: float = 0.0) -> None:
+        """Show these volume nodes (or None) in a view; cheap where nothing changes."""
+        widget = sliceWidget(view)
+        if widget is None or not self.shown:
+            return
+        composite = widget.mrmlSliceCompositeNode()
+        with slicer.util.NodeModify(composite):
+            composite.SetBackgroundVolumeID(None if background is None else background.GetID())
+            composite.SetForegroundVolumeID(None if foreground is None else foreground.GetID())
+            composite.SetForegroundOpacity(opacity)
+            composite.SetLabelVolumeID(None)
+
+    def fit(self, volume: Any) -> None:
+        """Show all of a new volume, in every view the same part at the same scale.
+
+        Of a volume that some of the views show already the part stays, and the other views follow.
+        """
+        same = self._fitted is not None and self._fitted[0] is volume
+        if same and self._fitted[1] == self._views:
+            return
+        kept = [view for view in self._views if same and view in self._fitted[1]]
+        self._fitted = (volume, self._views)
+        self._align(kept[0] if kept else None)
+        # Once more when the new views have got their sizes.
+        qt.QTimer.singleShot(0, lambda: self._align(kept[0] if kept else None))
+
+    def _align(self, kept: View | None) -> None:
+        """Bring all views to what the one shows that is kept, or to all of the volume."""
+        volume = self._fitted[0] if self._fitted is not None and self.shown else None
+        if volume is None or not slicer.mrmlScene.IsNodePresent(volume):
+            return
+        leader = sliceWidget((kept or self._views[0]).name)
+        if leader is None:
+            return
+        node = leader.mrmlSliceNode()
+        if kept is None:
+            # Along the volume's own slices, which need not be axial to the hundredth of a degree.
+            node.RotateToVolumePlane(volume)
+            leader.sliceLogic().FitSliceToAll()
+        millimetres = node.GetFieldOfView()[0] / max(1, node.GetDimensions()[0])
+        for widget in [sliceWidget(view.name) for view in self._views]:
+            if widget is None or widget is leader:
+                continue
+            other = widget.mrmlSliceNode()
+            columns, rows = other.GetDimensions()[:2]
+            other.GetSliceToRAS().DeepCopy(node.GetSliceToRAS())
+            other.SetFieldOfView(millimetres * columns, millimetres * rows, node.GetFieldOfView()[2])
+            other.SetXYZOrigin(*node.GetXYZOrigin())
+            other.UpdateMatrices()
+
+
+def _layoutNode() -> Any:
+    return slicer.app.layoutManager().layoutLogic().GetLayoutNode()
