@@ -14,26 +14,23 @@ import torch
 import torch.nn.functional as F
 
 from ctenhance.physics.fbp import Window, fbp
-from ctenhance.physics.geometry import ParallelGeometry
+from ctenhance.physics.geometry import Geometry, ParallelGeometry
 from ctenhance.physics.projector import project
 from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu
+from ctenhance.runtime.errors import InputError
 
 #: A reading below this many counts carries no more information; the log is taken of the floor.
 COUNT_FLOOR = 0.5
 
 
-def bowtie_fluence(
-    geometry: ParallelGeometry, strength: float = 0.7, radius_mm: float = 160.0
-) -> torch.Tensor:
-    """Relative fluence `[column]`, 1 at the centre: a filter that evens out a water cylinder of `radius_mm`.
+def bowtie_fluence(geometry: Geometry, strength: float = 0.7, radius_mm: float = 160.0) -> torch.Tensor:
+    """Relative fluence `[column]`, 1 at the centre: a filter that evens out a water cylinder of `radius_mm`
+    at the isocentre.
 
     `strength` 0 is no filter, 1 evens the cylinder out completely.
     """
-    t = (
-        torch.arange(geometry.n_columns, dtype=torch.float32) - geometry.central_column
-    ) * geometry.column_pitch_mm
-    chord = 2 * (radius_mm**2 - t**2).clamp(min=0).sqrt()
-    return torch.exp(-strength * MU_WATER_PER_MM * (2 * radius_mm - chord))
+    chord = 2 * (radius_mm**2 - geometry.ray_offsets_mm() ** 2).clamp(min=0).sqrt()
+    return torch.exp(-strength * MU_WATER_PER_MM * (2 * radius_mm - chord)).float()
 
 
 def tube_modulation(line_integrals: torch.Tensor, strength: float) -> torch.Tensor:
@@ -45,6 +42,58 @@ def tube_modulation(line_integrals: torch.Tensor, strength: float) -> torch.Tens
     peak = line_integrals.amax(-1)
     current = torch.exp(strength * (peak - peak.amax(-1, keepdim=True)))
     return current / current.mean(-1, keepdim=True)
+
+
+def noisy_counts(
+    line_integrals: torch.Tensor,
+    air_counts: float | torch.Tensor,
+    electronic_variance: float = 0.0,
+    generator: torch.Generator | None = None,
+    bowtie: torch.Tensor | None = None,
+    current: torch.Tensor | None = None,
+    dose: float = 1.0,
+) -> torch.Tensor:
+    """Detected counts, float32, of the shape of `line_integrals` `[..., view, column]`: Poisson quanta and
+    Gaussian electronics (`electronic_variance` in counts^2), which may make a starved reading negative.
+
+    `air_counts`: quanta in air on the central ray at the full `dose` (a fraction of it is given), a number or
+    a tensor that broadcasts; `bowtie`: relative fluence `[column]` (`bowtie_fluence`); `current`: relative
+    tube current `[..., view]` (`tube_modulation`). The electronic noise depends on none of the three. Drawn
+    in float64, on the CPU where the device has none. Raises InputError for a dose that is not positive."""
+    if not dose > 0:
+        raise InputError(f"The dose must be a positive fraction of the full dose, not {dose}.")
+    air = air_in_view(line_integrals, air_counts, bowtie, current) * dose
+    return _detect(line_integrals, air, electronic_variance, generator).float().to(line_integrals.device)
+
+
+def air_in_view(
+    line_integrals: torch.Tensor,
+    air_counts: float | torch.Tensor,
+    bowtie: torch.Tensor | None = None,
+    current: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Expected counts without an object, float64, broadcasting to `line_integrals`: as in
+    `noisy_counts`."""
+    device = _double_device(line_integrals)
+    air = torch.as_tensor(air_counts).to(device).double()
+    if bowtie is not None:
+        air = air * bowtie.to(device).double()
+    return air if current is None else air * current.to(device).double()[..., None]
+
+
+def _double_device(x: torch.Tensor) -> torch.device:
+    return torch.device("cpu") if x.device.type == "mps" else x.device
+
+
+def _detect(
+    line_integrals: torch.Tensor, air: torch.Tensor, variance: float, generator: torch.Generator | None
+) -> torch.Tensor:
+    expected = air * torch.exp(-line_integrals.to(air.device).double())
+    counts = torch.poisson(expected, generator=generator)
+    if variance > 0:
+        normal = torch.randn(counts.shape, generator=generator, dtype=torch.float64, device=counts.device)
+        counts += normal * variance**0.5
+    return counts
 
 
 def quantum_electronic_noise(
@@ -59,24 +108,21 @@ def quantum_electronic_noise(
 
     `photons_per_ray`: quanta in air on the central ray, a number or a tensor that broadcasts; `bowtie`:
     relative fluence `[column]`."""
-    air = torch.as_tensor(photons_per_ray, dtype=torch.float64, device=line_integrals.device)
-    if bowtie is not None:
-        air = air * bowtie.to(line_integrals.device, torch.float64)
-    expected = air * torch.exp(-line_integrals.double())
-    counts = torch.poisson(expected, generator=generator)
-    if electronic_variance > 0:
-        normal = torch.randn(counts.shape, generator=generator, dtype=torch.float64, device=counts.device)
-        counts += normal * electronic_variance**0.5
-    return torch.log(air / counts.clamp(min=COUNT_FLOOR)).to(line_integrals.dtype)
+    air = air_in_view(line_integrals, photons_per_ray, bowtie)
+    counts = _detect(line_integrals, air, electronic_variance, generator)
+    return torch.log(air / counts.clamp(min=COUNT_FLOOR)).to(line_integrals.dtype).to(line_integrals.device)
 
 
-def attenuation_sinogram(hu: torch.Tensor, geometry: ParallelGeometry) -> torch.Tensor:
+def attenuation_sinogram(hu: torch.Tensor, geometry: Geometry) -> torch.Tensor:
     """Line integrals `[batch, view, column]` of `hu` `[batch, rows, columns]`, from a grid twice as coarse.
 
     For noise levels only: attenuation varies slowly along the detector, and this is eight times cheaper.
+    (Fans, and parallel rays that are not evenly spread about a centred image, are projected in full.)
     """
     g = geometry
     mu = hu_to_mu(hu).clamp(min=0)
+    if not (isinstance(g, ParallelGeometry) and g == _plain(g)):
+        return project(mu, g)
     mu = F.pad(mu, (0, -mu.shape[-1] % 2, 0, -mu.shape[-2] % 2))
     coarse = F.avg_pool2d(mu[:, None], 2)[:, 0]
     views = max(8, g.n_views // 4)
@@ -98,9 +144,15 @@ def attenuation_sinogram(hu: torch.Tensor, geometry: ParallelGeometry) -> torch.
     return F.grid_sample(closed[:, None], grid, align_corners=True, padding_mode="border")[:, 0]
 
 
+def _plain(g: ParallelGeometry) -> ParallelGeometry:
+    return ParallelGeometry(
+        g.n_views, g.n_columns, g.column_pitch_mm, g.rows, g.columns, g.pixel_mm, g.arc_rad
+    )
+
+
 def noise_fields(
     hu: torch.Tensor,
-    geometry: ParallelGeometry,
+    geometry: Geometry,
     window: Window = "ramp",
     bowtie: torch.Tensor | None = None,
     modulation: float = 0.0,

@@ -31,13 +31,16 @@ def _samples_at_once(device: torch.device) -> int:
     return _CPU_SAMPLES if device.type == "cpu" else _GPU_SAMPLES
 
 
-def gather_sum(table: torch.Tensor, index: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+def _gather_sum(table: torch.Tensor, index: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
     """`[bag, slice]`: sum over the samples of `weight * table[index]`.
 
-    `table` `[row, slice]`, contiguous; `index` int32 and `weight` (or None: 1) `[bag, sample]`.
-    """
+    `table` `[row, slice]`, contiguous; `index` int32 and `weight` (or None: 1) `[bag, sample]`, or for a
+    single slice `[sample, bag]`, the order in which single numbers are gathered fastest."""
+    if table.shape[1] == 1:
+        values = table.view(-1).index_select(0, index.view(-1)).view(index.shape)
+        return (values if weight is None else values.mul_(weight)).sum(0)[:, None]
     if table.device.type == "mps":  # has no embedding bag in the older versions of torch
-        total = torch.zeros(index.shape[0], table.shape[1], dtype=table.dtype, device=table.device)
+        total = table.new_zeros(index.shape[0], table.shape[1])
         for sample in range(index.shape[1]):
             rows = table.index_select(0, index[:, sample])
             total += rows if weight is None else rows * weight[:, sample, None]
@@ -75,17 +78,22 @@ class _Rays:
         """Refined samples a line: a zero pixel before the first one, two after the last."""
         return (self.across + 2) * REFINE
 
-    def indices(self) -> Iterator[tuple[slice, torch.Tensor]]:
-        """The sample of every crossing, `[ray, line]`, for one part of the rays after the other."""
+    def indices(self, rays_first: bool) -> Iterator[tuple[slice, torch.Tensor]]:
+        """The sample of every crossing, `[ray, line]` if `rays_first`, else `[line, ray]`, for one part of
+        the rays after the other."""
         device = self.start.device
         line = torch.arange(self.lines, dtype=self.start.dtype, device=device) - (self.lines - 1) / 2
         first = torch.arange(self.lines, dtype=torch.int32, device=device) * self.width
         at_once = max(1, _samples_at_once(device) // self.lines)
         for low in range(0, len(self.number), at_once):
             part = slice(low, low + at_once)
-            sample = torch.addcmul(self.start[part, None], self.step[part, None], line)
+            start, step = self.start[part], self.step[part]
+            if rays_first:
+                sample, starts = torch.addcmul(start[:, None], step[:, None], line), first
+            else:
+                sample, starts = torch.addcmul(start, step, line[:, None]), first[:, None]
             # rays beyond the image read the zero pixels at its sides
-            yield part, sample.clamp_(0, (self.across + 1) * REFINE).to(torch.int32).add_(first)
+            yield part, sample.clamp_(0, (self.across + 1) * REFINE).to(torch.int32).add_(starts)
 
 
 def _rays(geometry: Geometry, like: torch.Tensor) -> Iterator[_Rays]:
@@ -133,9 +141,9 @@ def _project(image: torch.Tensor, geometry: Geometry, cancel: Cancellable | None
     for rays in _rays(g, image):
         lines = image.permute(1, 2, 0) if rays.steep else image.permute(2, 1, 0)
         table = _refine(lines.contiguous()).view(-1, image.shape[0])
-        for part, index in rays.indices():
+        for part, index in rays.indices(rays_first=image.shape[0] > 1):
             check(cancel)
-            out[rays.number[part]] = gather_sum(table, index).mul_(rays.length[part, None])
+            out[rays.number[part]] = _gather_sum(table, index).mul_(rays.length[part, None])
     return out.T.reshape(-1, g.n_views, g.n_columns)
 
 
@@ -146,10 +154,10 @@ def _backproject(sinogram: torch.Tensor, geometry: Geometry, cancel: Cancellable
     for rays in _rays(g, sinogram):
         values = sinogram.flatten(1)[:, rays.number] * rays.length
         fine = sinogram.new_zeros(len(image), rays.lines * rays.width)
-        for part, index in rays.indices():
+        for part, index in rays.indices(rays_first=False):
             for line_sums, value in zip(fine, values, strict=True):
                 check(cancel)
-                line_sums.index_add_(0, index.view(-1), value[part, None].expand(index.shape).reshape(-1))
+                line_sums.index_add_(0, index.view(-1), value[part].expand(index.shape).reshape(-1))
         pixels = _refine_adjoint(fine.view(len(image), rays.lines, rays.width), rays.across)
         image += pixels if rays.steep else pixels.transpose(1, 2)
     return image
@@ -203,41 +211,47 @@ class _Pixels:
     offset: int
     width: int
 
-    def tiles(self, like: torch.Tensor) -> Iterator[tuple[slice, slice, torch.Tensor, torch.Tensor | None]]:
+    def tiles(
+        self, like: torch.Tensor, pixels_first: bool
+    ) -> Iterator[tuple[slice, slice, torch.Tensor, torch.Tensor | None]]:
         """Rows and columns of a tile of the image, and the sample and weight of each of its pixels, `[row *
-        column, view]`, for one part of the views after the other."""
+        column, view]` if `pixels_first`, else `[view, row * column]`, for some of the views at a time."""
         g, device = self.geometry, like.device
-        x, y = (v.to(like.dtype).to(device) for v in (g.x_mm(), g.y_mm()))
         angles = g.angles()[self.views]
-        cos, sin = (v.to(like.dtype).to(device) for v in (torch.cos(angles), torch.sin(angles)))
+        position = (g.x_mm(), g.y_mm(), torch.cos(angles), torch.sin(angles))
+        x, y, cos, sin = (v.to(like.dtype).to(device) for v in position)
         first = torch.arange(len(angles), dtype=torch.int32, device=device) * self.width
-        on_cpu = device.type == "cpu"
-        n_columns = _TILE_COLUMNS if on_cpu else g.columns
-        n_views = min(_TILE_VIEWS if on_cpu else 4 * _TILE_VIEWS, len(angles))
+        tiled = pixels_first and device.type == "cpu"
+        n_columns = _TILE_COLUMNS if tiled else g.columns
+        n_views = min(_TILE_VIEWS, len(angles))
         n_rows = max(1, _samples_at_once(device) // (n_columns * n_views))
+        if pixels_first:
+            x, y = x[:, None], y[:, None, None]
+        else:
+            y, cos, sin, first = y[:, None], cos[:, None, None], sin[:, None, None], first[:, None]
+        ends = (0, 1) if pixels_first else (1, 2)
         for v in range(0, len(angles), n_views):
             views = slice(v, v + n_views)
             for c in range(0, g.columns, n_columns):
                 for r in range(0, g.rows, n_rows):
                     rows, columns = slice(r, r + n_rows), slice(c, c + n_columns)
                     sample, weight = self._samples(x[columns], y[rows], cos[views], sin[views])
-                    index = sample.clamp_(0, self.width - 1).to(torch.int32).add_(first[views])
-                    yield rows, columns, index, weight
+                    index = sample.flatten(*ends).clamp_(0, self.width - 1).to(torch.int32).add_(first[views])
+                    yield rows, columns, index, None if weight is None else weight.flatten(*ends)
 
     def _samples(
         self, x: torch.Tensor, y: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Position on the refined detector, + 0.5 so that truncation rounds, and the fan's distance weight
-        (source to isocentre over source to pixel, squared), `[row * column, view]`."""
+        (source to isocentre over source to pixel, squared); the arguments broadcast."""
         g = self.geometry
         zero = (g.central_column + self.offset) * self.refine + 0.5
         if not isinstance(g, FanGeometry):
             scale = self.refine / g.column_pitch_mm
-            lateral = (x[:, None] * (cos * scale) + zero)[None] + (y[:, None] * (sin * scale))[:, None]
-            return lateral.flatten(0, 1), None
+            return (x * (cos * scale) + zero) + y * (sin * scale), None
         sid = g.source_to_isocenter_mm
-        lateral = ((x[:, None] * cos)[None] + (y[:, None] * sin)[:, None]).flatten(0, 1)
-        depth = ((sid - x[:, None] * sin)[None] + (y[:, None] * cos)[:, None]).flatten(0, 1)
+        lateral = x * cos + y * sin
+        depth = (sid - x * sin) + y * cos
         if g.shape == EQUIANGULAR:
             weight = torch.addcmul(depth * depth, lateral, lateral).reciprocal_().mul_(sid**2)
             sample = lateral.div_(depth).atan_().mul_(self.refine / g.column_pitch)
@@ -257,20 +271,20 @@ class _PixelSum(torch.autograd.Function):
         g, slices = pixels.geometry, fine.shape[0]
         table = fine.flatten(1).T.contiguous()
         image = fine.new_zeros(g.rows, g.columns, slices)
-        for rows, columns, index, weight in pixels.tiles(fine):
+        for rows, columns, index, weight in pixels.tiles(fine, pixels_first=slices > 1):
             check(cancel)
             tile = image[rows, columns]
-            tile += gather_sum(table, index, weight).view(tile.shape)
+            tile += _gather_sum(table, index, weight).view(tile.shape)
         return image.permute(2, 0, 1)
 
     @staticmethod
     def backward(ctx, grad):  # type: ignore[no-untyped-def, override]
         pixels, cancel = ctx.arguments
         back = grad.new_zeros(ctx.source_shape).flatten(1)
-        for rows, columns, index, weight in pixels.tiles(grad):
+        for rows, columns, index, weight in pixels.tiles(grad, pixels_first=False):
             for sums, image in zip(back, grad, strict=True):
                 check(cancel)
-                values = image[rows, columns].reshape(-1, 1).expand(index.shape)
+                values = image[rows, columns].reshape(-1).expand(index.shape)
                 values = values if weight is None else values * weight
                 sums.index_add_(0, index.view(-1), values.reshape(-1))
         return back.view(ctx.source_shape), None, None
