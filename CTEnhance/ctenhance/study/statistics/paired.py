@@ -1,0 +1,153 @@
+"""Gradings of two arms on the same cases, and shares of answers: tests with the case as the unit.
+
+Several readers' answers to one case are not independent. All tests here average over readers first and take
+the cases as the sample: they speak of cases like these, read by these readers. `share` also says what holds
+for other readers like these.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from ctenhance.study.statistics.estimate import ALPHA, UNKNOWN, Estimate, complete
+
+
+def signed_rank(first: np.ndarray, second: np.ndarray) -> Estimate:
+    """Return the shift from the first arm's grades [reader, case] to the second's, with Wilcoxon's p value.
+
+    Grades are averaged over the readers who graded both arms of a case. The shift is the Hodges-Lehmann
+    estimate (the median of the Walsh averages) with the interval that inverts the test (Hollander & Wolfe
+    1999, 3.2-3.3); the test is scipy's, zeros dropped.
+    """
+    differences = case_differences(first, second)
+    if len(differences) < 2:
+        return UNKNOWN
+    n = len(differences)
+    walsh = np.sort(
+        [
+            (differences[i] + differences[j]) / 2
+            for i, j in itertools.combinations_with_replacement(range(n), 2)
+        ]
+    )
+    middle = n * (n + 1) / 4
+    width = stats.norm.ppf(1 - ALPHA / 2) * math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
+    rank = max(0, math.floor(middle - width))
+    if not np.any(differences):
+        return Estimate.of(0.0, walsh[rank], walsh[-1 - rank], 1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scipy says when it goes over to the approximation
+        p = float(stats.wilcoxon(differences).pvalue)
+    return Estimate.of(float(np.median(walsh)), walsh[rank], walsh[-1 - rank], p)
+
+
+def case_differences(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return second - first by case, averaged over the readers with both, for cases that have any."""
+    both = np.isfinite(first) & np.isfinite(second)
+    found = both.any(axis=0)
+    total = np.where(both, second - first, 0.0).sum(axis=0)
+    return (total / np.maximum(both.sum(axis=0), 1))[found]
+
+
+def holm(p_values: list[float | None]) -> list[float | None]:
+    """Return Holm's (1979) adjusted p values, by statsmodels; None stays None and counts for nothing."""
+    from statsmodels.stats.multitest import multipletests
+
+    known = [p for p in p_values if p is not None]
+    if not known:
+        return list(p_values)
+    adjusted = iter(multipletests(known, method="holm")[1].tolist())
+    return [None if p is None else float(next(adjusted)) for p in p_values]
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of answers against a null value.
+
+    these_readers     the share with interval and p value; the cases are the sample
+    other_readers     the same where readers are a sample, too; None values with a single reader
+    equivalent_p      the two one-sided tests' p value that the share lies within the margin of the null
+    margin            that margin; None when none was asked for
+    interval_90       the 90 % interval that equivalence is judged by
+    by_reader         each reader's share, with exact binomial intervals and p values
+    """
+
+    these_readers: Estimate
+    other_readers: Estimate
+    equivalent_p: float | None
+    margin: float | None
+    interval_90: tuple[float, float] | None
+    by_reader: tuple[Estimate, ...]
+
+
+def share(answers: np.ndarray, null: float = 0.5, margin: float | None = None) -> Share:
+    """Test the mean of answers [reader, case] between 0 and 1 (right or wrong, preferred or not, ties 0.5).
+
+    With one reader the test is the exact binomial one (ties dropped); with several a t test of the case
+    means. For other readers: the two-way random-effects variance (MS(R) + MS(C) - MS(RC)) / (rc), never below
+    the one for these readers, with Satterthwaite's degrees of freedom. Equivalence: two one-sided tests
+    (Schuirmann 1987).
+    """
+    by_reader = tuple(binomial(row, null) for row in answers)
+    whole = complete(answers)
+    readers, cases = whole.shape
+    if cases < 2:
+        return Share(UNKNOWN, UNKNOWN, None, margin, None, by_reader)
+    means = whole.mean(axis=0)
+    value, spread = float(means.mean()), float(means.std(ddof=1))
+    if readers == 1:
+        these = by_reader[0]
+        error, freedom = math.sqrt(max(value * (1 - value), 0.25 / cases) / cases), cases - 1
+    else:
+        # Without any spread the share cannot be better known than one answer in as many tells.
+        error, freedom = max(spread, 0.5 / cases) / math.sqrt(cases), cases - 1
+        these = _t_estimate(value, error, freedom, null)
+    others = UNKNOWN if readers == 1 else _random_readers(whole, error, null)
+    equivalent, interval = None, None
+    reach = stats.t.ppf(1 - ALPHA, freedom) * error
+    interval = (max(0.0, value - reach), min(1.0, value + reach))
+    if margin is not None:
+        equivalent = float(
+            max(
+                stats.t.sf((value - null + margin) / error, freedom),
+                stats.t.cdf((value - null - margin) / error, freedom),
+            )
+        )
+    return Share(these, others, equivalent, margin, interval, by_reader)
+
+
+def binomial(answers: np.ndarray, null: float = 0.5) -> Estimate:
+    """Return one reader's share [case] with Clopper & Pearson's interval and the exact p value; ties are
+    dropped.
+    """
+    known = answers[np.isfinite(answers) & (answers != 0.5)]
+    if not len(known):
+        return UNKNOWN
+    result = stats.binomtest(int(known.sum()), len(known), null)
+    interval = result.proportion_ci(1 - ALPHA, method="exact")
+    return Estimate.of(known.mean(), interval.low, interval.high, result.pvalue)
+
+
+def _random_readers(whole: np.ndarray, error: float, null: float) -> Estimate:
+    readers, cases = whole.shape
+    rows, columns, value = whole.mean(axis=1), whole.mean(axis=0), float(whole.mean())
+    squares_readers = cases * np.var(rows, ddof=1)
+    squares_cases = readers * np.var(columns, ddof=1)
+    rest = np.sum((whole - rows[:, None] - columns + value) ** 2) / ((readers - 1) * (cases - 1))
+    variance = squares_readers + squares_cases - rest
+    if variance / (readers * cases) <= error**2:
+        return _t_estimate(value, error, cases - 1, null)
+    parts = squares_readers**2 / (readers - 1) + squares_cases**2 / (cases - 1)
+    parts += rest**2 / ((readers - 1) * (cases - 1))
+    return _t_estimate(value, math.sqrt(variance / (readers * cases)), variance**2 / parts, null)
+
+
+def _t_estimate(value: float, error: float, freedom: float, null: float) -> Estimate:
+    reach = stats.t.ppf(1 - ALPHA / 2, freedom) * error
+    p = 2 * stats.t.sf(abs(value - null) / error, freedom)
+    return Estimate.of(value, max(0.0, value - reach), min(1.0, value + reach), p)
