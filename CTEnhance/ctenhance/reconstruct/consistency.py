@@ -19,7 +19,7 @@ import torch
 from ctenhance.physics.geometry import FanGeometry, Geometry
 from ctenhance.physics.projector import project
 from ctenhance.physics.units import hu_to_mu
-from ctenhance.reconstruct.readings import Scan
+from ctenhance.reconstruct.readings import Counts
 from ctenhance.runtime.progress import Cancellable
 
 #: Views that are looked at, evenly spread, and columns of a block.
@@ -43,7 +43,7 @@ class Consistency:
     """Adds up departures over the slices of a scan: `add` a batch, then `describe`."""
 
     geometry: Geometry
-    scan: Scan
+    electronic: float
     mu_water: float
     _squares: dict[str, float] = field(default_factory=dict)
     _blocks: int = 0
@@ -52,17 +52,18 @@ class Consistency:
 
     def add(
         self,
-        counts: torch.Tensor,
+        counts: Counts,
         result: torch.Tensor,
         low: torch.Tensor,
         cancel: Cancellable | None = None,
     ) -> None:
-        """Compare slices: `counts` `[slice, view, column]`, `result` and FBP `low` in HU `[slice, y, x]`."""
+        """Compare slices: `counts`, `result` and the FBP `low` in HU `[slice, y, x]`."""
         few, index = some_views(self.geometry)
         images = hu_to_mu(torch.cat([result, low]), self.mu_water)
-        expected = self.scan.air.to(images) * torch.exp(-project(images, few, cancel))
-        measured = counts[:, index.to(counts.device)]
-        of_result, of_low = (self._departures(measured, part) for part in expected.split(len(result)))
+        of_result, of_low = (
+            self._departures(counts, index, part)
+            for part in torch.exp(-project(images, few, cancel)).split(len(result))
+        )
         of_result = torch.minimum(of_result.square(), (of_result - of_low).square())
         for name, values in (("result", of_result), ("fbp", of_low.square())):
             self._squares[name] = self._squares.get(name, 0.0) + float(values.sum())
@@ -71,18 +72,21 @@ class Consistency:
             self._worst = max(self._worst, (value, self._rows + row))
         self._rows += len(result)
 
-    def _departures(self, measured: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
-        """Departures `[slice, view, block]` in SD."""
+    def _departures(self, counts: Counts, index: torch.Tensor, transmission: torch.Tensor) -> torch.Tensor:
+        """Departures `[slice, view, block]` in SD of views `index`."""
+        index = index.to(transmission.device)
+        measured, air = (x.expand_as(counts.detected)[:, index] for x in (counts.detected, counts.air))
+        expected = air * transmission
         size = min(BLOCK, measured.shape[-1])
         whole = measured.shape[-1] // size * size
         shape = (*measured.shape[:2], -1, size)
         difference = (measured - expected)[..., :whole].reshape(shape).sum(-1)
-        variance = (expected + self.scan.electronic).clamp(min=1e-3)[..., :whole].reshape(shape).sum(-1)
+        variance = (expected + self.electronic).clamp(min=1e-3)[..., :whole].reshape(shape).sum(-1)
         return difference / variance.sqrt()
 
     def describe(self) -> dict[str, Any]:
-        """`departure`: the RMS over blocks in SD of the noise (up to 1: noise alone), and what is `allowed`; that
-        of the FBP from the readings; the row that departs most."""
+        """`departure`: the RMS over blocks in SD of the noise (to 1: noise alone), and what is `allowed`;
+        that of the FBP from the readings; the row that departs most."""
         mean = {name: total / max(1, self._blocks) for name, total in self._squares.items()}
         return {
             "departure": math.sqrt(mean["result"]),

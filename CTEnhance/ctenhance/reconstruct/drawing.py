@@ -58,11 +58,11 @@ def draw_scan(rng: np.random.Generator, hu: np.ndarray, pixel_mm: float) -> Geom
     opening = math.asin(min(0.95, radius / distance))
     short = rng.random() < 0.12
     arc = math.pi + 2 * opening + float(rng.uniform(0.1, 0.6)) if short else 2 * math.pi
-    views = round(int(rng.integers(576, 1160)) * arc / (2 * math.pi))
+    n_views = round(float(rng.integers(576, 1160)) * arc / (2 * math.pi))
     flat = kind < 0.45
     pitch = 2 * detector * math.tan(opening) / n_columns if flat else 2 * opening / n_columns
     # the end of a full turn is its beginning, that of a short scan is not
-    angles = start + np.arange(views) * (arc / (views - 1 if short else views))
+    angles = start + np.arange(n_views) * (arc / (n_views - 1 if short else n_views))
     return FanGeometry(
         "flat" if flat else "equiangular",
         distance,

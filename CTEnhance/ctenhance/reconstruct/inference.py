@@ -22,7 +22,7 @@ from ctenhance.reconstruct import dgdiff, spdiff
 from ctenhance.reconstruct.consistency import Consistency
 from ctenhance.reconstruct.dgdiff import HU_SCALE
 from ctenhance.reconstruct.models import Model, load_image_model, load_projection_model
-from ctenhance.reconstruct.readings import Scan, counts_of, read_scan
+from ctenhance.reconstruct.readings import Counts, Scan, counts_of, read_scan
 from ctenhance.runtime.device import free_memory, halvings, pick_device, with_memory_fallback
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check
@@ -73,10 +73,10 @@ def _generator(*numbers: int) -> torch.Generator:
 
 @dataclass
 class _Guides:
-    """One slice after the projection domain: counts `[view, column]`, l `[y, x]` and r `[draw, y, x]` in HU;
-    draw 0 is the result's own."""
+    """One slice after the projection domain: its counts, l `[y, x]` and r `[draw, y, x]` in HU; draw 0 is
+    the result's own."""
 
-    counts: torch.Tensor
+    counts: Counts
     low: torch.Tensor
     initial: torch.Tensor
 
@@ -111,7 +111,7 @@ class Cascade:
         rows = self.projections.n_rows
         first, last = max(start - 1, 0), min(stop + 1, rows)
         part = self.projections.rows(first, last)
-        counts = counts_of(part, self.scan).to(self.device)
+        counts = counts_of(part, self.scan, self.device)
         line_integrals = part.to_line_integrals()[start - first : stop - first].to(self.device)
         check(self.cancel)
         sinograms = [line_integrals[:, None]]
@@ -119,12 +119,14 @@ class Cascade:
             sinograms.append(torch.stack([self._denoised(counts, z - first, z) for z in range(start, stop)]))
         images = fbp(torch.cat(sinograms, 1), self.geometry, self.plan.kernel, self.cancel)
         images = mu_to_hu(images, self.mu_water)
-        own = counts[start - first : stop - first]
-        return [_Guides(c, image[0], image[1:]) for c, image in zip(own, images, strict=True)]
+        return [
+            _Guides(counts.of(slice(z - first, z - first + 1)), images[z - start, 0], images[z - start, 1:])
+            for z in range(start, stop)
+        ]
 
-    def _denoised(self, counts: torch.Tensor, index: int, z: int) -> torch.Tensor:
+    def _denoised(self, counts: Counts, index: int, z: int) -> torch.Tensor:
         """Line integrals `[draw, view, column]` of slice z, which is number `index` of `counts`."""
-        measured = spdiff.readings(counts, self.scan.air, self.scan.electronic, index)
+        measured = spdiff.readings(counts.detected, counts.air, self.scan.electronic, index)
         draws = []
         for draw in range(1 + self.plan.samples):
             steps = self.plan.projection_steps if draw == 0 else max(SAMPLE_STEPS, self.plan.projection_steps)
@@ -325,7 +327,7 @@ def _all_slices(
 ) -> tuple[_Output, dict[str, Any]]:
     g, rows, plan = cascade.geometry, cascade.projections.n_rows, cascade.plan
     output = _Output((rows, g.rows, g.columns))
-    agreement = Consistency(g, cascade.scan, cascade.mu_water)
+    agreement = Consistency(g, cascade.scan.electronic, cascade.mu_water)
     if progress is not None:
         progress("reconstruct", 0, rows)
     for z, guides, result in cascade.slices(batch):
@@ -338,7 +340,7 @@ def _all_slices(
             output.put("uncertainty", z, result[1:].std(0))
         if plan.residual:
             output.put("residual", z, cascade.residual(guides, result[0]))
-        agreement.add(guides.counts[None], result[:1], guides.low[None], cascade.cancel)
+        agreement.add(guides.counts, result[:1], guides.low[None], cascade.cancel)
         if progress is not None:
             progress("reconstruct", z + 1, rows)
     return output, agreement.describe()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from ctenhance.io.projections import Projections
 from ctenhance.reconstruct.spdiff import (
@@ -25,6 +26,9 @@ _FEWEST_QUANTA = 100.0
 _MOST_QUANTA = 1e8
 #: Slices that the noise is measured on where the quanta are not known.
 _SLICES_FOR_NOISE = 4
+#: The tube current is measured over so many views, from columns with so many counts, where there are so many
+#: such columns; it is taken for constant where it differs by less than the last figure from view to view.
+_VIEWS_TOGETHER, _FEWEST_COUNTS, _FEWEST_COLUMNS, _CONSTANT = 41, 30.0, 32, 1.15
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,55 @@ def read_scan(projections: Projections) -> Scan:
     return Scan(torch.full((projections.n_columns,), quanta), 0.0, False)
 
 
-def counts_of(projections: Projections, scan: Scan) -> torch.Tensor:
-    """Counts `[row, view, column]` float32 of these rows, noise as it is."""
-    return projections.transmission() * scan.air
+@dataclass(frozen=True)
+class Counts:
+    """Detected quanta `[slice, view, column]` with their noise as it is, and the quanta in air of the same
+    rays, broadcastable to them: what a Poisson process of its own for every ray has counted."""
+
+    detected: torch.Tensor
+    air: torch.Tensor
+
+    def of(self, rows: slice) -> Counts:
+        """Those of some slices."""
+        return Counts(self.detected[rows], self.air[rows])
+
+
+def counts_of(projections: Projections, scan: Scan, device: torch.device) -> Counts:
+    """The counts of these rows on a device.
+
+    A scanner that modulates its tube current divides each view by it before the file is written. What was
+    divided by shows in the noise, is measured there and multiplied back, in the air's counts as well.
+    """
+    air = scan.air.to(device)
+    detected = projections.transmission().to(device) * air
+    current = relative_current(detected, scan.electronic)[..., None]
+    return Counts(detected * current, air * current)
+
+
+def relative_current(detected: torch.Tensor, electronic: float) -> torch.Tensor:
+    """Tube current `[slice, view]` relative to each slice's mean, from the noise of `[slice, view, column]`.
+
+    Readings divided by a current c have the variance mean / c; second differences along views and columns
+    leave noise alone, and the median over columns keeps edges out of it."""
+    if min(detected.shape[1:]) < 3:
+        return torch.ones_like(detected[..., 0])
+    second = torch.tensor([1.0, -2.0, 1.0]).to(detected)
+    kernel = (second[:, None] * second[None, :])[None, None]
+    flat = detected[:, None]
+    variance = F.conv2d(flat, kernel)[:, 0].square() / float(kernel.square().sum())
+    mean = F.avg_pool2d(flat, 3, 1)[:, 0]
+    enough = mean > max(_FEWEST_COUNTS, 10 * electronic)
+    # 0.4549: the median of a chi-squared variable with one degree of freedom
+    relative = torch.where(enough, variance / mean.clamp(min=1e-6), torch.nan).nanmedian(-1).values / 0.4549
+    known = (enough.sum(-1) >= _FEWEST_COLUMNS) & (relative > 0)
+    logarithm = torch.where(known, -relative.clamp(min=1e-6).log(), torch.zeros_like(relative))
+    half = min(_VIEWS_TOGETHER, detected.shape[1] - 2) // 2
+    # the first and the last view have no second difference
+    sums = [
+        F.avg_pool1d(F.pad(x[:, None], (half + 1, half + 1), mode="replicate"), 2 * half + 1, 1)[:, 0]
+        for x in (logarithm, known.to(logarithm))
+    ]
+    current = (sums[0] / sums[1].clamp(min=1e-3)).exp()
+    current = current / current.mean(1, keepdim=True)
+    varies = current.amax(1) / current.amin(1) > _CONSTANT**2
+    return torch.where(varies[:, None] & known.any(1, keepdim=True), current, torch.ones_like(current))

@@ -79,10 +79,12 @@ class Readings:
 def readings(counts: torch.Tensor, air: torch.Tensor, electronic: float, z: int) -> Readings:
     """Slice `z` and its neighbours (at an end itself) of measured `counts` `[slice, view, column]`.
 
-    `air`: quanta in air `[column]`."""
-    near = counts[[max(z - 1, 0), z, min(z + 1, len(counts) - 1)]][None]
-    variance = torch.full((1, 1, 1, 1), electronic).to(near)
-    return Readings(near + variance, air.to(near).expand(1, 3, 1, -1), variance)
+    `air`: quanta in air, `[column]` or like the counts, with an axis of 1 where they do not differ.
+    """
+    near = [max(z - 1, 0), z, min(z + 1, len(counts) - 1)]
+    quanta = air.to(counts).expand(len(counts), -1 if air.dim() > 2 else 1, -1)
+    variance = torch.full((1, 1, 1, 1), electronic).to(counts)
+    return Readings(counts[near][None] + variance, quanta[near][None], variance)
 
 
 def shifted_poisson(
