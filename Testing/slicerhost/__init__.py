@@ -17,6 +17,9 @@ from typing import Any
 # What message boxes said (text, details), and what the next ones will answer.
 messages: list[tuple[str, str]] = []
 answers: list[int] = []
+# PySide6 returns None without taking a reference, as if None were immortal; before Python 3.12 it is not, and
+# some ten thousand calls would end the interpreter. These references can be lost.
+_nones = [None] * (4_000_000 if sys.version_info < (3, 12) else 0)
 
 
 def start() -> Any:

@@ -86,6 +86,7 @@ class PythonQtObject:
     def __setattr__(self, name: str, value: Any) -> None:
         found = self._metaProperty(name)
         if found is not None:
+            value = list(value) if isinstance(value, tuple) else value
             if not found.isWritable() or not found.write(self, value):
                 raise PythonQtError(f"{type(self).__name__}.{name} cannot be set to {value!r}")
         elif name.startswith("_") or "_plain" not in vars(type(self)):
