@@ -30,6 +30,7 @@ class CompareSection:
         self.comparison = Comparison()
         self._result: Any = None
         self._region: Any = None
+        self._regionDisplay: Any = None
         self._regionTags: list[int] = []
         for mode in Mode:
             ui.viewModeSelector.addItem(mode.text())
@@ -96,6 +97,12 @@ class CompareSection:
         """The module is left: its key is free again; what is shown stays."""
         self._shortcut.enabled = False
 
+    def nodeGoes(self, node: Any) -> None:
+        """A node is about to be removed: perhaps the region, by the user."""
+        if node is self._region and node is not None:
+            # Not now: the scene is in the middle of a removal.
+            qt.QTimer.singleShot(0, lambda: setattr(self.ui.roiButton, "checked", False))
+
     def measure(self) -> None:
         """Write the table of the region anew."""
         before = placing.inputOf(self._result)
@@ -160,13 +167,13 @@ class CompareSection:
         if self._region is not None:
             for tag in self._regionTags:
                 self._region.RemoveObserver(tag)
-            if slicer.mrmlScene.IsNodePresent(self._region):
-                slicer.mrmlScene.RemoveNode(self._region)
-            self._region = None
+            roi.removeRegion(self._region, self._regionDisplay)
+            self._region = self._regionDisplay = None
         view = AFTER_VIEW if self.comparison.mode is Mode.FADE else BEFORE_VIEW
         widget = sliceWidget(view) if checked and self.comparison.active else None
         if widget is not None:
             self._region = roi.addRegion(widget.mrmlSliceNode(), self._result)
+            self._regionDisplay = self._region.GetDisplayNode()
             events = (vtk.vtkCommand.ModifiedEvent, slicer.vtkMRMLMarkupsNode.PointModifiedEvent)
             self._regionTags = [self._region.AddObserver(event, self._onRegionMoved) for event in events]
         self.measure()

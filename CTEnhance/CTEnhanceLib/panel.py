@@ -161,9 +161,11 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Take the hidden nodes of a removed result along, and stop comparing it."""
         if slicer.mrmlScene.IsClosing() or node is None:
             return
-        shown = self.compareSection.comparison.result if self.compareSection is not None else None
-        if node in (shown, placing.inputOf(shown)):
-            self._forgetNodes()
+        if self.compareSection is not None:
+            self.compareSection.nodeGoes(node)
+            shown = self.compareSection.comparison.result
+            if node in (shown, placing.inputOf(shown)):
+                self._forgetNodes()
         hidden = placing.hiddenNodesOf(node)
         if hidden:
             # Not now: the scene is in the middle of a removal.

@@ -49,6 +49,16 @@ def addRegion(sliceNode: Any, volumeNode: Any) -> Any:
     return node
 
 
+def removeRegion(node: Any, display: Any) -> None:
+    """Take a box and its display out of the scene, as far as they are still there.
+
+    The display goes first: it is by it that a view knows what it draws for the box.
+    """
+    for each in (display, node):
+        if slicer.mrmlScene.IsNodePresent(each):
+            slicer.mrmlScene.RemoveNode(each)
+
+
 def statistics(region: Any, volumeNode: Any) -> Statistics:
     """Return the statistics of the voxels in the box.
 

@@ -137,8 +137,14 @@ def test_compare_modes(panel: Any, user: Any, ct: Any) -> None:
     panel.ui.flickerButton.click()
 
     panel.ui.viewModeSelector.currentIndex = 0
+    without = pixels(first.sliceView())
     panel.ui.roiButton.click()
     assert "Mean HU" in panel.ui.roiTable.text
+    assert not np.array_equal(pixels(first.sliceView()), without)
+    slicer.mrmlScene.RemoveNode(slicer.util.getNodesByClass("vtkMRMLMarkupsROINode")[0])
+    user.waits(lambda: not panel.ui.roiButton.checked, seconds=5)
+    assert np.array_equal(pixels(first.sliceView()), without)
+    panel.ui.roiButton.click()
     panel.ui.compareButton.click()
     assert manager.layout == layout
     assert not slicer.util.getNodesByClass("vtkMRMLMarkupsROINode")
@@ -218,6 +224,16 @@ def test_torch_missing(panel: Any, user: Any, ct: Any, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(dependencies, "torchInstalled", lambda: False)
     assert "PyTorch is missing" in failure(panel, user)
+
+
+def test_torch_missing_in_the_console(panel: Any, ct: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from CTEnhanceLib import dependencies
+
+    monkeypatch.setattr(dependencies, "torchInstalled", lambda: False)
+    scene = nodes()
+    with pytest.raises(dependencies.CTEnhanceError, match="PyTorch is missing"):
+        slicer.util.getModuleLogic("CTEnhance").process(ct)
+    assert nodes() == scene
 
 
 def test_console(panel: Any, ct: Any, model: Path) -> None:
