@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ctenhance.io import arrays
-from ctenhance.io.arrays import FileArray, scratch
+from ctenhance.io.arrays import scratch
 from ctenhance.io.projections import Projections, read_projections
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.progress import Cancelled, CancelToken
@@ -137,7 +137,6 @@ def test_files_of_other_programs_are_read(tmp_path: Path) -> None:
         }.items():  # fmt: skip
             stored.attrs[name] = value
     read = read_projections(path)
-    assert isinstance(read.line_integrals, FileArray)
     assert read.geometry == "parallel" and read.central_column == 12.0
     assert torch.allclose(read.to_line_integrals(), torch.from_numpy(p).transpose(0, 1))
     part = read.rows(1, 3)
@@ -467,3 +466,9 @@ def test_any_attribute_value(tmp_path: Path, name: str, value: Any) -> None:
         read_projections(path).scan_geometry()
     except InputError as error:
         assert "\n" not in str(error)
+
+
+def test_no_room_for_large_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "LARGEST_IN_MEMORY", 1000)
+    with pytest.raises(InputError, match="in the temporary folder .* which has less"):
+        scratch((2**20, 2**20, 4))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,49 +17,18 @@ BLOCK_VALUES = 1 << 24
 LARGEST_IN_MEMORY = 1 << 30
 
 
-class FileArray:
-    """A dataset of an HDF5 file as an array: read-only, each slice is read when it is asked for.
-
-    `shape`, `dtype`, `ndim` and slicing along any axis as in numpy (no fancy indices).  The file is closed
-    between two accesses, so that it can be moved or replaced.  Raises InputError where it no longer can be
-    read.
-    """
-
-    def __init__(self, path: Path, name: str, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
-        self.path, self.name, self.shape, self.dtype = path, name, tuple(shape), dtype
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        import h5py
-
-        try:
-            with h5py.File(self.path, "r") as stored:
-                return np.asarray(stored[self.name][key])
-        except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
-            raise InputError(
-                f"'{self.path.name}' can no longer be read at '/{self.name}'; it is damaged or has changed."
-            ) from error
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self[...] if dtype is None else self[...].astype(dtype)
-
-
-#: Readings `[view, row, column]` or `[view, row, column, bin]`: in memory, mapped, or in a file.
-Readings = np.ndarray | FileArray
-
-
 def scratch(shape: Sequence[int]) -> np.ndarray:
     """Return float32 zeros: in memory, or beyond `LARGEST_IN_MEMORY` in a file that goes with the array."""
     size = 4 * math.prod(shape)
     if size <= LARGEST_IN_MEMORY:
         return np.zeros(tuple(shape), dtype=np.float32)
+    folder = tempfile.gettempdir()
+    # A mapped file that finds the disk full while it is written ends the process: ask before.
+    if shutil.disk_usage(folder).free < size:
+        raise InputError(
+            f"The projections need {size >> 20} MB in the temporary folder '{folder}', which has less; free "
+            "some, or set TMPDIR to another folder."
+        )
     try:
         # A file that nobody else sees and that the system removes with the last reference to it; it is made
         # sparse, and reads as zeros where nothing was written.
@@ -68,8 +36,8 @@ def scratch(shape: Sequence[int]) -> np.ndarray:
         return np.memmap(file, dtype=np.float32, mode="w+", shape=tuple(shape))
     except OSError as error:
         raise InputError(
-            f"There is no room for {size >> 20} MB in the temporary folder '{tempfile.gettempdir()}' "
-            f"({error.strerror or error}); free some, or set TMPDIR to another folder."
+            f"No file can be made in the temporary folder '{folder}' ({error.strerror or error}); set TMPDIR "
+            "to another folder."
         ) from error
 
 

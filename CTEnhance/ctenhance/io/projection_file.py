@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from ctenhance.io.arrays import FileArray, Readings, blocks
+from ctenhance.io.arrays import blocks, scratch
 from ctenhance.io.projection_checks import quoted
 from ctenhance.io.projections import SUFFIXES, Projections
 from ctenhance.runtime.errors import CTEnhanceError, InputError
@@ -50,7 +50,7 @@ def read_file(path: Path, progress: Progress | None, cancel: Cancellable | None)
     if path.is_dir():
         raise InputError(f"Cannot read '{path}': it is a folder; give the .ctproj.h5 file.")
     try:
-        projections = _read(path)
+        projections = _read(path, cancel)
         projections.check_values(progress, cancel)
     except InputError as error:
         reason = str(error)
@@ -62,7 +62,7 @@ def read_file(path: Path, progress: Progress | None, cancel: Cancellable | None)
     return projections
 
 
-def _read(path: Path) -> Projections:
+def _read(path: Path, cancel: Cancellable | None) -> Projections:
     try:
         stored = h5py.File(path, "r")
     except OSError as error:
@@ -72,7 +72,7 @@ def _read(path: Path) -> Projections:
         ) from error
     with stored:
         _check_format(stored.attrs)
-        fields: dict[str, Any] = {name: _readings(stored, name, path) for name in _READINGS}
+        fields: dict[str, Any] = {name: _dataset(stored, name) for name in _READINGS}
         fields |= {name: _vector(stored, name) for name in _VECTORS}
         for name in (*_NUMBERS, *_ARRAYS):
             value = stored.attrs.get(name)
@@ -82,18 +82,29 @@ def _read(path: Path) -> Projections:
             raise InputError("the attribute 'geometry' is missing: parallel, fan_equiangular or fan_flat.")
         fields["geometry"] = _text(stored.attrs["geometry"])
         fields["meta"] = _meta(stored.attrs.get("meta"))
+        _require(fields)
+        projections = Projections(**fields)
+        # Only now, when the shapes are known to be right, are the readings looked at.
+        for name in _READINGS:
+            if fields[name] is not None:
+                setattr(projections, name, _readings(fields[name], path, cancel))
+    return projections
+
+
+def _require(fields: dict[str, Any]) -> None:
+    """Raise InputError for what must not be left out although `Projections` could do without."""
     if fields["view_angles"] is None:
         raise InputError("'/view_angles' is missing.")
+    readings = next((fields[name] for name in _READINGS if fields[name] is not None), None)
     if "central_column" not in fields:
-        columns = next((fields[name].shape[-1] for name in _READINGS if fields[name] is not None), 0)
+        columns = readings.shape[2] if readings is not None and readings.ndim > 2 else 0
+        hint = f", {(columns - 1) / 2:g} for a centred detector" if columns else ""
         raise InputError(
-            "the attribute 'central_column' is missing: the 0-based column that the isocentre projects to, "
-            f"{(columns - 1) / 2:g} for a centred detector."
+            "the attribute 'central_column' is missing: the 0-based column that the isocentre projects "
+            f"to{hint}."
         )
-    projections = Projections(**fields)
-    if projections.water_mu_per_mm is None and projections.n_bins is None:
+    if "water_mu_per_mm" not in fields and readings is not None and readings.ndim == 3:
         raise InputError("the attribute 'water_mu_per_mm' is missing, without which there are no HU.")
-    return projections
 
 
 def _check_format(attributes: Mapping[str, Any]) -> None:
@@ -125,17 +136,19 @@ def _dataset(stored: h5py.File, name: str) -> h5py.Dataset | None:
     return found
 
 
-def _readings(stored: h5py.File, name: str, path: Path) -> Readings | None:
-    found = _dataset(stored, name)
-    if found is None:
-        return None
-    if found.size and not found.id.get_storage_size():
-        raise InputError(f"'/{name}' was declared with the shape {found.shape} but never written.")
-    # A plain float32 array lies in the file in one piece: the operating system reads it as it is needed.
+def _readings(found: h5py.Dataset, path: Path, cancel: Cancellable | None) -> np.ndarray:
+    """The readings as float32: mapped from the file where they lie in it as such, else copied."""
+    if not found.id.get_storage_size():
+        raise InputError(f"'{found.name}' was declared with the shape {found.shape} but never written.")
     offset = found.id.get_offset()
-    if offset is not None and found.dtype == np.dtype("<f4") and found.size and sys.byteorder == "little":
+    if offset is not None and found.dtype == np.dtype("<f4") and sys.byteorder == "little":
         return np.memmap(path, dtype="<f4", mode="r", offset=offset, shape=found.shape)
-    return FileArray(path, name, found.shape, found.dtype)
+    copy = scratch(found.shape)
+    for part in blocks(found.shape):
+        check(cancel)
+        with np.errstate(over="ignore"):  # what is too large becomes infinite and is refused as such
+            copy[part] = found[part]
+    return copy
 
 
 def _vector(stored: h5py.File, name: str) -> np.ndarray | None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ctenhance.io.arrays import Readings, blocks
+from ctenhance.io.arrays import blocks
 from ctenhance.physics.geometry import EQUIANGULAR, FLAT, FanGeometry, ParallelGeometry
 from ctenhance.physics.noise import COUNT_FLOOR
 from ctenhance.runtime.errors import InputError
@@ -41,8 +41,8 @@ class Projections:
     central_column      0-based, fractional column that the isocentre projects to
     counts              [view, row, column] or [view, row, column, bin], detected quanta; negative ones are
                         legitimate where `electronic_noise_variance` is positive.  Or
-    line_integrals      of the same shapes, dimensionless (exactly one of the two is given).  Both may be
-                        `FileArray`s or memory maps: use `rows` to have a part of them in memory
+    line_integrals      of the same shapes, dimensionless (exactly one of the two is given).  Either
+                        may be mapped from a file: use `rows` to have a part of it in memory
     air_counts          quanta without an object: [] or [column]; with bins [], [bin] or [column, bin]
     column_pitch_mm     parallel: at the isocentre; fan_flat: at the detector
     column_pitch_rad    fan_equiangular: angle between neighbouring columns as the source sees them
@@ -67,8 +67,8 @@ class Projections:
     geometry: str
     view_angles: np.ndarray
     central_column: float
-    counts: Readings | None = None
-    line_integrals: Readings | None = None
+    counts: np.ndarray | None = None
+    line_integrals: np.ndarray | None = None
     air_counts: np.ndarray | None = None
     column_pitch_mm: float | None = None
     column_pitch_rad: float | None = None
@@ -98,7 +98,7 @@ class Projections:
         return f"Projections({self.geometry}, {kind} {size})"
 
     @property
-    def readings(self) -> Readings:
+    def readings(self) -> np.ndarray:
         """The counts, or the line integrals where there are none."""
         return self.line_integrals if self.counts is None else self.counts  # type: ignore[return-value]
 
@@ -150,7 +150,7 @@ class Projections:
     def read(
         cls, path: str | os.PathLike[str], progress: Progress | None = None, cancel: Cancellable | None = None
     ) -> Projections:
-        """Read a projection file (`.ctproj.h5`); its readings stay in it and are walked through once.
+        """Read a projection file (`.ctproj.h5`); large readings stay in it or go to a temporary file.
 
         Raises InputError with one sentence, naming the field, for whatever is missing, contradictory or
         damaged, and for values that cannot be what the file says they are.
@@ -219,7 +219,7 @@ class Projections:
 
     def _tensor(self, bin_index: int | None) -> torch.Tensor:
         """Readings `[row, view, column]`, float32: of one bin, or of all bins together."""
-        readings: Any = self.readings
+        readings = self.readings
         if self.n_bins is None:
             values = np.array(readings[...], dtype=np.float32)
         elif bin_index is not None:

@@ -68,6 +68,7 @@ def rebin_helix(
     n_slices, n_views = len(scan.slices), len(scan.angles)
     out = scratch((n_views, n_slices, helix.n_columns))
     weights = np.zeros((n_views, n_slices), dtype=np.float32)
+    squares = np.zeros_like(weights)
     for view in range(helix.n_views):
         if view % 16 == 0:
             check(cancel)
@@ -81,6 +82,7 @@ def rebin_helix(
             part = (np.float32(weight) * share).astype(np.float32)
             out[at, first:last] += part[:, None] * fan
             weights[at, first:last] += part
+            squares[at, first:last] += part * part
     if not weights.min() > 0:
         raise InputError("Some views of the slices were not measured at any turn; views are missing.")
     for view in range(n_views):
@@ -89,7 +91,7 @@ def rebin_helix(
         out[view] /= weights[view][:, None]
     if progress is not None:
         progress("rebin", helix.n_views, helix.n_views)
-    return scan.projections(helix, out)
+    return scan.projections(helix, out, float(np.mean(squares / weights**2)))
 
 
 @dataclass(frozen=True)
@@ -161,12 +163,13 @@ class _Scan:
         along = (np.arange(helix.n_columns) - self.central_column) * helix.column_pitch
         return np.arctan(along / self.distance) if helix.flat else along
 
-    def projections(self, helix: Helix, line_integrals: np.ndarray) -> Projections:
-        """The slices as projections."""
+    def projections(self, helix: Helix, line_integrals: np.ndarray, variance: float) -> Projections:
+        """The slices as projections; `variance`: of the mean of a slice's views, relative to one of them."""
         pitch = float(self.slices[1] - self.slices[0]) if len(self.slices) > 1 else self.thickness
-        rows_averaged = max(1.0, self.thickness * self.distance / self.radius / abs(helix.row_pitch_mm))
-        # Two rays with weights w and 1 - w, w evenly spread: the mean of 1 / (w^2 + (1 - w)^2) is pi / 2.
-        sources = math.pi / 2 if self.feed else 1.0
+        # Quanta that would make the slices' noise.  The mean over t rows, the first and last of them cut
+        # anywhere, has (t - 1/3) / t^2 of a row's variance.
+        rows = max(1.0, self.thickness * self.distance / self.radius / abs(helix.row_pitch_mm))
+        gain = rows**2 / (rows - 1 / 3) / variance
         x, y = helix.isocenter_xy_mm
         if self.feed > 2.1 * self.outer:
             helix.note(
@@ -178,7 +181,7 @@ class _Scan:
             view_angles=self.angles,
             central_column=self.central_column,
             line_integrals=line_integrals,
-            air_counts=None if helix.photons is None else helix.photons * rows_averaged * sources,
+            air_counts=None if helix.photons is None else helix.photons * gain,
             column_pitch_mm=helix.column_pitch if helix.flat else None,
             column_pitch_rad=None if helix.flat else helix.column_pitch,
             source_to_isocenter_mm=self.radius,
