@@ -470,5 +470,5 @@ def test_any_attribute_value(tmp_path: Path, name: str, value: Any) -> None:
 
 def test_no_room_for_large_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrays, "LARGEST_IN_MEMORY", 1000)
-    with pytest.raises(InputError, match="in the temporary folder .* which has less"):
+    with pytest.raises(InputError, match=r"in the temporary folder .* which has less"):
         scratch((2**20, 2**20, 4))

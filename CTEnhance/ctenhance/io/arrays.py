@@ -41,9 +41,9 @@ def scratch(shape: Sequence[int]) -> np.ndarray:
         ) from error
 
 
-def blocks(shape: Sequence[int], axis: int = 0) -> Iterator[slice]:
-    """Slices along `axis` that together cover it, each of at most `BLOCK_VALUES` values (but one index)."""
-    length = shape[axis]
+def blocks(shape: Sequence[int]) -> Iterator[slice]:
+    """Slices that together cover the first axis, each of at most `BLOCK_VALUES` values (but one index)."""
+    length = shape[0]
     each = max(1, BLOCK_VALUES * length // max(1, math.prod(shape)))
     for start in range(0, length, each):
         yield slice(start, min(start + each, length))
