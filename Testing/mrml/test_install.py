@@ -6,6 +6,7 @@ file itself (script mode), otherwise a few lines of Python do. Installed, only w
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -107,3 +108,12 @@ def test_worker_runs_from_the_installed_files(installed: Path, tmp_path: Path) -
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_help_links_to_the_described_repository(installed: Path) -> None:
+    description = json.loads((REPOSITORY / "CTEnhance.json").read_text(encoding="utf-8"))
+    code = "from CTEnhanceLib import about; print(about.DOCUMENTATION); print(module.helpText)"
+    address, text = in_slicer(installed, code).strip().splitlines()[-2:]
+    assert address.startswith(description["scm_url"].removesuffix(".git") + "/")
+    page = text.partition(f'href="{address}/')[2].partition('"')[0]
+    assert (REPOSITORY / "docs" / page).is_file()
