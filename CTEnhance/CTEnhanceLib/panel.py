@@ -81,6 +81,11 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def resultArrived(self, result: Any) -> None:
         """Take the result of a run that the scene has now."""
 
+    def showArrived(self, result: Any) -> None:
+        """Bring a new result onto the screen; called while the module is open."""
+        if self.compareSection is not None:
+            self.compareSection.show()
+
     def nodesGo(self) -> None:
         """Let go of all nodes: the scene closes, or what is shown is being removed."""
 
@@ -218,8 +223,8 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.resultArrived(result)
         if self.compareSection is not None:
             self.compareSection.setResult(result)
-            if self.parent.isEntered:  # who works in another module meanwhile keeps the layout
-                self.compareSection.show()
+        if self.parent.isEntered:  # who works in another module meanwhile keeps the layout
+            self.showArrived(result)
 
     def _forgetNodes(self) -> None:
         self.nodesGo()

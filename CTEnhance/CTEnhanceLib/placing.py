@@ -23,6 +23,7 @@ INPUT_ROLE = "CTEnhanceInput"
 FULL_ROLE = "CTEnhanceFullEffect"
 REPORT_ROLE = "CTEnhanceReport"
 DIFFERENCE_ROLE = "CTEnhanceDifference"
+SINOGRAM_ROLE = "CTEnhanceSinogram"
 
 
 def inputOf(result: Any) -> Any:
@@ -212,10 +213,10 @@ def _fixedDisplay(node: Any) -> Any:
 
 
 def hiddenNodesOf(node: Any) -> list[Any]:
-    """Return the hidden nodes that mean nothing without this one: its full effect, its difference map."""
+    """Return the hidden nodes that mean nothing without this one: full effect, difference, sinogram."""
     if node is None or not node.IsA("vtkMRMLScalarVolumeNode"):
         return []
-    found = [hiddenNode(node, role) for role in (FULL_ROLE, DIFFERENCE_ROLE)]
+    found = [hiddenNode(node, role) for role in (FULL_ROLE, DIFFERENCE_ROLE, SINOGRAM_ROLE)]
     return [each for each in found if each is not None]
 
 

@@ -11,7 +11,7 @@ import abc
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,14 @@ class Settings:
         return options if self.model is None else ["--model", self.model, *options]
 
 
+@dataclass(frozen=True)
+class Command:
+    """A verb with its arguments (as `Job.arguments`), and what its stages take (as `Job.stages`)."""
+
+    arguments: Sequence[str]
+    stages: Mapping[str, float]
+
+
 class Job(abc.ABC):
     """What one run does. `stages`: see Worker; their names for people stand in `texts`."""
 
@@ -54,6 +62,13 @@ class Job(abc.ABC):
     def prepare(self, folder: Path) -> Iterator[float]:
         """Write what the worker reads into the folder, in short steps; yield the fraction done."""
         yield 1.0
+
+    def preceding(self, folder: Path) -> Sequence[Command]:
+        """Return the verbs that run before `arguments`, in turn, such as one that simulates its input.
+
+        Their reports end in the result's, as `report["preceding"]`.
+        """
+        return ()
 
     @abc.abstractmethod
     def arguments(self, folder: Path) -> list[str]:
@@ -94,7 +109,8 @@ class Run:
         self._onFailed, self._onCancelled = onFailed, onCancelled
         self._folder: Path | None = None
         self._steps: TimedSteps | None = None
-        self._worker = Worker(self._load, self._fail, self._endCancelled, onProgress, job.stages)
+        self._commands: list[Command] = []
+        self._worker: Worker | None = None
         self._warnings: list[str] = []
         self.active = False
 
@@ -114,7 +130,7 @@ class Run:
             return
         if self._steps is not None:
             self._steps.cancel()
-        if self._worker.running:
+        if self._worker is not None and self._worker.running:
             self._worker.cancel()
             self._tell("cancel", 0.0)
         else:
@@ -125,19 +141,48 @@ class Run:
         if self.active:
             if self._steps is not None:
                 self._steps.cancel()
-            self._worker.kill()
+            if self._worker is not None:
+                self._worker.kill()
             self._cleanUp()
 
     def _compute(self) -> None:
-        self._tell("start", 0.0)
+        job, folder = self._theJob(), self._files()
         try:
-            arguments = self._theJob().arguments(self._files())
-            self._worker.start([*arguments, "--report", str(self._files() / "report.json")])
+            last = Command(job.arguments(folder), job.stages)
+            self._commands = [*job.preceding(folder), last]
+        except CTEnhanceError as error:
+            self._fail(str(error))
+            return
+        self._start(0)
+
+    def _start(self, index: int) -> None:
+        """Have a process of its own work on this command."""
+        command = self._commands[index]
+        shares = [sum(each.stages.values()) for each in self._commands]
+        before, after = sum(shares[:index]), sum(shares[index + 1 :])
+        self._tell("start", 100.0 * before / max(sum(shares), 1e-9))
+        # The percentage is one of all commands together.
+        stages = {"(before)": before, **command.stages, "(after)": after}
+        self._worker = Worker(
+            lambda event: self._finished(index, event),
+            self._fail,
+            self._endCancelled,
+            self._onProgress,
+            stages,
+        )
+        try:
+            self._worker.start([*command.arguments, "--report", str(self._reportPath(index))])
         except CTEnhanceError as error:
             self._fail(str(error))
 
+    def _finished(self, index: int, event: Mapping[str, Any]) -> None:
+        self._warnings += [str(warning) for warning in event.get("warnings", [])]
+        if index + 1 < len(self._commands):
+            self._start(index + 1)
+        else:
+            self._load(event)
+
     def _load(self, event: Mapping[str, Any]) -> None:
-        self._warnings = [str(warning) for warning in event.get("warnings", [])]
         outputs = {str(name): Path(path) for name, path in dict(event.get("outputs", {})).items()}
         self._steps = TimedSteps(
             self._theJob().load(outputs),
@@ -155,13 +200,20 @@ class Run:
         self._cleanUp()
         self._onDone(result, self._warnings)
 
+    def _reportPath(self, index: int) -> Path:
+        return self._files() / f"report-{index}.json"
+
     def _report(self) -> dict[str, Any]:
         try:
-            return dict(json.loads((self._files() / "report.json").read_text(encoding="utf-8")))
+            paths = [self._reportPath(index) for index in range(len(self._commands))]
+            *preceding, report = [dict(json.loads(path.read_text(encoding="utf-8"))) for path in paths]
         except (OSError, ValueError, TypeError) as error:
             raise CTEnhanceError(
                 _("The report of the computation cannot be read; press Apply again.")
             ) from error
+        if preceding:
+            report["preceding"] = preceding
+        return report
 
     def _failWith(self, error: Exception) -> None:
         if isinstance(error, CTEnhanceError):
@@ -174,7 +226,7 @@ class Run:
 
     def _fail(self, sentence: str) -> None:
         readable = self._theJob().readable(sentence, self._files())
-        details = self._worker.log
+        details = self._worker.log if self._worker is not None else ""
         self._cleanUp()
         self._onFailed(readable, details)
 
