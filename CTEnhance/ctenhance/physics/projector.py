@@ -19,12 +19,14 @@ from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, check
 
 REFINE = 4
-#: Slices that share one table: more of them save no time and cost memory.
-SLICES_AT_ONCE = 64
+#: Slices that share one table: more of them save little time and cost memory.
+SLICES_AT_ONCE = 32
 # Samples whose indices exist at one time: few enough to stay in a CPU's cache, enough to fill a GPU.
 _CPU_SAMPLES, _GPU_SAMPLES = 1 << 18, 1 << 24
 # A tile of pixels and views, such that what they read of the table stays in a CPU's cache.
 _TILE_COLUMNS, _TILE_VIEWS = 32, 16
+# Numbers in the table of a block of lines.
+_CPU_TABLE, _GPU_TABLE = 1 << 21, 1 << 26
 
 
 def _samples_at_once(device: torch.device) -> int:
@@ -78,13 +80,14 @@ class _Rays:
         """Refined samples a line: a zero pixel before the first one, two after the last."""
         return (self.across + 2) * REFINE
 
-    def indices(self, rays_first: bool) -> Iterator[tuple[slice, torch.Tensor]]:
-        """The sample of every crossing, `[ray, line]` if `rays_first`, else `[line, ray]`, for one part of
-        the rays after the other."""
-        device = self.start.device
-        line = torch.arange(self.lines, dtype=self.start.dtype, device=device) - (self.lines - 1) / 2
-        first = torch.arange(self.lines, dtype=torch.int32, device=device) * self.width
-        at_once = max(1, _samples_at_once(device) // self.lines)
+    def indices(self, rays_first: bool, lines: range | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
+        """The sample of every crossing with `lines` (or all), counted from the first of them: `[ray, line]`
+        if `rays_first`, else `[line, ray]`, for one part of the rays after the other."""
+        device, lines = self.start.device, lines or range(self.lines)
+        line = torch.arange(lines.start, lines.stop, dtype=self.start.dtype, device=device)
+        line -= (self.lines - 1) / 2
+        first = torch.arange(len(lines), dtype=torch.int32, device=device) * self.width
+        at_once = max(1, _samples_at_once(device) // len(lines))
         for low in range(0, len(self.number), at_once):
             part = slice(low, low + at_once)
             start, step = self.start[part], self.step[part]
@@ -94,6 +97,14 @@ class _Rays:
                 sample, starts = torch.addcmul(start, step, line[:, None]), first[:, None]
             # rays beyond the image read the zero pixels at its sides
             yield part, sample.clamp_(0, (self.across + 1) * REFINE).to(torch.int32).add_(starts)
+
+    def blocks(self, slices: int) -> Iterator[range]:
+        """Neighbouring lines whose refined table stays in a CPU's cache while all rays cross them."""
+        limit = _CPU_TABLE if self.start.device.type == "cpu" else _GPU_TABLE
+        n_blocks = -(-self.lines * self.width * slices // limit)
+        n_lines = -(-self.lines // n_blocks)
+        for low in range(0, self.lines, n_lines):
+            yield range(low, min(low + n_lines, self.lines))
 
 
 def _rays(geometry: Geometry, like: torch.Tensor) -> Iterator[_Rays]:
@@ -136,14 +147,17 @@ def _refine_adjoint(fine: torch.Tensor, across: int) -> torch.Tensor:
 
 def _project(image: torch.Tensor, geometry: Geometry, cancel: Cancellable | None) -> torch.Tensor:
     """`[slice, view, column]` of `[slice, rows, columns]`."""
-    g = geometry
-    out = image.new_empty(g.n_views * g.n_columns, image.shape[0])
+    g, slices = geometry, image.shape[0]
+    out = image.new_empty(g.n_views * g.n_columns, slices)
     for rays in _rays(g, image):
         lines = image.permute(1, 2, 0) if rays.steep else image.permute(2, 1, 0)
-        table = _refine(lines.contiguous()).view(-1, image.shape[0])
-        for part, index in rays.indices(rays_first=image.shape[0] > 1):
-            check(cancel)
-            out[rays.number[part]] = _gather_sum(table, index).mul_(rays.length[part, None])
+        sums = image.new_zeros(len(rays.number), slices)
+        for block in rays.blocks(slices):
+            table = _refine(lines[block.start : block.stop].contiguous()).view(-1, slices)
+            for part, index in rays.indices(slices > 1, block):
+                check(cancel)
+                sums[part] += _gather_sum(table, index)
+        out[rays.number] = sums.mul_(rays.length[:, None])
     return out.T.reshape(-1, g.n_views, g.n_columns)
 
 
