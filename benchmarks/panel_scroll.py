@@ -1,19 +1,21 @@
-"""Frames a second of a linked pair of views, through the real slice pipeline, drawn off the screen.
+"""How fluent the panel is: frames a second of linked views, and how long the main thread is held meanwhile.
 
-    python benchmarks/panel_scroll.py                       512 x 512 x 300
-    python benchmarks/panel_scroll.py --slices 60 --frames 50
+    python benchmarks/panel_scroll.py                       512 x 512 x 300, into results/panel_scroll.md
+    python benchmarks/panel_scroll.py --slices 60 --frames 50 --out /tmp/scroll.md
 
 Needs `pip install '.[panel]'`. A frame: the offset changes through the first view's controller, the link
-moves the others, every view is drawn. Given are milliseconds a frame as the clock and as the processor (all
-threads) count them: where other programs use the machine, only the latter compare.
+moves the others, every view is drawn, off the screen, through the real slice pipeline. Times are given as the
+clock and as the processor (all threads) count them: where other programs use the machine, the latter compare.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +25,50 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPOSITORY / "Testing"), str(REPOSITORY / "CTEnhance")]
 
 
-def measured(frame: Callable[[int], None], count: int) -> str:
-    """Draw `count` frames; return their times as a table's row."""
-    frame(0)
-    clock, busy = [], []
-    for index in range(count):
+class Stopwatch:
+    """Collects how long something took, by the clock and by the processor, in ms."""
+
+    def __init__(self) -> None:
+        self.clock: list[float] = []
+        self.busy: list[float] = []
+
+    def __call__(self, do: Callable[[], None]) -> None:
         start, used = time.perf_counter(), time.process_time()
-        frame(index + 1)
-        clock.append(1e3 * (time.perf_counter() - start))
-        busy.append(1e3 * (time.process_time() - used))
-    cells = []
-    for times in (clock, busy):
-        median, high = np.median(times), np.percentile(times, 95)
-        cells.append(f"{median:7.1f} {high:7.1f} {1e3 / median:7.1f}")
-    return " | ".join(cells)
+        do()
+        self.clock.append(1e3 * (time.perf_counter() - start))
+        self.busy.append(1e3 * (time.process_time() - used))
+
+    def row(self, what: str) -> str:
+        """Return a row of the table: median, 95th percentile and longest, of both."""
+        cells = [
+            f"{value:.1f}"
+            for times in (self.clock, self.busy)
+            for value in (np.median(times), np.percentile(times, 95), max(times))
+        ]
+        return f"| {what} | {' | '.join(cells)} | {1e3 / float(np.median(self.clock)):.0f} |"
+
+
+def frames(frame: Callable[[int], None], count: int) -> Stopwatch:
+    """Time `count` frames after a first one."""
+    frame(0)
+    watch = Stopwatch()
+    for index in range(count):
+        watch(lambda index=index: frame(index + 1))
+    return watch
+
+
+def turns(app: Any, steps: Iterator[float]) -> Stopwatch:
+    """Time each turn of the event loop while a long work of the main thread goes on in steps."""
+    from CTEnhanceLib.steps import TimedSteps
+
+    ended: list[Exception | None] = []
+    running = TimedSteps(steps, lambda: ended.append(None), ended.append)
+    watch = Stopwatch()
+    while not ended:
+        watch(app.processEvents)
+    if running.active or ended[0] is not None:
+        raise RuntimeError(f"the work did not end well: {ended[0]}")
+    return watch
 
 
 def pair(shape: tuple[int, int, int]) -> tuple[Any, Any]:
@@ -56,12 +88,77 @@ def pair(shape: tuple[int, int, int]) -> tuple[Any, Any]:
     return before, placing.addResult(before, None, "CT enhanced", *images, {"settings": {"strength": 1.0}})
 
 
+def viewing(app: Any, before: Any, result: Any, slices: int, count: int) -> Iterator[str]:
+    """Yield the rows of scrolling, strength, and window and level."""
+    from CTEnhanceLib.compare import Comparison, Mode
+    from CTEnhanceLib.views import setWindow, sliceWidget
+
+    setWindow(before, "mediastinum")
+    comparison = Comparison()
+
+    def draw() -> None:
+        for view in comparison.mode.views():
+            sliceWidget(view.name).sliceView().forceRender()
+
+    def scroll(index: int) -> None:
+        controller = sliceWidget(comparison.mode.views()[0].name).sliceController()
+        controller.setSliceOffsetValue(float(index % slices))
+        draw()
+
+    def strength(index: int) -> None:
+        comparison.setStrengthPreview(0.5 + 0.4 * (index % 2))
+        draw()
+
+    def window(index: int) -> None:
+        before.GetDisplayNode().SetWindowLevel(350 + index % 2, 50)
+        draw()
+
+    comparison.setFade(0.5)
+    for mode, what in (
+        (Mode.SIDE_BY_SIDE, "scroll a linked pair"),
+        (Mode.WITH_DIFFERENCE, "scroll a linked pair and the difference map"),
+        (Mode.FADE, "scroll, fade in one view"),
+    ):
+        comparison.show(result, mode)
+        while comparison.busy:
+            app.processEvents()
+        yield frames(scroll, count).row(what)
+    comparison.show(result, Mode.SIDE_BY_SIDE)
+    yield frames(strength, count).row("strength slider, pair redrawn")
+    comparison.setStrengthPreview(None)
+    yield frames(window, count).row("window and level, pair redrawn")
+    comparison.hide()
+
+
+def working(app: Any, before: Any, result: Any, shape: tuple[int, int, int]) -> Iterator[str]:
+    """Yield the rows of what the main thread does for a run, and for another strength."""
+    import SimpleITK as sitk  # noqa: N813 (its customary name)
+    import slicer
+
+    from CTEnhanceLib import transfer
+    from CTEnhanceLib.enhancement import EnhanceJob, blend
+
+    with tempfile.TemporaryDirectory() as folder:
+        steps = transfer.writeMetaImage(before, Path(folder, "input.mha"))
+        yield turns(app, steps).row("turns while the input is written for the worker")
+        Path(folder, "input.mha").unlink()
+        values = sitk.GetImageFromArray(np.zeros(shape, np.float32))
+        sitk.WriteImage(values, str(Path(folder, "output.nii")))
+        del values
+        steps = EnhanceJob(before, None, 0.8).load({"enhanced": Path(folder, "output.nii")})
+        yield turns(app, steps).row("turns while the result is loaded and blended")
+    arrays = [slicer.util.arrayFromVolume(node) for node in (before, result)]
+    yield turns(app, blend(*arrays, 0.5, arrays[1])).row("turns while another strength is written")
+
+
 def main() -> None:
-    """Measure and print."""
+    """Measure and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--slices", type=int, default=300)
     parser.add_argument("--pixels", type=int, default=512)
     parser.add_argument("--frames", type=int, default=100)
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks" / "results" / "panel_scroll.md")
+    parser.add_argument("--remark", default="", help="what else the machine did")
     arguments = parser.parse_args()
     try:
         import slicerhost
@@ -71,53 +168,29 @@ def main() -> None:
         sys.exit(f"The panel's benchmark needs slicer-core and PySide6 ({error}): pip install '.[panel]'")
     import slicer
 
-    from CTEnhanceLib.compare import AFTER_VIEW, BEFORE_VIEW, Comparison, Mode
-    from CTEnhanceLib.views import setWindow
-
-    before, result = pair((arguments.slices, arguments.pixels, arguments.pixels))
-    setWindow(before, "mediastinum")
-    comparison, manager = Comparison(), app.layoutManager()
-    print(f"{arguments.pixels} x {arguments.pixels} x {arguments.slices}, views of 512 x 512, ms a frame")
-    print(f"{'':34}   clock: median, 95 %, frames/s | processor: the same")
-
-    def draw() -> None:
-        for view in comparison.mode.views():
-            manager.sliceWidget(view.name).sliceView().forceRender()
-
-    def scroll(index: int) -> None:
-        controller = manager.sliceWidget(comparison.mode.views()[0].name).sliceController()
-        controller.setSliceOffsetValue(float(index % arguments.slices))
-        draw()
-
-    for mode, text in (
-        (Mode.SIDE_BY_SIDE, "scroll, pair"),
-        (Mode.WITH_DIFFERENCE, "scroll, pair and difference map"),
-        (Mode.FADE, "scroll, fade in one view"),
-    ):
-        comparison.show(result, mode)
-        if mode is Mode.FADE:
-            comparison.setFade(0.5)
-        while comparison.busy:
-            app.processEvents()
-        print(f"{text:34} {measured(scroll, arguments.frames)}", flush=True)
-
-    comparison.show(result, Mode.SIDE_BY_SIDE)
-
-    def strength(index: int) -> None:
-        comparison.setStrengthPreview(0.5 + 0.4 * (index % 2))
-        draw()
-
-    print(f"{'strength slider':34} {measured(strength, arguments.frames)}", flush=True)
-    comparison.setStrengthPreview(None)
-    display = before.GetDisplayNode()
-
-    def window(index: int) -> None:
-        display.SetWindowLevel(350 + index % 2, 50)
-        draw()
-
-    print(f"{'window and level, shared':34} {measured(window, arguments.frames)}", flush=True)
-    for view in (BEFORE_VIEW, AFTER_VIEW):
-        assert manager.sliceWidget(view) is not None
+    shape = (arguments.slices, arguments.pixels, arguments.pixels)
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    before, result = pair(shape)
+    rows = [
+        *viewing(app, before, result, arguments.slices, arguments.frames),
+        *working(app, before, result, shape),
+    ]
+    lines = [
+        "# How fluent the panel is",
+        "",
+        f"`python benchmarks/panel_scroll.py`: {shape[2]} x {shape[1]} x {shape[0]} voxels (int16, result "
+        f"float32), views of 512 x 512, {arguments.frames} frames each, drawn off the screen by the real "
+        f"slice pipeline of slicer-core on {os.cpu_count()} cores; load average before: {load}. "
+        f"{arguments.remark}".rstrip(),
+        "",
+        "ms by the clock: median, 95 %, longest; ms of the processor: the same; then how many a second.",
+        "",
+        "| what | clock | 95 % | longest | processor | 95 % | longest | /s |",
+        "|---|---|---|---|---|---|---|---|",
+        *rows,
+    ]
+    arguments.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
     slicer.mrmlScene.Clear(False)
 
 

@@ -97,6 +97,11 @@ class CompareSection:
         """The module is left: its key is free again; what is shown stays."""
         self._shortcut.enabled = False
 
+    @property
+    def measuring(self) -> bool:
+        """Whether the table is about to follow the region."""
+        return bool(self._measure.active)
+
     def nodeGoes(self, node: Any) -> None:
         """A node is about to be removed: perhaps the region, by the user."""
         if node is self._region and node is not None:

@@ -37,6 +37,7 @@ def addRegion(sliceNode: Any, volumeNode: Any) -> Any:
     display.SetFillVisibility(False)
     display.SetPropertiesLabelVisibility(False)
     display.SetInteractionHandleScale(_HANDLE_PER_CENT)  # the usual 3 % would cover what is measured
+    display.SetGlyphScale(_HANDLE_PER_CENT)
     node.SetSaveWithScene(False)
     matrix = sliceNode.GetSliceToRAS()
     node.SetCenter([matrix.GetElement(axis, 3) for axis in range(3)])

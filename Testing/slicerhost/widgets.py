@@ -72,6 +72,7 @@ class ctkCollapsibleButton(PythonQtObject, QtWidgets.QGroupBox, metaclass=Python
 
     def _fold(self, folded: bool) -> None:
         self._folded = folded
+        QtWidgets.QGroupBox.setFlat(self, folded)
         for child in self.children():
             if isinstance(child, QtWidgets.QWidget):
                 QtWidgets.QWidget.setVisible(child, not folded)

@@ -21,7 +21,7 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "Testing"), str(REPOSITORY / "CTEnhance")]
 PANEL_WIDTH, SECONDS = 440, 900
-VIEW_PIXELS = (440, 640)
+VIEW_HEIGHT = 600
 SAMPLE = REPOSITORY / "CTEnhance" / "Resources" / "SampleData" / "CTEnhanceChestPhantom.nrrd"
 
 
@@ -143,23 +143,26 @@ def main() -> None:
     ui.viewModeSelector.currentIndex = 1
     wait(app, lambda: not representation.self().compareSection.comparison.busy)
     ui.lungButton.click()
-    fit(app, names)
+    fit(app, names, 440)
     picture(app, names, representation, arguments.out / "panel-difference.png")
     ui.viewModeSelector.currentIndex = 0
     ui.mediastinumButton.click()
-    fit(app, names[:2])
+    fit(app, names[:2], 600)
     ui.roiButton.click()
     for region in slicer.util.getNodesByClass("vtkMRMLMarkupsROINode"):
         # Off the screen their size would be wrong: it follows the monitor's.
         region.GetDisplayNode().SetHandlesInteractive(False)
+        # Into the heart of the phantom.
+        region.SetCenter([a + b for a, b in zip(region.GetCenter(), (-15, 38, 0), strict=True)])
+    wait(app, lambda: not representation.self().compareSection.measuring)
     picture(app, names[:2], representation, arguments.out / "panel-compare.png")
 
 
-def fit(app: Any, names: tuple[str, ...]) -> None:
+def fit(app: Any, names: tuple[str, ...], width: int) -> None:
     """Give the views their size and let the volume fill them, in the middle of the volume."""
     for name in names:
         logic = app.layoutManager().sliceWidget(name).sliceLogic()
-        logic.ResizeSliceNode(*VIEW_PIXELS)
+        logic.ResizeSliceNode(width, VIEW_HEIGHT)
         logic.FitSliceToBackground()
     app.processEvents()
 
