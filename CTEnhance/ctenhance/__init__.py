@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     # The packages that are verbs are called like functions (runtime/callable_module.py); typed as such here.
+    from ctenhance.decompose import decompose as decompose
     from ctenhance.degrade import degrade as degrade
     from ctenhance.enhance import enhance as enhance
     from ctenhance.reconstruct import reconstruct as reconstruct
@@ -25,7 +26,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("degrade", "enhance", "io", "physics", "quality", "reconstruct", "runtime", "volume")
+_SUBPACKAGES = (
+    "decompose",
+    "degrade",
+    "enhance",
+    "io",
+    "physics",
+    "quality",
+    "reconstruct",
+    "runtime",
+    "volume",
+)
 _NAMES = {"CTVolume": "ctenhance.volume", "Result": "ctenhance.runtime.report"}
 
 __all__ = ["CTVolume", "Result", "__version__"]

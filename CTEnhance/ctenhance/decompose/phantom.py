@@ -119,7 +119,7 @@ def rod_phantom(
 def label_phantom(
     labels: np.ndarray, materials: Sequence[str | Material | None], pixel_mm: float, size: int | None = None
 ) -> MaterialPhantom:
-    """A phantom of integer labels `[row, column]` or `[slice, row, column]`; `materials` by label (None: empty).
+    """A phantom of integer labels `[row, column]` or `[slice, row, column]`, `materials` by label or None.
 
     Averages whole blocks of pixels down to at most `size` a side, and pads to a square.
     """

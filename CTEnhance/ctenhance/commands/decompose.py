@@ -1,0 +1,113 @@
+"""`ctenhance decompose`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import ctenhance
+from ctenhance.commands.apps import app
+from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.files import check_output_folder
+
+SpectralPath = Annotated[
+    Path,
+    typer.Argument(metavar="IN", help="Photon-counting projections with energy bins: a .ctproj.h5 file."),
+]
+BasisOption = Annotated[
+    str, typer.Option(help="Basis materials, one to three, by name or as name=formula@density.")
+]
+
+
+def names(listed: str) -> list[str]:
+    """The parts of a list that was written with commas."""
+    parts = [part.strip() for part in listed.split(",")]
+    if not all(parts):
+        raise InputError(f"'{listed}' is no list: separate its parts by single commas, as in water,iodine.")
+    return parts
+
+
+def numbers(listed: str | None) -> list[float]:
+    """The numbers of a list that was written with commas; none for None."""
+    try:
+        return [] if listed is None else [float(part) for part in names(listed)]
+    except ValueError as error:
+        raise InputError(f"'{listed}' is no list of numbers such as 40,70,100.") from error
+
+
+@command(app, "ctenhance decompose scan.ctproj.h5 maps --basis water,iodine --vmi 40,70,100 --vnc --errors")
+def decompose(
+    run: Run,
+    source: SpectralPath,
+    folder: Annotated[Path, typer.Argument(metavar="OUTDIR", help="A folder for the maps; made if missing.")],
+    basis: BasisOption = "water,iodine",
+    vmi: Annotated[
+        str | None, typer.Option(metavar="KEV,…", help="Monoenergetic images at these energies.")
+    ] = None,
+    low_noise: Annotated[
+        bool, typer.Option("--low-noise", help="Monoenergetic images at the noise of the quietest energy.")
+    ] = False,
+    vnc: Annotated[bool, typer.Option("--vnc", help="A virtual non-contrast image (HU at 70 keV).")] = False,
+    zeff: Annotated[bool, typer.Option("--zeff", help="The effective atomic number.")] = False,
+    electron_density: Annotated[
+        bool, typer.Option("--electron-density", help="The electron density relative to water.")
+    ] = False,
+    errors: Annotated[
+        bool, typer.Option("--errors", help="Standard errors of the maps, from the Fisher information.")
+    ] = False,
+    kernel: Annotated[
+        str, typer.Option(help="ramp, shepp-logan, hann, soft, standard or sharp.")
+    ] = "standard",
+    matrix: Annotated[
+        int | None, typer.Option(help="Pixels a side of the image; as the file suggests otherwise.")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Threshold shifts that 'calibrate drift' found.")
+    ] = None,
+    dead_time: Annotated[
+        float | None, typer.Option(metavar="NS", help="Undo pile-up: the detector's dead time in ns …")
+    ] = None,
+    view_time: Annotated[float | None, typer.Option(metavar="US", help="… and a view's time in µs.")] = None,
+) -> None:
+    """Decompose photon-counting projections into maps of materials and spectral images."""
+    materials, energies = names(basis), numbers(vmi)
+    if (dead_time is None) != (view_time is None):
+        raise InputError("Pile-up needs both --dead-time and --view-time.")
+    from ctenhance.decompose import vmi_name
+    from ctenhance.decompose.calibration import DriftCalibration
+    from ctenhance.io.projections import read_projections
+    from ctenhance.physics.detector import PileUp
+    from ctenhance.physics.materials import material
+
+    stems = [material(name).name for name in materials]
+    planned = [*stems, *(vmi_name(kev) for kev in energies)]
+    wanted = (("vnc", vnc), ("zeff", zeff), ("electron_density", electron_density))
+    planned += [name for name, asked in wanted if asked]
+    planned += [f"{stem}_sd" for stem in stems] if errors else []
+    outputs = {name: check_output_folder(folder) / f"{name}.nii.gz" for name in planned}
+    run.plan([source], *((path, VOLUME_SUFFIXES) for path in outputs.values()))
+    projections = read_projections(source, run.progress, run.cancel)
+    result = ctenhance.decompose(
+        projections,
+        basis=materials,
+        vmi=energies,
+        low_noise=low_noise,
+        vnc=vnc,
+        zeff=zeff,
+        electron_density=electron_density,
+        errors=errors,
+        kernel=kernel,
+        image_size=matrix,
+        calibration=None if calibration is None else DriftCalibration.read(calibration),
+        pile_up=None if dead_time is None else PileUp(1e-9 * dead_time, 1e-6 * (view_time or 0.0)),
+        device=run.device,
+        seed=run.seed,
+        progress=run.progress,
+        cancel=run.cancel,
+    )
+    found = {**result.volumes, **result.maps}
+    run.write(*((found[name], path) for name, path in outputs.items()))
+    run.finish(result.report, outputs)

@@ -1,0 +1,271 @@
+"""The verb: photon-counting projections in, maps of materials and spectral images out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from ctenhance.decompose import images
+from ctenhance.decompose.calibration import DriftCalibration
+from ctenhance.decompose.chain import density_images
+from ctenhance.decompose.errors import standard_error_images
+from ctenhance.decompose.layer import Decomposer, Decomposition
+from ctenhance.io.projections import Projections
+from ctenhance.physics.detector import PileUp, check_thresholds
+from ctenhance.physics.fbp import WINDOWS
+from ctenhance.physics.geometry import Geometry
+from ctenhance.runtime.device import pick_device
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.progress import Cancellable, Progress, check, silent
+from ctenhance.runtime.report import ReportBuilder, Result
+
+BASIS = ("water", "iodine")
+#: A reading this much above air, beyond noise, cannot be; more than the second part of them ends the work.
+OVER_AIR, MOST_OVER_AIR = 1.3, 0.01
+#: Mean squared misfit in standard deviations of counts and model above which the user is told.
+LARGE_MISFIT = 2.0
+_MISFIT_RAYS = 20000
+
+
+def absolute_spectra(projections: Projections) -> torch.Tensor:
+    """Expected quanta per keV in air, `[bin, energy]` or, with air counts by column, `[column, bin, energy]`.
+
+    Raises InputError, naming the field, where the projections do not say what their bins count."""
+    if projections.counts is None or projections.n_bins is None:
+        raise InputError(
+            "Decomposition needs counts in energy bins, '/counts' [view, row, column, bin]; these "
+            "projections hold none: use 'reconstruct' for them."
+        )
+    for name, value in (
+        ("/effective_spectra", projections.effective_spectra),
+        ("/energies_keV", projections.energies_keV),
+        ("/air_counts", projections.air_counts),
+    ):
+        if value is None:
+            raise InputError(
+                f"Decomposition needs '{name}', which the projections lack: write it into the file."
+            )
+    if projections.thresholds_keV is not None:
+        check_thresholds(torch.as_tensor(np.asarray(projections.thresholds_keV)))
+    shapes = torch.from_numpy(np.array(projections.effective_spectra, dtype=np.float64))
+    sums = shapes.sum(1, keepdim=True)
+    if bool((sums <= 0).any()):
+        raise InputError(
+            f"Row {int((sums <= 0).nonzero()[0, 0]) + 1} of '/effective_spectra' is zero: bin without quanta."
+        )
+    _check_voltage(projections, shapes)
+    air = torch.from_numpy(np.array(projections.air_counts, dtype=np.float64))
+    if air.ndim == 0:
+        air = air.expand(len(shapes))
+    return (shapes / sums) * air[..., None]
+
+
+def _check_voltage(projections: Projections, spectra: torch.Tensor) -> None:
+    kvp = projections.meta.get("kvp")
+    if not isinstance(kvp, int | float):
+        return
+    energies = torch.from_numpy(np.array(projections.energies_keV, dtype=np.float64))
+    total = spectra.sum(0) / spectra.sum()
+    highest = float(energies[total.flip(0).cumsum(0).flip(0) > 1e-5].max())
+    if not kvp - 8 <= highest <= kvp + 1.5:
+        raise InputError(
+            f"'/effective_spectra' end at {highest:g} keV but the scan was made at {kvp:g} kV: they are of "
+            "another tube voltage."
+        )
+
+
+@dataclass
+class _Stack:
+    """Images `[row, y, x]` by name as they are filled."""
+
+    shape: tuple[int, int, int]
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def put(self, name: str, row: int, image: torch.Tensor) -> None:
+        self.arrays.setdefault(name, np.empty(self.shape, np.float32))[row] = image.float().cpu().numpy()
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    vmi: tuple[float, ...]
+    low_noise: bool
+    vnc: bool
+    zeff: bool
+    electron_density: bool
+    errors: bool
+    kernel: str
+
+
+def vmi_name(kev: float) -> str:
+    """The name of a monoenergetic image: 'vmi_070keV'."""
+    return f"vmi_{kev:03.0f}keV" if float(kev).is_integer() else f"vmi_{kev:05.1f}keV"
+
+
+def decompose(
+    projections: Projections,
+    basis: Sequence[str] = BASIS,
+    vmi: Sequence[float] = (),
+    low_noise: bool = False,
+    vnc: bool = False,
+    zeff: bool = False,
+    electron_density: bool = False,
+    errors: bool = False,
+    kernel: str = "standard",
+    image_size: int | None = None,
+    pixel_mm: float | None = None,
+    calibration: DriftCalibration | None = None,
+    pile_up: PileUp | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    progress: Progress | None = None,
+    cancel: Cancellable | None = None,
+) -> Result:
+    """Decompose a photon-counting scan: `.volumes` hold a map in mg/mL by the name of every basis material.
+
+    `vmi`: energies in keV of monoenergetic images ("vmi_070keV", HU), with `low_noise` at nearly the noise of
+    the quietest energy; `vnc`, `zeff`, `electron_density` add images of these names (HU, -, relative to
+    water); `errors` adds `.maps` "<material>_sd" in mg/mL. `calibration`: threshold shifts of the detector;
+    `pile_up`: the detector's dead time, to be undone.
+    The report tells how the rays ended and how well the model fits the counts. Raises InputError for
+    projections that cannot be decomposed, Cancelled when asked to stop."""
+    place = pick_device(device)
+    solver_place = torch.device("cpu") if place.type == "mps" else place  # no float64 there
+    if kernel not in WINDOWS:
+        raise InputError(f"There is no reconstruction kernel '{kernel}': choose {', '.join(WINDOWS)}.")
+    wanted = _Wanted(tuple(vmi), low_noise, vnc, zeff, electron_density, errors, kernel)
+    report = ReportBuilder(
+        "decompose",
+        {"basis": list(basis), "drift_calibration": calibration is not None} | _plain(wanted),
+        place,
+        seed,
+    )
+    tell = progress or silent
+    spectra = absolute_spectra(projections)
+    if calibration is not None:
+        spectra = calibration.spectra_for(projections)
+    energies = torch.from_numpy(np.array(projections.energies_keV, dtype=np.float64))
+    geometry = projections.scan_geometry(image_size, image_size, pixel_mm)
+    with report.stage("prepare"):
+        decomposer = Decomposer(basis, spectra, energies).to(solver_place)
+        _probe(decomposer, wanted)
+    report.input = projections.identity()
+    stack = _Stack((projections.n_rows, geometry.rows, geometry.columns))
+    ends: list[Decomposition] = []
+    misfit = []
+    for row in range(projections.n_rows):
+        check(cancel)
+        counts = torch.from_numpy(np.asarray(projections.rows(row, row + 1).counts))[:, 0].to(solver_place)
+        if pile_up is not None:
+            counts = pile_up.corrected(counts.double())
+        _check_saturation(counts, decomposer)
+        with report.stage("decompose"):
+            found = decomposer.estimate(counts, correct_bias=True, cancel=cancel)
+        ends.append(found)
+        misfit.append(_misfit(found, counts, decomposer))
+        with report.stage("reconstruct"):
+            _put_images(stack, row, found, decomposer, geometry, wanted, place, seed, cancel)
+        tell("decompose", row + 1, projections.n_rows)
+    _tell_how_it_went(report, ends, misfit, decomposer)
+    volumes = {name: projections.volume(array, geometry.pixel_mm) for name, array in stack.arrays.items()}
+    maps = {name: volumes.pop(name) for name in list(volumes) if name.endswith("_sd")}
+    return Result(volumes=volumes, maps=maps, report=report.finish())
+
+
+def _plain(wanted: _Wanted) -> dict[str, Any]:
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(wanted).items()}
+
+
+def _probe(decomposer: Decomposer, wanted: _Wanted) -> None:
+    """Let impossible requests fail before the long work."""
+    nothing = torch.zeros(len(decomposer.materials), 1, 1)
+    for kev in wanted.vmi:
+        images.vmi(nothing, decomposer.materials, kev)
+    if wanted.vnc:
+        images.virtual_non_contrast(nothing, decomposer.materials)
+
+
+def _check_saturation(counts: torch.Tensor, decomposer: Decomposer) -> None:
+    air = decomposer.spectra.sum(-1)
+    if counts.shape[-1] != air.shape[-1]:
+        return  # told by the decomposer
+    over = float((counts > OVER_AIR * air + 6 * air.sqrt()).float().mean())
+    if over > MOST_OVER_AIR:
+        raise InputError(
+            f"{100 * over:.0f} % of the counts are far above those in air: they are saturated or the "
+            "air counts are of another exposure."
+        )
+
+
+def _misfit(found: Decomposition, counts: torch.Tensor, decomposer: Decomposer) -> float:
+    """Mean squared misfit per redundant bin, in variances of the counts; 0 where no bin is redundant."""
+    spare = counts.shape[-1] - len(decomposer.materials)
+    if spare == 0:
+        return 0.0
+    every = max(1, len(counts) * counts.shape[1] // _MISFIT_RAYS)
+    lines, some = found.lines[::every], counts[::every]
+    expected = decomposer.expected(lines)
+    sound = (found.status[::every] == 0) & (expected.amin(-1) > 5)
+    squares = ((some - expected) ** 2 / expected.clamp(min=1)).sum(-1)[sound]
+    return float(squares.mean() / spare) if squares.numel() else 0.0
+
+
+def _put_images(
+    stack: _Stack,
+    row: int,
+    found: Decomposition,
+    decomposer: Decomposer,
+    geometry: Geometry,
+    wanted: _Wanted,
+    place: torch.device,
+    seed: int,
+    cancel: Cancellable | None,
+) -> None:
+    names = [m.name for m in decomposer.materials]
+    maps = density_images(found.lines.float().to(place), geometry, wanted.kernel, cancel)
+    for name, image in zip(names, maps, strict=True):
+        stack.put(name, row, 1000 * image)
+    make = images.low_noise_vmi if wanted.low_noise else images.vmi
+    for kev in wanted.vmi:
+        stack.put(vmi_name(kev), row, make(maps, decomposer.materials, kev))
+    if wanted.vnc:
+        stack.put("vnc", row, images.virtual_non_contrast(maps, decomposer.materials))
+    if wanted.zeff:
+        stack.put("zeff", row, images.effective_atomic_number(maps, decomposer.materials))
+    if wanted.electron_density:
+        stack.put("electron_density", row, images.electron_density(maps, decomposer.materials))
+    if wanted.errors:
+        sd = standard_error_images(
+            found.lines, decomposer, geometry, wanted.kernel, seed + row, cancel=cancel
+        )
+        for name, image in zip(names, sd, strict=True):
+            stack.put(f"{name}_sd", row, 1000 * image)
+
+
+def _tell_how_it_went(
+    report: ReportBuilder, ends: list[Decomposition], misfit: list[float], decomposer: Decomposer
+) -> None:
+    status = torch.cat([end.status.flatten() for end in ends])
+    whole = Decomposition(torch.empty(0), status, max(end.steps for end in ends)).summary()
+    mean_misfit = float(np.mean(misfit))
+    report.details["rays"] = whole
+    report.details["misfit"] = mean_misfit
+    report.details["quadrature"] = {
+        "nodes": decomposer.quadrature.n_nodes,
+        "relative_error": decomposer.quadrature.error,
+    }
+    if mean_misfit > LARGE_MISFIT:
+        report.warn(
+            f"The counts do not follow the spectra (mean squared misfit {mean_misfit:.1f} times noise): "
+            "thresholds have drifted, there is scatter, or the spectra are of another scan."
+        )
+    if whole["starved"] > 0:
+        report.warn(
+            f"{100 * whole['starved']:.2g} % of the rays were starved; they are estimated with large errors."
+        )
+    if whole["at_limit"] + whole["not_converged"] > 1e-3:
+        lost = 100 * (whole["at_limit"] + whole["not_converged"])
+        report.warn(f"{lost:.2g} % of the rays lie outside what the basis materials describe.")

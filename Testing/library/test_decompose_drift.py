@@ -1,0 +1,118 @@
+"""Drift of thresholds: found from a phantom or an earlier scan; its rings removed without either."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import pytest
+import torch
+from decompose_cases import ENERGIES, THRESHOLDS, beam, toy_detector
+
+from ctenhance.decompose.calibration import DriftCalibration
+from ctenhance.decompose.chain import density_images
+from ctenhance.decompose.drift import (
+    calibrate_with_phantom,
+    calibrate_with_scan,
+    calibrate_without_reference,
+)
+from ctenhance.decompose.layer import Decomposer
+from ctenhance.decompose.phantom import rod_phantom
+from ctenhance.decompose.simulate import Beam, Imperfections, random_drift, simulate
+from ctenhance.physics.detector import ideal_detector
+from ctenhance.physics.geometry import ParallelGeometry
+from ctenhance.runtime.errors import InputError
+
+BEAM = Beam(beam(2e6), toy_detector(), THRESHOLDS, 120)
+BASIS = ("water", "iodine")
+
+
+class Case:
+    """A scan before and after a drift of 0.7 keV, and the truth."""
+
+    def __init__(self) -> None:
+        self.phantom = rod_phantom(
+            64, 160.0, [{"iodine": 10.0}, {"calcium": 150.0}, {"iodine": 5.0}], rod_mm=34.0
+        )
+        self.geometry = ParallelGeometry.covering(64, 64, self.phantom.pixel_mm, n_views=180)
+        self.shifts = random_drift(self.geometry.n_columns, 6, 0.7, 0.2, seed=5)
+        self.before = simulate(self.phantom, self.geometry, BEAM, seed=1)
+        self.after = simulate(self.phantom, self.geometry, BEAM, Imperfections(drift_kev=self.shifts), seed=2)
+
+    def error(self, found: torch.Tensor) -> float:
+        """RMSE in keV over the thresholds that quanta reach."""
+        return float((found - self.shifts)[:, :5].square().mean().sqrt())
+
+    def images(self, scan, spectra: torch.Tensor) -> torch.Tensor:
+        counts = torch.from_numpy(scan.counts)[:, 0]
+        return 1000 * density_images(
+            Decomposer(BASIS, spectra, ENERGIES).estimate(counts).lines, self.geometry
+        )
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    return Case()
+
+
+def test_a_known_phantom_gives_the_shifts(case: Case) -> None:
+    found = calibrate_with_phantom(case.after, BEAM, case.phantom, case.geometry)
+    assert case.error(torch.zeros_like(case.shifts)) > 0.5
+    assert case.error(found) < 0.05
+
+
+def test_a_scan_before_the_drift_gives_the_shifts(case: Case) -> None:
+    found = calibrate_with_scan(case.after, case.before, BEAM, BASIS, case.geometry)
+    assert case.error(found) < 0.07  # two scans' noise
+
+
+def test_rings_go_without_a_reference(case: Case) -> None:
+    found = calibrate_without_reference(case.after, BEAM, BASIS, case.geometry)
+    rod = case.phantom.inside(case.phantom.inserts[0])
+    drifted, corrected, best = (
+        case.images(case.after, BEAM.spectra(shifts)) for shifts in (None, found, case.shifts)
+    )
+    for material in (0, 1):
+        worse, left, floor = (float(x[material][rod].var()) for x in (drifted, corrected, best))
+        assert worse > 4 * floor
+        assert left - floor < 0.1 * (worse - floor)
+    assert float(corrected[1][rod].mean()) == pytest.approx(10.0, abs=0.6)
+
+
+def test_the_file_keeps_the_calibration_and_decomposes_with_it(case: Case, tmp_path: Path) -> None:
+    DriftCalibration.of(case.shifts, BEAM).write(tmp_path / "drift.h5")
+    again = DriftCalibration.read(tmp_path / "drift.h5")
+    spectra = again.spectra_for(case.after)
+    torch.testing.assert_close(spectra, BEAM.spectra(case.shifts), rtol=1e-5, atol=1e-2)
+    rod = case.phantom.inside(case.phantom.inserts[0])
+    assert float(case.images(case.after, spectra)[1][rod].mean()) == pytest.approx(10.0, abs=0.3)
+
+
+def test_what_does_not_fit_is_refused(case: Case, tmp_path: Path) -> None:
+    other = Beam(beam(2e6), ideal_detector(ENERGIES), THRESHOLDS, 120)
+    with pytest.raises(InputError, match="effective spectra are not those"):
+        calibrate_with_phantom(case.after, other, case.phantom, case.geometry)
+    fewer = Beam(beam(2e6), toy_detector(), THRESHOLDS[:4], 120)
+    with pytest.raises(InputError, match="5 energy bins but the thresholds make 3"):
+        calibrate_without_reference(case.after, fewer, BASIS, case.geometry)
+    calibration = DriftCalibration.of(case.shifts[:9], BEAM)
+    with pytest.raises(InputError, match="9 detector columns"):
+        calibration.spectra_for(case.after)
+    (tmp_path / "text.h5").write_text("nothing")
+    with pytest.raises(InputError, match="Cannot read the calibration"):
+        DriftCalibration.read(tmp_path / "text.h5")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file.attrs["format"] = "ctproj"
+    with pytest.raises(InputError, match="no drift calibration"):
+        DriftCalibration.read(tmp_path / "other.h5")
+    with h5py.File(tmp_path / "part.h5", "w") as file:
+        file.attrs.update(format="ctdrift", version=1)
+    with pytest.raises(InputError, match="lacks '/shifts_keV'"):
+        DriftCalibration.read(tmp_path / "part.h5")
+    calibration = DriftCalibration.of(case.shifts, BEAM)
+    case.after.meta["kvp"] = 80
+    try:
+        with pytest.raises(InputError, match="120 kV but the scan at 80 kV"):
+            calibration.spectra_for(case.after)
+    finally:
+        case.after.meta["kvp"] = 120
