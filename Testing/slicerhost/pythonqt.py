@@ -27,7 +27,7 @@ class PythonQtError(AttributeError):
 class BoundSignal:
     """A signal of one object: connect, disconnect, and a call emits it."""
 
-    def __init__(self, owner: PythonQtObject, signal: Any, name: str, given: int = 9) -> None:
+    def __init__(self, owner: PythonQtObject, signal: Any, name: str, given: int) -> None:
         self._owner, self._signal, self._name, self._given = owner, signal, name, given
 
     def connect(self, slot: Callable[..., Any]) -> bool:
@@ -36,7 +36,10 @@ class BoundSignal:
         most = self._given
         if code is not None and not code.co_flags & inspect.CO_VARARGS:
             most = min(most, code.co_argcount - inspect.ismethod(slot))
-        call = lambda *arguments: slot(*arguments[:most])  # noqa: E731
+        # PySide6 looks at the signature to see how many arguments it shall pass.
+        call = (lambda: slot(), lambda a: slot(a), lambda a, b: slot(a, b), lambda a, b, c: slot(a, b, c))[
+            most
+        ]
         self._signal.connect(call)
         self._owner._connections.append((self._name, slot, call))
         return True
@@ -81,7 +84,13 @@ class PythonQtObject:
             return object.__getattribute__(self, name)  # PySide6 would give its own connect
         found = self._metaProperty(name)
         value = super().__getattribute__(name) if found is None else found.read(self)
-        return BoundSignal(self, value, name) if isinstance(value, QtCore.SignalInstance) else value
+        if not isinstance(value, QtCore.SignalInstance):
+            return value
+        # The longest one: Qt splits a signal with default arguments into several.
+        meta = QtCore.QObject.metaObject(self)
+        methods = [meta.method(index) for index in range(meta.methodCount())]
+        longest = max(one.parameterCount() for one in methods if _text(one.name()) == name)
+        return BoundSignal(self, value, name, longest)
 
     def __setattr__(self, name: str, value: Any) -> None:
         found = self._metaProperty(name)
