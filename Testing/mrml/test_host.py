@@ -1,0 +1,103 @@
+"""The test host has PythonQt's manners, refuses what the application lacks, and stays small."""
+
+from __future__ import annotations
+
+import functools
+import io
+import tokenize
+from pathlib import Path
+from typing import Any
+
+import pytest
+import slicer
+
+HOST = Path(__file__).resolve().parents[1] / "slicerhost"
+
+
+def test_properties_are_attributes() -> None:
+    import qt
+
+    box = qt.QCheckBox("text")
+    box.checked = True
+    assert box.checked is True and box.text == "text"
+    with pytest.raises(TypeError):
+        box.checked()
+    with pytest.raises(AttributeError, match="no property 'chekced'"):
+        box.chekced = True
+
+
+def test_signals_by_signature_and_by_name() -> None:
+    import qt
+
+    button, heard = qt.QPushButton(), []
+
+    def none() -> None:
+        heard.append("none")
+
+    button.connect("clicked()", none)
+    button.connect("clicked(bool)", lambda checked: heard.append(checked))
+    button.clicked.connect(none)
+    button.click()
+    assert heard == ["none", False, "none"]
+    assert button.disconnect("clicked()", none)
+    with pytest.raises(AttributeError, match=r"no signal pressed\(int\)"):
+        button.connect("pressed(int)", none)
+    # What is no function is given all arguments.
+    button.connect("clicked(bool)", functools.partial(heard.append))
+    heard.clear()
+    button.click()
+    assert heard.count(False) == 2
+
+
+@pytest.mark.parametrize("name", ["Signal", "Slot", "Property", "QNoSuchWidget"])
+def test_qt_lacks_what_pythonqt_lacks(name: str) -> None:
+    import qt
+
+    with pytest.raises(AttributeError, match=f"no '{name}'"):
+        getattr(qt, name)
+
+
+def test_application_lacks_what_it_lacks() -> None:
+    import ctk
+
+    for owner in (ctk, slicer.modules):
+        with pytest.raises(AttributeError):
+            owner.noSuchThing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "line", ['<property name="enabeld"><bool>true</bool></property>', '<widget class="QNoWidget" name="a"/>']
+)
+def test_misspelt_panels_do_not_load(line: str, tmp_path: Path) -> None:
+    text = f'<ui version="4.0"><widget class="QWidget" name="w">{line}</widget><connections/></ui>'
+    (tmp_path / "panel.ui").write_text(text, encoding="utf-8")
+    with pytest.raises(AttributeError):
+        slicer.util.loadUI(str(tmp_path / "panel.ui"))
+
+
+def test_module_refuses_unknown_facts() -> None:
+    from slicerhost.application import ScriptedModule
+
+    with pytest.raises(AttributeError, match="no 'tittle'"):
+        ScriptedModule(Path("Some.py")).tittle = "Some"
+
+
+def code_lines(source: str) -> int:
+    """Count the lines that hold code: no blank ones, no comments, no docstrings."""
+    lines: set[int] = set()
+    fresh: Any = True
+    ignored = {tokenize.COMMENT, tokenize.NL, tokenize.ENDMARKER}
+    structure = {tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in structure:
+            fresh = True
+        elif token.type not in ignored:
+            if not (fresh and token.type == tokenize.STRING and token.string.startswith('"""')):
+                lines.update(range(token.start[0], token.end[0] + 1))
+            fresh = False
+    return len(lines)
+
+
+def test_host_stays_small() -> None:
+    assert code_lines('"""Doc."""\n\n# no\na = 1\n') == 1
+    assert sum(code_lines(path.read_text(encoding="utf-8")) for path in HOST.glob("*.py")) <= 800
