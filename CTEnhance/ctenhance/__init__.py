@@ -35,6 +35,7 @@ _SUBPACKAGES = (
     "quality",
     "reconstruct",
     "runtime",
+    "study",
     "volume",
 )
 _NAMES = {"CTVolume": "ctenhance.volume", "Result": "ctenhance.runtime.report"}

@@ -167,10 +167,10 @@ def test_marks_are_scored_by_the_nearest_lesion() -> None:
         {"point": [30, 0, 0], "confidence": 20},
         {"point": [0, 0, 30], "confidence": 60},
     ]
-    rated, highest = scored_marks(marks, lesions)
-    assert rated.tolist() == [70, 90, UNMARKED] and highest == 60
-    rated, highest = scored_marks([], [])
-    assert rated.size == 0 and highest == UNMARKED
+    rated, false = scored_marks(marks, lesions)
+    assert rated.tolist() == [70, 90, UNMARKED] and false.tolist() == [20, 60]
+    rated, false = scored_marks([], [])
+    assert rated.size == 0 and false.size == 0
 
 
 def test_wafroc_by_hand() -> None:

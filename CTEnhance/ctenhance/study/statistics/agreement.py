@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 from scipy import stats
@@ -41,37 +42,53 @@ def mean_weighted_kappa(ratings: np.ndarray, weights: str = "quadratic", seed: i
     """
     if len(ratings) == 2:
         return weighted_kappa(ratings[0], ratings[1], weights)
-    low, high = np.nanmin(ratings), np.nanmax(ratings)
-    if not high > low:
+    if len(ratings) < 2 or not np.isfinite(ratings).any():
         return UNKNOWN
-    power = {"quadratic": 2, "linear": 1}.get(weights)
+    pairs = [_kappas(one, other, weights) for one, other in itertools.combinations(ratings, 2)]
+    return over_cases(
+        lambda drawn: np.mean([kappa(drawn) for kappa in pairs], axis=0), ratings.shape[1], seed
+    )
 
-    def statistic(cases: np.ndarray) -> float:
-        found = [_kappa(one[cases], other[cases], power) for one, other in itertools.combinations(ratings, 2)]
-        return float(np.mean(found))
 
-    return over_cases(statistic, ratings.shape[1], seed, repeats=1000)
+def _kappas(first: np.ndarray, second: np.ndarray, weights: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what gives kappa for weights of the cases [sample, case]: 1 - observed / chance disagreement."""
+    both = np.isfinite(first) & np.isfinite(second)
+    levels = np.unique(np.concatenate([first[both], second[both]]))
+    distance = np.abs(np.subtract.outer(levels, levels))
+    distance = (
+        (distance > 0).astype(float) if weights == "none" else distance ** (1 + (weights == "quadratic"))
+    )
+    shown = [((one[:, None] == levels) & both[:, None]).astype(float) for one in (first, second)]
+    observed = np.einsum("ci,ij,cj->c", shown[0], distance, shown[1])
+
+    def kappa(drawn: np.ndarray) -> np.ndarray:
+        margins = [drawn @ one for one in shown]
+        with np.errstate(all="ignore"):
+            chance = np.einsum("bi,ij,bj->b", margins[0], distance, margins[1]) / (drawn @ both)
+            return np.where(chance > 0, 1 - drawn @ observed / chance, math.nan)
+
+    return kappa
 
 
 def fleiss_kappa(ratings: np.ndarray, seed: int = 0) -> Estimate:
-    """Return Fleiss' kappa (1971) of ratings [reader, case], by statsmodels, bootstrapped over cases.
+    """Return Fleiss' kappa (1971) of ratings [reader, case], bootstrapped over cases.
 
     Cases that some reader did not rate are left out.
     """
-    from statsmodels.stats.inter_rater import fleiss_kappa as kappa_of
-
     whole = ratings[:, np.isfinite(ratings).all(axis=0)]
-    if len(whole) < 2 or whole.shape[1] < 2:
+    readers, cases = whole.shape
+    if readers < 2 or cases < 2:
         return UNKNOWN
     counts = _counts(whole)
+    alike = (np.square(counts).sum(axis=1) - readers) / (readers * (readers - 1))
 
-    def statistic(cases: np.ndarray) -> float:
-        table = counts[cases]
-        if np.count_nonzero(table.sum(axis=0)) < 2:
-            return math.nan
-        return float(kappa_of(table, method="fleiss"))
+    def kappa(drawn: np.ndarray) -> np.ndarray:
+        total = drawn.sum(axis=1)
+        chance = np.square(drawn @ counts / (readers * total[:, None])).sum(axis=1)
+        with np.errstate(all="ignore"):
+            return np.where(chance < 1, (drawn @ alike / total - chance) / (1 - chance), math.nan)
 
-    return over_cases(statistic, whole.shape[1], seed)
+    return over_cases(kappa, cases, seed)
 
 
 def icc(ratings: np.ndarray) -> dict[str, Estimate]:
@@ -135,27 +152,34 @@ def krippendorff_alpha(ratings: np.ndarray, level: str = "ordinal", seed: int = 
     coincidences[:, range(len(values)), range(len(values))] -= counts
     coincidences /= (raters - 1)[:, None, None]
 
-    def statistic(cases: np.ndarray) -> float:
-        observed = coincidences[cases].sum(axis=0)
-        totals = observed.sum(axis=0)
+    def alpha(drawn: np.ndarray) -> np.ndarray:
+        totals = drawn @ coincidences.sum(axis=2)
         distance = _distance(totals, values, level)
-        expected = float(totals @ distance @ totals) / (totals.sum() - 1)
-        return math.nan if expected == 0 else 1 - float((observed * distance).sum()) / expected
+        if level == "ordinal":
+            observed = np.einsum("bu,uck,bck->b", drawn, coincidences, distance, optimize=True)
+        else:  # the distances are those of every sample
+            observed = drawn @ np.einsum("uck,ck->u", coincidences, distance[0])
+        expected = np.einsum("bc,bck,bk->b", totals, distance, totals, optimize=True) / (
+            totals.sum(axis=1) - 1
+        )
+        with np.errstate(all="ignore"):
+            return np.where(expected > 0, 1 - observed / expected, math.nan)
 
-    return over_cases(statistic, len(counts), seed, repeats=1000)
+    return over_cases(alpha, len(counts), seed)
 
 
 def _distance(totals: np.ndarray, values: np.ndarray, level: str) -> np.ndarray:
-    """Return the squared differences of the metric between any two values."""
+    """Return the metric's squared differences [sample, value, value] for totals [sample, value]."""
     if level == "nominal":
-        return 1.0 - np.eye(len(values))
+        return np.broadcast_to(1.0 - np.eye(len(values)), (len(totals), len(values), len(values)))
     if level == "interval":
-        return np.subtract.outer(values, values) ** 2
+        squares = np.subtract.outer(values, values) ** 2
+        return np.broadcast_to(squares, (len(totals), *squares.shape))
     if level != "ordinal":
         raise ValueError(f"the level must be one of {LEVELS}, not {level!r}")
     # Between the middles of two ranks; the sums from c to k less half of both ends.
-    middles = np.cumsum(totals) - totals / 2
-    return np.subtract.outer(middles, middles) ** 2
+    middles = np.cumsum(totals, axis=1) - totals / 2
+    return (middles[:, :, None] - middles[:, None, :]) ** 2
 
 
 def _crossed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -172,17 +196,3 @@ def _crossed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def _counts(whole: np.ndarray) -> np.ndarray:
     """Return how many readers gave each value, [case, value]."""
     return np.stack([(whole == value).sum(axis=0) for value in np.unique(whole)], axis=1)
-
-
-def _kappa(first: np.ndarray, second: np.ndarray, power: int | None) -> float:
-    """Return weighted kappa of two readings from the mean disagreement, observed and by chance."""
-    both = np.isfinite(first) & np.isfinite(second)
-    one, other = first[both], second[both]
-    if len(one) < 2:
-        return math.nan
-
-    def disagreement(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return (a != b).astype(float) if power is None else np.abs(a - b) ** power
-
-    chance = disagreement(one[:, None], other[None, :]).mean()
-    return math.nan if chance == 0 else 1 - float(disagreement(one, other).mean() / chance)

@@ -34,18 +34,18 @@ UNKNOWN = Estimate(None)
 
 
 def over_cases(
-    statistic: Callable[[np.ndarray], float], cases: int, seed: int = 0, repeats: int = REPEATS
+    statistic: Callable[[np.ndarray], np.ndarray], cases: int, seed: int = 0, repeats: int = REPEATS
 ) -> Estimate:
     """Return the statistic of all cases with its percentile bootstrap interval over cases.
 
-    `statistic` takes the numbers of the cases (an int array, repeats allowed) and may return NaN. Efron &
-    Tibshirani (1993), chapter 13.
+    `statistic` takes weights [sample, case] (how often each case was drawn) and returns values [sample], NaN
+    where there is none. Efron & Tibshirani (1993), chapter 13.
     """
-    value = statistic(np.arange(cases))
+    value = float(statistic(np.ones((1, cases)))[0])
     if cases < 2 or not math.isfinite(value):
         return Estimate.of(value)
     rng = np.random.default_rng(seed)
-    drawn = np.array([statistic(rng.integers(0, cases, cases)) for _ in range(repeats)])
+    drawn = statistic(rng.multinomial(cases, np.full(cases, 1 / cases), repeats).astype(float))
     drawn = drawn[np.isfinite(drawn)]
     if len(drawn) < repeats / 2:
         return Estimate.of(value)

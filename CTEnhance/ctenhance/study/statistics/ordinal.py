@@ -47,7 +47,7 @@ def odds_ratio(first: np.ndarray, second: np.ndarray) -> Estimate:
                 grade[order], design[order], case[known][order], cov_struct=Independence()
             ).fit()
             place = levels - 1  # after the thresholds
-            effect, error = float(fitted.params[place]), float(fitted.bse[place])
+            effect, error = (float(np.asarray(one)[place]) for one in (fitted.params, fitted.bse))
     except (Warning, ValueError, ArithmeticError, np.linalg.LinAlgError):
         return UNKNOWN
     # statsmodels models the odds of exceeding each threshold.

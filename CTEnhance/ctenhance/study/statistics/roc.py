@@ -36,13 +36,13 @@ def roc_points(normal: np.ndarray, diseased: np.ndarray) -> tuple[np.ndarray, np
 
 
 def scored_marks(marks: Sequence[dict], lesions: Sequence[Lesion]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ratings of a case's lesions [lesion] and the highest rating of a mark that hit none.
+    """Return the ratings of a case's lesions [lesion] and those of the marks that hit none [mark].
 
     A mark hits the nearest lesion whose radius it lies within. A lesion is rated by the most confident mark
     on it; `UNMARKED` where there is none. Marks are `{"point": [x, y, z], "confidence": c}` in mm (LPS).
     """
     rated = np.full(len(lesions), UNMARKED)
-    highest = UNMARKED
+    false = []
     for mark in marks:
         distances = [float(np.linalg.norm(np.subtract(mark["point"], lesion.point))) for lesion in lesions]
         hits = [number for number, lesion in enumerate(lesions) if distances[number] <= lesion.radius_mm]
@@ -50,8 +50,8 @@ def scored_marks(marks: Sequence[dict], lesions: Sequence[Lesion]) -> tuple[np.n
             nearest = min(hits, key=lambda number: distances[number])
             rated[nearest] = max(rated[nearest], mark["confidence"])
         else:
-            highest = max(highest, mark["confidence"])
-    return rated, np.array(highest)
+            false.append(mark["confidence"])
+    return rated, np.array(false, float)
 
 
 def wafroc_kernel(normal: np.ndarray, lesions: Sequence[np.ndarray]) -> np.ndarray:

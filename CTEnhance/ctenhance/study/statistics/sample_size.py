@@ -88,6 +88,8 @@ def mrmc_power(
     both = alone + readers * scale * max(cov2 - cov3, 0.0)
     freedom = both**2 / (alone**2 / (readers - 1)) if alone > 0 else 1e6
     centre = readers * difference**2 / (2 * both)
+    if centre == 0:  # the noncentral law of scipy begins above
+        return alpha
     return float(stats.ncf.sf(stats.f.ppf(1 - alpha, 1, freedom), 1, freedom, centre))
 
 

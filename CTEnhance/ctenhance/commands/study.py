@@ -1,0 +1,248 @@
+"""`ctenhance study create|from-folders|status|unblind|analyse|export|plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ctenhance.commands.apps import group
+from ctenhance.commands.support import Run, command
+from ctenhance.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from ctenhance.study.gathered import Gathered
+    from ctenhance.study.study_file import Study
+
+study_app = group("study", "Blinded reader studies: make, follow, unblind, analyse.")
+
+StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="The study folder.")]
+KeyOption = Annotated[
+    Path | None, typer.Option(help="The sealed key; STUDY-key.json beside the study otherwise.")
+]
+WithoutOption = Annotated[list[str] | None, typer.Option(help="Leave this reader out; may be given again.")]
+
+
+@command(study_app, "ctenhance study create design.json my-study --key safe/my-study-key.json")
+def create(
+    run: Run,
+    design: Annotated[
+        Path, typer.Argument(metavar="DESIGN", help="The design (JSON), see docs/reader-study.md.")
+    ],
+    folder: StudyFolder,
+    key: KeyOption = None,
+) -> None:
+    """Make a study from a design: blinded copies of the images, every reader's order, and the sealed key."""
+    from ctenhance.study import Design
+    from ctenhance.study.creation import create as create_study
+
+    run.plan([design])
+    made = create_study(Design.read(design), folder, key, progress=run.progress, cancel=run.cancel)
+    _tell_made(run, made, key, [])
+
+
+@command(
+    study_app,
+    "ctenhance study from-folders before/ after/ my-study --reader ann --reader bob",
+    name="from-folders",
+)
+def from_folders(
+    run: Run,
+    before: Annotated[Path, typer.Argument(metavar="BEFORE", help="A folder of images.")],
+    after: Annotated[Path, typer.Argument(metavar="AFTER", help="A folder with images of the same names.")],
+    folder: StudyFolder,
+    reader: Annotated[list[str], typer.Option(help="A reader's name; may be given again.")],
+    preset: Annotated[
+        str,
+        typer.Option(help="image quality (VGA), preference, realism (2AFC) or lesion detection (FROC)."),
+    ] = "preference",
+    title: Annotated[str, typer.Option(help="What readers see as the study's name.")] = "",
+    sessions: Annotated[int, typer.Option(min=1, help="In how many sessions the cases are read.")] = 1,
+    washout_days: Annotated[float, typer.Option(min=0, help="Days between two sessions.")] = 0.0,
+    repeats: Annotated[int, typer.Option(min=0, help="Readings shown twice, in a session of their own.")] = 0,
+    rules: Annotated[str, typer.Option(help="warn or enforce: washout and breaks.")] = "warn",
+    lesions: Annotated[
+        Path | None, typer.Option(help="The true lesions (CSV: case, x, y, z, radius_mm; mm, LPS).")
+    ] = None,
+    key: KeyOption = None,
+) -> None:
+    """Make a study from two folders of images, matched by file name."""
+    from ctenhance.study import design_from_folders
+    from ctenhance.study.creation import create as create_study
+
+    run.plan([before, after])
+    design, matched = design_from_folders(
+        before,
+        after,
+        tuple(reader),
+        preset,
+        title=title,
+        lesions=lesions,
+        repeats=repeats,
+        seed=run.seed,
+        sessions=sessions,
+        washout_days=washout_days,
+        rules=rules,
+    )
+    made = create_study(design, folder, key, progress=run.progress, cancel=run.cancel)
+    _tell_made(run, made, key, matched.sentences())
+
+
+def _tell_made(run: Run, made: Study, key: Path | None, warnings: list[str]) -> None:
+    from ctenhance.study.creation import default_key_path
+
+    key_path = default_key_path(made.folder) if key is None else key
+    readings = {reader: len(made.trials(reader)) for reader in made.readers}
+    text = (
+        f"{len(made.images)} images, {len(readings)} readers with {next(iter(readings.values()))} readings "
+        "each.\nKeep the key where no reader comes; without it the study cannot be unblinded."
+    )
+    report = {"verb": "study create", "study": made.sha256, "readings": readings, "warnings": warnings}
+    run.finish(report, {"study": made.folder, "key": key_path}, text=text, readings=readings)
+
+
+@command(study_app, "ctenhance study status my-study")
+def status(run: Run, folder: StudyFolder) -> None:
+    """Tell how far every reader is and whether the records are whole; nothing is unblinded."""
+    from dataclasses import asdict
+
+    from ctenhance.study.unblinding import status as status_of
+
+    run.plan([])
+    states = status_of(folder)
+    lines = []
+    for state in states:
+        how = "finished" if state.finished else f"last at {state.last}" if state.last else "not begun"
+        lines.append(
+            f"{state.reader}: {state.done} of {state.total} read, {state.active_minutes:g} active minutes, "
+            f"{how}"
+        )
+        if state.last_hash:
+            lines[-1] += f"; {state.rows} records, last hash {state.last_hash[:16]}…"
+        lines += [f"  problem: {problem}" for problem in state.problems]
+    found = [asdict(state) for state in states]
+    run.finish({"verb": "study status", "readers": found}, text="\n".join(lines), readers=found)
+
+
+@command(study_app, "ctenhance study unblind my-study --key safe/my-study-key.json")
+def unblind(
+    run: Run,
+    folder: StudyFolder,
+    key: KeyOption = None,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Close it although readers have not finished.")
+    ] = False,
+    without: WithoutOption = None,
+) -> None:
+    """Close the study for good: check key and records; from then on no more answers are taken."""
+    from ctenhance.study.unblinding import unblind as unblind_study
+
+    run.plan([])
+    closed = unblind_study(folder, _key(folder, key), unfinished=unfinished, without=without or [])
+    text = (
+        f"Closed with the records of {', '.join(closed['heads'])}; analyse it with 'ctenhance study analyse'."
+    )
+    run.finish({"verb": "study unblind", **closed}, text=text, readers=list(closed["heads"]))
+
+
+@command(study_app, "ctenhance study analyse my-study results/ --key safe/my-study-key.json")
+def analyse(
+    run: Run,
+    folder: StudyFolder,
+    target: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Report, tables and exports.")],
+    key: KeyOption = None,
+    margin: Annotated[
+        float, typer.Option(help="Half-width of equivalence for shares around 50 % (0.1: 40 to 60 %).")
+    ] = 0.1,
+) -> None:
+    """Analyse a closed study: report.html, report.pdf, results.json, answers.csv, and the exports."""
+    from ctenhance.runtime.files import check_output_folder
+    from ctenhance.study import analyse as analyse_study
+    from ctenhance.study import exports
+    from ctenhance.study.report import write_html, write_pdf
+
+    run.plan([])
+    results = analyse_study(
+        folder, _key(folder, key), margin=margin, seed=run.seed, progress=run.progress, cancel=run.cancel
+    )
+    place = check_output_folder(target)
+    run.progress("report", 0, 1)
+    outputs = {
+        "report": place / "report.html",
+        "pdf": place / "report.pdf",
+        "results": place / "results.json",
+    }
+    write_html(results, outputs["report"])
+    write_pdf(results, outputs["pdf"])
+    exports.write_json(results.to_json(), outputs["results"])
+    outputs |= _export(results.gathered, place)
+    run.progress("report", 1, 1)
+    run.finish({"verb": "study analyse", **results.to_json()}, outputs)
+
+
+@command(study_app, "ctenhance study export my-study exports/")
+def export(
+    run: Run,
+    folder: StudyFolder,
+    target: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Where the files go.")],
+    key: KeyOption = None,
+) -> None:
+    """Write a closed study's answers for other programs: tidy CSV, and iMRMC and RJafroc where they fit."""
+    from ctenhance.runtime.files import check_output_folder
+    from ctenhance.study.analysis import gather
+
+    run.plan([])
+    gathered = gather(folder, _key(folder, key))
+    outputs = _export(gathered, check_output_folder(target))
+    run.finish({"verb": "study export", "answers": len(gathered.answers)}, outputs)
+
+
+def _export(gathered: Gathered, place: Path) -> dict[str, Path]:
+    from ctenhance.study import exports
+
+    outputs = {"answers": place / "answers.csv"}
+    exports.write_tidy(gathered, outputs["answers"])
+    if exports.has_kind(gathered, "number"):
+        outputs["imrmc"] = place / "ratings.imrmc"
+        exports.write_imrmc(gathered, outputs["imrmc"])
+    if exports.has_kind(gathered, "marks"):
+        outputs["rjafroc"] = place / "marks.xlsx"
+        exports.write_rjafroc(gathered, outputs["rjafroc"])
+    return outputs
+
+
+@command(study_app, "ctenhance study plan preference --share 0.65 --readers 3")
+def plan(
+    run: Run,
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="preference, grades or equivalence.")],
+    share: Annotated[float, typer.Option(help="preference: the true share to be told from 50 %.")] = 0.65,
+    margin: Annotated[float, typer.Option(help="equivalence: the half-width around 50 %.")] = 0.1,
+    difference: Annotated[float, typer.Option(help="grades: the mean shift to be found.")] = 0.5,
+    spread: Annotated[float, typer.Option(help="grades: the SD of a case's shift.")] = 1.0,
+    readers: Annotated[int, typer.Option(min=1, help="preference, equivalence: readers of every case.")] = 3,
+    agreement: Annotated[
+        float, typer.Option(min=0, max=1, help="The correlation of two readers' answers to one case.")
+    ] = 0.3,
+    power: Annotated[float, typer.Option(help="The chance of finding an effect that is there.")] = 0.8,
+) -> None:
+    """Tell how many cases a study needs."""
+    from ctenhance.study.statistics import sample_size
+
+    run.plan([])
+    if kind == "preference":
+        cases = sample_size.cases_for_preference(share, readers, agreement, power=power)
+    elif kind == "equivalence":
+        cases = sample_size.cases_for_equivalence(margin, readers, agreement, power=power)
+    elif kind == "grades":
+        cases = sample_size.cases_for_grades(difference, spread, power=power)
+    else:
+        raise InputError(f"There is no plan for '{kind}'; choose preference, grades or equivalence.")
+    asked: dict[str, Any] = {"kind": kind, "power": power, "cases": cases}
+    run.finish({"verb": "study plan", **asked}, text=f"{cases} cases (alpha 0.05, two-sided).", **asked)
+
+
+def _key(folder: Path, key: Path | None) -> Path:
+    from ctenhance.study.creation import default_key_path
+
+    return default_key_path(folder) if key is None else key

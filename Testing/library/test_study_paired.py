@@ -1,0 +1,215 @@
+"""Paired grades, shares, Bradley-Terry, VGC, the ordinal model and planning: published examples and closed
+forms.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ctenhance.runtime.errors import InputError
+from ctenhance.study.statistics import sample_size
+from ctenhance.study.statistics.bradley_terry import by_arm, strengths
+from ctenhance.study.statistics.ordinal import odds_ratio
+from ctenhance.study.statistics.paired import binomial, holm, share, signed_rank
+from ctenhance.study.statistics.vgc import curve, vgc_auc
+
+# Hollander & Wolfe (1999), Nonparametric Statistical Methods, 2nd ed., example 3.1: Hamilton depression scale
+# factor IV of 9 patients before and after tranquilizer therapy (Salsburg 1970); also R's help page of
+# wilcox.test.
+BEFORE = [1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30]
+AFTER = [0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29]
+
+# Agresti (1990), Categorical Data Analysis, table 10.10: American League baseball 1987, wins of the row over
+# the column, Milwaukee, Detroit, Toronto, New York, Boston, Cleveland, Baltimore; 13 games a pair.
+BASEBALL = [
+    [0, 7, 9, 7, 7, 9, 11],
+    [6, 0, 7, 5, 11, 9, 9],
+    [4, 6, 0, 7, 7, 8, 12],
+    [6, 8, 6, 0, 6, 7, 10],
+    [6, 2, 6, 7, 0, 7, 12],
+    [4, 4, 5, 6, 6, 0, 6],
+    [2, 4, 1, 3, 1, 7, 0],
+]
+
+
+def test_signed_rank_of_hollander_and_wolfe() -> None:
+    found = signed_rank(np.array([BEFORE]), np.array([AFTER]))
+    # Two-sided exact p = 2 * 0.0195 and the estimate -0.46, both in the book (3.1 and 3.2).
+    assert found.p == pytest.approx(0.0391, abs=5e-5)
+    assert found.value == pytest.approx(-0.46, abs=5e-3)
+    assert found.low is not None and found.high is not None and found.low < -0.46 < found.high < 0.02
+
+
+def test_readers_are_averaged_before_the_test() -> None:
+    rng = np.random.default_rng(0)
+    first = rng.integers(1, 6, (3, 20)).astype(float)
+    second = first + rng.integers(-1, 3, (3, 20))
+    expected = stats.wilcoxon((second - first).mean(axis=0)).pvalue
+    assert signed_rank(first, second).p == pytest.approx(expected)
+    first[0, 3] = math.nan
+    assert signed_rank(first, second).p is not None
+    assert signed_rank(first, first).p == 1.0
+    assert signed_rank(first[:, :1], second[:, :1]).value is None
+
+
+def test_holm_by_hand() -> None:
+    """Holm (1979): 0.01 * 4, 0.03 * 3, 0.04 * 2 and 0.005 * ... , kept in order; None is left alone."""
+    assert holm([0.01, 0.04, None, 0.03, 0.005]) == [
+        pytest.approx(0.03), pytest.approx(0.06), None, pytest.approx(0.06), pytest.approx(0.02),
+    ]  # fmt: skip
+    assert holm([None]) == [None]
+
+
+def test_binomial_is_exact() -> None:
+    """Clopper & Pearson (1934) for 8 of 10, as in textbooks: 0.444 to 0.975; two-sided p = 2 * 56 / 1024."""
+    found = binomial(np.array([1] * 8 + [0] * 2 + [0.5, math.nan], float))
+    assert (found.low, found.high) == (pytest.approx(0.4439, abs=5e-5), pytest.approx(0.9748, abs=5e-5))
+    assert found.p == pytest.approx(112 / 1024)
+
+
+def test_share_of_several_readers_is_a_t_test_of_case_means() -> None:
+    rng = np.random.default_rng(1)
+    answers = (rng.random((4, 30)) < 0.6).astype(float)
+    found = share(answers, margin=0.1)
+    expected = stats.ttest_1samp(answers.mean(axis=0), 0.5)
+    assert found.these_readers.p == pytest.approx(expected.pvalue)
+    interval = expected.confidence_interval(0.95)
+    assert (found.these_readers.low, found.these_readers.high) == pytest.approx((interval.low, interval.high))
+    assert found.other_readers.p is not None and found.other_readers.p >= expected.pvalue * 0.999
+    lower = stats.ttest_1samp(answers.mean(axis=0), 0.4, alternative="greater").pvalue
+    upper = stats.ttest_1samp(answers.mean(axis=0), 0.6, alternative="less").pvalue
+    assert found.equivalent_p == pytest.approx(max(lower, upper))
+
+
+def test_a_reader_unlike_the_others_widens_the_interval_for_other_readers() -> None:
+    answers = np.repeat([[0.0], [1.0], [1.0], [1.0]], 25, axis=1)
+    answers[:, ::5] = 1 - answers[:, ::5]
+    found = share(answers)
+    these, others = found.these_readers, found.other_readers
+    assert these.low is not None and others.low is not None and others.low < these.low - 0.1
+    assert share(np.ones((3, 10))).these_readers.p < 0.001  # type: ignore[operator]
+    assert share(np.full((3, 10), math.nan)).these_readers.value is None
+
+
+def test_bradley_terry_of_agrestis_baseball() -> None:
+    found = strengths(np.array(BASEBALL, float))
+    assert found is not None
+    # The estimates that Agresti prints, Baltimore set to 0.
+    assert found - found[-1] == pytest.approx([1.581, 1.436, 1.294, 1.248, 1.108, 0.684, 0], abs=6e-4)
+
+
+def test_bradley_terry_of_two_arms_is_the_log_odds() -> None:
+    wins = np.zeros((40, 2, 2))
+    wins[:30, 1, 0] = 1
+    wins[30:, 0, 1] = 1
+    first, second = by_arm(wins)
+    assert second.value is not None and first.value is not None
+    assert second.value - first.value == pytest.approx(math.log(3))
+    assert second.low is not None and second.low > 0
+    assert strengths(np.array([[0.0, 5.0], [0.0, 0.0]])) is None, (
+        "one that always wins has no finite strength"
+    )
+
+
+def test_vgc_area_counts_pairs() -> None:
+    first, second = np.array([[1.0, 2, 3, 3]]), np.array([[2.0, 3, 3, 4]])
+    found = vgc_auc(first, second)
+    pairs = [(a < b) + 0.5 * (a == b) for a in first[0] for b in second[0]]
+    assert found.value == pytest.approx(np.mean(pairs))
+    x, y = curve(first, second)
+    assert np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) == pytest.approx(np.mean(pairs))
+    assert vgc_auc(first, first).p == 1.0
+    assert vgc_auc(first[:, :1], second[:, :1]).value is None
+
+
+def test_vgc_permutation_is_that_of_all_exchanges() -> None:
+    """With 8 cases all 256 exchanges can be counted."""
+    rng = np.random.default_rng(3)
+    first, second = rng.integers(1, 6, (2, 8)).astype(float), rng.integers(2, 6, (2, 8)).astype(float)
+    found = vgc_auc(first, second)
+
+    assert found.value is not None
+    observed = abs(found.value - 0.5)
+    reached = 0
+    for number in range(256):
+        swap = np.array([bool(number >> bit & 1) for bit in range(8)])
+        one, other = np.where(swap, second, first), np.where(swap, first, second)
+        better = (other[:, :, None] > one[:, None, :]) + 0.5 * (other[:, :, None] == one[:, None, :])
+        reached += abs(better.mean() - 0.5) >= observed - 1e-9
+    assert found.p == pytest.approx(reached / 256, abs=0.03)
+
+
+def test_ordinal_model_recovers_a_planted_odds_ratio() -> None:
+    rng = np.random.default_rng(4)
+    cases, effect = 400, 0.8
+    leaning = rng.normal(0, 0.5, cases)
+    reader = np.array([0.0, 0.4, -0.3])[:, None]
+    cuts = np.array([-1.5, -0.5, 0.5, 1.5])
+
+    def grades(shift: float) -> np.ndarray:
+        latent = leaning + reader + shift + rng.logistic(0, 1, (3, cases))
+        return 1.0 + (latent[..., None] > cuts).sum(axis=-1)
+
+    found = odds_ratio(grades(0.0), grades(effect))
+    assert found.low is not None and found.high is not None and found.p is not None
+    # The effect of the population is a little smaller than that of a case (leaning varies between cases).
+    assert found.low < math.exp(effect) < found.high * 1.1 and found.p < 1e-6
+    assert odds_ratio(np.ones((2, 20)), np.ones((2, 20))).value is None
+    assert odds_ratio(np.ones((2, 3)), np.full((2, 3), 2.0)).value is None
+
+
+def test_planned_preference_reaches_its_power() -> None:
+    cases = sample_size.cases_for_preference(0.7, readers=1)
+    limit = stats.binom.ppf(0.975, cases, 0.5)
+    assert stats.binom.sf(limit, cases, 0.7) > 0.7, "the exact test loses a little by its steps"
+    assert 45 <= cases <= 50
+    assert sample_size.cases_for_preference(0.7, readers=4, agreement=0.0) == math.ceil(cases / 4)
+    assert sample_size.cases_for_preference(0.7, readers=4, agreement=1.0) == cases
+
+
+def test_planned_grades_are_those_of_the_t_test() -> None:
+    """A paired t test for half an SD at 80 % power needs 34 cases (Cohen 1988, table 2.4.1, by symmetry of
+    d').
+    """
+    assert sample_size.cases_for_grades(0.5, 1.0) == math.ceil(34 * math.pi / 3 - 1e-9)
+
+
+def test_planned_equivalence_by_its_formula() -> None:
+    reach = stats.norm.ppf(0.95) + stats.norm.ppf(0.9)
+    assert sample_size.cases_for_equivalence(0.1) == math.ceil(reach**2 * 0.25 / 0.01)
+
+
+def test_mrmc_power_is_the_tests_own_at_no_effect_and_grows() -> None:
+    van_dyke = {"variance": 0.00080229, "cov1": 0.00034661, "cov2": 0.00034407, "cov3": 0.00023903}
+    given = {**van_dyke, "interaction": 0.0002004, "pilot_cases": 114}
+    assert sample_size.mrmc_power(0.0, 5, 114, **given) == pytest.approx(0.05)
+    powers = [sample_size.mrmc_power(0.044, readers, 114, **given) for readers in (3, 5, 8, 15)]
+    assert powers == sorted(powers) and 0.2 < powers[1] < 0.8 < powers[-1] + 0.2
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: sample_size.cases_for_preference(0.5), "no effect"),
+        (lambda: sample_size.cases_for_preference(1.2), "between 0 and 1"),
+        (lambda: sample_size.cases_for_preference(0.7, readers=0), "at least 1 reader"),
+        (lambda: sample_size.cases_for_preference(0.7, agreement=2), "agreement"),
+        (lambda: sample_size.cases_for_preference(0.5001), "more than 100000"),
+        (lambda: sample_size.cases_for_equivalence(0.7), "margin"),
+        (lambda: sample_size.cases_for_grades(0.0, 1.0), "must not be 0"),
+        (lambda: sample_size.cases_for_grades(1e-4, 1.0), "more than 100000"),
+        (
+            lambda: sample_size.mrmc_power(
+                0.1, 1, 10, variance=1, cov1=0, cov2=0, cov3=0, interaction=0, pilot_cases=9
+            ),
+            "2 readers",
+        ),
+    ],
+)
+def test_planning_refuses(call, sentence: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(InputError, match=sentence):
+        call()
