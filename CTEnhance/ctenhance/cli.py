@@ -16,7 +16,20 @@ import ctenhance
 from ctenhance.commands.apps import app
 
 #: The files of `commands` that hold verbs, in the order of the help.
-VERBS = ("enhance", "reconstruct", "project", "degrade", "compare", "batch", "demo", "train", "weights")
+VERBS = (
+    "enhance",
+    "reconstruct",
+    "decompose",
+    "calibrate",
+    "project",
+    "degrade",
+    "compare",
+    "batch",
+    "study",
+    "demo",
+    "train",
+    "weights",
+)
 
 for _verb in VERBS:  # each registers itself with `app`
     importlib.import_module(f"ctenhance.commands.{_verb}")
