@@ -38,18 +38,20 @@ def random(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> to
 # --- the convention of docs/geometry.md
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_a_point_lands_where_the_picture_says(shape: str) -> None:
-    """30 mm to the patient's left and 12 mm anterior, seen from 12 o'clock and from 3 o'clock."""
-    geometry = fan(shape, views=(0.0, math.pi / 2), rows=65, columns=97, pixel_mm=1.0)
-    image = torch.zeros(65, 97)
-    image[32 - 12, 48 + 30] = 1
-    seen = project(image, geometry)
-    column = (seen * torch.arange(360)).sum(-1) / seen.sum(-1)
-    # b = 0: source at (0, -SID), columns along x. b = 90: source at (SID, 0), columns along y
-    tangent = torch.tensor([30 / (SID - 12), -12 / (SID - 30)])
-    detector = tangent * SDD if shape == "flat" else torch.atan(tangent) * SDD
-    torch.testing.assert_close(column, 179.5 + detector / 2.0, rtol=0, atol=0.1)
+@pytest.mark.parametrize(
+    ("shape", "degrees", "column"), [("flat", 0, 11.61), ("equiangular", 60, 7.87), ("flat", 90, 4.78)]
+)
+def test_a_point_lands_where_the_picture_says(shape: str, degrees: int, column: float) -> None:
+    """150 mm to the patient's left and 60 mm anterior; the picture's 15 columns, each in 50 parts."""
+    pitch = 66.0 / 50 if shape == "flat" else 66.0 / 50 / SDD
+    geometry = FanGeometry(
+        shape, SID, SDD, pitch, 750, 7.5 * 50 - 0.5, (math.radians(degrees),), 161, 241, 2.0
+    )
+    image = torch.zeros(161, 241)
+    image[80 - 30, 120 + 75] = 1
+    seen = project(image, geometry)[0]
+    found = float((seen * torch.arange(750)).sum() / seen.sum())
+    assert (found + 0.5) / 50 - 0.5 == pytest.approx(column, abs=0.01)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
