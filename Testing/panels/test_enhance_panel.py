@@ -13,6 +13,7 @@ import slicerhost
 from view_pixels import pixels
 
 SMALL = (4, 72, 64)
+EXAMPLE = ("CTEnhanceChestPhantom", "enhanced")
 
 
 @pytest.fixture
@@ -236,11 +237,25 @@ def test_torch_missing_in_the_console(panel: Any, ct: Any, monkeypatch: pytest.M
     assert nodes() == scene
 
 
-def test_console(panel: Any, ct: Any, model: Path) -> None:
+def test_console_example_of_the_readme(panel: Any) -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    example = readme.partition("## In 3D Slicer")[2].partition("```python\n")[2].partition("```")[0]
+    addCT("CTEnhanceChestPhantom")
+    exec(compile(example, "README.md", "exec"), {"slicer": slicer})
+    before, after = (slicer.util.arrayFromVolume(slicer.util.getNode(n)) for n in EXAMPLE)
+    assert before.shape == after.shape and not np.array_equal(before, after)
+
+
+def test_console_tells_progress(panel: Any, ct: Any, model: Path) -> None:
     from CTEnhance import CTEnhanceLogic
 
-    result = CTEnhanceLogic().process(ct, strength=0.8, model=str(model), device="cpu")
+    told = []
+    result = CTEnhanceLogic().process(
+        ct, strength=0.8, model=str(model), device="cpu", progress=lambda *each: told.append(each)
+    )
     assert result.GetName() == "chest enhanced"
+    percentages = [percentage for stage, percentage in told if stage == "Enhancing"]
+    assert percentages == sorted(percentages) and percentages[-1] > 90
 
 
 def test_self_test(panel: Any) -> None:
