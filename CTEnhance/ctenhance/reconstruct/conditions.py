@@ -49,7 +49,7 @@ class Condition:
 def draw_window(rng: np.random.Generator, geometry: Geometry, side: int) -> Geometry:
     """The scan with a square image somewhere in the slice, its pixels somewhat finer or coarser."""
     g = geometry
-    pixel = g.pixel_mm * float(rng.uniform(0.85, 1.25))
+    pixel = min(g.pixel_mm * float(rng.uniform(0.85, 1.25)), g.field_of_view_mm / side)
     spare = [max(0.0, n * g.pixel_mm - side * pixel) / 2 for n in (g.columns, g.rows)]
     x, y = (c + float(rng.uniform(-s, s)) for c, s in zip(g.center_mm, spare, strict=True))
     return g.with_image(side, side, pixel, (x, y))

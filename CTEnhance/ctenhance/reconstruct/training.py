@@ -87,7 +87,8 @@ def projection_validation(scans: Sequence[CleanScan]) -> Validate:
         values: dict[str, list[float]] = {f"{dose:g}": [] for dose in VALIDATION_DOSES}
         for index, scan in enumerate(scans):
             g = scan.geometry
-            seen = g.with_image(VALIDATION_SIDE, VALIDATION_SIDE, 1.25 * g.pixel_mm)
+            pixel = min(1.25 * g.pixel_mm, g.field_of_view_mm / VALIDATION_SIDE)
+            seen = g.with_image(VALIDATION_SIDE, VALIDATION_SIDE, pixel)
             clean = scan.three()
             reference = mu_to_hu(fbp(clean[1], seen, "hann"))
             for dose in VALIDATION_DOSES:
