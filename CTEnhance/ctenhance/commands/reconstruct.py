@@ -53,6 +53,10 @@ def reconstruct(
         Path | None,
         typer.Option(metavar="MAP", help="Write what the data say and the result does not (HU) as a volume."),
     ] = None,
+    sinogram: Annotated[
+        Path | None,
+        typer.Option(metavar="MAP", help="Write the measured line integrals: slices of views and columns."),
+    ] = None,
     samples: Annotated[
         int | None, typer.Option(help="Draws for the uncertainty map; 4 if not given.")
     ] = None,
@@ -69,7 +73,7 @@ def reconstruct(
 ) -> None:
     """Reconstruct low-dose projections into a CT volume."""
     stages = {name: _beside(target, name) for name in ("fbp", "projection")} if all_stages else {}
-    planned = [target, uncertainty, residual, *stages.values()]
+    planned = [target, uncertainty, residual, sinogram, *stages.values()]
     run.plan([source], *((path, VOLUME_SUFFIXES) for path in planned))
     from ctenhance.io.projections import read_projections
 
@@ -103,5 +107,10 @@ def reconstruct(
         if path is not None
     }
     found = {**result.volumes, **result.maps}
+    if sinogram is not None:
+        from ctenhance.io.sinogram import sinogram as measured
+
+        outputs["sinogram"] = sinogram
+        found["sinogram"] = measured(projections, run.cancel)
     run.write(*((found[name], path) for name, path in outputs.items()))
     run.finish(result.report, outputs)
