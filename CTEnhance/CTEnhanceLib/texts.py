@@ -19,8 +19,6 @@ def stageText(stage: str) -> str:
         "project": _("Simulating the scan"),
         "reconstruct": _("Reconstructing"),
         "enhance": _("Enhancing"),
-        "rebin": _("Rebinning"),
-        "reconstruct": _("Reconstructing"),
         "decompose": _("Decomposing"),
         "remove rings": _("Removing rings"),
         "write": _("Writing"),
