@@ -10,77 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from reconstruct_scan import COLUMNS, PIXEL, QUANTA, ROWS, SIDE, anatomy, geometry, measured, small_models
 
 import ctenhance
 from ctenhance.io.projections import Projections
 from ctenhance.physics.fbp import fbp
-from ctenhance.physics.geometry import FanGeometry, even_angles
 from ctenhance.physics.projector import project
 from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu, mu_to_hu
 from ctenhance.reconstruct import inference
 from ctenhance.reconstruct.consistency import Consistency, some_views
-from ctenhance.reconstruct.networks import build
 from ctenhance.reconstruct.readings import Scan, counts_of, read_scan, relative_current
-from ctenhance.runtime import weights
 from ctenhance.runtime.errors import Cancelled, InputError
 from ctenhance.runtime.progress import CancelToken
-from ctenhance.runtime.weights import WeightsEntry
-
-SIDE, PIXEL, VIEWS, COLUMNS = 64, 4.0, 120, 96
-ROWS, QUANTA = 4, 20_000.0
-SMALL = [4, 4, 4, 4, 4, 4]
-
-
-def anatomy() -> torch.Tensor:
-    """HU `[row, y, x]`: a body of water, different inserts in every slice."""
-    y, x = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
-    hu = np.full((ROWS, SIDE, SIDE), -1000.0, np.float32)
-    hu[:, (x / 26) ** 2 + (y / 20) ** 2 < 1] = 0
-    for row in range(ROWS):
-        hu[row, (x - 8 + 2 * row) ** 2 + (y + 5) ** 2 < 16] = 60 * row - 100
-    return torch.from_numpy(hu)
-
-
-def geometry() -> FanGeometry:
-    pitch = 2 * math.asin(135 / 595) / COLUMNS
-    return FanGeometry(
-        "equiangular", 595.0, 1085.0, pitch, COLUMNS, (COLUMNS - 1) / 2, even_angles(VIEWS), SIDE, SIDE, PIXEL
-    )
-
-
-def measured(seed: int = 0, rows: int = ROWS, **changes: Any) -> Projections:
-    g = geometry()
-    clean = project(hu_to_mu(anatomy()), g)[:rows]
-    counts = torch.poisson(QUANTA * torch.exp(-clean), generator=torch.Generator().manual_seed(seed))
-    fields: dict[str, Any] = {
-        "geometry": "fan_equiangular",
-        "view_angles": np.array(g.view_angles),
-        "central_column": g.central_column,
-        "counts": counts.permute(1, 0, 2).numpy().astype(np.float32),
-        "air_counts": np.array(QUANTA),
-        "column_pitch_rad": g.column_pitch,
-        "source_to_isocenter_mm": g.source_to_isocenter_mm,
-        "source_to_detector_mm": g.source_to_detector_mm,
-        "row_pitch_mm": 2.5,
-        "water_mu_per_mm": MU_WATER_PER_MM,
-        "image_pixel_mm": PIXEL,
-        "image_size": SIDE,
-    }
-    return Projections(**{**fields, **changes})
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Small untrained networks as weights files."""
-    folder = tmp_path_factory.mktemp("models")
-    torch.manual_seed(1)
-    made = {}
-    for name, architecture in (("model_projection", "spdiff-compact"), ("model_image", "doubly-guided")):
-        network = build(architecture, {"features": SMALL})
-        entry = WeightsEntry(name, "", "", "none", "nothing", architecture, {"features": SMALL}, "1", "")
-        made[name] = folder / f"{name}.safetensors"
-        weights.save(made[name], network.state_dict(), entry)
-    return made
+    return small_models(tmp_path_factory.mktemp("models"))
 
 
 def test_fbp_is_the_physics_own_and_lies_where_the_patient_lay() -> None:
