@@ -46,7 +46,7 @@ class User:
         self.longest = max(self.longest, time.perf_counter() - start)
         self.longestBusy = max(self.longestBusy, time.thread_time() - busy)
 
-    def waits(self, until: Callable[[], Any], seconds: float = 300) -> None:
+    def waits(self, until: Callable[[], Any], seconds: float = 900) -> None:
         """Let events happen until it is so; fails after some time."""
         end = time.monotonic() + seconds
         while not until():
@@ -118,6 +118,7 @@ def panel(app: Any, model: Path) -> Any:
     qt.QFileDialog.chosen = str(model)
     representation.self().ui.modelBrowseButton.click()
     yield representation.self()
+    representation.self().runSection.kill()
     representation._enter(False)
 
 
