@@ -95,9 +95,9 @@ class Decomposer:
         mean = self.spectra.cpu().reshape(-1, *spectra.shape[-2:]).mean(0)
         quadrature = spectral_quadrature(attenuation, mean, self.energies_kev, limits, tolerance)
         self._fit_start(quadrature, mean, reference)
-        device = spectra.device
-        self.quadrature = quadrature.to(device)
-        self.weights = self.quadrature.weights(self.spectra)
+        self.quadrature = quadrature
+        self.weights = quadrature.weights(self.spectra.cpu())
+        self.to(spectra.device)
 
     def _fit_start(self, quadrature: Quadrature, spectra: torch.Tensor, reference: torch.Tensor) -> None:
         k = len(reference)

@@ -35,7 +35,7 @@ FAST_STEPS = 6
 SLOW_STEPS = 80
 #: The fast phase ends when this share of a chunk's rays is left.
 LEFT_OVER = 0.02
-RAYS_PER_CHUNK = 4096
+RAYS_PER_CHUNK = 8192
 SLOW_RAYS = 16384
 
 
