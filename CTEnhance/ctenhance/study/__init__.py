@@ -2,12 +2,11 @@
 
     from ctenhance import study
 
-    made = study.create(study.Design.read("design.json"), "my-study")      # the owner: images, schedule,
-    sealed key with study.ReadingSession.open("my-study", "reader-1") as session:     # a reader, again and
-    again
+    study.create(study.Design.read("design.json"), "my-study")  # the owner: images, orders, sealed key
+    with study.ReadingSession.open("my-study", "ann") as session:  # a reader, again and again
         session.answer("noise", 4, "left")
         session.next()
-    study.unblind("my-study", "my-study-key.json")                         # the owner: closes the study
+    study.unblind("my-study", "my-study-key.json")  # the owner: closes the study
     results = study.analyse("my-study", "my-study-key.json")
 
 What a reader's machine needs (`ReadingSession` and below) imports the standard library only.

@@ -1,6 +1,4 @@
-"""How a study is read: sessions, washout, breaks, locking and windows. Part of the design and of the
-study.
-"""
+"""How a study is read: sessions, washout, breaks, locking and windows."""
 
 from __future__ import annotations
 

@@ -37,8 +37,7 @@ def create(
     progress: Progress | None = None,
     cancel: Cancellable | None = None,
 ) -> Study:
-    """Make the study folder (which must not exist yet) and its key (beside the folder unless a path is
-    given).
+    """Make the study folder (not there yet) and its key (beside the folder unless a path is given).
 
     Every image is read, checked and written as a blinded copy (see `images`), so this takes about as long as
     copying them. `salt` is for reproducing a study from its key; it is drawn otherwise, and then even the

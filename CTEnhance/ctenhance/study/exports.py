@@ -82,8 +82,7 @@ def write_imrmc(gathered: Gathered, path: str | os.PathLike[str], question: str 
 
 
 def write_rjafroc(gathered: Gathered, path: str | os.PathLike[str], question: str | None = None) -> None:
-    """Write the lesion marks in RJafroc's Excel format (.xlsx): the sheets TP, FP and Truth, factorial
-    design.
+    """Write the lesion marks in RJafroc's Excel format (.xlsx), factorial design: TP, FP and Truth.
 
     Readers, arms and cases become whole numbers as the format asks; a fourth sheet, Names, says which is
     which. Lesions have equal weights. Raises InputError when no question takes marks or the truth is not

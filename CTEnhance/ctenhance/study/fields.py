@@ -111,9 +111,7 @@ class Fields:
         )
 
     def done(self) -> None:
-        """Raise InputError when there is a field that nobody took: a misspelt one would be ignored
-        silently.
-        """
+        """Raise InputError for a field that nobody took: a misspelt one would be ignored silently."""
         unknown = sorted(set(self._values) - self._taken)
         if unknown:
             raise InputError(

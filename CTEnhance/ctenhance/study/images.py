@@ -36,9 +36,7 @@ _SMALLEST_PATCH = 0.002  # of the slice
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What the study says of an image file: its bytes' SHA-256 and their number, and its size in voxels (x,
-    y, z).
-    """
+    """What there is to say of an image file: SHA-256 and number of its bytes, voxels (x, y, z)."""
 
     sha256: str
     bytes: int
@@ -63,9 +61,7 @@ def read_case(case: Case, cancel: Cancellable | None = None) -> dict[str, CTVolu
 
 
 def blinded(volumes: Mapping[str, CTVolume], cancel: Cancellable | None = None) -> dict[str, np.ndarray]:
-    """Return int16 arrays [z, y, x] in HU whose range, rounding and surroundings are the same for all
-    arms.
-    """
+    """Return int16 arrays [z, y, x] in HU with one range, rounding and surroundings for all arms."""
     arrays = {
         arm: np.rint(np.clip(volume.array, *HU_LIMITS)).astype(np.int16) for arm, volume in volumes.items()
     }
@@ -78,9 +74,7 @@ def blinded(volumes: Mapping[str, CTVolume], cancel: Cancellable | None = None) 
 
 
 def _outside(plane: np.ndarray) -> np.ndarray:
-    """Return where the slice [y, x] holds no measurement: patches of its lowest value that reach its
-    border.
-    """
+    """Return where the slice [y, x] holds no measurement: its lowest value in patches at the border."""
     lowest = plane.min()
     mask = plane == lowest
     if lowest > _AIR_HU:

@@ -1,5 +1,4 @@
-"""The sealed key: which file shows which arm of which case, and the truth. The owner keeps it; reading never
-opens it.
+"""The sealed key: which file shows which arm of which case, and the truth. Reading never opens it.
 
 'Sealed' means: it is a file of its own, outside of the study folder, readable by its owner only, and the
 study holds its SHA-256, so that it cannot be exchanged after the reading. It is not encrypted: keep it where

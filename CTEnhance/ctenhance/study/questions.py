@@ -54,9 +54,7 @@ class Question:
 
     @classmethod
     def parse(cls, values: Any, where: str) -> Question:
-        """Return the question that a JSON object describes; raises InputError naming the field that is
-        wrong.
-        """
+        """Return the question of a JSON object; raises InputError naming the field that is wrong."""
         fields = Fields(values, where)
         name = checked_name(fields.take("id", str), f"'id' of {where}")
         fields.where = f"question '{name}'"
@@ -155,9 +153,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Preset:
-    """A ready-made set of questions; `present` says whether images are shown side by side or one at a
-    time.
-    """
+    """A ready-made set of questions; `present` as in `Conduct`: side by side or one at a time."""
 
     name: str
     present: str
@@ -236,8 +232,9 @@ def preset(name: str) -> Preset:
 
 
 def parse_questions(values: Any, where: str, present: str) -> tuple[Question, ...]:
-    """Return the questions of a list; raises InputError for none, for twice the same id, and for questions
-    on a pair where images are shown one at a time.
+    """Return the questions of a list.
+
+    Raises InputError for none, for one id twice, and for one on a pair where images come one at a time.
     """
     if not isinstance(values, list) or not values:
         raise InputError(f"'questions' in {where} must be a list of at least one question.")

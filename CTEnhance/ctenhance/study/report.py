@@ -36,9 +36,7 @@ normal; } figure { margin: 1.2rem 0; } img { max-width: 100%; }
 
 
 def write_html(results: Results, path: str | os.PathLike[str]) -> None:
-    """Write the report as a self-contained page (.html); raises InputError for a path that cannot be
-    written.
-    """
+    """Write a self-contained page (.html); raises InputError for a path that cannot be written."""
     target = check_output(path, (".html", ".htm"))
     parts = [
         "<!DOCTYPE html>",

@@ -28,9 +28,7 @@ READING, WAITING, FINISHED = "reading", "waiting", "finished"
 
 @dataclass(frozen=True)
 class ReadingCase:
-    """What is on the screen: `images` from left to right (one or two files), `number` of `total` in the
-    session.
-    """
+    """What is shown: one or two `images` from left to right; `number` of `total` in the session."""
 
     trial: int
     number: int
@@ -106,9 +104,8 @@ class ReadingSession:
     def close(self) -> None:
         """End the sitting; every answer is saved already. May be called again."""
         if self._open and self.state == READING:
-            with contextlib.suppress(
-                CTEnhanceError
-            ):  # the disk is full: only the time since the last answer is lost
+            # On a full disk only the time since the last answer is lost.
+            with contextlib.suppress(CTEnhanceError):
                 self._leave()
         self._open = False
         self._records.close()
@@ -215,8 +212,7 @@ class ReadingSession:
             self._timer.ping()
 
     def answer(self, question: str, value: Any, side: str | None = None) -> None:
-        """Save an answer to this case; it is on the disk when this returns. Giving another one later changes
-        it.
+        """Save an answer to this case, or change it; it is on the disk when this returns.
 
         `side` is 'left', 'right', 'image' or 'pair'; it may be left out where the question has only one.
         Raises InputError for an answer that the question does not take, a locked case and an enforced break;
@@ -260,8 +256,7 @@ class ReadingSession:
             self._show(self._position - 1)
 
     def finish(self) -> None:
-        """Finish the session: all its answers are locked. The next one begins with `begin`, or at the next
-        sign-in.
+        """Finish the session: all its answers are locked. The next one begins with `begin` or a new sign-in.
 
         Raises InputError while a case of the session is not done.
         """
@@ -285,8 +280,7 @@ class ReadingSession:
         self.message = early or f"Session {session} is finished; session {session + 1} can begin."
 
     def begin(self) -> None:
-        """Begin the next session while the state is `waiting`; before its time only where the rules just
-        warn.
+        """Begin the next session from `waiting`; before its time only where the rules just warn.
 
         Raises InputError when the washout is enforced and not over yet.
         """

@@ -19,9 +19,7 @@ STUDY_FILE, IMAGE_FOLDER, RECORD_FOLDER, CLOSED_FILE = "study.json", "images", "
 
 @dataclass(frozen=True)
 class Trial:
-    """One thing to read: `number` counts a reader's trials from 1, `session` likewise; `images` left to
-    right.
-    """
+    """One thing to read: its number and session (both from 1) and its images, left to right."""
 
     number: int
     session: int
@@ -53,8 +51,7 @@ class Study:
     def read(cls, folder: str | os.PathLike[str]) -> Study:
         """Read the study in the folder (or the `study.json` itself).
 
-        Raises InputError, one sentence, when there is none, when it was edited, or when something in it is
-        wrong.
+        Raises InputError when there is none, when it was edited, or when something in it is wrong.
         """
         path = Path(folder)
         path = path if path.name == STUDY_FILE else path / STUDY_FILE
@@ -122,9 +119,7 @@ class Study:
         return (LEFT, RIGHT) if self.conduct.present == PAIR else (IMAGE,)
 
     def asked(self) -> tuple[tuple[Question, str], ...]:
-        """What is answered in each trial: every question with 'left', 'right', 'image' or (once a pair)
-        'pair'.
-        """
+        """What is answered in each trial: every question with 'left', 'right', 'image' or 'pair'."""
         return tuple(
             (question, side)
             for question in self.questions

@@ -67,9 +67,7 @@ class Answer:
 
 
 def status(folder: str | os.PathLike[str]) -> list[ReaderStatus]:
-    """Return how far every reader is, with what is wrong with the records; nothing is unblinded or
-    changed.
-    """
+    """Return how far every reader is, and faults of the records; nothing is unblinded or changed."""
     study = Study.read(folder)
     return [_status(study, reader) for reader in study.readers]
 

@@ -183,9 +183,7 @@ def _distance(totals: np.ndarray, values: np.ndarray, level: str) -> np.ndarray:
 
 
 def _crossed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return how often each pair of whole-number grades was given, over all grades from the least to the
-    most.
-    """
+    """Return how often each pair of grades was given, over all grades from the least to the most."""
     low = int(min(first.min(), second.min()))
     size = int(max(first.max(), second.max())) - low + 1
     table = np.zeros((size, size))

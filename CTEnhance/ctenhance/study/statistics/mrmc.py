@@ -111,9 +111,7 @@ def _test(
     readers: int,
     singles: list[tuple[float, float]],
 ) -> Inference:
-    """Return the test whose error term is `denominator` with so many degrees of freedom (infinite:
-    normal).
-    """
+    """Return the test with that error term and so many degrees of freedom (infinite: normal)."""
     above = len(means) - 1
     statistic = _ratio(squares["modality"], denominator)
     if not denominator > 0:  # every reader is wholly like every other
@@ -136,9 +134,7 @@ def _test(
 
 
 def _single(figures: np.ndarray, covariance: np.ndarray) -> list[tuple[float, float]]:
-    """Return standard error and degrees of freedom of one modality's mean: random, readers fixed, cases
-    fixed.
-    """
+    """Return a modality's standard error and degrees of freedom: random, readers fixed, cases fixed."""
     readers = len(figures)
     square = float(np.var(figures, ddof=1))
     error = float(np.trace(covariance) / readers)

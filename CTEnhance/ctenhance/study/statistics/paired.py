@@ -122,9 +122,7 @@ def share(answers: np.ndarray, null: float = 0.5, margin: float | None = None) -
 
 
 def binomial(answers: np.ndarray, null: float = 0.5) -> Estimate:
-    """Return one reader's share [case] with Clopper & Pearson's interval and the exact p value; ties are
-    dropped.
-    """
+    """Return a reader's share [case], Clopper & Pearson's interval and the exact p; ties are dropped."""
     known = answers[np.isfinite(answers) & (answers != 0.5)]
     if not len(known):
         return UNKNOWN

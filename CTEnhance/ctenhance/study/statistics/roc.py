@@ -1,5 +1,4 @@
-"""ROC and free-response ROC figures of merit, as means of a kernel over pairs of a normal and a diseased
-case.
+"""ROC and free-response figures of merit, as means of a kernel over pairs of cases.
 
 The area under the empirical ROC curve and the weighted AFROC area both have the form mean of K[i, j] over
 normal cases i and diseased cases j. `mrmc` needs nothing else of them.
@@ -18,8 +17,7 @@ UNMARKED = -np.inf
 
 
 def auc_kernel(normal: np.ndarray, diseased: np.ndarray) -> np.ndarray:
-    """Return [normal case, diseased case]: 1 where the diseased case is rated higher, 0.5 where alike, else
-    0.
+    """Return [normal, diseased]: 1 where the diseased case is rated higher, 0.5 where alike, else 0.
 
     Its mean is the trapezoidal area under the ROC curve (Bamber 1975).
     """
@@ -67,17 +65,14 @@ def wafroc_kernel(normal: np.ndarray, lesions: Sequence[np.ndarray]) -> np.ndarr
 
 
 def figure_of_merit(kernel: np.ndarray) -> Estimate:
-    """Return one reader's figure of merit from its kernel with the jackknife's normal interval, within 0 and
-    1.
-    """
+    """Return one reader's figure of merit with the jackknife's normal interval, within 0 and 1."""
     value = float(kernel.mean())
     error = float(np.sqrt(jackknife_covariance(kernel[None, None])[0, 0]))
     return Estimate.of(value, max(0.0, value - 1.959964 * error), min(1.0, value + 1.959964 * error))
 
 
 def jackknife_covariance(kernels: np.ndarray) -> np.ndarray:
-    """Return the covariances of all figures of merit, [m, m] for kernels [modality, reader, normal,
-    diseased].
+    """Return the covariances [m, m] of all figures of merit of kernels [modality, reader, normal, diseased].
 
     The delete-one jackknife over all N cases of both kinds, (N - 1) / N * sum of products of the deviations
     of the leave-one-out values from their mean (Efron & Stein 1981), m = modality * readers + reader.

@@ -33,8 +33,7 @@ def cases_for_preference(
 def cases_for_equivalence(
     margin: float, readers: int = 1, agreement: float = 0.3, alpha: float = 0.05, power: float = 0.8
 ) -> int:
-    """Return the cases for showing by two one-sided tests that a true share of one half lies within the
-    margin.
+    """Return the cases for showing that a true share of one half lies within the margin, by TOST.
 
     Chow, Shao & Wang (2008), section 4.1: (z(1 - alpha) + z(1 - beta / 2))^2 p (1 - p) / margin^2.
     """

@@ -1,5 +1,4 @@
-"""Visual grading characteristics (Bath & Mansson 2007): the area under the curve of one arm's grades against
-another's.
+"""Visual grading characteristics (Bath & Mansson 2007): the area under one arm's curve against another's.
 
 0.5 means that the arms are graded alike; above, the second is graded better. The area is found for each
 reader by the trapezoidal rule (ties count half) and averaged over readers.
