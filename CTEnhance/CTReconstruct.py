@@ -1,0 +1,319 @@
+"""CT Reconstruct: low-dose projections in, an image out, stage beside stage, checked against the data.
+
+The computation runs in a process of its own (CTEnhanceLib.worker); this file is what is this panel's own, its
+parameters and the logic for the Python console. Nothing is imported here beyond Slicer, the standard library
+and numpy.
+"""
+
+import enum
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import qt
+import slicer
+import vtk
+from slicer import vtkMRMLScalarVolumeNode
+from slicer.i18n import tr as _
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
+
+from ctenhance.runtime.errors import CTEnhanceError
+from CTEnhanceLib import about
+from CTEnhanceLib.modelchoice import ModelChoice
+from CTEnhanceLib.panel import PanelLogic, PanelWidget
+from CTEnhanceLib.reconstruction import (
+    COLUMNS,
+    KERNELS,
+    VIEWS,
+    Method,
+    ReconstructJob,
+    Simulation,
+    Wanted,
+    problem,
+)
+from CTEnhanceLib.run import Settings, runAndWait
+from CTEnhanceLib.stagessection import StagesSection
+
+PROJECTION_ARCHITECTURES = ("spdiff-compact", "spdiff-published")
+IMAGE_ARCHITECTURES = ("doubly-guided",)
+
+
+class CTReconstruct(ScriptedLoadableModule):
+    """The module as Slicer lists it."""
+
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        text = _(
+            "Reconstructs low-dose projections, at doses that no network was trained on, and checks the "
+            "result against the measured data. Choose a projection file, a folder of DICOM-CT-PD files, or "
+            "a CT whose scan is simulated at a dose of your choice, and press Apply."
+        )
+        category = _("Tomographic Reconstruction")
+        about.describe(self.parent, _("CT Reconstruct"), text, "panel-ct-reconstruct.md", [category])
+
+
+class Source(enum.Enum):
+    """Where the projections come from."""
+
+    MEASURED = 0
+    SIMULATED = 1
+
+    def label(self):
+        """Return the source's name in the list."""
+        return {
+            Source.MEASURED: _("Projections: a file or a folder"),
+            Source.SIMULATED: _("Simulate the scan of a loaded CT"),
+        }[self]
+
+
+@parameterNodeWrapper
+class CTReconstructParameterNode:
+    """What the user chose; saved with the scene.
+
+    source - measured projections, or a simulated scan
+    path - the projection file (.ctproj.h5) or the folder of DICOM-CT-PD files
+    inputVolume, dosePercent, views, columns - what scan to simulate
+    method, kernel - of the reconstruction
+    matrix, fieldOfView - pixels a side, and mm; 0: as the data suggest
+    residual, uncertainty - whether these maps are asked for
+    projectionModel, imageModel - name or path of the weights; empty: the default ones
+    device, seed - auto, cpu, cuda:0 … or mps; the same seed gives the same result
+    result - the reconstruction that is shown
+    """
+
+    source: Source = Source.MEASURED
+    path: str = ""
+    inputVolume: vtkMRMLScalarVolumeNode
+    dosePercent: Annotated[float, WithinRange(1, 100)] = 25.0
+    views: Annotated[int, WithinRange(32, 4096)] = VIEWS
+    columns: Annotated[int, WithinRange(32, 4096)] = COLUMNS
+    method: Method = Method.NEED
+    kernel: Annotated[str, Choice(list(KERNELS))] = KERNELS[0]
+    matrix: Annotated[int, WithinRange(0, 4096)] = 0
+    fieldOfView: Annotated[float, WithinRange(0, 1000)] = 0.0
+    residual: bool = True
+    uncertainty: bool = False
+    projectionModel: str = ""
+    imageModel: str = ""
+    device: str = "auto"
+    seed: Annotated[int, WithinRange(0, 2**31 - 1)] = 0
+    result: vtkMRMLScalarVolumeNode
+
+
+class CTReconstructLogic(PanelLogic):
+    """Reconstructing without the panel."""
+
+    parameterNodeType = CTReconstructParameterNode
+
+    def process(
+        self,
+        source: str | Path | vtkMRMLScalarVolumeNode,
+        method: str = "need",
+        dose: float = 1.0,
+        kernel: str = KERNELS[0],
+        matrix: int = 0,
+        fieldOfView: float = 0.0,
+        residual: bool = True,
+        uncertainty: bool = False,
+        projectionModel: str | None = None,
+        imageModel: str | None = None,
+        views: int = VIEWS,
+        columns: int = COLUMNS,
+        device: str = "auto",
+        seed: int = 0,
+        progress: Callable[[str, float], None] | None = None,
+    ) -> vtkMRMLScalarVolumeNode:
+        """Reconstruct and return the last stage, when it is there; Slicer stays usable meanwhile.
+
+        source - a projection file, a folder of DICOM-CT-PD files, or a CT volume whose scan is simulated
+        method - need, projection or fbp
+        dose, views, columns - of the simulated scan; a dose of 1 is the full one
+        matrix, fieldOfView - pixels a side, and mm; 0: as the data suggest
+        residual, uncertainty - whether these maps are asked for
+        projectionModel, imageModel - name or path of the weights; None: the default ones
+        progress - is called with a stage and a percentage
+
+        Raises CTEnhanceError with one sentence when it cannot be done; the scene is as it was then.
+        """
+        given = Path(source) if isinstance(source, str | Path) else Simulation(source, dose, views, columns)
+        if method not in [each.value for each in Method]:
+            raise CTEnhanceError(
+                _("There is no method '{name}': choose need, projection or fbp.").format(name=method)
+            )
+        wanted = Wanted(
+            Method(method), kernel, matrix, fieldOfView, residual, uncertainty, projectionModel, imageModel
+        )
+        job = ReconstructJob(given, wanted, Settings(None, device, seed))
+        return runAndWait(job, self.requirementsPath(), progress)
+
+
+class CTReconstructWidget(PanelWidget):
+    """The panel."""
+
+    title = _("CT Reconstruct")
+    logicType = CTReconstructLogic
+    sections = ("RunSection", "StagesSection", "CompareSection", "DetailsSection")
+
+    def connectWidgets(self) -> None:
+        """Fill the model lists, connect the buttons."""
+        ui = self.ui
+        self._seenResult = None
+        self.projectionModels = ModelChoice(
+            ui.projectionModelSelector,
+            ui.projectionModelBrowseButton,
+            "reconstruct-projection",
+            PROJECTION_ARCHITECTURES,
+            self._onProjectionModel,
+        )
+        self.imageModels = ModelChoice(
+            ui.imageModelSelector,
+            ui.imageModelBrowseButton,
+            "reconstruct-image",
+            IMAGE_ARCHITECTURES,
+            self._onImageModel,
+        )
+        self.stagesSection = StagesSection(ui)
+        ui.fileButton.connect("clicked()", self._onFile)
+        ui.folderButton.connect("clicked()", self._onFolder)
+
+    def enter(self) -> None:
+        """The user opens the module."""
+        super().enter()
+        self.stagesSection.refresh()
+
+    def reason(self) -> str:
+        """Say what is wrong with the source, the settings or the models, if anything."""
+        method = self.parameters.method
+        return (
+            problem(self._source(), self._wanted())
+            or ("" if method is Method.FBP else self.projectionModels.reason())
+            or (self.imageModels.reason() if method is Method.NEED else "")
+        )
+
+    def doing(self) -> str:
+        """Say what Apply does."""
+        simulated = self.parameters.source is Source.SIMULATED
+        return _("Simulate the scan and reconstruct it.") if simulated else _("Reconstruct the projections.")
+
+    def makeJob(self) -> ReconstructJob:
+        """Return the run that the parameters ask for."""
+        chosen = self.parameters
+        return ReconstructJob(self._source(), self._wanted(), Settings(None, chosen.device, chosen.seed))
+
+    def resultArrived(self, result) -> None:
+        """Tell of it, and remember it with the scene."""
+        self._seenResult = result
+        self.stagesSection.setResult(result)
+        if self.parameters is not None:
+            self.parameters.result = result
+
+    def showArrived(self, result) -> None:
+        """Show all stages; two of them can be compared more closely afterwards."""
+        self.stagesSection.show()
+
+    def nodesGo(self) -> None:
+        """Show no node any longer."""
+        self._seenResult = None
+        self.stagesSection.hide()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeAboutToBeRemoved(self, caller, event, node) -> None:
+        """Stop showing a result that goes."""
+        if node is not None and node is self._seenResult and not slicer.mrmlScene.IsClosing():
+            self.nodesGo()
+        super().onNodeAboutToBeRemoved(caller, event, node)
+
+    def follow(self) -> None:
+        """Show what the parameters say."""
+        ui, chosen = self.ui, self.parameters
+        simulated, method = chosen.source is Source.SIMULATED, chosen.method
+        for widget in (ui.pathLabel, ui.pathEdit, ui.fileButton, ui.folderButton):
+            widget.visible = not simulated
+        for widget in (ui.inputLabel, ui.inputSelector, ui.doseLabel, ui.doseSlider):
+            widget.visible = simulated
+        ui.viewsBox.enabled = ui.columnsBox.enabled = simulated
+        ui.uncertaintyBox.enabled = method is not Method.FBP
+        ui.projectionModelSelector.enabled = ui.projectionModelBrowseButton.enabled = method is not Method.FBP
+        ui.imageModelSelector.enabled = ui.imageModelBrowseButton.enabled = method is Method.NEED
+        self.projectionModels.follow(chosen.projectionModel)
+        self.imageModels.follow(chosen.imageModel)
+        if chosen.result is not self._seenResult:
+            self._seenResult = chosen.result
+            self.stagesSection.setResult(chosen.result)
+            self.showResult(chosen.result)
+
+    def _source(self) -> Path | Simulation | None:
+        chosen = self.parameters
+        if chosen.source is Source.SIMULATED:
+            return Simulation(chosen.inputVolume, chosen.dosePercent / 100, chosen.views, chosen.columns)
+        path = chosen.path.strip().strip('"')
+        return Path(path).expanduser() if path else None
+
+    def _wanted(self) -> Wanted:
+        chosen = self.parameters
+        return Wanted(
+            chosen.method,
+            chosen.kernel,
+            chosen.matrix,
+            chosen.fieldOfView,
+            chosen.residual,
+            chosen.uncertainty and chosen.method is not Method.FBP,
+            self.projectionModels.model(),
+            self.imageModels.model(),
+        )
+
+    def _onFile(self) -> None:
+        filters = _("Projections") + " (*.h5 *.hdf5)"
+        self._onPath(qt.QFileDialog.getOpenFileName(self.panel, _("Projection file"), "", filters))
+
+    def _onFolder(self) -> None:
+        self._onPath(qt.QFileDialog.getExistingDirectory(self.panel, _("Folder of DICOM-CT-PD files"), ""))
+
+    def _onPath(self, path: str) -> None:
+        if path and self.parameters is not None:
+            self.parameters.path = path
+
+    def _onProjectionModel(self, key: str) -> None:
+        if self.parameters is not None:
+            self.parameters.projectionModel = key
+
+    def _onImageModel(self, key: str) -> None:
+        if self.parameters is not None:
+            self.parameters.imageModel = key
+
+
+class CTReconstructTest(ScriptedLoadableModuleTest):
+    """What can be tested wherever Slicer runs, without a model."""
+
+    def setUp(self):
+        """Begin with an empty scene."""
+        slicer.mrmlScene.Clear()
+
+    def runTest(self):
+        """Run all."""
+        self.setUp()
+        self.test_refusals()
+        self.setUp()
+        self.test_arguments()
+
+    def test_refusals(self):
+        """What cannot be reconstructed is said in a sentence."""
+        logic = CTReconstructLogic()
+        self.assertIn("Choose a projection file", problem(None, Wanted()))
+        with self.assertRaises(CTEnhanceError):
+            logic.process("/no/such/file.ctproj.h5")
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
+        self.assertIn("holds no image", problem(Simulation(node, 0.25), Wanted()))
+        with self.assertRaises(CTEnhanceError):
+            logic.process(node, dose=0.25)
+        self.assertIn("no uncertainty", problem(Path(__file__), Wanted(Method.FBP, uncertainty=True)))
+
+    def test_arguments(self):
+        """A simulated scan takes two verbs, measured projections one."""
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "CT")
+        folder = Path(slicer.app.temporaryPath)
+        simulated = ReconstructJob(Simulation(node, 0.25))
+        self.assertEqual([command.arguments[0] for command in simulated.preceding(folder)], ["project"])
+        self.assertEqual(simulated.arguments(folder)[0], "reconstruct")
+        self.assertEqual(list(ReconstructJob(folder).preceding(folder)), [])
