@@ -126,9 +126,11 @@ def binomial(answers: np.ndarray, null: float = 0.5) -> Estimate:
     known = answers[np.isfinite(answers) & (answers != 0.5)]
     if not len(known):
         return UNKNOWN
-    result = stats.binomtest(int(known.sum()), len(known), null)
-    interval = result.proportion_ci(1 - ALPHA, method="exact")
-    return Estimate.of(known.mean(), interval.low, interval.high, result.pvalue)
+    count, total = int(known.sum()), len(known)
+    p = stats.binomtest(count, total, null).pvalue
+    low = stats.beta.ppf(ALPHA / 2, count, total - count + 1) if count else 0.0
+    high = stats.beta.ppf(1 - ALPHA / 2, count + 1, total - count) if count < total else 1.0
+    return Estimate.of(count / total, low, high, p)
 
 
 def _random_readers(whole: np.ndarray, error: float, null: float) -> Estimate:
