@@ -108,6 +108,18 @@ def test_says_when_the_dose_is_below_the_trained_ones(models: dict[str, Path]) -
     assert any("fewer than the networks were trained on" in w for w in result.report["warnings"])
 
 
+def test_says_when_the_noise_is_not_that_of_the_counts(models: dict[str, Path]) -> None:
+    scan = measured()
+    integrals = project(hu_to_mu(anatomy()), geometry())
+    clean = QUANTA * torch.exp(-integrals).permute(1, 0, 2).numpy()
+    silent = replace(scan, counts=clean)
+    result = ctenhance.reconstruct(silent, method="projection", device="cpu", **models)
+    assert any("times the noise" in warning for warning in result.report["warnings"])
+    usual = ctenhance.reconstruct(scan, method="projection", device="cpu", **models)
+    assert 0.9 < usual.report["details"]["dose_estimate"]["noise_against_counts"] < 2.5
+    assert not any("times the noise" in warning for warning in usual.report["warnings"])
+
+
 def test_goes_on_with_fewer_slices_when_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     guides = inference.Cascade.guides
 
@@ -223,5 +235,9 @@ def test_a_modulated_tube_current_shows_in_the_noise(electronic: float) -> None:
 def test_a_constant_tube_current_is_left_alone() -> None:
     counts, _ = _modulated(0.0, 10.0)
     assert torch.equal(relative_current(counts, 10.0), torch.ones(2, 360))
+    silent = 1000 * torch.exp(torch.linspace(0, 3, 360)[:, None] * torch.linspace(-1, 1, 300)).expand(
+        1, -1, -1
+    )
+    assert torch.equal(relative_current(silent, 0.0), torch.ones(1, 360))
     nothing = relative_current(torch.zeros(1, 50, 60), 10.0)
     assert torch.equal(nothing, torch.ones(1, 50))

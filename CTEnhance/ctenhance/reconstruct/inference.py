@@ -284,6 +284,11 @@ def reconstruct(
     with report.stage("dose"):
         scan = read_scan(projections)
     report.details["dose_estimate"] = scan.describe()
+    if plan.projection is not None and not scan.plausible:
+        report.warn(
+            f"The readings have {scan.noise:.2g} times the noise (variance) that their counts tell: check "
+            "the air counts, or the result will be too smooth or too noisy."
+        )
     if plan.projection is not None and scan.beyond_training:
         report.warn(
             f"The scan has about {scan.quanta:.0f} quanta a ray in air, fewer than the networks were trained "

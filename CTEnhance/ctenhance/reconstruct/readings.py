@@ -26,19 +26,26 @@ _FEWEST_QUANTA = 100.0
 _MOST_QUANTA = 1e8
 #: Slices that the noise is measured on where the quanta are not known.
 _SLICES_FOR_NOISE = 4
-#: The tube current is measured over so many views, from columns with so many counts, where there are so many
-#: such columns; it is taken for constant where it differs by less than the last figure from view to view.
-_VIEWS_TOGETHER, _FEWEST_COUNTS, _FEWEST_COLUMNS, _CONSTANT = 41, 30.0, 32, 1.15
+#: Noise is compared with the counts in columns with so many counts, where there are so many such columns.
+_FEWEST_COUNTS, _FEWEST_COLUMNS = 30.0, 32
+#: The tube current is measured over so many views together, and taken for constant where it differs by less
+#: than this factor from its mean.
+_VIEWS_TOGETHER, _CONSTANT = 41, 1.3
+#: Readings whose noise (variance) is not between these multiples of what their counts tell are no such
+#: counts. Fine structure adds to it: by half in a coarsely sampled scan of normal dose.
+_LEAST_NOISE, _MOST_NOISE = 0.5, 4.0
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What a scan was measured with: quanta in air `[column]` float32, electronic variance in counts^2, and
-    whether the quanta were `known` or had to be measured from the noise."""
+    """What a scan was measured with: quanta in air `[column]` float32, electronic variance in counts^2,
+    whether the quanta were `known` or had to be measured from the noise. `noise` is the measured variance as
+    a multiple of what the counts tell (None: not measurable)."""
 
     air: torch.Tensor
     electronic: float
     known: bool
+    noise: float | None = None
 
     @property
     def quanta(self) -> float:
@@ -50,6 +57,11 @@ class Scan:
         """Whether the dose lies below the schedule's end."""
         return self.quanta < CLEAN_QUANTA / LAST_DIVISOR
 
+    @property
+    def plausible(self) -> bool:
+        """Whether the readings have the noise of such counts."""
+        return self.noise is None or _LEAST_NOISE < self.noise < _MOST_NOISE
+
     def describe(self) -> dict[str, Any]:
         """The dose estimate for the report: `dose` relative to the normal one of 2.5e5 quanta a ray, and the
         nearest level of the published schedule (0 to 9)."""
@@ -59,6 +71,7 @@ class Scan:
             "schedule_divisor": max(1.0, CLEAN_QUANTA / self.quanta),
             "published_level": match_level(self.quanta, schedule(10, 12.0)),
             "electronic_noise_variance": self.electronic,
+            "noise_against_counts": self.noise,
             "from": "air counts" if self.known else "noise of the line integrals",
         }
 
@@ -66,14 +79,18 @@ class Scan:
 def read_scan(projections: Projections) -> Scan:
     """The scan's quanta: those that the file declares, or, where it holds line integrals or normalised
     readings alone, those that its noise shows."""
-    if projections.air_counts is not None:
-        air = np.asarray(projections.air(), dtype=np.float32)
-        if air.max() >= _FEWEST_QUANTA:
-            columns = np.broadcast_to(air, projections.n_columns).copy()
-            return Scan(torch.from_numpy(columns), float(projections.electronic_noise_variance), True)
     middle = projections.n_rows // 2
     start = max(0, middle - _SLICES_FOR_NOISE // 2)
     part = projections.rows(start, min(start + _SLICES_FOR_NOISE, projections.n_rows))
+    if projections.air_counts is not None:
+        air = np.asarray(projections.air(), dtype=np.float32)
+        if air.max() >= _FEWEST_QUANTA:
+            columns = torch.from_numpy(np.broadcast_to(air, projections.n_columns).copy())
+            # every bin of a reading brings its own
+            electronic = float(projections.electronic_noise_variance) * (projections.n_bins or 1)
+            relative, known = _noise_by_view(part.transmission() * columns, electronic)
+            noise = float(relative[known].median()) if bool(known.any()) else None
+            return Scan(columns, electronic, True, noise)
     quanta = min(quanta_from_noise(part.to_line_integrals()), _MOST_QUANTA)
     return Scan(torch.full((projections.n_columns,), quanta), 0.0, False)
 
@@ -103,30 +120,42 @@ def counts_of(projections: Projections, scan: Scan, device: torch.device) -> Cou
     return Counts(detected * current, air * current)
 
 
-def relative_current(detected: torch.Tensor, electronic: float) -> torch.Tensor:
-    """Tube current `[slice, view]` relative to each slice's mean, from the noise of `[slice, view, column]`.
+def _noise_by_view(detected: torch.Tensor, electronic: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Variance of readings as a multiple of their mean, `[slice, view]`, and where it is known.
 
-    Readings divided by a current c have the variance mean / c; second differences along views and columns
-    leave noise alone, and the median over columns keeps edges out of it."""
-    if min(detected.shape[1:]) < 3:
-        return torch.ones_like(detected[..., 0])
+    Second differences along views and columns leave noise alone, and the median over columns keeps edges
+    out of it. The first and the last view are those beside them."""
     second = torch.tensor([1.0, -2.0, 1.0]).to(detected)
     kernel = (second[:, None] * second[None, :])[None, None]
     flat = detected[:, None]
     variance = F.conv2d(flat, kernel)[:, 0].square() / float(kernel.square().sum())
     mean = F.avg_pool2d(flat, 3, 1)[:, 0]
     enough = mean > max(_FEWEST_COUNTS, 10 * electronic)
-    # 0.4549: the median of a chi-squared variable with one degree of freedom
-    relative = torch.where(enough, variance / mean.clamp(min=1e-6), torch.nan).nanmedian(-1).values / 0.4549
+    relative = torch.where(enough, variance / mean.clamp(min=1e-6), torch.nan).nanmedian(-1).values
     known = (enough.sum(-1) >= _FEWEST_COLUMNS) & (relative > 0)
-    logarithm = torch.where(known, -relative.clamp(min=1e-6).log(), torch.zeros_like(relative))
-    half = min(_VIEWS_TOGETHER, detected.shape[1] - 2) // 2
-    # the first and the last view have no second difference
+    # 0.4549: the median of a chi-squared variable with one degree of freedom
+    relative = torch.where(known, relative / 0.4549, torch.ones_like(relative))
+    ends = [(x[:, :1], x, x[:, -1:]) for x in (relative, known)]
+    return torch.cat(ends[0], 1), torch.cat(ends[1], 1)
+
+
+def relative_current(detected: torch.Tensor, electronic: float) -> torch.Tensor:
+    """Tube current `[slice, view]` relative to each slice's mean, from the noise of `[slice, view, column]`.
+
+    Readings divided by a current c have the variance mean / c. Where the noise is not at all that of the
+    counts nothing can be said of the current, and it is taken for constant."""
+    constant = torch.ones_like(detected[..., 0])
+    if min(detected.shape[1:]) < 3:
+        return constant
+    relative, known = _noise_by_view(detected, electronic)
+    half = min(_VIEWS_TOGETHER, detected.shape[1]) // 2
     sums = [
-        F.avg_pool1d(F.pad(x[:, None], (half + 1, half + 1), mode="replicate"), 2 * half + 1, 1)[:, 0]
-        for x in (logarithm, known.to(logarithm))
+        F.avg_pool1d(F.pad(x[:, None], (half, half), mode="replicate"), 2 * half + 1, 1)[:, 0]
+        for x in (-relative.log(), known.to(relative))
     ]
     current = (sums[0] / sums[1].clamp(min=1e-3)).exp()
+    usual = current.median(1, keepdim=True).values
     current = current / current.mean(1, keepdim=True)
-    varies = current.amax(1) / current.amin(1) > _CONSTANT**2
-    return torch.where(varies[:, None] & known.any(1, keepdim=True), current, torch.ones_like(current))
+    varies = (current.amax(1) > _CONSTANT * current.amin(1) * _CONSTANT)[:, None]
+    plausible = (usual > 1 / _MOST_NOISE) & (usual < 1 / _LEAST_NOISE)
+    return torch.where(varies & plausible & known.any(1, keepdim=True), current, constant)
