@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 NOTICE = "For research use only. Not for diagnosis."
 PAGE = (8.27, 11.69)  # A4 upright, inches
-LINES, LINE_LENGTH = 78, 108  # of a page of the PDF
+LINES, LINE_LENGTH = 78, 136  # of a page of the PDF
 
 STYLE = """
 body { font: 15px/1.5 system-ui, "Segoe UI", Roboto, Arial, sans-serif; color: #1d252c; background: #fff;
-  max-width: 64rem; margin: 2rem auto; padding: 0 1.2rem; }
+  max-width: 76rem; margin: 2rem auto; padding: 0 1.2rem; }
 h1 { font-size: 1.5rem; margin-bottom: .2rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .4rem; }
 .notice { color: #9a5b00; font-weight: 600; } .note, figcaption, .facts { color: #5b6770; font-size: .86rem; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .86rem; }
@@ -117,18 +117,19 @@ def _wrapped(text: str) -> list[str]:
 
 
 def _text_table(table: Table) -> list[str]:
-    """Return a table as lines of text; one too wide is cut into parts that repeat its first column."""
+    """Return a table as lines of text; one too wide is cut into parts that repeat its first two columns."""
     cells = [[column.strip() for column in table.columns], *table.texts()]
     widths = [max(len(row[column]) for row in cells) for column in range(len(table.columns))]
     lines = [table.title.upper()]
-    start = 1
+    start = kept = min(2, len(widths))
     while True:
-        stop, used = start, widths[0]
+        stop, used = start, sum(widths[:kept]) + 2 * (kept - 1)
         while stop < len(widths) and (stop == start or used + 2 + widths[stop] <= LINE_LENGTH):
             used += 2 + widths[stop]
             stop += 1
         for row in cells:
-            shown = [row[0].ljust(widths[0]), *(row[k].rjust(widths[k]) for k in range(start, stop))]
+            shown = [row[k].ljust(widths[k]) for k in range(kept)]
+            shown += [row[k].rjust(widths[k]) for k in range(start, stop)]
             lines.append("  ".join(shown)[:LINE_LENGTH])
         lines.append("")
         start = stop
