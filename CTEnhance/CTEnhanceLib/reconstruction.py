@@ -224,7 +224,10 @@ class ReconstructJob(Job):
         return node
 
     def _addVolume(self, loaded: Any, name: str, before: Any, added: list[Any]) -> Any:
-        node = placing.addVolume(loaded.image, loaded.ijkToRAS, name, added, before=before)
+        node = placing.addNode("vtkMRMLScalarVolumeNode", name, added)
+        if before is None:
+            _addDisplay(node, added)
+        placing.addVolume(loaded.image, loaded.ijkToRAS, name, added, before=before, output=node)
         scanned = self._scannedNode()
         if scanned is not None:
             node.SetAndObserveTransformNodeID(scanned.GetTransformNodeID())
@@ -237,17 +240,14 @@ class ReconstructJob(Job):
         stretch = np.diag([width / columns, height / views, 1.0, 1.0])
         stretch[:2, 3] = stretch[0, 0] / 2 - 0.5, stretch[1, 1] / 2 - 0.5
         node = placing.addNode("vtkMRMLScalarVolumeNode", f"{self._name()} sinogram", added, hidden=True)
+        display = _addDisplay(node, added)
+        display.SetSaveWithScene(False)
         with slicer.util.NodeModify(node):
             node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(image.ijkToRAS @ stretch))
             node.SetAndObserveImageData(loaded.image)
             node.SetAndObserveTransformNodeID(result.GetTransformNodeID())
-        node.CreateDefaultDisplayNodes()
-        display = node.GetDisplayNode()
-        added.append(display)
-        display.SetSaveWithScene(False)
         some = loaded.array[:: max(1, len(loaded.array) // 8), ::8, ::4]
         low, high = float(some.min()), float(some.max())
-        display.SetAutoWindowLevel(False)
         display.SetWindowLevel(max(high - low, 1e-3), (high + low) / 2)
         placing.referToHidden(result, placing.SINOGRAM_ROLE, node)
 
@@ -256,6 +256,18 @@ class ReconstructJob(Job):
         if isinstance(source, Simulation):
             return f"{source.node.GetName()} {100 * source.dose:g} %"
         return source.name.split(".")[0] if source is not None else ""
+
+
+def _addDisplay(node: Any, added: list[Any]) -> Any:
+    """Give a node without an image a display with a fixed window; return that.
+
+    An automatic one would be computed over all voxels at once, while the user waits.
+    """
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    added.append(display)
+    display.SetAutoWindowLevel(False)
+    return display
 
 
 def _simulated(folder: Path) -> Path:

@@ -1,0 +1,293 @@
+"""CT Reconstruct by clicks, on the real MRML scene: from projections, or a simulated scan, to its stages."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+
+import slicerhost
+from view_pixels import pixels
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SLICES, SIDE, VIEWS, COLUMNS = 3, 40, 96, 64
+SECONDS = 900
+# Two tiny networks with random weights, and a scan of a cylinder at a tenth of the dose.
+MAKE = f"""
+import sys
+import numpy as np
+import torch
+from pathlib import Path
+from ctenhance.io.simulate import simulate_projections
+from ctenhance.reconstruct.networks import build
+from ctenhance.runtime import weights
+from ctenhance.volume import CTVolume
+
+folder = Path(sys.argv[1])
+torch.manual_seed(0)
+for name, architecture in (("projection", "spdiff-compact"), ("image", "doubly-guided")):
+    arguments = {{"features": [4, 4, 4, 4, 4, 4]}}
+    entry = weights.WeightsEntry(name, "", "", "none", "nothing", architecture, arguments, "1", "")
+    weights.save(folder / f"{{name}}.safetensors", build(architecture, arguments).state_dict(), entry)
+y, x = np.indices(({SIDE}, {SIDE})) - ({SIDE} - 1) / 2
+disc = np.where(np.hypot(x - 4, y) < 13, 40.0, -1000.0).astype(np.float32)
+volume = CTVolume(np.repeat(disc[None], {SLICES}, 0), (6.0, 6.0, 2.5), (-110.0, -90.0, 20.0))
+scan = simulate_projections(volume, dose=0.1, views={VIEWS}, columns={COLUMNS}, device="cpu")
+scan.write(folder / "scan.ctproj.h5")
+"""
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reconstruct")
+    # In a process of its own: PySide6 reads the source of every module that is imported beside it.
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "CTEnhance")}
+    subprocess.run([sys.executable, "-c", MAKE, str(folder)], env=environment, check=True)
+    return folder
+
+
+@pytest.fixture
+def panel(app: Any, made: Path) -> Any:
+    """The panel, opened, with the tiny models chosen by their buttons."""
+    import qt
+
+    if not hasattr(slicer.modules, "ctreconstruct"):
+        slicerhost.addModule(REPOSITORY / "CTEnhance" / "CTReconstruct.py")
+    representation = slicer.modules.ctreconstruct.widgetRepresentation()
+    representation._enter(True)
+    representation.show()
+    widget = representation.self()
+    for name in ("projection", "image"):
+        qt.QFileDialog.chosen = str(made / f"{name}.safetensors")
+        getattr(widget.ui, f"{name}ModelBrowseButton").click()
+    yield widget
+    representation._enter(False)
+
+
+@pytest.fixture
+def ct(panel: Any) -> Any:
+    """A small CT in the scene, whose scan is to be simulated at 25 %."""
+    y, x = np.indices((SIDE, SIDE)) - (SIDE - 1) / 2
+    disc = np.where(np.hypot(x, y + 2) < 12, 50, -1000).astype(np.int16)
+    node = slicer.util.addVolumeFromArray(np.repeat(disc[None], SLICES, 0), name="phantom")
+    node.SetIJKToRASDirections(-1, 0, 0, 0, -1, 0, 0, 0, 1)
+    node.SetSpacing(5.0, 5.0, 3.0)
+    node.SetOrigin(30.0, 20.0, -10.0)
+    node.CreateDefaultDisplayNodes()
+    panel.ui.sourceSelector.currentIndex = 1
+    panel.ui.inputSelector.setCurrentNode(node)
+    panel.ui.viewsBox.value, panel.ui.columnsBox.value = VIEWS, COLUMNS
+    return node
+
+
+def nodes() -> set[str]:
+    """Identify what is in the scene, but for what each view and module keeps of its own."""
+    found = slicer.util.getNodesByClass("vtkMRMLDisplayableNode") + slicer.util.getNodesByClass(
+        "vtkMRMLTextNode"
+    )
+    kept = ("vtkMRMLModelNode", "vtkMRMLLinearTransformNode", "vtkMRMLCameraNode")
+    return {node.GetID() for node in found if node.GetClassName() not in kept}
+
+
+def temporaries() -> list[Path]:
+    return list(Path(slicer.app.temporaryPath).glob("ctenhance-*"))
+
+
+def apply(panel: Any, user: Any) -> Any:
+    """Press Apply and wait for the result."""
+    assert panel.ui.applyButton.enabled, panel.ui.applyButton.toolTip
+    panel.ui.applyButton.click()
+    assert panel.ui.applyButton.text == "Cancel"
+    user.waits(lambda: panel.ui.applyButton.text == "Apply", SECONDS)
+    assert not slicerhost.messages, slicerhost.messages
+    return panel.parameters.result
+
+
+def shown(view: str) -> Any:
+    """Return the composite node of a view."""
+    return slicer.app.layoutManager().sliceWidget(view).mrmlSliceCompositeNode()
+
+
+def test_measured_projections_to_linked_stages(panel: Any, user: Any, made: Path) -> None:
+    import qt
+
+    manager = slicer.app.layoutManager()
+    layout = manager.layout
+    assert panel.ui.applyButton.toolTip.startswith("Choose a projection file")
+    qt.QFileDialog.chosen = str(made / "scan.ctproj.h5")
+    panel.ui.fileButton.click()
+    panel.ui.uncertaintyBox.checked = True
+    result = apply(panel, user)
+
+    stages = [result.GetNodeReference(role) for role in ("CTReconstructFBP", "CTReconstructProjection")]
+    assert [node.GetName() for node in (*stages, result)] == [
+        "scan FBP",
+        "scan Projection stage",
+        "scan NEED",
+    ]
+    arrays = [slicer.util.arrayFromVolume(node) for node in (*stages, result)]
+    assert all(array.shape == (SLICES, SIDE, SIDE) for array in arrays)
+    assert not np.array_equal(arrays[0], arrays[1]) and not np.array_equal(arrays[1], arrays[2])
+    assert abs(arrays[0][1, 15:25, 18:28].mean() - 40) < 15
+    # LPS (-110, -90, 20) is RAS (110, 90, 20).
+    assert np.allclose(result.GetOrigin(), (110, 90, 20), atol=1e-3)
+    names = ("CTReconstructFBP", "CTReconstructProjection", "CTReconstructNEED")
+    assert [shown(name).GetBackgroundVolumeID() for name in names] == [
+        node.GetID() for node in (*stages, result)
+    ]
+    assert len({node.GetDisplayNode() for node in (*stages, result)}) == 1
+    panel.ui.boneButton.click()
+    assert stages[0].GetDisplayNode().GetWindow() == 2000
+    first, last = (manager.sliceWidget(names[index]) for index in (0, 2))
+    first.sliceController().setSliceOffsetValue(22.5)
+    assert last.sliceLogic().GetSliceOffset() == pytest.approx(22.5)
+    assert "10 % of a normal dose (25,000 quanta" in panel.ui.doseEstimateLabel.text
+    assert "SD of their noise" in panel.ui.consistencyLabel.text
+    assert not temporaries()
+
+    plain = pixels(last.sliceView())
+    assert plain.std() > 0
+    panel.ui.overlaySelector.currentIndex = 1
+    panel.ui.overlayRangeSlider.value = 5
+    over = pixels(last.sliceView())
+    assert shown(names[2]).GetForegroundVolumeID() == result.GetNodeReferenceID("CTReconstructResidual")
+    coloured = np.abs(over.astype(int) - plain).max(-1) > 0
+    assert coloured.any() and (over[..., 0] != over[..., 2])[coloured].any()
+    assert not shown(names[0]).GetForegroundVolumeID()
+    panel.ui.overlaySelector.currentIndex = 2
+    assert shown(names[2]).GetForegroundVolumeID() == result.GetNodeReferenceID("CTReconstructUncertainty")
+    panel.ui.overlayOpacitySlider.value = 0.5
+    assert shown(names[2]).GetForegroundOpacity() == pytest.approx(0.5)
+    panel.ui.overlaySelector.currentIndex = 0
+    assert np.array_equal(pixels(last.sliceView()), plain)
+
+    panel.ui.sinogramBox.checked = True
+    user.turn()
+    sinogram = slicer.mrmlScene.GetNodeByID(shown("CTReconstructSinogram").GetBackgroundVolumeID())
+    values = slicer.util.arrayFromVolume(sinogram)
+    assert values.shape == (SLICES, VIEWS, COLUMNS) and 0 < np.percentile(values, 99) < 20
+    assert sinogram.GetHideFromEditors()
+    bounds, of = np.zeros(6), np.zeros(6)
+    sinogram.GetRASBounds(bounds)
+    result.GetRASBounds(of)
+    assert np.allclose(bounds, of, atol=1e-3)
+    assert pixels(manager.sliceWidget("CTReconstructSinogram").sliceView()).std() > 0
+
+    # Two of them more closely, with the section that all panels share; then the stages again.
+    panel.ui.compareButton.click()
+    assert not panel.ui.stagesButton.checked
+    assert shown("CTEnhanceBefore").GetBackgroundVolumeID() == stages[0].GetID()
+    assert shown("CTEnhanceAfter").GetBackgroundVolumeID() == result.GetID()
+    panel.ui.stagesButton.click()
+    assert not panel.ui.compareButton.checked and panel.stagesSection.stages.active
+    panel.ui.stagesButton.click()
+    assert manager.layout == layout
+
+    # What means nothing without the result goes with it.
+    panel.ui.stagesButton.click()
+    slicer.mrmlScene.RemoveNode(result)
+    user.turn()
+    assert manager.layout == layout and not panel.ui.stagesButton.enabled
+    assert not slicer.mrmlScene.IsNodePresent(sinogram)
+    panel.ui.sinogramBox.checked = False
+
+
+def test_simulated_scan_takes_two_verbs(panel: Any, user: Any, ct: Any) -> None:
+    said: list[str] = []
+    progress = panel.runSection._onProgress
+    panel.runSection._onProgress = lambda each: (said.append(each.stage), progress(each))
+    panel.ui.methodSelector.currentIndex = 2
+    assert not panel.ui.imageModelSelector.enabled
+    try:
+        result = apply(panel, user)
+    finally:
+        del panel.runSection._onProgress
+        panel.ui.methodSelector.currentIndex = 0
+    assert "project" in said and "reconstruct" in said[said.index("project") :]
+    assert result.GetName() == "phantom 25 % FBP"
+    from CTEnhanceLib import placing
+    from CTEnhanceLib.volumes import sameGrid
+
+    assert sameGrid(result, ct) and placing.inputOf(result) is ct
+    assert abs(slicer.util.arrayFromVolume(result)[1, 14:22, 15:25].mean() - 50) < 15
+    report = placing.reportOf(result)
+    assert report["verb"] == "reconstruct"
+    assert [each["verb"] for each in report["preceding"]] == ["project"]
+    assert report["preceding"][0]["settings"]["dose"] == 0.25
+    assert shown("CTReconstructFBP").GetBackgroundVolumeID() == result.GetID()
+    assert not temporaries()
+
+    slicer.mrmlScene.Clear(False)
+    user.turn()
+    assert not nodes() and not panel.ui.stagesButton.enabled
+    assert panel.ui.doseEstimateLabel.text == "not known yet"
+
+
+def test_cancel_leaves_nothing(panel: Any, user: Any, ct: Any, children: Any) -> None:
+    scene = nodes()
+    panel.ui.applyButton.click()
+    user.waits(lambda: "Simulating" in panel.ui.statusLabel.text and children(), SECONDS)
+    panel.ui.applyButton.click()
+    user.waits(lambda: panel.ui.applyButton.text == "Apply", SECONDS)
+    assert "Cancelled" in panel.ui.statusLabel.text
+    assert not children() and not temporaries() and nodes() == scene
+
+
+def test_damaged_file_is_one_sentence(panel: Any, user: Any, made: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "cut.ctproj.h5"
+    damaged.write_bytes((made / "scan.ctproj.h5").read_bytes()[:3000])
+    panel.ui.pathEdit.text = str(damaged)
+    scene = nodes()
+    panel.ui.applyButton.click()
+    user.waits(lambda: slicerhost.messages, SECONDS)
+    sentence = slicerhost.messages[0][0]
+    assert len(slicerhost.messages) == 1 and sentence == panel.ui.statusLabel.text
+    assert "cut.ctproj.h5" in sentence and "Traceback" not in sentence
+    assert nodes() == scene and not temporaries() and panel.ui.applyButton.text == "Apply"
+
+
+def test_close_scene_during_run(panel: Any, user: Any, ct: Any, children: Any) -> None:
+    panel.ui.applyButton.click()
+    user.waits(children, SECONDS)
+    slicer.mrmlScene.Clear(False)
+    user.waits(lambda: not children() and panel.ui.applyButton.text == "Apply", SECONDS)
+    assert not temporaries() and not nodes()
+    assert not panel.ui.applyButton.enabled and "Choose a projection" in panel.ui.applyButton.toolTip
+
+
+def test_what_cannot_be_is_said_before_apply(panel: Any, tmp_path: Path) -> None:
+    ui = panel.ui
+    ui.pathEdit.text = str(tmp_path / "none.ctproj.h5")
+    assert ui.applyButton.toolTip.startswith("There is no file or folder")
+    ui.pathEdit.text = str(tmp_path)
+    assert ui.applyButton.enabled
+    ui.matrixBox.value = 8
+    assert "matrix is too small" in ui.applyButton.toolTip
+    ui.matrixBox.value = 0
+    ui.sourceSelector.currentIndex = 1
+    assert not ui.pathEdit.visible and ui.doseSlider.visible
+    assert ui.applyButton.toolTip == "Choose a CT volume as input."
+    ui.sourceSelector.currentIndex = 0
+
+
+def test_console_example_of_the_readme(panel: Any, ct: Any) -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    example = readme.partition("### CT Reconstruct")[2].partition("```python\n")[2].partition("```")[0]
+    ct.SetName("CTEnhanceChestPhantom")
+    names: dict[str, Any] = {"slicer": slicer}
+    exec(compile(example, "README.md", "exec"), names)
+    assert names["fbp"].GetName() == "CTEnhanceChestPhantom 25 % FBP"
+    inside = slicer.util.arrayFromVolume(names["fbp"])[1, 14:22, 15:25]
+    assert abs(inside.mean() - 50) < 10
+
+
+def test_its_own_test(panel: Any) -> None:
+    import CTReconstruct
+
+    CTReconstruct.CTReconstructTest().runTest()
