@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from ctenhance.physics import projector
+from ctenhance.physics import gather, projector
 from ctenhance.physics.analytic import Ellipse, ellipse_sinogram
 from ctenhance.physics.fbp import fbp
 from ctenhance.physics.geometry import FanGeometry, ParallelGeometry, even_angles
+from ctenhance.physics.pixels import backproject_pixels
 from ctenhance.physics.projector import backproject, project
 from ctenhance.physics.redundancy import ray_weights
 from ctenhance.physics.units import MU_WATER_PER_MM, mu_to_hu
@@ -120,12 +121,13 @@ ODD = [
 
 
 @pytest.mark.parametrize("geometry", ODD)
+@pytest.mark.parametrize("slices", [(1,), (2, 4)], ids=["scattered", "gathered"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 def test_backproject_is_the_exact_adjoint(
-    geometry: FanGeometry | ParallelGeometry, dtype: torch.dtype, tolerance: float
+    geometry: FanGeometry | ParallelGeometry, slices: tuple[int, ...], dtype: torch.dtype, tolerance: float
 ) -> None:
-    x = random(2, 3, geometry.rows, geometry.columns, dtype=dtype, seed=1) + 0.5
-    y = random(2, 3, geometry.n_views, geometry.n_columns, dtype=dtype, seed=2) + 0.5
+    x = random(*slices, geometry.rows, geometry.columns, dtype=dtype, seed=1) + 0.5
+    y = random(*slices, geometry.n_views, geometry.n_columns, dtype=dtype, seed=2) + 0.5
     left = (project(x, geometry) * y).sum(dtype=torch.float64)
     right = (x * backproject(y, geometry)).sum(dtype=torch.float64)
     assert abs(left - right) <= tolerance * abs(left)
@@ -149,13 +151,27 @@ def test_slices_together_are_the_slices_alone(
     image = random(5, geometry.rows, geometry.columns, dtype=torch.float32)
     sinogram = random(5, geometry.n_views, geometry.n_columns, dtype=torch.float32)
     alone = torch.stack([project(one, geometry) for one in image])
-    images = torch.stack([projector.backproject_pixels(one, geometry, 1, 0) for one in sinogram])
+    images = torch.stack([backproject_pixels(one, geometry, 1, 0) for one in sinogram])
+    adjoints = torch.stack([backproject(one, geometry) for one in sinogram])
     monkeypatch.setattr(projector, "SLICES_AT_ONCE", 3)
+    monkeypatch.setattr(projector, "_SCATTERED_SLICES", 0)  # the last two slices and the last one gather, too
     monkeypatch.setattr(projector, "_CPU_TABLE", 2000)
-    monkeypatch.setattr(projector, "_CPU_SAMPLES", 3000)
+    monkeypatch.setattr(gather, "_CPU_SAMPLES", 3000)
     torch.testing.assert_close(project(image, geometry), alone, rtol=1e-4, atol=1e-3)
-    together = projector.backproject_pixels(sinogram, geometry, 1, 0)
+    together = backproject_pixels(sinogram, geometry, 1, 0)
     torch.testing.assert_close(together, images, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(backproject(sinogram, geometry), adjoints, rtol=1e-3, atol=2e-3)
+    torch.testing.assert_close(backproject(sinogram[0], geometry), adjoints[0], rtol=1e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_devices_without_an_embedding_bag_sum_the_same(weighted: bool) -> None:
+    table = random(40, 3)
+    index = torch.randint(40, (11, 7), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
+    weight = random(11, 7) if weighted else None
+    expected = table[index.long()] * (1 if weight is None else weight[..., None])
+    torch.testing.assert_close(gather.gather_sum(table, index, weight), expected.sum(1))
+    torch.testing.assert_close(gather._sum_by_sample(table, index, weight), expected.sum(1))
 
 
 @pytest.mark.parametrize("geometry", [fan("flat"), fan("equiangular", central_column=150.3)])

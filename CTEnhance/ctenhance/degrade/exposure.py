@@ -10,7 +10,7 @@ import torch
 
 from ..physics.geometry import ParallelGeometry
 from ..physics.noise import attenuation_sinogram, bowtie_fluence, tube_modulation
-from ..physics.projector import backproject_pixels
+from ..physics.pixels import backproject_pixels
 from .reconstruction import Reconstruction
 from .source_noise import FlatSlice, OwnNoise
 

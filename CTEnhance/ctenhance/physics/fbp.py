@@ -14,8 +14,9 @@ from collections.abc import Callable
 import torch
 from scipy.fft import next_fast_len
 
+from ctenhance.physics.gather import REFINE, SLICES_AT_ONCE, as_slices
 from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, Geometry
-from ctenhance.physics.projector import REFINE, SLICES_AT_ONCE, as_slices, backproject_pixels
+from ctenhance.physics.pixels import backproject_pixels
 from ctenhance.physics.redundancy import ray_weights
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, check

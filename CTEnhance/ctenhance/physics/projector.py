@@ -1,63 +1,32 @@
-"""Line integrals of an image, their exact adjoint, and the pixel-driven backprojection that FBP uses.
+"""Line integrals of an image and their exact adjoint, in any geometry (Joseph, IEEE Trans Med Imaging 1:192,
+1982).
 
-All are sums over samples gathered from a table `[sample, slice]`, slices last: where a sample lies and what
-it weighs is computed once for all slices, and one gather moves a vector of them. Interpolation is linear,
-taken from a grid refined `REFINE` times: one gather a sample instead of two and a blend (a position is
-rounded by at most 1/8 sample). The adjoint scatters along the same indices, so that it matches to rounding.
-Angles and positions are prepared in float64 on the CPU, since not every device has float64."""
+Interpolation is linear, taken from lines that are refined `REFINE` times: one gather a sample instead of two
+and a blend (a position is rounded by at most 1/8 sample). The adjoint uses the same rounded positions, so
+that it matches to rounding. Angles and rays are prepared in float64 on the CPU, since not every device has
+float64."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 import torch.nn.functional as F
 
-from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, Geometry
-from ctenhance.runtime.errors import InputError
+from ctenhance.physics.gather import REFINE, SLICES_AT_ONCE, as_slices, gather_sum, samples_at_once
+from ctenhance.physics.geometry import FLAT, FanGeometry, Geometry
+from ctenhance.physics.pixels import Tile, positions, tiles
 from ctenhance.runtime.progress import Cancellable, check
 
-REFINE = 4
-#: Slices that share one table: more of them save little time and cost memory.
-SLICES_AT_ONCE = 32
-# Samples whose indices exist at one time: few enough to stay in a CPU's cache, enough to fill a GPU.
-_CPU_SAMPLES, _GPU_SAMPLES = 1 << 18, 1 << 24
-# A tile of pixels and views, such that what they read of the table stays in a CPU's cache.
-_TILE_COLUMNS, _TILE_VIEWS = 32, 16
-# Numbers in the table of a block of lines.
+# Numbers in the table of a block of lines: what stays in a CPU's cache while all rays cross the block.
 _CPU_TABLE, _GPU_TABLE = 1 << 21, 1 << 26
-
-
-def _samples_at_once(device: torch.device) -> int:
-    return _CPU_SAMPLES if device.type == "cpu" else _GPU_SAMPLES
-
-
-def _gather_sum(table: torch.Tensor, index: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
-    """`[bag, slice]`: sum over the samples of `weight * table[index]`.
-
-    `table` `[row, slice]`, contiguous; `index` int32 and `weight` (or None: 1) `[bag, sample]`, or for a
-    single slice `[sample, bag]`, the order in which single numbers are gathered fastest."""
-    if table.shape[1] == 1:
-        values = table.view(-1).index_select(0, index.view(-1)).view(index.shape)
-        return (values if weight is None else values.mul_(weight)).sum(0)[:, None]
-    if table.device.type == "mps":  # has no embedding bag in the older versions of torch
-        total = table.new_zeros(index.shape[0], table.shape[1])
-        for sample in range(index.shape[1]):
-            rows = table.index_select(0, index[:, sample])
-            total += rows if weight is None else rows * weight[:, sample, None]
-        return total
-    return F.embedding_bag(index, table, mode="sum", per_sample_weights=weight)
-
-
-def as_slices(x: torch.Tensor, expected: tuple[int, int], what: str) -> tuple[torch.Tensor, torch.Size]:
-    """`x` as `[slice, ., .]`, and its leading shape; InputError for a shape that is not the geometry's."""
-    if tuple(x.shape[-2:]) != expected:
-        raise InputError(
-            f"The {what} ends in {tuple(x.shape[-2:])} but the geometry says {expected}: use the geometry "
-            "that it was made with."
-        )
-    return x.reshape(-1, *expected), x.shape[:-2]
+# Up to so many slices a CPU scatters each alone; more of them gather together.
+_SCATTERED_SLICES = 5
+# Width of a tile when pixels gather from their rays.
+_TILE_COLUMNS = 64
 
 
 @dataclass(frozen=True)
@@ -87,7 +56,7 @@ class _Rays:
         line = torch.arange(lines.start, lines.stop, dtype=self.start.dtype, device=device)
         line -= (self.lines - 1) / 2
         first = torch.arange(len(lines), dtype=torch.int32, device=device) * self.width
-        at_once = max(1, _samples_at_once(device) // len(lines))
+        at_once = max(1, samples_at_once(device) // len(lines))
         for low in range(0, len(self.number), at_once):
             part = slice(low, low + at_once)
             start, step = self.start[part], self.step[part]
@@ -107,22 +76,30 @@ class _Rays:
             yield range(low, min(low + n_lines, self.lines))
 
 
-def _rays(geometry: Geometry, like: torch.Tensor) -> Iterator[_Rays]:
+def _crossings(geometry: Geometry) -> tuple[torch.Tensor, ...]:
+    """Of every ray, float64 or bool `[view * column]`: whether it is steep; the refined sample at which it
+    crosses the middle line, + 0.5 so that truncation rounds to the nearest; its step from line to line; its
+    path in mm between two lines."""
     g = geometry
     origin, direction = (v.expand(g.n_views, g.n_columns, 2).reshape(-1, 2) for v in g.rays())
-    is_steep = direction[:, 1].abs() >= direction[:, 0].abs()
-    sizes, middle = (g.columns, g.rows), g.center_mm
+    steep = direction[:, 1].abs() >= direction[:, 0].abs()
+    along = torch.where(steep, direction[:, 1], direction[:, 0])
+    step = torch.where(steep, direction[:, 0], direction[:, 1]) / along
+    x, y = (origin - torch.tensor(g.center_mm, dtype=torch.float64)).unbind(-1)
+    at_middle = torch.where(steep, x - y * step, y - x * step) / g.pixel_mm
+    half = torch.where(steep, (g.columns - 1) / 2, (g.rows - 1) / 2)
+    # + 1 for the zero pixel before the line
+    return steep, (at_middle + half + 1) * REFINE + 0.5, step * REFINE, g.pixel_mm / along.abs()
+
+
+def _rays(geometry: Geometry, like: torch.Tensor) -> Iterator[_Rays]:
+    g = geometry
+    is_steep, *values = _crossings(g)
     for steep in (True, False):
         number = torch.nonzero(is_steep == steep)[:, 0]
-        along, across = (1, 0) if steep else (0, 1)
-        o, d = origin[number], direction[number]
-        step = d[:, across] / d[:, along]
-        at_middle = o[:, across] + (middle[along] - o[:, along]) * step - middle[across]
-        # + 1 for the zero pixel before the line; + 0.5 so that truncation rounds to the nearest sample
-        start = (at_middle / g.pixel_mm + (sizes[across] - 1) / 2 + 1) * REFINE + 0.5
-        values = (start, step * REFINE, g.pixel_mm / d[:, along].abs())
-        on_device = [v.to(like.dtype).to(like.device) for v in values]
-        yield _Rays(steep, sizes[along], sizes[across], number.to(like.device), *on_device)
+        on_device = [v[number].to(like.dtype).to(like.device) for v in values]
+        sizes = (g.rows, g.columns) if steep else (g.columns, g.rows)
+        yield _Rays(steep, *sizes, number.to(like.device), *on_device)
 
 
 def _refine(lines: torch.Tensor) -> torch.Tensor:
@@ -156,13 +133,19 @@ def _project(image: torch.Tensor, geometry: Geometry, cancel: Cancellable | None
             table = _refine(lines[block.start : block.stop].contiguous()).view(-1, slices)
             for part, index in rays.indices(slices > 1, block):
                 check(cancel)
-                sums[part] += _gather_sum(table, index)
+                sums[part] += gather_sum(table, index)
         out[rays.number] = sums.mul_(rays.length[:, None])
     return out.T.reshape(-1, g.n_views, g.n_columns)
 
 
 def _backproject(sinogram: torch.Tensor, geometry: Geometry, cancel: Cancellable | None) -> torch.Tensor:
-    """`[slice, rows, columns]` of `[slice, view, column]`: what `_project` gathers, scattered."""
+    """`[slice, rows, columns]` of `[slice, view, column]`: the adjoint of `_project`."""
+    few = sinogram.device.type == "cpu" and len(sinogram) <= _SCATTERED_SLICES
+    return (_scatter if few else _gather)(sinogram, geometry, cancel)
+
+
+def _scatter(sinogram: torch.Tensor, geometry: Geometry, cancel: Cancellable | None) -> torch.Tensor:
+    """Every ray adds to the samples that `_project` gathers: one number after the other, on one core."""
     g = geometry
     image = sinogram.new_zeros(sinogram.shape[0], g.rows, g.columns)
     for rays in _rays(g, sinogram):
@@ -175,6 +158,66 @@ def _backproject(sinogram: torch.Tensor, geometry: Geometry, cancel: Cancellable
         pixels = _refine_adjoint(fine.view(len(image), rays.lines, rays.width), rays.across)
         image += pixels if rays.steep else pixels.transpose(1, 2)
     return image
+
+
+def _gather(sinogram: torch.Tensor, geometry: Geometry, cancel: Cancellable | None) -> torch.Tensor:
+    """Every pixel gathers the rays that pass less than a pixel away, with the weights that `_project` gives
+    it: slices together, on all cores, in the same order on every run."""
+    g, slices = geometry, sinogram.shape[0]
+    is_steep, *values = _crossings(g)
+    length = values.pop().view(g.n_views, g.n_columns).to(sinogram.dtype).to(sinogram.device)
+    # a ray of nothing before the first column and one after the last: what lies beyond reads them
+    table = F.pad(sinogram * length, (1, 1)).flatten(1).T.contiguous()
+    n = g.n_columns + 2
+    shallow, start, step = (
+        F.pad(v.view(g.n_views, -1).to(sinogram.dtype), (1, 1)).flatten().to(sinogram.device)
+        for v in (~is_steep, *values)
+    )
+    row, column = (
+        torch.arange(size, dtype=sinogram.dtype, device=sinogram.device) for size in (g.rows, g.columns)
+    )
+    first = torch.arange(g.n_views, dtype=torch.int32, device=sinogram.device)[:, None] * n
+    image = sinogram.new_zeros(g.rows, g.columns, slices)
+    for tile in tiles(g, slice(None), sinogram, True, samples_each=4, n_columns=_TILE_COLUMNS):
+        check(cancel)
+        reach = _reach(g, tile)
+        nearest, _ = positions(g, tile, shift=1 - reach)
+        number = torch.arange(math.floor(2 * reach) + 1, dtype=sinogram.dtype, device=sinogram.device)
+        ray = (nearest.ceil_()[..., None] + number).clamp_(0, n - 1).to(torch.int32)
+        ray += first[tile.views]
+        flat = ray.view(-1)
+        kind, sample, slope = (v.index_select(0, flat).view(ray.shape) for v in (shallow, start, step))
+        x, y = column[tile.columns, None, None], row[tile.rows, None, None, None]
+        # as in `_Rays.indices`, so that every position is rounded alike; shallow rays step along x
+        line = torch.addcmul(y - (g.rows - 1) / 2, kind, (x - (g.columns - 1) / 2) - (y - (g.rows - 1) / 2))
+        sample = torch.addcmul(sample, slope, line).trunc_()
+        sample -= torch.addcmul((x + 1) * REFINE, kind, (y - x) * REFINE)
+        weight = sample.abs_().mul_(-1 / REFINE).add_(1).clamp_(min=0)
+        index, weight = (v.view(-1, ray.shape[2] * ray.shape[3]) for v in (ray, weight))
+        part = image[tile.rows, tile.columns]
+        part += (
+            gather_sum(table, index.T, weight.T) if slices == 1 else gather_sum(table, index, weight)
+        ).view(part.shape)
+    return image.permute(2, 0, 1)
+
+
+def _reach(geometry: Geometry, tile: Tile) -> float:
+    """How many columns at most lie between a pixel of the tile and a ray that passes less than a pixel, and
+    the rounding of its position, away."""
+    g = geometry
+    away = 1.02 * (1 + 0.5 / REFINE) * g.pixel_mm
+    if not isinstance(g, FanGeometry):
+        return away / g.column_pitch_mm
+    largest = 0.0
+    for i, k in product((0, -1), (0, -1)):  # the extremes lie at the tile's corners
+        x, y = tile.x.flatten()[i], tile.y.flatten()[k]
+        depth = g.source_to_isocenter_mm - x * tile.sin + y * tile.cos
+        lateral = x * tile.cos + y * tile.sin
+        columns_a_mm = 1 / (g.column_pitch * torch.hypot(depth, lateral))
+        if g.shape == FLAT:
+            columns_a_mm = g.source_to_detector_mm / g.column_pitch * torch.hypot(depth, lateral) / depth**2
+        largest = max(largest, float(columns_a_mm.max()))
+    return away * largest
 
 
 class _Operator(torch.autograd.Function):
@@ -213,114 +256,3 @@ def backproject(
     batch, lead = as_slices(sinogram, (g.n_views, g.n_columns), "sinogram")
     parts = [_Operator.apply(part, g, True, cancel) for part in batch.split(SLICES_AT_ONCE)]
     return torch.cat(parts).reshape(*lead, g.rows, g.columns)
-
-
-@dataclass(frozen=True)
-class _Pixels:
-    """Where the pixels of an image lie on a refined detector, for some views of a geometry."""
-
-    geometry: Geometry
-    views: slice
-    refine: int
-    offset: int
-    width: int
-
-    def tiles(
-        self, like: torch.Tensor, pixels_first: bool
-    ) -> Iterator[tuple[slice, slice, torch.Tensor, torch.Tensor | None]]:
-        """Rows and columns of a tile of the image, and the sample and weight of each of its pixels, `[row *
-        column, view]` if `pixels_first`, else `[view, row * column]`, for some of the views at a time."""
-        g, device = self.geometry, like.device
-        angles = g.angles()[self.views]
-        position = (g.x_mm(), g.y_mm(), torch.cos(angles), torch.sin(angles))
-        x, y, cos, sin = (v.to(like.dtype).to(device) for v in position)
-        first = torch.arange(len(angles), dtype=torch.int32, device=device) * self.width
-        tiled = pixels_first and device.type == "cpu"
-        n_columns = _TILE_COLUMNS if tiled else g.columns
-        n_views = min(_TILE_VIEWS, len(angles))
-        n_rows = max(1, _samples_at_once(device) // (n_columns * n_views))
-        if pixels_first:
-            x, y = x[:, None], y[:, None, None]
-        else:
-            y, cos, sin, first = y[:, None], cos[:, None, None], sin[:, None, None], first[:, None]
-        ends = (0, 1) if pixels_first else (1, 2)
-        for v in range(0, len(angles), n_views):
-            views = slice(v, v + n_views)
-            for c in range(0, g.columns, n_columns):
-                for r in range(0, g.rows, n_rows):
-                    rows, columns = slice(r, r + n_rows), slice(c, c + n_columns)
-                    sample, weight = self._samples(x[columns], y[rows], cos[views], sin[views])
-                    index = sample.flatten(*ends).clamp_(0, self.width - 1).to(torch.int32).add_(first[views])
-                    yield rows, columns, index, None if weight is None else weight.flatten(*ends)
-
-    def _samples(
-        self, x: torch.Tensor, y: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Position on the refined detector, + 0.5 so that truncation rounds, and the fan's distance weight
-        (source to isocentre over source to pixel, squared); the arguments broadcast."""
-        g = self.geometry
-        zero = (g.central_column + self.offset) * self.refine + 0.5
-        if not isinstance(g, FanGeometry):
-            scale = self.refine / g.column_pitch_mm
-            return (x * (cos * scale) + zero) + y * (sin * scale), None
-        sid = g.source_to_isocenter_mm
-        lateral = x * cos + y * sin
-        depth = (sid - x * sin) + y * cos
-        if g.shape == EQUIANGULAR:
-            weight = torch.addcmul(depth * depth, lateral, lateral).reciprocal_().mul_(sid**2)
-            sample = lateral.div_(depth).atan_().mul_(self.refine / g.column_pitch)
-        else:
-            inverse = depth.reciprocal_()
-            sample = lateral.mul_(inverse).mul_(self.refine * g.source_to_detector_mm / g.column_pitch)
-            weight = inverse.square_().mul_(sid**2)
-        return sample.add_(zero), weight
-
-
-class _PixelSum(torch.autograd.Function):
-    """`[slice, rows, columns]` of `[slice, view, sample]`: every pixel gathers one sample a view."""
-
-    @staticmethod
-    def forward(ctx, fine, pixels, cancel):  # type: ignore[no-untyped-def, override]
-        ctx.arguments, ctx.source_shape = (pixels, cancel), fine.shape
-        g, slices = pixels.geometry, fine.shape[0]
-        table = fine.flatten(1).T.contiguous()
-        image = fine.new_zeros(g.rows, g.columns, slices)
-        for rows, columns, index, weight in pixels.tiles(fine, pixels_first=slices > 1):
-            check(cancel)
-            tile = image[rows, columns]
-            tile += _gather_sum(table, index, weight).view(tile.shape)
-        return image.permute(2, 0, 1)
-
-    @staticmethod
-    def backward(ctx, grad):  # type: ignore[no-untyped-def, override]
-        pixels, cancel = ctx.arguments
-        back = grad.new_zeros(ctx.source_shape).flatten(1)
-        for rows, columns, index, weight in pixels.tiles(grad, pixels_first=False):
-            for sums, image in zip(back, grad, strict=True):
-                check(cancel)
-                values = image[rows, columns].reshape(-1).expand(index.shape)
-                values = values if weight is None else values * weight
-                sums.index_add_(0, index.view(-1), values.reshape(-1))
-        return back.view(ctx.source_shape), None, None
-
-
-def backproject_pixels(
-    fine: torch.Tensor,
-    geometry: Geometry,
-    refine: int,
-    offset: int,
-    first_view: int = 0,
-    cancel: Cancellable | None = None,
-) -> torch.Tensor:
-    """Sum over views of the refined sinogram at each pixel's column: `[..., view, width]` to `[..., rows,
-    columns]`.
-
-    Sample `refine * (c + offset)` of the last axis belongs to column c; what lies beyond the ends reads the
-    end sample. `fine` may hold only some views of the geometry, from `first_view` on. This is the
-    pixel-driven backprojection that FBP needs: weights of 1 for parallel rays, of the squared ratio of
-    source-to-isocentre and source-to-pixel distance for a fan (along the central ray where the detector is
-    flat). Differentiable."""
-    batch = fine.reshape(-1, *fine.shape[-2:])
-    views = slice(first_view, first_view + fine.shape[-2])
-    image = _PixelSum.apply(batch, _Pixels(geometry, views, refine, offset, fine.shape[-1]), cancel)
-    return image.reshape(*fine.shape[:-2], geometry.rows, geometry.columns)
