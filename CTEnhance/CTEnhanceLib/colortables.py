@@ -12,6 +12,8 @@ from slicer.i18n import tr as _
 _COUNT = 255
 _BLUE, _RED = (0.13, 0.29, 0.67), (0.70, 0.10, 0.16)
 _YELLOW = (1.0, 0.87, 0.25)
+# Below this part of the range a map is not shown.
+SIGNED_CLEAR, UNSIGNED_CLEAR = 0.5, 0.1
 
 
 def table(tag: str, name: str, colors: np.ndarray) -> Any:
@@ -33,14 +35,23 @@ def table(tag: str, name: str, colors: np.ndarray) -> Any:
 
 
 def signedOverlay() -> Any:
-    """Blue below zero, red above, nothing at zero: for a map that lies over an image."""
-    place = np.linspace(-1, 1, _COUNT)
-    colors = np.where(place[:, None] > 0, _RED, _BLUE)
-    return table("CTEnhanceSignedOverlay", _("CT signed overlay"), np.column_stack([colors, np.abs(place)]))
+    """Blue far below zero, red far above, nothing between, where it may be noise."""
+    place = np.linspace(-1, 1, _COUNT)[:, None]
+    full = np.where(place > 0, _RED, _BLUE)
+    strength = np.clip((np.abs(place) - SIGNED_CLEAR) / (1 - SIGNED_CLEAR), 0, 1)
+    colors = 1 - (0.5 + 0.5 * strength) * (1 - full)
+    return table(
+        "CTEnhanceSignedOverlay", _("CT signed overlay"), _clear(colors, np.abs(place), SIGNED_CLEAR)
+    )
 
 
 def unsignedOverlay() -> Any:
-    """Nothing at zero, then yellow, then red."""
+    """Nothing near zero, then yellow, then red."""
     place = np.linspace(0, 1, _COUNT)[:, None]
     colors = (1 - place) * np.array(_YELLOW) + place * np.array(_RED)
-    return table("CTEnhanceUnsignedOverlay", _("CT overlay"), np.column_stack([colors, place]))
+    return table("CTEnhanceUnsignedOverlay", _("CT overlay"), _clear(colors, place, UNSIGNED_CLEAR))
+
+
+def _clear(colors: np.ndarray, size: np.ndarray, below: float) -> np.ndarray:
+    """Return the colours with an alpha: slice views know clear and not clear, nothing between."""
+    return np.column_stack([colors, size >= below])

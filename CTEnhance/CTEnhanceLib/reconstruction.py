@@ -284,30 +284,41 @@ def _part(steps: Generator[float, None, Any], index: int, count: int) -> Generat
         yield (index + fraction) / count
 
 
-def doseText(report: Mapping[str, Any] | None) -> str:
-    """Return what the report of a result says of the dose, in words; empty: nothing."""
-    estimate = ((report or {}).get("details") or {}).get("dose_estimate")
+def doseTexts(report: Mapping[str, Any] | None) -> tuple[str, str]:
+    """Return what the report of a result says of the dose: in short, and as a sentence."""
+    estimate = _details(report, "dose_estimate")
     if not estimate:
-        return ""
-    measured = _("by the noise") if "noise" in str(estimate.get("from")) else _("by the air scan")
-    return _("{percent:.3g} % of a normal dose ({quanta:,} quanta a ray in air, {how})").format(
-        percent=100 * estimate["dose"], quanta=estimate["quanta_in_air"], how=measured
+        return _("not known yet"), ""
+    short = _("{percent:.3g} % of normal, {quanta:,} quanta a ray").format(
+        percent=100 * estimate["dose"], quanta=estimate["quanta_in_air"]
     )
+    if "noise" in str(estimate.get("from")):
+        return short, _("The data do not tell the quanta in air: their noise shows how many there were.")
+    return short, _("Quanta in air on the ray that gets most, as the data tell; 250,000 are the normal dose.")
 
 
-def consistencyText(report: Mapping[str, Any] | None) -> tuple[str, bool]:
-    """Return whether the result agrees with the measured data, in words, and as a truth value."""
-    found = ((report or {}).get("details") or {}).get("data_consistency")
+def agrees(report: Mapping[str, Any] | None) -> bool:
+    """Say whether the result agrees with the measured data, as far as is known."""
+    return bool(_details(report, "data_consistency").get("consistent", True))
+
+
+def consistencyTexts(report: Mapping[str, Any] | None) -> tuple[str, str]:
+    """Return whether the result agrees with the measured data: in short, and as a sentence."""
+    found = _details(report, "data_consistency")
     if not found:
-        return "", True
-    agrees = bool(found["consistent"])
-    text = (
-        _("agrees with the measured data: {departure:.2f} SD of their noise, {allowed:.2f} allowed")
-        if agrees
-        else _(
-            "departs from the measured data: {departure:.2f} SD of their noise, {allowed:.2f} allowed, most "
-            "in slice {worst}: look at the residual"
-        )
+        return _("not known yet"), ""
+    short = (
+        _("agrees: off by {departure:.2f} SD of {allowed:.2f}")
+        if agrees(report)
+        else _("departs by {departure:.2f} SD of {allowed:.2f}, most in slice {worst}")
     )
     values = {key: float(found[key]) for key in ("departure", "allowed")}
-    return text.format(**values, worst=int(found["worst_row"]) + 1), agrees
+    explanation = _(
+        "The result, projected again, departs from the measured data by so many standard deviations of their "
+        "noise, of those that are allowed. If it is more, look at the residual."
+    )
+    return short.format(**values, worst=int(found["worst_row"]) + 1), explanation
+
+
+def _details(report: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:
+    return ((report or {}).get("details") or {}).get(name) or {}

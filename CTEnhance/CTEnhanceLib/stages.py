@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from typing import Any
 
+import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
@@ -75,7 +76,7 @@ class StageViews:
         self.result: Any = None
         self._views = LinkedViews()
         self._sinogram = False
-        self._overlay, self._range, self._opacity = Overlay.NONE, 50.0, 1.0
+        self._overlay, self._range, self._opacity = Overlay.NONE, 50.0, 0.6
 
     @property
     def active(self) -> bool:
@@ -111,6 +112,18 @@ class StageViews:
         """Lay this map over the result."""
         self._overlay = overlay
         self._update()
+
+    def suggestedRange(self) -> float | None:
+        """Return a range in HU at which the overlay shows what stands out of its map; None: no map."""
+        node = self._overlay.of(self.result)
+        if node is None:
+            return None
+        values = slicer.util.arrayFromVolume(node)
+        some = values[:: max(1, len(values) // 16), ::4, ::4]
+        # Noise reaches twice its SD, below which a residual is clear.
+        signed = self._overlay is Overlay.RESIDUAL
+        found = 4 * some.std() if signed else np.percentile(some, 99)
+        return float(max(1, round(float(found))))
 
     def setOverlayRange(self, hounsfield: float) -> None:
         """Reach full colour at this value."""

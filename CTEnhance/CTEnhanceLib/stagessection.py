@@ -7,7 +7,7 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from CTEnhanceLib import placing
-from CTEnhanceLib.reconstruction import consistencyText, doseText
+from CTEnhanceLib.reconstruction import agrees, consistencyTexts, doseTexts
 from CTEnhanceLib.stages import Overlay, StageViews, sinogramOf, stagesOf
 
 _WARNING_STYLE = "color: #C05000; font-weight: bold;"
@@ -72,10 +72,9 @@ class StagesSection:
         ui.overlaySelector.enabled = active
         ui.overlayRangeSlider.enabled = ui.overlayOpacitySlider.enabled = active and chosen
         report = placing.reportOf(self._result)
-        text, agrees = consistencyText(report)
-        ui.doseEstimateLabel.text = doseText(report) or _("not known yet")
-        ui.consistencyLabel.text = text or _("not known yet")
-        ui.consistencyLabel.styleSheet = "" if agrees else _WARNING_STYLE
+        ui.doseEstimateLabel.text, ui.doseEstimateLabel.toolTip = doseTexts(report)
+        ui.consistencyLabel.text, ui.consistencyLabel.toolTip = consistencyTexts(report)
+        ui.consistencyLabel.styleSheet = "" if agrees(report) else _WARNING_STYLE
         self._sayOverlay()
 
     def _sayOverlay(self) -> None:
@@ -85,7 +84,7 @@ class StagesSection:
         )
         texts = {
             Overlay.NONE: "",
-            Overlay.RESIDUAL: _("Red: the data say more than the image, blue: less."),
+            Overlay.RESIDUAL: _("Red: the data say more than the image, blue: less; clear: may be noise."),
             Overlay.UNCERTAINTY: _("From clear over yellow to red: how far the draws differ."),
         }
         lacking = _("This result has no such map: choose it under Advanced, and press Apply.")
@@ -105,4 +104,7 @@ class StagesSection:
 
     def _onOverlay(self, index: int) -> None:
         self.stages.setOverlay(list(Overlay)[index])
+        suggested = self.stages.suggestedRange()
+        if suggested is not None:
+            self.ui.overlayRangeSlider.value = suggested
         self.refresh()
