@@ -121,6 +121,7 @@ benchmark: $(INSTALLED_BENCHMARK) ## measure against other methods, side by side
 .PHONY: screenshots benchmark-panel
 screenshots: libraries ## write the panels' pictures into docs/pictures (ARGS='--ct FILE --model FILE')
 	@QT_QPA_PLATFORM=offscreen $(PY) Testing/tools/screenshots.py $(ARGS)
+	@QT_QPA_PLATFORM=offscreen $(PY) Testing/tools/screenshots_readerstudy.py
 
 benchmark-panel: libraries ## frames a second of linked views (ARGS='--slices 60')
 	@QT_QPA_PLATFORM=offscreen $(PY) benchmarks/panel_scroll.py $(ARGS)

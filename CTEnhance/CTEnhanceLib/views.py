@@ -116,12 +116,13 @@ class LinkedViews:
             composite.SetForegroundOpacity(opacity)
             composite.SetLabelVolumeID(None)
 
-    def fit(self, volume: Any) -> None:
+    def fit(self, volume: Any, anew: bool = False) -> None:
         """Show all of a new volume, in every view the same part at the same scale.
 
-        Of a volume that some of the views show already the part stays, and the other views follow.
+        Of a volume that some of the views show already the part stays, and the other views follow, unless
+        `anew` says that it holds another image now.
         """
-        same = self._fitted is not None and self._fitted[0] is volume
+        same = not anew and self._fitted is not None and self._fitted[0] is volume
         if same and self._fitted[1] == self._views:
             return
         kept = [view for view in self._views if same and view in self._fitted[1]]

@@ -48,6 +48,7 @@ def start() -> Any:
     _coreModules(app)
     application.followScene(slicer.mrmlScene)
     pythonqt.answering(app, layoutManager=application.LayoutManager(app.applicationLogic()))
+    application.addDataProbe()
     _python(Path(app.temporaryPath))
     i18n = sys.modules["slicer.i18n"] = slicer.i18n = types.ModuleType("slicer.i18n")
     i18n.tr, i18n.translate = lambda text: text, lambda context, text: text

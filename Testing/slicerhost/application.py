@@ -36,7 +36,7 @@ class SliceView(Widget):
     def __init__(self, logic: Any) -> None:
         super().__init__()
         self._logic, self._window = logic, None
-        answering(self, mrmlSliceNode=logic.GetSliceNode())
+        answering(self, mrmlSliceNode=logic.GetSliceNode(), cornerAnnotation=vtk.vtkCornerAnnotation())
 
     def renderWindow(self) -> Any:
         if self._window is None:
@@ -53,6 +53,7 @@ class SliceView(Widget):
             actor.SetMapper(mapper)
             actor.GetProperty().SetDisplayLocationToBackground()
             renderer.AddViewProp(actor)
+            renderer.AddViewProp(self.cornerAnnotation())
             factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
             self._group = factory.InstantiateDisplayableManagers(renderer)
             self._group.SetMRMLDisplayableNode(self._logic.GetSliceNode())
@@ -96,7 +97,10 @@ class SliceWidget(Widget):
         logic.SetSliceNode(node)
         logic.ResizeSliceNode(*VIEW_PIXELS)
         applicationLogic.GetSliceLogics().AddItem(logic)
-        answering(self, sliceLogic=logic, sliceView=SliceView(logic), sliceController=SliceController(logic))
+        controller = SliceController(logic)
+        QtWidgets.QWidget.setParent(controller, self)  # made visible, it is no window of its own
+        controller.resize(VIEW_PIXELS[0], 24)
+        answering(self, sliceLogic=logic, sliceView=SliceView(logic), sliceController=controller)
         answering(self, mrmlSliceNode=node, mrmlSliceCompositeNode=logic.GetSliceCompositeNode())
 
 
@@ -234,7 +238,10 @@ class Application(PythonQtObject, QtWidgets.QApplication, metaclass=PythonQtType
         self._mainWindow = derived(QtWidgets.QMainWindow)()
         self._mainWindow.objectName = "qSlicerMainWindow"
         answering(self, applicationLogic=self._logic, testingEnabled=False, coreIOManager=CoreIOManager())
-        answering(self, moduleManager=ModuleManager())
+        settings = derived(QtCore.QSettings)(
+            f"{self._temporary}/Slicer.ini", QtCore.QSettings.Format.IniFormat
+        )
+        answering(self, moduleManager=ModuleManager(), userSettings=settings)
 
 
 def addModule(path: Path) -> Any:
@@ -268,3 +275,26 @@ def followScene(scene: Any) -> None:
 
     scene.AddObserver(scene.NodeAddedEvent, changed)
     scene.AddObserver(scene.NodeRemovedEvent, changed)
+
+
+class SliceAnnotations:
+    """The Data Probe's annotations: the name of the volume stands in the corner of every view."""
+
+    def __init__(self) -> None:
+        self.sliceViewAnnotationsEnabled = 1
+
+    def follow(self) -> None:
+        """Write into the views; in the application the slice logics call for it."""
+        for name in slicer.app.layoutManager().sliceViewNames() if self.sliceViewAnnotationsEnabled else ():
+            widget = slicer.app.layoutManager().sliceWidget(name)
+            identifier = widget.mrmlSliceCompositeNode().GetBackgroundVolumeID()
+            node = slicer.mrmlScene.GetNodeByID(identifier) if identifier else None
+            widget.sliceView().cornerAnnotation().SetText(0, f"B: {node.GetName()}" if node else "")
+
+
+def addDataProbe() -> None:
+    """Have the Data Probe below the module panel, as far as panels know of it."""
+    probe = derived(QtWidgets.QWidget)(slicer.util.mainWindow())
+    probe.objectName = "DataProbeCollapsibleWidget"
+    information = types.SimpleNamespace(sliceAnnotations=SliceAnnotations())
+    slicer.modules.DataProbeInstance = types.SimpleNamespace(infoWidget=information)

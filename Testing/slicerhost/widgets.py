@@ -127,6 +127,7 @@ class ctkPathLineEdit(Widget):
     """A path to type or to browse for."""
 
     _plain = None
+    Dirs, Files = 0x1, 0x2
     currentPathChanged = Signal(str)
 
     def __init__(self, *arguments: Any) -> None:

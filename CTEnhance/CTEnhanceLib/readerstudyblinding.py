@@ -1,0 +1,72 @@
+"""What Slicer tells of shown images beside the images themselves, closed while a study is read.
+
+The Data Probe below the panel, the annotations in the corners of the views and the views' own bars name what
+is shown. Nodes, files and window titles need nothing here: see `readerstudyviews`, which gives them no name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import slicer
+
+_DATA_PROBE = "DataProbeCollapsibleWidget"
+
+
+class Blindfold:
+    """`close` hides all that, `open` brings back what was there."""
+
+    def __init__(self) -> None:
+        self._closed = False
+        self._probe: Any = None
+        self._annotations: tuple[Any, Any] | None = None
+        self._views: set[str] = set()
+
+    def close(self, views: Iterable[str]) -> None:
+        """Hide it, with the bars of these views; may be called again, for other views."""
+        if not self._closed:
+            self._closed = True
+            self._closeProbe()
+            self._closeAnnotations()
+        for name in views:
+            widget = slicer.app.layoutManager().sliceWidget(name)
+            if widget is not None:
+                self._views.add(name)
+                widget.sliceController().visible = False
+                # Of an earlier time, when these views stood open.
+                widget.sliceView().cornerAnnotation().ClearAllTexts()
+
+    def open(self) -> None:
+        """Bring everything back as it was."""
+        if not self._closed:
+            return
+        self._closed = False
+        if self._probe is not None:
+            self._probe.visible = True
+            self._probe = None
+        if self._annotations is not None:
+            annotations, enabled = self._annotations
+            annotations.sliceViewAnnotationsEnabled = enabled
+            self._annotations = None
+        for name in self._views:
+            widget = slicer.app.layoutManager().sliceWidget(name)
+            if widget is not None:
+                widget.sliceController().visible = True
+        self._views.clear()
+
+    def _closeProbe(self) -> None:
+        window = slicer.util.mainWindow()
+        found = slicer.util.findChildren(window, name=_DATA_PROBE) if window is not None else []
+        if found and not found[0].isHidden():
+            self._probe = found[0]
+            self._probe.visible = False
+
+    def _closeAnnotations(self) -> None:
+        probe = getattr(slicer.modules, "DataProbeInstance", None)
+        annotations = getattr(getattr(probe, "infoWidget", None), "sliceAnnotations", None)
+        if annotations is not None:
+            # This alone keeps every view from being written into; its other method would also forget the
+            # views, which then stay without annotations.
+            self._annotations = (annotations, annotations.sliceViewAnnotationsEnabled)
+            annotations.sliceViewAnnotationsEnabled = False

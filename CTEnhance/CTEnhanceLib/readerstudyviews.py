@@ -1,0 +1,158 @@
+"""The views of a reader study: one image, or two side by side, linked, under names that tell nothing.
+
+The same nodes show all cases, one after the other: their names, their identifiers and their order depend on
+the side of the screen only. They are hidden from all lists and are not saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from CTEnhanceLib import placing
+from CTEnhanceLib.readerstudyblinding import Blindfold
+from CTEnhanceLib.transfer import LoadedVolume
+from CTEnhanceLib.views import LinkedViews, View, sliceWidget
+
+LEFT_VIEW, RIGHT_VIEW, ONE_VIEW = "CTReaderStudyLeft", "CTReaderStudyRight", "CTReaderStudyImage"
+VIEW_NAMES = {"left": LEFT_VIEW, "right": RIGHT_VIEW, "image": ONE_VIEW}
+_LAYOUTS = {1: 7121, 2: 7122}
+_COLOR = "#8C8C8C"
+
+
+class StudyViews:
+    """Shows the images of one case.
+
+    onWindow(level, width): the user changed the window; onActivity(): the user scrolls, zooms or moves the
+    mouse over an image.
+    """
+
+    def __init__(self, onWindow: Callable[[float, float], None], onActivity: Callable[[], None]) -> None:
+        self._onWindow, self._onActivity = onWindow, onActivity
+        self._linked = LinkedViews()
+        self._blindfold = Blindfold()
+        self._nodes: list[Any] = []
+        self._display: Any = None
+        self._window: tuple[float, float] | None = None
+        self._tags: list[tuple[Any, int]] = []
+
+    @property
+    def shown(self) -> bool:
+        """Whether images are on the screen."""
+        return bool(self._nodes) and self._linked.shown
+
+    def show(self, images: Sequence[LoadedVolume], level: float, width: float) -> None:
+        """Show these images from left to right, whole, in their middle, in this window (HU)."""
+        views = _views(len(images))
+        names = [view.name for view in views]
+        if not self.shown or len(self._nodes) != len(images):
+            self.remove()
+            self._linked.show(_LAYOUTS[len(images)], views)
+            self._blindfold.close(names)
+            self._addNodes(views)
+            self._observe(names)
+        for node, image in zip(self._nodes, images, strict=True):
+            with slicer.util.NodeModify(node):
+                node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(image.ijkToRAS))
+                node.SetAndObserveImageData(image.image)
+        self.setWindow(level, width)
+        for name, node in zip(names, self._nodes, strict=True):
+            self._linked.setLayers(name, node)
+        self._linked.fit(self._nodes[0], anew=True)
+
+    def blank(self) -> None:
+        """Show nothing in the views; the nodes stay."""
+        for node in self._nodes:
+            node.SetAndObserveImageData(None)
+
+    def remove(self) -> None:
+        """Take the images out of the views and of the scene; the views stay."""
+        for node, tag in self._tags:
+            node.RemoveObserver(tag)
+        self._tags = []
+        for node in (*self._nodes, self._display):
+            if slicer.mrmlScene.IsNodePresent(node):
+                slicer.mrmlScene.RemoveNode(node)
+        self._nodes, self._display, self._window = [], None, None
+
+    def leave(self) -> None:
+        """Take the images away and bring Slicer back as it was."""
+        self.remove()
+        self._linked.leave()
+        self._blindfold.open()
+
+    def forget(self) -> None:
+        """Take the images away since the scene closes; what is hidden of Slicer stays so until `leave`."""
+        self.remove()
+        self._linked.leave()
+
+    def setWindow(self, level: float, width: float) -> None:
+        """Show all images in this window (HU); `onWindow` is not called for it."""
+        if self._display is not None:
+            self._window = (level, width)
+            with slicer.util.NodeModify(self._display):
+                self._display.SetAutoWindowLevel(False)
+                self._display.SetWindowLevel(width, level)
+
+    def scroll(self, slices: int) -> None:
+        """Go on by so many slices, in all views."""
+        if self.shown:
+            widget = sliceWidget(_views(len(self._nodes))[0].name)
+            logic = widget.sliceLogic()
+            step = logic.GetLowestVolumeSliceSpacing()[2]
+            low, high = _bounds(logic)
+            offset = min(max(logic.GetSliceOffset() + slices * step, low), high)
+            # By the controller: only what it changes goes to the linked views.
+            widget.sliceController().setSliceOffsetValue(offset)
+
+    def _addNodes(self, views: Sequence[View]) -> None:
+        with placing.whole() as added:
+            for view in views:
+                node = placing.addNode("vtkMRMLScalarVolumeNode", view.label, added, hidden=True)
+                node.SetName(view.label)  # without the number that it gets the next time
+                if self._display is None:
+                    node.CreateDefaultDisplayNodes()
+                    self._display = node.GetDisplayNode()
+                    self._display.SetSaveWithScene(False)
+                else:
+                    # One window for both: none of the two can look different by it.
+                    node.SetAndObserveDisplayNodeID(self._display.GetID())
+                self._nodes.append(node)
+
+    def _observe(self, names: Sequence[str]) -> None:
+        modified = vtk.vtkCommand.ModifiedEvent
+        watched = [(self._display, modified, self._onDisplay)]
+        for name in names:
+            watched.append((sliceWidget(name).mrmlSliceNode(), modified, self._onUser))
+        crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+        if crosshair is not None:
+            watched.append((crosshair, crosshair.CursorPositionModifiedEvent, self._onUser))
+        self._tags = [(node, node.AddObserver(event, slot)) for node, event, slot in watched]
+
+    def _onUser(self, _caller: Any, _event: Any) -> None:
+        self._onActivity()
+
+    def _onDisplay(self, _caller: Any, _event: Any) -> None:
+        display = self._display
+        now = (display.GetLevel(), display.GetWindow())
+        if now != self._window:
+            self._window = now
+            self._onWindow(*now)
+
+
+def _views(count: int) -> tuple[View, ...]:
+    if count == 1:
+        return (View(ONE_VIEW, _("Image"), _COLOR),)
+    return (View(LEFT_VIEW, _("Left"), _COLOR), View(RIGHT_VIEW, _("Right"), _COLOR))
+
+
+def _bounds(logic: Any) -> tuple[float, float]:
+    """Return the lowest and the highest slice offset of the volume (mm)."""
+    bounds = [0.0] * 6
+    logic.GetLowestVolumeSliceBounds(bounds)
+    half = logic.GetLowestVolumeSliceSpacing()[2] / 2
+    return bounds[4] + half, bounds[5] - half

@@ -1,0 +1,176 @@
+"""CT Reader Study: blinded grading of CT images, side by side or one at a time, by keyboard.
+
+A study is made and analysed with `ctenhance study` (docs/reader-study.md); this is where its readers read.
+The order, the sides, the records and the rules are `ctenhance.study`'s; nothing is kept in the scene.
+"""
+
+from pathlib import Path
+
+import ctk
+import slicer
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+from ctenhance.runtime.errors import CTEnhanceError
+from ctenhance.study import ReadingSession, Study
+from CTEnhanceLib import about
+from CTEnhanceLib.readerstudy import ReadingDesk
+
+FOLDER_SETTING, READER_SETTING = "CTReaderStudy/folder", "CTReaderStudy/reader"
+_ERROR_STYLE = "color: #C02020;"
+
+
+class CTReaderStudy(ScriptedLoadableModule):
+    """The module as Slicer lists it."""
+
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        text = _(
+            "Blinded reading of CT images, side by side or one at a time: grades, preferences, forced "
+            "choices and lesion marks, each saved as it is given. Choose the study's folder, sign in, and "
+            "read by keyboard alone."
+        )
+        category = translate("qSlicerAbstractCoreModule", "Quantification")
+        about.describe(self.parent, _("CT Reader Study"), text, "panel-ct-reader-study.md", [category])
+
+
+class CTReaderStudyLogic(ScriptedLoadableModuleLogic):
+    """Reading without the panel."""
+
+    def study(self, folder: str | Path) -> Study:
+        """Return the study in the folder; raises InputError when there is none or it was changed."""
+        return Study.read(folder)
+
+    def signIn(self, folder: str | Path, reader: str) -> ReadingSession:
+        """Return the reader's sitting, to be closed in the end; raises InputError (see `ReadingSession`)."""
+        return ReadingSession.open(folder, reader)
+
+
+class CTReaderStudyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """The panel. It has no parameter node: a scene must neither keep a reading nor end it."""
+
+    def __init__(self, parent=None):
+        VTKObservationMixin.__init__(self)
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+
+    def setup(self):
+        """Build the panel; called once, when the module is opened first."""
+        ScriptedLoadableModuleWidget.setup(self)
+        self.panel = slicer.util.loadUI(self.resourcePath("UI/CTReaderStudy.ui"))
+        self.layout.addWidget(self.panel)
+        self.layout.addStretch(1)
+        self.ui = slicer.util.childWidgetVariables(self.panel)
+        self.panel.setMRMLScene(slicer.mrmlScene)
+        self.logic = CTReaderStudyLogic()
+        self.desk = ReadingDesk(self.ui, self.panel)
+        self.ui.folderEdit.filters = ctk.ctkPathLineEdit.Dirs
+        self.ui.folderEdit.connect("currentPathChanged(QString)", self.onFolder)
+        self.ui.signInButton.connect("clicked()", self.onSignIn)
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
+        settings = slicer.app.userSettings()
+        self.ui.folderEdit.currentPath = settings.value(FOLDER_SETTING) or ""
+        self.onFolder()
+
+    def cleanup(self):
+        """The module goes: end the sitting, everything is saved."""
+        self.desk.signOut()
+        self.removeObservers()
+
+    def enter(self):
+        """The user opens the module."""
+        self.desk.enter()
+
+    def exit(self):
+        """The user opens another module."""
+        self.desk.exit()
+
+    def onSceneStartClose(self, caller, event):
+        """All nodes are about to go."""
+        self.desk.sceneCloses()
+
+    def onSceneEndClose(self, caller, event):
+        """The scene is empty now: show the case again."""
+        if self.parent.isEntered:
+            self.desk.enter()
+
+    def onFolder(self, _path=""):
+        """Offer the readers of the study in the folder."""
+        selector, folder = self.ui.readerSelector, self.ui.folderEdit.currentPath
+        selector.clear()
+        problem = ""
+        if folder:
+            try:
+                for reader in self.logic.study(folder).readers:
+                    selector.addItem(reader)
+            except CTEnhanceError as error:
+                # While a path is being typed there is no folder yet.
+                problem = str(error) if Path(folder).exists() else ""
+        last = slicer.app.userSettings().value(READER_SETTING)
+        selector.currentIndex = max(0, selector.findText(last or ""))
+        self.ui.signInButton.enabled = selector.count > 0
+        self._say(problem)
+
+    def onSignIn(self):
+        """Begin to read, or go on."""
+        folder, reader = Path(self.ui.folderEdit.currentPath), self.ui.readerSelector.currentText
+        try:
+            self.desk.signIn(folder, reader)
+        except CTEnhanceError as error:
+            self._say(str(error))
+            return
+        self._say("")
+        settings = slicer.app.userSettings()
+        settings.setValue(FOLDER_SETTING, str(folder))
+        settings.setValue(READER_SETTING, reader)
+
+    def _say(self, problem):
+        self.ui.signInLabel.styleSheet = _ERROR_STYLE
+        self.ui.signInLabel.text = problem
+        self.ui.signInLabel.visible = bool(problem)
+
+
+class CTReaderStudyTest(ScriptedLoadableModuleTest):
+    """What can be tested wherever Slicer runs: a study's image on its way into a view, and refusals."""
+
+    def setUp(self):
+        """Begin with an empty scene."""
+        slicer.mrmlScene.Clear()
+
+    def runTest(self):
+        """Run all."""
+        self.setUp()
+        self.test_views()
+        self.setUp()
+        self.test_refusals()
+
+    def test_views(self):
+        """Two images stand in linked views under neutral names, and go again."""
+        import numpy as np
+
+        from CTEnhanceLib import readerstudyviews, volumes
+        from CTEnhanceLib.transfer import LoadedVolume
+
+        image, values = volumes.newImage((4, 16, 16), np.int16)
+        values[...] = np.arange(16, dtype=np.int16)
+        layout = slicer.app.layoutManager().layout
+        views = readerstudyviews.StudyViews(lambda level, width: None, lambda: None)
+        views.show([LoadedVolume(image, np.eye(4))] * 2, 40, 400)
+        names = [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")]
+        self.assertEqual(sorted(names), [_("Left"), _("Right")])
+        views.leave()
+        self.assertEqual(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"), [])
+        self.assertEqual(slicer.app.layoutManager().layout, layout)
+
+    def test_refusals(self):
+        """A folder without a study is refused in a sentence."""
+        with self.assertRaises(CTEnhanceError):
+            CTReaderStudyLogic().study(slicer.app.temporaryPath)
