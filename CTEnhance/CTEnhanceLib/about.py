@@ -28,8 +28,12 @@ def describe(parent: Any, title: str, text: str, page: str, categories: Sequence
 
 
 def registerSample(name: str, path: Path, sha256: str, thumbnail: Path) -> None:
-    """Offer a volume that came with the module in the module Sample Data; nothing is downloaded."""
-    import SampleData
+    """Offer a volume that came with the module in the module Sample Data, if there is one; nothing is
+    downloaded."""
+    try:
+        import SampleData
+    except ImportError:  # a custom application without it
+        return
 
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
         category="CTEnhance",

@@ -54,6 +54,9 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self.logic: Any = None
         self.parameters: Any = None
+        # Until `setup` has built them: Slicer calls enter, exit and cleanup also where setup failed.
+        self.runSection: RunSection | None = None
+        self.compareSection: CompareSection | None = None
         self._guiTag: Any = None
         self._following = False
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -127,6 +130,8 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self) -> None:
         """The module goes: end what runs."""
+        if self.runSection is None:
+            return
         self.runSection.kill()
         self.nodesGo()
         if self.compareSection is not None:
@@ -136,6 +141,8 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def enter(self) -> None:
         """The user opens the module."""
+        if self.runSection is None:
+            return
         self.initializeParameterNode()
         if self.compareSection is not None:
             self.compareSection.enter()
@@ -143,6 +150,8 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def exit(self) -> None:
         """The user opens another module; a run goes on."""
+        if self.runSection is None:
+            return
         if self.compareSection is not None:
             self.compareSection.exit()
         if not self.runSection.running:

@@ -13,6 +13,7 @@ from xml.sax.saxutils import escape
 
 import qt
 import slicer
+import vtk
 
 _VIEW_GROUP = 71
 
@@ -40,6 +41,32 @@ class View:
         return f'<item><view class="vtkMRMLSliceNode" singletontag="{self.name}">{lines}</view></item>'
 
 
+@dataclass(frozen=True)
+class _Part:
+    """What a view shows of the scene: the plane, the scale (mm a pixel), the depth and the shift (mm)."""
+
+    plane: Any
+    scale: float
+    depth: float
+    shift: tuple[float, ...]
+
+    @classmethod
+    def of(cls, node: Any) -> _Part:
+        """Return what the slice node shows now."""
+        plane = vtk.vtkMatrix4x4()
+        plane.DeepCopy(node.GetSliceToRAS())
+        width, _, depth = node.GetFieldOfView()
+        return cls(plane, width / max(1, node.GetDimensions()[0]), depth, tuple(node.GetXYZOrigin()))
+
+    def show(self, node: Any) -> None:
+        """Have the slice node show it, whatever the size of its view."""
+        columns, rows = node.GetDimensions()[:2]
+        node.GetSliceToRAS().DeepCopy(self.plane)
+        node.SetFieldOfView(self.scale * columns, self.scale * rows, self.depth)
+        node.SetXYZOrigin(*self.shift)
+        node.UpdateMatrices()
+
+
 def setWindow(node: Any, name: str) -> None:
     """Give the volume's display, and so all volumes that share it, a window of WINDOWS."""
     window, level = WINDOWS[name]
@@ -65,6 +92,8 @@ class LinkedViews:
         self._views: tuple[View, ...] = ()
         # The volume last fitted, and the views that show it.
         self._fitted: tuple[Any, tuple[View, ...]] | None = None
+        # What they showed before the row was changed last: Slicer sets views back when it lays them out.
+        self._before: _Part | None = None
 
     @property
     def shown(self) -> bool:
@@ -74,6 +103,8 @@ class LinkedViews:
     def show(self, layout: int, views: Sequence[View]) -> None:
         """Show these views from left to right; `layout` is their number (below 100 are Slicer's own)."""
         node = _layoutNode()
+        seen = sliceWidget(self._views[0].name) if self._views and self.shown else None
+        self._before = None if seen is None else _Part.of(seen.mrmlSliceNode())
         if LinkedViews._owner is None:
             LinkedViews._previousLayout = node.GetViewArrangement()
         LinkedViews._owner, self._views = self, tuple(views)
@@ -102,7 +133,7 @@ class LinkedViews:
         """Let go (the scene closes); the layout stays."""
         if self.shown:
             LinkedViews._owner = LinkedViews._previousLayout = None
-        self._fitted = None
+        self._fitted = self._before = None
 
     def setLayers(self, view: str, background: Any, foreground: Any = None, opacity: float = 0.0) -> None:
         """Show these volume nodes (or None) in a view; cheap where nothing changes."""
@@ -119,41 +150,34 @@ class LinkedViews:
     def fit(self, volume: Any, anew: bool = False) -> None:
         """Show all of a new volume, in every view the same part at the same scale.
 
-        Of a volume that some of the views show already the part stays, and the other views follow, unless
-        `anew` says that it holds another image now.
+        Of a volume that was shown already the part stays, and new views follow, unless `anew` says that it
+        holds another image now.
         """
         same = not anew and self._fitted is not None and self._fitted[0] is volume
         if same and self._fitted[1] == self._views:
             return
-        kept = [view for view in self._views if same and view in self._fitted[1]]
+        part = self._before if same else None
         self._fitted = (volume, self._views)
-        self._align(kept[0] if kept else None)
-        # Once more when the new views have got their sizes.
-        qt.QTimer.singleShot(0, lambda: self._align(kept[0] if kept else None))
+        self._align(part)
+        # Once more when the new views have got their sizes, and Slicer has set them back to where they began.
+        qt.QTimer.singleShot(0, lambda: self._align(part))
 
-    def _align(self, kept: View | None) -> None:
-        """Bring all views to what the one shows that is kept, or to all of the volume."""
+    def _align(self, part: _Part | None) -> None:
+        """Bring all views to this part, or to all of the volume."""
         volume = self._fitted[0] if self._fitted is not None and self.shown else None
         if volume is None or not slicer.mrmlScene.IsNodePresent(volume):
             return
-        leader = sliceWidget((kept or self._views[0]).name)
-        if leader is None:
+        widgets = [widget for view in self._views if (widget := sliceWidget(view.name)) is not None]
+        if not widgets:
             return
-        node = leader.mrmlSliceNode()
-        if kept is None:
+        if part is None:
             # Along the volume's own slices, which need not be axial to the hundredth of a degree.
-            node.RotateToVolumePlane(volume)
-            leader.sliceLogic().FitSliceToAll()
-        millimetres = node.GetFieldOfView()[0] / max(1, node.GetDimensions()[0])
-        for widget in [sliceWidget(view.name) for view in self._views]:
-            if widget is None or widget is leader:
-                continue
-            other = widget.mrmlSliceNode()
-            columns, rows = other.GetDimensions()[:2]
-            other.GetSliceToRAS().DeepCopy(node.GetSliceToRAS())
-            other.SetFieldOfView(millimetres * columns, millimetres * rows, node.GetFieldOfView()[2])
-            other.SetXYZOrigin(*node.GetXYZOrigin())
-            other.UpdateMatrices()
+            leader = widgets[0].mrmlSliceNode()
+            leader.RotateToVolumePlane(volume)
+            widgets[0].sliceLogic().FitSliceToAll()
+            part = _Part.of(leader)
+        for widget in widgets:
+            part.show(widget.mrmlSliceNode())
 
 
 def _layoutNode() -> Any:

@@ -267,10 +267,15 @@ class Worker:
             return
         if self._tree is not None:
             self._tree.kill()
-        sentence = self._error or _(
-            "The computation ended unexpectedly (exit code {code}): often the memory ran out; close other "
-            "programs, crop the volume or choose another device."
-        ).format(code=exitCode)
+        killed = exitStatus != qt.QProcess.NormalExit or exitCode < 0 or exitCode > 128
+        advice = (
+            _("often the memory ran out; close other programs, crop the volume or choose another device.")
+            if killed
+            else _("the log under Details says why.")
+        )
+        sentence = self._error or _("The computation ended unexpectedly (exit code {code}): {advice}").format(
+            code=exitCode, advice=advice
+        )
         self._finish(lambda: self._onFailed(sentence))
 
     def _untilGone(self) -> None:

@@ -101,8 +101,10 @@ def commands(command: Any = None, trail: tuple[str, ...] = ()) -> list[tuple[str
 
 def test_all_commands_are_there() -> None:
     assert {" ".join(trail) for trail in commands()} == {
-        "enhance", "reconstruct", "project", "degrade", "compare", "batch", "demo", "train twin",
-        "train autoencoder", "train enhance", "weights list", "weights verify", "weights add",
+        "enhance", "reconstruct", "decompose", "project", "degrade", "compare", "batch", "demo",
+        "calibrate drift", "study create", "study from-folders", "study status", "study unblind",
+        "study analyse", "study export", "study plan", "train twin", "train autoencoder", "train enhance",
+        "weights list", "weights verify", "weights add",
     }  # fmt: skip
 
 
@@ -139,8 +141,8 @@ def test_defaults(ct: Path, tmp_path: Path, enhance: Verb) -> None:
     run("enhance", ct, tmp_path / "out.nii")
     given = {name: value for name, value in enhance.given.items() if name not in ("progress", "cancel")}
     assert given == {
-        "model": None, "strength": 1.0, "steps": None, "samples": 1, "uncertainty": False, "device": "auto",
-        "seed": 0,
+        "model": None, "strength": 1.0, "steps": None, "samples": None, "uncertainty": False,
+        "device": "auto", "seed": 0,
     }  # fmt: skip
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ct.nii.gz", "out.nii"]
 

@@ -104,7 +104,7 @@ def test_batch_writes_volume_and_report_and_resumes(tmp_path: Path, seen: list[d
     done = batch(tmp_path / "in", tmp_path / "out", "--strength", 0.5, "--seed", 4, "--model", "m")
     assert "2 done, 0 finished before, 0 failed." in done.stdout
     assert {name: seen[0][name] for name in ("strength", "seed", "model", "samples", "steps", "device")} == {
-        "strength": 0.5, "seed": 4, "model": "m", "samples": 1, "steps": None, "device": "auto",
+        "strength": 0.5, "seed": 4, "model": "m", "samples": None, "steps": None, "device": "auto",
     }  # fmt: skip
     enhanced = CTVolume.read(tmp_path / "out" / "one.nii.gz")
     assert np.array_equal(enhanced.array, CTVolume.read(one).array + 1)

@@ -55,6 +55,7 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
+        encoding="utf-8",
     )
 
 
@@ -74,6 +75,7 @@ def test_a_signal_stops_the_process_and_leaves_nothing(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        encoding="utf-8",
     )
     try:
         assert child.stdout is not None
