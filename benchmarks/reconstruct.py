@@ -15,9 +15,9 @@ import os
 import platform
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from scipy import ndimage
 
 import ctenhance
 from cases import HELD_OUT, evenly
+from ctenhance.commands.support import read_json
 from ctenhance.io.projections import Projections
 from ctenhance.physics.geometry import FanGeometry, even_angles
 from ctenhance.physics.projector import project
@@ -36,6 +37,7 @@ from ctenhance.quality.metrics import similarity
 from ctenhance.quality.tissue import tissue_bias
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.files import write_text
+from ctenhance.runtime.report import write_report
 from ctenhance.volume import CTVolume
 from reconstruct_peers import bm3d_on_image, fbp_slice, one_dose_network, sirt_tv, train_one_dose
 from tables import NONE, Table, mean
@@ -48,7 +50,7 @@ QUANTA, ELECTRONIC, VIEWS, COLUMNS = 2.5e5, 10.0, 1152, 736
 SOURCE, DETECTOR, FIELD = 595.0, 1085.6, 500.0
 #: Slices that are simulated at one time, neighbours included.
 _BLOCK = 8
-OURS = ("NEED", "projection stage")
+METHODS = ("need", "fbp", "one-dose", "bm3d", "sirt-tv")
 
 Array = np.ndarray
 Figures = dict[str, Any]
@@ -142,60 +144,60 @@ def dice(image: Array, reference: Array, pixel_mm: float) -> dict[str, float | N
 
 
 def images_at(
-    block: Block,
-    geometry: FanGeometry,
-    dose: float,
-    seed: int,
-    spacing: float,
-    asked: argparse.Namespace,
-    slow: bool,
-) -> dict[str, tuple[Array, float]]:
-    """Every method's slices `[chosen, y, x]` in HU, and its seconds a slice."""
+    block: Block, geometry: FanGeometry, dose: float, seed: int, spacing: float, asked: argparse.Namespace
+) -> dict[str, tuple[Array, float | None]]:
+    """The slices `[chosen, y, x]` in HU of every method that was asked for, and its seconds a slice."""
     projections = projections_of(measure(block.clean, dose, seed), geometry, dose, spacing)
-    chosen = list(block.chosen)
-    found: dict[str, tuple[Array, float]] = {}
-    begun = time.perf_counter()
-    result = ctenhance.reconstruct(
-        projections,
-        kernel=asked.kernel,
-        all_stages=True,
-        device="cpu",
-        model_projection=asked.model_projection,
-        model_image=asked.model_image,
-        projection_steps=asked.projection_steps,
-        image_steps=asked.image_steps,
-    )
-    seconds = (time.perf_counter() - begun) / len(block.clean)
-    volumes = {name: volume.array[chosen] for name, volume in result.volumes.items()}
-    found["NEED"] = (volumes["reconstruction"], seconds)
-    found["projection stage"] = (volumes["projection"], seconds)
     integrals = projections.to_line_integrals()
-    for kernel in ("ramp", "hann"):
+    chosen = list(block.chosen)
+    found: dict[str, tuple[Array, float | None]] = {}
+
+    def timed(name: str, slices: int, work: Callable[[], Array]) -> Array:
         begun = time.perf_counter()
-        image = fbp_slice(integrals[chosen], geometry, kernel)
-        found[f"FBP {kernel}"] = (image, (time.perf_counter() - begun) / len(chosen))
-    low = result.volumes["fbp"].array
-    found[f"FBP {asked.kernel}"] = (volumes["fbp"], found["FBP hann"][1])
-    if asked.one_dose is not None:
+        image = work()
+        found[name] = (image, (time.perf_counter() - begun) / slices)
+        return image
+
+    low = fbp_slice(integrals, geometry, asked.kernel)
+    reference = block.reference[chosen]
+    if "need" in asked.methods:
+
+        def cascade() -> Array:
+            result = ctenhance.reconstruct(
+                projections,
+                kernel=asked.kernel,
+                all_stages=True,
+                device="cpu",
+                model_projection=asked.model_projection,
+                model_image=asked.model_image,
+                projection_steps=asked.projection_steps,
+                image_steps=asked.image_steps,
+            )
+            found["projection stage"] = (result.volumes["projection"].array[chosen], None)
+            return result.volumes["reconstruction"].array[chosen]
+
+        timed("NEED", len(block.clean), cascade)
+    if "fbp" in asked.methods:
+        for kernel in dict.fromkeys((asked.kernel, "ramp", "hann")):
+            timed(f"FBP {kernel}", len(chosen), partial(fbp_slice, integrals[chosen], geometry, kernel))
+    if "one-dose" in asked.methods and asked.one_dose is not None:
         run = one_dose_network(asked.one_dose)
-        begun = time.perf_counter()
         last = len(low) - 1
-        outputs = [run(low[[max(z - 1, 0), z, min(z + 1, last)]]) for z in chosen]
-        found["U-Net 25 %"] = (np.stack(outputs), (time.perf_counter() - begun) / len(chosen))
-    if slow:
-        reference = block.reference[chosen]
-        begun = time.perf_counter()
-        pairs = zip(volumes["fbp"], reference, strict=True)
-        found["BM3D"] = (np.stack([bm3d_on_image(a, b) for a, b in pairs]), 0.0)
-        found["BM3D"] = (found["BM3D"][0], (time.perf_counter() - begun) / len(chosen))
-        begun = time.perf_counter()
+        near = [low[[max(z - 1, 0), z, min(z + 1, last)]] for z in chosen]
+        timed("U-Net 25 %", len(chosen), lambda: np.stack([run(three) for three in near]))
+    if "bm3d" in asked.methods:
+        pairs = list(zip(low[chosen], reference, strict=True))
+        timed("BM3D", len(chosen), lambda: np.stack([bm3d_on_image(a, b) for a, b in pairs]))
+    if "sirt-tv" in asked.methods:
         expected = (QUANTA * dose * torch.exp(-integrals)).clamp(min=0.5)
         weight = expected.square() / (expected + ELECTRONIC)
-        start = found["FBP hann"][0]
-        smooth = [
-            sirt_tv(integrals[z], weight[z], geometry, start[k], reference[k]) for k, z in enumerate(chosen)
+        start = fbp_slice(integrals, geometry, "hann")
+        cases = [
+            (integrals[z], weight[z], start[z], truth) for z, truth in zip(chosen, reference, strict=True)
         ]
-        found["SIRT-TV"] = (np.stack(smooth), (time.perf_counter() - begun) / len(chosen))
+        timed(
+            "SIRT-TV", len(chosen), lambda: np.stack([sirt_tv(p, w, geometry, s, t) for p, w, s, t in cases])
+        )
     return found
 
 
@@ -223,7 +225,7 @@ def run(asked: argparse.Namespace) -> None:
         )
         print(best)
         return
-    gathered: dict[tuple[str, float], list[Figures]] = defaultdict(list)
+    gathered = read_json(asked.keep)["figures"] if asked.keep is not None and asked.keep.exists() else []
     for part in asked.only:
         files = sorted(asked.data.glob(f"*{part}*.nii.gz"))
         if len(files) != 1:
@@ -231,16 +233,17 @@ def run(asked: argparse.Namespace) -> None:
         volume = CTVolume.read(files[0])
         geometry = scanner(volume)
         for number, block in enumerate(blocks(volume, geometry, asked.slices, asked.kernel)):
-            slow = asked.slow_slices is None or number < asked.slow_slices
             reference = block.reference[list(block.chosen)]
             guide = smoothed_guide({"reference": reference}, volume.spacing)
             for index, dose in enumerate(asked.doses):
-                say(f"{files[0].name}, part {number + 1}, {dose:.3g}")
-                seed = 1000 * number + index
-                found = images_at(block, geometry, dose, seed, volume.spacing[2], asked, slow)
+                say(f"{files[0].name}, part {number + 1}, {100 * dose:g} %")
+                found = images_at(block, geometry, dose, 1000 * number + index, volume.spacing[2], asked)
                 for name, (image, seconds) in found.items():
                     values = figures(image, reference, guide, volume.spacing)
-                    gathered[name, dose].append({**values, "seconds": seconds})
+                    where = {"method": name, "dose": dose, "scan": part, "part": number}
+                    gathered.append({**where, **values, "seconds": seconds})
+                if asked.keep is not None:  # a long run that is stopped leaves what it has
+                    write_report(asked.keep, {"figures": gathered})
     tables = all_tables(gathered, asked.doses)
     print("\n\n".join(table.text() for table in tables))
     if asked.out is not None:
@@ -260,13 +263,13 @@ def about(asked: argparse.Namespace) -> str:
         f"Reference: FBP ({asked.kernel}) of the noise-free projections, the scans' own noise included. PSNR "
         f"and SSIM within +-1000 HU. {os.cpu_count()} CPUs ({platform.machine()}), {torch.get_num_threads()} "
         "threads. FBP ramp and hann differ from the reference's kernel; SIRT-TV and BM3D have their strength "
-        "chosen on the reference. Seconds of the first two rows are those of the whole cascade."
+        "chosen on the reference. Seconds of NEED are those of the whole cascade."
     )
 
 
-def all_tables(gathered: dict[tuple[str, float], list[Figures]], doses: list[float]) -> list[Table]:
+def all_tables(gathered: list[Figures], doses: list[float]) -> list[Table]:
     """A table a figure: methods down, doses across."""
-    names = list(dict.fromkeys(name for name, _ in gathered))
+    names = list(dict.fromkeys(f["method"] for f in gathered))
     header = ("method", *(f"{100 * dose:g} %" for dose in doses))
     wanted = {
         "psnr": ("PSNR (dB)", "{:.2f}"),
@@ -285,7 +288,9 @@ def all_tables(gathered: dict[tuple[str, float], list[Figures]], doses: list[flo
     for key, (title, form) in wanted.items():
         rows = []
         for name in names:
-            values = [mean(f[key] for f in gathered.get((name, dose), [])) for dose in doses]
+            values = [
+                mean(f[key] for f in gathered if f["method"] == name and f["dose"] == dose) for dose in doses
+            ]
             rows.append((name, *(NONE if v is None else form.format(v) for v in values)))
         tables.append(Table(title, header, tuple(rows)))
     return tables
@@ -306,7 +311,8 @@ def arguments() -> argparse.Namespace:
     add("--only", nargs="+", default=list(HELD_OUT), help="parts of the names of the scans")
     add("--doses", nargs="+", type=float, default=list(DOSES), help="shares of the full dose")
     add("--slices", type=int, help="slices a patient, with their neighbours (default: all)")
-    add("--slow-slices", type=int, help="parts of a patient for BM3D and SIRT-TV (default: all)")
+    add("--methods", nargs="+", default=list(METHODS), choices=METHODS, help="what to run (default: all)")
+    add("--keep", type=Path, help="JSON file that figures are added to; the tables are made of all in it")
     add("--kernel", default="standard", help="reconstruction kernel of reference and methods")
     add("--model-projection", help="weights of the projection stage")
     add("--model-image", help="weights of the image stage")
