@@ -256,7 +256,7 @@ def run(asked: argparse.Namespace) -> None:
 
 def about(asked: argparse.Namespace) -> str:
     """What was measured, on what."""
-    amount = "all slices" if asked.slices is None else f"{asked.slices} slices a patient"
+    amount = "all slices" if asked.slices is None else f"slices a patient: {asked.slices}"
     return (
         f"{len(asked.only)} held-out patients ({', '.join(asked.only)}), {amount}; equiangular fan, {VIEWS} "
         f"views x {COLUMNS} columns, {QUANTA:g} quanta a ray, electronic variance {ELECTRONIC:g}. "
