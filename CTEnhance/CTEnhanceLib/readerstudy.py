@@ -206,11 +206,9 @@ class ReadingDesk:
 
     def _say(self, locked: bool) -> None:
         ui, session = self.ui, self.session
-        loading = self._case is not None and self._shown is None and not self._problem
+        loading = self._case is not None and self._shown is None and not self._covered
         if self._problem:
             text = self._problem
-        elif self._covered:
-            text = ""
         elif loading:
             text = _("Loading the images…")
         elif locked:
@@ -360,7 +358,7 @@ class ReadingDesk:
             "Delete": self._removeMark,
         }
         for index, key in enumerate(CHOICE_KEYS):
-            keys[key] = functools.partial(self._press, index)
+            keys[key] = lambda index=index: self.form.press(index)
         shortcuts = []
         for key, slot in keys.items():
             shortcut = qt.QShortcut(qt.QKeySequence(key), parent)
@@ -373,9 +371,6 @@ class ReadingDesk:
         if self.session is not None:
             self.session.activity()
             slot()
-
-    def _press(self, index: int) -> None:
-        self.form.press(index)
 
     def _leaveField(self) -> None:
         self.flush()

@@ -66,8 +66,8 @@ class StudyViews:
 
     def blank(self) -> None:
         """Show nothing in the views; the nodes stay."""
-        for node in self._nodes:
-            node.SetAndObserveImageData(None)
+        for view in _views(len(self._nodes)) if self._nodes else ():
+            self._linked.setLayers(view.name, None)
 
     def remove(self) -> None:
         """Take the images out of the views and of the scene; the views stay."""
