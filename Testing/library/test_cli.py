@@ -104,6 +104,7 @@ def test_all_commands_are_there() -> None:
         "enhance", "reconstruct", "decompose", "project", "degrade", "compare", "batch", "demo",
         "calibrate drift", "study create", "study from-folders", "study status", "study unblind",
         "study analyse", "study export", "study plan", "train twin", "train autoencoder", "train enhance",
+        "train projection", "train image",
         "weights list", "weights verify", "weights add",
     }  # fmt: skip
 

@@ -27,11 +27,14 @@ ValidationOption = Annotated[
 ExcludeOption = Annotated[
     list[str] | None, typer.Option(help="Leave out files with this in their name; may be given again.")
 ]
-StartOption = Annotated[Path | None, typer.Option(help="twin: weights to go on from.")]
+StartOption = Annotated[Path | None, typer.Option(help="twin, projection, image: weights to go on from.")]
 AutoencoderOption = Annotated[
     Path | None, typer.Option(help="enhance: the weights of 'train autoencoder' to work in.")
 ]
 TwinOption = Annotated[Path | None, typer.Option(help="enhance: the twin's weights to start detail from.")]
+ProjectionOption = Annotated[
+    Path | None, typer.Option(help="image: the projection network that makes what this one sees.")
+]
 ResumeOption = Annotated[bool, typer.Option(help="Go on from the last checkpoint in RUN_DIR.")]
 
 
@@ -50,6 +53,7 @@ def _train(package: str, method: str, example: str, doc: str) -> None:
         start: StartOption = None,
         autoencoder: AutoencoderOption = None,
         twin: TwinOption = None,
+        projection: ProjectionOption = None,
         resume: ResumeOption = True,
     ) -> None:
         from ctenhance.runtime.files import check_output_folder
@@ -72,6 +76,7 @@ def _train(package: str, method: str, example: str, doc: str) -> None:
             "start": start,
             "autoencoder": autoencoder,
             "twin": twin,
+            "projection": projection,
         }
         given = {name: value for name, value in asked.items() if value}  # the method has its own defaults
         work = getattr(importlib.import_module(f"ctenhance.{package}.training"), f"train_{method}")
@@ -114,4 +119,16 @@ _train(
     "enhance",
     "ctenhance train enhance data/ runs/enhance --autoencoder runs/autoencoder/best.safetensors",
     "Train the latent diffusion model; several graphics cards: torchrun -m ctenhance train enhance …",
+)
+_train(
+    "reconstruct",
+    "projection",
+    "ctenhance train projection data/ runs/need --minutes 60",
+    "Train the diffusion on projections; data of normal dose is enough.",
+)
+_train(
+    "reconstruct",
+    "image",
+    "ctenhance train image data/ runs/need --projection runs/need/best.safetensors --minutes 60",
+    "Train the guided diffusion on images; in the folder of 'train projection' it takes its scans.",
 )
