@@ -157,7 +157,7 @@ def test_enhance(ct: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not list(EMBEDDED.glob("*.safetensors")), reason="no weights are embedded yet")
 def test_enhance_refuses_a_map_of_one_draw(ct: Path, tmp_path: Path) -> None:
-    done = command("enhance", ct, tmp_path / "e.nii", "--uncertainty", tmp_path / "sd.nii")
+    done = command("enhance", ct, tmp_path / "e.nii", "--samples", 1, "--uncertainty", tmp_path / "sd.nii")
     assert done.returncode == 2 and "--samples" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["ct.nii.gz"]
 

@@ -250,7 +250,7 @@ def test_tidy_answers(tmp_path: Path) -> None:
 
 def test_imrmc_input(tmp_path: Path) -> None:
     write_imrmc(detected(count=6), tmp_path / "r.imrmc")
-    lines = (tmp_path / "r.imrmc").read_text().splitlines()
+    lines = (tmp_path / "r.imrmc").read_text(encoding="utf-8").splitlines()
     assert lines[2:6] == ["NR: 3", "N0: 3", "N1: 3", "NM: 2"]
     data = [line.split(",") for line in lines[lines.index("BEGIN DATA:") + 1 :]]
     assert [row[3] for row in data[:6]] == ["0", "1", "0", "1", "0", "1"] and {
@@ -329,7 +329,7 @@ def test_a_study_on_the_command_line(tmp_path: Path) -> None:
         "results.json",
         "answers.csv",
     }
-    found = json.loads((out / "results.json").read_text())
+    found = json.loads((out / "results.json").read_text(encoding="utf-8"))
     table = next(one for one in found["tables"] if one["id"] == "preference.preference")
     assert table["rows"][0]["+1"] == 6 and table["rows"][0]["share (these readers)"]["value"] == 1
     run("study", "export", folder, tmp_path / "csv")
