@@ -42,6 +42,10 @@ class Cost:
     wall: float
     slices: int
 
+    def rate(self, work: float, on_gpu: bool) -> str:
+        """10⁹ of `work` (views · voxels a slice) a second: of CPU time, or on a GPU by the clock."""
+        return f"{work * self.slices / (self.wall if on_gpu else self.cpu) / 1e9:.2f}"
+
     def cells(self) -> tuple[str, str]:
         return f"{self.cpu / self.slices:.3f}", f"{self.wall / self.slices:.3f}"
 
@@ -108,7 +112,9 @@ def own_costs(images: torch.Tensor, shape: str, views: int, columns: int) -> dic
     }
 
 
-def rows_of(name: str, costs: dict[str, Cost], peer: dict[str, Cost], work: float) -> list[tuple[str, ...]]:
+def rows_of(
+    name: str, costs: dict[str, Cost], peer: dict[str, Cost], work: float, on_gpu: bool
+) -> list[tuple[str, ...]]:
     """A row an operator: seconds a slice, ratio to the peer's matching operator, updates a second."""
     rows = []
     for operator, cost in costs.items():
@@ -147,6 +153,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     device = torch.device(given.device)
+    on_gpu = device.type == "cuda"
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(given.slices, given.size, given.size, generator=generator) * 0.02
     own_costs(images[:2, ::8, ::8].contiguous().to(device), "flat", 16, 92)  # what is loaded once
@@ -157,17 +164,15 @@ def main() -> None:
     own = images.to(device)
     rows: list[tuple[str, ...]] = []
     for name, cost in peer.items():
-        rows.append(
-            (f"ASTRA line_fanflat: {name}", *cost.cells(), "1", f"{work / cost.wall * cost.slices / 1e9:.2f}")
-        )
+        rows.append((f"ASTRA line_fanflat: {name}", *cost.cells(), "1", cost.rate(work, on_gpu)))
     notes = []
     for shape in ("flat", "equiangular"):
         costs = own_costs(own, shape, given.views, given.columns)
-        rows += rows_of(shape, costs, peer, work)
-        if device.type == "cuda":
+        rows += rows_of(shape, costs, peer, work, on_gpu)
+        if on_gpu:
             notes.append(f"{shape}: " + bandwidth_note(costs, work, torch.cuda.get_device_name(device)))
     single = own_costs(own[:1], "flat", given.views, given.columns)
-    rows += rows_of("flat, one slice alone", single, peer, work)
+    rows += rows_of("flat, one slice alone", single, peer, work, on_gpu)
     table = Table(
         f"{given.slices} slices, {given.columns} × {given.views} rays, {given.size}² pixels; {device}",
         ("operator", "CPU s/slice", "wall s/slice", "times as fast as ASTRA", "10⁹ views·voxels/s"),
