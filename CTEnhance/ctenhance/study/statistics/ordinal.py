@@ -15,10 +15,9 @@ def odds_ratio(first: np.ndarray, second: np.ndarray) -> Estimate:
     """Return the odds of a higher grade in the second arm relative to the first, grades [reader, case].
 
     Cumulative logit model with an effect for the arm and one for each reader (Lipsitz, Kim & Zhao 1994),
-    working independence, robust covariance clustered by case; statsmodels' OrdinalGEE. The robust covariance
-    is scaled by C / (C - p) for C cases and p parameters and judged by t with C - p degrees of freedom, since
-    with few cases it is too small (Mancl & DeRouen 2001). Unknown when a grade or an arm has no spread or the
-    fit does not converge.
+    working independence, robust covariance clustered by case; statsmodels' OrdinalGEE. Judged by t with C - p
+    degrees of freedom for C cases and p parameters, since with few cases the robust covariance is too small
+    (Mancl & DeRouen 2001). Unknown when a grade or an arm has no spread or the fit does not converge.
     """
     from statsmodels.genmod.cov_struct import Independence
     from statsmodels.genmod.generalized_estimating_equations import OrdinalGEE
@@ -51,7 +50,6 @@ def odds_ratio(first: np.ndarray, second: np.ndarray) -> Estimate:
     except (Warning, ValueError, ArithmeticError, np.linalg.LinAlgError):
         return UNKNOWN
     # statsmodels models the odds of exceeding each threshold.
-    error *= math.sqrt((freedom + parameters) / freedom)
     reach = stats.t.ppf(1 - ALPHA / 2, freedom) * error
     if not (math.isfinite(effect) and math.isfinite(error) and error > 0 and abs(effect) < 20):
         return UNKNOWN
