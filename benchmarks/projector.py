@@ -120,9 +120,7 @@ def rows_of(
     for operator, cost in costs.items():
         other = peer.get("project" if operator == "project" else "back")
         ratio = f"{(other.cpu / other.slices) / (cost.cpu / cost.slices):.1f}" if other else NONE
-        rows.append(
-            (f"{name}: {operator}", *cost.cells(), ratio, f"{work * cost.slices / cost.wall / 1e9:.2f}")
-        )
+        rows.append((f"{name}: {operator}", *cost.cells(), ratio, cost.rate(work, on_gpu)))
     return rows
 
 
