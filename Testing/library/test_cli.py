@@ -133,7 +133,7 @@ def test_enhance_hands_everything_over(ct: Path, tmp_path: Path, enhance: Verb) 
     assert np.array_equal(CTVolume.read(out).array, original.array + 1)
     assert CTVolume.read(out).origin == pytest.approx(original.origin)
     assert sd.exists()
-    assert json.loads(report.read_text())["verb"] == "enhance"
+    assert json.loads(report.read_text(encoding="utf-8"))["verb"] == "enhance"
     assert str(out) in done.stdout and str(report) in done.stdout
     assert done.stderr == "Warning: A warning.\n"
 

@@ -108,7 +108,9 @@ def test_batch_writes_volume_and_report_and_resumes(tmp_path: Path, seen: list[d
     }  # fmt: skip
     enhanced = CTVolume.read(tmp_path / "out" / "one.nii.gz")
     assert np.array_equal(enhanced.array, CTVolume.read(one).array + 1)
-    assert json.loads((tmp_path / "out" / "sub" / "two.report.json").read_text()) == {"verb": "enhance"}
+    assert json.loads((tmp_path / "out" / "sub" / "two.report.json").read_text()) == {
+        "verb": "enhance"
+    }
 
     (tmp_path / "out" / "one.report.json").unlink()  # as if it had been stopped in between
     assert "1 done, 1 finished before" in batch(tmp_path / "in", tmp_path / "out").stdout
@@ -134,7 +136,7 @@ def test_failing_cases_stop_no_other(
     report = tmp_path / "batch.json"
     done = batch(tmp_path / "in", tmp_path / "out", "--report", report, "--progress", "json", code=1)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    failed = json.loads(report.read_text())["failed"]
+    failed = json.loads(report.read_text(encoding="utf-8"))["failed"]
     assert sorted(failed) == ["a_broken.nii.gz", "b.nii.gz"] and failed["b.nii.gz"] == "The disk is full."
     assert [line["event"] for line in lines if line["event"] in ("log", "result", "error")] == [
         "log", "log", "result", "error",

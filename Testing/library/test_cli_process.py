@@ -105,7 +105,7 @@ def test_degrade_and_replay(ct: Path, tmp_path: Path) -> None:
     degraded = CTVolume.read(tmp_path / "a.nii.gz")
     before = CTVolume.read(ct)
     assert degraded.array.shape == before.array.shape and not np.array_equal(degraded.array, before.array)
-    recorded = json.loads(report.read_text())
+    recorded = json.loads(report.read_text(encoding="utf-8"))
     assert recorded["seed"] == 3 and recorded["input"]["sha256"] == before.identity()["sha256"]
 
     again = command("degrade", ct, tmp_path / "b.nii.gz", "--replay", report, "--device", "cpu")
@@ -125,8 +125,11 @@ def test_compare(ct: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     result = events(done.stdout)[-1]
     assert result["event"] == "result" and set(result["outputs"]) == {"figure", "page", "metrics"}
-    assert json.loads((tmp_path / "m.json").read_text()) == result["metrics"]
-    assert figure.read_bytes()[:4] == b"\x89PNG" and page.read_text().startswith("<!DOCTYPE html>")
+    assert json.loads((tmp_path / "m.json").read_text(encoding="utf-8")) == result["metrics"]
+    assert figure.read_bytes()[:4] == b"\x89PNG"
+    assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+        "<!DOCTYPE html>"
+    )
 
     CTVolume(before.array[:, :32], before.spacing).write(tmp_path / "half.nii.gz")
     differs = command("compare", ct, tmp_path / "half.nii.gz", "--progress", "none")
@@ -145,7 +148,7 @@ def test_enhance(ct: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     before, after = CTVolume.read(ct), CTVolume.read(tmp_path / "e.nii.gz")
     assert after.array.shape == before.array.shape and after.spacing == before.spacing
-    report = json.loads((tmp_path / "e.json").read_text())
+    report = json.loads((tmp_path / "e.json").read_text(encoding="utf-8"))
     assert len(report["model"]["sha256"]) == 64
     again = command("enhance", ct, tmp_path / "f.nii.gz", "--device", "cpu", "--progress", "none")
     assert again.returncode == 0, again.stderr

@@ -42,7 +42,7 @@ def test_writes_projections_and_report(ct: Path, tmp_path: Path) -> None:
     assert float(p.air_counts) == 62500 and p.electronic_noise_variance == 10
     assert p.image_shape == (32, 40) and p.image_pixel_mm == 6 and p.row_pitch_mm == 2.5
     assert str(out) in done.stdout and str(report) in done.stdout
-    written = json.loads(report.read_text())
+    written = json.loads(report.read_text(encoding="utf-8"))
     assert written["verb"] == "project" and written["seed"] == 7
     assert written["settings"]["dose"] == 0.25
     assert written["details"]["projections"]["sha256"] == p.identity()["sha256"]

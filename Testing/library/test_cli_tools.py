@@ -93,8 +93,11 @@ def test_compare_prints_the_table_and_writes_what_is_asked(tmp_path: Path, quali
         tmp_path / "p.html", "--json", tmp_path / "m.json", "--report", tmp_path / "r.json",
     )  # fmt: skip
     assert "PSNR 40.5 dB" in done.stdout and str(tmp_path / "p.html") in done.stdout
-    assert json.loads((tmp_path / "m.json").read_text()) == {"psnr_db": 40.5, "reference": True}
-    report = json.loads((tmp_path / "r.json").read_text())
+    assert json.loads((tmp_path / "m.json").read_text()) == {
+        "psnr_db": 40.5,
+        "reference": True,
+    }
+    report = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
     assert report["details"]["metrics"]["psnr_db"] == 40.5
     assert set(report["input"]) == {"before", "after", "reference"}
     assert [name for name, _given in quality] == ["compare", "figure", "page"]
@@ -151,7 +154,7 @@ def test_demo_with_the_phantom(
     )
     assert np.array_equal(verbs["enhance"]["volume"].array, phantom.array + 1)
     assert np.array_equal(CTVolume.read(out / "enhanced.nii.gz").array, phantom.array + 3)
-    report = json.loads((out / "report.json").read_text())
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert report["settings"] == {"dose": 0.25, "slices": 3, "phantom": True}
     assert set(report["details"]) == {"degrade", "enhance", "metrics"}
 

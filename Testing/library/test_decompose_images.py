@@ -203,7 +203,9 @@ def test_the_commands_write_maps_and_calibrations(case: Case, tmp_path: Path) ->
         f"{name}.nii.gz"
         for name in ("electron_density", "iodine", "iodine_sd", "vmi_070keV", "water", "water_sd", "zeff")
     ]
-    assert json.loads((tmp_path / "r.json").read_text())["settings"]["drift_calibration"] is True
+    assert (
+        json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["settings"]["drift_calibration"] is True
+    )
     vmi = CTVolume.read(tmp_path / "maps" / "vmi_070keV.nii.gz").array[0]
     body = case.phantom.inside(case.phantom.inserts[2]).numpy()
     assert abs(float(vmi[body].mean()) - 50) < 15

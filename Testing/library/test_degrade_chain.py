@@ -52,7 +52,7 @@ def test_a_report_replays_to_the_same_bytes(preset: str, tmp_path: Path) -> None
     source = body(3)
     first = ctenhance.degrade(source, preset, seed=5, device="cpu")  # type: ignore[operator]
     write_report(tmp_path / "report.json", first.report)
-    recorded = json.loads((tmp_path / "report.json").read_text())
+    recorded = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     again = ctenhance.degrade(source, replay=recorded, device="cpu")  # type: ignore[operator]
     assert again.volumes["degraded"].array.tobytes() == first.volumes["degraded"].array.tobytes()
     assert again.report["details"] == first.report["details"] and again.report["seed"] == 5

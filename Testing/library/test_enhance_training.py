@@ -204,7 +204,7 @@ def test_validation_decides_which_state_is_kept(
 ) -> None:
     small(monkeypatch)
     training.train_twin(data, tmp_path, steps=3, validation=validation, **SETTINGS)
-    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     scored = [line for line in lines if "score" in line]
     assert scored
     assert 20 < scored[-1]["score"] < 60

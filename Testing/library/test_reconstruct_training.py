@@ -162,7 +162,9 @@ def test_the_projection_training_gives_usable_weights_and_resumes(
     assert model.entry.architecture == "spdiff-compact"
     assert "heldout" not in model.entry.trained_on
     again = training.train_projection(data, run, exclude=["heldout"], steps=5, batch=2, crop=64, device="cpu")
-    steps = [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()]
+    steps = [
+        json.loads(line)["step"] for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert again == projection
     assert steps == [3, 5]
 

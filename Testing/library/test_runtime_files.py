@@ -51,8 +51,8 @@ def test_replace_when_done_writes_whole_file(tmp_path: Path) -> None:
         assert temporary.parent == tmp_path
         assert temporary.name.endswith(".nii.gz") and temporary.name.startswith(".")
         temporary.write_text("new")
-        assert target.read_text() == "old"
-    assert target.read_text() == "new"
+        assert target.read_text(encoding="utf-8") == "old"
+    assert target.read_text(encoding="utf-8") == "new"
     assert list(tmp_path.iterdir()) == [target]
 
 
@@ -63,7 +63,7 @@ def test_replace_when_done_keeps_the_old_file_on_failure(tmp_path: Path, error: 
     with pytest.raises(error), replace_when_done(target) as temporary:
         temporary.write_text("half")
         raise error
-    assert target.read_text() == "old"
+    assert target.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [target]
 
 
@@ -79,7 +79,7 @@ def test_replace_when_done_two_at_once(tmp_path: Path) -> None:
         assert one != other
         one.write_text("one")
         other.write_text("other")
-    assert target.read_text() == "one"  # the outer block ends last
+    assert target.read_text(encoding="utf-8") == "one"  # the outer block ends last
     assert list(tmp_path.iterdir()) == [target]
 
 

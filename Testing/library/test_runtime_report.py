@@ -120,7 +120,7 @@ def test_plain_is_always_json_and_settled(value: object) -> None:
 )  # fmt: skip
 def test_identifying_keys_are_dropped_at_any_depth(tmp_path: Path, key: str) -> None:
     write_report(tmp_path / "r.json", {"kept": 1, "meta": [{"deep": {key: "Someone", "kvp": 120}}]})
-    text = (tmp_path / "r.json").read_text()
+    text = (tmp_path / "r.json").read_text(encoding="utf-8")
     assert "Someone" not in text
     assert json.loads(text) == {"kept": 1, "meta": [{"deep": {"kvp": 120}}]}
 
@@ -141,6 +141,6 @@ def test_failing_report_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(OSError, match="disk full"):
         write_report(path, {"a": 2})
     monkeypatch.undo()
-    assert json.loads(path.read_text()) == {"a": 1}
+    assert json.loads(path.read_text(encoding="utf-8")) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
-    assert math.isfinite(json.loads(path.read_text())["a"])
+    assert math.isfinite(json.loads(path.read_text(encoding="utf-8"))["a"])

@@ -49,7 +49,7 @@ def embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def edit(folder: Path, **changes: Any) -> None:
-    registry = json.loads((folder / "registry.json").read_text())
+    registry = json.loads((folder / "registry.json").read_text(encoding="utf-8"))
     registry["weights"][0].update(changes)
     (folder / "registry.json").write_text(json.dumps(registry))
 

@@ -49,7 +49,7 @@ def test_xcist_tables_keep_their_quanta(shared_data: Path) -> None:
     if not folder.is_dir():
         pytest.skip("XCIST's spectra are not here")
     energies, half_kev = read_spectrum(folder / "tungsten_tar7.0_120_filt.dat")
-    text = (folder / "tungsten_tar7.0_120_filt.dat").read_text().split()[1:]
+    text = (folder / "tungsten_tar7.0_120_filt.dat").read_text(encoding="utf-8").split()[1:]
     assert float(half_kev.sum()) == pytest.approx(sum(float(t.split(",")[1]) for t in text), rel=1e-6)
     _, one_kev = read_spectrum(folder / "xcist_kVp120_tar7_bin1.dat")
     # two independent tube models, both behind the tube's window, agree in their mean energy

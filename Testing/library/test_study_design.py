@@ -257,7 +257,7 @@ def test_study_folder_leaks_nothing(made: Study, tmp_path: Path) -> None:
         arrays = {arm: sitk.GetArrayFromImage(image) for arm, image in read.items()}
         assert all((array[:, :3] == -1024).all() for array in arrays.values())
         assert all(array.min() == -1024 and array[:, 20:].std() > 1 for array in arrays.values())
-    text = (made.folder / "study.json").read_text()
+    text = (made.folder / "study.json").read_text(encoding="utf-8")
     assert list(made.images) == sorted(made.images)
     assert '"seed"' not in text and '"salt"' not in text
 
@@ -283,7 +283,7 @@ def test_air_inside_the_field_is_no_padding() -> None:
 def test_key_is_kept_apart_and_cannot_be_exchanged(made: Study, tmp_path: Path) -> None:
     path = tmp_path / "study-key.json"
     assert path.stat().st_mode & 0o077 == 0
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     path.chmod(0o600)
     path.write_text(text.replace("Miller_0", "Miller_9"))
     with pytest.raises(InputError, match="was changed"):
@@ -394,7 +394,7 @@ def test_one_at_a_time_shows_each_case_once_a_session(tmp_path: Path) -> None:
 
 def test_edited_study_is_refused(made: Study) -> None:
     path = made.folder / "study.json"
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     edited = json.loads(text)
     edited["schedule"]["ann"][0].reverse()
     for broken in (json.dumps(edited), "{}", text[: len(text) // 2], text.replace("Image noise", "Noise")):

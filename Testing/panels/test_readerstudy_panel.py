@@ -270,7 +270,7 @@ def test_what_cannot_be_read_is_said_in_a_sentence(reader: Reader, make: Maker, 
     folder = make(cases=3)
     reader.ui.folderEdit.currentPath = str(tmp_path)
     assert "There is no study at" in reader.ui.signInLabel.text and not reader.ui.signInButton.enabled
-    text = (folder / "study.json").read_text()
+    text = (folder / "study.json").read_text(encoding="utf-8")
     (folder / "study.json").write_text(text.replace('"Tiny"', '"Tidy"'))
     reader.ui.folderEdit.currentPath = str(folder)
     assert "was changed after it was made" in reader.ui.signInLabel.text
