@@ -108,9 +108,7 @@ def test_batch_writes_volume_and_report_and_resumes(tmp_path: Path, seen: list[d
     }  # fmt: skip
     enhanced = CTVolume.read(tmp_path / "out" / "one.nii.gz")
     assert np.array_equal(enhanced.array, CTVolume.read(one).array + 1)
-    assert json.loads((tmp_path / "out" / "sub" / "two.report.json").read_text()) == {
-        "verb": "enhance"
-    }
+    assert json.loads((tmp_path / "out" / "sub" / "two.report.json").read_text()) == {"verb": "enhance"}
 
     (tmp_path / "out" / "one.report.json").unlink()  # as if it had been stopped in between
     assert "1 done, 1 finished before" in batch(tmp_path / "in", tmp_path / "out").stdout

@@ -128,8 +128,6 @@ def test_compare(ct: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "m.json").read_text(encoding="utf-8")) == result["metrics"]
     assert figure.read_bytes()[:4] == b"\x89PNG"
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
-        "<!DOCTYPE html>"
-    )
 
     CTVolume(before.array[:, :32], before.spacing).write(tmp_path / "half.nii.gz")
     differs = command("compare", ct, tmp_path / "half.nii.gz", "--progress", "none")
