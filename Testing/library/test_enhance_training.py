@@ -22,6 +22,7 @@ from ctenhance.enhance.networks import LatentDiffusion, build
 from ctenhance.enhance.pairs import HU_SCALE, PairSampler, kernel_gain, matching_cutoff
 from ctenhance.runtime import weights
 from ctenhance.runtime.errors import Cancelled, InputError
+from ctenhance.runtime.fit import Ahead
 from ctenhance.runtime.progress import CancelToken
 from ctenhance.volume import CTVolume
 
@@ -109,8 +110,9 @@ def test_bank_resumes_and_refuses_other_files(data: Path, bank: list[Path], tmp_
 def test_a_batch_depends_on_its_step_alone(bank: list[Path]) -> None:
     one, two = PairSampler(load_bank(bank), 64, seed=5), PairSampler(load_bank(bank), 64, seed=5)
     one.batch(3, 0)
+    ahead = Ahead(one.batch)
     for step in (1, 2, 7):
-        first, second = one.batch_ahead(3, step), two.batch(3, step)
+        first, second = ahead(3, step), two.batch(3, step)
         assert torch.equal(first.degraded, second.degraded)
         assert torch.equal(first.reference, second.reference)
     assert not torch.equal(two.batch(3, 1).degraded, two.batch(3, 2).degraded)
@@ -179,17 +181,17 @@ def test_a_cancelled_run_resumes_to_the_same_weights(
     small(monkeypatch)
     whole = training.train_twin(data, tmp_path / "whole", steps=6, **SETTINGS)
     token = CancelToken()
-    original = PairSampler.batch_ahead
+    original = Ahead.__call__
 
-    def stop_at_three(self: PairSampler, size: int, step: int, rank: int = 0):  # type: ignore[no-untyped-def]
+    def stop_at_three(self: Ahead, size: int, step: int, rank: int = 0):  # type: ignore[no-untyped-def]
         if step == 3:
             token.cancel()
         return original(self, size, step, rank)
 
-    monkeypatch.setattr(PairSampler, "batch_ahead", stop_at_three)
+    monkeypatch.setattr(Ahead, "__call__", stop_at_three)
     with pytest.raises(Cancelled):
         training.train_twin(data, tmp_path / "parts", steps=6, cancel=token, **SETTINGS)
-    monkeypatch.setattr(PairSampler, "batch_ahead", original)
+    monkeypatch.setattr(Ahead, "__call__", original)
     resumed = training.train_twin(data, tmp_path / "parts", steps=6, **SETTINGS)
     first, second = tensors(whole), tensors(resumed)
     assert first.keys() == second.keys()

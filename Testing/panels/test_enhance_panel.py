@@ -10,6 +10,7 @@ import pytest
 import slicer
 
 import slicerhost
+from panel_run import nodes, press_apply, temporaries
 from view_pixels import pixels
 
 SMALL = (4, 72, 64)
@@ -33,26 +34,9 @@ def addCT(name: str, shape: tuple[int, int, int] = SMALL) -> Any:
     return node
 
 
-def nodes() -> set[str]:
-    """Identify what is in the scene, but for what each view and module keeps of its own."""
-    found = slicer.util.getNodesByClass("vtkMRMLDisplayableNode") + slicer.util.getNodesByClass(
-        "vtkMRMLTextNode"
-    )
-    kept = ("vtkMRMLModelNode", "vtkMRMLLinearTransformNode", "vtkMRMLCameraNode")
-    return {node.GetID() for node in found if node.GetClassName() not in kept}
-
-
-def temporaries() -> list[Path]:
-    return list(Path(slicer.app.temporaryPath).glob("ctenhance-*"))
-
-
 def apply(panel: Any, user: Any) -> Any:
     """Press Apply and wait for the result."""
-    assert panel.ui.applyButton.enabled, panel.ui.applyButton.toolTip
-    panel.ui.applyButton.click()
-    assert panel.ui.applyButton.text == "Cancel"
-    user.waits(lambda: panel.ui.applyButton.text == "Apply")
-    assert not slicerhost.messages, slicerhost.messages
+    press_apply(panel, user)
     return panel.ui.outputSelector.currentNode()
 
 

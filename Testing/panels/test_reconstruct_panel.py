@@ -13,6 +13,7 @@ import pytest
 import slicer
 
 import slicerhost
+from panel_run import nodes, press_apply, temporaries
 from view_pixels import pixels
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -86,26 +87,9 @@ def ct(panel: Any) -> Any:
     return node
 
 
-def nodes() -> set[str]:
-    """Identify what is in the scene, but for what each view and module keeps of its own."""
-    found = slicer.util.getNodesByClass("vtkMRMLDisplayableNode") + slicer.util.getNodesByClass(
-        "vtkMRMLTextNode"
-    )
-    kept = ("vtkMRMLModelNode", "vtkMRMLLinearTransformNode", "vtkMRMLCameraNode")
-    return {node.GetID() for node in found if node.GetClassName() not in kept}
-
-
-def temporaries() -> list[Path]:
-    return list(Path(slicer.app.temporaryPath).glob("ctenhance-*"))
-
-
 def apply(panel: Any, user: Any) -> Any:
     """Press Apply and wait for the result."""
-    assert panel.ui.applyButton.enabled, panel.ui.applyButton.toolTip
-    panel.ui.applyButton.click()
-    assert panel.ui.applyButton.text == "Cancel"
-    user.waits(lambda: panel.ui.applyButton.text == "Apply", SECONDS)
-    assert not slicerhost.messages, slicerhost.messages
+    press_apply(panel, user, SECONDS)
     return panel.parameters.result
 
 

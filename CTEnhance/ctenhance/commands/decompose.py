@@ -9,6 +9,7 @@ import typer
 
 import ctenhance
 from ctenhance.commands.apps import app
+from ctenhance.commands.options import KernelOption, MatrixOption
 from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import check_output_folder
@@ -58,12 +59,8 @@ def decompose(
     errors: Annotated[
         bool, typer.Option("--errors", help="Standard errors of the maps, from the Fisher information.")
     ] = False,
-    kernel: Annotated[
-        str, typer.Option(help="ramp, shepp-logan, hann, soft, standard or sharp.")
-    ] = "standard",
-    matrix: Annotated[
-        int | None, typer.Option(help="Pixels a side of the image; as the file suggests otherwise.")
-    ] = None,
+    kernel: KernelOption = "standard",
+    matrix: MatrixOption = None,
     calibration: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Threshold shifts that 'calibrate drift' found.")
     ] = None,

@@ -28,3 +28,7 @@ SeriesOption = Annotated[
     str | None,
     typer.Option(metavar="NUMBER", help="Which series of a DICOM folder that has several."),
 ]
+KernelOption = Annotated[str, typer.Option(help="ramp, shepp-logan, hann, soft, standard or sharp.")]
+MatrixOption = Annotated[
+    int | None, typer.Option(help="Pixels a side of the image; as the file suggests otherwise.")
+]

@@ -9,7 +9,7 @@ import typer
 
 import ctenhance
 from ctenhance.commands.apps import app
-from ctenhance.commands.options import OutputPath
+from ctenhance.commands.options import KernelOption, MatrixOption, OutputPath
 from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command
 from ctenhance.runtime.files import suffix_of
 
@@ -34,12 +34,8 @@ def reconstruct(
         str,
         typer.Option(help="fbp; projection (denoised projections, then FBP); need (projections and images)."),
     ] = "need",
-    kernel: Annotated[
-        str, typer.Option(help="ramp, shepp-logan, hann, soft, standard or sharp.")
-    ] = "standard",
-    matrix: Annotated[
-        int | None, typer.Option(help="Pixels a side of the image; as the file suggests otherwise.")
-    ] = None,
+    kernel: KernelOption = "standard",
+    matrix: MatrixOption = None,
     fov: Annotated[
         float | None, typer.Option(help="Field of view in mm; as the file suggests otherwise.")
     ] = None,

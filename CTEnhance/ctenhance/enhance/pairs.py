@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -125,8 +124,6 @@ class PairSampler:
         # a lone slice shows as much anatomy as a slice of a volume, whose slices are alike
         weight = np.sqrt([v.hu.shape[0] for v in self.volumes])
         self.weight = weight / weight.sum()
-        self._thread = ThreadPoolExecutor(1)
-        self._ahead: tuple[tuple[int, int, int], Future[PairBatch]] | None = None
         self.cutoff = [matching_cutoff(neighbour_correlation(v), v.facts.pixel_mm) for v in self.volumes]
 
     def batch(self, size: int, step: int, rank: int = 0) -> PairBatch:
@@ -138,17 +135,6 @@ class PairSampler:
             torch.stack([d[1] for d in draws]) / HU_SCALE,
             torch.tensor([d[2] for d in draws]),
         )
-
-    def batch_ahead(self, size: int, step: int, rank: int = 0) -> PairBatch:
-        """The same as `batch`, while the next step's batch is drawn in a thread beside the training step."""
-        wanted = (size, step, rank)
-        key, future = self._ahead or (wanted, self._thread.submit(self.batch, *wanted))
-        drawn = future.result()
-        if key != wanted:
-            drawn = self.batch(*wanted)
-        following = (size, step + 1, rank)
-        self._ahead = (following, self._thread.submit(self.batch, *following))
-        return drawn
 
     def _draw(self) -> tuple[torch.Tensor, torch.Tensor, float]:
         rng = self.rng

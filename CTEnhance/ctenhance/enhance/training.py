@@ -25,6 +25,7 @@ from ctenhance.enhance.pairs import HU_SCALE, PairBatch, PairSampler, neighbours
 from ctenhance.runtime import weights
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.fit import (
+    Ahead,
     Settings,
     Validate,
     first_process_first,
@@ -113,6 +114,7 @@ class _Course:
     """What the trainings have in common: the data, the settings, whom to tell."""
 
     sampler: PairSampler
+    pairs: Ahead[PairBatch]
     settings: Settings
     run_dir: Path
     progress: Any
@@ -155,7 +157,7 @@ def _course(
     with first_process_first():
         bank = build_bank(references, run_dir / "bank", settings.seed, progress, cancel)
     sampler = PairSampler(load_bank(bank), crop, settings.seed)
-    return _Course(sampler, settings, run_dir, progress, cancel)
+    return _Course(sampler, Ahead(sampler.batch), settings, run_dir, progress, cancel)
 
 
 def train_twin(
@@ -187,7 +189,7 @@ def train_twin(
         network.load_state_dict(weights.load(start, ["twin"])[0])
 
     def loss(model: nn.Module, step: int, rank: int, where: torch.device) -> torch.Tensor:
-        degraded, target = _middle(course.sampler.batch_ahead(batch, step, rank), where)
+        degraded, target = _middle(course.pairs(batch, step, rank), where)
         return log_error(model(degraded), target)
 
     return course.run(network, loss, "twin", TWIN, pairs_validation(validation, Twin.multiple))
@@ -218,7 +220,7 @@ def train_autoencoder(
     network = build("autoencoder", AUTOENCODER)
 
     def loss(model: nn.Module, step: int, rank: int, where: torch.device) -> torch.Tensor:
-        drawn = course.sampler.batch_ahead(batch, step, rank)
+        drawn = course.pairs(batch, step, rank)
         half = batch // 2
         x = torch.cat([drawn.reference[: batch - half], drawn.degraded[batch - half :]]).to(where)
         image, mean, sd = model(x)
@@ -269,7 +271,7 @@ def train_enhance(
     _measure_scale(network.autoencoder, course.sampler)
 
     def diffusion_loss(model: nn.Module, step: int, rank: int, where: torch.device) -> torch.Tensor:
-        drawn = course.sampler.batch_ahead(batch, step, rank)
+        drawn = course.pairs(batch, step, rank)
         generator = torch.Generator().manual_seed(seed + 7919 * step + rank)
         with torch.no_grad():
             encode = network.autoencoder.encode
@@ -288,7 +290,7 @@ def train_enhance(
     _train_only(network, network.detail)
 
     def detail_loss(model: nn.Module, step: int, rank: int, where: torch.device) -> torch.Tensor:
-        degraded, target = _middle(course.sampler.batch_ahead(batch, step, rank), where)
+        degraded, target = _middle(course.pairs(batch, step, rank), where)
         generator = torch.Generator().manual_seed(seed + 7919 * step + rank)
         noise = torch.randn((len(degraded), *network.latent_shape(degraded)), generator=generator).to(where)
         # any step count that a user may ask for
