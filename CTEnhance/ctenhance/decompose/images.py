@@ -7,6 +7,7 @@ slices at any energy.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,8 @@ from ctenhance.physics.materials import Material, material
 from ctenhance.runtime.errors import InputError
 
 LEAST_KEV, MOST_KEV = 35.0, 200.0
+#: The energies that viewers offer.
+VIEWING_KEV = range(40, 191)
 #: What a virtual non-contrast image leaves out.
 CONTRAST_AGENTS = ("iodine", "gadolinium", "gold")
 NON_CONTRAST_KEV = 70.0
@@ -66,6 +69,29 @@ def electron_density(maps: torch.Tensor, materials: Sequence[str | Material]) ->
     water = material("water").electrons_per_gram()
     weights = torch.tensor([material(m).electrons_per_gram() / water for m in materials]).to(maps)
     return torch.tensordot(weights, maps, 1)
+
+
+def viewing_table(materials: Sequence[str | Material]) -> dict[str, Any]:
+    """What a viewer needs to make these images from maps in mg/mL without this package (JSON-able).
+
+    `energies_keV` `[energy]`; `hounsfield_per_mg_ml` `[material][energy]` (VMI = their sum over maps - 1000);
+    `electron_density_per_mg_ml` `[material]`, relative to water; `z_power` `[material]` and `z_exponent`:
+    Z = (Σ e_k m_k p_k / Σ e_k m_k) ** (1 / exponent), where the electron density is `least_density` or more;
+    `contrast_agents`: what a non-contrast image at `non_contrast_keV` leaves out."""
+    stuff = [material(m) for m in materials]
+    weights = torch.stack([vmi_weights(stuff, float(kev)) for kev in VIEWING_KEV], 1) / 1000
+    water = material("water").electrons_per_gram()
+    return {
+        "materials": [m.name for m in stuff],
+        "energies_keV": list(VIEWING_KEV),
+        "hounsfield_per_mg_ml": weights.tolist(),
+        "electron_density_per_mg_ml": [m.electrons_per_gram() / water / 1000 for m in stuff],
+        "z_power": [m.power_mean_z(Z_EXPONENT) for m in stuff],
+        "z_exponent": Z_EXPONENT,
+        "least_density": LEAST_DENSITY,
+        "contrast_agents": [m.name for m in stuff if m.name in CONTRAST_AGENTS],
+        "non_contrast_keV": NON_CONTRAST_KEV,
+    }
 
 
 def effective_atomic_number(maps: torch.Tensor, materials: Sequence[str | Material]) -> torch.Tensor:

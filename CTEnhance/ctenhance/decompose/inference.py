@@ -253,6 +253,7 @@ def _tell_how_it_went(
     mean_misfit = float(np.mean(misfit))
     report.details["rays"] = whole
     report.details["misfit"] = mean_misfit
+    report.details["viewing"] = images.viewing_table(decomposer.materials)
     report.details["quadrature"] = {
         "nodes": decomposer.quadrature.n_nodes,
         "relative_error": decomposer.quadrature.error,
