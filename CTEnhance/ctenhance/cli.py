@@ -22,6 +22,7 @@ VERBS = (
     "decompose",
     "calibrate",
     "project",
+    "simulate",
     "degrade",
     "compare",
     "batch",
