@@ -1,11 +1,13 @@
 """NEED and its stages beside FBP, SIRT-TV, BM3D and a one-dose U-Net, at doses from 50 to 2.5 %, in one run.
 
-    python benchmarks/reconstruct.py                                 whole held-out patients of ../shared/data
+    python benchmarks/reconstruct.py --keep FIGURES.json             whole held-out patients of ../shared/data
     python benchmarks/reconstruct.py --slices 2 --doses 0.25 0.05    a short run
     python benchmarks/reconstruct.py --train-one-dose RUN --sinograms BANK    the one-dose U-Net, beforehand
 
-The reference is the FBP of the same, noise-free projections with the same kernel (NEED's protocol). Prints
-tables; `--out FILE.md` writes them. Nothing is asserted.
+The reference is the FBP of the same, noise-free projections with the same kernel (NEED's protocol). Every
+table is the mean over patients of the mean over their slices. Parts of the patients come in turn, so that a
+long run may be stopped at any time: with `--keep` it goes on where it was. Prints tables; `--out FILE.md`
+writes them. Nothing is asserted.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,10 +25,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import ndimage
 
 import ctenhance
-from cases import HELD_OUT, evenly
+from cases import HELD_OUT
 from ctenhance.commands.support import read_json
 from ctenhance.io.projections import Projections
 from ctenhance.physics.geometry import FanGeometry, even_angles
@@ -39,6 +40,7 @@ from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.files import write_text
 from ctenhance.runtime.report import write_report
 from ctenhance.volume import CTVolume
+from reconstruct_cases import Part, dice, in_turn
 from reconstruct_peers import bm3d_on_image, fbp_slice, one_dose_network, sirt_tv, train_one_dose
 from tables import NONE, Table, mean
 
@@ -48,8 +50,6 @@ DOSES = (0.5, 0.25, 0.125, 0.1, 0.05, 0.025)
 #: The simulated scanner: quanta a ray, electronic variance, views, columns; lengths in mm.
 QUANTA, ELECTRONIC, VIEWS, COLUMNS = 2.5e5, 10.0, 1152, 736
 SOURCE, DETECTOR, FIELD = 595.0, 1085.6, 500.0
-#: Slices that are simulated at one time, neighbours included.
-_BLOCK = 8
 METHODS = ("need", "fbp", "one-dose", "bm3d", "sirt-tv")
 
 Array = np.ndarray
@@ -76,17 +76,11 @@ def scanner(volume: CTVolume) -> FanGeometry:
     )  # fmt: skip
 
 
-def blocks(volume: CTVolume, geometry: FanGeometry, slices: int | None, kernel: str) -> Iterator[Block]:
-    """The patient in parts: all slices, or single ones with their neighbours."""
-    depth = len(volume.array)
-    if slices is None or slices >= depth:
-        parts = [(a, min(a + _BLOCK, depth)) for a in range(0, depth, _BLOCK)]
-    else:
-        parts = [(max(z - 1, 0), min(z + 2, depth)) for z in evenly(depth, slices)]
-    for start, stop in parts:
-        clean = project(hu_to_mu(torch.from_numpy(volume.array[start:stop])).clamp(min=0), geometry)
-        chosen = tuple(range(stop - start)) if slices is None else ((stop - start) // 2,)
-        yield Block(clean, fbp_slice(clean, geometry, kernel), chosen)
+def simulated(volume: CTVolume, part: Part, geometry: FanGeometry, kernel: str) -> Block:
+    """A part's clean projections and their reconstruction."""
+    hu = torch.from_numpy(volume.array[part.start : part.stop])
+    clean = project(hu_to_mu(hu).clamp(min=0), geometry)
+    return Block(clean, fbp_slice(clean, geometry, kernel), part.chosen)
 
 
 def projections_of(counts: torch.Tensor, geometry: FanGeometry, dose: float, spacing: float) -> Projections:
@@ -116,33 +110,6 @@ def measure(clean: torch.Tensor, dose: float, seed: int) -> torch.Tensor:
     return (counts + ELECTRONIC**0.5 * normal).float()
 
 
-def masks(plane: Array, pixel_mm: float) -> dict[str, Array]:
-    """Lung, bone and airways of a slice by thresholds on a slightly smoothed copy."""
-    smooth = ndimage.gaussian_filter(plane, 0.8 / pixel_mm)
-    body = ndimage.binary_fill_holes(smooth > -400)
-    labels, count = ndimage.label(body)
-    if count:
-        sizes = np.bincount(labels.ravel())[1:]
-        body = ndimage.binary_fill_holes(labels == 1 + int(sizes.argmax()))
-    inside = ndimage.binary_erosion(body, iterations=3)
-    return {
-        "lung": inside & (smooth < -500) & (smooth > -940),
-        "bone": inside & (smooth > 220),
-        "airway": inside & (smooth <= -940),
-    }
-
-
-def dice(image: Array, reference: Array, pixel_mm: float) -> dict[str, float | None]:
-    """Dice of each mask; None where the reference shows less than 100 pixels of it."""
-    found, truth = masks(image, pixel_mm), masks(reference, pixel_mm)
-    return {
-        name: 2 * float((found[name] & mask).sum()) / float(found[name].sum() + mask.sum())
-        if mask.sum() >= 100
-        else None
-        for name, mask in truth.items()
-    }
-
-
 def images_at(
     block: Block, geometry: FanGeometry, dose: float, seed: int, spacing: float, asked: argparse.Namespace
 ) -> dict[str, tuple[Array, float | None]]:
@@ -158,7 +125,9 @@ def images_at(
         found[name] = (image, (time.perf_counter() - begun) / slices)
         return image
 
+    begun = time.perf_counter()
     low = fbp_slice(integrals, geometry, asked.kernel)
+    seconds_low = (time.perf_counter() - begun) / len(low)
     reference = block.reference[chosen]
     if "need" in asked.methods:
 
@@ -178,7 +147,8 @@ def images_at(
 
         timed("NEED", len(block.clean), cascade)
     if "fbp" in asked.methods:
-        for kernel in dict.fromkeys((asked.kernel, "ramp", "hann")):
+        found[f"FBP {asked.kernel}"] = (low[chosen], seconds_low)
+        for kernel in (k for k in ("ramp", "hann") if k != asked.kernel):
             timed(f"FBP {kernel}", len(chosen), partial(fbp_slice, integrals[chosen], geometry, kernel))
     if "one-dose" in asked.methods and asked.one_dose is not None:
         run = one_dose_network(asked.one_dose)
@@ -226,45 +196,61 @@ def run(asked: argparse.Namespace) -> None:
         print(best)
         return
     gathered = read_json(asked.keep)["figures"] if asked.keep is not None and asked.keep.exists() else []
-    for part in asked.only:
-        files = sorted(asked.data.glob(f"*{part}*.nii.gz"))
-        if len(files) != 1:
-            raise InputError(f"{asked.data.name} holds {len(files)} scans with '{part}' in the name, not 1.")
-        volume = CTVolume.read(files[0])
+    done = {(f["scan"], f["part"], f["dose"]) for f in gathered}
+    for scan, part in in_turn(asked.data, asked.only, asked.slices):
+        wanted = [dose for dose in asked.doses if (scan.name, part.number, dose) not in done]
+        if not wanted:
+            continue
+        volume = scan.volume
         geometry = scanner(volume)
-        for number, block in enumerate(blocks(volume, geometry, asked.slices, asked.kernel)):
-            reference = block.reference[list(block.chosen)]
-            guide = smoothed_guide({"reference": reference}, volume.spacing)
-            for index, dose in enumerate(asked.doses):
-                say(f"{files[0].name}, part {number + 1}, {100 * dose:g} %")
-                found = images_at(block, geometry, dose, 1000 * number + index, volume.spacing[2], asked)
-                for name, (image, seconds) in found.items():
-                    values = figures(image, reference, guide, volume.spacing)
-                    where = {"method": name, "dose": dose, "scan": part, "part": number}
-                    gathered.append({**where, **values, "seconds": seconds})
-                if asked.keep is not None:  # a long run that is stopped leaves what it has
-                    write_report(asked.keep, {"figures": gathered})
+        block = simulated(volume, part, geometry, asked.kernel)
+        reference = block.reference[list(block.chosen)]
+        guide = smoothed_guide({"reference": reference}, volume.spacing)
+        for dose in wanted:
+            say(f"{scan.name}, part {part.number + 1}, {100 * dose:g} %")
+            seed = 1000 * part.number + asked.doses.index(dose)
+            found = images_at(block, geometry, dose, seed, volume.spacing[2], asked)
+            where = {"scan": scan.name, "part": part.number, "dose": dose, "slices": len(reference)}
+            for name, (image, seconds) in found.items():
+                values = figures(image, reference, guide, volume.spacing)
+                gathered.append({"method": name, **where, **values, "seconds": seconds})
+            if asked.keep is not None:
+                write_report(asked.keep, {"figures": gathered})
     tables = all_tables(gathered, asked.doses)
     print("\n\n".join(table.text() for table in tables))
     if asked.out is not None:
         page = [
-            "# Reconstruction against its peers", "", about(asked), "",
+            "# Reconstruction against its peers", "", about(asked, gathered), "",
             *(f"{t.markdown()}\n" for t in tables),
         ]  # fmt: skip
         write_text(asked.out, "\n".join(page))
 
 
-def about(asked: argparse.Namespace) -> str:
+def about(asked: argparse.Namespace, gathered: list[Figures]) -> str:
     """What was measured, on what."""
-    amount = "all slices" if asked.slices is None else f"slices a patient: {asked.slices}"
+    slices = {(f["scan"], f["part"]): f["slices"] for f in gathered}
+    amounts = [
+        f"{name}: {sum(count for (scan, _), count in slices.items() if scan == name)}" for name in asked.only
+    ]
     return (
-        f"{len(asked.only)} held-out patients ({', '.join(asked.only)}), {amount}; equiangular fan, {VIEWS} "
-        f"views x {COLUMNS} columns, {QUANTA:g} quanta a ray, electronic variance {ELECTRONIC:g}. "
-        f"Reference: FBP ({asked.kernel}) of the noise-free projections, the scans' own noise included. PSNR "
-        f"and SSIM within +-1000 HU. {os.cpu_count()} CPUs ({platform.machine()}), {torch.get_num_threads()} "
-        "threads. FBP ramp and hann differ from the reference's kernel; SIRT-TV and BM3D have their strength "
-        "chosen on the reference. Seconds of NEED are those of the whole cascade."
+        f"{len(asked.only)} held-out patients (slices of each: {', '.join(amounts)}); equiangular "
+        f"fan, {VIEWS} views x {COLUMNS} columns, {QUANTA:g} quanta a ray, electronic variance "
+        f"{ELECTRONIC:g}. Reference: FBP ({asked.kernel}) of the noise-free projections, with the scans' own "
+        "noise. Means over patients of the means over their slices, PSNR and SSIM within +-1000 HU. "
+        f"{os.cpu_count()} CPUs ({platform.machine()}), {torch.get_num_threads()} threads. FBP ramp and hann "
+        "differ from the reference's kernel; SIRT-TV and BM3D have their strength chosen on the reference. "
+        "Seconds of NEED are those of the whole cascade."
     )
+
+
+def over_patients(gathered: list[Figures], method: str, dose: float, key: str) -> float | None:
+    """Mean over patients of a figure's mean over their slices; None where it is nowhere known."""
+    known = [f for f in gathered if f["method"] == method and f["dose"] == dose and f[key] is not None]
+    each = []
+    for scan in dict.fromkeys(f["scan"] for f in known):
+        of_scan = [f for f in known if f["scan"] == scan]
+        each.append(sum(f[key] * f["slices"] for f in of_scan) / sum(f["slices"] for f in of_scan))
+    return mean(each)
 
 
 def all_tables(gathered: list[Figures], doses: list[float]) -> list[Table]:
@@ -288,9 +274,7 @@ def all_tables(gathered: list[Figures], doses: list[float]) -> list[Table]:
     for key, (title, form) in wanted.items():
         rows = []
         for name in names:
-            values = [
-                mean(f[key] for f in gathered if f["method"] == name and f["dose"] == dose) for dose in doses
-            ]
+            values = [over_patients(gathered, name, dose, key) for dose in doses]
             rows.append((name, *(NONE if v is None else form.format(v) for v in values)))
         tables.append(Table(title, header, tuple(rows)))
     return tables
