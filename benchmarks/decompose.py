@@ -27,6 +27,7 @@ from ctenhance.decompose.layer import Decomposer
 from ctenhance.decompose.likelihood import newton_terms, positive_definite, solve_symmetric
 from ctenhance.decompose.phantom import MaterialPhantom, rod_phantom
 from ctenhance.decompose.simulate import Beam, Imperfections, random_drift, simulate
+from ctenhance.decompose.solver import LEFT_OVER
 from ctenhance.physics.detector import Detector, read_detector
 from ctenhance.physics.detector_models import detector_model
 from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, even_angles
@@ -64,7 +65,10 @@ def clocked(work: Callable[[], object], repeats: int = 3) -> tuple[float, float,
 def plain_newton(
     counts: torch.Tensor, spectra: torch.Tensor, mu: torch.Tensor, tolerance: float
 ) -> torch.Tensor:
-    """The peer: batched Newton (Fisher where the Hessian is indefinite) on every energy, from water alone."""
+    """The peer: batched Newton (Fisher where the Hessian is indefinite) on every energy, from water alone.
+
+    Chunks, matrices and the rule to stop are the package's: a ray is done when what its last two steps leave
+    to go, with the same margin, is below `tolerance` standard errors; the last ones of a chunk go on alone."""
     tables = [torch.ones_like(mu[0]), *mu, mu[0] * mu[0], mu[0] * mu[1], mu[1] * mu[1]]
     rows = (spectra[None] * torch.stack(tables)[:, None]).flatten(0, 1)[None]
     air = spectra.sum()
@@ -74,17 +78,23 @@ def plain_newton(
         n = part.T[None].double()
         water = torch.log(air / part.sum(-1).clamp(min=1).double()) / 0.2
         lines = torch.stack([water, torch.zeros_like(water)])[None]
+        whole, active = lines[0], torch.arange(len(part))
+        length = torch.zeros_like(water)[None]
         for _ in range(30):
-            moments = rows @ torch.exp(-(mu.T @ lines))
-            terms = newton_terms(moments, n, None, 2)
+            terms = newton_terms(rows @ torch.exp(-(mu.T @ lines)), n, None, 2)
             use = positive_definite(terms.hessian, terms.fisher)
             matrix = [torch.where(use, h, f) for h, f in zip(terms.hessian, terms.fisher, strict=True)]
             step = torch.stack(solve_symmetric(matrix, terms.downhill), 1)
             lines = torch.minimum(torch.maximum(lines + step, least), most)
-            left = (step * torch.stack(terms.downhill, 1)).sum(1) > tolerance**2
-            if float(left.double().mean()) < 0.002:
-                break
-        found.append(lines[0].T)
+            before, length = length, (step * torch.stack(terms.downhill, 1)).sum(1).sqrt()
+            left = ~(2 * (length / before) ** 2 * length <= tolerance)[0]
+            if int(left.sum()) <= LEFT_OVER * len(left):
+                whole[:, active] = lines[0]
+                active, n, lines, length = active[left], n[..., left], lines[..., left], length[:, left]
+                if len(active) == 0:
+                    break
+        whole[:, active] = lines[0]
+        found.append(whole.T)
     return torch.cat(found)
 
 

@@ -129,8 +129,7 @@ class Decomposer:
     def to(self, device: torch.device | str) -> Decomposer:
         """This decomposer, moved to a device."""
         self.spectra, self.weights = self.spectra.to(device), self.weights.to(device)
-        self.quadrature, start = self.quadrature.to(device), self.start
-        self.start = type(start)(*(t.to(device) for t in vars(start).values()))
+        self.quadrature, self.start = self.quadrature.to(device), self.start.to(device)
         return self
 
     def estimate(

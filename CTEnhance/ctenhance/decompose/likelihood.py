@@ -50,20 +50,30 @@ def newton_terms(
     moments: torch.Tensor, counts: torch.Tensor, scatter: torch.Tensor | None, n_materials: int
 ) -> Terms:
     """Gradient, Fisher information and Hessian of the cost from moments `[group, moment * bin, ray]`."""
-    n_bins = counts.shape[1]
-    values = moments.unflatten(1, (-1, n_bins)).unbind(1)
-    expected = values[0] if scatter is None else values[0] + scatter
-    inverse = expected.clamp(min=LEAST_EXPECTED).reciprocal()
-    excess = 1 - counts * inverse
-    slopes, curves = values[1 : 1 + n_materials], values[1 + n_materials :]
-    relative = [slope * inverse for slope in slopes]
-    downhill = [(excess * slope).sum(1) for slope in slopes]
-    fisher, hessian = [], []
-    for (i, j), curve in zip(pairs(n_materials), curves, strict=True):
-        product = relative[i] * slopes[j]
-        fisher.append(product.sum(1))
-        hessian.append(fisher[-1] + (excess * (curve - product)).sum(1))
-    return Terms(downhill, fisher, hessian)
+    values = moments.unflatten(1, (-1, counts.shape[1]))  # [group, moment, bin, ray]
+    inverse = _inverse(values[:, 0], scatter)[:, None]
+    ratio = counts[:, None] * inverse
+    pulled = ((1 - ratio) * values[:, 1:]).sum(2)
+    slopes = values[:, 1 : 1 + n_materials]
+    relative = slopes * inverse
+    products = torch.stack([relative[:, i] * slopes[:, j] for i, j in pairs(n_materials)], 1)
+    hessian = pulled[:, n_materials:] + (products * ratio).sum(2)
+    return Terms(
+        list(pulled[:, :n_materials].unbind(1)), list(products.sum(2).unbind(1)), list(hessian.unbind(1))
+    )
+
+
+def downhill(moments: torch.Tensor, counts: torch.Tensor, scatter: torch.Tensor | None) -> list[torch.Tensor]:
+    """Minus the gradient of the cost, by material `[group, ray]`, from the moments 1 and mu_k alone."""
+    values = moments.unflatten(1, (-1, counts.shape[1]))
+    excess = 1 - counts * _inverse(values[:, 0], scatter)
+    return list((excess[:, None] * values[:, 1:]).sum(2).unbind(1))
+
+
+def _inverse(primary: torch.Tensor, scatter: torch.Tensor | None) -> torch.Tensor:
+    """One over the expected counts, which are kept from zero."""
+    expected = primary if scatter is None else primary + scatter
+    return expected.clamp(min=LEAST_EXPECTED).reciprocal()
 
 
 def second_order_bias(
@@ -74,16 +84,20 @@ def second_order_bias(
     Cox & Snell (J R Stat Soc B 30:248, 1968) for independent Poisson bins, where it becomes
     ½ F⁻¹ Σ_j (-∂y_j/∂A) tr(F⁻¹ ∂²y_j/∂A²) / y_j: the curvature of attenuation makes noisy rays read high.
     """
-    values = moments.unflatten(1, (-1, n_bins)).unbind(1)
-    terms = newton_terms(moments, values[0], scatter, n_materials)
-    inverse = (values[0] if scatter is None else values[0] + scatter).clamp(min=LEAST_EXPECTED).reciprocal()
-    trace = torch.zeros_like(values[0])
-    for (i, j), curve in zip(pairs(n_materials), values[1 + n_materials :], strict=True):
-        unit = [torch.full_like(terms.fisher[0], float(i == k)) for k in range(n_materials)]
-        covariance = solve_symmetric(terms.fisher, unit)[j]
-        trace = trace + (1.0 if i == j else 2.0) * covariance[:, None] * curve
-    right = [(0.5 * slope * inverse * trace).sum(1) for slope in values[1 : 1 + n_materials]]
-    return torch.stack(solve_symmetric(terms.fisher, right), 1)
+    values = moments.unflatten(1, (-1, n_bins))
+    inverse = _inverse(values[:, 0], scatter)
+    slopes, curves = values[:, 1 : 1 + n_materials], values[:, 1 + n_materials :]
+    relative = slopes * inverse[:, None]
+    fisher = [(relative[:, i] * slopes[:, j]).sum(1) for i, j in pairs(n_materials)]
+    covariance = []
+    for k in range(n_materials):
+        unit = [torch.full_like(fisher[0], float(i == k)) for i in range(n_materials)]
+        covariance.append(solve_symmetric(fisher, unit))
+    trace = torch.zeros_like(inverse)
+    for (i, j), curve in zip(pairs(n_materials), curves.unbind(1), strict=True):
+        trace = trace + (1.0 if i == j else 2.0) * covariance[i][j][:, None] * curve
+    right = (0.5 * relative * trace[:, None]).sum(2)
+    return torch.stack(solve_symmetric(fisher, list(right.unbind(1))), 1)
 
 
 def cost(moments: torch.Tensor, counts: torch.Tensor, scatter: torch.Tensor | None) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 The bins are joined to as many groups as there are materials, the grouping that keeps most information, and a
 polynomial of the groups' log attenuations is fitted over the box (Cardinal & Fenster, Med Phys 17:327, 1990).
+Its variables are their mean and their differences: the logarithms themselves are all but proportional, and a
+fit in them would live on terms that cancel.
 """
 
 from __future__ import annotations
@@ -11,28 +13,43 @@ from itertools import combinations, combinations_with_replacement, pairwise
 
 import torch
 
-#: Degree of the polynomial; the estimate is then within some per cent, from where Newton's method converges.
-DEGREE = {1: 6, 2: 5, 3: 4}
+#: Degree of the polynomial; its error is then below that of the noise in most rays.
+DEGREE = {1: 6, 2: 6, 3: 5}
+#: No ray is asked for a closer fit than this part of the typical one's noise, or thin rays decide alone.
+CLOSEST = 0.01
+RIDGE = 1e-9
 
 
 @dataclass(frozen=True)
 class Start:
     """`groups` 0/1 `[material, bin]`, `coefficients` `[material, term]`, the range `least`, `most`
-    `[material]` of log attenuations that was fitted."""
+    `[material]` of the variables (mean and differences of log attenuations) that was fitted."""
 
     groups: torch.Tensor
     coefficients: torch.Tensor
     least: torch.Tensor
     most: torch.Tensor
 
+    def to(self, place: torch.device | str | torch.dtype) -> Start:
+        """The same start on a device, or in another precision."""
+        return Start(
+            self.groups.to(place), self.coefficients.to(place), self.least.to(place), self.most.to(place)
+        )
+
     def __call__(self, primary: torch.Tensor, air: torch.Tensor) -> torch.Tensor:
         """Line integrals `[group, material, ray]` from counts less scatter `[group, bin, ray]` and counts in
         air `[group, bin, 1]`."""
         open_beam = self.groups @ air
         counted = (self.groups @ primary).clamp(min=0.5)
-        logs = torch.log(open_beam / counted)
-        logs = torch.minimum(torch.maximum(logs, self.least[:, None]), self.most[:, None])
-        return self.coefficients @ _terms(logs / self.most[:, None], dim=1)
+        variables = _variables(torch.log(open_beam / counted), dim=1)
+        least, most = self.least[:, None], self.most[:, None]
+        variables = torch.minimum(torch.maximum(variables, least), most)
+        return self.coefficients @ _terms(variables / torch.maximum(-least, most), dim=1)
+
+
+def _variables(logs: torch.Tensor, dim: int) -> torch.Tensor:
+    """The mean of the log attenuations along `dim`, and how each differs from the next."""
+    return torch.cat([logs.mean(dim, keepdim=True), -logs.diff(dim=dim)], dim)
 
 
 def _exponents(k: int) -> list[tuple[int, ...]]:
@@ -82,14 +99,13 @@ def fit_start(
     `[bin, material]` and `typical` `[bin]` counts of a typical ray choose the groups.
     """
     groups = best_groups(slopes, typical)
-    logs = torch.log((groups @ air) / (expected @ groups.T))
-    least, most = logs.amin(0), logs.amax(0)
-    terms = _terms(logs / most, dim=1)
-    ridge = 1e-7 * torch.eye(terms.shape[1], dtype=terms.dtype)
+    variables = _variables(torch.log((groups @ air) / (expected @ groups.T)), dim=1)
+    least, most = variables.amin(0), variables.amax(0)
+    terms = _terms(variables / torch.maximum(-least, most), dim=1)
+    ridge = RIDGE * torch.eye(terms.shape[1], dtype=terms.dtype)
     coefficients = []
     for values, error in zip(lines.T, spread.T, strict=True):
-        # no ray is asked for more than the typical one, or thin rays would decide alone
-        weight = 1 / error.clamp(min=float(error.median()) / 10)
+        weight = 1 / error.clamp(min=CLOSEST * float(error.median()))
         weighted = terms * weight[:, None]
         normal = weighted.T @ weighted
         normal = normal + ridge * normal.diagonal().mean()
