@@ -1,4 +1,4 @@
-"""CT Enhance: a routine CT that looks as if a photon-counting scanner had made it, beside the original.
+"""CT Enhance: a routine CT, cleaned towards what photon-counting CT shows, beside the original.
 
 The computation runs in a process of its own (CTEnhanceLib.worker); this file is what is this panel's own, its
 parameters and the logic for the Python console. Nothing is imported here beyond Slicer, the standard library
@@ -34,9 +34,8 @@ class CTEnhance(ScriptedLoadableModule):
     def __init__(self, parent):
         ScriptedLoadableModule.__init__(self, parent)
         text = _(
-            "Turns a routine CT into one that looks as if a photon-counting scanner had made it: less noise, "
-            "sharper detail, the same Hounsfield units. Choose a CT volume, press Apply, and compare before "
-            "and after side by side."
+            "Cleans a routine CT towards what photon-counting CT shows: less noise, no detail lost, the same "
+            "Hounsfield units. Choose a CT volume, press Apply, and compare before and after side by side."
         )
         category = translate("qSlicerAbstractCoreModule", "Filtering")
         about.describe(self.parent, _("CT Enhance"), text, "panel-ct-enhance.md", [category])
