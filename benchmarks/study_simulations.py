@@ -18,87 +18,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "CTEnhance"))
 
-from ctenhance.study.statistics.agreement import (
-    fleiss_kappa,
-    icc,
-    krippendorff_alpha,
-    mean_weighted_kappa,
-    weighted_kappa,
-)
+from ctenhance.study.statistics.agreement import fleiss_kappa, icc, krippendorff_alpha, weighted_kappa
+from ctenhance.study.statistics.bradley_terry import by_arm
 from ctenhance.study.statistics.estimate import Estimate
-from ctenhance.study.statistics.mrmc import FIXED_READERS, RANDOM, compare
+from ctenhance.study.statistics.mrmc import FIXED_CASES, FIXED_READERS, RANDOM, compare
 from ctenhance.study.statistics.ordinal import odds_ratio
-from ctenhance.study.statistics.paired import share, signed_rank
-from ctenhance.study.statistics.roc import auc_kernel, figure_of_merit
+from ctenhance.study.statistics.paired import binomial, holm, share, signed_rank
+from ctenhance.study.statistics.roc import figure_of_merit
 from ctenhance.study.statistics.vgc import vgc_auc
+from study_generators import (
+    Generator,
+    answers,
+    copied,
+    grades,
+    marked,
+    normal_grades,
+    roe_metz,
+    scores,
+    wins,
+    with_ties,
+)
 
-Generator = np.random.Generator
 ALPHA = 0.05
-
-
-def answers(
-    rng: Generator, probability: float, readers: int, cases: int, by_case: float, by_reader: float = 0.0
-) -> np.ndarray:
-    """Answers 0 or 1 [reader, case] with that share, from a latent normal with effects of the case and the
-    reader.
-    """
-    total = math.sqrt(1 + by_case**2 + by_reader**2)
-    latent = rng.normal(0, 1, (readers, cases)) + rng.normal(0, by_case, cases)
-    latent = latent + rng.normal(0, by_reader, (readers, 1))
-    return (latent < stats.norm.ppf(probability) * total).astype(float)
-
-
-def grades(rng: Generator, shift: float, readers: int, cases: int) -> tuple[np.ndarray, np.ndarray]:
-    """Grades 1-5 [reader, case] of two arms: cases differ, readers are strict or mild, the second arm is
-    shifted.
-    """
-    cuts = np.array([-1.5, -0.5, 0.5, 1.5])
-    common = rng.normal(0, 0.8, cases) + rng.normal(0, 0.4, (readers, 1))
-    arms = []
-    for effect in (0.0, shift):
-        # What an arm does to a case, all readers see.
-        latent = common + effect + rng.normal(0, 0.4, cases) + rng.normal(0, 0.8, (readers, cases))
-        arms.append(1.0 + (latent[..., None] > cuts).sum(axis=-1))
-    return arms[0], arms[1]
-
-
-def copied(rng: Generator, agreement: float, readers: int, cases: int) -> np.ndarray:
-    """Grades [reader, case] of which any two readers have kappa = `agreement`, whatever the weights.
-
-    Each reader gives the case's own grade with the chance of the root of it, and else one drawn anew.
-    """
-    law = [0.1, 0.2, 0.3, 0.25, 0.15]
-    truth = rng.choice(5, cases, p=law)
-    anew = rng.choice(5, (readers, cases), p=law)
-    return np.where(rng.random((readers, cases)) < math.sqrt(agreement), truth, anew).astype(float)
-
-
-def roe_metz(
-    rng: Generator, area: float, difference: float, readers: int, cases: int, by_reader: float, by_both: float
-) -> np.ndarray:
-    """Kernels [2, reader, normal, diseased] of Roe & Metz' (1997) model of ratings, equal variances.
-
-    Variances of case 0.3, modality x case 0.3, reader x case 0.2 and the rest 0.2, together 1; those of the
-    reader and of modality x reader shift the diseased cases' mean.
-    """
-    means = [math.sqrt(2) * stats.norm.ppf(one) for one in (area, area + difference)]
-    ratings = []
-    for diseased in (0, 1):
-        case = rng.normal(0, math.sqrt(0.3), cases)
-        with_modality = rng.normal(0, math.sqrt(0.3), (2, 1, cases))
-        with_reader = rng.normal(0, math.sqrt(0.2), (1, readers, cases))
-        rest = rng.normal(0, math.sqrt(0.2), (2, readers, cases))
-        shift = rng.normal(0, by_reader, (1, readers, 1)) + rng.normal(0, by_both, (2, readers, 1))
-        ratings.append(
-            case + with_modality + with_reader + rest + shift + diseased * np.reshape(means, (2, 1, 1))
-        )
-    return np.array(
-        [[auc_kernel(ratings[0][m, r], ratings[1][m, r]) for r in range(readers)] for m in range(2)]
-    )
 
 
 @dataclass(frozen=True)
@@ -120,117 +64,86 @@ def _difference(kernels: np.ndarray, analysis: str) -> Estimate:
     return compare(kernels).tests[analysis].differences[0, 1]
 
 
+def _all_alike(kernels: np.ndarray) -> Estimate:
+    """The F test of more than two arms."""
+    return Estimate(None, p=compare(kernels).tests[RANDOM].p)
+
+
 def _equivalence(rng: Generator) -> Estimate:
     """The two one-sided tests at the edge of the margin, where 'equivalent' is just wrong."""
     found = share(answers(rng, 0.6, 4, 60, 0.5), margin=0.1)
     return Estimate(found.these_readers.value, p=found.equivalent_p)
 
 
+def _any_of_six(rng: Generator) -> Estimate:
+    """The least of Holm's p values of six questions."""
+    found = holm([signed_rank(*grades(rng, 0.0, 3, 30)).p for _ in range(6)])
+    return Estimate(None, p=min(p for p in found if p is not None))
+
+
+def _area_under_vgc(first: np.ndarray, second: np.ndarray) -> Estimate:
+    """The interval for other readers; its p value is that of these readers, which has a line of its own."""
+    found = vgc_auc(first, second, random_readers=True)
+    return Estimate(found.value, found.low, found.high)
+
+
+ALIKE, ROC = (0.8, 0.8), "5 readers, 50 + 50 cases"
 TRIALS = (
-    Trial(
-        "share, these readers",
-        "4 readers x 30 cases",
-        lambda g: share(answers(g, 0.5, 4, 30, 0.7)).these_readers,
-        0.5,
-        True,
-    ),
-    Trial(
-        "share, readers random",
-        "6 readers x 40 cases, readers differ",
-        lambda g: share(answers(g, 0.5, 6, 40, 0.5, 0.4)).other_readers,
-        0.5,
-        True,
-    ),
-    Trial(
-        "equivalence (TOST) at the margin",
-        "4 readers x 60 cases, share 60 %, margin 10 %",
-        _equivalence,
-        None,
-        True,
-    ),
-    Trial(
-        "Wilcoxon on grades", "3 readers x 30 cases", lambda g: signed_rank(*grades(g, 0.0, 3, 30)), 0.0, True
-    ),
-    Trial(
-        "VGC area",
-        "3 readers x 30 cases",
-        lambda g: vgc_auc(*grades(g, 0.0, 3, 30), random_readers=False),
-        0.5,
-        True,
-    ),
+    Trial("share, one reader (mid-p)", "30 cases, 20 % ties",
+          lambda g: binomial(with_ties(g, 0.5, 0.2, 30)), 0.5, True),
+    Trial("share, these readers", "4 readers x 30 cases",
+          lambda g: share(answers(g, 0.5, 4, 30, 0.7)).these_readers, 0.5, True),
+    Trial("share, readers random", "6 readers x 40 cases, readers differ",
+          lambda g: share(answers(g, 0.5, 6, 40, 0.5, 0.4)).other_readers, 0.5, True),
+    Trial("share, readers random", "3 readers x 40 cases, readers differ much",
+          lambda g: share(answers(g, 0.5, 3, 40, 0.5, 0.8)).other_readers, 0.5, True),
+    Trial("share, readers random", "6 readers x 40 cases, readers alike: cautious",
+          lambda g: share(answers(g, 0.5, 6, 40, 0.5, 0.0)).other_readers, 0.5, True),
+    Trial("equivalence (TOST) at the margin", "4 readers x 60 cases, share 60 %, margin 10 %",
+          _equivalence, None, True),
+    Trial("Wilcoxon on grades", "3 readers x 30 cases",
+          lambda g: signed_rank(*grades(g, 0.0, 3, 30)), 0.0, True),
+    Trial("Wilcoxon on preferences -2 to +2", "3 readers x 30 cases",
+          lambda g: signed_rank(np.zeros((3, 30)), scores(g, 3, 30)), 0.0, True),
+    Trial("Holm, any of six questions", "3 readers x 30 cases", _any_of_six, None, True),
+    Trial("VGC area", "3 readers x 30 cases",
+          lambda g: vgc_auc(*grades(g, 0.0, 3, 30), random_readers=False), 0.5, True),
     Trial("ordinal GEE", "3 readers x 40 cases", lambda g: odds_ratio(*grades(g, 0.0, 3, 40)), 1.0, True),
-    Trial(
-        "MRMC, readers and cases random",
-        "5 readers, 50 + 50 cases, area 0.8",
-        lambda g: _difference(roe_metz(g, 0.8, 0.0, 5, 50, 0.15, 0.1), RANDOM),
-        0.0,
-        True,
-    ),
-    Trial(
-        "MRMC, readers fixed",
-        "5 readers, 50 + 50 cases, area 0.8",
-        lambda g: _difference(roe_metz(g, 0.8, 0.0, 5, 50, 0.0, 0.0), FIXED_READERS),
-        0.0,
-        True,
-    ),
-    Trial(
-        "preference 70 %, these readers",
-        "4 readers x 40 cases",
-        lambda g: share(answers(g, 0.7, 4, 40, 0.7)).these_readers,
-        0.7,
-    ),
-    Trial(
-        "preference 70 %, readers random",
-        "6 readers x 40 cases, readers differ",
-        lambda g: share(answers(g, 0.7, 6, 40, 0.5, 0.4)).other_readers,
-        0.7,
-    ),
-    Trial("kappa 0.6, 2 readers", "60 cases", lambda g: weighted_kappa(*copied(g, 0.6, 2, 60)), 0.6),
-    Trial(
-        "kappa 0.6, mean of pairs",
-        "4 readers x 60 cases",
-        lambda g: mean_weighted_kappa(copied(g, 0.6, 4, 60)),
-        0.6,
-    ),
-    Trial(
-        "Fleiss' kappa 0.6",
-        "4 readers x 60 cases",
-        lambda g: fleiss_kappa(copied(g, 0.6, 4, 60)),
-        0.6,
-    ),
-    Trial(
-        "Krippendorff's alpha 0.6",
-        "4 readers x 60 cases",
-        lambda g: krippendorff_alpha(copied(g, 0.6, 4, 60)),
-        0.6,
-    ),
-    Trial(
-        "ICC(3,1) 0.6", "4 readers x 60 cases, normal", lambda g: icc(_normal(g, 0.6, 4, 60))["ICC(3,1)"], 0.6
-    ),
-    Trial(
-        "area 0.8, one reader",
-        "50 + 50 cases",
-        lambda g: figure_of_merit(roe_metz(g, 0.8, 0.0, 2, 50, 0, 0)[0, 0]),
-        0.8,
-    ),
-    Trial(
-        "area 0.8, readers and cases random",
-        "5 readers, 50 + 50 cases",
-        lambda g: compare(roe_metz(g, 0.8, 0.0, 5, 50, 0, 0)).tests[RANDOM].modalities[0],
-        0.8,
-    ),
-    Trial(
-        "area 0.8 and 0.7, their difference",
-        "5 readers, 50 + 50 cases",
-        lambda g: _difference(roe_metz(g, 0.8, -0.1, 5, 50, 0, 0.1), RANDOM),
-        0.1,
-    ),
-)
-
-
-def _normal(rng: Generator, correlation: float, readers: int, cases: int) -> np.ndarray:
-    case = rng.normal(0, math.sqrt(correlation), cases)
-    return case + rng.normal(0, math.sqrt(1 - correlation), (readers, cases))
+    Trial("MRMC, readers and cases random", f"{ROC}, area 0.8",
+          lambda g: _difference(roe_metz(g, ALIKE, 5, 50, 0.15, 0.1), RANDOM), 0.0, True),
+    Trial("MRMC, readers fixed", f"{ROC}, area 0.8",
+          lambda g: _difference(roe_metz(g, ALIKE, 5, 50, 0.0, 0.0), FIXED_READERS), 0.0, True),
+    Trial("MRMC, cases fixed", f"{ROC}, area 0.8",
+          lambda g: _difference(roe_metz(g, ALIKE, 5, 50, 0.15, 0.1, 0.0), FIXED_CASES), 0.0, True),
+    Trial("MRMC, three arms alike", f"{ROC}, area 0.8",
+          lambda g: _all_alike(roe_metz(g, (0.8, 0.8, 0.8), 5, 50, 0.15, 0.1)), None, True),
+    Trial("MRMC of wAFROC areas", "5 readers, 40 + 40 cases, 1-2 lesions",
+          lambda g: _difference(marked(g, 5, 40), RANDOM), 0.0, True),
+    Trial("preference 70 %, one reader", "40 cases, 20 % ties",
+          lambda g: binomial(with_ties(g, 0.7, 0.2, 40)), 0.7),
+    Trial("preference 70 %, these readers", "4 readers x 40 cases",
+          lambda g: share(answers(g, 0.7, 4, 40, 0.7)).these_readers, 0.7),
+    Trial("preference 70 %, readers random", "6 readers x 40 cases, readers differ",
+          lambda g: share(answers(g, 0.7, 6, 40, 0.5, 0.4)).other_readers, 0.7),
+    Trial("Bradley-Terry log strength 0.5", "3 arms, 4 readers x 40 cases",
+          lambda g: by_arm(wins(g, (-0.5, 0.0, 0.5), 4, 40))[2], 0.5),
+    Trial("VGC area, readers random", "3 readers x 30 cases",
+          lambda g: _area_under_vgc(*grades(g, 0.0, 3, 30)), 0.5),
+    Trial("kappa 0.6, 2 readers", "60 cases", lambda g: weighted_kappa(copied(g, 0.6, 2, 60)), 0.6),
+    Trial("kappa 0.6, mean of pairs", "4 readers x 60 cases",
+          lambda g: weighted_kappa(copied(g, 0.6, 4, 60)), 0.6),
+    Trial("Fleiss' kappa 0.6", "4 readers x 60 cases", lambda g: fleiss_kappa(copied(g, 0.6, 4, 60)), 0.6),
+    Trial("Krippendorff's alpha 0.6", "4 readers x 60 cases",
+          lambda g: krippendorff_alpha(copied(g, 0.6, 4, 60)), 0.6),
+    Trial("ICC(3,1) 0.6", "4 readers x 60 cases, normal",
+          lambda g: icc(normal_grades(g, 0.6, 4, 60))["ICC(3,1)"], 0.6),
+    Trial("area 0.8, one reader", "50 + 50 cases",
+          lambda g: figure_of_merit(roe_metz(g, ALIKE, 1, 50, 0, 0)[0, 0]), 0.8),
+    Trial("area 0.8, readers and cases random", ROC,
+          lambda g: compare(roe_metz(g, ALIKE, 5, 50, 0, 0)).tests[RANDOM].modalities[0], 0.8),
+    Trial("area 0.8 and 0.7, their difference", ROC,
+          lambda g: _difference(roe_metz(g, (0.8, 0.7), 5, 50, 0, 0.1), RANDOM), 0.1),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -259,7 +172,7 @@ def simulate(trial: Trial, studies: int, seed: int = 0) -> Outcome:
     """Run the method on so many simulated studies."""
     rejected = tested = covered = intervals = 0
     values = []
-    for one in np.random.SeedSequence([seed, *trial.name.encode()]).spawn(studies):
+    for one in np.random.SeedSequence([seed, *f"{trial.name}{trial.design}".encode()]).spawn(studies):
         found = trial.run(np.random.default_rng(one))
         if found.value is not None:
             values.append(found.value)
@@ -295,7 +208,7 @@ def lines(studies: int, seed: int) -> Iterator[str]:
         planted = "" if trial.truth is None else f"{trial.truth:g}"
         yield (
             f"| {trial.name} | {trial.design} | {outcome.studies} | {error} | {coverage} | {planted} | "
-            f"{outcome.mean:.3f} |"
+            f"{'' if math.isnan(outcome.mean) else f'{outcome.mean:.3f}'} |"
         )
 
 

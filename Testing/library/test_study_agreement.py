@@ -6,15 +6,15 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from ctenhance.study.statistics.agreement import (
     fleiss_kappa,
     icc,
     krippendorff_alpha,
-    mean_weighted_kappa,
     weighted_kappa,
 )
-from ctenhance.study.statistics.estimate import over_cases
+from ctenhance.study.statistics.estimate import bootstrap_limits, jackknifed
 
 # Fleiss (1971), "Measuring nominal scale agreement among many raters", Psychological Bulletin 76, 378-382,
 # table 1: how many of 6 psychiatrists gave each of 5 diagnoses to each of 30 patients.
@@ -87,7 +87,7 @@ def test_krippendorff_2011(level: str, value: float) -> None:
 def test_unweighted_kappa_of_fleiss_cohen_everitt_1969() -> None:
     first, second = expanded(FLEISS_COHEN_EVERITT_1969 * 200)
     po, pe = 0.70, 0.6 * 0.65 + 0.3 * 0.25 + 0.1 * 0.10
-    found = weighted_kappa(first, second, "none")
+    found = weighted_kappa(np.array([first, second]), "none")
     assert found.value == pytest.approx((po - pe) / (1 - pe)) == pytest.approx(0.429, abs=5e-4)
 
 
@@ -111,10 +111,10 @@ def test_kappa_is_that_of_scikit_learn(weights: str) -> None:
         )
         for i, j in ((0, 1), (0, 2), (1, 2))
     ]
-    pair = weighted_kappa(readers[0], readers[1], weights)
+    pair = weighted_kappa(readers[:2], weights)
     assert pair.value == pytest.approx(expected[0])
     assert pair.low is not None and pair.high is not None and pair.low < expected[0] < pair.high
-    assert mean_weighted_kappa(readers, weights).value == pytest.approx(np.mean(expected))
+    assert weighted_kappa(readers, weights).value == pytest.approx(np.mean(expected))
 
 
 def test_alpha_of_two_readers_is_near_their_kappa() -> None:
@@ -122,7 +122,7 @@ def test_alpha_of_two_readers_is_near_their_kappa() -> None:
     first = rng.integers(1, 4, 400).astype(float)
     second = np.where(rng.random(400) < 0.3, rng.integers(1, 4, 400), first)
     alpha = krippendorff_alpha(np.array([first, second]), "nominal").value
-    kappa = weighted_kappa(first, second, "none").value
+    kappa = weighted_kappa(np.array([first, second]), "none").value
     assert alpha is not None and kappa is not None and abs(alpha - kappa) < 0.01
 
 
@@ -132,15 +132,53 @@ def test_nothing_to_tell_is_unknown() -> None:
     for ratings in (same, empty):
         assert fleiss_kappa(ratings).value is None
         assert krippendorff_alpha(ratings).value is None
-        assert weighted_kappa(ratings[0], ratings[1]).value is None
+        assert weighted_kappa(ratings).value is None
+        assert weighted_kappa(ratings[:2]).value is None
         assert icc(ratings)["ICC(2,1)"].value is None
-    assert mean_weighted_kappa(same).value is None
 
 
-def test_bootstrap_interval_covers_a_mean() -> None:
-    """The percentile interval of a mean is near the normal one where that holds."""
-    values = np.random.default_rng(0).normal(5, 2, 200)
-    found = over_cases(lambda drawn: drawn @ values / drawn.sum(axis=1), 200)
-    reach = 1.96 * values.std() / math.sqrt(200)
-    assert found.low == pytest.approx(values.mean() - reach, abs=0.05)
-    assert found.high == pytest.approx(values.mean() + reach, abs=0.05)
+def test_the_interval_of_kappa_nears_the_large_sample_one() -> None:
+    """Fleiss, Cohen & Everitt's (1969) standard error, as statsmodels has it."""
+    from statsmodels.stats.inter_rater import cohens_kappa
+
+    table = np.rint(FLEISS_COHEN_EVERITT_1969 * 3000)
+    found = weighted_kappa(np.array(expanded(table)))
+    expected = cohens_kappa(table, wt="quadratic")
+    assert found.value == pytest.approx(expected.kappa)
+    assert (found.low, found.high) == pytest.approx((expected.kappa_low, expected.kappa_upp), abs=2e-3)
+
+
+def test_the_jackknife_of_a_correlation_is_near_fishers_interval() -> None:
+    """For normal values the jackknife's standard error on the z scale is near 1 / sqrt(n - 3)."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 1, 3000)
+    y = 0.6 * x + 0.8 * rng.normal(0, 1, 3000)
+
+    def correlation(counted: np.ndarray) -> np.ndarray:
+        total = counted.sum(axis=1)
+        means = [counted @ one / total for one in (x, y, x * y, x * x, y * y)]
+        above = means[2] - means[0] * means[1]
+        return above / np.sqrt((means[3] - means[0] ** 2) * (means[4] - means[1] ** 2))
+
+    found = jackknifed(correlation, 3000)
+    assert found.value == pytest.approx(np.corrcoef(x, y)[0, 1])
+    assert found.low is not None and found.high is not None
+    half = (math.atanh(found.high) - math.atanh(found.low)) / 2
+    assert half == pytest.approx(1.96 / math.sqrt(2997), rel=0.05)
+
+
+def test_full_agreement_has_no_interval() -> None:
+    ratings = np.array([[1.0, 2, 3, 1, 2], [1, 2, 3, 1, 2]])
+    found = weighted_kappa(ratings)
+    assert found.value == pytest.approx(1) and found.low is None and found.high is None
+
+
+def test_bootstrap_limits_of_a_mean_are_those_of_the_t_test() -> None:
+    """Plain percentiles would be as narrow as the normal law with the variance over n instead of n - 1."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(5, 2, 8)
+    drawn = rng.multinomial(8, np.full(8, 1 / 8), 200_000) @ values / 8
+    reach = stats.t.ppf(0.975, 7) * values.std(ddof=1) / math.sqrt(8)
+    limits = bootstrap_limits(drawn, 8)
+    assert limits == pytest.approx([values.mean() - reach, values.mean() + reach], abs=0.12 * reach)
+    assert np.diff(np.percentile(drawn, (2.5, 97.5))) < 0.85 * np.diff(limits)

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import special
 
 from ctenhance.runtime.errors import InputError
 from ctenhance.study.design import Lesion
@@ -126,6 +127,18 @@ def test_area_is_that_of_scikit_learn() -> None:
     assert figure_of_merit(auc_kernel(normal, diseased)).value == pytest.approx(expected)
     false, true = roc_points(normal, diseased)
     assert metrics.auc(false, true) == pytest.approx(expected)
+
+
+def test_one_readers_interval_is_symmetric_on_the_logit_scale_and_stays_below_1() -> None:
+    kernel = van_dyke()[1, 3]  # 0.9994, where the symmetric interval would go beyond 1
+    found = figure_of_merit(kernel)
+    assert found.low is not None and found.high is not None and found.value is not None
+    assert 0.98 < found.low < found.value < found.high < 1
+    logits = special.logit([found.low, found.value, found.high])
+    error = np.sqrt(jackknife_covariance(kernel[None, None])[0, 0])
+    assert np.diff(logits) == pytest.approx([1.959964 * error / (found.value * (1 - found.value))] * 2)
+    perfect = figure_of_merit(np.ones((5, 4)))
+    assert (perfect.value, perfect.low, perfect.high) == (1, None, None)
 
 
 def test_jackknife_leaves_out_one_case_at_a_time() -> None:

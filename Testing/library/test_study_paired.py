@@ -64,11 +64,20 @@ def test_holm_by_hand() -> None:
     assert holm([None]) == [None]
 
 
-def test_binomial_is_exact() -> None:
-    """Clopper & Pearson (1934) for 8 of 10, as in textbooks: 0.444 to 0.975; two-sided p = 2 * 56 / 1024."""
+def test_binomial_mid_p_by_hand() -> None:
+    """8 of 10: P(more) + P(8) / 2 = (11 + 22.5) / 1024 on each side; the limits by their definition."""
     found = binomial(np.array([1] * 8 + [0] * 2 + [0.5, math.nan], float))
-    assert (found.low, found.high) == (pytest.approx(0.4439, abs=5e-5), pytest.approx(0.9748, abs=5e-5))
-    assert found.p == pytest.approx(112 / 1024)
+    assert found.p == pytest.approx(2 * 33.5 / 1024)
+    assert found.low is not None and found.high is not None
+    for limit, rest in ((found.low, 0.975), (found.high, 0.025)):
+        assert stats.binom.cdf(7, 10, limit) + stats.binom.pmf(8, 10, limit) / 2 == pytest.approx(rest)
+    # Within Clopper & Pearson's (1934) exact interval, 0.444 to 0.975.
+    assert 0.4439 < found.low < 0.8 < found.high < 0.9748
+    none = binomial(np.zeros(10))
+    assert (none.value, none.low, none.p) == (0, 0, pytest.approx(1 / 1024))
+    # All wrong: the upper limit has (1 - p)^10 / 2 = 0.025.
+    assert none.high == pytest.approx(1 - 0.05**0.1)
+    assert binomial(np.ones(10)).high == 1
 
 
 def test_share_of_several_readers_is_a_t_test_of_case_means() -> None:
@@ -93,6 +102,19 @@ def test_a_reader_unlike_the_others_widens_the_interval_for_other_readers() -> N
     assert these.low is not None and others.low is not None and others.low < these.low - 0.1
     assert share(np.ones((3, 10))).these_readers.p < 0.001  # type: ignore[operator]
     assert share(np.full((3, 10), math.nan)).these_readers.value is None
+
+
+def test_the_share_of_other_readers_is_a_t_test_where_one_sample_tells_all() -> None:
+    """Readers who differ and nothing else: t with r - 1 degrees of freedom. Cases only: t with c - 1."""
+    rng = np.random.default_rng(2)
+    readers = np.repeat(rng.uniform(0.4, 0.9, (5, 1)), 40, axis=1)
+    found = share(readers + 1e-9 * rng.normal(0, 1, readers.shape)).other_readers
+    expected = stats.ttest_1samp(readers[:, 0], 0.5)
+    assert found.p == pytest.approx(expected.pvalue, rel=0.05)
+    assert found.low == pytest.approx(expected.confidence_interval().low, rel=0.02)
+    cases = np.repeat(rng.uniform(0.3, 0.9, (1, 12)), 5, axis=0)
+    found = share(cases + 1e-9 * rng.normal(0, 1, cases.shape)).other_readers
+    assert found.p == pytest.approx(stats.ttest_1samp(cases[0], 0.5).pvalue, rel=0.05)
 
 
 def test_bradley_terry_of_agrestis_baseball() -> None:
@@ -183,12 +205,28 @@ def test_planned_equivalence_by_its_formula() -> None:
     assert sample_size.cases_for_equivalence(0.1) == math.ceil(reach**2 * 0.25 / 0.01)
 
 
+# The Van Dyke study (see test_study_mrmc.py), Wilcoxon areas, jackknife.
+VAN_DYKE = sample_size.Pilot(
+    variance=0.00080229, cov1=0.00034661, cov2=0.00034407, cov3=0.00023903, interaction=0.00020039, cases=114
+)
+VAN_DYKE_DIFFERENCE = 0.04380032
+
+
+def test_mrmc_power_of_the_van_dyke_study_as_published() -> None:
+    """Hillis, Obuchowski & Berbaum (2011) as the RJafroc book and its tests print it for these data: a power
+    of 0.5555789 with 6 readers and 112 cases, 0.5526116 with 111, and 251 cases for 80 % power.
+    """
+    for cases, power in ((112, 0.5555789), (111, 0.5526116)):
+        found = sample_size.mrmc_power(VAN_DYKE_DIFFERENCE, 6, cases, VAN_DYKE)
+        assert found == pytest.approx(power, abs=3e-5)  # the five digits of the components
+    assert sample_size.cases_for_mrmc(VAN_DYKE_DIFFERENCE, 6, VAN_DYKE) == 251
+
+
 def test_mrmc_power_is_the_tests_own_at_no_effect_and_grows() -> None:
-    van_dyke = {"variance": 0.00080229, "cov1": 0.00034661, "cov2": 0.00034407, "cov3": 0.00023903}
-    given = {**van_dyke, "interaction": 0.0002004, "pilot_cases": 114}
-    assert sample_size.mrmc_power(0.0, 5, 114, **given) == pytest.approx(0.05)
-    powers = [sample_size.mrmc_power(0.044, readers, 114, **given) for readers in (3, 5, 8, 15)]
+    assert sample_size.mrmc_power(0.0, 5, 114, VAN_DYKE) == pytest.approx(0.05)
+    powers = [sample_size.mrmc_power(0.044, readers, 114, VAN_DYKE) for readers in (3, 5, 8, 15)]
     assert powers == sorted(powers) and 0.2 < powers[1] < 0.8 < powers[-1] + 0.2
+    assert sample_size.mrmc_power(0.9, 15, 10_000, VAN_DYKE) == 1
 
 
 @pytest.mark.parametrize(
@@ -202,12 +240,11 @@ def test_mrmc_power_is_the_tests_own_at_no_effect_and_grows() -> None:
         (lambda: sample_size.cases_for_equivalence(0.7), "margin"),
         (lambda: sample_size.cases_for_grades(0.0, 1.0), "must not be 0"),
         (lambda: sample_size.cases_for_grades(1e-4, 1.0), "more than 100000"),
-        (
-            lambda: sample_size.mrmc_power(
-                0.1, 1, 10, variance=1, cov1=0, cov2=0, cov3=0, interaction=0, pilot_cases=9
-            ),
-            "2 readers",
-        ),
+        (lambda: sample_size.mrmc_power(0.1, 1, 10, VAN_DYKE), "2 readers"),
+        (lambda: sample_size.cases_for_mrmc(0.0, 5, VAN_DYKE), "difference of areas"),
+        (lambda: sample_size.cases_for_mrmc(0.02, 3, VAN_DYKE), "more readers"),
+        (lambda: sample_size.Pilot(0.0, 0, 0, 0, 0, 9), "above 0"),
+        (lambda: sample_size.Pilot(1.0, 0, 0, 0, 0, 1), "at least 2 cases"),
     ],
 )
 def test_planning_refuses(call, sentence: str) -> None:  # type: ignore[no-untyped-def]

@@ -195,6 +195,8 @@ def test_detection_gives_figures_of_merit_and_their_comparison() -> None:
             and difference[2].value is not None
             and difference[2].value > 0
         )
+        (scatter,) = results.table(f"scatter.{question}").rows
+        assert scatter[0] > 0 and scatter[-1] == len(results.gathered.cases)
     marks = results.table("marks.lesions")
     assert column(marks, "of") == [20] * 6
 
@@ -209,6 +211,7 @@ def test_cells_are_printed_as_journals_do() -> None:
         "-1.23",
         "250",
     ]
+    assert [cell_text(one) for one in (0.0, 0.000345, 0.0346)] == ["0.000", "0.000345", "0.035"]
     assert [p_text(one) for one in (None, 0.0001, 0.0456)] == ["–", "< 0.001", "0.046"]
 
 
@@ -350,3 +353,24 @@ def test_create_and_plan_on_the_command_line(tmp_path: Path) -> None:
     assert Key.read(tmp_path / "k.json", Study.read(tmp_path / "s").key_sha256).truth == {"real": "before"}
     assert "cases" in run("study", "plan", "preference", "--share", "0.7").output
     assert "choose preference" in run("study", "plan", "nothing", code=2).output
+
+
+def test_a_multi_reader_comparison_is_planned_from_a_pilot(tmp_path: Path) -> None:
+    """The published plan for the Van Dyke data (see test_study_paired.py), and a pilot of one's own."""
+    published = "0.00080229,0.00034661,0.00034407,0.00023903,0.00020039,114"
+    asked = ("study", "plan", "mrmc", "--readers", "6", "--difference", "0.0438")
+    assert "251 cases" in run(*asked, "--components", published).output
+    assert "six numbers" in run(*asked, "--components", "1,2,3", code=2).output
+    assert "six numbers" in run(*asked, "--components", published + ",1", code=2).output
+    assert "either --pilot" in run(*asked, code=2).output
+
+    results = results_of(detected())
+    pilot = tmp_path / "results.json"
+    pilot.write_text(json.dumps(results.to_json()), encoding="utf-8")
+    assert "lesions, suspicion" in run(*asked, "--pilot", pilot, code=2).output
+    planned = run(*asked, "--pilot", pilot, "--question", "suspicion").output
+    (row,) = results.table("scatter.suspicion").rows
+    components = ",".join(map(str, row))
+    assert " cases" in planned and planned == run(*asked, "--components", components).output
+    pilot.write_text('{"tables": 3}')
+    assert "no results.json" in run(*asked, "--pilot", pilot, code=2).output

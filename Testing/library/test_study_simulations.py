@@ -51,11 +51,11 @@ def test_planted_effects_lie_within_their_intervals(simulations: ModuleType, nam
 
 def test_the_planted_kappa_is_what_is_said(simulations: ModuleType) -> None:
     """The generator itself, on a study so large that chance does not matter."""
-    ratings = simulations.copied(np.random.default_rng(0), 0.6, 2, 100_000)
-    assert simulations.weighted_kappa(*ratings).value == pytest.approx(0.6, abs=0.01)
-    assert simulations.weighted_kappa(*ratings, weights="none").value == pytest.approx(0.6, abs=0.01)
+    ratings = simulations.copied(np.random.default_rng(0), 0.6, 2, 5000)
+    assert simulations.weighted_kappa(ratings).value == pytest.approx(0.6, abs=0.03)
+    assert simulations.weighted_kappa(ratings, weights="none").value == pytest.approx(0.6, abs=0.03)
 
 
 def test_the_planted_area_is_what_is_said(simulations: ModuleType) -> None:
-    kernels = simulations.roe_metz(np.random.default_rng(0), 0.8, -0.1, 1, 1500, 0.0, 0.0)
+    kernels = simulations.roe_metz(np.random.default_rng(0), (0.8, 0.7), 1, 1500, 0.0, 0.0)
     assert kernels.mean(axis=(1, 2, 3)) == pytest.approx([0.8, 0.7], abs=0.03)

@@ -13,6 +13,7 @@ from ctenhance.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from ctenhance.study.gathered import Gathered
+    from ctenhance.study.statistics.sample_size import Pilot
     from ctenhance.study.study_file import Study
 
 study_app = group("study", "Blinded reader studies: make, follow, unblind, analyse.")
@@ -212,19 +213,31 @@ def _export(gathered: Gathered, place: Path) -> dict[str, Path]:
     return outputs
 
 
-@command(study_app, "ctenhance study plan preference --share 0.65 --readers 3")
+@command(study_app, "ctenhance study plan mrmc --pilot pilot/results.json --difference 0.05 --readers 6")
 def plan(
     run: Run,
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="preference, grades or equivalence.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="preference, equivalence, grades or mrmc.")],
     share: Annotated[float, typer.Option(help="preference: the true share to be told from 50 %.")] = 0.65,
     margin: Annotated[float, typer.Option(help="equivalence: the half-width around 50 %.")] = 0.1,
-    difference: Annotated[float, typer.Option(help="grades: the mean shift to be found.")] = 0.5,
+    difference: Annotated[
+        float | None,
+        typer.Option(help="grades: the mean shift to be found (0.5); mrmc: that of the areas (0.05)."),
+    ] = None,
     spread: Annotated[float, typer.Option(help="grades: the SD of a case's shift.")] = 1.0,
-    readers: Annotated[int, typer.Option(min=1, help="preference, equivalence: readers of every case.")] = 3,
+    readers: Annotated[int, typer.Option(min=1, help="Readers of every case (not for grades).")] = 3,
     agreement: Annotated[
-        float, typer.Option(min=0, max=1, help="The correlation of two readers' answers to one case.")
+        float,
+        typer.Option(
+            min=0, max=1, help="preference, equivalence: the correlation of two readers' answers to one case."
+        ),
     ] = 0.3,
     power: Annotated[float, typer.Option(help="The chance of finding an effect that is there.")] = 0.8,
+    pilot: Annotated[Path | None, typer.Option(help="mrmc: results.json of an earlier study.")] = None,
+    question: Annotated[str | None, typer.Option(help="mrmc: which question of the pilot.")] = None,
+    components: Annotated[
+        str | None,
+        typer.Option(help="mrmc, instead of a pilot: Var(error),Cov1,Cov2,Cov3,Var(arm x reader),cases."),
+    ] = None,
 ) -> None:
     """Tell how many cases a study needs."""
     from ctenhance.study.statistics import sample_size
@@ -235,11 +248,37 @@ def plan(
     elif kind == "equivalence":
         cases = sample_size.cases_for_equivalence(margin, readers, agreement, power=power)
     elif kind == "grades":
-        cases = sample_size.cases_for_grades(difference, spread, power=power)
+        cases = sample_size.cases_for_grades(0.5 if difference is None else difference, spread, power=power)
+    elif kind == "mrmc":
+        scatter = _pilot(pilot, question, components)
+        cases = sample_size.cases_for_mrmc(
+            0.05 if difference is None else difference, readers, scatter, power=power
+        )
     else:
-        raise InputError(f"There is no plan for '{kind}'; choose preference, grades or equivalence.")
+        raise InputError(f"There is no plan for '{kind}'; choose preference, equivalence, grades or mrmc.")
     asked: dict[str, Any] = {"kind": kind, "power": power, "cases": cases}
     run.finish({"verb": "study plan", **asked}, text=f"{cases} cases (alpha 0.05, two-sided).", **asked)
+
+
+def _pilot(path: Path | None, question: str | None, components: str | None) -> Pilot:
+    from ctenhance.study.detection import read_pilot
+    from ctenhance.study.statistics.sample_size import Pilot
+
+    if (path is None) == (components is None):
+        raise InputError(
+            "Planning a multi-reader comparison needs either --pilot (results.json of an earlier study) or "
+            "--components (six published numbers)."
+        )
+    if path is not None:
+        return read_pilot(path, question)
+    try:
+        variance, cov1, cov2, cov3, interaction, cases = map(float, str(components).split(","))
+    except ValueError as error:
+        raise InputError(
+            "--components takes six numbers, Var(error),Cov1,Cov2,Cov3,Var(arm x reader),cases, not "
+            f"'{components}'."
+        ) from error
+    return Pilot(variance, cov1, cov2, cov3, interaction, round(cases))
 
 
 def _key(folder: Path, key: Path | None) -> Path:

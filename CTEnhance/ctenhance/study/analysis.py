@@ -106,7 +106,7 @@ def tables_of(
         lambda: _preferences(gathered, seed),
         lambda: _choices(gathered, margin),
         lambda: detection_tables(gathered),
-        lambda: _between_readers(gathered, seed),
+        lambda: _between_readers(gathered),
         lambda: _within_readers(gathered),
     ]
     tables: list[Table] = []
@@ -248,7 +248,7 @@ def _preferences(gathered: Gathered, seed: int) -> list[Table]:
         )  # fmt: skip
         note = (
             "Share preferring the arm named first, ties half; the cases are the sample, tested against 50 "
-            "%. Single readers: exact binomial without ties."
+            "%. Single readers: binomial (mid-p) without ties."
         )
         tables += table(f"preference.{question.id}", question.text, columns, rows, note)
         if len(gathered.arms) > 2 and wins:
@@ -312,7 +312,7 @@ def _choices(gathered: Gathered, margin: float) -> list[Table]:
     return table("choice", "Forced choice", columns, rows, note)
 
 
-def _between_readers(gathered: Gathered, seed: int) -> list[Table]:
+def _between_readers(gathered: Gathered) -> list[Table]:
     rows: list[list[Cell]] = []
     if len(gathered.readers) < 2:
         return []
@@ -324,9 +324,9 @@ def _between_readers(gathered: Gathered, seed: int) -> list[Table]:
                 [
                     question.text,
                     name,
-                    agreement.mean_weighted_kappa(grid, seed=seed) if whole else None,
-                    agreement.fleiss_kappa(grid, seed) if whole else None,
-                    agreement.krippendorff_alpha(grid, "ordinal" if whole else "interval", seed),
+                    agreement.weighted_kappa(grid) if whole else None,
+                    agreement.fleiss_kappa(grid) if whole else None,
+                    agreement.krippendorff_alpha(grid, "ordinal" if whole else "interval"),
                     correlation["ICC(2,1)"],
                     correlation["ICC(3,1)"],
                 ]
@@ -342,7 +342,7 @@ def _between_readers(gathered: Gathered, seed: int) -> list[Table]:
     )
     note = (
         "Weighted kappa: quadratic weights, mean of all pairs of readers. Alpha: ordinal (numbers: "
-        "interval). Bootstrap over cases, except ICC (F) and the kappa of two readers (large-sample)."
+        "interval). Jackknife over cases on Fisher's z scale; ICC by F."
     )
     return table("agreement", "Agreement between readers", columns, rows, note)
 
@@ -365,7 +365,7 @@ def _within_readers(gathered: Gathered) -> list[Table]:
         if question.kind in ("text", "marks"):
             continue
         for reader, (first, again) in gathered.repeats(question).items():
-            kappa = agreement.weighted_kappa(first, again) if question.kind != "number" else None
+            kappa = agreement.weighted_kappa(np.array([first, again])) if question.kind != "number" else None
             icc = agreement.icc(np.array([first, again]))["ICC(2,1)"]
             rows.append([question.text, reader, len(first), float((first == again).mean()), kappa, icc])
     columns = ("question", "reader", "repeats", "same answer", "weighted kappa", "ICC(2,1)")

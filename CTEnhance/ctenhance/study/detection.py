@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
+from ctenhance.runtime.errors import InputError
 from ctenhance.study.gathered import Gathered
 from ctenhance.study.questions import PAIR, Question
 from ctenhance.study.statistics import mrmc, roc
 from ctenhance.study.statistics.estimate import Estimate
+from ctenhance.study.statistics.sample_size import Pilot
 from ctenhance.study.tables import Cell, Table, p_text, table
 
 Kernels = dict[str, dict[str, np.ndarray]]
 """By arm and reader: a kernel [normal case, diseased case], see `statistics.roc`."""
+
+_SCATTER = "scatter."
+_SCATTER_COLUMNS = ("Var(error)", "Cov1", "Cov2", "Cov3", "Var(arm x reader)", "cases")
 
 
 def detection_tables(gathered: Gathered) -> list[Table]:
@@ -102,7 +109,7 @@ def _figures(question: Question, name: str, kernels: Kernels) -> list[Table]:
         for arm, own in kernels.items()
         for reader, kernel in own.items()
     ]
-    note = "Nonparametric, with the jackknife's interval over cases."
+    note = "Nonparametric, with the jackknife's interval over cases on the logit scale."
     return table(f"figures.{question.id}", f"{question.text} – {name}", ("arm", "reader", name), rows, note)
 
 
@@ -128,12 +135,47 @@ def _comparison(gathered: Gathered, question: Question, name: str, kernels: Kern
             rows.append([label, "all alike", None, f"{test.statistic:.2f}", freedom, p_text(test.p)])
     note = (
         "Obuchowski-Rockette with jackknife covariances and Hillis' degrees of freedom (infinite: "
-        f"chi-square). Var(error) {found.variance:.6f}, Cov1 {found.cov1:.6f}, Cov2 {found.cov2:.6f}, Cov3 "
-        f"{found.cov3:.6f}, MS(arm x reader) {found.mean_squares['modality x reader']:.6f}. "
-        f"Readers: {', '.join(kernels[gathered.arms[0]])}."
+        f"chi-square). Readers: {', '.join(kernels[gathered.arms[0]])}."
     )
     columns = ("analysis", "arm", f"{name} (95 % CI)", "statistic", "degrees of freedom", "p")
-    return table(f"mrmc.{question.id}", f"{question.text} – multi-reader comparison", columns, rows, note)
+    return [
+        *table(f"mrmc.{question.id}", f"{question.text} – multi-reader comparison", columns, rows, note),
+        *_scatter(question, found, sum(stacked.shape[2:])),
+    ]
+
+
+def _scatter(question: Question, found: mrmc.Comparison, cases: int) -> list[Table]:
+    """Return what the next study is planned with; `read_pilot` reads it again."""
+    row = (found.variance, found.cov1, found.cov2, found.cov3, found.interaction, cases)
+    note = "For planning the next study: 'ctenhance study plan mrmc --pilot results.json'."
+    title = f"{question.text} – how the areas scatter"
+    return table(f"{_SCATTER}{question.id}", title, _SCATTER_COLUMNS, [row], note)
+
+
+def read_pilot(path: Path, question: str | None = None) -> Pilot:
+    """Return how areas scattered in the study whose analysis wrote that results.json.
+
+    `question` is the id of one of its questions; it may be left out where only one has such figures. Raises
+    InputError for another kind of file, and when the question is not there.
+    """
+    try:
+        tables = json.loads(path.read_text(encoding="utf-8"))["tables"]
+        found = {one["id"]: one["rows"][0] for one in tables if one["id"].startswith(_SCATTER)}
+        pilots = {
+            name.removeprefix(_SCATTER): Pilot(*(row[column] for column in _SCATTER_COLUMNS))
+            for name, row in found.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise InputError(
+            f"'{path}' is no results.json of a study analysis; name the one that 'ctenhance study analyse' "
+            "wrote."
+        ) from error
+    if question is None and len(pilots) == 1:
+        question = next(iter(pilots))
+    if question not in pilots:
+        listed = ", ".join(pilots) or "none of its questions has them"
+        raise InputError(f"Name one question whose areas '{path}' compares with --question: {listed}.")
+    return pilots[question]
 
 
 def _marks(gathered: Gathered, question: Question) -> list[Table]:

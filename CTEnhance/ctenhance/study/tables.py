@@ -58,7 +58,9 @@ def number_text(value: float) -> str:
     """Return a number with the digits that matter."""
     if abs(value) >= 100:
         return f"{value:.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
+    if abs(value) >= 1:
+        return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    return f"{value:.6f}" if 0 < abs(value) < 0.001 else f"{value:.3f}"
 
 
 def table(

@@ -4,50 +4,26 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from collections.abc import Callable
 
 import numpy as np
 from scipy import stats
 
-from ctenhance.study.statistics.estimate import ALPHA, UNKNOWN, Estimate, over_cases
+from ctenhance.study.statistics.estimate import ALPHA, UNKNOWN, Estimate, jackknifed
 
 LEVELS = ("nominal", "ordinal", "interval")
 
 
-def weighted_kappa(first: np.ndarray, second: np.ndarray, weights: str = "quadratic") -> Estimate:
-    """Return Cohen's kappa of two readings [case] of whole-number grades; cases with a NaN are left out.
+def weighted_kappa(ratings: np.ndarray, weights: str = "quadratic") -> Estimate:
+    """Return the mean of all pairs of readers' kappas of whole-number grades [reader, case].
 
-    `weights` is 'quadratic', 'linear' or 'none'. Cohen (1968); the interval is the large-sample one of
-    Fleiss, Cohen & Everitt (1969), by statsmodels.
+    `weights` is 'quadratic', 'linear' or 'none'. Cohen (1968) for two readers, Light (1971) for more; a pair
+    leaves out the cases that one of them did not grade. Jackknife interval over cases.
     """
-    from statsmodels.stats.inter_rater import cohens_kappa
-
-    both = np.isfinite(first) & np.isfinite(second)
-    if both.sum() < 2:
-        return UNKNOWN
-    table = _crossed(first[both], second[both])
-    if np.count_nonzero(table.sum(0) + table.sum(1)) < 2:
-        return UNKNOWN  # all the same grade: nothing to agree on by more than chance
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        result = cohens_kappa(table, wt=None if weights == "none" else weights)
-    return Estimate.of(result.kappa, result.kappa_low, result.kappa_upp)
-
-
-def mean_weighted_kappa(ratings: np.ndarray, weights: str = "quadratic", seed: int = 0) -> Estimate:
-    """Return the mean kappa of all pairs of readers of ratings [reader, case], bootstrapped over cases.
-
-    With two readers this is `weighted_kappa` (Light 1971 for more).
-    """
-    if len(ratings) == 2:
-        return weighted_kappa(ratings[0], ratings[1], weights)
     if len(ratings) < 2 or not np.isfinite(ratings).any():
         return UNKNOWN
     pairs = [_kappas(one, other, weights) for one, other in itertools.combinations(ratings, 2)]
-    return over_cases(
-        lambda drawn: np.mean([kappa(drawn) for kappa in pairs], axis=0), ratings.shape[1], seed
-    )
+    return jackknifed(lambda counted: np.mean([kappa(counted) for kappa in pairs], axis=0), ratings.shape[1])
 
 
 def _kappas(first: np.ndarray, second: np.ndarray, weights: str) -> Callable[[np.ndarray], np.ndarray]:
@@ -61,17 +37,17 @@ def _kappas(first: np.ndarray, second: np.ndarray, weights: str) -> Callable[[np
     shown = [((one[:, None] == levels) & both[:, None]).astype(float) for one in (first, second)]
     observed = np.einsum("ci,ij,cj->c", shown[0], distance, shown[1])
 
-    def kappa(drawn: np.ndarray) -> np.ndarray:
-        margins = [drawn @ one for one in shown]
+    def kappa(counted: np.ndarray) -> np.ndarray:
+        margins = [counted @ one for one in shown]
         with np.errstate(all="ignore"):
-            chance = np.einsum("bi,ij,bj->b", margins[0], distance, margins[1]) / (drawn @ both)
-            return np.where(chance > 0, 1 - drawn @ observed / chance, math.nan)
+            chance = np.einsum("bi,ij,bj->b", margins[0], distance, margins[1]) / (counted @ both)
+            return np.where(chance > 0, 1 - counted @ observed / chance, math.nan)
 
     return kappa
 
 
-def fleiss_kappa(ratings: np.ndarray, seed: int = 0) -> Estimate:
-    """Return Fleiss' kappa (1971) of ratings [reader, case], bootstrapped over cases.
+def fleiss_kappa(ratings: np.ndarray) -> Estimate:
+    """Return Fleiss' kappa (1971) of ratings [reader, case], with its jackknife interval over cases.
 
     Cases that some reader did not rate are left out.
     """
@@ -82,13 +58,13 @@ def fleiss_kappa(ratings: np.ndarray, seed: int = 0) -> Estimate:
     counts = _counts(whole)
     alike = (np.square(counts).sum(axis=1) - readers) / (readers * (readers - 1))
 
-    def kappa(drawn: np.ndarray) -> np.ndarray:
-        total = drawn.sum(axis=1)
-        chance = np.square(drawn @ counts / (readers * total[:, None])).sum(axis=1)
+    def kappa(counted: np.ndarray) -> np.ndarray:
+        total = counted.sum(axis=1)
+        chance = np.square(counted @ counts / (readers * total[:, None])).sum(axis=1)
         with np.errstate(all="ignore"):
-            return np.where(chance < 1, (drawn @ alike / total - chance) / (1 - chance), math.nan)
+            return np.where(chance < 1, (counted @ alike / total - chance) / (1 - chance), math.nan)
 
-    return over_cases(kappa, cases, seed)
+    return jackknifed(kappa, cases)
 
 
 def icc(ratings: np.ndarray) -> dict[str, Estimate]:
@@ -135,11 +111,11 @@ def _icc_agreement(between: float, judges: float, error: float, n: int, k: int) 
     return Estimate.of(value, low, high)
 
 
-def krippendorff_alpha(ratings: np.ndarray, level: str = "ordinal", seed: int = 0) -> Estimate:
-    """Return Krippendorff's alpha of ratings [reader, case], NaN where missing, bootstrapped over cases.
+def krippendorff_alpha(ratings: np.ndarray, level: str = "ordinal") -> Estimate:
+    """Return Krippendorff's alpha of ratings [reader, case], NaN where missing.
 
     `level` is 'nominal', 'ordinal' or 'interval'. Krippendorff (2011), Computing Krippendorff's
-    Alpha-Reliability.
+    Alpha-Reliability. Jackknife interval over cases.
     """
     pairable = ratings[:, np.isfinite(ratings).sum(axis=0) >= 2]
     if pairable.shape[1] < 2:
@@ -147,25 +123,25 @@ def krippendorff_alpha(ratings: np.ndarray, level: str = "ordinal", seed: int = 
     values = np.unique(pairable[np.isfinite(pairable)])
     counts = np.stack([(pairable == value).sum(axis=0) for value in values], axis=1).astype(float)
     raters = counts.sum(axis=1)
-    # The coincidences of each case; a bootstrap sample only adds up other cases' ones.
+    # The coincidences of each case; a sample only adds up other cases' ones.
     coincidences = np.einsum("uc,uk->uck", counts, counts)
     coincidences[:, range(len(values)), range(len(values))] -= counts
     coincidences /= (raters - 1)[:, None, None]
 
-    def alpha(drawn: np.ndarray) -> np.ndarray:
-        totals = drawn @ coincidences.sum(axis=2)
+    def alpha(counted: np.ndarray) -> np.ndarray:
+        totals = counted @ coincidences.sum(axis=2)
         distance = _distance(totals, values, level)
         if level == "ordinal":
-            observed = np.einsum("bu,uck,bck->b", drawn, coincidences, distance, optimize=True)
+            observed = np.einsum("bu,uck,bck->b", counted, coincidences, distance, optimize=True)
         else:  # the distances are those of every sample
-            observed = drawn @ np.einsum("uck,ck->u", coincidences, distance[0])
+            observed = counted @ np.einsum("uck,ck->u", coincidences, distance[0])
         expected = np.einsum("bc,bck,bk->b", totals, distance, totals, optimize=True) / (
             totals.sum(axis=1) - 1
         )
         with np.errstate(all="ignore"):
             return np.where(expected > 0, 1 - observed / expected, math.nan)
 
-    return over_cases(alpha, len(counts), seed)
+    return jackknifed(alpha, len(counts))
 
 
 def _distance(totals: np.ndarray, values: np.ndarray, level: str) -> np.ndarray:
@@ -180,15 +156,6 @@ def _distance(totals: np.ndarray, values: np.ndarray, level: str) -> np.ndarray:
     # Between the middles of two ranks; the sums from c to k less half of both ends.
     middles = np.cumsum(totals, axis=1) - totals / 2
     return (middles[:, :, None] - middles[:, None, :]) ** 2
-
-
-def _crossed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return how often each pair of grades was given, over all grades from the least to the most."""
-    low = int(min(first.min(), second.min()))
-    size = int(max(first.max(), second.max())) - low + 1
-    table = np.zeros((size, size))
-    np.add.at(table, (first.astype(int) - low, second.astype(int) - low), 1)
-    return table
 
 
 def _counts(whole: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ctenhance.study.statistics.estimate import ALPHA, UNKNOWN, Estimate
+from ctenhance.study.statistics.estimate import UNKNOWN, Estimate, bootstrap_limits
 
 _MOST_STEPS, _TOLERANCE = 10_000, 1e-10
 _REPEATS = 500
@@ -35,14 +35,14 @@ def by_arm(wins_by_case: np.ndarray, seed: int = 0) -> tuple[Estimate, ...]:
     """Return each arm's log strength, from wins [case, winner, loser], bootstrapped over cases."""
     value = strengths(wins_by_case.sum(axis=0))
     cases, count = wins_by_case.shape[:2]
-    if value is None:
+    if value is None or cases < 2:
         return (UNKNOWN,) * count
     rng = np.random.default_rng(seed)
     drawn = [strengths(wins_by_case[rng.integers(0, cases, cases)].sum(axis=0)) for _ in range(_REPEATS)]
     known = np.array([one for one in drawn if one is not None])
     if len(known) < _REPEATS / 2:
         return tuple(Estimate.of(one) for one in value)
-    low, high = np.percentile(known, (50 * ALPHA, 100 - 50 * ALPHA), axis=0)
+    low, high = bootstrap_limits(known, cases)
     return tuple(Estimate.of(*one) for one in zip(value, low, high, strict=True))
 
 

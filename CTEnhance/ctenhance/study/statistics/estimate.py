@@ -1,4 +1,4 @@
-"""An estimate with its confidence interval, and the bootstrap over cases."""
+"""An estimate with its confidence interval, and intervals by the jackknife and the bootstrap over cases."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 ALPHA = 0.05
-REPEATS = 2000
+_MOST_WEIGHTS = 4_000_000  # at once in the jackknife: 32 MB
 
 
 @dataclass(frozen=True)
@@ -33,24 +34,35 @@ class Estimate:
 UNKNOWN = Estimate(None)
 
 
-def over_cases(
-    statistic: Callable[[np.ndarray], np.ndarray], cases: int, seed: int = 0, repeats: int = REPEATS
-) -> Estimate:
-    """Return the statistic of all cases with its percentile bootstrap interval over cases.
+def jackknifed(statistic: Callable[[np.ndarray], np.ndarray], cases: int) -> Estimate:
+    """Return the statistic, which lies between -1 and 1, of all cases with its jackknife interval.
 
-    `statistic` takes weights [sample, case] (how often each case was drawn) and returns values [sample], NaN
-    where there is none. Efron & Tibshirani (1993), chapter 13.
+    `statistic` takes weights [sample, case] (how often each case counts) and returns values [sample], NaN
+    where there is none. Delete-one jackknife on Fisher's z scale, judged by t: coefficients of agreement are
+    skewed, so that symmetric intervals and percentile bootstraps of few cases hold too little (Fisher 1921;
+    Efron & Tibshirani 1993, chapter 11). No interval at -1, at 1 and where no case makes a difference.
     """
     value = float(statistic(np.ones((1, cases)))[0])
-    if cases < 2 or not math.isfinite(value):
+    if cases < 3 or not abs(value) < 1:
         return Estimate.of(value)
-    rng = np.random.default_rng(seed)
-    drawn = statistic(rng.multinomial(cases, np.full(cases, 1 / cases), repeats).astype(float))
-    drawn = drawn[np.isfinite(drawn)]
-    if len(drawn) < repeats / 2:
+    blocks = np.array_split(np.arange(cases), math.ceil(cases**2 / _MOST_WEIGHTS))
+    left_out = np.concatenate([statistic((block[:, None] != np.arange(cases)) * 1.0) for block in blocks])
+    error = math.sqrt((cases - 1) / cases * np.square(left_out - left_out.mean()).sum()) / (1 - value**2)
+    if not error > 0:  # NaN, too: without one of the cases there is no value
         return Estimate.of(value)
-    low, high = np.percentile(drawn, (50 * ALPHA, 100 - 50 * ALPHA))
-    return Estimate.of(value, low, high)
+    reach = stats.t.ppf(1 - ALPHA / 2, cases - 1) * error
+    return Estimate.of(value, math.tanh(math.atanh(value) - reach), math.tanh(math.atanh(value) + reach))
+
+
+def bootstrap_limits(drawn: np.ndarray, cases: int) -> np.ndarray:
+    """Return the lower and the upper limit [2, ...] of bootstrap values [sample, ...] of so many cases.
+
+    Percentiles, expanded as the t distribution and the bias of a bootstrap's variance ask (Hesterberg 2015,
+    "What teachers should know about the bootstrap", section 5.3).
+    """
+    reach = stats.t.ppf(1 - ALPHA / 2, cases - 1) * math.sqrt(cases / (cases - 1))
+    beyond = 100 * float(stats.norm.sf(reach))
+    return np.percentile(drawn, (beyond, 100 - beyond), axis=0)
 
 
 def complete(values: np.ndarray) -> np.ndarray:

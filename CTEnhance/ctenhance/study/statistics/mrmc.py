@@ -49,6 +49,12 @@ class Comparison:
     cov3: float
     tests: dict[str, Inference]
 
+    @property
+    def interaction(self) -> float:
+        """The variance component of modality x reader (Hillis, Obuchowski & Berbaum 2011), at least 0."""
+        error = self.variance - self.cov1 - max(self.cov2 - self.cov3, 0.0)
+        return max(self.mean_squares["modality x reader"] - error, 0.0)
+
 
 def compare(kernels: np.ndarray) -> Comparison:
     """Compare modalities from kernels [modality, reader, normal case, diseased case] (see `roc`).

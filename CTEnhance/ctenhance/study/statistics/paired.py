@@ -13,9 +13,11 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 from ctenhance.study.statistics.estimate import ALPHA, UNKNOWN, Estimate, complete
+
+_DRAWS = 10_000
 
 
 def signed_rank(first: np.ndarray, second: np.ndarray) -> Estimate:
@@ -74,7 +76,7 @@ class Share:
     equivalent_p      the two one-sided tests' p value that the share lies within the margin of the null
     margin            that margin; None when none was asked for
     interval_90       the 90 % interval that equivalence is judged by
-    by_reader         each reader's share, with exact binomial intervals and p values
+    by_reader         each reader's share, with binomial intervals and p values
     """
 
     these_readers: Estimate
@@ -88,11 +90,8 @@ class Share:
 def share(answers: np.ndarray, null: float = 0.5, margin: float | None = None) -> Share:
     """Test the mean of answers [reader, case] between 0 and 1 (right or wrong, preferred or not, ties 0.5).
 
-    With one reader the test is the exact binomial one (ties dropped); with several a t test of the case
-    means. For other readers: the two-way random-effects variance (MS(R) + MS(C) - MS(RC)) / (rc), never below
-    the one for these readers, with Satterthwaite's degrees of freedom; with only 3 readers
-    who differ strongly this test errs in 8 % instead of 5 % (simulated), with 6 in 6 %. Equivalence: two
-    one-sided tests (Schuirmann 1987).
+    With one reader the test is the binomial one (ties dropped); with several a t test of the case means. For
+    other readers: see `_random_readers`. Equivalence: two one-sided tests (Schuirmann 1987).
     """
     by_reader = tuple(binomial(row, null) for row in answers)
     whole = complete(answers)
@@ -123,29 +122,56 @@ def share(answers: np.ndarray, null: float = 0.5, margin: float | None = None) -
 
 
 def binomial(answers: np.ndarray, null: float = 0.5) -> Estimate:
-    """Return a reader's share [case], Clopper & Pearson's interval and the exact p; ties are dropped."""
+    """Return a reader's share [case] with the binomial mid-p interval and p value; ties are dropped.
+
+    Mid-p counts the observed number half (Lancaster 1961). For few answers the exact test rejects in 2 to 4 %
+    where it should in 5 %, mid-p hardly ever in more than 5 % (Fagerland, Lydersen & Laake 2013).
+    """
     known = answers[np.isfinite(answers) & (answers != 0.5)]
     if not len(known):
         return UNKNOWN
     count, total = int(known.sum()), len(known)
-    p = stats.binomtest(count, total, null).pvalue
-    low = stats.beta.ppf(ALPHA / 2, count, total - count + 1) if count else 0.0
-    high = stats.beta.ppf(1 - ALPHA / 2, count + 1, total - count) if count < total else 1.0
-    return Estimate.of(count / total, low, high, p)
+
+    def below(share: float) -> float:
+        """Return the chance of fewer right answers, the observed number counted half."""
+        return float(stats.binom.cdf(count - 1, total, share) + stats.binom.pmf(count, total, share) / 2)
+
+    low = optimize.brentq(lambda share: below(share) - 1 + ALPHA / 2, 0, 1) if count else 0.0
+    high = optimize.brentq(lambda share: below(share) - ALPHA / 2, 0, 1) if count < total else 1.0
+    return Estimate.of(count / total, low, high, 2 * min(below(null), 1 - below(null)))
 
 
 def _random_readers(whole: np.ndarray, error: float, null: float) -> Estimate:
+    """Return the share where readers are a sample, too, from answers [reader, case].
+
+    `error` is the standard error that cases alone give. In the two-way random-effects model the variance of
+    the mean is (E MS(R) + E MS(C) - E MS(RC)) / (rc). With few readers its estimate is poor, and the t test
+    with Satterthwaite's degrees of freedom errs too often (simulated: in 6 % with 6 readers, in 8 % with 3),
+    since a variance found too small also gets too many of them. So the expected mean squares are drawn from
+    their fiducial laws, MS times df / chi-square(df), and the p value is the mean over the draws: a
+    generalised p value and interval (Weerahandi 1995, Exact Statistical Methods for Data Analysis; Burdick,
+    Borror & Montgomery 2005). It errs on the safe side where readers hardly differ.
+    """
     readers, cases = whole.shape
     rows, columns, value = whole.mean(axis=1), whole.mean(axis=0), float(whole.mean())
-    squares_readers = cases * np.var(rows, ddof=1)
-    squares_cases = readers * np.var(columns, ddof=1)
     rest = np.sum((whole - rows[:, None] - columns + value) ** 2) / ((readers - 1) * (cases - 1))
-    variance = squares_readers + squares_cases - rest
-    if variance / (readers * cases) <= error**2:
-        return _t_estimate(value, error, cases - 1, null)
-    parts = squares_readers**2 / (readers - 1) + squares_cases**2 / (cases - 1)
-    parts += rest**2 / ((readers - 1) * (cases - 1))
-    return _t_estimate(value, math.sqrt(variance / (readers * cases)), variance**2 / parts, null)
+    squares = (cases * np.var(rows, ddof=1), readers * cases * error**2, rest)
+    rng = np.random.default_rng(0)
+    of_readers, of_cases, of_rest = (
+        square * freedom / rng.chisquare(freedom, _DRAWS)
+        for square, freedom in zip(
+            squares, (readers - 1, cases - 1, (readers - 1) * (cases - 1)), strict=True
+        )
+    )
+    # Neither readers nor cases can add less than nothing.
+    variance = np.maximum(np.maximum(of_readers, of_cases), of_readers + of_cases - of_rest)
+    errors = np.sqrt(variance / (readers * cases))
+
+    def beyond(distance: float) -> float:
+        return float(2 * stats.norm.sf(distance / errors).mean())
+
+    reach = optimize.brentq(lambda distance: beyond(distance) - ALPHA, 0, 2 * errors.max())
+    return Estimate.of(value, max(0.0, value - reach), min(1.0, value + reach), beyond(abs(value - null)))
 
 
 def _t_estimate(value: float, error: float, freedom: float, null: float) -> Estimate:

@@ -6,12 +6,14 @@ normal cases i and diseased cases j. `mrmc` needs nothing else of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import special, stats
 
 from ctenhance.study.design import Lesion
-from ctenhance.study.statistics.estimate import Estimate
+from ctenhance.study.statistics.estimate import ALPHA, Estimate
 
 UNMARKED = -np.inf
 
@@ -65,10 +67,18 @@ def wafroc_kernel(normal: np.ndarray, lesions: Sequence[np.ndarray]) -> np.ndarr
 
 
 def figure_of_merit(kernel: np.ndarray) -> Estimate:
-    """Return one reader's figure of merit with the jackknife's normal interval, within 0 and 1."""
+    """Return one reader's figure of merit with its jackknife interval over cases.
+
+    Normal on the logit scale, which keeps it within 0 and 1 and holds for figures near them, too (Pepe 2003,
+    The Statistical Evaluation of Medical Tests, section 5.2). No interval at 0 and 1.
+    """
     value = float(kernel.mean())
-    error = float(np.sqrt(jackknife_covariance(kernel[None, None])[0, 0]))
-    return Estimate.of(value, max(0.0, value - 1.959964 * error), min(1.0, value + 1.959964 * error))
+    error = math.sqrt(jackknife_covariance(kernel[None, None])[0, 0])
+    if not (0 < value < 1 and error > 0):
+        return Estimate.of(value)
+    reach = stats.norm.ppf(1 - ALPHA / 2) * error / (value * (1 - value))
+    low, high = special.expit(special.logit(value) + np.array([-reach, reach]))
+    return Estimate.of(value, low, high)
 
 
 def jackknife_covariance(kernels: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from scipy import stats
 
@@ -61,35 +62,69 @@ def cases_for_grades(difference: float, spread: float, alpha: float = 0.05, powe
     return _cases(_least(reached, power) * math.pi / 3)
 
 
-def mrmc_power(
-    difference: float,
-    readers: int,
-    cases: int,
-    *,
-    variance: float,
-    cov1: float,
-    cov2: float,
-    cov3: float,
-    interaction: float,
-    pilot_cases: int,
-    alpha: float = 0.05,
-) -> float:
+@dataclass(frozen=True)
+class Pilot:
+    """How figures of merit scatter, from the multi-reader analysis of a pilot or published study.
+
+    variance, cov1, cov2, cov3   Obuchowski & Rockette's error variance and covariances, with so many `cases`
+    interaction                  the variance component of modality x reader
+    """
+
+    variance: float
+    cov1: float
+    cov2: float
+    cov3: float
+    interaction: float
+    cases: int
+
+    def __post_init__(self) -> None:
+        if self.cases < 2:
+            raise InputError(f"A pilot study has at least 2 cases, not {self.cases}.")
+        if not (self.variance > 0 and self.interaction >= 0 and self.variance >= max(self.cov1, self.cov2)):
+            raise InputError(
+                "The pilot's error variance must be above 0 and no smaller than Cov1 and Cov2, and the "
+                "variance of arm x reader must not be negative."
+            )
+
+
+def mrmc_power(difference: float, readers: int, cases: int, pilot: Pilot, alpha: float = 0.05) -> float:
     """Return the power of the comparison of two arms with readers and cases random.
 
-    `variance` and `cov1`-`cov3` come from a pilot (or published) study with `pilot_cases` and shrink in
-    inverse proportion to the cases; `interaction` is the variance component of modality x reader. Hillis,
-    Obuchowski & Berbaum (2011), "Power estimation for multireader ROC methods".
+    The pilot's error variance and covariances shrink in inverse proportion to the cases, of which the same
+    share is diseased. Hillis, Obuchowski & Berbaum (2011), "Power estimation for multireader ROC methods: an
+    updated and unified approach", Academic Radiology 18, 129-142.
     """
-    if readers < 2 or cases < 2 or pilot_cases < 2:
+    if readers < 2 or cases < 2:
         raise InputError("Planning needs at least 2 readers and 2 cases.")
-    scale = pilot_cases / cases
-    alone = interaction + scale * (variance - cov1 - max(cov2 - cov3, 0.0))
-    both = alone + readers * scale * max(cov2 - cov3, 0.0)
+    scale = pilot.cases / cases
+    shared = scale * max(pilot.cov2 - pilot.cov3, 0.0)
+    alone = pilot.interaction + max(scale * (pilot.variance - pilot.cov1) - shared, 0.0)
+    both = alone + readers * shared
     freedom = both**2 / (alone**2 / (readers - 1)) if alone > 0 else 1e6
-    centre = readers * difference**2 / (2 * both)
+    centre = readers * difference**2 / (2 * both) if both > 0 else math.inf
     if centre == 0:  # the noncentral law of scipy begins above
         return alpha
+    if centre > 1e4:  # it ends there, too
+        return 1.0
     return float(stats.ncf.sf(stats.f.ppf(1 - alpha, 1, freedom), 1, freedom, centre))
+
+
+def cases_for_mrmc(
+    difference: float, readers: int, pilot: Pilot, alpha: float = 0.05, power: float = 0.8
+) -> int:
+    """Return the cases, normal and diseased ones together, for telling a difference of figures of merit.
+
+    See `mrmc_power`. Raises InputError also where no number of cases is enough with so few readers.
+    """
+    _planned(readers, alpha, power)
+    _between(abs(difference), 0, 1, "a difference of areas (either sign)")
+    reached = mrmc_power(difference, readers, MOST_CASES, pilot, alpha)
+    if reached < power:
+        raise InputError(
+            f"With {readers} readers no number of cases gives a power of {power:g} (at most {reached:.2f}), "
+            "since readers differ in what the arms do for them; plan for more readers."
+        )
+    return _least(lambda cases: mrmc_power(difference, readers, cases, pilot, alpha), power)
 
 
 def _least(reached: Callable[[int], float], power: float) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from ctenhance.study.statistics.estimate import ALPHA, UNKNOWN, Estimate
+from ctenhance.study.statistics.estimate import UNKNOWN, Estimate, bootstrap_limits
 
 REPEATS = 2000
 
@@ -17,10 +17,10 @@ REPEATS = 2000
 def vgc_auc(first: np.ndarray, second: np.ndarray, random_readers: bool = True, seed: int = 0) -> Estimate:
     """Return the area with its interval and p value for grades [reader, case] of two arms.
 
-    The interval is a percentile bootstrap that draws cases and, with `random_readers`, readers, both arms of
-    a reading together. The p value is of the permutation test that exchanges the arms of a case for all
-    readers at once; it is exact for these readers. Cases that some reader did not grade in both arms are left
-    out.
+    The interval is a bootstrap's (see `bootstrap_limits`) that draws cases and, with `random_readers`,
+    readers, both arms of a reading together. The p value is of the permutation test that exchanges the arms
+    of a case for all readers at once; it is exact for these readers. Cases that some reader did not grade in
+    both arms are left out.
     """
     whole = np.isfinite(first).all(axis=0) & np.isfinite(second).all(axis=0)
     first, second = first[:, whole], second[:, whole]
@@ -39,7 +39,7 @@ def vgc_auc(first: np.ndarray, second: np.ndarray, random_readers: bool = True, 
         areas = (drawn.T * by_reader).sum(axis=0)
     else:
         areas = by_reader.mean(axis=0)
-    low, high = np.percentile(areas, (50 * ALPHA, 100 - 50 * ALPHA))
+    low, high = bootstrap_limits(areas, cases)
     return Estimate.of(value, low, high, _permutation_p(first, second, rng))
 
 
