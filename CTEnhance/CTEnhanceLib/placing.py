@@ -126,6 +126,18 @@ def addVolume(
     return node
 
 
+def addFixedDisplay(node: Any, added: list[Any]) -> Any:
+    """Give a node without an image a display with a fixed window; return that.
+
+    An automatic one would be computed over all voxels at once, while the user waits.
+    """
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    added.append(display)
+    display.SetAutoWindowLevel(False)
+    return display
+
+
 def attachReport(node: Any, report: Mapping[str, Any], added: list[Any]) -> None:
     """Put the report, as a text node, under the node in the subject hierarchy; replaces the one before."""
     reportNode = node.GetNodeReference(REPORT_ROLE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -166,8 +166,7 @@ class ReconstructJob(Job):
         files = {
             name: path for name, path in outputs.items() if path.name.endswith(".nii") and name != skipped
         }
-        for index, (name, path) in enumerate(files.items()):
-            self._loaded[name] = yield from _part(transfer.readNifti(path), index, len(files))
+        self._loaded = yield from transfer.readNiftis(files)
 
     def place(self, report: dict[str, Any]) -> Any:
         """Put the stages side by side into the scene, maps and report with them; return the last stage."""
@@ -226,7 +225,7 @@ class ReconstructJob(Job):
     def _addVolume(self, loaded: Any, name: str, before: Any, added: list[Any]) -> Any:
         node = placing.addNode("vtkMRMLScalarVolumeNode", name, added)
         if before is None:
-            _addDisplay(node, added)
+            placing.addFixedDisplay(node, added)
         placing.addVolume(loaded.image, loaded.ijkToRAS, name, added, before=before, output=node)
         scanned = self._scannedNode()
         if scanned is not None:
@@ -240,7 +239,7 @@ class ReconstructJob(Job):
         stretch = np.diag([width / columns, height / views, 1.0, 1.0])
         stretch[:2, 3] = stretch[0, 0] / 2 - 0.5, stretch[1, 1] / 2 - 0.5
         node = placing.addNode("vtkMRMLScalarVolumeNode", f"{self._name()} sinogram", added, hidden=True)
-        display = _addDisplay(node, added)
+        display = placing.addFixedDisplay(node, added)
         display.SetSaveWithScene(False)
         with slicer.util.NodeModify(node):
             node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(image.ijkToRAS @ stretch))
@@ -258,30 +257,8 @@ class ReconstructJob(Job):
         return source.name.split(".")[0] if source is not None else ""
 
 
-def _addDisplay(node: Any, added: list[Any]) -> Any:
-    """Give a node without an image a display with a fixed window; return that.
-
-    An automatic one would be computed over all voxels at once, while the user waits.
-    """
-    node.CreateDefaultDisplayNodes()
-    display = node.GetDisplayNode()
-    added.append(display)
-    display.SetAutoWindowLevel(False)
-    return display
-
-
 def _simulated(folder: Path) -> Path:
     return folder / "simulated.ctproj.h5"
-
-
-def _part(steps: Generator[float, None, Any], index: int, count: int) -> Generator[float, None, Any]:
-    """Go through the steps as part `index` of `count`; return what they return."""
-    while True:
-        try:
-            fraction = next(steps)
-        except StopIteration as end:
-            return end.value
-        yield (index + fraction) / count
 
 
 def doseTexts(report: Mapping[str, Any] | None) -> tuple[str, str]:

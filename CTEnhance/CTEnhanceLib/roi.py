@@ -61,7 +61,13 @@ def removeRegion(node: Any, display: Any) -> None:
 
 
 def statistics(region: Any, volumeNode: Any) -> Statistics:
-    """Return the statistics of the voxels in the box.
+    """Return the statistics of the voxels in the box; raises InputError as `values` does."""
+    found = values(region, volumeNode)
+    return Statistics(found.size, float(found.mean()), float(found.std()))
+
+
+def values(region: Any, volumeNode: Any) -> np.ndarray:
+    """Return the voxels in the box as float64 [voxel]; in the same order for volumes on one grid.
 
     Raises InputError when the box lies outside the volume or holds more voxels than can be followed live.
     """
@@ -76,10 +82,10 @@ def statistics(region: Any, volumeNode: Any) -> Statistics:
         raise InputError(_("The region is too large to be measured live: make it smaller."))
     part = array[low[2] : high[2] + 1, low[1] : high[1] + 1, low[0] : high[0] + 1]
     inside = _inside(toBox, half, low, part.shape)
-    values = (part if inside is None else part[inside]).astype(np.float64)
-    if values.size == 0:
+    found = (part.ravel() if inside is None else part[inside]).astype(np.float64)
+    if found.size == 0:
         raise InputError(_("The region holds no voxel of the volume: move or enlarge it."))
-    return Statistics(values.size, float(values.mean()), float(values.std()))
+    return found
 
 
 def table(rows: Mapping[str, Statistics]) -> str:

@@ -14,7 +14,7 @@ import struct
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -149,6 +149,21 @@ def readNifti(path: Path) -> Generator[float, None, LoadedVolume]:
     except (OSError, EOFError, ValueError, struct.error) as error:
         raise CTEnhanceError(_("The result of the computation cannot be read; press Apply again.")) from error
     return LoadedVolume(image, ijkToRAS)
+
+
+def readNiftis(files: Mapping[str, Path]) -> Generator[float, None, dict[str, LoadedVolume]]:
+    """Read several such files; yield the fraction done of all, return the volumes by the files' names."""
+    loaded = {}
+    for index, (name, path) in enumerate(files.items()):
+        steps = readNifti(path)
+        while name not in loaded:
+            try:
+                fraction = next(steps)
+            except StopIteration as end:
+                loaded[name] = end.value
+            else:
+                yield (index + fraction) / len(files)
+    return loaded
 
 
 def _next(stream: IO[bytes], shape: tuple[int, ...], kind: np.dtype) -> np.ndarray:

@@ -6,7 +6,7 @@ are shared where volumes have one display node. Whoever shows views takes them f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import escape
@@ -23,17 +23,24 @@ WINDOWS = {"lung": (1500, -600), "mediastinum": (350, 50), "bone": (2000, 500), 
 
 @dataclass(frozen=True)
 class View:
-    """A slice view: its name in Slicer (one node each), its bar's text and colour (#RRGGBB)."""
+    """A slice view: its name in Slicer (one node each), its bar's text and colour (#RRGGBB).
+
+    Views of one `orientation` show the same plane; an empty one begins as axial and may be turned.
+    """
 
     name: str
     label: str
     color: str
+    orientation: str = ""
 
     def item(self) -> str:
         """Return the view as Slicer's layout descriptions have it."""
         properties = {
-            "orientation": "Axial", "viewlabel": self.label, "viewcolor": self.color, "viewgroup": _VIEW_GROUP
-        }  # fmt: skip
+            "orientation": self.orientation or "Axial",
+            "viewlabel": self.label,
+            "viewcolor": self.color,
+            "viewgroup": _VIEW_GROUP,
+        }
         lines = "".join(
             f'<property name="{name}" action="default">{escape(str(value))}</property>'
             for name, value in properties.items()
@@ -92,24 +99,29 @@ class LinkedViews:
         self._views: tuple[View, ...] = ()
         # The volume last fitted, and the views that show it.
         self._fitted: tuple[Any, tuple[View, ...]] | None = None
-        # What they showed before the row was changed last: Slicer sets views back when it lays them out.
-        self._before: _Part | None = None
+        # What they showed, by orientation, before the row was changed last: Slicer sets views back when it
+        # lays them out.
+        self._before: dict[str, _Part] = {}
 
     @property
     def shown(self) -> bool:
         """Whether these views are the ones on the screen (unless the user chose another layout since)."""
         return LinkedViews._owner is self
 
-    def show(self, layout: int, views: Sequence[View]) -> None:
-        """Show these views from left to right; `layout` is their number (below 100 are Slicer's own)."""
+    def show(self, layout: int, views: Sequence[View], rows: int = 1, below: str = "") -> None:
+        """Show these views from left to right, in so many rows; `layout` is their number (below 100 are
+        Slicer's own), `below` a layout item of another kind under them."""
         node = _layoutNode()
-        seen = sliceWidget(self._views[0].name) if self._views and self.shown else None
-        self._before = None if seen is None else _Part.of(seen.mrmlSliceNode())
+        self._before = {
+            orientation: _Part.of(widgets[0].mrmlSliceNode())
+            for orientation, widgets in (self._planes() if self.shown else {}).items()
+        }
         if LinkedViews._owner is None:
             LinkedViews._previousLayout = node.GetViewArrangement()
         LinkedViews._owner, self._views = self, tuple(views)
-        items = "".join(view.item() for view in views)
-        description = f'<layout type="horizontal" split="true">{items}</layout>'
+        description = _grid([view.item() for view in views], rows)
+        if below:
+            description = _stack("vertical", [f"<item>{description}</item>", below])
         if node.IsLayoutDescription(layout):
             node.SetLayoutDescription(layout, description)
         else:
@@ -133,7 +145,7 @@ class LinkedViews:
         """Let go (the scene closes); the layout stays."""
         if self.shown:
             LinkedViews._owner = LinkedViews._previousLayout = None
-        self._fitted = self._before = None
+        self._fitted, self._before = None, {}
 
     def setLayers(self, view: str, background: Any, foreground: Any = None, opacity: float = 0.0) -> None:
         """Show these volume nodes (or None) in a view; cheap where nothing changes."""
@@ -156,28 +168,59 @@ class LinkedViews:
         same = not anew and self._fitted is not None and self._fitted[0] is volume
         if same and self._fitted[1] == self._views:
             return
-        part = self._before if same else None
+        parts = self._before if same else {}
         self._fitted = (volume, self._views)
-        self._align(part)
+        self._align(parts)
         # Once more when the new views have got their sizes, and Slicer has set them back to where they began.
-        qt.QTimer.singleShot(0, lambda: self._align(part))
+        qt.QTimer.singleShot(0, lambda: self._align(parts))
 
-    def _align(self, part: _Part | None) -> None:
-        """Bring all views to this part, or to all of the volume."""
+    def turn(self, orientation: str) -> None:
+        """Turn those views that may be turned: Axial, Coronal or Sagittal; show all of the volume."""
+        for widget in self._planes().get("", ()):
+            widget.mrmlSliceNode().SetOrientation(orientation)
+        self._align({})
+
+    def setLabel(self, view: str, text: str) -> None:
+        """Write another text into a view's bar."""
+        widget = sliceWidget(view)
+        if widget is not None and self.shown:
+            widget.mrmlSliceNode().SetLayoutLabel(text)
+
+    def _planes(self) -> dict[str, list[Any]]:
+        """Return the widgets of the views that are there, by orientation."""
+        found: dict[str, list[Any]] = {}
+        for view in self._views:
+            widget = sliceWidget(view.name)
+            if widget is not None:
+                found.setdefault(view.orientation, []).append(widget)
+        return found
+
+    def _align(self, parts: Mapping[str, _Part]) -> None:
+        """Bring all views of an orientation to its part, or to all of the volume."""
         volume = self._fitted[0] if self._fitted is not None and self.shown else None
         if volume is None or not slicer.mrmlScene.IsNodePresent(volume):
             return
-        widgets = [widget for view in self._views if (widget := sliceWidget(view.name)) is not None]
-        if not widgets:
-            return
-        if part is None:
-            # Along the volume's own slices, which need not be axial to the hundredth of a degree.
-            leader = widgets[0].mrmlSliceNode()
-            leader.RotateToVolumePlane(volume)
-            widgets[0].sliceLogic().FitSliceToAll()
-            part = _Part.of(leader)
-        for widget in widgets:
-            part.show(widget.mrmlSliceNode())
+        for orientation, widgets in self._planes().items():
+            part = parts.get(orientation)
+            if part is None:
+                # Along the volume's own slices, which need not be axial to the hundredth of a degree.
+                leader = widgets[0].mrmlSliceNode()
+                leader.RotateToVolumePlane(volume)
+                widgets[0].sliceLogic().FitSliceToAll()
+                part = _Part.of(leader)
+            for widget in widgets:
+                part.show(widget.mrmlSliceNode())
+
+
+def _stack(kind: str, items: Sequence[str]) -> str:
+    return f'<layout type="{kind}" split="true">{"".join(items)}</layout>'
+
+
+def _grid(items: Sequence[str], rows: int) -> str:
+    """Return the layout of items from left to right, in so many rows."""
+    length = -(-len(items) // rows)
+    lines = [_stack("horizontal", items[start : start + length]) for start in range(0, len(items), length)]
+    return lines[0] if rows == 1 else _stack("vertical", [f"<item>{line}</item>" for line in lines])
 
 
 def _layoutNode() -> Any:

@@ -96,6 +96,16 @@ def newImage(shape: tuple[int, ...], dtype: Any) -> tuple[vtk.vtkImageData, np.n
     return image, voxels(image)
 
 
+def lazyImage(shape: tuple[int, ...]) -> tuple[vtk.vtkImageData, np.ndarray]:
+    """Return float32 image data of zeros, and its voxels, that take memory only where they are written."""
+    array = np.zeros(shape, np.float32)
+    image = vtk.vtkImageData()
+    image.SetDimensions(*reversed(shape))
+    # The VTK array keeps the numpy one alive.
+    image.GetPointData().SetScalars(numpy_support.numpy_to_vtk(array.ravel()))
+    return image, array
+
+
 def voxels(image: vtk.vtkImageData) -> np.ndarray:
     """Return the voxels [slice, row, column] of image data; no copy, so writing into it changes the image."""
     shape = tuple(reversed(image.GetDimensions()))
