@@ -13,7 +13,7 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from ctenhance.study.statistics.estimate import ALPHA, UNKNOWN, Estimate, complete
 
@@ -134,7 +134,8 @@ def binomial(answers: np.ndarray, null: float = 0.5) -> Estimate:
 
     def below(share: float) -> float:
         """Return the chance of fewer right answers, the observed number counted half."""
-        return float(stats.binom.cdf(count - 1, total, share) + stats.binom.pmf(count, total, share) / 2)
+        fewer = special.bdtr(count - 1, total, share) if count else 0.0
+        return float(fewer + special.bdtr(count, total, share)) / 2
 
     low = optimize.brentq(lambda share: below(share) - 1 + ALPHA / 2, 0, 1) if count else 0.0
     high = optimize.brentq(lambda share: below(share) - ALPHA / 2, 0, 1) if count < total else 1.0
@@ -168,7 +169,7 @@ def _random_readers(whole: np.ndarray, error: float, null: float) -> Estimate:
     errors = np.sqrt(variance / (readers * cases))
 
     def beyond(distance: float) -> float:
-        return float(2 * stats.norm.sf(distance / errors).mean())
+        return float(2 * special.ndtr(-distance / errors).mean())
 
     reach = optimize.brentq(lambda distance: beyond(distance) - ALPHA, 0, 2 * errors.max())
     return Estimate.of(value, max(0.0, value - reach), min(1.0, value + reach), beyond(abs(value - null)))
