@@ -14,7 +14,7 @@ from helical_scan import WATER, HelicalScan
 from ctenhance.io import arrays
 from ctenhance.io.ctpd_writer import write_ctpd
 from ctenhance.io.projections import Projections, read_projections
-from ctenhance.io.rebin import rebin_helix
+from ctenhance.io.rebin import rebin_helix, rebin_projections
 from ctenhance.physics.fbp import fbp
 from ctenhance.physics.units import mu_to_hu
 from ctenhance.runtime.errors import InputError
@@ -121,6 +121,8 @@ def test_helical_projection_file(tmp_path: Path) -> None:
     helix.write(tmp_path / "helix.ctproj.h5")
     assert Projections.read(tmp_path / "helix.ctproj.h5").helical
     check_phantom(read_projections(tmp_path / "helix.ctproj.h5"), scan)
+    helix.effective_spectra, helix.energies_keV = np.array([[1.0, 2.0]]), np.array([60.0, 70.0])
+    assert rebin_projections(helix).effective_spectra is helix.effective_spectra
     with pytest.raises(InputError, match="no slices"):
         helix.rows(0, 1)
     bins = Projections(counts=np.ones((*p.shape, 2), np.float32), air_counts=np.asarray(1.0), **fields)

@@ -22,6 +22,7 @@ _MOST_TURNS, _MOST_HELICAL_TURNS = 4, 1000
 # Line integrals: 50 is one quantum in 1e21; -3 would be twenty times as many quanta as without an object.
 _LARGEST_LINE_INTEGRAL, _LEAST_LINE_INTEGRAL = 50.0, -3.0
 _LARGEST_MEDIAN_LINE_INTEGRAL = 15.0
+_MOST_ENERGIES = 10_000
 # Noise does not take a reading further below zero than this many standard deviations.
 _DEEPEST_NOISE_SD = 20.0
 
@@ -193,8 +194,14 @@ def _check_spectra(p: Projections) -> None:
     if p.energies_keV is not None:
         p.energies_keV = _array(p.energies_keV, "/energies_keV")
         e = p.energies_keV
-        if e.ndim != 1 or len(e) < 2 or not np.all(np.diff(e) > 0) or e[0] < 0 or e[-1] > 1000:
-            raise InputError("'/energies_keV' must be a list of energies that grow, from 0 to 1000 keV.")
+        if (
+            e.ndim != 1
+            or not 2 <= len(e) <= _MOST_ENERGIES
+            or not np.all(np.diff(e) > 0)
+            or e[0] < 0
+            or e[-1] > 1000
+        ):
+            raise InputError("'/energies_keV' must be up to 10000 energies that grow, from 0 to 1000 keV.")
     if p.effective_spectra is not None:
         spectra = _array(p.effective_spectra, "/effective_spectra")
         if p.energies_keV is None:

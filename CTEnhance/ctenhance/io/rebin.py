@@ -44,7 +44,9 @@ def rebin_projections(
     cancel: Cancellable | None = None,
 ) -> Projections:
     """Return the fan slices of a helical projection file; see `rebin_helix`."""
-    return rebin_helix(helix_of(projections), slice_mm, progress, cancel)
+    slices = rebin_helix(helix_of(projections), slice_mm, progress, cancel)
+    slices.effective_spectra, slices.energies_keV = projections.effective_spectra, projections.energies_keV
+    return slices
 
 
 def rebin_helix(

@@ -5,7 +5,8 @@ is air.  Without a spectrum the attenuation is that of the Hounsfield units, mu_
 one (`polychromatic`), each voxel's attenuation is shared between soft tissue (as water) and cortical bone, by
 a share that grows from 0 at `SOFT_HU` to 1 at `BONE_HU`; the two line integrals are attenuated at every
 energy of the tube's spectrum, and the detector adds up energy.  No water correction is made: the cupping is
-in the counts, and `water_mu_per_mm` is that of a `CALIBRATION_MM` path of water.
+in the counts, `effective_spectra` say of which energies they are, so that reconstruction can correct it, and
+`water_mu_per_mm` is that of a `CALIBRATION_MM` path of water.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ SOFT_HU, BONE_HU = 150.0, 1000.0
 CALIBRATION_MM = 200.0
 # Energies are taken together in groups of this width.
 _GROUP_KEV = 4
-# The volume's attenuation is that of this energy.
+# Bone's attenuation in the volume is that of this energy.
 _REFERENCE_KEV = 70.0
 # More body than this outside the field of view is told to the user.
 _BODY_HU, _TOLERATED_OUTSIDE = -500.0, 1e-3
@@ -144,6 +145,8 @@ def simulate_projections(
         water_mu_per_mm=MU_WATER_PER_MM if spectrum is None else spectrum.water_mu,
         image_pixel_mm=volume.spacing[0],
         image_size=(rows, width),
+        effective_spectra=None if spectrum is None else spectrum.weight[None],
+        energies_keV=None if spectrum is None else spectrum.energies_kev,
         isocenter_mm=(x, y, z),
         direction=direction,
         meta={**_known(volume), "notes": [*volume.meta.get("notes", []), *notes], "simulated": True},
@@ -225,17 +228,23 @@ def _inside(scan: Geometry, array: np.ndarray, notes: list[str]) -> np.ndarray:
 
 
 class _Spectrum:
-    """Attenuation relative to that at the reference energy, for groups of energies of a tube."""
+    """Attenuation relative to that which HU are of, for groups of energies of a tube."""
 
     def __init__(self, kvp: float) -> None:
-        from ctenhance.physics.materials import attenuation_matrix
+        from ctenhance.physics.materials import material
         from ctenhance.physics.spectrum import energy_grid, tube_spectrum
 
         energies = energy_grid()
         weight = tube_spectrum(kvp) * energies  # the detector adds up energy
-        at_reference = torch.tensor([_REFERENCE_KEV], dtype=torch.float64)
-        both: list[Any] = ["water", "bone"]
-        relative = attenuation_matrix(both, energies) / attenuation_matrix(both, at_reference)
+        self.energies_kev, self.weight = energies.numpy(), (weight / weight.sum()).numpy()
+        bone_there = material("bone").mass_attenuation(torch.tensor([_REFERENCE_KEV], dtype=torch.float64))
+        relative = torch.stack(
+            [
+                # 0 HU is water, of whatever energy the HU are: its path is what counts
+                material("water").linear_attenuation(energies) / MU_WATER_PER_MM,
+                material("bone").mass_attenuation(energies) / bone_there,
+            ]
+        )
         groups = weight.reshape(-1, _GROUP_KEV)
         share = groups.sum(1)
         mean = (relative.reshape(2, -1, _GROUP_KEV) * groups).sum(2) / share.clamp(min=1e-300)

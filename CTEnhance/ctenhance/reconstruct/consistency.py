@@ -19,6 +19,7 @@ import torch
 from ctenhance.physics.geometry import FanGeometry, Geometry
 from ctenhance.physics.projector import project
 from ctenhance.physics.units import hu_to_mu
+from ctenhance.physics.water import WaterCorrection
 from ctenhance.reconstruct.readings import Counts
 from ctenhance.runtime.progress import Cancellable
 
@@ -40,11 +41,14 @@ def some_views(geometry: Geometry, count: int = VIEWS) -> tuple[Geometry, torch.
 
 @dataclass
 class Consistency:
-    """Adds up departures over the slices of a scan: `add` a batch, then `describe`."""
+    """Adds up departures over the slices of a scan: `add` a batch, then `describe`.
+
+    `water`: the correction that the images' line integrals went through, if they did."""
 
     geometry: Geometry
     electronic: float
     mu_water: float
+    water: WaterCorrection | None = None
     _squares: dict[str, float] = field(default_factory=dict)
     _blocks: int = 0
     _worst: tuple[float, int] = (0.0, 0)
@@ -60,9 +64,11 @@ class Consistency:
         """Compare slices: `counts`, `result` and the FBP `low` in HU `[slice, y, x]`."""
         few, index = some_views(self.geometry)
         images = hu_to_mu(torch.cat([result, low]), self.mu_water)
+        integrals = project(images, few, cancel)
+        if self.water is not None:
+            integrals = self.water.measured(integrals)
         of_result, of_low = (
-            self._departures(counts, index, part)
-            for part in torch.exp(-project(images, few, cancel)).split(len(result))
+            self._departures(counts, index, part) for part in torch.exp(-integrals).split(len(result))
         )
         of_result = torch.minimum(of_result.square(), (of_result - of_low).square())
         for name, values in (("result", of_result), ("fbp", of_low.square())):

@@ -18,11 +18,12 @@ from ctenhance.physics.fbp import WINDOWS, fbp
 from ctenhance.physics.geometry import Geometry
 from ctenhance.physics.projector import project
 from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu, mu_to_hu
+from ctenhance.physics.water import WaterCorrection
 from ctenhance.reconstruct import dgdiff, spdiff
 from ctenhance.reconstruct.consistency import Consistency
 from ctenhance.reconstruct.dgdiff import HU_SCALE
 from ctenhance.reconstruct.models import Model, load_image_model, load_projection_model
-from ctenhance.reconstruct.readings import Counts, Scan, counts_of, read_scan
+from ctenhance.reconstruct.readings import Counts, Scan, counts_of, read_scan, water_correction
 from ctenhance.runtime.device import free_memory, halvings, pick_device, with_memory_fallback
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check
@@ -90,11 +91,13 @@ class Cascade:
         geometry: Geometry,
         scan: Scan,
         mu_water: float,
+        water: WaterCorrection | None,
         plan: _Plan,
         device: torch.device,
         cancel: Cancellable | None,
     ) -> None:
-        self.projections, self.geometry, self.scan, self.mu_water = projections, geometry, scan, mu_water
+        self.projections, self.geometry, self.scan = projections, geometry, scan
+        self.mu_water, self.water = mu_water, water
         self.plan, self.device, self.cancel = plan, device, cancel
         # channels_last is what CPU and tensor cores convolve fastest
         self.networks = {
@@ -117,7 +120,10 @@ class Cascade:
         sinograms = [line_integrals[:, None]]
         if "projection" in self.networks:
             sinograms.append(torch.stack([self._denoised(counts, z - first, z) for z in range(start, stop)]))
-        images = fbp(torch.cat(sinograms, 1), self.geometry, self.plan.kernel, self.cancel)
+        integrals = torch.cat(sinograms, 1)
+        if self.water is not None:
+            integrals = self.water.corrected(integrals)
+        images = fbp(integrals, self.geometry, self.plan.kernel, self.cancel)
         images = mu_to_hu(images, self.mu_water)
         return [
             _Guides(counts.of(slice(z - first, z - first + 1)), images[z - start, 0], images[z - start, 1:])
@@ -245,8 +251,9 @@ def reconstruct(
     `physics.fbp.WINDOWS`. `image_size` with `pixel_mm` or `fov_mm` (the larger side): the image, as the file
     suggests otherwise. `uncertainty` adds `.maps["uncertainty"]`, the SD in HU over `samples` draws;
     `residual` adds `.maps["residual"]`, what the data say and the result does not. Models are registry names
-    or weights files. The report holds the dose estimate and how consistent the result is with the data.
-    Raises InputError for settings and projections that cannot be, Cancelled when asked to stop."""
+    or weights files. Where the file tells the beam's spectrum, water's beam hardening is corrected. The
+    report holds the dose estimate and how consistent the result is with the data. Raises
+    InputError for settings and projections that cannot be, Cancelled when asked to stop."""
     place = pick_device(device)
     _check(method, kernel, {"projection": projection_steps, "image": image_steps}, samples, uncertainty)
     geometry = _image_geometry(projections, image_size, pixel_mm, fov_mm)
@@ -280,7 +287,10 @@ def reconstruct(
     mu_water = projections.water_mu_per_mm
     if mu_water is None:
         mu_water = MU_WATER_PER_MM
-        report.warn(f"The projections lack 'water_mu_per_mm': {mu_water} per mm was taken for 0 HU.")
+        if projections.effective_spectra is None:
+            report.warn(f"The projections lack 'water_mu_per_mm': {mu_water} per mm was taken for 0 HU.")
+    water = water_correction(projections, mu_water)
+    report.details["water_correction"] = "none" if water is None else "from the file's effective_spectra"
     with report.stage("dose"):
         scan = read_scan(projections)
     report.details["dose_estimate"] = scan.describe()
@@ -297,7 +307,7 @@ def reconstruct(
 
     def run(where: torch.device, batch: int) -> tuple[_Output, dict[str, Any]]:
         report.device = where
-        cascade = Cascade(projections, geometry, scan, mu_water, plan, where, cancel)
+        cascade = Cascade(projections, geometry, scan, mu_water, water, plan, where, cancel)
         with torch.inference_mode():
             return _all_slices(cascade, batch, all_stages, progress)
 
@@ -332,7 +342,7 @@ def _all_slices(
 ) -> tuple[_Output, dict[str, Any]]:
     g, rows, plan = cascade.geometry, cascade.projections.n_rows, cascade.plan
     output = _Output((rows, g.rows, g.columns))
-    agreement = Consistency(g, cascade.scan.electronic, cascade.mu_water)
+    agreement = Consistency(g, cascade.scan.electronic, cascade.mu_water, cascade.water)
     if progress is not None:
         progress("reconstruct", 0, rows)
     for z, guides, result in cascade.slices(batch):

@@ -1,4 +1,5 @@
-"""From a projection file to what the diffusion needs: counts, quanta in air, electronic variance, dose."""
+"""From a projection file to what the diffusion needs: counts, quanta in air, electronic variance, dose; and
+what the beam's spectrum does to line integrals."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from ctenhance.io.projections import Projections
+from ctenhance.physics.water import WaterCorrection
 from ctenhance.reconstruct.spdiff import (
     CLEAN_QUANTA,
     LAST_DIVISOR,
@@ -93,6 +95,21 @@ def read_scan(projections: Projections) -> Scan:
             return Scan(columns, electronic, True, noise)
     quanta = min(quanta_from_noise(part.to_line_integrals()), _MOST_QUANTA)
     return Scan(torch.full((projections.n_columns,), quanta), 0.0, False)
+
+
+def water_correction(projections: Projections, mu_water: float) -> WaterCorrection | None:
+    """What takes the cup out of readings whose spectrum the file knows; None where it knows none.
+
+    Energy bins count together, as many quanta each as arrive in air."""
+    p = projections
+    if p.effective_spectra is None or p.energies_keV is None:
+        return None
+    spectra = p.effective_spectra
+    if p.n_bins is not None and p.air_counts is not None:
+        quanta = np.asarray(p.air_counts, dtype=np.float64)
+        by_bin = np.broadcast_to(quanta, (p.n_columns, p.n_bins)).mean(0)
+        spectra = spectra / spectra.sum(1, keepdims=True) * by_bin[:, None]
+    return WaterCorrection(p.energies_keV, spectra.sum(0), mu_water)
 
 
 @dataclass(frozen=True)
