@@ -7,16 +7,15 @@ from typing import Any
 
 import qt
 import slicer
-import vtk
 from slicer.i18n import tr as _
 
 from ctenhance.runtime.errors import InputError
 from CTEnhanceLib import placing, roi
 from CTEnhanceLib.compare import AFTER_VIEW, BEFORE_VIEW, Comparison, Mode
+from CTEnhanceLib.region import MeasuredRegion
 from CTEnhanceLib.views import setWindow, sliceWidget
 
 FLICKER_KEY = "X"
-_MEASURE_MILLISECONDS = 100
 
 
 class CompareSection:
@@ -29,9 +28,7 @@ class CompareSection:
         self.ui = ui
         self.comparison = Comparison()
         self._result: Any = None
-        self._region: Any = None
-        self._regionDisplay: Any = None
-        self._regionTags: list[int] = []
+        self._region = MeasuredRegion(self.measure)
         for mode in Mode:
             ui.viewModeSelector.addItem(mode.text())
         ui.viewModeSelector.connect("currentIndexChanged(int)", self._onMode)
@@ -50,11 +47,6 @@ class CompareSection:
         self._shortcut = qt.QShortcut(qt.QKeySequence(FLICKER_KEY), slicer.util.mainWindow() or parent)
         self._shortcut.connect("activated()", self._onKey)
         self._shortcut.enabled = False
-        # A dragged box tells of each pixel; measured is when there is time.
-        self._measure = qt.QTimer()
-        self._measure.setSingleShot(True)
-        self._measure.setInterval(_MEASURE_MILLISECONDS)
-        self._measure.connect("timeout()", self.measure)
         self._refresh()
 
     def setResult(self, result: Any) -> None:
@@ -100,24 +92,24 @@ class CompareSection:
     @property
     def measuring(self) -> bool:
         """Whether the table is about to follow the region."""
-        return bool(self._measure.active)
+        return self._region.pending
 
     def nodeGoes(self, node: Any) -> None:
         """A node is about to be removed: perhaps the region, by the user."""
-        if node is self._region and node is not None:
+        if node is self._region.node and node is not None:
             # Not now: the scene is in the middle of a removal.
             qt.QTimer.singleShot(0, lambda: setattr(self.ui.roiButton, "checked", False))
 
     def measure(self) -> None:
         """Write the table of the region anew."""
         before = placing.inputOf(self._result)
-        if self._region is None or before is None:
+        if self._region.node is None or before is None:
             self.ui.roiTable.visible = False
             return
         try:
             rows = {
-                _("Before"): roi.statistics(self._region, before),
-                _("After"): roi.statistics(self._region, self._result),
+                _("Before"): roi.statistics(self._region.node, before),
+                _("After"): roi.statistics(self._region.node, self._result),
             }
             self.ui.roiTable.text = roi.table(rows)
         except InputError as error:
@@ -169,20 +161,9 @@ class CompareSection:
         self.ui.flickerButton.text = text.format(key=key)
 
     def _onRegion(self, checked: bool) -> None:
-        if self._region is not None:
-            for tag in self._regionTags:
-                self._region.RemoveObserver(tag)
-            roi.removeRegion(self._region, self._regionDisplay)
-            self._region = self._regionDisplay = None
+        self._region.remove()
         view = AFTER_VIEW if self.comparison.mode is Mode.FADE else BEFORE_VIEW
         widget = sliceWidget(view) if checked and self.comparison.active else None
         if widget is not None:
-            self._region = roi.addRegion(widget.mrmlSliceNode(), self._result)
-            self._regionDisplay = self._region.GetDisplayNode()
-            events = (vtk.vtkCommand.ModifiedEvent, slicer.vtkMRMLMarkupsNode.PointModifiedEvent)
-            self._regionTags = [self._region.AddObserver(event, self._onRegionMoved) for event in events]
+            self._region.add(widget.mrmlSliceNode(), self._result)
         self.measure()
-
-    def _onRegionMoved(self, _caller: Any, _event: Any) -> None:
-        if not self._measure.active:
-            self._measure.start()

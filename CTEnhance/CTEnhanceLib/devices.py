@@ -8,11 +8,10 @@ import platform
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import qt
-import slicer
 from slicer.i18n import tr as _
+
+from CTEnhanceLib.question import Question
 
 _QUERY = ["--query-gpu=index,name,memory.free,memory.total", "--format=csv,noheader,nounits"]
 
@@ -64,40 +63,16 @@ class DeviceQuery:
 
     def __init__(self, onFound: Callable[[list[Device]], None]) -> None:
         self._onFound = onFound
-        self._process: Any = None
+        self._question = Question(lambda text: onFound([*parseCards(text), *computer()]))
 
     def start(self) -> None:
         """Ask; a question that is under way is left to finish."""
-        if self._process is not None:
-            return
         program = shutil.which("nvidia-smi")
         if program is None:
             self._onFound(computer())
-            return
-        self._process = qt.QProcess(slicer.app)
-        self._process.connect("finished(int,QProcess::ExitStatus)", self._finished)
-        self._process.connect("errorOccurred(QProcess::ProcessError)", self._broke)
-        self._process.start(program, _QUERY)
+        else:
+            self._question.ask(program, _QUERY)
 
     def stop(self) -> None:
         """Forget the question."""
-        if self._process is not None:
-            process, self._process = self._process, None
-            process.kill()
-            process.waitForFinished(500)
-            process.deleteLater()
-
-    def _finished(self, exitCode: int, _exitStatus: Any) -> None:
-        if self._process is None:
-            return
-        process, self._process = self._process, None
-        answer = process.readAllStandardOutput().data()
-        text = answer.decode("utf-8", errors="replace") if isinstance(answer, bytes) else ""
-        process.deleteLater()
-        self._onFound([*(parseCards(text) if exitCode == 0 else []), *computer()])
-
-    def _broke(self, error: Any) -> None:
-        if self._process is not None and error == qt.QProcess.FailedToStart:
-            process, self._process = self._process, None
-            process.deleteLater()
-            self._onFound(computer())
+        self._question.stop()

@@ -47,6 +47,7 @@ class RunSection:
         self.ui = ui
         self._title, self._requirements = title, requirements
         self._makeJob, self._onResult, self._onChanged = makeJob, onResult, onChanged
+        self._afterRun = onResult
         self._onDevice = onDevice
         self._run: Run | None = None
         self._started = 0.0
@@ -122,15 +123,14 @@ class RunSection:
         self.ui.detailsText.setPlainText(details)
         slicer.util.errorDisplay(sentence, **({"detailedText": details} if details else {}))
 
-    def _onApply(self, _checked: bool = False) -> None:
-        if self._run is not None:
-            self.cancel()
-            return
+    def start(self, makeJob: Callable[[], Job], onResult: Callable[[Any], None]) -> None:
+        """Run a job, Apply's or another; meanwhile Apply is Cancel. `onResult` gets what it has placed."""
         try:
             if not dependencies.ensure(self._requirements, self._title):
                 self.showStatus(_("Nothing was installed, so nothing was computed."))
                 return
-            run = Run(self._makeJob(), self._onProgress, self._onDone, self._onFailed, self._onCancelled)
+            self._afterRun = onResult
+            run = Run(makeJob(), self._onProgress, self._onDone, self._onFailed, self._onCancelled)
             self._run, self._started = run, time.monotonic()
             run.start()
         except CTEnhanceError as error:
@@ -138,13 +138,19 @@ class RunSection:
             return
         self._onChanged()
 
+    def _onApply(self, _checked: bool = False) -> None:
+        if self._run is not None:
+            self.cancel()
+        else:
+            self.start(self._makeJob, self._onResult)
+
     def _onProgress(self, progress: Any) -> None:
         self.ui.progressBar.value = int(progress.percent)
         self.showStatus(progressText(progress))
 
     def _onDone(self, result: Any, warnings: list[str]) -> None:
         self._run = None
-        self._onResult(result)
+        self._afterRun(result)
         self._onChanged()
         took = durationText(time.monotonic() - self._started)
         device = (placing.reportOf(result) or {}).get("device")
