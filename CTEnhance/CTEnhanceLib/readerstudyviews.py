@@ -146,8 +146,11 @@ class StudyViews:
 
 def _views(count: int) -> tuple[View, ...]:
     if count == 1:
-        return (View(ONE_VIEW, _("Image"), _COLOR),)
-    return (View(LEFT_VIEW, _("Left"), _COLOR), View(RIGHT_VIEW, _("Right"), _COLOR))
+        return (View(ONE_VIEW, _("Image"), _COLOR, titled=False),)
+    return tuple(
+        View(name, label, _COLOR, titled=False)
+        for name, label in ((LEFT_VIEW, _("Left")), (RIGHT_VIEW, _("Right")))
+    )
 
 
 def _bounds(logic: Any) -> tuple[float, float]:

@@ -16,6 +16,9 @@ import slicer
 import vtk
 
 _VIEW_GROUP = 71
+_TITLE_POINTS = 15
+# By the names of the views: their titles.
+_titles: dict[str, Any] = {}
 
 # Window and level in HU, as in common reading protocols.
 WINDOWS = {"lung": (1500, -600), "mediastinum": (350, 50), "bone": (2000, 500), "liver": (150, 90)}
@@ -23,8 +26,9 @@ WINDOWS = {"lung": (1500, -600), "mediastinum": (350, 50), "bone": (2000, 500), 
 
 @dataclass(frozen=True)
 class View:
-    """A slice view: its name in Slicer (one node each), its bar's text and colour (#RRGGBB).
+    """A slice view: its name in Slicer (one node each), its title and colour (#RRGGBB).
 
+    The title stands in the image, if `titled`: the view's bar has room for its first letter only.
     Views of one `orientation` show the same plane; an empty one begins as axial and may be turned.
     """
 
@@ -32,12 +36,13 @@ class View:
     label: str
     color: str
     orientation: str = ""
+    titled: bool = True
 
     def item(self) -> str:
         """Return the view as Slicer's layout descriptions have it."""
         properties = {
             "orientation": self.orientation or "Axial",
-            "viewlabel": self.label,
+            "viewlabel": self.label[:1],
             "viewcolor": self.color,
             "viewgroup": _VIEW_GROUP,
         }
@@ -45,7 +50,24 @@ class View:
             f'<property name="{name}" action="default">{escape(str(value))}</property>'
             for name, value in properties.items()
         )
-        return f'<item><view class="vtkMRMLSliceNode" singletontag="{self.name}">{lines}</view></item>'
+        view = f'<view class="vtkMRMLSliceNode" singletontag="{self.name}">{lines}</view>'
+        # Without a size Slicer would make new views smaller than those that are there already.
+        return f'<item splitSize="500">{view}</item>'
+
+    def showTitle(self, sliceView: Any, text: str) -> None:
+        """Write a title over the image, at its upper edge."""
+        renderer = sliceView.renderWindow().GetRenderers().GetFirstRenderer()
+        title = _titles.get(self.name)
+        if title is None or not renderer.HasViewProp(title):
+            # One of our own: Slicer writes into the view's own corners.
+            title = _titles[self.name] = vtk.vtkCornerAnnotation()
+            title.SetMaximumFontSize(_TITLE_POINTS)
+            title.GetTextProperty().SetBackgroundOpacity(0.7)
+            slicer.app.applicationLogic().UseCustomFontFile(title.GetTextProperty())  # of all languages
+            renderer.AddViewProp(title)
+        red, green, blue = (int(self.color[place : place + 2], 16) / 255 for place in (1, 3, 5))
+        title.GetTextProperty().SetBackgroundColor(red, green, blue)
+        title.SetText(vtk.vtkCornerAnnotation.UpperEdge, f" {text} ")
 
 
 @dataclass(frozen=True)
@@ -133,6 +155,8 @@ class LinkedViews:
                 composite = widget.mrmlSliceCompositeNode()
                 composite.SetLinkedControl(True)
                 composite.SetHotLinkedControl(True)
+                if view.titled:
+                    view.showTitle(widget.sliceView(), view.label)
 
     def leave(self) -> None:
         """Bring the former layout back, unless others show their views meanwhile."""
@@ -180,11 +204,13 @@ class LinkedViews:
             widget.mrmlSliceNode().SetOrientation(orientation)
         self._align({})
 
-    def setLabel(self, view: str, text: str) -> None:
-        """Write another text into a view's bar."""
-        widget = sliceWidget(view)
-        if widget is not None and self.shown:
-            widget.mrmlSliceNode().SetLayoutLabel(text)
+    def setLabel(self, name: str, text: str) -> None:
+        """Write another title over a view's image."""
+        widget = sliceWidget(name)
+        for view in self._views if widget is not None and self.shown else ():
+            if view.name == name:
+                view.showTitle(widget.sliceView(), text)
+                widget.sliceView().scheduleRender()
 
     def _planes(self) -> dict[str, list[Any]]:
         """Return the widgets of the views that are there, by orientation."""
@@ -220,7 +246,11 @@ def _grid(items: Sequence[str], rows: int) -> str:
     """Return the layout of items from left to right, in so many rows."""
     length = -(-len(items) // rows)
     lines = [_stack("horizontal", items[start : start + length]) for start in range(0, len(items), length)]
-    return lines[0] if rows == 1 else _stack("vertical", [f"<item>{line}</item>" for line in lines])
+    return (
+        lines[0]
+        if rows == 1
+        else _stack("vertical", [f'<item splitSize="500">{line}</item>' for line in lines])
+    )
 
 
 def _layoutNode() -> Any:

@@ -128,3 +128,33 @@ def test_process_zero_is_nobodys_worker() -> None:
     from CTEnhanceLib.worker import ProcessTree
 
     assert ProcessTree(0).alive() == []
+
+
+def titles(view: str) -> list[str]:
+    """Return what is written at the upper edge of a view's image."""
+    import slicer
+    import vtk
+
+    renderer = slicer.app.layoutManager().sliceWidget(view).sliceView().renderWindow().GetRenderers()
+    props = renderer.GetFirstRenderer().GetViewProps()
+    found = [props.GetItemAsObject(index) for index in range(props.GetNumberOfItems())]
+    corners = [prop for prop in found if prop.IsA("vtkCornerAnnotation")]
+    texts = [corner.GetText(vtk.vtkCornerAnnotation.UpperEdge) for corner in corners]
+    return [text.strip() for text in texts if text]
+
+
+def test_views_of_one_width_have_titles_in_their_images(app: Any) -> None:
+    from CTEnhanceLib.views import LinkedViews, View
+
+    linked, other = LinkedViews(), LinkedViews()
+    views = (View("HostFirst", "First image", "#8C8C8C"), View("HostBare", "Bare", "#8C8C8C", titled=False))
+    for shower in (linked, other, linked):  # whoever shows a view, it has one title
+        shower.show(7190, views)
+    node = app.layoutManager().sliceWidget("HostFirst").mrmlSliceNode()
+    assert node.GetLayoutLabel() == "F"  # a narrow view's bar cuts longer ones off
+    assert titles("HostFirst") == ["First image"] and titles("HostBare") == []
+    linked.setLabel("HostFirst", "70 keV")
+    assert titles("HostFirst") == ["70 keV"]
+    layout = app.layoutManager().layoutLogic().GetLayoutNode().GetLayoutDescription(7190)
+    assert layout.count('<item splitSize="500">') == len(views)
+    linked.leave()
