@@ -37,6 +37,7 @@ class HelicalScan:
     angle_shifts: tuple[float, ...] = (0.0,)  # taken in turn, view by view
     z_shifts: tuple[float, ...] = (0.0,)
     radius_shifts: tuple[float, ...] = (0.0,)
+    per_angle: int = 1  # views that the gantry stands still for
     cylinder_radius: float = 100.0
     cylinder_center: tuple[float, float] = (0.0, 0.0)
     sphere: tuple[float, float, float] = (35.0, 50.0, 3.0)
@@ -51,7 +52,7 @@ class HelicalScan:
 
     def focal(self) -> tuple[np.ndarray, np.ndarray]:
         """phi0 and z0 of every view."""
-        view = np.arange(self.n_views)
+        view = np.arange(self.n_views) // self.per_angle * self.per_angle
         turned = view / self.views_per_turn
         return self.start_phi + self.sense * 2 * math.pi * turned, self.start_z + self.feed * turned
 

@@ -188,6 +188,41 @@ def test_other_value_representations(folder: Path) -> None:
     assert np.array_equal(after.load(2), readings)
 
 
+def test_what_nothing_depends_on_may_be_damaged_or_absent(folder: Path) -> None:
+    before = read_ctpd(folder)
+    readings = before.load(2)
+    for path in folder.iterdir():
+        stored = pydicom.dcmread(path)
+        stored.add_new(0x00180060, "LO", "high")  # kVp
+        stored.add_new(0x00181151, "LO", "strong")  # tube current
+        stored.add_new(0x70331065, "UN", b"\1\2\3")  # photon statistics
+        # what water attenuates, which the challenge's files have elsewhere
+        stored[0x70411001].value = b"none"
+        stored.add_new(0x00180061, "DS", "0.0201")
+        # anonymisers that do not know the private elements
+        stored.add_new(0x70311001, "OB", stored[0x70311001].value)
+        stored.save_as(path)
+    after = read_ctpd(folder)
+    assert after.water_mu_per_mm == 0.0201 and before.water_mu_per_mm == WATER
+    assert "kvp" not in after.meta and "tube_current_ma" not in after.meta and after.photons is None
+    assert np.array_equal(after.focal_angle, before.focal_angle)
+    assert np.array_equal(after.load(2), readings)
+
+
+def test_the_central_element_has_to_be_on_the_detector(folder: Path) -> None:
+    before = read_ctpd(folder)
+    for path in folder.iterdir():
+        edit(path, e70311033=np.array([3.25, 20.25], "<f4").tobytes())
+    after = read_ctpd(folder)
+    assert np.array_equal(after.central_column, before.central_column)
+    assert after.central_row == before.central_row
+    assert "read as row, column" in after.meta["notes"][0]
+    for path in folder.iterdir():
+        edit(path, e70311033=np.array([50.0, 3.25], "<f4").tobytes())
+    with pytest.raises(InputError, match=r"\(column 50, row 3.25\) is not on the detector"):
+        read_ctpd(folder)
+
+
 def test_unknown_position_is_told(folder: Path) -> None:
     for path in folder.iterdir():
         edit(path, PatientPosition=None)

@@ -60,9 +60,18 @@ def check_phantom(projections: Projections, scan: HelicalScan, place: float = 0.
         {"flat": True},
         {"z_shifts": (0.6, -0.6)},
         {"angle_shifts": (0.004, -0.004), "radius_shifts": (0.0, -1.5)},
+        {"per_angle": 2, "angle_shifts": (0.022, -0.022)},
         {"views_per_turn": 143.37},
     ],
-    ids=["helix", "the other way round", "flat", "focal spot flies in z", "in the plane", "no whole turns"],
+    ids=[
+        "helix",
+        "the other way round",
+        "flat",
+        "focal spot flies in z",
+        "in the plane",
+        "at each angle",
+        "no whole turns",
+    ],
 )
 def test_phantom(changes: dict[str, Any]) -> None:
     scan = HelicalScan(**changes)

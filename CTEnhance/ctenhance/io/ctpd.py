@@ -58,7 +58,6 @@ _PER_VIEW: dict[str, float | None] = {
     "SourceRadialDistanceShift": 0.0,
     "RescaleSlope": None,
     "RescaleIntercept": None,
-    "XRayTubeCurrent": math.nan,
 }
 _SAME = tuple(_PER_VIEW)[:4]
 
@@ -68,7 +67,7 @@ class _View:
     """One file: its numbers in the order of `_PER_VIEW`, the central column and row, and its pixels.
 
     The pixels stand at `offset` in the file, or (None) behind a compression.  `photons`: the view's
-    'PhotonStatistics', of some files only.
+    'PhotonStatistics', of some files only.  `current`: of the tube in mA, NaN where it is not told.
     """
 
     path: Path
@@ -78,6 +77,7 @@ class _View:
     central: np.ndarray
     offset: int | None
     photons: np.ndarray | None
+    current: float
 
     def __getitem__(self, name: str) -> float:
         return float(self.values[tuple(_PER_VIEW).index(name)])
@@ -173,6 +173,7 @@ def _view(path: Path, view: View, offset: int | None, with_photons: bool) -> _Vi
             central,
             offset,
             view.numbers("PhotonStatistics").astype(np.float32) if with_photons else None,
+            view.hint("XRayTubeCurrent") or math.nan,
         )
         for name in (*_SAME[2:], "RescaleSlope"):
             if not made[name] > 0:
@@ -223,8 +224,8 @@ def _helix(first: View, views: list[_View], patient_position: str | None) -> Hel
             raise InputError(f"'{view.path.name}' has another detector than the views before it.")
     rows, columns = int(views[0]["NumberofDetectorRows"]), int(views[0]["NumberofDetectorColumns"])
     flat = _shape(first) == "FLAT"
-    central = np.array([view.central for view in views]) - 1
     position, notes = _position(first, patient_position)
+    central = _central(views, rows, columns, notes)
     feet_first, turn = _PLACEMENT[position]
     side = -1.0 if feet_first else 1.0
 
@@ -270,8 +271,28 @@ def _helix(first: View, views: list[_View], patient_position: str | None) -> Hel
         water_mu_per_mm=_water(first),
         image_pixel_mm=_pixel(first),
         photons=_photons(views, columns, feet_first),
-        meta=_meta(first, each("XRayTubeCurrent"), position, notes),
+        meta=_meta(first, np.array([view.current for view in views]), position, notes),
     )
+
+
+def _central(views: list[_View], rows: int, columns: int, notes: list[str]) -> np.ndarray:
+    """Column and row `[view, 2]`, 0-based, that face the focal centre; a note where they stood the other way
+    round.  Raises InputError where that is no place on the detector."""
+    central = np.array([view.central for view in views]) - 1
+    exchanged = central[:, ::-1]
+    most = np.array([columns - 1, rows - 1]) + 0.5
+    if ((central < -0.5) | (central > most)).any():
+        if ((exchanged < -0.5) | (exchanged > most)).any():
+            column, row = views[0].central
+            raise InputError(
+                f"its 'DetectorCentralElement' (column {column:g}, row {row:g}) is not on the detector of "
+                f"{columns} columns and {rows} rows."
+            )
+        notes.append(
+            "'DetectorCentralElement' was read as row, column: the other way it is off the detector."
+        )
+        return exchanged
+    return central
 
 
 def _check_kind(view: View) -> None:
@@ -313,14 +334,16 @@ def _position(view: View, given: str | None) -> tuple[str, list[str]]:
 
 
 def _water(view: View) -> float:
-    stated = view.number("WaterAttenuationCoefficient", 0.0)
-    return stated if 0.01 < stated < 0.05 else MU_WATER_PER_MM
+    for name in ("WaterAttenuationCoefficient", "HounsfieldFactor"):
+        if 0.01 < (stated := view.hint(name) or 0.0) < 0.05:
+            return stated
+    return MU_WATER_PER_MM
 
 
 def _pixel(view: View) -> float | None:
     from ctenhance.io.projections import DEFAULT_IMAGE_SIZE
 
-    diameter = view.number("DataCollectionDiameter", 0.0)
+    diameter = view.hint("DataCollectionDiameter") or 0.0
     return diameter / DEFAULT_IMAGE_SIZE if 50 <= diameter <= 1000 else None
 
 
@@ -337,7 +360,7 @@ def _photons(views: list[_View], columns: int, feet_first: bool) -> np.ndarray |
 
 def _meta(first: View, current: np.ndarray, position: str, notes: list[str]) -> dict[str, object]:
     known: dict[str, object] = {
-        "kvp": first.number("KVP", 0.0) or None,
+        "kvp": first.hint("KVP"),
         "tube_current_ma": float(np.nanmean(current)) if np.isfinite(current).any() else None,
         "manufacturer": first.text("Manufacturer") or None,
         "model": first.text("ManufacturerModelName") or None,

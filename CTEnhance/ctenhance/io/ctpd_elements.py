@@ -27,6 +27,8 @@ ELEMENTS: dict[str, tuple[int, int, str]] = {
     "Manufacturer": (0x0008, 0x0070, "LO"),
     "ManufacturerModelName": (0x0008, 0x1090, "LO"),
     "KVP": (0x0018, 0x0060, "DS"),
+    # of the 2016 challenge's files: what water attenuates, in mm⁻¹
+    "HounsfieldFactor": (0x0018, 0x0061, "DS"),
     "DataCollectionDiameter": (0x0018, 0x0090, "DS"),
     "XRayTubeCurrent": (0x0018, 0x1151, "IS"),
     "PatientPosition": (0x0018, 0x5100, "CS"),
@@ -60,6 +62,8 @@ ELEMENTS: dict[str, tuple[int, int, str]] = {
     "LogFlag": (0x7039, 0x1009, "CS"),
     "WaterAttenuationCoefficient": (0x7041, 0x1001, "DS"),
 }
+# What programs write that do not know a private element's own representation.
+_UNTOLD = (None, "UN", "OB", "OW")
 _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
 
 
@@ -102,6 +106,13 @@ class View:
             raise InputError(f"its '{name}' is {values[0]}.")
         return float(values[0])
 
+    def hint(self, name: str) -> float | None:
+        """The first value of an element that nothing depends on; None where there is none to be used."""
+        try:
+            return self.number(name)
+        except InputError:
+            return None
+
     def _value(self, name: str) -> Any:
         group, element, representation = ELEMENTS[name]
         tag = (group << 16) | element
@@ -109,7 +120,7 @@ class View:
             return None
         found = self._dataset.get_item(tag)
         if isinstance(found, RawDataElement):
-            known = representation if found.VR in (None, "UN") else found.VR
+            known = representation if found.VR in _UNTOLD else found.VR
             return _decoded(found.value or b"", known, found.is_little_endian)
         assert isinstance(found, DataElement)
         value = found.value

@@ -35,6 +35,8 @@ _LEAST_WEIGHT = 1e-3
 # Column positions within this share of a column need no interpolation.
 _SAME_COLUMN = 0.02
 _WIDEST_GAP_STEPS = 5.0
+# Views closer to each other than this (rad) are at the same angle.
+_STANDING_RAD = 1e-4
 
 
 def rebin_projections(
@@ -199,12 +201,13 @@ class _Scan:
 def _scan(helix: Helix, slice_mm: float | None) -> _Scan:
     """Find feed, angles and slices; raises InputError as `rebin_helix` says."""
     angle = np.unwrap(helix.source_angle)
-    steps = np.diff(angle)
-    direction = 1.0 if np.median(steps) > 0 else -1.0
-    focal_steps = direction * np.diff(np.unwrap(helix.focal_angle))
-    step = float(np.median(focal_steps))
-    if not step > 0 or focal_steps.min() < -1e-4:
+    focal = np.unwrap(helix.focal_angle)
+    focal_steps = np.diff(focal) * (1.0 if focal[-1] > focal[0] else -1.0)
+    # two positions of a flying focal spot may share an angle
+    turning = focal_steps[focal_steps > _STANDING_RAD]
+    if not turning.size or focal_steps.min() < -_STANDING_RAD:
         raise InputError("The views do not turn in one direction; they are not in the order of the scan.")
+    step = float(np.median(turning))
     if focal_steps.max() > _WIDEST_GAP_STEPS * step:
         at = int(focal_steps.argmax())
         raise InputError(
