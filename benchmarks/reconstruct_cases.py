@@ -15,7 +15,7 @@ from ctenhance.runtime.errors import InputError
 from ctenhance.volume import CTVolume
 
 #: Slices that are simulated at one time.
-_BLOCK = 8
+_BLOCK = 5
 #: Less of a mask in a slice than this is not compared.
 _LEAST_MM2 = {"lung": 60.0, "bone": 60.0, "airway": 15.0}
 
