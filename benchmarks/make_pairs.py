@@ -9,6 +9,9 @@ added noise is what the given dose fraction adds to the scan's own noise.
     python benchmarks/make_pairs.py ../shared/data/ct OUT --dose 0.25 --slices 8
 
 writes OUT/<name>_degraded.nii.gz and OUT/<name>_reference.nii.gz, contiguous slices of each scan's middle.
+With `--reference-noise 30` the references are first brought to 30 HU of noise, as thin slices of a full-dose
+scan have it: pairs as hard as real ones of quarter and full dose. With `--phantom SCAN` the noise is real,
+from a uniform body phantom.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from pathlib import Path
 
 import astra
 import numpy as np
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 from cases import HELD_OUT
 from ctenhance.enhance.bank import own_noise, soft_tissue
@@ -29,6 +32,8 @@ from ctenhance.volume import CTVolume
 #: ASTRA's own filters, from sharp to soft, one a scan in turn; the number is the cut-off in units of Nyquist.
 FILTERS = (("shepp-logan", 1.0), ("hann", 1.0), ("cosine", 0.85), ("hamming", 0.7), ("hann", 0.8))
 ELECTRONIC_VARIANCE = 30.0
+#: Rows and columns that lie inside of the uniform phantom on every slice.
+PHANTOM_WINDOW = (128, 220)
 
 
 class FanBeam:
@@ -102,11 +107,10 @@ def noisy(sinogram: np.ndarray, photons: float, bowtie: np.ndarray, rng: np.rand
     return np.log(air / counts.clip(min=0.5))
 
 
-def degrade(hu: np.ndarray, pixel_mm: float, dose: float, window: tuple[str, float], seed: int) -> np.ndarray:
-    """`hu` `[z, y, x]` with the noise that the dose fraction adds; the flux is found on the middle slice."""
+def degrade(hu: np.ndarray, pixel_mm: float, sd: float, window: tuple[str, float], seed: int) -> np.ndarray:
+    """`hu` `[z, y, x]` with noise of this SD added in soft tissue; the flux is found on the middle slice."""
     beam = FanBeam(*hu.shape[1:], pixel_mm)
     rng = np.random.default_rng(seed)
-    wanted = own_noise(hu) * math.sqrt(1 / dose - 1)
 
     def noise(image: np.ndarray, photons: float) -> np.ndarray:
         sinogram = beam.project(hu_to_mu(image).clip(min=0))
@@ -116,8 +120,18 @@ def degrade(hu: np.ndarray, pixel_mm: float, dose: float, window: tuple[str, flo
     middle, photons = hu[len(hu) // 2], 4e4
     mask = soft_tissue(middle)
     for _ in range(3):
-        photons *= (noise(middle, photons)[mask].std() / wanted) ** 2
-    return np.stack([image + noise(image, photons) for image in hu])
+        photons *= (noise(middle, photons)[mask].std() / sd) ** 2
+    low = np.stack([image + noise(image, photons) for image in hu])
+    return np.round(low.clip(-1024, 3071)).astype(np.float32)
+
+
+def phantom_noise(hu: np.ndarray, slices: int, turn: int) -> np.ndarray:
+    """Real noise `[slices, 128, 220]`, SD 1, from the inside of a uniform body phantom's scan `[z, y, x]`."""
+    first = 8 + 10 * turn
+    row, column = (hu.shape[1] - PHANTOM_WINDOW[0]) // 2, (hu.shape[2] - PHANTOM_WINDOW[1]) // 2
+    noise = hu - gaussian_filter(hu, (0, 8, 8))
+    noise = noise[first : first + slices, row:, column:][:, : PHANTOM_WINDOW[0], : PHANTOM_WINDOW[1]]
+    return noise / noise.std()
 
 
 def main() -> None:
@@ -128,6 +142,10 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--dose", type=float, default=0.25)
     parser.add_argument("--slices", type=int, default=8)
+    parser.add_argument(
+        "--reference-noise", type=float, default=0.0, help="HU that the references get, if they have less"
+    )
+    parser.add_argument("--phantom", type=Path, help="take real noise from this uniform phantom")
     parser.add_argument("--only", nargs="*", default=HELD_OUT, help="parts of the names of the scans to use")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -135,16 +153,26 @@ def main() -> None:
         (file,) = arguments.data.glob(f"*{part}*.nii.gz")
         volume = CTVolume.read(file)
         start = max(0, (len(volume.array) - arguments.slices) // 2)
-        hu = volume.array[start : start + arguments.slices]
-        low = degrade(hu, volume.spacing[0], arguments.dose, FILTERS[i % len(FILTERS)], seed=17 + i)
-        low = np.round(low.clip(-1024, 3071)).astype(np.float32)
+        hu, window = volume.array[start : start + arguments.slices], FILTERS[i % len(FILTERS)]
+        own, wanted = own_noise(hu), arguments.reference_noise
+        if own < 0.9 * wanted:
+            hu = degrade(hu, volume.spacing[0], math.sqrt(wanted**2 - own**2), window, seed=100 + i)
+            own = own_noise(hu)
+        added = own * math.sqrt(1 / arguments.dose - 1)
+        if arguments.phantom is not None:
+            row, column = ((n - m) // 2 for n, m in zip(hu.shape[1:], PHANTOM_WINDOW, strict=True))
+            hu = hu[:, row : row + PHANTOM_WINDOW[0], column : column + PHANTOM_WINDOW[1]]
+            noise = phantom_noise(CTVolume.read(arguments.phantom).array, len(hu), i)
+            low = np.round((hu + added * noise).clip(-1024, 3071)).astype(np.float32)
+        else:
+            low = degrade(hu, volume.spacing[0], added, window, seed=17 + i)
         name = file.name.removesuffix(".nii.gz")
         for kind, array in (("degraded", low), ("reference", hu)):
             pair = CTVolume(array, volume.spacing, volume.origin, volume.direction, {})
             pair.write(arguments.out / f"{name}_{kind}.nii.gz")
         rmse = float(np.sqrt(np.mean((low.clip(-1000, 1000) - hu.clip(-1000, 1000)) ** 2)))
         print(
-            f"{name}: own noise {own_noise(hu):.1f} HU, added RMSE {rmse:.1f} HU, {len(hu)} slices",
+            f"{name}: own noise {own:.1f} HU, added RMSE {rmse:.1f} HU, {len(hu)} slices",
             flush=True,
         )
 
