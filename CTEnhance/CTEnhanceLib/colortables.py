@@ -12,6 +12,11 @@ from slicer.i18n import tr as _
 _COUNT = 255
 _BLUE, _RED = (0.13, 0.29, 0.67), (0.70, 0.10, 0.16)
 _YELLOW = (1.0, 0.87, 0.25)
+# Red, green and blue by place.
+_HEAT_PLACES = (0.35, 0.7, 1.0)
+_HEAT = ((0.25, 0.85, 1.0, 1.0), (0.0, 0.25, 0.75, 1.0), (0.0, 0.05, 0.2, 0.9))
+_SPECTRUM_PLACES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_SPECTRUM = ((0.15, 0.10, 0.20, 0.95, 0.85), (0.20, 0.65, 0.75, 0.80, 0.10), (0.65, 0.80, 0.25, 0.15, 0.10))
 # Below this part of the range a map is not shown.
 SIGNED_CLEAR, UNSIGNED_CLEAR = 0.5, 0.1
 
@@ -50,6 +55,20 @@ def unsignedOverlay() -> Any:
     place = np.linspace(0, 1, _COUNT)[:, None]
     colors = (1 - place) * np.array(_YELLOW) + place * np.array(_RED)
     return table("CTEnhanceUnsignedOverlay", _("CT overlay"), _clear(colors, place, UNSIGNED_CLEAR))
+
+
+def densities() -> Any:
+    """Nothing near zero, then dark red, orange, yellow and white: how much of a material there is."""
+    place = np.linspace(0, 1, _COUNT)[:, None]
+    colors = np.column_stack([np.interp(place, (0.0, *_HEAT_PLACES), row) for row in _HEAT])
+    return table("CTEnhanceDensities", _("CT material"), _clear(colors, place, UNSIGNED_CLEAR))
+
+
+def atomicNumbers() -> Any:
+    """Blue over green to red; nothing at the lower end, where there is no matter."""
+    place = np.linspace(0, 1, _COUNT)[:, None]
+    colors = np.column_stack([np.interp(place, _SPECTRUM_PLACES, row) for row in _SPECTRUM])
+    return table("CTEnhanceAtomicNumbers", _("CT effective atomic number"), _clear(colors, place, 1 / _COUNT))
 
 
 def _clear(colors: np.ndarray, size: np.ndarray, below: float) -> np.ndarray:

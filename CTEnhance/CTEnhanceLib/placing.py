@@ -197,6 +197,14 @@ def placeBeside(node: Any, result: Any) -> None:
     hierarchy.SetItemParent(_item(hierarchy, result), parent)
 
 
+def placeTogether(nodes: Iterable[Any], name: str) -> None:
+    """Put the nodes into a new folder of this name."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), name)
+    for node in nodes:
+        hierarchy.SetItemParent(_item(hierarchy, node), folder)
+
+
 def placeUnder(node: Any, attachment: Any) -> None:
     """Put the attachment under the node."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)

@@ -1,0 +1,336 @@
+"""CT Decompose: energy bins of a photon-counting scan in, material maps and spectral images out.
+
+The computation runs in a process of its own (CTEnhanceLib.worker); this file is what is this panel's own, its
+parameters and the logic for the Python console. Nothing is imported here beyond Slicer, the standard library
+and numpy.
+"""
+
+import enum
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import qt
+import slicer
+import vtk
+from slicer import vtkMRMLScalarVolumeNode
+from slicer.i18n import tr as _
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
+
+from ctenhance.runtime.errors import CTEnhanceError, InputError
+from CTEnhanceLib import about, spectralvolumes
+from CTEnhanceLib.decomposition import (
+    MATERIALS,
+    NO_MATERIAL,
+    SCATTER,
+    DecomposeJob,
+    Phantom,
+    SpectralSimulation,
+    Wanted,
+    problem,
+)
+from CTEnhanceLib.panel import PanelLogic, PanelWidget
+from CTEnhanceLib.question import Question
+from CTEnhanceLib.reconstruction import KERNELS
+from CTEnhanceLib.run import Settings, runAndWait
+from CTEnhanceLib.spectral import Kind, SpectralImage
+from CTEnhanceLib.spectralsection import SpectralSection
+from CTEnhanceLib.worker import childEnvironment, pythonExecutable
+
+
+class CTDecompose(ScriptedLoadableModule):
+    """The module as Slicer lists it."""
+
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        text = _(
+            "Makes maps of materials from the energy bins of a photon-counting CT. Of these, at once as a "
+            "slider moves, come monoenergetic images from 40 to 190 keV, virtual non-contrast images, the "
+            "effective atomic number and overlays. Choose a projection file or a phantom, and press Apply."
+        )
+        category = _("Spectral Imaging")
+        about.describe(self.parent, _("CT Decompose"), text, "panel-ct-decompose.md", [category])
+
+
+class Source(enum.Enum):
+    """Where the energy bins come from."""
+
+    MEASURED = 0
+    SIMULATED = 1
+
+    def label(self):
+        """Return the source's name in the list."""
+        return {
+            Source.MEASURED: _("Projections in energy bins: a file"),
+            Source.SIMULATED: _("Simulate the scan of a phantom"),
+        }[self]
+
+
+@parameterNodeWrapper
+class CTDecomposeParameterNode:
+    """What the user chose; saved with the scene.
+
+    source - measured energy bins, or a simulated scan
+    path - the projection file (.ctproj.h5)
+    phantom, dosePercent, slices, views, columns - what scan to simulate
+    firstMaterial, secondMaterial, thirdMaterial - the basis
+    kernel, matrix - of the reconstruction; a matrix of 0 is what the data suggest
+    calibration - file with the drift of the thresholds; empty: none
+    scatter - how it is corrected, where the command line can
+    errors - whether standard errors of the maps are asked for
+    device, seed - auto, cpu, cuda:0 … or mps; the same seed gives the same result
+    result - the map of the first material of the decomposition that is shown
+    """
+
+    source: Source = Source.MEASURED
+    path: str = ""
+    phantom: Phantom = Phantom.RODS
+    dosePercent: Annotated[float, WithinRange(1, 100)] = 100.0
+    slices: Annotated[int, WithinRange(1, 512)] = 8
+    views: Annotated[int, WithinRange(32, 4096)] = 720
+    columns: Annotated[int, WithinRange(32, 4096)] = 512
+    firstMaterial: Annotated[str, Choice(list(MATERIALS))] = "water"
+    secondMaterial: Annotated[str, Choice(list(MATERIALS))] = "iodine"
+    thirdMaterial: Annotated[str, Choice([NO_MATERIAL, *MATERIALS])] = NO_MATERIAL
+    kernel: Annotated[str, Choice(list(KERNELS))] = KERNELS[0]
+    matrix: Annotated[int, WithinRange(0, 4096)] = 0
+    calibration: str = ""
+    scatter: Annotated[str, Choice(list(SCATTER))] = SCATTER[0]
+    errors: bool = True
+    device: str = "auto"
+    seed: Annotated[int, WithinRange(0, 2**31 - 1)] = 0
+    result: vtkMRMLScalarVolumeNode
+
+
+class CTDecomposeLogic(PanelLogic):
+    """Decomposing without the panel."""
+
+    parameterNodeType = CTDecomposeParameterNode
+
+    def process(
+        self,
+        path: str | Path | None = None,
+        basis: Sequence[str] = ("water", "iodine"),
+        kernel: str = KERNELS[0],
+        matrix: int = 0,
+        calibration: str | Path | None = None,
+        scatter: str = "",
+        errors: bool = True,
+        phantom: str = Phantom.RODS.value,
+        dose: float = 1.0,
+        slices: int = 8,
+        views: int = 720,
+        columns: int = 512,
+        device: str = "auto",
+        seed: int = 0,
+        progress: Callable[[str, float], None] | None = None,
+    ) -> vtkMRMLScalarVolumeNode:
+        """Decompose and return the map of the first material, when it is there; Slicer stays usable.
+
+        path - a projection file with energy bins; None: the scan of a phantom is simulated
+        basis - two or three materials, by name or as name=formula@density
+        calibration - file with the drift of the thresholds, as `ctenhance calibrate drift` writes it
+        scatter - a correction that `ctenhance decompose --help` names, or nothing
+        phantom, dose, slices, views, columns - of the simulated scan: rods, chest or a file of labels (.npz)
+        progress - is called with a stage and a percentage
+
+        `CTEnhanceLib.decomposition.mapsOf(node)` are all maps. Raises CTEnhanceError with one sentence when
+        it cannot be done; the scene is as it was then.
+        """
+        simulated = SpectralSimulation(phantom, dose, slices, views, columns)
+        source = simulated if path is None else Path(path)
+        wanted = Wanted(
+            tuple(basis), kernel, matrix, errors, "" if calibration is None else str(calibration), scatter
+        )
+        job = DecomposeJob(source, wanted, Settings(None, device, seed))
+        return runAndWait(job, self.requirementsPath(), progress)
+
+    def addImage(
+        self, result: vtkMRMLScalarVolumeNode, kind: str = "vmi", kev: float = 70.0
+    ) -> vtkMRMLScalarVolumeNode:
+        """Make a spectral image of a result as a volume beside it, and return its node.
+
+        kind - vmi (at `kev`), vnc, zeff or electron-density
+
+        Raises CTEnhanceError with one sentence when the result does not have it.
+        """
+        if kind not in [each.value for each in Kind]:
+            raise InputError(
+                _("There is no image '{kind}': choose {names}.").format(
+                    kind=kind, names=", ".join(each.value for each in Kind)
+                )
+            )
+        image = SpectralImage(Kind(kind), kev)
+        steps = spectralvolumes.computed(result, image)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return spectralvolumes.place(result, image, end.value, (400.0, 50.0))
+
+
+class CTDecomposeWidget(PanelWidget):
+    """The panel."""
+
+    title = _("CT Decompose")
+    logicType = CTDecomposeLogic
+    sections = ("RunSection", "SpectralSection", "DetailsSection")
+
+    def connectWidgets(self) -> None:
+        """Connect the buttons, ask what the command line can do."""
+        ui = self.ui
+        self._seenResult = None
+        self._hasScatter = False
+        self.spectralSection = SpectralSection(ui, lambda make, done: self.runSection.start(make, done))
+        ui.fileButton.connect("clicked()", self._onFile)
+        ui.calibrationButton.connect("clicked()", self._onCalibration)
+        self.help = Question(self._onHelp)
+        self._askHelp()
+
+    def opened(self) -> None:
+        """The panel is on the screen."""
+        super().opened()
+        self.spectralSection.refresh()
+        if not self._hasScatter:
+            self._askHelp()
+
+    def gone(self) -> None:
+        """The module goes."""
+        super().gone()
+        self.help.stop()
+
+    def reason(self) -> str:
+        """Say what is wrong with the source or the settings, if anything."""
+        return problem(self._source(), self._wanted())
+
+    def doing(self) -> str:
+        """Say what Apply does."""
+        simulated = self.parameters.source is Source.SIMULATED
+        return _("Simulate the scan and decompose it.") if simulated else _("Decompose the projections.")
+
+    def makeJob(self) -> DecomposeJob:
+        """Return the run that the parameters ask for."""
+        chosen = self.parameters
+        return DecomposeJob(self._source(), self._wanted(), Settings(None, chosen.device, chosen.seed))
+
+    def resultArrived(self, result) -> None:
+        """Tell of it, and remember it with the scene."""
+        self._seenResult = result
+        self.spectralSection.setResult(result)
+        if self.parameters is not None:
+            self.parameters.result = result
+
+    def showArrived(self, result) -> None:
+        """Show the spectral images."""
+        self.spectralSection.show()
+
+    def nodesGo(self) -> None:
+        """Show no node any longer."""
+        self._seenResult = None
+        self.spectralSection.hide()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeAboutToBeRemoved(self, caller, event, node) -> None:
+        """Stop showing maps of which one goes."""
+        if node is not None and not slicer.mrmlScene.IsClosing() and self.spectralSection.nodeGoes(node):
+            self.nodesGo()
+        super().onNodeAboutToBeRemoved(caller, event, node)
+
+    def follow(self) -> None:
+        """Show what the parameters say."""
+        ui, chosen = self.ui, self.parameters
+        simulated = chosen.source is Source.SIMULATED
+        for widget in (ui.pathLabel, ui.pathEdit, ui.fileButton):
+            widget.visible = not simulated
+        for widget in (ui.phantomLabel, ui.phantomSelector, ui.doseLabel, ui.doseSlider):
+            widget.visible = simulated
+        for widget in (ui.slicesBox, ui.viewsBox, ui.columnsBox):
+            widget.enabled = simulated
+        ui.scatterLabel.visible = ui.scatterSelector.visible = self._hasScatter
+        if chosen.result is not self._seenResult:
+            self._seenResult = chosen.result
+            self.spectralSection.setResult(chosen.result)
+            self.showResult(chosen.result)
+
+    def _source(self) -> Path | SpectralSimulation | None:
+        chosen = self.parameters
+        if chosen.source is Source.SIMULATED:
+            return SpectralSimulation(
+                chosen.phantom.value, chosen.dosePercent / 100, chosen.slices, chosen.views, chosen.columns
+            )
+        path = _typed(chosen.path)
+        return Path(path).expanduser() if path else None
+
+    def _wanted(self) -> Wanted:
+        chosen = self.parameters
+        materials = (chosen.firstMaterial, chosen.secondMaterial, chosen.thirdMaterial)
+        return Wanted(
+            tuple(name for name in materials if name != NO_MATERIAL),
+            chosen.kernel,
+            chosen.matrix,
+            chosen.errors,
+            _typed(chosen.calibration),
+            chosen.scatter if self._hasScatter and chosen.scatter != SCATTER[0] else "",
+        )
+
+    def _askHelp(self) -> None:
+        try:
+            self.help.ask(pythonExecutable(), ["-m", "ctenhance", "decompose", "--help"], childEnvironment())
+        except CTEnhanceError:  # Apply will say so
+            return
+
+    def _onHelp(self, text: str) -> None:
+        self._hasScatter = "--scatter" in text
+        self.refresh()
+
+    def _onFile(self) -> None:
+        filters = _("Projections") + " (*.h5 *.hdf5)"
+        path = qt.QFileDialog.getOpenFileName(self.panel, _("Projection file"), "", filters)
+        if path and self.parameters is not None:
+            self.parameters.path = path
+
+    def _onCalibration(self) -> None:
+        filters = _("Calibrations") + " (*.h5 *.hdf5)"
+        path = qt.QFileDialog.getOpenFileName(self.panel, _("Drift of the thresholds"), "", filters)
+        if path and self.parameters is not None:
+            self.parameters.calibration = path
+
+
+def _typed(path: str) -> str:
+    """Return a path as the user typed or pasted it, without what surrounds it."""
+    return path.strip().strip('"')
+
+
+class CTDecomposeTest(ScriptedLoadableModuleTest):
+    """What can be tested wherever Slicer runs."""
+
+    def setUp(self):
+        """Begin with an empty scene."""
+        slicer.mrmlScene.Clear()
+
+    def runTest(self):
+        """Run all."""
+        self.setUp()
+        self.test_refusals()
+        self.setUp()
+        self.test_arguments()
+
+    def test_refusals(self):
+        """What cannot be decomposed is said in a sentence."""
+        logic = CTDecomposeLogic()
+        self.assertIn("Choose a projection file", problem(None, Wanted()))
+        with self.assertRaises(CTEnhanceError):
+            logic.process("/no/such/file.ctproj.h5")
+        self.assertIn("twice", problem(SpectralSimulation(), Wanted(("water", "water"))))
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "no maps")
+        with self.assertRaises(CTEnhanceError):
+            logic.addImage(node)
+
+    def test_arguments(self):
+        """A simulated scan takes two verbs, measured projections one."""
+        folder = Path(slicer.app.temporaryPath)
+        simulated = DecomposeJob(SpectralSimulation("chest", 0.5))
+        self.assertEqual([command.arguments[0] for command in simulated.preceding(folder)], ["simulate"])
+        self.assertEqual(simulated.arguments(folder)[0], "decompose")
+        self.assertEqual(list(DecomposeJob(folder / "scan.ctproj.h5").preceding(folder)), [])

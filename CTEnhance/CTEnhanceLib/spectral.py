@@ -1,0 +1,161 @@
+"""Spectral images from maps of partial density, by the table that came with them: sums, for slices as shown.
+
+The table (`ctenhance.decompose.images.viewing_table`, in a result's report) says how many HU a mg/mL of each
+material is at each energy, so that any part of a volume is made at once, without the packages of the worker.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from slicer.i18n import tr as _
+
+# What the slider offers, in keV.
+LEAST_KEV, MOST_KEV = 40, 190
+
+
+class Kind(enum.Enum):
+    """What a spectral image shows; the value is the command line's name of it."""
+
+    VMI = "vmi"
+    VNC = "vnc"
+    Z_EFFECTIVE = "zeff"
+    ELECTRON_DENSITY = "electron-density"
+
+    def text(self) -> str:
+        """Return its name for people."""
+        return {
+            Kind.VMI: _("Monoenergetic image"),
+            Kind.VNC: _("Virtual non-contrast"),
+            Kind.Z_EFFECTIVE: _("Effective atomic number"),
+            Kind.ELECTRON_DENSITY: _("Electron density"),
+        }[self]
+
+
+@dataclass(frozen=True)
+class SpectralTable:
+    """How images are made of maps in mg/mL, in the order of `materials`.
+
+    energies    [energy] keV, rising
+    hounsfield  [material, energy] HU of a mg/mL
+    electrons   [material] electron density of a mg/mL, relative to water's
+    powers      [material] what the effective atomic number is the root of, of degree `exponent`
+    """
+
+    materials: tuple[str, ...]
+    energies: np.ndarray
+    hounsfield: np.ndarray
+    electrons: np.ndarray
+    powers: np.ndarray
+    exponent: float
+    leastDensity: float
+    agents: tuple[str, ...]
+    nonContrastKeV: float
+
+    @classmethod
+    def of(cls, report: Mapping[str, Any] | None) -> SpectralTable | None:
+        """Return the table in the report of a decomposition, or None."""
+        try:
+            found = (report or {})["details"]["viewing"]
+            return cls(
+                tuple(found["materials"]),
+                *(
+                    np.array(found[name], dtype=np.float64)
+                    for name in (
+                        "energies_keV",
+                        "hounsfield_per_mg_ml",
+                        "electron_density_per_mg_ml",
+                        "z_power",
+                    )
+                ),
+                float(found["z_exponent"]),
+                float(found["least_density"]),
+                tuple(found["contrast_agents"]),
+                float(found["non_contrast_keV"]),
+            )
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def weights(self, kev: float) -> np.ndarray:
+        """Return HU of a mg/mL [material] at an energy between those of the table."""
+        return np.array([np.interp(kev, self.energies, row) for row in self.hounsfield])
+
+    @property
+    def contrastAgent(self) -> str:
+        """The material that overlays and tables are about: the contrast agent, or the last one."""
+        return self.agents[0] if self.agents else self.materials[-1]
+
+    @property
+    def hasNonContrast(self) -> bool:
+        """Whether there is something left without the contrast agents, and something left out."""
+        return 0 < len(self.agents) < len(self.materials)
+
+
+@dataclass(frozen=True)
+class SpectralImage:
+    """An image that can be made of maps; `kev` is that of a monoenergetic one."""
+
+    kind: Kind
+    kev: float = 70.0
+
+    def text(self) -> str:
+        """Return its name for people, short."""
+        return {
+            Kind.VMI: _("{kev:.0f} keV").format(kev=self.kev),
+            Kind.VNC: _("VNC"),
+            Kind.Z_EFFECTIVE: _("Z-eff"),
+            Kind.ELECTRON_DENSITY: _("Electron density"),
+        }[self.kind]
+
+    def values(self, table: SpectralTable, maps: Sequence[np.ndarray]) -> np.ndarray:
+        """Return float32 values of any shape, from maps in mg/mL of that shape.
+
+        HU, a number (Z-eff, 0 where there is hardly any matter), or relative to water (electron density).
+        """
+        if self.kind is Kind.VMI:
+            return _sum(table.weights(self.kev), maps, -1000.0)
+        if self.kind is Kind.VNC:
+            kept = [name not in table.agents for name in table.materials]
+            return _sum(table.weights(table.nonContrastKeV) * kept, maps, -1000.0)
+        density = _sum(table.electrons, maps)
+        if self.kind is Kind.ELECTRON_DENSITY:
+            return density
+        power = _sum(table.electrons * table.powers, maps)
+        least = np.float32(table.leastDensity)
+        root = np.maximum(power / np.maximum(density, least), 0) ** np.float32(1 / table.exponent)
+        return np.where(density >= least, root, np.float32(0))
+
+
+def _sum(weights: np.ndarray, maps: Sequence[np.ndarray], constant: float = 0.0) -> np.ndarray:
+    total = np.full(maps[0].shape, constant, np.float32)
+    for weight, values in zip(weights, maps, strict=True):
+        if weight:
+            total += np.float32(weight) * values
+    return total
+
+
+@dataclass(frozen=True)
+class Curve:
+    """HU of a region by energy: mean and standard deviation of its voxels, [energy]."""
+
+    energies: np.ndarray
+    mean: np.ndarray
+    deviation: np.ndarray
+
+
+def curve(table: SpectralTable, samples: np.ndarray) -> Curve:
+    """Return the spectral curve of voxels [material, voxel] in mg/mL.
+
+    An image is a sum of maps, so its mean follows from theirs and its variance from their covariance: no
+    image has to be made.
+    """
+    shown = (table.energies >= LEAST_KEV) & (table.energies <= MOST_KEV)
+    weights = table.hounsfield[:, shown]
+    covariance = np.atleast_2d(np.cov(samples, bias=True))
+    variance = np.einsum("ke,kl,le->e", weights, covariance, weights)
+    mean = samples.mean(axis=1) @ weights - 1000
+    return Curve(table.energies[shown], mean, np.sqrt(np.maximum(variance, 0)))

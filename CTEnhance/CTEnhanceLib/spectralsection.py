@@ -1,0 +1,284 @@
+"""The section Spectral images of CT Decompose (`Resources/UI/SpectralSection.ui`)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import qt
+from slicer.i18n import tr as _
+
+from ctenhance.runtime.errors import InputError
+from CTEnhanceLib import placing, roi, spectralvolumes
+from CTEnhanceLib.decomposition import errorsOf, mapsOf
+from CTEnhanceLib.region import MeasuredRegion
+from CTEnhanceLib.run import Job
+from CTEnhanceLib.spectral import Kind, SpectralImage, SpectralTable, curve
+from CTEnhanceLib.spectralcurve import CurvePlot, materialTable, plotItem
+from CTEnhanceLib.spectralviews import ORIENTATIONS, Mode, SpectralViews
+from CTEnhanceLib.spectralvolumes import ExportJob
+from CTEnhanceLib.steps import TimedSteps
+from CTEnhanceLib.views import WINDOWS, sliceWidget
+
+# keV by what is looked for.
+PRESETS = {"angiography": 50, "softTissue": 70, "bone": 100, "metal": 130}
+
+
+class SpectralSection:
+    """Connects the section's widgets; `setResult` says which decomposition they are about.
+
+    onExport(makeJob, onWritten) runs a job in the way of Apply.
+    """
+
+    def __init__(self, ui: Any, onExport: Callable[[Callable[[], Job], Callable[[Any], None]], None]) -> None:
+        self.ui = ui
+        self.views = SpectralViews()
+        self.plot = CurvePlot()
+        self._onExport = onExport
+        self._result: Any = None
+        self._steps: TimedSteps | None = None
+        self._region = MeasuredRegion(self.measure)
+        for mode in Mode:
+            ui.spectralModeSelector.addItem(mode.text())
+        for name in (_("Axial"), _("Coronal"), _("Sagittal")):
+            ui.orientationSelector.addItem(name)
+        ui.spectralModeSelector.connect("currentIndexChanged(int)", self._onMode)
+        ui.spectralButton.connect("toggled(bool)", self._onShow)
+        ui.orientationSelector.connect("currentIndexChanged(int)", self._onOrientation)
+        for index, slider in enumerate((ui.energySlider, ui.secondEnergySlider)):
+            slider.connect("valueChanged(double)", functools.partial(self._onEnergy, index))
+        for name, kev in PRESETS.items():
+            getattr(ui, f"{name}Button").connect("clicked()", functools.partial(self._onPreset, kev))
+        for name, button in self._windowButtons().items():
+            button.connect("clicked()", functools.partial(self.views.setWindow, *WINDOWS[name]))
+        ui.spectralFadeSlider.connect("valueChanged(double)", self.views.setFade)
+        ui.materialRangeSlider.connect("valueChanged(double)", self.views.setMaterialRange)
+        ui.materialOpacitySlider.connect("valueChanged(double)", self.views.setOpacity)
+        ui.spectralRegionButton.connect("toggled(bool)", self._onRegion)
+        ui.curveBox.connect("toggled(bool)", self._onCurve)
+        ui.spectralVolumeSelector.connect("currentIndexChanged(int)", self._onVolume)
+        ui.addVolumeButton.connect("clicked()", self._onAdd)
+        ui.exportButton.connect("clicked()", self._onExportClicked)
+        self.refresh()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a whole volume is being made."""
+        return self._steps is not None
+
+    @property
+    def measuring(self) -> bool:
+        """Whether table and curve are about to follow the region."""
+        return self._region.pending
+
+    def setResult(self, result: Any) -> None:
+        """Tell of this decomposition; None: there is none."""
+        found = result if mapsOf(result) else None
+        if found is not self._result:
+            self._result = found
+            self._listVolumes()
+            self._say("")
+        if self._result is None:
+            self.ui.spectralButton.checked = False
+        elif self.views.active:
+            self._show()
+        self.refresh()
+
+    def show(self) -> None:
+        """Show the spectral images, also when those of another result are shown."""
+        if self._result is None:
+            return
+        if self.ui.spectralButton.checked:
+            self._show()
+        else:
+            self.ui.spectralButton.checked = True
+
+    def hide(self) -> None:
+        """Give the layout back and let go of all nodes."""
+        if self._steps is not None:
+            self._steps.cancel()
+            self._steps = None
+        self.ui.spectralButton.checked = False
+        self.setResult(None)
+
+    def nodeGoes(self, node: Any) -> bool:
+        """A node is about to be removed; say whether it is one of those that are shown."""
+        if node is self._region.node:
+            # Not now: the scene is in the middle of a removal.
+            qt.QTimer.singleShot(0, lambda: setattr(self.ui.spectralRegionButton, "checked", False))
+            return False
+        return self._result is not None and (node is self._result or node in mapsOf(self._result))
+
+    def refresh(self) -> None:
+        """Show what can be done with the result."""
+        ui, ready = self.ui, self._result is not None
+        if ui.spectralButton.checked and not self.views.active:  # others have taken the views
+            ui.spectralButton.checked = False
+        active, mode = self.views.active, self.views.mode
+        ui.spectralButton.enabled = ready
+        ui.spectralButton.text = _("Stop showing") if active else _("Show")
+        ui.spectralButton.toolTip = (
+            _("Show the spectral images.") if ready else _("There is nothing to show yet: press Apply.")
+        )
+        ui.energySlider.enabled = ui.spectralRegionButton.enabled = ui.curveBox.enabled = active
+        ui.secondEnergySlider.enabled = active and mode.hasSecond
+        ui.orientationSelector.enabled = active and mode is not Mode.PLANES
+        ui.spectralFadeSlider.enabled = active and mode is Mode.FADE
+        ui.materialRangeSlider.enabled = active and mode in (Mode.FOUR, Mode.OVERLAY)
+        ui.materialOpacitySlider.enabled = active and mode is Mode.OVERLAY
+        for button in (*self._windowButtons().values(), *(getattr(ui, f"{name}Button") for name in PRESETS)):
+            button.enabled = active
+        ui.spectralVolumeSelector.enabled = ui.exportButton.enabled = ready and not self.busy
+        ui.addVolumeButton.enabled = ready and not self.busy and isinstance(self._chosen(), SpectralImage)
+        ui.addVolumeButton.toolTip = (
+            _("Make the whole volume and add it to the scene.")
+            if not ready or ui.addVolumeButton.enabled or self.busy
+            else _("This map is in the scene already.")
+        )
+
+    def measure(self) -> None:
+        """Write table and curve of the region anew."""
+        ui, maps = self.ui, mapsOf(self._result)
+        ui.spectralTable.visible = self._region.node is not None and bool(maps)
+        if self._region.node is None or not maps:
+            self.plot.remove()
+            return
+        table = self._table()
+        try:
+            samples = np.stack([roi.values(self._region.node, node) for node in maps])
+            errors = [roi.values(self._region.node, node) for node in errorsOf(self._result)]
+        except InputError as error:
+            ui.spectralTable.text = str(error)
+            self.plot.remove()
+            return
+        energies = [ui.energySlider.value]
+        if self.views.mode.hasSecond:
+            energies.append(ui.secondEnergySlider.value)
+        ui.spectralTable.text = materialTable(table, samples, np.stack(errors) if errors else None, energies)
+        if ui.curveBox.checked:
+            self.plot.show(curve(table, samples))
+        else:
+            self.plot.remove()
+
+    def _table(self) -> SpectralTable:
+        table = SpectralTable.of(placing.reportOf(self._result))
+        if table is None:
+            raise InputError(_("There are no maps yet: press Apply."))
+        return table
+
+    def _windowButtons(self) -> dict[str, Any]:
+        return {name: getattr(self.ui, f"spectral{name.capitalize()}Button") for name in WINDOWS}
+
+    def _say(self, text: str) -> None:
+        self.ui.spectralNoteLabel.text = text
+        self.ui.spectralNoteLabel.visible = bool(text)
+
+    def _show(self, mode: Mode | None = None) -> None:
+        try:
+            self.views.show(self._result, mode)
+        except MemoryError:
+            self.views.hide()
+            self._say(_("There is not enough memory for these views: close other volumes."))
+        self.measure()
+
+    def _onShow(self, checked: bool) -> None:
+        if checked and self._result is not None:
+            self._show()
+        else:
+            self.ui.spectralRegionButton.checked = False
+            self.views.hide()
+        self.refresh()
+
+    def _onMode(self, index: int) -> None:
+        self.views.mode = list(Mode)[index]
+        if self.views.active:
+            self.ui.orientationSelector.currentIndex = 0
+            self._show()
+        self.refresh()
+
+    def _onOrientation(self, index: int) -> None:
+        self.views.turn(ORIENTATIONS[index])
+
+    def _onEnergy(self, index: int, kev: float) -> None:
+        self.views.setEnergy(index, kev)
+        if self._region.node is not None:
+            self.measure()
+
+    def _onPreset(self, kev: float) -> None:
+        self.ui.energySlider.value = kev
+
+    def _onRegion(self, checked: bool) -> None:
+        self._region.remove()
+        view = self.views.firstView()
+        widget = sliceWidget(view) if checked and self.views.active else None
+        if widget is not None:
+            self._region.add(widget.mrmlSliceNode(), self._result)
+        self.measure()
+
+    def _onCurve(self, checked: bool) -> None:
+        item = plotItem() if checked else ""
+        self.views.setBelow(item)
+        self._say(_("This Slicer has no plots: the table stands alone.") if checked and not item else "")
+        self.measure()
+        self.refresh()
+
+    def _listVolumes(self) -> None:
+        selector = self.ui.spectralVolumeSelector
+        selector.clear()
+        if self._result is not None:
+            for kind in Kind:
+                if not spectralvolumes.problem(self._result, SpectralImage(kind)):
+                    selector.addItem(kind.text(), kind.name)
+            for name in self._table().materials:
+                selector.addItem(_("Map of {name} (mg/mL)").format(name=name), name)
+
+    def _chosen(self) -> SpectralImage | str:
+        selector = self.ui.spectralVolumeSelector
+        key = str(selector.itemData(selector.currentIndex)) if selector.count else Kind.VMI.name
+        return SpectralImage(Kind[key], self.ui.energySlider.value) if key in Kind.__members__ else key
+
+    def _onVolume(self, _index: int) -> None:
+        self.refresh()
+
+    def _onAdd(self) -> None:
+        result, image = self._result, self._chosen()
+        if not isinstance(image, SpectralImage):
+            return
+
+        def add() -> Any:
+            loaded = yield from spectralvolumes.computed(result, image)
+            node = spectralvolumes.place(result, image, loaded, self.views.window)
+            self._say(_("Added: {name}.").format(name=node.GetName()))
+
+        self._steps = TimedSteps(
+            add(),
+            self._added,
+            self._notAdded,
+            lambda part: self._say(_("Making the volume: {percent:.0f} %").format(percent=100 * part)),
+        )
+        self.refresh()
+
+    def _added(self) -> None:
+        self._steps = None
+        self.refresh()
+
+    def _notAdded(self, error: Exception) -> None:
+        self._steps = None
+        self._say(
+            _("There is not enough memory for the volume: close others.")
+            if isinstance(error, MemoryError)
+            else str(error)
+        )
+        self.refresh()
+
+    def _onExportClicked(self) -> None:
+        folder = qt.QFileDialog.getExistingDirectory(
+            self.ui.exportButton, _("An empty folder for the DICOM files"), ""
+        )
+        if folder:
+            job = ExportJob(self._result, self._chosen(), Path(folder))
+            written = _("Written to {folder}.").format(folder=folder)
+            self._onExport(lambda: job, lambda _result: self._say(written))

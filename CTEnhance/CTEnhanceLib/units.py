@@ -1,0 +1,42 @@
+"""Of what quantity, and in which unit, the values of a volume node are, in DICOM's codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import slicer
+
+_Code = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Codes (value, scheme, meaning) of a quantity and of its unit; `sign` stands behind numbers."""
+
+    quantity: _Code
+    unit: _Code
+    sign: str
+
+
+ATTENUATION = Quantity(
+    ("112031", "DCM", "Attenuation Coefficient"), ("[hnsf'U]", "UCUM", "Hounsfield unit"), "HU"
+)
+DENSITY = Quantity(("122093", "DCM", "Concentration"), ("mg/ml", "UCUM", "milligram per milliliter"), "mg/mL")
+Z_EFFECTIVE = Quantity(
+    ("129320", "DCM", "Effective Atomic Number"), ("129320", "DCM", "Effective Atomic Number"), ""
+)
+ELECTRON_DENSITY = Quantity(("130083", "DCM", "Relative Electron Density"), ("1", "UCUM", "no units"), "")
+
+
+def setUnits(node: Any, quantity: Quantity, material: str = "") -> None:
+    """Say in the node what its values are; `material`: of what, for densities."""
+    for code, put in (
+        (quantity.quantity, node.SetVoxelValueQuantity),
+        (quantity.unit, node.SetVoxelValueUnits),
+    ):
+        entry = slicer.vtkCodedEntry()
+        entry.SetValueSchemeMeaning(*code)
+        put(entry)
+    if material:
+        node.SetAttribute("CTEnhanceMaterial", material)

@@ -1,0 +1,67 @@
+"""Write the pictures of CT Decompose: the real panel beside slice views of the real scene.
+
+    python Testing/tools/screenshots_decompose.py [--scan FILE.ctproj.h5] [--out docs/pictures]
+
+Without a scan, that of the drawn chest with contrast medium is simulated. Needs `pip install '.[panel]'`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from screenshots import REPOSITORY, fit, picture, wait
+
+SLICES, VIEWS, COLUMNS, MATRIX = 8, 900, 736, 384
+FIRST, SECOND = "CTDecomposeFirst", "CTDecomposeSecond"
+FOUR = (FIRST, "CTDecomposeMaterial", "CTDecomposePlain", "CTDecomposeNumber")
+# Widths of views beside the panel, in pixels.
+OF_TWO, OF_FOUR, OF_ONE = 500, 330, 640
+
+
+def main() -> None:
+    """Click through the panel and write the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scan", type=Path, default=None)
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "pictures")
+    arguments = parser.parse_args()
+    import slicerhost
+
+    module = slicerhost.addModule(REPOSITORY / "CTEnhance" / "CTDecompose.py")
+    import slicer
+
+    app = slicer.app
+    representation = module.widgetRepresentation()
+    representation._enter(True)
+    representation.show()
+    ui = representation.self().ui
+    if arguments.scan is not None:
+        ui.pathEdit.text = str(arguments.scan)
+    else:
+        ui.sourceSelector.currentIndex, ui.phantomSelector.currentIndex = 1, 1
+        ui.slicesBox.value, ui.viewsBox.value, ui.columnsBox.value = SLICES, VIEWS, COLUMNS
+        ui.matrixBox.value = MATRIX
+    if not ui.applyButton.enabled:
+        sys.exit(ui.applyButton.toolTip)
+    ui.applyButton.click()
+    wait(app, lambda: ui.applyButton.text == "Apply")
+    if slicerhost.messages:
+        sys.exit(slicerhost.messages[0][0])
+    ui.materialRangeSlider.value = 8
+    ui.spectralMediastinumButton.click()
+    fit(app, FOUR, OF_FOUR)
+    picture(app, FOUR, representation, arguments.out / "panel-decompose.png")
+    ui.spectralModeSelector.currentIndex = 1
+    ui.energySlider.value = 50
+    ui.spectralRegionButton.click()
+    fit(app, (FIRST, SECOND), OF_TWO)
+    picture(app, (FIRST, SECOND), representation, arguments.out / "panel-decompose-energies.png")
+    ui.spectralModeSelector.currentIndex = 2
+    ui.softTissueButton.click()
+    fit(app, (FIRST,), OF_ONE)
+    picture(app, (FIRST,), representation, arguments.out / "panel-decompose-overlay.png")
+
+
+if __name__ == "__main__":
+    main()
