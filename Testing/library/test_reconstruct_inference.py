@@ -232,6 +232,21 @@ def test_a_modulated_tube_current_shows_in_the_noise(electronic: float) -> None:
     assert float((found / current - 1).abs().mean()) < 0.06
 
 
+def test_a_current_that_changes_along_the_patient_shows_in_the_noise() -> None:
+    g, air, current = geometry(), 2e4, torch.tensor([1.0, 1.0, 0.2, 0.3])
+    clean = project(hu_to_mu(anatomy()), g)
+    detected = air * current[:, None, None] * torch.exp(-clean)
+    detected = torch.poisson(detected, generator=torch.Generator().manual_seed(2))
+    divided = detected / current[:, None, None]
+    p = measured(counts=divided.permute(1, 0, 2).numpy(), air_counts=np.array(air))
+    # 1.3: what such coarse slices show at the usual current
+    counts = counts_of(p, replace(read_scan(p), noise=1.3), torch.device("cpu"))
+    found = counts.air.mean((1, 2)) / air
+    assert torch.equal(found[:2], torch.ones(2))
+    assert np.allclose(found[2:], current[2:], rtol=0.25)
+    assert torch.allclose(counts.detected / counts.air, divided / air)
+
+
 def test_a_constant_tube_current_is_left_alone() -> None:
     counts, _ = _modulated(0.0, 10.0)
     assert torch.equal(relative_current(counts, 10.0), torch.ones(2, 360))

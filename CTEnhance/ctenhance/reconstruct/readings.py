@@ -26,13 +26,15 @@ from ctenhance.reconstruct.spdiff import (
 _FEWEST_QUANTA = 100.0
 #: More quanta than this are as good as no noise; noise-free simulations have no end of them.
 _MOST_QUANTA = 1e8
-#: Slices that the noise is measured on where the quanta are not known.
+#: Slices, spread over the scan, that its noise is measured on.
 _SLICES_FOR_NOISE = 4
 #: Noise is compared with the counts in columns with so many counts, where there are so many such columns.
 _FEWEST_COUNTS, _FEWEST_COLUMNS = 30.0, 32
 #: The tube current is measured over so many views together, and taken for constant where it differs by less
-#: than this factor from its mean.
+#: than this factor from its mean; that of a slice, for the scan's where they differ by less than the second
+#: (fine structure looks like noise, and slices have more or less of it), and for unknown beyond the third.
 _VIEWS_TOGETHER, _CONSTANT = 41, 1.3
+_SAME_SLICES, _OTHER_SLICES = 1.6, 8.0
 #: Readings whose noise (variance) is not between these multiples of what their counts tell are no such
 #: counts. Fine structure adds to it: by half in a coarsely sampled scan of normal dose.
 _LEAST_NOISE, _MOST_NOISE = 0.5, 4.0
@@ -81,19 +83,20 @@ class Scan:
 def read_scan(projections: Projections) -> Scan:
     """The scan's quanta: those that the file declares, or, where it holds line integrals or normalised
     readings alone, those that its noise shows."""
-    middle = projections.n_rows // 2
-    start = max(0, middle - _SLICES_FOR_NOISE // 2)
-    part = projections.rows(start, min(start + _SLICES_FOR_NOISE, projections.n_rows))
+    n = projections.n_rows
+    spread = sorted({(2 * k + 1) * n // (2 * _SLICES_FOR_NOISE) for k in range(_SLICES_FOR_NOISE)})
+    parts = [projections.rows(row, row + 1) for row in spread]
     if projections.air_counts is not None:
         air = np.asarray(projections.air(), dtype=np.float32)
         if air.max() >= _FEWEST_QUANTA:
             columns = torch.from_numpy(np.broadcast_to(air, projections.n_columns).copy())
             # every bin of a reading brings its own
             electronic = float(projections.electronic_noise_variance) * (projections.n_bins or 1)
-            relative, known = _noise_by_view(part.transmission() * columns, electronic)
+            detected = torch.cat([part.transmission() for part in parts]) * columns
+            relative, known = _noise_by_view(detected, electronic)
             noise = float(relative[known].median()) if bool(known.any()) else None
             return Scan(columns, electronic, True, noise)
-    quanta = min(quanta_from_noise(part.to_line_integrals()), _MOST_QUANTA)
+    quanta = min(quanta_from_noise(torch.cat([part.to_line_integrals() for part in parts])), _MOST_QUANTA)
     return Scan(torch.full((projections.n_columns,), quanta), 0.0, False)
 
 
@@ -129,11 +132,14 @@ def counts_of(projections: Projections, scan: Scan, device: torch.device) -> Cou
     """The counts of these rows on a device.
 
     A scanner that modulates its tube current divides each view by it before the file is written. What was
-    divided by shows in the noise, is measured there and multiplied back, in the air's counts as well.
+    divided by shows in the noise, is measured there and multiplied back, in the air's counts as well; but
+    not where the scan's noise is not that of its counts.
     """
     air = scan.air.to(device)
     detected = projections.transmission().to(device) * air
-    current = relative_current(detected, scan.electronic)[..., None]
+    if not scan.plausible:
+        return Counts(detected, air.expand_as(detected))
+    current = relative_current(detected, scan.electronic, scan.noise or 1.0)[..., None]
     return Counts(detected * current, air * current)
 
 
@@ -156,11 +162,12 @@ def _noise_by_view(detected: torch.Tensor, electronic: float) -> tuple[torch.Ten
     return torch.cat(ends[0], 1), torch.cat(ends[1], 1)
 
 
-def relative_current(detected: torch.Tensor, electronic: float) -> torch.Tensor:
-    """Tube current `[slice, view]` relative to each slice's mean, from the noise of `[slice, view, column]`.
+def relative_current(detected: torch.Tensor, electronic: float, usual_noise: float = 1.0) -> torch.Tensor:
+    """Tube current `[slice, view]` relative to the scan's, from the noise of `[slice, view, column]`.
 
-    Readings divided by a current c have the variance mean / c. Where the noise is not at all that of the
-    counts nothing can be said of the current, and it is taken for constant."""
+    Readings divided by a current c have the variance mean / c; `usual_noise` is the scan's own variance as a
+    multiple of what its counts tell. Where the noise is not at all that of the counts nothing can be said of
+    the current, and it is taken for constant."""
     constant = torch.ones_like(detected[..., 0])
     if min(detected.shape[1:]) < 3:
         return constant
@@ -171,8 +178,11 @@ def relative_current(detected: torch.Tensor, electronic: float) -> torch.Tensor:
         for x in (-relative.log(), known.to(relative))
     ]
     current = (sums[0] / sums[1].clamp(min=1e-3)).exp()
-    usual = current.median(1, keepdim=True).values
-    current = current / current.mean(1, keepdim=True)
-    varies = (current.amax(1) > _CONSTANT * current.amin(1) * _CONSTANT)[:, None]
-    plausible = (usual > 1 / _MOST_NOISE) & (usual < 1 / _LEAST_NOISE)
-    return torch.where(varies & plausible & known.any(1, keepdim=True), current, constant)
+    of_slice = current.mean(1, keepdim=True)
+    level = of_slice * usual_noise
+    plausible = (level > 1 / _OTHER_SLICES) & (level < _OTHER_SLICES)
+    level = torch.where((level > 1 / _SAME_SLICES) & (level < _SAME_SLICES), torch.ones_like(level), level)
+    within = current / of_slice
+    varies = (within.amax(1) > _CONSTANT * within.amin(1) * _CONSTANT)[:, None]
+    within = torch.where(varies, within, constant)
+    return torch.where(plausible & known.any(1, keepdim=True), level * within, constant)
