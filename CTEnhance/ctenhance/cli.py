@@ -25,6 +25,7 @@ VERBS = (
     "simulate",
     "degrade",
     "compare",
+    "dicom",
     "batch",
     "study",
     "demo",

@@ -110,7 +110,7 @@ class Run:
                 continue
             if suffixes is VOLUME_SUFFIXES and (path.is_dir() or suffix_of(path) in _DICOM_SUFFIXES):
                 raise InputError(
-                    f"Cannot write '{path}': DICOM output comes with a later version; give a name ending in "
+                    f"Cannot write '{path}': DICOM is written by 'ctenhance dicom'; give a name ending in "
                     f"{', '.join(VOLUME_SUFFIXES[:-1])} or {VOLUME_SUFFIXES[-1]}."
                 )
             check_output(path, suffixes, inputs)

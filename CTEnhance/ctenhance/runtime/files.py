@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -112,6 +113,34 @@ def replace_when_done(path: str | os.PathLike[str]) -> Iterator[Path]:
         # After success the name is gone already. A failing deletion must not hide the first error.
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def folder_when_done(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`, and rename it at the end; `path` is made, or an empty folder.
+
+    When the block raises, the temporary folder is deleted and nothing else has changed.
+    Raises InputError when `path` holds files or cannot be made, CTEnhanceError when the finished folder
+    cannot be moved into place.
+    """
+    target = Path(path)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(f"Cannot write into '{target}': it is no empty folder; choose another or a new one.")
+    parent = check_output_folder(target.absolute().parent)
+    temporary = parent / f".{target.name[:40]}.{_PARTIAL}-{uuid.uuid4().hex[:12]}"
+    try:
+        temporary.mkdir()
+        yield temporary
+        try:
+            if target.exists():
+                target.rmdir()  # not every system renames over an empty folder
+            os.replace(temporary, target)
+        except OSError as error:
+            raise CTEnhanceError(
+                f"Cannot write '{target}': {error.strerror or error}; close programs that use it."
+            ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

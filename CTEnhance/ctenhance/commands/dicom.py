@@ -1,0 +1,54 @@
+"""`ctenhance dicom`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ctenhance.commands.apps import app
+from ctenhance.commands.support import Run, command, read_json
+
+
+@command(app, "ctenhance dicom maps/vmi_070keV.nii.gz series --quantity vmi --kev 70 --like patient_folder")
+def dicom(
+    run: Run,
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="A volume or map: .nii, .nii.gz, .nrrd or .mha.")
+    ],
+    folder: Annotated[
+        Path, typer.Argument(metavar="OUTDIR", help="The series' folder: a new one, or an empty one.")
+    ],
+    quantity: Annotated[
+        str, typer.Option(help="What the values are: hu, vmi, vnc, density, zeff or electron-density.")
+    ] = "hu",
+    kev: Annotated[float | None, typer.Option(help="Energy of a monoenergetic image.")] = None,
+    material: Annotated[str | None, typer.Option(help="Of what a density in mg/mL is.")] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="A DICOM series of the patient: study and patient are kept."),
+    ] = None,
+    made_by: Annotated[
+        Path | None, typer.Option(metavar="JSON", help="The report of the run that made the volume.")
+    ] = None,
+    description: Annotated[str | None, typer.Option(help="The series' description.")] = None,
+) -> None:
+    """Write a volume as a derived DICOM series, with unit, energy and lineage."""
+    run.plan([source])
+    from ctenhance.io.dicom_series import Derivation, write_series
+    from ctenhance.runtime.report import ReportBuilder
+    from ctenhance.volume import CTVolume
+
+    origin = {} if made_by is None else read_json(made_by)
+    made = Derivation(quantity, kev, material, description, origin, like)
+    settings = {"quantity": quantity, "kev": kev, "material": material}
+    report = ReportBuilder("dicom", settings, None, run.seed)
+    run.progress("read", 0, 1)
+    volume = CTVolume.read(source, check_hu=False)
+    run.progress("read", 1, 1)
+    report.input = volume.identity()
+    with report.stage("write"):
+        write_series(volume, folder, made, run.progress, run.cancel)
+    report.details["images"] = len(volume.array)
+    run.finish(report.finish(), {"series": folder})
