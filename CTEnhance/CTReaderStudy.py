@@ -14,13 +14,12 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
     ScriptedLoadableModuleTest,
-    ScriptedLoadableModuleWidget,
 )
-from slicer.util import VTKObservationMixin
 
 from ctenhance.runtime.errors import CTEnhanceError
 from ctenhance.study import ReadingSession, Study
 from CTEnhanceLib import about
+from CTEnhanceLib.panel import BasePanelWidget
 from CTEnhanceLib.readerstudy import ReadingDesk
 
 FOLDER_SETTING, READER_SETTING = "CTReaderStudy/folder", "CTReaderStudy/reader"
@@ -53,54 +52,37 @@ class CTReaderStudyLogic(ScriptedLoadableModuleLogic):
         return ReadingSession.open(folder, reader)
 
 
-class CTReaderStudyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class CTReaderStudyWidget(BasePanelWidget):
     """The panel. It has no parameter node: a scene must neither keep a reading nor end it."""
 
-    def __init__(self, parent=None):
-        VTKObservationMixin.__init__(self)
-        ScriptedLoadableModuleWidget.__init__(self, parent)
+    logicType = CTReaderStudyLogic
 
-    def setup(self):
-        """Build the panel; called once, when the module is opened first."""
-        ScriptedLoadableModuleWidget.setup(self)
-        self.panel = slicer.util.loadUI(self.resourcePath("UI/CTReaderStudy.ui"))
-        self.layout.addWidget(self.panel)
+    def connectWidgets(self):
+        """Make the reader's desk, and offer the study read last."""
         self.layout.addStretch(1)
-        self.ui = slicer.util.childWidgetVariables(self.panel)
-        self.panel.setMRMLScene(slicer.mrmlScene)
-        self.logic = CTReaderStudyLogic()
         self.desk = ReadingDesk(self.ui, self.panel)
         self.ui.folderEdit.filters = ctk.ctkPathLineEdit.Dirs
         self.ui.folderEdit.connect("currentPathChanged(QString)", self.onFolder)
         self.ui.signInButton.connect("clicked()", self.onSignIn)
-        scene = slicer.mrmlScene
-        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         settings = slicer.app.userSettings()
         self.ui.folderEdit.currentPath = settings.value(FOLDER_SETTING) or ""
         self.onFolder()
 
-    def cleanup(self):
-        """The module goes: end the sitting, everything is saved."""
-        self.desk.signOut()
-        self.removeObservers()
-
-    def enter(self):
-        """The user opens the module."""
+    def opened(self):
+        """Show the case that is being read, if any."""
         self.desk.enter()
 
-    def exit(self):
-        """The user opens another module."""
+    def left(self):
+        """Take everything off the screen; the sitting goes on."""
         self.desk.exit()
 
-    def onSceneStartClose(self, caller, event):
-        """All nodes are about to go."""
+    def sceneGoes(self):
+        """Save what was typed; `opened` shows the case again."""
         self.desk.sceneCloses()
 
-    def onSceneEndClose(self, caller, event):
-        """The scene is empty now: show the case again."""
-        if self.parent.isEntered:
-            self.desk.enter()
+    def gone(self):
+        """End the sitting; everything is saved."""
+        self.desk.signOut()
 
     def onFolder(self, _path=""):
         """Offer the readers of the study in the folder."""

@@ -177,9 +177,9 @@ class CTReconstructWidget(PanelWidget):
         ui.fileButton.connect("clicked()", self._onFile)
         ui.folderButton.connect("clicked()", self._onFolder)
 
-    def enter(self) -> None:
-        """The user opens the module."""
-        super().enter()
+    def opened(self) -> None:
+        """Follow the scene's parameters, and its stages."""
+        super().opened()
         self.stagesSection.refresh()
 
     def reason(self) -> str:

@@ -1,7 +1,8 @@
-"""What all panels share: a widget class and a logic class to derive from (docs/panels.md shows how).
+"""What all panels share: widget classes and a logic class to derive from (docs/panels.md shows how).
 
-The widget's life (opened, left, scene closed, nodes removed), its parameter node, and the sections Run,
-Compare and Details, each from a .ui file of its own and below the panel's own one.
+`BasePanelWidget` is the widget's life (opened, left, scene closed); `PanelWidget`, for panels that compute,
+adds a parameter node and the sections Run, Compare and Details, each from a .ui file of its own and below the
+panel's own one.
 """
 
 from __future__ import annotations
@@ -38,8 +39,95 @@ class PanelLogic(ScriptedLoadableModuleLogic):
         return RESOURCES / "requirements.txt"
 
 
-class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """A module's widget. A panel says what is its own:
+class BasePanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """A module's widget with its .ui file (`ui` holds its widgets by name), its logic and its life.
+
+    A panel says what is its own: `logicType`, `sections` (further .ui files below its own one),
+    `connectWidgets` (once), and what happens when it is `opened`, `left`, when the scene closes (`sceneGoes`,
+    `sceneEmptied`) and when the module goes (`gone`).
+    """
+
+    logicType: type[ScriptedLoadableModuleLogic] = ScriptedLoadableModuleLogic
+    sections: tuple[str, ...] = ()
+
+    def __init__(self, parent: Any = None) -> None:
+        VTKObservationMixin.__init__(self)
+        self.logic: Any = None
+        # Slicer calls enter, exit and cleanup also where setup failed.
+        self._ready = False
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+
+    def setup(self) -> None:
+        """Build the panel; called once, when the module is opened first."""
+        ScriptedLoadableModuleWidget.setup(self)
+        self.panel = slicer.util.loadUI(self.resourcePath(f"UI/{self.moduleName}.ui"))
+        self.layout.addWidget(self.panel)
+        whole = [self.panel]
+        for section in self.sections:
+            whole.append(slicer.util.loadUI(str(RESOURCES / "UI" / f"{section}.ui")))
+            self.layout.addWidget(whole[-1])
+        self.ui = slicer.util.childWidgetVariables(self.panel)
+        for widget in whole[1:]:
+            vars(self.ui).update(vars(slicer.util.childWidgetVariables(widget)))
+        self.panel.setMRMLScene(slicer.mrmlScene)
+        self.logic = self.logicType()
+        self.buildSections()
+        self.connectWidgets()
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
+        self._ready = True
+
+    def cleanup(self) -> None:
+        """The module goes."""
+        if self._ready:
+            self.gone()
+            self.removeObservers()
+
+    def enter(self) -> None:
+        """The user opens the module."""
+        if self._ready:
+            self.opened()
+
+    def exit(self) -> None:
+        """The user opens another module."""
+        if self._ready:
+            self.left()
+
+    def onSceneStartClose(self, caller: Any, event: Any) -> None:
+        """All nodes are about to go."""
+        self.sceneGoes()
+
+    def onSceneEndClose(self, caller: Any, event: Any) -> None:
+        """The scene is empty now."""
+        if self.parent.isEntered:
+            self.sceneEmptied()
+
+    def buildSections(self) -> None:
+        """Make what drives the widgets of `sections`."""
+
+    def connectWidgets(self) -> None:
+        """Connect the panel's own widgets (in `ui`) that no parameter is bound to."""
+
+    def opened(self) -> None:
+        """The panel is on the screen."""
+
+    def left(self) -> None:
+        """The user has gone to another module."""
+
+    def sceneGoes(self) -> None:
+        """Let go of all nodes: the scene closes."""
+
+    def sceneEmptied(self) -> None:
+        """The scene was closed while the panel is open."""
+        self.opened()
+
+    def gone(self) -> None:
+        """End what runs: the module goes."""
+
+
+class PanelWidget(BasePanelWidget):
+    """The widget of a module that computes. A panel says what is its own:
 
     `title`, `logicType`; `connectWidgets` (once), `reason` and `doing` (why Apply can or can't be pressed,
     what it does), `makeJob` (what it does then), `follow` (the parameters changed), `resultArrived`.
@@ -51,20 +139,13 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     sections: tuple[str, ...] = ("RunSection", "CompareSection", "DetailsSection")
 
     def __init__(self, parent: Any = None) -> None:
-        VTKObservationMixin.__init__(self)
-        self.logic: Any = None
         self.parameters: Any = None
-        # Until `setup` has built them: Slicer calls enter, exit and cleanup also where setup failed.
-        self.runSection: RunSection | None = None
         self.compareSection: CompareSection | None = None
         self._guiTag: Any = None
         self._following = False
-        ScriptedLoadableModuleWidget.__init__(self, parent)
+        super().__init__(parent)
 
     # What a panel fills in -----------------------------------------------------------------------------
-
-    def connectWidgets(self) -> None:
-        """Connect the panel's own widgets (in `ui`) that no parameter is bound to."""
 
     def reason(self) -> str:
         """Return the sentence that says why Apply cannot be pressed, or an empty one."""
@@ -96,18 +177,14 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def setup(self) -> None:
         """Build the panel; called once, when the module is opened first."""
-        ScriptedLoadableModuleWidget.setup(self)
-        self.panel = slicer.util.loadUI(self.resourcePath(f"UI/{self.moduleName}.ui"))
-        self.layout.addWidget(self.panel)
-        whole = [self.panel]
-        for section in self.sections:
-            whole.append(slicer.util.loadUI(str(RESOURCES / "UI" / f"{section}.ui")))
-            self.layout.addWidget(whole[-1])
-        self.ui = slicer.util.childWidgetVariables(self.panel)
-        for widget in whole[1:]:
-            vars(self.ui).update(vars(slicer.util.childWidgetVariables(widget)))
-        self.panel.setMRMLScene(slicer.mrmlScene)
-        self.logic = self.logicType()
+        super().setup()
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved)
+        self.initializeParameterNode()
+        self.runSection.askDevices()
+
+    def buildSections(self) -> None:
+        """Make what drives Run and Compare."""
         self.runSection = RunSection(
             self.ui,
             self.title,
@@ -120,55 +197,40 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.compareSection = (
             CompareSection(self.ui, self.panel) if "CompareSection" in self.sections else None
         )
-        self.connectWidgets()
-        scene = slicer.mrmlScene
-        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
-        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved)
-        self.initializeParameterNode()
-        self.runSection.askDevices()
 
-    def cleanup(self) -> None:
-        """The module goes: end what runs."""
-        if self.runSection is None:
-            return
+    def gone(self) -> None:
+        """End what runs."""
         self.runSection.kill()
         self.nodesGo()
         if self.compareSection is not None:
             self.compareSection.exit()
         self.setParameterNode(None)
-        self.removeObservers()
 
-    def enter(self) -> None:
-        """The user opens the module."""
-        if self.runSection is None:
-            return
+    def opened(self) -> None:
+        """Follow the scene's parameters."""
         self.initializeParameterNode()
         if self.compareSection is not None:
             self.compareSection.enter()
         self.runSection.askDevices()
 
-    def exit(self) -> None:
-        """The user opens another module; a run goes on."""
-        if self.runSection is None:
-            return
+    def left(self) -> None:
+        """Take the comparison off the screen; a run goes on."""
         if self.compareSection is not None:
             self.compareSection.exit()
         if not self.runSection.running:
             self.setParameterNode(None)
 
-    def onSceneStartClose(self, caller: Any, event: Any) -> None:
-        """All nodes are about to go."""
+    def sceneGoes(self) -> None:
+        """Let go of all nodes, and end the run."""
         self.runSection.cancel()
         self._forgetNodes()
         self.setParameterNode(None)
         self.runSection.showStatus("")
         self.runSection.showReport(None)
 
-    def onSceneEndClose(self, caller: Any, event: Any) -> None:
-        """The scene is empty now."""
-        if self.parent.isEntered:
-            self.initializeParameterNode()
+    def sceneEmptied(self) -> None:
+        """Follow the new scene's parameters."""
+        self.initializeParameterNode()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeAboutToBeRemoved(self, caller: Any, event: Any, node: Any) -> None:

@@ -22,6 +22,8 @@ LEFT_VIEW, RIGHT_VIEW, ONE_VIEW = "CTReaderStudyLeft", "CTReaderStudyRight", "CT
 VIEW_NAMES = {"left": LEFT_VIEW, "right": RIGHT_VIEW, "image": ONE_VIEW}
 _LAYOUTS = {1: 7121, 2: 7122}
 _COLOR = "#8C8C8C"
+_ZOOM, _MOVE = 1.25, 0.1  # by one key press: the factor, the part of a view
+_LEAST_MM, _MOST_MM = 5.0, 5000.0  # what zooming shows of the images, across
 
 
 class StudyViews:
@@ -98,6 +100,24 @@ class StudyViews:
                 self._display.SetAutoWindowLevel(False)
                 self._display.SetWindowLevel(width, level)
 
+    @property
+    def keys(self) -> dict[str, Callable[[], None]]:
+        """What the views' keys do."""
+        return {
+            "Up": lambda: self.scroll(1),
+            "Down": lambda: self.scroll(-1),
+            "Shift+Up": lambda: self.scroll(10),
+            "Shift+Down": lambda: self.scroll(-10),
+            "Ctrl++": lambda: self.zoom(1 / _ZOOM),
+            "Ctrl+=": lambda: self.zoom(1 / _ZOOM),  # the same key where plus wants Shift
+            "Ctrl+-": lambda: self.zoom(_ZOOM),
+            "Ctrl+Left": lambda: self.move(-_MOVE, 0),
+            "Ctrl+Right": lambda: self.move(_MOVE, 0),
+            "Ctrl+Up": lambda: self.move(0, _MOVE),
+            "Ctrl+Down": lambda: self.move(0, -_MOVE),
+            "Home": self.whole,
+        }
+
     def scroll(self, slices: int) -> None:
         """Go on by so many slices, in all views."""
         if self.shown:
@@ -108,6 +128,32 @@ class StudyViews:
             offset = min(max(logic.GetSliceOffset() + slices * step, low), high)
             # By the controller: only what it changes goes to the linked views.
             widget.sliceController().setSliceOffsetValue(offset)
+
+    def zoom(self, factor: float) -> None:
+        """Show more (above 1) or less of all images, about the middle of the views."""
+        for node in self._sliceNodes():
+            width, height, depth = node.GetFieldOfView()
+            if _LEAST_MM < width * factor < _MOST_MM:
+                node.SetFieldOfView(width * factor, height * factor, depth)
+                node.UpdateMatrices()
+
+    def move(self, right: float, up: float) -> None:
+        """Move all images in the views, by parts of what a view shows."""
+        for node in self._sliceNodes():
+            width, height, _ = node.GetFieldOfView()
+            x, y, z = node.GetXYZOrigin()
+            node.SetXYZOrigin(x - right * width, y - up * height, z)
+            node.UpdateMatrices()
+
+    def whole(self) -> None:
+        """Show the whole images again, in their middle slice."""
+        if self.shown:
+            self._linked.fit(self._nodes[0], anew=True)
+
+    def _sliceNodes(self) -> list[Any]:
+        if not self.shown:
+            return []
+        return [sliceWidget(view.name).mrmlSliceNode() for view in _views(len(self._nodes))]
 
     def _addNodes(self, views: Sequence[View]) -> None:
         with placing.whole() as added:
@@ -145,6 +191,7 @@ class StudyViews:
 
 
 def _views(count: int) -> tuple[View, ...]:
+    # Without titles: nothing stands over what is judged.
     if count == 1:
         return (View(ONE_VIEW, _("Image"), _COLOR, titled=False),)
     return tuple(

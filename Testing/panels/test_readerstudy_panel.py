@@ -407,6 +407,31 @@ def test_scrolling_by_keys_is_linked(reader: Reader, make: Maker) -> None:
     assert first.GetSliceOffset() == pytest.approx(low) and low < start
 
 
+def test_zooming_and_moving_by_keys_is_linked(reader: Reader, make: Maker) -> None:
+    reader.signsIn(make(cases=3))
+    nodes = [slicer.app.layoutManager().sliceWidget(name).mrmlSliceNode() for name in VIEWS]
+    whole, origin = nodes[0].GetFieldOfView(), nodes[0].GetXYZOrigin()
+    offset = nodes[0].GetSliceOffset()
+    for keys, factor in ((("Ctrl++",), 1 / 1.25), (("Ctrl+=",), 1 / 1.25**2), (("Ctrl+-",) * 3, 1.25)):
+        reader.presses(*keys)
+        for node in nodes:
+            assert node.GetFieldOfView()[:2] == pytest.approx([factor * whole[0], factor * whole[1]])
+    # A picture that goes to the right is seen from a point further left; so for all four ways.
+    for key, right, up in (("Right", 1, 0), ("Up", 1, 1), ("Left", 0, 1), ("Down", 0, 0)):
+        reader.presses(f"Ctrl+{key}")
+        width, height, _ = nodes[0].GetFieldOfView()
+        for node in nodes:
+            expected = [origin[0] - 0.1 * right * width, origin[1] - 0.1 * up * height]
+            assert node.GetXYZOrigin()[:2] == pytest.approx(expected, abs=1e-6)
+    reader.presses("Ctrl+Right", "Up", "Home")
+    reader.waits(lambda: nodes[1].GetFieldOfView() == pytest.approx(whole), 60)
+    for node in nodes:
+        assert node.GetXYZOrigin() == pytest.approx(origin) and node.GetSliceOffset() == pytest.approx(offset)
+    for _ in range(60):
+        reader.presses("Ctrl+-")
+    assert nodes[0].GetFieldOfView()[0] < 5000
+
+
 class Clock:
     """A stop-watch that is moved by hand."""
 
