@@ -169,12 +169,25 @@ def test_the_projection_training_gives_usable_weights_and_resumes(
     assert steps == [3, 5]
 
 
-def test_the_published_network_trains_too(data: Path, run: Path, tmp_path: Path) -> None:
+def test_the_published_network_trains_too_and_resumes(data: Path, run: Path, tmp_path: Path) -> None:
     (tmp_path / "sinograms").symlink_to(run / "sinograms")
-    best = training.train_projection(
-        data, tmp_path, architecture="spdiff-published", exclude=["heldout"], steps=1, batch=1, crop=16
-    )
-    assert load_projection_model(best).entry.architecture == "spdiff-published"
+    changed = []
+    for steps in (1, 2):
+        best = training.train_projection(
+            data,
+            tmp_path,
+            architecture="spdiff-published",
+            exclude=["heldout"],
+            steps=steps,
+            batch=1,
+            crop=16,
+        )
+        model = load_projection_model(best)
+        assert model.entry.architecture == "spdiff-published"
+        changed.append(model.network.state_dict()["last.weight"])
+    lines = (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2]
+    assert not torch.equal(*changed)
 
 
 def test_validation_looks_at_held_out_images_at_three_doses(
