@@ -21,6 +21,7 @@ VERBS = (
     "reconstruct",
     "decompose",
     "calibrate",
+    "calibrate_scatter",
     "project",
     "simulate",
     "degrade",

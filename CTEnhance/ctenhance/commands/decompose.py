@@ -68,6 +68,13 @@ def decompose(
         float | None, typer.Option(metavar="NS", help="Undo pile-up: the detector's dead time in ns …")
     ] = None,
     view_time: Annotated[float | None, typer.Option(metavar="US", help="… and a view's time in µs.")] = None,
+    scatter: Annotated[
+        str, typer.Option(help="Scatter correction: none, kernel, network, or a network's weights.")
+    ] = "none",
+    scatter_ratio: Annotated[
+        float | None,
+        typer.Option(help="The scanner's scatter to primary behind 300 mm of water, where it is known."),
+    ] = None,
 ) -> None:
     """Decompose photon-counting projections into maps of materials and spectral images."""
     materials, energies = names(basis), numbers(vmi)
@@ -100,6 +107,8 @@ def decompose(
         image_size=matrix,
         calibration=None if calibration is None else DriftCalibration.read(calibration),
         pile_up=None if dead_time is None else PileUp(1e-9 * dead_time, 1e-6 * (view_time or 0.0)),
+        scatter=scatter,
+        scatter_ratio=scatter_ratio,
         device=run.device,
         seed=run.seed,
         progress=run.progress,

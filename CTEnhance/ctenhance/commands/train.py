@@ -27,7 +27,9 @@ ValidationOption = Annotated[
 ExcludeOption = Annotated[
     list[str] | None, typer.Option(help="Leave out files with this in their name; may be given again.")
 ]
-StartOption = Annotated[Path | None, typer.Option(help="twin, projection, image: weights to go on from.")]
+StartOption = Annotated[
+    Path | None, typer.Option(help="twin, projection, image, scatter: weights to start from.")
+]
 AutoencoderOption = Annotated[
     Path | None, typer.Option(help="enhance: the weights of 'train autoencoder' to work in.")
 ]
@@ -131,4 +133,10 @@ _train(
     "image",
     "ctenhance train image data/ runs/need --projection runs/need/best.safetensors --minutes 60",
     "Train the guided diffusion on images; in the folder of 'train projection' it takes its scans.",
+)
+_train(
+    "decompose",
+    "scatter",
+    "ctenhance train scatter data/ runs/scatter --minutes 45",
+    "Train the scatter network of 'decompose' from material images, without scatter labels.",
 )

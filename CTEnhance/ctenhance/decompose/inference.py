@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ctenhance.decompose.calibration import DriftCalibration
 from ctenhance.decompose.chain import density_images
 from ctenhance.decompose.errors import standard_error_images
 from ctenhance.decompose.layer import Decomposer, Decomposition
+from ctenhance.decompose.scatter import NONE, ScatterEstimator, found_ratio, scatter_method
 from ctenhance.io.projections import Projections
 from ctenhance.physics.detector import PileUp, check_thresholds
 from ctenhance.physics.fbp import WINDOWS
@@ -119,6 +121,8 @@ def decompose(
     pixel_mm: float | None = None,
     calibration: DriftCalibration | None = None,
     pile_up: PileUp | None = None,
+    scatter: str | Path = NONE,
+    scatter_ratio: float | None = None,
     device: str = "auto",
     seed: int = 0,
     progress: Progress | None = None,
@@ -129,7 +133,9 @@ def decompose(
     `vmi`: energies in keV of monoenergetic images ("vmi_070keV", HU), with `low_noise` at nearly the noise of
     the quietest energy; `vnc`, `zeff`, `electron_density` add images of these names (HU, -, relative to
     water); `errors` adds `.maps` "<material>_sd" in mg/mL. `calibration`: threshold shifts of the detector;
-    `pile_up`: the detector's dead time, to be undone.
+    `pile_up`: the detector's dead time, to be undone. `scatter`: none, kernel, network, or the weights of a
+    network (name or file); `scatter_ratio`: how much the scanner scatters, where it is known: scatter by
+    primary counts behind the middle of 300 mm of water.
     The report tells how the rays ended and how well the model fits the counts. Raises InputError for
     projections that cannot be decomposed, Cancelled when asked to stop."""
     place = pick_device(device)
@@ -137,9 +143,16 @@ def decompose(
     if kernel not in WINDOWS:
         raise InputError(f"There is no reconstruction kernel '{kernel}': choose {', '.join(WINDOWS)}.")
     wanted = _Wanted(tuple(vmi), low_noise, vnc, zeff, electron_density, errors, kernel)
+    method = scatter_method(scatter, scatter_ratio)
     report = ReportBuilder(
         "decompose",
-        {"basis": list(basis), "drift_calibration": calibration is not None} | _plain(wanted),
+        {
+            "basis": list(basis),
+            "drift_calibration": calibration is not None,
+            "scatter": NONE if method is None else method.name,
+            "scatter_ratio": scatter_ratio,
+        }
+        | _plain(wanted),
         place,
         seed,
     )
@@ -152,24 +165,33 @@ def decompose(
     with report.stage("prepare"):
         decomposer = Decomposer(basis, spectra, energies).to(solver_place)
         _probe(decomposer, wanted)
+        estimator = None if method is None else ScatterEstimator(method, spectra, energies, place)
     report.input = projections.identity()
     stack = _Stack((projections.n_rows, geometry.rows, geometry.columns))
     ends: list[Decomposition] = []
     misfit = []
+    ratios = []
     for row in range(projections.n_rows):
         check(cancel)
         counts = torch.from_numpy(np.asarray(projections.rows(row, row + 1).counts))[:, 0].to(solver_place)
         if pile_up is not None:
             counts = pile_up.corrected(counts.double())
         _check_saturation(counts, decomposer)
+        scattered = None
+        if estimator is not None:
+            with report.stage("scatter"):
+                scattered = estimator(counts, geometry)
+            ratios.append(found_ratio(scattered, counts))
         with report.stage("decompose"):
-            found = decomposer.estimate(counts, correct_bias=True, cancel=cancel)
+            found = decomposer.estimate(counts, scattered, correct_bias=True, cancel=cancel)
         ends.append(found)
-        misfit.append(_misfit(found, counts, decomposer))
+        misfit.append(_misfit(found, counts, scattered, decomposer))
         with report.stage("reconstruct"):
-            _put_images(stack, row, found, decomposer, geometry, wanted, place, seed, cancel)
+            _put_images(stack, row, found, scattered, decomposer, geometry, wanted, place, seed, cancel)
         tell("decompose", row + 1, projections.n_rows)
     _tell_how_it_went(report, ends, misfit, decomposer)
+    if estimator is not None:
+        _tell_scatter(report, estimator, ratios)
     volumes = {name: projections.volume(array, geometry.pixel_mm) for name, array in stack.arrays.items()}
     maps = {name: volumes.pop(name) for name in list(volumes) if name.endswith("_sd")}
     return Result(volumes=volumes, maps=maps, report=report.finish())
@@ -200,7 +222,9 @@ def _check_saturation(counts: torch.Tensor, decomposer: Decomposer) -> None:
         )
 
 
-def _misfit(found: Decomposition, counts: torch.Tensor, decomposer: Decomposer) -> float:
+def _misfit(
+    found: Decomposition, counts: torch.Tensor, scatter: torch.Tensor | None, decomposer: Decomposer
+) -> float:
     """Mean squared misfit per redundant bin, in variances of the counts; 0 where no bin is redundant."""
     spare = counts.shape[-1] - len(decomposer.materials)
     if spare == 0:
@@ -208,6 +232,8 @@ def _misfit(found: Decomposition, counts: torch.Tensor, decomposer: Decomposer) 
     every = max(1, len(counts) * counts.shape[1] // _MISFIT_RAYS)
     lines, some = found.lines[::every], counts[::every]
     expected = decomposer.expected(lines)
+    if scatter is not None:
+        expected = expected + scatter[::every]
     sound = (found.status[::every] == 0) & (expected.amin(-1) > 5)
     squares = ((some - expected) ** 2 / expected.clamp(min=1)).sum(-1)[sound]
     return float(squares.mean() / spare) if squares.numel() else 0.0
@@ -217,6 +243,7 @@ def _put_images(
     stack: _Stack,
     row: int,
     found: Decomposition,
+    scatter: torch.Tensor | None,
     decomposer: Decomposer,
     geometry: Geometry,
     wanted: _Wanted,
@@ -239,10 +266,19 @@ def _put_images(
         stack.put("electron_density", row, images.electron_density(maps, decomposer.materials))
     if wanted.errors:
         sd = standard_error_images(
-            found.lines, decomposer, geometry, wanted.kernel, seed + row, cancel=cancel
+            found.lines, decomposer, geometry, wanted.kernel, seed + row, scatter, cancel
         )
         for name, image in zip(names, sd, strict=True):
             stack.put(f"{name}_sd", row, 1000 * image)
+
+
+def _tell_scatter(report: ReportBuilder, estimator: ScatterEstimator, ratios: list[float]) -> None:
+    report.details["scatter_to_primary"] = float(np.mean(ratios))
+    if estimator.method.entry is not None:
+        report.model(estimator.method.entry)
+    unlike = estimator.unlike_training()
+    if unlike is not None:
+        report.warn(unlike)
 
 
 def _tell_how_it_went(

@@ -84,7 +84,8 @@ def threshold_windows(
         F.softplus((distance + half) / edge_kev, threshold=40)
         - F.softplus((distance - half) / edge_kev, threshold=40)
     ) * (edge_kev / (2 * half))
-    return above[..., :-1, :] - above[..., 1:, :]
+    # far from an edge the difference is zero but for rounding, which must not make it negative
+    return (above[..., :-1, :] - above[..., 1:, :]).clamp(min=0)
 
 
 def check_thresholds(

@@ -1,0 +1,36 @@
+"""`ctenhance calibrate scatter`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ctenhance.commands.calibrate import calibrate_app
+from ctenhance.commands.decompose import SpectralPath
+from ctenhance.commands.support import Run, command
+
+
+@command(calibrate_app, "ctenhance calibrate scatter water.ctproj.h5 --method network")
+def scatter(
+    run: Run,
+    source: SpectralPath,
+    method: Annotated[str, typer.Option(help="The correction to calibrate: kernel, network or a file.")] = (
+        "network"
+    ),
+) -> None:
+    """Find how much a scanner scatters, from a scan of a water cylinder: 'decompose --scatter-ratio'."""
+    run.plan([source])
+    from ctenhance.decompose.scatter_calibration import water_ratio
+    from ctenhance.io.projections import read_projections
+    from ctenhance.runtime.report import ReportBuilder
+
+    report = ReportBuilder("calibrate scatter", {"method": Path(method).name})
+    scan = read_projections(source, run.progress, run.cancel)
+    report.input = scan.identity()
+    with report.stage("fit"):
+        ratio, rms = water_ratio(scan, method, run.progress, run.cancel)
+    report.details.update({"scatter_ratio": ratio, "error_mg_ml": rms})
+    told = f"Scatter to primary behind 300 mm of water: {ratio:.3f} (water then errs by {rms:.1f} mg/mL)"
+    run.finish(report.finish(), text=told, scatter_ratio=ratio)

@@ -1,0 +1,127 @@
+"""Scatter of a scan from its own counts: what `decompose` adds to the model of every ray.
+
+Two methods: forward scatter spread along the detector (Ohnesorge et al., Eur Radiol 9:563, 1999), and the
+trained network that says how far scatter is from that. Both know a scanner by its water ratio (see
+`scatter_network`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ctenhance.decompose.scatter_network import (
+    ARCHITECTURE,
+    CoarseModel,
+    ScatterNet,
+    coarse_scatter,
+    full_size,
+    limited,
+)
+from ctenhance.decompose.scatter_physics import middle
+from ctenhance.physics.geometry import Geometry
+from ctenhance.runtime import weights
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.weights import WeightsEntry
+
+NONE, KERNEL, NETWORK = "none", "kernel", "network"
+DEFAULT = "decompose-scatter"
+#: Scatter by forward scatter, the median over the training scans of a usual scanner.
+KERNEL_FACTOR = 0.042
+#: Bins, their tilt (mean energies) and the water ratios that the network was trained at.
+TRAINED_BINS, TRAINED_TILT, TRAINED_RATIOS = (2, 8), (-1.7, 3.0), (0.03, 0.8)
+
+
+@dataclass(frozen=True)
+class ScatterMethod:
+    """A way to estimate scatter: `name`, the scanner's `water_ratio` or None, the network with its entry."""
+
+    name: str
+    water_ratio: float | None = None
+    network: ScatterNet | None = None
+    entry: WeightsEntry | None = None
+
+
+def scatter_method(choice: str | Path = NONE, water_ratio: float | None = None) -> ScatterMethod | None:
+    """The method meant by 'none' (None), 'kernel', 'network', the name or the file of a network's weights.
+
+    `water_ratio`: scatter by primary counts of all bins behind the middle of 300 mm of water on that
+    scanner, where it is known. Raises InputError for a ratio that cannot be and weights that are not
+    there."""
+    if water_ratio is not None:
+        if choice == NONE:
+            raise InputError("A scatter ratio needs a correction: choose --scatter kernel or network.")
+        if not 0.001 <= water_ratio <= 2:
+            raise InputError(f"The scatter ratio is {water_ratio:g}: give 0.001 to 2, such as 0.12.")
+    if choice == NONE:
+        return None
+    if choice == KERNEL:
+        return ScatterMethod(KERNEL, water_ratio)
+    wanted = weights.default_name(DEFAULT) if choice == NETWORK else choice
+    tensors, entry = weights.load(wanted, [ARCHITECTURE])
+    network = ScatterNet(**entry.arguments)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(
+            f"The weights '{entry.name}' do not fit their architecture: get the file again."
+        ) from error
+    return ScatterMethod(NETWORK, water_ratio, network.eval(), entry)
+
+
+class ScatterEstimator:
+    """A method, made ready for one beam: `spectra` expected quanta in air `[bin, energy]` or `[column, bin,
+    energy]` on `energies_kev`. The network runs on `device`."""
+
+    def __init__(
+        self,
+        method: ScatterMethod,
+        spectra: torch.Tensor,
+        energies_kev: torch.Tensor,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.method, self.device = method, torch.device(device)
+        self.model = CoarseModel(spectra, energies_kev)
+        self.network = None if method.network is None else method.network.to(self.device)
+
+    def __call__(self, counts: torch.Tensor, geometry: Geometry) -> torch.Tensor:
+        """Expected scattered counts, float32 of the shape `[view, column, bin]` of `counts`, on their
+        device."""
+        seen = self.model(counts, geometry, self.method.water_ratio)
+        if self.network is None:
+            coarse = limited(KERNEL_FACTOR * seen.forward, seen.counts)
+        else:
+            with torch.inference_mode():
+                coarse = coarse_scatter(self.network, seen, self.device)
+        full = full_size(coarse, counts.shape[0], counts.shape[1], seen.full_turn)
+        return (full * float(self.model.mean_air.sum())).to(counts.device)
+
+    def unlike_training(self) -> str | None:
+        """A sentence where the beam or the ratio is not one that the network was trained at."""
+        if self.network is None:
+            return None
+        tilt = self.model.tilt
+        few, many = TRAINED_BINS
+        least, most = TRAINED_RATIOS
+        ratio = self.method.water_ratio
+        if ratio is not None and not least <= ratio <= most:
+            return (
+                f"The scatter network was trained at ratios of {least:g} to {most:g} behind 300 mm of water, "
+                f"not {ratio:g}: compare with --scatter kernel."
+            )
+        inside = TRAINED_TILT[0] <= float(tilt.min()) and float(tilt.max()) <= TRAINED_TILT[1]
+        if few <= len(tilt) <= many and inside:
+            return None
+        return (
+            f"The scatter network was trained on {few} to {many} energy bins of 80 to 140 kV; this scan's "
+            "bins lie outside of that: compare with --scatter kernel."
+        )
+
+
+def found_ratio(scatter: torch.Tensor, counts: torch.Tensor) -> float:
+    """Scatter by primary counts that was found in the detector's middle; `[view, column, bin]` both."""
+    part = middle(counts.shape[1])
+    whole, part_of_it = float(counts[:, part].sum()), float(scatter[:, part].sum())
+    return part_of_it / max(whole - part_of_it, 1e-30)

@@ -1,0 +1,267 @@
+"""What the scatter network sees and says: a coarse scan of any geometry and any bins, free of both.
+
+The network works on cells of `CELL_MM` by `CELL_RAD`. It sees what a decomposition of the averaged
+logarithms finds there, where the cell lies, how much of the redundant bins' misfit and of the excess over
+air looks like scatter, and how much the scanner scatters where that is known (`water_ratio`: scatter by
+primary counts behind the middle of `CYLINDER_MM` of water, which is what kernel methods are calibrated
+with). It says how far scatter is from the forward scatter of Ohnesorge et al. (Eur Radiol 9:563, 1999),
+counts times attenuation spread along the detector: by a factor, and by another that grows with a bin's
+energy. Every bin of any detector gets its scatter from these two maps.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ctenhance.decompose.layer import Decomposer
+from ctenhance.decompose.likelihood import LEAST_EXPECTED
+from ctenhance.physics.geometry import Geometry
+from ctenhance.physics.materials import material
+
+CELL_MM, CELL_RAD = 10.0, 2 * math.pi / 32
+#: Widths in mm at the isocentre over which forward scatter is spread; the middle one is what is scaled.
+SPREADS_MM = (15.0, 45.0, 120.0)
+#: Quanta in air of the coarse decomposition: so many that its noise is that of the counts.
+_AIR = 1e7
+#: Scatter is at most this part of the counts.
+MOST_OF_COUNTS = 0.9
+#: Mean energy of a bin behind so much water (g/cm²), in these units, tilts its scatter.
+_BEHIND, _MIDDLE_KEV, _SPREAD_KEV = 20.0, 65.0, 20.0
+#: Relative error of the counts that calibration leaves, and the g/cm² below which misfit says nothing.
+_CALIBRATED, _THIN = 3e-3, 3.0
+FEATURES = 15
+#: The cylinder of water that a scanner's scatter is known by, and its ratio where it is not.
+CYLINDER_MM, USUAL_RATIO = 300.0, 0.12
+ARCHITECTURE = "scatter-cells"
+
+
+@dataclass(frozen=True)
+class CoarseScan:
+    """A scan on the coarse grid: `features` float32 `[feature, view, cell]`; `forward` scatter `[bin, view,
+    cell]` (times what the scanner scatters more than a usual one) and `counts` alike, relative to the mean
+    air counts of all bins; `tilt` `[bin]`; `full_turn`: whether the last view is beside the first."""
+
+    features: torch.Tensor
+    forward: torch.Tensor
+    counts: torch.Tensor
+    tilt: torch.Tensor
+    full_turn: bool
+
+
+class CoarseModel:
+    """The coarse decomposition of one beam: `spectra` expected quanta in air `[bin, energy]` or `[column,
+    bin, energy]`, on `energies_kev`."""
+
+    def __init__(self, spectra: torch.Tensor, energies_kev: torch.Tensor) -> None:
+        spectra = spectra.detach().double().cpu()
+        mean = spectra if spectra.ndim == 2 else spectra.mean(0)
+        self.air = spectra.sum(-1)  # [bin] or [column, bin]
+        self.mean_air = mean.sum(-1)
+        basis = ["water", "iodine"][: len(mean)]
+        self.decomposer = Decomposer(basis, mean * (_AIR / self.mean_air.sum()), energies_kev)
+        water = material("water").mass_attenuation(energies_kev)
+        behind = mean * torch.exp(-_BEHIND * water)
+        energy = (behind @ energies_kev) / behind.sum(1)
+        self.tilt = ((energy - _MIDDLE_KEV) / _SPREAD_KEV).float()
+
+    def __call__(
+        self, counts: torch.Tensor, geometry: Geometry, water_ratio: float | None = None
+    ) -> CoarseScan:
+        """The coarse scan of `counts` `[view, column, bin]`."""
+        n_views, n_cells, full_turn = grid(geometry)
+        counts = counts.detach().double().cpu().clamp(min=0)
+        # half a count makes the logarithm of Poisson counts nearly unbiased down to a few; logarithms, not
+        # counts, are averaged, so that edges of the object do not look like scatter
+        logs = torch.log(self.air) - torch.log(counts + 0.5)
+        pooled = F.adaptive_avg_pool2d(logs.permute(2, 0, 1)[None], (n_views, n_cells))[0]
+        bowtie = self._bowtie(n_cells)[:, None]
+        relative = bowtie * torch.exp(-pooled)
+        passed = self.decomposer.spectra.sum(-1)[:, None, None] * torch.exp(-pooled)
+        lines = self.decomposer.estimate(passed.permute(1, 2, 0)).lines  # [view, cell, material]
+        amount = lines[..., 0].clamp(min=0) / 20
+        spread = [_blurred(relative * amount, geometry, n_cells, width) for width in SPREADS_MM]
+        rays = counts.shape[0] * counts.shape[1] / (n_views * n_cells)
+        misfit = self._misfit(lines, passed, spread[1] / relative, relative * (rays * self.mean_air.sum()))
+        iodine = lines[..., 1] if lines.shape[-1] > 1 else torch.zeros_like(amount)
+        total = [values.sum(0).clamp(min=1e-12) for values in spread]
+        own = relative.sum(0).clamp(min=1e-12)
+        features = [
+            amount - 1,
+            (20 * iodine).clamp(-3, 3),
+            (places(geometry, n_cells) / 100).expand(n_views, -1),
+            torch.log(bowtie.sum(0)).expand(n_views, -1),
+            torch.log(total[1] / own) / 2,
+            torch.log(total[0] / total[1]).clamp(min=-2),
+            torch.log(total[2] / total[1]).clamp(max=2),
+            torch.log(own) / 4 + 1,
+            (300 * (own / bowtie.sum(0) - 1)).clamp(-2, 2),
+            *misfit,
+            torch.full_like(amount, float(water_ratio is not None)),
+            torch.full_like(amount, math.log((water_ratio or USUAL_RATIO) / USUAL_RATIO)),
+        ]
+        forward = spread[1] * ((water_ratio or USUAL_RATIO) / USUAL_RATIO)
+        return CoarseScan(
+            torch.stack(features).float(), forward.float(), relative.float(), self.tilt, full_turn
+        )
+
+    def _bowtie(self, n_cells: int) -> torch.Tensor:
+        """Air counts `[bin, cell]` relative to those of all bins in the mean column."""
+        if self.air.ndim == 1:
+            return (self.air / self.mean_air.sum())[:, None].expand(-1, n_cells)
+        return F.adaptive_avg_pool1d((self.air / self.mean_air.sum()).T[None], n_cells)[0]
+
+    def _misfit(
+        self, lines: torch.Tensor, passed: torch.Tensor, ratio: torch.Tensor, counted: torch.Tensor
+    ) -> list[torch.Tensor]:
+        """What the misfit of redundant bins says of scatter, `[view, cell]` each: its part along forward
+        scatter and along counts alike in all bins, then the scale of either that explains it over the scan.
+        Zero where no bin is redundant.
+
+        The scale is that of weighted least squares after the line integrals' own part is projected out;
+        `ratio`: forward scatter by counts; `counted`: counts in a cell, `[bin, view, cell]` both."""
+        n_bins, k = len(passed), lines.shape[-1]
+        nothing = torch.zeros_like(lines[..., 0])
+        if n_bins <= k:
+            return [nothing] * 4
+        expected = self.decomposer.expected(lines).clamp(min=LEAST_EXPECTED)  # [view, cell, bin]
+        slopes = self._slopes(lines) / expected[..., None]
+        weight = expected / expected.sum(-1, keepdim=True)
+        residual = passed.permute(1, 2, 0) / expected - 1
+        normal = torch.einsum("...jk,...j,...jl->...kl", slopes, weight, slopes)
+        scale = normal.diagonal(dim1=-1, dim2=-2).clamp(min=1e-30).rsqrt()
+        normal = normal * scale[..., None] * scale[..., None, :] + 1e-9 * torch.eye(k, dtype=normal.dtype)
+        # noise of the counts, and what calibration leaves
+        trust = _CALIBRATED**2 / (_CALIBRATED**2 + 1 / counted.sum(0).clamp(min=1e-3))
+        trust = torch.where(lines[..., 0] > _THIN, trust, nothing)
+        forward = ratio.permute(1, 2, 0).clamp(max=5)
+        found, pooled = [], []
+        for direction in (forward, forward.mean(-1, keepdim=True).expand_as(forward)):
+            right = torch.einsum("...jk,...j,...j->...k", slopes, weight, direction) * scale
+            part = torch.linalg.solve(normal, right[..., None])[..., 0] * scale
+            free = direction - torch.einsum("...jk,...k->...j", slopes, part)
+            along = trust * (free * weight * residual).sum(-1)
+            able = trust * (free * weight * free).sum(-1)
+            found.append((along / _CALIBRATED**2).clamp(-4, 4))
+            told = along.sum() / able.sum().clamp(min=_CALIBRATED**2)
+            pooled.append(told.clamp(-3, 3).expand_as(nothing))
+        return found + pooled
+
+    def _slopes(self, lines: torch.Tensor) -> torch.Tensor:
+        """Derivatives of the expected counts `[view, cell, bin, material]`."""
+        nodes = self.decomposer.quadrature.attenuation
+        passed = torch.exp(-(lines @ nodes))
+        return -torch.einsum("vcq,jq,kq->vcjk", passed, self.decomposer.weights, nodes)
+
+
+def grid(geometry: Geometry) -> tuple[int, int, bool]:
+    """Views and cells of the coarse grid, and whether its views close a full turn."""
+    angles = geometry.angles()
+    step = float(angles.diff().abs().median()) if len(angles) > 1 else 0.0
+    arc = abs(float(angles[-1] - angles[0])) + step
+    centre = geometry.ray_offsets_mm()
+    width = abs(float(centre[-1] - centre[0])) + geometry.isocenter_pitch_mm
+    n_views = min(geometry.n_views, max(1, round(arc / CELL_RAD)))
+    n_cells = min(geometry.n_columns, max(1, round(width / CELL_MM)))
+    return n_views, n_cells, abs(arc - 2 * math.pi) < 1.5 * step
+
+
+def places(geometry: Geometry, n_cells: int) -> torch.Tensor:
+    """Distance of the cells' middles from the isocentre in mm, `[cell]`."""
+    return F.adaptive_avg_pool1d(geometry.ray_offsets_mm()[None, None], n_cells)[0, 0]
+
+
+def _blurred(values: torch.Tensor, geometry: Geometry, n_cells: int, width_mm: float) -> torch.Tensor:
+    """Values `[..., cell]` spread by a Gaussian of that standard deviation along the detector."""
+    centre = places(geometry, n_cells)
+    kernel = torch.exp(-0.5 * ((centre[:, None] - centre) / width_mm) ** 2)
+    return values @ (kernel / kernel.sum(1).amax())
+
+
+class ScatterNet(nn.Module):
+    """Two maps `[batch, 2, view, cell]` from features `[batch, FEATURES, view, cell]`: the logarithm of the
+    factor on forward scatter, and its slope with a bin's energy.
+
+    A U-Net of three levels with the mean over the whole scan at the lowest; `widths`: channels by level."""
+
+    def __init__(self, widths: tuple[int, int, int] = (24, 32, 48)) -> None:
+        super().__init__()
+        a, b, c = widths
+        self.enter = _Block(FEATURES, a)
+        self.down = _Block(a, b)
+        self.low = _Block(b, c)
+        self.whole = nn.Sequential(nn.Linear(c, c), nn.SiLU(), nn.Linear(c, c))
+        self.deep = _Block(c, c)
+        self.up = _Block(c + b, b)
+        self.leave = _Block(b + a, a)
+        self.out = nn.Conv2d(a, 2, 1)
+        nn.init.zeros_(self.out.weight)
+        # what scatter is on the middle of the training range
+        self.out.bias = nn.Parameter(torch.tensor([-2.5, 0.0]))
+
+    def forward(self, features: torch.Tensor, full_turn: bool = True) -> torch.Tensor:
+        fine = self.enter(features, full_turn)
+        half = self.down(_halved(fine), full_turn)
+        low = self.low(_halved(half), full_turn)
+        low = self.deep(low + self.whole(low.mean((2, 3)))[:, :, None, None], full_turn)
+        half = self.up(torch.cat([_resized(low, half), half], 1), full_turn)
+        fine = self.leave(torch.cat([_resized(half, fine), fine], 1), full_turn)
+        factor, slope = self.out(fine).unbind(1)
+        return torch.stack([5 * torch.tanh(factor / 5), torch.tanh(slope)], 1)
+
+
+class _Block(nn.Module):
+    """Two 3 x 3 convolutions with SiLU; views join at a full turn, edges are repeated elsewhere."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, outputs, 3)
+        self.second = nn.Conv2d(outputs, outputs, 3)
+
+    def forward(self, x: torch.Tensor, full_turn: bool) -> torch.Tensor:
+        x = F.silu(self.first(_padded(x, full_turn)))
+        return F.silu(self.second(_padded(x, full_turn)))
+
+
+def _padded(x: torch.Tensor, full_turn: bool) -> torch.Tensor:
+    x = F.pad(x, (1, 1, 0, 0), mode="replicate")
+    return F.pad(x, (0, 0, 1, 1), mode="circular" if full_turn else "replicate")
+
+
+def _halved(x: torch.Tensor) -> torch.Tensor:
+    return F.avg_pool2d(x, 2, ceil_mode=True)
+
+
+def _resized(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    return F.interpolate(x, like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def coarse_scatter(network: nn.Module, scan: CoarseScan, device: torch.device) -> torch.Tensor:
+    """Scatter relative to the mean air counts of all bins, `[bin, view, cell]` on the CPU, differentiable in
+    the network, which is on `device`."""
+    factor, slope = network(scan.features[None].to(device), scan.full_turn)[0].float().cpu()
+    return limited(scan.forward * torch.exp(factor + slope * scan.tilt[:, None, None]), scan.counts)
+
+
+def limited(scatter: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """Scatter that stays below `MOST_OF_COUNTS` of the counts, smoothly."""
+    most = MOST_OF_COUNTS * counts.clamp(min=1e-9)
+    return scatter / (1 + (scatter / most) ** 4) ** 0.25
+
+
+def full_size(coarse: torch.Tensor, n_views: int, n_columns: int, full_turn: bool) -> torch.Tensor:
+    """Coarse scatter `[bin, view, cell]` interpolated to `[view, column, bin]`; differentiable."""
+    logs = torch.log(coarse.clamp(min=1e-12))[None]
+    wrapped = F.pad(logs, (0, 0, 1, 1), mode="circular" if full_turn else "replicate")
+    views = (torch.arange(n_views, dtype=logs.dtype) + 0.5) / n_views * coarse.shape[1] - 0.5 + 1
+    columns = (torch.arange(n_columns, dtype=logs.dtype) + 0.5) / n_columns * coarse.shape[2] - 0.5
+    # positions for grid_sample with align_corners: -1 and 1 are the middles of the outermost cells
+    y = 2 * views / (wrapped.shape[2] - 1) - 1
+    x = 2 * columns / max(1, wrapped.shape[3] - 1) - 1
+    where = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1)[None].to(logs)
+    fine = F.grid_sample(wrapped, where, mode="bilinear", padding_mode="border", align_corners=True)
+    return torch.exp(fine[0]).permute(1, 2, 0)

@@ -1,0 +1,264 @@
+"""Training the scatter network from material images, without scatter labels.
+
+Counts with scatter are corrected by the network, decomposed by maximum likelihood and reconstructed; the
+error of the material images goes back through the reconstruction and the implicit derivative of the
+decomposition to the network (in the manner of "End-to-End Differentiable Photon Counting CT", arXiv
+2602.11497). The images to reach are those of the same object without scatter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ctenhance.decompose.chain import material_images
+from ctenhance.decompose.images import vmi_weights
+from ctenhance.decompose.layer import Decomposer
+from ctenhance.decompose.scatter_network import (
+    ARCHITECTURE,
+    CoarseModel,
+    CoarseScan,
+    ScatterNet,
+    coarse_scatter,
+    full_size,
+)
+from ctenhance.decompose.scatter_scans import (
+    AIR_QUANTA,
+    BASIS,
+    SCANS_PER_VOLUME,
+    ScatterScan,
+    build_scans,
+    load_scans,
+)
+from ctenhance.runtime import weights
+from ctenhance.runtime.fit import Settings, Validate, first_process_first, fit, training_volumes
+from ctenhance.runtime.progress import Cancellable, Progress
+from ctenhance.runtime.weights import WeightsEntry
+
+#: The scanner's water ratio, the object's own ratio that it may lead to, and quanta in air of a training ray
+#: (some hundred of a scan's).
+WATER_RATIOS, RATIOS, QUANTA = (0.03, 0.8), (0.03, 0.4), (3e6, 3e8)
+#: In so many drawn scans the scanner's amount of scatter is known.
+KNOWN = 0.6
+VALIDATION_RATIOS = (0.08, 0.2, 0.5)
+#: Errors (relative, SD) of the air counts in all bins together and in each, and of the scanner's known ratio.
+AIR_ERROR, BIN_ERROR, RATIO_ERROR = 1e-3, 3e-4, 0.03
+#: What of iodine (mg/mL) and of HU at 70 keV counts alike in the loss, and an error that is small enough.
+IODINE_UNIT, HU_UNIT, SMALL_ERROR = 0.5, 30.0, 0.03
+LABEL_SMALL = 0.003
+_KEV = 70.0
+_VALIDATION_SCANS = 10
+#: Errors of images are averaged over a square of this side before they count as bias.
+BIAS_MM = 30.0
+
+
+@dataclass(frozen=True)
+class _Beam:
+    """What is prepared once for all scans of one beam."""
+
+    decomposer: Decomposer
+    coarse: CoarseModel
+
+
+class Chain:
+    """Counts to images for scans of a bank; beams are prepared when first met."""
+
+    def __init__(self) -> None:
+        self._beams: dict[bytes, _Beam] = {}
+        self._to_hu = vmi_weights(BASIS, _KEV)
+
+    def _beam(self, scan: ScatterScan) -> _Beam:
+        key = scan.spectra.numpy().tobytes()
+        if key not in self._beams:
+            spectra = scan.spectra * AIR_QUANTA
+            self._beams[key] = _Beam(
+                Decomposer(BASIS, spectra, scan.energies_kev), CoarseModel(spectra, scan.energies_kev)
+            )
+        return self._beams[key]
+
+    def coarse(
+        self, scan: ScatterScan, ratio: float, quanta: float, known: bool, rng: np.random.Generator
+    ) -> CoarseScan:
+        """What the network sees of a scan at a scatter ratio and so many quanta in air, the scanner's amount
+        of scatter being known or not."""
+        gains = 1 + rng.normal(0, AIR_ERROR) + rng.normal(0, BIN_ERROR, scan.primary.shape[-1])
+        expected = (scan.primary + ratio * scan.scatter).double() * (quanta * torch.from_numpy(gains))
+        counts = torch.from_numpy(rng.poisson(expected.numpy())).double()
+        water = float(scan.water_ratio) * ratio * math.exp(rng.normal(0, RATIO_ERROR)) if known else None
+        return self._beam(scan).coarse(counts * (AIR_QUANTA / quanta), scan.geometry, water)
+
+    def images(self, scan: ScatterScan, ratio: float, scatter: torch.Tensor | None) -> torch.Tensor:
+        """Maps in g/cm³ `[material, row, column]` of the scan's mean counts with `scatter` (relative to air,
+        `[view, column, bin]`) allowed for; differentiable in it."""
+        counts = (scan.primary + ratio * scan.scatter) * AIR_QUANTA
+        known = None if scatter is None else scatter * AIR_QUANTA
+        return material_images(
+            counts, self._beam(scan).decomposer, scan.geometry, scatter=known, tolerance=1e-3
+        )
+
+    def errors(self, images: torch.Tensor, scan: ScatterScan) -> tuple[torch.Tensor, torch.Tensor]:
+        """Errors of iodine in mg/mL and of the image at 70 keV in HU, in the body, `[pixel]` each."""
+        difference = images - scan.reference
+        body = scan.reference[0] > 0.1
+        hu = torch.tensordot(self._to_hu.to(difference), difference, 1)
+        return 1000 * difference[1][body], hu[body]
+
+    def bias(self, images: torch.Tensor, scan: ScatterScan) -> tuple[float, float]:
+        """Mean size of the errors after averaging over neighbours: iodine in mg/mL, HU."""
+        side = max(1, round(BIAS_MM / scan.geometry.pixel_mm)) | 1
+        size = (side, 1, side // 2)
+        smooth = F.avg_pool2d((images - scan.reference)[None], *size)[0] + scan.reference
+        iodine, hu = self.errors(smooth, scan)
+        return float(iodine.abs().mean()), float(hu.abs().mean())
+
+
+def predicted(network: nn.Module, scan: CoarseScan, geometry: object, device: torch.device) -> torch.Tensor:
+    """The network's scatter relative to air `[view, column, bin]` on the CPU."""
+    found = coarse_scatter(network, scan, device)
+    return full_size(found, geometry.n_views, geometry.n_columns, scan.full_turn)  # type: ignore[attr-defined]
+
+
+def object_ratio(scan: ScatterScan, water_ratio: float) -> float:
+    """Scatter by primary counts behind the middle of the scan's object, of a scanner with that water
+    ratio."""
+    return float(np.clip(water_ratio / float(scan.water_ratio), *RATIOS))
+
+
+def validation(scans: Sequence[ScatterScan], chain: Chain) -> Validate:
+    """How much of the bias goes on held-out scans (medians, parts of one): 'iodine' and 'hu' where the
+    scanner's scatter is known, '…_unknown' where not, and 'score', their mean."""
+    cases = []
+    for index, scan in enumerate(scans):
+        for ratio in (object_ratio(scan, of_water) for of_water in VALIDATION_RATIOS):
+            before = chain.bias(chain.images(scan, ratio, None), scan)
+            for known in (True, False):
+                seen = chain.coarse(scan, ratio, 3e7, known, np.random.default_rng((7, index)))
+                cases.append((scan, ratio, known, seen, before))
+
+    def validate(network: nn.Module, device: torch.device) -> dict[str, float]:
+        network.eval()
+        left: dict[tuple[str, bool], list[float]] = {}
+        for scan, ratio, known, seen, before in cases:
+            with torch.no_grad():
+                found = predicted(network, seen, scan.geometry, device)
+                after = chain.bias(chain.images(scan, ratio, found), scan)
+            for what, a, b in zip(("iodine", "hu"), after, before, strict=True):
+                left.setdefault((what, known), []).append(a / b)
+        cut = {
+            f"{what}{'' if known else '_unknown'}": 1 - float(np.median(parts))
+            for (what, known), parts in left.items()
+        }
+        return {"score": sum(cut.values()) / len(cut), **cut}
+
+    return validate
+
+
+def train_scatter(
+    data_dir: str | Path,
+    run_dir: str | Path,
+    *,
+    labels: bool = False,
+    start: str | Path | None = None,
+    validation: str | Path | None = None,
+    exclude: Sequence[str] = (),
+    minutes: float = math.inf,
+    steps: int = 3000,
+    batch: int = 4,
+    scans_per_volume: int = SCANS_PER_VOLUME,
+    resume: bool = True,
+    device: str = "auto",
+    seed: int = 0,
+    progress: Progress | None = None,
+    cancel: Cancellable | None = None,
+) -> Path:
+    """Train the scatter network on the volumes of `data_dir`; returns the weights file of its best state.
+
+    Scans of the volumes are drawn into `run_dir` first. `labels`: learn from known scatter in place of
+    material images, as a reference to compare with; `start`: weights to go on from; `validation`: a folder
+    of volumes of other patients; `exclude`: parts of file names to leave out. Stops after `steps` or
+    `minutes`, whichever comes first. Raises InputError where nothing can be trained on, Cancelled when asked
+    to stop."""
+    settings = Settings(
+        steps,
+        minutes,
+        learning_rate=2e-3,
+        ema=0.99,
+        report_every=50,
+        validate_every=250,
+        seed=seed,
+        resume=resume,
+        device=device,
+    )
+    run_dir = Path(run_dir)
+    torch.manual_seed(seed)
+    with first_process_first():
+        volumes = training_volumes(Path(data_dir), exclude)
+        files = build_scans(volumes, run_dir / "scans", seed, scans_per_volume, progress, cancel)
+    scans = load_scans(files)
+    chain = Chain()
+    validate = None
+    if validation is not None:
+        with first_process_first():
+            volumes = training_volumes(Path(validation), ())
+            kept = build_scans(volumes, run_dir / "validation", seed + 1, 3, cancel=cancel)
+        held_out = load_scans(kept)
+        validate = _validation(held_out[:: max(1, len(held_out) // _VALIDATION_SCANS)], chain)
+    network = ScatterNet()
+    if start is not None:
+        network.load_state_dict(weights.load(start, [ARCHITECTURE])[0])
+
+    def loss(model: nn.Module, step: int, rank: int, where: torch.device) -> torch.Tensor:
+        rng = np.random.default_rng((seed, 3, step, rank))
+        values = []
+        for index in rng.integers(len(scans), size=batch).tolist():
+            scan = scans[index]
+            ratio = object_ratio(scan, float(np.exp(rng.uniform(*np.log(WATER_RATIOS)))))
+            quanta = float(np.exp(rng.uniform(*np.log(QUANTA))))
+            seen = chain.coarse(scan, ratio, quanta, bool(rng.random() < KNOWN), rng)
+            found = predicted(model, seen, scan.geometry, where)
+            if labels:
+                values.append(label_error(found, scan, ratio))
+            else:
+                values.append(image_error(chain, chain.images(scan, ratio, found), scan))
+        return torch.stack(values).mean()
+
+    names = sorted({scan.name.split(":")[0] for scan in scans if ":" in scan.name})
+    entry = WeightsEntry(
+        name=ARCHITECTURE,
+        file="",
+        sha256="",
+        licence="see the model card",
+        trained_on=", ".join(names),
+        architecture=ARCHITECTURE,
+        arguments={},
+        version="1",
+        card="",
+    )
+    folder = run_dir / ("labels" if labels else "images")
+    return fit(network, loss, folder, settings, entry, validate, progress, cancel)
+
+
+_validation = validation
+
+
+def image_error(chain: Chain, images: torch.Tensor, scan: ScatterScan) -> torch.Tensor:
+    """Half the logarithm of the images' mean squared error: scans with little scatter count like others."""
+    iodine, hu = chain.errors(images, scan)
+    squared = (iodine / IODINE_UNIT).square().mean() + (hu / HU_UNIT).square().mean()
+    return 0.5 * (squared + SMALL_ERROR**2).log()
+
+
+def label_error(found: torch.Tensor, scan: ScatterScan, ratio: float) -> torch.Tensor:
+    """The same of scatter by counts, behind the object."""
+    true = ratio * scan.scatter
+    counts = scan.primary + true
+    behind = counts.sum(-1) < 0.9
+    squared = (((found - true) / counts)[behind]).square().mean()
+    return 0.5 * (squared + LABEL_SMALL**2).log()
