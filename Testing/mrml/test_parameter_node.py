@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -19,14 +18,11 @@ class Method(enum.Enum):
 @parameterNodeWrapper
 class Parameters:
     volume: slicer.vtkMRMLScalarVolumeNode
-    source: Path
     method: Method = Method.NEED
     basis: Annotated[str, Choice(["water", "iodine"])] = "water"
     dose: Annotated[float, WithinRange(0, 1)] = 0.25
     steps: int = 4
     stages: bool = False
-    energies: list[int]
-    limit: float | None
     note: str = "none"
 
 
@@ -37,20 +33,18 @@ def node() -> Any:
 
 def test_defaults(node: Any) -> None:
     chosen = Parameters(node)
-    assert chosen.volume is None and chosen.limit is None and list(chosen.energies) == []
-    assert (chosen.source, chosen.method, chosen.basis) == (Path(), Method.NEED, "water")
+    assert chosen.volume is None
+    assert (chosen.method, chosen.basis) == (Method.NEED, "water")
     assert (chosen.dose, chosen.steps, chosen.stages, chosen.note) == (0.25, 4, False, "none")
 
 
 def test_values_live_in_the_node(node: Any) -> None:
     chosen, again = Parameters(node), Parameters(node)
     chosen.volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
-    chosen.source, chosen.method, chosen.basis = Path("scan.h5"), Method.FBP, "iodine"
-    chosen.dose, chosen.steps, chosen.stages, chosen.limit = 1, 8, True, 2.5
-    chosen.energies = [40]
-    chosen.energies.append(70)
-    assert again.volume is chosen.volume and again.limit == 2.5 and again.energies == [40, 70]
-    assert (again.source, again.method, again.basis) == (Path("scan.h5"), Method.FBP, "iodine")
+    chosen.method, chosen.basis = Method.FBP, "iodine"
+    chosen.dose, chosen.steps, chosen.stages = 1, 8, True
+    assert again.volume is chosen.volume
+    assert (again.method, again.basis) == (Method.FBP, "iodine")
     assert (again.dose, again.steps, again.stages) == (1.0, 8, True)
 
 
@@ -63,9 +57,8 @@ def test_values_live_in_the_node(node: Any) -> None:
         ("steps", 0.5, TypeError),
         ("stages", 1, TypeError),
         ("method", "fbp", TypeError),
-        ("source", "scan.h5", TypeError),
         ("note", None, (TypeError, ValueError)),
-        ("energies", [1.5], TypeError),
+        ("volume", "chest", TypeError),
     ],
 )
 def test_wrong_values_raise(node: Any, name: str, value: Any, error: Any) -> None:
@@ -92,19 +85,19 @@ def test_widgets_follow_and_lead(node: Any) -> None:
 
     chosen = Parameters(node)
     slider, box, method, line = ctk.ctkSliderWidget(), qt.QCheckBox(), qt.QComboBox(), qt.QLineEdit()
-    path, basis, steps = ctk.ctkPathLineEdit(), qt.QComboBox(), qt.QSpinBox()
+    basis, steps = qt.QComboBox(), qt.QSpinBox()
     tag = chosen.connectParametersToGui(
         {
-            "dose": slider, "stages": box, "method": method, "note": line, "source": path, "basis": basis,
+            "dose": slider, "stages": box, "method": method, "note": line, "basis": basis,
             "steps": steps,
         }
     )  # fmt: skip
     assert (slider.value, slider.maximum, box.checked, method.currentText) == (0.25, 1.0, False, "NEED")
     assert (basis.currentText, steps.value, line.text) == ("water", 4, "none")
     slider.value, box.checked, method.currentIndex, line.text = 0.5, True, 0, "seen"
-    path.currentPath, basis.currentIndex, steps.value = "scan.h5", 1, 7
+    basis.currentIndex, steps.value = 1, 7
     assert (chosen.dose, chosen.stages, chosen.method, chosen.note) == (0.5, True, Method.FBP, "seen")
-    assert (chosen.source, chosen.basis, chosen.steps) == (Path("scan.h5"), "iodine", 7)
+    assert (chosen.basis, chosen.steps) == ("iodine", 7)
     chosen.dose, chosen.method = 0.75, Method.NEED
     assert (slider.value, method.currentText) == (0.75, "NEED")
     chosen.disconnectGui(tag)

@@ -211,10 +211,16 @@ def told() -> str:
     items = vtk.vtkIdList()
     hierarchy.GetItemChildren(hierarchy.GetSceneItemID(), items, True)
     found += [hierarchy.GetItemName(items.GetId(index)) for index in range(items.GetNumberOfIds())]
-    slicer.modules.DataProbeInstance.infoWidget.sliceAnnotations.follow()
+    annotations = slicer.modules.DataProbeInstance.infoWidget.sliceAnnotations
     for name in slicer.app.layoutManager().sliceViewNames():
-        corner = slicer.app.layoutManager().sliceWidget(name).sliceView().cornerAnnotation()
+        widget = slicer.app.layoutManager().sliceWidget(name)
+        corner = widget.sliceView().cornerAnnotation()
         found += [corner.GetText(place) or "" for place in range(8)]
+        if annotations.sliceViewAnnotationsEnabled:  # the Data Probe writes the volume's name there
+            volume = slicer.mrmlScene.GetNodeByID(
+                widget.mrmlSliceCompositeNode().GetBackgroundVolumeID() or ""
+            )
+            found.append(volume.GetName() if volume is not None else "")
     for widget in QtWidgets.QApplication.allWidgets():
         if QtWidgets.QWidget.isVisible(widget):
             for name in ("windowTitle", "text", "toolTip", "currentText", "plainText"):

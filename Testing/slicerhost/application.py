@@ -1,12 +1,13 @@
 """Stand-ins for `slicer.app`, the layout manager with its slice views, the module manager, the modules.
 
-The scene, the layout logic, the slice and link logics and the volumes logic are the real ones of slicer-core;
-only what the application adds in C++ and Qt is written here.
+The scene and all logics are the real ones of slicer-core; what the application adds in C++ and Qt is here.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import ctypes
+import importlib
+import os
 import sys
 import tempfile
 import types
@@ -14,169 +15,147 @@ from pathlib import Path
 from typing import Any
 
 import slicer
+import slicer.util
 import vtk
 from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Property, Signal
 
-from .pythonqt import PythonQtError, PythonQtObject, PythonQtType, answering, derived
-from .widgets import Widget
+from .pythonqt import ClosedModule, PythonQtError, PythonQtObject, answering, qt
+from .widgets import Widget, stored
 
 VIEW_PIXELS = (512, 512)
 
 
-class _Object(PythonQtObject, QtCore.QObject, metaclass=PythonQtType):
-    _plain = QtCore.QObject
+# What message boxes said (text, details), and what the next ones will answer.
+messages: list[tuple[str, str]] = []
+answers: list[int] = []
+# PySide6 returns None from calls without a result, and True from an emitted signal, without taking a
+# reference, as if they were immortal; before Python 3.12 they are not, and the last one ends the interpreter.
+if sys.version_info < (3, 12):
+    _lost = [None, True] * 2_000_000
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_lost))  # never given back, at exit neither
+
+
+def start() -> Any:
+    """Start the application once a process; return `slicer.app`."""
+    if not hasattr(slicer, "app"):
+        os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+        slicer.util.messageBox = messageBox
+        slicer.modules = ClosedModule("slicer.modules")
+        slicer.mrmlScene = slicer.vtkMRMLScene()
+        slicer.app = Application()
+        followScene(slicer.mrmlScene)
+        addPython(Path(slicer.app.temporaryPath, "bin"))
+    return slicer.app
+
+
+def messageBox(text: str, parent: Any = None, **about: Any) -> int:
+    """Note what the box would show; a question is answered by the test."""
+    messages.append((text, about.get("detailedText", "")))
+    return answers.pop(0) if answers else QtWidgets.QMessageBox.StandardButton.Ok
+
+
+def addPython(folder: Path) -> None:
+    """Make a PythonSlicer: a launcher that starts the interpreter as its child, as the application's does."""
+    folder.mkdir()
+    launcher = folder / "PythonSlicer"
+    launcher.write_text(f'#!/bin/sh\n"{sys.executable}" "$@"\nexit $?\n', encoding="utf-8")
+    launcher.chmod(0o755)
+    os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
 
 
 class SliceView(Widget):
     """`qMRMLSliceView`: shows the slice logic's blended image in a render window off the screen."""
 
-    _plain = None
-
     def __init__(self, logic: Any) -> None:
         super().__init__()
-        self._logic, self._window = logic, None
+        self._logic, self._viewer = logic, None
         answering(self, mrmlSliceNode=logic.GetSliceNode(), cornerAnnotation=vtk.vtkCornerAnnotation())
+        answering(self, scheduleRender=None)  # the application does when it is idle
 
     def renderWindow(self) -> Any:
-        if self._window is None:
-            self._window, renderer = vtk.vtkRenderWindow(), vtk.vtkRenderer()
-            self._window.SetOffScreenRendering(1)
-            self._window.SetMultiSamples(0)
-            self._window.AddRenderer(renderer)
+        if self._viewer is None:
+            viewer = self._viewer = vtk.vtkImageViewer()
+            viewer.SetOffScreenRendering(1)
+            viewer.SetColorWindow(255)
+            viewer.SetColorLevel(127.5)
+            viewer.GetActor2D().GetProperty().SetDisplayLocationToBackground()
+            viewer.GetRenderer().AddViewProp(self.cornerAnnotation())
             self._interactor = vtk.vtkGenericRenderWindowInteractor()  # the displayable managers ask for it
-            self._interactor.SetRenderWindow(self._window)
-            mapper, actor = vtk.vtkImageMapper(), vtk.vtkActor2D()
-            mapper.SetColorWindow(255)
-            mapper.SetColorLevel(127.5)
-            mapper.SetInputConnection(self._logic.GetImageDataConnection())
-            actor.SetMapper(mapper)
-            actor.GetProperty().SetDisplayLocationToBackground()
-            renderer.AddViewProp(actor)
-            renderer.AddViewProp(self.cornerAnnotation())
+            self._interactor.SetRenderWindow(viewer.GetRenderWindow())
             factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
-            self._group = factory.InstantiateDisplayableManagers(renderer)
+            self._group = factory.InstantiateDisplayableManagers(viewer.GetRenderer())
             self._group.SetMRMLDisplayableNode(self._logic.GetSliceNode())
-        size = tuple(self._logic.GetSliceNode().GetDimensions()[:2])
-        if tuple(self._window.GetSize()) != size:
-            self._window.SetSize(*size)
-        return self._window
+        self._viewer.SetInputConnection(self._logic.GetImageDataConnection())  # changes with the layers
+        window, size = self._viewer.GetRenderWindow(), self._logic.GetSliceNode().GetDimensions()[:2]
+        if window.GetSize() != size:
+            window.SetSize(*size)
+        return window
 
     def forceRender(self) -> None:
         self.renderWindow().Render()
 
-    def scheduleRender(self) -> None:
-        """The application renders when it is idle; here a test or a picture asks."""
+
+def sliceWidget(node: Any) -> Widget:
+    """Return a `qMRMLSliceWidget` for one slice node of the layout."""
+    logic, applicationLogic = slicer.vtkMRMLSliceLogic(), slicer.app.applicationLogic()
+    logic.SetMRMLApplicationLogic(applicationLogic)
+    logic.SetMRMLScene(slicer.mrmlScene)
+    logic.SetSliceNode(node)
+    logic.ResizeSliceNode(512, 512)
+    applicationLogic.GetSliceLogics().AddItem(logic)
+
+    def scroll(offset: float) -> None:
+        """A change by the view's bar goes to the linked views, as by the user's mouse."""
+        logic.StartSliceOffsetInteraction()
+        logic.SetSliceOffset(offset)
+        logic.EndSliceOffsetInteraction()
+
+    widget = Widget()
+    controller = Widget(widget)  # made visible, it is no window of its own
+    controller.__dict__["setSliceOffsetValue"] = scroll
+    answering(widget, sliceLogic=logic, sliceView=SliceView(logic), sliceController=controller)
+    answering(widget, mrmlSliceNode=node, mrmlSliceCompositeNode=logic.GetSliceCompositeNode())
+    return widget
 
 
-class SliceController(Widget):
-    """`qMRMLSliceControllerWidget`: a change made here goes to the linked views, as by the user's mouse."""
-
-    _plain = None
-
-    def __init__(self, logic: Any) -> None:
-        super().__init__()
-        self._logic = logic
-
-    def setSliceOffsetValue(self, offset: float) -> None:
-        self._logic.StartSliceOffsetInteraction()
-        self._logic.SetSliceOffset(offset)
-        self._logic.EndSliceOffsetInteraction()
-
-
-class SliceWidget(Widget):
-    """`qMRMLSliceWidget` for one slice node of the layout."""
-
-    _plain = None
-
-    def __init__(self, node: Any, applicationLogic: Any) -> None:
-        super().__init__()
-        logic = slicer.vtkMRMLSliceLogic()
-        logic.SetMRMLApplicationLogic(applicationLogic)
-        logic.SetMRMLScene(slicer.mrmlScene)
-        logic.SetSliceNode(node)
-        logic.ResizeSliceNode(*VIEW_PIXELS)
-        applicationLogic.GetSliceLogics().AddItem(logic)
-        controller = SliceController(logic)
-        QtWidgets.QWidget.setParent(controller, self)  # made visible, it is no window of its own
-        controller.resize(VIEW_PIXELS[0], 24)
-        answering(self, sliceLogic=logic, sliceView=SliceView(logic), sliceController=controller)
-        answering(self, mrmlSliceNode=node, mrmlSliceCompositeNode=logic.GetSliceCompositeNode())
-
-
-class LayoutManager(_Object):
-    """`qSlicerLayoutManager`: makes a slice widget for every slice node that a layout brings."""
-
-    _plain = None
-    layoutChanged = Signal(int)
+class LayoutManager:
+    """`qSlicerLayoutManager`: has a slice widget for every slice node that a layout brought."""
 
     def __init__(self, applicationLogic: Any) -> None:
-        super().__init__()
-        self._applicationLogic, self._widgets, self._busy = applicationLogic, {}, False
-        self._logic = slicer.vtkMRMLLayoutLogic()
-        answering(self, layoutLogic=self._logic, mrmlSliceLogics=applicationLogic.GetSliceLogics())
+        self._widgets, self._logic = {}, slicer.vtkMRMLLayoutLogic()
         self._logic.SetMRMLApplicationLogic(applicationLogic)
         self._logic.SetMRMLScene(slicer.mrmlScene)
-        events = slicer.vtkMRMLScene
-        for event in (events.NodeAddedEvent, events.NodeRemovedEvent, events.EndBatchProcessEvent,
-                      events.EndCloseEvent):  # fmt: skip
-            slicer.mrmlScene.AddObserver(event, lambda *_: self._update())
-        # Panels change the layout through its node as well as through setLayout.
-        self._logic.GetLayoutNode().AddObserver("ModifiedEvent", lambda *_: self._update())
         self._logic.GetLayoutNode().SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
-        self._update()
 
-    def _update(self) -> None:
-        if self._busy or slicer.mrmlScene.IsBatchProcessing() or slicer.mrmlScene.IsClosing():
-            return
-        self._busy = True  # a slice logic adds nodes of its own
-        nodes, shown = slicer.util.getNodesByClass("vtkMRMLSliceNode"), self._logic.GetViewNodes()
-        for node in nodes:
-            if node.GetLayoutName() not in self._widgets:
-                self._widgets[node.GetLayoutName()] = SliceWidget(node, self._applicationLogic)
-            node.SetMappedInLayout(bool(shown.IsItemPresent(node)))
-        for name, widget in list(self._widgets.items()):
-            if widget.mrmlSliceNode() not in nodes:
-                self.mrmlSliceLogics().RemoveItem(widget.sliceLogic())
-                del self._widgets[name]
-        self._busy = False
+    @property
+    def layout(self) -> int:
+        return self._logic.GetLayoutNode().GetViewArrangement()
 
-    def setLayout(self, identifier: int) -> None:
-        node = self._logic.GetLayoutNode()
-        if identifier >= 100 and not node.IsLayoutDescription(identifier):
-            raise PythonQtError(f"no layout {identifier} was added to the layout node")
-        node.SetViewArrangement(identifier)
-        object.__getattribute__(self, "layoutChanged").emit(identifier)
-
-    layout = Property(int, lambda self: self._logic.GetLayoutNode().GetViewArrangement(), setLayout)
-    threeDViewCount, tableViewCount, plotViewCount = (Property(int, lambda self: 0) for _ in range(3))
+    def layoutLogic(self) -> Any:
+        return self._logic
 
     def sliceViewNames(self) -> tuple[str, ...]:
+        nodes = {node.GetLayoutName(): node for node in slicer.util.getNodesByClass("vtkMRMLSliceNode")}
+        for name in self._widgets.keys() - nodes.keys():
+            slicer.app.applicationLogic().GetSliceLogics().RemoveItem(self._widgets.pop(name).sliceLogic())
+        for name, node in nodes.items():
+            if name not in self._widgets:
+                self._widgets[name] = sliceWidget(node)
+            node.SetMappedInLayout(bool(self._logic.GetViewNodes().IsItemPresent(node)))
         return tuple(self._widgets)
 
-    def sliceWidget(self, name: str) -> SliceWidget | None:
-        return self._widgets.get(name)
+    def sliceWidget(self, name: str) -> Widget | None:
+        return self._widgets[name] if name in self.sliceViewNames() else None
 
 
-class CoreIOManager(_Object):
-    """`qSlicerCoreIOManager`: loads volumes, by their real logic."""
-
-    _plain = None
-
-    def loadNodes(self, kind: str, properties: dict[str, Any], nodes: Any, _messages: Any = None) -> bool:
-        path, logic = properties["fileName"], slicer.modules.volumes.logic()
-        node = logic.AddArchetypeVolume(path, properties.get("name") or Path(path).name.split(".")[0])
-        if kind == "VolumeFile" and node is not None:
-            nodes.AddItem(node)
-        return node is not None
-
-
-class ModuleManager(_Object):
-    _plain = None
-    moduleAboutToBeUnloaded = Signal(str)
-
-    def module(self, name: str) -> Any:
-        return getattr(slicer.modules, name.lower(), None)
+def loadNodes(kind: str, properties: dict[str, Any], nodes: Any, _messages: Any = None) -> bool:
+    """`qSlicerCoreIOManager.loadNodes`, of volumes, by their real logic."""
+    path, logic = properties["fileName"], slicer.modules.volumes.logic()
+    node = logic.AddArchetypeVolume(path, properties.get("name") or Path(path).name.split(".")[0])
+    if kind == "VolumeFile" and node is not None:
+        nodes.AddItem(node)
+    return node is not None
 
 
 class ScriptedModule(types.SimpleNamespace):
@@ -195,64 +174,69 @@ class ScriptedModule(types.SimpleNamespace):
         if not hasattr(self, "_widget"):
             self._widget = ScriptedModuleWidget()
             QtWidgets.QVBoxLayout(self._widget)
-            self._widget._self = getattr(sys.modules[self.name], self.name + "Widget")(self._widget)
-            setattr(slicer.modules, self.name + "Widget", self._widget._self)
-            self._widget._self.setup()
+            panel = getattr(sys.modules[self.name], self.name + "Widget")(self._widget)
+            answering(self._widget, self=panel)
+            setattr(slicer.modules, self.name + "Widget", panel)
+            panel.setup()
         return self._widget
 
 
 class ScriptedModuleWidget(Widget):
-    _plain = None
+    """`qSlicerScriptedLoadableModuleWidget`; `_enter` is what the module selector does."""
 
-    def setMRMLScene(self, scene: Any) -> None:
-        """The application hands the scene over."""
-
-    def self(self) -> Any:  # the real method's name
-        return self._self
+    isEntered = stored(bool, False)
 
     def _enter(self, entered: bool) -> None:
-        self.__dict__["_entered"] = entered
-        (self._self.enter if entered else self._self.exit)()
-
-    isEntered = Property(bool, lambda self: self.__dict__.get("_entered", False))
+        self.isEntered = entered
+        (self.self().enter if entered else self.self().exit)()
 
 
-class Application(PythonQtObject, QtWidgets.QApplication, metaclass=PythonQtType):
+class Application(PythonQtObject, QtWidgets.QApplication):
     """`slicer.app`."""
 
-    _plain = None
     startupCompleted = Signal()
     temporaryPath = Property(str, lambda self: self._temporary)
 
     def __init__(self) -> None:
         super().__init__(["Slicer"])
-        self.applicationName = "Slicer"
         self._temporary = tempfile.mkdtemp(prefix="slicerhost-")
-        self._logic = slicer.vtkSlicerApplicationLogic()
-        self._logic.SetMRMLScene(slicer.mrmlScene)
-        self._logic.SetSliceLogics(vtk.vtkCollection())
+        logic = slicer.vtkSlicerApplicationLogic()
+        logic.SetMRMLScene(slicer.mrmlScene)
+        logic.SetSliceLogics(vtk.vtkCollection())
+        # Where the application keeps its colour files; without a folder their logic complains.
+        logic.SetHomeDirectory(self._temporary)
+        logic.SetShareDirectory("share")
+        Path(self._temporary, "share", "ColorFiles").mkdir(parents=True)
         factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
-        factory.SetMRMLApplicationLogic(self._logic)
+        factory.SetMRMLApplicationLogic(logic)
         for name in ("vtkMRMLCrosshairDisplayableManager", "vtkMRMLMarkupsDisplayableManager"):
             factory.RegisterDisplayableManager(name)
-        self._mainWindow = derived(QtWidgets.QMainWindow)()
+        # Of Slicer's own modules there are the logics only.
+        for name, kind in {"Colors": "Color", "Volumes": "Volumes", "Markups": "Markups"}.items():
+            own, module = getattr(slicer, f"vtkSlicer{kind}Logic")(), types.SimpleNamespace()
+            own.SetMRMLApplicationLogic(logic)
+            own.SetMRMLScene(slicer.mrmlScene)
+            logic.SetModuleLogic(name, own)
+            answering(module, logic=own)
+            setattr(slicer.modules, name.lower(), module)
+        modules = types.SimpleNamespace(module=lambda name: getattr(slicer.modules, name.lower(), None))
+        settings = qt.QSettings(f"{self._temporary}/Slicer.ini", QtCore.QSettings.Format.IniFormat)
+        answering(self, applicationLogic=logic, testingEnabled=False, userSettings=settings)
+        answering(self, coreIOManager=types.SimpleNamespace(loadNodes=loadNodes), moduleManager=modules)
+        answering(self, layoutManager=LayoutManager(logic))
+        # The main window, with the Data Probe as far as panels know of it.
+        self._mainWindow = qt.QMainWindow()
         self._mainWindow.objectName = "qSlicerMainWindow"
-        answering(self, applicationLogic=self._logic, testingEnabled=False, coreIOManager=CoreIOManager())
-        settings = derived(QtCore.QSettings)(
-            f"{self._temporary}/Slicer.ini", QtCore.QSettings.Format.IniFormat
-        )
-        answering(self, moduleManager=ModuleManager(), userSettings=settings)
+        qt.QWidget(self._mainWindow).objectName = "DataProbeCollapsibleWidget"
+        slicer.modules.DataProbeInstance = probe = types.SimpleNamespace(infoWidget=types.SimpleNamespace())
+        probe.infoWidget.sliceAnnotations = types.SimpleNamespace(sliceViewAnnotationsEnabled=1)
 
 
-def addModule(path: Path) -> Any:
+def addModule(path: Path) -> ScriptedModule:
     """Load a scripted module from its file, as the module factory does; return `slicer.modules.<name>`."""
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    python = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = python
-    spec.loader.exec_module(python)
-    module = ScriptedModule(path)
+    start()
+    sys.path.insert(0, str(path.parent))
+    python, module = importlib.import_module(path.stem), ScriptedModule(path)
     setattr(slicer.modules, path.stem + "Instance", getattr(python, path.stem)(module))
     setattr(slicer.modules, path.stem.lower(), module)
     return module
@@ -264,37 +248,17 @@ def followScene(scene: Any) -> None:
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def changed(_scene: Any, event: str, node: Any) -> None:
-        if scene.IsClosing() or not any(node.IsA(name) for name in shown):
-            return
-        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
-        item = hierarchy.GetItemByDataNode(node)
-        if scene.IsNodePresent(node) and not item and not node.GetHideFromEditors():
-            hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
-        elif item and not scene.IsNodePresent(node):
-            hierarchy.RemoveItem(item, False, False)
+        if not scene.IsClosing() and any(node.IsA(name) for name in shown):
+            hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+            item, present = hierarchy.GetItemByDataNode(node), scene.IsNodePresent(node)
+            if present and not item and not node.GetHideFromEditors():
+                hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
+            elif item and not present:
+                hierarchy.RemoveItem(item, False, False)
 
     scene.AddObserver(scene.NodeAddedEvent, changed)
     scene.AddObserver(scene.NodeRemovedEvent, changed)
 
 
-class SliceAnnotations:
-    """The Data Probe's annotations: the name of the volume stands in the corner of every view."""
-
-    def __init__(self) -> None:
-        self.sliceViewAnnotationsEnabled = 1
-
-    def follow(self) -> None:
-        """Write into the views; in the application the slice logics call for it."""
-        for name in slicer.app.layoutManager().sliceViewNames() if self.sliceViewAnnotationsEnabled else ():
-            widget = slicer.app.layoutManager().sliceWidget(name)
-            identifier = widget.mrmlSliceCompositeNode().GetBackgroundVolumeID()
-            node = slicer.mrmlScene.GetNodeByID(identifier) if identifier else None
-            widget.sliceView().cornerAnnotation().SetText(0, f"B: {node.GetName()}" if node else "")
-
-
-def addDataProbe() -> None:
-    """Have the Data Probe below the module panel, as far as panels know of it."""
-    probe = derived(QtWidgets.QWidget)(slicer.util.mainWindow())
-    probe.objectName = "DataProbeCollapsibleWidget"
-    information = types.SimpleNamespace(sliceAnnotations=SliceAnnotations())
-    slicer.modules.DataProbeInstance = types.SimpleNamespace(infoWidget=information)
+slicer.qSlicerScriptedLoadableModule = ScriptedModule
+slicer.qSlicerScriptedLoadableModuleWidget = ScriptedModuleWidget

@@ -11,13 +11,21 @@ from __future__ import annotations
 
 import enum
 import inspect
+import re
 import sys
 import types
 from collections.abc import Callable
 from typing import Any
-from xml.etree import ElementTree
 
 from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
+
+# PySide6 looks at a slot's signature to see how many arguments it shall pass.
+_TAKING = (
+    lambda slot: lambda: slot(),
+    lambda slot: lambda a: slot(a),
+    lambda slot: lambda a, b: slot(a, b),
+    lambda slot: lambda a, b, c: slot(a, b, c),
+)
 
 
 class PythonQtError(AttributeError):
@@ -36,10 +44,7 @@ class BoundSignal:
         most = self._given
         if code is not None and not code.co_flags & inspect.CO_VARARGS:
             most = min(most, code.co_argcount - inspect.ismethod(slot))
-        # PySide6 looks at the signature to see how many arguments it shall pass.
-        call = (lambda: slot(), lambda a: slot(a), lambda a, b: slot(a, b), lambda a, b, c: slot(a, b, c))[
-            most
-        ]
+        call = _TAKING[most](slot)
         self._signal.connect(call)
         self._owner._connections.append((self._name, slot, call))
         return True
@@ -56,19 +61,8 @@ class BoundSignal:
         self._signal.emit(*arguments)
 
 
-class PythonQtType(type(QtCore.QObject)):  # type: ignore[misc]
-    """Classes of `qt`: an object made by Qt itself counts as an instance too."""
-
-    def __instancecheck__(cls, instance: object) -> bool:
-        plain = vars(cls).get("_plain")
-        return isinstance(instance, plain) if plain else super().__instancecheck__(instance)
-
-
 class PythonQtObject:
     """What every QObject gets in PythonQt: properties as attributes, signals by signature."""
-
-    # signature in the application -> name of the Python signal that stands for it here
-    _signatures: dict[str, str] = {}
 
     def __init__(self, *arguments: Any) -> None:  # no keywords
         super().__init__(*arguments)
@@ -80,8 +74,9 @@ class PythonQtObject:
         return meta.property(index) if index >= 0 else None
 
     def __getattribute__(self, name: str) -> Any:
-        if name.startswith("_") or name in ("connect", "disconnect", "className"):
-            return object.__getattribute__(self, name)  # PySide6 would give its own connect
+        # PySide6 has a connect of its own; Qt looks whether Python has overridden the hints of size.
+        if name.startswith("_") or name in ("connect", "disconnect", "sizeHint", "minimumSizeHint"):
+            return object.__getattribute__(self, name)
         found = self._metaProperty(name)
         value = super().__getattribute__(name) if found is None else found.read(self)
         if not isinstance(value, QtCore.SignalInstance):
@@ -89,8 +84,9 @@ class PythonQtObject:
         # The longest one: Qt splits a signal with default arguments into several.
         meta = QtCore.QObject.metaObject(self)
         methods = [meta.method(index) for index in range(meta.methodCount())]
-        longest = max(one.parameterCount() for one in methods if _text(one.name()) == name)
-        return BoundSignal(self, value, name, longest)
+        return BoundSignal(
+            self, value, name, max(one.parameterCount() for one in methods if _text(one.name()) == name)
+        )
 
     def __setattr__(self, name: str, value: Any) -> None:
         found = self._metaProperty(name)
@@ -98,22 +94,17 @@ class PythonQtObject:
             value = list(value) if isinstance(value, tuple) else value
             if not found.isWritable() or not found.write(self, value):
                 raise PythonQtError(f"{type(self).__name__}.{name} cannot be set to {value!r}")
-        elif name.startswith("_") or "_plain" not in vars(type(self)):
-            super().__setattr__(name, value)  # a Python class derived from a Qt class may carry its own
+        elif name.startswith("_"):
+            super().__setattr__(name, value)
         elif not UiLoader.loading:  # PySide6 makes every child an attribute of the root; the application not
             raise PythonQtError(f"{type(self).__name__} has no property '{name}'")
 
     def _signal(self, signature: str) -> BoundSignal:
-        normal = _text(QtCore.QMetaObject.normalizedSignature(signature))
+        normal = _text(QtCore.QMetaObject.normalizedSignature(_known(signature)))
+        if QtCore.QObject.metaObject(self).indexOfSignal(normal) < 0:
+            raise PythonQtError(f"{type(self).__name__} has no signal {signature}")
         name, _, given = normal.rstrip(")").partition("(")
-        known = self._signatures.get(normal)
-        if known is None:
-            if QtCore.QObject.metaObject(self).indexOfSignal(normal) < 0 or name in self._signatures.values():
-                raise PythonQtError(f"{type(self).__name__} has no signal {signature}")
-            known = name
-        return BoundSignal(
-            self, super().__getattribute__(known), known, len(given.split(",")) if given else 0
-        )
+        return BoundSignal(self, super().__getattribute__(name), name, given.count(",") + bool(given))
 
     def connect(self, signature: str, slot: Callable[..., Any]) -> bool:
         return self._signal(signature).connect(slot)
@@ -121,12 +112,14 @@ class PythonQtObject:
     def disconnect(self, signature: str, slot: Callable[..., Any]) -> bool:
         return self._signal(signature).disconnect(slot)
 
-    def className(self) -> str:
-        return type(self).__name__
-
 
 def _text(name: Any) -> str:
     return name if isinstance(name, str) else bytes(name.data()).decode()
+
+
+def _known(text: str) -> str:
+    """Return signatures as PySide6 knows them: a pointer to a VTK object is any object of Python."""
+    return re.sub(r"vtk\w+ ?\*", "PyObject", text)
 
 
 def answering(thing: Any, **answers: Any) -> None:
@@ -137,24 +130,26 @@ def answering(thing: Any, **answers: Any) -> None:
 
 def derived(plain: type) -> type:
     """Return the class of `qt` for a class of PySide6."""
-    return PythonQtType(plain.__name__, (PythonQtObject, plain), {"_plain": plain, "__module__": "qt"})
+    return type(plain.__name__, (PythonQtObject, plain), {"__module__": "qt"})
 
 
-class QtModule(types.ModuleType):
-    """`qt`: classes made when first asked for; what the application lacks raises."""
+class ClosedModule(types.ModuleType):
+    """A stand-in module that says what it lacks."""
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("QUiLoader", "QFileDialog"):
-            return UiLoader if name == "QUiLoader" else FileDialog
-        for source in (
-            (QtWidgets, QtGui, QtCore) if name.startswith("Q") else ()
-        ):  # not Signal, Slot, Property
-            plain = getattr(source, name, None)
-            if plain is not None and not isinstance(plain, enum.EnumMeta) and name not in ("QEnum", "QFlag"):
-                isObject = isinstance(plain, type) and issubclass(plain, QtCore.QObject)
-                setattr(self, name, derived(plain) if isObject else plain)
-                return vars(self)[name]
-        raise PythonQtError(f"the real qt module has no '{name}'")
+        raise PythonQtError(f"the test host's '{self.__name__}' has no '{name}'")
+
+
+class QtModule(ClosedModule):
+    """`qt`: classes made when first asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        sources = (QtWidgets, QtGui, QtCore) if name.startswith("Q") else ()  # not Signal, Slot, Property
+        plain = next((found for one in sources if isinstance(found := getattr(one, name, None), type)), None)
+        if plain is None or isinstance(plain, enum.EnumMeta) or name in ("QEnum", "QFlag"):
+            super().__getattr__(name)
+        setattr(self, name, derived(plain) if issubclass(plain, QtCore.QObject) else plain)
+        return vars(self)[name]
 
 
 class FileDialog:
@@ -162,13 +157,6 @@ class FileDialog:
 
     chosen = ""
     getOpenFileName = getSaveFileName = getExistingDirectory = staticmethod(lambda *_: FileDialog.chosen)
-
-
-class ClosedModule(types.ModuleType):
-    """A stand-in module that says what it lacks."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise PythonQtError(f"{self.__name__}.{name} is not among what the test host stands in for")
 
 
 class UiLoader(QtUiTools.QUiLoader):
@@ -179,40 +167,27 @@ class UiLoader(QtUiTools.QUiLoader):
     def createWidget(self, className: str, parent: Any = None, name: str = "") -> QtWidgets.QWidget:
         found = (getattr(sys.modules[module], className, None) for module in ("ctk", "qt", "slicer"))
         known = next((one for one in found if one is not None), None)
-        if known is None and className != "Line":
-            self._unknown.add(className)
         if known is None:
-            return super().createWidget("Line" if className == "Line" else "QWidget", parent, name)
-        widget = known(parent) if parent is not None else known()
+            self._unknown.add(className)
+            return super().createWidget("QWidget", parent, name)
+        widget = known(*([] if parent is None else [parent]))
         QtCore.QObject.setObjectName(widget, name)
         return widget
 
     def load(self, file: QtCore.QFile, parent: QtWidgets.QWidget | None = None) -> QtWidgets.QWidget:
-        root, buffer, self._unknown = (
-            ElementTree.fromstring(bytes(file.readAll().data())),
-            QtCore.QBuffer(),
-            set(),
-        )
-        # They carry pointers that PySide6 does not know (vtkMRMLScene*), and are made below.
-        connections = root.findall("connections/connection")
-        root.remove(root.find("connections"))
-        buffer.setData(ElementTree.tostring(root))
-        UiLoader.loading = True
+        buffer = QtCore.QBuffer()
+        buffer.setData(_known(bytes(file.readAll().data()).decode()).encode())
+        self._unknown, UiLoader.loading = set(), True
         widget = super().load(buffer, parent)
         UiLoader.loading = False
+        for child in (widget, *widget.findChildren(QtCore.QObject)) if widget is not None else ():
+            for name in map(_text, child.dynamicPropertyNames()):
+                if not name.startswith("_") and not name.endswith("Margin") and name != "SlicerParameterName":
+                    self._unknown.add(f"{type(child).__name__}.{name}")
         if self._unknown or widget is None:
-            raise PythonQtError(f"the .ui file names classes the host does not know: {self._unknown}")
-        named = {
-            QtCore.QObject.objectName(one): one for one in [widget, *widget.findChildren(QtCore.QObject)]
-        }
-        dynamic = {item.get("name") for item in root.iter("property") if item.get("stdset") == "0"}
-        for child in named.values():
-            names = {_text(key) for key in child.dynamicPropertyNames()} - dynamic
-            if any(not name.startswith("_") and not name.endswith("Margin") for name in names):
-                raise PythonQtError(f"{type(child).__name__} has no property {names} (in the .ui file)")
-        for one in connections:
-            sender, signal, receiver, slot = (
-                one.findtext(key) for key in ("sender", "signal", "receiver", "slot")
-            )
-            named[sender].connect(signal, getattr(named[receiver], slot.partition("(")[0]))
+            raise PythonQtError(f"the .ui file names what the host does not know: {self._unknown}")
         return widget
+
+
+qt = sys.modules["qt"] = QtModule("qt")
+qt.QUiLoader, qt.QFileDialog = UiLoader, FileDialog

@@ -6,7 +6,8 @@ state lies in names with an underscore, as the public ones are Qt's.
 
 from __future__ import annotations
 
-import itertools
+import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -15,18 +16,10 @@ import vtk
 from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Property, Signal
 
-from . import answers, messages
-from .pythonqt import PythonQtObject, PythonQtType
-
-_numbers = itertools.count()
+from .pythonqt import ClosedModule, PythonQtObject
 
 
-class Widget(PythonQtObject, QtWidgets.QWidget, metaclass=PythonQtType):
-    _plain = QtWidgets.QWidget
-
-    def _tell(self, signal: str, *arguments: Any) -> None:
-        object.__getattribute__(self, signal).emit(*arguments)
-
+class Widget(PythonQtObject, QtWidgets.QWidget):
     def _fill(self, *parts: QtWidgets.QWidget) -> None:
         layout = QtWidgets.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -36,143 +29,100 @@ class Widget(PythonQtObject, QtWidgets.QWidget, metaclass=PythonQtType):
 
 def stored(kind: Any, default: Any, changed: Callable[[Any], None] = lambda widget: None) -> Any:
     """Return a Qt property that only keeps its value (and tells `changed`)."""
-    key = f"_stored{next(_numbers)}"
+    values: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
     def write(self: Any, value: Any) -> None:
-        self.__dict__[key] = value
+        values[self] = value
         changed(self)
 
-    return Property(kind, lambda self: self.__dict__.get(key, default), write)
+    return Property(kind, lambda self: values.get(self, default), write)
 
 
 def passed(kind: Any, part: str, name: str) -> Any:
     """Return a Qt property that is one of the inner widget `part`."""
-    return Property(
-        kind, lambda self: vars(self)[part].property(name),
-        lambda self, value: vars(self)[part].setProperty(name, value),
-    )  # fmt: skip
+
+    def write(self: Any, value: Any) -> None:
+        vars(self)[part].setProperty(name, value)
+
+    return Property(kind, lambda self: vars(self)[part].property(name), write)
 
 
-class ctkMessageBox(Widget):
-    """Notes what it would show; the panel's modal questions are answered by the test."""
-
-    _plain = None
-    text, windowTitle, detailedText = stored(str, ""), stored(str, ""), stored(str, "")
-    icon, standardButtons = stored("QVariant", None), stored("QVariant", None)
-
-    def exec_(self) -> int:
-        messages.append((self.text, self.detailedText))
-        return answers.pop(0) if answers else QtWidgets.QMessageBox.StandardButton.Ok
-
-
-class ctkCollapsibleButton(PythonQtObject, QtWidgets.QGroupBox, metaclass=PythonQtType):
+class ctkCollapsibleButton(PythonQtObject, QtWidgets.QGroupBox):
     """A titled section whose content folds away."""
 
-    _plain = None
-
-    def _fold(self, folded: bool) -> None:
-        self._folded = folded
-        QtWidgets.QGroupBox.setFlat(self, folded)
+    def _fold(self) -> None:
         for child in self.children():
             if isinstance(child, QtWidgets.QWidget):
-                QtWidgets.QWidget.setVisible(child, not folded)
+                QtWidgets.QWidget.setVisible(child, not self.collapsed)
 
     def showEvent(self, _event: Any) -> None:
-        self._fold(self.collapsed)  # its children came after the property was set
+        self._fold()  # its children came after the property was set
 
     text = Property(str, QtWidgets.QGroupBox.title, QtWidgets.QGroupBox.setTitle)
-    collapsed = Property(bool, lambda self: self.__dict__.get("_folded", False), _fold)
+    collapsed = stored(bool, False, _fold)
 
 
 class ctkSliderWidget(Widget):
-    """A slider beside a spin box, for real numbers."""
+    """A slider beside a spin box, for real numbers; here the spin box leads."""
 
-    _plain = None
     valueChanged = Signal(float)
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._slider, self._spin = (
-            QtWidgets.QSlider(QtCore.Qt.Orientation.Horizontal),
-            QtWidgets.QDoubleSpinBox(),
-        )
+        self._slider, self._spin = QtWidgets.QSlider(QtCore.Qt.Horizontal), QtWidgets.QDoubleSpinBox()
         self._fill(self._slider, self._spin)
-        self._slider.setRange(0, 1000)
-        self._slider.sliderMoved.connect(
-            lambda tick: self._spin.setValue(self._low() + tick / 1000 * self._span())
-        )
-        self._spin.valueChanged.connect(self._spun)
+        self._spin.valueChanged.connect(self._changed)
 
-    def _low(self) -> float:
-        return self._spin.minimum()
-
-    def _span(self) -> float:
-        return self._spin.maximum() - self._spin.minimum()
-
-    def _spun(self, value: float) -> None:
-        self._slider.setValue(round(1000 * (value - self._low()) / max(self._span(), 1e-9)))
-        self._tell("valueChanged", value)
+    def _changed(self, value: float) -> None:
+        low, high = self._spin.minimum(), self._spin.maximum()
+        self._slider.setValue(round(99 * (value - low) / max(high - low, 1e-9)))
+        self.valueChanged(value)
 
     value, minimum, maximum, singleStep = (
         passed(float, "_spin", name) for name in ("value", "minimum", "maximum", "singleStep")
     )
-    decimals, suffix, prefix = (
-        passed(int, "_spin", "decimals"),
-        *(passed(str, "_spin", n) for n in ("suffix", "prefix")),
-    )
+    decimals, suffix = passed(int, "_spin", "decimals"), passed(str, "_spin", "suffix")
     pageStep, tracking = stored(float, 10.0), stored(bool, True)
 
 
-class ctkPathLineEdit(Widget):
-    """A path to type or to browse for."""
+class ctkPathLineEdit(PythonQtObject, QtWidgets.QLineEdit):
+    """A path to type; the real one lets the user browse, too."""
 
-    _plain = None
     Dirs, Files = 0x1, 0x2
     currentPathChanged = Signal(str)
+    nameFilters, filters, settingKey = stored("QStringList", []), stored("QVariant", None), stored(str, "")
+    currentPath = Property(str, QtWidgets.QLineEdit.text, QtWidgets.QLineEdit.setText)
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._edit = QtWidgets.QLineEdit()
-        self._fill(self._edit)
-        self._edit.textChanged.connect(lambda text: self._tell("currentPathChanged", text))
-
-    currentPath, settingKey = passed(str, "_edit", "text"), stored(str, "")
-    nameFilters, filters = stored("QStringList", []), stored("QVariant", None)
+        self.textChanged.connect(lambda text: self.currentPathChanged(text))
 
 
 class qMRMLWidget(Widget):
     """The root of a panel: hands the scene to the widgets inside."""
 
-    _plain = None
     mrmlSceneChanged = Signal(object)
-    _signatures = {"mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged"}
 
     def setMRMLScene(self, scene: Any) -> None:
-        self._tell("mrmlSceneChanged", scene)
+        self.mrmlSceneChanged(scene)
 
 
 class qMRMLNodeComboBox(Widget):
     """Offers the scene's nodes of some classes; follows what comes and goes."""
 
-    _plain = None
-    currentNodeChanged, _valid = Signal(object), Signal(bool)
-    _signatures = {
-        "currentNodeChanged(vtkMRMLNode*)": "currentNodeChanged",
-        "currentNodeChanged(bool)": "_valid",
-    }
+    currentNodeChanged = Signal(object)
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._box, self._scene, self._current = QtWidgets.QComboBox(), None, None
         self._fill(self._box)
-        self._box.activated.connect(lambda index: self._become(self._offered()[index]))
 
     def _offered(self) -> list[Any]:
         """Return what the list offers: perhaps None, and the nodes that are not hidden."""
         found = [None] if self.noneEnabled else []
         for node in [one for name in self.nodeTypes for one in slicer.util.getNodesByClass(name)]:
             wanted = self.showChildNodeTypes or node.GetClassName() in self.nodeTypes
-            if wanted and node not in found and (self.showHidden or not node.GetHideFromEditors()):
+            if wanted and node not in found and not node.GetHideFromEditors():
                 found.append(node)
         return found if self._scene is not None else []
 
@@ -186,19 +136,14 @@ class qMRMLNodeComboBox(Widget):
         changed, self._current = node is not self._current, node
         self._box.setCurrentIndex(self._offered().index(node) if node in self._offered() else -1)
         if changed:
-            self._tell("currentNodeChanged", node)
-            self._tell("_valid", node is not None)
+            self.currentNodeChanged(node)
 
+    @QtCore.Slot(object)
     def setMRMLScene(self, scene: Any) -> None:
         self._scene = scene
         for event in ("NodeAddedEvent", "NodeRemovedEvent", "EndBatchProcessEvent", "EndCloseEvent"):
             scene.AddObserver(getattr(scene, event), lambda *_: self._refresh())
         self._refresh()
-
-    def addNode(self) -> Any:
-        name = self._scene.GenerateUniqueName(self.baseName or "Volume")
-        self._become(self._scene.AddNewNodeByClass(self.nodeTypes[0], name))
-        return self._current
 
     def currentNode(self) -> Any:
         return self._current
@@ -209,8 +154,14 @@ class qMRMLNodeComboBox(Widget):
         self._refresh()
         self._become(node if node in self._offered() else None)
 
-    nodeTypes, baseName = stored("QStringList", [], _refresh), stored(str, "")
+    nodeTypes = stored("QStringList", [], _refresh)
     noneEnabled, noneDisplay = stored(bool, False, _refresh), stored(str, "None", _refresh)
-    showChildNodeTypes, showHidden = stored(bool, True, _refresh), stored(bool, False, _refresh)
+    showChildNodeTypes = stored(bool, True, _refresh)
     addEnabled, removeEnabled, selectNodeUponCreation = (stored(bool, True) for _ in range(3))
-    editEnabled, renameEnabled = stored(bool, False), stored(bool, False)
+    editEnabled, renameEnabled = (stored(bool, False) for _ in range(2))
+
+
+ctk = sys.modules["ctk"] = ClosedModule("ctk")
+for _name, _value in list(globals().items()):
+    if _name.startswith(("ctk", "qMRML")) and _name != "ctk":
+        setattr(ctk if _name.startswith("ctk") else slicer, _name, _value)
