@@ -73,21 +73,27 @@ def drift(
     with report.stage("fit"):
         if before is not None:
             earlier = read_projections(before, run.progress, run.cancel)
-            shifts = finding.calibrate_with_scan(
-                scan, earlier, beam, materials, geometry, progress=run.progress, cancel=run.cancel
+            found = finding.calibrate_with_scan(
+                scan, earlier, beam, materials, progress=run.progress, cancel=run.cancel
             )
         elif reference is not None:
             phantom = _phantom(reference, geometry)
-            shifts = finding.calibrate_with_phantom(scan, beam, phantom, geometry, run.progress, run.cancel)
+            found = finding.calibrate_with_phantom(scan, beam, phantom, geometry, run.progress, run.cancel)
         else:
-            shifts = finding.calibrate_without_reference(
+            found = finding.calibrate_without_reference(
                 scan, beam, materials, geometry, progress=run.progress, cancel=run.cancel
             )
-    DriftCalibration.of(shifts, beam).write(target)
-    spread = shifts.square().mean(0).sqrt().tolist()
-    report.details["shift_rms_keV"] = spread
-    listed = ", ".join(f"{value:.2f}" for value in spread)
-    run.finish(report.finish(), {"calibration": target}, f"Shifts of the thresholds (RMS, keV): {listed}")
+    DriftCalibration.of(found, beam).write(target)
+    moved, unsure = (x.square().mean(0).sqrt().tolist() for x in (found.shifts, found.errors))
+    report.details.update(shift_rms_keV=moved, standard_error_rms_keV=unsure, reference=found.reference)
+    if found.reference == finding.NOTHING:
+        report.warn(
+            "Without a reference only images get right: of each column's shifts behind the object, as many "
+            "combinations as there are materials stay unknown; see the standard errors."
+        )
+    listed, errors = (", ".join(f"{value:.2f}" for value in values) for values in (moved, unsure))
+    told = f"Shifts of the thresholds (RMS, keV): {listed}; their standard errors: {errors}"
+    run.finish(report.finish(), {"calibration": target}, told)
 
 
 def _amounts(listed: str) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """The calibration file: threshold shifts of a detector and the spectra that its channels count with them.
 
-HDF5. Attributes: `format` = "ctdrift", `version` = 1, `kvp`, `detector`. Data: `/shifts_keV` `[column,
-threshold]`, `/thresholds_keV` `[threshold]` before the drift, `/energies_keV` `[energy]`, and
+HDF5. Attributes: `format` = "ctdrift", `version` = 2, `kvp`, `detector`, `reference` (what the shifts were
+found from: "phantom", "earlier scan", "none" or "given"). Data: `/shifts_keV` `[column, threshold]` and their
+`/standard_errors_keV`, `/thresholds_keV` `[threshold]` before the drift, `/energies_keV` `[energy]`, and
 `/effective_spectra` `[column, bin, energy]`: detected quanta per keV in air relative to the sum of those
 before the drift, so that the air counts of the earlier calibration go on to hold.
 """
@@ -15,13 +16,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ctenhance.decompose.drift import ThresholdShifts
 from ctenhance.decompose.simulate import Beam
 from ctenhance.io.projections import Projections
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import replace_when_done
 
-FORMAT, VERSION = "ctdrift", 1
-_FIELDS = ("shifts_keV", "thresholds_keV", "energies_keV", "effective_spectra")
+FORMAT, VERSION = "ctdrift", 2
+_FIELDS = ("shifts_keV", "standard_errors_keV", "thresholds_keV", "energies_keV", "effective_spectra")
 
 
 @dataclass(frozen=True)
@@ -29,23 +31,30 @@ class DriftCalibration:
     """Shifts in keV `[column, threshold]` and what follows from them; see the module for the other fields."""
 
     shifts_kev: np.ndarray
+    standard_errors_kev: np.ndarray
     thresholds_kev: np.ndarray
     energies_kev: np.ndarray
     effective_spectra: np.ndarray
     kvp: float
     detector: str
+    reference: str
 
     @classmethod
-    def of(cls, shifts_kev: torch.Tensor, beam: Beam) -> DriftCalibration:
-        """The calibration of shifts that were found with a beam."""
-        spectra = beam.spectra(shifts_kev) / beam.spectra().sum()
+    def of(cls, found: ThresholdShifts | torch.Tensor, beam: Beam) -> DriftCalibration:
+        """The calibration of shifts that were found with a beam, or are given in keV `[column, threshold]`
+        without error."""
+        if isinstance(found, torch.Tensor):
+            found = ThresholdShifts(found, torch.zeros_like(found), "given")
+        spectra = beam.spectra(found.shifts) / beam.spectra().sum()
         return cls(
-            shifts_kev.numpy(),
+            found.shifts.numpy(),
+            found.errors.numpy(),
             beam.thresholds_kev.numpy(),
             beam.detector.energies_kev.numpy(),
             spectra.numpy(),
             beam.kvp,
             beam.detector.name,
+            found.reference,
         )
 
     def write(self, path: str | os.PathLike[str]) -> None:
@@ -53,8 +62,10 @@ class DriftCalibration:
         import h5py
 
         with replace_when_done(path) as temporary, h5py.File(temporary, "w") as file:
-            file.attrs.update(format=FORMAT, version=VERSION, kvp=self.kvp, detector=self.detector)
+            file.attrs.update(format=FORMAT, version=VERSION, kvp=self.kvp)
+            file.attrs.update(detector=self.detector, reference=self.reference)
             file["shifts_keV"] = self.shifts_kev
+            file["standard_errors_keV"] = self.standard_errors_kev
             file["thresholds_keV"] = self.thresholds_kev
             file["energies_keV"] = self.energies_kev
             file["effective_spectra"] = self.effective_spectra.astype(np.float32)
@@ -75,18 +86,20 @@ class DriftCalibration:
                 if missing:
                     raise InputError(f"The calibration '{name}' lacks '/{missing[0]}': make it again.")
                 fields = [np.asarray(file[field], dtype=np.float64) for field in _FIELDS]
-                kvp, detector = float(file.attrs["kvp"]), str(file.attrs["detector"])
+                kvp = float(file.attrs["kvp"])
+                detector, reference = (str(file.attrs[name]) for name in ("detector", "reference"))
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"Cannot read the calibration '{path}': it is no such file or damaged."
             ) from error
-        shifts, thresholds, energies, spectra = fields
+        shifts, errors, thresholds, energies, spectra = fields
         n = len(thresholds)
-        if shifts.ndim != 2 or shifts.shape[1] != n or spectra.shape != (len(shifts), n - 1, len(energies)):
+        same = shifts.ndim == 2 and shifts.shape == errors.shape and shifts.shape[1] == n
+        if not same or spectra.shape != (len(shifts), n - 1, len(energies)):
             raise InputError(f"The fields of the calibration '{name}' do not fit together: make it again.")
         if not all(np.isfinite(field).all() for field in fields):
             raise InputError(f"The calibration '{name}' holds values that are no numbers: make it again.")
-        return cls(shifts, thresholds, energies, spectra, kvp, detector)
+        return cls(shifts, errors, thresholds, energies, spectra, kvp, detector, reference)
 
     def spectra_for(self, projections: Projections) -> torch.Tensor:
         """Absolute effective spectra `[column, bin, energy]` for a scan.

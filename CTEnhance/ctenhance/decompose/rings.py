@@ -1,0 +1,66 @@
+"""The part of images that follows circles about the axis of rotation, as a miscalibrated channel makes it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+#: Half the width in pixels of the radial median, whose residue thin rings are.
+HALF_WIDTH = 2.5
+#: Samples a pixel along the radius, directions in half a turn, and the arc in degrees along which a ring
+#: keeps its value.
+PER_PIXEL, DIRECTIONS, ARC_DEG = 2, 360, 30.0
+#: Where matter changes by more than this part of water within the median, the residue is the object's.
+EDGE = 0.3
+#: Residues are limited to so many times their median size, and arcs with less than this part of flat tissue
+#: tell nothing.
+LIMIT, LEAST_FLAT = 10.0, 0.2
+
+
+def ring_part(images: torch.Tensor, matter: torch.Tensor) -> torch.Tensor:
+    """Rings `[row, channel, y, x]` in `images` of this shape; `matter` `[row, y, x]`, relative to water,
+    tells where the object has edges.
+
+    In polar coordinates about the image's middle: what a radial median takes away, averaged along arcs."""
+    height, width = images.shape[-2:]
+    reach = math.ceil(math.hypot(height, width) / 2 * PER_PIXEL)
+    radius = torch.arange(-reach, reach + 1).to(images) / PER_PIXEL  # through the middle
+    angle = torch.arange(DIRECTIONS).to(images) * (math.pi / DIRECTIONS)
+    x = radius * torch.cos(angle)[:, None] * (2 / (width - 1))
+    place = torch.stack([x, radius * torch.sin(angle)[:, None] * (2 / (height - 1))], -1)
+    together = torch.cat([images, matter[:, None]], 1)
+    polar = F.grid_sample(together, place.expand(len(images), -1, -1, -1), align_corners=True)
+    smooth = _windows(polar).median(-1).values  # [row, channel, direction, radius]
+    residue = (polar - smooth)[:, :-1]
+    most = LIMIT * residue.abs().flatten(2).median(-1).values[..., None, None]
+    residue = torch.minimum(torch.maximum(residue, -most), most)
+    around = _windows(F.avg_pool2d(smooth[:, -1:], (5, 1), 1, (2, 0)))
+    flat = (around.amax(-1) - around.amin(-1) < EDGE).to(images)
+    share = _along_arcs(flat)
+    rings = torch.where(share > LEAST_FLAT, _along_arcs(residue * flat) / share, 0.0) * flat
+    return _cartesian(rings, height, width, reach / PER_PIXEL)
+
+
+def _windows(polar: torch.Tensor) -> torch.Tensor:
+    """The median's windows `[..., radius, sample]` about each sample."""
+    half = round(HALF_WIDTH * PER_PIXEL)
+    return F.pad(polar, (half, half, 0, 0), mode="replicate").unfold(-1, 2 * half + 1, 1)
+
+
+def _along_arcs(polar: torch.Tensor) -> torch.Tensor:
+    """Averages along arcs; half a turn on, the radius has changed its sign."""
+    half = round(ARC_DEG / 180 * DIRECTIONS / 2)
+    wrapped = torch.cat([polar[..., -half:, :].flip(-1), polar, polar[..., :half, :].flip(-1)], -2)
+    return F.avg_pool2d(wrapped, (2 * half + 1, 1), 1)
+
+
+def _cartesian(polar: torch.Tensor, height: int, width: int, reach: float) -> torch.Tensor:
+    y, x = (torch.arange(n).to(polar) - (n - 1) / 2 for n in (height, width))
+    angle = torch.atan2(y[:, None].expand(height, width), x.expand(height, width))
+    radius = (y[:, None] ** 2 + x**2).sqrt()
+    radius, angle = torch.where(angle < 0, -radius, radius), angle.remainder(math.pi)
+    closed = torch.cat([polar, polar[..., :1, :].flip(-1)], -2)
+    place = torch.stack([radius / reach, angle * (2 / math.pi) - 1], -1)
+    return F.grid_sample(closed, place.expand(len(polar), -1, -1, -1), align_corners=True)
