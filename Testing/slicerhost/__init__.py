@@ -5,7 +5,7 @@ and PythonQt's semantics; everything else raises. `start()` makes the applicatio
 Message boxes do not wait: see `messages` and `answers`. The rest of `slicer.util` is slicer-core's own.
 """
 
-from . import application, pythonqt, scripted, widgets
+from . import scripted
 from .application import addModule, answers, messages, start
 
-__all__ = ["addModule", "answers", "application", "messages", "pythonqt", "scripted", "start", "widgets"]
+__all__ = ["addModule", "answers", "messages", "scripted", "start"]

@@ -20,11 +20,7 @@ import vtk
 from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Property, Signal
 
-from .pythonqt import ClosedModule, PythonQtError, PythonQtObject, answering, qt
-from .widgets import Widget, stored
-
-VIEW_PIXELS = (512, 512)
-
+from .pythonqt import ClosedModule, PythonQtError, PythonQtObject, Widget, answering, qt, stored
 
 # What message boxes said (text, details), and what the next ones will answer.
 messages: list[tuple[str, str]] = []
@@ -42,6 +38,8 @@ def start() -> Any:
         os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
         slicer.util.messageBox = messageBox
         slicer.modules = ClosedModule("slicer.modules")
+        slicer.qSlicerScriptedLoadableModule = ScriptedModule
+        slicer.qSlicerScriptedLoadableModuleWidget = ScriptedModuleWidget
         slicer.mrmlScene = slicer.vtkMRMLScene()
         slicer.app = Application()
         followScene(slicer.mrmlScene)
@@ -87,10 +85,8 @@ class SliceView(Widget):
             self._group = factory.InstantiateDisplayableManagers(viewer.GetRenderer())
             self._group.SetMRMLDisplayableNode(self._logic.GetSliceNode())
         self._viewer.SetInputConnection(self._logic.GetImageDataConnection())  # changes with the layers
-        window, size = self._viewer.GetRenderWindow(), self._logic.GetSliceNode().GetDimensions()[:2]
-        if window.GetSize() != size:
-            window.SetSize(*size)
-        return window
+        self._viewer.GetRenderWindow().SetSize(*self._logic.GetSliceNode().GetDimensions()[:2])
+        return self._viewer.GetRenderWindow()
 
     def forceRender(self) -> None:
         self.renderWindow().Render()
@@ -124,6 +120,7 @@ class LayoutManager:
 
     def __init__(self, applicationLogic: Any) -> None:
         self._widgets, self._logic = {}, slicer.vtkMRMLLayoutLogic()
+        answering(self, layoutLogic=self._logic)
         self._logic.SetMRMLApplicationLogic(applicationLogic)
         self._logic.SetMRMLScene(slicer.mrmlScene)
         self._logic.GetLayoutNode().SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
@@ -131,9 +128,6 @@ class LayoutManager:
     @property
     def layout(self) -> int:
         return self._logic.GetLayoutNode().GetViewArrangement()
-
-    def layoutLogic(self) -> Any:
-        return self._logic
 
     def sliceViewNames(self) -> tuple[str, ...]:
         nodes = {node.GetLayoutName(): node for node in slicer.util.getNodesByClass("vtkMRMLSliceNode")}
@@ -149,11 +143,11 @@ class LayoutManager:
         return self._widgets[name] if name in self.sliceViewNames() else None
 
 
-def loadNodes(kind: str, properties: dict[str, Any], nodes: Any, _messages: Any = None) -> bool:
+def loadNodes(_kind: str, properties: dict[str, Any], nodes: Any, _messages: Any = None) -> bool:
     """`qSlicerCoreIOManager.loadNodes`, of volumes, by their real logic."""
     path, logic = properties["fileName"], slicer.modules.volumes.logic()
     node = logic.AddArchetypeVolume(path, properties.get("name") or Path(path).name.split(".")[0])
-    if kind == "VolumeFile" and node is not None:
+    if node is not None:
         nodes.AddItem(node)
     return node is not None
 
@@ -258,7 +252,3 @@ def followScene(scene: Any) -> None:
 
     scene.AddObserver(scene.NodeAddedEvent, changed)
     scene.AddObserver(scene.NodeRemovedEvent, changed)
-
-
-slicer.qSlicerScriptedLoadableModule = ScriptedModule
-slicer.qSlicerScriptedLoadableModuleWidget = ScriptedModuleWidget

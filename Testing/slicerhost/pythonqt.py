@@ -1,10 +1,11 @@
-"""The module `qt` with PythonQt's semantics, on PySide6.
+"""The modules `qt` and `ctk` and the qMRML widgets that panels use, with PythonQt's semantics, on PySide6.
 
 What PythonQt does differently, and what is mirrored here: Qt properties are attributes (`box.checked`, never
 `box.checked()`); `widget.connect("clicked(bool)", slot)` and `widget.clicked.connect(slot)` hold the slot and
 pass it no more arguments than it takes; calling a signal emits it; enumerators are members of their class
-(`qt.Qt.Horizontal`); a new attribute on a widget, an unknown signal or property raises. Whatever PySide6 has
-and PythonQt has not (`Signal`, `Slot`, `Property`, keyword arguments in constructors) is not offered.
+(`qt.Qt.Horizontal`). Each widget declares the real one's properties: a new attribute, an unknown signal or
+property raises, in a .ui file too. Whatever PySide6 has and PythonQt has not (`Signal`, `Slot`, `Property`,
+keyword arguments in constructors) is not offered. Private state lies in names with an underscore.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ import inspect
 import re
 import sys
 import types
+import weakref
 from collections.abc import Callable
 from typing import Any
 
+import slicer
+import vtk
 from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
+from PySide6.QtCore import Property, Signal
 
 # PySide6 looks at a slot's signature to see how many arguments it shall pass.
 _TAKING = (
@@ -50,12 +55,11 @@ class BoundSignal:
         return True
 
     def disconnect(self, slot: Callable[..., Any]) -> bool:
-        for entry in self._owner._connections:
-            if entry[:2] == (self._name, slot):
-                self._signal.disconnect(entry[2])
-                self._owner._connections.remove(entry)
-                return True
-        return False
+        found = [entry for entry in self._owner._connections if entry[:2] == (self._name, slot)][:1]
+        for entry in found:
+            self._signal.disconnect(entry[2])
+            self._owner._connections.remove(entry)
+        return bool(found)
 
     def __call__(self, *arguments: Any) -> None:
         self._signal.emit(*arguments)
@@ -83,10 +87,9 @@ class PythonQtObject:
             return value
         # The longest one: Qt splits a signal with default arguments into several.
         meta = QtCore.QObject.metaObject(self)
-        methods = [meta.method(index) for index in range(meta.methodCount())]
-        return BoundSignal(
-            self, value, name, max(one.parameterCount() for one in methods if _text(one.name()) == name)
-        )
+        methods = map(meta.method, range(meta.methodCount()))
+        given = max(one.parameterCount() for one in methods if _text(one.name()) == name)
+        return BoundSignal(self, value, name, given)
 
     def __setattr__(self, name: str, value: Any) -> None:
         found = self._metaProperty(name)
@@ -128,11 +131,6 @@ def answering(thing: Any, **answers: Any) -> None:
         thing.__dict__[name] = lambda answer=answer: answer
 
 
-def derived(plain: type) -> type:
-    """Return the class of `qt` for a class of PySide6."""
-    return type(plain.__name__, (PythonQtObject, plain), {"__module__": "qt"})
-
-
 class ClosedModule(types.ModuleType):
     """A stand-in module that says what it lacks."""
 
@@ -145,18 +143,13 @@ class QtModule(ClosedModule):
 
     def __getattr__(self, name: str) -> Any:
         sources = (QtWidgets, QtGui, QtCore) if name.startswith("Q") else ()  # not Signal, Slot, Property
-        plain = next((found for one in sources if isinstance(found := getattr(one, name, None), type)), None)
-        if plain is None or isinstance(plain, enum.EnumMeta) or name in ("QEnum", "QFlag"):
+        found = next((kind for one in sources if isinstance(kind := getattr(one, name, None), type)), None)
+        if found is None or isinstance(found, enum.EnumMeta) or name in ("QEnum", "QFlag"):
             super().__getattr__(name)
-        setattr(self, name, derived(plain) if issubclass(plain, QtCore.QObject) else plain)
-        return vars(self)[name]
-
-
-class FileDialog:
-    """`qt.QFileDialog`: the path that the test's user chose; PythonQt returns it alone."""
-
-    chosen = ""
-    getOpenFileName = getSaveFileName = getExistingDirectory = staticmethod(lambda *_: FileDialog.chosen)
+        if issubclass(found, QtCore.QObject):
+            found = type(name, (PythonQtObject, found), {"__module__": "qt"})
+        setattr(self, name, found)
+        return found
 
 
 class UiLoader(QtUiTools.QUiLoader):
@@ -189,5 +182,146 @@ class UiLoader(QtUiTools.QUiLoader):
         return widget
 
 
+class Widget(PythonQtObject, QtWidgets.QWidget):
+    def _fill(self, *parts: QtWidgets.QWidget) -> None:
+        layout = QtWidgets.QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for part in parts:
+            layout.addWidget(part)
+
+
+def stored(kind: Any, default: Any, changed: Callable[[Any], None] = lambda widget: None) -> Any:
+    """Return a Qt property that only keeps its value (and tells `changed`)."""
+    values: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+
+    def write(self: Any, value: Any) -> None:
+        values[self] = value
+        changed(self)
+
+    return Property(kind, lambda self: values.get(self, default), write)
+
+
+class ctkCollapsibleButton(PythonQtObject, QtWidgets.QGroupBox):
+    """A titled section whose content folds away."""
+
+    def _fold(self) -> None:
+        for child in self.children():
+            if isinstance(child, QtWidgets.QWidget):
+                QtWidgets.QWidget.setVisible(child, not self.collapsed)
+
+    def showEvent(self, _event: Any) -> None:
+        self._fold()  # its children came after the property was set
+
+    text = Property(str, QtWidgets.QGroupBox.title, QtWidgets.QGroupBox.setTitle)
+    collapsed = stored(bool, False, _fold)
+
+
+class ctkSliderWidget(Widget):
+    """A slider beside a spin box, for real numbers; here the spin box leads."""
+
+    valueChanged = Signal(float)
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._slider, self._spin = QtWidgets.QSlider(QtCore.Qt.Horizontal), QtWidgets.QDoubleSpinBox()
+        self._fill(self._slider, self._spin)
+        self._spin.valueChanged.connect(self._changed)
+
+    def _changed(self, value: float) -> None:
+        low, high = self._spin.minimum(), self._spin.maximum()
+        self._slider.setValue(round(99 * (value - low) / max(high - low, 1e-9)))
+        self.valueChanged(value)
+
+    value = Property(float, lambda self: self._spin.value(), lambda self, to: self._spin.setValue(to))
+    minimum = Property(float, lambda self: self._spin.minimum(), lambda self, to: self._spin.setMinimum(to))
+    maximum = Property(float, lambda self: self._spin.maximum(), lambda self, to: self._spin.setMaximum(to))
+    decimals = Property(int, lambda self: self._spin.decimals(), lambda self, to: self._spin.setDecimals(to))
+    suffix = Property(str, lambda self: self._spin.suffix(), lambda self, to: self._spin.setSuffix(to))
+    singleStep, pageStep, tracking = stored(float, 1.0), stored(float, 10.0), stored(bool, True)
+
+
+class ctkPathLineEdit(PythonQtObject, QtWidgets.QLineEdit):
+    """A path to type; the real one lets the user browse, too."""
+
+    Dirs, Files = 0x1, 0x2
+    currentPathChanged = Signal(str)
+    nameFilters, filters, settingKey = stored("QStringList", []), stored("QVariant", None), stored(str, "")
+    currentPath = Property(str, QtWidgets.QLineEdit.text, QtWidgets.QLineEdit.setText)
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.textChanged.connect(lambda text: self.currentPathChanged(text))
+
+
+class qMRMLWidget(Widget):
+    """The root of a panel: hands the scene to the widgets inside."""
+
+    mrmlSceneChanged = Signal(object)
+
+    def setMRMLScene(self, scene: Any) -> None:
+        self.mrmlSceneChanged(scene)
+
+
+class qMRMLNodeComboBox(Widget):
+    """Offers the scene's nodes of some classes; follows what comes and goes."""
+
+    currentNodeChanged = Signal(object)
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._box, self._scene, self._current = QtWidgets.QComboBox(), None, None
+        self._fill(self._box)
+
+    def _offered(self) -> list[Any]:
+        """Return what the list offers: perhaps None, and the nodes that are not hidden."""
+        found = [None] if self.noneEnabled else []
+        for node in [one for name in self.nodeTypes for one in slicer.util.getNodesByClass(name)]:
+            wanted = self.showChildNodeTypes or node.GetClassName() in self.nodeTypes
+            if wanted and node not in found and not node.GetHideFromEditors():
+                found.append(node)
+        return found if self._scene is not None else []
+
+    def _refresh(self) -> None:
+        offered = self._offered()
+        self._box.clear()
+        self._box.addItems([node.GetName() if node else self.noneDisplay for node in offered])
+        self._become(self._current if self._current in offered else next(iter(offered), None))
+
+    def _become(self, node: Any) -> None:
+        changed, self._current = node is not self._current, node
+        self._box.setCurrentIndex(self._offered().index(node) if node in self._offered() else -1)
+        if changed:
+            self.currentNodeChanged(node)
+
+    @QtCore.Slot(object)
+    def setMRMLScene(self, scene: Any) -> None:
+        self._scene = scene
+        for event in ("NodeAddedEvent", "NodeRemovedEvent", "EndBatchProcessEvent", "EndCloseEvent"):
+            scene.AddObserver(getattr(scene, event), lambda *_: self._refresh())
+        self._refresh()
+
+    def currentNode(self) -> Any:
+        return self._current
+
+    def setCurrentNode(self, node: Any) -> None:
+        if node is not None and not isinstance(node, vtk.vtkObject):
+            raise TypeError("setCurrentNode takes a node; for an identifier there is setCurrentNodeID")
+        self._refresh()
+        self._become(node if node in self._offered() else None)
+
+    nodeTypes = stored("QStringList", [], _refresh)
+    noneEnabled, noneDisplay = stored(bool, False, _refresh), stored(str, "None", _refresh)
+    showChildNodeTypes = stored(bool, True, _refresh)
+    addEnabled, removeEnabled, selectNodeUponCreation = (stored(bool, True) for _ in range(3))
+    editEnabled, renameEnabled = (stored(bool, False) for _ in range(2))
+
+
 qt = sys.modules["qt"] = QtModule("qt")
-qt.QUiLoader, qt.QFileDialog = UiLoader, FileDialog
+qt.QUiLoader = UiLoader
+# The path that the test's user chose; PythonQt returns it alone.
+chooser = qt.QFileDialog = types.SimpleNamespace(chosen="")
+chooser.getOpenFileName = chooser.getSaveFileName = chooser.getExistingDirectory = lambda *_: chooser.chosen
+ctk = sys.modules["ctk"] = ClosedModule("ctk")
+for _name, _value in list(globals().items()):
+    if _name.startswith(("ctk", "qMRML")) and _name != "ctk":
+        setattr(ctk if _name.startswith("ctk") else slicer, _name, _value)

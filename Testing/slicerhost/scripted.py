@@ -21,8 +21,7 @@ from typing import Any
 import slicer
 import vtk
 
-from .pythonqt import qt
-from .widgets import ctk
+from .pythonqt import ctk, qt
 
 # What the real wrapper connects to what: the widget's property, its signal, the types it stands for.
 _CONNECTED: dict[Any, tuple[str, str, tuple[type, ...]]] = {
@@ -43,9 +42,8 @@ class _Field:
 
     def __init__(self, hint: Any, default: Any) -> None:
         self.kind, *self.notes = typing.get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
-        isClass = isinstance(self.kind, type)
-        self.isEnum = isClass and issubclass(self.kind, enum.Enum)
-        self.isNode = isClass and issubclass(self.kind, slicer.vtkMRMLNode)
+        kind = self.kind if isinstance(self.kind, type) else object  # a list[int], say
+        self.isEnum, self.isNode = issubclass(kind, enum.Enum), issubclass(kind, slicer.vtkMRMLNode)
         if not (self.isEnum or self.isNode or self.kind in (bool, int, float, str)):
             raise TypeError(f"Unable to create serializer for type: {hint}")
         if default is None and not self.isNode:
