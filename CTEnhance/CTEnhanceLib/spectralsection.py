@@ -91,10 +91,10 @@ class SpectralSection:
         """Show the spectral images, also when those of another result are shown."""
         if self._result is None:
             return
-        if self.ui.spectralButton.checked:
-            self._show()
-        else:
+        if not self.ui.spectralButton.checked:
             self.ui.spectralButton.checked = True
+        elif not self.views.active or self.views.result is not self._result:
+            self._show()
 
     def hide(self) -> None:
         """Give the layout back and let go of all nodes."""
@@ -179,6 +179,7 @@ class SpectralSection:
     def _show(self, mode: Mode | None = None) -> None:
         try:
             self.views.show(self._result, mode)
+            self.views.turn(ORIENTATIONS[self.ui.orientationSelector.currentIndex])
         except MemoryError:
             self.views.hide()
             self._say(_("There is not enough memory for these views: close other volumes."))
@@ -193,10 +194,11 @@ class SpectralSection:
         self.refresh()
 
     def _onMode(self, index: int) -> None:
-        self.views.mode = list(Mode)[index]
+        mode = list(Mode)[index]
         if self.views.active:
-            self.ui.orientationSelector.currentIndex = 0
-            self._show()
+            self._show(mode)
+        else:
+            self.views.mode = mode
         self.refresh()
 
     def _onOrientation(self, index: int) -> None:

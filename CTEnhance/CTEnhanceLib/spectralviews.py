@@ -266,7 +266,7 @@ class SpectralViews:
             texts = [node.GetName() for node in (background, foreground) if node is not None]
             if view == MATERIAL_VIEW or self.mode is Mode.OVERLAY:
                 texts[-1] = _("{material} mg/mL").format(material=self._theTable().contrastAgent)
-            self._views.setLabel(view, " | ".join(texts))
+            self._views.setLabel(view, " + ".join(texts))
 
     def _sliceNodes(self, live: LiveImage) -> list[Any]:
         """Return the views' nodes that show a live image."""

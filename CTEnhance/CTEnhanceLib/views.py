@@ -200,9 +200,11 @@ class LinkedViews:
 
     def turn(self, orientation: str) -> None:
         """Turn those views that may be turned: Axial, Coronal or Sagittal; show all of the volume."""
-        for widget in self._planes().get("", ()):
-            widget.mrmlSliceNode().SetOrientation(orientation)
-        self._align({})
+        nodes = [widget.mrmlSliceNode() for widget in self._planes().get("", ())]
+        if any(node.GetOrientation() != orientation for node in nodes):
+            for node in nodes:
+                node.SetOrientation(orientation)
+            self._align({})
 
     def setLabel(self, name: str, text: str) -> None:
         """Write another title over a view's image."""
