@@ -168,6 +168,8 @@ def test_projections_that_cannot_be_decomposed_are_refused(case: Case) -> None:
         (changed(scan, counts=scan.counts.sum(-1), effective_spectra=None, energies_keV=None,
                  thresholds_keV=None, air_counts=np.array(1e5)), "energy bins"),
         (changed(scan, air_counts=scan.air_counts / 3), "saturated"),
+        (changed(scan, counts=np.minimum(scan.counts, 0.2 * scan.air_counts.astype(np.float32))),
+         "energy bin 1 are .* the counter was saturated"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):
             decompose(other)

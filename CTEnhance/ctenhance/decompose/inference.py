@@ -174,7 +174,9 @@ def decompose(
     for row in range(projections.n_rows):
         check(cancel)
         counts = torch.from_numpy(np.asarray(projections.rows(row, row + 1).counts))[:, 0].to(solver_place)
-        if pile_up is not None:
+        if pile_up is None:
+            _check_ceiling(counts, decomposer)
+        else:
             counts = pile_up.corrected(counts.double())
         _check_saturation(counts, decomposer)
         scattered = None
@@ -208,6 +210,24 @@ def _probe(decomposer: Decomposer, wanted: _Wanted) -> None:
         images.vmi(nothing, decomposer.materials, kev)
     if wanted.vnc:
         images.virtual_non_contrast(nothing, decomposer.materials)
+
+
+def _check_ceiling(counts: torch.Tensor, decomposer: Decomposer) -> None:
+    """Raise InputError where many readings of a bin stand at one and the same greatest value below air's."""
+    air = decomposer.spectra.sum(-1)
+    if counts.shape[-1] != air.shape[-1]:
+        return  # told by the decomposer
+    most = counts.flatten(0, -2).amax(0)
+    same = (counts == most).flatten(0, -2).double().mean(0)
+    low = (most < air - 6 * air.sqrt()).reshape(-1, len(most)).all(0)
+    full = (low & (same > MOST_OVER_AIR)).nonzero()
+    if len(full):
+        first = int(full[0])
+        raise InputError(
+            f"{100 * float(same[first]):.0f} % of the counts in energy bin {first + 1} are "
+            f"{float(most[first]):g} and none is higher, not even in air: the counter was saturated; scan "
+            "with less current."
+        )
 
 
 def _check_saturation(counts: torch.Tensor, decomposer: Decomposer) -> None:
