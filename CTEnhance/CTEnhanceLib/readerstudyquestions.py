@@ -15,6 +15,7 @@ from ctenhance.study.questions import Question
 CHOICE_KEYS = "1234567890-"
 # Answers of so few letters stand on their buttons, longer ones in a line below the question.
 _SHORT = 12
+_BUTTON_WIDTH = 24
 _TEXT_MILLISECONDS = 1000
 _CURRENT_STYLE = "font-weight: bold; color: palette(highlight);"
 
@@ -72,6 +73,9 @@ class ChoiceRow(Row):
             button.checkable = True
             button.toolTip = _("{words} (key {key})").format(words=words, key=CHOICE_KEYS[index])
             button.focusPolicy = qt.Qt.NoFocus
+            if not short:
+                button.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)
+                button.minimumWidth = _BUTTON_WIDTH
             button.connect("clicked()", functools.partial(self.press, index))
             self.line.addWidget(button)
             self._buttons.append(button)
@@ -173,6 +177,15 @@ class TextRow(Row):
             self._rest.start()
 
 
+def _wrapped(text: str) -> Any:
+    """Return a label that takes the width it gets: Slicer's panel is as wide as the widest asks for, and the
+    room is for the images."""
+    label = qt.QLabel(text)
+    label.wordWrap = True
+    label.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Preferred)
+    return label
+
+
 def isShort(question: Question) -> bool:
     """Say whether the answers' words are short enough for their buttons."""
     choices = question.choices
@@ -257,17 +270,14 @@ class QuestionForm:
 
     def _addHeading(self, column: Any, question: Question) -> None:
         text = "{text}" if question.required else _("{text} (optional)")
-        heading = qt.QLabel(text.format(text=question.text))
-        heading.wordWrap = True
+        heading = _wrapped(text.format(text=question.text))
         heading.styleSheet = "font-weight: bold;"
         column.addWidget(heading)
         if question.choices and not isShort(question):
             words = "  ·  ".join(
                 f"{key} {text}" for key, (_value, text) in zip(CHOICE_KEYS, question.choices, strict=False)
             )
-            caption = qt.QLabel(words)
-            caption.wordWrap = True
-            column.addWidget(caption)
+            column.addWidget(_wrapped(words))
 
     def _answer(self, question: Question, side: str, value: Any) -> bool:
         row = next(one for one in self.rows if (one.question, one.side) == (question, side))

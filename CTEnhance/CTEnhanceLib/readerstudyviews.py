@@ -138,9 +138,10 @@ class StudyViews:
                 node.UpdateMatrices()
 
     def move(self, right: float, up: float) -> None:
-        """Move all images in the views, by parts of what a view shows."""
-        for node in self._sliceNodes():
-            width, height, _ = node.GetFieldOfView()
+        """Move all images in the views, by parts of what the first view shows."""
+        nodes = self._sliceNodes()
+        width, height, _ = nodes[0].GetFieldOfView() if nodes else (0.0, 0.0, 0.0)
+        for node in nodes:
             x, y, z = node.GetXYZOrigin()
             node.SetXYZOrigin(x - right * width, y - up * height, z)
             node.UpdateMatrices()
@@ -164,6 +165,8 @@ class StudyViews:
                     node.CreateDefaultDisplayNodes()
                     self._display = node.GetDisplayNode()
                     self._display.SetSaveWithScene(False)
+                    # Before there is an image: looking for a window takes seconds, and the study says which.
+                    self._display.SetAutoWindowLevel(False)
                 else:
                     # One window for both: none of the two can look different by it.
                     node.SetAndObserveDisplayNodeID(self._display.GetID())

@@ -246,7 +246,7 @@ def _sentences(path: Path, reader: str) -> Iterator[None]:
             ) from error
         if "full" in text or "disk i/o" in text:
             raise CTEnhanceError(
-                "The answer could not be saved because the disk is full or failing; free some space and "
+                "Nothing could be saved because the disk is full or failing; free some space and "
                 "answer again. All earlier answers are safe."
             ) from error
         if "readonly" in text or "unable to open" in text:
