@@ -12,6 +12,7 @@ energy. Every bin of any detector gets its scatter from these two maps.
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -68,6 +69,13 @@ class CoarseModel:
         behind = mean * torch.exp(-_BEHIND * water)
         energy = (behind @ energies_kev) / behind.sum(1)
         self.tilt = ((energy - _MIDDLE_KEV) / _SPREAD_KEV).float()
+
+    def with_fluence(self, fluence: torch.Tensor) -> CoarseModel:
+        """The same beam behind a bowtie that leaves this part of each column's quanta, `[column]`."""
+        changed = copy(self)
+        changed.air = self.mean_air * fluence.double()[:, None]
+        changed.mean_air = changed.air.mean(0)
+        return changed
 
     def __call__(
         self, counts: torch.Tensor, geometry: Geometry, water_ratio: float | None = None
@@ -247,10 +255,10 @@ def coarse_scatter(network: nn.Module, scan: CoarseScan, device: torch.device) -
     return limited(scan.forward * torch.exp(factor + slope * scan.tilt[:, None, None]), scan.counts)
 
 
-def limited(scatter: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-    """Scatter that stays below `MOST_OF_COUNTS` of the counts, smoothly."""
-    most = MOST_OF_COUNTS * counts.clamp(min=1e-9)
-    return scatter / (1 + (scatter / most) ** 4) ** 0.25
+def limited(scatter: torch.Tensor, counts: torch.Tensor, most: float = MOST_OF_COUNTS) -> torch.Tensor:
+    """Scatter that stays below that part of the counts, smoothly, so that a gradient is left."""
+    highest = most * counts.clamp(min=1e-9)
+    return scatter / (1 + (scatter / highest) ** 6) ** (1 / 6)
 
 
 def full_size(coarse: torch.Tensor, n_views: int, n_columns: int, full_turn: bool) -> torch.Tensor:

@@ -31,6 +31,7 @@ from ctenhance.physics.detector import Detector
 from ctenhance.physics.detector_models import detector
 from ctenhance.physics.geometry import EQUIANGULAR, FLAT, FanGeometry, Geometry
 from ctenhance.physics.materials import material
+from ctenhance.physics.noise import bowtie_fluence
 from ctenhance.physics.spectrum import energy_grid, tube_spectrum
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import replace_when_done
@@ -50,6 +51,8 @@ SCANS_PER_VOLUME, BODIES_PER_SCAN = 14, 0.6
 _SHIFT_KEV = 0.03
 #: Counts are decomposed as if so many quanta had been in air: images of them have no noise.
 AIR_QUANTA = 1e7
+#: A bowtie leaves at least this part; scatter comes from rays as far away as this.
+_LEAST_FLUENCE, _BOWTIE_MM = 0.02, 60.0
 #: Of the scans, so many have scatter of drawn kernels, so that no formula is learned.
 _BY_KERNEL = 0.2
 
@@ -58,7 +61,8 @@ _BY_KERNEL = 0.2
 class ScatterScan:
     """One scan: `primary` counts a quantum in air and `scatter` (ratio 1) `[view, column, bin]` float32,
     `reference` maps in g/cm³ `[material, row, column]`, nominal `spectra` (adding up to 1) `[bin, energy]`;
-    `water_ratio` `[]`: what the scanner's water cylinder would have for this object's ratio of 1."""
+    `water_ratio` `[]`: what the scanner's water cylinder would have for this object's ratio of 1; `fluence`:
+    the bowtie's relative fluence `[column]`, or None without one."""
 
     name: str
     geometry: FanGeometry
@@ -68,6 +72,20 @@ class ScatterScan:
     spectra: torch.Tensor
     energies_kev: torch.Tensor
     water_ratio: torch.Tensor
+    fluence: torch.Tensor | None = None
+
+    def with_bowtie(self, strength: float, radius_mm: float) -> ScatterScan:
+        """The scan through a bowtie, whose scatter follows the fluence around it (`_BOWTIE_MM`)."""
+        fluence = bowtie_fluence(self.geometry, strength, radius_mm).clamp(min=_LEAST_FLUENCE)
+        place = self.geometry.ray_offsets_mm()
+        kernel = torch.exp(-0.5 * ((place[:, None] - place) / _BOWTIE_MM) ** 2)
+        around = ((kernel @ fluence.double()) / kernel.sum(1)).float()
+        return replace(
+            self,
+            primary=self.primary * fluence[:, None],
+            scatter=self.scatter * around[:, None],
+            fluence=fluence,
+        )
 
 
 def draw_beams(count: int, seed: int) -> list[Beam]:
