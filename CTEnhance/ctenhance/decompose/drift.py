@@ -36,7 +36,7 @@ from ctenhance.runtime.progress import Cancellable, Progress, silent
 
 #: Attenuation at the reference energy (SD) by which a ray may differ from the images without their rings, one
 #: through air from none at all, and one of which nothing is known from the first guess.
-LOOSE_RAY, LOOSE_AIR, LOOSE_UNKNOWN = 0.055, 0.005, 10.0
+LOOSE_RAY, LOOSE_AIR, LOOSE_UNKNOWN = 0.02, 0.005, 10.0
 ROUNDS, STEPS_A_ROUND = 8, 2
 #: Pixels count as matter above this part of water's attenuation, and as matter's surroundings so near to it.
 LEAST_MATTER, AROUND_PIXELS = 0.1, 5
