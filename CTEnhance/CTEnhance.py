@@ -157,11 +157,16 @@ class CTEnhanceWidget(PanelWidget):
         near = [i for i, (_name, strength) in enumerate(presets()) if abs(strength - chosen.strength) < 0.005]
         self.ui.presetSelector.currentIndex = near[0] if near else len(presets())
         result = chosen.outputVolume
-        if self.runSection.running or result is None or not canBlend(result):
+        if self.runSection.running or result is None or placing.inputOf(result) is None:
             return
         # Another strength of a result is shown at once; its voxels follow when the slider rests.
         changed = abs(chosen.strength - placing.strengthOf(result)) > 1e-4
-        if changed or self._strengthWriter.pending:
+        if not canBlend(result):
+            if changed:
+                self.runSection.showStatus(
+                    _("Press Apply for another strength: the full effect is not saved with a scene.")
+                )
+        elif changed or self._strengthWriter.pending:
             self.compareSection.comparison.setStrengthPreview(chosen.strength)
             self._strengthWriter.ask(result, chosen.strength)
 

@@ -1,4 +1,4 @@
-"""What the tests of several panels do alike: press Apply, wait, see what is left in scene and on disk."""
+"""What tests and pictures of several panels do alike: open, press Apply, see what is left behind."""
 
 from __future__ import annotations
 
@@ -8,6 +8,24 @@ from typing import Any
 import slicer
 
 import slicerhost
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def open_panel(name: str) -> Any:
+    """Open a module in the test host, as its selector does; return the panel."""
+    slicerhost.start()
+    if not hasattr(slicer.modules, name.lower()):
+        slicerhost.addModule(REPOSITORY / "CTEnhance" / f"{name}.py")
+    representation = getattr(slicer.modules, name.lower()).widgetRepresentation()
+    representation._enter(True)
+    representation.show()
+    return representation.self()
+
+
+def close_panel(panel: Any) -> None:
+    """Open another module, as it were."""
+    panel.parent._enter(False)
 
 
 def nodes() -> set[str]:

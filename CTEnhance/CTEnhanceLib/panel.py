@@ -180,6 +180,7 @@ class PanelWidget(BasePanelWidget):
         super().setup()
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
         self.initializeParameterNode()
         self.runSection.askDevices()
 
@@ -246,6 +247,11 @@ class PanelWidget(BasePanelWidget):
         if hidden:
             # Not now: the scene is in the middle of a removal.
             qt.QTimer.singleShot(0, lambda: placing.removeNodes(hidden))
+
+    def onSceneEndImport(self, caller: Any, event: Any) -> None:
+        """A scene was loaded, and with it other parameters."""
+        if self.parameters is not None:
+            self.initializeParameterNode()
 
     def initializeParameterNode(self) -> None:
         """Have a parameter node."""

@@ -106,20 +106,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def panel(app: Any, model: Path) -> Any:
     """The panel CT Enhance, opened, with the tiny model chosen by its button."""
     import qt
-    import slicer
 
-    import slicerhost
+    from panel_run import close_panel, open_panel
 
-    if not hasattr(slicer.modules, "ctenhance"):
-        slicerhost.addModule(REPOSITORY / "CTEnhance" / "CTEnhance.py")
-    representation = slicer.modules.ctenhance.widgetRepresentation()
-    representation._enter(True)
-    representation.show()
+    panel = open_panel("CTEnhance")
     qt.QFileDialog.chosen = str(model)
-    representation.self().ui.modelBrowseButton.click()
-    yield representation.self()
-    representation.self().runSection.kill()
-    representation._enter(False)
+    panel.ui.modelBrowseButton.click()
+    yield panel
+    panel.runSection.kill()
+    close_panel(panel)
 
 
 @pytest.fixture(scope="session")

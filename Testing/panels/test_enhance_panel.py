@@ -154,6 +154,46 @@ def test_close_scene_after_run(panel: Any, user: Any, ct: Any) -> None:
     assert apply(panel, user) is not None
 
 
+def test_saved_scene_comes_back(panel: Any, user: Any, ct: Any, tmp_path: Path) -> None:
+    result = apply(panel, user)
+    panel.ui.strengthSlider.value = 0.5
+    user.waits(lambda: not panel._strengthWriter.pending)
+    before, after = (slicer.util.arrayFromVolume(node).copy() for node in (ct, result))
+    save(tmp_path / "scene.mrml")
+    slicer.mrmlScene.Clear(False)
+    assert not panel.ui.compareButton.enabled and panel.parameters.inputVolume is None
+    slicer.mrmlScene.SetURL(str(tmp_path / "scene.mrml"))
+    slicer.mrmlScene.Connect()
+    user.rests(0.2)
+    ct, result = (slicer.util.getNode(name) for name in ("chest", "chest enhanced"))
+    assert panel.parameters.inputVolume is ct and panel.parameters.outputVolume is result
+    assert np.array_equal(slicer.util.arrayFromVolume(ct), before)
+    assert np.array_equal(slicer.util.arrayFromVolume(result), after)
+    assert panel.ui.strengthSlider.value == 0.5 and '"model"' in panel.ui.detailsText.plainText
+    panel.ui.compareButton.click()
+    layer = slicer.app.layoutManager().sliceWidget("CTEnhanceAfter").mrmlSliceCompositeNode()
+    assert layer.GetBackgroundVolumeID() == result.GetID()
+    # The full effect is not saved: nothing is blended any more, and that is said.
+    panel.ui.strengthSlider.value = 0.25
+    user.rests(0.5)
+    assert np.array_equal(slicer.util.arrayFromVolume(result), after)
+    assert "Press Apply" in panel.ui.statusLabel.text
+    assert apply(panel, user) is result
+    assert not np.array_equal(slicer.util.arrayFromVolume(result), after)
+
+
+def save(path: Path) -> None:
+    """Save the scene with its volumes and texts, as the application's dialog does."""
+    for node in slicer.util.getNodesByClass("vtkMRMLStorableNode"):
+        if node.GetSaveWithScene() and (node.IsA("vtkMRMLVolumeNode") or node.IsA("vtkMRMLTextNode")):
+            node.AddDefaultStorageNode()
+            ending = "nrrd" if node.IsA("vtkMRMLVolumeNode") else "txt"
+            node.GetStorageNode().SetFileName(str(path.with_name(f"{node.GetName()}.{ending}")))
+            assert node.GetStorageNode().WriteData(node)
+    slicer.mrmlScene.SetRootDirectory(str(path.parent))
+    assert slicer.mrmlScene.Commit(str(path))
+
+
 def test_no_input(panel: Any) -> None:
     assert not panel.ui.applyButton.enabled
     assert panel.ui.applyButton.toolTip == "Choose a CT volume as input."

@@ -13,7 +13,7 @@ import pytest
 import slicer
 
 import slicerhost
-from panel_run import nodes, press_apply, temporaries
+from panel_run import close_panel, nodes, open_panel, press_apply, temporaries
 from view_pixels import pixels
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -58,17 +58,12 @@ def panel(app: Any, made: Path) -> Any:
     """The panel, opened, with the tiny models chosen by their buttons."""
     import qt
 
-    if not hasattr(slicer.modules, "ctreconstruct"):
-        slicerhost.addModule(REPOSITORY / "CTEnhance" / "CTReconstruct.py")
-    representation = slicer.modules.ctreconstruct.widgetRepresentation()
-    representation._enter(True)
-    representation.show()
-    widget = representation.self()
+    widget = open_panel("CTReconstruct")
     for name in ("projection", "image"):
         qt.QFileDialog.chosen = str(made / f"{name}.safetensors")
         getattr(widget.ui, f"{name}ModelBrowseButton").click()
     yield widget
-    representation._enter(False)
+    close_panel(widget)
 
 
 @pytest.fixture

@@ -35,6 +35,28 @@ def wait(app: Any, until: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def opened(name: str) -> tuple[Any, Any]:
+    """Open a panel in the test host; return the application and the panel."""
+    import slicer
+
+    from panel_run import open_panel
+
+    panel = open_panel(name)
+    return slicer.app, panel
+
+
+def apply(app: Any, ui: Any) -> None:
+    """Press Apply and wait for the result; where there is none, end with the sentence that says why."""
+    import slicerhost
+
+    if not ui.applyButton.enabled:
+        sys.exit(ui.applyButton.toolTip)
+    ui.applyButton.click()
+    wait(app, lambda: ui.applyButton.text == "Apply")
+    if slicerhost.messages:
+        sys.exit(slicerhost.messages[0][0])
+
+
 def untrained(folder: Path) -> Path:
     """Write a small network that blurs a little (all its weights are small), as a weights file."""
     import torch
@@ -82,12 +104,12 @@ def labelled(view: Any) -> np.ndarray:
     return data[:, : 3 * columns].reshape(rows + bar, columns, 3).copy()
 
 
-def picture(app: Any, names: tuple[str, ...], panel: Any, path: Path) -> None:
-    """Write the panel with these views to its right."""
+def picture(app: Any, names: tuple[str, ...], widget: Any, path: Path) -> None:
+    """Write the panel's widget with these views to its right."""
     from PIL import Image
 
     views = [labelled(app.layoutManager().sliceWidget(name).sliceView()) for name in names]
-    tiles = [grabbed(panel, views[0].shape[0]), *views]
+    tiles = [grabbed(widget, views[0].shape[0]), *views]
     height = max(tile.shape[0] for tile in tiles)
     padded = [np.pad(tile, ((0, height - tile.shape[0]), (0, 4), (0, 0))) for tile in tiles]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,17 +135,11 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=None)
     parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "pictures")
     arguments = parser.parse_args()
-    import slicerhost
-
-    module = slicerhost.addModule(REPOSITORY / "CTEnhance" / "CTEnhance.py")
+    app, panel = opened("CTEnhance")
     import qt
     import slicer
 
-    app = slicer.app
-    representation = module.widgetRepresentation()
-    representation._enter(True)
-    representation.show()
-    ui = representation.self().ui
+    ui = panel.ui
     with tempfile.TemporaryDirectory() as folder:
         model = arguments.model or (None if ui.modelSelector.count else untrained(Path(folder)))
         if model is not None:
@@ -134,17 +150,14 @@ def main() -> None:
         if arguments.ct is None:
             noisy(node)
         ui.inputSelector.setCurrentNode(node)
-        ui.applyButton.click()
-        wait(app, lambda: ui.applyButton.text == "Apply")
-        if slicerhost.messages:
-            sys.exit(slicerhost.messages[0][0])
-        wait(app, lambda: not representation.self().runSection.running)
+        apply(app, ui)
+        wait(app, lambda: not panel.runSection.running)
     names = ("CTEnhanceBefore", "CTEnhanceAfter", "CTEnhanceDifference")
     ui.viewModeSelector.currentIndex = 1
-    wait(app, lambda: not representation.self().compareSection.comparison.busy)
+    wait(app, lambda: not panel.compareSection.comparison.busy)
     ui.lungButton.click()
     fit(app, names, 440)
-    picture(app, names, representation, arguments.out / "panel-difference.png")
+    picture(app, names, panel.parent, arguments.out / "panel-difference.png")
     ui.viewModeSelector.currentIndex = 0
     ui.mediastinumButton.click()
     fit(app, names[:2], 600)
@@ -154,8 +167,8 @@ def main() -> None:
         region.GetDisplayNode().SetHandlesInteractive(False)
         # Into the heart of the phantom.
         region.SetCenter([a + b for a, b in zip(region.GetCenter(), (-15, 38, 0), strict=True)])
-    wait(app, lambda: not representation.self().compareSection.measuring)
-    picture(app, names[:2], representation, arguments.out / "panel-compare.png")
+    wait(app, lambda: not panel.compareSection.measuring)
+    picture(app, names[:2], panel.parent, arguments.out / "panel-compare.png")
 
 
 def fit(app: Any, names: tuple[str, ...], width: int) -> None:

@@ -8,12 +8,12 @@ Without a scan, that of the drawn chest with contrast medium is simulated. Needs
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from screenshots import REPOSITORY, fit, picture, wait
+from screenshots import REPOSITORY, apply, fit, opened, picture
 
-SLICES, VIEWS, COLUMNS, MATRIX = 8, 900, 736, 384
+SLICES, VIEWS, COLUMNS, MATRIX = 6, 720, 640, 256
+SOFT = 1
 FIRST, SECOND = "CTDecomposeFirst", "CTDecomposeSecond"
 FOUR = (FIRST, "CTDecomposeMaterial", "CTDecomposePlain", "CTDecomposeNumber")
 # Widths of views beside the panel, in pixels.
@@ -26,41 +26,29 @@ def main() -> None:
     parser.add_argument("--scan", type=Path, default=None)
     parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "pictures")
     arguments = parser.parse_args()
-    import slicerhost
-
-    module = slicerhost.addModule(REPOSITORY / "CTEnhance" / "CTDecompose.py")
-    import slicer
-
-    app = slicer.app
-    representation = module.widgetRepresentation()
-    representation._enter(True)
-    representation.show()
-    ui = representation.self().ui
+    app, panel = opened("CTDecompose")
+    ui = panel.ui
+    ui.kernelSelector.currentIndex = SOFT
     if arguments.scan is not None:
         ui.pathEdit.text = str(arguments.scan)
     else:
         ui.sourceSelector.currentIndex, ui.phantomSelector.currentIndex = 1, 1
         ui.slicesBox.value, ui.viewsBox.value, ui.columnsBox.value = SLICES, VIEWS, COLUMNS
         ui.matrixBox.value = MATRIX
-    if not ui.applyButton.enabled:
-        sys.exit(ui.applyButton.toolTip)
-    ui.applyButton.click()
-    wait(app, lambda: ui.applyButton.text == "Apply")
-    if slicerhost.messages:
-        sys.exit(slicerhost.messages[0][0])
+    apply(app, ui)
     ui.materialRangeSlider.value = 8
     ui.spectralMediastinumButton.click()
     fit(app, FOUR, OF_FOUR)
-    picture(app, FOUR, representation, arguments.out / "panel-decompose.png")
+    picture(app, FOUR, panel.parent, arguments.out / "panel-decompose.png")
     ui.spectralModeSelector.currentIndex = 1
     ui.energySlider.value = 50
     ui.spectralRegionButton.click()
     fit(app, (FIRST, SECOND), OF_TWO)
-    picture(app, (FIRST, SECOND), representation, arguments.out / "panel-decompose-energies.png")
+    picture(app, (FIRST, SECOND), panel.parent, arguments.out / "panel-decompose-energies.png")
     ui.spectralModeSelector.currentIndex = 2
     ui.softTissueButton.click()
     fit(app, (FIRST,), OF_ONE)
-    picture(app, (FIRST,), representation, arguments.out / "panel-decompose-overlay.png")
+    picture(app, (FIRST,), panel.parent, arguments.out / "panel-decompose-overlay.png")
 
 
 if __name__ == "__main__":

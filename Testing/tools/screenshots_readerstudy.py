@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from screenshots import REPOSITORY, SAMPLE, fit, picture, wait
+from screenshots import REPOSITORY, SAMPLE, fit, opened, picture, wait
 
 # In a process of its own, which may import what makes studies.
 MAKE = """
@@ -41,16 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "pictures")
     arguments = parser.parse_args()
-    import slicerhost
-
-    module = slicerhost.addModule(REPOSITORY / "CTEnhance" / "CTReaderStudy.py")
-    import slicer
-
-    app = slicer.app
-    representation = module.widgetRepresentation()
-    representation._enter(True)
-    representation.show()
-    panel = representation.self()
+    app, panel = opened("CTReaderStudy")
     ui, desk = panel.ui, panel.desk
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "CTEnhance")}
@@ -71,12 +62,12 @@ def main() -> None:
                     (
                         -40.0,
                         10.0,
-                        slicer.app.layoutManager().sliceWidget(names[0]).sliceLogic().GetSliceOffset(),
+                        app.layoutManager().sliceWidget(names[0]).sliceLogic().GetSliceOffset(),
                     )
                 )
                 desk.form.press(7)
             app.processEvents()
-            picture(app, names, representation, arguments.out / f"panel-reader-{study}.png")
+            picture(app, names, panel.parent, arguments.out / f"panel-reader-{study}.png")
             desk.signOut()
 
 

@@ -9,11 +9,10 @@ reconstructed, by the default models where none are given. Needs `pip install '.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-from screenshots import REPOSITORY, SAMPLE, fit, picture, wait
+from screenshots import REPOSITORY, SAMPLE, apply, fit, opened, picture
 
 DOSE_PERCENT, SLICES = 10, 3
 STAGES = ("CTReconstructFBP", "CTReconstructProjection", "CTReconstructNEED")
@@ -42,17 +41,11 @@ def main() -> None:
     parser.add_argument("--image-model", type=Path, default=None)
     parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "pictures")
     arguments = parser.parse_args()
-    import slicerhost
-
-    module = slicerhost.addModule(REPOSITORY / "CTEnhance" / "CTReconstruct.py")
+    app, panel = opened("CTReconstruct")
     import qt
     import slicer
 
-    app = slicer.app
-    representation = module.widgetRepresentation()
-    representation._enter(True)
-    representation.show()
-    ui = representation.self().ui
+    ui = panel.ui
     for model, button in (
         (arguments.projection_model, ui.projectionModelBrowseButton),
         (arguments.image_model, ui.imageModelBrowseButton),
@@ -63,19 +56,14 @@ def main() -> None:
     ui.sourceSelector.currentIndex = 1
     ui.inputSelector.setCurrentNode(middle(slicer.util.loadVolume(str(arguments.ct)), SLICES))
     ui.doseSlider.value = DOSE_PERCENT
-    if not ui.applyButton.enabled:
-        sys.exit(ui.applyButton.toolTip)
-    ui.applyButton.click()
-    wait(app, lambda: ui.applyButton.text == "Apply")
-    if slicerhost.messages:
-        sys.exit(slicerhost.messages[0][0])
+    apply(app, ui)
     ui.mediastinumButton.click()
     fit(app, STAGES, OF_THREE)
-    picture(app, STAGES, representation, arguments.out / "panel-reconstruct.png")
+    picture(app, STAGES, panel.parent, arguments.out / "panel-reconstruct.png")
     ui.sinogramBox.checked = True
     ui.overlaySelector.currentIndex = 1
     fit(app, (*STAGES, SINOGRAM), OF_FOUR)
-    picture(app, (*STAGES, SINOGRAM), representation, arguments.out / "panel-reconstruct-checked.png")
+    picture(app, (*STAGES, SINOGRAM), panel.parent, arguments.out / "panel-reconstruct-checked.png")
 
 
 if __name__ == "__main__":
