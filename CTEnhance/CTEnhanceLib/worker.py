@@ -232,7 +232,8 @@ class Worker:
             secondsLeft = self._timeLeft(stage, done, total)
             self._percent = max(self._percent, self._percentOf(stage, min(1.0, done / total)))
             if stage == "read" and done >= total:
-                stage = "prepare"  # models are loaded now: nothing more is told until the first step is done
+                # Models are loaded now: nothing more is told until the first step is done.
+                stage, secondsLeft = "prepare", None
             self._onProgress(WorkerProgress(stage, self._percent, secondsLeft))
         elif kind == "result":
             self._result = event

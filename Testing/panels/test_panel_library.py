@@ -30,6 +30,17 @@ def test_time_left_counts_from_the_first_step() -> None:
     assert left("write", 0, 1) is None
 
 
+def test_no_time_is_promised_while_models_load() -> None:
+    from CTEnhanceLib.worker import Worker
+
+    told: list[Any] = []
+    worker = Worker(*[lambda *_: None] * 3, told.append, {"read": 1, "enhance": 9})
+    for done in (1, 2, 3):
+        worker._take(f'{{"event": "progress", "stage": "read", "done": {done}, "total": 3}}')
+    assert told[1].stage == "read" and told[1].secondsLeft is not None
+    assert told[2].stage == "prepare" and told[2].secondsLeft is None and told[2].percent == 10
+
+
 def test_durations_in_words() -> None:
     from CTEnhanceLib.texts import durationText
 

@@ -104,11 +104,15 @@ def labelled(view: Any) -> np.ndarray:
     return data[:, : 3 * columns].reshape(rows + bar, columns, 3).copy()
 
 
-def picture(app: Any, names: tuple[str, ...], widget: Any, path: Path) -> None:
-    """Write the panel's widget with these views to its right."""
+def picture(app: Any, names: tuple[str, ...], widget: Any, path: Path, rows: int = 1) -> None:
+    """Write the panel's widget with these views to its right, in so many rows."""
     from PIL import Image
 
     views = [labelled(app.layoutManager().sliceWidget(name).sliceView()) for name in names]
+    if rows > 1:  # columns of views, with a gap between the rows
+        spaced = [np.pad(view, ((0, 4), (0, 0), (0, 0))) for view in views]
+        count = len(views) // rows
+        views = [np.concatenate(spaced[column::count], axis=0) for column in range(count)]
     tiles = [grabbed(widget, views[0].shape[0]), *views]
     height = max(tile.shape[0] for tile in tiles)
     padded = [np.pad(tile, ((0, height - tile.shape[0]), (0, 4), (0, 0))) for tile in tiles]
@@ -171,11 +175,12 @@ def main() -> None:
     picture(app, names[:2], panel.parent, arguments.out / "panel-compare.png")
 
 
-def fit(app: Any, names: tuple[str, ...], width: int) -> None:
+def fit(app: Any, names: tuple[str, ...], width: int, height: int = VIEW_HEIGHT) -> None:
     """Give the views their size and let the volume fill them, in the middle of the volume."""
+    app.processEvents()  # a changed layout keeps its part of the volume once more when it is laid out
     for name in names:
         logic = app.layoutManager().sliceWidget(name).sliceLogic()
-        logic.ResizeSliceNode(width, VIEW_HEIGHT)
+        logic.ResizeSliceNode(width, height)
         logic.FitSliceToBackground()
     app.processEvents()
 
