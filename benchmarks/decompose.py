@@ -408,8 +408,8 @@ def main() -> None:
         print(tables[-1].text(), "\n", flush=True)
     setting = (
         f"{torch.get_num_threads()} threads ({platform.machine()}), torch {torch.__version__}; 120 kV, "
-        f"{called}, thresholds {', '.join(f'{t:g}' for t in THRESHOLDS.tolist())} keV. The machine's other load "
-        f"when this began: {load:.1f} processes."
+        f"{called}, thresholds {', '.join(f'{t:g}' for t in THRESHOLDS.tolist())} keV. Load of "
+        f"the machine when this began: {load:.1f} processes."
     )
     text = "\n\n".join(["# Material decomposition", setting, *(table.markdown() for table in tables)])
     given.out.write_text(text + "\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from decompose_cases import ENERGIES, THRESHOLDS, PublishedBeam, beam, decomposer, toy_detector
 
 from ctenhance.decompose.layer import Decomposer
-from ctenhance.decompose.solver import AT_LIMIT, CONVERGED, NOT_CONVERGED, STARVED
+from ctenhance.decompose.solver import AT_LIMIT, CONVERGED, NOT_CONVERGED, RAYS_PER_CHUNK, STARVED
 from ctenhance.runtime.errors import Cancelled, InputError
 from ctenhance.runtime.progress import CancelToken
 
@@ -168,6 +169,68 @@ def test_the_answer_does_not_depend_on_how_rays_are_batched() -> None:
     single = torch.cat([d.estimate(part).lines for part in counts.split(700)])
     assert float(((whole - single) / d.standard_errors(whole)).abs().max()) < 1e-3
     assert torch.equal(whole, d.estimate(counts).lines)
+
+
+@pytest.mark.parametrize("quanta", [1.0, 0.02])
+@pytest.mark.parametrize(
+    ("materials", "most"),
+    # three materials are all but degenerate where quanta are few: damped steps end a little earlier
+    [(["water", "iodine"], 1e-4), (["water", "iodine", "gadolinium"], 1e-3)],
+)
+def test_less_than_the_tolerance_is_left_to_go(materials: list[str], most: float, quanta: float) -> None:
+    plain = decomposer(materials)
+    d = Decomposer(materials, plain.spectra * quanta, ENERGIES)
+    lines = random_lines(3000, [30.0, 0.2, 0.05][: len(materials)], seed=3)
+    counts = torch.poisson(d.expected(lines), generator=torch.Generator().manual_seed(4))
+    found, end = d.estimate(counts), d.estimate(counts, tolerance=1e-10)
+    both = (found.status == CONVERGED) & (end.status == CONVERGED)
+    assert float(both.double().mean()) > 0.4  # three materials, or few quanta, often end at a limit
+    assert float((found.status != end.status).double().mean()) < 2e-3
+    left = ((found.lines - end.lines) / d.standard_errors(end.lines))[both].abs()
+    assert float(left.max()) < most
+
+
+def test_the_start_is_within_the_noise() -> None:
+    d = decomposer()
+    lines = random_lines(4000, [35.0, 0.2])
+    first = d.start(d.expected(lines).T[None], d.weights[None].sum(-1, keepdim=True))[0].T
+    assert float(((first - lines) / d.standard_errors(lines)).abs().quantile(0.9)) < 1.5
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_threads_change_nothing(two_threads: None) -> None:
+    d = decomposer()
+    lines = random_lines(3 * RAYS_PER_CHUNK["cpu"], [30.0, 0.2])
+    counts = torch.poisson(d.expected(lines), generator=torch.Generator().manual_seed(7))
+    both = d.estimate(counts, correct_bias=True).lines
+    assert torch.get_num_threads() == 2
+    # with a gradient asked for as well: grad mode belongs to a thread
+    asked = counts.clone().requires_grad_()
+    tracked = d(asked)
+    torch.set_num_threads(1)
+    assert torch.equal(both, d.estimate(counts, correct_bias=True).lines)
+    assert torch.equal(tracked, d(counts))
+
+
+def test_cancelling_stops_the_threads(two_threads: None) -> None:
+    token, seen = CancelToken(), []
+
+    def progress(stage: str, done: int, total: int) -> None:
+        seen.append(done)
+        token.cancel()
+
+    d = decomposer()
+    with pytest.raises(Cancelled):
+        d.estimate(torch.full((40 * RAYS_PER_CHUNK["cpu"], 5), 1000.0), progress=progress, cancel=token)
+    assert len(seen) < 40
+    assert torch.get_num_threads() == 2
 
 
 @pytest.mark.parametrize(
