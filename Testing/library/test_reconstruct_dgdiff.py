@@ -103,3 +103,21 @@ def test_starts_from_the_enhancing_network() -> None:
 def test_refuses_other_weights_to_start_from() -> None:
     with pytest.raises(InputError, match="do not fit"):
         dgdiff.start_from_enhancer(DoublyGuided(SMALL), {"body.nothing": torch.zeros(3)})
+
+
+class Sloped(nn.Module):
+    """Says the middle slice of r, with an error that grows to the right."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, 1:2] + torch.linspace(-1, 1, x.shape[-1])
+
+
+def test_errors_that_turn_with_the_image_cancel() -> None:
+    low, initial = draw(1, 3, 20, 20, seed=1), draw(1, 3, 20, 20, seed=2)
+    noise = torch.zeros((dgdiff.TURNS, 1, 1, 20, 20))
+    one = dgdiff.sample(Sloped(), initial, low, 1, noise[:1])
+    mean = dgdiff.expect(Sloped(), initial, low, noise)
+    assert float((one - initial[:, 1:2]).abs().max()) > 0.9
+    assert torch.allclose(mean, initial[:, 1:2], atol=1e-5)
+    oblong = dgdiff.expect(Sloped(), initial[..., :12], low[..., :12], noise[..., :12])
+    assert oblong.shape == (1, 1, 20, 12)

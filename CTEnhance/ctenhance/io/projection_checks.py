@@ -99,7 +99,7 @@ def _check_geometry(p: Projections) -> None:
     if not -p.n_columns <= p.central_column <= 2 * p.n_columns:
         raise InputError(
             f"The 'central_column' {p.central_column:g} is far off the {p.n_columns} columns; it is the "
-            " 0-based column that the isocentre projects to."
+            "0-based column that the isocentre projects to."
         )
     if p.geometry != "parallel":
         sid, sdd = p.source_to_isocenter_mm, p.source_to_detector_mm

@@ -148,11 +148,14 @@ class Cascade:
         for draw in range(1 + self.plan.samples):
             steps = self.plan.image_steps if draw == 0 else max(SAMPLE_STEPS, self.plan.image_steps)
             initial = torch.stack([g.initial[draw] for g in near])[None] / HU_SCALE
-            noise = torch.randn(
-                (steps, 1, 1, *low.shape[-2:]), generator=_generator(self.plan.seed, z, draw, 1)
-            )
-            image = dgdiff.sample(
-                self.networks["image"], initial, low, steps, noise.to(self.device), self._between
+            expected = draw == 0 and steps == 1
+            shape = (dgdiff.TURNS if expected else steps, 1, 1, *low.shape[-2:])
+            noise = torch.randn(shape, generator=_generator(self.plan.seed, z, draw, 1)).to(self.device)
+            network = self.networks["image"]
+            image = (
+                dgdiff.expect(network, initial, low, noise, self._between)
+                if expected
+                else dgdiff.sample(network, initial, low, steps, noise, self._between)
             )
             images.append(image[0, 0] * HU_SCALE)
         return torch.stack(images)
@@ -319,7 +322,7 @@ def reconstruct(
         report.warn(
             "The result departs from the measured projections by more than their noise allows "
             f"({agreement['departure']:.2f} SD, {agreement['allowed']:.2f} allowed; most in slice "
-            f"{agreement['worst_row']}): look at the residual."
+            f"{agreement['worst_row'] + 1}): look at the residual."
         )
     volumes = {
         name: projections.volume(array, geometry.pixel_mm, geometry.center_mm)

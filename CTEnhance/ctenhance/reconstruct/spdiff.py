@@ -24,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ctenhance.reconstruct.significance import put_back
+
 #: Quanta a ray at which a reading counts as clean, and at normal dose (METHODS C.2, C.3).
 CLEAN_QUANTA, NORMAL_QUANTA = 3e5, 2.5e5
 #: The schedule goes on to this divisor of the clean quanta: 2 % of the normal dose (published: 12, 10 %).
@@ -193,7 +195,8 @@ def sample(
     generator: torch.Generator | None = None,
     between: Callable[[], None] = lambda: None,
 ) -> torch.Tensor:
-    """Line integrals `[batch, view, column]` of the middle slices after `steps` network evaluations.
+    """Line integrals `[batch, view, column]` of the middle slices after `steps` network evaluations, with
+    what of the readings was more than noise put back (`significance`).
 
     One step is the network's expectation; each further one adds the quanta that it predicted and looks again.
     The neighbours stay as measured. `between` is called before each evaluation (it may raise to stop)."""
@@ -216,7 +219,9 @@ def sample(
         shifted, level = measured.shifted.clone(), measured.air.expand_as(measured.shifted).clone()
         shifted[:, middle], level[:, middle] = state, now * air
         integral = denoise(network, Readings(shifted, level, measured.electronic))
-    return integral
+    detected = (measured.shifted - measured.electronic)[:, 1]
+    quanta = measured.air.expand_as(measured.shifted)[:, 1]
+    return put_back(integral, detected, quanta, measured.electronic[:, 0])
 
 
 def quanta_from_noise(line_integrals: torch.Tensor) -> float:
