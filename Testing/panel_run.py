@@ -48,3 +48,16 @@ def press_apply(panel: Any, user: Any, *seconds: float) -> None:
     assert panel.ui.applyButton.text == "Cancel"
     user.waits(lambda: panel.ui.applyButton.text == "Apply", *seconds)
     assert not slicerhost.messages, slicerhost.messages
+
+
+def save_scene(path: Path) -> None:
+    """Save the scene with its volumes and texts, as the application's dialog does."""
+    for node in slicer.util.getNodesByClass("vtkMRMLStorableNode"):
+        if node.GetSaveWithScene() and (node.IsA("vtkMRMLVolumeNode") or node.IsA("vtkMRMLTextNode")):
+            node.AddDefaultStorageNode()
+            ending = "nrrd" if node.IsA("vtkMRMLVolumeNode") else "txt"
+            name = node.GetName().replace("/", "_")
+            node.GetStorageNode().SetFileName(str(path.with_name(f"{name}.{ending}")))
+            assert node.GetStorageNode().WriteData(node)
+    slicer.mrmlScene.SetRootDirectory(str(path.parent))
+    assert slicer.mrmlScene.Commit(str(path))

@@ -6,7 +6,6 @@ the status line, and the report or the log of what went wrong.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from CTEnhanceLib import dependencies, placing
 from CTEnhanceLib.devices import Device, DeviceQuery
 from CTEnhanceLib.modelchoice import select
 from CTEnhanceLib.run import Job, Run
-from CTEnhanceLib.texts import durationText, progressText
+from CTEnhanceLib.texts import durationText, progressText, reportText
 
 AUTOMATIC = "auto"
 _WARNING_STYLE = "color: #C05000; font-weight: bold;"
@@ -114,8 +113,7 @@ class RunSection:
     def showReport(self, result: Any) -> None:
         """Write the report of a result (None: nothing) under Details."""
         report = placing.reportOf(result)
-        text = "" if report is None else json.dumps(report, indent=2, ensure_ascii=False)
-        self.ui.detailsText.setPlainText(text)
+        self.ui.detailsText.setPlainText("" if report is None else reportText(report))
 
     def showFailure(self, sentence: str, details: str = "") -> None:
         """Tell of a failure in the status line, under Details and in a message box."""

@@ -8,6 +8,7 @@ slices are made again and nothing else. Planes in any direction are found in vox
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,20 @@ from CTEnhanceLib.spectral import SpectralImage, SpectralTable
 
 # A plane this close to voxel centres, in voxels, is taken to go through them.
 _TOLERANCE = 1e-6
+
+# Array axis, height, slopes and half thickness: see `planeIn`.
+_Plane = tuple[int, float, tuple[float, float], float]
+# Places in an array, and the values of each map there.
+_Sample = tuple[tuple[Any, ...], list[np.ndarray]]
+
+
+@dataclass
+class _Look:
+    """What one view looks at, and the image that was made there last."""
+
+    plane: _Plane
+    samples: list[_Sample]
+    image: SpectralImage | None = None
 
 
 class LiveImage:
@@ -33,7 +48,7 @@ class LiveImage:
         self.image = image
         self._table = table
         self._maps = [slicer.util.arrayFromVolume(node) for node in maps]
-        self._filled: dict[str, Any] = {}
+        self._looks: dict[str, _Look] = {}
         first = maps[0]
         data, self._values = volumes.lazyImage(self._maps[0].shape)
         with placing.whole() as added:
@@ -56,9 +71,7 @@ class LiveImage:
 
     def setImage(self, image: SpectralImage, sliceNodes: Sequence[Any]) -> None:
         """Show another image, or energy, in these views."""
-        if image != self.image:
-            self.image = image
-            self._filled.clear()
+        self.image = image
         self.show(sliceNodes)
 
     def show(self, sliceNodes: Sequence[Any]) -> None:
@@ -74,44 +87,52 @@ class LiveImage:
                 slicer.mrmlScene.RemoveNode(node)
 
     def _fill(self, sliceNode: Any) -> bool:
-        plane = planeIn(self.node, sliceNode)
-        if self._filled.get(sliceNode.GetID()) == plane:
+        """Make what a view looks at; say whether anything was made."""
+        key, plane = sliceNode.GetID(), planeIn(self.node, sliceNode)
+        look = self._looks.get(key)
+        if look is None or look.plane != plane:
+            look = self._looks[key] = _Look(plane, self._samples(plane))
+        if look.image == self.image:
             return False
-        self._filled[sliceNode.GetID()] = plane
+        for part, samples in look.samples:
+            self._values[part] = self.image.values(self._table, samples)
+        look.image = self.image
+        return bool(look.samples)
+
+    def _samples(self, plane: _Plane) -> list[_Sample]:
+        """Return the voxels about a plane: their places, and the maps there."""
         axis, height, slopes, half = plane
+        count = self._values.shape[axis]
         corners = height + _across(slopes, [(0, n - 1) for n in np.delete(self._values.shape, axis)])
         if np.ptp(corners) >= 1:
-            return self._fillOblique(axis, height, slopes, half)
-        # It stays between two neighbouring slices, or nearly in one.
-        low = max(0, int(np.floor(corners.min() - half + _TOLERANCE)))
-        high = min(self._values.shape[axis] - 1, int(np.ceil(corners.max() + half - _TOLERANCE)))
-        part = (slice(None),) * axis + (slice(low, high + 1),)
-        if low <= high:
-            self._values[part] = self._made(part)
-        return low <= high
+            places = _tilted(self._values.shape, plane)
+        else:
+            # It stays between two neighbouring slices, or nearly in one.
+            low = max(0, int(np.floor(corners.min() - half + _TOLERANCE)))
+            high = min(count - 1, int(np.ceil(corners.max() + half - _TOLERANCE)))
+            places = [(slice(None),) * axis + (slice(low, high + 1),)] if low <= high else []
+        # Copies that lie together: for the next energy the maps are not searched through again.
+        return [(place, [np.array(values[place]) for values in self._maps]) for place in places]
 
-    def _fillOblique(self, axis: int, height: float, slopes: tuple[float, float], half: float) -> bool:
-        """Make the voxels about a tilted plane, column by column along the axis that it crosses steepest."""
-        others = [index for index in range(3) if index != axis]
-        heights = height + _across(slopes, [np.arange(self._values.shape[index]) for index in others])
-        # Interpolation in the plane uses neighbouring columns, where it lies higher or lower.
-        reach = half + abs(slopes[0]) + abs(slopes[1])
-        lowest = np.floor(heights - reach).astype(int)
-        made = False
-        for step in range(int(np.ceil(2 * reach)) + 2):
-            index = lowest + step
-            inside = (index >= 0) & (index < self._values.shape[axis])
-            if not inside.any():
-                continue
-            made = True
-            rows, columns = np.nonzero(inside)
+
+def _tilted(shape: tuple[int, ...], plane: _Plane) -> list[tuple[Any, ...]]:
+    """Return the voxels about a tilted plane, column by column along the axis that it crosses steepest."""
+    axis, height, slopes, half = plane
+    others = [index for index in range(3) if index != axis]
+    heights = height + _across(slopes, [np.arange(shape[index]) for index in others])
+    # Interpolation in the plane uses neighbouring columns, where it lies higher or lower.
+    reach = half + abs(slopes[0]) + abs(slopes[1])
+    lowest = np.floor(heights - reach).astype(int)
+    places = []
+    for step in range(int(np.ceil(2 * reach)) + 2):
+        index = lowest + step
+        inside = (index >= 0) & (index < shape[axis])
+        if inside.any():
             place: list[Any] = [None, None, None]
-            place[axis], place[others[0]], place[others[1]] = index[inside], rows, columns
-            self._values[tuple(place)] = self._made(tuple(place))
-        return made
-
-    def _made(self, part: tuple[Any, ...]) -> np.ndarray:
-        return self.image.values(self._table, [values[part] for values in self._maps])
+            place[axis] = index[inside]
+            place[others[0]], place[others[1]] = np.nonzero(inside)
+            places.append(tuple(place))
+    return places
 
 
 def _across(slopes: tuple[float, float], indices: Sequence[Any]) -> np.ndarray:
@@ -120,7 +141,7 @@ def _across(slopes: tuple[float, float], indices: Sequence[Any]) -> np.ndarray:
     return slopes[0] * first[:, None] + slopes[1] * second[None, :]
 
 
-def planeIn(volumeNode: Any, sliceNode: Any) -> tuple[int, float, tuple[float, float], float]:
+def planeIn(volumeNode: Any, sliceNode: Any) -> _Plane:
     """Return the plane of a view in the volume's voxels: axis, height, slopes, half thickness.
 
     Its index along array axis `axis` [slice, row, column] is height + slopes . indices along the two others,

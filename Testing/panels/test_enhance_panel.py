@@ -10,7 +10,7 @@ import pytest
 import slicer
 
 import slicerhost
-from panel_run import nodes, press_apply, temporaries
+from panel_run import nodes, press_apply, save_scene, temporaries
 from view_pixels import pixels
 
 SMALL = (4, 72, 64)
@@ -159,7 +159,7 @@ def test_saved_scene_comes_back(panel: Any, user: Any, ct: Any, tmp_path: Path) 
     panel.ui.strengthSlider.value = 0.5
     user.waits(lambda: not panel._strengthWriter.pending)
     before, after = (slicer.util.arrayFromVolume(node).copy() for node in (ct, result))
-    save(tmp_path / "scene.mrml")
+    save_scene(tmp_path / "scene.mrml")
     slicer.mrmlScene.Clear(False)
     assert not panel.ui.compareButton.enabled and panel.parameters.inputVolume is None
     slicer.mrmlScene.SetURL(str(tmp_path / "scene.mrml"))
@@ -180,18 +180,6 @@ def test_saved_scene_comes_back(panel: Any, user: Any, ct: Any, tmp_path: Path) 
     assert "Press Apply" in panel.ui.statusLabel.text
     assert apply(panel, user) is result
     assert not np.array_equal(slicer.util.arrayFromVolume(result), after)
-
-
-def save(path: Path) -> None:
-    """Save the scene with its volumes and texts, as the application's dialog does."""
-    for node in slicer.util.getNodesByClass("vtkMRMLStorableNode"):
-        if node.GetSaveWithScene() and (node.IsA("vtkMRMLVolumeNode") or node.IsA("vtkMRMLTextNode")):
-            node.AddDefaultStorageNode()
-            ending = "nrrd" if node.IsA("vtkMRMLVolumeNode") else "txt"
-            node.GetStorageNode().SetFileName(str(path.with_name(f"{node.GetName()}.{ending}")))
-            assert node.GetStorageNode().WriteData(node)
-    slicer.mrmlScene.SetRootDirectory(str(path.parent))
-    assert slicer.mrmlScene.Commit(str(path))
 
 
 def test_no_input(panel: Any) -> None:

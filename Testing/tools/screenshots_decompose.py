@@ -16,8 +16,8 @@ SLICES, VIEWS, COLUMNS, MATRIX = 6, 720, 640, 256
 SOFT = 1
 FIRST, SECOND = "CTDecomposeFirst", "CTDecomposeSecond"
 FOUR = (FIRST, "CTDecomposeMaterial", "CTDecomposePlain", "CTDecomposeNumber")
-# Widths of views beside the panel, in pixels.
-OF_TWO, OF_FOUR, OF_ONE = 500, 330, 640
+# Sizes of views beside the panel, in pixels.
+OF_TWO, OF_FOUR, OF_ONE = (480, 760), (480, 400), (800, 800)
 
 
 def main() -> None:
@@ -38,16 +38,16 @@ def main() -> None:
     apply(app, ui)
     ui.materialRangeSlider.value = 8
     ui.spectralMediastinumButton.click()
-    fit(app, FOUR, OF_FOUR)
-    picture(app, FOUR, panel.parent, arguments.out / "panel-decompose.png")
+    fit(app, FOUR, *OF_FOUR)
+    picture(app, FOUR, panel.parent, arguments.out / "panel-decompose.png", rows=2)
     ui.spectralModeSelector.currentIndex = 1
     ui.energySlider.value = 50
     ui.spectralRegionButton.click()
-    fit(app, (FIRST, SECOND), OF_TWO)
+    fit(app, (FIRST, SECOND), *OF_TWO)
     picture(app, (FIRST, SECOND), panel.parent, arguments.out / "panel-decompose-energies.png")
     ui.spectralModeSelector.currentIndex = 2
     ui.softTissueButton.click()
-    fit(app, (FIRST,), OF_ONE)
+    fit(app, (FIRST,), *OF_ONE)
     picture(app, (FIRST,), panel.parent, arguments.out / "panel-decompose-overlay.png")
 
 
