@@ -186,6 +186,15 @@ def _wrapped(text: str) -> Any:
     return label
 
 
+def _reveal(widget: Any) -> None:
+    """Scroll the panel, which is longer than many screens, to the widget."""
+    area = widget.parent()
+    while area is not None and not area.inherits("QScrollArea"):
+        area = area.parent()
+    if area is not None:
+        area.ensureWidgetVisible(widget)
+
+
 def isShort(question: Question) -> bool:
     """Say whether the answers' words are short enough for their buttons."""
     choices = question.choices
@@ -275,7 +284,8 @@ class QuestionForm:
         column.addWidget(heading)
         if question.choices and not isShort(question):
             words = "  ·  ".join(
-                f"{key} {text}" for key, (_value, text) in zip(CHOICE_KEYS, question.choices, strict=False)
+                f"{key} {text}".replace(" ", "\u00a0")  # no break within an answer
+                for key, (_value, text) in zip(CHOICE_KEYS, question.choices, strict=False)
             )
             column.addWidget(_wrapped(words))
 
@@ -299,6 +309,7 @@ class QuestionForm:
     def _become(self, index: int) -> None:
         self._current = index
         self._mark()
+        _reveal(self.current.widget)
 
     def _mark(self) -> None:
         for index, row in enumerate(self.rows):

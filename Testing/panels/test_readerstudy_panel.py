@@ -423,6 +423,30 @@ def test_the_panel_leaves_the_room_to_the_images(reader: Reader, make: Maker) ->
     assert QtWidgets.QWidget.sizeHint(reader.panel.panel).width() < 400
 
 
+def test_the_row_that_the_keys_are_for_is_seen(reader: Reader, make: Maker) -> None:
+    from PySide6 import QtWidgets
+
+    window = slicer.util.mainWindow()
+    area = QtWidgets.QScrollArea()  # as Slicer has its panels in one
+    area.setWidgetResizable(True)
+    area.setWidget(window.takeCentralWidget())
+    window.setCentralWidget(area)
+    try:
+        area.setFixedHeight(240)
+        reader.signsIn(make(preset="image quality (VGA)", cases=3))
+
+        def seen() -> bool:
+            row = reader.desk.form.current.widget
+            return QtWidgets.QWidget.visibleRegion(row).boundingRect().height() == row.height
+
+        for _ in range(11):
+            assert seen()
+            reader.presses("3")
+        assert seen() and area.verticalScrollBar().value() > 0
+    finally:
+        window.setCentralWidget(area.takeWidget())
+
+
 def test_zooming_and_moving_by_keys_is_linked(reader: Reader, make: Maker) -> None:
     reader.signsIn(make(cases=3))
     nodes = [slicer.app.layoutManager().sliceWidget(name).mrmlSliceNode() for name in VIEWS]
