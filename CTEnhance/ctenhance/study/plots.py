@@ -43,7 +43,7 @@ def plots(results: Results) -> Iterator[tuple[str, Figure]]:
                 )
                 yield caption, _preferences(gathered, question, first, second)
         if question.kind == "choice":
-            yield "Forced choice by reader with exact 95 % intervals.", _choices(results, question)
+            yield "Forced choice by reader with 95 % intervals.", _choices(results, question)
     for question, name, _kernels in questions_with_truth(gathered):
         if question.kind == "number":
             yield f"{question.text} – ROC curves of single readers and their mean.", _roc(gathered, question)
