@@ -41,7 +41,20 @@ def test_signed_rank_of_hollander_and_wolfe() -> None:
     # Two-sided exact p = 2 * 0.0195 and the estimate -0.46, both in the book (3.1 and 3.2).
     assert found.p == pytest.approx(0.0391, abs=5e-5)
     assert found.value == pytest.approx(-0.46, abs=5e-3)
-    assert found.low is not None and found.high is not None and found.low < -0.46 < found.high < 0.02
+    # As R's wilcox.test prints it with conf.int = TRUE.
+    assert (found.low, found.high) == (pytest.approx(-0.786, abs=5e-4), pytest.approx(-0.010, abs=5e-4))
+
+
+@pytest.mark.parametrize("cases", [6, 12, 30, 150])
+def test_the_shifts_interval_inverts_the_test(cases: int) -> None:
+    """Shifts within the limits are not refused at 5 %, those beyond are (as far as so few cases can)."""
+    rng = np.random.default_rng(cases)
+    values = rng.normal(0.3, 1, (1, cases))
+    found = signed_rank(np.zeros((1, cases)), values)
+    assert found.low is not None and found.high is not None
+    for limit, way in ((found.low, -1), (found.high, 1)):
+        inside, outside = (stats.wilcoxon(values[0] - limit - way * step).pvalue for step in (-1e-6, 1e-6))
+        assert outside <= 0.05 < inside + 0.003, "the normal law of many cases is off by that"
 
 
 def test_readers_are_averaged_before_the_test() -> None:

@@ -18,6 +18,7 @@ from scipy import optimize, special, stats
 from ctenhance.study.statistics.estimate import ALPHA, UNKNOWN, Estimate, complete
 
 _DRAWS = 10_000
+_MOST_COUNTED = 100
 
 
 def signed_rank(first: np.ndarray, second: np.ndarray) -> Estimate:
@@ -30,22 +31,29 @@ def signed_rank(first: np.ndarray, second: np.ndarray) -> Estimate:
     differences = case_differences(first, second)
     if len(differences) < 2:
         return UNKNOWN
-    n = len(differences)
-    walsh = np.sort(
-        [
-            (differences[i] + differences[j]) / 2
-            for i, j in itertools.combinations_with_replacement(range(n), 2)
-        ]
-    )
-    middle = n * (n + 1) / 4
-    width = stats.norm.ppf(1 - ALPHA / 2) * math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
-    rank = max(0, math.floor(middle - width))
+    pairs = itertools.combinations_with_replacement(differences, 2)
+    walsh = np.sort([(one + other) / 2 for one, other in pairs])
+    rank = _outside(len(differences))
     if not np.any(differences):
         return Estimate.of(0.0, walsh[rank], walsh[-1 - rank], 1.0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scipy says when it goes over to the approximation
         p = float(stats.wilcoxon(differences).pvalue)
     return Estimate.of(float(np.median(walsh)), walsh[rank], walsh[-1 - rank], p)
+
+
+def _outside(cases: int) -> int:
+    """Return how many Walsh averages lie beyond each limit: the law's lower quantile less one, at least 0.
+
+    The law of the sum of signed ranks is counted out; for many cases it is taken as normal.
+    """
+    if cases > _MOST_COUNTED:
+        spread = math.sqrt(cases * (cases + 1) * (2 * cases + 1) / 24)
+        return math.ceil(cases * (cases + 1) / 4 - stats.norm.ppf(1 - ALPHA / 2) * spread) - 1
+    chances = np.ones(1)
+    for rank in range(1, cases + 1):  # each rank is in the sum or not
+        chances = (np.pad(chances, (0, rank)) + np.pad(chances, (rank, 0))) / 2
+    return max(int(np.searchsorted(np.cumsum(chances), ALPHA / 2)) - 1, 0)
 
 
 def case_differences(first: np.ndarray, second: np.ndarray) -> np.ndarray:
