@@ -122,15 +122,18 @@ benchmark: $(INSTALLED_BENCHMARK) ## measure against other methods, side by side
 screenshots: libraries ## write the panels' pictures into docs/pictures (ARGS='--ct FILE --model FILE')
 	@QT_QPA_PLATFORM=offscreen $(PY) Testing/tools/screenshots.py $(ARGS)
 	@QT_QPA_PLATFORM=offscreen $(PY) Testing/tools/screenshots_readerstudy.py
+	@QT_QPA_PLATFORM=offscreen $(PY) Testing/tools/screenshots_reconstruct.py
 
 benchmark-panel: libraries ## frames a second of linked views (ARGS='--slices 60')
 	@QT_QPA_PLATFORM=offscreen $(PY) benchmarks/panel_scroll.py $(ARGS)
 
-.PHONY: train-twin train-autoencoder train-enhance
+.PHONY: train-twin train-autoencoder train-enhance train-projection train-image
 train-twin: ## train the one-step network on DATA=folder for MINUTES=60 into RUN=runs/twin
 train-autoencoder: ## train the autoencoder on DATA=folder into RUN=runs/autoencoder
 train-enhance: ## train the latent diffusion model on DATA=folder into RUN=runs/enhance
-train-twin train-autoencoder train-enhance: train-%: $(INSTALLED_TRAIN)
+train-projection: ## train NEED's first network on DATA=folder into RUN=runs/projection
+train-image: ## train NEED's second network on DATA=folder into RUN=runs/image
+train-twin train-autoencoder train-enhance train-projection train-image: train-%: $(INSTALLED_TRAIN)
 	@[ -n '$(DATA)' ] || { echo "Name the folder that holds the training CTs: make $@ DATA=folder" >&2; exit 1; }
 	@mkdir -p runs
 	@$(PY) -m ctenhance train $* '$(DATA)' '$(or $(RUN),runs/$*)' --minutes $(MINUTES) $(ARGS)

@@ -263,8 +263,8 @@ def test_console_example_of_the_readme(panel: Any, ct: Any) -> None:
     ct.SetName("CTEnhanceChestPhantom")
     names: dict[str, Any] = {"slicer": slicer}
     exec(compile(example, "README.md", "exec"), names)
-    assert names["fbp"].GetName() == "CTEnhanceChestPhantom 25 % FBP"
-    inside = slicer.util.arrayFromVolume(names["fbp"])[1, 14:22, 15:25]
+    assert names["image"].GetName() == "CTEnhanceChestPhantom 25 % NEED"
+    inside = slicer.util.arrayFromVolume(names["image"])[1, 14:22, 15:25]
     assert abs(inside.mean() - 50) < 10
 
 
