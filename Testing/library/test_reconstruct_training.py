@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from ctenhance.cli import app
 from ctenhance.physics.geometry import FanGeometry, ParallelGeometry
 from ctenhance.physics.projector import project
 from ctenhance.physics.units import hu_to_mu
@@ -241,3 +243,14 @@ def test_refuses_what_is_no_projection_network(data: Path, tmp_path: Path) -> No
 def test_refuses_a_folder_without_volumes(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no"):
         training.train_projection(tmp_path, tmp_path / "run")
+
+
+def test_the_command_names_the_network(data: Path, tmp_path: Path) -> None:
+    words = ["train", "projection", str(data), str(tmp_path / "run"), "--architecture", "doubly-guided"]
+    done = CliRunner().invoke(app, [*words, "--device", "cpu"])
+    assert done.exit_code == 2
+    assert (
+        "no projection network 'doubly-guided': choose one of spdiff-compact" in done.stderr
+    )
+    words[1] = "image"
+    assert "takes no --architecture" in CliRunner().invoke(app, words).stderr

@@ -37,6 +37,9 @@ TwinOption = Annotated[Path | None, typer.Option(help="enhance: the twin's weigh
 ProjectionOption = Annotated[
     Path | None, typer.Option(help="image: the projection network that makes what this one sees.")
 ]
+ArchitectureOption = Annotated[
+    str | None, typer.Option(help="projection: spdiff-compact, or spdiff-published for a graphics card.")
+]
 ResumeOption = Annotated[bool, typer.Option(help="Go on from the last checkpoint in RUN_DIR.")]
 
 
@@ -56,6 +59,7 @@ def _train(package: str, method: str, example: str, doc: str) -> None:
         autoencoder: AutoencoderOption = None,
         twin: TwinOption = None,
         projection: ProjectionOption = None,
+        architecture: ArchitectureOption = None,
         resume: ResumeOption = True,
     ) -> None:
         from ctenhance.runtime.files import check_output_folder
@@ -79,6 +83,7 @@ def _train(package: str, method: str, example: str, doc: str) -> None:
             "autoencoder": autoencoder,
             "twin": twin,
             "projection": projection,
+            "architecture": architecture,
         }
         given = {name: value for name, value in asked.items() if value}  # the method has its own defaults
         work = getattr(importlib.import_module(f"ctenhance.{package}.training"), f"train_{method}")
