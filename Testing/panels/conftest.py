@@ -33,18 +33,23 @@ weights.save(Path(sys.argv[1]), build("twin", arguments).state_dict(), entry)
 
 
 class User:
-    """Waits, as a user does, while the event loop runs; keeps how long it was ever kept from running."""
+    """Waits, as a user does, while the event loop runs; keeps how long it was ever kept from running.
+
+    Only turns after which `watches()` count.
+    """
 
     def __init__(self) -> None:
         self.longest, self.longestBusy = 0.0, 0.0
+        self.watches: Callable[[], bool] = lambda: True
 
     def turn(self) -> None:
         import slicer
 
         start, busy = time.perf_counter(), time.thread_time()
         slicer.app.processEvents()
-        self.longest = max(self.longest, time.perf_counter() - start)
-        self.longestBusy = max(self.longestBusy, time.thread_time() - busy)
+        if self.watches():
+            self.longest = max(self.longest, time.perf_counter() - start)
+            self.longestBusy = max(self.longestBusy, time.thread_time() - busy)
 
     def waits(self, until: Callable[[], Any], seconds: float = 900) -> None:
         """Let events happen until it is so; fails after some time."""

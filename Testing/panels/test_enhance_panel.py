@@ -286,6 +286,7 @@ def test_dicom_by_clicks(panel: Any, user: Any, shared_data: Path, children: Any
     user.waits(lambda: panel.ui.applyButton.text == "Apply")
     assert not children() and not temporaries()
     user.longest = user.longestBusy = 0.0
+    user.watches = lambda: panel.runSection.running  # then the result is shown: views are made
     result = apply(panel, user)
     assert slicer.util.arrayFromVolume(result).shape == (len(series), 512, 512)
     matrices = slicer.vtkMRMLScene, [slicer.util.arrayFromVTKMatrix(m) for m in map(_grid, (node, result))]
