@@ -121,11 +121,13 @@ benchmark: $(INSTALLED_BENCHMARK) ## measure against other methods, side by side
 .PHONY: screenshots benchmark-panel
 screenshots: libraries ## write the panels' pictures into docs/pictures (ARGS='--ct FILE --model FILE')
 	@QT_QPA_PLATFORM=offscreen $(PY) Testing/tools/screenshots.py $(ARGS)
+	@QT_QPA_PLATFORM=offscreen $(PY) Testing/tools/screenshots_decompose.py
 	@QT_QPA_PLATFORM=offscreen $(PY) Testing/tools/screenshots_readerstudy.py
 	@QT_QPA_PLATFORM=offscreen $(PY) Testing/tools/screenshots_reconstruct.py
 
 benchmark-panel: libraries ## frames a second of linked views (ARGS='--slices 60')
 	@QT_QPA_PLATFORM=offscreen $(PY) benchmarks/panel_scroll.py $(ARGS)
+	@QT_QPA_PLATFORM=offscreen $(PY) benchmarks/panel_decompose.py $(ARGS)
 
 .PHONY: train-twin train-autoencoder train-enhance train-projection train-image
 train-twin: ## train the one-step network on DATA=folder for MINUTES=60 into RUN=runs/twin

@@ -14,6 +14,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from CTEnhanceLib import colortables, placing, units
+from CTEnhanceLib.colorscale import ColorScale
 from CTEnhanceLib.decomposition import mapsOf
 from CTEnhanceLib.spectral import Kind, SpectralImage, SpectralTable
 from CTEnhanceLib.spectrallive import LiveImage
@@ -89,6 +90,7 @@ class SpectralViews:
         self.table: SpectralTable | None = None
         self._views = LinkedViews()
         self._live: dict[str, LiveImage] = {}
+        self._scales: dict[str, ColorScale] = {}
         self._tags: list[tuple[Any, int]] = []
         self._energies = [70.0, 140.0]
         self._window, self._level = 400.0, 50.0
@@ -126,6 +128,11 @@ class SpectralViews:
                 node = widget.mrmlSliceNode()
                 self._tags.append((node, node.AddObserver(vtk.vtkCommand.ModifiedEvent, self._onSlice)))
         self._colorMaterial()
+        if self.mode in (Mode.FOUR, Mode.OVERLAY):
+            view = MATERIAL_VIEW if self.mode is Mode.FOUR else FIRST_VIEW
+            self._addScale(view, colortables.densities(), 0.0, self._range)
+        if self.mode is Mode.FOUR:
+            self._addScale(NUMBER_VIEW, colortables.atomicNumbers(), *_Z_RANGE)
         self._assign()
         self._views.fit(mapsOf(result)[0])
         self._refresh()
@@ -212,12 +219,21 @@ class SpectralViews:
             live.display.SetWindowLevel(_Z_RANGE[1] - _Z_RANGE[0], sum(_Z_RANGE) / 2)
         units.setUnits(live.node, QUANTITIES[image.kind])
 
+    def _addScale(self, view: str, colors: Any, low: float, high: float) -> None:
+        """Say at the side of a view what the colours of a volume mean."""
+        widget = sliceWidget(view)
+        if widget is not None:
+            self._scales[view] = ColorScale(widget.sliceView(), colors, low, high)
+
     def _release(self) -> None:
         """Let go of what was made live; the window stays for the next time."""
         for node, tag in self._tags:
             node.RemoveObserver(tag)
         self._tags = []
         self._keepWindow()
+        for scale in self._scales.values():
+            scale.remove()
+        self._scales = {}
         for live in reversed(self._live.values()):
             live.remove()
         self._live = {}
@@ -293,3 +309,6 @@ class SpectralViews:
             display.SetAndObserveColorNodeID(colortables.densities().GetID())
             display.SetAutoWindowLevel(False)
             display.SetWindowLevel(self._range, self._range / 2)
+        for view, scale in self._scales.items():
+            if view != NUMBER_VIEW:
+                scale.setRange(0.0, self._range)

@@ -17,7 +17,7 @@ SOFT = 1
 FIRST, SECOND = "CTDecomposeFirst", "CTDecomposeSecond"
 FOUR = (FIRST, "CTDecomposeMaterial", "CTDecomposePlain", "CTDecomposeNumber")
 # Sizes of views beside the panel, in pixels.
-OF_TWO, OF_FOUR, OF_ONE = (480, 760), (480, 400), (800, 800)
+OF_TWO, OF_FOUR, OF_ONE = (520, 880), (480, 400), (800, 880)
 
 
 def main() -> None:
@@ -42,9 +42,10 @@ def main() -> None:
     picture(app, FOUR, panel.parent, arguments.out / "panel-decompose.png", rows=2)
     ui.spectralModeSelector.currentIndex = 1
     ui.energySlider.value = 50
-    ui.spectralRegionButton.click()
     fit(app, (FIRST, SECOND), *OF_TWO)
+    ui.spectralRegionButton.click()
     picture(app, (FIRST, SECOND), panel.parent, arguments.out / "panel-decompose-energies.png")
+    ui.spectralRegionButton.click()
     ui.spectralModeSelector.currentIndex = 2
     ui.softTissueButton.click()
     fit(app, (FIRST,), *OF_ONE)
