@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from ctenhance.decompose.chain import density_images
-from ctenhance.decompose.drift_fit import Channels, Fit, fit_shifts
+from ctenhance.decompose.drift_fit import Channels, fit_shifts
 from ctenhance.decompose.layer import Decomposer
 from ctenhance.decompose.phantom import MaterialPhantom
 from ctenhance.decompose.quadrature import REFERENCE_KEV
@@ -103,14 +103,14 @@ def _channels(projections: Projections, beam: Beam, materials: Sequence[str | Ma
     return Channels(counts, beam, channel_scale(projections, beam), mu)
 
 
-def _plausible(fit: Fit, reference: str) -> ThresholdShifts:
-    worst = float(fit.shifts.abs().max())
+def _plausible(shifts: torch.Tensor, errors: torch.Tensor, reference: str) -> ThresholdShifts:
+    worst = float(shifts.abs().max())
     if not worst <= MOST_SHIFT_KEV:
         raise InputError(
             f"The thresholds would have to be shifted by {worst:.1f} keV, which is no drift: check the tube "
             "voltage, the detector, and that the reference shows this object in this place."
         )
-    return ThresholdShifts(fit.shifts, fit.errors, reference)
+    return ThresholdShifts(shifts, errors, reference)
 
 
 def calibrate_with_phantom(
@@ -127,7 +127,7 @@ def calibrate_with_phantom(
         raise InputError(f"The phantom has {len(densities)} slices but the scan {projections.n_rows} rows.")
     channels = _channels(projections, beam, phantom.materials)
     lines = reference_lines(densities, geometry, cancel).expand(projections.n_rows, -1, -1, -1).flatten(0, 1)
-    return _plausible(fit_shifts(channels, lines, progress=progress, cancel=cancel), PHANTOM)
+    return _plausible(*fit_shifts(channels, lines, progress=progress, cancel=cancel), PHANTOM)
 
 
 def calibrate_with_scan(
@@ -151,8 +151,8 @@ def calibrate_with_scan(
     spectra = beam.spectra() * then.scale[:, None, None]
     decomposer = Decomposer(materials, spectra, beam.detector.energies_kev)
     lines = decomposer.estimate(then.counts, cancel=cancel).lines
-    fit = fit_shifts(replace(now, before=then), lines, progress=progress, cancel=cancel)
-    return _plausible(fit, EARLIER_SCAN)
+    found = fit_shifts(replace(now, before=then), lines, progress=progress, cancel=cancel)
+    return _plausible(*found, EARLIER_SCAN)
 
 
 def calibrate_without_reference(
@@ -177,15 +177,16 @@ def calibrate_without_reference(
         matter = _relative_attenuation(images, materials)
         if done == 0:
             air = _air_rays(matter, geometry, cancel)
-        rings = reference_lines(ring_part(images, matter), geometry, cancel).flatten(0, 1)
+        rings = torch.stack([ring_part(*row) for row in zip(images, matter, strict=True)])
+        ring_lines = reference_lines(rings, geometry, cancel).flatten(0, 1)
         first = torch.where(air[..., None], torch.zeros_like(lines), lines)
-        centre = torch.where(air[..., None], first, lines - rings)
+        centre = torch.where(air[..., None], first, lines - ring_lines)
         loose = torch.where(air, LOOSE_AIR, LOOSE_RAY).double()
-        shifts = fit_shifts(channels, first, loose, centre, shifts, STEPS_A_ROUND, cancel=cancel).shifts
+        shifts, _ = fit_shifts(channels, first, loose, centre, shifts, STEPS_A_ROUND, cancel=cancel)
         progress("remove rings", done + 1, rounds)
     unknown = torch.where(air, LOOSE_AIR, LOOSE_UNKNOWN).double()
-    told = fit_shifts(channels, first, unknown, first, shifts, 0, cancel=cancel)
-    return _plausible(Fit(shifts, told.errors, lines), NOTHING)
+    _, errors = fit_shifts(channels, first, unknown, first, shifts, 0, cancel=cancel)
+    return _plausible(shifts, errors, NOTHING)
 
 
 def _relative_attenuation(images: torch.Tensor, materials: Sequence[str | Material]) -> torch.Tensor:

@@ -9,7 +9,7 @@ complement. A last threshold at the tube voltage is none of the detector's and s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +26,8 @@ HELD_KEV = 1e-4
 STEPS = 8
 #: A step of the shifts is no longer than this, and one of a line integral than that (attenuation).
 LONGEST_KEV, LONGEST_ATTENUATION = 1.0, 0.5
-_RAYS_AT_ONCE = 16384
+#: Rays of a channel that are looked at, far more than its few shifts need; and of channels together.
+MOST_RAYS, _RAYS_AT_ONCE = 8192, 16384
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,10 @@ class Channels:
     attenuation: torch.Tensor
     before: Channels | None = None
 
-
-@dataclass(frozen=True)
-class Fit:
-    """`shifts` keV `[column, threshold]`, their standard `errors` of the same shape, and the line integrals
-    g/cm² `[ray, column, material]` with which they were found."""
-
-    shifts: torch.Tensor
-    errors: torch.Tensor
-    lines: torch.Tensor
+    def thinned(self, every: int) -> Channels:
+        """Every so many of the rays."""
+        before = None if self.before is None else self.before.thinned(every)
+        return replace(self, counts=self.counts[::every], before=before)
 
 
 def fit_shifts(
@@ -62,31 +58,34 @@ def fit_shifts(
     stage: str = "fit thresholds",
     progress: Progress | None = None,
     cancel: Cancellable | None = None,
-) -> Fit:
-    """Threshold shifts of all channels whose rays have the line integrals `lines` `[ray, column, material]`.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Threshold shifts of all channels and their standard errors, both in keV `[column, threshold]`.
 
-    With `loose` the line integrals are a first guess of unknowns, which lie within so much attenuation (SD at
-    the reference energy, `[ray, column]`) of `centre` `[ray, column, material]`, or of the guess. `shifts`
-    `[column, threshold]`: the first guess."""
-    n_columns, n_thresholds = lines.shape[1], len(channels.beam.thresholds_kev)
-    found = lines.new_zeros(n_columns, n_thresholds, dtype=torch.float64)
+    `lines` `[ray, column, material]` are the line integrals of the rays, known; or with `loose` a first guess
+    of unknowns, which lie within so much attenuation (SD at the reference energy, `[ray, column]`) of `centre`
+    `[ray, column, material]`, or of the guess. `shifts`: the first guess of these. Of very many rays some are
+    left out, evenly."""
+    n_columns, every = lines.shape[1], max(1, len(lines) // MOST_RAYS)
+    found = torch.zeros(n_columns, len(channels.beam.thresholds_kev), dtype=torch.float64)
     if shifts is not None:
         found = shifts.clone()
-    errors, fitted = torch.zeros_like(found), lines.double().clone()
-    middle = fitted if centre is None else centre.double()
-    at_once = max(1, _RAYS_AT_ONCE // len(lines))
+    errors, channels = torch.zeros_like(found), channels.thinned(every)
+    first = lines[::every].double()
+    middle = first if centre is None else centre[::every].double()
+    at_once = max(1, _RAYS_AT_ONCE // len(first))
     for start in range(0, n_columns, at_once):
         part = slice(start, start + at_once)
-        own, around = (x[:, part].transpose(0, 1).contiguous() for x in (fitted, middle))
-        some, moved = _Part(channels, part, None if loose is None else loose[:, part].T, around), found[part]
+        own, around = (x[:, part].transpose(0, 1).contiguous() for x in (first, middle))
+        free = None if loose is None else loose[::every, part].T
+        some, moved = _Part(channels, part, free, around), found[part]
         for _ in range(steps):
             check(cancel)
             own, moved, _ = some.step(own, moved)
         errors[part] = torch.linalg.inv(some.step(own, moved)[2]).diagonal(dim1=-2, dim2=-1).sqrt()
-        fitted[:, part], found[part] = own.transpose(0, 1), moved
+        found[part] = moved
         if progress is not None:
             progress(stage, min(start + at_once, n_columns), n_columns)
-    return Fit(found, errors, fitted)
+    return found, errors
 
 
 @dataclass(frozen=True)

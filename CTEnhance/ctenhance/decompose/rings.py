@@ -20,8 +20,8 @@ LIMIT, LEAST_FLAT = 10.0, 0.2
 
 
 def ring_part(images: torch.Tensor, matter: torch.Tensor) -> torch.Tensor:
-    """Rings `[row, channel, y, x]` in `images` of this shape; `matter` `[row, y, x]`, relative to water,
-    tells where the object has edges.
+    """Rings `[material, y, x]` in `images` of this shape; `matter` `[y, x]`, relative to water, tells where the
+    object has edges.
 
     In polar coordinates about the image's middle: what a radial median takes away, averaged along arcs."""
     height, width = images.shape[-2:]
@@ -30,13 +30,13 @@ def ring_part(images: torch.Tensor, matter: torch.Tensor) -> torch.Tensor:
     angle = torch.arange(DIRECTIONS).to(images) * (math.pi / DIRECTIONS)
     x = radius * torch.cos(angle)[:, None] * (2 / (width - 1))
     place = torch.stack([x, radius * torch.sin(angle)[:, None] * (2 / (height - 1))], -1)
-    together = torch.cat([images, matter[:, None]], 1)
-    polar = F.grid_sample(together, place.expand(len(images), -1, -1, -1), align_corners=True)
-    smooth = _windows(polar).median(-1).values  # [row, channel, direction, radius]
-    residue = (polar - smooth)[:, :-1]
-    most = LIMIT * residue.abs().flatten(2).median(-1).values[..., None, None]
+    together = torch.cat([images, matter[None]])
+    polar = F.grid_sample(together[None], place[None], align_corners=True)[0]
+    smooth = _windows(polar).median(-1).values  # [material, direction, radius], matter last
+    residue = (polar - smooth)[:-1]
+    most = LIMIT * residue.abs().flatten(1).median(-1).values[:, None, None]
     residue = torch.minimum(torch.maximum(residue, -most), most)
-    around = _windows(F.avg_pool2d(smooth[:, -1:], (5, 1), 1, (2, 0)))
+    around = _windows(F.avg_pool2d(smooth[-1:], (5, 1), 1, (2, 0)))
     flat = (around.amax(-1) - around.amin(-1) < EDGE).to(images)
     share = _along_arcs(flat)
     rings = torch.where(share > LEAST_FLAT, _along_arcs(residue * flat) / share, 0.0) * flat
@@ -46,7 +46,7 @@ def ring_part(images: torch.Tensor, matter: torch.Tensor) -> torch.Tensor:
 def _windows(polar: torch.Tensor) -> torch.Tensor:
     """The median's windows `[..., radius, sample]` about each sample."""
     half = round(HALF_WIDTH * PER_PIXEL)
-    return F.pad(polar, (half, half, 0, 0), mode="replicate").unfold(-1, 2 * half + 1, 1)
+    return F.pad(polar, (half, half), mode="replicate").unfold(-1, 2 * half + 1, 1)
 
 
 def _along_arcs(polar: torch.Tensor) -> torch.Tensor:
@@ -63,4 +63,4 @@ def _cartesian(polar: torch.Tensor, height: int, width: int, reach: float) -> to
     radius, angle = torch.where(angle < 0, -radius, radius), angle.remainder(math.pi)
     closed = torch.cat([polar, polar[..., :1, :].flip(-1)], -2)
     place = torch.stack([radius / reach, angle * (2 / math.pi) - 1], -1)
-    return F.grid_sample(closed, place.expand(len(polar), -1, -1, -1), align_corners=True)
+    return F.grid_sample(closed[None], place[None], align_corners=True)[0]
