@@ -62,9 +62,9 @@ def fit_shifts(
     """Threshold shifts of all channels and their standard errors, both in keV `[column, threshold]`.
 
     `lines` `[ray, column, material]` are the line integrals of the rays, known; or with `loose` a first guess
-    of unknowns, which lie within so much attenuation (SD at the reference energy, `[ray, column]`) of `centre`
-    `[ray, column, material]`, or of the guess. `shifts`: the first guess of these. Of very many rays some are
-    left out, evenly."""
+    of unknowns, which lie within so much attenuation (SD at the reference energy, `[ray, column]`) of
+    `centre` `[ray, column, material]`, or of the guess. `shifts`: the first guess of these. Of very many rays
+    some are left out, evenly."""
     n_columns, every = lines.shape[1], max(1, len(lines) // MOST_RAYS)
     found = torch.zeros(n_columns, len(channels.beam.thresholds_kev), dtype=torch.float64)
     if shifts is not None:

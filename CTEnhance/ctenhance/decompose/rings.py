@@ -20,8 +20,8 @@ LIMIT, LEAST_FLAT = 10.0, 0.2
 
 
 def ring_part(images: torch.Tensor, matter: torch.Tensor) -> torch.Tensor:
-    """Rings `[material, y, x]` in `images` of this shape; `matter` `[y, x]`, relative to water, tells where the
-    object has edges.
+    """Rings `[material, y, x]` in `images` of this shape; `matter` `[y, x]`, relative to water, tells where
+    the object has edges.
 
     In polar coordinates about the image's middle: what a radial median takes away, averaged along arcs."""
     height, width = images.shape[-2:]
