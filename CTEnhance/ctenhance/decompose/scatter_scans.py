@@ -44,9 +44,9 @@ TISSUES = ("water", "adipose", "bone", "iodine")
 #: Side of the images, views and columns of a training scan: scatter is smooth, so few are enough.
 SIZE, VIEWS, COLUMNS = 64, 72, 96
 VOLTAGES, DETECTORS = (80, 100, 120, 140), ("ideal", "cdte", "czt", "silicon")
-BEAMS = 12
+BEAMS = 20
 #: Scans in a bank for each volume, and drawn bodies for each of those.
-SCANS_PER_VOLUME, BODIES_PER_SCAN = 14, 0.6
+SCANS_PER_VOLUME, BODIES_PER_SCAN = 30, 0.6
 #: Threshold shifts in keV that a calibrated detector still has, the same in all channels.
 _SHIFT_KEV = 0.03
 #: Counts are decomposed as if so many quanta had been in air: images of them have no noise.
@@ -54,7 +54,7 @@ AIR_QUANTA = 1e7
 #: A bowtie leaves at least this part; scatter comes from rays as far away as this.
 _LEAST_FLUENCE, _BOWTIE_MM = 0.02, 60.0
 #: Of the scans, so many have scatter of drawn kernels, so that no formula is learned.
-_BY_KERNEL = 0.2
+_BY_KERNEL = 0.1
 
 
 @dataclass(frozen=True)
@@ -197,12 +197,13 @@ def draw_geometry(rng: np.random.Generator, phantom: MaterialPhantom) -> FanGeom
 
 
 def draw_setup(rng: np.random.Generator) -> ScatterSetup:
-    """An anti-scatter grid, its leak, and how much multiple scatter there is."""
+    """A clinical scanner's anti-scatter grid and its leak; how much multiple scatter there is follows from
+    physics and is drawn as far as its model is uncertain."""
     return ScatterSetup(
-        grid_ratio=float(rng.choice([0.0, rng.uniform(2, 12)], p=[0.15, 0.85])),
-        leak=float(rng.uniform(0.01, 0.15)),
-        multiple=float(rng.uniform(0, 0.8)),
-        multiple_width_mm=float(rng.uniform(50, 140)),
+        grid_ratio=float(rng.uniform(4, 12)),
+        leak=float(rng.uniform(0.01, 0.08)),
+        multiple=float(rng.uniform(0.2, 0.45)),
+        multiple_width_mm=float(rng.uniform(60, 110)),
     )
 
 
