@@ -1,6 +1,8 @@
-"""Write the pictures of the panel CT Reader Study, with a study on the sample phantom.
+"""Write the picture of a lesion mark in the panel CT Reader Study, with a study on the sample phantom.
 
 python Testing/tools/screenshots_readerstudy.py [--out docs/pictures]
+
+The panel's other picture comes from `tutorial_readerstudy.py`.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from pathlib import Path
 
 from screenshots import REPOSITORY, SAMPLE, fit, opened, picture, wait
 
+VIEW = "CTReaderStudyImage"
 # In a process of its own, which may import what makes studies.
 MAKE = """
 import sys
@@ -30,14 +33,14 @@ for arm, sd in (("before", 35.0), ("after", 12.0)):
         noise = random.normal(0, sd, volume.array.shape) * (volume.array > -1000)
         noisy = np.clip(volume.array + noise, -1024, 3071).astype(np.float32)
         CTVolume(noisy, volume.spacing, volume.origin).write(root / arm / f"{number}.nii.gz")
-for name in ("image quality (VGA)", "lesion detection (FROC)"):
-    design, _ = design_from_folders(root / "before", root / "after", ("reader-1",), name, title="Chest")
-    create(design, root / name.split()[0])
+preset = "lesion detection (FROC)"
+design, _ = design_from_folders(root / "before", root / "after", ("reader-1",), preset, title="Chest")
+create(design, root / "study")
 """
 
 
 def main() -> None:
-    """Read a case of two studies and write a picture of each."""
+    """Mark a point and write the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "pictures")
     arguments = parser.parse_args()
@@ -46,29 +49,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "CTEnhance")}
         subprocess.run([sys.executable, "-c", MAKE, folder, str(SAMPLE)], env=environment, check=True)
-        views = ("CTReaderStudyLeft", "CTReaderStudyRight")
-        for study, names, keys in (
-            ("image", views, (2, 3, 3, 2, 2)),
-            ("lesion", ("CTReaderStudyImage",), ()),
-        ):
-            ui.folderEdit.currentPath = str(Path(folder) / study)
-            ui.signInButton.click()
-            wait(app, lambda: desk.views.shown and not desk.shelf.busy)
-            for key in keys:
-                desk.form.press(key)
-            fit(app, names, 600)
-            if study == "lesion":
-                desk.form.rows[0].add(
-                    (
-                        -40.0,
-                        10.0,
-                        app.layoutManager().sliceWidget(names[0]).sliceLogic().GetSliceOffset(),
-                    )
-                )
-                desk.form.press(7)
-            app.processEvents()
-            picture(app, names, panel.parent, arguments.out / f"panel-reader-{study}.png")
-            desk.signOut()
+        ui.folderEdit.currentPath = str(Path(folder) / "study")
+        ui.signInButton.click()
+        wait(app, lambda: desk.views.shown and not desk.shelf.busy)
+        fit(app, (VIEW,), 600)
+        offset = app.layoutManager().sliceWidget(VIEW).sliceLogic().GetSliceOffset()
+        desk.form.rows[0].add((-40.0, 10.0, offset))
+        desk.form.press(7)
+        app.processEvents()
+        picture(app, (VIEW,), panel.parent, arguments.out / "panel-reader-lesion.png")
+        desk.signOut()
 
 
 if __name__ == "__main__":

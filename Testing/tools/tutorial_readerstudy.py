@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from scipy import ndimage
-from screenshots import REPOSITORY, grabbed, opened, wait
+from screenshots import PANEL_WIDTH, REPOSITORY, grabbed, opened, wait
 
 # The first three are patients that no embedded model was trained on.
 PATIENTS = (
@@ -131,14 +131,17 @@ def _measured(view: str) -> tuple[float, float]:
 
 def show(app: Any, widget: Any, path: Path) -> None:
     """Write a picture of the panel beside its views, as the reader has them: without bars."""
+    from PySide6 import QtWidgets
+
     from view_pixels import pixels
 
+    height = max(VIEW_SIZE[1], QtWidgets.QWidget.heightForWidth(widget, PANEL_WIDTH))
     views = [app.layoutManager().sliceWidget(name) for name in VIEWS.values()]
     for view in views:
-        view.sliceLogic().ResizeSliceNode(*VIEW_SIZE)
+        view.sliceLogic().ResizeSliceNode(VIEW_SIZE[0], height)
         view.sliceLogic().FitSliceToBackground()
     app.processEvents()
-    tiles = [grabbed(widget, VIEW_SIZE[1]), *(pixels(view.sliceView()) for view in views)]
+    tiles = [grabbed(widget, height), *(pixels(view.sliceView()) for view in views)]
     _write(np.concatenate([np.pad(tile, ((0, 0), (0, 4), (0, 0))) for tile in tiles], axis=1), path)
 
 
