@@ -192,7 +192,9 @@ def test_the_commands_write_maps_and_calibrations(case: Case, tmp_path: Path) ->
          str(tmp_path / "response.npy"), "--progress", "none"],
     )  # fmt: skip
     assert done.exit_code == 0, done.output
-    assert float(np.abs(DriftCalibration.read(tmp_path / "drift.h5").shifts_kev).max()) < 1e-9
+    found = DriftCalibration.read(tmp_path / "drift.h5")
+    assert found.reference == "earlier scan"
+    assert float(np.abs(found.shifts_kev).max()) < 1e-9
     done = runner.invoke(
         app,
         ["decompose", str(path), str(tmp_path / "maps"), "--vmi", "70", "--zeff", "--electron-density",
@@ -217,6 +219,14 @@ def test_the_commands_write_maps_and_calibrations(case: Case, tmp_path: Path) ->
          "--detector", str(tmp_path / "response.npy"), "--progress", "none"],
     )  # fmt: skip
     assert done.exit_code == 0, done.output
+    done = runner.invoke(
+        app,
+        ["calibrate", "drift", str(path), str(tmp_path / "alone.h5"), "--detector",
+         str(tmp_path / "response.npy"), "--progress", "none"],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "Without a reference only images get right" in done.output
+    assert DriftCalibration.read(tmp_path / "alone.h5").reference == "none"
     for wrong, message in (
         (["decompose", str(path), str(tmp_path / "m"), "--vmi", "a,b"], "no list of numbers"),
         (["decompose", str(path), str(tmp_path / "m"), "--dead-time", "20"], "both"),
