@@ -1,11 +1,12 @@
 """Material decomposition beside its peers: speed, statistical efficiency, gradients, drift and images.
 
-    python benchmarks/decompose.py                       about a minute on two idle cores
+    python benchmarks/decompose.py                       some minutes on two idle cores
     python benchmarks/decompose.py --rays 50000 --views 360
 
 The beam is 120 kV; the detector XCIST's published CZT response where `--data` holds it, else the package's
 own model. All methods see the same counts in the same run. Wall time is shared with whatever else runs on the
-machine; the time of the process's own cores stands beside it.
+machine; the time of one core alone stands beside it. OMP_WAIT_POLICY=passive keeps the threads of a busy
+machine from waiting in circles.
 """
 
 from __future__ import annotations
