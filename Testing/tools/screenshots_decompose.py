@@ -12,7 +12,7 @@ from pathlib import Path
 
 from screenshots import REPOSITORY, apply, fit, opened, picture
 
-SLICES, VIEWS, COLUMNS, MATRIX = 6, 720, 640, 256
+SLICES, VIEWS, COLUMNS, MATRIX = 2, 720, 640, 256
 SOFT = 1
 FIRST, SECOND = "CTDecomposeFirst", "CTDecomposeSecond"
 FOUR = (FIRST, "CTDecomposeMaterial", "CTDecomposePlain", "CTDecomposeNumber")
@@ -27,6 +27,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "pictures")
     arguments = parser.parse_args()
     app, panel = opened("CTDecompose")
+    import slicer
+
     ui = panel.ui
     ui.kernelSelector.currentIndex = SOFT
     if arguments.scan is not None:
@@ -44,6 +46,10 @@ def main() -> None:
     ui.energySlider.value = 50
     fit(app, (FIRST, SECOND), *OF_TWO)
     ui.spectralRegionButton.click()
+    for region in slicer.util.getNodesByClass("vtkMRMLMarkupsROINode"):
+        region.GetDisplayNode().SetHandlesInteractive(False)  # off the screen they lie beside the box
+    for _ in range(5):  # the table needs room
+        app.processEvents()
     picture(app, (FIRST, SECOND), panel.parent, arguments.out / "panel-decompose-energies.png")
     ui.spectralRegionButton.click()
     ui.spectralModeSelector.currentIndex = 2
