@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,16 @@ def test_module_refuses_unknown_facts() -> None:
 
     with pytest.raises(AttributeError, match="no 'tittle'"):
         ScriptedModule(Path("Some.py")).tittle = "Some"
+
+
+def test_the_interpreter_ends_well_after_many_signals() -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(HOST.parent)!r}); import slicerhost; slicerhost.start(); import qt\n"
+        "button = qt.QPushButton()\n"
+        "for _ in range(60_000): button.toggled(True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[:500]
 
 
 def test_host_stays_small() -> None:
