@@ -83,7 +83,8 @@ def test_module_refuses_unknown_facts() -> None:
 
 def test_the_interpreter_ends_well_after_many_signals() -> None:
     code = (
-        f"import sys; sys.path.insert(0, {str(HOST.parent)!r}); import slicerhost; slicerhost.start(); import qt\n"
+        f"import sys; sys.path.insert(0, {str(HOST.parent)!r})\n"
+        "import slicerhost; slicerhost.start(); import qt\n"
         "button = qt.QPushButton()\n"
         "for _ in range(60_000): button.toggled(True)\n"
     )
