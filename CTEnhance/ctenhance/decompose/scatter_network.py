@@ -27,7 +27,7 @@ from ctenhance.physics.materials import material
 CELL_MM, CELL_RAD = 10.0, 2 * math.pi / 32
 #: Widths in mm at the isocentre over which forward scatter is spread; the middle one is what is scaled.
 SPREADS_MM = (15.0, 45.0, 120.0)
-#: Quanta in air of the coarse decomposition: so many that its noise is that of the counts.
+#: Quanta in air that the coarse decomposition is given: a scale, since its counts are means of logarithms.
 _AIR = 1e7
 #: Scatter is at most this part of the counts.
 MOST_OF_COUNTS = 0.9
