@@ -86,10 +86,15 @@ def viewing(result: Any, slices: int, count: int) -> Iterator[str]:
         sliceWidget(names()[0]).sliceController().setSliceOffsetValue(float(index % slices))
         draw()
 
+    def window(index: int) -> None:
+        views.setWindow(350 + index % 2, 50)
+        draw()
+
     for mode in Mode:
         views.show(result, mode)
         slicer.app.processEvents()
         yield frames(energy, count).row(f"keV slider: {mode.text()}")
+        yield frames(window, count).row("… of which drawing: window and level")
     views.show(result, Mode.TWO)
     for orientation in ORIENTATIONS[1:]:
         views.turn(orientation)
