@@ -1,0 +1,347 @@
+"""Spectral images as CT Decompose shows, measures, keeps and exports them, held to the library's own."""
+
+from __future__ import annotations
+
+import json
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+import vtk
+from spectral_scan import SLICES, shown, widget
+
+import slicerhost
+from panel_run import save_scene, temporaries
+from view_pixels import pixels
+
+SECONDS = 900
+
+
+@pytest.fixture
+def panel(spectral_panel: Any) -> Any:
+    """The panel, opened."""
+    return spectral_panel
+
+
+@pytest.fixture
+def made(spectral_files: Path) -> Path:
+    """A scan, and what the command line makes of it."""
+    return spectral_files
+
+
+def exhausted(steps: Any) -> Any:
+    """Go through a generator and return what it returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+@pytest.fixture
+def result(panel: Any, made: Path) -> Any:
+    """The decomposition of the scan as a run places it, shown; without waiting for a run."""
+    from CTEnhanceLib import transfer
+    from CTEnhanceLib.decomposition import DecomposeJob
+
+    job = DecomposeJob(made / "scan.ctproj.h5")
+    names = ("water", "iodine", "water_sd", "iodine_sd")
+    exhausted(job.load({name: made / "maps" / f"{name}.nii.gz" for name in names}))
+    assert transfer.temporaryRoot().is_dir()
+    node = job.place(json.loads((made / "made.json").read_text(encoding="utf-8")))
+    panel._onResult(node)
+    slicer.app.processEvents()
+    return node
+
+
+@pytest.fixture
+def reference(made: Path) -> Any:
+    """Give an image that the library made, as a node of the scene."""
+
+    def load(name: str) -> Any:
+        from CTEnhanceLib import placing, transfer
+
+        loaded = exhausted(transfer.readNifti(made / "maps" / f"{name}.nii.gz"))
+        return placing.addVolume(loaded.image, loaded.ijkToRAS, name, [])
+
+    return load
+
+
+def resliced(view: str) -> np.ndarray:
+    """Return what a view shows of its background, in the units of the volume."""
+    from vtk.util import numpy_support
+
+    logic = widget(view).sliceLogic().GetBackgroundLayer()
+    reslice = logic.GetReslice()
+    reslice.Update()
+    values = numpy_support.vtk_to_numpy(reslice.GetOutput().GetPointData().GetScalars())
+    return np.array(values, dtype=np.float64)
+
+
+def compared(view: str, node: Any) -> float:
+    """Return the largest difference between what a view shows and another volume in the same view."""
+    own = resliced(view)
+    composite = widget(view).mrmlSliceCompositeNode()
+    before = composite.GetBackgroundVolumeID()
+    composite.SetBackgroundVolumeID(node.GetID())
+    other = resliced(view)
+    composite.SetBackgroundVolumeID(before)
+    assert own.size == other.size and np.ptp(other) > 100
+    return float(np.abs(own - other).max())
+
+
+@pytest.mark.parametrize("orientation", ["Axial", "Coronal", "Sagittal"])
+def test_shown_slices_are_those_of_the_library(
+    panel: Any, user: Any, result: Any, reference: Any, orientation: str
+) -> None:
+    ui = panel.ui
+    ui.orientationSelector.currentIndex = ["Axial", "Coronal", "Sagittal"].index(orientation)
+    user.turn()
+    images = {70: reference("vmi_070keV"), 50: reference("vmi_050keV"), 130: reference("vmi_130keV")}
+    assert compared("CTDecomposeFirst", images[70]) < 0.01
+    ui.energySlider.value = 50
+    assert compared("CTDecomposeFirst", images[50]) < 0.01
+    assert shown("CTDecomposeFirst").GetName() == "50 keV"
+    # Scrolled in one view, all follow; what they look at is there, between two slices too.
+    for offset in (4.0, 7.3, 6.1):
+        widget("CTDecomposePlain").sliceController().setSliceOffsetValue(offset)
+        assert widget("CTDecomposeFirst").sliceLogic().GetSliceOffset() == pytest.approx(offset)
+        assert compared("CTDecomposeFirst", images[50]) < 0.01
+        ui.metalButton.click()
+        assert compared("CTDecomposeFirst", images[130]) < 0.01
+        ui.angiographyButton.click()
+        assert compared("CTDecomposeFirst", images[50]) < 0.01
+    assert compared("CTDecomposePlain", reference("vnc")) < 0.01
+    z = reference("zeff")
+    array = slicer.util.arrayFromVolume(z)
+    array *= 100  # in hundredths
+    slicer.util.arrayFromVolumeModified(z)
+    own = resliced("CTDecomposeNumber")
+    widget("CTDecomposeNumber").mrmlSliceCompositeNode().SetBackgroundVolumeID(z.GetID())
+    assert np.abs(100 * own - resliced("CTDecomposeNumber")).max() < 0.01
+
+
+def test_tilted_planes_and_thick_slabs(panel: Any, user: Any, result: Any, reference: Any) -> None:
+    panel.ui.spectralModeSelector.currentIndex = 1
+    image = reference("vmi_070keV")
+    node = widget("CTDecomposeFirst").mrmlSliceNode()
+    for degrees, axis in ((7, (0, 1, 0)), (35, (1, 1, 0)), (60, (1, 0, 0.3)), (0.3, (0, 1, 0))):
+        transform = vtk.vtkTransform()
+        transform.RotateWXYZ(degrees, *axis)
+        matrix = node.GetSliceToRAS()
+        turned = slicer.util.arrayFromVTKMatrix(transform.GetMatrix()) @ slicer.util.arrayFromVTKMatrix(
+            matrix
+        )
+        slicer.util.updateVTKMatrixFromArray(matrix, turned)
+        node.UpdateMatrices()
+        assert compared("CTDecomposeFirst", image) < 0.01
+    node.SetOrientationToAxial()
+    node.SetSlabReconstructionEnabled(True)
+    node.SetSlabReconstructionThickness(6.0)
+    node.SetSliceOffset(5.0)
+    try:
+        assert compared("CTDecomposeFirst", image) < 0.01
+    finally:
+        node.SetSlabReconstructionEnabled(False)
+
+
+def test_only_shown_slices_are_made(panel: Any, result: Any) -> None:
+    live = slicer.util.arrayFromVolume(shown("CTDecomposeFirst"))
+    assert 1 <= sum(bool(plane.any()) for plane in live) <= 2
+    panel.ui.energySlider.value = 60
+    assert sum(bool(plane.any()) for plane in live) <= 2
+
+
+def test_modes_windows_and_layers(panel: Any, user: Any, result: Any) -> None:
+    ui, manager = panel.ui, slicer.app.layoutManager()
+    iodine = result.GetNthNodeReference("CTDecomposeMap", 0)
+    ui.spectralLungButton.click()
+    assert shown("CTDecomposeFirst").GetDisplayNode().GetWindow() == 1500
+
+    ui.spectralModeSelector.currentIndex = 1
+    assert manager.layout == 7301 and ui.secondEnergySlider.enabled
+    first, second = shown("CTDecomposeFirst"), shown("CTDecomposeSecond")
+    assert first.GetDisplayNode() is second.GetDisplayNode()
+    assert first.GetDisplayNode().GetWindow() == 1500  # as it was left
+    ui.secondEnergySlider.value = 120
+    assert second.GetName() == "120 keV"
+
+    ui.spectralModeSelector.currentIndex = 2
+    composite = widget("CTDecomposeFirst").mrmlSliceCompositeNode()
+    plain = pixels(widget("CTDecomposeFirst").sliceView())
+    assert composite.GetForegroundVolumeID() == iodine.GetID()
+    ui.materialOpacitySlider.value = 0.0
+    grey = pixels(widget("CTDecomposeFirst").sliceView())
+    assert (plain.max(-1) != plain.min(-1)).sum() > (grey.max(-1) != grey.min(-1)).sum()
+    ui.materialRangeSlider.value = 15
+    assert iodine.GetDisplayNode().GetWindow() == 15 and iodine.GetDisplayNode().GetLevel() == 7.5
+
+    ui.spectralModeSelector.currentIndex = 3
+    ui.spectralFadeSlider.value = 0.25
+    assert composite.GetForegroundOpacity() == pytest.approx(0.25)
+    assert slicer.mrmlScene.GetNodeByID(composite.GetForegroundVolumeID()).GetName() == "120 keV"
+
+    ui.spectralModeSelector.currentIndex = 4
+    user.turn()
+    names = [f"CTDecompose{name}" for name in ("Axial", "Coronal", "Sagittal")]
+    assert [widget(name).mrmlSliceNode().GetOrientation() for name in names] == [
+        "Axial",
+        "Coronal",
+        "Sagittal",
+    ]
+    assert all(pixels(widget(name).sliceView()).std() > 0 for name in names)
+    assert not ui.orientationSelector.enabled
+
+    hidden = [
+        node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if node.GetHideFromEditors()
+    ]
+    assert len(hidden) == 1 and not hidden[0].GetSaveWithScene()
+    ui.spectralButton.click()
+    assert not slicer.mrmlScene.IsNodePresent(hidden[0]) and manager.layout < 7300
+
+
+def test_region_tells_materials_and_curve(
+    panel: Any, user: Any, result: Any, reference: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from CTEnhanceLib import roi
+
+    ui = panel.ui
+    section = panel.spectralSection
+    ui.spectralRegionButton.click()
+    region = section._region.node
+    assert ui.spectralTable.visible and "iodine (mg/mL)" in ui.spectralTable.text
+    assert "SD expected" in ui.spectralTable.text and "Z-eff 7." in ui.spectralTable.text
+
+    ui.curveBox.click()
+    assert ui.spectralNoteLabel.text == "This Slicer has no plots: the table stands alone."
+    assert ui.spectralTable.visible and slicer.app.layoutManager().layout == 7300
+    ui.curveBox.click()
+
+    monkeypatch.setattr(slicer.modules, "plots", types.SimpleNamespace(), raising=False)
+    ui.curveBox.click()
+    assert slicer.app.layoutManager().layout == 7308
+    view = slicer.mrmlScene.GetSingletonNode("CTDecomposeCurve", "vtkMRMLPlotViewNode")
+    chart = slicer.mrmlScene.GetNodeByID(view.GetPlotChartNodeID())
+    assert chart.GetNumberOfPlotSeriesNodes() == 3
+    curve = {name: slicer.util.arrayFromTableColumn(section.plot.table, name) for name in ("keV", "Mean HU")}
+    upper = slicer.util.arrayFromTableColumn(section.plot.table, "Mean + SD")
+    assert curve["keV"].tolist() == list(range(40, 191))
+    for kev, image in ((50, "vmi_050keV"), (70, "vmi_070keV"), (130, "vmi_130keV")):
+        found = roi.statistics(region, reference(image))
+        at = kev - 40
+        assert curve["Mean HU"][at] == pytest.approx(found.mean, abs=0.02)
+        assert upper[at] - curve["Mean HU"][at] == pytest.approx(found.deviation, abs=0.02)
+
+    # Dragged, all follow: an iodine rod lies there.
+    before, text = curve["Mean HU"][10], ui.spectralTable.text
+    region.SetCenter([0.0, 87.5, 5.0])
+    region.SetSize([12.0, 12.0, 12.0])
+    user.waits(lambda: not section.measuring, 30)
+    assert ui.spectralTable.text != text
+    assert slicer.util.arrayFromTableColumn(section.plot.table, "Mean HU")[10] != before
+    region.SetCenter([500.0, 500.0, 500.0])
+    user.waits(lambda: not section.measuring, 30)
+    assert ui.spectralTable.text == "The region holds no voxel of the volume: move or enlarge it."
+
+    plotted = section.plot.table
+    ui.spectralRegionButton.click()
+    assert not slicer.mrmlScene.IsNodePresent(region) and not ui.spectralTable.visible
+    assert plotted is None or not slicer.mrmlScene.IsNodePresent(plotted)
+
+
+def test_volume_is_added_whole(panel: Any, user: Any, result: Any, made: Path, reference: Any) -> None:
+    from CTEnhanceLib import placing
+
+    ui = panel.ui
+    offered = [ui.spectralVolumeSelector.itemText(i) for i in range(ui.spectralVolumeSelector.count)]
+    assert offered == [
+        "Monoenergetic image", "Virtual non-contrast", "Effective atomic number", "Electron density",
+        "Map of water (mg/mL)", "Map of iodine (mg/mL)",
+    ]  # fmt: skip
+    ui.angiographyButton.click()
+    ui.addVolumeButton.click()
+    user.waits(lambda: not panel.spectralSection.busy, 60)
+    node = slicer.util.getNode("scan 50 keV")
+    assert ui.spectralNoteLabel.text == "Added: scan 50 keV."
+    own, library = (slicer.util.arrayFromVolume(each) for each in (node, reference("vmi_050keV")))
+    assert np.abs(own - library).max() < 0.01
+    assert node.GetVoxelValueUnits().GetCodeMeaning() == "Hounsfield unit"
+    assert placing.reportOf(node)["image"] == {"kind": "vmi", "keV": 50.0}
+    for index, name in ((2, "zeff"), (3, "electron_density")):
+        ui.spectralVolumeSelector.currentIndex = index
+        ui.addVolumeButton.click()
+        user.waits(lambda: not panel.spectralSection.busy, 60)
+        made_node = slicer.util.getNode("scan Z-eff" if name == "zeff" else "scan Electron density")
+        assert (
+            np.abs(
+                slicer.util.arrayFromVolume(made_node) - slicer.util.arrayFromVolume(reference(name))
+            ).max()
+            < 1e-3
+        )
+    ui.spectralVolumeSelector.currentIndex = 5
+    assert not ui.addVolumeButton.enabled and "already" in ui.addVolumeButton.toolTip
+
+
+def test_saved_scene_shows_the_same(
+    panel: Any, user: Any, result: Any, reference: Any, tmp_path: Path
+) -> None:
+    save_scene(tmp_path / "scene.mrml")
+    slicer.mrmlScene.Clear(False)
+    user.turn()
+    assert not panel.ui.spectralButton.enabled and not panel.ui.detailsText.plainText
+    slicer.mrmlScene.SetURL(str(tmp_path / "scene.mrml"))
+    slicer.mrmlScene.Connect()
+    user.rests(0.2)
+    names = {node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")}
+    assert names == {
+        f"scan {name}{kind} (mg/mL)" for name in ("water", "iodine") for kind in ("", " standard error")
+    }
+    assert panel.parameters.result.GetName() == "scan water (mg/mL)"
+    assert '"decompose"' in panel.ui.detailsText.plainText
+    panel.ui.spectralButton.click()
+    user.turn()
+    assert compared("CTDecomposeFirst", reference("vmi_070keV")) < 0.01
+
+
+def test_export_names_energy_and_unit(panel: Any, user: Any, result: Any, tmp_path: Path) -> None:
+    import pydicom
+    import qt
+
+    ui = panel.ui
+    ui.energySlider.value = 65
+    for index, folder in ((0, "vmi"), (5, "iodine")):
+        ui.spectralVolumeSelector.currentIndex = index
+        qt.QFileDialog.chosen = str(tmp_path / folder)
+        ui.exportButton.click()
+        assert ui.applyButton.text == "Cancel" and ui.progressBar.visible
+        user.waits(lambda: ui.applyButton.text == "Apply", SECONDS)
+        assert not slicerhost.messages, slicerhost.messages
+        assert ui.spectralNoteLabel.text == f"Written to {tmp_path / folder}."
+    images = [pydicom.dcmread(path) for path in sorted((tmp_path / "vmi").iterdir())]
+    assert len(images) == SLICES
+    assert images[0].MultienergyCTCharacteristicsSequence[0].MonoenergeticEnergyEquivalent == 65
+    assert list(images[0].ImageType) == ["DERIVED", "SECONDARY", "AXIAL", "VMI"]
+    iodine = pydicom.dcmread(min((tmp_path / "iodine").iterdir()))
+    assert iodine.RescaleType == "MGML" and "Iodine" in iodine.SeriesDescription
+    assert iodine.StudyInstanceUID == images[0].StudyInstanceUID
+    # A folder with files in it is refused before anything runs.
+    ui.exportButton.click()
+    assert "holds files already" in slicerhost.messages[0][0] and ui.applyButton.text == "Apply"
+    assert not temporaries()
+
+
+def test_export_cancelled_leaves_no_folder(
+    panel: Any, user: Any, result: Any, tmp_path: Path, children: Any
+) -> None:
+    import qt
+
+    qt.QFileDialog.chosen = str(tmp_path / "series")
+    panel.ui.exportButton.click()
+    user.waits(children, SECONDS)
+    panel.ui.applyButton.click()
+    user.waits(lambda: panel.ui.applyButton.text == "Apply", SECONDS)
+    assert "Cancelled" in panel.ui.statusLabel.text
+    assert not children() and not temporaries() and not (tmp_path / "series").exists()
