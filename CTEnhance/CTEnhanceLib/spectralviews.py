@@ -91,6 +91,7 @@ class SpectralViews:
         self._views = LinkedViews()
         self._live: dict[str, LiveImage] = {}
         self._scales: dict[str, ColorScale] = {}
+        self._titles: dict[str, str] = {}
         self._tags: list[tuple[Any, int]] = []
         self._energies = [70.0, 140.0]
         self._window, self._level = 400.0, 50.0
@@ -233,7 +234,7 @@ class SpectralViews:
         self._keepWindow()
         for scale in self._scales.values():
             scale.remove()
-        self._scales = {}
+        self._scales, self._titles = {}, {}
         for live in reversed(self._live.values()):
             live.remove()
         self._live = {}
@@ -282,7 +283,10 @@ class SpectralViews:
             texts = [node.GetName() for node in (background, foreground) if node is not None]
             if view == MATERIAL_VIEW or self.mode is Mode.OVERLAY:
                 texts[-1] = _("{material} mg/mL").format(material=self._theTable().contrastAgent)
-            self._views.setLabel(view, " + ".join(texts))
+            title = " + ".join(texts)
+            if self._titles.get(view) != title:  # it has the view drawn anew
+                self._titles[view] = title
+                self._views.setLabel(view, title)
 
     def _sliceNodes(self, live: LiveImage) -> list[Any]:
         """Return the views' nodes that show a live image."""
