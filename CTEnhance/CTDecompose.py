@@ -31,12 +31,10 @@ from CTEnhanceLib.decomposition import (
     problem,
 )
 from CTEnhanceLib.panel import PanelLogic, PanelWidget
-from CTEnhanceLib.question import Question
 from CTEnhanceLib.reconstruction import KERNELS
 from CTEnhanceLib.run import Settings, runAndWait
 from CTEnhanceLib.spectral import Kind, SpectralImage
 from CTEnhanceLib.spectralsection import SpectralSection
-from CTEnhanceLib.worker import childEnvironment, pythonExecutable
 
 
 class CTDecompose(ScriptedLoadableModule):
@@ -77,7 +75,7 @@ class CTDecomposeParameterNode:
     firstMaterial, secondMaterial, thirdMaterial - the basis
     kernel, matrix - of the reconstruction; a matrix of 0 is what the data suggest
     calibration - file with the drift of the thresholds; empty: none
-    scatter - how it is corrected, where the command line can
+    scatter, scatterRatio - how it is corrected, and the scanner's scatter to primary; 0: not known
     errors - whether standard errors of the maps are asked for
     device, seed - auto, cpu, cuda:0 … or mps; the same seed gives the same result
     result - the map of the first material of the decomposition that is shown
@@ -97,6 +95,7 @@ class CTDecomposeParameterNode:
     matrix: Annotated[int, WithinRange(0, 4096)] = 0
     calibration: str = ""
     scatter: Annotated[str, Choice(list(SCATTER))] = SCATTER[0]
+    scatterRatio: Annotated[float, WithinRange(0, 2)] = 0.0
     errors: bool = True
     device: str = "auto"
     seed: Annotated[int, WithinRange(0, 2**31 - 1)] = 0
@@ -115,7 +114,8 @@ class CTDecomposeLogic(PanelLogic):
         kernel: str = KERNELS[0],
         matrix: int = 0,
         calibration: str | Path | None = None,
-        scatter: str = "",
+        scatter: str = SCATTER[0],
+        scatterRatio: float = 0.0,
         errors: bool = True,
         phantom: str = Phantom.RODS.value,
         dose: float = 1.0,
@@ -131,7 +131,8 @@ class CTDecomposeLogic(PanelLogic):
         path - a projection file with energy bins; None: the scan of a phantom is simulated
         basis - two or three materials, by name or as name=formula@density
         calibration - file with the drift of the thresholds, as `ctenhance calibrate drift` writes it
-        scatter - a correction that `ctenhance decompose --help` names, or nothing
+        scatter - none, kernel, network, or the path of a network's weights
+        scatterRatio - the scanner's scatter to primary, from `ctenhance calibrate scatter`; 0: not known
         phantom, dose, slices, views, columns - of the simulated scan: rods, chest or a file of labels (.npz)
         progress - is called with a stage and a percentage
 
@@ -140,9 +141,8 @@ class CTDecomposeLogic(PanelLogic):
         """
         simulated = SpectralSimulation(phantom, dose, slices, views, columns)
         source = simulated if path is None else Path(path)
-        wanted = Wanted(
-            tuple(basis), kernel, matrix, errors, "" if calibration is None else str(calibration), scatter
-        )
+        drift = "" if calibration is None else str(calibration)
+        wanted = Wanted(tuple(basis), kernel, matrix, errors, drift, scatter, scatterRatio)
         job = DecomposeJob(source, wanted, Settings(None, device, seed))
         return runAndWait(job, self.requirementsPath(), progress)
 
@@ -178,27 +178,17 @@ class CTDecomposeWidget(PanelWidget):
     sections = ("RunSection", "SpectralSection", "DetailsSection")
 
     def connectWidgets(self) -> None:
-        """Connect the buttons, ask what the command line can do."""
+        """Connect the buttons."""
         ui = self.ui
         self._seenResult = None
-        self._hasScatter = False
         self.spectralSection = SpectralSection(ui, lambda make, done: self.runSection.start(make, done))
         ui.fileButton.connect("clicked()", self._onFile)
         ui.calibrationButton.connect("clicked()", self._onCalibration)
-        self.help = Question(self._onHelp)
-        self._askHelp()
 
     def opened(self) -> None:
         """The panel is on the screen."""
         super().opened()
         self.spectralSection.refresh()
-        if not self._hasScatter:
-            self._askHelp()
-
-    def gone(self) -> None:
-        """The module goes."""
-        super().gone()
-        self.help.stop()
 
     def reason(self) -> str:
         """Say what is wrong with the source or the settings, if anything."""
@@ -247,7 +237,7 @@ class CTDecomposeWidget(PanelWidget):
             widget.visible = simulated
         for widget in (ui.slicesBox, ui.viewsBox, ui.columnsBox):
             widget.enabled = simulated
-        ui.scatterLabel.visible = ui.scatterSelector.visible = self._hasScatter
+        ui.scatterRatioBox.enabled = chosen.scatter != SCATTER[0]
         if chosen.result is not self._seenResult:
             self._seenResult = chosen.result
             self.spectralSection.setResult(chosen.result)
@@ -271,18 +261,9 @@ class CTDecomposeWidget(PanelWidget):
             chosen.matrix,
             chosen.errors,
             _typed(chosen.calibration),
-            chosen.scatter if self._hasScatter and chosen.scatter != SCATTER[0] else "",
+            chosen.scatter,
+            chosen.scatterRatio,
         )
-
-    def _askHelp(self) -> None:
-        try:
-            self.help.ask(pythonExecutable(), ["-m", "ctenhance", "decompose", "--help"], childEnvironment())
-        except CTEnhanceError:  # Apply will say so
-            return
-
-    def _onHelp(self, text: str) -> None:
-        self._hasScatter = "--scatter" in text
-        self.refresh()
 
     def _onFile(self) -> None:
         filters = _("Projections") + " (*.h5 *.hdf5)"

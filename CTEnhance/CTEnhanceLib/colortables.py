@@ -18,7 +18,7 @@ _HEAT = ((0.25, 0.85, 1.0, 1.0), (0.0, 0.25, 0.75, 1.0), (0.0, 0.05, 0.2, 0.9))
 _SPECTRUM_PLACES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _SPECTRUM = ((0.15, 0.10, 0.20, 0.95, 0.85), (0.20, 0.65, 0.75, 0.80, 0.10), (0.65, 0.80, 0.25, 0.15, 0.10))
 # Below this part of the range a map is not shown.
-SIGNED_CLEAR, UNSIGNED_CLEAR = 0.5, 0.1
+SIGNED_CLEAR, UNSIGNED_CLEAR, DENSITY_CLEAR = 0.5, 0.1, 0.25
 
 
 def table(tag: str, name: str, colors: np.ndarray) -> Any:
@@ -58,10 +58,10 @@ def unsignedOverlay() -> Any:
 
 
 def densities() -> Any:
-    """Nothing near zero, then dark red, orange, yellow and white: how much of a material there is."""
+    """Nothing near zero, which may be noise, then dark red to white: how much of a material there is."""
     place = np.linspace(0, 1, _COUNT)[:, None]
     colors = np.column_stack([np.interp(place, (0.0, *_HEAT_PLACES), row) for row in _HEAT])
-    return table("CTEnhanceDensities", _("CT material"), _clear(colors, place, UNSIGNED_CLEAR))
+    return table("CTEnhanceDensities", _("CT material"), _clear(colors, place, DENSITY_CLEAR))
 
 
 def atomicNumbers() -> Any:

@@ -59,14 +59,15 @@ class SpectralSimulation:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked for; a matrix of 0 is what the data suggest, empty strings are options not given."""
+    """What is asked for; a matrix of 0 is what the data suggest, a scatter ratio of 0 is not known."""
 
     basis: tuple[str, ...] = ("water", "iodine")
     kernel: str = KERNELS[0]
     matrix: int = 0
     errors: bool = True
     calibration: str = ""
-    scatter: str = ""
+    scatter: str = SCATTER[0]
+    scatterRatio: float = 0.0
 
 
 def problem(source: Path | SpectralSimulation | None, wanted: Wanted) -> str:
@@ -163,10 +164,12 @@ class DecomposeJob(Job):
         arguments = ["decompose", str(source), str(folder / "maps"), "--basis", ",".join(wanted.basis)]
         arguments += ["--kernel", wanted.kernel]
         arguments += ["--errors"] if wanted.errors else []
+        scattered = wanted.scatter != SCATTER[0]
         options = {
             "matrix": wanted.matrix or None,
             "calibration": wanted.calibration or None,
-            "scatter": wanted.scatter or None,
+            "scatter": wanted.scatter if scattered else None,
+            "scatter-ratio": (wanted.scatterRatio or None) if scattered else None,
         }
         for name, value in options.items():
             arguments += [] if value is None else [f"--{name}", str(value)]

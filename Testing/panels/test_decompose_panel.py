@@ -160,21 +160,24 @@ def test_what_cannot_be_is_said_before_apply(panel: Any, made: Path, tmp_path: P
     assert not ui.pathEdit.visible and ui.doseSlider.visible and ui.slicesBox.enabled
 
 
-def test_scatter_is_offered_where_the_command_line_has_it(panel: Any, user: Any, made: Path) -> None:
+def test_scatter_is_asked_for_with_its_ratio(panel: Any, user: Any, made: Path) -> None:
     from CTEnhanceLib.decomposition import SCATTER
 
     ui = panel.ui
     ui.pathEdit.text = str(made / "scan.ctproj.h5")
-    panel._onHelp("--kernel TEXT")
-    assert not ui.scatterSelector.visible
+    assert not ui.scatterRatioBox.enabled
     assert "--scatter" not in panel.makeJob().arguments(made)
-    panel._onHelp("--kernel TEXT  --scatter TEXT")
-    assert ui.scatterSelector.visible
     ui.scatterSelector.currentIndex = SCATTER.index("kernel")
     arguments = panel.makeJob().arguments(made)
     assert arguments[arguments.index("--scatter") + 1] == "kernel"
+    assert "--scatter-ratio" not in arguments
+    assert ui.scatterRatioBox.enabled
+    ui.scatterRatioBox.value = 0.14
+    arguments = panel.makeJob().arguments(made)
+    assert float(arguments[arguments.index("--scatter-ratio") + 1]) == 0.14
+    press_apply(panel, user, SECONDS)
     ui.scatterSelector.currentIndex = 0
-    assert "--scatter" not in panel.makeJob().arguments(made)
+    assert "--scatter" not in " ".join(panel.makeJob().arguments(made))
 
 
 def test_console(panel: Any, made: Path) -> None:
