@@ -60,4 +60,4 @@ def save_scene(path: Path) -> None:
             node.GetStorageNode().SetFileName(str(path.with_name(f"{name}.{ending}")))
             assert node.GetStorageNode().WriteData(node)
     slicer.mrmlScene.SetRootDirectory(str(path.parent))
-    assert slicer.mrmlScene.Commit(str(path))
+    assert slicer.mrmlScene.Commit(str(path)) and path.is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,11 +42,10 @@ def test_result_stands_beside_input() -> None:
     assert placing.fullEffectOf(result).GetHideFromEditors()
 
 
-def test_result_survives_saving() -> None:
+def test_result_survives_saving(tmp_path: Path) -> None:
     result = placed(ctNode())
-    slicer.mrmlScene.SetSaveToXMLString(1)
-    slicer.mrmlScene.Commit()
-    saved = slicer.mrmlScene.GetSceneXMLString()
+    assert slicer.mrmlScene.Commit(str(tmp_path / "scene.mrml"))
+    saved = (tmp_path / "scene.mrml").read_text(encoding="utf-8")
     assert placing.REPORT_ROLE in saved and placing.INPUT_ROLE in saved
     assert f'id="{placing.fullEffectOf(result).GetID()}"' not in saved  # it can be computed again
 
