@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from scipy import ndimage
 
 from ctenhance import quality
-from ctenhance.quality.compare import rows
+from ctenhance.quality.compare import Row, rows
 from ctenhance.runtime.errors import Cancelled, InputError
 from ctenhance.runtime.progress import CancelToken
 from ctenhance.volume import CTVolume
@@ -64,6 +65,12 @@ def test_the_table_says_it_in_plain_text(metrics: dict) -> None:
     assert "-0.0 " not in text.replace("-0.00", "")
     noise = next(row for row in rows(metrics) if row.label == "SD in soft tissue")
     assert noise.change in ("-79 %", "-80 %", "-81 %")
+
+
+def test_of_nothing_there_are_no_percent() -> None:
+    row = Row("Noise", "SD in air", "HU", 1, {"before": 6e-13, "after": 0.2}, relative=True)
+    assert row.change == ""
+    assert replace(row, values={"before": 0.1, "after": 0.2}).change == "+100 %"
 
 
 def test_without_a_reference_the_change_is_measured(phantom: CTVolume) -> None:

@@ -222,6 +222,32 @@ def test_the_guide_is_the_reference_or_the_average() -> None:
     assert smoothed_guide({"before": metal, "after": metal}, SPACING).max() <= 3071.5
 
 
+@pytest.mark.parametrize("fill", [-1024, -2000, -3024])
+def test_what_lies_outside_the_field_of_view_is_not_measured(body: np.ndarray, fill: int) -> None:
+    y, x = np.mgrid[-128:128, -128:128]
+    outside = np.hypot(y, x) > 140
+    noisy = [body + white(12), body + white(6, seed=1)]
+    circles = [np.where(outside, np.float32(fill), volume) for volume in noisy]
+    # A method may change what it does not know to be fill.
+    circles[1] = circles[1] + white(0.1, seed=2)
+    square, circle = (dict(zip(("before", "after"), pair, strict=True)) for pair in (noisy, circles))
+    guides = [smoothed_guide(volumes, SPACING) for volumes in (square, circle)]
+    found = noise(circle, guides[1], SPACING)["air"]
+    assert found["before_HU"] == pytest.approx(12, rel=0.05)
+    assert found["after_HU"] == pytest.approx(6, rel=0.05)
+    air = tissue_bias(circle, guides[1], SPACING)["air"]
+    assert air["before_HU"] == pytest.approx(-1000, abs=1.5)
+    edges = [sharpness(*pair, SPACING)["skin_air"] for pair in zip((square, circle), guides, strict=True)]
+    assert edges[1]["edges"] > 0.8 * edges[0]["edges"]
+    assert edges[1]["before"]["width_mm"] == pytest.approx(edges[0]["before"]["width_mm"], rel=0.05)
+
+
+def test_air_that_the_scale_cuts_off_is_measured(body: np.ndarray) -> None:
+    cut = np.maximum(body + white(40), -1024)
+    found = measured({"before": cut, "after": cut})["air"]
+    assert found["before_HU"] == pytest.approx(np.maximum(white(40), -24).std(), rel=0.05)
+
+
 def test_slopes_are_in_hounsfield_units_a_millimetre() -> None:
     y, x = np.mgrid[:20, :30].astype(float)
     plane = 3 * x * 0.5 + 4 * y * 0.8

@@ -125,7 +125,8 @@ class Row:
             return ""
         if not self.relative:
             return f"{round(after - before, self.digits) + 0.0:+.{self.digits}f}"
-        return f"{100 * (after / before - 1):+.0f} %" if before > 0 else ""
+        # Of what is nothing at the digits shown there are no percent.
+        return f"{100 * (after / before - 1):+.0f} %" if round(before, self.digits) > 0 else ""
 
     def text(self, name: str) -> str:
         """The value of a volume as it stands in the table."""

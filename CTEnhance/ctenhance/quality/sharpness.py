@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from ctenhance.quality.guide import gradient
+from ctenhance.quality.guide import FILLED_HU, gradient
 
 Array = np.ndarray
 
@@ -100,7 +100,9 @@ def _edges(
     plane = guide[k]
     along_y, along_x = gradient(plane, spacing)
     steep = np.hypot(along_x, along_y)
-    y, x = np.nonzero((steep > 40) & (steep >= ndimage.maximum_filter(steep, 3) * 0.98))
+    candidates = (steep > 40) & (steep >= ndimage.maximum_filter(steep, 3) * 0.98)
+    # The border of what is filled is the steepest place there is, and no edge of the patient.
+    y, x = np.nonzero(candidates & (ndimage.minimum_filter(plane, 3) > FILLED_HU))
     if len(y) == 0:
         return None
     across_z = (
