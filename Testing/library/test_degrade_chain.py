@@ -122,6 +122,23 @@ def test_dose_lowers_and_artefacts_are_occasional() -> None:
     assert np.log(doses).mean() == pytest.approx(np.log(0.05 * 0.6) / 2, abs=0.15)
 
 
+def test_padding_stays_padding_and_counts_as_air(tmp_path: Path) -> None:
+    source = body(3)
+    outside = np.zeros(source.array.shape, bool)
+    outside[:, :12] = outside[:, -12:] = True
+    padded, plain = (source.with_array(np.where(outside, fill, source.array)) for fill in (-3024, -1000))
+    for make in (drawn_with_every_step, lambda volume: Chain.preset("sumi-paper-3d").draw(volume, 2)):
+        chain = make(plain)
+        found, expected = chain.apply(padded).array, chain.apply(plain).array
+        np.testing.assert_array_equal(found[~outside], expected[~outside])
+        clips = chain.name != "routine"
+        np.testing.assert_array_equal(found[outside], expected[outside] if clips else -3024)
+    # What comes out is a CT again, which no more of it than the padding lies beyond.
+    degraded = ctenhance.degrade(padded, dose=0.25, seed=1, device="cpu")  # type: ignore[operator]
+    degraded.volumes["degraded"].write(tmp_path / "degraded.nii.gz")
+    assert CTVolume.read(tmp_path / "degraded.nii.gz").array.min() == -3024
+
+
 def test_full_dose_leaves_the_noise_out() -> None:
     names = [d.step.name for d in Chain.preset("routine", dose=1.0).distributions if d.probability > 0]
     assert "dose" not in names and "kernel" in names

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..hounsfield import padding_value
 from ..runtime.errors import InputError
 from ..runtime.progress import Cancellable, Progress, check
 from ..volume import CTVolume
@@ -42,6 +43,7 @@ from .sumi_steps import (
 )
 
 REPORT_VERSION = 1
+_AIR_HU = -1000.0
 KINDS: dict[str, type[Step]] = {
     kind.name: kind
     for kind in (
@@ -135,10 +137,15 @@ class DrawnChain:
     ) -> CTVolume:
         """The degraded volume on the same grid, float32 HU.
 
-        One copy of the volume is made and changed in place, slice by slice.  Raises Cancelled when asked to
-        stop, and InputError where projections are to be simulated but the pixels are not square.
+        Padding outside the field of view (`hounsfield.padding_value`) counts as air, and is padding again in
+        the end: no scanner puts noise there.  Only a chain that clips leaves it as air.  One copy of the
+        volume is made and changed in place, slice by slice.  Raises Cancelled when asked to stop, and
+        InputError where projections are to be simulated but the pixels are not square.
         """
         array = np.array(volume.array, dtype=np.float32, order="C")
+        padding = padding_value(volume.array)
+        for plane in array if padding is not None else ():
+            plane[plane == padding] = _AIR_HU
         spacing = _spacing(volume)
         if any(isinstance(step, ProjectionStep) for step, _ in self.steps):
             square_pixel_mm(spacing)
@@ -148,6 +155,9 @@ class DrawnChain:
                     step.apply(array, _ticker(step.name, progress, cancel))  # type: ignore[attr-defined]
             else:
                 self._slice_by_slice(array, list(group), spacing, torch.device(device), progress, cancel)
+        if padding is not None and not any(isinstance(step, Clip) for step, _ in self.steps):
+            for plane, original in zip(array, volume.array, strict=True):
+                plane[original == padding] = padding
         thickened = [s for s, _ in self.steps if isinstance(s, SliceThickness) and len(s.weights) > 1]
         changed = {"slice_thickness_mm": thickened[-1].thickness_mm} if thickened else {}
         return volume.with_array(array, **changed)
