@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from ctenhance.dicom_header import DAMAGE, DicomFile, attribute, number, text
-from ctenhance.hounsfield import padding_value
+from ctenhance.hounsfield import padding_to_air
 from ctenhance.runtime.errors import InputError
 
 _AIR_HU = -1024.0
@@ -95,10 +95,7 @@ def read_stack(files: Sequence[DicomFile]) -> Stack:
         array[index] = values
         padded |= _fill_declared_padding(array[index], slices[index])
     # Some scanners do not declare the value outside the field of view, or declare another one.
-    padding = padding_value(array)
-    if padding is not None:
-        for plane in array:
-            plane[plane == np.float32(padding)] = _AIR_HU
+    padding = padding_to_air(array, _AIR_HU)
     notes = [f"repeated slices left out: {repeated}"] if repeated else []
     if padded or padding is not None:
         notes.append(f"padding outside the field of view set to {_AIR_HU:g} HU")

@@ -52,6 +52,14 @@ def padding_value(array: np.ndarray) -> float | None:
     return lowest if repeated >= _PADDING_SHARE * array.size else None
 
 
+def padding_to_air(array: np.ndarray, air: float) -> float | None:
+    """Set the padding of HU [z, y, x] to `air` in place, and return what it was; None where there is none."""
+    padding = padding_value(array)
+    for plane in array if padding is not None else ():
+        plane[plane == padding] = air
+    return padding
+
+
 def not_finite(count: int, z: int, y: int, x: int) -> str:
     """Return the sentence on `count` values that are NaN or infinite, the first at [z, y, x]."""
     return (

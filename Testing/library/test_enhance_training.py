@@ -20,9 +20,10 @@ from ctenhance.enhance.bank import build_bank, load_bank, own_noise, soft_tissue
 from ctenhance.enhance.inference import load_model
 from ctenhance.enhance.networks import LatentDiffusion, build
 from ctenhance.enhance.pairs import HU_SCALE, PairSampler, kernel_gain, matching_cutoff
+from ctenhance.enhance.training import pairs_validation, read_pairs
 from ctenhance.runtime import weights
 from ctenhance.runtime.errors import Cancelled, InputError
-from ctenhance.runtime.fit import Ahead
+from ctenhance.runtime.fit import Ahead, bank_names, training_volumes
 from ctenhance.runtime.progress import CancelToken
 from ctenhance.volume import CTVolume
 
@@ -105,6 +106,36 @@ def test_bank_resumes_and_refuses_other_files(data: Path, bank: list[Path], tmp_
         load_bank([other])
     with pytest.raises(InputError, match="holds no volumes"):
         load_bank([])
+
+
+def test_patients_with_the_same_file_name_all_come_into_the_bank(tmp_path: Path) -> None:
+    for patient, noise in (("p1", 5), ("p2", 15)):
+        (tmp_path / "data" / patient).mkdir(parents=True)
+        body(1, noise, 1).write(tmp_path / "data" / patient / "ct.nii.gz")
+    files = training_volumes(tmp_path / "data", [])
+    volumes = load_bank(build_bank(files, tmp_path / "bank"))
+    assert [v.facts.name for v in volumes] == ["p1__ct", "p2__ct"]
+    assert volumes[0].facts.noise_hu < volumes[1].facts.noise_hu
+    # Patients are held out by their folder, too.
+    assert training_volumes(tmp_path / "data", ["p2"]) == [tmp_path / "data" / "p1" / "ct.nii.gz"]
+    assert bank_names([tmp_path / "a.b.nii.gz"]) == ["a.b"]
+    assert bank_names([tmp_path / "a.nii.gz", tmp_path / "a.mha"]) == ["a.nii.gz", "a.mha"]
+
+
+def test_padding_is_air_in_bank_and_validation(tmp_path: Path) -> None:
+    plain = body(2, 12, 1)
+    padded = plain.with_array(plain.array.copy())
+    padded.array[:, :10] = -3024
+    for name in ("held_reference", "held_degraded"):
+        padded.write(tmp_path / f"{name}.nii.gz")
+    ((_, low, high),) = read_pairs(tmp_path)
+    assert low.min() >= -1500 and high.min() >= -1500
+    (volume,) = load_bank(build_bank([tmp_path / "held_reference.nii.gz"], tmp_path / "bank"))
+    assert float(volume.routine.min()) > -1500
+    # Two slices have no inner one; a score there is all the same.
+    validate = pairs_validation(tmp_path, 8, round_trip=False)
+    assert validate is not None
+    assert validate(torch.nn.Identity(), torch.device("cpu"))["score"] > 0
 
 
 def test_a_batch_depends_on_its_step_alone(bank: list[Path]) -> None:

@@ -109,6 +109,15 @@ def test_a_begun_bank_goes_on(data: Path, tmp_path: Path) -> None:
     assert all(path.stat().st_mtime_ns == before for path, before in first.items())
 
 
+def test_every_volume_has_its_own_scans_whatever_its_name(data: Path, tmp_path: Path) -> None:
+    for name in ("1.2.3", "1.2.4", "a", "a-2", "p1/ct", "p2/ct"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        CTVolume.read(data / "two.nii.gz").write(tmp_path / f"{name}.nii.gz")
+    volumes = sorted(tmp_path.rglob("*.nii.gz"))
+    files = bank.build_sinograms(volumes, tmp_path / "sinograms")
+    assert len(files) == len(set(files)) == len(volumes) * bank.SCANS_PER_SLICE
+
+
 def test_refuses_a_damaged_bank(tmp_path: Path) -> None:
     (tmp_path / "bad-0.safetensors").write_bytes(b"nothing")
     with pytest.raises(InputError, match="bad-0"):

@@ -25,7 +25,8 @@ ValidationOption = Annotated[
     Path | None, typer.Option(help="A folder of held-out pairs; the best state on them is kept.")
 ]
 ExcludeOption = Annotated[
-    list[str] | None, typer.Option(help="Leave out files with this in their name; may be given again.")
+    list[str] | None,
+    typer.Option(help="Leave out files with this in their or their folder's name; may be given again."),
 ]
 StartOption = Annotated[
     Path | None, typer.Option(help="twin, projection, image, scatter: weights to start from.")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..hounsfield import padding_value
+from ..hounsfield import padding_to_air
 from ..runtime.errors import InputError
 from ..runtime.progress import Cancellable, Progress, check
 from ..volume import CTVolume
@@ -143,9 +143,7 @@ class DrawnChain:
         InputError where projections are to be simulated but the pixels are not square.
         """
         array = np.array(volume.array, dtype=np.float32, order="C")
-        padding = padding_value(volume.array)
-        for plane in array if padding is not None else ():
-            plane[plane == padding] = _AIR_HU
+        padding = padding_to_air(array, _AIR_HU)
         spacing = _spacing(volume)
         if any(isinstance(step, ProjectionStep) for step, _ in self.steps):
             square_pixel_mm(spacing)

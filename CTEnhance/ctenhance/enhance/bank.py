@@ -35,13 +35,18 @@ from safetensors.torch import save_file
 from scipy import ndimage
 
 from ctenhance.degrade import Chain
+from ctenhance.hounsfield import padding_to_air
 from ctenhance.physics.geometry import ParallelGeometry
 from ctenhance.physics.noise import bowtie_fluence, noise_fields
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import replace_when_done
+from ctenhance.runtime.fit import bank_names
 from ctenhance.runtime.progress import check
 from ctenhance.volume import CTVolume
 
+#: What stands in the bank for padding; also the lowest value of the stored images.
+AIR_HU = -1024.0
+_HIGHEST_HU = 3071.0
 _TENSORS = ("hu", "clean", "routine", "quantum", "electronic")
 REALISATIONS = 2
 #: Slices that one draw of the `routine` chain degrades.
@@ -159,9 +164,11 @@ def _routine(volume: CTVolume, rng: np.random.Generator, cancel: Any) -> torch.T
 
 def write_bank_volume(path: Path, name: str, volume: CTVolume, seed: int, cancel: Any = None) -> None:
     """Make one volume's part of the bank at `path`; see the module's docstring."""
+    volume = volume.with_array(volume.array.copy())
+    padding_to_air(volume.array, AIR_HU)
     pixel_mm, spacing_mm = float(volume.spacing[0]), float(volume.spacing[2])
     rng = np.random.default_rng(seed)
-    hu = torch.from_numpy(np.ascontiguousarray(volume.array)).clamp(-1024, 3071)
+    hu = torch.from_numpy(np.ascontiguousarray(volume.array)).clamp(AIR_HU, _HIGHEST_HU)
     shape = (REALISATIONS, *hu.shape)
     quantum, electronic = torch.empty(shape, dtype=torch.float16), torch.empty(shape, dtype=torch.float16)
     for z in range(hu.shape[0]):
@@ -188,10 +195,10 @@ def build_bank(
     stopped."""
     folder.mkdir(parents=True, exist_ok=True)
     made = []
-    for i, file in enumerate(files):
-        path = folder / f"{file.name.split('.nii')[0]}.safetensors"
+    for i, (name, file) in enumerate(zip(bank_names(files), files, strict=True)):
+        path = folder / f"{name}.safetensors"
         if not path.exists():
-            write_bank_volume(path, path.stem, CTVolume.read(file), seed + 1000 * i, cancel)
+            write_bank_volume(path, name, CTVolume.read(file), seed + 1000 * i, cancel)
         made.append(path)
         if progress is not None:
             progress("noise bank", i + 1, len(files))

@@ -19,9 +19,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from ctenhance.enhance.bank import build_bank, load_bank
+from ctenhance.enhance.bank import AIR_HU, build_bank, load_bank
 from ctenhance.enhance.networks import TRAIN_STEPS, Autoencoder, LatentDiffusion, Twin, build
 from ctenhance.enhance.pairs import HU_SCALE, PairBatch, PairSampler, neighbours
+from ctenhance.hounsfield import padding_to_air
 from ctenhance.runtime import weights
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.fit import (
@@ -57,6 +58,8 @@ def read_pairs(folder: Path) -> list[tuple[str, np.ndarray, np.ndarray]]:
         if not references:
             raise InputError(f"{degraded.name} has no {name}_reference file beside it: put it there.")
         low, high = CTVolume.read(degraded).array, CTVolume.read(references[0]).array
+        for array in (low, high):
+            padding_to_air(array, AIR_HU)
         if low.shape != high.shape:
             raise InputError(
                 f"{degraded.name} and {references[0].name} differ in shape: make them from one grid."
@@ -81,7 +84,7 @@ def pairs_validation(folder: str | Path | None, multiple: int, round_trip: bool 
         figures = {}
         for name, low, high in pairs:
             values = []
-            for z in range(1, len(low) - 1, 2):
+            for z in range(len(low))[1:-1:2] or range(len(low)):
                 rows, columns = (n // multiple * multiple for n in low.shape[1:])
                 seen = neighbours(high if round_trip else low, z)[:, :rows, :columns]
                 x = torch.from_numpy(seen)[None].to(device) / HU_SCALE

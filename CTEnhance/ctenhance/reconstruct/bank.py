@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from ctenhance.physics.units import hu_to_mu
 from ctenhance.reconstruct.drawing import draw_scan
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import replace_when_done
+from ctenhance.runtime.fit import bank_names
 from ctenhance.runtime.progress import check
 from ctenhance.volume import CTVolume
 
@@ -84,8 +86,7 @@ def build_sinograms(
     """
     folder.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
-    for done, path in enumerate(volumes):
-        stem = path.name.split(".")[0]
+    for done, (stem, path) in enumerate(zip(bank_names(volumes), volumes, strict=True)):
         complete = folder / f"{stem}.complete"
         if not complete.exists():
             volume = CTVolume.read(path)
@@ -96,7 +97,9 @@ def build_sinograms(
                     rng = np.random.default_rng((seed, done, index))
                     _write_scan(target, volume, z, scans(rng, volume.array[z], volume.spacing[0]))
             complete.touch()
-        files += sorted(folder.glob(f"{stem}-*.safetensors"))
+        # Not by a pattern with a star: 'a' must not take the scans of 'a-2', too.
+        own = re.compile(re.escape(stem) + r"-\d+\.safetensors")
+        files += sorted(path for path in folder.iterdir() if own.fullmatch(path.name))
         if progress is not None:
             progress("sinograms", done + 1, len(volumes))
     return files

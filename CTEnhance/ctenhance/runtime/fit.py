@@ -11,6 +11,7 @@ import json
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from torch.optim.swa_utils import AveragedModel
 from ctenhance.runtime import weights
 from ctenhance.runtime.device import pick_device
 from ctenhance.runtime.errors import InputError
-from ctenhance.runtime.files import replace_when_done
+from ctenhance.runtime.files import replace_when_done, stem_of
 from ctenhance.runtime.progress import check
 from ctenhance.runtime.weights import WeightsEntry
 
@@ -60,15 +61,27 @@ Validate = Callable[[nn.Module, torch.device], dict[str, float]]
 
 
 def training_volumes(data_dir: Path, exclude: Sequence[str]) -> list[Path]:
-    """The volume files of a folder, at any depth, without those that have a part of `exclude` in their name.
+    """The volume files of a folder, at any depth, without those with a part of `exclude` in the names of the
+    file or of the folders that lead to it.
 
     Raises InputError where none is left.
     """
     files = sorted(p for pattern in ("*.nii.gz", "*.nii", "*.nrrd", "*.mha") for p in data_dir.rglob(pattern))
-    kept = [f for f in files if not any(part in f.name for part in exclude)]
+    kept = [f for f in files if not any(part in f.relative_to(data_dir).as_posix() for part in exclude)]
     if not kept:
         raise InputError(f"{data_dir} holds no NIfTI, NRRD or MHA volumes to train on (after --exclude).")
     return kept
+
+
+def bank_names(files: Sequence[Path]) -> list[str]:
+    """A name for each volume's part of a bank, unlike all others: its own, and where the volumes lie in
+    several folders (one for each patient, with the same file name in all) the folders before it."""
+    common = Path(os.path.commonpath([file.parent for file in files])) if files else Path()
+    inside = [file.relative_to(common) for file in files]
+    names = ["__".join([*path.parent.parts, stem_of(path)]) for path in inside]
+    whole = ["__".join(path.parts) for path in inside]  # with its suffix, where a.nii stands beside a.mha
+    count = Counter(names)
+    return [name if count[name] == 1 else other for name, other in zip(names, whole, strict=True)]
 
 
 def log_error(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
