@@ -28,6 +28,9 @@ READABLE_SUFFIXES = (*WRITABLE_SUFFIXES, ".nhdr")
 # Directions come from text with six digits or from float32 headers; anything further off is shear.
 _ORTHONORMAL_TOLERANCE = 1e-4
 
+# Entries of `meta` that say something of each slice, or along which axis slices are thick.
+_OF_SLICES = ("slice_thickness_mm", "sop_instance_uids", "source_files")
+
 AnyPath = str | os.PathLike[str]
 
 
@@ -127,6 +130,34 @@ class CTVolume:
                 f"The new values have the shape {np.shape(array)}, but the volume has {self.array.shape}."
             )
         return CTVolume(array, self.spacing, self.origin, self.direction.copy(), {**self.meta, **meta})
+
+    def axial(self) -> CTVolume:
+        """Return the same voxels with axes of the grid exchanged, so that its slices [y, x] are axial.
+
+        z becomes the axis nearest to the patient's long one, x of the others the one nearest to right-left.
+        Nothing is mirrored or resampled: an oblique volume keeps its slices when those are the nearest to
+        axial. The volume itself where its slices are axial already (most are; sagittal ones come from
+        reformatting and from some NIfTI archives), else without the entries of `meta` that are of slices.
+        """
+        order = self._axial_order()
+        if order == (0, 1, 2):
+            return self
+        axes = [2 - axis for axis in reversed(order)]  # of the grid, (x, y, z)
+        meta = {name: value for name, value in self.meta.items() if name not in _OF_SLICES}
+        spacing = (self.spacing[axes[0]], self.spacing[axes[1]], self.spacing[axes[2]])
+        return CTVolume(self.array.transpose(order), spacing, self.origin, self.direction[:, axes], meta)
+
+    def from_axial(self, array: np.ndarray) -> np.ndarray:
+        """Return values [z, y, x] of the grid of `axial()` in this volume's own order of axes."""
+        return np.ascontiguousarray(array.transpose(np.argsort(self._axial_order())))
+
+    def _axial_order(self) -> tuple[int, ...]:
+        """The axes of the array that `axial` makes z, y and x, in this order."""
+        right, _, up = np.abs(self.direction)
+        # A little in favour of how it is stored: at 45 degrees rounding must not decide.
+        z = 2 if up[2] >= up.max() - _ORTHONORMAL_TOLERANCE else int(up.argmax())
+        x, y = (0, 1) if z == 2 else sorted({0, 1, 2} - {z}, key=lambda axis: -right[axis])
+        return 2 - z, 2 - y, 2 - x
 
     def to_sitk(self) -> sitk.Image:
         """Return a SimpleITK image of type float32 with the same grid (a copy of the values)."""

@@ -122,6 +122,23 @@ def test_dose_lowers_and_artefacts_are_occasional() -> None:
     assert np.log(doses).mean() == pytest.approx(np.log(0.05 * 0.6) / 2, abs=0.15)
 
 
+def test_slices_are_axial_however_the_volume_is_stored() -> None:
+    axial = body(4)
+    x, y, z = axial.spacing
+    sagittal = CTVolume(
+        axial.array.transpose(2, 0, 1), (y, z, x), axial.origin, axial.direction[:, [1, 2, 0]]
+    )
+    expected, found = (
+        ctenhance.degrade(volume, dose=0.25, seed=2, device="cpu")  # type: ignore[operator]
+        for volume in (axial, sagittal)
+    )
+    np.testing.assert_array_equal(
+        found.volumes["degraded"].array, expected.volumes["degraded"].array.transpose(2, 0, 1)
+    )
+    assert found.volumes["degraded"].spacing == sagittal.spacing
+    assert found.report["details"] == expected.report["details"]
+
+
 def test_padding_stays_padding_and_counts_as_air(tmp_path: Path) -> None:
     source = body(3)
     outside = np.zeros(source.array.shape, bool)

@@ -89,6 +89,32 @@ def test_any_number_of_slices_and_any_matrix(model: Path, shape: tuple[int, int,
     assert enhanced(scan(*shape), model).shape == shape
 
 
+def sagittal(volume: CTVolume) -> CTVolume:
+    """The same volume as it is stored by programs that slice from side to side."""
+    x, y, z = volume.spacing
+    return CTVolume(
+        volume.array.transpose(2, 0, 1), (y, z, x), volume.origin, volume.direction[:, [1, 2, 0]], volume.meta
+    )
+
+
+def test_slices_are_axial_however_the_volume_is_stored(model: Path) -> None:
+    axial = scan()
+    stored = sagittal(axial)
+    settings = {"model": model, "device": "cpu", "samples": 2, "uncertainty": True}
+    expected, found = ctenhance.enhance(axial, **settings), ctenhance.enhance(stored, **settings)
+    for kind, name in (("volumes", "enhanced"), ("maps", "uncertainty")):
+        there, here = getattr(expected, kind)[name], getattr(found, kind)[name]
+        np.testing.assert_array_equal(sagittal(there).array, here.array)
+        assert here.spacing == stored.spacing
+        np.testing.assert_array_equal(here.direction, stored.direction)
+    assert found.report["warnings"] == []
+    # A thick reformat has no axial slices that a model knows.
+    thick = CTVolume(stored.array, (*stored.spacing[:2], 3.0), stored.origin, stored.direction)
+    kept = ctenhance.enhance(thick, **settings)
+    assert "not axial" in kept.report["warnings"][0]
+    assert not np.array_equal(kept.volumes["enhanced"].array, found.volumes["enhanced"].array)
+
+
 def test_strength_blends_after_the_fact(model: Path) -> None:
     volume = scan()
     full = enhanced(volume, model)

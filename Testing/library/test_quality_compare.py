@@ -111,6 +111,19 @@ def test_other_grids_are_refused_and_named(phantom: CTVolume, change: dict, word
         assert f"resample '{name}' onto the grid of 'before'" in message
 
 
+def test_what_is_measured_does_not_depend_on_the_order_of_axes(phantom: CTVolume) -> None:
+    def sagittal(volume: CTVolume) -> CTVolume:
+        x, y, z = volume.spacing
+        return CTVolume(
+            volume.array.transpose(2, 0, 1), (y, z, x), volume.origin, volume.direction[:, [1, 2, 0]]
+        )
+
+    pair = noisy(phantom, 20), noisy(phantom, 5, seed=1)
+    expected, found = quality.compare(*pair), quality.compare(*map(sagittal, pair))
+    assert found["grid"] == {"shape": [256, 6, 256], "spacing_mm": [1.4, 1.25, 1.4]}
+    assert {**found, "grid": None} == {**expected, "grid": None}
+
+
 def test_grids_that_differ_by_rounding_are_one(phantom: CTVolume) -> None:
     close = CTVolume(
         phantom.array,

@@ -83,6 +83,34 @@ def test_with_array_keeps_the_grid_and_checks_the_shape():
         before.with_array(before.array[:2])
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 0, 2), (2, 1, 0), (1, 2, 0), (0, 2, 1)])
+@pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, -1)])
+def test_any_order_of_axes_has_its_axial_slices(order: tuple[int, int, int], flips: tuple[int, ...]):
+    # Oblique by 20 degrees about z: the nearest axes are meant, not exact ones.
+    c, s = np.cos(np.radians(20)), np.sin(np.radians(20))
+    direction = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) * flips
+    array = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
+    upright = CTVolume(array, (0.7, 0.8, 2.0), (1, 2, 3), direction, {"kvp": 120, "slice_thickness_mm": 3.0})
+    axes = [2 - axis for axis in reversed(order)]
+    stored = CTVolume(
+        array.transpose(order),
+        tuple(np.array(upright.spacing)[axes]),
+        upright.origin,
+        direction[:, axes],
+        upright.meta,
+    )
+    axial = stored.axial()
+    assert abs(axial.direction[2, 2]) == pytest.approx(1)
+    np.testing.assert_array_equal(stored.from_axial(axial.array), stored.array)
+    if order in ((0, 1, 2), (0, 2, 1)):  # rows and columns of axial slices stay as they are
+        assert axial is stored
+        return
+    np.testing.assert_array_equal(axial.array, upright.array)
+    np.testing.assert_array_equal(axial.direction, upright.direction)
+    assert (axial.spacing, axial.origin) == (upright.spacing, upright.origin)
+    assert axial.meta == {"kvp": 120}  # the thickness was along another axis
+
+
 def test_identity_is_of_the_values_and_tells_nothing_else():
     before = volume(meta={"series_instance_uid": "1.2.3", "source_files": ["/home/nobody/ct"]})
     assert before.identity() == volume().identity()

@@ -39,6 +39,7 @@ def degrade(
 ) -> Result:
     """Degrade a volume; `result.volumes["degraded"]` has the same grid, float32 HU.
 
+    What is done to slices is done to axial ones (`CTVolume.axial`), however the volume is stored.
     `preset`: one of `PRESETS`.  `dose`, `photons`, `clip`: see `Chain.preset`.  `replay`: the report of an
     earlier run (or of `DrawnChain.to_report`), whose drawn steps are applied again instead of drawing new
     ones; preset, dose, photons, clip and seed are then the report's.  The report's `details.degradation`
@@ -48,11 +49,12 @@ def degrade(
     place = pick_device(device)
     report = ReportBuilder("degrade", device=place, seed=seed)
     report.input = volume.identity()
+    axial = volume.axial()
     with report.stage("draw"):
         if replay is not None:
             chain = DrawnChain.from_report(replay)
         else:
-            chain = Chain.preset(preset, dose=dose, photons=photons, clip=clip).draw(volume, seed)
+            chain = Chain.preset(preset, dose=dose, photons=photons, clip=clip).draw(axial, seed)
     report.seed = chain.seed
     report.settings = {
         "preset": chain.name,
@@ -64,8 +66,10 @@ def degrade(
     report.details[REPORT_KEY] = chain.to_report()
     with report.stage("apply"):
         degraded = with_memory_fallback(
-            lambda where, _: chain.apply(volume, where, progress, cancel), [1], place, report.warn
+            lambda where, _: chain.apply(axial, where, progress, cancel), [1], place, report.warn
         )
+    if axial is not volume:
+        degraded = volume.with_array(volume.from_axial(degraded.array))
     return Result({"degraded": degraded}, {}, report.finish())
 
 

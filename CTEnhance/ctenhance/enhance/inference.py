@@ -36,6 +36,9 @@ AIR_HU = -1024.0
 #: Longest side of a slice (pixels) that is tried whole before it is cut into tiles.
 WHOLE_SIDE = 1024
 SMALLEST_TILE = 128
+#: Where a volume is stored in other planes, the model works on its axial ones unless their pixels are more
+#: oblong (long by short side) than this.
+MOST_OBLONG = 1.5
 TILE_OVERLAP = 0.5
 #: Correlation length of the diffusion's noise along z: neighbouring slices get almost the same draw, so
 #: that they agree.
@@ -223,7 +226,8 @@ def enhance(
     `model`: registry name or weights file; `strength` blends input (0) and enhanced (1) after the fact;
     `samples` draws are averaged (default: four of a one-step model, one of a diffusion model), and their
     voxelwise SD is the uncertainty. Each draw turns and mirrors the slices, and a diffusion model draws its
-    noise. Raises InputError for settings that cannot be, Cancelled when asked to stop."""
+    noise. The model works on axial slices (`CTVolume.axial`), however the volume is stored. Raises InputError
+    for settings that cannot be, Cancelled when asked to stop."""
     place = pick_device(device)
     chosen = load_model(model)
     count, draws = _check_settings(chosen, strength, steps, samples, uncertainty)
@@ -234,17 +238,36 @@ def enhance(
     if place.type == "cpu" and device == "auto":
         report.details["note"] = "No graphics card was used: none is available to torch."
 
+    seen = _slices_to_work_on(volume, report)
+
     def run(where: torch.device, tile: int) -> tuple[np.ndarray, np.ndarray | None]:
         report.device = where
-        enhancer = SliceEnhancer(chosen, where, tile, count, seed, float(volume.spacing[2]))
-        return _all_slices(volume.array, enhancer, strength, draws, uncertainty, progress, cancel)
+        enhancer = SliceEnhancer(chosen, where, tile, count, seed, float(seen.spacing[2]))
+        return _all_slices(seen.array, enhancer, strength, draws, uncertainty, progress, cancel)
 
-    longest = max(SMALLEST_TILE, min(WHOLE_SIDE, max(volume.array.shape[1:]) + chosen.multiple))
+    longest = max(SMALLEST_TILE, min(WHOLE_SIDE, max(seen.array.shape[1:]) + chosen.multiple))
     longest = math.ceil(longest / chosen.multiple) * chosen.multiple
     with report.stage("enhance"):
         image, spread = with_memory_fallback(run, halvings(longest, SMALLEST_TILE), place, report.warn)
-    maps = {} if spread is None else {"uncertainty": volume.with_array(spread)}
-    return Result({"enhanced": volume.with_array(image)}, maps, report.finish())
+    named = {"enhanced": image} if spread is None else {"enhanced": image, "uncertainty": spread}
+    if seen is not volume:
+        named = {name: volume.from_axial(values) for name, values in named.items()}
+    made = {name: volume.with_array(values) for name, values in named.items()}
+    return Result({"enhanced": made.pop("enhanced")}, made, report.finish())
+
+
+def _slices_to_work_on(volume: CTVolume, report: ReportBuilder) -> CTVolume:
+    """The volume with axial slices; as it is stored, and with a warning, where their pixels are far from
+    square: a thick reformat in another plane."""
+    axial = volume.axial()
+    x, y, _ = axial.spacing
+    if axial is volume or max(x, y) <= MOST_OBLONG * min(x, y):
+        return axial
+    report.warn(
+        f"The slices are not axial, and axial planes would have pixels of {x:.2f} x {y:.2f} mm: the model, "
+        "trained on axial slices, worked on those of the file. Give the axial series if there is one."
+    )
+    return volume
 
 
 def _all_slices(

@@ -40,7 +40,7 @@ def compare(
     """
     volumes = same_grid(before, after, reference)
     arrays = {name: volume.array for name, volume in volumes.items()}
-    spacing = before.spacing
+    spacing = volumes["before"].spacing
     against = "before" if reference is None else "reference"
     compared = [name for name in arrays if name != against]
     total = 5 + len(compared)
@@ -56,7 +56,10 @@ def compare(
     step()
     guide = smoothed_guide(arrays, spacing)
     result: dict[str, Any] = {
-        "grid": {"shape": list(before.array.shape), "spacing_mm": [float(length) for length in spacing]},
+        "grid": {
+            "shape": list(before.array.shape),
+            "spacing_mm": [float(length) for length in before.spacing],
+        },
         "similarity": {"against": against},
     }
     for name in compared:
@@ -70,7 +73,7 @@ def compare(
 
 
 def same_grid(before: CTVolume, after: CTVolume, reference: CTVolume | None = None) -> dict[str, CTVolume]:
-    """Return the given volumes by name, 'before', 'after' and 'reference'.
+    """Return the given volumes by name, 'before', 'after' and 'reference', with axial slices.
 
     Raises InputError naming what differs when they are not on one grid.
     """
@@ -84,7 +87,7 @@ def same_grid(before: CTVolume, after: CTVolume, reference: CTVolume | None = No
                 f"Cannot compare volumes on different grids: '{name}' has {difference}; "
                 f"resample '{name}' onto the grid of 'before' first."
             )
-    return volumes
+    return {name: volume.axial() for name, volume in volumes.items()}
 
 
 def _difference(volume: CTVolume, other: CTVolume) -> str | None:

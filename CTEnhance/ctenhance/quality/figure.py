@@ -58,13 +58,14 @@ def figure(
     """
     target = check_output(path, SUFFIXES)
     volumes = same_grid(before, after, reference)
-    upright = Upright.of(before)
+    grid = volumes["before"]
+    upright = Upright.of(grid)
     shown = {name: upright.turn(volume.array) for name, volume in volumes.items()}
     guide_name = "reference" if reference is not None else "after"
-    middle = len(before.array) // 2
+    middle = len(grid.array) // 2
     label, chosen = chosen_window(window, shown[guide_name][middle])
     caption = _noise_caption(volumes, metrics)
-    picture = _draw(shown, before.spacing, upright, guide_name, (label, *chosen), caption)
+    picture = _draw(shown, grid.spacing, upright, guide_name, (label, *chosen), caption)
     with replace_when_done(target) as temporary:
         # Without a date the same volumes give the same file.
         date = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(target.suffix.lower(), {})

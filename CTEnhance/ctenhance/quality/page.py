@@ -61,20 +61,21 @@ def page(
     """
     target = check_output(path, (".html", ".htm"))
     volumes = same_grid(before, after, reference)
+    grid = volumes["before"]
     if metrics is None:
         metrics = compare(before, after, reference)
-    upright = Upright.of(before)
+    upright = Upright.of(grid)
     shown = {name: upright.turn(volume.array) for name, volume in volumes.items()}
     guide = shown["reference" if reference is not None else "after"]
     name, window = chosen_window(None, guide[len(guide) // 2])
     start = best_slice(guide, window)
-    box = _common_box(guide, round(MARGIN_MM / before.spacing[0]))
+    box = _common_box(guide, round(MARGIN_MM / grid.spacing[0]))
     step, every, coded = _coded(shown, box)
     depth = len(guide)
     data = {
         "rows": box[0].stop - box[0].start,
         "columns": box[1].stop - box[1].start,
-        "pixel": [before.spacing[0], before.spacing[1]],
+        "pixel": [grid.spacing[0], grid.spacing[1]],
         "step": step,
         "low": HU_LIMITS[0],
         # Counted from the feet as in the file, whichever way up the file is.
@@ -87,8 +88,8 @@ def page(
         "limit": difference_limit((shown["after"][start] - shown["before"][start])[box]),
         "volumes": {name.capitalize(): values for name, values in coded.items()},
     }
-    spacing = " × ".join(f"{length:.2f}" for length in before.spacing)
-    size = " × ".join(str(length) for length in reversed(before.array.shape))
+    spacing = " × ".join(f"{length:.2f}" for length in grid.spacing)
+    size = " × ".join(str(length) for length in reversed(grid.array.shape))
     facts = (
         f"{size} voxels of {spacing} mm. The page shows {len(every)} of {depth} slices; its values are "
         f"rounded to {step} HU, those of the table are not."
