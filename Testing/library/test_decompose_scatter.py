@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from ctenhance.cli import app
 from ctenhance.decompose import decompose, scatter_scans, training
+from ctenhance.decompose.beam import Beam, expected_counts
 from ctenhance.decompose.layer import Decomposer
 from ctenhance.decompose.phantom import rod_phantom
 from ctenhance.decompose.scatter import KERNEL_FACTOR, ScatterEstimator, found_ratio, scatter_method
@@ -28,7 +29,13 @@ from ctenhance.decompose.scatter_network import (
     grid,
     limited,
 )
-from ctenhance.decompose.scatter_physics import ScatterSetup, cross_section, physical_scatter, scatter_ratio
+from ctenhance.decompose.scatter_physics import (
+    ScatterSetup,
+    cross_section,
+    physical_scatter,
+    scatter_ratio,
+    water_cylinder,
+)
 from ctenhance.decompose.scatter_scans import (
     AIR_QUANTA,
     BASIS,
@@ -36,9 +43,8 @@ from ctenhance.decompose.scatter_scans import (
     draw_beams,
     draw_scan,
     patient_phantom,
-    water_cylinder,
 )
-from ctenhance.decompose.simulate import Beam, Imperfections, expected_counts, simulate
+from ctenhance.decompose.simulate import Imperfections, simulate
 from ctenhance.io.projections import Projections
 from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, ParallelGeometry, even_angles
 from ctenhance.physics.materials import material
@@ -211,7 +217,7 @@ def test_the_embedded_network_takes_most_of_the_bias_away(cylinder_scan) -> None
 def test_decompose_reports_the_correction() -> None:
     phantom = rod_phantom(64, 260.0, [{"iodine": 8.0}], rod_mm=50.0)
     geometry = fan(64, phantom.pixel_mm)
-    scan = simulate(phantom, geometry, beam(1e6), Imperfections(scatter_ratio=0.2), seed=1)
+    scan = simulate(phantom, geometry, beam(1e6), Imperfections(scatter_to_primary=0.2), seed=1)
     clean = simulate(phantom, geometry, beam(1e6), seed=1)
     plain, kernel, network = (
         decompose(scan, BASIS, scatter=scatter, device="cpu") for scatter in ("none", "kernel", "network")

@@ -9,13 +9,12 @@ import pytest
 import torch
 from decompose_cases import ENERGIES, THRESHOLDS, beam, toy_detector
 
+from ctenhance.decompose.beam import Beam, expected_counts
 from ctenhance.decompose.chain import density_images, material_images
 from ctenhance.decompose.layer import Decomposer
 from ctenhance.decompose.phantom import label_phantom, read_label_phantom, rod_phantom
 from ctenhance.decompose.simulate import (
-    Beam,
     Imperfections,
-    expected_counts,
     noisy_counts,
     random_drift,
     scatter_estimate,

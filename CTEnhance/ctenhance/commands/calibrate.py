@@ -13,8 +13,8 @@ from ctenhance.commands.support import Run, command
 from ctenhance.runtime.errors import InputError
 
 if TYPE_CHECKING:
+    from ctenhance.decompose.beam import Beam
     from ctenhance.decompose.phantom import MaterialPhantom
-    from ctenhance.decompose.simulate import Beam
     from ctenhance.io.projections import Projections
     from ctenhance.physics.geometry import Geometry
 
@@ -115,7 +115,7 @@ def _beam(
     """The beam of a scan, from its file and the options."""
     import torch
 
-    from ctenhance.decompose.simulate import Beam
+    from ctenhance.decompose.beam import Beam
     from ctenhance.physics import detector_models
     from ctenhance.physics import spectrum as tubes
 

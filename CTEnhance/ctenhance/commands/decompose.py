@@ -73,7 +73,7 @@ def decompose(
     ] = "none",
     scatter_ratio: Annotated[
         float | None,
-        typer.Option(help="The scanner's scatter to primary behind 300 mm of water, where it is known."),
+        typer.Option(help="The scanner's scatter to primary behind 300 mm of water, if the scan tells none."),
     ] = None,
 ) -> None:
     """Decompose photon-counting projections into maps of materials and spectral images."""

@@ -37,7 +37,10 @@ def simulate(
     contrast: Annotated[
         float, typer.Option(metavar="MG/ML", help="Iodine in the blood of the chest or the labels.")
     ] = 5.0,
-    scatter: Annotated[float, typer.Option(help="Scatter to primary behind the middle, such as 0.1.")] = 0.0,
+    scatter: Annotated[
+        float,
+        typer.Option(help="Scatter by primary counts behind the middle of the object, such as 0.1."),
+    ] = 0.0,
     drift: Annotated[
         float, typer.Option(metavar="KEV", help="Standard deviation of each threshold's shift.")
     ] = 0.0,
@@ -46,6 +49,7 @@ def simulate(
     run.plan([], (target, PROJECTION_SUFFIXES))
     bins = numbers(thresholds)
     from ctenhance.decompose.scanner import named_scan
+    from ctenhance.decompose.scatter import RATIO_ENTRY
     from ctenhance.runtime.report import ReportBuilder
 
     settings = {
@@ -73,4 +77,10 @@ def simulate(
     with report.stage("write"):
         projections.write(target, run.progress, run.cancel)
     report.details["projections"] = projections.identity()
-    run.finish(report.finish(), {"projections": target})
+    ratio, text = projections.meta.get(RATIO_ENTRY), None
+    if ratio is not None:
+        report.details[RATIO_ENTRY] = ratio
+        text = (
+            f"Scatter to primary behind 300 mm of water: {ratio:.3f} (in the file, for decompose --scatter)"
+        )
+    run.finish(report.finish(), {"projections": target}, text, scatter_ratio=ratio)

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ctenhance.decompose.beam import Beam
 from ctenhance.decompose.drift import ThresholdShifts
-from ctenhance.decompose.simulate import Beam
 from ctenhance.io.projections import Projections
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import replace_when_done

@@ -20,13 +20,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ctenhance.decompose.beam import Beam
 from ctenhance.decompose.chain import density_images
 from ctenhance.decompose.drift_fit import Channels, fit_shifts
 from ctenhance.decompose.layer import Decomposer
 from ctenhance.decompose.phantom import MaterialPhantom
 from ctenhance.decompose.quadrature import REFERENCE_KEV
 from ctenhance.decompose.rings import ring_part
-from ctenhance.decompose.simulate import Beam
 from ctenhance.io.projections import Projections
 from ctenhance.physics.geometry import Geometry
 from ctenhance.physics.materials import Material, attenuation_matrix, material

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 
+from ctenhance.decompose.beam import Beam
 from ctenhance.decompose.quadrature import REFERENCE_KEV
-from ctenhance.decompose.simulate import Beam
 from ctenhance.physics.detector import threshold_windows
 from ctenhance.runtime.progress import Cancellable, Progress, check
 

@@ -15,7 +15,7 @@ from ctenhance.decompose.calibration import DriftCalibration
 from ctenhance.decompose.chain import density_images
 from ctenhance.decompose.errors import standard_error_images
 from ctenhance.decompose.layer import Decomposer, Decomposition
-from ctenhance.decompose.scatter import NONE, ScatterEstimator, found_ratio, scatter_method
+from ctenhance.decompose.scatter import NONE, ScatterEstimator, found_ratio, scatter_method, told_ratio
 from ctenhance.io.projections import Projections
 from ctenhance.physics.detector import PileUp, check_thresholds
 from ctenhance.physics.fbp import WINDOWS
@@ -134,8 +134,8 @@ def decompose(
     the quietest energy; `vnc`, `zeff`, `electron_density` add images of these names (HU, -, relative to
     water); `errors` adds `.maps` "<material>_sd" in mg/mL. `calibration`: threshold shifts of the detector;
     `pile_up`: the detector's dead time, to be undone. `scatter`: none, kernel, network, or the weights of a
-    network (name or file); `scatter_ratio`: how much the scanner scatters, where it is known: scatter by
-    primary counts behind the middle of 300 mm of water.
+    network (name or file); `scatter_ratio`: how much the scanner scatters, where it is known (else as the
+    projections' `meta` tells): scatter by primary counts behind the middle of 300 mm of water.
     The report tells how the rays ended and how well the model fits the counts. Raises InputError for
     projections that cannot be decomposed, Cancelled when asked to stop."""
     place = pick_device(device)
@@ -143,7 +143,8 @@ def decompose(
     if kernel not in WINDOWS:
         raise InputError(f"There is no reconstruction kernel '{kernel}': choose {', '.join(WINDOWS)}.")
     wanted = _Wanted(tuple(vmi), low_noise, vnc, zeff, electron_density, errors, kernel)
-    method = scatter_method(scatter, scatter_ratio)
+    known = told_ratio(projections) if scatter != NONE and scatter_ratio is None else scatter_ratio
+    method = scatter_method(scatter, known)
     report = ReportBuilder(
         "decompose",
         {
@@ -294,6 +295,7 @@ def _put_images(
 
 def _tell_scatter(report: ReportBuilder, estimator: ScatterEstimator, ratios: list[float]) -> None:
     report.details["scatter_to_primary"] = float(np.mean(ratios))
+    report.details["scatter_ratio"] = estimator.method.water_ratio
     if estimator.method.entry is not None:
         report.model(estimator.method.entry)
     unlike = estimator.unlike_training()

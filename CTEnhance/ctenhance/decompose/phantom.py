@@ -37,13 +37,14 @@ class Insert:
 
 @dataclass(frozen=True)
 class MaterialPhantom:
-    """`densities` g/cm³ float32 `[material, slice, row, column]` of `materials`, square pixels of `pixel_mm`;
-    `inserts` are the rods in it whose contents are known."""
+    """`densities` g/cm³ float32 `[material, slice, row, column]` of `materials`, square pixels of `pixel_mm`,
+    slices `slice_mm` apart; `inserts` are the rods in it whose contents are known."""
 
     materials: tuple[Material, ...]
     densities: torch.Tensor
     pixel_mm: float
     inserts: tuple[Insert, ...] = ()
+    slice_mm: float = 1.0
 
     def map(self, name: str) -> torch.Tensor:
         """Partial density in mg/mL `[slice, row, column]` of one of its materials."""

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import torch
 
+from ctenhance.decompose.beam import Beam
 from ctenhance.decompose.phantom import MaterialPhantom, read_label_phantom, rod_phantom
-from ctenhance.decompose.simulate import Beam, Imperfections, random_drift, simulate
+from ctenhance.decompose.simulate import Imperfections, random_drift, simulate
 from ctenhance.decompose.tissue import tissue_phantom
 from ctenhance.io.projections import Projections
 from ctenhance.io.simulate import scan_geometry
@@ -50,7 +51,7 @@ def named_phantom(name: str, matrix: int, slices: int, contrast_mg_ml: float, se
         raise InputError(f"There is no phantom '{name}': choose {RODS}, {CHEST}, or a label file (.npz).")
     if phantom.densities.shape[1] == 1:
         phantom = replace(phantom, densities=phantom.densities.expand(-1, slices, -1, -1))
-    return phantom
+    return replace(phantom, slice_mm=SLICE_MM)
 
 
 def named_scan(
@@ -72,9 +73,9 @@ def named_scan(
 ) -> Projections:
     """A photon-counting scan of a phantom on a clinical fan-beam scanner.
 
-    `dose`: share of `QUANTA` in air; `thresholds_kev`: where the bins begin; `scatter`: to primary behind the
-    middle; `drift_kev`: standard deviation of the thresholds' shifts. Raises InputError for what makes no
-    scan, Cancelled when asked to stop.
+    `dose`: share of `QUANTA` in air; `thresholds_kev`: where the bins begin; `scatter`: by primary counts
+    behind the middle of the object; `drift_kev`: standard deviation of the thresholds' shifts. Raises
+    InputError for what makes no scan, Cancelled when asked to stop.
     """
     for what, value, least in (("dose", dose, 1e-9), ("scatter", scatter, 0.0), ("drift", drift_kev, 0.0)):
         if not (math.isfinite(value) and value >= least):
@@ -89,6 +90,5 @@ def named_scan(
     rows, width = made.densities.shape[-2:]
     geometry = scan_geometry("fan-equiangular", rows, width, spacing, views, columns)
     drift = random_drift(columns, len(edges), drift_kev, seed=seed) if drift_kev > 0 else None
-    flaws = Imperfections(scatter_ratio=scatter, drift_kev=drift)
-    scan = simulate(made, geometry, beam, flaws, seed=seed, progress=progress, cancel=cancel)
-    return replace(scan, row_pitch_mm=SLICE_MM)
+    flaws = Imperfections(scatter_to_primary=scatter, drift_kev=drift)
+    return simulate(made, geometry, beam, flaws, seed=seed, progress=progress, cancel=cancel)

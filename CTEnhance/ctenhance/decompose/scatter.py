@@ -21,6 +21,7 @@ from ctenhance.decompose.scatter_network import (
     limited,
 )
 from ctenhance.decompose.scatter_physics import middle
+from ctenhance.io.projections import Projections
 from ctenhance.physics.geometry import Geometry
 from ctenhance.runtime import weights
 from ctenhance.runtime.errors import InputError
@@ -28,6 +29,9 @@ from ctenhance.runtime.weights import WeightsEntry
 
 NONE, KERNEL, NETWORK = "none", "kernel", "network"
 DEFAULT = "decompose-scatter"
+#: The entry of a projection file's `meta` that holds the scanner's water ratio.
+RATIO_ENTRY = "scatter_ratio"
+LEAST_RATIO, MOST_RATIO = 0.001, 2.0
 #: Scatter by forward scatter, the median over the training scans of a usual scanner.
 KERNEL_FACTOR = 0.042
 #: Bins, their tilt (mean energies) and the water ratios that the network was trained at.
@@ -53,8 +57,10 @@ def scatter_method(choice: str | Path = NONE, water_ratio: float | None = None) 
     if water_ratio is not None:
         if choice == NONE:
             raise InputError("A scatter ratio needs a correction: choose --scatter kernel or network.")
-        if not 0.001 <= water_ratio <= 2:
-            raise InputError(f"The scatter ratio is {water_ratio:g}: give 0.001 to 2, such as 0.12.")
+        if not LEAST_RATIO <= water_ratio <= MOST_RATIO:
+            raise InputError(
+                f"The scatter ratio is {water_ratio:g}: give {LEAST_RATIO:g} to {MOST_RATIO:g}, such as 0.12."
+            )
     if choice == NONE:
         return None
     if choice == KERNEL:
@@ -69,6 +75,21 @@ def scatter_method(choice: str | Path = NONE, water_ratio: float | None = None) 
             f"The weights '{entry.name}' do not fit their architecture: get the file again."
         ) from error
     return ScatterMethod(NETWORK, water_ratio, network.eval(), entry)
+
+
+def told_ratio(projections: Projections) -> float | None:
+    """The scanner's water ratio, where the projections' `meta` tells it; else None.
+
+    Raises InputError for a ratio that cannot be."""
+    told = projections.meta.get(RATIO_ENTRY)
+    if told is None:
+        return None
+    if type(told) not in (int, float) or not LEAST_RATIO <= told <= MOST_RATIO:
+        raise InputError(
+            f"The projections' meta tells a '{RATIO_ENTRY}' of {told!r:.40}, which is no scatter to primary "
+            f"behind 300 mm of water: give --scatter-ratio {LEAST_RATIO:g} to {MOST_RATIO:g}."
+        )
+    return float(told)
 
 
 class ScatterEstimator:

@@ -3,7 +3,7 @@
 The network works on cells of `CELL_MM` by `CELL_RAD`. It sees what a decomposition of the averaged
 logarithms finds there, where the cell lies, how much of the redundant bins' misfit and of the excess over
 air looks like scatter, and how much the scanner scatters where that is known (`water_ratio`: scatter by
-primary counts behind the middle of `CYLINDER_MM` of water, which is what kernel methods are calibrated
+primary counts behind the middle of 300 mm of water, which is what kernel methods are calibrated
 with). It says how far scatter is from the forward scatter of Ohnesorge et al. (Eur Radiol 9:563, 1999),
 counts times attenuation spread along the detector: by a factor, and by another that grows with a bin's
 energy. Every bin of any detector gets its scatter from these two maps.
@@ -36,8 +36,8 @@ _BEHIND, _MIDDLE_KEV, _SPREAD_KEV = 20.0, 65.0, 20.0
 #: Relative error of the counts that calibration leaves, and the g/cm² below which misfit says nothing.
 _CALIBRATED, _THIN = 3e-3, 3.0
 FEATURES = 15
-#: The cylinder of water that a scanner's scatter is known by, and its ratio where it is not.
-CYLINDER_MM, USUAL_RATIO = 300.0, 0.12
+#: The scanner's ratio where it is not known.
+USUAL_RATIO = 0.12
 ARCHITECTURE = "scatter-cells"
 
 

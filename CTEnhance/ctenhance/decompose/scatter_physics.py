@@ -11,17 +11,17 @@ which is not in the geometry. Form factors are those of free atoms in water, for
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ctenhance.decompose.beam import Beam
 from ctenhance.decompose.phantom import MaterialPhantom
-from ctenhance.decompose.simulate import Beam
 from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, Geometry
-from ctenhance.physics.materials import attenuation_matrix
+from ctenhance.physics.materials import attenuation_matrix, material
 from ctenhance.runtime.progress import Cancellable, check
 
 ELECTRON_KEV = 510.999
@@ -34,6 +34,8 @@ _ENERGY_GROUPS = 20
 _LEAST_KEPT, _PARTS = 0.45, 56
 #: A parallel beam is one from far away.
 _FAR_MM, _GAP_MM = 1e5, 450.0
+#: The cylinder of water that a scanner's scatter is known by, and pixels a side of its image.
+CYLINDER_MM, _CYLINDER_PIXELS = 300.0, 64
 
 
 @dataclass(frozen=True)
@@ -136,28 +138,26 @@ def physical_scatter(
 ) -> torch.Tensor:
     """Scattered counts `[slice, view, column, bin]` float64 of a phantom on the geometry's image grid, in a
     unit of their own: `scatter_ratio` tells which."""
-    chosen = setup or ScatterSetup()
-    views = torch.linspace(0, geometry.n_views - 1, min(VIEWS, geometry.n_views)).round().long()
-    angles = geometry.angles()[views]
     slices = range(phantom.densities.shape[1])
     return torch.stack(
-        [
-            _spread(_slice_scatter(phantom, z, geometry, beam, chosen, angles, cancel), geometry)
-            for z in slices
-        ]
+        [spread(slice_scatter(phantom, z, geometry, beam, setup, cancel), geometry) for z in slices]
     )
 
 
-def _slice_scatter(
+def slice_scatter(
     phantom: MaterialPhantom,
     index: int,
     geometry: Geometry,
     beam: Beam,
-    setup: ScatterSetup,
-    angles: torch.Tensor,
-    cancel: Cancellable | None,
+    setup: ScatterSetup | None = None,
+    cancel: Cancellable | None = None,
 ) -> torch.Tensor:
-    """Scatter `[view, place, bin]` of one slice at some view angles."""
+    """The same of one slice, at few views and places of the detector only: `[view, place, bin]` for
+    `spread`."""
+    setup = setup or ScatterSetup()
+    angles = geometry.angles()[
+        torch.linspace(0, geometry.n_views - 1, min(VIEWS, geometry.n_views)).round().long()
+    ]
     source_mm, detector_mm, fans = _scanner(geometry)
     maps, half, elements, mass = _elements(phantom, index)
     radius = float(elements.norm(dim=1).max()) + ELEMENT_MM if len(elements) else ELEMENT_MM
@@ -166,11 +166,13 @@ def _slice_scatter(
     result = torch.zeros(len(angles), len(fans), response.shape[-1], dtype=torch.float64)
     if not len(elements):
         return result
+    # points are told from the middle of the image
+    middle_of_image = torch.tensor(geometry.center_mm, dtype=torch.float64)
     for view, angle in enumerate(angles.tolist()):
         check(cancel)
         across = torch.tensor([math.cos(angle), math.sin(angle)], dtype=torch.float64)
         along = torch.tensor([-math.sin(angle), math.cos(angle)], dtype=torch.float64)
-        source = -source_mm * along
+        source = -source_mm * along - middle_of_image
         places = (
             source + detector_mm * (fans.sin()[:, None] * across + fans.cos()[:, None] * along)
             if not isinstance(geometry, FanGeometry) or geometry.shape == EQUIANGULAR
@@ -200,7 +202,7 @@ def _slice_scatter(
         single = _counted(strength * compton, kept, response)
         single += torch.einsum("pdg,gj->dj", strength * coherent, response[:, -1])
         softer = _counted(strength * (compton + coherent), kept**2, response)
-        thickness = _thickness(maps, half, source, places, radius, source_mm)
+        thickness = _thickness(maps, half, source, places, radius)
         result[view] = single + _multiple(softer, thickness, setup, geometry, len(fans))
     return result
 
@@ -209,7 +211,9 @@ def _elements(phantom: MaterialPhantom, index: int) -> tuple[torch.Tensor, float
     """Coarse maps for the paths, half their side in mm, centres of the scattering elements in mm, and their
     mass (arbitrary unit)."""
     maps = phantom.densities[:, index].float()
-    side = maps.shape[-1]
+    side = max(maps.shape[-2:])
+    gap = [side - n for n in maps.shape[-2:]]
+    maps = F.pad(maps, (gap[1] // 2, gap[1] - gap[1] // 2, gap[0] // 2, gap[0] - gap[0] // 2))
     half = side * phantom.pixel_mm / 2
     fine = min(side, math.ceil(2 * half / 6))
     coarse = max(4, math.ceil(2 * half / ELEMENT_MM))
@@ -246,11 +250,10 @@ def _thickness(
     source: torch.Tensor,
     places: torch.Tensor,
     radius: float,
-    source_mm: float,
 ) -> torch.Tensor:
     """Mass per area in g/cm² `[place]` of the primary rays."""
     direction = (places - source) / (places - source).norm(dim=1, keepdim=True)
-    nearest = source + direction * source_mm  # a point of each ray near the isocentre
+    nearest = source - direction * (direction @ source)[:, None]  # to the middle of the image
     inside = nearest.norm(dim=1) < radius
     sides = [
         _path_integrals(maps, half, nearest[inside], sign * direction[inside], radius).sum(-1)
@@ -276,15 +279,15 @@ def _multiple(
     return setup.multiple * (kernel @ (softer * (thickness / 10)[:, None]))
 
 
-def _spread(coarse: torch.Tensor, geometry: Geometry) -> torch.Tensor:
-    """`[view, place, bin]` interpolated to all views and columns."""
-    values = coarse.clamp(min=0).permute(2, 0, 1)[None]
-    size = (geometry.n_views, geometry.n_columns)
-    full = F.interpolate(values, size, mode="bilinear", align_corners=True)[0].permute(1, 0, 2)
+def spread(coarse: torch.Tensor, geometry: Geometry) -> torch.Tensor:
+    """`[view, place, bin]` interpolated to all views and columns, `[view, column, bin]`."""
+    values = coarse.clamp(min=0).permute(0, 2, 1)
+    fine = F.interpolate(values, geometry.n_columns, mode="linear", align_corners=True)
     width = max(3, (geometry.n_columns // PLACES) | 1)
     # the corners of linear interpolation and of the scattering elements are rounded off
-    smooth = F.avg_pool1d(full, width, 1, width // 2, count_include_pad=False)
-    return smooth.permute(0, 2, 1)
+    smooth = F.avg_pool1d(fine, width, 1, width // 2, count_include_pad=False)
+    full = F.interpolate(smooth.permute(1, 2, 0), geometry.n_views, mode="linear", align_corners=True)
+    return full.permute(2, 1, 0)
 
 
 def middle(n_columns: int) -> slice:
@@ -297,3 +300,20 @@ def scatter_ratio(scatter: torch.Tensor, primary: torch.Tensor) -> float:
     column, bin]` each."""
     part = middle(primary.shape[-2])
     return float(scatter[..., part, :].sum() / primary[..., part, :].sum())
+
+
+def water_cylinder(geometry: Geometry) -> tuple[MaterialPhantom, Geometry]:
+    """The cylinder that a scanner's scatter is known by, and one view of it."""
+    pixel = 1.05 * CYLINDER_MM / _CYLINDER_PIXELS
+    place = (torch.arange(_CYLINDER_PIXELS) - (_CYLINDER_PIXELS - 1) / 2) * pixel
+    inside = place**2 + place[:, None] ** 2 < (CYLINDER_MM / 2) ** 2
+    phantom = MaterialPhantom((material("water"),), inside.float()[None, None], pixel)
+    one_view = with_views(geometry, (0.0,))
+    return phantom, one_view.with_image(_CYLINDER_PIXELS, _CYLINDER_PIXELS, pixel)
+
+
+def with_views(geometry: Geometry, angles: tuple[float, ...]) -> Geometry:
+    """The same scanner at other view angles."""
+    if isinstance(geometry, FanGeometry):
+        return replace(geometry, view_angles=angles)
+    return replace(geometry, view_angles=angles, n_views=len(angles))

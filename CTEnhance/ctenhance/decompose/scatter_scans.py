@@ -21,15 +21,19 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ctenhance.decompose.beam import Beam, expected_counts
 from ctenhance.decompose.chain import density_images
 from ctenhance.decompose.layer import Decomposer
 from ctenhance.decompose.phantom import MaterialPhantom
-from ctenhance.decompose.scatter_network import CYLINDER_MM
-from ctenhance.decompose.scatter_physics import ScatterSetup, physical_scatter, scatter_ratio
-from ctenhance.decompose.simulate import Beam, expected_counts
+from ctenhance.decompose.scatter_physics import (
+    ScatterSetup,
+    physical_scatter,
+    scatter_ratio,
+    water_cylinder,
+)
 from ctenhance.physics.detector import Detector
 from ctenhance.physics.detector_models import detector
-from ctenhance.physics.geometry import EQUIANGULAR, FLAT, FanGeometry, Geometry
+from ctenhance.physics.geometry import EQUIANGULAR, FLAT, FanGeometry
 from ctenhance.physics.materials import material
 from ctenhance.physics.noise import bowtie_fluence
 from ctenhance.physics.spectrum import energy_grid, tube_spectrum
@@ -266,20 +270,6 @@ def draw_scan(
         energies,
         torch.tensor(scatter_ratio(of_water, water) / unit),
     )
-
-
-def water_cylinder(geometry: Geometry) -> tuple[MaterialPhantom, Geometry]:
-    """The cylinder that a scanner's scatter is known by, and one view of it."""
-    pixel = 1.05 * CYLINDER_MM / SIZE
-    place = (torch.arange(SIZE) - (SIZE - 1) / 2) * pixel
-    inside = place**2 + place[:, None] ** 2 < (CYLINDER_MM / 2) ** 2
-    one_view: Geometry
-    if isinstance(geometry, FanGeometry):
-        one_view = replace(geometry, view_angles=(0.0,))
-    else:
-        one_view = replace(geometry, view_angles=(0.0,), n_views=1)
-    phantom = MaterialPhantom((material("water"),), inside.float()[None, None], pixel)
-    return phantom, one_view.with_image(SIZE, SIZE, pixel)
 
 
 def build_scans(

@@ -3,59 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from ctenhance.decompose.beam import Beam, expected_counts
 from ctenhance.decompose.phantom import MaterialPhantom
+from ctenhance.decompose.scatter import RATIO_ENTRY
+from ctenhance.decompose.scatter_simulation import ScanScatter
+from ctenhance.io.arrays import scratch
 from ctenhance.io.projections import Projections
-from ctenhance.physics.detector import Detector, PileUp, check_thresholds
+from ctenhance.physics.detector import PileUp
 from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, Geometry, ParallelGeometry
-from ctenhance.physics.materials import attenuation_matrix
-from ctenhance.physics.projector import project
 from ctenhance.physics.units import MU_WATER_PER_MM
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check, silent
 
 #: Standard deviation of the scatter kernel as a part of the detector's width.
 SCATTER_WIDTH = 0.12
-
-
-@dataclass(frozen=True)
-class Beam:
-    """What arrives at and is counted by the detector.
-
-    `spectrum` quanta per keV of one ray in air `[energy]`; `detector`; `thresholds_kev` `[bin + 1]`; `kvp`.
-    Raises InputError for thresholds that do not fit.
-    """
-
-    spectrum: torch.Tensor
-    detector: Detector
-    thresholds_kev: torch.Tensor
-    kvp: float
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "thresholds_kev", check_thresholds(self.thresholds_kev, self.kvp))
-
-    def spectra(self, shifts_kev: torch.Tensor | None = None) -> torch.Tensor:
-        """Detected quanta per keV `[bin, energy]`, or `[column, bin, energy]` with threshold shifts `[column,
-        bin + 1]`; differentiable in the shifts."""
-        thresholds = self.thresholds_kev if shifts_kev is None else self.thresholds_kev + shifts_kev
-        return self.detector.effective_spectra(self.spectrum, thresholds)
+_VIEWS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class Imperfections:
     """How a scan differs from an ideal one.
 
-    `scatter_ratio`: scatter to primary behind the object's middle, one number or one a bin; `drift_kev`:
-    threshold shifts `[column, bin + 1]`; `correlation`: part of the counts that one quantum makes in two bins
-    at once (pixels joined from sub-pixels that share charge), 0 to 0.5; `pile_up`: count loss.
+    `scatter_to_primary`: scatter by primary counts behind the middle of the object (see `ScanScatter`);
+    `drift_kev`: threshold shifts `[column, bin + 1]`; `correlation`: part of the counts that one quantum
+    makes in two bins at once (pixels joined from sub-pixels that share charge), 0 to 0.5; `pile_up`: count
+    loss.
     """
 
-    scatter_ratio: float | Sequence[float] = 0.0
+    scatter_to_primary: float = 0.0
     drift_kev: torch.Tensor | None = None
     correlation: float = 0.0
     pile_up: PileUp | None = None
@@ -70,32 +51,6 @@ def random_drift(
     phase = torch.rand(n_thresholds, generator=generator, dtype=torch.float64)
     place = torch.arange(n_columns, dtype=torch.float64)[:, None] / n_columns
     return white + smooth_kev * torch.sin(2 * torch.pi * (place + phase)) * 2**0.5
-
-
-def expected_counts(
-    phantom: MaterialPhantom,
-    geometry: Geometry,
-    spectra: torch.Tensor,
-    energies_kev: torch.Tensor,
-    progress: Progress = silent,
-    cancel: Cancellable | None = None,
-) -> torch.Tensor:
-    """Primary counts `[slice, view, column, bin]` float64, over all energies (no quadrature)."""
-    mu = attenuation_matrix(list(phantom.materials), energies_kev)
-    n_slices = phantom.densities.shape[1]
-    result = []
-    for index in range(n_slices):
-        # g/cm³ along mm is 0.1 g/cm²
-        lines = project(phantom.densities[:, index], geometry, cancel).double() * 0.1
-        views = []
-        for start in range(0, lines.shape[1], 16):
-            check(cancel)
-            passed = torch.exp(-torch.einsum("mvc,me->vce", lines[:, start : start + 16], mu))
-            form = "vce,je->vcj" if spectra.ndim == 2 else "vce,cje->vcj"
-            views.append(torch.einsum(form, passed, spectra))
-        result.append(torch.cat(views))
-        progress("project", index + 1, n_slices)
-    return torch.stack(result)
 
 
 def scatter_estimate(
@@ -147,7 +102,9 @@ def simulate(
     """A photon-counting scan `[view, row, column, bin]` of the phantom, with the beam's nominal spectra.
 
     The air counts and spectra in it are those before the drift, as a calibration would have left them.
-    Raises InputError for a phantom on another grid than the geometry's image.
+    With scatter, `meta` tells the scanner's water ratio (`RATIO_ENTRY`). Raises InputError for a phantom on
+    another grid than the geometry's image and for one that scatters nothing where scatter is asked for,
+    Cancelled when asked to stop.
     """
     flaws = imperfections or Imperfections()
     if tuple(phantom.densities.shape[-2:]) != (geometry.rows, geometry.columns):
@@ -162,31 +119,51 @@ def simulate(
             f"There are shifts for {len(drifted)} columns but the detector has {geometry.n_columns}."
         )
     energies = beam.detector.energies_kev
-    primary = expected_counts(phantom, geometry, drifted, energies, progress or silent, cancel)
-    scatter = scatter_estimate(primary, drifted.sum(-1), flaws.scatter_ratio)
-    expected = primary + scatter
-    if flaws.pile_up is not None:
-        expected = flaws.pile_up.observed(expected)
-    check(cancel)
-    counts = expected
-    if noise:
-        counts = noisy_counts(expected, flaws.correlation, torch.Generator().manual_seed(seed))
+    tell = progress or silent
     meta: dict[str, Any] = {"kvp": beam.kvp, "detector": beam.detector.name, "simulated": True}
+    scatter = None
+    if flaws.scatter_to_primary != 0:
+        scatter = ScanScatter(phantom, geometry, beam, flaws.scatter_to_primary, tell, cancel)
+        meta[RATIO_ENTRY] = scatter.water_ratio
+    # thresholds that drift change the scatter in a column as they change its air counts, or nearly so
+    changed = drifted.sum(-1) / nominal.sum(-1).clamp(min=1e-30)
+    generator = torch.Generator().manual_seed(seed)
+    n_slices = phantom.densities.shape[1]
+    counts = scratch((geometry.n_views, n_slices, geometry.n_columns, len(nominal)))
+    for index in range(n_slices):
+        one = replace(phantom, densities=phantom.densities[:, index : index + 1])
+        expected = expected_counts(one, geometry, drifted, energies, cancel=cancel)[0]
+        if scatter is not None:
+            expected += scatter(index) * changed
+        for start in range(0, geometry.n_views, _VIEWS_AT_ONCE):
+            check(cancel)
+            views = slice(start, start + _VIEWS_AT_ONCE)
+            counts[views, index] = _registered(expected[views], flaws, generator if noise else None)
+        tell("project", index + 1, n_slices)
     return Projections(
-        counts=counts.permute(1, 0, 2, 3).float().numpy(),
+        counts=counts,
         air_counts=nominal.sum(-1).numpy(),
         effective_spectra=nominal.numpy(),
         energies_keV=energies.numpy(),
         thresholds_keV=beam.thresholds_kev.numpy(),
         image_pixel_mm=phantom.pixel_mm,
         image_size=(geometry.rows, geometry.columns),
-        row_pitch_mm=1.0,
+        row_pitch_mm=phantom.slice_mm,
         water_mu_per_mm=MU_WATER_PER_MM,
         view_angles=np.asarray(geometry.angles()),
         central_column=geometry.central_column,
         meta=meta,
         **_scan_fields(geometry),
     )
+
+
+def _registered(
+    expected: torch.Tensor, flaws: Imperfections, generator: torch.Generator | None
+) -> torch.Tensor:
+    """What is counted of expected counts `[..., bin]`; their mean where there is no generator."""
+    if flaws.pile_up is not None:
+        expected = flaws.pile_up.observed(expected)
+    return expected if generator is None else noisy_counts(expected, flaws.correlation, generator)
 
 
 def _scan_fields(geometry: Geometry) -> dict[str, Any]:

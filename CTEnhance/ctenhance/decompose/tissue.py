@@ -58,7 +58,8 @@ def tissue_phantom(volume: CTVolume, contrast_mg_ml: float = 0.0) -> MaterialPha
         part * np.float32(material(n).density) for n, part in zip(names, (fat, muscle, bone), strict=True)
     ]
     maps = torch.from_numpy(np.stack([*densities, iodine]).astype(np.float32))
-    return MaterialPhantom(tuple(material(n) for n in (*names, "iodine")), maps, volume.spacing[0])
+    tissues = tuple(material(n) for n in (*names, "iodine"))
+    return MaterialPhantom(tissues, maps, volume.spacing[0], slice_mm=volume.spacing[2])
 
 
 def _hounsfield(name: str) -> float:
