@@ -12,6 +12,7 @@ from decompose_cases import ENERGIES, THRESHOLDS, PublishedBeam, beam, decompose
 
 from ctenhance.decompose.layer import Decomposer
 from ctenhance.decompose.solver import AT_LIMIT, CONVERGED, NOT_CONVERGED, RAYS_PER_CHUNK, STARVED
+from ctenhance.physics.detector import ideal_detector
 from ctenhance.runtime.errors import Cancelled, InputError
 from ctenhance.runtime.progress import CancelToken
 
@@ -39,6 +40,17 @@ def test_noise_free_counts_give_back_the_lines(materials: list[str], most: list[
     assert float(((found.lines - lines) / d.standard_errors(lines)).abs().max()) < 2e-3
     nodes_only = d.estimate(d.expected(lines), tolerance=1e-9)
     torch.testing.assert_close(nodes_only.lines, lines, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("third", ["calcium", "bone"])
+def test_three_materials_in_a_detector_whose_lowest_bin_goes_dark(third: str) -> None:
+    """An ideal detector's lowest bin counts nothing behind the most calcium and iodine."""
+    spectra = ideal_detector(ENERGIES).effective_spectra(beam(), THRESHOLDS)
+    d = Decomposer(["water", "iodine", third], spectra, ENERGIES)
+    lines = random_lines(2000, [25.0, 0.05, 1.0])
+    found = d.estimate(d.expected(lines, exact=True))
+    assert bool((found.status == CONVERGED).all())
+    assert float(((found.lines - lines) / d.standard_errors(lines)).abs().max()) < 2e-3
 
 
 def test_the_quadrature_keeps_its_error_on_rays_it_has_not_seen() -> None:

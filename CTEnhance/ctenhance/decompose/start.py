@@ -18,6 +18,8 @@ DEGREE = {1: 6, 2: 6, 3: 5}
 #: No ray is asked for a closer fit than this part of the typical one's noise, or thin rays decide alone.
 CLOSEST = 0.01
 RIDGE = 1e-9
+#: Fewer expected quanta in a group count as these: behind most material the quadrature's may be below zero.
+LEAST_EXPECTED = 1e-5
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ def fit_start(
     `[bin, material]` and `typical` `[bin]` counts of a typical ray choose the groups.
     """
     groups = best_groups(slopes, typical)
-    variables = _variables(torch.log((groups @ air) / (expected @ groups.T)), dim=1)
+    counted = (expected @ groups.T).clamp(min=LEAST_EXPECTED)
+    variables = _variables(torch.log((groups @ air) / counted), dim=1)
     least, most = variables.amin(0), variables.amax(0)
     terms = _terms(variables / torch.maximum(-least, most), dim=1)
     ridge = RIDGE * torch.eye(terms.shape[1], dtype=terms.dtype)
