@@ -22,6 +22,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from ctenhance.dicom_header import DAMAGE, DicomFile, attribute, number, text
 from ctenhance.hounsfield import padding_to_air
 from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.files import require_utf8
 
 _AIR_HU = -1024.0
 
@@ -338,6 +339,7 @@ def _decoded(path: Path) -> tuple[np.ndarray, bool]:
             raise InputError(
                 f"'{path.name}' is a multi-frame image compressed as JPEG; decompress it first (dcmdjpeg)."
             )
+        require_utf8(path)
         return sitk.GetArrayFromImage(sitk.ReadImage(str(path))), True
     except DAMAGE as error:
         raise InputError(

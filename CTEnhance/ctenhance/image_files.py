@@ -17,7 +17,7 @@ import SimpleITK as sitk  # noqa: N813 (its customary name)
 
 from ctenhance.file_damage import DAMAGED, require_sound
 from ctenhance.runtime.errors import CTEnhanceError, InputError
-from ctenhance.runtime.files import replace_when_done, stem_of, suffix_of
+from ctenhance.runtime.files import replace_when_done, require_utf8, stem_of, suffix_of
 
 if TYPE_CHECKING:
     from ctenhance.volume import CTVolume
@@ -34,6 +34,7 @@ _EIGHT_BIT = (sitk.sitkUInt8, sitk.sitkInt8)
 
 def read_image_file(path: Path) -> CTVolume:
     """Return the volume of a .nii, .nii.gz, .nrrd, .nhdr, .mha or .mhd file; raises InputError."""
+    require_utf8(path)
     if path.stat().st_size == 0:
         raise InputError("the file is empty; copy it again from its source.")
     suffix = suffix_of(path)

@@ -190,6 +190,11 @@ class CTVolume:
             "sha256": digest.hexdigest(),
         }
 
+    def input_report(self) -> dict[str, Any]:
+        """Return `identity` and, where there are any, the `notes` of the reader: a report's `input`."""
+        notes = self.meta.get("notes")
+        return {**self.identity(), **({"notes": list(notes)} if notes else {})}
+
 
 def _checked_array(array: Any) -> np.ndarray:
     given = np.asarray(array)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from synthetic_dicom import hounsfield, write_series
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -160,6 +161,19 @@ def test_json_progress(ct: Path, tmp_path: Path, enhance: Verb) -> None:
     assert lines[-1]["outputs"] == {"enhanced": str(tmp_path / "out.mha")}
     assert lines[-1]["warnings"] == ["A warning."]
     assert "a library that talks" in done.stderr
+
+
+def test_what_the_reader_changed_is_told_and_reported(tmp_path: Path) -> None:
+    values = hounsfield(4)
+    values[:, :3] = -2000
+    write_series(tmp_path / "series", values=values, PixelRepresentation=1)
+    (tmp_path / "series" / "again.dcm").write_bytes((tmp_path / "series" / "image0002.dcm").read_bytes())
+    out, report = tmp_path / "out.nii", tmp_path / "report.json"
+    done = run("degrade", tmp_path / "series", out, "--preset", "sumi-paper-3d", "--report", report)
+    notes = json.loads(report.read_text(encoding="utf-8"))["input"]["notes"]
+    assert notes == ["repeated slices left out: 1", "padding outside the field of view set to -1024 HU"]
+    for note in notes:
+        assert f"Note: 'series': {note}." in done.stderr
 
 
 def test_json_error(tmp_path: Path, enhance: Verb) -> None:

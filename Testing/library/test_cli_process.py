@@ -134,6 +134,16 @@ def test_compare(ct: Path, tmp_path: Path) -> None:
     assert differs.returncode == 2 and differs.stderr.count("\n") == 1
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_no_utf8_is_one_sentence(ct: Path, tmp_path: Path) -> None:
+    bad = os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller.nii.gz")
+    os.rename(ct, bad)
+    done = command("degrade", bad, tmp_path / "out.nii.gz", "--dose", 1)
+    assert done.returncode == 2, done.stderr
+    assert "other than UTF-8" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_degrade_refuses(ct: Path, tmp_path: Path) -> None:
     done = command("degrade", ct, tmp_path / "a.nii", "--preset", "nonsense", "--progress", "none")
     assert done.returncode == 2 and "nonsense" in done.stderr and done.stderr.count("\n") == 1

@@ -140,6 +140,14 @@ def test_check_output_needs_permission(tmp_path: Path) -> None:
         check_output(tmp_path / "a.mha")
 
 
+def test_names_that_no_program_of_c_can_open_are_refused(tmp_path: Path) -> None:
+    latin = os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller.nii.gz")
+    with pytest.raises(InputError, match="other than UTF-8; rename"):
+        check_output(latin)
+    with pytest.raises(InputError, match="longer than 255 bytes"):
+        check_output(tmp_path / ("ü" * 125 + ".nii.gz"))
+
+
 def test_check_output_folder(tmp_path: Path) -> None:
     assert check_output_folder(tmp_path / "a" / "b").is_dir()
     assert check_output_folder(tmp_path / "a" / "b").is_dir()

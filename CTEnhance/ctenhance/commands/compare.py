@@ -37,9 +37,9 @@ def compare(
     builder = ReportBuilder("compare", seed=run.seed)
     first, second = run.read(before), run.read(after)
     truth = None if reference is None else run.read(reference)
-    builder.input = {"before": first.identity(), "after": second.identity()}
+    builder.input = {"before": first.input_report(), "after": second.input_report()}
     if truth is not None:
-        builder.input["reference"] = truth.identity()
+        builder.input["reference"] = truth.input_report()
     outputs: dict[str, Path] = {}
     with builder.stage("metrics"):
         metrics = quality.compare(first, second, truth, progress=run.progress, cancel=run.cancel)

@@ -42,7 +42,7 @@ def run_demo(run: Run, folder: Path, ct: Path | None, slices: int, dose: float, 
     builder = ReportBuilder("demo", {"dose": dose, "slices": slices, "phantom": ct is None}, seed=run.seed)
     with builder.stage("source"):
         original = _phantom(run, slices or PHANTOM_SLICES) if ct is None else _middle(run.read(ct), slices)
-    builder.input = original.identity()
+    builder.input = original.input_report()
     check(run.cancel)
     common: dict[str, Any] = {
         "seed": run.seed,

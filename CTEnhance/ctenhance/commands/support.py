@@ -126,6 +126,8 @@ class Run:
         self.progress("read", 0, 1)
         volume = CTVolume.read(path, series=series)
         self.progress("read", 1, 1)
+        for note in volume.meta.get("notes", []):
+            self.log(f"'{path.name}': {note}.", "note")
         check(self.cancel)
         return volume
 
@@ -142,7 +144,7 @@ class Run:
         if self.mode is ProgressMode.JSON:
             write_event("log", self._out, level=level, text=text)
         else:
-            print(f"{level.capitalize()}: {text}" if level == "warning" else text, file=sys.stderr)
+            print(f"{level.capitalize()}: {text}", file=sys.stderr)
 
     def finish(
         self,

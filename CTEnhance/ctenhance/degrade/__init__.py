@@ -48,7 +48,7 @@ def degrade(
     """
     place = pick_device(device)
     report = ReportBuilder("degrade", device=place, seed=seed)
-    report.input = volume.identity()
+    report.input = volume.input_report()
     axial = volume.axial()
     with report.stage("draw"):
         if replay is not None:

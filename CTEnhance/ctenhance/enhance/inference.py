@@ -234,7 +234,7 @@ def enhance(
     settings = {"strength": strength, "steps": count, "samples": draws, "uncertainty": uncertainty}
     report = ReportBuilder("enhance", settings, place, seed)
     report.model(chosen.entry)
-    report.input = volume.identity()
+    report.input = volume.input_report()
     if place.type == "cpu" and device == "auto":
         report.details["note"] = "No graphics card was used: none is available to torch."
 

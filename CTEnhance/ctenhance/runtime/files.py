@@ -13,6 +13,7 @@ from ctenhance.runtime.errors import CTEnhanceError, InputError
 
 _COMPRESSIONS = (".gz", ".bz2", ".xz")
 _PARTIAL = "partial"
+LONGEST_NAME = 255  # bytes, on all usual file systems
 
 
 def suffix_of(path: str | os.PathLike[str]) -> str:
@@ -33,6 +34,16 @@ def _raw_suffix(name: str) -> str:
     return last
 
 
+def require_utf8(path: str | os.PathLike[str]) -> None:
+    """Raise InputError for a name that is no UTF-8, as old archives hold: ITK would end the whole process."""
+    try:
+        os.fspath(path).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"The name '{path}' is in an encoding other than UTF-8; rename the file or its folder."
+        ) from error
+
+
 def check_output(
     path: str | os.PathLike[str],
     suffixes: Iterable[str] | None = None,
@@ -41,9 +52,14 @@ def check_output(
     """Return the path if a file can be written there; to be called before the long work, not after it.
 
     Raises InputError for a suffix that is not among `suffixes`, a folder that does not exist or cannot be
-    written, a path that is itself a folder, and a path that is one of the `inputs`.
+    written, a path that is itself a folder, one that is no UTF-8 or too long, and one of the `inputs`.
     """
     target = Path(path)
+    require_utf8(target)
+    if len(os.fsencode(target.name)) > LONGEST_NAME:
+        raise InputError(
+            f"Cannot write '{target}': the name is longer than {LONGEST_NAME} bytes; choose a shorter one."
+        )
     if suffixes is not None:
         allowed = tuple(suffixes)
         if suffix_of(target) not in allowed:
