@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -71,6 +72,16 @@ def test_replace_when_done_keeps_the_first_error(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), replace_when_done(tmp_path / "a.mha"):
         raise ZeroDivisionError  # before anything was written
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    with pytest.raises(CTEnhanceError, match="the disk is full"), replace_when_done(path) as half:
+        half.write_text("{")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(PermissionError), replace_when_done(path):
+        raise PermissionError(errno.EACCES, "of another file")
 
 
 def test_replace_when_done_two_at_once(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import uuid
@@ -13,6 +14,7 @@ from ctenhance.runtime.errors import CTEnhanceError, InputError
 
 _COMPRESSIONS = (".gz", ".bz2", ".xz")
 _PARTIAL = "partial"
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 LONGEST_NAME = 255  # bytes, on all usual file systems
 
 
@@ -106,8 +108,8 @@ def replace_when_done(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`, with the same (compound) suffix, and rename it at the end.
 
     When the block raises, the temporary file is deleted and what stood at `path` stays as it was.
-    Raises InputError when the folder does not exist, CTEnhanceError when the finished file cannot be moved
-    into place.
+    Raises InputError when the folder does not exist, CTEnhanceError when the disk is full and when the
+    finished file cannot be moved into place.
     """
     target = Path(path)
     if not target.parent.is_dir():
@@ -125,6 +127,12 @@ def replace_when_done(path: str | os.PathLike[str]) -> Iterator[Path]:
             raise CTEnhanceError(
                 f"Cannot write '{target}': {error.strerror or error}; close programs that use it."
             ) from error
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        raise CTEnhanceError(
+            f"Cannot write '{target}': the disk is full; free some space or choose another."
+        ) from error
     finally:
         # After success the name is gone already. A failing deletion must not hide the first error.
         with contextlib.suppress(OSError):
