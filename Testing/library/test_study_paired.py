@@ -252,6 +252,8 @@ def test_mrmc_power_is_the_tests_own_at_no_effect_and_grows() -> None:
         (lambda: sample_size.cases_for_preference(0.5001), "more than 100000"),
         (lambda: sample_size.cases_for_equivalence(0.7), "margin"),
         (lambda: sample_size.cases_for_grades(0.0, 1.0), "must not be 0"),
+        (lambda: sample_size.cases_for_grades(math.nan, 1.0), "must not be 0"),
+        (lambda: sample_size.cases_for_grades(0.5, math.inf), "above 0"),
         (lambda: sample_size.cases_for_grades(1e-4, 1.0), "more than 100000"),
         (lambda: sample_size.mrmc_power(0.1, 1, 10, VAN_DYKE), "2 readers"),
         (lambda: sample_size.cases_for_mrmc(0.0, 5, VAN_DYKE), "difference of areas"),

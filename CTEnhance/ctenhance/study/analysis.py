@@ -243,7 +243,7 @@ def _preferences(gathered: Gathered, seed: int) -> list[Table]:
             wins.append(_wins(gathered, preferred, first, second))
         columns = (
             "preference", "reader", "-2", "-1", "0", "+1", "+2", "share (these readers)",
-            "p (these readers)", "share (readers random)", "p (readers random)", "mean score",
+            "p (these readers)", "share (readers random)", "p (readers random)", "score (Hodges-Lehmann)",
             "p (Wilcoxon)",
         )  # fmt: skip
         note = (

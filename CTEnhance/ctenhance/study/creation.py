@@ -11,15 +11,18 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
+import numpy as np
+
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.files import write_text
 from ctenhance.runtime.progress import Cancellable, Progress, check, silent
 from ctenhance.study import blinding
-from ctenhance.study.design import Design
+from ctenhance.study.design import Case, Design
 from ctenhance.study.fields import sha256_of
 from ctenhance.study.images import SUFFIX, TIME_STAMP, blinded, read_case, write_copy
 from ctenhance.study.key import Key, KeyCase
 from ctenhance.study.study_file import IMAGE_FOLDER, RECORD_FOLDER, STUDY_FILE, Study, Trial
+from ctenhance.volume import CTVolume
 
 
 def default_key_path(folder: str | os.PathLike[str]) -> Path:
@@ -42,9 +45,9 @@ def create(
     Every image is read, checked and written as a blinded copy (see `images`), so this takes about as long as
     copying them. `salt` is for reproducing a study from its key; it is drawn otherwise, and then even the
     same seed gives another order.
-    Raises InputError for images that cannot be read or do not fit together, an existing folder or key, and a
-    key path inside the study folder; CTEnhanceError when the disk is full; Cancelled. Nothing is left behind
-    then.
+    Raises InputError for images that cannot be read or do not fit together, a lesion outside of its image, an
+    existing folder or key, and a key path inside the study folder; CTEnhanceError when the disk is full;
+    Cancelled. Nothing is left behind then.
     """
     report = silent if progress is None else progress
     target = Path(folder)
@@ -68,6 +71,7 @@ def create(
             volumes = read_case(case, cancel)
             own = dict(zip(design.arms, names[number * len(design.arms) :], strict=False))
             grid = volumes[design.arms[0]]
+            _require_lesions_inside(case, grid)
             arrays = blinded(volumes, cancel)
             # In the order of their names: times that cannot be set (of creation) must not tell the arms
             # apart.
@@ -100,6 +104,20 @@ def create(
         check(cancel)
         key.write(key_target)
     return Study.read(target)
+
+
+def _require_lesions_inside(case: Case, volume: CTVolume) -> None:
+    """Raise InputError for a lesion that no mark in the image can find."""
+    size = np.array(volume.array.shape[::-1])
+    axes = volume.direction * volume.spacing
+    for number, lesion in enumerate(case.lesions, start=1):
+        index = np.linalg.solve(axes, np.subtract(lesion.point, volume.origin))
+        if (index < -0.5).any() or (index > size - 0.5).any():
+            x, y, z = lesion.point
+            raise InputError(
+                f"Case '{case.name}': lesion {number} at ({x:g}, {y:g}, {z:g}) mm lies outside of the image; "
+                "give points in LPS (in RAS, as Slicer shows them, x and y have the other sign)."
+            )
 
 
 def _trials(design: Design, names: list[str], reader: str, seed: int, salt: str) -> tuple[Trial, ...]:

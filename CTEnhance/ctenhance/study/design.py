@@ -159,9 +159,11 @@ def _check(design: Design) -> None:
     where = "the study design"
     if not design.title.strip():
         raise InputError("The study design needs a 'title'.")
-    for name, values in (("arms", design.arms), ("readers", design.readers)):
+    cases = tuple(case.name for case in design.cases)
+    for name, values in (("arms", design.arms), ("readers", design.readers), ("cases", cases)):
+        for value in values:
+            checked_name(value, f"'{name}' in {where}")
         different(values, name, where)
-    different(tuple(case.name for case in design.cases), "cases", where)
     if not design.cases or not design.readers or not design.arms:
         raise InputError("A study needs at least one case, one reader and one arm.")
     pairs = design.conduct.present == "pair"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 from dataclasses import dataclass
@@ -126,12 +127,24 @@ def design_from_folders(
 
 
 def read_lesions(path: str | os.PathLike[str], cases: set[str]) -> dict[str, tuple[Lesion, ...]]:
-    """Return the lesions of a CSV file by case; raises InputError for a wrong column, number or case."""
+    """Return the lesions of a CSV file by case.
+
+    The columns may be parted by commas, tabs or semicolons, as spreadsheet programs do that write numbers
+    with a decimal comma. Raises InputError for a wrong column, number or case, and for a file without any
+    lesion.
+    """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+        text = Path(path).read_text(encoding="utf-8-sig")
+        heading = text.partition("\n")[0]
+        delimiter = next((mark for mark in ";\t" if mark in heading), ",")
+        rows = [
+            {str(name).strip().casefold(): str(value or "").strip() for name, value in row.items()}
+            for row in csv.DictReader(io.StringIO(text), delimiter=delimiter)
+        ]
     except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"The lesions '{path}' cannot be read as CSV ({error}).") from error
+        raise InputError(f"The lesions '{path}' cannot be read as CSV in UTF-8 ({error}).") from error
+    if not rows:
+        raise InputError(f"The table '{path}' holds no lesion; fill it in, or leave it out.")
     found: dict[str, tuple[Lesion, ...]] = {}
     for line, row in enumerate(rows, start=2):
         where = f"line {line} of '{path}'"
@@ -143,7 +156,7 @@ def read_lesions(path: str | os.PathLike[str], cases: set[str]) -> dict[str, tup
             raise InputError(f"{where} names the case '{row['case']}', which is none of the matched images.")
         for column in _TRUTH_COLUMNS[1:]:
             try:
-                values[column] = float(row[column])
+                values[column] = float(row[column].replace(",", ".") if delimiter != "," else row[column])
             except ValueError as error:
                 raise InputError(
                     f"'{column}' in {where} must be a number, but it is '{row[column]}'."

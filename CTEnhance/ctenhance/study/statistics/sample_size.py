@@ -51,7 +51,7 @@ def cases_for_grades(difference: float, spread: float, alpha: float = 0.05, powe
     efficiency of the signed ranks under normality (Lehmann 1975).
     """
     _planned(1, alpha, power)
-    if not spread > 0 or difference == 0:
+    if not (0 < spread < math.inf and 0 < abs(difference) < math.inf):
         raise InputError("The planned difference must not be 0 and its SD must be above 0.")
     effect = abs(difference) / spread
 
