@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from synthetic_dicom import dataset, hounsfield, save, write_series
 from typer.testing import CliRunner
 
 import ctenhance
@@ -19,6 +20,7 @@ from ctenhance.runtime.report import Result
 from ctenhance.volume import CTVolume
 
 runner = CliRunner()
+TWIN = "enhance-twin"
 
 
 def write_ct(path: Path, seed: int = 0) -> Path:
@@ -44,7 +46,9 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         calls.append(given)
         given["progress"]("tiles", 1, 1)
         check(given["cancel"])
-        return Result({"enhanced": volume.with_array(volume.array + 1)}, {}, {"verb": "enhance"})
+        settings = {"strength": given["strength"], "samples": given["samples"] or 4}
+        report = {"verb": "enhance", "settings": settings, "seed": given["seed"]}
+        return Result({"enhanced": volume.with_array(volume.array + 1)}, {}, report)
 
     monkeypatch.setattr(ctenhance, "enhance", verb, raising=False)
     return calls
@@ -84,7 +88,24 @@ def test_equal_names_do_not_overwrite_each_other(tmp_path: Path) -> None:
 def test_input_folder_that_is_a_series(tmp_path: Path) -> None:
     write_dicom_like(tmp_path / "series" / "IM1")
     (case,) = find_cases(tmp_path / "series", tmp_path / "out")
-    assert case.source == tmp_path / "series" and case.output == tmp_path / "out" / "series.nii.gz"
+    assert case.source == (tmp_path / "series" / "IM1",) and case.output == tmp_path / "out" / "series.nii.gz"
+
+
+def test_a_disc_has_one_case_for_each_of_its_folders(tmp_path: Path, seen: list[dict[str, Any]]) -> None:
+    for place, uid in (("", "1.1"), ("S1", "1.2"), ("S2", "1.3")):
+        write_series(tmp_path / "disc" / "DICOM" / place, SeriesInstanceUID=uid)
+    save(dataset(hounsfield()[0], (0, 0, 0)), tmp_path / "disc" / "DICOMDIR")
+    names = [case.name for case in find_cases(tmp_path / "disc", tmp_path / "out")]
+    assert names == ["DICOM", "DICOM/S1", "DICOM/S2"]
+    # None of them takes the slices of the folders below.
+    assert "3 done" in batch(tmp_path / "disc", tmp_path / "out").stdout
+
+
+@pytest.mark.parametrize("option", [("--model", "nobody"), ("--device", "tpu")])
+def test_what_no_case_could_use_is_refused_at_once(tmp_path: Path, option: tuple[str, str]) -> None:
+    write_ct(tmp_path / "in" / "a.nii.gz")
+    assert option[1] in batch(tmp_path / "in", tmp_path / "out", *option, code=2).stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_folders_without_a_case_are_refused(tmp_path: Path) -> None:
@@ -101,17 +122,21 @@ def test_folders_without_a_case_are_refused(tmp_path: Path) -> None:
 def test_batch_writes_volume_and_report_and_resumes(tmp_path: Path, seen: list[dict[str, Any]]) -> None:
     one = write_ct(tmp_path / "in" / "one.nii.gz", 1)
     write_ct(tmp_path / "in" / "sub" / "two.mha", 2)
-    done = batch(tmp_path / "in", tmp_path / "out", "--strength", 0.5, "--seed", 4, "--model", "m")
+    done = batch(tmp_path / "in", tmp_path / "out", "--strength", 0.5, "--seed", 4, "--model", TWIN)
     assert "2 done, 0 finished before, 0 failed." in done.stdout
     assert {name: seen[0][name] for name in ("strength", "seed", "model", "samples", "steps", "device")} == {
-        "strength": 0.5, "seed": 4, "model": "m", "samples": None, "steps": None, "device": "auto",
+        "strength": 0.5, "seed": 4, "model": TWIN, "samples": None, "steps": None, "device": "auto",
     }  # fmt: skip
     enhanced = CTVolume.read(tmp_path / "out" / "one.nii.gz")
     assert np.array_equal(enhanced.array, CTVolume.read(one).array + 1)
-    assert json.loads((tmp_path / "out" / "sub" / "two.report.json").read_text()) == {"verb": "enhance"}
+    assert json.loads((tmp_path / "out" / "sub" / "two.report.json").read_text())["seed"] == 4
 
     (tmp_path / "out" / "one.report.json").unlink()  # as if it had been stopped in between
-    assert "1 done, 1 finished before" in batch(tmp_path / "in", tmp_path / "out").stdout
+    again = ("--strength", 0.5, "--seed", 4, "--samples", 4)
+    assert "1 done, 1 finished before" in batch(tmp_path / "in", tmp_path / "out", *again).stdout
+    assert len(seen) == 3
+    other = batch(tmp_path / "in", tmp_path / "out", "--seed", 4, code=1).stderr
+    assert "'one.nii.gz' was made before with another strength (0.5, not 1.0)" in other
     assert len(seen) == 3
     assert "2 done, 0 finished before" in batch(tmp_path / "in", tmp_path / "out", "--overwrite").stdout
 

@@ -14,7 +14,7 @@ import typer
 import ctenhance
 from ctenhance.commands.apps import app
 from ctenhance.commands.options import ModelOption, SamplesOption, StepsOption, StrengthOption
-from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command
+from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command, read_json
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError
 from ctenhance.runtime.files import check_output_folder, stem_of, suffix_of
 from ctenhance.runtime.progress import check
@@ -25,17 +25,39 @@ _DICOM_PREAMBLE = 128
 
 @dataclass(frozen=True)
 class Case:
-    """One CT and where its enhanced volume and its report go; `name` is the path inside the input folder."""
+    """One CT and where its enhanced volume and its report go; `name` is the path inside the input folder.
+
+    `source` is a volume file or the DICOM files of one folder.
+    """
 
     name: str
-    source: Path
+    source: Path | tuple[Path, ...]
     output: Path
     report: Path
 
-    @property
-    def finished(self) -> bool:
-        """The report is written after the volume: both there means both whole."""
-        return self.output.exists() and self.report.exists()
+    def finished(self, wanted: Mapping[str, Any]) -> bool:
+        """Say whether it is done: the report is written after the volume, so both there means both whole.
+
+        Raises InputError when it was done otherwise than `wanted` (see `_wanted`): one folder shall not hold
+        results of several settings that nobody can tell apart.
+        """
+        if not (self.output.exists() and self.report.exists()):
+            return False
+        report = read_json(self.report)
+        model = report.get("model") or {}
+        known = {
+            **(report.get("settings") or {}),
+            "model": model.get("name"),
+            "sha256 of the model": model.get("sha256"),
+            "seed": report.get("seed"),
+        }
+        for name, value in wanted.items():
+            if known.get(name) not in (None, value):
+                raise InputError(
+                    f"'{self.output.name}' was made before with another {name} ({known[name]}, not {value}); "
+                    "take --overwrite or another folder."
+                )
+        return True
 
 
 @dataclass
@@ -64,6 +86,7 @@ def find_cases(source: Path, target: Path) -> list[Case]:
             f"The results cannot go into the input folder '{source}' itself; name another folder."
         )
     found: list[Path] = []
+    dicom: dict[Path, tuple[Path, ...]] = {}
     for directory, folders, files in os.walk(source):
         here = Path(directory)
         # Hidden ones are unfinished files and other programs' own; an output folder inside is no input.
@@ -72,8 +95,11 @@ def find_cases(source: Path, target: Path) -> list[Case]:
         )
         visible = [here / name for name in sorted(files) if name[0] != "."]
         found += [path for path in visible if suffix_of(path) in VOLUME_SUFFIXES]
-        if any(suffix_of(path) not in VOLUME_SUFFIXES and _is_dicom(path) for path in visible):
+        # Of this folder only: what lies in the folders below are series of their own.
+        slices = [path for path in visible if suffix_of(path) not in VOLUME_SUFFIXES and _is_dicom(path)]
+        if slices:
             found.append(here)
+            dicom[here] = tuple(slices)
     if not found:
         raise InputError(
             f"There is no CT in '{source}': no {', '.join(VOLUME_SUFFIXES)} file and no DICOM folder."
@@ -87,7 +113,7 @@ def find_cases(source: Path, target: Path) -> list[Case]:
         cases.append(
             Case(
                 name=(path.relative_to(source) if path != source else Path(path.name)).as_posix(),
-                source=path,
+                source=dicom.get(path, path),
                 output=target / place.parent / f"{place.name}.nii.gz",
                 report=target / place.parent / f"{place.name}.report.json",
             )
@@ -103,6 +129,8 @@ def _place(path: Path, source: Path, drop_suffix: bool) -> Path:
 
 
 def _is_dicom(path: Path) -> bool:
+    if path.name.upper() == "DICOMDIR":  # the index that a disc has beside its folders
+        return False
     if suffix_of(path) == ".dcm":
         return True
     try:
@@ -116,16 +144,18 @@ def _is_dicom(path: Path) -> bool:
 def run_batch(run: Run, cases: list[Case], settings: Mapping[str, Any], overwrite: bool = False) -> Outcome:
     """Enhance the cases that are not finished yet and tell what became of each.
 
-    Raises Cancelled when the user asks to stop; what was finished until then stays.
+    Raises InputError for a model and a device that are not there, before any case is read; Cancelled when the
+    user asks to stop, and what was finished until then stays.
     """
     outcome = Outcome()
+    wanted = _wanted(run, settings)
     for number, case in enumerate(cases):
         check(run.cancel)
         run.progress("cases", number, len(cases))
-        if case.finished and not overwrite:
-            outcome.skipped.append(case.name)
-            continue
         try:
+            if not overwrite and case.finished(wanted):
+                outcome.skipped.append(case.name)
+                continue
             _enhance(run, case, settings)
             outcome.done.append(case.name)
         except Cancelled:
@@ -139,6 +169,17 @@ def run_batch(run: Run, cases: list[Case], settings: Mapping[str, Any], overwrit
             run.log(f"'{case.name}' failed: {outcome.failed[case.name]}")
     run.progress("cases", len(cases), len(cases))
     return outcome
+
+
+def _wanted(run: Run, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the reports of finished cases must say, by the names that stand in them."""
+    from ctenhance.runtime import weights
+    from ctenhance.runtime.device import pick_device
+
+    pick_device(run.device)
+    entry = weights.verify(settings["model"] or weights.default_name("enhance"))
+    asked = {name: settings[name] for name in ("strength", "steps", "samples") if settings[name] is not None}
+    return {"model": entry.name, "sha256 of the model": entry.sha256, "seed": run.seed, **asked}
 
 
 def _enhance(run: Run, case: Case, settings: Mapping[str, Any]) -> None:
