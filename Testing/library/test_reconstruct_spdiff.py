@@ -117,6 +117,19 @@ def test_every_column_has_its_own_level() -> None:
     assert float(value[..., :8].std()) > 3 * float(value[..., -8:].std())
 
 
+def test_the_gain_of_single_columns_is_no_structure() -> None:
+    # detectors' columns differ by some per cent in what they count of the same quanta
+    transmission = torch.exp(-torch.linspace(0, 4, 96)).expand(3, 64, -1)
+    gain = 1 + 0.1 * torch.randn(96, generator=seeded())
+    even, uneven = (
+        spdiff.features(spdiff.readings(2e5 * g * transmission, 2e5 * g, 10.0, 1))
+        for g in (torch.ones(96), gain)
+    )
+    assert float((uneven.baseline - even.baseline).abs().max()) < 1e-3
+    structure = [seen.deviation * seen.noise for seen in (even, uneven)]  # in line integrals
+    assert float((structure[1] - structure[0]).abs().max()) < 1e-3
+
+
 def test_neighbours_at_the_ends_are_the_slice_itself() -> None:
     counts = torch.arange(3.0)[:, None, None].expand(3, 4, 4)
     air = torch.ones(4)

@@ -155,8 +155,13 @@ class Features:
 def features(seen: Readings) -> Features:
     """Readings `[batch, 3, view, column]` about their baselines, in units of their noise."""
     shifted, air, electronic = seen.shifted, seen.air, seen.electronic
-    smooth = _smooth(shifted, _FIRST).clamp(min=LEAST_COUNT)
-    wide = _smooth(smooth, _SECOND)
+
+    def smoothed(counts: torch.Tensor, kernels: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        # columns differ in gain: it is their transmissions that are alike
+        return air * _smooth((counts - electronic) / air, kernels) + electronic
+
+    smooth = smoothed(shifted, _FIRST).clamp(min=LEAST_COUNT)
+    wide = smoothed(smooth, _SECOND).clamp(min=LEAST_COUNT)
     sd = smooth.sqrt()
     # where the first baseline drowns in its own noise the second takes over
     trust = ((smooth - electronic) / (_FIRST_NOISE * sd) - 2).div(4).clamp(0, 1)
