@@ -16,14 +16,14 @@ from safetensors import safe_open
 from scipy import ndimage
 
 from ctenhance.enhance import training
-from ctenhance.enhance.bank import build_bank, load_bank, own_noise, soft_tissue
+from ctenhance.enhance.bank import build_bank, load_bank, own_noise, soft_tissue, write_bank_volume
 from ctenhance.enhance.inference import load_model
 from ctenhance.enhance.networks import LatentDiffusion, build
 from ctenhance.enhance.pairs import HU_SCALE, PairSampler, kernel_gain, matching_cutoff
 from ctenhance.enhance.training import pairs_validation, read_pairs
 from ctenhance.runtime import weights
-from ctenhance.runtime.errors import Cancelled, InputError
-from ctenhance.runtime.fit import Ahead, bank_names, training_volumes
+from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError
+from ctenhance.runtime.fit import Ahead, Settings, bank_names, fit, training_volumes
 from ctenhance.runtime.progress import CancelToken
 from ctenhance.volume import CTVolume
 
@@ -120,6 +120,43 @@ def test_patients_with_the_same_file_name_all_come_into_the_bank(tmp_path: Path)
     assert training_volumes(tmp_path / "data", ["p2"]) == [tmp_path / "data" / "p1" / "ct.nii.gz"]
     assert bank_names([tmp_path / "a.b.nii.gz"]) == ["a.b"]
     assert bank_names([tmp_path / "a.nii.gz", tmp_path / "a.mha"]) == ["a.nii.gz", "a.mha"]
+
+
+def test_slices_beyond_the_body_come_not_into_the_bank(tmp_path: Path) -> None:
+    volume = body(4, 12, 1)
+    for z in (1, 3):  # a gap between two parts, and what lies beyond the head
+        volume.array[z] = np.round(np.random.default_rng(z).normal(-1000, 8, volume.array[z].shape))
+    volume.write(tmp_path / "one.nii.gz")
+    (made,) = load_bank(build_bank([tmp_path / "one.nii.gz"], tmp_path / "bank"))
+    assert len(made.hu) == 3
+    assert abs(float(made.clean[1].float().mean()) + 1000) < 2
+    assert torch.isfinite(made.quantum.float()).all() and torch.isfinite(made.electronic.float()).all()
+    pairs = PairSampler([made], 64, seed=0).batch(12, 0)
+    assert torch.isfinite(pairs.degraded).all() and torch.isfinite(pairs.reference).all()
+    with pytest.raises(InputError, match="'air' shows no tissue to train on: leave it out with --exclude"):
+        air = volume.with_array(np.repeat(volume.array[3:], 4, axis=0))
+        write_bank_volume(tmp_path / "air.safetensors", "air", air, 0)
+
+
+def test_a_loss_that_is_no_number_does_not_reach_the_weights(tmp_path: Path) -> None:
+    network = torch.nn.Linear(2, 1)
+    entry = weights.WeightsEntry("a", "", "", "", "", "twin", {}, "1", "")
+
+    def loss(bad: set[int]):  # type: ignore[no-untyped-def]
+        def at(model: torch.nn.Module, step: int, rank: int, where: torch.device) -> torch.Tensor:
+            return model(torch.ones(1, 2)).square().mean() * (math.nan if step in bad else 1)
+
+        return at
+
+    settings = Settings(steps=40, report_every=5, device="cpu")
+    best = fit(network, loss({0, 3, 4, 17}), tmp_path / "some", settings, entry)
+    assert all(torch.isfinite(value).all() for value in tensors(best).values())
+    for line in (tmp_path / "some" / "log.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=pytest.fail)
+    with pytest.raises(CTEnhanceError, match="stopped at step 30: the loss was no number 20 times in a row"):
+        fit(network, loss(set(range(10, 40))), tmp_path / "all", settings, entry)
+    kept = tensors(tmp_path / "all" / "checkpoint.safetensors")
+    assert all(torch.isfinite(value.float()).all() for value in kept.values())
 
 
 def test_padding_is_air_in_bank_and_validation(tmp_path: Path) -> None:

@@ -89,6 +89,12 @@ def soft_tissue(hu: np.ndarray) -> np.ndarray:
     return mask if mask.sum() > 500 else smooth > -300
 
 
+def _tissue_or_all(image: np.ndarray) -> np.ndarray:
+    """`soft_tissue` of a slice, or all of it where there is none: in a gap between parts of a body."""
+    mask = soft_tissue(image)
+    return mask if mask.any() else np.ones_like(mask)
+
+
 def own_noise(hu: np.ndarray) -> float:
     """SD in HU of a volume's own noise in soft tissue: the mode of the local SD in 9 x 9 windows, over all
     slices.
@@ -122,7 +128,7 @@ def without_noise(image: np.ndarray, noise_hu: float) -> np.ndarray:
         image, patch_size=5, patch_distance=6, h=0.9 * noise_hu, sigma=noise_hu, fast_mode=True
     )
     noise = image - smooth.astype(np.float32)
-    usual = 1.1 * noise[soft_tissue(image)].std()
+    usual = 1.1 * noise[_tissue_or_all(image)].std()
     local = np.sqrt(ndimage.uniform_filter(noise * noise, 9).clip(min=0))
     return image - noise * np.minimum(1, usual / np.maximum(local, 1e-3))
 
@@ -143,7 +149,7 @@ def _noise_pair(
     bowtie = bowtie_fluence(geometry, float(rng.uniform(0.2, 1.0)), float(rng.uniform(120, 180)))
     generator = torch.Generator().manual_seed(seed)
     fields = noise_fields(image[None], geometry, "ramp", bowtie, float(rng.uniform(0, 0.6)), generator)
-    mask = torch.from_numpy(soft_tissue(image.numpy()))
+    mask = torch.from_numpy(_tissue_or_all(image.numpy()))
     return [field[0] / field[0][mask].std() for field in fields]
 
 
@@ -163,8 +169,15 @@ def _routine(volume: CTVolume, rng: np.random.Generator, cancel: Any) -> torch.T
 
 
 def write_bank_volume(path: Path, name: str, volume: CTVolume, seed: int, cancel: Any = None) -> None:
-    """Make one volume's part of the bank at `path`; see the module's docstring."""
-    volume = volume.with_array(volume.array.copy())
+    """Make one volume's part of the bank at `path`; see the module's docstring.
+
+    Slices beyond the body are left out: there is no tissue to measure noise by. Raises InputError for a
+    volume that has no others.
+    """
+    body = [z for z, image in enumerate(volume.array) if soft_tissue(image).any()]
+    if not body:
+        raise InputError(f"'{name}' shows no tissue to train on: leave it out with --exclude {name}.")
+    volume = replace(volume, array=volume.array[body[0] : body[-1] + 1].copy())
     padding_to_air(volume.array, AIR_HU)
     pixel_mm, spacing_mm = float(volume.spacing[0]), float(volume.spacing[2])
     rng = np.random.default_rng(seed)

@@ -27,13 +27,15 @@ from torch.optim.swa_utils import AveragedModel
 
 from ctenhance.runtime import weights
 from ctenhance.runtime.device import pick_device
-from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.files import replace_when_done, stem_of
 from ctenhance.runtime.progress import check
 from ctenhance.runtime.weights import WeightsEntry
 
 Batch = TypeVar("Batch")
 
+#: Steps in a row whose loss may be no number.
+MOST_STEPS_LOST = 20
 #: Below this (in units of 1000 HU) a pair is good enough: the clean ones must not rule the rest.
 SMALL_ERROR = 0.003
 
@@ -203,7 +205,7 @@ def fit(
 
     `entry` goes into that file (architecture, arguments, what it was trained on). Only parameters that
     require a gradient are trained. Raises Cancelled when asked to stop (the checkpoint is written first),
-    InputError where a checkpoint in the folder does not fit."""
+    InputError where a checkpoint in the folder does not fit, CTEnhanceError where losses stay no numbers."""
     processes = _join_processes()
     first = processes.rank == 0
     device = training_device(settings.device)
@@ -242,7 +244,7 @@ def fit(
             weights.save(best, average.module.state_dict(), entry)
 
     running, started = 0.0, time.monotonic()
-    since_report = 0
+    since_report = lost = 0
     try:
         while (fraction := spent()) < 1:
             check(cancel)
@@ -258,21 +260,31 @@ def fit(
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
                 value = loss(model, state["step"], processes.rank, device)
             value.backward()
-            nn.utils.clip_grad_norm_(trained, 1.0)
-            optimiser.step()
-            average.update_parameters(network)
+            length = nn.utils.clip_grad_norm_(trained, 1.0)
             state["step"] += 1
+            # One step that is no number would make all weights none.
+            if math.isfinite(float(length)):
+                optimiser.step()
+                average.update_parameters(network)
+                running += float(value.detach())
+                since_report += 1
+                lost = 0
+            else:
+                lost += 1
+                if lost == MOST_STEPS_LOST:
+                    raise CTEnhanceError(
+                        f"The training stopped at step {state['step']}: the loss was no number {lost} times in "
+                        "a row; look for damaged volumes among the training data."
+                    )
             now = time.monotonic()
             state["seconds"] += now - started
             started = now
-            running += float(value.detach())
-            since_report += 1
             if first and state["step"] % settings.report_every == 0:
                 _write_log(
                     log,
                     {
                         "step": state["step"],
-                        "loss": running / since_report,
+                        "loss": running / since_report if since_report else None,
                         "rate": rate,
                         "seconds": state["seconds"],
                     },
