@@ -273,8 +273,8 @@ def fit(
                 lost += 1
                 if lost == MOST_STEPS_LOST:
                     raise CTEnhanceError(
-                        f"The training stopped at step {state['step']}: the loss was no number {lost} times in "
-                        "a row; look for damaged volumes among the training data."
+                        f"The training stopped at step {state['step']}: the loss was no number {lost} times "
+                        "in a row; look for damaged volumes among the training data."
                     )
             now = time.monotonic()
             state["seconds"] += now - started
