@@ -71,6 +71,7 @@ def test_of_nothing_there_are_no_percent() -> None:
     row = Row("Noise", "SD in air", "HU", 1, {"before": 6e-13, "after": 0.2}, relative=True)
     assert row.change == ""
     assert replace(row, values={"before": 0.1, "after": 0.2}).change == "+100 %"
+    assert replace(row, values={"before": 10.0, "after": 9.99}).change == "+0 %"
 
 
 def test_without_a_reference_the_change_is_measured(phantom: CTVolume) -> None:

@@ -129,7 +129,7 @@ class Row:
         if not self.relative:
             return f"{round(after - before, self.digits) + 0.0:+.{self.digits}f}"
         # Of what is nothing at the digits shown there are no percent.
-        return f"{100 * (after / before - 1):+.0f} %" if round(before, self.digits) > 0 else ""
+        return f"{round(100 * (after / before - 1)):+d} %" if round(before, self.digits) > 0 else ""
 
     def text(self, name: str) -> str:
         """The value of a volume as it stands in the table."""
