@@ -158,6 +158,41 @@ def test_rows_read_only_what_is_asked(tmp_path: Path, monkeypatch: pytest.Monkey
         read.rows(2, 4)
 
 
+def test_dead_columns_are_filled_in_and_told() -> None:
+    sound = fan(electronic_noise_variance=0.0, air_counts=np.linspace(1e4, 2e4, COLUMNS))
+    counts = sound.counts.copy()
+    counts[:, 1, [9, 10]] = 0
+    counts[:, 2, [0, 14]] = 0
+    broken = replace(sound, counts=counts)
+    assert np.argwhere(broken.dead_columns).tolist() == [[1, 9], [1, 10], [2, 0], [2, 14]]
+    filled = broken.rows(0, ROWS).to_line_integrals()
+    truth = sound.to_line_integrals()
+    assert float((filled[1, :, 9:11] - truth[1, :, 9:11]).abs().max()) < 0.3
+    assert float((filled[2, :, 0] - truth[2, :, 1]).abs().max()) < 1e-5
+    assert torch.equal(filled[0], truth[0])
+    assert [n for n in broken.notes if "4 of the detector's 72 elements" in n and "column 9" in n]
+    assert not sound.notes
+
+
+def test_columns_without_counts_that_are_not_broken_stay() -> None:
+    sound = fan(electronic_noise_variance=0.0)
+    counts = sound.counts.copy()
+    counts[:, 0, 10:14] = 0  # four side by side: something stands in their way
+    counts[5, 1, 10] = 0  # counts in other views
+    shadowed = replace(sound, counts=counts)
+    assert not shadowed.dead_columns.any()
+    assert np.array_equal(shadowed.rows(0, ROWS).counts, counts)
+
+
+def test_a_dead_counter_of_one_energy_bin_is_filled_in() -> None:
+    sound = spectral()
+    counts = sound.counts.copy()
+    counts[:, 1, 7, 1] = 0
+    filled = replace(sound, counts=counts).rows(0, ROWS).counts
+    assert np.array_equal(filled[..., 0], sound.counts[..., 0])
+    assert np.allclose(filled[:, 1, 7, 1], sound.counts[:, 1, [6, 8], 1].mean(1), rtol=1e-5)
+
+
 def test_large_arrays_stay_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrays, "LARGEST_IN_MEMORY", 1000)
     assert type(scratch((5, 5))) is np.ndarray

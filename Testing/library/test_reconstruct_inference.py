@@ -41,6 +41,21 @@ def test_fbp_is_the_physics_own_and_lies_where_the_patient_lay() -> None:
     assert result.report["model"] is None
 
 
+def test_a_dead_column_makes_no_ring_and_is_told() -> None:
+    whole = measured()
+    counts = whole.counts.copy()
+    counts[:, :, 40] = 0
+    images = [
+        ctenhance.reconstruct(p, method="fbp", kernel="soft", device="cpu")
+        for p in (whole, replace(whole, counts=counts, meta={"notes": ["The table was out."]}))
+    ]
+    sound, broken = (image.volumes["reconstruction"].array for image in images)
+    assert np.abs(broken - sound).mean() < 0.5 * np.abs(sound - anatomy().numpy()).mean()
+    assert not images[0].report["warnings"]
+    assert "The table was out." in images[1].report["warnings"]
+    assert any("count nothing" in warning for warning in images[1].report["warnings"])
+
+
 def test_need_gives_all_stages_and_maps_in_one_run(models: dict[str, Path]) -> None:
     told: list[tuple[int, int]] = []
     result = ctenhance.reconstruct(

@@ -168,6 +168,8 @@ def decompose(
         _probe(decomposer, wanted)
         estimator = None if method is None else ScatterEstimator(method, spectra, energies, place)
     report.input = projections.identity()
+    for note in projections.notes:
+        report.warn(note)
     stack = _Stack((projections.n_rows, geometry.rows, geometry.columns))
     ends: list[Decomposition] = []
     misfit = []

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ctenhance.io.dead_columns import fill_in
 from ctenhance.io.projections import Projections, negative_log
 from ctenhance.runtime.errors import InputError
 
@@ -110,9 +111,12 @@ def helix_of(projections: Projections) -> Helix:
             "'/view_z_mm' can be rebinned from a helix."
         )
     air = None if p.air_counts is None else np.broadcast_to(p.air(), p.n_columns)
+    dead = p.dead_columns
 
     def load(view: int) -> np.ndarray:
         values = np.array(p.readings[view], dtype=np.float32)
+        if dead.any():
+            fill_in(values[None], dead, np.broadcast_to(p.air(), p.n_columns))
         return values if p.counts is None else negative_log(torch.from_numpy(values), p.air()).numpy()
 
     flat = p.geometry == "fan_flat"
@@ -137,5 +141,5 @@ def helix_of(projections: Projections) -> Helix:
         image_pixel_mm=p.image_pixel_mm,
         photons=air,
         isocenter_xy_mm=p.isocenter_mm[:2],
-        meta=dict(p.meta),
+        meta={**p.meta, "notes": p.notes},
     )

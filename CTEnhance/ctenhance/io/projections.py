@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 
 from ctenhance.io.arrays import blocks
+from ctenhance.io.dead_columns import dead_columns, fill_in
 from ctenhance.physics.geometry import EQUIANGULAR, FLAT, FanGeometry, ParallelGeometry
 from ctenhance.physics.noise import COUNT_FLOOR
 from ctenhance.runtime.errors import InputError
@@ -129,6 +131,28 @@ class Projections:
         """Whether the rows are a cone-beam detector on a helix, not slices of their own."""
         return self.view_z_mm is not None
 
+    @cached_property
+    def dead_columns(self) -> np.ndarray:
+        """Columns that count nothing in any view, bool `[row, column]` or `[row, column, bin]`.
+
+        Single ones, or a few side by side; `rows` fills them in from their neighbours."""
+        if self.counts is None:
+            return np.zeros(self.shape[1:], dtype=bool)
+        return dead_columns(self.counts, self.electronic_noise_variance)
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for the user on what a reader assumed or changed, and what `rows` fills in."""
+        told = self.meta.get("notes")
+        notes = [str(note) for note in told] if isinstance(told, list) else []
+        if dead := int(np.count_nonzero(self.dead_columns)):
+            row, column = np.argwhere(self.dead_columns)[0][:2].tolist()
+            notes.append(
+                f"{dead} of the detector's {self.dead_columns.size} elements count nothing in any view (the "
+                f"first in row {row}, column {column}, from 0): they were filled in from their neighbours."
+            )
+        return notes
+
     @property
     def field_of_view_mm(self) -> float:
         """Diameter of the circle about the isocentre that every view sees whole."""
@@ -183,13 +207,16 @@ class Projections:
     def rows(self, start: int, stop: int) -> Projections:
         """Return the slices `start` to `stop` (excluded) alone, with their readings in memory as float32.
 
-        Raises InputError for rows that are not there, and on a helix, where a row is no slice.
+        Dead columns are filled in from their neighbours.  Raises InputError for rows that are not there, and
+        on a helix, where a row is no slice.
         """
         if self.helical:
             raise InputError("The rows of a helical scan are no slices; rebin it to fan slices first.")
         if not 0 <= start < stop <= self.n_rows:
             raise InputError(f"There are rows 0 to {self.n_rows - 1}, but {start} to {stop - 1} were asked.")
         part = np.array(self.readings[:, start:stop], dtype=np.float32)
+        if (dead := self.dead_columns[start:stop]).any():
+            fill_in(part, dead, np.broadcast_to(np.asarray(self.air_counts), self.shape[2:]))
         shift = self.direction[:, 2] * (start * (self.row_pitch_mm or 0.0))
         x, y, z = (np.asarray(self.isocenter_mm) + shift).tolist()
         name = "line_integrals" if self.counts is None else "counts"

@@ -282,6 +282,8 @@ def reconstruct(
     }
     report = ReportBuilder("reconstruct", settings, place, seed)
     report.input = projections.identity()
+    for note in projections.notes:
+        report.warn(note)
     models = [model.entry for model in (plan.projection, plan.image) if model is not None]
     if models:
         report.model(models[-1])
