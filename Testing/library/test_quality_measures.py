@@ -8,9 +8,12 @@ from scipy import ndimage
 
 from ctenhance.quality.flicker import flicker
 from ctenhance.quality.guide import gradient, slope, smoothed_guide
+from ctenhance.quality.metrics import similarity
 from ctenhance.quality.noise import detrended, find_regions, noise, noise_sd, power_spectrum
 from ctenhance.quality.sharpness import edge_width, mtf50, sharpness
 from ctenhance.quality.tissue import tissue_bias
+from ctenhance.runtime.errors import Cancelled
+from ctenhance.runtime.progress import CancelToken
 
 SPACING = (0.7, 0.7, 1.5)
 SHAPE = (10, 256, 256)
@@ -246,6 +249,20 @@ def test_air_that_the_scale_cuts_off_is_measured(body: np.ndarray) -> None:
     cut = np.maximum(body + white(40), -1024)
     found = measured({"before": cut, "after": cut})["air"]
     assert found["before_HU"] == pytest.approx(np.maximum(white(40), -24).std(), rel=0.05)
+
+
+def test_every_measure_can_be_stopped_at_any_slice(body: np.ndarray) -> None:
+    volumes = {"before": body, "after": body + 1}
+    guide = smoothed_guide(volumes, SPACING)
+    token = CancelToken()
+    token.cancel()
+    for measure in (noise, sharpness, tissue_bias, flicker):
+        with pytest.raises(Cancelled):
+            measure(volumes, guide, SPACING, token)
+    with pytest.raises(Cancelled):
+        smoothed_guide(volumes, SPACING, cancel=token)
+    with pytest.raises(Cancelled):
+        similarity(body, body, token)
 
 
 def test_slopes_are_in_hounsfield_units_a_millimetre() -> None:

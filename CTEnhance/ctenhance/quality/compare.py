@@ -54,7 +54,7 @@ def compare(
         done += 1
 
     step()
-    guide = smoothed_guide(arrays, spacing)
+    guide = smoothed_guide(arrays, spacing, cancel=cancel)
     result: dict[str, Any] = {
         "grid": {
             "shape": list(before.array.shape),
@@ -64,10 +64,12 @@ def compare(
     }
     for name in compared:
         step()
-        result["similarity"][name] = similarity(arrays[name], arrays[against])
+        result["similarity"][name] = similarity(arrays[name], arrays[against], cancel)
     for measure in (noise, sharpness, tissue_bias, flicker):
         step()
-        result["tissue" if measure is tissue_bias else measure.__name__] = measure(arrays, guide, spacing)
+        result["tissue" if measure is tissue_bias else measure.__name__] = measure(
+            arrays, guide, spacing, cancel
+        )
     step()
     return result
 

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ctenhance.runtime.progress import Cancellable, check
+
 Array = np.ndarray
 
 BLOCK_MM = 8.0
@@ -22,7 +24,10 @@ FEWEST_SLICES = 4
 
 
 def flicker(
-    volumes: Mapping[str, Array], guide: Array, spacing: tuple[float, float, float]
+    volumes: Mapping[str, Array],
+    guide: Array,
+    spacing: tuple[float, float, float],
+    cancel: Cancellable | None = None,
 ) -> dict[str, float | None] | None:
     """Measure flicker of `volumes` ('before', 'after' and perhaps 'reference', each HU [z, y, x]).
 
@@ -30,12 +35,13 @@ def flicker(
     `before_HU`, `after_HU` (and `reference_HU`): flicker of blocks of 8 mm, a robust SD, with what anatomy
     and noise contribute; `ratio`: after / before, above 1 when flicker was added (None when before has none);
     `added_HU`: flicker of the mean over each slice's soft tissue of after - before (with a reference, of
-    after - reference), in which noise averages out: what the method itself put into whole slices.
+    after - reference), in which noise averages out: what the method itself put into whole slices. Raises
+    Cancelled.
     """
     if len(guide) < FEWEST_SLICES:
         return None
-    blocks = {name: _blocks(volume, spacing) for name, volume in volumes.items()}
-    soft = _blocks(guide, spacing)
+    blocks = {name: _blocks(volume, spacing, cancel) for name, volume in volumes.items()}
+    soft = _blocks(guide, spacing, cancel)
     soft_mask = (soft > SOFT_HU[0]) & (soft < SOFT_HU[1])
     usable = soft_mask[1:-1] & soft_mask[:-2] & soft_mask[2:]
     if usable.sum() < FEWEST_BLOCKS:
@@ -50,14 +56,16 @@ def flicker(
     return result
 
 
-def _blocks(volume: Array, spacing: tuple[float, float, float]) -> Array:
+def _blocks(volume: Array, spacing: tuple[float, float, float], cancel: Cancellable | None) -> Array:
     """Means over blocks of about `BLOCK_MM` in the slice, [z, block y, block x]; remainders are cut off."""
     size = [max(1, min(round(BLOCK_MM / spacing[axis]), volume.shape[2 - axis])) for axis in (1, 0)]
     rows, columns = volume.shape[1] // size[0], volume.shape[2] // size[1]
     cut = volume[:, : rows * size[0], : columns * size[1]]
-    return np.stack(
-        [plane.reshape(rows, size[0], columns, size[1]).mean((1, 3), dtype=np.float64) for plane in cut]
-    )
+    means = []
+    for plane in cut:
+        check(cancel)
+        means.append(plane.reshape(rows, size[0], columns, size[1]).mean((1, 3), dtype=np.float64))
+    return np.stack(means)
 
 
 def _jumps(values: Array) -> Array:

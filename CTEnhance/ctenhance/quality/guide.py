@@ -15,6 +15,8 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import ndimage
 
+from ctenhance.runtime.progress import Cancellable, check
+
 Array = np.ndarray
 
 SMOOTHING_MM = 2.0  # SD of the Gaussian in the slice
@@ -28,12 +30,15 @@ FILLED_MM = 5.0
 
 
 def smoothed_guide(
-    volumes: Mapping[str, Array], spacing: tuple[float, float, float], name: str | None = None
+    volumes: Mapping[str, Array],
+    spacing: tuple[float, float, float],
+    name: str | None = None,
+    cancel: Cancellable | None = None,
 ) -> Array:
     """Return the smoothed copy, float32 HU [z, y, x], of `volumes[name]` or of the average of all.
 
     `spacing` is x, y, z in mm. Unless named, a volume called 'reference' is taken when there is one. What is
-    filled in any of the volumes is `FILLED_HU`.
+    filled in any of the volumes is `FILLED_HU`. Raises Cancelled.
     """
     if name is None and "reference" in volumes:
         name = "reference"
@@ -41,12 +46,19 @@ def smoothed_guide(
     sigma = (SMOOTHING_MM / spacing[1], SMOOTHING_MM / spacing[0])
     guide = np.empty(sources[0].shape, np.float32)
     for k in range(len(guide)):
+        check(cancel)
         mean = sum(np.clip(source[k], *HU_LIMITS) for source in sources) / np.float32(len(sources))
         ndimage.gaussian_filter(mean, sigma, output=guide[k], truncate=3.0)
     if len(guide) > 1:
-        ndimage.gaussian_filter1d(guide, SMOOTHING_Z_MM / spacing[2], axis=0, output=guide, truncate=3.0)
+        for y in range(sources[0].shape[1]):
+            check(cancel)
+            along_z = guide[:, y]
+            ndimage.gaussian_filter1d(
+                along_z, SMOOTHING_Z_MM / spacing[2], axis=0, output=along_z, truncate=3.0
+            )
     for volume in volumes.values():
         for k, plane in enumerate(volume):
+            check(cancel)
             if plane.min() < HIGHEST_FILL_HU:
                 guide[k][_filled(plane, spacing)] = FILLED_HU
     return guide

@@ -11,26 +11,35 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from ctenhance.runtime.progress import Cancellable, check
+
 Array = np.ndarray
 
 WINDOWS = {"full": (0.0, 2000.0), "lung": (-600.0, 1500.0), "soft": (40.0, 400.0)}  # level, width in HU
 SSIM_TAPS, SSIM_SIGMA, SSIM_K1, SSIM_K2 = 11, 1.5, 0.01, 0.03
 
 
-def similarity(image: Array, reference: Array) -> dict[str, dict[str, float | None]]:
+def similarity(
+    image: Array, reference: Array, cancel: Cancellable | None = None
+) -> dict[str, dict[str, float | None]]:
     """Compare HU [z, y, x] with a reference of the same shape.
 
     Returns for each of `WINDOWS`: `psnr_dB`, `ssim`, `rmse_HU` averaged over slices, and `psnr_volume_dB`,
     `rmse_volume_HU` of all voxels together (the SSIM is that of slices, so its average is also that of the
     volume). PSNR is None where the images are identical, and slices that are identical do not count in its
-    average; SSIM is None for slices of less than 11 x 11 pixels.
+    average; SSIM is None for slices of less than 11 x 11 pixels. Raises Cancelled.
     """
-    return {name: _in_window(image, reference, level, width) for name, (level, width) in WINDOWS.items()}
+    return {
+        name: _in_window(image, reference, level, width, cancel) for name, (level, width) in WINDOWS.items()
+    }
 
 
-def _in_window(image: Array, reference: Array, level: float, width: float) -> dict[str, float | None]:
+def _in_window(
+    image: Array, reference: Array, level: float, width: float, cancel: Cancellable | None
+) -> dict[str, float | None]:
     errors, likeness = [], []
     for plane, true_plane in zip(image, reference, strict=True):
+        check(cancel)
         shown, truth = to_window(plane, level, width), to_window(true_plane, level, width)
         errors.append(float(np.mean(np.square(shown - truth), dtype=np.float64)))
         likeness.append(ssim(shown, truth))

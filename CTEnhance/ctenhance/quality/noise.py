@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from ctenhance.runtime.progress import Cancellable, check
+
 Array = np.ndarray
 
 # Range of the smoothed copy (HU) and sides of the squares (mm). Squares in the lung are small: nothing
@@ -31,19 +33,23 @@ LEAST_VARIANCE = 0.25  # HU²; below, a spectrum shows rounding and anatomy
 
 
 def noise(
-    volumes: Mapping[str, Array], guide: Array, spacing: tuple[float, float, float]
+    volumes: Mapping[str, Array],
+    guide: Array,
+    spacing: tuple[float, float, float],
+    cancel: Cancellable | None = None,
 ) -> dict[str, dict[str, Any] | None]:
     """Measure the noise of `volumes` (by name, each HU [z, y, x]) in the same regions.
 
     Returns for 'soft', 'lung' and 'air' None where fewer than 5 regions were found, else `regions` (count),
     `side_mm` and `<name>_HU`, the noise SD; and `nps` (None likewise): `frequency_per_mm` and for each name
-    `nps_HU2mm2` (radial average in soft tissue), `peak_per_mm`, `mean_per_mm`, `variance_HU2`.
+    `nps_HU2mm2` (radial average in soft tissue), `peak_per_mm`, `mean_per_mm`, `variance_HU2`. Raises
+    Cancelled.
     """
     result: dict[str, Any] = {"nps": None}
     for tissue, (hu_range, sides_mm) in REGIONS.items():
         for side_mm in sides_mm:
             side = region_side(side_mm, spacing)
-            corners = find_regions(guide, hu_range, side)
+            corners = find_regions(guide, hu_range, side, cancel)
             if len(corners) >= ENOUGH_REGIONS:
                 break
         if len(corners) < FEWEST_REGIONS:
@@ -67,11 +73,14 @@ def region_side(side_mm: float, spacing: tuple[float, float, float]) -> int:
     return int(np.clip(round(side_mm / spacing[0]), *SIDE_LIMITS_PX))
 
 
-def find_regions(guide: Array, hu_range: tuple[float, float], side: int) -> Array:
+def find_regions(
+    guide: Array, hu_range: tuple[float, float], side: int, cancel: Cancellable | None = None
+) -> Array:
     """Return corners [region, (z, y, x)] of squares that lie in the range and are flat for this image."""
     found = []
     step = max(1, side // 2)
     for k, plane in enumerate(guide):
+        check(cancel)
         if min(plane.shape) < side:
             break
         inside = (plane >= hu_range[0]) & (plane <= hu_range[1])

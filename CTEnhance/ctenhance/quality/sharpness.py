@@ -17,6 +17,7 @@ import numpy as np
 from scipy import ndimage
 
 from ctenhance.quality.guide import FILLED_HU, gradient
+from ctenhance.runtime.progress import Cancellable, check
 
 Array = np.ndarray
 
@@ -33,16 +34,20 @@ EDGES_PER_SLICE, FEWEST_EDGES = 400, 40
 
 
 def sharpness(
-    volumes: Mapping[str, Array], guide: Array, spacing: tuple[float, float, float]
+    volumes: Mapping[str, Array],
+    guide: Array,
+    spacing: tuple[float, float, float],
+    cancel: Cancellable | None = None,
 ) -> dict[str, dict[str, Any] | None]:
     """Measure edges of `volumes` (by name, each HU [z, y, x]; `spacing` x, y, z in mm).
 
     Returns for 'skin_air' and 'lung_soft' None when fewer than 40 good edges were found, else `edges` (count)
     and for each name `width_mm` (10-90 %) and `mtf50_per_mm`; either is None where the averaged edge never
-    comes to the levels.
+    comes to the levels. Raises Cancelled.
     """
     found: dict[str, list[tuple[Array, dict[str, Array]]]] = {kind: [] for kind in EDGES}
     for k in range(len(guide)):
+        check(cancel)
         places = _edges(guide, k, spacing)
         if places is None:
             continue

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from ctenhance.quality.guide import slope
+from ctenhance.runtime.progress import Cancellable, check
 
 Array = np.ndarray
 
@@ -48,17 +49,22 @@ def tissue_masks(guide_plane: Array, spacing: tuple[float, float, float]) -> dic
 
 
 def tissue_bias(
-    volumes: Mapping[str, Array], guide: Array, spacing: tuple[float, float, float]
+    volumes: Mapping[str, Array],
+    guide: Array,
+    spacing: tuple[float, float, float],
+    cancel: Cancellable | None = None,
 ) -> dict[str, dict[str, float | int | None] | None]:
     """Mean HU by tissue of `volumes` ('before', 'after', perhaps 'reference', each [z, y, x]) and its change.
 
     Returns for each tissue None when fewer than 200 voxels of it were found, else `voxels`, `volume_ml`,
     `before_HU`, `after_HU` (means), `change_HU` (after - before), `change_sd_HU` (SD of that difference over
     voxels), and with a reference also `reference_HU`, `before_bias_HU`, `after_bias_HU`.
+    Raises Cancelled.
     """
     counts = dict.fromkeys(TISSUES, 0)
     sums = {tissue: dict.fromkeys((*volumes, "square"), 0.0) for tissue in TISSUES}
     for k, plane in enumerate(guide):
+        check(cancel)
         change = volumes["after"][k] - volumes["before"][k]
         for tissue, mask in tissue_masks(plane, spacing).items():
             counts[tissue] += int(mask.sum())
