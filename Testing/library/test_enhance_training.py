@@ -15,6 +15,7 @@ import torch
 from safetensors import safe_open
 from scipy import ndimage
 
+from ctenhance.enhance import bank as bank_module
 from ctenhance.enhance import training
 from ctenhance.enhance.bank import build_bank, load_bank, own_noise, soft_tissue, write_bank_volume
 from ctenhance.enhance.inference import load_model
@@ -157,6 +158,21 @@ def test_a_loss_that_is_no_number_does_not_reach_the_weights(tmp_path: Path) -> 
         fit(network, loss(set(range(10, 40))), tmp_path / "all", settings, entry)
     kept = tensors(tmp_path / "all" / "checkpoint.safetensors")
     assert all(torch.isfinite(value.float()).all() for value in kept.values())
+
+
+def test_the_slow_part_of_the_bank_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    token, seen = CancelToken(), []
+
+    def clean(image: np.ndarray, _noise: float) -> np.ndarray:
+        seen.append(image)
+        token.cancel()
+        return image
+
+    monkeypatch.setattr(bank_module, "without_noise", clean)
+    with pytest.raises(Cancelled):
+        write_bank_volume(tmp_path / "one.safetensors", "one", body(3, 12, 1), 0, token)
+    assert len(seen) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_padding_is_air_in_bank_and_validation(tmp_path: Path) -> None:

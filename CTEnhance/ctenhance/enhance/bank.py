@@ -190,7 +190,11 @@ def write_bank_volume(path: Path, name: str, volume: CTVolume, seed: int, cancel
             q, e = _noise_pair(hu[z], pixel_mm, rng, int(rng.integers(2**31)))
             quantum[r, z], electronic[r, z] = q.half(), e.half()
     own = own_noise(hu.numpy())
-    clean = torch.from_numpy(np.stack([without_noise(image, own) for image in hu.numpy()]))
+    cleaned = []
+    for image in hu.numpy():
+        check(cancel)
+        cleaned.append(without_noise(image, own))
+    clean = torch.from_numpy(np.stack(cleaned))
     masks = torch.from_numpy(np.stack([soft_tissue(image) for image in hu.numpy()]))
     facts = BankFacts(name, own, float((hu - clean)[masks].std()), pixel_mm, spacing_mm)
     tensors = {"hu": hu, "clean": clean}
