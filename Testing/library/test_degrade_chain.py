@@ -245,6 +245,15 @@ def test_reports_that_cannot_be_replayed_are_refused(report: dict, words: str) -
         DrawnChain.from_report(report)
 
 
+@pytest.mark.parametrize(
+    "given", [{"dose": 0.5}, {"photons": 1e5}, {"clip": (-1, 1)}, {"preset": "sumi-paper"}]
+)
+def test_a_replay_takes_no_other_settings(given: dict) -> None:
+    recorded = Chain.preset("routine", dose=0.25).draw(body(1), 1).to_report()
+    with pytest.raises(InputError, match="from its report: leave them out"):
+        ctenhance.degrade(body(1), replay=recorded, **given)  # type: ignore[operator]
+
+
 def test_cancelling_midway_stops() -> None:
     source = body(8)
     chain = drawn_with_every_step(source)

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..runtime.callable_module import make_callable
 from ..runtime.device import pick_device, with_memory_fallback
+from ..runtime.errors import InputError
 from ..runtime.progress import Cancellable, Progress
 from ..runtime.report import ReportBuilder, Result
 from ..volume import CTVolume
@@ -42,8 +43,8 @@ def degrade(
     What is done to slices is done to axial ones (`CTVolume.axial`), however the volume is stored.
     `preset`: one of `PRESETS`.  `dose`, `photons`, `clip`: see `Chain.preset`.  `replay`: the report of an
     earlier run (or of `DrawnChain.to_report`), whose drawn steps are applied again instead of drawing new
-    ones; preset, dose, photons, clip and seed are then the report's.  The report's `details.degradation`
-    holds every drawn number. Raises InputError for settings and reports that cannot be used and for pixels
+    ones; the seed is then the report's, and preset, dose, photons and clip are to be left out.  The new
+    report's `details.degradation` holds every drawn number. Raises InputError for settings and reports that cannot be used and for pixels
     that are not square, Cancelled when asked to stop.
     """
     place = pick_device(device)
@@ -53,6 +54,11 @@ def degrade(
     with report.stage("draw"):
         if replay is not None:
             chain = DrawnChain.from_report(replay)
+            if (dose, photons, clip) != (None, None, None) or preset not in ("routine", chain.name):
+                raise InputError(
+                    "A replay takes preset, dose, photons and HU range from its report: leave them out, or "
+                    "leave the replay out."
+                )
         else:
             chain = Chain.preset(preset, dose=dose, photons=photons, clip=clip).draw(axial, seed)
     report.seed = chain.seed
