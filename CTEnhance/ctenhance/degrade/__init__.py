@@ -44,8 +44,8 @@ def degrade(
     `preset`: one of `PRESETS`.  `dose`, `photons`, `clip`: see `Chain.preset`.  `replay`: the report of an
     earlier run (or of `DrawnChain.to_report`), whose drawn steps are applied again instead of drawing new
     ones; the seed is then the report's, and preset, dose, photons and clip are to be left out.  The new
-    report's `details.degradation` holds every drawn number. Raises InputError for settings and reports that cannot be used and for pixels
-    that are not square, Cancelled when asked to stop.
+    report's `details.degradation` holds every drawn number.  Raises InputError for settings and reports that
+    cannot be used and for pixels that are not square, Cancelled when asked to stop.
     """
     place = pick_device(device)
     report = ReportBuilder("degrade", device=place, seed=seed)
