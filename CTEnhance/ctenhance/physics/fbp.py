@@ -27,6 +27,8 @@ Window = str | Callable[[torch.Tensor], torch.Tensor]
 #: gain is 50 % and 10 %: the MTF of the reconstruction, to which the focal spot and the columns' width add.
 KERNELS = {"soft": (0.30, 0.50), "standard": (0.40, 0.65), "sharp": (0.55, 0.75)}
 WINDOWS = ("ramp", "shepp-logan", "hann", *KERNELS)
+# The first and the last column.
+_ENDS = (slice(0, 1), slice(-1, None))
 # Filtered samples that exist at one time.
 _CPU_SAMPLES, _GPU_SAMPLES = 1 << 23, 1 << 27
 
@@ -55,9 +57,9 @@ def window_gain(window: Window, frequency: torch.Tensor, pitch_mm: float) -> tor
     )
 
 
-def _ramp_response(n: int, geometry: Geometry) -> torch.Tensor:
+def _ramp_response(n: int, geometry: Geometry, n_rays: int) -> torch.Tensor:
     """Frequency response `[n // 2 + 1]` of the band-limited ramp, in mm^-1, times the pitch (a discrete
-    convolution); float64."""
+    convolution of `n_rays` values); float64."""
     g = geometry
     pitch = g.isocenter_pitch_mm
     k = torch.arange(n, dtype=torch.float64)
@@ -65,8 +67,8 @@ def _ramp_response(n: int, geometry: Geometry) -> torch.Tensor:
     taps = torch.where(k % 2 == 1, -1.0 / (math.pi * k.clamp(min=1) * pitch) ** 2, torch.zeros_like(k))
     taps[0] = 1 / (4 * pitch**2)
     if isinstance(g, FanGeometry) and g.shape == EQUIANGULAR:
-        # no two columns are farther apart than the whole fan, so taps beyond it multiply zeros only
-        angle = k.clamp(max=g.n_columns - 1) * g.column_pitch
+        # no two rays are farther apart than the whole fan, so taps beyond it multiply zeros only
+        angle = k.clamp(max=n_rays - 1) * g.column_pitch
         taps /= torch.sinc(angle / math.pi) ** 2
     return torch.fft.rfft(taps).real * pitch
 
@@ -90,36 +92,47 @@ def fbp(
     geometry: Geometry,
     window: Window = "ramp",
     cancel: Cancellable | None = None,
+    outside: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Image `[..., rows, columns]` in mm^-1 from line integrals `[..., view, column]`.
 
     The view angles say whether the scan is full, short or something between (see `redundancy`); `window`:
-    one of `WINDOWS`, or a gain as a function of cycles/mm at the isocentre. Slices are worked on
+    one of `WINDOWS`, or a gain as a function of cycles/mm at the isocentre; `outside`: line integrals `[...,
+    view, ray]`, as many before the first column as after the last one, 0 if not given. Slices are worked on
     `SLICES_AT_ONCE` at a time, views in parts. Differentiable. Raises InputError where the sinogram does not
     have the geometry's shape or its views are too few for it, Cancelled where `cancel` asks for it."""
     g = geometry
     batch, lead = as_slices(sinogram, (g.n_views, g.n_columns), "sinogram")
     # zero padding to twice the width keeps the circular convolution from wrapping round
-    n = next_fast_len(2 * g.n_columns, real=True)
+    beyond = 0 if outside is None else outside[0].shape[-1]
+    n = next_fast_len(2 * (g.n_columns + beyond), real=True)
     n += n % 2
     offset = (n - g.n_columns) // 2
     frequency = torch.arange(n // 2 + 1, dtype=torch.float64) / (n * g.isocenter_pitch_mm)
-    response = _ramp_response(n, g) * window_gain(window, frequency, g.isocenter_pitch_mm)
+    response = _ramp_response(n, g, g.n_columns + beyond) * window_gain(
+        window, frequency, g.isocenter_pitch_mm
+    )
     weight = ray_weights(g) * torch.cos(g.column_angles())
     response, weight = (v.to(sinogram.dtype).to(sinogram.device) for v in (response, weight))
     first, last = _needed_columns(g, offset, n)
 
     at_once = _CPU_SAMPLES if sinogram.device.type == "cpu" else _GPU_SAMPLES
+    ends = [as_slices(end, (g.n_views, beyond), "sinogram's outside")[0] for end in outside or ()]
     images = []
-    for slices in batch.split(SLICES_AT_ONCE):
+    parts = [stack.split(SLICES_AT_ONCE) for stack in (batch, *ends)]
+    for slices, *sides in zip(*parts, strict=True):
         n_views = max(1, at_once // (max(1, len(slices)) * n * REFINE))
         image = None
         for low in range(0, g.n_views, n_views):
             check(cancel)
             views = slice(low, low + n_views)
-            padded = torch.nn.functional.pad(
-                slices[:, views] * weight[views], (offset, n - g.n_columns - offset)
-            )
+            rays = slices[:, views] * weight[views]
+            if sides:
+                before, after = (
+                    side[:, views] * weight[views, at] for side, at in zip(sides, _ENDS, strict=True)
+                )
+                rays = torch.cat([before, rays, after], -1)
+            padded = torch.nn.functional.pad(rays, (offset - beyond, n - g.n_columns - beyond - offset))
             fine = torch.fft.irfft(torch.fft.rfft(padded) * response, n=n * REFINE) * REFINE
             fine = fine[..., first * REFINE : last * REFINE]
             part = backproject_pixels(fine, g, REFINE, offset - first, low, cancel)

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from ctenhance.io.cut_off import cut_off_warning
 from ctenhance.io.projections import Projections
 from ctenhance.physics.fbp import WINDOWS, fbp
 from ctenhance.physics.geometry import Geometry
 from ctenhance.physics.projector import project
+from ctenhance.physics.truncation import beyond
 from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu, mu_to_hu
 from ctenhance.physics.water import WaterCorrection
 from ctenhance.reconstruct import dgdiff, spdiff
@@ -51,6 +53,7 @@ class _Plan:
     image_steps: int
     samples: int
     residual: bool
+    truncated: bool
     seed: int
 
 
@@ -74,10 +77,11 @@ def _generator(*numbers: int) -> torch.Generator:
 
 @dataclass
 class _Guides:
-    """One slice after the projection domain: its counts, l `[y, x]` and r `[draw, y, x]` in HU; draw 0 is
-    the result's own."""
+    """One slice after the projection domain: its counts and `measured` line integrals `[view, column]`, l
+    `[y, x]` and r `[draw, y, x]` in HU; draw 0 is the result's own."""
 
     counts: Counts
+    measured: torch.Tensor
     low: torch.Tensor
     initial: torch.Tensor
 
@@ -123,10 +127,16 @@ class Cascade:
         integrals = torch.cat(sinograms, 1)
         if self.water is not None:
             integrals = self.water.corrected(integrals)
-        images = fbp(integrals, self.geometry, self.plan.kernel, self.cancel)
+        outside = beyond(integrals, self.geometry, self.mu_water) if self.plan.truncated else None
+        images = fbp(integrals, self.geometry, self.plan.kernel, self.cancel, outside)
         images = mu_to_hu(images, self.mu_water)
         return [
-            _Guides(counts.of(slice(z - first, z - first + 1)), images[z - start, 0], images[z - start, 1:])
+            _Guides(
+                counts.of(slice(z - first, z - first + 1)),
+                integrals[z - start, 0],
+                images[z - start, 0],
+                images[z - start, 1:],
+            )
             for z in range(start, stop)
         ]
 
@@ -183,8 +193,8 @@ class Cascade:
     def residual(self, guides: _Guides, result: torch.Tensor) -> torch.Tensor:
         """What the data say and the result does not, as an image in HU: FBP of (measured - projected)."""
         again = project(hu_to_mu(result, self.mu_water), self.geometry, self.cancel)
-        image = fbp(again, self.geometry, self.plan.kernel, self.cancel)
-        return guides.low - mu_to_hu(image, self.mu_water)
+        image = fbp(guides.measured - again, self.geometry, self.plan.kernel, self.cancel)
+        return image * (1000 / self.mu_water)
 
 
 def _check(method: str, kernel: str, steps: dict[str, int], samples: int, uncertainty: bool) -> None:
@@ -260,6 +270,7 @@ def reconstruct(
     place = pick_device(device)
     _check(method, kernel, {"projection": projection_steps, "image": image_steps}, samples, uncertainty)
     geometry = _image_geometry(projections, image_size, pixel_mm, fov_mm)
+    cut = cut_off_warning(projections, geometry)
     plan = _Plan(
         method,
         kernel,
@@ -269,6 +280,7 @@ def reconstruct(
         image_steps,
         samples if uncertainty else 0,
         residual,
+        cut is not None,
         seed,
     )
     settings: dict[str, Any] = {
@@ -282,7 +294,7 @@ def reconstruct(
     }
     report = ReportBuilder("reconstruct", settings, place, seed)
     report.input = projections.identity()
-    for note in projections.notes:
+    for note in (*projections.notes, *([cut] if cut else [])):
         report.warn(note)
     models = [model.entry for model in (plan.projection, plan.image) if model is not None]
     if models:
