@@ -99,6 +99,26 @@ def case() -> Case:
     return Case()
 
 
+def test_guided_maps_make_low_noise_images_of_every_energy(case: Case) -> None:
+    result = ctenhance.decompose(case.scan, vmi=[45, 110], low_noise=True, guided_maps=True)
+    viewing = result.report["details"]["viewing"]
+    names = viewing["materials"]
+    plain = np.stack([result.volumes[name].array for name in names])
+    guided = np.stack([result.maps[f"{name}_guided"].array for name in names])
+    weights = np.array(viewing["hounsfield_per_mg_ml"])
+
+    def at(kev: float) -> np.ndarray:
+        return np.array([np.interp(kev, viewing["energies_keV"], row) for row in weights])
+
+    quiet = at(viewing["quiet_keV"])
+    for kev in (45, 110):
+        image = np.tensordot(quiet, plain, 1) + np.tensordot(at(kev) - quiet, guided, 1) - 1000
+        assert np.abs(image - result.volumes[f"vmi_{kev:03d}keV"].array).max() < 0.05
+    alone = ctenhance.decompose(case.scan, vmi=[45, 110])
+    assert "quiet_keV" not in alone.report["details"]["viewing"] and not alone.maps
+    assert result.volumes["vmi_045keV"].array.std() < alone.volumes["vmi_045keV"].array.std()
+
+
 def test_the_verb_finds_concentrations_and_their_errors(case: Case) -> None:
     result = ctenhance.decompose(case.scan, vmi=[50, 70, 140], vnc=True, errors=True, seed=4)
     assert set(result.volumes) == {"water", "iodine", "vmi_050keV", "vmi_070keV", "vmi_140keV", "vnc"}

@@ -51,6 +51,9 @@ def decompose(
     low_noise: Annotated[
         bool, typer.Option("--low-noise", help="Monoenergetic images at the noise of the quietest energy.")
     ] = False,
+    guided_maps: Annotated[
+        bool, typer.Option("--guided-maps", help="Maps from which viewers make low-noise images.")
+    ] = False,
     vnc: Annotated[bool, typer.Option("--vnc", help="A virtual non-contrast image (HU at 70 keV).")] = False,
     zeff: Annotated[bool, typer.Option("--zeff", help="The effective atomic number.")] = False,
     electron_density: Annotated[
@@ -91,6 +94,7 @@ def decompose(
     wanted = (("vnc", vnc), ("zeff", zeff), ("electron_density", electron_density))
     planned += [name for name, asked in wanted if asked]
     planned += [f"{stem}_sd" for stem in stems] if errors else []
+    planned += [f"{stem}_guided" for stem in stems] if guided_maps else []
     outputs = {name: check_output_folder(folder) / f"{name}.nii.gz" for name in planned}
     run.plan([source], *((path, VOLUME_SUFFIXES) for path in outputs.values()))
     projections = read_projections(source, run.progress, run.cancel)
@@ -99,6 +103,7 @@ def decompose(
         basis=materials,
         vmi=energies,
         low_noise=low_noise,
+        guided_maps=guided_maps,
         vnc=vnc,
         zeff=zeff,
         electron_density=electron_density,

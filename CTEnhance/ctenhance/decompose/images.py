@@ -128,13 +128,23 @@ def quietest_energy(maps: torch.Tensor, materials: Sequence[str | Material]) -> 
 def low_noise_vmi(
     maps: torch.Tensor, materials: Sequence[str | Material], kev: float, quiet_kev: float | None = None
 ) -> torch.Tensor:
-    """Monoenergetic image in HU `[..., row, column]` with the noise of the quietest energy.
+    """Monoenergetic image in HU `[..., row, column]` with nearly the noise of the quietest energy.
 
-    What differs between both energies is smoothed along the quiet image's edges by a guided filter (He et
-    al., IEEE TPAMI 35:1397, 2013), so that contrast is kept and
-    noise is nearly that of the quiet image."""
-    quiet = vmi(maps, materials, quietest_energy(maps, materials) if quiet_kev is None else quiet_kev)
-    return quiet + _guided(vmi(maps, materials, kev) - quiet, quiet)
+    What differs between both energies is made of the `guided_maps`, so that contrast is kept."""
+    quiet = quietest_energy(maps, materials) if quiet_kev is None else quiet_kev
+    difference = (vmi_weights(materials, kev) - vmi_weights(materials, quiet)).to(maps)
+    guided = guided_maps(maps, materials, quiet)
+    return vmi(maps, materials, quiet) + torch.tensordot(difference, guided, 1)
+
+
+def guided_maps(maps: torch.Tensor, materials: Sequence[str | Material], quiet_kev: float) -> torch.Tensor:
+    """Maps `[material, ..., row, column]` smoothed along the edges of their image at `quiet_kev`, by a guided
+    filter (He et al., IEEE TPAMI 35:1397, 2013).
+
+    It is linear in the maps: with w the weights of an energy, w(quiet) · maps + (w(E) - w(quiet)) · guided
+    maps - 1000 is the low-noise image at E."""
+    quiet = vmi(maps, materials, quiet_kev)
+    return torch.stack([_guided(image, quiet) for image in maps])
 
 
 def _guided(image: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:
@@ -143,7 +153,7 @@ def _guided(image: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:
         side = 2 * GUIDE_RADIUS + 1
         return F.avg_pool2d(flat, side, 1, GUIDE_RADIUS, count_include_pad=False).reshape(x.shape)
 
-    # float32 HU squared lose digits far from zero
+    # HU squared lose digits in float32
     image, guide, dtype = image.double(), guide.double(), image.dtype
     centre, target = mean(guide), mean(image)
     slope = (mean(guide * image) - centre * target) / (mean(guide**2) - centre**2 + GUIDE_HU**2)

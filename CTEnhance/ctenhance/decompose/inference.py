@@ -20,6 +20,7 @@ from ctenhance.io.projections import Projections
 from ctenhance.physics.detector import PileUp, check_thresholds
 from ctenhance.physics.fbp import WINDOWS
 from ctenhance.physics.geometry import Geometry
+from ctenhance.physics.materials import Material
 from ctenhance.runtime.device import pick_device
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check, silent
@@ -31,6 +32,10 @@ OVER_AIR, MOST_OVER_AIR = 1.3, 0.01
 #: Mean squared misfit in standard deviations of counts and model above which the user is told.
 LARGE_MISFIT = 2.0
 _MISFIT_RAYS = 20000
+#: Rows in which the quietest energy is looked for.
+_QUIET_ROWS = 8
+#: Endings of the images that say something about the maps.
+_MAPS = ("_sd", "_guided")
 
 
 def absolute_spectra(projections: Projections) -> torch.Tensor:
@@ -95,6 +100,7 @@ class _Stack:
 class _Wanted:
     vmi: tuple[float, ...]
     low_noise: bool
+    guided_maps: bool
     vnc: bool
     zeff: bool
     electron_density: bool
@@ -112,6 +118,7 @@ def decompose(
     basis: Sequence[str] = BASIS,
     vmi: Sequence[float] = (),
     low_noise: bool = False,
+    guided_maps: bool = False,
     vnc: bool = False,
     zeff: bool = False,
     electron_density: bool = False,
@@ -131,7 +138,8 @@ def decompose(
     """Decompose a photon-counting scan: `.volumes` hold a map in mg/mL by the name of every basis material.
 
     `vmi`: energies in keV of monoenergetic images ("vmi_070keV", HU), with `low_noise` at nearly the noise of
-    the quietest energy; `vnc`, `zeff`, `electron_density` add images of these names (HU, -, relative to
+    the quietest energy; `guided_maps` adds `.maps` "<material>_guided" in mg/mL, of which viewers make such
+    images at any energy; `vnc`, `zeff`, `electron_density` add images of these names (HU, -, relative to
     water); `errors` adds `.maps` "<material>_sd" in mg/mL. `calibration`: threshold shifts of the detector;
     `pile_up`: the detector's dead time, to be undone. `scatter`: none, kernel, network, or the weights of a
     network (name or file); `scatter_ratio`: how much the scanner scatters, where it is known (else as the
@@ -142,7 +150,7 @@ def decompose(
     solver_place = torch.device("cpu") if place.type == "mps" else place  # no float64 there
     if kernel not in WINDOWS:
         raise InputError(f"There is no reconstruction kernel '{kernel}': choose {', '.join(WINDOWS)}.")
-    wanted = _Wanted(tuple(vmi), low_noise, vnc, zeff, electron_density, errors, kernel)
+    wanted = _Wanted(tuple(vmi), low_noise, guided_maps, vnc, zeff, electron_density, errors, kernel)
     known = told_ratio(projections) if scatter != NONE and scatter_ratio is None else scatter_ratio
     method = scatter_method(scatter, known)
     report = ReportBuilder(
@@ -195,10 +203,14 @@ def decompose(
             _put_images(stack, row, found, scattered, decomposer, geometry, wanted, place, seed, cancel)
         tell("decompose", row + 1, projections.n_rows)
     _tell_how_it_went(report, ends, misfit, decomposer)
+    if wanted.guided_maps or (wanted.low_noise and wanted.vmi):
+        with report.stage("low noise"):
+            quiet = _put_low_noise(stack, decomposer.materials, wanted, solver_place, cancel)
+        report.details["viewing"]["quiet_keV"] = quiet
     if estimator is not None:
         _tell_scatter(report, estimator, ratios)
     volumes = {name: projections.volume(array, geometry.pixel_mm) for name, array in stack.arrays.items()}
-    maps = {name: volumes.pop(name) for name in list(volumes) if name.endswith("_sd")}
+    maps = {name: volumes.pop(name) for name in list(volumes) if name.endswith(_MAPS)}
     return Result(volumes=volumes, maps=maps, report=report.finish())
 
 
@@ -278,9 +290,8 @@ def _put_images(
     maps = density_images(found.lines.float().to(place), geometry, wanted.kernel, cancel)
     for name, image in zip(names, maps, strict=True):
         stack.put(name, row, 1000 * image)
-    make = images.low_noise_vmi if wanted.low_noise else images.vmi
-    for kev in wanted.vmi:
-        stack.put(vmi_name(kev), row, make(maps, decomposer.materials, kev))
+    for kev in () if wanted.low_noise else wanted.vmi:
+        stack.put(vmi_name(kev), row, images.vmi(maps, decomposer.materials, kev))
     if wanted.vnc:
         stack.put("vnc", row, images.virtual_non_contrast(maps, decomposer.materials))
     if wanted.zeff:
@@ -293,6 +304,31 @@ def _put_images(
         )
         for name, image in zip(names, sd, strict=True):
             stack.put(f"{name}_sd", row, 1000 * image)
+
+
+def _put_low_noise(
+    stack: _Stack,
+    materials: Sequence[Material],
+    wanted: _Wanted,
+    place: torch.device,
+    cancel: Cancellable | None,
+) -> float:
+    """Make what has the noise of the quietest energy, which is one for all rows; returns it in keV."""
+
+    def maps(rows: slice) -> torch.Tensor:
+        return torch.stack([torch.from_numpy(stack.arrays[m.name][rows] / 1000) for m in materials]).to(place)
+
+    n_rows = stack.shape[0]
+    quiet = images.quietest_energy(maps(slice(0, n_rows, max(1, n_rows // _QUIET_ROWS))), materials)
+    for row in range(n_rows):
+        check(cancel)
+        own = maps(slice(row, row + 1))[:, 0]
+        if wanted.guided_maps:
+            for m, image in zip(materials, images.guided_maps(own, materials, quiet), strict=True):
+                stack.put(f"{m.name}_guided", row, 1000 * image)
+        for kev in wanted.vmi if wanted.low_noise else ():
+            stack.put(vmi_name(kev), row, images.low_noise_vmi(own, materials, kev, quiet))
+    return quiet
 
 
 def _tell_scatter(report: ReportBuilder, estimator: ScatterEstimator, ratios: list[float]) -> None:
