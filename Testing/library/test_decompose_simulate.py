@@ -17,7 +17,6 @@ from ctenhance.decompose.simulate import (
     Imperfections,
     noisy_counts,
     random_drift,
-    scatter_estimate,
     simulate,
 )
 from ctenhance.io.projections import Projections
@@ -55,18 +54,6 @@ def test_bins_are_independent_or_share_quanta() -> None:
         assert float(covariance[0, 1]) == pytest.approx(correlation * 900 * 500 / 1700, abs=8)
     with pytest.raises(InputError, match="correlation"):
         noisy_counts(expected, 0.9, generator)
-
-
-def test_scatter_has_the_ratio_that_was_asked_for_and_is_smooth() -> None:
-    phantom, geometry = small_case()
-    spectra = BEAM.spectra()
-    primary = expected_counts(phantom, geometry, spectra, ENERGIES)
-    scatter = scatter_estimate(primary, spectra.sum(-1), [0.3, 0.2, 0.1, 0.1, 0.05])
-    n = geometry.n_columns
-    middle = slice(n // 2 - n // 10, n // 2 + n // 10 + 1)
-    ratio = scatter[:, :, middle].mean((0, 1, 2)) / primary[:, :, middle].mean((0, 1, 2))
-    torch.testing.assert_close(ratio, torch.tensor([0.3, 0.2, 0.1, 0.1, 0.05], dtype=torch.float64))
-    assert float(scatter.diff(dim=2).abs().max() / scatter.max()) < 0.05
 
 
 def test_a_scan_goes_through_its_file_and_back_to_the_phantom(tmp_path: Path) -> None:

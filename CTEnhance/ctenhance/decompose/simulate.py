@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,8 +20,6 @@ from ctenhance.physics.units import MU_WATER_PER_MM
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check, silent
 
-#: Standard deviation of the scatter kernel as a part of the detector's width.
-SCATTER_WIDTH = 0.12
 _VIEWS_AT_ONCE = 64
 
 
@@ -51,22 +48,6 @@ def random_drift(
     phase = torch.rand(n_thresholds, generator=generator, dtype=torch.float64)
     place = torch.arange(n_columns, dtype=torch.float64)[:, None] / n_columns
     return white + smooth_kev * torch.sin(2 * torch.pi * (place + phase)) * 2**0.5
-
-
-def scatter_estimate(
-    primary: torch.Tensor, air: torch.Tensor, ratio: float | Sequence[float]
-) -> torch.Tensor:
-    """Smooth scatter of the shape of `primary` `[slice, view, column, bin]`: a wide kernel along the detector
-    over what was taken out of the beam (Ohnesorge et al., Eur Radiol 9:563, 1999), `ratio` to the primary in
-    the middle of the detector, on average over views; `air` counts `[bin]` or `[column, bin]`."""
-    n = primary.shape[2]
-    source = primary * -torch.log((primary / air).clamp(1e-9, 1))
-    place = torch.arange(n, dtype=primary.dtype)
-    kernel = torch.exp(-0.5 * ((place[:, None] - place) / (SCATTER_WIDTH * n)) ** 2)
-    spread = torch.einsum("cd,svdj->svcj", kernel, source)
-    middle = slice(n // 2 - n // 10, n // 2 + n // 10 + 1)
-    scale = primary[:, :, middle].mean((0, 1, 2)) / spread[:, :, middle].mean((0, 1, 2))
-    return spread * (scale * torch.as_tensor(ratio, dtype=primary.dtype))
 
 
 def noisy_counts(expected: torch.Tensor, correlation: float, generator: torch.Generator) -> torch.Tensor:
