@@ -8,12 +8,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from decompose_cases import THRESHOLDS, beam, toy_detector
 
 import ctenhance
+from ctenhance.decompose.beam import Beam
+from ctenhance.decompose.chain import density_images
+from ctenhance.decompose.phantom import rod_phantom
+from ctenhance.decompose.simulate import simulate
 from ctenhance.io.projections import Projections
 from ctenhance.physics.analytic import Ellipse, ellipse_sinogram
 from ctenhance.physics.fbp import fbp
 from ctenhance.physics.geometry import FanGeometry, Geometry, ParallelGeometry, even_angles
+from ctenhance.physics.materials import material
 from ctenhance.physics.truncation import MOST_CUT_OFF, beyond, cut_off
 from ctenhance.physics.units import MU_WATER_PER_MM, mu_to_hu
 
@@ -109,3 +115,27 @@ def test_the_user_is_told_and_the_image_is_right() -> None:
     assert abs(result.volumes["reconstruction"].array[0][inner].mean()) < 5
     assert abs(result.maps["residual"].array[0][inner].mean()) < 5
     assert math.isclose(geometry.field_of_view_mm, 143, abs_tol=1)
+
+
+def test_maps_of_materials_are_continued_too() -> None:
+    """Water with 5 mg/mL of iodine in it, cut off."""
+    geometry = scan("equiangular", 130)
+    body = 0.1 * ellipse_sinogram(geometry, [Ellipse(1.0, (85.0, 60.0))])  # cm, so g/cm² of water
+    lines = torch.stack([body, 0.005 * body], -1)
+    materials = [material("water"), material("iodine")]
+    plain, mended = (density_images(lines, geometry, "soft", cut_off=m) for m in (None, materials))
+    inner = rings(geometry)[0]
+    assert float(plain[0][inner].mean()) > 1.01
+    assert float(mended[0][inner].mean()) == pytest.approx(1, abs=0.005)
+    assert float(mended[1][inner].mean()) == pytest.approx(0.005, abs=5e-5)
+
+
+def test_decomposition_tells_it_and_keeps_the_density() -> None:
+    geometry = scan("equiangular", 130)
+    phantom = rod_phantom(SIDE, 180.0, [], field_mm=SIDE * PIXEL)
+    counted = simulate(
+        phantom, geometry, Beam(beam(5e6), toy_detector(), THRESHOLDS, 120), noise=False, seed=1
+    )
+    found = ctenhance.decompose(counted, kernel="soft", device="cpu")
+    assert any("beyond the detector" in warning for warning in found.report["warnings"])
+    assert found.volumes["water"].array[0][rings(geometry)[0].numpy()].mean() == pytest.approx(1000, abs=8)

@@ -16,6 +16,7 @@ from ctenhance.decompose.chain import density_images
 from ctenhance.decompose.errors import standard_error_images
 from ctenhance.decompose.layer import Decomposer, Decomposition
 from ctenhance.decompose.scatter import NONE, ScatterEstimator, found_ratio, scatter_method, told_ratio
+from ctenhance.io.cut_off import cut_off_warning
 from ctenhance.io.projections import Projections
 from ctenhance.physics.detector import PileUp, check_thresholds
 from ctenhance.physics.fbp import WINDOWS
@@ -176,7 +177,8 @@ def decompose(
         _probe(decomposer, wanted)
         estimator = None if method is None else ScatterEstimator(method, spectra, energies, place)
     report.input = projections.identity()
-    for note in projections.notes:
+    cut = cut_off_warning(projections, geometry)
+    for note in (*projections.notes, *([cut] if cut else [])):
         report.warn(note)
     stack = _Stack((projections.n_rows, geometry.rows, geometry.columns))
     ends: list[Decomposition] = []
@@ -200,7 +202,12 @@ def decompose(
         ends.append(found)
         misfit.append(_misfit(found, counts, scattered, decomposer))
         with report.stage("reconstruct"):
-            _put_images(stack, row, found, scattered, decomposer, geometry, wanted, place, seed, cancel)
+            lines = found.lines.float().to(place)
+            cut_off = decomposer.materials if cut else None
+            found_maps = density_images(lines, geometry, wanted.kernel, cancel, cut_off)
+            _put_images(stack, row, found_maps, decomposer.materials, wanted)
+            if wanted.errors:
+                _put_errors(stack, row, found, scattered, decomposer, geometry, wanted.kernel, seed, cancel)
         tell("decompose", row + 1, projections.n_rows)
     _tell_how_it_went(report, ends, misfit, decomposer)
     if wanted.guided_maps or (wanted.low_noise and wanted.vmi):
@@ -275,35 +282,34 @@ def _misfit(
 
 
 def _put_images(
+    stack: _Stack, row: int, maps: torch.Tensor, materials: Sequence[Material], wanted: _Wanted
+) -> None:
+    for m, image in zip(materials, maps, strict=True):
+        stack.put(m.name, row, 1000 * image)
+    for kev in () if wanted.low_noise else wanted.vmi:
+        stack.put(vmi_name(kev), row, images.vmi(maps, materials, kev))
+    if wanted.vnc:
+        stack.put("vnc", row, images.virtual_non_contrast(maps, materials))
+    if wanted.zeff:
+        stack.put("zeff", row, images.effective_atomic_number(maps, materials))
+    if wanted.electron_density:
+        stack.put("electron_density", row, images.electron_density(maps, materials))
+
+
+def _put_errors(
     stack: _Stack,
     row: int,
     found: Decomposition,
     scatter: torch.Tensor | None,
     decomposer: Decomposer,
     geometry: Geometry,
-    wanted: _Wanted,
-    place: torch.device,
+    kernel: str,
     seed: int,
     cancel: Cancellable | None,
 ) -> None:
-    names = [m.name for m in decomposer.materials]
-    maps = density_images(found.lines.float().to(place), geometry, wanted.kernel, cancel)
-    for name, image in zip(names, maps, strict=True):
-        stack.put(name, row, 1000 * image)
-    for kev in () if wanted.low_noise else wanted.vmi:
-        stack.put(vmi_name(kev), row, images.vmi(maps, decomposer.materials, kev))
-    if wanted.vnc:
-        stack.put("vnc", row, images.virtual_non_contrast(maps, decomposer.materials))
-    if wanted.zeff:
-        stack.put("zeff", row, images.effective_atomic_number(maps, decomposer.materials))
-    if wanted.electron_density:
-        stack.put("electron_density", row, images.electron_density(maps, decomposer.materials))
-    if wanted.errors:
-        sd = standard_error_images(
-            found.lines, decomposer, geometry, wanted.kernel, seed + row, scatter, cancel
-        )
-        for name, image in zip(names, sd, strict=True):
-            stack.put(f"{name}_sd", row, 1000 * image)
+    sd = standard_error_images(found.lines, decomposer, geometry, kernel, seed + row, scatter, cancel)
+    for m, image in zip(decomposer.materials, sd, strict=True):
+        stack.put(f"{m.name}_sd", row, 1000 * image)
 
 
 def _put_low_noise(

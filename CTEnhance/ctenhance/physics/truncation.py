@@ -78,3 +78,17 @@ def beyond(
         chord = (radius_squared - outward.square()).clamp(min=0).sqrt()
         continued.append(2 * mu_water * chord * taper)
     return continued[0].flip(-1), continued[1]
+
+
+def beyond_parts(
+    parts: torch.Tensor, attenuation: torch.Tensor, geometry: Geometry, mu_water: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same of materials' line integrals `[..., material, view, column]`, each of which attenuates
+    `attenuation` `[material]` a unit: the whole is continued, and shared out as at its end."""
+    weights = attenuation.to(parts)[:, None, None]
+    whole = (weights * parts).sum(-3, keepdim=True)
+    continued = []
+    for outside, last in zip(beyond(whole, geometry, mu_water), (False, True), strict=True):
+        of_parts, of_whole = (_end(x, last).mean(-1, keepdim=True) for x in (parts, whole))
+        continued.append(outside * (of_parts / of_whole.clamp(min=CUT_OFF)))
+    return continued[0], continued[1]
