@@ -305,6 +305,24 @@ def test_validation_pairs_must_be_whole(validation: Path, tmp_path: Path) -> Non
         training.read_pairs(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("train", "given"),
+    [
+        ("train_twin", {"validation": "none"}),
+        ("train_twin", {"start": "none.safetensors"}),
+        ("train_autoencoder", {"validation": "none"}),
+        ("train_enhance", {"autoencoder": "none.safetensors"}),
+    ],
+)
+def test_what_is_missing_is_told_before_the_bank_is_made(
+    data: Path, tmp_path: Path, train: str, given: dict[str, str]
+) -> None:
+    missing = {name: tmp_path / value for name, value in given.items()}
+    with pytest.raises(InputError, match="none"):
+        getattr(training, train)(data, tmp_path / "run", steps=2, **SETTINGS, **missing)
+    assert not (tmp_path / "run" / "bank").exists()
+
+
 def test_data_folder_without_volumes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no NIfTI, NRRD or MHA"):
         training.train_twin(tmp_path, tmp_path / "run", steps=1)

@@ -186,16 +186,19 @@ def train_twin(
     parts of file names to leave out (validation and test patients). Stops after `steps` or `minutes`,
     whichever comes first."""
     settings = Settings(steps, minutes, seed=seed, resume=resume, device=device)
+    # What may be missing is looked at before the bank is made, which takes long.
+    validate = pairs_validation(validation, Twin.multiple)
+    first = None if start is None else weights.load(start, ["twin"])[0]
     course = _course(data_dir, run_dir, exclude, crop, settings, progress, cancel)
     network = build("twin", TWIN)
-    if start is not None:
-        network.load_state_dict(weights.load(start, ["twin"])[0])
+    if first is not None:
+        network.load_state_dict(first)
 
     def loss(model: nn.Module, step: int, rank: int, where: torch.device) -> torch.Tensor:
         degraded, target = _middle(course.pairs(batch, step, rank), where)
         return log_error(model(degraded), target)
 
-    return course.run(network, loss, "twin", TWIN, pairs_validation(validation, Twin.multiple))
+    return course.run(network, loss, "twin", TWIN, validate)
 
 
 def train_autoencoder(
@@ -219,6 +222,7 @@ def train_autoencoder(
     The validation figure is the PSNR of the references' round trip.  Arguments as in `train_twin`.
     """
     settings = Settings(steps, minutes, seed=seed, resume=resume, device=device)
+    validate = pairs_validation(validation, Autoencoder.multiple, round_trip=True)
     course = _course(data_dir, run_dir, exclude, crop, settings, progress, cancel)
     network = build("autoencoder", AUTOENCODER)
 
@@ -230,7 +234,6 @@ def train_autoencoder(
         divergence = 0.5 * (mean.square() + sd.square() - 2 * sd.clamp(min=1e-8).log() - 1)
         return soft_l1(image, x) + KL_WEIGHT * divergence.flatten(1).sum(1).mean()
 
-    validate = pairs_validation(validation, Autoencoder.multiple, round_trip=True)
     return course.run(network, loss, "autoencoder", AUTOENCODER, validate)
 
 
@@ -259,15 +262,17 @@ def train_enhance(
     `train_twin`."""
     run_dir = Path(run_dir)
     settings = Settings(steps // 2, minutes / 2, seed=seed, resume=resume, device=device)
-    course = _course(data_dir, run_dir, exclude, crop, settings, progress, cancel)
+    validate = pairs_validation(validation, LatentDiffusion.multiple)
     tensors, entry = weights.load(autoencoder, ["autoencoder"])
+    detail_start = None if twin is None else weights.load(twin, ["twin"])[0]
+    course = _course(data_dir, run_dir, exclude, crop, settings, progress, cancel)
     arguments = {"autoencoder": entry.arguments, "channels": DENOISER_CHANNELS, "features": TWIN["features"]}
     network = build("latent-diffusion", arguments)
     assert isinstance(network, LatentDiffusion)
     network.autoencoder.load_state_dict(tensors)
     network.to(training_device(device))
-    if twin is not None:
-        start_from_twin(network, weights.load(twin, ["twin"])[0])
+    if detail_start is not None:
+        start_from_twin(network, detail_start)
 
     prior = dataclasses.replace(course, run_dir=run_dir / "diffusion")
     _train_only(network, network.denoiser)
@@ -299,7 +304,6 @@ def train_enhance(
         # any step count that a user may ask for
         return log_error(model(degraded, noise, int(2 ** (step % 3))), target)
 
-    validate = pairs_validation(validation, LatentDiffusion.multiple)
     return detail.run(network, detail_loss, "latent-diffusion", arguments, validate)
 
 
