@@ -131,7 +131,12 @@ def test_helical_projection_file(tmp_path: Path) -> None:
     assert Projections.read(tmp_path / "helix.ctproj.h5").helical
     check_phantom(read_projections(tmp_path / "helix.ctproj.h5"), scan)
     helix.effective_spectra, helix.energies_keV = np.array([[1.0, 2.0]]), np.array([60.0, 70.0])
-    assert rebin_projections(helix).effective_spectra is helix.effective_spectra
+    helix.image_size, helix.electronic_noise_variance = 128, 10.0
+    slices = rebin_projections(helix)
+    assert slices.effective_spectra is helix.effective_spectra
+    assert slices.image_size == 128
+    assert slices.electronic_noise_variance == pytest.approx(10 * np.mean(slices.air_counts) / air)
+    assert slices.electronic_noise_variance > 10
     with pytest.raises(InputError, match="no slices"):
         helix.rows(0, 1)
     bins = Projections(counts=np.ones((*p.shape, 2), np.float32), air_counts=np.asarray(1.0), **fields)

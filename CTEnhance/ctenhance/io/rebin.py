@@ -48,6 +48,11 @@ def rebin_projections(
     """Return the fan slices of a helical projection file; see `rebin_helix`."""
     slices = rebin_helix(helix_of(projections), slice_mm, progress, cancel)
     slices.effective_spectra, slices.energies_keV = projections.effective_spectra, projections.energies_keV
+    slices.image_size = projections.image_size
+    if slices.air_counts is not None:
+        # a slice's reading is the mean of several, each with noise of its own
+        readings = float(np.mean(slices.air_counts / projections.air()))
+        slices.electronic_noise_variance = readings * projections.electronic_noise_variance
     return slices
 
 
