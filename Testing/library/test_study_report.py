@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_study_design import write_arms
+from study_arms import write_arms
 from typer.testing import CliRunner
 
 from ctenhance.cli import app

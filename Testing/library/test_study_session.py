@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_study_design import write_arms
+from study_arms import write_arms
 
 from ctenhance.runtime.errors import InputError
 from ctenhance.study import ReadingSession, Study, answers, create, design_from_folders, unblind
