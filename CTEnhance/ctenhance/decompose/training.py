@@ -202,7 +202,7 @@ def train_scatter(
     settings = Settings(
         steps,
         minutes,
-        learning_rate=1e-3,
+        learning_rate=5e-4,  # at 1e-3 the maps' limits swallowed a network after some 2,500 steps
         ema=0.99,
         report_every=50,
         validate_every=250,
