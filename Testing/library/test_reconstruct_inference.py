@@ -112,13 +112,14 @@ def test_quanta_are_measured_where_the_file_knows_none() -> None:
     unknown = replace(known, counts=None, line_integrals=integrals, air_counts=None)
     result = ctenhance.reconstruct(unknown, method="fbp", device="cpu")
     estimate = result.report["details"]["dose_estimate"]
-    assert estimate["from"] == "noise of the line integrals"
+    assert estimate["from"] == "noise of the readings"
     assert QUANTA / 2 < estimate["quanta_in_air"] < QUANTA * 1.5
 
 
 def test_says_when_the_dose_is_below_the_trained_ones(models: dict[str, Path]) -> None:
-    low = measured()
-    few = replace(low, counts=low.counts / 20, air_counts=np.array(QUANTA / 20))  # type: ignore[operator]
+    expected = torch.exp(-measured().to_line_integrals().permute(1, 0, 2)) * (QUANTA / 20)
+    counts = torch.poisson(expected, generator=torch.Generator().manual_seed(3)).numpy()
+    few = measured(counts=counts, air_counts=np.array(QUANTA / 20))
     result = ctenhance.reconstruct(few, method="projection", device="cpu", **models)
     assert any("fewer than the networks were trained on" in w for w in result.report["warnings"])
 
@@ -133,6 +134,26 @@ def test_says_when_the_noise_is_not_that_of_the_counts(models: dict[str, Path]) 
     usual = ctenhance.reconstruct(scan, method="projection", device="cpu", **models)
     assert 0.9 < usual.report["details"]["dose_estimate"]["noise_against_counts"] < 2.5
     assert not any("times the noise" in warning for warning in usual.report["warnings"])
+
+
+@pytest.mark.parametrize("unit", [0.05, 30.0])
+def test_readings_in_another_unit_are_taken_for_what_their_noise_shows(unit: float) -> None:
+    """An integrating detector's signal is proportional to its quanta."""
+    quanta = measured(electronic_noise_variance=4.0)
+    signal = replace(
+        quanta,
+        counts=quanta.counts * np.float32(unit),
+        air_counts=np.array(QUANTA * unit),
+        electronic_noise_variance=4.0 * unit**2,
+    )
+    usual, found = read_scan(quanta), read_scan(signal)
+    assert not found.plausible and found.noise == pytest.approx(unit * (usual.noise or 0), rel=0.1)
+    assert found.quanta == pytest.approx(QUANTA / (usual.noise or 0), rel=0.1)
+    assert found.electronic == pytest.approx(4.0 / (usual.noise or 0) ** 2, rel=0.2)
+    cpu = torch.device("cpu")
+    assert float(counts_of(signal, found, cpu).detected.mean()) == pytest.approx(
+        float(counts_of(quanta, usual, cpu).detected.mean()) / (usual.noise or 0), rel=0.1
+    )
 
 
 def test_goes_on_with_fewer_slices_when_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:

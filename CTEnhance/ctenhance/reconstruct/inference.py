@@ -313,8 +313,8 @@ def reconstruct(
     report.details["dose_estimate"] = scan.describe()
     if plan.projection is not None and not scan.plausible:
         report.warn(
-            f"The readings have {scan.noise:.2g} times the noise (variance) that their counts tell: check "
-            "the air counts, or the result will be too smooth or too noisy."
+            f"The readings have {scan.noise:.2g} times the noise (variance) that their counts tell: the "
+            f"noise was believed, and {scan.quanta:.3g} quanta a ray in air; check the air counts."
         )
     if plan.projection is not None and scan.beyond_training:
         report.warn(

@@ -36,7 +36,8 @@ _FEWEST_COUNTS, _FEWEST_COLUMNS = 30.0, 32
 _VIEWS_TOGETHER, _CONSTANT = 41, 1.3
 _SAME_SLICES, _OTHER_SLICES = 1.6, 8.0
 #: Readings whose noise (variance) is not between these multiples of what their counts tell are no such
-#: counts. Fine structure adds to it: by half in a coarsely sampled scan of normal dose.
+#: counts but proportional to them: an integrating detector's signal, say. Fine structure adds to the noise:
+#: by half in a coarsely sampled scan of normal dose.
 _LEAST_NOISE, _MOST_NOISE = 0.5, 4.0
 
 
@@ -44,7 +45,8 @@ _LEAST_NOISE, _MOST_NOISE = 0.5, 4.0
 class Scan:
     """What a scan was measured with: quanta in air `[column]` float32, electronic variance in counts^2,
     whether the quanta were `known` or had to be measured from the noise. `noise` is the measured variance as
-    a multiple of what the counts tell (None: not measurable)."""
+    a multiple of what the file's counts tell (None: not measurable); where that is not `plausible`, quanta
+    and electronic variance are those that the noise shows."""
 
     air: torch.Tensor
     electronic: float
@@ -76,7 +78,7 @@ class Scan:
             "published_level": match_level(self.quanta, schedule(10, 12.0)),
             "electronic_noise_variance": self.electronic,
             "noise_against_counts": self.noise,
-            "from": "air counts" if self.known else "noise of the line integrals",
+            "from": "air counts" if self.known else "noise of the readings",
         }
 
 
@@ -95,7 +97,11 @@ def read_scan(projections: Projections) -> Scan:
             detected = torch.cat([part.transmission() for part in parts]) * columns
             relative, known = _noise_by_view(detected, electronic)
             noise = float(relative[known].median()) if bool(known.any()) else None
-            return Scan(columns, electronic, True, noise)
+            scan = Scan(columns, electronic, True, noise)
+            if scan.plausible:
+                return scan
+            unit = max(noise or 0.0, float(columns.max()) / _MOST_QUANTA)  # of the file, in quanta
+            return Scan(columns / unit, electronic / unit**2, False, noise)
     quanta = min(quanta_from_noise(torch.cat([part.to_line_integrals() for part in parts])), _MOST_QUANTA)
     return Scan(torch.full((projections.n_columns,), quanta), 0.0, False)
 
@@ -132,14 +138,12 @@ def counts_of(projections: Projections, scan: Scan, device: torch.device) -> Cou
     """The counts of these rows on a device.
 
     A scanner that modulates its tube current divides each view by it before the file is written. What was
-    divided by shows in the noise, is measured there and multiplied back, in the air's counts as well; but
-    not where the scan's noise is not that of its counts.
+    divided by shows in the noise, is measured there and multiplied back, in the air's counts as well.
     """
     air = scan.air.to(device)
     detected = projections.transmission().to(device) * air
-    if not scan.plausible:
-        return Counts(detected, air.expand_as(detected))
-    current = relative_current(detected, scan.electronic, scan.noise or 1.0)[..., None]
+    usual = scan.noise if scan.noise and scan.plausible else 1.0
+    current = relative_current(detected, scan.electronic, usual)[..., None]
     return Counts(detected * current, air * current)
 
 
