@@ -75,7 +75,7 @@ class CTDecomposeParameterNode:
     firstMaterial, secondMaterial, thirdMaterial - the basis
     kernel, matrix - of the reconstruction; a matrix of 0 is what the data suggest
     calibration - file with the drift of the thresholds; empty: none
-    scatter, scatterRatio - how it is corrected, and the scanner's scatter to primary; 0: not known
+    scatter, scatterRatio - how it is corrected, and the scanner's scatter to primary; 0: the file's
     errors - whether standard errors of the maps are asked for
     device, seed - auto, cpu, cuda:0 … or mps; the same seed gives the same result
     result - the map of the first material of the decomposition that is shown
@@ -132,7 +132,7 @@ class CTDecomposeLogic(PanelLogic):
         basis - two or three materials, by name or as name=formula@density
         calibration - file with the drift of the thresholds, as `ctenhance calibrate drift` writes it
         scatter - none, kernel, network, or the path of a network's weights
-        scatterRatio - the scanner's scatter to primary, from `ctenhance calibrate scatter`; 0: not known
+        scatterRatio - the scanner's scatter to primary, from `ctenhance calibrate scatter`; 0: the file's
         phantom, dose, slices, views, columns - of the simulated scan: rods, chest or a file of labels (.npz)
         progress - is called with a stage and a percentage
 

@@ -59,7 +59,7 @@ class SpectralSimulation:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked for; a matrix of 0 is what the data suggest, a scatter ratio of 0 is not known."""
+    """What is asked for; a matrix of 0 is what the data suggest, a scatter ratio of 0 is the file's."""
 
     basis: tuple[str, ...] = ("water", "iodine")
     kernel: str = KERNELS[0]
