@@ -180,6 +180,26 @@ def changed(scan, **fields):
     return dataclasses.replace(scan, **fields)
 
 
+def test_another_matrix_shows_the_same_field(case: Case) -> None:
+    whole, coarse = (decompose(case.scan, image_size=size).volumes["water"] for size in (None, 32))
+    assert coarse.array.shape == (1, 32, 32)
+    assert coarse.spacing[0] == pytest.approx(2 * whole.spacing[0])
+    assert coarse.array.mean() == pytest.approx(whole.array.mean(), rel=0.02)
+    with pytest.raises(InputError, match="matrix is 5 x 5"):
+        decompose(case.scan, image_size=5)
+
+
+def test_energies_without_quanta_need_no_attenuation(case: Case) -> None:
+    energies, spectra = case.scan.energies_keV, case.scan.effective_spectra
+    padded = changed(
+        case.scan,
+        energies_keV=np.concatenate([[0.0], energies, [1000.0]]),
+        effective_spectra=np.pad(spectra, ((0, 0), (1, 1))),
+    )
+    found, usual = (decompose(scan).volumes["iodine"].array for scan in (padded, case.scan))
+    assert np.allclose(found, usual, atol=1e-4)
+
+
 def test_projections_that_cannot_be_decomposed_are_refused(case: Case) -> None:
     scan = case.scan
     for other, message in (

@@ -17,6 +17,7 @@ from ctenhance.decompose.errors import standard_error_images
 from ctenhance.decompose.layer import Decomposer, Decomposition
 from ctenhance.decompose.scatter import NONE, ScatterEstimator, found_ratio, scatter_method, told_ratio
 from ctenhance.io.cut_off import cut_off_warning
+from ctenhance.io.image_grid import image_geometry
 from ctenhance.io.projections import Projections
 from ctenhance.physics.detector import PileUp, check_thresholds
 from ctenhance.physics.fbp import WINDOWS
@@ -171,7 +172,9 @@ def decompose(
     if calibration is not None:
         spectra = calibration.spectra_for(projections)
     energies = torch.from_numpy(np.array(projections.energies_keV, dtype=np.float64))
-    geometry = projections.scan_geometry(image_size, image_size, pixel_mm)
+    counting = spectra.flatten(0, -2).sum(0) > 0  # others may lie beyond the tables of attenuation
+    spectra, energies = spectra[..., counting], energies[counting]
+    geometry = image_geometry(projections, image_size, pixel_mm)
     with report.stage("prepare"):
         decomposer = Decomposer(basis, spectra, energies).to(solver_place)
         _probe(decomposer, wanted)

@@ -20,7 +20,7 @@ from ctenhance.physics.redundancy import ray_weights
 CUT_OFF, MOST_CUT_OFF = 0.1, 0.02
 #: The cylinder is fitted to so many columns, smoothed over so many views.
 _COLUMNS, _VIEWS = 12, 9
-#: The cylinder is not higher than the mean of so many last columns.
+#: The mean of so many last columns is what is left at the end; the cylinder is not higher.
 _LAST = 3
 #: Rays beyond an end, as a part of the columns, and the widest fan (rad) that they may make.
 _REACH, _WIDEST = 0.5, 1.4
@@ -45,7 +45,7 @@ def cut_off(line_integrals: torch.Tensor, geometry: Geometry) -> float:
     cut = torch.zeros(line_integrals.shape[:-1], dtype=torch.bool, device=line_integrals.device)
     for last in (False, True):
         if float(weights[-1 if last else 0]) > _COUNTS_LITTLE * middle:
-            cut |= _end(line_integrals, last).mean(-1) > CUT_OFF
+            cut |= _end(line_integrals, last)[..., -_LAST:].mean(-1) > CUT_OFF
     return float(cut.double().mean())
 
 

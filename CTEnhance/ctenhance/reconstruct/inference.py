@@ -4,7 +4,6 @@ Slices stream through in batches; no stage holds more of the scan than a batch a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 
 from ctenhance.io.cut_off import cut_off_warning
+from ctenhance.io.image_grid import image_geometry
 from ctenhance.io.projections import Projections
 from ctenhance.physics.fbp import WINDOWS, fbp
 from ctenhance.physics.geometry import Geometry
@@ -38,7 +38,6 @@ DEFAULT_PROJECTION_STEPS, DEFAULT_IMAGE_STEPS = 1, 1
 #: Draws for an uncertainty map, and the steps of both diffusions in each of them.
 DEFAULT_SAMPLES, SAMPLE_STEPS = 4, 2
 MOST_SLICES = 8
-_IMAGE_SIDES = (16, 4096)
 
 
 @dataclass(frozen=True)
@@ -211,33 +210,6 @@ def _check(method: str, kernel: str, steps: dict[str, int], samples: int, uncert
         raise InputError(f"An uncertainty map needs at least 2 samples, not {samples}: raise --samples.")
 
 
-def _image_geometry(
-    projections: Projections,
-    image_size: int | tuple[int, int] | None,
-    pixel_mm: float | None,
-    fov_mm: float | None,
-) -> Geometry:
-    rows, columns = (
-        projections.image_shape
-        if image_size is None
-        else ((image_size, image_size) if isinstance(image_size, int) else image_size)
-    )
-    low, high = _IMAGE_SIDES
-    if not (low <= rows <= high and low <= columns <= high):
-        raise InputError(f"The image matrix is {rows} x {columns}: choose {low} to {high} pixels a side.")
-    for name, length in (("pixel size", pixel_mm), ("field of view", fov_mm)):
-        if length is not None and not (math.isfinite(length) and length > 0):
-            raise InputError(f"The {name} is {length} mm: choose a positive length.")
-    if pixel_mm is not None and fov_mm is not None:
-        raise InputError("Pixel size and field of view say the same thing: give one of them.")
-    if fov_mm is not None:
-        pixel_mm = fov_mm / max(rows, columns)
-    elif pixel_mm is None and image_size is not None and projections.image_pixel_mm is not None:
-        # another matrix shows the same field
-        pixel_mm = projections.image_pixel_mm * max(projections.image_shape) / max(rows, columns)
-    return projections.scan_geometry(rows, columns, pixel_mm)
-
-
 def reconstruct(
     projections: Projections,
     method: str = "need",
@@ -269,7 +241,7 @@ def reconstruct(
     InputError for settings and projections that cannot be, Cancelled when asked to stop."""
     place = pick_device(device)
     _check(method, kernel, {"projection": projection_steps, "image": image_steps}, samples, uncertainty)
-    geometry = _image_geometry(projections, image_size, pixel_mm, fov_mm)
+    geometry = image_geometry(projections, image_size, pixel_mm, fov_mm)
     cut = cut_off_warning(projections, geometry)
     plan = _Plan(
         method,
