@@ -279,3 +279,13 @@ def test_the_commands_write_maps_and_calibrations(case: Case, tmp_path: Path) ->
         assert done.exit_code == 2
         assert message in done.output
     assert not (tmp_path / "d.h5").exists()
+
+
+def test_a_command_that_fails_leaves_no_folder(case: Case, tmp_path: Path) -> None:
+    case.scan.write(tmp_path / "scan.ctproj.h5")
+    (tmp_path / "there").mkdir()
+    for folder in ("new", "there"):
+        arguments = [str(tmp_path / "scan.ctproj.h5"), str(tmp_path / folder), "--vmi", "10"]
+        failed = CliRunner().invoke(app, ["decompose", *arguments, "--progress", "none"])
+        assert failed.exit_code == 2 and "10 keV" in failed.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scan.ctproj.h5", "there"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +39,19 @@ def numbers(listed: str | None) -> list[float]:
         return [] if listed is None else [float(part) for part in names(listed)]
     except ValueError as error:
         raise InputError(f"'{listed}' is no list of numbers such as 40,70,100.") from error
+
+
+@contextlib.contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make the folder if it is missing; it goes again if nothing comes into it."""
+    missing = not folder.exists()
+    check_output_folder(folder)
+    try:
+        yield
+    finally:
+        if missing:
+            with contextlib.suppress(OSError):  # it is not empty
+                folder.rmdir()
 
 
 @command(app, "ctenhance decompose scan.ctproj.h5 maps --basis water,iodine --vmi 40,70,100 --vnc --errors")
@@ -95,30 +110,31 @@ def decompose(
     planned += [name for name, asked in wanted if asked]
     planned += [f"{stem}_sd" for stem in stems] if errors else []
     planned += [f"{stem}_guided" for stem in stems] if guided_maps else []
-    outputs = {name: check_output_folder(folder) / f"{name}.nii.gz" for name in planned}
-    run.plan([source], *((path, VOLUME_SUFFIXES) for path in outputs.values()))
-    projections = read_projections(source, run.progress, run.cancel)
-    result = ctenhance.decompose(
-        projections,
-        basis=materials,
-        vmi=energies,
-        low_noise=low_noise,
-        guided_maps=guided_maps,
-        vnc=vnc,
-        zeff=zeff,
-        electron_density=electron_density,
-        errors=errors,
-        kernel=kernel,
-        image_size=matrix,
-        calibration=None if calibration is None else DriftCalibration.read(calibration),
-        pile_up=None if dead_time is None else PileUp(1e-9 * dead_time, 1e-6 * (view_time or 0.0)),
-        scatter=scatter,
-        scatter_ratio=scatter_ratio,
-        device=run.device,
-        seed=run.seed,
-        progress=run.progress,
-        cancel=run.cancel,
-    )
-    found = {**result.volumes, **result.maps}
-    run.write(*((found[name], path) for name, path in outputs.items()))
-    run.finish(result.report, outputs)
+    with _made(folder):
+        outputs = {name: folder / f"{name}.nii.gz" for name in planned}
+        run.plan([source], *((path, VOLUME_SUFFIXES) for path in outputs.values()))
+        projections = read_projections(source, run.progress, run.cancel)
+        result = ctenhance.decompose(
+            projections,
+            basis=materials,
+            vmi=energies,
+            low_noise=low_noise,
+            guided_maps=guided_maps,
+            vnc=vnc,
+            zeff=zeff,
+            electron_density=electron_density,
+            errors=errors,
+            kernel=kernel,
+            image_size=matrix,
+            calibration=None if calibration is None else DriftCalibration.read(calibration),
+            pile_up=None if dead_time is None else PileUp(1e-9 * dead_time, 1e-6 * (view_time or 0.0)),
+            scatter=scatter,
+            scatter_ratio=scatter_ratio,
+            device=run.device,
+            seed=run.seed,
+            progress=run.progress,
+            cancel=run.cancel,
+        )
+        found = {**result.volumes, **result.maps}
+        run.write(*((found[name], path) for name, path in outputs.items()))
+        run.finish(result.report, outputs)
