@@ -77,6 +77,8 @@ class CTDecomposeParameterNode:
     calibration - file with the drift of the thresholds; empty: none
     scatter, scatterRatio - how it is corrected, and the scanner's scatter to primary; 0: the file's
     errors - whether standard errors of the maps are asked for
+    lowNoise - whether monoenergetic images are shown and kept at low noise
+    study - DICOM images of the patient, whose study exported series join; empty: one of their own
     device, seed - auto, cpu, cuda:0 … or mps; the same seed gives the same result
     result - the map of the first material of the decomposition that is shown
     """
@@ -97,6 +99,8 @@ class CTDecomposeParameterNode:
     scatter: Annotated[str, Choice(list(SCATTER))] = SCATTER[0]
     scatterRatio: Annotated[float, WithinRange(0, 2)] = 0.0
     errors: bool = True
+    lowNoise: bool = False
+    study: str = ""
     device: str = "auto"
     seed: Annotated[int, WithinRange(0, 2**31 - 1)] = 0
     result: vtkMRMLScalarVolumeNode
@@ -147,11 +151,16 @@ class CTDecomposeLogic(PanelLogic):
         return runAndWait(job, self.requirementsPath(), progress)
 
     def addImage(
-        self, result: vtkMRMLScalarVolumeNode, kind: str = "vmi", kev: float = 70.0
+        self,
+        result: vtkMRMLScalarVolumeNode,
+        kind: str = "vmi",
+        kev: float = 70.0,
+        lowNoise: bool = False,
     ) -> vtkMRMLScalarVolumeNode:
         """Make a spectral image of a result as a volume beside it, and return its node.
 
-        kind - vmi (at `kev`), vnc, zeff or electron-density
+        kind - vmi (at `kev`, with `lowNoise` nearly at the noise of the quietest energy), vnc, zeff or
+        electron-density
 
         Raises CTEnhanceError with one sentence when the result does not have it.
         """
@@ -161,7 +170,7 @@ class CTDecomposeLogic(PanelLogic):
                     kind=kind, names=", ".join(each.value for each in Kind)
                 )
             )
-        image = SpectralImage(Kind(kind), kev)
+        image = SpectralImage(Kind(kind), kev, lowNoise)
         steps = spectralvolumes.computed(result, image)
         while True:
             try:

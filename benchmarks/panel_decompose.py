@@ -41,6 +41,7 @@ def report() -> dict[str, Any]:
                 "least_density": 0.1,
                 "contrast_agents": ["iodine"],
                 "non_contrast_keV": 70.0,
+                "quiet_keV": 70.0,
             }
         },
     }
@@ -54,11 +55,12 @@ def maps(shape: tuple[int, int, int]) -> Any:
     job = DecomposeJob(Path("scan.ctproj.h5"))
     generator = np.random.default_rng(0)
     for name, (mean, deviation) in MATERIALS.items():
-        image, values = volumes.newImage(shape, np.float32)
-        few = generator.normal(mean, deviation, (4, *shape[1:])).astype(np.float32)
-        for index in range(len(values)):
-            values[index] = few[index % len(few)]
-        job._loaded[name] = transfer.LoadedVolume(image, np.diag([-0.7, -0.7, 1.0, 1.0]))
+        for key, noise in ((name, deviation), (f"{name}_guided", deviation / 10)):
+            image, values = volumes.newImage(shape, np.float32)
+            few = generator.normal(mean, noise, (4, *shape[1:])).astype(np.float32)
+            for index in range(len(values)):
+                values[index] = few[index % len(few)]
+            job._loaded[key] = transfer.LoadedVolume(image, np.diag([-0.7, -0.7, 1.0, 1.0]))
     return job.place(report())
 
 
@@ -98,16 +100,25 @@ def viewing(result: Any, slices: int, count: int) -> Iterator[str]:
         views.show(result, mode)
         slicer.app.processEvents()
         yield frames(energy, count).row(f"keV slider: {mode.text()}")
+        views.setLowNoise(True)
+        yield frames(energy, count).row("the same at low noise")
+        views.setLowNoise(False)
         yield frames(window, count).row("window and level, all views drawn")
     views.show(result, Mode.TWO)
     for orientation in ORIENTATIONS[1:]:
         views.turn(orientation)
         slicer.app.processEvents()
         yield frames(energy, count).row(f"keV slider: {Mode.TWO.text()}, {orientation.lower()}")
+        views.setLowNoise(True)
+        yield frames(energy, count).row("the same at low noise")
+        views.setLowNoise(False)
     views.turn(ORIENTATIONS[0])
     yield frames(scroll, count).row(f"scroll: {Mode.TWO.text()}")
     views.show(result, Mode.FOUR)
     yield frames(scroll, count).row(f"scroll: {Mode.FOUR.text()}")
+    views.setLowNoise(True)
+    yield frames(scroll, count).row("the same at low noise")
+    views.setLowNoise(False)
     views.hide()
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import slicer
 from slicer.i18n import tr as _
 
 from ctenhance.runtime.errors import CTEnhanceError, InputError
-from CTEnhanceLib import placing, transfer, units
+from CTEnhanceLib import placing, transfer, units, volumes
 from CTEnhanceLib.reconstruction import KERNELS
 from CTEnhanceLib.run import Command, Job, Settings
 from CTEnhanceLib.spectral import SpectralTable
@@ -26,7 +27,8 @@ NO_MATERIAL = "none"
 SCATTER = ("none", "network", "kernel")
 _SMALLEST_MATRIX = 16
 
-# A result is the map of the first material; it refers to those of the others, and to all standard errors.
+# A result is the map of the first material; it refers to those of the others, to all standard errors, and to
+# all guided maps (`placing.GUIDED_ROLE`).
 MAP_ROLE, ERROR_ROLE = "CTDecomposeMap", "CTDecomposeError"
 # Widths in mg/mL that show a map: solvents and tissues, and what is dissolved in them.
 _WIDE, _NARROW = 1500.0, 20.0
@@ -130,6 +132,25 @@ def errorsOf(result: Any) -> list[Any]:
     return [] if any(node is None for node in found) else found
 
 
+def guidedOf(result: Any) -> list[Any]:
+    """Return the guided maps that low-noise images need, in the order of the maps, or nothing.
+
+    Results of earlier versions have none; nor has a scene that was saved without the data of hidden nodes.
+    """
+    maps, table = mapsOf(result), SpectralTable.of(placing.reportOf(result))
+    if table is None or table.quietKeV is None:
+        return []
+    found = [result.GetNthNodeReference(placing.GUIDED_ROLE, index) for index in range(len(maps))]
+    images = [None if node is None else node.GetImageData() for node in found]
+    size = result.GetImageData().GetDimensions() if maps else None
+    return found if all(image is not None and image.GetDimensions() == size for image in images) else []
+
+
+def sourcesOf(result: Any, lowNoise: bool) -> list[Any]:
+    """Return what images are made of: the maps, and after them the guided ones for those of low noise."""
+    return [*mapsOf(result), *(guidedOf(result) if lowNoise else [])]
+
+
 @dataclass
 class DecomposeJob(Job):
     """From energy bins (a file, or a scan still to be simulated) to maps of materials."""
@@ -158,11 +179,14 @@ class DecomposeJob(Job):
         return [Command([*arguments, *self.settings.arguments()], {"project": 60, "write": 5})]
 
     def arguments(self, folder: Path) -> list[str]:
-        """Ask for the maps and their errors; images are made of them as they are shown."""
+        """Ask for the maps and their errors; images are made of them as they are shown.
+
+        Guided maps take next to no time: about a hundredth of the run.
+        """
         wanted = self.wanted
         source = _simulated(folder) if isinstance(self.source, SpectralSimulation) else self.source
         arguments = ["decompose", str(source), str(folder / "maps"), "--basis", ",".join(wanted.basis)]
-        arguments += ["--kernel", wanted.kernel]
+        arguments += ["--kernel", wanted.kernel, "--guided-maps"]
         arguments += ["--errors"] if wanted.errors else []
         scattered = wanted.scatter != SCATTER[0]
         options = {
@@ -193,11 +217,17 @@ class DecomposeJob(Job):
                 if f"{name}_sd" in self._loaded
             ]
             result = maps[0]
-            for role, nodes in ((MAP_ROLE, maps[1:]), (ERROR_ROLE, errors)):
+            guided = [
+                self._addGuided(name, result, added)
+                for name in table.materials
+                if f"{name}_guided" in self._loaded
+            ]
+            for role, nodes in ((MAP_ROLE, maps[1:]), (ERROR_ROLE, errors), (placing.GUIDED_ROLE, guided)):
                 for index, node in enumerate(nodes):
                     result.SetNthNodeReferenceID(role, index, node.GetID())
             placing.attachReport(result, report, added)
-            placing.placeTogether([*maps, *errors], _("{name} spectral").format(name=self._name()))
+            # The hidden ones, too: who removes the folder removes them.
+            placing.placeTogether([*maps, *errors, *guided], _("{name} spectral").format(name=self._name()))
         return result
 
     def readable(self, sentence: str, folder: Path) -> str:
@@ -215,6 +245,17 @@ class DecomposeJob(Job):
         # Solvents and tissues reach a thousand, what is dissolved in them some tens.
         width = 1.5 * most if key != material else _WIDE if most > _WIDE / 5 else _NARROW
         display.SetWindowLevel(max(width, 1e-3), width / 2)
+        units.setUnits(node, units.DENSITY, material)
+        return node
+
+    def _addGuided(self, material: str, result: Any, added: list[Any]) -> Any:
+        """Add a map that is for low-noise images only: hidden, without a display, but saved."""
+        name = _("{name} guided (mg/mL)").format(name=material)
+        node = placing.addNode("vtkMRMLScalarVolumeNode", f"{self._name()} {name}", added, hidden=True)
+        node.SetSaveWithScene(True)
+        with slicer.util.NodeModify(node):
+            volumes.copyGrid(result, node)
+            node.SetAndObserveImageData(self._loaded[f"{material}_guided"].image)
         units.setUnits(node, units.DENSITY, material)
         return node
 

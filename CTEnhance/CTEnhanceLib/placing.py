@@ -24,6 +24,8 @@ FULL_ROLE = "CTEnhanceFullEffect"
 REPORT_ROLE = "CTEnhanceReport"
 DIFFERENCE_ROLE = "CTEnhanceDifference"
 SINOGRAM_ROLE = "CTEnhanceSinogram"
+# Hidden, too, but several and saved, so that they carry no mark: the maps that low-noise images are made of.
+GUIDED_ROLE = "CTDecomposeGuidedMap"
 
 
 def inputOf(result: Any) -> Any:
@@ -233,10 +235,12 @@ def _fixedDisplay(node: Any) -> Any:
 
 
 def hiddenNodesOf(node: Any) -> list[Any]:
-    """Return the hidden nodes that mean nothing without this one: full effect, difference, sinogram."""
+    """Return the hidden nodes that mean nothing without this one: full effect, difference, guided maps …"""
     if node is None or not node.IsA("vtkMRMLScalarVolumeNode"):
         return []
     found = [hiddenNode(node, role) for role in (FULL_ROLE, DIFFERENCE_ROLE, SINOGRAM_ROLE)]
+    count = node.GetNumberOfNodeReferences(GUIDED_ROLE)
+    found += [node.GetNthNodeReference(GUIDED_ROLE, index) for index in range(count)]
     return [each for each in found if each is not None]
 
 

@@ -66,12 +66,14 @@ def statistics(region: Any, volumeNode: Any) -> Statistics:
     return Statistics(found.size, float(found.mean()), float(found.std()))
 
 
-def values(region: Any, volumeNode: Any) -> np.ndarray:
+def values(region: Any, volumeNode: Any, of: Any = None) -> np.ndarray:
     """Return the voxels in the box as float64 [voxel]; in the same order for volumes on one grid.
+
+    `of` - a volume node of the same size, whose voxels are taken in the places of the other's
 
     Raises InputError when the box lies outside the volume or holds more voxels than can be followed live.
     """
-    array = slicer.util.arrayFromVolume(volumeNode)
+    array = slicer.util.arrayFromVolume(volumeNode if of is None else of)
     toBox, half = _voxelsToBox(region, volumeNode)
     corners = _boxCorners(toBox, half)
     low = np.maximum(np.ceil(corners.min(axis=0) - 1e-6), 0).astype(int)

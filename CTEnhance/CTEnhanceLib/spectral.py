@@ -44,6 +44,7 @@ class SpectralTable:
     hounsfield  [material, energy] HU of a mg/mL
     electrons   [material] electron density of a mg/mL, relative to water's
     powers      [material] what the effective atomic number is the root of, of degree `exponent`
+    quietKeV    the energy that low-noise images take their noise from; None: there are none
     """
 
     materials: tuple[str, ...]
@@ -55,12 +56,14 @@ class SpectralTable:
     leastDensity: float
     agents: tuple[str, ...]
     nonContrastKeV: float
+    quietKeV: float | None = None
 
     @classmethod
     def of(cls, report: Mapping[str, Any] | None) -> SpectralTable | None:
         """Return the table in the report of a decomposition, or None."""
         try:
             found = (report or {})["details"]["viewing"]
+            quiet = found.get("quiet_keV")
             return cls(
                 tuple(found["materials"]),
                 *(
@@ -76,13 +79,25 @@ class SpectralTable:
                 float(found["least_density"]),
                 tuple(found["contrast_agents"]),
                 float(found["non_contrast_keV"]),
+                None if quiet is None else float(quiet),
             )
-        except (KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError):
             return None
 
-    def weights(self, kev: float) -> np.ndarray:
-        """Return HU of a mg/mL [material] at an energy between those of the table."""
-        return np.array([np.interp(kev, self.energies, row) for row in self.hounsfield])
+    def weights(self, kev: Any, lowNoise: bool = False) -> np.ndarray:
+        """Return HU of a mg/mL at an energy between those of the table, or at several: [material(, energy)].
+
+        A low-noise image has twice as many, those of the maps and then of the guided maps: of the former the
+        image of the quiet energy is made, of the latter what differs from it.
+        Raises ValueError for that where the table has no quiet energy.
+        """
+        own = np.array([np.interp(kev, self.energies, row) for row in self.hounsfield])
+        if not lowNoise:
+            return own
+        if self.quietKeV is None:
+            raise ValueError("the result has no low-noise images")
+        quiet = self.weights(np.full(np.shape(kev), self.quietKeV))
+        return np.concatenate([quiet, own - quiet])
 
     @property
     def contrastAgent(self) -> str:
@@ -97,15 +112,17 @@ class SpectralTable:
 
 @dataclass(frozen=True)
 class SpectralImage:
-    """An image that can be made of maps; `kev` is that of a monoenergetic one."""
+    """An image that can be made of maps; `kev` and `lowNoise` are those of a monoenergetic one."""
 
     kind: Kind
     kev: float = 70.0
+    lowNoise: bool = False
 
     def text(self) -> str:
         """Return its name for people, short."""
+        energy = _("{kev:.0f} keV low noise") if self.lowNoise else _("{kev:.0f} keV")
         return {
-            Kind.VMI: _("{kev:.0f} keV").format(kev=self.kev),
+            Kind.VMI: energy.format(kev=self.kev),
             Kind.VNC: _("VNC"),
             Kind.Z_EFFECTIVE: _("Z-eff"),
             Kind.ELECTRON_DENSITY: _("Electron density"),
@@ -114,10 +131,11 @@ class SpectralImage:
     def values(self, table: SpectralTable, maps: Sequence[np.ndarray]) -> np.ndarray:
         """Return float32 values of any shape, from maps in mg/mL of that shape.
 
+        For a low-noise image the guided maps follow the maps.
         HU, a number (Z-eff, 0 where there is hardly any matter), or relative to water (electron density).
         """
         if self.kind is Kind.VMI:
-            return _sum(table.weights(self.kev), maps, -1000.0)
+            return _sum(table.weights(self.kev, self.lowNoise), maps, -1000.0)
         if self.kind is Kind.VNC:
             kept = [name not in table.agents for name in table.materials]
             return _sum(table.weights(table.nonContrastKeV) * kept, maps, -1000.0)
@@ -145,17 +163,18 @@ class Curve:
     energies: np.ndarray
     mean: np.ndarray
     deviation: np.ndarray
+    lowNoise: bool = False
 
 
-def curve(table: SpectralTable, samples: np.ndarray) -> Curve:
-    """Return the spectral curve of voxels [material, voxel] in mg/mL.
+def curve(table: SpectralTable, samples: np.ndarray, lowNoise: bool = False) -> Curve:
+    """Return the spectral curve of voxels [material, voxel] in mg/mL; of low noise, guided maps follow.
 
     An image is a sum of maps, so its mean follows from theirs and its variance from their covariance: no
     image has to be made.
     """
     shown = (table.energies >= LEAST_KEV) & (table.energies <= MOST_KEV)
-    weights = table.hounsfield[:, shown]
+    weights = table.weights(table.energies[shown], lowNoise)
     covariance = np.atleast_2d(np.cov(samples, bias=True))
     variance = np.einsum("ke,kl,le->e", weights, covariance, weights)
     mean = samples.mean(axis=1) @ weights - 1000
-    return Curve(table.energies[shown], mean, np.sqrt(np.maximum(variance, 0)))
+    return Curve(table.energies[shown], mean, np.sqrt(np.maximum(variance, 0)), lowNoise)

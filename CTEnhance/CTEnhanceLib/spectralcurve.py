@@ -39,6 +39,8 @@ class CurvePlot:
             self._make()
         columns = (curve.energies, curve.mean, curve.mean - curve.deviation, curve.mean + curve.deviation)
         slicer.util.updateTableFromArray(self.table, columns, _columns())
+        low = _("Spectral curve of the region, low noise")
+        self._chart.SetTitle(low if curve.lowNoise else _("Spectral curve of the region"))
         view = slicer.mrmlScene.GetSingletonNode(PLOT_VIEW, "vtkMRMLPlotViewNode")
         if view is not None:
             view.SetPlotChartNodeID(self._chart.GetID())
@@ -73,7 +75,6 @@ class CurvePlot:
                 series.SetLineWidth(3 if mean else 1)
                 series.SetColor(*_BLUE)
                 self._chart.AddAndObservePlotSeriesNodeID(series.GetID())
-            self._chart.SetTitle(_("Spectral curve of the region"))
             self._chart.SetXAxisTitle(energy)
             self._chart.SetYAxisTitle(_("HU"))
         self._nodes = added
@@ -84,12 +85,13 @@ def _columns() -> list[str]:
 
 
 def materialTable(
-    table: SpectralTable, samples: np.ndarray, errors: np.ndarray | None, energies: Sequence[float]
+    table: SpectralTable, samples: np.ndarray, errors: np.ndarray | None, images: Sequence[SpectralImage]
 ) -> str:
     """Return what a region holds, as a small table in rich text.
 
-    samples - densities in mg/mL, [material, voxel]; errors - their standard errors as the noise of the counts
-    makes them expect, of the same shape, or None; energies - keV of monoenergetic values to list
+    samples - densities in mg/mL, [material, voxel], and after them those of guided maps where `images`, the
+    monoenergetic ones to list, are of low noise; errors - standard errors of the maps as the noise of the
+    counts makes them expect, [material, voxel], or None
     """
     rows = []
     for index, name in enumerate(table.materials):
@@ -97,8 +99,7 @@ def materialTable(
         rows.append(
             (f"{name} (mg/mL)", samples[index], expected, 2 if np.abs(samples[index]).max() < 100 else 1)
         )
-    for kev in energies:
-        image = SpectralImage(Kind.VMI, kev)
+    for image in images:
         rows.append((f"{image.text()} (HU)", image.values(table, samples.astype(np.float32)), None, 1))
     head = (_("Mean"), _("SD"), _("SD expected"))
     lines = "".join(
@@ -107,7 +108,8 @@ def materialTable(
         for name, values, expected, digits in rows
     )
     titles = "".join(f"<th align='right'>&nbsp;{text}</th>" for text in head)
-    means = [mean[None].astype(np.float32) for mean in samples.mean(axis=1)]
+    own = samples[: len(table.materials)]
+    means = [mean[None].astype(np.float32) for mean in own.mean(axis=1)]
     z, density = (
         float(SpectralImage(kind).values(table, means)[0])
         for kind in (Kind.Z_EFFECTIVE, Kind.ELECTRON_DENSITY)

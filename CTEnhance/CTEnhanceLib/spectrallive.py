@@ -39,15 +39,24 @@ class _Look:
 class LiveImage:
     """One such volume, `node`; `display` is that of another to share window and level, or None.
 
+    `guided` are the guided maps, without which there are no low-noise images.
     Raises MemoryError when there is no room.
     """
 
     def __init__(
-        self, table: SpectralTable, maps: Sequence[Any], image: SpectralImage, name: str, display: Any = None
+        self,
+        table: SpectralTable,
+        maps: Sequence[Any],
+        guided: Sequence[Any],
+        image: SpectralImage,
+        name: str,
+        display: Any = None,
     ) -> None:
         self.image = image
         self._table = table
-        self._maps = [slicer.util.arrayFromVolume(node) for node in maps]
+        self._maps, self._guided = (
+            [slicer.util.arrayFromVolume(node) for node in nodes] for nodes in (maps, guided)
+        )
         self._looks: dict[str, _Look] = {}
         first = maps[0]
         data, self._values = volumes.lazyImage(self._maps[0].shape)
@@ -71,6 +80,8 @@ class LiveImage:
 
     def setImage(self, image: SpectralImage, sliceNodes: Sequence[Any]) -> None:
         """Show another image, or energy, in these views."""
+        if image.lowNoise != self.image.lowNoise:
+            self._looks.clear()  # it is made of other maps
         self.image = image
         self.show(sliceNodes)
 
@@ -112,7 +123,8 @@ class LiveImage:
             high = min(count - 1, int(np.ceil(corners.max() + half - _TOLERANCE)))
             places = [(slice(None),) * axis + (slice(low, high + 1),)] if low <= high else []
         # Copies that lie together: for the next energy the maps are not searched through again.
-        return [(place, [np.array(values[place]) for values in self._maps]) for place in places]
+        sources = [*self._maps, *(self._guided if self.image.lowNoise else [])]
+        return [(place, [np.array(values[place]) for values in sources]) for place in places]
 
 
 def _tilted(shape: tuple[int, ...], plane: _Plane) -> list[tuple[Any, ...]]:

@@ -13,7 +13,7 @@ from slicer.i18n import tr as _
 
 from ctenhance.runtime.errors import InputError
 from CTEnhanceLib import placing, roi, spectralvolumes
-from CTEnhanceLib.decomposition import errorsOf, mapsOf
+from CTEnhanceLib.decomposition import errorsOf, guidedOf, mapsOf, sourcesOf
 from CTEnhanceLib.region import MeasuredRegion
 from CTEnhanceLib.run import Job
 from CTEnhanceLib.spectral import Kind, SpectralImage, SpectralTable, curve
@@ -54,6 +54,7 @@ class SpectralSection:
             getattr(ui, f"{name}Button").connect("clicked()", functools.partial(self._onPreset, kev))
         for name, button in self._windowButtons().items():
             button.connect("clicked()", functools.partial(self.views.setWindow, *WINDOWS[name]))
+        ui.lowNoiseBox.connect("toggled(bool)", self._onLowNoise)
         ui.spectralFadeSlider.connect("valueChanged(double)", self.views.setFade)
         ui.materialRangeSlider.connect("valueChanged(double)", self.views.setMaterialRange)
         ui.materialOpacitySlider.connect("valueChanged(double)", self.views.setOpacity)
@@ -61,6 +62,7 @@ class SpectralSection:
         ui.curveBox.connect("toggled(bool)", self._onCurve)
         ui.spectralVolumeSelector.connect("currentIndexChanged(int)", self._onVolume)
         ui.addVolumeButton.connect("clicked()", self._onAdd)
+        ui.studyButton.connect("clicked()", self._onStudy)
         ui.exportButton.connect("clicked()", self._onExportClicked)
         self.refresh()
 
@@ -74,6 +76,11 @@ class SpectralSection:
         """Whether table and curve are about to follow the region."""
         return self._region.pending
 
+    @property
+    def lowNoise(self) -> bool:
+        """Whether monoenergetic images are those of low noise."""
+        return bool(self.ui.lowNoiseBox.checked and guidedOf(self._result))
+
     def setResult(self, result: Any) -> None:
         """Tell of this decomposition; None: there is none."""
         found = result if mapsOf(result) else None
@@ -81,6 +88,8 @@ class SpectralSection:
             self._result = found
             self._listVolumes()
             self._say("")
+            if found is not None and not guidedOf(found):
+                self.ui.lowNoiseBox.checked = False  # it says what is shown
         if self._result is None:
             self.ui.spectralButton.checked = False
         elif self.views.active:
@@ -118,6 +127,12 @@ class SpectralSection:
         if ui.spectralButton.checked and not self.views.active:  # others have taken the views
             ui.spectralButton.checked = False
         active, mode = self.views.active, self.views.mode
+        ui.lowNoiseBox.enabled = ready and bool(guidedOf(self._result))
+        ui.lowNoiseBox.toolTip = (
+            spectralvolumes.noLowNoise()
+            if ready and not ui.lowNoiseBox.enabled
+            else _("Monoenergetic images with nearly the noise of the quietest energy, contrast kept.")
+        )
         ui.spectralButton.enabled = ready
         ui.spectralButton.text = _("Stop showing") if active else _("Show")
         ui.spectralButton.toolTip = (
@@ -131,7 +146,8 @@ class SpectralSection:
         ui.materialOpacitySlider.enabled = active and mode is Mode.OVERLAY
         for button in (*self._windowButtons().values(), *(getattr(ui, f"{name}Button") for name in PRESETS)):
             button.enabled = active
-        ui.spectralVolumeSelector.enabled = ui.exportButton.enabled = ready and not self.busy
+        for widget in (ui.spectralVolumeSelector, ui.studyEdit, ui.studyButton, ui.exportButton):
+            widget.enabled = ready and not self.busy
         ui.addVolumeButton.enabled = ready and not self.busy and isinstance(self._chosen(), SpectralImage)
         ui.addVolumeButton.toolTip = (
             _("Make the whole volume and add it to the scene.")
@@ -146,10 +162,12 @@ class SpectralSection:
         if self._region.node is None or not maps:
             self.plot.remove()
             return
-        table = self._table()
+        table, lowNoise = self._table(), self.lowNoise
+        # Images stand where the first map does, wherever the user has moved the others.
+        measured = functools.partial(roi.values, self._region.node, self._result)
         try:
-            samples = np.stack([roi.values(self._region.node, node) for node in maps])
-            errors = [roi.values(self._region.node, node) for node in errorsOf(self._result)]
+            samples = np.stack([measured(node) for node in sourcesOf(self._result, lowNoise)])
+            errors = [measured(node) for node in errorsOf(self._result)]
         except InputError as error:
             ui.spectralTable.text = str(error)
             self.plot.remove()
@@ -157,9 +175,10 @@ class SpectralSection:
         energies = [ui.energySlider.value]
         if self.views.mode.hasSecond:
             energies.append(ui.secondEnergySlider.value)
-        ui.spectralTable.text = materialTable(table, samples, np.stack(errors) if errors else None, energies)
+        images = [SpectralImage(Kind.VMI, kev, lowNoise) for kev in energies]
+        ui.spectralTable.text = materialTable(table, samples, np.stack(errors) if errors else None, images)
         if ui.curveBox.checked:
-            self.plot.show(curve(table, samples))
+            self.plot.show(curve(table, samples, lowNoise))
         else:
             self.plot.remove()
 
@@ -209,6 +228,11 @@ class SpectralSection:
         if self._region.node is not None:
             self.measure()
 
+    def _onLowNoise(self, checked: bool) -> None:
+        self.views.setLowNoise(checked)
+        if self._region.node is not None:
+            self.measure()
+
     def _onPreset(self, kev: float) -> None:
         self.ui.energySlider.value = kev
 
@@ -240,7 +264,10 @@ class SpectralSection:
     def _chosen(self) -> SpectralImage | str:
         selector = self.ui.spectralVolumeSelector
         key = str(selector.itemData(selector.currentIndex)) if selector.count else Kind.VMI.name
-        return SpectralImage(Kind[key], self.ui.energySlider.value) if key in Kind.__members__ else key
+        if key not in Kind.__members__:
+            return key
+        kind = Kind[key]
+        return SpectralImage(kind, self.ui.energySlider.value, kind is Kind.VMI and self.lowNoise)
 
     def _onVolume(self, _index: int) -> None:
         self.refresh()
@@ -276,11 +303,21 @@ class SpectralSection:
         )
         self.refresh()
 
+    def _onStudy(self) -> None:
+        folder = qt.QFileDialog.getExistingDirectory(
+            self.ui.studyButton, _("DICOM images of the patient, whose study the series joins"), ""
+        )
+        if folder:
+            self.ui.studyEdit.text = folder
+
     def _onExportClicked(self) -> None:
         folder = qt.QFileDialog.getExistingDirectory(
             self.ui.exportButton, _("An empty folder for the DICOM files"), ""
         )
         if folder:
-            job = ExportJob(self._result, self._chosen(), Path(folder))
+            like = self.ui.studyEdit.text.strip().strip('"')  # as typed or pasted
+            job = ExportJob(
+                self._result, self._chosen(), Path(folder), Path(like).expanduser() if like else None
+            )
             written = _("Written to {folder}.").format(folder=folder)
             self._onExport(lambda: job, lambda _result: self._say(written))

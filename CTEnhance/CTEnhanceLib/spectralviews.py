@@ -15,7 +15,7 @@ from slicer.i18n import tr as _
 
 from CTEnhanceLib import colortables, placing, units
 from CTEnhanceLib.colorscale import ColorScale
-from CTEnhanceLib.decomposition import mapsOf
+from CTEnhanceLib.decomposition import guidedOf, mapsOf
 from CTEnhanceLib.spectral import Kind, SpectralImage, SpectralTable
 from CTEnhanceLib.spectrallive import LiveImage
 from CTEnhanceLib.views import LinkedViews, View, sliceWidget
@@ -97,6 +97,7 @@ class SpectralViews:
         self._window, self._level = 400.0, 50.0
         self._range, self._opacity, self._fade = 10.0, 0.6, 0.5
         self._below = ""
+        self._lowNoise = False
 
     @property
     def active(self) -> bool:
@@ -156,6 +157,11 @@ class SpectralViews:
         self._energies[index] = float(round(kev))
         self._refresh()
 
+    def setLowNoise(self, lowNoise: bool) -> None:
+        """Show all monoenergetic images at low noise, where the result has what that needs."""
+        self._lowNoise = lowNoise
+        self._refresh()
+
     def setWindow(self, window: float, level: float) -> None:
         """Show all HU images in this window."""
         self._window, self._level = window, level
@@ -199,7 +205,8 @@ class SpectralViews:
     def _images(self) -> dict[str, SpectralImage]:
         """Return what the mode needs to be made live."""
         table = self._theTable()
-        first, second = (SpectralImage(Kind.VMI, kev) for kev in self._energies)
+        lowNoise = self._lowNoise and bool(guidedOf(self.result))
+        first, second = (SpectralImage(Kind.VMI, kev, lowNoise) for kev in self._energies)
         plain = SpectralImage(Kind.VNC if table.hasNonContrast else Kind.ELECTRON_DENSITY)
         if self.mode is Mode.FOUR:
             return {"first": first, "plain": plain, "number": SpectralImage(Kind.Z_EFFECTIVE)}
@@ -209,7 +216,8 @@ class SpectralViews:
         table = self._theTable()
         hounsfield = image.kind in (Kind.VMI, Kind.VNC)
         shared = self._live["first"].display if hounsfield and key != "first" else None
-        live = LiveImage(table, mapsOf(self.result), image, image.text(), shared)
+        maps, guided = mapsOf(self.result), guidedOf(self.result)
+        live = LiveImage(table, maps, guided, image, image.text(), shared)
         self._live[key] = live
         if key == "first":
             live.display.SetWindowLevel(self._window, self._level)

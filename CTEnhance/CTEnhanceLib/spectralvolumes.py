@@ -15,7 +15,7 @@ from slicer.i18n import tr as _
 
 from ctenhance.runtime.errors import InputError
 from CTEnhanceLib import placing, transfer, units, volumes
-from CTEnhanceLib.decomposition import mapsOf
+from CTEnhanceLib.decomposition import guidedOf, mapsOf, sourcesOf
 from CTEnhanceLib.run import Job
 from CTEnhanceLib.spectral import Kind, SpectralImage, SpectralTable
 from CTEnhanceLib.spectralviews import QUANTITIES
@@ -28,11 +28,20 @@ def problem(result: Any, image: SpectralImage) -> str:
         return _("There are no maps yet: press Apply.")
     if image.kind is Kind.VNC and not table.hasNonContrast:
         return _("A virtual non-contrast image needs a contrast agent and another material in the basis.")
+    if image.lowNoise and image.kind is not Kind.VMI:
+        return _("Low noise is for monoenergetic images only.")
+    if image.lowNoise and not guidedOf(result):
+        return noLowNoise()
     if image.kind is Kind.VMI and not table.energies[0] <= image.kev <= table.energies[-1]:
         return _("Choose an energy between {least:.0f} and {most:.0f} keV.").format(
             least=table.energies[0], most=table.energies[-1]
         )
     return ""
+
+
+def noLowNoise() -> str:
+    """Return why a result with maps has no low-noise images."""
+    return _("This result has no guided maps, which low-noise images are made of: press Apply again.")
 
 
 def computed(result: Any, image: SpectralImage) -> Generator[float, None, transfer.LoadedVolume]:
@@ -44,7 +53,7 @@ def computed(result: Any, image: SpectralImage) -> Generator[float, None, transf
     table = SpectralTable.of(placing.reportOf(result))
     if sentence or table is None:
         raise InputError(sentence)
-    maps = [slicer.util.arrayFromVolume(node) for node in mapsOf(result)]
+    maps = [slicer.util.arrayFromVolume(node) for node in sourcesOf(result, image.lowNoise)]
     data, target = volumes.newImage(maps[0].shape, np.float32)
     for slab in volumes.slabs(target):
         target[slab] = image.values(table, [values[slab] for values in maps])
@@ -77,7 +86,9 @@ def place(
 
 def _reportOf(result: Any, image: SpectralImage) -> dict[str, Any]:
     report = copy.deepcopy(placing.reportOf(result) or {})
-    report["image"] = {"kind": image.kind.value} | ({"keV": image.kev} if image.kind is Kind.VMI else {})
+    energy = {"keV": image.kev} if image.kind is Kind.VMI else {}
+    quiet = {"low_noise": True} if image.lowNoise else {}
+    report["image"] = {"kind": image.kind.value, **energy, **quiet}
     return report
 
 
@@ -85,12 +96,14 @@ def _reportOf(result: Any, image: SpectralImage) -> dict[str, Any]:
 class ExportJob(Job):
     """Writes an image of a result (computed) or one of its maps (by material) as a DICOM series.
 
-    `folder` is made and must hold nothing yet.
+    `folder` is made and must hold nothing yet. `like`: DICOM images of the patient, whose study the series
+    joins; None: it has one of its own.
     """
 
     result: Any
     what: SpectralImage | str
     folder: Path
+    like: Path | None = None
 
     stages = {"read": 10, "write": 90}  # noqa: RUF012
 
@@ -102,6 +115,10 @@ class ExportJob(Job):
             sentence = "" if self._map() is not None else _("There are no maps yet: press Apply.")
         if sentence:
             return sentence
+        if self.like is not None and not self.like.exists():
+            return _(
+                "There is no folder '{path}' with images of the patient: choose another, or none."
+            ).format(path=self.like)
         folder = self.folder
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             return _("'{folder}' holds files already: choose an empty folder or a new one.").format(
@@ -130,11 +147,15 @@ class ExportJob(Job):
             str(self.folder),
             "--made-by",
             str(folder / "made.json"),
+            *(["--like", str(self.like)] if self.like is not None else []),
         ]
         if not isinstance(self.what, SpectralImage):
             return [*arguments, "--quantity", "density", "--material", self.what]
         arguments += ["--quantity", self.what.kind.value]
-        return [*arguments, "--kev", f"{self.what.kev:g}"] if self.what.kind is Kind.VMI else arguments
+        if self.what.kind is Kind.VMI:
+            arguments += ["--kev", f"{self.what.kev:g}"]
+            arguments += ["--low-noise"] if self.what.lowNoise else []
+        return arguments
 
     def place(self, report: dict[str, Any]) -> Any:
         """Change nothing in the scene."""

@@ -17,6 +17,8 @@ import vtk
 
 _VIEW_GROUP = 71
 _TITLE_POINTS = 15
+# The numbers of all panels' layouts (docs/panels.md).
+_OF_PANELS = range(7100, 7400)
 # By the names of the views: their titles.
 _titles: dict[str, Any] = {}
 
@@ -139,7 +141,9 @@ class LinkedViews:
             for orientation, widgets in (self._planes() if self.shown else {}).items()
         }
         if LinkedViews._owner is None:
-            LinkedViews._previousLayout = node.GetViewArrangement()
+            before = node.GetViewArrangement()
+            # A scene that was saved while panels showed their views comes back in a layout of theirs.
+            LinkedViews._previousLayout = node.SlicerLayoutFourUpView if before in _OF_PANELS else before
         LinkedViews._owner, self._views = self, tuple(views)
         description = _grid([view.item() for view in views], rows)
         if below:

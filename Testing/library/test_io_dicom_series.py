@@ -138,6 +138,7 @@ def test_cancelled_leaves_nothing(tmp_path: Path) -> None:
         ({"kev": 70.0}, "energy in keV"),
         ({"quantity": "density"}, "A material belongs"),
         ({"quantity": "vmi", "kev": 0.0}, "0 keV is not possible"),
+        ({"quantity": "vnc", "low_noise": True}, "Low noise belongs"),
     ],
 )
 def test_what_does_not_go_together_is_said(settings: dict, said: str) -> None:
@@ -156,3 +157,14 @@ def test_verb_writes_a_series_and_refuses_a_full_folder(tmp_path: Path) -> None:
     assert len(list((tmp_path / "out").iterdir())) == 3
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 2 and "no empty folder" in again.output
+
+
+def test_low_noise_is_said(tmp_path: Path) -> None:
+    volume().write(tmp_path / "vmi.nii.gz")
+    arguments = ["dicom", str(tmp_path / "vmi.nii.gz"), str(tmp_path / "out"), "--quantity", "vmi"]
+    arguments += ["--kev", "40", "--low-noise", "--progress", "none"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    image = headers(tmp_path / "out")[0]
+    assert image.SeriesDescription == "Monoenergetic 40 keV low noise"
+    assert image.DerivationDescription.startswith("Monoenergetic 40 keV low noise; by CTEnhance")

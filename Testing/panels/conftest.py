@@ -12,11 +12,11 @@ from typing import Any
 
 import psutil
 import pytest
-from spectral_scan import spectral_files, spectral_panel
+from spectral_scan import reference, spectral_files, spectral_panel
 
 from panel_packages import pytest_pycollect_makemodule
 
-__all__ = ["pytest_pycollect_makemodule", "spectral_files", "spectral_panel"]
+__all__ = ["pytest_pycollect_makemodule", "reference", "spectral_files", "spectral_panel"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TINY_MODEL = """

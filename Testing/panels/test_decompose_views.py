@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import types
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from spectral_scan import SLICES, shown, widget
+from spectral_scan import SLICES, compared, resliced, shown, shown_result, widget
 
 import slicerhost
 from panel_run import save_scene, temporaries
@@ -32,65 +31,10 @@ def made(spectral_files: Path) -> Path:
     return spectral_files
 
 
-def exhausted(steps: Any) -> Any:
-    """Go through a generator and return what it returns."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
-
-
 @pytest.fixture
 def result(panel: Any, made: Path) -> Any:
-    """The decomposition of the scan as a run places it, shown; without waiting for a run."""
-    from CTEnhanceLib import transfer
-    from CTEnhanceLib.decomposition import DecomposeJob
-
-    job = DecomposeJob(made / "scan.ctproj.h5")
-    names = ("water", "iodine", "water_sd", "iodine_sd")
-    exhausted(job.load({name: made / "maps" / f"{name}.nii.gz" for name in names}))
-    assert transfer.temporaryRoot().is_dir()
-    node = job.place(json.loads((made / "made.json").read_text(encoding="utf-8")))
-    panel._onResult(node)
-    slicer.app.processEvents()
-    return node
-
-
-@pytest.fixture
-def reference(made: Path) -> Any:
-    """Give an image that the library made, as a node of the scene."""
-
-    def load(name: str) -> Any:
-        from CTEnhanceLib import placing, transfer
-
-        loaded = exhausted(transfer.readNifti(made / "maps" / f"{name}.nii.gz"))
-        return placing.addVolume(loaded.image, loaded.ijkToRAS, name, [])
-
-    return load
-
-
-def resliced(view: str) -> np.ndarray:
-    """Return what a view shows of its background, in the units of the volume."""
-    from vtk.util import numpy_support
-
-    logic = widget(view).sliceLogic().GetBackgroundLayer()
-    reslice = logic.GetReslice()
-    reslice.Update()
-    values = numpy_support.vtk_to_numpy(reslice.GetOutput().GetPointData().GetScalars())
-    return np.array(values, dtype=np.float64)
-
-
-def compared(view: str, node: Any) -> float:
-    """Return the largest difference between what a view shows and another volume in the same view."""
-    own = resliced(view)
-    composite = widget(view).mrmlSliceCompositeNode()
-    before = composite.GetBackgroundVolumeID()
-    composite.SetBackgroundVolumeID(node.GetID())
-    other = resliced(view)
-    composite.SetBackgroundVolumeID(before)
-    assert own.size == other.size and np.ptp(other) > 100
-    return float(np.abs(own - other).max())
+    """The decomposition of the scan as a run places it, shown."""
+    return shown_result(panel, made)
 
 
 @pytest.mark.parametrize("orientation", ["Axial", "Coronal", "Sagittal"])
@@ -195,10 +139,9 @@ def test_modes_windows_and_layers(panel: Any, user: Any, result: Any) -> None:
     assert all(pixels(widget(name).sliceView()).std() > 0 for name in names)
     assert not ui.orientationSelector.enabled
 
-    hidden = [
-        node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if node.GetHideFromEditors()
-    ]
-    assert len(hidden) == 1 and not hidden[0].GetSaveWithScene()
+    volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    hidden = [node for node in volumes if not node.GetSaveWithScene()]
+    assert len(hidden) == 1 and hidden[0].GetHideFromEditors()
     ui.spectralButton.click()
     assert not slicer.mrmlScene.IsNodePresent(hidden[0]) and manager.layout < 7300
 
@@ -297,7 +240,9 @@ def test_saved_scene_shows_the_same(
     user.rests(0.2)
     names = {node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")}
     assert names == {
-        f"scan {name}{kind} (mg/mL)" for name in ("water", "iodine") for kind in ("", " standard error")
+        f"scan {name}{kind} (mg/mL)"
+        for name in ("water", "iodine")
+        for kind in ("", " standard error", " guided")
     }
     assert panel.parameters.result.GetName() == "scan water (mg/mL)"
     assert '"decompose"' in panel.ui.detailsText.plainText

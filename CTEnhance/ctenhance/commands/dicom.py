@@ -24,6 +24,9 @@ def dicom(
         str, typer.Option(help="What the values are: hu, vmi, vnc, density, zeff or electron-density.")
     ] = "hu",
     kev: Annotated[float | None, typer.Option(help="Energy of a monoenergetic image.")] = None,
+    low_noise: Annotated[
+        bool, typer.Option("--low-noise", help="Say that the monoenergetic image is one of low noise.")
+    ] = False,
     material: Annotated[str | None, typer.Option(help="Of what a density in mg/mL is.")] = None,
     like: Annotated[
         Path | None,
@@ -41,8 +44,8 @@ def dicom(
     from ctenhance.volume import CTVolume
 
     origin = {} if made_by is None else read_json(made_by)
-    made = Derivation(quantity, kev, material, description, origin, like)
-    settings = {"quantity": quantity, "kev": kev, "material": material}
+    made = Derivation(quantity, kev, material, description, origin, like, low_noise)
+    settings = {"quantity": quantity, "kev": kev, "low_noise": low_noise, "material": material}
     report = ReportBuilder("dicom", settings, None, run.seed)
     run.progress("read", 0, 1)
     volume = CTVolume.read(source, check_hu=False)

@@ -45,8 +45,8 @@ class Derivation:
     """What a volume is and how it was made.
 
     `quantity`: a name of `QUANTITIES`; `kev` of a monoenergetic image; `material` of a density; `report`:
-    that of the run that made it; `like`: a DICOM folder or file of the patient's study. Raises InputError
-    for a quantity without what it needs.
+    that of the run that made it; `like`: a DICOM folder or file of the patient's study; `low_noise`: the
+    monoenergetic image was made of guided maps, too. Raises InputError for a quantity without what it needs.
     """
 
     quantity: str = "hu"
@@ -55,6 +55,7 @@ class Derivation:
     description: str | None = None
     report: Mapping[str, Any] = field(default_factory=dict)
     like: str | os.PathLike[str] | None = None
+    low_noise: bool = False
 
     def __post_init__(self) -> None:
         if self.quantity not in QUANTITIES:
@@ -63,6 +64,8 @@ class Derivation:
             raise InputError("An energy in keV belongs to the quantity vmi, and to it alone.")
         if self.kev is not None and not 1 <= self.kev <= 1000:
             raise InputError(f"A monoenergetic image at {self.kev:g} keV is not possible.")
+        if self.low_noise and self.kev is None:
+            raise InputError("Low noise belongs to the quantity vmi, and to it alone.")
         if (self.quantity == "density") != (self.material is not None):
             raise InputError("A material belongs to the quantity density, and to it alone.")
 
@@ -76,7 +79,7 @@ class Derivation:
         if self.description:
             return self.description[:64]
         if self.kev is not None:
-            return f"{self.meaning.text} {self.kev:g} keV"
+            return f"{self.meaning.text} {self.kev:g} keV{' low noise' if self.low_noise else ''}"
         if self.material is not None:
             return f"{self.material.capitalize()} mg/mL"[:64]
         return self.meaning.text
