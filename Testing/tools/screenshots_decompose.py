@@ -51,6 +51,10 @@ def main() -> None:
     for _ in range(5):  # the table needs room
         app.processEvents()
     picture(app, (FIRST, SECOND), panel.parent, arguments.out / "panel-decompose-energies.png")
+    ui.lowNoiseBox.click()
+    app.processEvents()
+    picture(app, (FIRST, SECOND), panel.parent, arguments.out / "panel-decompose-low-noise.png")
+    ui.lowNoiseBox.click()
     ui.spectralRegionButton.click()
     ui.spectralModeSelector.currentIndex = 2
     ui.softTissueButton.click()
