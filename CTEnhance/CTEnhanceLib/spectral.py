@@ -84,7 +84,7 @@ class SpectralTable:
         except (AttributeError, KeyError, TypeError, ValueError):
             return None
 
-    def weights(self, kev: Any, lowNoise: bool = False) -> np.ndarray:
+    def weights(self, kev: float | np.ndarray, lowNoise: bool = False) -> np.ndarray:
         """Return HU of a mg/mL at an energy between those of the table, or at several: [material(, energy)].
 
         A low-noise image has twice as many, those of the maps and then of the guided maps: of the former the
