@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import math
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,9 @@ QUANTA = 5e5
 #: The last two only test; the first three stop the training.
 PATIENTS = HELD_OUT[-2:]
 TRAINING_SEED = 0
+#: What a correction is told of the scanner.
+ALL, RATIO, NOTHING = "ratio, grid", "ratio", "nothing"
+BEFORE = "no correction"
 #: Standard deviation of the wide kernel as a part of the detector's width.
 KERNEL_WIDTH = 0.12
 
@@ -131,18 +134,14 @@ def all_cases(data: Path, size: int, views: int, slices: int) -> list[Case]:
     return cases
 
 
-def estimator_factory(
-    labels: Path | None, own: str
-) -> dict[str, tuple[Callable[[float | None], ScatterMethod | None], bool]]:
-    """Methods by name, each from a known water ratio or None."""
-    made: dict[str, tuple[Callable[[float | None], ScatterMethod | None], bool]] = {
-        "no correction": (lambda _: None, False),
-        "kernel (Ohnesorge)": (lambda ratio: scatter_method("kernel", ratio), True),
-    }
-    if labels is not None:
-        made["network, scatter labels"] = (lambda ratio: scatter_method(labels, ratio), True)
-    made["network, material images (ours)"] = (lambda ratio: scatter_method(own, ratio), True)
-    return made
+def methods(labels: Path | None, own: str) -> list[tuple[str, str | Path, str]]:
+    """Name, choice and what each is told of the scanner."""
+    rows: list[tuple[str, str | Path, str]] = [(BEFORE, "none", "")]
+    rows += [("kernel (Ohnesorge)", "kernel", told) for told in (RATIO, NOTHING)]
+    for name, choice in (("network, scatter labels", labels), ("network, material images (ours)", own)):
+        if choice is not None:
+            rows += [(name, choice, told) for told in (ALL, RATIO, NOTHING)]
+    return rows
 
 
 def noisy(scan: ScatterScan, ratio: float, rng: np.random.Generator) -> torch.Tensor:
@@ -168,31 +167,36 @@ def bias_left(
     return chain.bias(chain.images(scan, ratio, found), scan)
 
 
-Figures = dict[tuple[str, str, bool, float], list[tuple[float, float]]]
+Figures = dict[tuple[str, str, str, float], list[tuple[float, float]]]
 
 
 def measure(cases: Sequence[Case], labels: Path | None, own: str) -> Figures:
-    """Bias by (group, method, scanner known, ratio), a pair a case."""
+    """Bias by (group, method, what it is told, ratio), a pair a case."""
     chain, figures = Chain(), Figures()
-    methods = estimator_factory(labels, own)
     for case in cases:
         decomposer = Decomposer(BASIS, case.beam.spectra() * AIR_QUANTA, case.beam.detector.energies_kev)
         rng = np.random.default_rng((17, case.seed))
         scan = draw_scan(case.phantom, case.beam, decomposer, rng, case.name, case.geometry)
         for ratio in RATIOS:
-            known = float(scan.water_ratio) * ratio * math.exp(rng.normal(0, RATIO_ERROR))
-            for name, (make, takes_ratio) in methods.items():
-                for told in (True, False) if takes_ratio else (False,):
-                    noise = np.random.default_rng((18, case.seed, int(1000 * ratio)))
-                    found = bias_left(case, scan, ratio, make(known if told else None), chain, noise)
-                    figures.setdefault((case.group, name, told, ratio), []).append(found)
+            known, grid = (
+                float(of) * math.exp(rng.normal(0, RATIO_ERROR))
+                for of in (scan.water_ratio * ratio, scan.grid_ratio)
+            )
+            for name, choice, told in methods(labels, own):
+                with_grid = told == ALL and math.isfinite(grid)
+                method = scatter_method(
+                    choice, known if told in (ALL, RATIO) else None, grid if with_grid else None
+                )
+                noise = np.random.default_rng((18, case.seed, int(1000 * ratio)))
+                found = bias_left(case, scan, ratio, method, chain, noise)
+                figures.setdefault((case.group, name, told, ratio), []).append(found)
         print(case.group, case.name, flush=True)
     return figures
 
 
-def cut(figures: Figures, group: str, name: str, told: bool, ratio: float, what: int) -> float:
+def cut(figures: Figures, group: str, name: str, told: str, ratio: float, what: int) -> float:
     """Part of the bias that goes, by the means over the cases."""
-    before = np.mean([pair[what] for pair in figures[group, "no correction", False, ratio]])
+    before = np.mean([pair[what] for pair in figures[group, BEFORE, "", ratio]])
     after = np.mean([pair[what] for pair in figures[group, name, told, ratio]])
     return float(1 - after / before)
 
@@ -202,7 +206,7 @@ def group_tables(figures: Figures) -> list[Table]:
     tables = []
     for group in dict.fromkeys(key[0] for key in figures):
         rows = []
-        for _, name, told, _ in dict.fromkeys((group, n, t, 0) for g, n, t, _ in figures if g == group):
+        for name, told in dict.fromkeys((n, t) for g, n, t, _ in figures if g == group):
             cells = []
             for ratio in RATIOS:
                 pairs = np.mean(figures[group, name, told, ratio], axis=0)
@@ -210,11 +214,10 @@ def group_tables(figures: Figures) -> list[Table]:
             cuts = [
                 np.mean([cut(figures, group, name, told, ratio, what) for ratio in RATIOS]) for what in (0, 1)
             ]
-            cells.append("" if name == "no correction" else f"{100 * cuts[0]:.0f} / {100 * cuts[1]:.0f}")
-            known = "" if name == "no correction" else ("yes" if told else "no")
-            rows.append((name, known, *cells))
-        count = len(figures[group, "no correction", False, RATIOS[0]])
-        header = ("correction", "ratio known", *(f"SPR {100 * r:.0f} %" for r in RATIOS), "cut %")
+            cells.append("" if name == BEFORE else f"{100 * cuts[0]:.0f} / {100 * cuts[1]:.0f}")
+            rows.append((name, told, *cells))
+        count = len(figures[group, BEFORE, "", RATIOS[0]])
+        header = ("correction", "is told", *(f"SPR {100 * r:.0f} %" for r in RATIOS), "cut %")
         tables.append(
             Table(
                 f"{group[0].upper()}{group[1:]}: bias of iodine mg/mL / of 70 keV HU",
@@ -287,8 +290,9 @@ def main() -> None:
     setting = (
         f"{platform.machine()}, torch {torch.__version__}; {given.size} x {given.size} pixels, {given.views} "
         f"views, {2 * given.size} columns, {QUANTA:.0e} quanta in air. Patients and rods: 120 kV, CZT, 5 "
-        f"bins. 'Ratio known': the scanner's scatter behind 300 mm of water is (within {known:.0f} %); where "
-        f"it is not, the kernel takes {USUAL_RATIO:g} and the network judges by the scan."
+        f"bins. 'Ratio': scatter to primary behind 300 mm of water is known within {known:.0f} %; 'grid': "
+        "that of the anti-scatter grid is, too. Told nothing, the kernel takes a ratio of "
+        f"{USUAL_RATIO:g}, and the network judges by the scan."
     )
     for table in tables:
         print(table.text(), "\n", flush=True)

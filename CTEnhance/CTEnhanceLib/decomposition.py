@@ -161,7 +161,7 @@ class DecomposeJob(Job):
     _loaded: dict[str, transfer.LoadedVolume] = field(default_factory=dict)
 
     # Reading is part of it.
-    stages = {"decompose": 92, "write": 8}  # noqa: RUF012
+    stages = {"decompose": 88, "low noise": 4, "write": 8}  # noqa: RUF012
 
     def problem(self) -> str:
         """Say what is wrong with the source or the settings, if anything."""

@@ -17,9 +17,9 @@ from ctenhance.cli import app
 from ctenhance.decompose import decompose
 from ctenhance.decompose.beam import Beam
 from ctenhance.decompose.phantom import MaterialPhantom, rod_phantom
-from ctenhance.decompose.scatter import RATIO_ENTRY, told_ratio
-from ctenhance.decompose.scatter_physics import ELEMENT_MM, middle, physical_scatter, water_cylinder
-from ctenhance.decompose.scatter_simulation import ScanScatter
+from ctenhance.decompose.scatter import GRID_ENTRY, RATIO_ENTRY, told_grid, told_ratio
+from ctenhance.decompose.scatter_physics import ScatterSetup, middle, physical_scatter, water_cylinder
+from ctenhance.decompose.scatter_simulation import SLAB_MM, ScanScatter
 from ctenhance.decompose.simulate import Imperfections, simulate
 from ctenhance.io import arrays
 from ctenhance.io.projections import Projections, read_projections
@@ -105,7 +105,7 @@ def test_scatter_is_softer_than_what_comes_straight() -> None:
 
 
 def test_slices_scatter_onto_their_neighbours() -> None:
-    thick = discs(140.0, 0.0, slice_mm=ELEMENT_MM / 4, n_slices=8)
+    thick = discs(140.0, 0.0, slice_mm=SLAB_MM / 4, n_slices=8)
     told: list[tuple[str, int, int]] = []
     scatter = ScanScatter(thick, scanner("parallel", thick), beam(), 0.1, lambda *event: told.append(event))
     assert [event for event in told if event[0] == "scatter"] == [("scatter", n, 4) for n in (1, 2, 3, 4)]
@@ -162,11 +162,12 @@ def test_a_seed_decides_all_and_large_scans_stay_out_of_memory(
     again.write(tmp_path / "scan.ctproj.h5")
     read = read_projections(tmp_path / "scan.ctproj.h5")
     assert np.array_equal(read.counts, one.counts)
+    assert told_grid(read) == one.meta[GRID_ENTRY] == ScatterSetup().grid_ratio
     assert told_ratio(read) == one.meta[RATIO_ENTRY] and read.row_pitch_mm == 2.5
 
 
 def test_scatter_can_be_cancelled() -> None:
-    phantom = discs(120.0, slice_mm=ELEMENT_MM, n_slices=4)
+    phantom = discs(120.0, slice_mm=SLAB_MM, n_slices=4)
     cancel, told = CancelToken(), []
 
     def progress(stage: str, done: int, total: int) -> None:
@@ -236,7 +237,7 @@ def test_decompose_takes_the_ratio_from_the_scan_unless_told_another(
 
 def test_the_ratio_in_the_scan_takes_more_bias_away_than_none(simulated: tuple[Path, dict]) -> None:
     scan = read_projections(simulated[0])
-    silent = replace(scan, meta={k: v for k, v in scan.meta.items() if k != RATIO_ENTRY})
+    silent = replace(scan, meta={k: v for k, v in scan.meta.items() if k not in (RATIO_ENTRY, GRID_ENTRY)})
     body = None
     errors = {}
     for name, projections, method in (
@@ -261,3 +262,6 @@ def test_a_ratio_that_cannot_be_is_refused_where_it_is_needed(simulated: tuple[P
         decompose(bad, scatter="kernel", device="cpu")
     assert decompose(bad, device="cpu").volumes
     assert decompose(bad, scatter="kernel", scatter_ratio=0.2, device="cpu").volumes
+    grid = replace(scan, meta={**scan.meta, GRID_ENTRY: [told]})
+    with pytest.raises(InputError, match=r"'grid_ratio' of .*give --grid-ratio 0 to 40"):
+        decompose(grid, scatter="kernel", device="cpu")

@@ -9,6 +9,7 @@ import typer
 
 from ctenhance.commands.calibrate import calibrate_app
 from ctenhance.commands.decompose import SpectralPath
+from ctenhance.commands.options import GridRatioOption
 from ctenhance.commands.support import Run, command
 
 
@@ -19,6 +20,7 @@ def scatter(
     method: Annotated[str, typer.Option(help="The correction to calibrate: kernel, network or a file.")] = (
         "network"
     ),
+    grid_ratio: GridRatioOption = None,
 ) -> None:
     """Find how much a scanner scatters, from a scan of a water cylinder: 'decompose --scatter-ratio'."""
     run.plan([source])
@@ -26,11 +28,11 @@ def scatter(
     from ctenhance.io.projections import read_projections
     from ctenhance.runtime.report import ReportBuilder
 
-    report = ReportBuilder("calibrate scatter", {"method": Path(method).name})
+    report = ReportBuilder("calibrate scatter", {"method": Path(method).name, "grid_ratio": grid_ratio})
     scan = read_projections(source, run.progress, run.cancel)
     report.input = scan.identity()
     with report.stage("fit"):
-        ratio, rms = water_ratio(scan, method, run.progress, run.cancel)
+        ratio, rms = water_ratio(scan, method, grid_ratio, run.progress, run.cancel)
     report.details.update({"scatter_ratio": ratio, "error_mg_ml": rms})
     told = f"Scatter to primary behind 300 mm of water: {ratio:.3f} (water then errs by {rms:.1f} mg/mL)"
     run.finish(report.finish(), text=told, scatter_ratio=ratio)

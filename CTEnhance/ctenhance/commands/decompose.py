@@ -11,7 +11,7 @@ import typer
 
 import ctenhance
 from ctenhance.commands.apps import app
-from ctenhance.commands.options import KernelOption, MatrixOption
+from ctenhance.commands.options import GridRatioOption, KernelOption, MatrixOption
 from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import check_output_folder
@@ -93,6 +93,7 @@ def decompose(
         float | None,
         typer.Option(help="The scanner's scatter to primary behind 300 mm of water, if the scan tells none."),
     ] = None,
+    grid_ratio: GridRatioOption = None,
 ) -> None:
     """Decompose photon-counting projections into maps of materials and spectral images."""
     materials, energies = names(basis), numbers(vmi)
@@ -130,6 +131,7 @@ def decompose(
             pile_up=None if dead_time is None else PileUp(1e-9 * dead_time, 1e-6 * (view_time or 0.0)),
             scatter=scatter,
             scatter_ratio=scatter_ratio,
+            grid_ratio=grid_ratio,
             device=run.device,
             seed=run.seed,
             progress=run.progress,

@@ -29,6 +29,9 @@ SeriesOption = Annotated[
     typer.Option(metavar="NUMBER", help="Which series of a DICOM folder that has several."),
 ]
 KernelOption = Annotated[str, typer.Option(help="ramp, shepp-logan, hann, soft, standard or sharp.")]
+GridRatioOption = Annotated[
+    float | None, typer.Option(help="Height by gap of the anti-scatter grid, if the scan tells none.")
+]
 MatrixOption = Annotated[
     int | None, typer.Option(help="Pixels a side of the image; as the file suggests otherwise.")
 ]

@@ -15,7 +15,14 @@ from ctenhance.decompose.calibration import DriftCalibration
 from ctenhance.decompose.chain import density_images
 from ctenhance.decompose.errors import standard_error_images
 from ctenhance.decompose.layer import Decomposer, Decomposition
-from ctenhance.decompose.scatter import NONE, ScatterEstimator, found_ratio, scatter_method, told_ratio
+from ctenhance.decompose.scatter import (
+    NONE,
+    ScatterEstimator,
+    found_ratio,
+    scatter_method,
+    told_grid,
+    told_ratio,
+)
 from ctenhance.io.cut_off import cut_off_warning
 from ctenhance.io.image_grid import image_geometry
 from ctenhance.io.projections import Projections
@@ -36,6 +43,9 @@ LARGE_MISFIT = 2.0
 _MISFIT_RAYS = 20000
 #: Rows in which the quietest energy is looked for.
 _QUIET_ROWS = 8
+#: Rows within so much share the scatter of the one in their middle: it comes from more than this above and
+#: below.
+_SAME_SCATTER_MM = 5.0
 #: Endings of the images that say something about the maps.
 _MAPS = ("_sd", "_guided")
 
@@ -132,6 +142,7 @@ def decompose(
     pile_up: PileUp | None = None,
     scatter: str | Path = NONE,
     scatter_ratio: float | None = None,
+    grid_ratio: float | None = None,
     device: str = "auto",
     seed: int = 0,
     progress: Progress | None = None,
@@ -145,7 +156,8 @@ def decompose(
     water); `errors` adds `.maps` "<material>_sd" in mg/mL. `calibration`: threshold shifts of the detector;
     `pile_up`: the detector's dead time, to be undone. `scatter`: none, kernel, network, or the weights of a
     network (name or file); `scatter_ratio`: how much the scanner scatters, where it is known (else as the
-    projections' `meta` tells): scatter by primary counts behind the middle of 300 mm of water.
+    projections' `meta` tells): scatter by primary counts behind the middle of 300 mm of water; `grid_ratio`:
+    height by gap of its anti-scatter grid, likewise.
     The report tells how the rays ended and how well the model fits the counts. Raises InputError for
     projections that cannot be decomposed, Cancelled when asked to stop."""
     place = pick_device(device)
@@ -154,7 +166,8 @@ def decompose(
         raise InputError(f"There is no reconstruction kernel '{kernel}': choose {', '.join(WINDOWS)}.")
     wanted = _Wanted(tuple(vmi), low_noise, guided_maps, vnc, zeff, electron_density, errors, kernel)
     known = told_ratio(projections) if scatter != NONE and scatter_ratio is None else scatter_ratio
-    method = scatter_method(scatter, known)
+    grid = told_grid(projections) if scatter != NONE and grid_ratio is None else grid_ratio
+    method = scatter_method(scatter, known, grid)
     report = ReportBuilder(
         "decompose",
         {
@@ -162,6 +175,7 @@ def decompose(
             "drift_calibration": calibration is not None,
             "scatter": NONE if method is None else method.name,
             "scatter_ratio": scatter_ratio,
+            "grid_ratio": grid_ratio,
         }
         | _plain(wanted),
         place,
@@ -187,18 +201,27 @@ def decompose(
     ends: list[Decomposition] = []
     misfit = []
     ratios = []
-    for row in range(projections.n_rows):
-        check(cancel)
+
+    def counts_of(row: int) -> torch.Tensor:
         counts = torch.from_numpy(np.asarray(projections.rows(row, row + 1).counts))[:, 0].to(solver_place)
         if pile_up is None:
             _check_ceiling(counts, decomposer)
         else:
             counts = pile_up.corrected(counts.double())
         _check_saturation(counts, decomposer)
-        scattered = None
+        return counts
+
+    together = max(1, round(_SAME_SCATTER_MM / (projections.row_pitch_mm or _SAME_SCATTER_MM)))
+    scattered = None
+    for row in range(projections.n_rows):
+        check(cancel)
+        counts = counts_of(row)
         if estimator is not None:
-            with report.stage("scatter"):
-                scattered = estimator(counts, geometry)
+            if row % together == 0:
+                middle = min(row + together // 2, projections.n_rows - 1)
+                with report.stage("scatter"):
+                    scattered = estimator(counts if middle == row else counts_of(middle), geometry)
+            assert scattered is not None
             ratios.append(found_ratio(scattered, counts))
         with report.stage("decompose"):
             found = decomposer.estimate(counts, scattered, correct_bias=True, cancel=cancel)
@@ -215,7 +238,7 @@ def decompose(
     _tell_how_it_went(report, ends, misfit, decomposer)
     if wanted.guided_maps or (wanted.low_noise and wanted.vmi):
         with report.stage("low noise"):
-            quiet = _put_low_noise(stack, decomposer.materials, wanted, solver_place, cancel)
+            quiet = _put_low_noise(stack, decomposer.materials, wanted, solver_place, tell, cancel)
         report.details["viewing"]["quiet_keV"] = quiet
     if estimator is not None:
         _tell_scatter(report, estimator, ratios)
@@ -320,6 +343,7 @@ def _put_low_noise(
     materials: Sequence[Material],
     wanted: _Wanted,
     place: torch.device,
+    progress: Progress,
     cancel: Cancellable | None,
 ) -> float:
     """Make what has the noise of the quietest energy, which is one for all rows; returns it in keV."""
@@ -337,12 +361,14 @@ def _put_low_noise(
                 stack.put(f"{m.name}_guided", row, 1000 * image)
         for kev in wanted.vmi if wanted.low_noise else ():
             stack.put(vmi_name(kev), row, images.low_noise_vmi(own, materials, kev, quiet))
+        progress("low noise", row + 1, n_rows)
     return quiet
 
 
 def _tell_scatter(report: ReportBuilder, estimator: ScatterEstimator, ratios: list[float]) -> None:
     report.details["scatter_to_primary"] = float(np.mean(ratios))
     report.details["scatter_ratio"] = estimator.method.water_ratio
+    report.details["grid_ratio"] = estimator.method.grid_ratio
     if estimator.method.entry is not None:
         report.model(estimator.method.entry)
     unlike = estimator.unlike_training()

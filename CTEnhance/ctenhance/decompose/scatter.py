@@ -1,8 +1,8 @@
 """Scatter of a scan from its own counts: what `decompose` adds to the model of every ray.
 
 Two methods: forward scatter spread along the detector (Ohnesorge et al., Eur Radiol 9:563, 1999), and the
-trained network that says how far scatter is from that. Both know a scanner by its water ratio (see
-`scatter_network`).
+trained network that says how far scatter is from a usual scanner's. Both know a scanner by its water ratio
+(see `scatter_network`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from ctenhance.decompose.scatter_network import (
     ARCHITECTURE,
     CoarseModel,
     ScatterNet,
-    coarse_scatter,
     full_size,
-    limited,
+    grid,
+    network_scatter,
 )
 from ctenhance.decompose.scatter_physics import middle
 from ctenhance.io.projections import Projections
@@ -29,42 +29,45 @@ from ctenhance.runtime.weights import WeightsEntry
 
 NONE, KERNEL, NETWORK = "none", "kernel", "network"
 DEFAULT = "decompose-scatter"
-#: The entry of a projection file's `meta` that holds the scanner's water ratio.
-RATIO_ENTRY = "scatter_ratio"
-LEAST_RATIO, MOST_RATIO = 0.001, 2.0
-#: Scatter by forward scatter, the median over the training scans of a usual scanner.
-KERNEL_FACTOR = 0.042
-#: Bins, their tilt (mean energies) and the water ratios that the network was trained at.
-TRAINED_BINS, TRAINED_TILT, TRAINED_RATIOS = (2, 8), (-1.7, 3.0), (0.03, 0.8)
+#: The entries of a projection file's `meta` that hold the scanner's water ratio and its grid's.
+RATIO_ENTRY, GRID_ENTRY = "scatter_ratio", "grid_ratio"
+LEAST_RATIO, MOST_RATIO, MOST_GRID = 0.001, 2.0, 40.0
+#: Bins, their tilt (mean energies), the water ratios and the grids that the network was trained at.
+TRAINED_BINS, TRAINED_TILT, TRAINED_RATIOS, TRAINED_GRIDS = (2, 8), (-1.7, 3.0), (0.03, 0.8), (4.0, 12.0)
 
 
 @dataclass(frozen=True)
 class ScatterMethod:
-    """A way to estimate scatter: `name`, the scanner's `water_ratio` or None, the network with its entry."""
+    """A way to estimate scatter: `name`, the scanner's `water_ratio` or None, the network with its entry, the
+    anti-scatter grid's ratio or None."""
 
     name: str
     water_ratio: float | None = None
     network: ScatterNet | None = None
     entry: WeightsEntry | None = None
+    grid_ratio: float | None = None
 
 
-def scatter_method(choice: str | Path = NONE, water_ratio: float | None = None) -> ScatterMethod | None:
+def scatter_method(
+    choice: str | Path = NONE, water_ratio: float | None = None, grid_ratio: float | None = None
+) -> ScatterMethod | None:
     """The method meant by 'none' (None), 'kernel', 'network', the name or the file of a network's weights.
 
     `water_ratio`: scatter by primary counts of all bins behind the middle of 300 mm of water on that
-    scanner, where it is known. Raises InputError for a ratio that cannot be and weights that are not
-    there."""
-    if water_ratio is not None:
-        if choice == NONE:
-            raise InputError("A scatter ratio needs a correction: choose --scatter kernel or network.")
-        if not LEAST_RATIO <= water_ratio <= MOST_RATIO:
-            raise InputError(
-                f"The scatter ratio is {water_ratio:g}: give {LEAST_RATIO:g} to {MOST_RATIO:g}, such as 0.12."
-            )
+    scanner, where it is known; `grid_ratio`: height by gap of its anti-scatter grid (0: none), which the
+    kernel makes no use of. Raises InputError for ratios that cannot be and weights that are not there."""
+    if choice == NONE and (water_ratio, grid_ratio) != (None, None):
+        raise InputError("A scatter or grid ratio needs a correction: choose --scatter kernel or network.")
+    if grid_ratio is not None and not 0 <= grid_ratio <= MOST_GRID:
+        raise InputError(f"The grid ratio is {grid_ratio:g}: give 0 to {MOST_GRID:g}, such as 8.")
+    if water_ratio is not None and not LEAST_RATIO <= water_ratio <= MOST_RATIO:
+        raise InputError(
+            f"The scatter ratio is {water_ratio:g}: give {LEAST_RATIO:g} to {MOST_RATIO:g}, such as 0.12."
+        )
     if choice == NONE:
         return None
     if choice == KERNEL:
-        return ScatterMethod(KERNEL, water_ratio)
+        return ScatterMethod(KERNEL, water_ratio, grid_ratio=grid_ratio)
     wanted = weights.default_name(DEFAULT) if choice == NETWORK else choice
     tensors, entry = weights.load(wanted, [ARCHITECTURE])
     network = ScatterNet(**entry.arguments)
@@ -74,20 +77,33 @@ def scatter_method(choice: str | Path = NONE, water_ratio: float | None = None) 
         raise InputError(
             f"The weights '{entry.name}' do not fit their architecture: get the file again."
         ) from error
-    return ScatterMethod(NETWORK, water_ratio, network.eval(), entry)
+    return ScatterMethod(NETWORK, water_ratio, network.eval(), entry, grid_ratio)
 
 
 def told_ratio(projections: Projections) -> float | None:
     """The scanner's water ratio, where the projections' `meta` tells it; else None.
 
     Raises InputError for a ratio that cannot be."""
-    told = projections.meta.get(RATIO_ENTRY)
+    what = "scatter to primary behind 300 mm of water"
+    return _told(projections, RATIO_ENTRY, (LEAST_RATIO, MOST_RATIO), what, "--scatter-ratio")
+
+
+def told_grid(projections: Projections) -> float | None:
+    """The ratio of the anti-scatter grid, likewise."""
+    return _told(projections, GRID_ENTRY, (0.0, MOST_GRID), "height by gap of a grid", "--grid-ratio")
+
+
+def _told(
+    projections: Projections, entry: str, limits: tuple[float, float], what: str, option: str
+) -> float | None:
+    told = projections.meta.get(entry)
     if told is None:
         return None
-    if type(told) not in (int, float) or not LEAST_RATIO <= told <= MOST_RATIO:
+    least, most = limits
+    if type(told) not in (int, float) or not least <= told <= most:
         raise InputError(
-            f"The projections' meta tells a '{RATIO_ENTRY}' of {told!r:.40}, which is no scatter to primary "
-            f"behind 300 mm of water: give --scatter-ratio {LEAST_RATIO:g} to {MOST_RATIO:g}."
+            f"The projections' meta tells a '{entry}' of {told!r:.40}, which is no {what}: give {option} "
+            f"{least:g} to {most:g}."
         )
     return float(told)
 
@@ -110,13 +126,14 @@ class ScatterEstimator:
     def __call__(self, counts: torch.Tensor, geometry: Geometry) -> torch.Tensor:
         """Expected scattered counts, float32 of the shape `[view, column, bin]` of `counts`, on their
         device."""
-        seen = self.model(counts, geometry, self.method.water_ratio)
+        ratio = self.method.water_ratio
         if self.network is None:
-            coarse = limited(KERNEL_FACTOR * seen.forward, seen.counts)
+            coarse = self.model.kernel(counts, geometry, ratio)
+            full = full_size(coarse, counts.shape[0], counts.shape[1], grid(geometry)[2])
         else:
+            seen = self.model(counts, geometry, ratio, self.method.grid_ratio)
             with torch.inference_mode():
-                coarse = coarse_scatter(self.network, seen, self.device)
-        full = full_size(coarse, counts.shape[0], counts.shape[1], seen.full_turn)
+                full = network_scatter(self.network, seen, self.device)
         return (full * float(self.model.mean_air.sum())).to(counts.device)
 
     def unlike_training(self) -> str | None:
@@ -131,6 +148,12 @@ class ScatterEstimator:
             return (
                 f"The scatter network was trained at ratios of {least:g} to {most:g} behind 300 mm of water, "
                 f"not {ratio:g}: compare with --scatter kernel."
+            )
+        grid = self.method.grid_ratio
+        if grid is not None and not TRAINED_GRIDS[0] <= grid <= TRAINED_GRIDS[1]:
+            return (
+                f"The scatter network was trained at grid ratios of {TRAINED_GRIDS[0]:g} to "
+                f"{TRAINED_GRIDS[1]:g}, not {grid:g}: compare with --scatter kernel."
             )
         inside = TRAINED_TILT[0] <= float(tilt.min()) and float(tilt.max()) <= TRAINED_TILT[1]
         if few <= len(tilt) <= many and inside:

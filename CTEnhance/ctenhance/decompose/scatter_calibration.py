@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from ctenhance.decompose.chain import density_images
 from ctenhance.decompose.inference import absolute_spectra
 from ctenhance.decompose.layer import Decomposer
-from ctenhance.decompose.scatter import TRAINED_RATIOS, ScatterEstimator, scatter_method
+from ctenhance.decompose.scatter import TRAINED_RATIOS, ScatterEstimator, scatter_method, told_grid
 from ctenhance.io.projections import Projections
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check, silent
@@ -28,15 +28,18 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 def water_ratio(
     projections: Projections,
     method: str = "network",
+    grid_ratio: float | None = None,
     progress: Progress | None = None,
     cancel: Cancellable | None = None,
 ) -> tuple[float, float]:
     """The ratio with which a correction makes the image of a water cylinder most nearly that of water, and
-    the error (RMS, mg/mL) that is left; from the middle row of its scan.
+    the error (RMS, mg/mL) that is left; from the middle row of its scan. `grid_ratio`: of the anti-scatter
+    grid, where it is known (else as the projections' `meta` tells).
 
     Raises InputError where the scan shows nothing like a cylinder of water."""
     spectra = absolute_spectra(projections)
     energies = torch.from_numpy(np.array(projections.energies_keV, dtype=np.float64))
+    grid = told_grid(projections) if grid_ratio is None else grid_ratio
     geometry = projections.scan_geometry(SIZE, SIZE, projections.field_of_view_mm / SIZE)
     row = projections.n_rows // 2
     counts = torch.from_numpy(np.asarray(projections.rows(row, row + 1).counts))[:, 0]
@@ -58,7 +61,7 @@ def water_ratio(
     def error(log_ratio: float) -> tuple[float, float]:
         nonlocal done
         check(cancel)
-        chosen = scatter_method(method, math.exp(log_ratio))
+        chosen = scatter_method(method, math.exp(log_ratio), grid)
         assert chosen is not None
         found = image(ScatterEstimator(chosen, spectra, energies)(counts, geometry))
         smooth = F.avg_pool2d(found[None, None], 9, 1, 4)[0, 0][inner] - 1000

@@ -2,11 +2,11 @@
 
 The network works on cells of `CELL_MM` by `CELL_RAD`. It sees what a decomposition of the averaged
 logarithms finds there, where the cell lies, how much of the redundant bins' misfit and of the excess over
-air looks like scatter, and how much the scanner scatters where that is known (`water_ratio`: scatter by
-primary counts behind the middle of 300 mm of water, which is what kernel methods are calibrated
-with). It says how far scatter is from the forward scatter of Ohnesorge et al. (Eur Radiol 9:563, 1999),
-counts times attenuation spread along the detector: by a factor, and by another that grows with a bin's
-energy. Every bin of any detector gets its scatter from these two maps.
+air looks like scatter, how much the scanner scatters where that is known (`water_ratio`: scatter by primary
+counts behind the middle of 300 mm of water, which is what kernel methods are calibrated with), and whether
+its anti-scatter grid is. It says how far scatter is from that of a usual scanner (`scatter_usual`): by a
+factor, and by another that grows with a bin's energy. Every bin of any detector gets its scatter from these
+two maps.
 """
 
 from __future__ import annotations
@@ -21,12 +21,16 @@ from torch import nn
 
 from ctenhance.decompose.layer import Decomposer
 from ctenhance.decompose.likelihood import LEAST_EXPECTED
+from ctenhance.decompose.phantom import MaterialPhantom
+from ctenhance.decompose.scatter_physics import view_arc
+from ctenhance.decompose.scatter_usual import ROUGH, UsualScatter, few_rays
 from ctenhance.physics.geometry import Geometry
 from ctenhance.physics.materials import material
 
 CELL_MM, CELL_RAD = 10.0, 2 * math.pi / 32
-#: Widths in mm at the isocentre over which forward scatter is spread; the middle one is what is scaled.
-SPREADS_MM = (15.0, 45.0, 120.0)
+#: Widths in mm at the isocentre over which forward scatter is spread; the kernel method scales the middle
+#: one, by the median over the training scans of a usual scanner.
+SPREADS_MM, KERNEL_FACTOR = (15.0, 45.0, 120.0), 0.044
 #: Quanta in air that the coarse decomposition is given: a scale, since its counts are means of logarithms.
 _AIR = 1e7
 #: Scatter is at most this part of the counts.
@@ -35,23 +39,39 @@ MOST_OF_COUNTS = 0.9
 _BEHIND, _MIDDLE_KEV, _SPREAD_KEV = 20.0, 65.0, 20.0
 #: Relative error of the counts that calibration leaves, and the g/cm² below which misfit says nothing.
 _CALIBRATED, _THIN = 3e-3, 3.0
-FEATURES = 15
+FEATURES = 18
 #: The scanner's ratio where it is not known.
 USUAL_RATIO = 0.12
-ARCHITECTURE = "scatter-cells"
+ARCHITECTURE = "scatter-object"
 
 
 @dataclass(frozen=True)
 class CoarseScan:
-    """A scan on the coarse grid: `features` float32 `[feature, view, cell]`; `forward` scatter `[bin, view,
-    cell]` (times what the scanner scatters more than a usual one) and `counts` alike, relative to the mean
-    air counts of all bins; `tilt` `[bin]`; `full_turn`: whether the last view is beside the first."""
+    """A scan on the coarse grid: `features` float32 `[feature, view, cell]`; `counts` `[bin, view, cell]`
+    relative to the mean air counts of all bins; alike the scatter of a `usual` scanner (times what this one
+    scatters more, where that is known), but of all rays `[view, column, bin]`; `tilt` `[bin]`; `full_turn`:
+    whether the last view is beside the first."""
 
     features: torch.Tensor
-    forward: torch.Tensor
     counts: torch.Tensor
+    usual: torch.Tensor
     tilt: torch.Tensor
     full_turn: bool
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """The decomposed cells of a scan: `counts` `[bin, view, cell]` relative to the mean air counts of all
+    bins and, alike, those in `air`; what of the spectra `passed`; `lines` in g/cm² `[view, cell, material]`;
+    the `kernel` method's scatter and the attenuated counts it is made of, spread over each of
+    `SPREADS_MM`."""
+
+    counts: torch.Tensor
+    air: torch.Tensor
+    passed: torch.Tensor
+    lines: torch.Tensor
+    spread: list[torch.Tensor]
+    kernel: torch.Tensor
 
 
 class CoarseModel:
@@ -65,6 +85,7 @@ class CoarseModel:
         self.mean_air = mean.sum(-1)
         basis = ["water", "iodine"][: len(mean)]
         self.decomposer = Decomposer(basis, mean * (_AIR / self.mean_air.sum()), energies_kev)
+        self.usual = UsualScatter(self.decomposer)
         water = material("water").mass_attenuation(energies_kev)
         behind = mean * torch.exp(-_BEHIND * water)
         energy = (behind @ energies_kev) / behind.sum(1)
@@ -77,27 +98,36 @@ class CoarseModel:
         changed.mean_air = changed.air.mean(0)
         return changed
 
-    def __call__(
+    def kernel(
         self, counts: torch.Tensor, geometry: Geometry, water_ratio: float | None = None
+    ) -> torch.Tensor:
+        """Scatter of `counts` `[view, column, bin]` by the kernel method, `[bin, view, cell]` relative to the
+        mean air counts of all bins."""
+        return self._cells(counts, geometry, water_ratio or USUAL_RATIO).kernel.float()
+
+    def __call__(
+        self,
+        counts: torch.Tensor,
+        geometry: Geometry,
+        water_ratio: float | None = None,
+        grid_ratio: float | None = None,
     ) -> CoarseScan:
-        """The coarse scan of `counts` `[view, column, bin]`."""
-        n_views, n_cells, full_turn = grid(geometry)
-        counts = counts.detach().double().cpu().clamp(min=0)
-        # half a count makes the logarithm of Poisson counts nearly unbiased down to a few; logarithms, not
-        # counts, are averaged, so that edges of the object do not look like scatter
-        logs = torch.log(self.air) - torch.log(counts + 0.5)
-        pooled = F.adaptive_avg_pool2d(logs.permute(2, 0, 1)[None], (n_views, n_cells))[0]
-        bowtie = self._bowtie(n_cells)[:, None]
-        relative = bowtie * torch.exp(-pooled)
-        passed = self.decomposer.spectra.sum(-1)[:, None, None] * torch.exp(-pooled)
-        lines = self.decomposer.estimate(passed.permute(1, 2, 0)).lines  # [view, cell, material]
-        amount = lines[..., 0].clamp(min=0) / 20
-        spread = [_blurred(relative * amount, geometry, n_cells, width) for width in SPREADS_MM]
+        """The coarse scan of `counts` `[view, column, bin]`; `grid_ratio`: height by gap of the anti-scatter
+        grid."""
+        ratio = water_ratio or USUAL_RATIO
+        cells = self._cells(counts, geometry, ratio)
+        every = self._usual(counts, cells.kernel, geometry, ratio, grid_ratio)
+        lines, relative, bowtie = cells.lines, cells.counts, cells.air
+        n_views, n_cells = relative.shape[1:]
+        usual = pooled(every, n_views, n_cells)
         rays = counts.shape[0] * counts.shape[1] / (n_views * n_cells)
-        misfit = self._misfit(lines, passed, spread[1] / relative, relative * (rays * self.mean_air.sum()))
+        counted = relative * (rays * self.mean_air.sum())
+        misfit = self._misfit(lines, cells.passed, usual / relative, counted)
+        amount = lines[..., 0].clamp(min=0) / 20
         iodine = lines[..., 1] if lines.shape[-1] > 1 else torch.zeros_like(amount)
-        total = [values.sum(0).clamp(min=1e-12) for values in spread]
-        own = relative.sum(0).clamp(min=1e-12)
+        own, expected, kernel, *total = (
+            values.sum(0).clamp(min=1e-12) for values in (relative, usual, cells.kernel, *cells.spread)
+        )
         features = [
             amount - 1,
             (20 * iodine).clamp(-3, 3),
@@ -107,15 +137,62 @@ class CoarseModel:
             torch.log(total[0] / total[1]).clamp(min=-2),
             torch.log(total[2] / total[1]).clamp(max=2),
             torch.log(own) / 4 + 1,
+            torch.log(expected / own) / 2,
+            torch.log(expected / kernel).clamp(-3, 3),
             (300 * (own / bowtie.sum(0) - 1)).clamp(-2, 2),
             *misfit,
             torch.full_like(amount, float(water_ratio is not None)),
-            torch.full_like(amount, math.log((water_ratio or USUAL_RATIO) / USUAL_RATIO)),
+            torch.full_like(amount, math.log(ratio / USUAL_RATIO)),
+            torch.full_like(amount, float(grid_ratio is not None)),
         ]
-        forward = spread[1] * ((water_ratio or USUAL_RATIO) / USUAL_RATIO)
+        full_turn = grid(geometry)[2]
         return CoarseScan(
-            torch.stack(features).float(), forward.float(), relative.float(), self.tilt, full_turn
+            torch.stack(features).float(), relative.float(), every.float(), self.tilt, full_turn
         )
+
+    def _cells(self, counts: torch.Tensor, geometry: Geometry, ratio: float) -> _Cells:
+        n_views, n_cells, _ = grid(geometry)
+        counts = counts.detach().double().cpu().clamp(min=0)
+        # half a count makes the logarithm of Poisson counts nearly unbiased down to a few; logarithms, not
+        # counts, are averaged, so that edges of the object do not look like scatter
+        logs = torch.log(self.air) - torch.log(counts + 0.5)
+        left = torch.exp(-pooled(logs, n_views, n_cells))
+        air = self._bowtie(n_cells)[:, None]
+        relative = air * left
+        passed = self.decomposer.spectra.sum(-1)[:, None, None] * left
+        lines = self.decomposer.estimate(passed.permute(1, 2, 0)).lines
+        source = relative * (lines[..., 0].clamp(min=0) / 20)
+        spread = [_blurred(source, geometry, n_cells, width) for width in SPREADS_MM]
+        kernel = limited(KERNEL_FACTOR * (ratio / USUAL_RATIO) * spread[1], relative)
+        return _Cells(relative, air, passed, lines, spread, kernel)
+
+    def _usual(
+        self,
+        counts: torch.Tensor,
+        kernel: torch.Tensor,
+        geometry: Geometry,
+        ratio: float,
+        grid_ratio: float | None,
+    ) -> torch.Tensor:
+        """Scatter of a usual scanner with that water ratio for all rays `[view, column, bin]`, relative to
+        air. The image of counts with scatter is too thin where it matters: what the `kernel` method finds
+        cleans the counts for a first image, and what that scatters cleans them for the second."""
+        unit = self.mean_air.sum()
+        few, geometry_few = few_rays(counts.detach().double().cpu().clamp(min=0) + 0.5, geometry)
+        few = few / unit
+        fluence = few_fluence = None
+        if self.air.ndim == 2:
+            fluence = (self.air.sum(1) / unit).clamp(min=1e-6)
+            few_fluence = F.adaptive_avg_pool1d(fluence[None, None], few.shape[1])[0, 0]
+
+        def image(known: torch.Tensor) -> MaterialPhantom:
+            primary = torch.maximum(few - known, (1 - MOST_OF_COUNTS) * few)
+            return self.usual.image(primary * _AIR, few_fluence, geometry_few)
+
+        first = image(full_size(kernel, few.shape[0], few.shape[1], grid(geometry)[2]))
+        found = self.usual.scatter(first, few_fluence, geometry_few, ROUGH, grid_ratio)
+        second = image(ratio / _AIR * found)
+        return ratio / _AIR * self.usual.scatter(second, fluence, geometry, grid_ratio=grid_ratio)
 
     def _bowtie(self, n_cells: int) -> torch.Tensor:
         """Air counts `[bin, cell]` relative to those of all bins in the mean column."""
@@ -168,14 +245,12 @@ class CoarseModel:
 
 def grid(geometry: Geometry) -> tuple[int, int, bool]:
     """Views and cells of the coarse grid, and whether its views close a full turn."""
-    angles = geometry.angles()
-    step = float(angles.diff().abs().median()) if len(angles) > 1 else 0.0
-    arc = abs(float(angles[-1] - angles[0])) + step
+    arc, full_turn = view_arc(geometry)
     centre = geometry.ray_offsets_mm()
     width = abs(float(centre[-1] - centre[0])) + geometry.isocenter_pitch_mm
     n_views = min(geometry.n_views, max(1, round(arc / CELL_RAD)))
     n_cells = min(geometry.n_columns, max(1, round(width / CELL_MM)))
-    return n_views, n_cells, abs(arc - 2 * math.pi) < 1.5 * step
+    return n_views, n_cells, full_turn
 
 
 def places(geometry: Geometry, n_cells: int) -> torch.Tensor:
@@ -192,7 +267,7 @@ def _blurred(values: torch.Tensor, geometry: Geometry, n_cells: int, width_mm: f
 
 class ScatterNet(nn.Module):
     """Two maps `[batch, 2, view, cell]` from features `[batch, FEATURES, view, cell]`: the logarithm of the
-    factor on forward scatter, and its slope with a bin's energy.
+    factor on a usual scanner's scatter, and its slope with a bin's energy.
 
     A U-Net of three levels with the mean over the whole scan at the lowest; `widths`: channels by level."""
 
@@ -207,9 +282,8 @@ class ScatterNet(nn.Module):
         self.up = _Block(c + b, b)
         self.leave = _Block(b + a, a)
         self.out = nn.Conv2d(a, 2, 1)
-        nn.init.zeros_(self.out.weight)
-        # what scatter is on the middle of the training range
-        self.out.bias = nn.Parameter(torch.tensor([-2.5, 0.0]))
+        for start in self.out.parameters():  # as a usual scanner scatters
+            nn.init.zeros_(start)
 
     def forward(self, features: torch.Tensor, full_turn: bool = True) -> torch.Tensor:
         fine = self.enter(features, full_turn)
@@ -219,7 +293,7 @@ class ScatterNet(nn.Module):
         half = self.up(torch.cat([_resized(low, half), half], 1), full_turn)
         fine = self.leave(torch.cat([_resized(half, fine), fine], 1), full_turn)
         factor, slope = self.out(fine).unbind(1)
-        return torch.stack([5 * torch.tanh(factor / 5), torch.tanh(slope)], 1)
+        return torch.stack([3 * torch.tanh(factor / 3), torch.tanh(slope)], 1)
 
 
 class _Block(nn.Module):
@@ -248,11 +322,19 @@ def _resized(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return F.interpolate(x, like.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def coarse_scatter(network: nn.Module, scan: CoarseScan, device: torch.device) -> torch.Tensor:
-    """Scatter relative to the mean air counts of all bins, `[bin, view, cell]` on the CPU, differentiable in
-    the network, which is on `device`."""
+def network_scatter(network: nn.Module, scan: CoarseScan, device: torch.device) -> torch.Tensor:
+    """Scatter relative to the mean air counts of all bins, `[view, column, bin]` on the CPU, differentiable
+    in the network, which is on `device`."""
     factor, slope = network(scan.features[None].to(device), scan.full_turn)[0].float().cpu()
-    return limited(scan.forward * torch.exp(factor + slope * scan.tilt[:, None, None]), scan.counts)
+    n_views, n_columns = scan.usual.shape[:2]
+    usual = pooled(scan.usual, *scan.counts.shape[1:]).clamp(min=1e-12)
+    wanted = usual * torch.exp(factor + slope * scan.tilt[:, None, None])
+    return scan.usual * full_size(limited(wanted, scan.counts) / usual, n_views, n_columns, scan.full_turn)
+
+
+def pooled(values: torch.Tensor, n_views: int, n_cells: int) -> torch.Tensor:
+    """Means of `[view, column, bin]` in the cells, `[bin, view, cell]`."""
+    return F.adaptive_avg_pool2d(values.permute(2, 0, 1)[None], (n_views, n_cells))[0]
 
 
 def limited(scatter: torch.Tensor, counts: torch.Tensor, most: float = MOST_OF_COUNTS) -> torch.Tensor:

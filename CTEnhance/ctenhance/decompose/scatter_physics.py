@@ -17,6 +17,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.interpolate import CubicSpline
 
 from ctenhance.decompose.beam import Beam
 from ctenhance.decompose.phantom import MaterialPhantom
@@ -27,15 +28,64 @@ from ctenhance.runtime.progress import Cancellable, check
 ELECTRON_KEV = 510.999
 #: keV times Å: the momentum transfer is E sin(θ / 2) / this.
 _KEV_ANGSTROM = 12.39842
-#: Views and detector places at which scatter is computed, side of a scattering element, steps along a path.
-VIEWS, PLACES, ELEMENT_MM, STEPS = 16, 24, 20.0, 12
-_ENERGY_GROUPS = 20
-#: Least part of its energy that a quantum keeps, and how many such parts are told apart.
-_LEAST_KEPT, _PARTS = 0.45, 56
+#: Scattering angles that are told apart: half a degree each.
+_ANGLES = 360
 #: A parallel beam is one from far away.
 _FAR_MM, _GAP_MM = 1e5, 450.0
+#: Pixels of the maps through which paths go are about as large.
+_PATH_PIXEL_MM = 5.0
 #: The cylinder of water that a scanner's scatter is known by, and pixels a side of its image.
 CYLINDER_MM, _CYLINDER_PIXELS = 300.0, 64
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How finely scatter is computed: `views`, `places` on the detector, the side of a scattering element in
+    mm, `steps` along a path, `groups` of energies.
+
+    Half as many leave errors of several per cent from bin to bin, which look like iodine."""
+
+    views: int = 24
+    places: int = 36
+    element_mm: float = 12.0
+    steps: int = 24
+    groups: int = 20
+
+    def views_of(self, geometry: Geometry) -> torch.Tensor:
+        """The views at which scatter is computed, as indices."""
+        count = min(self.views, geometry.n_views)
+        if view_arc(geometry)[1]:
+            return (torch.arange(count) * (geometry.n_views / count)).round().long()
+        return torch.linspace(0, geometry.n_views - 1, count).round().long()
+
+    def columns_of(self, geometry: Geometry) -> torch.Tensor:
+        """The columns at which scatter is computed."""
+        return torch.linspace(0, geometry.n_columns - 1, min(self.places, geometry.n_columns)).round().long()
+
+
+FINE = Sampling()
+
+
+@dataclass(frozen=True, eq=False)
+class Quanta:
+    """What arrives and how it is counted: `spectrum` of one ray in air `[energy]`, `response` `[bin, energy]`
+    counts a quantum, on `energies_kev`, which are 1 keV apart."""
+
+    spectrum: torch.Tensor
+    response: torch.Tensor
+    energies_kev: torch.Tensor
+
+    @classmethod
+    def of(cls, beam: Beam) -> Quanta:
+        """Those of a beam."""
+        detector = beam.detector
+        return cls(beam.spectrum, detector.bin_response(beam.thresholds_kev), detector.energies_kev)
+
+    @classmethod
+    def counted_once(cls, spectra: torch.Tensor, energies_kev: torch.Tensor) -> Quanta:
+        """Those that lead to effective spectra `[bin, energy]`, if every quantum were counted in one bin."""
+        spectrum = spectra.sum(0)
+        return cls(spectrum, spectra / spectrum.clamp(min=1e-30), energies_kev)
 
 
 @dataclass(frozen=True)
@@ -82,20 +132,34 @@ def cross_section(energy_kev: torch.Tensor, cosine: torch.Tensor) -> tuple[torch
     return klein_nishina * s, polarised * f2
 
 
-def _energy_groups(beam: Beam) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Groups of equal numbers of quanta: mean energy and quanta `[group]`, and counts a quantum that keeps a
-    part of its energy, `[group, part, bin]`, averaged over the group's spectrum."""
-    energies, spectrum = beam.detector.energies_kev, beam.spectrum
-    group = (spectrum.cumsum(0) / spectrum.sum() * _ENERGY_GROUPS).clamp(max=_ENERGY_GROUPS - 1e-6).long()
-    share = F.one_hot(group, _ENERGY_GROUPS).double() * spectrum[:, None]
+@lru_cache(maxsize=64)
+def _by_angle(beam: Quanta, groups: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """For groups of equal numbers of quanta the mean energy `[group]`, and what those count that are
+    scattered once by an angle, and what softer ones would: `[angle, group, bin]` (`_ANGLES`)."""
+    energies, spectrum, response = beam.energies_kev, beam.spectrum, beam.response
+    group = (spectrum.cumsum(0) / spectrum.sum() * groups).clamp(max=groups - 1e-6).long()
+    share = F.one_hot(group, groups).double() * spectrum[:, None]
     quanta = share.sum(0)
     share, quanta = share[:, quanta > 0] / quanta[quanta > 0], quanta[quanta > 0]
-    response = beam.detector.bin_response(beam.thresholds_kev)  # [bin, energy]
-    part = torch.linspace(_LEAST_KEPT, 1, _PARTS, dtype=torch.float64)
-    place = (part[:, None] * energies - energies[0]).clamp(min=0)  # energies are 1 keV apart
-    index = place.long().clamp(max=len(energies) - 2)
-    seen = torch.lerp(response[:, index], response[:, index + 1], place - index)  # [bin, part, energy]
-    return energies @ share, quanta, torch.einsum("jpe,eg->gpj", seen, share)
+    kev = energies @ share
+    cosine = torch.cos((torch.arange(_ANGLES, dtype=torch.float64) + 0.5) / _ANGLES * math.pi)[:, None]
+    compton, coherent = cross_section(kev, cosine)  # [angle, group]
+    kept = 1 / (1 + kev / ELECTRON_KEV * (1 - cosine))
+
+    def counted(part: torch.Tensor) -> torch.Tensor:
+        """Counts `[angle, group, bin]` of quanta that keep a `part` `[angle, group]` of their energies."""
+        place = (part[..., None] * energies - energies[0]).clamp(min=0)  # [angle, group, energy]
+        index = place.long().clamp(max=len(energies) - 2)
+        rest = place - index
+        return torch.stack(
+            [torch.einsum("age,eg->ag", torch.lerp(r[index], r[index + 1], rest), share) for r in response],
+            -1,
+        )
+
+    whole = torch.ones_like(kept)
+    single = compton[..., None] * counted(kept) + coherent[..., None] * counted(whole)
+    softer = (compton + coherent)[..., None] * counted(kept**2)
+    return kev, quanta[:, None] * single, quanta[:, None] * softer
 
 
 def _exit_length(start: torch.Tensor, direction: torch.Tensor, radius: float) -> torch.Tensor:
@@ -104,74 +168,94 @@ def _exit_length(start: torch.Tensor, direction: torch.Tensor, radius: float) ->
     return -along + (along**2 + (radius**2 - (start**2).sum(-1)).clamp(min=0)).sqrt()
 
 
-def _path_integrals(
-    maps: torch.Tensor, half_mm: float, start: torch.Tensor, direction: torch.Tensor, radius: float
-) -> torch.Tensor:
-    """Line integrals in g/cm² `[..., material]` from `start` mm `[..., 2]` to the rim, of `maps` g/cm³
-    `[material, row, column]` that span ± `half_mm`."""
-    length = _exit_length(start, direction, radius)
-    part = (torch.arange(STEPS, dtype=start.dtype) + 0.5) / STEPS
-    points = start[..., None, :] + (length[..., None] * part)[..., None] * direction[..., None, :]
-    grid = (points / half_mm).reshape(1, -1, STEPS, 2).to(maps.dtype)
-    values = F.grid_sample(maps[None], grid, align_corners=False)[0].mean(-1)  # [material, path]
-    return 0.1 * values.T.reshape(*start.shape[:-1], -1).to(start.dtype) * length[..., None]
+@dataclass(frozen=True)
+class _Paths:
+    """Ways through `maps` g/cm³ `[material, row, column]` that span ± `half_mm`, to the rim of a circle of
+    `radius`, in `steps`."""
+
+    maps: torch.Tensor
+    half_mm: float
+    radius: float
+    steps: int
+
+    def integrals(self, start: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
+        """Line integrals in g/cm² `[..., material]` from `start` in mm `[..., 2]`."""
+        length = _exit_length(start, direction, self.radius)
+        part = (torch.arange(self.steps, dtype=start.dtype) + 0.5) / self.steps
+        points = start[..., None, :] + (length[..., None] * part)[..., None] * direction[..., None, :]
+        grid = (points / self.half_mm).reshape(1, -1, self.steps, 2).to(self.maps.dtype)
+        values = F.grid_sample(self.maps[None], grid, align_corners=False)[0].mean(-1)  # [material, path]
+        return 0.1 * values.T.reshape(*start.shape[:-1], -1).to(start.dtype) * length[..., None]
+
+    def thickness(self, source: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Mass per area in g/cm² `[place]` of the primary rays."""
+        direction = (places - source) / (places - source).norm(dim=1, keepdim=True)
+        nearest = source - direction * (direction @ source)[:, None]  # to the middle of the image
+        inside = nearest.norm(dim=1) < self.radius
+        ways = [self.integrals(nearest[inside], sign * direction[inside]).sum(-1) for sign in (1.0, -1.0)]
+        result = torch.zeros(len(places))
+        result[inside] = ways[0] + ways[1]
+        return result
 
 
 def _scanner(geometry: Geometry) -> tuple[float, float, torch.Tensor]:
-    """Source to isocentre and to detector in mm, and the angles of the places on the detector."""
+    """Source to isocentre and to detector in mm, and the angles of the columns from the source."""
     if isinstance(geometry, FanGeometry):
         source, detector = geometry.source_to_isocenter_mm, geometry.source_to_detector_mm
         angles = geometry.column_angles()
     else:
         source, detector = _FAR_MM, _FAR_MM + _GAP_MM
         angles = torch.asin(geometry.ray_offsets_mm() / _FAR_MM)
-    columns = torch.linspace(0, len(angles) - 1, min(PLACES, len(angles))).round().long()
-    return source, detector, angles[columns]
+    return source, detector, angles
 
 
 def physical_scatter(
     phantom: MaterialPhantom,
     geometry: Geometry,
-    beam: Beam,
+    beam: Beam | Quanta,
     setup: ScatterSetup | None = None,
     cancel: Cancellable | None = None,
+    sampling: Sampling = FINE,
 ) -> torch.Tensor:
     """Scattered counts `[slice, view, column, bin]` float64 of a phantom on the geometry's image grid, in a
     unit of their own: `scatter_ratio` tells which."""
+    quanta = beam if isinstance(beam, Quanta) else Quanta.of(beam)
     slices = range(phantom.densities.shape[1])
-    return torch.stack(
-        [spread(slice_scatter(phantom, z, geometry, beam, setup, cancel), geometry) for z in slices]
-    )
+    coarse = [slice_scatter(phantom, z, geometry, quanta, setup, cancel, sampling) for z in slices]
+    return torch.stack([spread(values, geometry, sampling) for values in coarse])
 
 
 def slice_scatter(
     phantom: MaterialPhantom,
     index: int,
     geometry: Geometry,
-    beam: Beam,
+    beam: Quanta,
     setup: ScatterSetup | None = None,
     cancel: Cancellable | None = None,
+    sampling: Sampling = FINE,
 ) -> torch.Tensor:
     """The same of one slice, at few views and places of the detector only: `[view, place, bin]` for
     `spread`."""
     setup = setup or ScatterSetup()
-    angles = geometry.angles()[
-        torch.linspace(0, geometry.n_views - 1, min(VIEWS, geometry.n_views)).round().long()
-    ]
+    angles = geometry.angles()[sampling.views_of(geometry)]
     source_mm, detector_mm, fans = _scanner(geometry)
-    maps, half, elements, mass = _elements(phantom, index)
-    radius = float(elements.norm(dim=1).max()) + ELEMENT_MM if len(elements) else ELEMENT_MM
-    kev, quanta, response = _energy_groups(beam)
-    mu = attenuation_matrix(list(phantom.materials), kev)
-    result = torch.zeros(len(angles), len(fans), response.shape[-1], dtype=torch.float64)
+    fans = fans[sampling.columns_of(geometry)].float()
+    maps, half, elements, mass = _elements(phantom, index, sampling.element_mm)
+    kev, *counted = _by_angle(beam, sampling.groups)
+    single, softer = (table.float().flatten(0, 1) for table in counted)  # [angle * group, bin]
+    mu = attenuation_matrix(list(phantom.materials), kev).float()
+    result = torch.zeros(len(angles), len(fans), single.shape[-1], dtype=torch.float64)
     if not len(elements):
         return result
+    radius = float(elements.norm(dim=1).max()) + sampling.element_mm
+    paths = _Paths(maps, half, radius, sampling.steps)
     # points are told from the middle of the image
-    middle_of_image = torch.tensor(geometry.center_mm, dtype=torch.float64)
+    middle_of_image = torch.tensor(geometry.center_mm)
+    rows = torch.arange(len(fans)) * _ANGLES
     for view, angle in enumerate(angles.tolist()):
         check(cancel)
-        across = torch.tensor([math.cos(angle), math.sin(angle)], dtype=torch.float64)
-        along = torch.tensor([-math.sin(angle), math.cos(angle)], dtype=torch.float64)
+        across = torch.tensor([math.cos(angle), math.sin(angle)])
+        along = torch.tensor([-math.sin(angle), math.cos(angle)])
         source = -source_mm * along - middle_of_image
         places = (
             source + detector_mm * (fans.sin()[:, None] * across + fans.cos()[:, None] * along)
@@ -181,15 +265,14 @@ def slice_scatter(
         to_source = source - elements
         from_source = to_source.norm(dim=1)
         backwards = to_source / from_source[:, None]
-        way_in = _path_integrals(maps, half, elements, backwards, radius)
+        way_in = paths.integrals(elements, backwards)
         out = places - elements[:, None]  # [element, place, 2]
         distance = out.norm(dim=2)
         outwards = out / distance[..., None]
-        start = elements[:, None].expand_as(outwards)
-        way_out = _path_integrals(maps, half, start, outwards, radius)
+        way_out = paths.integrals(elements[:, None].expand_as(outwards), outwards)
         passed = torch.exp(-(way_in[:, None] + way_out) @ mu)  # [element, place, group]
-        cosine = -(backwards[:, None] * outwards).sum(2).clamp(-1, 1)[..., None]
-        compton, coherent = cross_section(kev, cosine)
+        cosine = -(backwards[:, None] * outwards).sum(2).clamp(-1, 1)
+        angles_of = (torch.acos(cosine) * (_ANGLES / math.pi)).long().clamp(max=_ANGLES - 1)
         focus = (places - source) / (places - source).norm(dim=1, keepdim=True)
         straight = (outwards * focus).sum(2).clamp(1e-3, 1)
         tangent = (1 - straight**2).clamp(min=0).sqrt() / straight
@@ -197,32 +280,46 @@ def slice_scatter(
         lateral = torch.atan2(-to_source @ across, -to_source @ along)
         weight = mass * _fluence(setup.fluence, geometry, lateral) / from_source
         weight = weight[:, None] * seen * (detector_mm / distance) ** 2
-        strength = weight[..., None] * passed * quanta
-        kept = 1 / (1 + kev / ELECTRON_KEV * (1 - cosine))
-        single = _counted(strength * compton, kept, response)
-        single += torch.einsum("pdg,gj->dj", strength * coherent, response[:, -1])
-        softer = _counted(strength * (compton + coherent), kept**2, response)
-        thickness = _thickness(maps, half, source, places, radius)
-        result[view] = single + _multiple(softer, thickness, setup, geometry, len(fans))
+        strength = weight[..., None] * passed
+        # quanta by place, angle and group, then what these count
+        sums = torch.zeros(len(fans) * _ANGLES, strength.shape[-1])
+        sums.index_add_(0, (rows + angles_of).flatten(), strength.flatten(0, 1))
+        sums = sums.view(len(fans), -1)
+        thickness = paths.thickness(source, places)
+        multiple = _multiple(sums @ softer, thickness, setup, geometry, len(fans))
+        result[view] = sums @ single + multiple
     return result
 
 
-def _elements(phantom: MaterialPhantom, index: int) -> tuple[torch.Tensor, float, torch.Tensor, torch.Tensor]:
-    """Coarse maps for the paths, half their side in mm, centres of the scattering elements in mm, and their
+def _elements(
+    phantom: MaterialPhantom, index: int, element_mm: float
+) -> tuple[torch.Tensor, float, torch.Tensor, torch.Tensor]:
+    """Coarse maps for the paths, half their side in mm, where the scattering elements lie in mm, and their
     mass (arbitrary unit)."""
     maps = phantom.densities[:, index].float()
-    side = max(maps.shape[-2:])
-    gap = [side - n for n in maps.shape[-2:]]
-    maps = F.pad(maps, (gap[1] // 2, gap[1] - gap[1] // 2, gap[0] // 2, gap[0] - gap[0] // 2))
-    half = side * phantom.pixel_mm / 2
-    fine = min(side, math.ceil(2 * half / 6))
-    coarse = max(4, math.ceil(2 * half / ELEMENT_MM))
-    total = F.adaptive_avg_pool2d(maps.sum(0)[None, None], coarse)[0, 0].double()
-    centre = ((torch.arange(coarse, dtype=torch.float64) + 0.5) / coarse * 2 - 1) * half
-    y, x = torch.meshgrid(centre, centre, indexing="ij")
+    paths, half = _pooled(maps, phantom.pixel_mm, _PATH_PIXEL_MM)
+    mass = maps.sum(0)
+    y, x = ((torch.arange(n) - (n - 1) / 2) * phantom.pixel_mm for n in mass.shape)
+    # by its mass an element scatters, and from where that lies
+    moments = torch.stack([mass, mass * x, mass * y[:, None]])
+    pooled, half_of_all = _pooled(moments, phantom.pixel_mm, element_mm)
+    total, x, y = pooled
     there = total > 0.02
-    elements = torch.stack([x[there], y[there]], 1)
-    return F.adaptive_avg_pool2d(maps[None], fine)[0], half, elements, total[there]
+    elements = torch.stack([x[there], y[there]], 1) / total[there][:, None]
+    return paths, half, elements, total[there] * (2 * half_of_all / len(total)) ** 2
+
+
+def _pooled(maps: torch.Tensor, pixel_mm: float, wanted_mm: float) -> tuple[torch.Tensor, float]:
+    """Means `[map, row, column]` over whole pixels, as many as come nearest to the wanted size, of maps made
+    square about their middle; and half the side of these in mm."""
+    side = max(maps.shape[-2:])
+    along = max(1, round(wanted_mm / pixel_mm))
+    along += (along - side) % 2 if along > 1 and side % 2 else 0  # an odd side has no middle between pixels
+    n = math.ceil(side / along)
+    n += (n * along - side) % 2
+    gap = [n * along - size for size in maps.shape[-2:]]
+    around = (gap[1] // 2, gap[1] - gap[1] // 2, gap[0] // 2, gap[0] - gap[0] // 2)
+    return F.avg_pool2d(F.pad(maps, around)[None], along)[0], n * along * pixel_mm / 2
 
 
 def _fluence(fluence: torch.Tensor | None, geometry: Geometry, angle: torch.Tensor) -> torch.Tensor:
@@ -230,38 +327,7 @@ def _fluence(fluence: torch.Tensor | None, geometry: Geometry, angle: torch.Tens
     if fluence is None or not isinstance(geometry, FanGeometry):
         return torch.ones_like(angle)
     known = geometry.column_angles().numpy()
-    return torch.from_numpy(np.interp(angle.numpy(), known, fluence.double().numpy()))
-
-
-def _counted(strength: torch.Tensor, kept: torch.Tensor, response: torch.Tensor) -> torch.Tensor:
-    """Counts `[place, bin]` of quanta `[element, place, group]` that keep such parts of their energies."""
-    part = ((kept - _LEAST_KEPT) / (1 - _LEAST_KEPT) * (_PARTS - 1)).round().long().clamp(0, _PARTS - 1)
-    groups, places = strength.shape[-1], strength.shape[1]
-    # quanta by place, group and part, then what these count
-    where = (torch.arange(places)[:, None] * groups + torch.arange(groups)) * _PARTS + part
-    sums = torch.zeros(places * groups * _PARTS, dtype=strength.dtype)
-    sums.index_add_(0, where.flatten(), strength.flatten())
-    return torch.einsum("dgp,gpj->dj", sums.view(places, groups, _PARTS), response)
-
-
-def _thickness(
-    maps: torch.Tensor,
-    half: float,
-    source: torch.Tensor,
-    places: torch.Tensor,
-    radius: float,
-) -> torch.Tensor:
-    """Mass per area in g/cm² `[place]` of the primary rays."""
-    direction = (places - source) / (places - source).norm(dim=1, keepdim=True)
-    nearest = source - direction * (direction @ source)[:, None]  # to the middle of the image
-    inside = nearest.norm(dim=1) < radius
-    sides = [
-        _path_integrals(maps, half, nearest[inside], sign * direction[inside], radius).sum(-1)
-        for sign in (1.0, -1.0)
-    ]
-    result = torch.zeros(len(places), dtype=torch.float64)
-    result[inside] = sides[0] + sides[1]
-    return result
+    return torch.from_numpy(np.interp(angle.numpy(), known, fluence.double().numpy())).to(angle)
 
 
 def _multiple(
@@ -279,15 +345,33 @@ def _multiple(
     return setup.multiple * (kernel @ (softer * (thickness / 10)[:, None]))
 
 
-def spread(coarse: torch.Tensor, geometry: Geometry) -> torch.Tensor:
+def spread(coarse: torch.Tensor, geometry: Geometry, sampling: Sampling = FINE) -> torch.Tensor:
     """`[view, place, bin]` interpolated to all views and columns, `[view, column, bin]`."""
-    values = coarse.clamp(min=0).permute(0, 2, 1)
-    fine = F.interpolate(values, geometry.n_columns, mode="linear", align_corners=True)
-    width = max(3, (geometry.n_columns // PLACES) | 1)
-    # the corners of linear interpolation and of the scattering elements are rounded off
-    smooth = F.avg_pool1d(fine, width, 1, width // 2, count_include_pad=False)
-    full = F.interpolate(smooth.permute(1, 2, 0), geometry.n_views, mode="linear", align_corners=True)
-    return full.permute(2, 1, 0)
+    if not bool(coarse.any()):
+        return torch.zeros(geometry.n_views, geometry.n_columns, coarse.shape[-1], dtype=coarse.dtype)
+    logs = coarse.clamp(min=max(1e-9 * float(coarse.max()), 1e-300)).log().numpy()
+    views, places = sampling.views_of(geometry).numpy(), sampling.columns_of(geometry).numpy()
+    turn = view_arc(geometry)[1]
+    if turn:
+        views, logs = np.append(views, geometry.n_views), np.concatenate([logs, logs[:1]])
+    logs = _interpolated(logs, 0, views, geometry.n_views, turn)
+    return torch.from_numpy(np.exp(_interpolated(logs, 1, places, geometry.n_columns, False)))
+
+
+def _interpolated(values: np.ndarray, axis: int, known: np.ndarray, wanted: int, turn: bool) -> np.ndarray:
+    """Cubic between the `known` indices along an axis, `wanted` long."""
+    if len(known) == 1:
+        return np.repeat(values, wanted, axis)
+    spline = CubicSpline(known, values, axis, "periodic" if turn else "natural")
+    return np.asarray(spline(np.arange(wanted)))
+
+
+def view_arc(geometry: Geometry) -> tuple[float, bool]:
+    """The angle over which the views go, in rad, and whether that is a full turn."""
+    angles = geometry.angles()
+    step = float(angles.diff().abs().median()) if len(angles) > 1 else 0.0
+    arc = abs(float(angles[-1] - angles[0])) + step
+    return arc, abs(arc - 2 * math.pi) < 1.5 * step
 
 
 def middle(n_columns: int) -> slice:

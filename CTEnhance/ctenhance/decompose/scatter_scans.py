@@ -46,7 +46,7 @@ BASIS = ("water", "iodine")
 #: Materials of drawn objects.
 TISSUES = ("water", "adipose", "bone", "iodine")
 #: Side of the images, views and columns of a training scan: scatter is smooth, so few are enough.
-SIZE, VIEWS, COLUMNS = 64, 72, 96
+SIZE, VIEWS, COLUMNS = 64, 180, 96
 VOLTAGES, DETECTORS = (80, 100, 120, 140), ("ideal", "cdte", "czt", "silicon")
 BEAMS = 20
 #: Scans in a bank for each volume, and drawn bodies for each of those.
@@ -65,8 +65,9 @@ _BY_KERNEL = 0.1
 class ScatterScan:
     """One scan: `primary` counts a quantum in air and `scatter` (ratio 1) `[view, column, bin]` float32,
     `reference` maps in g/cm³ `[material, row, column]`, nominal `spectra` (adding up to 1) `[bin, energy]`;
-    `water_ratio` `[]`: what the scanner's water cylinder would have for this object's ratio of 1; `fluence`:
-    the bowtie's relative fluence `[column]`, or None without one."""
+    `water_ratio` `[]`: what the scanner's water cylinder would have for this object's ratio of 1;
+    `grid_ratio` `[]` of its anti-scatter grid, not a number where scatter is that of a drawn kernel;
+    `fluence`: the bowtie's relative fluence `[column]`, or None without one."""
 
     name: str
     geometry: FanGeometry
@@ -76,6 +77,7 @@ class ScatterScan:
     spectra: torch.Tensor
     energies_kev: torch.Tensor
     water_ratio: torch.Tensor
+    grid_ratio: torch.Tensor
     fluence: torch.Tensor | None = None
 
     def with_bowtie(self, strength: float, radius_mm: float) -> ScatterScan:
@@ -252,10 +254,11 @@ def draw_scan(
     cylinder, across = water_cylinder(geometry)
     water = expected_counts(cylinder, across, beam.spectra(), energies)
     if rng.random() < _BY_KERNEL:
-        kernel = DrawnKernel(rng)
+        kernel, grid_ratio = DrawnKernel(rng), math.nan
         scatter, of_water = (kernel(counts, geometry.isocenter_pitch_mm) for counts in (primary, water))
     else:
         setup = draw_setup(rng)
+        grid_ratio = setup.grid_ratio
         scatter = physical_scatter(phantom, geometry, beam, setup, cancel)
         of_water = physical_scatter(cylinder, across, beam, setup, cancel)
     unit = scatter_ratio(scatter, primary)
@@ -269,6 +272,7 @@ def draw_scan(
         beam.spectra(),
         energies,
         torch.tensor(scatter_ratio(of_water, water) / unit),
+        torch.tensor(grid_ratio),
     )
 
 

@@ -11,7 +11,8 @@ import torch
 from ctenhance.decompose.beam import Beam, expected_counts
 from ctenhance.decompose.phantom import MaterialPhantom
 from ctenhance.decompose.scatter_physics import (
-    ELEMENT_MM,
+    Quanta,
+    ScatterSetup,
     middle,
     physical_scatter,
     scatter_ratio,
@@ -24,6 +25,8 @@ from ctenhance.physics.geometry import Geometry
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check, silent
 
+#: Thickness of the slabs: a slice is hit by scatter from about as far.
+SLAB_MM = 20.0
 #: Views at which primary counts are compared with scatter.
 COMPARED_VIEWS = 64
 
@@ -33,8 +36,8 @@ class ScanScatter:
 
     `to_primary`: scatter by primary counts of all bins behind the middle of the object (the middle fifth of
     the detector's columns), on average over views and slices. `water_ratio`: the same of this scanner behind
-    the middle of 300 mm of water, by which corrections know it. Raises InputError where nothing scatters,
-    Cancelled when asked to stop.
+    the middle of 300 mm of water, by which corrections know it; `grid_ratio`: its anti-scatter grid's.
+    Raises InputError where nothing scatters, Cancelled when asked to stop.
     """
 
     def __init__(
@@ -51,10 +54,11 @@ class ScanScatter:
                 f"Scatter cannot be {to_primary:g} of the primary counts: give 0.1, for example."
             )
         self._geometry, self._n_slices = geometry, phantom.densities.shape[1]
-        slabs = in_slabs(phantom)
+        slabs, quanta, setup = in_slabs(phantom), Quanta.of(beam), ScatterSetup()
+        self.grid_ratio = setup.grid_ratio
         parts = []
         for index in range(slabs.densities.shape[1]):
-            parts.append(slice_scatter(slabs, index, geometry, beam, cancel=cancel))
+            parts.append(slice_scatter(slabs, index, geometry, quanta, setup, cancel))
             progress("scatter", index + 1, slabs.densities.shape[1])
         self._slabs = torch.stack(parts)  # [slab, view, place, bin]
         if not bool(self._slabs.any()):
@@ -62,7 +66,7 @@ class ScanScatter:
         self._scale = to_primary / self._own_ratio(phantom, beam, cancel)
         cylinder, one_view = water_cylinder(geometry)
         water = expected_counts(cylinder, one_view, beam.spectra(), beam.detector.energies_kev, cancel=cancel)
-        own = physical_scatter(cylinder, one_view, beam, cancel=cancel)
+        own = physical_scatter(cylinder, one_view, quanta, setup, cancel)
         self.water_ratio = self._scale * scatter_ratio(own, water)
 
     def __call__(self, index: int) -> torch.Tensor:
@@ -99,10 +103,10 @@ class ScanScatter:
 
 
 def in_slabs(phantom: MaterialPhantom) -> MaterialPhantom:
-    """The phantom in as many slabs as there are scattering elements on top of each other: a slice is hit by
-    what others scatter, so that scatter changes slowly along the axis."""
+    """The phantom in slabs of `SLAB_MM`: a slice is hit by what others scatter, so scatter changes slowly
+    along the axis."""
     n_slices = phantom.densities.shape[1]
-    n_slabs = min(n_slices, max(1, round(n_slices * phantom.slice_mm / ELEMENT_MM)))
+    n_slabs = min(n_slices, max(1, round(n_slices * phantom.slice_mm / SLAB_MM)))
     ends = [round(slab * n_slices / n_slabs) for slab in range(n_slabs + 1)]
     slabs = [phantom.densities[:, first:last].mean(1) for first, last in itertools.pairwise(ends)]
     thick = phantom.slice_mm * n_slices / n_slabs

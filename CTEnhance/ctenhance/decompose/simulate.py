@@ -10,7 +10,7 @@ import torch
 
 from ctenhance.decompose.beam import Beam, expected_counts
 from ctenhance.decompose.phantom import MaterialPhantom
-from ctenhance.decompose.scatter import RATIO_ENTRY
+from ctenhance.decompose.scatter import GRID_ENTRY, RATIO_ENTRY
 from ctenhance.decompose.scatter_simulation import ScanScatter
 from ctenhance.io.arrays import scratch
 from ctenhance.io.projections import Projections
@@ -83,7 +83,7 @@ def simulate(
     """A photon-counting scan `[view, row, column, bin]` of the phantom, with the beam's nominal spectra.
 
     The air counts and spectra in it are those before the drift, as a calibration would have left them.
-    With scatter, `meta` tells the scanner's water ratio (`RATIO_ENTRY`). Raises InputError for a phantom on
+    With scatter, `meta` tells the scanner's water ratio and its grid's. Raises InputError for a phantom on
     another grid than the geometry's image and for one that scatters nothing where scatter is asked for,
     Cancelled when asked to stop.
     """
@@ -105,7 +105,7 @@ def simulate(
     scatter = None
     if flaws.scatter_to_primary != 0:
         scatter = ScanScatter(phantom, geometry, beam, flaws.scatter_to_primary, tell, cancel)
-        meta[RATIO_ENTRY] = scatter.water_ratio
+        meta[RATIO_ENTRY], meta[GRID_ENTRY] = scatter.water_ratio, scatter.grid_ratio
     # thresholds that drift change the scatter in a column as they change its air counts, or nearly so
     changed = drifted.sum(-1) / nominal.sum(-1).clamp(min=1e-30)
     generator = torch.Generator().manual_seed(seed)

@@ -26,9 +26,8 @@ from ctenhance.decompose.scatter_network import (
     CoarseModel,
     CoarseScan,
     ScatterNet,
-    coarse_scatter,
-    full_size,
     limited,
+    network_scatter,
 )
 from ctenhance.decompose.scatter_scans import (
     AIR_QUANTA,
@@ -46,15 +45,17 @@ from ctenhance.runtime.weights import WeightsEntry
 #: The scanner's water ratio, the object's own ratio that it may lead to, and quanta in air of a training ray
 #: (some hundred of a scan's).
 WATER_RATIOS, RATIOS, QUANTA = (0.03, 0.8), (0.03, 0.33), (3e6, 3e8)
-#: In so many drawn scans the scanner's amount of scatter is known.
-KNOWN = 0.6
+#: In so many drawn scans the scanner's amount of scatter is known, in so many its anti-scatter grid.
+KNOWN, GRID_KNOWN = 0.6, 0.5
 #: So many have a bowtie.
 BOWTIES = 0.5
+#: Ways in which each scan is drawn: what the network sees takes longer to make than to learn from.
+WAYS = 4
 VALIDATION_RATIOS = (0.08, 0.2, 0.5)
-#: Errors (relative, SD) of the air counts in all bins together and in each, and of the scanner's known ratio.
+#: Errors (relative, SD) of the air counts in all bins together and in each, and of known ratios.
 AIR_ERROR, BIN_ERROR, RATIO_ERROR = 1e-3, 3e-4, 0.03
 #: What of iodine (mg/mL) and of HU at 70 keV counts alike in the loss, and an error that is small enough.
-IODINE_UNIT, HU_UNIT, SMALL_ERROR = 0.5, 30.0, 0.03
+IODINE_UNIT, HU_UNIT, SMALL_ERROR = 0.3, 30.0, 0.03
 LABEL_SMALL = 0.003
 _KEV = 70.0
 _VALIDATION_SCANS = 10
@@ -87,10 +88,16 @@ class Chain:
         return self._beams[key]
 
     def coarse(
-        self, scan: ScatterScan, ratio: float, quanta: float, known: bool, rng: np.random.Generator
+        self,
+        scan: ScatterScan,
+        ratio: float,
+        quanta: float,
+        known: bool,
+        rng: np.random.Generator,
+        grid_known: bool = False,
     ) -> CoarseScan:
         """What the network sees of a scan at a scatter ratio and so many quanta in air, the scanner's amount
-        of scatter being known or not."""
+        of scatter and its anti-scatter grid being known or not."""
         gains = 1 + rng.normal(0, AIR_ERROR) + rng.normal(0, BIN_ERROR, scan.primary.shape[-1])
         expected = (scan.primary + ratio * scan.scatter).double() * (quanta * torch.from_numpy(gains))
         counts = torch.from_numpy(rng.poisson(expected.numpy())).double()
@@ -98,7 +105,9 @@ class Chain:
         model = self._beam(scan).coarse
         if scan.fluence is not None:
             model = model.with_fluence(scan.fluence)
-        return model(counts * (AIR_QUANTA / quanta), scan.geometry, water)
+        grid = float(scan.grid_ratio) * math.exp(rng.normal(0, RATIO_ERROR))
+        told = grid if grid_known and math.isfinite(grid) else None
+        return model(counts * (AIR_QUANTA / quanta), scan.geometry, water, told)
 
     def images(self, scan: ScatterScan, ratio: float, scatter: torch.Tensor | None) -> torch.Tensor:
         """Maps in g/cm³ `[material, row, column]` of the scan's mean counts with `scatter` (relative to air,
@@ -131,10 +140,8 @@ class Chain:
 
 def predicted(network: nn.Module, seen: CoarseScan, scan: ScatterScan, device: torch.device) -> torch.Tensor:
     """The network's scatter `[view, column, bin]`, a quantum in air of the brightest column, on the CPU."""
-    found = coarse_scatter(network, seen, device)
-    if scan.fluence is not None:
-        found = found * float(scan.fluence.mean())
-    return full_size(found, scan.geometry.n_views, scan.geometry.n_columns, seen.full_turn)
+    found = network_scatter(network, seen, device)
+    return found if scan.fluence is None else found * float(scan.fluence.mean())
 
 
 def object_ratio(scan: ScatterScan, water_ratio: float) -> float:
@@ -145,30 +152,33 @@ def object_ratio(scan: ScatterScan, water_ratio: float) -> float:
 
 def validation(scans: Sequence[ScatterScan], chain: Chain) -> Validate:
     """How much of the bias goes on held-out scans (medians, parts of one): 'iodine' and 'hu' where the
-    scanner's scatter is known, '…_unknown' where not, and 'score', their mean."""
+    scanner's ratio and grid are known, '…_ratio' where only the ratio is, '…_unknown' where neither is, and
+    'score', their mean."""
     cases = []
     for index, scan in enumerate(scans):
         if index % 2:
             scan = scan.with_bowtie(0.6, 0.35 * scan.geometry.field_of_view_mm)
         for ratio in (object_ratio(scan, of_water) for of_water in VALIDATION_RATIOS):
             before = chain.bias(chain.images(scan, ratio, None), scan)
-            for known in (True, False):
-                seen = chain.coarse(scan, ratio, 3e7, known, np.random.default_rng((7, index)))
-                cases.append((scan, ratio, known, seen, before))
+            for told, known, grid_known in (
+                ("", True, True),
+                ("_ratio", True, False),
+                ("_unknown", False, False),
+            ):
+                rng = np.random.default_rng((7, index))
+                seen = chain.coarse(scan, ratio, 3e7, known, rng, grid_known)
+                cases.append((scan, ratio, told, seen, before))
 
     def validate(network: nn.Module, device: torch.device) -> dict[str, float]:
         network.eval()
-        left: dict[tuple[str, bool], list[float]] = {}
-        for scan, ratio, known, seen, before in cases:
+        left: dict[str, list[float]] = {}
+        for scan, ratio, told, seen, before in cases:
             with torch.no_grad():
                 found = predicted(network, seen, scan, device)
                 after = chain.bias(chain.images(scan, ratio, found), scan)
             for what, a, b in zip(("iodine", "hu"), after, before, strict=True):
-                left.setdefault((what, known), []).append(a / b)
-        cut = {
-            f"{what}{'' if known else '_unknown'}": 1 - float(np.median(parts))
-            for (what, known), parts in left.items()
-        }
+                left.setdefault(what + told, []).append(a / b)
+        cut = {name: 1 - float(np.median(parts)) for name, parts in left.items()}
         return {"score": sum(cut.values()) / len(cut), **cut}
 
     return validate
@@ -228,17 +238,32 @@ def train_scatter(
     if start is not None:
         network.load_state_dict(weights.load(start, [ARCHITECTURE])[0])
 
+    drawn: dict[tuple[int, int], tuple[CoarseScan, float, tuple[float, float] | None]] = {}
+
+    def draw(index: int, way: int) -> tuple[ScatterScan, float, CoarseScan]:
+        scan = scans[index]
+        if (index, way) not in drawn:
+            rng = np.random.default_rng((seed, 4, index, way))
+            bowtie = None
+            if rng.random() < BOWTIES:
+                radius = float(rng.uniform(0.5, 0.9)) * scan.geometry.field_of_view_mm / 2
+                bowtie = float(rng.uniform(0.2, 0.9)), radius
+            ratio = object_ratio(scan, float(np.exp(rng.uniform(*np.log(WATER_RATIOS)))))
+            quanta = float(np.exp(rng.uniform(*np.log(QUANTA))))
+            known, grid_known = bool(rng.random() < KNOWN), bool(rng.random() < GRID_KNOWN)
+            behind = scan.with_bowtie(*bowtie) if bowtie else scan
+            seen = chain.coarse(behind, ratio, quanta, known, rng, grid_known)
+            drawn[index, way] = seen, ratio, bowtie
+        seen, ratio, bowtie = drawn[index, way]
+        return scan.with_bowtie(*bowtie) if bowtie else scan, ratio, seen
+
     def loss(model: nn.Module, step: int, rank: int, where: torch.device) -> torch.Tensor:
         rng = np.random.default_rng((seed, 3, step, rank))
         values = []
-        for index in rng.integers(len(scans), size=batch).tolist():
-            scan = scans[index]
-            if rng.random() < BOWTIES:
-                radius = float(rng.uniform(0.5, 0.9)) * scan.geometry.field_of_view_mm / 2
-                scan = scan.with_bowtie(float(rng.uniform(0.2, 0.9)), radius)
-            ratio = object_ratio(scan, float(np.exp(rng.uniform(*np.log(WATER_RATIOS)))))
-            quanta = float(np.exp(rng.uniform(*np.log(QUANTA))))
-            seen = chain.coarse(scan, ratio, quanta, bool(rng.random() < KNOWN), rng)
+        for index, way in zip(
+            *(rng.integers(n, size=batch).tolist() for n in (len(scans), WAYS)), strict=True
+        ):
+            scan, ratio, seen = draw(index, way)
             found = predicted(model, seen, scan, where)
             if labels:
                 values.append(label_error(found, scan, ratio))
