@@ -287,7 +287,7 @@ def test_decompose_reports_the_correction() -> None:
     for result in (kernel, network):
         assert 0.02 < result.report["details"]["scatter_to_primary"] < 0.5
         assert bias(result) < 0.8 * bias(plain)
-    # the kernel shares scatter among the bins in another way than physics, so that its model need not fit better
+    # the kernel shares scatter among the bins in another way than physics: its model need not fit better
     assert network.report["details"]["misfit"] < plain.report["details"]["misfit"]
     assert network.report["model"]["name"] == weights.default_name("decompose-scatter")
     assert network.report["model"]["sha256"]
