@@ -33,7 +33,7 @@ from ctenhance.physics.geometry import FanGeometry, Geometry
 #: scatter beside the object.
 VIEWS, COLUMNS, SIZE = 240, 144, 96
 #: Views on either side that are averaged, as a part of the step: quanta are few behind thick bodies.
-_AROUND = 0.7
+_AROUND = 1.5
 #: How finely scatter is computed that only cleans the counts for the next image.
 ROUGH = Sampling(views=12, places=16, element_mm=20.0, steps=12, groups=8)
 #: A grid and multiple scatter in the middle of what scanners have.
