@@ -75,7 +75,8 @@ class CTDecomposeParameterNode:
     firstMaterial, secondMaterial, thirdMaterial - the basis
     kernel, matrix - of the reconstruction; a matrix of 0 is what the data suggest
     calibration - file with the drift of the thresholds; empty: none
-    scatter, scatterRatio - how it is corrected, and the scanner's scatter to primary; 0: the file's
+    scatter, scatterRatio, gridRatio - how it is corrected, the scanner's scatter to primary and height by gap
+        of its anti-scatter grid; 0: the file's
     errors - whether standard errors of the maps are asked for
     lowNoise - whether monoenergetic images are shown and kept at low noise
     study - DICOM images of the patient, whose study exported series join; empty: one of their own
@@ -98,6 +99,7 @@ class CTDecomposeParameterNode:
     calibration: str = ""
     scatter: Annotated[str, Choice(list(SCATTER))] = SCATTER[0]
     scatterRatio: Annotated[float, WithinRange(0, 2)] = 0.0
+    gridRatio: Annotated[float, WithinRange(0, 40)] = 0.0
     errors: bool = True
     lowNoise: bool = False
     study: str = ""
@@ -120,6 +122,7 @@ class CTDecomposeLogic(PanelLogic):
         calibration: str | Path | None = None,
         scatter: str = SCATTER[0],
         scatterRatio: float = 0.0,
+        gridRatio: float = 0.0,
         errors: bool = True,
         phantom: str = Phantom.RODS.value,
         dose: float = 1.0,
@@ -137,6 +140,7 @@ class CTDecomposeLogic(PanelLogic):
         calibration - file with the drift of the thresholds, as `ctenhance calibrate drift` writes it
         scatter - none, kernel, network, or the path of a network's weights
         scatterRatio - the scanner's scatter to primary, from `ctenhance calibrate scatter`; 0: the file's
+        gridRatio - height by gap of its anti-scatter grid, which the network makes use of; 0: the file's
         phantom, dose, slices, views, columns - of the simulated scan: rods, chest or a file of labels (.npz)
         progress - is called with a stage and a percentage
 
@@ -146,7 +150,7 @@ class CTDecomposeLogic(PanelLogic):
         simulated = SpectralSimulation(phantom, dose, slices, views, columns)
         source = simulated if path is None else Path(path)
         drift = "" if calibration is None else str(calibration)
-        wanted = Wanted(tuple(basis), kernel, matrix, errors, drift, scatter, scatterRatio)
+        wanted = Wanted(tuple(basis), kernel, matrix, errors, drift, scatter, scatterRatio, gridRatio)
         job = DecomposeJob(source, wanted, Settings(None, device, seed))
         return runAndWait(job, self.requirementsPath(), progress)
 
@@ -247,6 +251,7 @@ class CTDecomposeWidget(PanelWidget):
         for widget in (ui.slicesBox, ui.viewsBox, ui.columnsBox):
             widget.enabled = simulated
         ui.scatterRatioBox.enabled = chosen.scatter != SCATTER[0]
+        ui.gridRatioBox.enabled = chosen.scatter == SCATTER[1]
         if chosen.result is not self._seenResult:
             self._seenResult = chosen.result
             self.spectralSection.setResult(chosen.result)
@@ -272,6 +277,7 @@ class CTDecomposeWidget(PanelWidget):
             _typed(chosen.calibration),
             chosen.scatter,
             chosen.scatterRatio,
+            chosen.gridRatio,
         )
 
     def _onFile(self) -> None:

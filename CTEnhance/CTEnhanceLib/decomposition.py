@@ -61,7 +61,8 @@ class SpectralSimulation:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked for; a matrix of 0 is what the data suggest, a scatter ratio of 0 is the file's."""
+    """What is asked for; a matrix of 0 is what the data suggest, a scatter or grid ratio of 0 is the
+    file's."""
 
     basis: tuple[str, ...] = ("water", "iodine")
     kernel: str = KERNELS[0]
@@ -70,6 +71,7 @@ class Wanted:
     calibration: str = ""
     scatter: str = SCATTER[0]
     scatterRatio: float = 0.0
+    gridRatio: float = 0.0
 
 
 def problem(source: Path | SpectralSimulation | None, wanted: Wanted) -> str:
@@ -194,6 +196,7 @@ class DecomposeJob(Job):
             "calibration": wanted.calibration or None,
             "scatter": wanted.scatter if scattered else None,
             "scatter-ratio": (wanted.scatterRatio or None) if scattered else None,
+            "grid-ratio": (wanted.gridRatio or None) if scattered else None,
         }
         for name, value in options.items():
             arguments += [] if value is None else [f"--{name}", str(value)]

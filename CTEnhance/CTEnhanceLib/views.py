@@ -15,12 +15,13 @@ import qt
 import slicer
 import vtk
 
+from CTEnhanceLib.viewtitle import ViewTitle
+
 _VIEW_GROUP = 71
-_TITLE_POINTS = 15
 # The numbers of all panels' layouts (docs/panels.md).
 _OF_PANELS = range(7100, 7400)
 # By the names of the views: their titles.
-_titles: dict[str, Any] = {}
+_titles: dict[str, ViewTitle] = {}
 
 # Window and level in HU, as in common reading protocols.
 WINDOWS = {"lung": (1500, -600), "mediastinum": (350, 50), "bone": (2000, 500), "liver": (150, 90)}
@@ -60,16 +61,10 @@ class View:
         """Write a title over the image, at its upper edge."""
         renderer = sliceView.renderWindow().GetRenderers().GetFirstRenderer()
         title = _titles.get(self.name)
-        if title is None or not renderer.HasViewProp(title):
-            # One of our own: Slicer writes into the view's own corners.
-            title = _titles[self.name] = vtk.vtkCornerAnnotation()
-            title.SetMaximumFontSize(_TITLE_POINTS)
-            title.GetTextProperty().SetBackgroundOpacity(0.7)
-            slicer.app.applicationLogic().UseCustomFontFile(title.GetTextProperty())  # of all languages
-            renderer.AddViewProp(title)
-        red, green, blue = (int(self.color[place : place + 2], 16) / 255 for place in (1, 3, 5))
-        title.GetTextProperty().SetBackgroundColor(red, green, blue)
-        title.SetText(vtk.vtkCornerAnnotation.UpperEdge, f" {text} ")
+        if title is None or not title.isIn(renderer):
+            red, green, blue = (int(self.color[place : place + 2], 16) / 255 for place in (1, 3, 5))
+            title = _titles[self.name] = ViewTitle(renderer, (red, green, blue))
+        title.setText(text)
 
 
 @dataclass(frozen=True)

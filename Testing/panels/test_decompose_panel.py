@@ -176,6 +176,12 @@ def test_scatter_is_asked_for_with_its_ratio(panel: Any, user: Any, made: Path) 
     arguments = panel.makeJob().arguments(made)
     assert float(arguments[arguments.index("--scatter-ratio") + 1]) == 0.14
     press_apply(panel, user, SECONDS)
+    assert not ui.gridRatioBox.enabled  # the kernel makes no use of it
+    ui.scatterSelector.currentIndex = SCATTER.index("network")
+    assert ui.gridRatioBox.enabled and "--grid-ratio" not in panel.makeJob().arguments(made)
+    ui.gridRatioBox.value = 7.5
+    arguments = panel.makeJob().arguments(made)
+    assert float(arguments[arguments.index("--grid-ratio") + 1]) == 7.5
     ui.scatterSelector.currentIndex = 0
     assert "--scatter" not in " ".join(panel.makeJob().arguments(made))
 

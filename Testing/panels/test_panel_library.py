@@ -143,15 +143,23 @@ def test_process_zero_is_nobodys_worker() -> None:
 
 def titles(view: str) -> list[str]:
     """Return what is written at the upper edge of a view's image."""
+    return [actor.GetInput().strip() for actor in titleActors(view)]
+
+
+def titleActors(view: str) -> list[Any]:
+    """Return what writes there."""
     import slicer
     import vtk
 
-    renderer = slicer.app.layoutManager().sliceWidget(view).sliceView().renderWindow().GetRenderers()
-    props = renderer.GetFirstRenderer().GetViewProps()
+    renderers = slicer.app.layoutManager().sliceWidget(view).sliceView().renderWindow().GetRenderers()
+    props = renderers.GetFirstRenderer().GetViewProps()
     found = [props.GetItemAsObject(index) for index in range(props.GetNumberOfItems())]
-    corners = [prop for prop in found if prop.IsA("vtkCornerAnnotation")]
-    texts = [corner.GetText(vtk.vtkCornerAnnotation.UpperEdge) for corner in corners]
-    return [text.strip() for text in texts if text]
+    upper = vtk.VTK_TEXT_TOP
+    return [
+        prop
+        for prop in found
+        if prop.IsA("vtkTextActor") and prop.GetTextProperty().GetVerticalJustification() == upper
+    ]
 
 
 def test_views_of_one_width_have_titles_in_their_images(app: Any) -> None:
@@ -166,6 +174,20 @@ def test_views_of_one_width_have_titles_in_their_images(app: Any) -> None:
     assert titles("HostFirst") == ["First image"] and titles("HostBare") == []
     linked.setLabel("HostFirst", "70 keV")
     assert titles("HostFirst") == ["70 keV"]
+    view = app.layoutManager().sliceWidget("HostFirst").sliceView()
+    (actor,) = titleActors("HostFirst")
+    sizes = []
+    for text in ("70 keV", "a title that is far too long for its view, " * 4, "40 keV"):
+        linked.setLabel("HostFirst", text)
+        view.forceRender()
+        sizes.append(actor.GetTextProperty().GetFontSize())
+        width, height = view.renderWindow().GetSize()
+        box = [0.0] * 4
+        actor.GetBoundingBox(view.renderWindow().GetRenderers().GetFirstRenderer(), box)
+        x, y = (part * length for part, length in zip(actor.GetPosition(), (width, height), strict=True))
+        assert 0 <= x + box[0] < x + box[1] <= width
+        assert height - 40 < y + box[2] < y + box[3] < height
+    assert sizes[1] < sizes[0] == sizes[2]
     layout = app.layoutManager().layoutLogic().GetLayoutNode().GetLayoutDescription(7190)
     assert layout.count('<item splitSize="500">') == len(views)
     linked.leave()
