@@ -118,6 +118,16 @@ def test_without_a_reference_the_errors_tell_which_shifts_are_found() -> None:
     assert case.error(found.shifts, behind) < 1.2 * told
 
 
+def test_without_drift_and_reference_next_to_nothing_is_found() -> None:
+    """Round by round noise and the rods must not add up to shifts that are not there."""
+    case = Case({"iodine": 2.0})
+    found = calibrate_without_reference(case.before, BEAM, BASIS, case.geometry)
+    assert float(found.shifts[:, :5].square().mean().sqrt()) < 0.16
+    none, own = (case.images(case.before, BEAM.spectra(shifts)) for shifts in (None, found.shifts))
+    for rod in (case.phantom.inside(insert) for insert in case.phantom.inserts):
+        assert float(own[1][rod].mean()) == pytest.approx(float(none[1][rod].mean()), abs=0.2)
+
+
 def test_a_body_that_leaves_the_field_of_view_is_no_air(case: Case) -> None:
     matter = torch.zeros(1, 64, 64)
     matter[:, 20:40, 20:40] = 1

@@ -7,8 +7,9 @@ earlier scan of the same object, ray by ray; or none.
 Without a reference the line integrals are unknowns too. Then as many combinations of a channel's shifts as
 there are materials look like a little more or less of these and cannot be seen in its counts. What remains
 of them is what makes rings: the part of the images that follows circles about the axis is taken out of the
-expected line integrals, round by round. Shifts that neither redundant bins nor rings show change no image;
-the standard errors tell which. Channels that see air beside the object are known wholly.
+expected line integrals, round by round. Rings tell how near channels differ. What many neighbours have in
+common of these combinations nothing shows; it stays at what is expected beforehand, none, which is nearly
+right where drift is each channel's own. Channels that see air beside the object are known wholly.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ import torch.nn.functional as F
 
 from ctenhance.decompose.beam import Beam
 from ctenhance.decompose.chain import density_images
-from ctenhance.decompose.drift_fit import Channels, fit_shifts
+from ctenhance.decompose.drift_fit import EXPECTED_SHIFT_KEV, Channels, fit_shifts
 from ctenhance.decompose.layer import Decomposer
 from ctenhance.decompose.phantom import MaterialPhantom
 from ctenhance.decompose.quadrature import REFERENCE_KEV
-from ctenhance.decompose.rings import ring_part
+from ctenhance.decompose.rings import rings_of
 from ctenhance.io.projections import Projections
 from ctenhance.physics.geometry import Geometry
 from ctenhance.physics.materials import Material, attenuation_matrix, material
@@ -37,7 +38,10 @@ from ctenhance.runtime.progress import Cancellable, Progress, silent
 #: Attenuation at the reference energy (SD) by which a ray may differ from the images without their rings, one
 #: through air from none at all, and one of which nothing is known from the first guess.
 LOOSE_RAY, LOOSE_AIR, LOOSE_UNKNOWN = 0.02, 0.005, 10.0
-ROUNDS, STEPS_A_ROUND = 8, 2
+ROUNDS, STEPS_A_ROUND = 12, 2
+#: Rings come out weaker than they are, by the median and by arcs: so much more is taken out. What channels
+#: have in common over more than this, in pixels (SD), is not found from rings.
+MORE, SLOW_PIXELS = 1.5, 10.0
 #: Pixels count as matter above this part of water's attenuation, and as matter's surroundings so near to it.
 LEAST_MATTER, AROUND_PIXELS = 0.1, 5
 #: Shifts beyond this are no drift: the beam or detector is another.
@@ -103,14 +107,14 @@ def _channels(projections: Projections, beam: Beam, materials: Sequence[str | Ma
     return Channels(counts, beam, channel_scale(projections, beam), mu)
 
 
-def _plausible(shifts: torch.Tensor, errors: torch.Tensor, reference: str) -> ThresholdShifts:
+def _plausible(shifts: torch.Tensor, covariance: torch.Tensor, reference: str) -> ThresholdShifts:
     worst = float(shifts.abs().max())
     if not worst <= MOST_SHIFT_KEV:
         raise InputError(
             f"The thresholds would have to be shifted by {worst:.1f} keV, which is no drift: check the tube "
             "voltage, the detector, and that the reference shows this object in this place."
         )
-    return ThresholdShifts(shifts, errors, reference)
+    return ThresholdShifts(shifts, covariance.diagonal(dim1=-2, dim2=-1).sqrt(), reference)
 
 
 def calibrate_with_phantom(
@@ -171,22 +175,31 @@ def calibrate_without_reference(
     of which nothing is known, since rings tell only how neighbouring channels differ."""
     channels = _channels(projections, beam, materials)
     shifts = torch.zeros(projections.n_columns, len(beam.thresholds_kev), dtype=torch.float64)
-    air = torch.zeros(0)
     for done in range(rounds):
         images, lines = _images(channels, shifts, projections, materials, geometry, cancel)
         matter = _relative_attenuation(images, materials)
         if done == 0:
             air = _air_rays(matter, geometry, cancel)
-        rings = torch.stack([ring_part(*row) for row in zip(images, matter, strict=True)])
-        ring_lines = reference_lines(rings, geometry, cancel).flatten(0, 1)
+            unknown = torch.where(air, LOOSE_AIR, LOOSE_UNKNOWN).double()
+            loose = torch.where(air, LOOSE_AIR, LOOSE_RAY).double()
+        rings = torch.stack([rings_of(*row) for row in zip(images, matter, strict=True)])
+        ring_lines = MORE * reference_lines(rings, geometry, cancel).flatten(0, 1)
         first = torch.where(air[..., None], torch.zeros_like(lines), lines)
         centre = torch.where(air[..., None], first, lines - ring_lines)
-        loose = torch.where(air, LOOSE_AIR, LOOSE_RAY).double()
-        shifts, _ = fit_shifts(channels, first, loose, centre, shifts, STEPS_A_ROUND, cancel=cancel)
+        found, _ = fit_shifts(channels, first, loose, centre, shifts, STEPS_A_ROUND, cancel=cancel)
+        _, covariance = fit_shifts(channels, first, unknown, first, found, 0, cancel=cancel)
+        unseen = torch.einsum("cij,cj->ci", covariance / EXPECTED_SHIFT_KEV**2, found - shifts)
+        # else it would wander, as each round starts from the last one's images
+        shifts = found - _slow(unseen, SLOW_PIXELS * geometry.pixel_mm / geometry.isocenter_pitch_mm)
         progress("remove rings", done + 1, rounds)
-    unknown = torch.where(air, LOOSE_AIR, LOOSE_UNKNOWN).double()
-    _, errors = fit_shifts(channels, first, unknown, first, shifts, 0, cancel=cancel)
-    return _plausible(shifts, errors, NOTHING)
+    return _plausible(shifts, covariance, NOTHING)
+
+
+def _slow(values: torch.Tensor, width: float) -> torch.Tensor:
+    """Averages of `[column, threshold]` over columns by a Gaussian of that standard deviation."""
+    place = torch.arange(len(values), dtype=values.dtype)
+    kernel = torch.exp(-0.5 * ((place[:, None] - place) / width) ** 2)
+    return kernel @ values / kernel.sum(1, keepdim=True)
 
 
 def _relative_attenuation(images: torch.Tensor, materials: Sequence[str | Material]) -> torch.Tensor:

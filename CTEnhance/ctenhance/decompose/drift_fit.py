@@ -59,7 +59,8 @@ def fit_shifts(
     progress: Progress | None = None,
     cancel: Cancellable | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Threshold shifts of all channels and their standard errors, both in keV `[column, threshold]`.
+    """Threshold shifts of all channels in keV `[column, threshold]`, and the covariance of their errors
+    `[column, threshold, threshold]`.
 
     `lines` `[ray, column, material]` are the line integrals of the rays, known; or with `loose` a first guess
     of unknowns, which lie within so much attenuation (SD at the reference energy, `[ray, column]`) of
@@ -69,7 +70,7 @@ def fit_shifts(
     found = torch.zeros(n_columns, len(channels.beam.thresholds_kev), dtype=torch.float64)
     if shifts is not None:
         found = shifts.clone()
-    errors, channels = torch.zeros_like(found), channels.thinned(every)
+    covariance, channels = torch.zeros(*found.shape, found.shape[1]).double(), channels.thinned(every)
     first = lines[::every].double()
     middle = first if centre is None else centre[::every].double()
     at_once = max(1, _RAYS_AT_ONCE // len(first))
@@ -81,11 +82,11 @@ def fit_shifts(
         for _ in range(steps):
             check(cancel)
             own, moved, _ = some.step(own, moved)
-        errors[part] = torch.linalg.inv(some.step(own, moved)[2]).diagonal(dim1=-2, dim2=-1).sqrt()
+        covariance[part] = torch.linalg.inv(some.step(own, moved)[2])
         found[part] = moved
         if progress is not None:
             progress(stage, min(start + at_once, n_columns), n_columns)
-    return found, errors
+    return found, covariance
 
 
 @dataclass(frozen=True)
