@@ -46,6 +46,8 @@ TRAINING_SEED = 0
 #: What a correction is told of the scanner.
 ALL, RATIO, NOTHING = "ratio, grid", "ratio", "nothing"
 BEFORE = "no correction"
+#: Scanners that see each phantom of rods.
+SCANNERS = 3
 #: Standard deviation of the wide kernel as a part of the detector's width.
 KERNEL_WIDTH = 0.12
 
@@ -118,7 +120,9 @@ def all_cases(data: Path, size: int, views: int, slices: int) -> list[Case]:
     for number, diameter in enumerate((200.0, 260.0, 320.0)):
         phantom = rods(diameter, size)
         geometry = scanner(size, phantom.pixel_mm, views)
-        cases.append(Case("rods in water", f"{diameter:g} mm", phantom, usual, geometry, 900 + number))
+        for other in range(SCANNERS):
+            seed = 900 + 10 * number + other
+            cases.append(Case("rods in water", f"{diameter:g} mm, {other}", phantom, usual, geometry, seed))
     others = (
         (80, "ideal", (20, 50)),
         (100, "silicon", (15, 30, 40, 55)),
@@ -126,11 +130,13 @@ def all_cases(data: Path, size: int, views: int, slices: int) -> list[Case]:
         (120, "cdte", (20, 65)),
     )
     for number, (kvp, detector, thresholds) in enumerate(others):
-        phantom = rods(280.0, size)
-        geometry = scanner(size, phantom.pixel_mm, views, FLAT)
-        name = f"{kvp} kV, {detector}, {len(thresholds)} bins, flat"
         beam = make_beam(kvp, detector, thresholds)
-        cases.append(Case("other beams and detectors", name, phantom, beam, geometry, 950 + number))
+        for diameter in (240.0, 280.0):
+            phantom = rods(diameter, size)
+            geometry = scanner(size, phantom.pixel_mm, views, FLAT)
+            name = f"{kvp} kV, {detector}, {len(thresholds)} bins, flat, {diameter:g} mm"
+            seed = 950 + 10 * number + int(diameter == 280)
+            cases.append(Case("other beams and detectors", name, phantom, beam, geometry, seed))
     return cases
 
 
@@ -162,12 +168,15 @@ def bias_left(
     """Bias of iodine (mg/mL) and of the 70 keV image (HU) with a correction."""
     if method is None:
         return chain.bias(chain.images(scan, ratio, None), scan)
-    estimator = ScatterEstimator(method, scan.spectra * QUANTA, scan.energies_kev)
+    spectra = scan.spectra if scan.fluence is None else scan.fluence[:, None, None] * scan.spectra
+    estimator = ScatterEstimator(method, spectra * QUANTA, scan.energies_kev)
     found = estimator(noisy(scan, ratio, rng), case.geometry) / QUANTA
     return chain.bias(chain.images(scan, ratio, found), scan)
 
 
 Figures = dict[tuple[str, str, str, float], list[tuple[float, float]]]
+#: A further group each: all cases whose scatter is physical, and all those with that of a drawn kernel.
+BY_PHYSICS, BY_KERNEL = "all with scatter by physics", "all with scatter by drawn kernels"
 
 
 def measure(cases: Sequence[Case], labels: Path | None, own: str) -> Figures:
@@ -189,7 +198,9 @@ def measure(cases: Sequence[Case], labels: Path | None, own: str) -> Figures:
                 )
                 noise = np.random.default_rng((18, case.seed, int(1000 * ratio)))
                 found = bias_left(case, scan, ratio, method, chain, noise)
-                figures.setdefault((case.group, name, told, ratio), []).append(found)
+                kind = BY_PHYSICS if math.isfinite(scan.grid_ratio) else BY_KERNEL
+                for group in (case.group, kind):
+                    figures.setdefault((group, name, told, ratio), []).append(found)
         print(case.group, case.name, flush=True)
     return figures
 
@@ -253,7 +264,8 @@ def by_wide_kernel(cases: Sequence[Case], own: str) -> Table:
         scan = draw_scan(case.phantom, case.beam, decomposer, rng, case.name, case.geometry)
         primary = expected_counts(case.phantom, case.geometry, spectra, energies)[0]
         other = wide_scatter(primary, spectra.sum(-1)).float()
-        scan = ScatterScan(**{**vars(scan), "scatter": other, "primary": primary.float()})
+        changed = {"scatter": other, "primary": primary.float(), "fluence": None}
+        scan = ScatterScan(**{**vars(scan), **changed})
         cells = []
         for ratio in RATIOS:
             before = bias_left(case, scan, ratio, None, chain, rng)
@@ -277,15 +289,14 @@ def main() -> None:
     parser.add_argument("--weights", default="network", help="our weights")
     parser.add_argument("--size", type=int, default=144)
     parser.add_argument("--views", type=int, default=240)
-    parser.add_argument("--slices", type=int, default=3, help="of each patient")
+    parser.add_argument("--slices", type=int, default=5, help="of each patient")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=root / "benchmarks" / "results" / "decompose_scatter.md")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     cases = all_cases(given.data, given.size, given.views, given.slices)
     tables = group_tables(measure(cases, given.labels, given.weights))
-    usual = [case for case in cases if case.group != "other beams and detectors"]
-    tables.append(by_wide_kernel(usual[1::2], given.weights))
+    tables.append(by_wide_kernel(cases[1:19:4], given.weights))
     known = 100 * RATIO_ERROR
     setting = (
         f"{platform.machine()}, torch {torch.__version__}; {given.size} x {given.size} pixels, {given.views} "

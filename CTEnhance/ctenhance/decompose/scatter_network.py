@@ -12,6 +12,7 @@ two maps.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
 
@@ -40,21 +41,28 @@ _BEHIND, _MIDDLE_KEV, _SPREAD_KEV = 20.0, 65.0, 20.0
 #: Relative error of the counts that calibration leaves, and the g/cm² below which misfit says nothing.
 _CALIBRATED, _THIN = 3e-3, 3.0
 FEATURES = 18
+#: Which of them says whether the scanner's ratio is told.
+TOLD_RATIO = 15
+#: Channels of the image that the network sees: water and iodine, and what the usual scanner's scatter changes
+#: in either; in g/cm³ these are one.
+IMAGE_UNITS = (1.0, 0.02, 0.1, 0.002)
 #: The scanner's ratio where it is not known.
 USUAL_RATIO = 0.12
-ARCHITECTURE = "scatter-object"
+ARCHITECTURE = "scatter-amount-and-place"
 
 
 @dataclass(frozen=True)
 class CoarseScan:
     """A scan on the coarse grid: `features` float32 `[feature, view, cell]`; `counts` `[bin, view, cell]`
     relative to the mean air counts of all bins; alike the scatter of a `usual` scanner (times what this one
-    scatters more, where that is known), but of all rays `[view, column, bin]`; `tilt` `[bin]`; `full_turn`:
-    whether the last view is beside the first."""
+    scatters more, where that is known), but of all rays `[view, column, bin]`; `image` float32 `[channel,
+    row, column]` (`IMAGE_UNITS`) of what is left without that one, and what it changes there; `tilt` `[bin]`;
+    `full_turn`: whether the last view is beside the first."""
 
     features: torch.Tensor
     counts: torch.Tensor
     usual: torch.Tensor
+    image: torch.Tensor
     tilt: torch.Tensor
     full_turn: bool
 
@@ -103,7 +111,7 @@ class CoarseModel:
     ) -> torch.Tensor:
         """Scatter of `counts` `[view, column, bin]` by the kernel method, `[bin, view, cell]` relative to the
         mean air counts of all bins."""
-        return self._cells(counts, geometry, water_ratio or USUAL_RATIO).kernel.float()
+        return self._cells(_clean(counts), geometry, water_ratio or USUAL_RATIO).kernel.float()
 
     def __call__(
         self,
@@ -114,9 +122,9 @@ class CoarseModel:
     ) -> CoarseScan:
         """The coarse scan of `counts` `[view, column, bin]`; `grid_ratio`: height by gap of the anti-scatter
         grid."""
-        ratio = water_ratio or USUAL_RATIO
+        ratio, counts = water_ratio or USUAL_RATIO, _clean(counts)
         cells = self._cells(counts, geometry, ratio)
-        every = self._usual(counts, cells.kernel, geometry, ratio, grid_ratio)
+        every, image = self._usual(counts, cells.kernel, geometry, ratio, grid_ratio)
         lines, relative, bowtie = cells.lines, cells.counts, cells.air
         n_views, n_cells = relative.shape[1:]
         usual = pooled(every, n_views, n_cells)
@@ -147,12 +155,11 @@ class CoarseModel:
         ]
         full_turn = grid(geometry)[2]
         return CoarseScan(
-            torch.stack(features).float(), relative.float(), every.float(), self.tilt, full_turn
+            torch.stack(features).float(), relative.float(), every.float(), image, self.tilt, full_turn
         )
 
     def _cells(self, counts: torch.Tensor, geometry: Geometry, ratio: float) -> _Cells:
         n_views, n_cells, _ = grid(geometry)
-        counts = counts.detach().double().cpu().clamp(min=0)
         # half a count makes the logarithm of Poisson counts nearly unbiased down to a few; logarithms, not
         # counts, are averaged, so that edges of the object do not look like scatter
         logs = torch.log(self.air) - torch.log(counts + 0.5)
@@ -173,12 +180,13 @@ class CoarseModel:
         geometry: Geometry,
         ratio: float,
         grid_ratio: float | None,
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Scatter of a usual scanner with that water ratio for all rays `[view, column, bin]`, relative to
-        air. The image of counts with scatter is too thin where it matters: what the `kernel` method finds
-        cleans the counts for a first image, and what that scatters cleans them for the second."""
+        air, and the network's `image`. The image of counts with scatter is too thin where it matters: what
+        the `kernel` method finds cleans the counts for a first image, and what that scatters cleans them for
+        the second."""
         unit = self.mean_air.sum()
-        few, geometry_few = few_rays(counts.detach().double().cpu().clamp(min=0) + 0.5, geometry)
+        few, geometry_few = few_rays(counts + 0.5, geometry)
         few = few / unit
         fluence = few_fluence = None
         if self.air.ndim == 2:
@@ -192,7 +200,8 @@ class CoarseModel:
         first = image(full_size(kernel, few.shape[0], few.shape[1], grid(geometry)[2]))
         found = self.usual.scatter(first, few_fluence, geometry_few, ROUGH, grid_ratio)
         second = image(ratio / _AIR * found)
-        return ratio / _AIR * self.usual.scatter(second, fluence, geometry, grid_ratio=grid_ratio)
+        every = ratio / _AIR * self.usual.scatter(second, fluence, geometry, grid_ratio=grid_ratio)
+        return every, _image(second.densities[:, 0], image(torch.zeros_like(few)).densities[:, 0])
 
     def _bowtie(self, n_cells: int) -> torch.Tensor:
         """Air counts `[bin, cell]` relative to those of all bins in the mean column."""
@@ -243,6 +252,18 @@ class CoarseModel:
         return -torch.einsum("vcq,jq,kq->vcjk", passed, self.decomposer.weights, nodes)
 
 
+def _clean(counts: torch.Tensor) -> torch.Tensor:
+    return counts.detach().double().cpu().clamp(min=0)
+
+
+def _image(without: torch.Tensor, bare: torch.Tensor) -> torch.Tensor:
+    """The network's image of maps in g/cm³ `[material, row, column]` without scatter and with it."""
+    channels = torch.zeros(len(IMAGE_UNITS), *bare.shape[1:])
+    channels[: len(bare)] = without
+    channels[2 : 2 + len(bare)] = without - bare
+    return F.avg_pool2d(channels / torch.tensor(IMAGE_UNITS)[:, None, None], 2).clamp(-5, 5)
+
+
 def grid(geometry: Geometry) -> tuple[int, int, bool]:
     """Views and cells of the coarse grid, and whether its views close a full turn."""
     arc, full_turn = view_arc(geometry)
@@ -265,15 +286,52 @@ def _blurred(values: torch.Tensor, geometry: Geometry, n_cells: int, width_mm: f
     return values @ (kernel / kernel.sum(1).amax())
 
 
+class Amount(nn.Module):
+    """How much a scanner scatters whose ratio nobody tells: the logarithm of the factor on a usual one's
+    scatter `[batch]`, from `summary` `[batch, 3 * FEATURES]` of a scan and its image.
+
+    Soft tissue that is too thin in the middle, counts above those in air, and the redundant bins' misfit tell
+    it, each a little. `mean` and `spread` are those of the summaries in training."""
+
+    mean: torch.Tensor
+    spread: torch.Tensor
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(3 * FEATURES))
+        self.register_buffer("spread", torch.ones(3 * FEATURES))
+        self.look = nn.Sequential(
+            *(nn.Conv2d(len(IMAGE_UNITS), width, 3, 2, 1), nn.SiLU()),
+            *(nn.Conv2d(width, 2 * width, 3, 2, 1), nn.SiLU()),
+            *(nn.Conv2d(2 * width, 2 * width, 3, 1, 1), nn.SiLU()),
+        )
+        self.judge = nn.Sequential(nn.Linear(4 * width + 3 * FEATURES, 64), nn.SiLU(), nn.Linear(64, 1))
+        for start in self.judge[-1].parameters():
+            nn.init.zeros_(start)
+
+    def forward(self, summary: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        seen = self.look(image)
+        told = ((summary - self.mean) / self.spread).clamp(-4, 4)
+        found = self.judge(torch.cat([seen.mean((2, 3)), seen.amax((2, 3)), told], 1))[:, 0]
+        return 2 * torch.tanh(found / 2)
+
+
+def summary(features: torch.Tensor) -> torch.Tensor:
+    """What `Amount` is told of features `[batch, FEATURES, view, cell]`."""
+    return torch.cat([features.mean((2, 3)), features.std((2, 3)), features.amax((2, 3))], 1)
+
+
 class ScatterNet(nn.Module):
     """Two maps `[batch, 2, view, cell]` from features `[batch, FEATURES, view, cell]`: the logarithm of the
     factor on a usual scanner's scatter, and its slope with a bin's energy.
 
-    A U-Net of three levels with the mean over the whole scan at the lowest; `widths`: channels by level."""
+    A U-Net of three levels with the mean over the whole scan at the lowest says where, `Amount` how much if
+    that is not known; `widths`: channels by level."""
 
     def __init__(self, widths: tuple[int, int, int] = (24, 32, 48)) -> None:
         super().__init__()
         a, b, c = widths
+        self.amount = Amount()
         self.enter = _Block(FEATURES, a)
         self.down = _Block(a, b)
         self.low = _Block(b, c)
@@ -285,7 +343,7 @@ class ScatterNet(nn.Module):
         for start in self.out.parameters():  # as a usual scanner scatters
             nn.init.zeros_(start)
 
-    def forward(self, features: torch.Tensor, full_turn: bool = True) -> torch.Tensor:
+    def forward(self, features: torch.Tensor, image: torch.Tensor, full_turn: bool = True) -> torch.Tensor:
         fine = self.enter(features, full_turn)
         half = self.down(_halved(fine), full_turn)
         low = self.low(_halved(half), full_turn)
@@ -293,7 +351,9 @@ class ScatterNet(nn.Module):
         half = self.up(torch.cat([_resized(low, half), half], 1), full_turn)
         fine = self.leave(torch.cat([_resized(half, fine), fine], 1), full_turn)
         factor, slope = self.out(fine).unbind(1)
-        return torch.stack([3 * torch.tanh(factor / 3), torch.tanh(slope)], 1)
+        unknown = 1 - features[:, TOLD_RATIO]
+        factor = 3 * torch.tanh(factor / 3) + unknown * self.amount(summary(features), image)[:, None, None]
+        return torch.stack([factor, torch.tanh(slope)], 1)
 
 
 class _Block(nn.Module):
@@ -322,10 +382,13 @@ def _resized(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return F.interpolate(x, like.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def network_scatter(network: nn.Module, scan: CoarseScan, device: torch.device) -> torch.Tensor:
+def network_scatter(
+    network: Callable[..., torch.Tensor], scan: CoarseScan, device: torch.device
+) -> torch.Tensor:
     """Scatter relative to the mean air counts of all bins, `[view, column, bin]` on the CPU, differentiable
     in the network, which is on `device`."""
-    factor, slope = network(scan.features[None].to(device), scan.full_turn)[0].float().cpu()
+    seen = (values[None].to(device) for values in (scan.features, scan.image))
+    factor, slope = network(*seen, scan.full_turn)[0].float().cpu()
     n_views, n_columns = scan.usual.shape[:2]
     usual = pooled(scan.usual, *scan.counts.shape[1:]).clamp(min=1e-12)
     wanted = usual * torch.exp(factor + slope * scan.tilt[:, None, None])

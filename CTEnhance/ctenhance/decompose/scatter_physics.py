@@ -317,9 +317,14 @@ def _pooled(maps: torch.Tensor, pixel_mm: float, wanted_mm: float) -> tuple[torc
     along += (along - side) % 2 if along > 1 and side % 2 else 0  # an odd side has no middle between pixels
     n = math.ceil(side / along)
     n += (n * along - side) % 2
-    gap = [n * along - size for size in maps.shape[-2:]]
+    return F.avg_pool2d(squared(maps, n * along)[None], along)[0], n * along * pixel_mm / 2
+
+
+def squared(images: torch.Tensor, side: int, value: float = 0.0) -> torch.Tensor:
+    """Images `[..., row, column]` made `side` long both ways, about their middle."""
+    gap = [side - size for size in images.shape[-2:]]
     around = (gap[1] // 2, gap[1] - gap[1] // 2, gap[0] // 2, gap[0] - gap[0] // 2)
-    return F.avg_pool2d(F.pad(maps, around)[None], along)[0], n * along * pixel_mm / 2
+    return F.pad(images, around, value=value)
 
 
 def _fluence(fluence: torch.Tensor | None, geometry: Geometry, angle: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from ctenhance.decompose.scatter_physics import (
     ScatterSetup,
     physical_scatter,
     scatter_ratio,
+    squared,
     water_cylinder,
 )
 from ctenhance.physics.detector import Detector
@@ -50,24 +51,24 @@ SIZE, VIEWS, COLUMNS = 64, 180, 96
 VOLTAGES, DETECTORS = (80, 100, 120, 140), ("ideal", "cdte", "czt", "silicon")
 BEAMS = 20
 #: Scans in a bank for each volume, and drawn bodies for each of those.
-SCANS_PER_VOLUME, BODIES_PER_SCAN = 30, 0.6
+SCANS_PER_VOLUME, BODIES_PER_SCAN = 80, 0.6
 #: Threshold shifts in keV that a calibrated detector still has, the same in all channels.
 _SHIFT_KEV = 0.03
 #: Counts are decomposed as if so many quanta had been in air: images of them have no noise.
 AIR_QUANTA = 1e7
-#: A bowtie leaves at least this part; scatter comes from rays as far away as this.
-_LEAST_FLUENCE, _BOWTIE_MM = 0.02, 60.0
+#: So many scanners have a bowtie, which leaves at least this part of the quanta.
+_BOWTIES, _LEAST_FLUENCE = 0.5, 0.02
 #: Of the scans, so many have scatter of drawn kernels, so that no formula is learned.
 _BY_KERNEL = 0.1
 
 
 @dataclass(frozen=True)
 class ScatterScan:
-    """One scan: `primary` counts a quantum in air and `scatter` (ratio 1) `[view, column, bin]` float32,
-    `reference` maps in g/cm³ `[material, row, column]`, nominal `spectra` (adding up to 1) `[bin, energy]`;
-    `water_ratio` `[]`: what the scanner's water cylinder would have for this object's ratio of 1;
-    `grid_ratio` `[]` of its anti-scatter grid, not a number where scatter is that of a drawn kernel;
-    `fluence`: the bowtie's relative fluence `[column]`, or None without one."""
+    """One scan: `primary` counts a quantum in air (of the brightest column) and `scatter` (ratio 1) `[view,
+    column, bin]` float32, `reference` maps in g/cm³ `[material, row, column]`, nominal `spectra` (adding up
+    to 1) `[bin, energy]`; `water_ratio` `[]`: what the scanner's water cylinder would have for this object's
+    ratio of 1; `grid_ratio` `[]` of its anti-scatter grid, not a number where scatter is that of a drawn
+    kernel; `fluence`: the bowtie's relative fluence `[column]`, or None without one."""
 
     name: str
     geometry: FanGeometry
@@ -79,19 +80,6 @@ class ScatterScan:
     water_ratio: torch.Tensor
     grid_ratio: torch.Tensor
     fluence: torch.Tensor | None = None
-
-    def with_bowtie(self, strength: float, radius_mm: float) -> ScatterScan:
-        """The scan through a bowtie, whose scatter follows the fluence around it (`_BOWTIE_MM`)."""
-        fluence = bowtie_fluence(self.geometry, strength, radius_mm).clamp(min=_LEAST_FLUENCE)
-        place = self.geometry.ray_offsets_mm()
-        kernel = torch.exp(-0.5 * ((place[:, None] - place) / _BOWTIE_MM) ** 2)
-        around = ((kernel @ fluence.double()) / kernel.sum(1)).float()
-        return replace(
-            self,
-            primary=self.primary * fluence[:, None],
-            scatter=self.scatter * around[:, None],
-            fluence=fluence,
-        )
 
 
 def draw_beams(count: int, seed: int) -> list[Beam]:
@@ -126,9 +114,7 @@ def patient_phantom(
     scaled = pixel_mm * float(rng.uniform(0.8, 1.2))
     values = torch.from_numpy(np.array(hu, dtype=np.float32))[None, None]
     side = max(values.shape[-2:])
-    gap = [side - n for n in values.shape[-2:]]
-    around = (gap[1] // 2, gap[1] - gap[1] // 2, gap[0] // 2, gap[0] - gap[0] // 2)
-    values = F.adaptive_avg_pool2d(F.pad(values, around, value=-1000.0), size)[0, 0].clamp(-1000, 2000)
+    values = F.adaptive_avg_pool2d(squared(values, side, -1000.0), size)[0, 0].clamp(-1000, 2000)
     pixel = scaled * side / size
     if rng.random() < 0.5:
         values = values.flip(int(rng.integers(2)))
@@ -167,7 +153,8 @@ def body_phantom(rng: np.random.Generator) -> MaterialPhantom:
     x, y = place - centre[0], place[:, None] - centre[1]
     body = (x / a) ** 2 + (y / b) ** 2 < 1
     contents = torch.zeros(len(TISSUES), 1, SIZE, SIZE)
-    contents[0, 0][body] = float(rng.uniform(0.93, 1.12))
+    # half of all phantoms are of water
+    contents[0, 0][body] = 1.0 if rng.random() < 0.5 else float(rng.uniform(0.93, 1.12))
     if rng.random() < 0.4:  # fat under the skin
         rim = body & ~((x / (0.88 * a)) ** 2 + (y / (0.86 * b)) ** 2 < 1)
         contents[:, 0, rim] = torch.tensor([0.0, 0.95, 0.0, 0.0])[:, None]
@@ -202,15 +189,25 @@ def draw_geometry(rng: np.random.Generator, phantom: MaterialPhantom) -> FanGeom
     return FanGeometry(shape, distance, far, pitch, COLUMNS, central, angles, SIZE, SIZE, phantom.pixel_mm)
 
 
-def draw_setup(rng: np.random.Generator) -> ScatterSetup:
+def draw_setup(rng: np.random.Generator, fluence: torch.Tensor | None) -> ScatterSetup:
     """A clinical scanner's anti-scatter grid and its leak; how much multiple scatter there is follows from
-    physics and is drawn as far as its model is uncertain."""
+    physics and is drawn as far as its model is uncertain. `fluence`: its bowtie's."""
     return ScatterSetup(
+        fluence=fluence,
         grid_ratio=float(rng.uniform(4, 12)),
         leak=float(rng.uniform(0.01, 0.08)),
         multiple=float(rng.uniform(0.2, 0.45)),
         multiple_width_mm=float(rng.uniform(60, 110)),
     )
+
+
+def draw_bowtie(rng: np.random.Generator, geometry: FanGeometry) -> torch.Tensor | None:
+    """A bowtie's relative fluence `[column]`, or none."""
+    strength, size = float(rng.uniform(0.2, 0.9)), float(rng.uniform(0.5, 0.9))
+    if rng.random() >= _BOWTIES:
+        return None
+    radius = size * geometry.field_of_view_mm / 2
+    return bowtie_fluence(geometry, strength, radius).clamp(min=_LEAST_FLUENCE)
 
 
 class DrawnKernel:
@@ -223,10 +220,11 @@ class DrawnKernel:
         self.shares = rng.uniform(0.2, 1, count).tolist()
         self.last_bin = float(rng.uniform(0.5, 1.1))
 
-    def __call__(self, primary: torch.Tensor, pitch_mm: float) -> torch.Tensor:
-        """Scatter `[..., view, column, bin]` of `primary` alike, which is relative to air."""
+    def __call__(self, primary: torch.Tensor, bright: torch.Tensor, pitch_mm: float) -> torch.Tensor:
+        """Scatter `[..., view, column, bin]` of `primary` alike, which is relative to air, behind a bowtie
+        that leaves `bright` `[column, 1]`."""
         logs = -torch.log(primary.sum(-1, keepdim=True).clamp(1e-9, 1))
-        source = primary ** self.powers[0] * logs ** self.powers[1]
+        source = bright * primary ** self.powers[0] * logs ** self.powers[1]
         place = torch.arange(primary.shape[-2], dtype=primary.dtype) * pitch_mm
         apart = place[:, None] - place
         kernel = torch.zeros_like(apart)
@@ -251,28 +249,31 @@ def draw_scan(
     shifts = torch.from_numpy(rng.normal(0, _SHIFT_KEV, (1, len(beam.thresholds_kev))))
     energies = beam.detector.energies_kev
     primary = expected_counts(phantom, geometry, beam.spectra(shifts)[0], energies, cancel=cancel)
+    fluence = draw_bowtie(rng, geometry)
+    bright = torch.ones(geometry.n_columns, 1) if fluence is None else fluence[:, None]
     cylinder, across = water_cylinder(geometry)
     water = expected_counts(cylinder, across, beam.spectra(), energies)
     if rng.random() < _BY_KERNEL:
-        kernel, grid_ratio = DrawnKernel(rng), math.nan
-        scatter, of_water = (kernel(counts, geometry.isocenter_pitch_mm) for counts in (primary, water))
+        kernel, grid_ratio, pitch = DrawnKernel(rng), math.nan, geometry.isocenter_pitch_mm
+        scatter, of_water = (kernel(counts, bright, pitch) for counts in (primary, water))
     else:
-        setup = draw_setup(rng)
+        setup = draw_setup(rng, fluence)
         grid_ratio = setup.grid_ratio
         scatter = physical_scatter(phantom, geometry, beam, setup, cancel)
         of_water = physical_scatter(cylinder, across, beam, setup, cancel)
-    unit = scatter_ratio(scatter, primary)
+    unit = scatter_ratio(scatter, bright * primary)
     reference = density_images(decomposer.estimate(primary[0] * AIR_QUANTA).lines.float(), geometry)
     return ScatterScan(
         name,
         geometry,
-        primary[0].float(),
+        (bright * primary[0]).float(),
         (scatter[0] / unit).float(),
         reference,
         beam.spectra(),
         energies,
-        torch.tensor(scatter_ratio(of_water, water) / unit),
+        torch.tensor(scatter_ratio(of_water, bright * water) / unit),
         torch.tensor(grid_ratio),
+        fluence,
     )
 
 

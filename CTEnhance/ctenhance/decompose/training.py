@@ -9,8 +9,9 @@ decomposition to the network (in the manner of "End-to-End Differentiable Photon
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ctenhance.decompose.amount_training import tabulated, train_amount
 from ctenhance.decompose.chain import material_images
 from ctenhance.decompose.images import vmi_weights
 from ctenhance.decompose.layer import Decomposer
 from ctenhance.decompose.scatter_network import (
     ARCHITECTURE,
+    TOLD_RATIO,
     CoarseModel,
     CoarseScan,
     ScatterNet,
@@ -39,7 +42,7 @@ from ctenhance.decompose.scatter_scans import (
 )
 from ctenhance.runtime import weights
 from ctenhance.runtime.fit import Settings, Validate, first_process_first, fit, training_volumes
-from ctenhance.runtime.progress import Cancellable, Progress
+from ctenhance.runtime.progress import Cancellable, Progress, check
 from ctenhance.runtime.weights import WeightsEntry
 
 #: The scanner's water ratio, the object's own ratio that it may lead to, and quanta in air of a training ray
@@ -47,10 +50,9 @@ from ctenhance.runtime.weights import WeightsEntry
 WATER_RATIOS, RATIOS, QUANTA = (0.03, 0.8), (0.03, 0.33), (3e6, 3e8)
 #: In so many drawn scans the scanner's amount of scatter is known, in so many its anti-scatter grid.
 KNOWN, GRID_KNOWN = 0.6, 0.5
-#: So many have a bowtie.
-BOWTIES = 0.5
-#: Ways in which each scan is drawn: what the network sees takes longer to make than to learn from.
-WAYS = 4
+#: Ways in which each scan is drawn. More scans teach more than more ways: each has a scanner of its own, and
+#: which one a network soon knows by the object.
+WAYS = 2
 VALIDATION_RATIOS = (0.08, 0.2, 0.5)
 #: Errors (relative, SD) of the air counts in all bins together and in each, and of known ratios.
 AIR_ERROR, BIN_ERROR, RATIO_ERROR = 1e-3, 3e-4, 0.03
@@ -59,6 +61,7 @@ IODINE_UNIT, HU_UNIT, SMALL_ERROR = 0.3, 30.0, 0.03
 LABEL_SMALL = 0.003
 _KEV = 70.0
 _VALIDATION_SCANS = 10
+_CPU = torch.device("cpu")
 #: Errors of images are averaged over a square of this side before they count as bias.
 BIAS_MM = 30.0
 
@@ -138,7 +141,9 @@ class Chain:
         return float(iodine.abs().mean()), float(hu.abs().mean())
 
 
-def predicted(network: nn.Module, seen: CoarseScan, scan: ScatterScan, device: torch.device) -> torch.Tensor:
+def predicted(
+    network: Callable[..., torch.Tensor], seen: CoarseScan, scan: ScatterScan, device: torch.device
+) -> torch.Tensor:
     """The network's scatter `[view, column, bin]`, a quantum in air of the brightest column, on the CPU."""
     found = network_scatter(network, seen, device)
     return found if scan.fluence is None else found * float(scan.fluence.mean())
@@ -156,8 +161,6 @@ def validation(scans: Sequence[ScatterScan], chain: Chain) -> Validate:
     'score', their mean."""
     cases = []
     for index, scan in enumerate(scans):
-        if index % 2:
-            scan = scan.with_bowtie(0.6, 0.35 * scan.geometry.field_of_view_mm)
         for ratio in (object_ratio(scan, of_water) for of_water in VALIDATION_RATIOS):
             before = chain.bias(chain.images(scan, ratio, None), scan)
             for told, known, grid_known in (
@@ -238,38 +241,28 @@ def train_scatter(
     if start is not None:
         network.load_state_dict(weights.load(start, [ARCHITECTURE])[0])
 
-    drawn: dict[tuple[int, int], tuple[CoarseScan, float, tuple[float, float] | None]] = {}
+    drawn: dict[tuple[int, int], tuple[float, CoarseScan]] = {}
 
-    def draw(index: int, way: int) -> tuple[ScatterScan, float, CoarseScan]:
-        scan = scans[index]
+    def draw(index: int, way: int) -> tuple[float, CoarseScan]:
         if (index, way) not in drawn:
-            rng = np.random.default_rng((seed, 4, index, way))
-            bowtie = None
-            if rng.random() < BOWTIES:
-                radius = float(rng.uniform(0.5, 0.9)) * scan.geometry.field_of_view_mm / 2
-                bowtie = float(rng.uniform(0.2, 0.9)), radius
+            scan, rng = scans[index], np.random.default_rng((seed, 4, index, way))
             ratio = object_ratio(scan, float(np.exp(rng.uniform(*np.log(WATER_RATIOS)))))
             quanta = float(np.exp(rng.uniform(*np.log(QUANTA))))
             known, grid_known = bool(rng.random() < KNOWN), bool(rng.random() < GRID_KNOWN)
-            behind = scan.with_bowtie(*bowtie) if bowtie else scan
-            seen = chain.coarse(behind, ratio, quanta, known, rng, grid_known)
-            drawn[index, way] = seen, ratio, bowtie
-        seen, ratio, bowtie = drawn[index, way]
-        return scan.with_bowtie(*bowtie) if bowtie else scan, ratio, seen
+            drawn[index, way] = ratio, chain.coarse(scan, ratio, quanta, known, rng, grid_known)
+        return drawn[index, way]
+
+    def error(index: int, way: int, where: torch.device, model: Callable[..., torch.Tensor]) -> torch.Tensor:
+        scan, (ratio, seen) = scans[index], draw(index, way)
+        found = predicted(model, seen, scan, where)
+        if labels:
+            return label_error(found, scan, ratio)
+        return image_error(chain, chain.images(scan, ratio, found), scan)
 
     def loss(model: nn.Module, step: int, rank: int, where: torch.device) -> torch.Tensor:
         rng = np.random.default_rng((seed, 3, step, rank))
-        values = []
-        for index, way in zip(
-            *(rng.integers(n, size=batch).tolist() for n in (len(scans), WAYS)), strict=True
-        ):
-            scan, ratio, seen = draw(index, way)
-            found = predicted(model, seen, scan, where)
-            if labels:
-                values.append(label_error(found, scan, ratio))
-            else:
-                values.append(image_error(chain, chain.images(scan, ratio, found), scan))
-        return torch.stack(values).mean()
+        drawn = zip(*(rng.integers(n, size=batch).tolist() for n in (len(scans), WAYS)), strict=True)
+        return torch.stack([error(index, way, where, model) for index, way in drawn]).mean()
 
     names = sorted({scan.name.split(":")[0] for scan in scans if ":" in scan.name})
     entry = WeightsEntry(
@@ -284,6 +277,23 @@ def train_scatter(
         card="",
     )
     folder = run_dir / ("labels" if labels else "images")
+    if start is None:
+        amount = folder / "amount" / "best.safetensors"
+        if not amount.exists():
+            tables = []
+            for index in range(len(scans)):
+                for way in range(WAYS):
+                    check(cancel)
+                    seen = draw(index, way)[1]
+                    if not seen.features[TOLD_RATIO].any():
+                        tables.append(tabulated(seen, partial(error, index, way, _CPU)))
+                if progress is not None:
+                    progress("tabulate amounts", index + 1, len(scans))
+            if tables:
+                train_amount(network.amount, tables, amount.parent, settings, entry, progress, cancel)
+        if amount.exists():
+            network.amount.load_state_dict(weights.load(amount, [ARCHITECTURE])[0])
+    network.amount.requires_grad_(False)
     return fit(network, loss, folder, settings, entry, validate, progress, cancel)
 
 

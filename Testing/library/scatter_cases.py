@@ -1,0 +1,51 @@
+"""A beam, a fan and a scanned cylinder for the tests of scatter."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import torch
+from decompose_cases import ENERGIES, THRESHOLDS, toy_detector
+
+from ctenhance.decompose.beam import Beam, expected_counts
+from ctenhance.decompose.phantom import rod_phantom
+from ctenhance.decompose.scatter_physics import (
+    physical_scatter,
+    scatter_ratio,
+    water_cylinder,
+)
+from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, even_angles
+from ctenhance.physics.spectrum import tube_spectrum
+
+
+def beam(quanta: float = 1e6, thresholds: torch.Tensor = THRESHOLDS) -> Beam:
+    spectrum = tube_spectrum(120, energies_kev=ENERGIES)
+    return Beam(spectrum * (quanta / spectrum.sum()), toy_detector(), thresholds, 120)
+
+
+def fan(size: int, pixel_mm: float, views: int = 72, columns: int = 96) -> FanGeometry:
+    pitch = 2 * math.asin(200 / 570) / columns
+    middle = (columns - 1) / 2
+    return FanGeometry(
+        EQUIANGULAR, 570.0, 1040.0, pitch, columns, middle, even_angles(views), size, size, pixel_mm
+    )
+
+
+@cache
+def cylinder_scan():
+    """A cylinder with rods by the toy beam: phantom, geometry, primary counts and scatter of ratio 0.15."""
+    phantom = rod_phantom(64, 300.0, [{"iodine": 5.0}, {"iodine": 10.0}, {"calcium": 200.0}], rod_mm=40.0)
+    geometry = fan(64, phantom.pixel_mm)
+    primary = expected_counts(phantom, geometry, beam().spectra(), ENERGIES)[0]
+    scatter = physical_scatter(phantom, geometry, beam())[0]
+    return phantom, geometry, primary, scatter * (0.15 / scatter_ratio(scatter, primary))
+
+
+def water_ratio(geometry: FanGeometry, phantom, scatter_of_phantom: torch.Tensor) -> float:
+    """What scatter the same scanner makes behind 300 mm of water."""
+    own = physical_scatter(phantom, geometry, beam())[0]
+    water, across = water_cylinder(geometry)
+    counts = expected_counts(water, across, beam().spectra(), ENERGIES)
+    unit = float(scatter_of_phantom.sum() / own.sum())
+    return unit * scatter_ratio(physical_scatter(water, across, beam()), counts)
