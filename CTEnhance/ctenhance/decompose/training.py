@@ -216,7 +216,7 @@ def train_scatter(
         steps,
         minutes,
         learning_rate=5e-4,  # at 1e-3 the maps' limits swallowed a network after some 2,500 steps
-        ema=0.99,
+        ema=0.995,
         report_every=50,
         validate_every=250,
         seed=seed,
@@ -241,28 +241,12 @@ def train_scatter(
     if start is not None:
         network.load_state_dict(weights.load(start, [ARCHITECTURE])[0])
 
-    drawn: dict[tuple[int, int], tuple[float, CoarseScan]] = {}
-
-    def draw(index: int, way: int) -> tuple[float, CoarseScan]:
-        if (index, way) not in drawn:
-            scan, rng = scans[index], np.random.default_rng((seed, 4, index, way))
-            ratio = object_ratio(scan, float(np.exp(rng.uniform(*np.log(WATER_RATIOS)))))
-            quanta = float(np.exp(rng.uniform(*np.log(QUANTA))))
-            known, grid_known = bool(rng.random() < KNOWN), bool(rng.random() < GRID_KNOWN)
-            drawn[index, way] = ratio, chain.coarse(scan, ratio, quanta, known, rng, grid_known)
-        return drawn[index, way]
-
-    def error(index: int, way: int, where: torch.device, model: Callable[..., torch.Tensor]) -> torch.Tensor:
-        scan, (ratio, seen) = scans[index], draw(index, way)
-        found = predicted(model, seen, scan, where)
-        if labels:
-            return label_error(found, scan, ratio)
-        return image_error(chain, chain.images(scan, ratio, found), scan)
+    bank = _Bank(scans, chain, seed, labels)
 
     def loss(model: nn.Module, step: int, rank: int, where: torch.device) -> torch.Tensor:
         rng = np.random.default_rng((seed, 3, step, rank))
         drawn = zip(*(rng.integers(n, size=batch).tolist() for n in (len(scans), WAYS)), strict=True)
-        return torch.stack([error(index, way, where, model) for index, way in drawn]).mean()
+        return torch.stack([bank.error(index, way, where, model) for index, way in drawn]).mean()
 
     names = sorted({scan.name.split(":")[0] for scan in scans if ":" in scan.name})
     entry = WeightsEntry(
@@ -278,26 +262,70 @@ def train_scatter(
     )
     folder = run_dir / ("labels" if labels else "images")
     if start is None:
-        amount = folder / "amount" / "best.safetensors"
-        if not amount.exists():
-            tables = []
-            for index in range(len(scans)):
-                for way in range(WAYS):
-                    check(cancel)
-                    seen = draw(index, way)[1]
-                    if not seen.features[TOLD_RATIO].any():
-                        tables.append(tabulated(seen, partial(error, index, way, _CPU)))
-                if progress is not None:
-                    progress("tabulate amounts", index + 1, len(scans))
-            if tables:
-                train_amount(network.amount, tables, amount.parent, settings, entry, progress, cancel)
-        if amount.exists():
-            network.amount.load_state_dict(weights.load(amount, [ARCHITECTURE])[0])
+        _learn_amount(network, bank, folder / "amount", settings, entry, progress, cancel)
     network.amount.requires_grad_(False)
     return fit(network, loss, folder, settings, entry, validate, progress, cancel)
 
 
 _validation = validation
+
+
+class _Bank:
+    """Scans as they are drawn for the network, kept, and what its maps lead to: the error of material images,
+    or of scatter (`labels`)."""
+
+    def __init__(self, scans: Sequence[ScatterScan], chain: Chain, seed: int, labels: bool) -> None:
+        self.scans, self._chain, self._seed, self._labels = scans, chain, seed, labels
+        self._drawn: dict[tuple[int, int], tuple[float, CoarseScan]] = {}
+
+    def draw(self, index: int, way: int) -> tuple[float, CoarseScan]:
+        """A scan's scatter to primary and what the network sees, in one of its ways."""
+        if (index, way) not in self._drawn:
+            scan, rng = self.scans[index], np.random.default_rng((self._seed, 4, index, way))
+            ratio = object_ratio(scan, float(np.exp(rng.uniform(*np.log(WATER_RATIOS)))))
+            quanta = float(np.exp(rng.uniform(*np.log(QUANTA))))
+            known, grid_known = bool(rng.random() < KNOWN), bool(rng.random() < GRID_KNOWN)
+            seen = self._chain.coarse(scan, ratio, quanta, known, rng, grid_known)
+            self._drawn[index, way] = ratio, seen
+        return self._drawn[index, way]
+
+    def error(
+        self, index: int, way: int, where: torch.device, model: Callable[..., torch.Tensor]
+    ) -> torch.Tensor:
+        """The error that the model's maps leave."""
+        scan, (ratio, seen) = self.scans[index], self.draw(index, way)
+        found = predicted(model, seen, scan, where)
+        if self._labels:
+            return label_error(found, scan, ratio)
+        return image_error(self._chain, self._chain.images(scan, ratio, found), scan)
+
+
+def _learn_amount(
+    network: ScatterNet,
+    bank: _Bank,
+    folder: Path,
+    settings: Settings,
+    entry: WeightsEntry,
+    progress: Progress | None,
+    cancel: Cancellable | None,
+) -> None:
+    """Train the part that judges the amount, or take it where it is there."""
+    best = folder / "best.safetensors"
+    if not best.exists():
+        tables = []
+        for index in range(len(bank.scans)):
+            for way in range(WAYS):
+                check(cancel)
+                seen = bank.draw(index, way)[1]
+                if not seen.features[TOLD_RATIO].any():
+                    tables.append(tabulated(seen, partial(bank.error, index, way, _CPU)))
+            if progress is not None:
+                progress("tabulate amounts", index + 1, len(bank.scans))
+        if not tables:
+            return
+        train_amount(network.amount, tables, folder, settings, entry, progress, cancel)
+    with first_process_first():  # which writes them
+        network.amount.load_state_dict(weights.load(best, [ARCHITECTURE])[0])
 
 
 def image_error(chain: Chain, images: torch.Tensor, scan: ScatterScan) -> torch.Tensor:
