@@ -6,6 +6,7 @@ import os
 import time
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -191,3 +192,11 @@ def test_views_of_one_width_have_titles_in_their_images(app: Any) -> None:
     layout = app.layoutManager().layoutLogic().GetLayoutNode().GetLayoutDescription(7190)
     assert layout.count('<item splitSize="500">') == len(views)
     linked.leave()
+
+
+def test_no_two_fields_of_a_form_share_a_place(repository: Path) -> None:
+    forms = sorted((repository / "CTEnhance" / "Resources" / "UI").glob("*.ui"))
+    assert len(forms) > 5
+    for layout in (layout for form in forms for layout in ElementTree.parse(form).iter("layout")):
+        places = [(item.get("row"), item.get("column")) for item in layout.findall("item") if item.get("row")]
+        assert len(places) == len(set(places)), layout.get("name")
