@@ -12,11 +12,20 @@ from typing import Any
 
 import psutil
 import pytest
+from reading import make, reader, studies
 from spectral_scan import reference, spectral_files, spectral_panel
 
 from panel_packages import pytest_pycollect_makemodule
 
-__all__ = ["pytest_pycollect_makemodule", "reference", "spectral_files", "spectral_panel"]
+__all__ = [
+    "make",
+    "pytest_pycollect_makemodule",
+    "reader",
+    "reference",
+    "spectral_files",
+    "spectral_panel",
+    "studies",
+]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TINY_MODEL = """

@@ -1,0 +1,171 @@
+"""Windows, keys, room for the images and breaks in CT Reader Study, on the real MRML scene."""
+
+from __future__ import annotations
+
+import pytest
+import slicer
+from reading import VIEWS, Maker, Reader, rows
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_windows_are_logged_or_locked(reader: Reader, make: Maker, locked: bool) -> None:
+    folder = make(cases=3, window_locked=locked)
+    reader.signsIn(folder)
+    first, second = reader.desk.session.study.conduct.windows[:2]
+    display = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")[0].GetDisplayNode()
+    assert (display.GetLevel(), display.GetWindow()) == (first.level, first.width)
+    reader.presses("W")
+    assert (display.GetLevel(), display.GetWindow()) == (second.level, second.width)
+    display.SetWindowLevel(123, 45)  # the mouse in the view
+    if locked:
+        assert (display.GetLevel(), display.GetWindow()) == (second.level, second.width)
+    display.SetWindowLevel(124, 45)
+    reader.presses("3", "PgDown")
+    reader.sees()
+    assert (display.GetLevel(), display.GetWindow()) == (first.level, first.width)
+    reader.desk.signOut()
+    logged = [(row.data["level"], row.data["width"]) for row in rows(folder) if row.kind == "window"]
+    assert logged == [(second.level, second.width)] + ([] if locked else [(45, 124)])
+
+
+def test_scrolling_by_keys_is_linked(reader: Reader, make: Maker) -> None:
+    reader.signsIn(make(cases=3))
+    first, second = (slicer.app.layoutManager().sliceWidget(name).sliceLogic() for name in VIEWS)
+    start = first.GetSliceOffset()
+    reader.presses("Up")
+    assert first.GetSliceOffset() == pytest.approx(start + 2.5)
+    assert second.GetSliceOffset() == pytest.approx(first.GetSliceOffset())
+    reader.presses("Shift+Down")
+    low = first.GetSliceOffset()
+    reader.presses("Down")
+    assert first.GetSliceOffset() == pytest.approx(low) and low < start
+
+
+def test_the_panel_leaves_the_room_to_the_images(reader: Reader, make: Maker) -> None:
+    """Slicer's panel is as wide as its contents would like to be, however long their sentences."""
+    from PySide6 import QtWidgets
+
+    reader.signsIn(make(preset="image quality (VGA)", cases=3))
+    reader.presses("PgDown")  # refused in a sentence
+    assert len(reader.ui.statusLabel.text) > 40
+    assert QtWidgets.QWidget.sizeHint(reader.panel.panel).width() < 400
+
+
+def test_the_row_that_the_keys_are_for_is_seen(reader: Reader, make: Maker) -> None:
+    from PySide6 import QtWidgets
+
+    window = slicer.util.mainWindow()
+    area = QtWidgets.QScrollArea()  # as Slicer has its panels in one
+    area.setWidgetResizable(True)
+    area.setWidget(window.takeCentralWidget())
+    window.setCentralWidget(area)
+    try:
+        area.setFixedHeight(240)
+        reader.signsIn(make(preset="image quality (VGA)", cases=3))
+
+        def seen() -> bool:
+            row = reader.desk.form.current.widget
+            return QtWidgets.QWidget.visibleRegion(row).boundingRect().height() == row.height
+
+        for _ in range(11):
+            assert seen()
+            reader.presses("3")
+        assert seen() and area.verticalScrollBar().value() > 0
+    finally:
+        window.setCentralWidget(area.takeWidget())
+
+
+def test_zooming_and_moving_by_keys_is_linked(reader: Reader, make: Maker) -> None:
+    reader.signsIn(make(cases=3))
+    nodes = [slicer.app.layoutManager().sliceWidget(name).mrmlSliceNode() for name in VIEWS]
+    whole, origin = nodes[0].GetFieldOfView(), nodes[0].GetXYZOrigin()
+    offset = nodes[0].GetSliceOffset()
+    for keys, factor in ((("Ctrl++",), 1 / 1.25), (("Ctrl+=",), 1 / 1.25**2), (("Ctrl+-",) * 3, 1.25)):
+        reader.presses(*keys)
+        for node in nodes:
+            assert node.GetFieldOfView()[:2] == pytest.approx([factor * whole[0], factor * whole[1]])
+    # A picture that goes to the right is seen from a point further left; so for all four ways.
+    for key, right, up in (("Right", 1, 0), ("Up", 1, 1), ("Left", 0, 1), ("Down", 0, 0)):
+        reader.presses(f"Ctrl+{key}")
+        width, height, _ = nodes[0].GetFieldOfView()
+        for node in nodes:
+            expected = [origin[0] - 0.1 * right * width, origin[1] - 0.1 * up * height]
+            assert node.GetXYZOrigin()[:2] == pytest.approx(expected, abs=1e-6)
+    reader.presses("Ctrl+Right", "Up", "Home")
+    reader.waits(lambda: nodes[1].GetFieldOfView() == pytest.approx(whole), 60)
+    for node in nodes:
+        assert node.GetXYZOrigin() == pytest.approx(origin) and node.GetSliceOffset() == pytest.approx(offset)
+    for _ in range(60):
+        reader.presses("Ctrl+-")
+    assert nodes[0].GetFieldOfView()[0] < 5000
+
+
+class Clock:
+    """A stop-watch that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.seconds = 1e9
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    from ctenhance.study import session as module
+    from CTEnhanceLib import readerstudy
+
+    watch = Clock()
+    opened = module.ReadingSession.open
+    monkeypatch.setattr(
+        readerstudy.ReadingSession,
+        "open",
+        lambda folder, reader: opened(folder, reader, now=watch, tick=watch),
+    )
+    return watch
+
+
+def test_an_enforced_break_covers_the_images(reader: Reader, make: Maker, clock: Clock) -> None:
+    reader.signsIn(make(cases=3, break_every_minutes=1, break_minutes=5, rules="enforce"))
+    for _ in range(3):
+        clock.seconds += 30
+        reader.presses("Up")
+    assert reader.desk.session.active_seconds == 60  # no more once the break is due
+    reader.waits(lambda: reader.ui.warningLabel.visible, 60)
+    assert "rest your eyes" in reader.ui.warningLabel.text
+    reader.waits(lambda: not reader.desk.views.shown, 60)
+    reader.presses("3", "PgDown")
+    assert reader.desk.session.answers == {} and reader.ui.progressLabel.text == "Case 1 of 3"
+    clock.seconds += 301
+    reader.waits(lambda: reader.desk.views.shown and not reader.ui.warningLabel.visible, 60)
+    reader.presses("3", "PgDown")
+    assert reader.ui.progressLabel.text == "Case 2 of 3"
+
+
+@pytest.mark.parametrize("rules", ["warn", "enforce"])
+def test_washout(reader: Reader, make: Maker, clock: Clock, rules: str) -> None:
+    folder = make(cases=2, sessions=2, washout_days=3, rules=rules)
+    reader.signsIn(folder)
+    reader.presses("3", "PgDown", "Ctrl+Return")
+    assert "Session 2 should not begin before" in reader.ui.progressLabel.text
+    assert "Begin the next session" in reader.ui.goOnButton.text
+    reader.presses("Ctrl+Return")
+    assert (reader.desk.session.state == "reading") == (rules == "warn")
+    if rules == "enforce":
+        clock.seconds += 3 * 86400
+        reader.presses("Ctrl+Return")
+    else:
+        assert "Session 2 should not begin" in reader.ui.warningLabel.text
+    reader.sees()
+    assert reader.ui.progressLabel.text == "Case 1 of 1, session 2 of 2"
+
+
+def test_looking_counts_as_activity(reader: Reader, make: Maker, clock: Clock) -> None:
+    reader.signsIn(make(cases=3))
+    clock.seconds += 20
+    node = slicer.app.layoutManager().sliceWidget(VIEWS[1]).mrmlSliceNode()
+    node.SetFieldOfView(50, 50, 1)  # zooming by the mouse
+    assert reader.desk.session.active_seconds == 20
+    clock.seconds += 3600  # away
+    reader.presses("3")
+    assert reader.desk.session.active_seconds == 80
