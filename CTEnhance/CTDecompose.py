@@ -251,7 +251,7 @@ class CTDecomposeWidget(PanelWidget):
         for widget in (ui.slicesBox, ui.viewsBox, ui.columnsBox):
             widget.enabled = simulated
         ui.scatterRatioBox.enabled = chosen.scatter != SCATTER[0]
-        ui.gridRatioBox.enabled = chosen.scatter == SCATTER[1]
+        ui.gridRatioBox.enabled = chosen.scatter == "network"  # the kernel makes no use of it
         if chosen.result is not self._seenResult:
             self._seenResult = chosen.result
             self.spectralSection.setResult(chosen.result)

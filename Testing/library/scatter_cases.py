@@ -10,11 +10,7 @@ from decompose_cases import ENERGIES, THRESHOLDS, toy_detector
 
 from ctenhance.decompose.beam import Beam, expected_counts
 from ctenhance.decompose.phantom import rod_phantom
-from ctenhance.decompose.scatter_physics import (
-    physical_scatter,
-    scatter_ratio,
-    water_cylinder,
-)
+from ctenhance.decompose.scatter_physics import physical_scatter, scatter_ratio, water_cylinder
 from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, even_angles
 from ctenhance.physics.spectrum import tube_spectrum
 

@@ -11,9 +11,7 @@ from decompose_cases import ENERGIES
 from scatter_cases import beam, cylinder_scan, fan
 
 from ctenhance.decompose.beam import expected_counts
-from ctenhance.decompose.scatter_network import (
-    CoarseModel,
-)
+from ctenhance.decompose.scatter_network import CoarseModel
 from ctenhance.decompose.scatter_physics import (
     Sampling,
     ScatterSetup,

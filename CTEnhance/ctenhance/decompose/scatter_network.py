@@ -288,7 +288,7 @@ def _blurred(values: torch.Tensor, geometry: Geometry, n_cells: int, width_mm: f
 
 class Amount(nn.Module):
     """How much a scanner scatters whose ratio nobody tells: the logarithm of the factor on a usual one's
-    scatter `[batch]`, from `summary` `[batch, 3 * FEATURES]` of a scan and its image.
+    scatter `[batch]`, from the `summary` `[batch, 3 * FEATURES]` of a scan and its image.
 
     Soft tissue that is too thin in the middle, counts above those in air, and the redundant bins' misfit tell
     it, each a little. `mean` and `spread` are those of the summaries in training."""
@@ -309,9 +309,9 @@ class Amount(nn.Module):
         for start in self.judge[-1].parameters():
             nn.init.zeros_(start)
 
-    def forward(self, summary: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    def forward(self, told: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         seen = self.look(image)
-        told = ((summary - self.mean) / self.spread).clamp(-4, 4)
+        told = ((told - self.mean) / self.spread).clamp(-4, 4)
         found = self.judge(torch.cat([seen.mean((2, 3)), seen.amax((2, 3)), told], 1))[:, 0]
         return 2 * torch.tanh(found / 2)
 

@@ -155,7 +155,7 @@ def object_ratio(scan: ScatterScan, water_ratio: float) -> float:
     return float(np.clip(water_ratio / float(scan.water_ratio), *RATIOS))
 
 
-def validation(scans: Sequence[ScatterScan], chain: Chain) -> Validate:
+def bias_that_goes(scans: Sequence[ScatterScan], chain: Chain) -> Validate:
     """How much of the bias goes on held-out scans (medians, parts of one): 'iodine' and 'hu' where the
     scanner's ratio and grid are known, '…_ratio' where only the ratio is, '…_unknown' where neither is, and
     'score', their mean."""
@@ -236,7 +236,7 @@ def train_scatter(
             volumes = training_volumes(Path(validation), ())
             kept = build_scans(volumes, run_dir / "validation", seed + 1, 3, cancel=cancel)
         held_out = load_scans(kept)
-        validate = _validation(held_out[:: max(1, len(held_out) // _VALIDATION_SCANS)], chain)
+        validate = bias_that_goes(held_out[:: max(1, len(held_out) // _VALIDATION_SCANS)], chain)
     network = ScatterNet()
     if start is not None:
         network.load_state_dict(weights.load(start, [ARCHITECTURE])[0])
@@ -265,9 +265,6 @@ def train_scatter(
         _learn_amount(network, bank, folder / "amount", settings, entry, progress, cancel)
     network.amount.requires_grad_(False)
     return fit(network, loss, folder, settings, entry, validate, progress, cancel)
-
-
-_validation = validation
 
 
 class _Bank:
