@@ -11,6 +11,7 @@ from enhance_body import body
 from scipy import ndimage
 
 from ctenhance.enhance import bank as bank_module
+from ctenhance.enhance import pairs
 from ctenhance.enhance.bank import build_bank, load_bank, own_noise, soft_tissue, write_bank_volume
 from ctenhance.enhance.pairs import HU_SCALE, PairSampler, kernel_gain, matching_cutoff
 from ctenhance.enhance.training import pairs_validation, read_pairs
@@ -174,6 +175,49 @@ def test_references_are_scans_and_some_pairs_are_clean(bank: list[Path]) -> None
     values = torch.cat([d.reference.flatten() for d in drawn]) * HU_SCALE
     assert float(values.min()) >= -1100
     assert float(values.max()) < 400
+
+
+def test_finer_draws_have_smoother_noise_of_the_same_level(
+    bank: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a finer matrix the same kernel's noise reaches over more pixels."""
+
+    def correlation(finest: float) -> tuple[float, float]:
+        monkeypatch.setattr(pairs, "FINER", float(finest > 1))
+        monkeypatch.setattr(pairs, "FINEST", finest)
+        sampler = PairSampler(load_bank(bank)[:1], 64, seed=3)
+        products, sd = [], []
+        for step in range(200):
+            drawn = sampler.batch(1, step)
+            noise = (drawn.degraded[0, 1] - drawn.reference[0, 1]) * HU_SCALE
+            mask = torch.from_numpy(soft_tissue(drawn.reference[0, 1].numpy() * HU_SCALE))
+            if float(drawn.noise_hu) > 15 and mask.float().mean() > 0.6:
+                both = mask[:, 1:] & mask[:, :-1]
+                products.append(
+                    float((noise[:, 1:] * noise[:, :-1])[both].mean() / noise[mask].square().mean())
+                )
+                sd.append(float(noise[mask].std() / drawn.noise_hu))
+        assert len(products) > 5
+        return float(np.median(products)), float(np.median(sd))
+
+    for name in ("ROUTINE", "ITERATIVE"):
+        monkeypatch.setattr(pairs, name, 0.0)
+    plain, finer = correlation(1.0), correlation(2.0)
+    assert finer[0] > plain[0] + 0.1
+    assert finer[1] == pytest.approx(plain[1], rel=0.3)
+
+
+def test_iterative_draws_keep_edges_and_lose_fine_grain(bank: list[Path]) -> None:
+    sampler = PairSampler(load_bank(bank), 96, seed=3)
+    generator = torch.Generator().manual_seed(0)
+    step = torch.zeros(3, 96, 96)
+    step[..., 48:] = 400
+    noisy = step + 30 * torch.randn(step.shape, generator=generator)
+    made = sampler._iterative(noisy, 30)
+    assert 0.1 < float((made - step).std()) / 30 < 0.9
+    assert float(made[..., 60:].mean() - made[..., :36].mean()) == pytest.approx(400, abs=8)
+    grain = float((made[..., 1:] - made[..., :-1])[..., :40].std())
+    assert grain < 0.8 * float((noisy[..., 1:] - noisy[..., :-1])[..., :40].std())
 
 
 def test_matching_cutoff_inverts_the_kernel() -> None:

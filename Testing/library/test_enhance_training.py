@@ -68,6 +68,7 @@ def test_a_loss_that_is_no_number_does_not_reach_the_weights(tmp_path: Path) -> 
 
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "TWIN", {"features": [8, 8, 8, 8, 8, 8]})
+    monkeypatch.setitem(training.TWINS, "twin", training.TWIN)
     monkeypatch.setattr(training, "AUTOENCODER", {"channels": [16, 16], "latents": 2})
     monkeypatch.setattr(training, "DENOISER_CHANNELS", [16, 16])
 
@@ -173,7 +174,7 @@ def test_a_checkpoint_of_another_network_is_refused(
 ) -> None:
     small(monkeypatch)
     training.train_twin(data, tmp_path, steps=1, **SETTINGS)
-    monkeypatch.setattr(training, "TWIN", {"features": [16, 8, 8, 8, 8, 8]})
+    monkeypatch.setitem(training.TWINS, "twin", {"features": [16, 8, 8, 8, 8, 8]})
     with pytest.raises(InputError, match="belongs to another network"):
         training.train_twin(data, tmp_path, steps=2, **SETTINGS)
 
@@ -209,6 +210,30 @@ def test_the_detail_decoder_starts_at_the_twin(tmp_path: Path) -> None:
     other = build("twin", {"features": [16, 8, 8, 8, 8, 8]})
     with pytest.raises((InputError, RuntimeError)):
         training.start_from_twin(network, {"nowhere.weight": torch.zeros(1), **other.state_dict()})
+
+
+def test_a_larger_network_starts_as_what_the_smaller_one_was() -> None:
+    old, new = [8, 12, 16, 24, 32, 8], [8, 16, 24, 32, 48, 10]
+    small, large = build("twin", {"features": old}), build("twin", {"features": new})
+    x = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(1)) / 10
+    with torch.no_grad():
+        assert (small(x) - large(x)).abs().max() > 1e-3
+        training.grow(large, small.state_dict(), old, new)
+        assert (small(x) - large(x)).abs().max() < 1e-6
+    # the further channels can be trained: a gradient reaches what will listen to them
+    large(x).square().mean().backward()
+    listeners = large.get_parameter("body.down_2.convs.conv_0.conv.weight").grad
+    assert listeners is not None and float(listeners[:16, 12:].abs().max()) > 0
+    with pytest.raises(InputError, match="belong to a larger network"):
+        training.grow(small, large.state_dict(), new, old)
+
+
+def test_an_unknown_size_is_refused_before_the_bank_is_made(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match="no size 'huge' of the one-step network: choose from twin, twin-wide"
+    ):
+        training.train_twin(data, tmp_path / "run", architecture="huge", device="cpu")
+    assert not (tmp_path / "run").exists()
 
 
 def test_log_error_is_the_psnr_turned_round() -> None:

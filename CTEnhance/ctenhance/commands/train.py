@@ -39,7 +39,10 @@ ProjectionOption = Annotated[
     Path | None, typer.Option(help="image: the projection network that makes what this one sees.")
 ]
 ArchitectureOption = Annotated[
-    str | None, typer.Option(help="projection: spdiff-compact, or spdiff-published for a graphics card.")
+    str | None,
+    typer.Option(
+        help="projection: spdiff-compact, or spdiff-published for a graphics card. twin: twin or twin-wide."
+    ),
 ]
 ResumeOption = Annotated[bool, typer.Option(help="Go on from the last checkpoint in RUN_DIR.")]
 

@@ -112,19 +112,27 @@ def own_noise(hu: np.ndarray) -> float:
     return float(edges[int(smooth.argmax())] + 0.5)
 
 
+def _restoration() -> Any:
+    try:
+        from skimage import restoration
+    except ImportError as error:
+        raise InputError(
+            "Training needs scikit-image: install it with pip install 'ctenhance[train]'."
+        ) from error
+    return restoration
+
+
+def smooth_between_edges(image: np.ndarray, weight: float) -> np.ndarray:
+    """A slice smoothed by total variation of strength `weight` (HU), which keeps edges (Rudin 1992)."""
+    return _restoration().denoise_tv_chambolle(image, weight, max_num_iter=25)
+
+
 def without_noise(image: np.ndarray, noise_hu: float) -> np.ndarray:
     """A slice without what non-local means takes for noise (Buades 2005: what it removes looks like noise).
 
     Where the difference is stronger than in soft tissue it is anatomy, and is scaled down to the noise's SD.
     """
-    try:
-        from skimage.restoration import denoise_nl_means
-    except ImportError as error:
-        raise InputError(
-            "Training needs scikit-image: install it with pip install 'ctenhance[train]'."
-        ) from error
-
-    smooth = denoise_nl_means(
+    smooth = _restoration().denoise_nl_means(
         image, patch_size=5, patch_distance=6, h=0.9 * noise_hu, sigma=noise_hu, fast_mode=True
     )
     noise = image - smooth.astype(np.float32)

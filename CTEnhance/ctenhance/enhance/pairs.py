@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
-from ctenhance.enhance.bank import ROUTINE_SLICES, BankVolume, soft_tissue
+from ctenhance.enhance.bank import ROUTINE_SLICES, BankVolume, smooth_between_edges, soft_tissue
 
 #: Network units: 1 is 1000 HU.
 HU_SCALE = 1000.0
@@ -30,6 +30,10 @@ POOLED_CUTOFF = 1.7
 ROUTINE = 0.25
 #: Of the others, the share whose noise is harvested, and of those with simulated noise on cleaned anatomy.
 HARVESTED, CLEANED = 0.5, 0.2
+#: The share of draws on a finer matrix than the scan's, as small fields of view have it and 1024 pixels, ...
+FINER, FINEST = 0.15, 2.0
+#: ... and the share that an iterative reconstruction has been over, which leaves blotches.
+ITERATIVE = 0.1
 #: A scan with less noise than this is good as it is.
 QUIET_HU = 8.0
 _MARGIN = 8
@@ -111,6 +115,20 @@ class _Place:
         short = (0, self.reach - window.shape[-1], 0, self.reach - window.shape[-2])
         return F.pad(window, short, mode="replicate") if any(short) else window
 
+    def fitted(self, stack: torch.Tensor) -> torch.Tensor:
+        """The window on the pair's matrix, `[slices, side, side]`."""
+        return _resized(self.window(stack), self.side)
+
+
+def _resized(stack: torch.Tensor, side: int) -> torch.Tensor:
+    """`[slices, y, x]` on `side` x `side` pixels: averages where that is coarser, cubic where it is finer."""
+    if stack.shape[-1] == side:
+        return stack
+    if stack.shape[-1] > side:
+        return F.avg_pool2d(stack, stack.shape[-1] // side)
+    finer = F.interpolate(stack[:, None], size=(side, side), mode="bicubic")[:, 0]
+    return finer.clamp(float(stack.min()), float(stack.max()))
+
 
 class PairSampler:
     """Draws batches of pairs. A batch depends on the seed, the bank and its step alone, so a resumed run
@@ -146,7 +164,8 @@ class PairSampler:
         side = self.crop + 2 * _MARGIN
         if pooled and min(rows, columns) < 2 * side:
             pooled = False
-        reach = 2 * side if pooled else side
+        finer = 1.0 if pooled or rng.random() > FINER else float(rng.uniform(1.1, FINEST))
+        reach = 2 * side if pooled else round(side / finer)
         y = int(rng.integers(0, max(1, rows - reach + 1)))
         x = int(rng.integers(0, max(1, columns - reach + 1)))
         middle = int(rng.integers(depth))
@@ -160,25 +179,26 @@ class PairSampler:
         own = facts.noise_hu * (POOLED_NOISE if pooled else 1.0)
         sigma = self._added_noise(own)
 
-        first, second = self._simulated(volume, which, place, pooled)
+        pixel_mm = facts.pixel_mm / finer
+        first, second = self._simulated(volume, which, place, pixel_mm, pooled)
         kind = rng.random()
         cleaned = HARVESTED <= kind < HARVESTED + CLEANED
-        stack = place.window(volume.clean if cleaned else volume.hu)
-        stack = F.avg_pool2d(stack, 2) if pooled else stack
+        stack = place.fitted(volume.clean if cleaned else volume.hu)
         if cleaned:
             # cleaned anatomy under noise of one origin: what was there and what came cannot be told apart
             stack = stack + first * (own * float(rng.uniform(0.3, 1.2)))
         if kind < HARVESTED:
             noise = self._harvested(volume, place, first) * (sigma / facts.harvested_hu)
+            noise = _resized(noise, side) / (POOLED_NOISE if pooled else 1.0)
         else:
             noise = second * sigma
-        if noise.shape[-1] != side:
-            noise = F.avg_pool2d(noise, 2) / POOLED_NOISE
         reference = stack[_REACH - 1 : _REACH + 2]
         hu = torch.einsum("kz,zyx->kyx", anatomy, stack)
         noise = torch.einsum("kz,zyx->kyx", shared, noise)
-        hu, noise = self._change_kernel(hu, noise, facts.pixel_mm)
+        hu, noise = self._change_kernel(hu, noise, pixel_mm)
         degraded = hu + noise
+        if rng.random() < ITERATIVE:
+            degraded = self._iterative(degraded, math.hypot(own, sigma))
         if rng.random() < 0.6:
             degraded = degraded.clamp(min=-1024)
         return self._turned(degraded, reference, sigma)
@@ -205,8 +225,7 @@ class PairSampler:
         z = [middle if alone else min(max(middle + k, first), last) for k in (-1, 0, 1)]
         place = replace(place, z=z)
         scan = volume.routine[int(self.rng.integers(volume.routine.shape[0]))]
-        both = torch.cat([place.window(scan), place.window(volume.hu)])
-        both = F.avg_pool2d(both, 2) if pooled else both
+        both = torch.cat([place.fitted(scan), place.fitted(volume.hu)])
         return both[:3], both[3:], float((both[:3] - both[3:]).std())
 
     def _harvested(self, volume: BankVolume, place: _Place, simulated: torch.Tensor) -> torch.Tensor:
@@ -231,16 +250,17 @@ class PairSampler:
         return noise + simulated * hole * usual
 
     def _simulated(
-        self, volume: BankVolume, which: int, place: _Place, pooled: bool
+        self, volume: BankVolume, which: int, place: _Place, pixel_mm: float, pooled: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Two independent noise stacks `[slices, side, side]` of one texture, SD 1 in soft tissue."""
         rng = self.rng
         electronic = 0.5 * rng.random() ** 2
-        gain = self._texture(volume, which, place.side, pooled)
+        gain = self._texture(which, place.side, pixel_mm, pooled)
         realisations = rng.permutation(volume.quantum.shape[0])[:2]
-        # under a pooled image lies the noise of the middle of its region, at the bank's own pixel size
+        # Unfiltered noise looks alike at any pixel size, so it is not resized: under a pooled image lies the
+        # noise of the middle of its region, under a finer one that of a region around it.
         start = (place.reach - place.side) // 2
-        inner = replace(place, y=place.y + start, x=place.x + start, reach=place.side)
+        inner = replace(place, y=max(place.y + start, 0), x=max(place.x + start, 0), reach=place.side)
         stacks = []
         for r in (int(realisations[0]), int(realisations[-1])):
             noise = inner.window(volume.quantum[r]) * math.sqrt(1 - electronic)
@@ -248,7 +268,7 @@ class PairSampler:
             stacks.append(torch.fft.irfft2(torch.fft.rfft2(noise) * gain, s=(place.side, place.side)))
         return stacks[0], stacks[1]
 
-    def _texture(self, volume: BankVolume, which: int, side: int, pooled: bool) -> torch.Tensor:
+    def _texture(self, which: int, side: int, pixel_mm: float, pooled: bool) -> torch.Tensor:
         """Gain of a kernel on the grid of `rfft2` that leaves the SD of the bank's noise as it is.
 
         Mostly the kernel that the scan's own noise has, else any.
@@ -261,7 +281,7 @@ class PairSampler:
         else:
             cutoff = float(np.exp(rng.uniform(np.log(0.35), np.log(1.6))))
             boost = float(rng.choice([0.0, 0.8]))
-        frequency = _frequency(side, side, volume.facts.pixel_mm)
+        frequency = _frequency(side, side, pixel_mm)
         gain = kernel_gain(frequency, cutoff, float(rng.uniform(1.6, 3.0)), boost)
         # the power of unfiltered noise goes as the frequency, up to the detector's Nyquist
         band = frequency.clamp(max=float(frequency.max()) / math.sqrt(2))
@@ -277,10 +297,19 @@ class PairSampler:
         kind = rng.random()
         if kind < 0.1 and own < QUIET_HU:
             return own * float(rng.uniform(0, 0.4))
-        if kind < 0.75:
+        if kind < 0.65:
             dose = float(np.exp(rng.uniform(np.log(0.1), np.log(0.45))))
             return min(own * math.sqrt(1 / dose - 1), 160.0)
-        return max(float(np.exp(rng.uniform(np.log(6.0), np.log(120.0)))), 0.8 * own)
+        return max(float(np.exp(rng.uniform(np.log(6.0), np.log(130.0)))), 0.8 * own)
+
+    def _iterative(self, degraded: torch.Tensor, noise_hu: float) -> torch.Tensor:
+        """As a statistical iterative reconstruction leaves an image: a share of it smoothed between edges.
+
+        Total variation stands for the edge-preserving prior; it makes the same blotches of low frequency."""
+        weight = noise_hu * float(self.rng.uniform(0.3, 1.0))
+        share = float(self.rng.uniform(0.3, 0.9))
+        smooth = torch.stack([torch.from_numpy(smooth_between_edges(x.numpy(), weight)) for x in degraded])
+        return degraded + share * (smooth - degraded)
 
     def _profiles(self, alone: bool, spacing_mm: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Weights `[3, slices]` of anatomy and of noise: sometimes a thicker slice, or overlapping ones.
