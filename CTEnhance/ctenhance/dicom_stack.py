@@ -1,10 +1,8 @@
 """From the DICOM files of one CT series to values in HU on a regular grid.
 
 Where each slice lies is taken from its position and orientation in the patient, never from file names,
-instance numbers or the slice thickness. pydicom decodes the pixels (uncompressed, RLE, JPEG 2000): it
-refuses data that are cut off, where GDCM fills up, and leaves the rescaling to us, so that every slice and
-every frame of a multi-frame image gets its own. The JPEG and JPEG-LS families it cannot decode without a GPL
-plug-in; those go through SimpleITK's GDCM.
+instance numbers or the slice thickness. Every slice, and every frame of a multi-frame image, has its own
+rescaling.
 """
 
 from __future__ import annotations
@@ -14,26 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pydicom
-import SimpleITK as sitk  # noqa: N813 (its customary name)
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from ctenhance.dicom_header import DAMAGE, DicomFile, attribute, number, text
+from ctenhance.dicom_pixels import stored_values
 from ctenhance.hounsfield import padding_to_air
 from ctenhance.runtime.errors import InputError
-from ctenhance.runtime.files import require_utf8
 
 _AIR_HU = -1024.0
-
-_GDCM_SYNTAXES = (
-    "1.2.840.10008.1.2.4.50",  # JPEG baseline
-    "1.2.840.10008.1.2.4.51",  # JPEG extended
-    "1.2.840.10008.1.2.4.57",  # JPEG lossless
-    "1.2.840.10008.1.2.4.70",  # JPEG lossless, first-order prediction
-    "1.2.840.10008.1.2.4.80",  # JPEG-LS lossless
-    "1.2.840.10008.1.2.4.81",  # JPEG-LS near-lossless
-)
 # Rescale types that are HU or do not say (US: unspecified).
 _HOUNSFIELD_TYPES = ("", "HU", "HU_MOD", "US")
 
@@ -91,15 +77,18 @@ def read_stack(files: Sequence[DicomFile]) -> Stack:
     slices, repeated = _without_repetitions(slices)
     pitch = _slice_pitch(slices)
     array = np.empty((len(slices), *slices[0].shape), dtype=np.float32)
-    padded = False
-    for index, values in _in_hounsfield(slices):
+    padded = beyond = False
+    for index, values, more in _in_hounsfield(slices):
         array[index] = values
+        beyond |= more
         padded |= _fill_declared_padding(array[index], slices[index])
     # Some scanners do not declare the value outside the field of view, or declare another one.
     padding = padding_to_air(array, _AIR_HU)
     notes = [f"repeated slices left out: {repeated}"] if repeated else []
     if padded or padding is not None:
         notes.append(f"padding outside the field of view set to {_AIR_HU:g} HU")
+    if beyond:
+        notes.append("bits above Bits Stored, where old scanners kept overlays, left out of the values")
     x, y, z = slices[0].position.tolist()
     return Stack(
         array=array,
@@ -238,7 +227,7 @@ def _without_repetitions(slices: Sequence[_Slice]) -> tuple[list[_Slice], int]:
         if not kept or np.linalg.norm(one.position - kept[-1].position) > _SAME_PLACE_MM:
             kept.append(one)
             continue
-        (_, before), (_, again) = *_in_hounsfield([kept[-1]]), *_in_hounsfield([one])
+        (_, before, _), (_, again, _) = *_in_hounsfield([kept[-1]]), *_in_hounsfield([one])
         if not np.array_equal(before, again):
             raise InputError(
                 f"two different images lie at {one.depth:.2f} mm ('{kept[-1].name}' and '{one.name}'), as "
@@ -297,52 +286,19 @@ def _slice_pitch(slices: Sequence[_Slice]) -> float:
     return float(pitch)
 
 
-def _in_hounsfield(slices: Sequence[_Slice]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (index, HU [y, x]) of every slice, opening each file once."""
+def _in_hounsfield(slices: Sequence[_Slice]) -> Iterator[tuple[int, np.ndarray, bool]]:
+    """Yield (index, HU [y, x], whether its words held more) of every slice, opening each file once."""
     by_file: dict[Path, list[int]] = {}
     for index, one in enumerate(slices):
         by_file.setdefault(one.file.path, []).append(index)
     for path, indices in by_file.items():
-        frames, rescaled = _decoded(path)
+        pixels = stored_values(path)
         for index in indices:
             one = slices[index]
-            plane = frames[one.frame]
+            plane = pixels.values[one.frame]
             if plane.shape != one.shape:
                 raise InputError(
                     f"the pixel data of '{path.name}' do not fit its header; export the series again."
                 )
             # In float64, as slope and intercept are decimal numbers; rounded to float32 once.
-            yield index, plane if rescaled else plane * np.float64(one.slope) + np.float64(one.intercept)
-
-
-def _decoded(path: Path) -> tuple[np.ndarray, bool]:
-    """Return the pixels [frame, y, x] and whether they are rescaled to HU already."""
-    try:
-        dataset = pydicom.dcmread(path, force=True)
-        # pydicom leaves out compressed pixel data that have no end.
-        if "PixelData" not in dataset:
-            raise InputError(
-                f"'{path.name}' has no complete pixel data (it was cut off, or exported without its image); "
-                "copy it again from its source."
-            )
-        if "TransferSyntaxUID" not in dataset.file_meta:
-            # A file stripped of its first part: uncompressed, and pydicom has found out in which way.
-            implicit, _ = dataset.original_encoding
-            dataset.file_meta.TransferSyntaxUID = (
-                ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-            )
-        if dataset.file_meta.TransferSyntaxUID not in _GDCM_SYNTAXES:
-            pixels = dataset.pixel_array
-            return (pixels if pixels.ndim == 3 else pixels[None]), False
-        if (dataset.get("NumberOfFrames") or 1) > 1:
-            # GDCM would apply the first frame's rescaling to all.
-            raise InputError(
-                f"'{path.name}' is a multi-frame image compressed as JPEG; decompress it first (dcmdjpeg)."
-            )
-        require_utf8(path)
-        return sitk.GetArrayFromImage(sitk.ReadImage(str(path))), True
-    except DAMAGE as error:
-        raise InputError(
-            f"the pixel data of '{path.name}' cannot be decoded (cut off, damaged or of an unknown "
-            "compression); copy it again from its source."
-        ) from error
+            yield index, plane * np.float64(one.slope) + np.float64(one.intercept), pixels.beyond

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 import tracemalloc
 from pathlib import Path
 
@@ -15,7 +13,6 @@ import SimpleITK as sitk  # noqa: N813 (its customary name)
 from pydicom.uid import CTImageStorage, ImplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 from synthetic_dicom import dataset, enhanced, hounsfield, save, write_series
 
-from ctenhance.runtime.errors import InputError
 from ctenhance.volume import CTVolume
 
 REAL_SERIES = (
@@ -269,10 +266,6 @@ def test_compressed_files(tmp_path: Path, compressor: str, syntax: str, signed: 
             made.save_as(tmp_path / f"{z}.dcm")
     assert syntax.encode() in (tmp_path / "0.dcm").read_bytes()[:1000]
     np.testing.assert_array_equal(CTVolume.read(tmp_path).array, values)
-    if compressor == "JPEG" and sys.platform == "linux":  # through GDCM, which must not get such a name
-        os.rename(tmp_path / "0.dcm", os.fsencode(tmp_path) + b"/\xfc.dcm")
-        with pytest.raises(InputError, match="other than UTF-8"):
-            CTVolume.read(tmp_path)
 
 
 def test_a_folder_needs_little_more_memory_than_its_volume(tmp_path: Path):

@@ -1,0 +1,247 @@
+"""Pixels of every transfer syntax, and what their words may hold beside the value."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom import dcmwrite
+from pydicom.dataset import FileDataset
+from pydicom.encaps import encapsulate, encapsulate_extended
+from pydicom.pixels.encoders import RLELosslessEncoder
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+from synthetic_dicom import dataset, enhanced, hounsfield
+
+from ctenhance.runtime.errors import InputError
+from ctenhance.volume import CTVolume
+
+HU = hounsfield(1, rows=48, columns=64)[0].astype(np.int32)
+HU[5, 5:8] = 1500, 2047, -1000
+BEYOND = "bits above Bits Stored, where old scanners kept overlays, left out of the values"
+
+OVERLAY = np.zeros(HU.shape, np.uint16)
+OVERLAY[10:20, 10:30] = 0x8000
+OVERLAY[30:40, 3:40] |= 0x1000
+
+SIGNED = HU.astype(np.int16).view(np.uint16)
+UNSIGNED = (HU + 1024).astype(np.uint16)
+
+# Words, Pixel Representation, Bits Stored, intercept, whether the bits above hold something unsaid.
+WORDS: dict[str, tuple[np.ndarray, int, int, int, bool]] = {
+    "16 bits": (UNSIGNED, 0, 16, -1024, False),
+    "16 bits signed": (SIGNED, 1, 16, 0, False),
+    "12 bits": (UNSIGNED, 0, 12, -1024, False),
+    "12 bits with an overlay": (UNSIGNED | OVERLAY, 0, 12, -1024, True),
+    "12 bits signed, the sign carried on": (SIGNED, 1, 12, 0, False),
+    "12 bits signed, zeros above": (SIGNED & 0x0FFF, 1, 12, 0, False),
+    "12 bits signed, ones above": (SIGNED | 0xF000, 1, 12, 0, False),
+    "12 bits signed with an overlay": ((SIGNED & 0x0FFF) | OVERLAY, 1, 12, 0, True),
+}
+
+Encoder = Callable[[np.ndarray], bytes]
+
+
+def codecs() -> Any:
+    return pytest.importorskip("imagecodecs", reason="no encoder (imagecodecs) is on this machine")
+
+
+def precision(words: np.ndarray) -> int:
+    return 12 if words.max() < 4096 else 16
+
+
+def rle(words: np.ndarray) -> bytes:
+    rows, columns = words.shape
+    return RLELosslessEncoder.encode(
+        words.tobytes(), rows=rows, columns=columns, samples_per_pixel=1, bits_allocated=16, bits_stored=16,
+        pixel_representation=0, photometric_interpretation="MONOCHROME2", number_of_frames=1,
+    )  # fmt: skip
+
+
+def jpeg_lossless(words: np.ndarray, predictor: int) -> bytes:
+    return codecs().jpeg_encode(words, bitspersample=precision(words), lossless=True, predictor=predictor)
+
+
+def jpeg_2000(words: np.ndarray, **settings: Any) -> bytes:
+    return codecs().jpeg2k_encode(words, codecformat="j2k", level=0, reversible=True, **settings)
+
+
+LOSSLESS: dict[str, tuple[UID, Encoder]] = {
+    "RLE": (RLELossless, rle),
+    "JPEG lossless": (JPEGLossless, lambda words: jpeg_lossless(words, 4)),
+    "JPEG lossless SV1": (JPEGLosslessSV1, lambda words: jpeg_lossless(words, 1)),
+    "JPEG-LS": (JPEGLSLossless, lambda words: codecs().jpegls_encode(words)),
+    "JPEG 2000": (JPEG2000Lossless, lambda words: jpeg_2000(words, bitspersample=precision(words))),
+    "JPEG 2000 of signed words": (JPEG2000Lossless, lambda words: jpeg_2000(words.view(np.int16))),
+    "HTJ2K": (HTJ2KLossless, lambda words: codecs().htj2k_encode(words)),
+    "HTJ2K of signed words": (HTJ2KLossless, lambda words: codecs().htj2k_encode(words.view(np.int16))),
+    "HTJ2K RPCL": (HTJ2KLosslessRPCL, lambda words: codecs().htj2k_encode(words)),
+}
+
+
+def image(case: str, **changes: Any) -> FileDataset:
+    words, signed, stored, intercept, _ = WORDS[case]
+    made = dataset(
+        HU, (0, 0, 0), PixelRepresentation=signed, BitsStored=stored, HighBit=stored - 1,
+        RescaleIntercept=intercept, **changes,
+    )  # fmt: skip
+    made.PixelData = words.tobytes()
+    return made
+
+
+def compress(made: FileDataset, syntax: UID, frames: list[bytes]) -> FileDataset:
+    made.file_meta.TransferSyntaxUID = syntax
+    made.PixelData = encapsulate([bytes(frame) for frame in frames])
+    made["PixelData"].VR = "OB"
+    return made
+
+
+def read(made: FileDataset, path: Path) -> CTVolume:
+    made.save_as(path, enforce_file_format=True)
+    return CTVolume.read(path)
+
+
+def check(volume: CTVolume, case: str) -> None:
+    np.testing.assert_array_equal(volume.array[0], HU)
+    assert volume.meta["notes"] == ([BEYOND] if WORDS[case][-1] else [])
+
+
+@pytest.mark.parametrize("case", WORDS)
+@pytest.mark.parametrize("codec", LOSSLESS)
+def test_lossless_codecs_give_the_value_alone(tmp_path: Path, codec: str, case: str, capfd: Any):
+    syntax, encode = LOSSLESS[codec]
+    words = WORDS[case][0]
+    check(read(compress(image(case), syntax, [encode(words)]), tmp_path / "a.dcm"), case)
+    # GDCM tries its decoders one after the other, and each complains on standard error.
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("case", WORDS)
+@pytest.mark.parametrize(
+    "syntax",
+    [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian],
+    ids=lambda syntax: syntax.name,
+)
+def test_uncompressed_pixels_give_the_value_alone(tmp_path: Path, syntax: UID, case: str):
+    made = image(case, transfer_syntax=syntax)
+    if syntax == ExplicitVRBigEndian:
+        made.PixelData = WORDS[case][0].astype(">u2").tobytes()
+    made["PixelData"].VR = "OW"
+    dcmwrite(
+        tmp_path / "a.dcm", made, implicit_vr=syntax == ImplicitVRLittleEndian,
+        little_endian=syntax != ExplicitVRBigEndian, force_encoding=True,
+    )  # fmt: skip
+    check(CTVolume.read(tmp_path / "a.dcm"), case)
+
+
+def test_an_overlay_that_the_header_declares_needs_no_note(tmp_path: Path):
+    made = image("12 bits with an overlay")
+    made.add_new((0x6000, 0x0100), "US", 16)
+    made.add_new((0x6000, 0x0102), "US", 15)
+    volume = read(made, tmp_path / "a.dcm")
+    np.testing.assert_array_equal(volume.array[0], HU)
+    assert volume.meta["notes"] == []
+
+
+def test_the_value_at_the_upper_end_of_the_word(tmp_path: Path):
+    """As files from before 1993 have it; others only claim it."""
+    for words in (UNSIGNED << 4, UNSIGNED):
+        made = dataset(HU, (0, 0, 0), BitsStored=12, HighBit=15)
+        made.PixelData = words.tobytes()
+        np.testing.assert_array_equal(read(made, tmp_path / "a.dcm").array[0], HU)
+    made.PixelData = (UNSIGNED << 4 | OVERLAY >> 12).tobytes()
+    with pytest.raises(InputError, match=r"do not stand where its header says \(High Bit 15, Bits Stored 12"):
+        read(made, tmp_path / "a.dcm")
+
+
+LOSSY: dict[str, tuple[UID, Encoder, float]] = {
+    "JPEG extended": (
+        JPEGExtended12Bit, lambda words: codecs().jpeg_encode(words, bitspersample=12, level=75), 40,
+    ),
+    "JPEG-LS near-lossless": (JPEGLSNearLossless, lambda words: codecs().jpegls_encode(words, level=2), 2),
+    "JPEG 2000": (
+        JPEG2000,
+        lambda words: codecs().jpeg2k_encode(words, codecformat="j2k", level=60, bitspersample=12),
+        30,
+    ),
+    "HTJ2K": (HTJ2K, lambda words: codecs().htj2k_encode(words, level=0.0005), 60),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("codec", LOSSY)
+@pytest.mark.parametrize("case", ["12 bits", "12 bits signed, zeros above"])
+def test_lossy_codecs_stay_near_the_value(tmp_path: Path, codec: str, case: str):
+    syntax, encode, tolerance = LOSSY[codec]
+    # Nothing below zero: a signed word wraps around there, which no lossy coder gets over.
+    given = 300 + np.arange(HU.shape[1]) * 4 + np.random.default_rng(2).normal(0, 10, HU.shape).astype(int)
+    words = (given if "signed" in case else given + 1024).astype(np.uint16)
+    volume = read(compress(image(case), syntax, [encode(words)]), tmp_path / "a.dcm")
+    assert 0 < np.abs(volume.array[0] - given).max() <= tolerance
+
+
+def test_jpeg_baseline_of_eight_bits(tmp_path: Path):
+    """A CT squeezed into 8 bits by a slope is still in HU."""
+    stored = np.rint((HU + 1024) / 16).clip(0, 255).astype(np.uint8)
+    made = dataset(HU, (0, 0, 0), BitsAllocated=8, BitsStored=8, HighBit=7, RescaleSlope=16)
+    made = compress(made, JPEGBaseline8Bit, [codecs().jpeg_encode(stored, level=100)])
+    volume = read(made, tmp_path / "a.dcm")
+    assert np.abs(volume.array[0] - (stored * 16.0 - 1024)).max() <= 16 * 2
+
+
+@pytest.mark.parametrize("codec", ["JPEG lossless SV1", "JPEG-LS", "JPEG 2000", "RLE"])
+@pytest.mark.parametrize("extended", [False, True])
+def test_compressed_frames_keep_their_own_rescaling(tmp_path: Path, codec: str, extended: bool):
+    syntax, encode = LOSSLESS[codec]
+    values = hounsfield(3, rows=16, columns=24)
+    values = values - values % 2
+    slopes = [1, 2, 1]
+    made = enhanced(values, depths=(0, 2, 4), slopes=slopes)
+    frames = [
+        bytes(encode(((plane + 1024) // slope).astype(np.uint16)))
+        for plane, slope in zip(values, slopes, strict=True)
+    ]
+    compress(made, syntax, frames)
+    if extended:
+        made.PixelData, made.ExtendedOffsetTable, made.ExtendedOffsetTableLengths = encapsulate_extended(
+            frames
+        )
+    np.testing.assert_array_equal(read(made, tmp_path / "a.dcm").array, values)
+
+
+def test_frames_that_are_missing_are_said(tmp_path: Path):
+    _, encode = LOSSLESS["JPEG-LS"]
+    made = enhanced(hounsfield(3), depths=(0, 2, 4), slopes=[1, 1, 1])
+    compress(made, JPEGLSLossless, [encode((plane + 1024).astype(np.uint16)) for plane in hounsfield(3)[:2]])
+    with pytest.raises(InputError, match="cannot be decoded"):
+        read(made, tmp_path / "a.dcm")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file names")
+def test_a_name_in_another_encoding_is_no_hindrance(tmp_path: Path):
+    """ITK would end the process at one; it is not given it."""
+    made = compress(image("12 bits"), JPEGLosslessSV1, [jpeg_lossless(UNSIGNED, 1)])
+    made.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    os.rename(tmp_path / "a.dcm", os.fsencode(tmp_path) + b"/\xfc.dcm")
+    np.testing.assert_array_equal(CTVolume.read(tmp_path).array[0], HU)
