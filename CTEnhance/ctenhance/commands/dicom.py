@@ -30,7 +30,14 @@ def dicom(
     material: Annotated[str | None, typer.Option(help="Of what a density in mg/mL is.")] = None,
     like: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="A DICOM series of the patient: study and patient are kept."),
+        typer.Option(
+            metavar="FOLDER",
+            help="A DICOM series of the patient: study and patient are kept, and, where the volume has the "
+            "series' slices, how it was scanned.",
+        ),
+    ] = None,
+    series: Annotated[
+        str | None, typer.Option(metavar="NUMBER", help="Which series of a --like folder that has several.")
     ] = None,
     made_by: Annotated[
         Path | None, typer.Option(metavar="JSON", help="The report of the run that made the volume.")
@@ -44,7 +51,7 @@ def dicom(
     from ctenhance.volume import CTVolume
 
     origin = {} if made_by is None else read_json(made_by)
-    made = Derivation(quantity, kev, material, description, origin, like, low_noise)
+    made = Derivation(quantity, kev, material, description, origin, like, low_noise, series)
     settings = {"quantity": quantity, "kev": kev, "low_noise": low_noise, "material": material}
     report = ReportBuilder("dicom", settings, None, run.seed)
     run.progress("read", 0, 1)
@@ -52,6 +59,6 @@ def dicom(
     run.progress("read", 1, 1)
     report.input = volume.identity()
     with report.stage("write"):
-        write_series(volume, folder, made, run.progress, run.cancel)
+        write_series(volume, folder, made, run.progress, run.cancel, report.warn)
     report.details["images"] = len(volume.array)
     run.finish(report.finish(), {"series": folder})

@@ -2,101 +2,41 @@
 
 CT Image Storage with Image Type DERIVED\\SECONDARY; Rescale Type and Real World Value Mapping say the unit,
 the multi-energy macros (PS3.3 C.8.15.3.12 and .13) the energy and the basis. Patient and study are those of a
-series that the volume belongs to, where one is given; otherwise the study is made up from what the volume was
-computed of, so that all images of one scan share it.
+series that the volume belongs to, where one is given (`dicom_source` has the rules); otherwise the study is
+made up from what the volume was computed of, so that all images of one scan share it.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-import ctenhance
-from ctenhance.dicom_header import DAMAGE
-from ctenhance.io.dicom_quantities import QUANTITIES, Code, Quantity, material_code
-from ctenhance.runtime.errors import InputError
+from ctenhance.dicom_header import text
+from ctenhance.io.dicom_derivation import RESEARCH, Derivation
+from ctenhance.io.dicom_quantities import Code, Quantity, material_code
+from ctenhance.io.dicom_source import Source, say_side
 from ctenhance.runtime.files import folder_when_done
 from ctenhance.runtime.progress import Cancellable, Progress, check, silent
 from ctenhance.volume import CTVolume
 
+__all__ = ["Derivation", "write_series"]
+
 _MOST = 32767
 _NAMESPACE = uuid.UUID("6a0f3a7e-6c2b-4a55-9a53-4b1e6f0d9c11")
-#: Kept of the series that a volume belongs to: patient, study, frame of reference.
-_KEPT = (
-    "SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex",
-    "PatientAge", "PatientSize", "PatientWeight", "StudyInstanceUID", "StudyDate", "StudyTime", "StudyID",
-    "StudyDescription", "AccessionNumber", "ReferringPhysicianName", "FrameOfReferenceUID",
-    "PositionReferenceIndicator", "PatientPosition", "BodyPartExamined", "ContrastBolusAgent",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Derivation:
-    """What a volume is and how it was made.
-
-    `quantity`: a name of `QUANTITIES`; `kev` of a monoenergetic image; `material` of a density; `report`:
-    that of the run that made it; `like`: a DICOM folder or file of the patient's study; `low_noise`: the
-    monoenergetic image was made of guided maps, too. Raises InputError for a quantity without what it needs.
-    """
-
-    quantity: str = "hu"
-    kev: float | None = None
-    material: str | None = None
-    description: str | None = None
-    report: Mapping[str, Any] = field(default_factory=dict)
-    like: str | os.PathLike[str] | None = None
-    low_noise: bool = False
-
-    def __post_init__(self) -> None:
-        if self.quantity not in QUANTITIES:
-            raise InputError(f"There is no quantity '{self.quantity}': choose {', '.join(QUANTITIES)}.")
-        if (self.quantity == "vmi") != (self.kev is not None):
-            raise InputError("An energy in keV belongs to the quantity vmi, and to it alone.")
-        if self.kev is not None and not 1 <= self.kev <= 1000:
-            raise InputError(f"A monoenergetic image at {self.kev:g} keV is not possible.")
-        if self.low_noise and self.kev is None:
-            raise InputError("Low noise belongs to the quantity vmi, and to it alone.")
-        if (self.quantity == "density") != (self.material is not None):
-            raise InputError("A material belongs to the quantity density, and to it alone.")
-
-    @property
-    def meaning(self) -> Quantity:
-        """The quantity in DICOM's terms."""
-        return QUANTITIES[self.quantity]
-
-    def text(self) -> str:
-        """The series' description."""
-        if self.description:
-            return self.description[:64]
-        if self.kev is not None:
-            return f"{self.meaning.text} {self.kev:g} keV{' low noise' if self.low_noise else ''}"
-        if self.material is not None:
-            return f"{self.material.capitalize()} mg/mL"[:64]
-        return self.meaning.text
-
-    def lineage(self) -> str:
-        """How it was made, in a sentence, for Derivation Description."""
-        verb = str(self.report.get("verb") or "ctenhance")
-        basis = self._basis()
-        parts = [self.text(), f"by CTEnhance {self.report.get('ctenhance', ctenhance.__version__)} ({verb})"]
-        parts += [f"from maps of {', '.join(basis)}"] if basis else []
-        model = self.report.get("model") or {}
-        parts += [f"model {model['name']} {str(model.get('sha256', ''))[:12]}"] if model.get("name") else []
-        return "; ".join(parts)[:1024]
-
-    def _basis(self) -> list[str]:
-        settings = self.report.get("settings") or {}
-        return [str(name) for name in settings.get("basis") or ()]
+_TEXT_VRS = ("LO", "LT", "PN", "SH", "ST", "UC", "UT")
+# The verbs whose results are slices as thick as they are apart, and those that change dose or sharpness.
+_FROM_PROJECTIONS = ("reconstruct", "decompose")
+_SIMULATED = (*_FROM_PROJECTIONS, "degrade")
 
 
 def write_series(
@@ -105,30 +45,68 @@ def write_series(
     derivation: Derivation | None = None,
     progress: Progress = silent,
     cancel: Cancellable | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> Path:
     """Write a volume as files `slice0001.dcm` … into a folder that is made, or empty; return the folder.
 
     Values become 16-bit integers with one rescale slope: HU to a whole unit where they fit, others to a part
-    in 32767 of the largest one. Raises InputError for a folder with files in it and for a study that cannot
-    be read, Cancelled when asked to stop; the folder is then as it was.
+    in 32767 of the largest one. `warn` is told what the patient's series does not fit. Raises InputError for
+    a folder with files in it and for a study that cannot be read, Cancelled when asked to stop; the folder is
+    then as it was.
     """
-    made = derivation or Derivation()
-    shared = _shared(volume, made)
-    sources = [] if made.like is None else _take_over(shared, made.like)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom warns of every small offence of the patient's own series
+        return _write(volume, Path(folder), derivation or Derivation(), progress, cancel, warn)
+
+
+def _write(
+    volume: CTVolume,
+    folder: Path,
+    made: Derivation,
+    progress: Progress,
+    cancel: Cancellable | None,
+    warn: Callable[[str], None] | None,
+) -> Path:
+    source = None if made.like is None else Source.of(made.like, volume, made.series)
+    shared = _shared(volume, made, source)
+    if source is not None and warn is not None:
+        _tell_misfit(source, made, warn)
     slope = _slope(volume.array, made.meaning)
+    backwards = source is not None and source.against_the_volume
     with folder_when_done(folder) as temporary:
         for index in range(len(volume.array)):
             if index % 4 == 0:
                 check(cancel)
                 progress("write", index, len(volume.array))
             image = _image(shared, volume, index, slope, made.meaning)
-            if sources:
-                place = np.array([float(value) for value in image.ImagePositionPatient])
-                nearest = min(sources, key=lambda source: abs((source[0] - place) @ volume.direction[:, 2]))
-                image.SourceImageSequence = [_reference(nearest[1])]
+            if backwards:  # so that viewers that go by the number scroll both series the same way
+                image.InstanceNumber = len(volume.array) - index
+            if source is not None:
+                source.put_image(image, index, made.meaning.is_hounsfield, made.verb in _SIMULATED)
             image.save_as(temporary / f"slice{index + 1:04d}.dcm", enforce_file_format=True)
     progress("write", len(volume.array), len(volume.array))
-    return Path(folder)
+    return folder
+
+
+def _tell_misfit(source: Source, made: Derivation, warn: Callable[[str], None]) -> None:
+    if not source.within:
+        warn(
+            f"The volume lies outside of what '{made.like}' shows: patient and study are taken from it, but "
+            "not its frame of reference, so viewers will not lay one over the other."
+        )
+    elif source.nearest is None:
+        warn(
+            f"The volume's slices are not those of '{made.like}': patient, study and frame of reference are "
+            "taken from it, but not how it was scanned (kVp, kernel, slice thickness, contrast agent)."
+        )
+    elif made.verb in ("enhance", "degrade"):
+        given = (made.report.get("input") or {}).get("sha256")
+        if given and given != source.sha256:
+            warn(
+                f"The report is of a run on other voxels than those of '{made.like}', though on the same "
+                "slices: check that it is the series that was used, since kVp, kernel, slice thickness and "
+                "contrast agent are taken from it."
+            )
 
 
 def _slope(array: np.ndarray, meaning: Quantity) -> float:
@@ -139,76 +117,64 @@ def _slope(array: np.ndarray, meaning: Quantity) -> float:
     return float(f"{most / (_MOST - 1):.9g}")
 
 
-def _shared(volume: CTVolume, made: Derivation) -> Dataset:
+def _shared(volume: CTVolume, made: Derivation, source: Source | None) -> Dataset:
     """The attributes that all images of the series have."""
     now = datetime.now()
     image = Dataset()
-    image.PatientName, image.PatientID = "CTEnhance^Research", "CTENHANCE"
+    # Of a patient's study nothing is made up: what its series does not tell is empty.
+    name, number = ("CTEnhance^Research", "CTENHANCE") if source is None else ("", "")
+    image.PatientName, image.PatientID = name, number
     image.PatientBirthDate = image.PatientSex = image.StudyDate = image.StudyTime = ""
     image.StudyID = image.AccessionNumber = image.ReferringPhysicianName = ""
     origin = str((made.report.get("input") or {}).get("sha256") or volume.identity()["sha256"])
     image.StudyInstanceUID, image.FrameOfReferenceUID = (
         _uid(f"{what} {origin}") for what in ("study", "frame")
     )
-    image.PositionReferenceIndicator, image.PatientPosition = "", "HFS"
+    image.PositionReferenceIndicator = image.PatientPosition = ""
     image.SOPClassUID = CTImageStorage
     image.Modality = "CT"
     image.SeriesInstanceUID = generate_uid(prefix=None)
-    image.SeriesNumber = 9000 + (round(made.kev) if made.kev is not None else 0)
-    image.SeriesDescription = made.text()
     image.SeriesDate = image.ContentDate = image.InstanceCreationDate = now.strftime("%Y%m%d")
     image.SeriesTime = image.ContentTime = image.InstanceCreationTime = now.strftime("%H%M%S")
     image.Manufacturer, image.ManufacturerModelName = "CTEnhance", "CTEnhance"
-    image.SoftwareVersions = str(made.report.get("ctenhance", ctenhance.__version__))
-    image.ImageType = [
-        "DERIVED",
-        "SECONDARY",
-        "AXIAL",
-        *([made.meaning.image_type] if made.meaning.image_type else []),
-    ]
+    image.SoftwareVersions = made.version
+    axial = abs(volume.direction[2, 2]) > max(abs(volume.direction[:2, 2]))
+    kind = [made.meaning.image_type] if made.meaning.image_type else []
+    image.ImageType = ["DERIVED", "SECONDARY", "AXIAL" if axial else "REFORMATTED", *kind]
     image.DerivationDescription = made.lineage()
     image.ContributingEquipmentSequence = [_equipment(made)]
-    image.ImageComments = "Research use only; not for diagnosis."
-    image.BurnedInAnnotation, image.LossyImageCompression = "NO", "00"
+    image.ImageComments = RESEARCH
     image.AcquisitionNumber = None
     image.KVP = _decimal(volume.meta.get("kvp"))
-    image.ConvolutionKernel = str(
-        (made.report.get("settings") or {}).get("kernel") or volume.meta.get("kernel") or ""
-    )
+    known = {} if made.verb in _SIMULATED else volume.meta
+    thick = volume.spacing[2] if made.verb in _FROM_PROJECTIONS else known.get("slice_thickness_mm")
+    image.SliceThickness = _decimal(thick)
+    if kernel := made.setting("kernel") or known.get("kernel"):
+        image.ConvolutionKernel = str(kernel)[:16]
+    if made.verb == "decompose":  # of counts, which have neither
+        image.BurnedInAnnotation, image.LossyImageCompression = "NO", "00"
     _say_energy(image, made)
+    image.WindowWidth, image.WindowCenter = _window(volume.array, made.meaning)
+    series, described = None, ""
+    if source is not None:
+        source.put_series(image)
+        if scanner := source.scanner():
+            image.ContributingEquipmentSequence.append(scanner)
+        series, described = source.number, source.description
+    say_side(image)
+    image.SeriesNumber = made.number(series)
+    image.SeriesDescription = made.text(described)
+    _choose_character_set(image)
     return image
-
-
-def _take_over(image: Dataset, like: str | os.PathLike[str]) -> list[tuple[np.ndarray, str]]:
-    """Take patient, study and frame of reference from a series; return its images' places and UIDs."""
-    reference = CTVolume.read(like)
-    files = reference.meta.get("source_files")
-    if not files:
-        raise InputError(f"'{like}' is no DICOM series: give the folder of the patient's own images.")
-    try:
-        header = pydicom.dcmread(files[0], stop_before_pixels=True)
-        for keyword in _KEPT:
-            if keyword in header:
-                image.add(header[keyword])
-    except DAMAGE as error:
-        raise InputError(f"'{files[0]}' cannot be read; copy it again from its source.") from error
-    step = reference.direction[:, 2] * reference.spacing[2]
-    uids = reference.meta.get("sop_instance_uids", ())
-    return [(np.array(reference.origin) + index * step, str(uid)) for index, uid in enumerate(uids)]
-
-
-def _reference(uid: str) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = CTImageStorage, UID(uid)
-    return item
 
 
 def _equipment(made: Derivation) -> Dataset:
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = [_code(("109102", "DCM", "Processing Equipment"))]
     item.Manufacturer, item.ManufacturerModelName = "CTEnhance", "CTEnhance"
-    item.SoftwareVersions = str(made.report.get("ctenhance", ctenhance.__version__))
-    item.ContributionDescription = made.lineage()
+    item.SoftwareVersions = made.version
+    # Anonymisers that empty the comments leave this one.
+    item.ContributionDescription = f"{made.lineage()}. {RESEARCH}"
     return item
 
 
@@ -218,11 +184,11 @@ def _say_energy(image: Dataset, made: Derivation) -> None:
         characteristics = Dataset()
         characteristics.MonoenergeticEnergyEquivalent = float(made.kev)
         image.MultienergyCTCharacteristicsSequence = [characteristics]
-    if made.report.get("verb") == "decompose":
+    if made.verb == "decompose":
         processing = Dataset()
         processing.DecompositionMethod = "PROJECTION_BASED"
         processing.DecompositionDescription = "Maximum likelihood of the counts in energy bins, ray by ray"
-        processing.DecompositionMaterialSequence = [_material(name) for name in made._basis()]
+        processing.DecompositionMaterialSequence = [_material(name) for name in made.basis()]
         image.MultienergyCTProcessingSequence = [processing]
 
 
@@ -230,6 +196,34 @@ def _material(name: str) -> Dataset:
     item = Dataset()
     item.MaterialCodeSequence = [_code(material_code(name))]
     return item
+
+
+def _choose_character_set(image: Dataset) -> None:
+    """Keep the series' own character set, unless it lacks letters of what is written: then UTF-8."""
+    texts = Dataset()
+    for element in image:
+        if element.VR in (*_TEXT_VRS, "SQ") or element.keyword == "SpecificCharacterSet":
+            texts.add(element)
+    own = f"{image.SeriesDescription}{image.DerivationDescription}"
+    undeclared = not image.get("SpecificCharacterSet") and not own.isascii()
+    if undeclared or not _comes_back(texts):
+        image.SpecificCharacterSet = "ISO_IR 192"
+
+
+def _comes_back(texts: Dataset) -> bool:
+    """Whether the texts are the same once written and read."""
+    stream = io.BytesIO()
+    try:
+        pydicom.dcmwrite(stream, texts, implicit_vr=False, little_endian=True)  # what it lacks becomes '?'
+        stream.seek(0)
+        again = pydicom.dcmread(stream, force=True)
+        return [_spelled(one) for one in again.iterall()] == [_spelled(one) for one in texts.iterall()]
+    except (UnicodeError, LookupError):
+        return False
+
+
+def _spelled(element: pydicom.DataElement) -> str:
+    return f"{element.tag} {'' if element.VR == 'SQ' else text(element.value)}".rstrip()
 
 
 def _image(shared: Dataset, volume: CTVolume, index: int, slope: float, meaning: Quantity) -> FileDataset:
@@ -246,13 +240,12 @@ def _image(shared: Dataset, volume: CTVolume, index: int, slope: float, meaning:
     image.ImagePositionPatient = [_decimal(value) for value in position]
     image.ImageOrientationPatient = [_decimal(value) for value in (*x, *y)]
     image.PixelSpacing = [_decimal(volume.spacing[1]), _decimal(volume.spacing[0])]
-    image.SliceThickness = image.SpacingBetweenSlices = _decimal(volume.spacing[2])
+    image.SpacingBetweenSlices = _decimal(volume.spacing[2])
     stored = np.rint(volume.array[index] / slope).astype("<i2")
     image.Rows, image.Columns = stored.shape
     image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
     image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 16, 15, 1
     image.RescaleSlope, image.RescaleIntercept, image.RescaleType = _decimal(slope), "0", meaning.rescale_type
-    image.WindowWidth, image.WindowCenter = _window(volume.array, meaning)
     image.RealWorldValueMappingSequence = [_real_world(slope, meaning)]
     image.PixelData = stored.tobytes()
     return image
@@ -268,10 +261,13 @@ def _window(array: np.ndarray, meaning: Quantity) -> tuple[str, str]:
 
 def _real_world(slope: float, meaning: Quantity) -> Dataset:
     item = Dataset()
-    item.LUTExplanation, item.LUTLabel = meaning.text[:64], meaning.rescale_type[:16]
+    # Anonymisers that empty the comments leave this one, too.
+    item.LUTExplanation = f"{meaning.text}; research use only"[:64]
+    item.LUTLabel = meaning.rescale_type[:16]
     item.MeasurementUnitsCodeSequence = [_code(meaning.unit)]
-    item.add_new("RealWorldValueFirstValueMapped", "SS", -_MOST - 1)
-    item.add_new("RealWorldValueLastValueMapped", "SS", _MOST)
+    # As SS the first would lose its sign wherever implicit VR is made explicit again within an item.
+    item.DoubleFloatRealWorldValueFirstValueMapped = float(-_MOST - 1)
+    item.DoubleFloatRealWorldValueLastValueMapped = float(_MOST)
     item.RealWorldValueSlope, item.RealWorldValueIntercept = slope, 0.0
     return item
 
