@@ -18,7 +18,7 @@ from slicer.ScriptedLoadableModule import (
 
 from ctenhance.runtime.errors import CTEnhanceError
 from ctenhance.study import ReadingSession, Study
-from CTEnhanceLib import about
+from CTEnhanceLib import about, layouts
 from CTEnhanceLib.panel import BasePanelWidget
 from CTEnhanceLib.readerstudy import ReadingDesk
 
@@ -38,6 +38,7 @@ class CTReaderStudy(ScriptedLoadableModule):
         )
         category = translate("qSlicerAbstractCoreModule", "Quantification")
         about.describe(self.parent, _("CT Reader Study"), text, "panel-ct-reader-study.md", [category])
+        layouts.atStartup()
 
 
 class CTReaderStudyLogic(ScriptedLoadableModuleLogic):

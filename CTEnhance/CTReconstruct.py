@@ -19,7 +19,7 @@ from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrappe
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
 
 from ctenhance.runtime.errors import CTEnhanceError
-from CTEnhanceLib import about
+from CTEnhanceLib import about, layouts
 from CTEnhanceLib.modelchoice import ModelChoice
 from CTEnhanceLib.panel import PanelLogic, PanelWidget
 from CTEnhanceLib.reconstruction import (
@@ -51,6 +51,7 @@ class CTReconstruct(ScriptedLoadableModule):
         )
         category = _("Tomographic Reconstruction")
         about.describe(self.parent, _("CT Reconstruct"), text, "panel-ct-reconstruct.md", [category])
+        layouts.atStartup()
 
 
 class Source(enum.Enum):

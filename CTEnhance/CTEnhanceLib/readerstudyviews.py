@@ -193,6 +193,11 @@ class StudyViews:
             self._onWindow(*now)
 
 
+def layouts() -> list[tuple[int, tuple[View, ...]]]:
+    """Return number and views of every layout that a case may need."""
+    return [(number, _views(count)) for count, number in _LAYOUTS.items()]
+
+
 def _views(count: int) -> tuple[View, ...]:
     # Without titles: nothing stands over what is judged.
     if count == 1:

@@ -17,16 +17,16 @@ PLOT_VIEW = "CTDecomposeCurve"
 _BLUE = (0.30, 0.50, 0.75)
 
 
-def plotItem() -> str:
-    """Return the layout item of the view that the curve is drawn in; empty where Slicer has no plots."""
+def plotView() -> str:
+    """Return the view that the curve is drawn in, for a layout; empty where Slicer has no plots."""
     if not hasattr(slicer.modules, "plots"):
         return ""
     properties = f'<property name="viewlabel" action="default">{_("HU")}</property>'
-    return f'<item><view class="vtkMRMLPlotViewNode" singletontag="{PLOT_VIEW}">{properties}</view></item>'
+    return f'<view class="vtkMRMLPlotViewNode" singletontag="{PLOT_VIEW}">{properties}</view>'
 
 
 class CurvePlot:
-    """The table, series and chart of one region's curve, in the plot view of `plotItem`."""
+    """The table, series and chart of one region's curve, in the plot view of `plotView`."""
 
     def __init__(self) -> None:
         self.table: Any = None

@@ -17,7 +17,7 @@ from CTEnhanceLib.decomposition import errorsOf, guidedOf, mapsOf, sourcesOf
 from CTEnhanceLib.region import MeasuredRegion
 from CTEnhanceLib.run import Job
 from CTEnhanceLib.spectral import Kind, SpectralImage, SpectralTable, curve
-from CTEnhanceLib.spectralcurve import CurvePlot, materialTable, plotItem
+from CTEnhanceLib.spectralcurve import CurvePlot, materialTable, plotView
 from CTEnhanceLib.spectralviews import ORIENTATIONS, Mode, SpectralViews
 from CTEnhanceLib.spectralvolumes import ExportJob
 from CTEnhanceLib.steps import TimedSteps
@@ -245,7 +245,7 @@ class SpectralSection:
         self.measure()
 
     def _onCurve(self, checked: bool) -> None:
-        item = plotItem() if checked else ""
+        item = plotView() if checked else ""
         self.views.setBelow(item)
         self._say(_("This Slicer has no plots: the table stands alone.") if checked and not item else "")
         self.measure()

@@ -17,8 +17,9 @@ from CTEnhanceLib import colortables, placing, units
 from CTEnhanceLib.colorscale import ColorScale
 from CTEnhanceLib.decomposition import guidedOf, mapsOf
 from CTEnhanceLib.spectral import Kind, SpectralImage, SpectralTable
+from CTEnhanceLib.spectralcurve import plotView
 from CTEnhanceLib.spectrallive import LiveImage
-from CTEnhanceLib.views import LinkedViews, View, sliceWidget
+from CTEnhanceLib.views import LinkedViews, View, description, sliceWidget
 
 FIRST_VIEW, SECOND_VIEW = "CTDecomposeFirst", "CTDecomposeSecond"
 MATERIAL_VIEW, PLAIN_VIEW, NUMBER_VIEW = "CTDecomposeMaterial", "CTDecomposePlain", "CTDecomposeNumber"
@@ -76,9 +77,21 @@ class Mode(enum.Enum):
         }[self]
 
     @property
+    def rows(self) -> int:
+        """In how many rows its views are; 0: as many as the window's width asks for."""
+        return 2 if self is Mode.FOUR else 0
+
+    @property
     def hasSecond(self) -> bool:
         """Whether it shows two energies."""
         return self in (Mode.TWO, Mode.FADE)
+
+
+def layouts() -> Iterator[tuple[int, str]]:
+    """Yield number and description of every layout that a result may need."""
+    for mode in Mode:
+        for number, below in ((mode.value, ""), (mode.value + _WITH_CURVE, plotView())):
+            yield number, description(mode.views(_("Material")), mode.rows or 1, below)
 
 
 class SpectralViews:
@@ -121,7 +134,7 @@ class SpectralViews:
         self.mode = mode or self.mode
         views = self.mode.views(self._theTable().contrastAgent)
         number = self.mode.value + (_WITH_CURVE if self._below else 0)
-        self._views.show(number, views, 2 if self.mode is Mode.FOUR else 1, self._below)
+        self._views.show(number, views, self.mode.rows, self._below)
         for key, image in self._images().items():
             self._addLive(key, image)
         for view in views:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from CTEnhanceLib import colortables, placing
 from CTEnhanceLib.reconstruction import ROLES, Method
 from CTEnhanceLib.views import LinkedViews, View
 
-# Layouts are numbered from here, by how many views they have and which.
+# Layouts are numbered from here, by which of the views they have: a layout that is on the screen is not built
+# anew.
 _FIRST_LAYOUT = 7200
 _FBP_VIEW, _PROJECTION_VIEW, _NEED_VIEW = "CTReconstructFBP", "CTReconstructProjection", "CTReconstructNEED"
 SINOGRAM_VIEW = "CTReconstructSinogram"
@@ -53,14 +55,28 @@ def sinogramOf(result: Any) -> Any:
     return placing.hiddenNode(result, placing.SINOGRAM_ROLE)
 
 
-def stagesOf(result: Any) -> list[tuple[View, Any]]:
-    """Return the stages that are in the scene, each with the view that shows it; the result is the last."""
-    views = {
+def _stageViews() -> dict[Method, View]:
+    return {
         Method.FBP: View(_FBP_VIEW, Method.FBP.stage(), "#8C8C8C"),
         Method.PROJECTION: View(_PROJECTION_VIEW, Method.PROJECTION.stage(), "#4C7FBF"),
         Method.NEED: View(_NEED_VIEW, Method.NEED.stage(), "#4CA64C"),
     }
-    method = methodOf(result)
+
+
+def _sinogramView() -> View:
+    return View(SINOGRAM_VIEW, _("Measured sinogram of the slice"), "#B08A3C")
+
+
+def layouts() -> Iterator[tuple[int, list[View]]]:
+    """Yield number and views of every layout that a result may need."""
+    known = [*_stageViews().values(), _sinogramView()]
+    for number in range(1, 1 << len(known)):
+        yield _FIRST_LAYOUT + number, [view for place, view in enumerate(known) if number >> place & 1]
+
+
+def stagesOf(result: Any) -> list[tuple[View, Any]]:
+    """Return the stages that are in the scene, each with the view that shows it; the result is the last."""
+    views, method = _stageViews(), methodOf(result)
     if method is None:
         return []
     before = [
@@ -89,11 +105,8 @@ class StageViews:
         stages = stagesOf(result)
         views = [view for view, _node in stages]
         if self._sinogram and sinogramOf(result) is not None:
-            views.append(View(SINOGRAM_VIEW, _("Measured sinogram of the slice"), "#B08A3C"))
-        # One number for each choice of views: a layout that is on the screen is not built anew.
-        known = (_FBP_VIEW, _PROJECTION_VIEW, _NEED_VIEW, SINOGRAM_VIEW)
-        number = sum(1 << known.index(view.name) for view in views)
-        self._views.show(_FIRST_LAYOUT + number, views)
+            views.append(_sinogramView())
+        self._views.show(next(number for number, known in layouts() if known == views), views)
         self._update()
         self._views.fit(result)
 

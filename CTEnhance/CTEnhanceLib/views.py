@@ -15,11 +15,13 @@ import qt
 import slicer
 import vtk
 
+from CTEnhanceLib.layouts import keeper
 from CTEnhanceLib.viewtitle import ViewTitle
 
 _VIEW_GROUP = 71
-# The numbers of all panels' layouts (docs/panels.md).
-_OF_PANELS = range(7100, 7400)
+# Pixels: a row is parted where its views would be narrower, and no view asks for more than the least. By
+# itself each asks for the width of its bar, some 330, so four of them for a window wider than many screens.
+_GOOD_WIDTH, _LEAST_WIDTH = 300, 140
 # By the names of the views: their titles.
 _titles: dict[str, ViewTitle] = {}
 
@@ -55,7 +57,7 @@ class View:
         )
         view = f'<view class="vtkMRMLSliceNode" singletontag="{self.name}">{lines}</view>'
         # Without a size Slicer would make new views smaller than those that are there already.
-        return f'<item splitSize="500">{view}</item>'
+        return _sized(view, 500)
 
     def showTitle(self, sliceView: Any, text: str) -> None:
         """Write a title over the image, at its upper edge."""
@@ -110,9 +112,8 @@ def sliceWidget(name: str) -> Any:
 class LinkedViews:
     """Shows rows of views; `leave` brings the layout back that was there before any of them."""
 
-    # Among all panels: who shows views now, and Slicer's layout before the first of them did.
+    # Among all panels: who shows views now.
     _owner: LinkedViews | None = None
-    _previousLayout: int | None = None
 
     def __init__(self) -> None:
         self._views: tuple[View, ...] = ()
@@ -127,30 +128,19 @@ class LinkedViews:
         """Whether these views are the ones on the screen (unless the user chose another layout since)."""
         return LinkedViews._owner is self
 
-    def show(self, layout: int, views: Sequence[View], rows: int = 1, below: str = "") -> None:
-        """Show these views from left to right, in so many rows; `layout` is their number (below 100 are
-        Slicer's own), `below` a layout item of another kind under them."""
-        node = _layoutNode()
+    def show(self, layout: int, views: Sequence[View], rows: int = 0, below: str = "") -> None:
+        """Show these views from left to right, in so many rows (0: as many as the window's width asks for);
+        `layout` is their number, `below` another view's description under them."""
         self._before = {
             orientation: _Part.of(widgets[0].mrmlSliceNode())
             for orientation, widgets in (self._planes() if self.shown else {}).items()
         }
-        if LinkedViews._owner is None:
-            before = node.GetViewArrangement()
-            # A scene that was saved while panels showed their views comes back in a layout of theirs.
-            LinkedViews._previousLayout = node.SlicerLayoutFourUpView if before in _OF_PANELS else before
         LinkedViews._owner, self._views = self, tuple(views)
-        description = _grid([view.item() for view in views], rows)
-        if below:
-            description = _stack("vertical", [f"<item>{description}</item>", below])
-        if node.IsLayoutDescription(layout):
-            node.SetLayoutDescription(layout, description)
-        else:
-            node.AddLayoutDescription(layout, description)
-        node.SetViewArrangement(layout)
+        keeper.show(layout, description(views, rows or _rowsFor(len(views)), below))
         for view in views:
             widget = sliceWidget(view.name)
             if widget is not None:
+                widget.minimumWidth = _LEAST_WIDTH
                 composite = widget.mrmlSliceCompositeNode()
                 composite.SetLinkedControl(True)
                 composite.SetHotLinkedControl(True)
@@ -158,20 +148,30 @@ class LinkedViews:
                     view.showTitle(widget.sliceView(), view.label)
 
     def leave(self) -> None:
-        """Bring the former layout back, unless others show their views meanwhile."""
-        previous = LinkedViews._previousLayout
-        if self.shown and previous is not None:
-            _layoutNode().SetViewArrangement(previous)
+        """Bring the user's layout back, unless others show their views meanwhile."""
+        if self.shown:
+            keeper.leave()
         self.forget()
 
     def forget(self) -> None:
         """Let go (the scene closes); the layout stays."""
         if self.shown:
-            LinkedViews._owner = LinkedViews._previousLayout = None
+            LinkedViews._owner = None
+            keeper.forget()
         self._fitted, self._before = None, {}
 
+    @staticmethod
+    def leaveAll() -> None:
+        """Bring the user's layout back, whoever shows views."""
+        LinkedViews._owner = None
+        keeper.leave()
+
     def setLayers(self, view: str, background: Any, foreground: Any = None, opacity: float = 0.0) -> None:
-        """Show these volume nodes (or None) in a view; cheap where nothing changes."""
+        """Show these volume nodes (or None) in a view; cheap where nothing changes.
+
+        Slicer passes the opacity of one linked view on to all of them, also when a program sets it. So a view
+        without a foreground leaves it alone: it would hide the foregrounds of the others.
+        """
         widget = sliceWidget(view)
         if widget is None or not self.shown:
             return
@@ -179,7 +179,8 @@ class LinkedViews:
         with slicer.util.NodeModify(composite):
             composite.SetBackgroundVolumeID(None if background is None else background.GetID())
             composite.SetForegroundVolumeID(None if foreground is None else foreground.GetID())
-            composite.SetForegroundOpacity(opacity)
+            if foreground is not None:
+                composite.SetForegroundOpacity(opacity)
             composite.SetLabelVolumeID(None)
 
     def fit(self, volume: Any, anew: bool = False) -> None:
@@ -239,20 +240,26 @@ class LinkedViews:
                 part.show(widget.mrmlSliceNode())
 
 
+def description(views: Sequence[View], rows: int = 1, below: str = "") -> str:
+    """Return Slicer's description of a layout: views from left to right, in so many rows, over another."""
+    items = [view.item() for view in views]
+    length = -(-len(items) // rows)
+    lines = [_stack("horizontal", items[start : start + length]) for start in range(0, len(items), length)]
+    whole = lines[0] if len(lines) == 1 else _stack("vertical", [_sized(line, 500) for line in lines])
+    # Each with a size: by themselves plots take all the height there is, and leave slits of the images.
+    return _stack("vertical", [_sized(whole, 700), _sized(below, 300)]) if below else whole
+
+
 def _stack(kind: str, items: Sequence[str]) -> str:
     return f'<layout type="{kind}" split="true">{"".join(items)}</layout>'
 
 
-def _grid(items: Sequence[str], rows: int) -> str:
-    """Return the layout of items from left to right, in so many rows."""
-    length = -(-len(items) // rows)
-    lines = [_stack("horizontal", items[start : start + length]) for start in range(0, len(items), length)]
-    return (
-        lines[0]
-        if rows == 1
-        else _stack("vertical", [f'<item splitSize="500">{line}</item>' for line in lines])
-    )
+def _sized(content: str, size: int) -> str:
+    return f'<item splitSize="{size}">{content}</item>'
 
 
-def _layoutNode() -> Any:
-    return slicer.app.layoutManager().layoutLogic().GetLayoutNode()
+def _rowsFor(count: int) -> int:
+    """Return in how many rows so many views are wide enough where there is room for them now."""
+    viewport = slicer.app.layoutManager().viewport()
+    across = max(1, viewport.width // _GOOD_WIDTH)
+    return -(-count // min(count, across)) if count else 1

@@ -160,6 +160,18 @@ def test_measured_projections_to_linked_stages(panel: Any, user: Any, made: Path
     assert np.allclose(bounds, of, atol=1e-3)
     assert pixels(manager.sliceWidget("CTReconstructSinogram").sliceView()).std() > 0
 
+    # Slicer passes the opacity of one linked view on to the others: the sinogram's must not hide an overlay.
+    for sinogram_shown in (True, False, True):
+        panel.ui.sinogramBox.checked = sinogram_shown
+        for index in (1, 2):
+            panel.ui.overlaySelector.currentIndex = index
+            panel.ui.overlayRangeSlider.value = 5
+            user.turn()
+            assert shown(names[2]).GetForegroundOpacity() == pytest.approx(0.5)
+            over = pixels(last.sliceView()).astype(int)
+            assert (np.abs(over - plain).max(-1) > 0).any() and np.ptp(over, -1).max() > 50
+        panel.ui.overlaySelector.currentIndex = 0
+
     # Two of them more closely, with the section that all panels share; then the stages again.
     panel.ui.compareButton.click()
     assert not panel.ui.stagesButton.checked

@@ -107,11 +107,24 @@ def sliceWidget(node: Any) -> Widget:
         logic.SetSliceOffset(offset)
         logic.EndSliceOffsetInteraction()
 
+    composite, slider = logic.GetSliceCompositeNode(), [1.0]
+
+    def follow(*_: Any) -> None:
+        """The bar's opacity slider follows the node; whatever moves it, linked views get the value."""
+        opacity = round(composite.GetForegroundOpacity(), 2)
+        if opacity != slider[0] and not slicer.mrmlScene.IsBatchProcessing():
+            slider[0] = opacity
+            logic.StartSliceCompositeNodeInteraction(composite.ForegroundOpacityFlag)
+            composite.SetForegroundOpacity(opacity)
+            logic.EndSliceCompositeNodeInteraction()
+
+    composite.AddObserver(vtk.vtkCommand.ModifiedEvent, follow)
+    follow()
     widget = Widget()
     controller = Widget(widget)  # made visible, it is no window of its own
     controller.__dict__["setSliceOffsetValue"] = scroll
     answering(widget, sliceLogic=logic, sliceView=SliceView(logic), sliceController=controller)
-    answering(widget, mrmlSliceNode=node, mrmlSliceCompositeNode=logic.GetSliceCompositeNode())
+    answering(widget, mrmlSliceNode=node, mrmlSliceCompositeNode=composite)
     return widget
 
 
@@ -120,7 +133,9 @@ class LayoutManager:
 
     def __init__(self, applicationLogic: Any) -> None:
         self._widgets, self._logic = {}, slicer.vtkMRMLLayoutLogic()
-        answering(self, layoutLogic=self._logic)
+        viewport = qt.QWidget()
+        viewport.resize(1440, 900)
+        answering(self, layoutLogic=self._logic, viewport=viewport)
         self._logic.SetMRMLApplicationLogic(applicationLogic)
         self._logic.SetMRMLScene(slicer.mrmlScene)
         self._logic.GetLayoutNode().SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)

@@ -1,0 +1,198 @@
+"""The panels' layouts: known from the start, out of saved scenes, and narrow enough for small screens."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import slicer
+from spectral_scan import shown_result
+
+from panel_run import REPOSITORY, save_scene
+
+SIDE_BY_SIDE = 29  # a layout of Slicer's own, as the user's
+CURVE = 7308
+# What a Slicer is that has just been started, without this extension or with it.
+LOAD = """
+import sys
+import slicer
+if sys.argv[2] == "with":
+    sys.path[:0] = [sys.argv[3] + "/Testing", sys.argv[3] + "/CTEnhance"]
+    import slicerhost
+    slicerhost.start()
+    from CTEnhanceLib import layouts
+    layouts.atStartup()
+    slicer.app.startupCompleted()
+    scene, logic = slicer.mrmlScene, slicer.app.layoutManager().layoutLogic()
+else:
+    scene, logic = slicer.vtkMRMLScene(), slicer.vtkMRMLLayoutLogic()
+    logic.SetMRMLScene(scene)
+scene.SetURL(sys.argv[1])
+scene.Connect()
+node = logic.GetLayoutNode()
+print(node.GetViewArrangement(), node.IsLayoutDescription(node.GetViewArrangement()))
+"""
+
+
+def layout_node() -> Any:
+    return slicer.app.layoutManager().layoutLogic().GetLayoutNode()
+
+
+def load(path: Path) -> None:
+    """Load a scene in place of this one, as the user does."""
+    slicer.mrmlScene.Clear(False)
+    slicer.mrmlScene.SetURL(str(path))
+    slicer.mrmlScene.Connect()
+
+
+def loaded_elsewhere(path: Path, extension: str) -> str:
+    """Load a scene in a Slicer of its own; return the layout's number, and whether there are views."""
+    command = [sys.executable, "-c", LOAD, str(path), extension, str(REPOSITORY)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "CTEnhance")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "Can't find layout" not in done.stdout + done.stderr
+    return done.stdout.strip().splitlines()[-1]
+
+
+@pytest.fixture
+def own() -> Iterator[int]:
+    """The user has a layout of his own."""
+    before = layout_node().GetViewArrangement()
+    layout_node().SetViewArrangement(SIDE_BY_SIDE)
+    yield SIDE_BY_SIDE
+    layout_node().SetViewArrangement(before)
+
+
+@pytest.fixture
+def shown(own: int, spectral_panel: Any, spectral_files: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """CT Decompose shows four images above the curve of a region; returns the result."""
+    import types
+
+    monkeypatch.setattr(slicer.modules, "plots", types.SimpleNamespace(), raising=False)
+    result = shown_result(spectral_panel, spectral_files)
+    spectral_panel.ui.spectralRegionButton.click()
+    spectral_panel.ui.curveBox.click()
+    assert layout_node().GetViewArrangement() == CURVE
+    return result
+
+
+def test_all_layouts_are_known_once_slicer_has_started(app: Any) -> None:
+    from CTEnhanceLib import layouts
+    from CTEnhanceLib.compare import Mode as Comparison
+    from CTEnhanceLib.spectralviews import Mode as Spectral
+
+    layouts.atStartup()
+    app.startupCompleted()
+    known = layout_node()
+    numbers = {mode.value for mode in (*Comparison, *Spectral)} | {mode.value + 8 for mode in Spectral}
+    for number in (*numbers, *range(7201, 7216), 7121, 7122):
+        assert known.IsLayoutDescription(number), number
+    # Slicer remembers the layout of the time when it was closed; without its panel it is nothing to see.
+    own = known.GetViewArrangement()
+    known.SetViewArrangement(7101)
+    app.startupCompleted()
+    assert known.GetViewArrangement() == own < 100
+
+
+@pytest.mark.parametrize("extension", ["with", "without"])
+def test_a_scene_saved_meanwhile_has_the_users_layout(
+    shown: Any, own: int, extension: str, tmp_path: Path
+) -> None:
+    save_scene(tmp_path / "scene.mrml")
+    text = (tmp_path / "scene.mrml").read_text(encoding="utf-8")
+    assert re.findall(r'currentViewArrangement="(\d+)"', text) == [str(own)]
+    assert loaded_elsewhere(tmp_path / "scene.mrml", extension) == f"{own} True"
+    assert layout_node().GetViewArrangement() == CURVE  # here, nothing has changed
+
+
+def test_the_layout_that_the_user_chose_meanwhile_is_saved_and_stays(
+    shown: Any, spectral_panel: Any, tmp_path: Path
+) -> None:
+    chosen = layout_node().SlicerLayoutOneUpRedSliceView
+    layout_node().SetViewArrangement(chosen)
+    save_scene(tmp_path / "scene.mrml")
+    text = (tmp_path / "scene.mrml").read_text(encoding="utf-8")
+    assert re.findall(r'currentViewArrangement="(\d+)"', text) == [str(chosen)]
+    spectral_panel.ui.spectralButton.click()
+    assert layout_node().GetViewArrangement() == chosen
+    save_scene(tmp_path / "again.mrml")
+    text = (tmp_path / "again.mrml").read_text(encoding="utf-8")
+    assert re.findall(r'currentViewArrangement="(\d+)"', text) == [str(chosen)]
+
+
+def test_the_same_scene_again_in_one_session(
+    shown: Any, own: int, spectral_panel: Any, user: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "scene.mrml"
+    save_scene(path)
+    for _ in range(2):
+        load(path)
+        user.rests(0.1)
+        assert layout_node().GetViewArrangement() == own
+    spectral_panel.ui.spectralButton.click()
+    assert layout_node().GetViewArrangement() == CURVE
+    assert spectral_panel.spectralSection.views.active
+    spectral_panel.ui.spectralButton.click()
+    assert layout_node().GetViewArrangement() == own
+
+
+@pytest.mark.parametrize("extension", ["with", "here"])
+def test_a_scene_of_an_earlier_version_is_no_row_of_slits(
+    shown: Any, own: int, spectral_panel: Any, user: Any, extension: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "scene.mrml"
+    save_scene(path)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace(f'currentViewArrangement="{own}"', f'currentViewArrangement="{CURVE}"'))
+    if extension == "with":
+        number, views = loaded_elsewhere(path, extension).split()
+        assert int(number) < 100 and views == "True"
+        return
+    load(path)
+    user.rests(0.1)
+    assert layout_node().GetViewArrangement() == own
+
+
+def test_a_scene_added_to_what_is_shown_leaves_the_views(
+    shown: Any, own: int, spectral_panel: Any, user: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "scene.mrml"
+    layout = 'id="vtkMRMLLayoutNode1" singletonTag="vtkMRMLLayoutNode" currentViewArrangement="7301"'
+    path.write_text(f'<?xml version="1.0" encoding="UTF-8"?>\n<MRML>\n<Layout {layout}/>\n</MRML>\n')
+    slicer.mrmlScene.SetURL(str(path))
+    slicer.mrmlScene.Import()
+    user.rests(0.1)
+    assert layout_node().GetViewArrangement() == CURVE and spectral_panel.spectralSection.views.active
+
+
+def test_images_and_plot_share_the_height(shown: Any) -> None:
+    described = layout_node().GetLayoutDescription(CURVE)
+    # Every part of a splitter has a size: without one a plot takes all.
+    assert described.count("<item") == described.count("<item splitSize=")
+
+
+@pytest.mark.parametrize(("width", "rows"), [(780, 2), (1400, 1), (400, 3), (0, 3)])
+def test_rows_follow_the_room_there_is(
+    own: int, spectral_panel: Any, spectral_files: Path, width: int, rows: int
+) -> None:
+    viewport = slicer.app.layoutManager().viewport()
+    before = viewport.width
+    viewport.resize(width, 800)
+    try:
+        shown_result(spectral_panel, spectral_files)
+        spectral_panel.ui.spectralModeSelector.currentIndex = 4  # three planes
+        described = layout_node().GetLayoutDescription(7304)
+    finally:
+        viewport.resize(before, 800)
+    assert described.count('type="horizontal"') == rows
+    names = re.findall(r'singletontag="(\w+)"', described)
+    assert names == ["CTDecomposeAxial", "CTDecomposeCoronal", "CTDecomposeSagittal"]
+    # None of them keeps a window from becoming narrow later.
+    manager = slicer.app.layoutManager()
+    assert all(0 < manager.sliceWidget(name).minimumWidth <= 150 for name in names)
