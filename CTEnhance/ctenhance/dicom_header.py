@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import struct
+from collections import ChainMap
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
 from pydicom.uid import UID
 
 from ctenhance.runtime.errors import InputError
@@ -34,6 +37,7 @@ DAMAGE = (
     struct.error,
     OSError,
 )
+_FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 # Only these are kept of each header: 600 whole ones would fill memory with private elements and patient data.
 _KEYWORDS = (
     "ImageType",
@@ -68,21 +72,33 @@ _KEYWORDS = (
     "RescaleSlope",
     "RescaleType",
     "ModalityLUTSequence",
-    "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
+    *_FUNCTIONAL_GROUPS,
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DicomFile:
-    """A file and its header without the pixels."""
+    """A file, its header without the pixels, and of each frame what stands in it, by keyword.
+
+    A frame of a multi-frame image has its own attributes, those of all frames and those of the file; empty
+    ones are left out.
+    """
 
     path: Path
     header: Dataset
+    frames: tuple[Mapping[str, Any], ...]
+
+    def value(self, *keywords: str, frame: int = 0) -> Any:
+        """Return the first of the attributes that is there and not empty, or None."""
+        found = self.frames[frame]
+        return next((found[keyword] for keyword in keywords if keyword in found), None)
 
 
-def read_header(path: Path) -> Dataset | None:
-    """Return the header, None for a file that is not DICOM; raises InputError when it is, but damaged."""
+def read_file(path: Path, also: Iterable[str] = ()) -> DicomFile | None:
+    """Return the file without its pixels, with the attributes that a CT needs and those in `also`.
+
+    None for a file that is not DICOM; raises InputError when it is, but damaged.
+    """
     try:
         with path.open("rb") as stream:
             start = stream.read(132)
@@ -98,11 +114,11 @@ def read_header(path: Path) -> Dataset | None:
         return None
     try:
         header = pydicom.dcmread(
-            path, stop_before_pixels=True, force=not marked, specific_tags=list(_KEYWORDS)
+            path, stop_before_pixels=True, force=not marked, specific_tags=[*_KEYWORDS, *also]
         )
-        # pydicom converts a value when it is first asked for: ask for all here, where damage can be told.
-        for _ in header.iterall():
-            pass
+        # pydicom converts a value when it is first asked for: this asks for all, here, where damage can be
+        # told.
+        frames = frames_of(header)
         stored = header.file_meta.get("MediaStorageSOPClassUID")
         header.SOPClassUID = UID(text(header.get("SOPClassUID") or stored))
         header.Modality = text(header.get("Modality"))[:16]  # no valid one is longer
@@ -111,25 +127,41 @@ def read_header(path: Path) -> Dataset | None:
             return None
         raise InputError(f"'{path.name}' is damaged or cut off; copy it again from its source.") from error
     # What merely begins like an element has no such identifier.
-    return header if marked or header.SOPClassUID.startswith("1.2.840.10008.") else None
+    if not marked and not header.SOPClassUID.startswith("1.2.840.10008."):
+        return None
+    return DicomFile(path, header, frames)
 
 
-def attribute(header: Dataset, *keywords: str, frame: int = 0) -> Any:
-    """Return the first of the attributes that is there and not empty, or None.
+def frames_of(header: Dataset) -> tuple[Mapping[str, Any], ...]:
+    """Return the attributes of each frame; one mapping for an image of a single frame."""
+    top = _of_macros([header]) | _filled(header)
+    shared, per_frame = (header.get(keyword) or () for keyword in _FUNCTIONAL_GROUPS)
+    of_all, groups = _of_macros(shared), per_frame or [None]
+    return tuple(ChainMap(_of_macros([group]), of_all, top) for group in groups)
 
-    In a multi-frame image it may stand in the functional groups of the frame or of all frames.
-    """
-    per_frame = header.get("PerFrameFunctionalGroupsSequence") or ()
-    groups = [*per_frame[frame : frame + 1], *(header.get("SharedFunctionalGroupsSequence") or ())]
-    macros = [
-        element.value[0] for group in groups for element in group if element.VR == "SQ" and element.value
-    ]
-    for place in (*macros, header):
-        for keyword in keywords:
-            value = place.get(keyword)
-            if value is not None and value != "":
-                return value
-    return None
+
+def _of_macros(groups: Iterable[Dataset | None] | None) -> dict[str, Any]:
+    """Return the attributes within the functional groups: each is a sequence with one item."""
+    found: dict[str, Any] = {}
+    for group in groups or ():
+        for keyword, value in _filled(group).items():
+            found[keyword] = value
+            if isinstance(value, Sequence) and keyword not in _FUNCTIONAL_GROUPS:
+                found |= _filled(value[0])
+    return found
+
+
+def _filled(item: Dataset | None) -> dict[str, Any]:
+    """Return the public attributes of a dataset that are not empty, by keyword."""
+    return {
+        element.keyword: element.value
+        for element in item or ()
+        if element.keyword and not _is_empty(element.value)
+    }
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, str | MultiValue | Sequence) and len(value) == 0)
 
 
 def text(value: Any) -> str:

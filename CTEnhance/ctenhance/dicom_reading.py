@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydicom.dataset import Dataset
 
-from ctenhance.dicom_header import DicomFile, attribute, number, read_header, text
+from ctenhance.dicom_choice import Conditions
+from ctenhance.dicom_header import DicomFile, number, read_file, text
+from ctenhance.dicom_kinds import ATTRIBUTES, is_capture, kinds, slices_of
 from ctenhance.dicom_stack import read_stack
 from ctenhance.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from ctenhance.volume import CTVolume
 
-_CT_STORAGE = (
-    "1.2.840.10008.5.1.4.1.1.2",  # CT Image Storage
-    "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT Image Storage
-    "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT Image Storage
-)
 _MOST_LISTED = 12
 _DICOMDIR = "1.2.840.10008.1.3.10"
+_ARCHIVES = (b"PK\x03\x04", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\xfd7zXZ\x00", b"BZh", b"\x1f\x8b")
 
 _TEXTS = {"kernel": "ConvolutionKernel", "manufacturer": "Manufacturer", "model": "ManufacturerModelName"}
 _IDENTIFIERS = {
@@ -42,100 +39,70 @@ _NUMBERS = {
 }
 
 
-def read_dicom(paths: Sequence[Path], series: int | str | None) -> CTVolume:
+def read_dicom(paths: Sequence[Path], series: int | str | None, where: Mapping[str, Any] | None) -> CTVolume:
     """Return the CT in a DICOM folder, file or list of files; raises InputError with the reason alone."""
     with warnings.catch_warnings():
         # pydicom warns of every small offence against the standard; readers of CT scans cannot do anything.
         warnings.simplefilter("ignore")
-        files = list(_dicom_files(paths))
-        chosen, left_out = _ct_series(files)
-        return _volume(_choose(chosen, series), left_out)
+        conditions = Conditions.of(where)
+        files = list(_dicom_files(paths, (*ATTRIBUTES, *conditions.keywords)))
+        if not files:
+            raise InputError(_why_no_file(paths))
+        found, left_out = slices_of(files)
+        kept = set(conditions.files([file for images in found.values() for file in images]))
+        meant = {uid: [file for file in images if file in kept] for uid, images in found.items()}
+        chosen = _choose({uid: images for uid, images in meant.items() if images}, series)
+        return _volume(chosen, conditions, left_out)
 
 
-def _dicom_files(paths: Sequence[Path]) -> Iterator[DicomFile]:
+def _dicom_files(paths: Sequence[Path], keywords: Sequence[str]) -> Iterator[DicomFile]:
     for path in paths:
         if not path.is_dir():
-            header = read_header(path)
-            if header is None:
-                raise InputError(
-                    f"'{path.name}' is no DICOM image; give a DICOM folder or DICOM files, or one file "
-                    "ending in .nii.gz, .nii, .nrrd, .mha or .mhd."
-                )
-            if header.SOPClassUID == _DICOMDIR:
+            file = read_file(path, keywords)
+            if file is None:
+                raise InputError(_why_no_dicom(path))
+            if file.header.SOPClassUID == _DICOMDIR:
                 raise InputError("it is a DICOMDIR, an index without images; give its folder.")
-            yield DicomFile(path, header)
+            yield file
             continue
-        for folder, subfolders, names in os.walk(path):
-            subfolders.sort()
-            for name in sorted(names):
-                header = read_header(Path(folder, name))
-                # A DICOMDIR is an index of the files, which are found without it.
-                if header is not None and header.SOPClassUID != _DICOMDIR:
-                    yield DicomFile(Path(folder, name), header)
+        for one in _files_below(path):
+            file = read_file(one, keywords)
+            # A DICOMDIR is an index of the files, which are found without it.
+            if file is not None and file.header.SOPClassUID != _DICOMDIR:
+                yield file
 
 
-def _ct_series(files: Sequence[DicomFile]) -> tuple[dict[str, list[DicomFile]], list[DicomFile]]:
-    """Return the CT slices by SeriesInstanceUID, and the other files; raises InputError without slices.
-
-    Raises InputError also for a slice without pixels.
-    """
-    series: dict[str, list[DicomFile]] = {}
-    left_out = []
-    for file in files:
-        if _is_ct(file.header) and not _is_localizer(file.header) and _is_placed_image(file.header):
-            if not file.header.get("Rows") or not file.header.get("Columns"):
-                # Before the series are told apart: a file that is cut off may have lost its series, too.
-                raise InputError(
-                    f"'{file.path.name}' has no pixel data (it was cut off, or exported without its image); "
-                    "copy it again from its source."
-                )
-            series.setdefault(text(file.header.get("SeriesInstanceUID")), []).append(file)
-        else:
-            left_out.append(file)
-    if not series:
-        raise InputError(_why_no_slice(left_out))
-    return series, left_out
+def _files_below(folder: Path) -> Iterator[Path]:
+    for here, subfolders, names in os.walk(folder):
+        subfolders.sort()
+        yield from (Path(here, name) for name in sorted(names))
 
 
-def _is_ct(header: Dataset) -> bool:
-    # De-identification sometimes empties Modality.
-    return header.Modality == "CT" or (not header.Modality and header.SOPClassUID in _CT_STORAGE)
-
-
-def _is_localizer(header: Dataset) -> bool:
-    return "LOCALIZER" in (header.get("ImageType") or ())
-
-
-def _is_placed_image(header: Dataset) -> bool:
-    """Tell slices from dose reports, screen pictures and raw data, which also come with the modality CT.
-
-    A proper CT image that lacks pixels or position counts as one, so that this is said and not passed over.
-    """
-    return header.SOPClassUID in _CT_STORAGE or "ImagePositionPatient" in header
-
-
-def _why_no_slice(files: Sequence[DicomFile]) -> str:
-    if not files:
-        return (
-            "there is no DICOM image in it; give a DICOM folder or file, or a .nii.gz, .nii, .nrrd, .mha or "
-            ".mhd file."
-        )
-    ct = [file.header for file in files if _is_ct(file.header)]
-    if not ct:
-        return f"there is no CT in it but {_kinds(files)}; give a CT series."
-    if any(_is_localizer(header) for header in ct):
-        return "it holds localizer (scout) images only; give the series with the slices."
-    if any((header.get("SamplesPerPixel") or 1) > 1 for header in ct):
-        return "it holds colour pictures (RGB), as screen captures do; give the original CT slices."
-    return "its CT objects are no slices with a position in the patient; give the original CT slices."
-
-
-def _kinds(files: Sequence[DicomFile]) -> str:
-    """Return a listing such as '24 MR and 1 SR objects'."""
-    counts = Counter(file.header.Modality or "unnamed" for file in files)
-    return " and ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) + (
-        " object" if len(files) == 1 else " objects"
+def _why_no_dicom(path: Path) -> str:
+    if _is_archive(path):
+        return f"'{path.name}' is an archive (zip or the like); unpack it first, and give the folder."
+    return (
+        f"'{path.name}' is no DICOM image; give a DICOM folder or DICOM files, or one file ending in "
+        ".nii.gz, .nii, .nrrd, .mha or .mhd."
     )
+
+
+def _why_no_file(folders: Sequence[Path]) -> str:
+    for path in (one for folder in folders for one in _files_below(folder)):
+        if _is_archive(path):
+            return f"there is no DICOM image in it but an archive, '{path.name}'; unpack it first."
+    return (
+        "there is no DICOM image in it; give a DICOM folder or file, or a .nii.gz, .nii, .nrrd, .mha or .mhd "
+        "file."
+    )
+
+
+def _is_archive(path: Path) -> bool:
+    """Say whether a file is a zip, 7z, rar, xz, bzip2, gzip or tar archive."""
+    with contextlib.suppress(OSError), path.open("rb") as stream:
+        start = stream.read(262)
+        return start.startswith(_ARCHIVES) or start[257:] == b"ustar"
+    return False
 
 
 def _choose(series: dict[str, list[DicomFile]], wanted: int | str | None) -> list[DicomFile]:
@@ -173,18 +140,22 @@ def _label(rank: int, files: Sequence[DicomFile]) -> str:
     # Without the description, which may hold names.
     count = int(sum(number(file.header.get("NumberOfFrames")) or 1 for file in files))
     label = f"series {rank}: {count} slice" + ("" if count == 1 else "s")
-    kernel = text(attribute(files[0].header, "ConvolutionKernel"))
-    thickness = number(attribute(files[0].header, "SliceThickness"))
+    kernel = text(files[0].value("ConvolutionKernel"))
+    thickness = number(files[0].value("SliceThickness"))
     return label + (f" of {thickness:g} mm" if thickness else "") + (f", kernel {kernel}" if kernel else "")
 
 
-def _volume(files: Sequence[DicomFile], left_out: Sequence[DicomFile]) -> CTVolume:
+def _volume(files: Sequence[DicomFile], conditions: Conditions, left_out: Sequence[DicomFile]) -> CTVolume:
     from ctenhance.volume import CTVolume
 
-    stack = read_stack(files)
+    stack = read_stack(files, conditions)
     notes = list(stack.notes)
+    if is_capture(files[0]):
+        notes.append("the slices are secondary captures, taken as a CT because they lie in a stack")
+    if chosen := conditions.note():
+        notes.append(chosen)
     if left_out:
-        notes.append(f"left out, as no slices of this CT: {_kinds(left_out)}")
+        notes.append(f"left out, as no slices of this CT: {kinds(left_out)}")
     meta = {**_meta(stack.files), "source_files": [str(file.path) for file in stack.files], "notes": notes}
     return CTVolume(stack.array, stack.spacing, stack.origin, stack.direction, meta)
 
@@ -192,9 +163,9 @@ def _volume(files: Sequence[DicomFile], left_out: Sequence[DicomFile]) -> CTVolu
 def _meta(files: Sequence[DicomFile]) -> dict[str, Any]:
     """Return what the headers of the slices, in their order, tell; empty attributes are left out."""
     first = files[0].header
-    known: dict[str, Any] = {name: text(attribute(first, keyword)) for name, keyword in _TEXTS.items()}
+    known: dict[str, Any] = {name: text(files[0].value(keyword)) for name, keyword in _TEXTS.items()}
     for name, keywords in _NUMBERS.items():
-        per_slice = [number(attribute(file.header, *keywords)) for file in files]
+        per_slice = [number(file.value(*keywords)) for file in files]
         values = [value for value in per_slice if value is not None]
         known[name] = float(np.mean(values)) if values else None
     known |= {name: text(first.get(keyword)) for name, keyword in _IDENTIFIERS.items()}

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from ctenhance.dicom_header import DAMAGE, DicomFile, attribute, number, text
+from ctenhance.dicom_choice import Conditions
+from ctenhance.dicom_header import DAMAGE, DicomFile, number, text
 from ctenhance.dicom_pixels import stored_values
 from ctenhance.hounsfield import padding_to_air
 from ctenhance.runtime.errors import InputError
@@ -69,9 +70,10 @@ class Stack:
     notes: list[str]
 
 
-def read_stack(files: Sequence[DicomFile]) -> Stack:
-    """Return the volume of one series' files; raises InputError with the reason alone."""
-    slices = [one for file in files for one in _slices_of(file)]
+def read_stack(files: Sequence[DicomFile], conditions: Conditions) -> Stack:
+    """Return the volume of what is meant of one series; raises InputError with the reason alone."""
+    frames = conditions.frames([frame for file in files for frame in _frames_of(file)])
+    slices = [_slice_of(file, frame) for file, frame in frames]
     _require_one_kind(slices)
     slices.sort(key=lambda one: one.depth)
     slices, repeated = _without_repetitions(slices)
@@ -100,15 +102,12 @@ def read_stack(files: Sequence[DicomFile]) -> Stack:
     )
 
 
-def _slices_of(file: DicomFile) -> list[_Slice]:
-    """Return the planes of a file; raises InputError for what is no plane of HU in space."""
+def _frames_of(file: DicomFile) -> list[tuple[DicomFile, int]]:
+    """Return the file with each of its frames' indices; raises InputError for what is no image in HU."""
     name = file.path.name
     header = file.header
-    in_colours = header.get("PhotometricInterpretation") == "PALETTE COLOR"
-    if in_colours or (header.get("SamplesPerPixel") or 1) != 1:
-        raise InputError(f"'{name}' is a colour picture (RGB); give the original CT slices.")
     try:
-        if attribute(header, "ModalityLUTSequence") is not None:
+        if file.value("ModalityLUTSequence") is not None:
             raise InputError(
                 f"'{name}' maps its values by a table, not to Hounsfield units; give the original CT."
             )
@@ -117,16 +116,24 @@ def _slices_of(file: DicomFile) -> list[_Slice]:
             raise InputError(
                 f"'{name}' holds {frames} frames without saying where each lies; export single slices."
             )
-        return [_slice(file, frame) for frame in range(frames)]
+        return [(file, frame) for frame in range(frames)]
     except DAMAGE as error:
         raise InputError(f"the header of '{name}' is damaged; export the series again.") from error
+
+
+def _slice_of(file: DicomFile, frame: int) -> _Slice:
+    """Return a frame as a plane in space; raises InputError for what is no plane of HU."""
+    try:
+        return _slice(file, frame)
+    except DAMAGE as error:
+        raise InputError(f"the header of '{file.path.name}' is damaged; export the series again.") from error
 
 
 def _slice(file: DicomFile, frame: int) -> _Slice:
     header = file.header
 
     def numbers(keyword: str, count: int) -> np.ndarray:
-        value = attribute(header, keyword, frame=frame)
+        value = file.value(keyword, frame=frame)
         if value is None:
             raise InputError(
                 f"'{file.path.name}' does not say where it lies ({keyword} is missing); export the series "
@@ -137,7 +144,7 @@ def _slice(file: DicomFile, frame: int) -> _Slice:
             raise ValueError(keyword)
         return found
 
-    kind = text(attribute(header, "RescaleType", frame=frame)).strip()
+    kind = text(file.value("RescaleType", frame=frame)).strip()
     if kind not in _HOUNSFIELD_TYPES:
         raise InputError(
             f"'{file.path.name}' holds values of the type {kind}, not Hounsfield units; give the CT series."
@@ -152,10 +159,10 @@ def _slice(file: DicomFile, frame: int) -> _Slice:
     between_rows, between_columns = numbers("PixelSpacing", 2).tolist()
     if min(between_rows, between_columns) <= 0:
         raise ValueError("PixelSpacing")
-    found = attribute(header, "RescaleSlope", frame=frame)
+    found = file.value("RescaleSlope", frame=frame)
     # Without them the stored values count as HU; whether they are is asked of the whole volume later.
     slope = 1.0 if found is None else float(found)
-    intercept = float(attribute(header, "RescaleIntercept", frame=frame) or 0.0)
+    intercept = float(file.value("RescaleIntercept", frame=frame) or 0.0)
     return _Slice(
         file=file,
         frame=frame,
@@ -241,7 +248,7 @@ def _slice_pitch(slices: Sequence[_Slice]) -> float:
     first, last = slices[0], slices[-1]
     if len(slices) == 1:
         # There is no distance to measure; the thickness is what the slice covers.
-        thickness = attribute(first.file.header, "SliceThickness", "SpacingBetweenSlices", frame=first.frame)
+        thickness = first.file.value("SliceThickness", "SpacingBetweenSlices", frame=first.frame)
         return max(number(thickness) or 0.0, 0.0) or 1.0
     steps = np.arange(len(slices))
     depths = np.array([one.depth for one in slices])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,13 +78,20 @@ class CTVolume:
 
     @classmethod
     def read(
-        cls, path: AnyPath | Sequence[AnyPath], series: int | str | None = None, *, check_hu: bool = True
+        cls,
+        path: AnyPath | Sequence[AnyPath],
+        series: int | str | None = None,
+        *,
+        where: Mapping[str, Any] | None = None,
+        check_hu: bool = True,
     ) -> CTVolume:
         """Read a CT from a NIfTI, NRRD or MetaImage file, a DICOM folder, a DICOM file or a list of those.
 
         A folder is searched to its depths; what is no DICOM CT slice in it is left out. `series` picks one
-        of several series, by its number as the error sentence lists it or by its SeriesInstanceUID.
-        `check_hu=False` takes values that are no Hounsfield units, for reading back maps.
+        of several series, by its number as the error sentence lists it or by its SeriesInstanceUID. `where`
+        takes the images with these attributes only, such as {"KVP": 80} or {"AcquisitionNumber": 2}
+        (`dicom_choice` says all that a value may be). `check_hu=False` takes values that are no Hounsfield
+        units, for reading back maps.
 
         DICOM values are slope * stored value + intercept of each slice; padding outside the field of view
         (declared, or recognised by `hounsfield.padding_value`) becomes -1024 HU, with a note in `meta`. Other
@@ -95,7 +102,7 @@ class CTVolume:
         slices, a sheared (gantry-tilted) stack, colour, 4-D, NaN, values that are no HU, damaged files.
         """
         try:
-            volume = _read(path, series)
+            volume = _read(path, series, where)
             if check_hu:
                 require_hounsfield(volume.array)
         except InputError as error:
@@ -247,7 +254,9 @@ def _named(path: AnyPath | Sequence[AnyPath]) -> str:
     return f"'{names[0]}'" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
-def _read(path: AnyPath | Sequence[AnyPath], series: int | str | None) -> CTVolume:
+def _read(
+    path: AnyPath | Sequence[AnyPath], series: int | str | None, where: Mapping[str, Any] | None
+) -> CTVolume:
     paths = [Path(path)] if isinstance(path, str | os.PathLike) else [Path(one) for one in path]
     if not paths:
         raise InputError("give at least one file.")
@@ -258,13 +267,13 @@ def _read(path: AnyPath | Sequence[AnyPath], series: int | str | None) -> CTVolu
     if not image_files:
         from ctenhance.dicom_reading import read_dicom
 
-        return read_dicom(paths, series)
+        return read_dicom(paths, series, where)
     if len(paths) > 1:
         raise InputError(
             f"'{image_files[0].name}' is a volume of its own; give it alone, or give only DICOM files."
         )
-    if series is not None:
-        raise InputError("a series can be chosen in DICOM folders only; leave the choice out.")
+    if series is not None or where:
+        raise InputError("series and images can be chosen in DICOM folders only; leave the choice out.")
     from ctenhance.image_files import read_image_file
 
     return read_image_file(paths[0])

@@ -207,7 +207,7 @@ def other_files(folder: Path) -> None:
         (two_phases_in_one_file, ("two different images lie at 0.00 mm", "'both.dcm'")),
         (localizers, ("localizer", "give the series with the slices")),
         (screen_capture, ("colour pictures (RGB)", "give the original CT")),
-        (colour_slices, ("'one.dcm' is a colour picture (RGB)", "give the original CT")),
+        (colour_slices, ("it holds colour pictures (RGB) only", "give the original CT")),
         (no_rows, ("'one.dcm' has no pixel data", "copy it again")),
         (no_pixels, ("'one.dcm' has no complete pixel data", "copy it again")),
         (no_position, ("'one.dcm' does not say where it lies (ImagePositionPatient is missing)", "export")),

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ctenhance.commands.apps import app
+from ctenhance.commands.options import Choice
 from ctenhance.commands.support import FIGURE_SUFFIXES, Run, command
 
 
@@ -16,6 +17,11 @@ def compare(
     run: Run,
     before: Annotated[Path, typer.Argument(metavar="BEFORE", help="The volume before.")],
     after: Annotated[Path, typer.Argument(metavar="AFTER", help="The volume after, on the same grid.")],
+    choice: Choice,
+    after_series: Annotated[
+        str | None,
+        typer.Option(metavar="NUMBER", help="Which series AFTER is, where --series is the one of BEFORE."),
+    ] = None,
     reference: Annotated[
         Path | None, typer.Option(help="The truth, if there is one: adds PSNR and SSIM.")
     ] = None,
@@ -35,8 +41,11 @@ def compare(
     inputs = [before, after] if reference is None else [before, after, reference]
     run.plan(inputs, (figure, FIGURE_SUFFIXES), (page, (".html",)), (json, (".json",)))
     builder = ReportBuilder("compare", seed=run.seed)
-    first, second = run.read(before), run.read(after)
-    truth = None if reference is None else run.read(reference)
+    choices = choice.each(inputs)
+    if after_series is not None:
+        choices[1:2] = Choice(after_series, choice.where).each([after])
+    first, second = run.read(before, choices[0]), run.read(after, choices[1])
+    truth = None if reference is None else run.read(reference, choices[2])
     builder.input = {"before": first.input_report(), "after": second.input_report()}
     if truth is not None:
         builder.input["reference"] = truth.input_report()

@@ -9,7 +9,7 @@ import typer
 
 import ctenhance
 from ctenhance.commands.apps import app
-from ctenhance.commands.options import InputPath, OutputPath, SeriesOption
+from ctenhance.commands.options import Choice, InputPath, OutputPath
 from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command, read_json
 
 
@@ -18,6 +18,7 @@ def degrade(
     run: Run,
     source: InputPath,
     target: OutputPath,
+    choice: Choice,
     preset: Annotated[
         str, typer.Option(help="routine, sumi-paper, sumi-paper-validation or sumi-paper-3d.")
     ] = "routine",
@@ -28,13 +29,12 @@ def degrade(
         Path | None,
         typer.Option(metavar="REPORT", help="Apply the degradation recorded in this report again."),
     ] = None,
-    series: SeriesOption = None,
 ) -> None:
     """Make a high-quality CT look like a routine one, with every drawn parameter recorded."""
     inputs = [source] if replay is None else [source, replay]
     run.plan(inputs, (target, VOLUME_SUFFIXES))
     recorded = None if replay is None else read_json(replay)
-    volume = run.read(source, series)
+    volume = run.read(source, choice)
     result = ctenhance.degrade(
         volume,
         preset=preset,

@@ -9,7 +9,7 @@ import typer
 
 import ctenhance
 from ctenhance.commands.apps import app
-from ctenhance.commands.options import ModelOption
+from ctenhance.commands.options import Choice, ModelOption
 from ctenhance.commands.support import Run, command
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import check_output_folder
@@ -25,7 +25,9 @@ PHANTOM_SLICES = 40
 PHANTOM_SCAN: dict[str, Any] = {"photons": 6e4, "seed": 7}
 
 
-def run_demo(run: Run, folder: Path, ct: Path | None, slices: int, dose: float, model: str | None) -> None:
+def run_demo(
+    run: Run, folder: Path, ct: Path | None, choice: Choice, slices: int, dose: float, model: str | None
+) -> None:
     """Write original, degraded and enhanced volume, report, figure and page into `folder`.
 
     `slices` of the CT's middle are taken (0: all); without a CT a chest phantom of that many is built.
@@ -41,7 +43,10 @@ def run_demo(run: Run, folder: Path, ct: Path | None, slices: int, dose: float, 
     check_output_folder(folder)
     builder = ReportBuilder("demo", {"dose": dose, "slices": slices, "phantom": ct is None}, seed=run.seed)
     with builder.stage("source"):
-        original = _phantom(run, slices or PHANTOM_SLICES) if ct is None else _middle(run.read(ct), slices)
+        if ct is None:
+            original = _phantom(run, slices or PHANTOM_SLICES)
+        else:
+            original = _middle(run.read(ct, choice), slices)
     builder.input = original.input_report()
     check(run.cancel)
     common: dict[str, Any] = {
@@ -114,6 +119,7 @@ def _middle(volume: CTVolume, slices: int) -> CTVolume:
 @command(app, "make demo CT=chest.nii.gz, or: ctenhance demo demo/ --ct chest.nii.gz")
 def demo(
     run: Run,
+    choice: Choice,
     folder: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Where the results go.")] = Path("demo"),
     ct: Annotated[Path | None, typer.Option(help="Your own CT; a chest phantom is built otherwise.")] = None,
     slices: Annotated[
@@ -123,4 +129,4 @@ def demo(
     model: ModelOption = None,
 ) -> None:
     """Degrade a CT to a quarter of its dose, enhance it, and show both beside the original."""
-    run_demo(run, folder, ct, slices, dose, model)
+    run_demo(run, folder, ct, choice, slices, dose, model)

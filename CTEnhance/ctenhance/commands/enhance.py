@@ -10,11 +10,11 @@ import typer
 import ctenhance
 from ctenhance.commands.apps import app
 from ctenhance.commands.options import (
+    Choice,
     InputPath,
     ModelOption,
     OutputPath,
     SamplesOption,
-    SeriesOption,
     StepsOption,
     StrengthOption,
 )
@@ -26,6 +26,7 @@ def enhance(
     run: Run,
     source: InputPath,
     target: OutputPath,
+    choice: Choice,
     model: ModelOption = None,
     strength: StrengthOption = 1.0,
     steps: StepsOption = None,
@@ -33,11 +34,10 @@ def enhance(
     uncertainty: Annotated[
         Path | None, typer.Option(metavar="MAP", help="Write the draws' standard deviation (HU) as a volume.")
     ] = None,
-    series: SeriesOption = None,
 ) -> None:
     """Enhance a routine CT: less noise, sharper detail, the same HU."""
     run.plan([source], (target, VOLUME_SUFFIXES), (uncertainty, VOLUME_SUFFIXES))
-    volume = run.read(source, series)
+    volume = run.read(source, choice)
     result = ctenhance.enhance(
         volume,
         model=model,

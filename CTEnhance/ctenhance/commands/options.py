@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.files import suffix_of
 
 InputPath = Annotated[
     Path,
@@ -24,10 +29,6 @@ StepsOption = Annotated[
 SamplesOption = Annotated[
     int | None, typer.Option(min=1, help="Average this many draws; the model's default otherwise.")
 ]
-SeriesOption = Annotated[
-    str | None,
-    typer.Option(metavar="NUMBER", help="Which series of a DICOM folder that has several."),
-]
 KernelOption = Annotated[str, typer.Option(help="ramp, shepp-logan, hann, soft, standard or sharp.")]
 GridRatioOption = Annotated[
     float | None, typer.Option(help="Height by gap of the anti-scatter grid, if the scan tells none.")
@@ -35,3 +36,65 @@ GridRatioOption = Annotated[
 MatrixOption = Annotated[
     int | None, typer.Option(help="Pixels a side of the image; as the file suggests otherwise.")
 ]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which slices of a DICOM folder are meant: the arguments `series` and `where` of `CTVolume.read`.
+
+    A command that takes one as an argument has the options of `CHOICE_OPTIONS` in its place.
+    """
+
+    series: str | None = None
+    where: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def asked(cls, series: str | None, acquisition: str | None, where: Sequence[str] | None) -> Choice:
+        """Return the choice that the options make; raises InputError where `where` has no value."""
+        conditions = {} if acquisition is None else {"AcquisitionNumber": acquisition}
+        for condition in where or ():
+            keyword, equals, value = condition.partition("=")
+            if not equals:
+                raise InputError(f"--where {condition} names no value; write, for instance, --where KVP=80.")
+            if keyword in conditions:
+                raise InputError(f"{keyword} is asked for twice; give each attribute once.")
+            conditions[keyword] = value
+        return cls(series, conditions)
+
+    def __bool__(self) -> bool:
+        return self.series is not None or bool(self.where)
+
+    def each(self, paths: Sequence[Path]) -> list[Choice]:
+        """Return the choice for each of several inputs: this one for DICOM, none for volume files.
+
+        Raises InputError for a choice where all are volume files.
+        """
+        from ctenhance.volume import READABLE_SUFFIXES
+
+        files = [path.is_file() and suffix_of(path) in READABLE_SUFFIXES for path in paths]
+        if self and all(files):
+            named = " and ".join(f"'{path.name}'" for path in paths)
+            raise InputError(f"Series and images can be chosen in DICOM folders only, not in {named}.")
+        return [Choice() if file else self for file in files]
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments for `CTVolume.read`."""
+        return {"series": self.series, "where": self.where}
+
+
+CHOICE_OPTIONS: dict[str, Any] = {
+    "series": Annotated[
+        str | None, typer.Option(metavar="NUMBER", help="Which series of a DICOM folder that has several.")
+    ],
+    "acquisition": Annotated[
+        str | None, typer.Option(metavar="NUMBER", help="Which acquisition of a series that has several.")
+    ],
+    "where": Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ATTRIBUTE=VALUE",
+            help="Take the DICOM images with this value only, such as KVP=80 or InstanceNumber=1..40; "
+            "ATTRIBUTE=any takes different ones as one scan. May be repeated.",
+        ),
+    ],
+}

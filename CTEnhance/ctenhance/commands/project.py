@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ctenhance.commands.apps import app
-from ctenhance.commands.options import InputPath, SeriesOption
+from ctenhance.commands.options import Choice, InputPath
 from ctenhance.commands.support import Run, command
 
 PROJECTION_SUFFIXES = (".h5", ".hdf5")
@@ -21,6 +21,7 @@ def project(
     target: Annotated[
         Path, typer.Argument(metavar="OUT", help="The new projections: a name ending in .ctproj.h5.")
     ],
+    choice: Choice,
     dose: Annotated[
         float, typer.Option(help="Share of the full dose, such as 0.25; 1 is --photons as given.")
     ] = 1.0,
@@ -45,7 +46,6 @@ def project(
         bool, typer.Option("--polychromatic", help="A tube's whole spectrum, with beam hardening.")
     ] = False,
     kvp: Annotated[int, typer.Option(help="Tube voltage in kV, with --polychromatic.")] = 120,
-    series: SeriesOption = None,
 ) -> None:
     """Simulate a scan's projections, at a chosen dose, from a CT volume."""
     run.plan([source], (target, PROJECTION_SUFFIXES))
@@ -67,7 +67,7 @@ def project(
         "columns": columns,
     }
     report = ReportBuilder("project", settings, place, run.seed)
-    volume = run.read(source, series)
+    volume = run.read(source, choice)
     report.input = volume.identity()
     with report.stage("project"):
         projections = simulate_projections(

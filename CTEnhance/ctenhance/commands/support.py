@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from ctenhance.commands.options import CHOICE_OPTIONS, Choice
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError
 from ctenhance.runtime.files import check_output, suffix_of
 from ctenhance.runtime.progress import (
@@ -119,12 +120,12 @@ class Run:
                 raise InputError(f"Two outputs have the same name '{path}'; give each its own.")
             seen.add(resolved)
 
-    def read(self, path: Path, series: str | None = None) -> CTVolume:
-        """Read a volume file or a DICOM folder; `series` chooses where that holds several."""
+    def read(self, path: Path, choice: Choice | None = None) -> CTVolume:
+        """Read a volume file or a DICOM folder; `choice` says what of it is meant."""
         from ctenhance.volume import CTVolume
 
         self.progress("read", 0, 1)
-        volume = CTVolume.read(path, series=series)
+        volume = CTVolume.read(path, **(choice or Choice()).arguments())
         self.progress("read", 1, 1)
         for note in volume.meta.get("notes", []):
             self.log(f"'{path.name}': {note}.", "note")
@@ -224,15 +225,21 @@ def command(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register `function(run, …)` as a command (`name`, or the function's) with the four common options.
 
-    Whatever the function raises becomes one sentence and an exit code (see `Run.fail`).
+    An argument of the type `Choice` becomes the options of `CHOICE_OPTIONS`. Whatever the function raises
+    becomes one sentence and an exit code (see `Run.fail`).
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
+        hints = typing.get_type_hints(function, include_extras=True)
+        choice = next((name for name, hint in hints.items() if hint is Choice), None)
+
         def wrapper(**given: Any) -> None:
             common = {name: given.pop(name) for name in _COMMON}
             run = Run(common["device"], common["seed"], common["report"], common["progress"])
             try:
                 with _cancel_on_signals(run.cancel), contextlib.redirect_stdout(sys.stderr):
+                    if choice is not None:
+                        given[choice] = Choice.asked(**{name: given.pop(name) for name in CHOICE_OPTIONS})
                     function(run, **given)
             except typer.Exit:
                 raise
@@ -247,15 +254,18 @@ def command(
         # `run`, then the common ones.
         functools.update_wrapper(wrapper, function)
         del wrapper.__wrapped__  # type: ignore[attr-defined]
-        hints = typing.get_type_hints(function, include_extras=True)
+        keyword = inspect.Parameter.KEYWORD_ONLY
         own = [
             parameter.replace(annotation=hints[parameter.name])
             for parameter in list(inspect.signature(function).parameters.values())[1:]
+            if parameter.name != choice
         ]
-        keyword = inspect.Parameter.KEYWORD_ONLY
+        further = {
+            name: (annotation, None) for name, annotation in CHOICE_OPTIONS.items() if choice is not None
+        }
         extra = [
             inspect.Parameter(name, keyword, default=default, annotation=annotation)
-            for name, (annotation, default) in _COMMON.items()
+            for name, (annotation, default) in (further | _COMMON).items()
         ]
         parameters = [parameter.replace(kind=keyword) for parameter in own] + extra
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

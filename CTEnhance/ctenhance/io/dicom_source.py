@@ -11,8 +11,9 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -20,7 +21,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from ctenhance.dicom_header import DAMAGE, attribute, text
+from ctenhance.dicom_header import DAMAGE, frames_of, text
 from ctenhance.runtime.errors import InputError
 from ctenhance.volume import CTVolume
 
@@ -108,10 +109,11 @@ _OF_A_STEP = 0.1
 
 @dataclass(frozen=True)
 class SourceImage:
-    """One image of the series: its header, its frame in it (0 in single-frame files), its place in mm."""
+    """One image of the series: header, frame in it (0 if it is alone), attributes of it, place in mm."""
 
     header: Dataset
     frame: int
+    values: Mapping[str, Any]
     position: np.ndarray
 
     def element(self, keyword: str) -> DataElement | None:
@@ -124,7 +126,7 @@ class SourceImage:
                         list(item.iterall())
                 return element
             names = (keyword, _ENHANCED[keyword]) if keyword in _ENHANCED else (keyword,)
-            value = attribute(self.header, *names, frame=self.frame)
+            value = next((self.values[name] for name in names if name in self.values), None)
             if value is None:
                 return None
             if isinstance(value, float) and keyword in _ENHANCED:
@@ -300,7 +302,7 @@ def say_side(image: Dataset) -> None:
 def _compression(header: Dataset) -> str:
     """'01' where the pixels were ever compressed with loss, '00' where the header denies it, else ''."""
     syntax = str(header.file_meta.get("TransferSyntaxUID") or "")
-    said = str(attribute(header, "LossyImageCompression") or "")
+    said = str(header.get("LossyImageCompression") or "")
     if said == "01" or syntax in _LOSSY or (syntax in _MAYBE_LOSSY and said != "00"):
         return "01"
     return "00" if said == "00" else ""
@@ -319,9 +321,9 @@ def _images(files: Sequence[str]) -> Iterator[SourceImage]:
                 header = pydicom.dcmread(
                     path, stop_before_pixels=True, force=True, specific_tags=list(_ASKED)
                 )
-                for frame in range(int(header.get("NumberOfFrames") or 1)):
-                    place = attribute(header, "ImagePositionPatient", frame=frame)
-                    yield SourceImage(header, frame, np.array(place, dtype=np.float64))
+                for frame, values in enumerate(frames_of(header)):
+                    place = np.array(values["ImagePositionPatient"], dtype=np.float64)
+                    yield SourceImage(header, frame, values, place)
         except DAMAGE as error:
             raise InputError(f"'{path}' cannot be read; copy it again from its source.") from error
 

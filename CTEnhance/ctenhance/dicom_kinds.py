@@ -1,0 +1,174 @@
+"""Which CT objects of a study are slices: scanners send scouts, exam summaries and pictures along with them.
+
+The standard's word for a scout is LOCALIZER in Image Type. Scanners use others, or none, and store exam
+summaries, dose pages and pictures of the screen as secondary captures or as CT images, some with a position.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from ctenhance.dicom_header import DicomFile, number, text
+from ctenhance.runtime.errors import InputError
+
+CT_STORAGE = (
+    "1.2.840.10008.5.1.4.1.1.2",  # CT Image Storage
+    "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT Image Storage
+    "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT Image Storage
+)
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame kinds, .1 to .4
+
+_SCOUT = re.compile(
+    r"\b(LOCALI[SZ]ER|SURVIEW|SCOUT|SCOUTVIEW|TOPOGRAM|TOPO|SCANO|SCANOGRAM|SCANOSCOPE|SCANOVIEW|PILOT"
+    r"|CONSTANT ANGLE)\b"
+)
+_PAGE = re.compile(
+    r"\b(DOSE (INFO|INFORMATION|REPORT|RECORD|SHEET|SUMMARY|PAGE)|PATIENT PROTOCOL|PROTOCOL PAGE"
+    r"|(EXAM|SCAN) (SUMMARY|PROTOCOL|PAGE)|SOM\d+ PROT|SCREEN ?(SAVE|SHOT|CAPTURE)S?|SAVED SCREEN|SSAVE"
+    r"|BLACK IMAGE)\b"
+)
+_RENDERING = re.compile(
+    r"\b(MIP|MINIP|MAX ?IP|MIN IP|(MAXIMUM|MINIMUM) INTENSITY( PROJECTION)?|PROJECTION IMAGE|VRT|SSD"
+    r"|(VOLUME|SURFACE|3D|CINEMATIC) ?RENDER(ED|ING)?|CURVED( MPR)?|CPR)\b"
+)
+_WORDS_IN = ("ImageType", "FrameType", "ScanOptions", "AcquisitionType", "VolumeBasedCalculationTechnique")
+# Only where a series has so few images is its description believed: 'after scout' may describe slices.
+_FEW_IMAGES = 3
+ATTRIBUTES = (*_WORDS_IN, "SeriesDescription")
+
+# What CT objects are that are no slices of it, and what to give instead.
+_KINDS = {
+    "localizer (scout) images": "give the series with the slices",
+    "pictures of the screen or pages of an exam summary": "give the original CT slices",
+    "colour pictures (RGB)": "give the original CT slices",
+    "projections through the volume (MIP or rendering)": "give the slices that they were made from",
+}
+_SCOUTS, _PAGES, _COLOURS, _RENDERINGS = _KINDS
+
+
+def slices_of(files: Sequence[DicomFile]) -> tuple[dict[str, list[DicomFile]], list[DicomFile]]:
+    """Return the CT slices by SeriesInstanceUID, and the other files.
+
+    Raises InputError when there is no slice, with what there is, and for a slice without pixels.
+    """
+    series: dict[str, list[DicomFile]] = {}
+    for file in files:
+        if _is_ct(file):
+            series.setdefault(text(file.header.get("SeriesInstanceUID")), []).append(file)
+    found = {uid: [file for file in images if _kind(file, images) is None] for uid, images in series.items()}
+    # Converters write slices as secondary captures, too; beside a proper CT they are something else.
+    for proper in (True, False):
+        chosen = {
+            uid: [file for file in images if _is_proper(file) == proper] for uid, images in found.items()
+        }
+        chosen = {uid: images for uid, images in chosen.items() if images and (proper or _is_stack(images))}
+        if chosen:
+            break
+    else:
+        raise InputError(_why_no_slice(files))
+    for file in (file for images in chosen.values() for file in images):
+        if not file.header.get("Rows") or not file.header.get("Columns"):
+            # Before the series are told apart: a file that is cut off may have lost its series, too.
+            raise InputError(
+                f"'{file.path.name}' has no pixel data (it was cut off, or exported without its image); "
+                "copy it again from its source."
+            )
+    chosen = _without_bystanders(chosen)
+    kept = {file for images in chosen.values() for file in images}
+    return chosen, [file for file in files if file not in kept]
+
+
+def _is_ct(file: DicomFile) -> bool:
+    # De-identification sometimes empties Modality.
+    modality, kind = file.header.Modality, file.header.SOPClassUID
+    return modality == "CT" or (not modality and kind in CT_STORAGE)
+
+
+def is_capture(file: DicomFile) -> bool:
+    """Tell secondary captures: pictures of the screen, and what converters write slices as."""
+    return str(file.header.SOPClassUID).startswith(_SECONDARY_CAPTURE)
+
+
+def _is_placed(file: DicomFile) -> bool:
+    return file.value("ImagePositionPatient") is not None
+
+
+def _is_proper(file: DicomFile) -> bool:
+    """Tell CT images from other objects; one without a position counts, so that this is said."""
+    return file.header.SOPClassUID in CT_STORAGE or (_is_placed(file) and not is_capture(file))
+
+
+def _is_stack(captures: Sequence[DicomFile]) -> bool:
+    return len({text(file.value("ImagePositionPatient")) for file in captures if _is_placed(file)}) > 1
+
+
+def _kind(file: DicomFile, series: Sequence[DicomFile]) -> str | None:
+    """Return which of the `_KINDS` a CT object of this series is; None for a slice."""
+    words = " ".join(text(file.value(keyword)) for keyword in _WORDS_IN)
+    if len(series) <= _FEW_IMAGES:
+        words += " " + text(file.value("SeriesDescription"))
+    words = re.sub(r"[^A-Z0-9]+", " ", words.upper())
+    if _SCOUT.search(words):
+        return _SCOUTS
+    in_colours = file.header.get("PhotometricInterpretation") == "PALETTE COLOR"
+    if in_colours or (number(file.header.get("SamplesPerPixel")) or 1) != 1:
+        return _COLOURS
+    if _PAGE.search(words):
+        return _PAGES
+    return _RENDERINGS if _RENDERING.search(words) else None
+
+
+def _without_bystanders(series: dict[str, list[DicomFile]]) -> dict[str, list[DicomFile]]:
+    """Return the series that may be meant, where there are several.
+
+    Without those that have no position at all, as dose pages stored as CT images, and without one or two
+    images from the front or the side, which is a scout whatever it says, beside a series of more slices.
+    """
+
+    def count(images: Sequence[DicomFile]) -> int:
+        return sum(len(file.frames) for file in images)
+
+    placed = {uid: images for uid, images in series.items() if any(map(_is_placed, images))}
+    most = max((count(images) for images in placed.values()), default=0)
+    meant = {
+        uid: images
+        for uid, images in placed.items()
+        if count(images) > 2 or most <= 2 or _is_axial(images[0])
+    }
+    return meant or series
+
+
+def _is_axial(file: DicomFile) -> bool:
+    """Say whether the slice lies across the patient's long axis (within 45 degrees), as far as it says."""
+    orientation = [number(one) or 0.0 for one in file.value("ImageOrientationPatient") or ()]
+    if len(orientation) != 6:
+        return True
+    right, down = orientation[:3], orientation[3:]
+    return abs(right[0] * down[1] - right[1] * down[0]) > 0.7
+
+
+def _why_no_slice(files: Sequence[DicomFile]) -> str:
+    ct = [file for file in files if _is_ct(file)]
+    if not ct:
+        return f"there is no CT in it but {kinds(files)}; give a CT series."
+    by_series: dict[str, list[DicomFile]] = {}
+    for file in ct:
+        by_series.setdefault(text(file.header.get("SeriesInstanceUID")), []).append(file)
+    found = {_kind(file, images) for images in by_series.values() for file in images}
+    named = [kind for kind in _KINDS if kind in found]
+    captures = any(is_capture(file) for file in ct)
+    if named:
+        return f"it holds {' and '.join(named)} only; {_KINDS[named[0]]}."
+    if captures:
+        return f"it holds {_PAGES} only (secondary captures); {_KINDS[_PAGES]}."
+    return "its CT objects are no slices with a position in the patient; give the original CT slices."
+
+
+def kinds(files: Sequence[DicomFile]) -> str:
+    """Return a listing such as '24 MR and 1 SR objects'."""
+    counts = Counter(file.header.Modality or "unnamed" for file in files)
+    return " and ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) + (
+        " object" if len(files) == 1 else " objects"
+    )

@@ -1,0 +1,125 @@
+"""Which CT objects count as slices: scouts, exam summaries and pictures are neither CTs nor need a choice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
+from synthetic_dicom import dataset, hounsfield, save, write_series
+
+from ctenhance.runtime.errors import InputError
+from ctenhance.volume import CTVolume
+
+FROM_THE_SIDE = [0, 1, 0, 0, 0, -1]
+MULTI_FRAME_CAPTURE = "1.2.840.10008.5.1.4.1.1.7.2"
+
+SCOUTS: dict[str, dict[str, Any]] = {
+    "the standard's word": {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]},
+    "Philips' exam summary": {
+        "SOPClassUID": SecondaryCaptureImageStorage, "ImageType": ["DERIVED", "SECONDARY", "REF_SURVIEW"],
+    },
+    "surview in the scan options": {"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"], "ScanOptions": "SURVIEW"},
+    "scout mode": {"ScanOptions": ["SCOUT MODE"]},
+    "scanoscope": {"ImageType": ["ORIGINAL", "PRIMARY"], "ScanOptions": "SCANOSCOPE"},
+    "topogram in the image type": {"ImageType": ["ORIGINAL", "PRIMARY", "TOPOGRAM"]},
+    "topogram in the description": {"ImageType": None, "SeriesDescription": "Topogram  0.6  T20s"},
+    "a tube that stands still": {"AcquisitionType": "CONSTANT_ANGLE"},
+}  # fmt: skip
+PAGES: dict[str, dict[str, Any]] = {
+    "patient protocol": {"ImageType": ["ORIGINAL", "SECONDARY", "OTHER", "CT_SOM7 PROT"]},
+    "dose page": {"ImageType": ["DERIVED", "SECONDARY", "DOSE_INFO"], "ImagePositionPatient": None},
+    "dose report": {"ImageType": ["DERIVED", "SECONDARY"], "SeriesDescription": "Dose Report"},
+    "screen save": {"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]},
+    "a capture with a place": {
+        "SOPClassUID": SecondaryCaptureImageStorage, "ImageType": ["DERIVED", "SECONDARY"],
+    },
+    "a capture of frames": {"SOPClassUID": MULTI_FRAME_CAPTURE, "ImagePositionPatient": None},
+}  # fmt: skip
+COLOURS: dict[str, dict[str, Any]] = {
+    "a CT in colours": {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0},
+    "a palette": {"PhotometricInterpretation": "PALETTE COLOR"},
+}
+RENDERINGS: dict[str, dict[str, Any]] = {
+    "a thick MIP": {"ImageType": ["DERIVED", "SECONDARY", "MIP"]},
+    "a projection": {"ImageType": ["DERIVED", "SECONDARY", "PROJECTION IMAGE", "CSA MIP"]},
+    "a rendering": {"VolumeBasedCalculationTechnique": "VOLUME_RENDER"},
+    "a curved one": {"VolumeBasedCalculationTechnique": "CURVED_MPR"},
+}
+BESIDE = [
+    *((name, one, "localizer (scout) images") for name, one in SCOUTS.items()),
+    *((name, one, "pictures of the screen or pages of an exam summary") for name, one in PAGES.items()),
+    *((name, one, "colour pictures (RGB)") for name, one in COLOURS.items()),
+    *((name, one, "projections through the volume") for name, one in RENDERINGS.items()),
+]
+
+
+def write_one(path: Path, attributes: dict[str, Any]) -> None:
+    changes = {"ImageOrientationPatient": FROM_THE_SIDE, "SeriesNumber": 9, **attributes}
+    made = dataset(hounsfield()[0], (0, 0, 0), SeriesInstanceUID=generate_uid(), **changes)
+    if changes.get("SamplesPerPixel") == 3:
+        made.PixelData = made.PixelData * 3
+    save(made, path)
+
+
+@pytest.mark.parametrize(("attributes", "words"), [one[1:] for one in BESIDE], ids=[one[0] for one in BESIDE])
+def test_what_comes_along_with_a_scan_is_refused_alone_and_left_out_beside_it(
+    tmp_path: Path, attributes: dict[str, Any], words: str
+):
+    write_one(tmp_path / "beside" / "one.dcm", attributes)
+    with pytest.raises(InputError, match="it holds ") as caught:
+        CTVolume.read(tmp_path)
+    assert f"it holds {words}" in str(caught.value) and "only" in str(caught.value)
+
+    values = write_series(tmp_path / "slices")
+    volume = CTVolume.read(tmp_path)
+    np.testing.assert_array_equal(volume.array, values)
+    assert volume.meta["notes"] == ["left out, as no slices of this CT: 1 CT object"]
+
+
+def test_a_scout_within_the_series_itself_is_left_out(tmp_path: Path):
+    values = write_series(tmp_path)
+    scout = dataset(
+        hounsfield()[0], (0, 0, 0), ImageOrientationPatient=FROM_THE_SIDE, ScanOptions="SCOUT MODE"
+    )
+    save(scout, tmp_path / "scout.dcm")
+    np.testing.assert_array_equal(CTVolume.read(tmp_path).array, values)
+
+
+def test_a_whole_study_needs_no_choice(tmp_path: Path):
+    for number, (name, attributes, _) in enumerate(BESIDE):
+        write_one(tmp_path / f"{number}" / f"{name}.dcm", attributes)
+    # What says nothing: an image from the side, and one that lies nowhere.
+    write_one(tmp_path / "mute.dcm", {"ImageType": None})
+    write_one(tmp_path / "nowhere.dcm", {"ImageType": None, "ImagePositionPatient": None})
+    values = write_series(tmp_path / "slices")
+    volume = CTVolume.read(tmp_path)
+    np.testing.assert_array_equal(volume.array, values)
+    assert volume.meta["notes"] == [f"left out, as no slices of this CT: {len(BESIDE) + 2} CT objects"]
+
+
+def test_slices_that_converters_wrote_as_captures_are_read_where_there_is_no_other_ct(tmp_path: Path):
+    capture = {"SOPClassUID": SecondaryCaptureImageStorage, "ImageType": ["DERIVED", "SECONDARY"]}
+    converted = write_series(tmp_path / "converted", SeriesInstanceUID=generate_uid(), **capture)
+    volume = CTVolume.read(tmp_path)
+    np.testing.assert_array_equal(volume.array, converted)
+    assert "secondary captures" in volume.meta["notes"][0]
+
+    proper = write_series(tmp_path / "proper", values=hounsfield(4, seed=1))
+    np.testing.assert_array_equal(CTVolume.read(tmp_path).array, proper)
+
+
+def test_words_that_slices_may_have_do_not_leave_them_out(tmp_path: Path):
+    """A description is believed where there are few images only, and these words are no scout's."""
+    image_type = ["DERIVED", "SECONDARY", "AXIAL", "CT_SOM5 SPI DUAL", "AVERAGE", "LOW_DOSE"]
+    values = write_series(
+        tmp_path, ImageType=image_type, SeriesDescription="Thorax after topogram", ScanOptions="HELICAL MODE"
+    )
+    assert CTVolume.read(tmp_path).array.shape == values.shape
+
+
+def test_single_slices_from_the_front_are_a_ct_when_there_is_nothing_else(tmp_path: Path):
+    write_series(tmp_path, orientation=(1, 0, 0, 0, 0, -1), depths=(0,))
+    assert CTVolume.read(tmp_path).array.shape[0] == 1
