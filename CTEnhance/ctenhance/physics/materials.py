@@ -15,10 +15,13 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from ctenhance.physics.formula import atom_counts, refuse_gas_for_metal
 from ctenhance.runtime.errors import InputError
 
 #: Energies at which the tables hold, in keV.
 LOWEST_KEV, HIGHEST_KEV = 0.1, 950.0
+#: g/cm³ of osmium, rounded up, and the last element of the tables.
+_DENSEST, _HEAVIEST = 23.0, 92
 KINDS = ("total", "photo", "incoh", "coh")
 
 
@@ -101,13 +104,12 @@ def _atomic_mass(element: str) -> float:
 
 
 def compound(name: str, formula: str, density: float) -> Material:
-    """A material of a chemical formula such as 'Ca5(PO4)3OH' and a density in g/cm³."""
-    import xraydb
+    """A material of a chemical formula such as 'Ca5(PO4)3OH' or 'CaCl2·6H2O' and a density in g/cm³.
 
-    try:
-        atoms = xraydb.chemparse(formula)
-    except ValueError as error:
-        raise InputError(f"'{formula}' is no chemical formula; write for example Ca5(PO4)3OH.") from error
+    Raises InputError as `formula.atom_counts` does, and where the density belies the formula.
+    """
+    atoms = atom_counts(formula)
+    refuse_gas_for_metal(formula, density)
     return Material(
         name, tuple((element, count * _atomic_mass(element)) for element, count in atoms.items()), density
     )
@@ -186,13 +188,8 @@ def material(given: str | Material) -> Material:
     """
     if isinstance(given, Material):
         return given
-    described = re.fullmatch(r"\s*([\w -]+?)\s*=\s*([\w().]+)\s*@\s*([\d.]+)\s*", given)
-    if described:
-        name, formula, density = described.groups()
-        try:
-            return compound(name, formula, float(density))
-        except ValueError as error:
-            raise InputError(f"'{density}' in '{given}' is no density in g/cm³.") from error
+    if "=" in given or "@" in given:
+        return _described(given)
     name = given.strip().lower().replace(" ", "_").replace("-", "_")
     if name not in _TABLE:
         raise InputError(
@@ -200,6 +197,39 @@ def material(given: str | Material) -> Material:
             "for example hafnium=Hf@13.3."
         )
     return _named(name)
+
+
+def _described(given: str) -> Material:
+    """The material of 'name=formula@density'."""
+    parts = re.fullmatch(r"([^=@]*)=([^=@]*)@([^=@]*)", given)
+    if not parts:
+        raise InputError(f"'{given}' is no description of a material: write name=formula@density.")
+    name, formula, spelled = (part.strip() for part in parts.groups())
+    if not re.fullmatch(r"[\w -]+", name):  # files are named by it
+        raise InputError(f"The name '{name}' in '{given}' may have letters, digits, spaces and hyphens only.")
+    try:
+        density = float(spelled)
+    except ValueError as error:
+        raise InputError(f"'{spelled}' in '{given}' is no density in g/cm³.") from error
+    if density > _DENSEST:
+        raise InputError(f"Nothing has {density:g} g/cm³ as '{given}' says: write the density in g/cm³.")
+    made = compound(name, formula, density)
+    meant = _element_named(name)
+    if meant and meant not in dict(made.fractions):
+        raise InputError(
+            f"'{given}' is named after {name} but has none of it: write {meant}, or another name."
+        )
+    return made
+
+
+@lru_cache(maxsize=64)
+def _element_named(name: str) -> str | None:
+    """The symbol of the element of that name, None where it is none."""
+    import xraydb
+
+    spelled = name.strip().lower().replace("aluminium", "aluminum").replace("caesium", "cesium")
+    symbols = (str(xraydb.atomic_symbol(z)) for z in range(1, _HEAVIEST + 1))
+    return next((one for one in symbols if str(xraydb.atomic_name(one)).lower() == spelled), None)
 
 
 def attenuation_matrix(materials: list[str | Material], energies_kev: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,157 @@
+"""Chemical formulas as people write them: counts of atoms, and a refusal of what can be read in two ways.
+
+The package xraydb reads the parts of a formula; here stand the spellings that it takes for another compound.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from ctenhance.runtime.errors import InputError
+
+# Dots that part a compound from its water of crystallisation; an asterisk and a times sign are used, too.
+_DOTS = "·•∙⋅・･‧*∗×"
+_SEPARATOR = "·"
+_SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻"
+_CHARGES = "+-−–⁺⁻^"
+_BRACKETS = str.maketrans("[]{}", "()()")
+# 'Cl2.6H2O': a count with a point behind a symbol or a bracket, and what follows up to the next part.
+_POINTED = re.compile(rf"([A-Z][a-z]?|\))([1-9]\d*)\.(\d+)(?=[A-Z(])([^{_SEPARATOR}]*)")
+# What crystallises with salts, as a formula's part begins with it.
+_ADDUCT = re.compile(r"\(?(H2O|D2O|OH2|HOH|NH3|HCl|HBr|CH3OH|CH4O|C2H5OH|C2H6O|CO2|SO2|SO3)(?![0-9a-z])")
+# Behind a fractional count of these nothing but other fractional counts makes sense ('SiO1.5N0.3').
+_ANIONS = ("O", "F", "Cl", "Br", "I", "S", "N", "P", ")")
+# Elements whose symbols in capitals are two others', as formulas begin in which nobody means those.
+_IN_CAPITALS = ("Bi", "Cs", "Cu", "In", "Nb", "Ni", "Os", "Pb", "Sb", "Sc", "Si", "Sn")
+_GASES = {"CO": "Co", "HF": "Hf"}
+_DENSEST_GAS = 2.0  # g/cm³, however compressed
+
+
+def atom_counts(formula: str) -> dict[str, float]:
+    """Atoms by element symbol in a formula such as 'Ca5(PO4)3OH', 'CaCl2·6H2O' or 'Gd0.5Y0.5'.
+
+    Subscripts and full-width letters count as plain ones, square brackets as round ones, and each of the
+    middle dots, an asterisk or a point before a letter parts the formula. Raises InputError, with the right
+    spelling where it is known, for what is no formula, for charges and isotopes, and for what can be read in
+    two ways: a point between digits before water ('CaCl2.6H2O'), a zero in place of the letter O ('Al203').
+    """
+    import xraydb
+
+    plain = _plain(formula)
+    _refuse_two_readings(formula, plain)
+    counts: dict[str, float] = {}
+    for part in plain.split(_SEPARATOR):
+        times, rest = re.fullmatch(r"(\d+(?:\.\d+)?)?(.*)", part).groups()  # type: ignore[union-attr]
+        try:
+            if times and (_SEPARATOR not in plain or not float(times)):
+                raise ValueError
+            atoms = xraydb.chemparse(rest)
+        except ValueError as error:
+            raise _no_formula(formula) from error
+        if not atoms:
+            raise _no_formula(formula)
+        for element, count in atoms.items():
+            counts[element] = counts.get(element, 0.0) + float(times or 1) * float(count)
+    return counts
+
+
+def _no_formula(formula: str) -> InputError:
+    return InputError(
+        f"'{formula}' is no chemical formula; write symbols with their capital letters and counts behind "
+        "them, for example Ca5(PO4)3OH or CaCl2·6H2O."
+    )
+
+
+def _plain(formula: str) -> str:
+    """The formula in ASCII, its parts separated by a middle dot."""
+    if any(letter in _CHARGES for letter in formula) or any(letter in _SUPERSCRIPTS for letter in formula):
+        raise InputError(
+            f"'{formula}' has a charge or an isotope in it: leave it out and give the neutral compound of "
+            "natural elements."
+        )
+    for dot in _DOTS:
+        formula = formula.replace(dot, _SEPARATOR)
+    plain = unicodedata.normalize("NFKC", formula).translate(_BRACKETS).strip()
+    plain = re.sub(rf"\s*{_SEPARATOR}\s*(\d+(?:\.\d+)?)\s+", rf"{_SEPARATOR}\1", plain)  # '· 6 H2O'
+    plain = re.sub(rf"\s*{_SEPARATOR}\s*", _SEPARATOR, plain)
+    if re.search(r"\s[\d.]", plain):
+        raise InputError(
+            f"'{formula}' can be read in two ways: write it without spaces, and a hydrate as CaCl2(H2O)6 or "
+            "CaCl2·6H2O."
+        )
+    plain = re.sub(r"\s", "", plain)
+    strange = re.search(rf"[^A-Za-z0-9().{_SEPARATOR}]", plain)
+    if strange:
+        raise InputError(
+            f"'{formula}' holds '{strange.group()}' (U+{ord(strange.group()):04X}), which is no part of a "
+            "formula; write it with Latin letters, for example Ca5(PO4)3OH or CaCl2·6H2O."
+        )
+    # A point before a letter can be no decimal point.
+    return re.sub(r"\.(?=[A-Z(])", _SEPARATOR, plain)
+
+
+def _two_readings(formula: str, ways: str) -> InputError:
+    return InputError(f"'{formula}' can be read in two ways: write {ways}.")
+
+
+def _refuse_two_readings(formula: str, plain: str) -> None:
+    isotope = re.search(r"[DT](?![a-z])", plain)
+    if isotope:
+        raise InputError(
+            f"'{formula}' has the isotope {isotope.group()}, but attenuation is of natural elements: write "
+            "H, and a density that gives as many electrons."
+        )
+    if re.search(r"\.(?!\d)|\d[a-z]", plain):
+        raise _no_formula(formula)
+    _refuse_points(formula, plain)
+    _refuse_zeros(formula, plain)
+    capital = plain[:2].capitalize()
+    if plain.isupper() and plain[:2].isalpha() and (capital in _IN_CAPITALS or plain.startswith("HFO")):
+        apart = f"{plain[0]}1{plain[1]}1"
+        raise _two_readings(formula, f"{capital} where that element is meant, and {apart} where two are")
+
+
+def _refuse_points(formula: str, plain: str) -> None:
+    """Points that may part a hydrate or belong to a count."""
+    twice = re.search(r"\d(\.)\d+\.\d", plain)
+    if twice:
+        before, behind = plain[: twice.start(1)], plain[twice.end(1) :]
+        raise _two_readings(formula, f"{before}{_SEPARATOR}{behind} for a hydrate")
+    bare = re.search(r"[A-Za-z)](\.)\d", plain)
+    if bare:
+        before, behind = plain[: bare.start(1)], plain[bare.end(1) :]
+        parted = f"{before}{_SEPARATOR}{behind} for a hydrate and the like, and "
+        fraction = f"{before}0.{behind} for a count below one"
+        raise _two_readings(formula, (parted if re.search("[A-Z]", behind) else "") + fraction)
+    for pointed in _POINTED.finditer(plain):
+        symbol, count, times, rest = pointed.groups()
+        closed = symbol in _ANIONS and not re.search(r"\d\.\d", rest)
+        if closed or _ADDUCT.match(rest):
+            start, number = plain[: pointed.start(3) - 1], times.lstrip("0") or times
+            inner = rest[1:-1] if re.fullmatch(r"\([^()]*\)", rest) else rest
+            parted = (
+                f"{start}({inner}){number} or {start}{_SEPARATOR}{number}{inner} for a hydrate and the like"
+            )
+            fraction = f"the part with the count {count}.{times} last where that is meant"
+            raise _two_readings(formula, f"{parted}, and {fraction}")
+
+
+def _refuse_zeros(formula: str, plain: str) -> None:
+    """Zeros where the letter O is meant, which would make another count."""
+    zero = re.search(r"(?<![\d.])0\d*(?![\d.])", plain)
+    zero = zero or re.search(rf"(?:^|[({_SEPARATOR}][\d.]*)H20(?!\d)", plain)
+    if "O" not in re.findall(r"[A-Z][a-z]?", plain):
+        zero = zero or re.search(r"(?<=[A-Za-z)])[1-9]0[1-9](?!\d)", plain)
+    if zero:
+        raise InputError(
+            f"'{formula}' has a zero in '{zero.group()}' where the letter O seems to be meant: write O for "
+            "oxygen, as in H2O and Al2O3."
+        )
+
+
+def refuse_gas_for_metal(formula: str, density: float) -> None:
+    """Raise InputError where the density is a metal's but the formula a gas': CO for Co, HF for Hf."""
+    metal = _GASES.get(formula.strip())
+    if metal and density > _DENSEST_GAS:
+        raise InputError(f"{formula} is a gas, and none of {density:g} g/cm³: write {metal} for the metal.")

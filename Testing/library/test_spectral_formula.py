@@ -1,0 +1,120 @@
+"""Chemical formulas: the usual spellings give the same atoms, what can be read in two ways is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ctenhance.physics.formula import atom_counts
+from ctenhance.physics.materials import compound, material
+from ctenhance.runtime.errors import InputError
+
+CALCIUM_CHLORIDE = {"Ca": 1.0, "Cl": 2.0, "H": 12.0, "O": 6.0}
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        *(f"CaCl2{dot}6H2O" for dot in "·•∙⋅・･‧*∗×"), "CaCl2(H2O)6", "CaCl2[H2O]6", "CaCl₂·6H₂O",
+        "ＣａＣｌ２·６Ｈ２Ｏ", "CaCl2 · 6 H2O", "6H2O·CaCl2", " CaCl2·6H2O ",
+    ],
+)  # fmt: skip
+def test_hydrates_in_all_spellings(spelled: str) -> None:
+    assert atom_counts(spelled) == CALCIUM_CHLORIDE
+
+
+@pytest.mark.parametrize(
+    ("formula", "right"),
+    [
+        ("CaCl2.6H2O", r"CaCl2\(H2O\)6 or CaCl2·6H2O"),
+        ("CaCl2.6(H2O)", r"CaCl2\(H2O\)6 or CaCl2·6H2O"),
+        ("CaSO4.2H2O", r"CaSO4\(H2O\)2"),
+        ("AlK(SO4)2.12H2O", r"AlK\(SO4\)2·12H2O"),
+        ("KCl.MgCl2.6H2O", r"KCl·MgCl2·6H2O"),
+        ("GdCl3.6H2O", r"GdCl3\(H2O\)6"),
+        ("CaSO4.0.5H2O", r"CaSO4·0.5H2O"),
+        ("CdCl2.2.5H2O", r"CdCl2·2.5H2O"),
+        ("NaBr.2H2O", r"NaBr·2H2O .* NaBr0.2H2O"),
+        ("K4[Fe(CN)6].3H2O", r"K4\(Fe\(CN\)6\)·3H2O"),
+        ("CoCl2.6NH3", r"CoCl2·6NH3"),
+        ("Al2O3.2SiO2", r"Al2O3·2SiO2"),
+        ("CaCl2 6H2O", "without spaces"),
+        ("Al 2 O 3", "without spaces"),
+        ("Ca.5", "Ca0.5"),
+    ],
+)
+def test_a_point_that_may_part_a_hydrate_is_refused_with_the_right_spelling(formula: str, right: str) -> None:
+    with pytest.raises(InputError, match=f"two ways: write .*{right}"):
+        atom_counts(formula)
+
+
+@pytest.mark.parametrize(
+    ("formula", "atoms"),
+    [
+        ("Gd0.5Y0.5", {"Gd": 0.5, "Y": 0.5}),
+        ("Cd0.9Zn0.1Te", {"Cd": 0.9, "Zn": 0.1, "Te": 1.0}),
+        ("Lu1.8Y0.2SiO5", {"Lu": 1.8, "Y": 0.2, "Si": 1.0, "O": 5.0}),
+        ("YBa2Cu3O6.9", {"Y": 1.0, "Ba": 2.0, "Cu": 3.0, "O": 6.9}),
+        ("Ca4.5(PO4)3", {"Ca": 4.5, "P": 3.0, "O": 12.0}),
+        ("SiO1.5N0.3", {"Si": 1.0, "O": 1.5, "N": 0.3}),
+        ("CaSO4·0.5H2O", {"Ca": 1.0, "S": 1.0, "O": 4.5, "H": 1.0}),
+        ("LiBr.H2O", {"Li": 1.0, "Br": 1.0, "H": 2.0, "O": 1.0}),
+        ("3CaO·2SiO2", {"Ca": 3.0, "O": 7.0, "Si": 2.0}),
+        ("Ca10(PO4)6(OH)2", {"Ca": 10.0, "P": 6.0, "O": 26.0, "H": 2.0}),
+        ("Ca₅(PO₄)₃OH", {"Ca": 5.0, "P": 3.0, "O": 13.0, "H": 1.0}),
+        ("CO", {"C": 1.0, "O": 1.0}),
+        ("Co", {"Co": 1.0}),
+        ("C10H20", {"C": 10.0, "H": 20.0}),
+        ("C60", {"C": 60.0}),
+        ("CsI", {"Cs": 1.0, "I": 1.0}),
+    ],
+)
+def test_fractions_brackets_and_capitals_stay(formula: str, atoms: dict[str, float]) -> None:
+    assert atom_counts(formula) == pytest.approx(atoms)
+
+
+@pytest.mark.parametrize(
+    ("formula", "said"),
+    [
+        ("Fe2+", "charge"), ("SO₄²⁻", "charge"), ("Ca^2+", "charge"), ("²³⁵U", "isotope"),
+        ("D2O", "isotope D"),
+        ("H20", "letter O"), ("Al203", "letter O"), ("Si02", "letter O"), ("CaC03", "letter O"),
+        ("MgAl204", "letter O"), ("CaCl2·2H20", "letter O"), ("Ca0", "letter O"),
+        ("Саs", r"U\+0421"), ("CaCl2,6", r"U\+002C"),
+        ("nacl", "capital letters"), ("NACL", "capital letters"), ("CaCl2.nH2O", "capital letters"),
+        ("H2O.", "capital letters"), ("O1e3", "capital letters"), ("Qq2", "capital letters"),
+        ("", "no chemical"),
+        ("()", "no chemical"), ("·H2O", "no chemical"), ("Ca((PO4)3", "no chemical"),
+        ("CU", "write Cu"), ("SIO2", "write Si"), ("CSI", "write Cs"), ("HFO2", "write Hf"),
+    ],
+)  # fmt: skip
+def test_what_is_no_formula_or_another_is_refused(formula: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        atom_counts(formula)
+
+
+def test_a_hydrates_attenuation_is_that_of_its_parts() -> None:
+    """Anhydrous salt and water by mass, of their molar masses 110.98 and 6 x 18.015 g/mol."""
+    energies = torch.tensor([40.0, 60.0, 100.0])
+    salt, water = 110.98, 6 * 18.015
+    apart = salt * compound("salt", "CaCl2", 1.0).mass_attenuation(energies)
+    apart = (apart + water * material("water").mass_attenuation(energies)) / (salt + water)
+    made = material("hydrate=CaCl2·6H2O@1.71").mass_attenuation(energies)
+    torch.testing.assert_close(made, apart, rtol=2e-4, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("described", "said"),
+    [
+        ("cobalt=CO@8.9", "CO is a gas"),
+        ("copper=C1U1@8.96", "named after copper .* write Cu"),
+        ("iodine=KBr@3", "named after iodine"),
+        ("saline=NaCl@2,16", "'2,16' .* no density"),
+        ("saline=NaCl@2160", "write the density in g/cm³"),
+        ("saline=NaCl", "name=formula@density"),
+        ("a/b=NaCl@2", "letters, digits, spaces"),
+    ],
+)
+def test_a_description_that_contradicts_itself_is_refused(described: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        material(described)
