@@ -22,7 +22,7 @@ from CTEnhanceLib import about, layouts
 from CTEnhanceLib.panel import BasePanelWidget
 from CTEnhanceLib.readerstudy import ReadingDesk
 
-FOLDER_SETTING, READER_SETTING = "CTReaderStudy/folder", "CTReaderStudy/reader"
+FOLDER_SETTING = "CTReaderStudy/folder"
 _ERROR_STYLE = "color: #C02020;"
 
 
@@ -64,6 +64,7 @@ class CTReaderStudyWidget(BasePanelWidget):
         self.desk = ReadingDesk(self.ui, self.panel)
         self.ui.folderEdit.filters = ctk.ctkPathLineEdit.Dirs
         self.ui.folderEdit.connect("currentPathChanged(QString)", self.onFolder)
+        self.ui.readerSelector.connect("currentIndexChanged(int)", self.onReader)
         self.ui.signInButton.connect("clicked()", self.onSignIn)
         settings = slicer.app.userSettings()
         self.ui.folderEdit.currentPath = settings.value(FOLDER_SETTING) or ""
@@ -86,9 +87,10 @@ class CTReaderStudyWidget(BasePanelWidget):
         self.desk.signOut()
 
     def onFolder(self, _path=""):
-        """Offer the readers of the study in the folder."""
+        """Offer the readers of the study in the folder; none of them is chosen, lest one reads as another."""
         selector, folder = self.ui.readerSelector, self.ui.folderEdit.currentPath
         selector.clear()
+        selector.addItem(_("Choose your name"))
         problem = ""
         if folder:
             try:
@@ -97,10 +99,18 @@ class CTReaderStudyWidget(BasePanelWidget):
             except CTEnhanceError as error:
                 # While a path is being typed there is no folder yet.
                 problem = str(error) if Path(folder).exists() else ""
-        last = slicer.app.userSettings().value(READER_SETTING)
-        selector.currentIndex = max(0, selector.findText(last or ""))
-        self.ui.signInButton.enabled = selector.count > 0
+        selector.enabled = selector.count > 1
+        self.onReader()
         self._say(problem)
+
+    def onReader(self, _index=0):
+        """Let who has chosen a name sign in."""
+        selector, button = self.ui.readerSelector, self.ui.signInButton
+        button.enabled = selector.currentIndex > 0
+        if button.enabled:
+            button.toolTip = _("Begin to read, or go on where you stopped.")
+        else:
+            button.toolTip = _("Choose your name first.") if selector.enabled else _("Choose a study first.")
 
     def onSignIn(self):
         """Begin to read, or go on."""
@@ -111,9 +121,8 @@ class CTReaderStudyWidget(BasePanelWidget):
             self._say(str(error))
             return
         self._say("")
-        settings = slicer.app.userSettings()
-        settings.setValue(FOLDER_SETTING, str(folder))
-        settings.setValue(READER_SETTING, reader)
+        self.ui.readerSelector.currentIndex = 0  # whoever reads next chooses again
+        slicer.app.userSettings().setValue(FOLDER_SETTING, str(folder))
 
     def _say(self, problem):
         self.ui.signInLabel.styleSheet = _ERROR_STYLE

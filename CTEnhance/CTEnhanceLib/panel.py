@@ -16,7 +16,7 @@ import vtk
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic, ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
-from CTEnhanceLib import placing
+from CTEnhanceLib import about, placing
 from CTEnhanceLib.comparesection import CompareSection
 from CTEnhanceLib.run import Job
 from CTEnhanceLib.runsection import AUTOMATIC, RunSection
@@ -66,6 +66,7 @@ class BasePanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for section in self.sections:
             whole.append(slicer.util.loadUI(str(RESOURCES / "UI" / f"{section}.ui")))
             self.layout.addWidget(whole[-1])
+        self.layout.addWidget(about.researchLine())
         self.ui = slicer.util.childWidgetVariables(self.panel)
         for widget in whole[1:]:
             vars(self.ui).update(vars(slicer.util.childWidgetVariables(widget)))
@@ -77,6 +78,8 @@ class BasePanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         self._ready = True
+        if self.parent.isEntered:  # reloaded while it is open: Slicer does not call `enter` again
+            self.opened()
 
     def cleanup(self) -> None:
         """The module goes."""

@@ -23,6 +23,7 @@ from CTEnhanceLib.readerstudyimages import ImageShelf
 from CTEnhanceLib.readerstudymarks import MarksRow, cursor, middle
 from CTEnhanceLib.readerstudyquestions import CHOICE_KEYS, QuestionForm
 from CTEnhanceLib.readerstudyviews import StudyViews
+from CTEnhanceLib.views import LinkedViews
 
 _TICK_MILLISECONDS = 1000
 _WINDOW_MILLISECONDS = 300
@@ -127,6 +128,8 @@ class ReadingDesk:
     def enter(self) -> None:
         """The module is opened."""
         self._present = True
+        if self.session is None:
+            LinkedViews.leaveAll()  # another panel's views say nothing to who signs in
         self._update()
 
     def exit(self) -> None:
@@ -195,13 +198,15 @@ class ReadingDesk:
         ui.progressBar.visible = reading
         if self._case is not None:
             ui.progressBar.maximum, ui.progressBar.value = self._case.total, self._case.number
-        for widget in (ui.questionsWidget, ui.windowRow, ui.previousButton, ui.nextButton, ui.keysLabel):
+        rows = (ui.questionsWidget, ui.sliceLabel, ui.windowRow, ui.keysLabel)
+        for widget in (*rows, ui.previousButton, ui.nextButton):
             widget.visible = reading
         ui.nextButton.enabled = ui.previousButton.enabled = ui.windowRow.enabled = not self._covered
         text = {FINISHED: _("Sign out"), WAITING: _("Begin the next session")}
         ui.goOnButton.text = text.get(session.state, _("Finish the session")) + _("  (Ctrl+Return)")
         ui.goOnButton.visible = not reading or session.can_finish
         ui.signOutButton.visible = session.state != FINISHED
+        self._saySlice()
         self._say(locked)
 
     def _say(self, locked: bool) -> None:
@@ -216,10 +221,25 @@ class ReadingDesk:
         elif session.state == READING and session.can_finish:
             text = _("Every case is read. Finishing locks all answers of this session.")
         else:
-            text = ""
+            text = self._whatNow()
         ui.statusLabel.styleSheet = _ERROR_STYLE if self._problem else ""
         ui.statusLabel.text = text
         self._warn()
+
+    def _whatNow(self) -> str:
+        """Return what the reader is to do, while there is something to answer."""
+        if self._shown is None or self._covered:
+            return ""
+        if self.session.missing:
+            return _("Answer with the keys 1, 2, …: the row with ▸ takes them.")
+        return _("All answered. Page Down goes to the next case.")
+
+    def _saySlice(self) -> None:
+        position = self.views.position()
+        text = "" if position is None else _("Slice {number} of {count}")
+        self.ui.sliceLabel.text = (
+            text if position is None else text.format(number=position[0], count=position[1])
+        )
 
     def _warn(self) -> None:
         session = self.session
@@ -291,6 +311,7 @@ class ReadingDesk:
     def _onActivity(self) -> None:
         if self.session is not None:
             self.session.activity()
+            self._saySlice()
 
     def _onTick(self) -> None:
         session = self.session

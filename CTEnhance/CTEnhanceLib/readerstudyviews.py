@@ -129,6 +129,17 @@ class StudyViews:
             # By the controller: only what it changes goes to the linked views.
             widget.sliceController().setSliceOffsetValue(offset)
 
+    def position(self) -> tuple[int, int] | None:
+        """Return the number of the slice that is shown, from 1 on in the direction of Up, and how many there
+        are; None where nothing is shown."""
+        if not self.shown:
+            return None
+        logic = sliceWidget(_views(len(self._nodes))[0].name).sliceLogic()
+        step = logic.GetLowestVolumeSliceSpacing()[2]
+        low, high = _bounds(logic)
+        count = round((high - low) / step) + 1
+        return min(max(round((logic.GetSliceOffset() - low) / step) + 1, 1), count), count
+
     def zoom(self, factor: float) -> None:
         """Show more (above 1) or less of all images, about the middle of the views."""
         for node in self._sliceNodes():

@@ -183,6 +183,7 @@ def test_what_cannot_be_read_is_said_in_a_sentence(reader: Reader, make: Maker, 
     with ReadingSession.open(folder, "ann"):
         reader.ui.folderEdit.currentPath = ""
         reader.ui.folderEdit.currentPath = str(folder)
+        reader.ui.readerSelector.currentText = "ann"
         reader.ui.signInButton.click()
         assert "open for 'ann' in another window" in reader.ui.signInLabel.text
     assert reader.desk.session is None and reader.ui.signInSection.visible
@@ -269,6 +270,75 @@ def test_marks_are_put_rated_moved_and_removed(reader: Reader, make: Maker) -> N
     reader.presses("PgUp")
     reader.sees()
     assert slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode")[0].GetNumberOfControlPoints() == 1
+
+
+def test_nobody_reads_as_another(reader: Reader, make: Maker) -> None:
+    folder, ui = make(cases=3, readers=["ann", "bob"]), reader.ui
+    ui.folderEdit.currentPath = ""
+    assert not ui.readerSelector.enabled and ui.signInButton.toolTip == "Choose a study first."
+    ui.folderEdit.currentPath = str(folder)
+    for _ in range(2):
+        offered = [ui.readerSelector.itemText(index) for index in range(ui.readerSelector.count)]
+        assert offered == ["Choose your name", "ann", "bob"]
+        assert ui.readerSelector.currentIndex == 0 and not ui.signInButton.enabled
+        assert ui.signInButton.toolTip == "Choose your name first."
+        ui.signInButton.click()
+        assert reader.desk.session is None
+        # Signed in and out again, or opened at another time: the name of who read last is not chosen.
+        reader.signsIn(folder, "ann")
+        assert reader.desk.session.reader == "ann"
+        ui.signOutButton.click()
+
+
+def test_who_signs_in_sees_what_to_do_and_no_other_panels_views(reader: Reader, make: Maker) -> None:
+    from PySide6 import QtWidgets
+
+    from CTEnhanceLib.views import LinkedViews, View
+
+    other, layout = LinkedViews(), slicer.app.layoutManager().layout
+    module = slicer.modules.ctreaderstudy.widgetRepresentation()
+    module._enter(False)
+    other.show(7190, (View("HostFirst", "Secret", "#8C8C8C"),))
+    module._enter(True)
+    assert slicer.app.layoutManager().layout == layout and not other.shown
+    assert "own name" in reader.ui.signInHintLabel.text
+    lines = [QtWidgets.QLabel.text(label) for label in module.findChildren(QtWidgets.QLabel)]
+    assert "Research use only; not for diagnosis." in lines
+    reader.signsIn(make(cases=3))
+    assert "keys 1, 2" in reader.ui.statusLabel.text
+    reader.presses("3")
+    assert reader.ui.statusLabel.text == "All answered. Page Down goes to the next case."
+
+
+def test_the_slice_number_follows(reader: Reader, make: Maker) -> None:
+    reader.signsIn(make(cases=3))  # of six slices
+    assert reader.ui.sliceLabel.text in ("Slice 3 of 6", "Slice 4 of 6")
+    reader.presses(*["Down"] * 6)
+    assert reader.ui.sliceLabel.text == "Slice 1 of 6"
+    reader.presses("Up")
+    assert reader.ui.sliceLabel.text == "Slice 2 of 6"
+    right = slicer.app.layoutManager().sliceWidget(VIEWS[1])
+    right.sliceController().setSliceOffsetValue(right.sliceLogic().GetSliceOffset() + 2.5)
+    assert reader.ui.sliceLabel.text == "Slice 3 of 6"
+    reader.presses("Shift+Up")
+    assert reader.ui.sliceLabel.text == "Slice 6 of 6"
+    reader.ui.signOutButton.click()
+
+
+def test_reloaded_the_panel_reads_on(reader: Reader, make: Maker, user: Any) -> None:
+    folder = make(cases=3)
+    reader.signsIn(folder)
+    reader.presses("4")
+    slicer.util.reloadScriptedModule("CTReaderStudy")
+    panel = slicer.modules.ctreaderstudy.widgetRepresentation().self()
+    assert panel is not reader.panel and reader.desk.session is None
+    again = Reader(panel, user, slicer.util.mainWindow())
+    again.signsIn(folder)
+    assert again.desk.views.shown and again.ui.progressLabel.text == "Case 1 of 3"
+    assert again.desk.session.answers == {("preference", "pair"): 1}
+    again.presses("5")
+    assert again.desk.session.answers == {("preference", "pair"): 2}
+    again.desk.signOut()
 
 
 def test_a_wrong_number_is_refused(reader: Reader, make: Maker) -> None:

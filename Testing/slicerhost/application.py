@@ -183,10 +183,8 @@ class ScriptedModule(types.SimpleNamespace):
         if not hasattr(self, "_widget"):
             self._widget = ScriptedModuleWidget()
             QtWidgets.QVBoxLayout(self._widget)
-            panel = getattr(sys.modules[self.name], self.name + "Widget")(self._widget)
-            answering(self._widget, self=panel)
-            setattr(slicer.modules, self.name + "Widget", panel)
-            panel.setup()
+            self._widget.__dict__["_module"] = self.name
+            self._widget.reload()
         return self._widget
 
 
@@ -194,6 +192,13 @@ class ScriptedModuleWidget(Widget):
     """`qSlicerScriptedLoadableModuleWidget`; `_enter` is what the module selector does."""
 
     isEntered = stored(bool, False)
+
+    def reload(self) -> None:
+        """Make the panel anew from its class as it is now; `enter` is not called."""
+        panel = getattr(sys.modules[self._module], self._module + "Widget")(self)
+        answering(self, self=panel)
+        setattr(slicer.modules, self._module + "Widget", panel)
+        panel.setup()
 
     def _enter(self, entered: bool) -> None:
         self.isEntered = entered

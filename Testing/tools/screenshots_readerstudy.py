@@ -50,6 +50,7 @@ def main() -> None:
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "CTEnhance")}
         subprocess.run([sys.executable, "-c", MAKE, folder, str(SAMPLE)], env=environment, check=True)
         ui.folderEdit.currentPath = str(Path(folder) / "study")
+        ui.readerSelector.currentIndex = 1
         ui.signInButton.click()
         wait(app, lambda: desk.views.shown and not desk.shelf.busy)
         fit(app, (VIEW,), 600)
