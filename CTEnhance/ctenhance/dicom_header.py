@@ -6,6 +6,7 @@ pydicom reads them: it gives every attribute, the nested ones of multi-frame ima
 from __future__ import annotations
 
 import math
+import os
 import struct
 from collections import ChainMap
 from collections.abc import Iterable, Mapping
@@ -103,6 +104,10 @@ def read_file(path: Path, also: Iterable[str] = ()) -> DicomFile | None:
         with path.open("rb") as stream:
             start = stream.read(132)
     except OSError as error:
+        if path.is_symlink() and not os.path.exists(path):
+            raise InputError(
+                f"'{path.name}' is a link to a file that is not there; get the file, or remove the link."
+            ) from error
         raise InputError(
             f"'{path.name}' cannot be opened ({error.strerror}); check its permissions."
         ) from error

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from ctenhance.dicom_header import DicomFile, number, text
 from ctenhance.runtime.errors import InputError
+
+K = TypeVar("K", bound=Hashable)
 
 CT_STORAGE = (
     "1.2.840.10008.5.1.4.1.1.2",  # CT Image Storage
@@ -48,10 +52,24 @@ _KINDS = {
 _SCOUTS, _PAGES, _COLOURS, _RENDERINGS = _KINDS
 
 
+class NoSlicesError(InputError):
+    """There is no CT slice among the files; `str()` says what there is."""
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What tells a series of slices from what else comes with the modality CT, besides words."""
+
+    slices: int
+    placed: bool
+    axial: bool
+    captures: bool
+
+
 def slices_of(files: Sequence[DicomFile]) -> tuple[dict[str, list[DicomFile]], list[DicomFile]]:
     """Return the CT slices by SeriesInstanceUID, and the other files.
 
-    Raises InputError when there is no slice, with what there is, and for a slice without pixels.
+    Raises NoSlicesError when there is none, with what there is, and InputError for a slice without pixels.
     """
     series: dict[str, list[DicomFile]] = {}
     for file in files:
@@ -67,7 +85,7 @@ def slices_of(files: Sequence[DicomFile]) -> tuple[dict[str, list[DicomFile]], l
         if chosen:
             break
     else:
-        raise InputError(_why_no_slice(files))
+        raise NoSlicesError(_why_no_slice(files))
     for file in (file for images in chosen.values() for file in images):
         if not file.header.get("Rows") or not file.header.get("Columns"):
             # Before the series are told apart: a file that is cut off may have lost its series, too.
@@ -75,7 +93,8 @@ def slices_of(files: Sequence[DicomFile]) -> tuple[dict[str, list[DicomFile]], l
                 f"'{file.path.name}' has no pixel data (it was cut off, or exported without its image); "
                 "copy it again from its source."
             )
-    chosen = _without_bystanders(chosen)
+    wanted = meant({uid: outline(images) for uid, images in chosen.items()})
+    chosen = {uid: images for uid, images in chosen.items() if uid in wanted}
     kept = {file for images in chosen.values() for file in images}
     return chosen, [file for file in files if file not in kept]
 
@@ -120,24 +139,24 @@ def _kind(file: DicomFile, series: Sequence[DicomFile]) -> str | None:
     return _RENDERINGS if _RENDERING.search(words) else None
 
 
-def _without_bystanders(series: dict[str, list[DicomFile]]) -> dict[str, list[DicomFile]]:
-    """Return the series that may be meant, where there are several.
+def outline(images: Sequence[DicomFile]) -> Outline:
+    """Return the outline of a series."""
+    slices = sum(len(file.frames) for file in images)
+    captures = not any(map(_is_proper, images))
+    return Outline(slices, any(map(_is_placed, images)), _is_axial(images[0]), captures)
 
-    Without those that have no position at all, as dose pages stored as CT images, and without one or two
-    images from the front or the side, which is a scout whatever it says, beside a series of more slices.
+
+def meant(series: Mapping[K, Outline]) -> set[K]:
+    """Return which of the series of a study may be meant, where there are several.
+
+    Without captures beside a proper CT, without those that have no position at all, as dose pages stored as
+    CT images, and without one or two images from the front or the side, which is a scout whatever it says,
+    beside a series of more slices.
     """
-
-    def count(images: Sequence[DicomFile]) -> int:
-        return sum(len(file.frames) for file in images)
-
-    placed = {uid: images for uid, images in series.items() if any(map(_is_placed, images))}
-    most = max((count(images) for images in placed.values()), default=0)
-    meant = {
-        uid: images
-        for uid, images in placed.items()
-        if count(images) > 2 or most <= 2 or _is_axial(images[0])
-    }
-    return meant or series
+    proper = {uid: one for uid, one in series.items() if not one.captures} or series
+    placed = {uid: one for uid, one in proper.items() if one.placed}
+    most = max((one.slices for one in placed.values()), default=0)
+    return {uid for uid, one in placed.items() if one.slices > 2 or most <= 2 or one.axial} or set(proper)
 
 
 def _is_axial(file: DicomFile) -> bool:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ctenhance.volume import CTVolume
 
 _MOST_LISTED = 12
-_DICOMDIR = "1.2.840.10008.1.3.10"
+DICOMDIR = "1.2.840.10008.1.3.10"
 _ARCHIVES = (b"PK\x03\x04", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\xfd7zXZ\x00", b"BZh", b"\x1f\x8b")
 
 _TEXTS = {"kernel": "ConvolutionKernel", "manufacturer": "Manufacturer", "model": "ManufacturerModelName"}
@@ -61,14 +61,14 @@ def _dicom_files(paths: Sequence[Path], keywords: Sequence[str]) -> Iterator[Dic
             file = read_file(path, keywords)
             if file is None:
                 raise InputError(_why_no_dicom(path))
-            if file.header.SOPClassUID == _DICOMDIR:
+            if file.header.SOPClassUID == DICOMDIR:
                 raise InputError("it is a DICOMDIR, an index without images; give its folder.")
             yield file
             continue
         for one in _files_below(path):
             file = read_file(one, keywords)
             # A DICOMDIR is an index of the files, which are found without it.
-            if file is not None and file.header.SOPClassUID != _DICOMDIR:
+            if file is not None and file.header.SOPClassUID != DICOMDIR:
                 yield file
 
 
@@ -107,7 +107,7 @@ def _is_archive(path: Path) -> bool:
 
 def _choose(series: dict[str, list[DicomFile]], wanted: int | str | None) -> list[DicomFile]:
     """Return the files of the wanted series; the only one if none is wanted; raises InputError otherwise."""
-    numbers = _series_numbers(series)
+    numbers = series_numbers({uid: files[0] for uid, files in series.items()})
     if wanted is None and len(series) == 1:
         return next(iter(series.values()))
     if wanted is not None:
@@ -115,7 +115,9 @@ def _choose(series: dict[str, list[DicomFile]], wanted: int | str | None) -> lis
             if str(wanted).strip() in (uid, str(numbers[uid])):
                 return files
     shown = sorted(series, key=numbers.__getitem__)
-    listing = "; ".join(_label(numbers[uid], series[uid]) for uid in shown[:_MOST_LISTED])
+    listing = "; ".join(
+        series_label(numbers[uid], series[uid][0], _count(series[uid])) for uid in shown[:_MOST_LISTED]
+    )
     if len(shown) > _MOST_LISTED:
         listing += f"; and {len(shown) - _MOST_LISTED} more"
     if wanted is None:
@@ -127,21 +129,28 @@ def _choose(series: dict[str, list[DicomFile]], wanted: int | str | None) -> lis
     raise InputError(f"it holds no CT series {wanted}; choose from: {listing}.")
 
 
-def _series_numbers(series: dict[str, list[DicomFile]]) -> dict[str, int]:
-    """Return a number for each series: its SeriesNumber where that tells all apart, else its rank from 1."""
-    given = {uid: number(files[0].header.get("SeriesNumber")) for uid, files in series.items()}
+def series_numbers(series: Mapping[str, DicomFile]) -> dict[str, int]:
+    """Return a number for each series: its SeriesNumber where that tells all apart, else its rank from 1.
+
+    `series` has an image of each by its UID.
+    """
+    given = {uid: number(file.header.get("SeriesNumber")) for uid, file in series.items()}
     known = {uid: int(found) for uid, found in given.items() if found}
     if len(set(known.values())) == len(series):
         return known
     return {uid: rank for rank, uid in enumerate(sorted(series), start=1)}
 
 
-def _label(rank: int, files: Sequence[DicomFile]) -> str:
+def _count(files: Sequence[DicomFile]) -> int:
+    return int(sum(number(file.header.get("NumberOfFrames")) or 1 for file in files))
+
+
+def series_label(rank: int, first: DicomFile, count: int) -> str:
+    """Return what a list of series says of one of `count` slices, such as 'series 3: 24 slices of 2 mm'."""
     # Without the description, which may hold names.
-    count = int(sum(number(file.header.get("NumberOfFrames")) or 1 for file in files))
     label = f"series {rank}: {count} slice" + ("" if count == 1 else "s")
-    kernel = text(files[0].value("ConvolutionKernel"))
-    thickness = number(files[0].value("SliceThickness"))
+    kernel = text(first.value("ConvolutionKernel"))
+    thickness = number(first.value("SliceThickness"))
     return label + (f" of {thickness:g} mm" if thickness else "") + (f", kernel {kernel}" if kernel else "")
 
 

@@ -24,6 +24,7 @@ from ctenhance.runtime.files import suffix_of
 
 DAMAGED = "the file is damaged, cut off or not what its name says; copy it again from its source."
 _CHUNK = 1 << 20
+_LOCAL = b"LOCAL"
 
 
 def require_sound(path: Path) -> None:
@@ -34,7 +35,22 @@ def require_sound(path: Path) -> None:
         _require_sound_compression(path)
 
 
-def _require_sound_compression(path: Path) -> None:
+def values_beside(path: Path) -> bool:
+    """Say whether it is a NRRD or MetaImage header whose values lie in another file."""
+    return suffix_of(path) in (".nrrd", ".nhdr", ".mha", ".mhd") and _header(path).values != _LOCAL
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The fields of a NRRD or MetaImage header by their names in lower case, where it ends, and the name of
+    the file of values (`_LOCAL`: this one)."""
+
+    fields: dict[bytes, bytes]
+    end: int
+    values: bytes
+
+
+def _header(path: Path) -> _Header:
     meta_image = suffix_of(path) in (".mha", ".mhd")
     fields: dict[bytes, bytes] = {}
     with path.open("rb") as stream:
@@ -44,17 +60,25 @@ def _require_sound_compression(path: Path) -> None:
             # The last line of either header.
             if b"elementdatafile" in fields if meta_image else not line.strip():
                 break
-        start = stream.tell()
+        end = stream.tell()
     if meta_image:
+        values = fields.get(b"elementdatafile", _LOCAL)
+    else:
+        values = fields.get(b"data file") or fields.get(b"datafile") or _LOCAL
+    return _Header(fields, end, values)
+
+
+def _require_sound_compression(path: Path) -> None:
+    header = _header(path)
+    fields, start = header.fields, header.end
+    if suffix_of(path) in (".mha", ".mhd"):
         compressed = fields.get(b"compresseddata", b"").lower() == b"true"
-        beside = fields.get(b"elementdatafile", b"LOCAL")
     else:
         compressed = fields.get(b"encoding") in (b"gzip", b"gz")
         # What is skipped may be anything; ITK knows how.
         compressed = compressed and not fields.keys() & {b"byte skip", b"byteskip", b"line skip", b"lineskip"}
-        beside = fields.get(b"data file") or fields.get(b"datafile") or b"LOCAL"
-    if beside != b"LOCAL":
-        path, start = path.parent / os.fsdecode(beside), 0
+    if header.values != _LOCAL:
+        path, start = path.parent / os.fsdecode(header.values), 0
     # A missing file of values is ITK's to tell.
     if compressed and path.is_file():
         with path.open("rb") as stream:

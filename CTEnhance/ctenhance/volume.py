@@ -251,7 +251,14 @@ def _named(path: AnyPath | Sequence[AnyPath]) -> str:
     names = [os.fspath(one) for one in path]
     if not names:
         return "an empty list of files"
-    return f"'{names[0]}'" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+    if len(names) == 1:
+        return f"'{names[0]}'"
+    folders = {os.path.dirname(name) for name in names}
+    return (
+        f"{len(names)} files of '{folders.pop()}'"
+        if len(folders) == 1
+        else f"'{names[0]}' and {len(names) - 1} more"
+    )
 
 
 def _read(

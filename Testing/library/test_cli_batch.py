@@ -1,130 +1,68 @@
-"""`ctenhance.commands.batch`: which cases there are, resuming, and failures that stop no other case."""
+"""`ctenhance.commands.batch`: resuming, failures that stop no other case, and what is told."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from synthetic_dicom import dataset, hounsfield, save, write_series
-from typer.testing import CliRunner
+from batch_folders import StandIn, batch, names, verb, write_ct
+from synthetic_dicom import hounsfield, write_series
 
-import ctenhance
-from ctenhance.cli import app
-from ctenhance.commands.batch import find_cases
-from ctenhance.runtime.errors import CTEnhanceError, InputError
-from ctenhance.runtime.progress import check
-from ctenhance.runtime.report import Result
+from ctenhance.runtime import finished
+from ctenhance.runtime.errors import CTEnhanceError
+from ctenhance.runtime.finished import sole_writer
 from ctenhance.volume import CTVolume
 
-runner = CliRunner()
+__all__ = ["verb"]
 TWIN = "enhance-twin"
-
-
-def write_ct(path: Path, seed: int = 0) -> Path:
-    noise = np.random.default_rng(seed).normal(0, 12, (3, 16, 16))
-    noise[:, :4] -= 1000
-    path.parent.mkdir(parents=True, exist_ok=True)
-    CTVolume(np.round(noise).astype(np.float32)).write(path)
-    return path
-
-
-def write_dicom_like(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(bytes(128) + b"DICM")
-    return path
+# Takes the lock of a folder and ends without giving it back.
+HOLDER = """
+import os, sys
+from filelock import FileLock
+lock = FileLock(sys.argv[1])
+lock.acquire(timeout=0)
+os._exit(9)
+"""
 
 
 @pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What the stand-in for `enhance` was called with."""
-    calls: list[dict[str, Any]] = []
-
-    def verb(volume: CTVolume, **given: Any) -> Result:
-        calls.append(given)
-        given["progress"]("tiles", 1, 1)
-        check(given["cancel"])
-        settings = {"strength": given["strength"], "samples": given["samples"] or 4}
-        report = {"verb": "enhance", "settings": settings, "seed": given["seed"]}
-        return Result({"enhanced": volume.with_array(volume.array + 1)}, {}, report)
-
-    monkeypatch.setattr(ctenhance, "enhance", verb, raising=False)
-    return calls
+def folders(tmp_path: Path, verb: StandIn) -> tuple[Path, Path]:
+    """Two CTs and their results."""
+    source, target = tmp_path / "in", tmp_path / "out"
+    write_ct(source / "a.nii.gz", 1)
+    write_ct(source / "b.nii.gz", 2)
+    batch(source, target)
+    verb.calls.clear()
+    return source, target
 
 
-def batch(*arguments: object, code: int = 0) -> Any:
-    done = runner.invoke(app, ["batch", *(str(argument) for argument in arguments)])
-    assert done.exit_code == code, done.output
-    return done
-
-
-def test_cases_are_files_and_dicom_folders_at_any_depth(tmp_path: Path) -> None:
-    source, target = tmp_path / "in", tmp_path / "in" / "out"
-    write_ct(source / "a.nii.gz")
-    write_ct(source / "deep" / "b.mha")
-    write_dicom_like(source / "deep" / "series" / "IM0001")
-    write_dicom_like(source / "other" / "x.dcm")
-    write_ct(target / "old.nii.gz")
-    (source / "notes.txt").write_text("no CT")
-    write_ct(source / ".hidden" / "c.nii")
-    write_ct(source / ".a.partial-1.nii.gz")
-    (source / "x.nii.gz.folder").mkdir()
-    cases = {case.name: case for case in find_cases(source, target)}
-    assert sorted(cases) == ["a.nii.gz", "deep/b.mha", "deep/series", "other"]
-    assert cases["deep/b.mha"].output == target / "deep" / "b.nii.gz"
-    assert cases["deep/series"].report == target / "deep" / "series.report.json"
-
-
-def test_equal_names_do_not_overwrite_each_other(tmp_path: Path) -> None:
-    for name in ("a.nii.gz", "a.mha", "A.nrrd", "b.nii", "c/IM1"):
-        (write_dicom_like if name.startswith("c/") else write_ct)(tmp_path / "in" / name)
-    write_ct(tmp_path / "in" / "c.nii")
-    outputs = [case.output for case in find_cases(tmp_path / "in", tmp_path / "out")]
-    assert len({str(path).casefold() for path in outputs}) == len(outputs) == 6
-
-
-def test_input_folder_that_is_a_series(tmp_path: Path) -> None:
-    write_dicom_like(tmp_path / "series" / "IM1")
-    (case,) = find_cases(tmp_path / "series", tmp_path / "out")
-    assert case.source == (tmp_path / "series" / "IM1",) and case.output == tmp_path / "out" / "series.nii.gz"
-
-
-def test_a_disc_has_one_case_for_each_of_its_folders(tmp_path: Path, seen: list[dict[str, Any]]) -> None:
-    for place, uid in (("", "1.1"), ("S1", "1.2"), ("S2", "1.3")):
-        write_series(tmp_path / "disc" / "DICOM" / place, SeriesInstanceUID=uid)
-    save(dataset(hounsfield()[0], (0, 0, 0)), tmp_path / "disc" / "DICOMDIR")
-    names = [case.name for case in find_cases(tmp_path / "disc", tmp_path / "out")]
-    assert names == ["DICOM", "DICOM/S1", "DICOM/S2"]
-    # None of them takes the slices of the folders below.
-    assert "3 done" in batch(tmp_path / "disc", tmp_path / "out").stdout
-
-
-@pytest.mark.parametrize("option", [("--model", "nobody"), ("--device", "tpu")])
+@pytest.mark.parametrize(
+    "option", [("--model", "nobody"), ("--device", "tpu"), ("--samples", "9"), ("--steps", "3")]
+)
 def test_what_no_case_could_use_is_refused_at_once(tmp_path: Path, option: tuple[str, str]) -> None:
     write_ct(tmp_path / "in" / "a.nii.gz")
-    assert option[1] in batch(tmp_path / "in", tmp_path / "out", *option, code=2).stderr
+    done = batch(tmp_path / "in", tmp_path / "out", *option, code=2)
+    assert (option[1] if option[0] in ("--model", "--device") else option[0]) in done.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_folders_without_a_case_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no folder"):
-        find_cases(tmp_path / "none", tmp_path / "out")
-    with pytest.raises(InputError, match="There is no CT in"):
-        find_cases(tmp_path, tmp_path / "out")
-    write_ct(tmp_path / "a.nii")
-    with pytest.raises(InputError, match="cannot go into the input folder"):
-        find_cases(tmp_path, tmp_path / "." / "")
-    assert "cannot go into" in batch(tmp_path, tmp_path, code=2).stderr
-
-
-def test_batch_writes_volume_and_report_and_resumes(tmp_path: Path, seen: list[dict[str, Any]]) -> None:
+def test_batch_writes_volume_and_report_and_resumes(tmp_path: Path, verb: StandIn) -> None:
     one = write_ct(tmp_path / "in" / "one.nii.gz", 1)
     write_ct(tmp_path / "in" / "sub" / "two.mha", 2)
-    done = batch(tmp_path / "in", tmp_path / "out", "--strength", 0.5, "--seed", 4, "--model", TWIN)
-    assert "2 done, 0 finished before, 0 failed." in done.stdout
-    assert {name: seen[0][name] for name in ("strength", "seed", "model", "samples", "steps", "device")} == {
+    options = ("--strength", 0.5, "--seed", 4, "--model", TWIN)
+    assert "2 done, 0 finished before, 0 failed." in batch(tmp_path / "in", tmp_path / "out", *options).stdout
+    given = {
+        name: verb.calls[0][name] for name in ("strength", "seed", "model", "samples", "steps", "device")
+    }
+    assert given == {
         "strength": 0.5, "seed": 4, "model": TWIN, "samples": None, "steps": None, "device": "auto",
     }  # fmt: skip
     enhanced = CTVolume.read(tmp_path / "out" / "one.nii.gz")
@@ -132,22 +70,181 @@ def test_batch_writes_volume_and_report_and_resumes(tmp_path: Path, seen: list[d
     assert json.loads((tmp_path / "out" / "sub" / "two.report.json").read_text())["seed"] == 4
 
     (tmp_path / "out" / "one.report.json").unlink()  # as if it had been stopped in between
-    again = ("--strength", 0.5, "--seed", 4, "--samples", 4)
+    # The defaults, named.
+    again = ("--strength", 0.5, "--seed", 4, "--samples", 4, "--steps", 1)
     assert "1 done, 1 finished before" in batch(tmp_path / "in", tmp_path / "out", *again).stdout
-    assert len(seen) == 3
-    other = batch(tmp_path / "in", tmp_path / "out", "--seed", 4, code=1).stderr
-    assert "'one.nii.gz' was made before with another strength (0.5, not 1.0)" in other
-    assert len(seen) == 3
-    assert "2 done, 0 finished before" in batch(tmp_path / "in", tmp_path / "out", "--overwrite").stdout
+    assert len(verb.calls) == 3
 
 
-def test_failing_cases_stop_no_other(
-    tmp_path: Path, seen: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("option", "difference"),
+    [
+        (("--strength", "0.5"), "another strength (1.0, not 0.5)"),
+        (("--seed", "1"), "another seed (0, not 1)"),
+        (("--samples", "1"), "another number of samples (4, not 1)"),
+        (
+            ("--model", "enhance-latent-diffusion"),
+            "another model (enhance-twin, not enhance-latent-diffusion)",
+        ),
+    ],
+)
+def test_results_of_other_settings_are_not_mixed(
+    folders: tuple[Path, Path], verb: StandIn, option: tuple[str, str], difference: str
 ) -> None:
+    source, target = folders
+    write_ct(source / "new.nii.gz", 3)
+    refused = batch(source, target, *option, code=2).stderr
+    assert f"a.nii.gz' and 1 more were made before with {difference}" in refused
+    assert not verb.calls and "new.nii.gz" not in names(target)
+    assert "3 done, 0 finished before" in batch(source, target, *option, "--overwrite").stdout
+    assert "3 finished before" in batch(source, target, *option).stdout
+
+
+def test_other_weights_of_the_same_name_are_another_setting(folders: tuple[Path, Path]) -> None:
+    source, target = folders
+    report = json.loads((target / "a.report.json").read_text(encoding="utf-8"))
+    report["model"]["sha256"] = "0" * 64
+    (target / "a.report.json").write_text(json.dumps(report), encoding="utf-8")
+    assert "another weights file (000000000000…, not " in batch(source, target, code=2).stderr
+
+
+def put_back_time(path: Path, change: Callable[[], object]) -> None:
+    """Change a file as programs do that copy times along."""
+    before = path.stat()
+    change()
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    "replace",
+    [
+        lambda path: write_ct(path, 7),
+        lambda path: write_ct(path, 1, spacing=(0.7, 0.7, 2.0)),  # the same voxels elsewhere
+        lambda path: write_ct(path, 1, origin=(5.0, 0.0, 0.0)),
+        lambda path: write_ct(path, 1, direction=np.diag([-1.0, -1.0, 1.0])),
+        lambda path: put_back_time(path, lambda: write_ct(path, 7)),
+        lambda path: shutil.copy2(path.with_name("b.nii.gz"), path),
+    ],
+)
+def test_a_replaced_input_is_done_again(
+    folders: tuple[Path, Path], verb: StandIn, replace: Callable[[Path], object]
+) -> None:
+    source, target = folders
+    replace(source / "a.nii.gz")
+    assert "1 done, 1 finished before" in batch(source, target).stdout
+    now, made = CTVolume.read(source / "a.nii.gz"), CTVolume.read(target / "a.nii.gz")
+    assert np.array_equal(made.array, now.array + 1) and made.spacing == now.spacing
+    assert made.origin == now.origin and np.allclose(made.direction, now.direction)
+    assert "2 finished before" in batch(source, target).stdout
+
+
+def test_values_in_another_file_are_looked_at(tmp_path: Path, verb: StandIn) -> None:
+    source, target = tmp_path / "in", tmp_path / "out"
+    header = write_ct(source / "a.mhd", 1)
+    batch(source, target)
+    kept = header.read_bytes()
+    put_back_time(source / "a.raw", lambda: write_ct(header, 2))
+    assert header.read_bytes() == kept
+    assert "1 done" in batch(source, target).stdout
+    assert np.array_equal(CTVolume.read(target / "a.nii.gz").array, CTVolume.read(header).array + 1)
+
+
+def test_changed_and_further_slices_are_noticed(tmp_path: Path, verb: StandIn) -> None:
+    source, target = tmp_path / "in", tmp_path / "out"
+    write_series(source / "S1")
+    batch(source, target)
+    write_series(tmp_path / "other", values=hounsfield(4, seed=9))
+    put_back_time(
+        source / "S1" / "image0003.dcm",
+        lambda: shutil.copy(tmp_path / "other" / "image0003.dcm", source / "S1"),
+    )
+    assert "1 done" in batch(source, target).stdout
+    write_series(source / "S1", (10,), prefix="more")
+    assert "1 done" in batch(source, target).stdout
+    now, made = CTVolume.read(source / "S1"), CTVolume.read(target / "S1.nii.gz")
+    assert len(made.array) == 5 and np.array_equal(made.array, now.array + 1)
+    assert "1 finished before" in batch(source, target).stdout
+
+
+def test_nothing_is_read_to_find_what_is_finished(
+    tmp_path: Path, verb: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_ct(tmp_path / "in" / "a.nii.gz")
+    write_ct(tmp_path / "in" / "b.mha")
+    write_series(tmp_path / "in" / "S1")
+    for file in (tmp_path / "in").rglob("*.*"):
+        os.utime(file, (1e9, 1e9))
+    batch(tmp_path / "in", tmp_path / "out")
+    monkeypatch.setattr(CTVolume, "read", lambda *given: 1 / 0)
+    monkeypatch.setattr(finished, "file_sha256", lambda path: 1 / 0)
+    assert "3 finished before" in batch(tmp_path / "in", tmp_path / "out").stdout
+
+
+def test_a_young_file_is_read_again(tmp_path: Path) -> None:
+    path = write_ct(tmp_path / "a.nii.gz")
+    assert not finished.settled([path])
+    os.utime(path, (1e9, 1e9))
+    assert finished.settled([path])
+
+
+def test_a_moved_or_packed_anew_input_stays_finished(folders: tuple[Path, Path], verb: StandIn) -> None:
+    source, target = folders
+    shutil.copytree(source, source.with_name("copy"))
+    shutil.copytree(target, target.with_name("results"))
+    done = batch(source.with_name("copy"), target.with_name("results"))
+    assert "2 finished before" in done.stdout and not verb.calls
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-50]),
+        lambda path: put_back_time(path, lambda: path.write_bytes(path.read_bytes()[::-1])),
+        lambda path: shutil.copy(path.with_name("b.nii.gz"), path),
+        lambda path: shutil.copy(path.with_name("b.report.json"), path.with_name("a.report.json")),
+        lambda path: path.with_name("a.report.json").unlink(),
+        lambda path: path.with_name("a.report.json").write_text('{"verb": "enhance", '),
+        lambda path: path.with_name("a.report.json").write_text("[1]"),
+        lambda path: path.with_name("a.report.json").write_text("{}"),
+        lambda path: path.with_name("a.report.json").write_text('{"input": 1, "output": [], "model": ""}'),
+    ],
+)
+def test_a_result_that_is_not_whole_is_made_again(
+    folders: tuple[Path, Path], verb: StandIn, spoil: Callable[[Path], object]
+) -> None:
+    source, target = folders
+    right = (target / "a.nii.gz").read_bytes()
+    spoil(target / "a.nii.gz")
+    assert "1 done, 1 finished before" in batch(source, target).stdout
+    assert (target / "a.nii.gz").read_bytes() == right and len(verb.calls) == 1
+    assert "2 finished before" in batch(source, target).stdout
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.report.json"])
+def test_a_folder_in_place_of_a_result_is_told(folders: tuple[Path, Path], name: str) -> None:
+    source, target = folders
+    (target / name).unlink()
+    (target / name).mkdir()
+    done = batch(source, target, code=1)
+    assert f"{name}' is a folder where a file has to go" in done.stderr
+    assert "1 of 2 cases failed, the others are in" in done.stderr
+
+
+def test_an_output_folder_that_is_a_file_is_refused_at_once(tmp_path: Path, verb: StandIn) -> None:
+    write_ct(tmp_path / "in" / "a.nii")
+    (tmp_path / "out").write_text("")
+    assert "it is a file, not a folder" in batch(tmp_path / "in", tmp_path / "out", code=2).stderr
+    assert not verb.calls
+
+
+def test_failing_cases_stop_no_other(tmp_path: Path, verb: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a_broken.nii.gz").write_bytes(b"nonsense")
     write_ct(tmp_path / "in" / "b.nii.gz")
     write_ct(tmp_path / "in" / "c.nii.gz")
+    write_ct(tmp_path / "in" / f"{'d' * 245}.nii")  # its report's name is too long for the file system
     write = CTVolume.write
 
     def failing(self: CTVolume, path: Path) -> None:
@@ -156,45 +253,117 @@ def test_failing_cases_stop_no_other(
         write(self, path)
 
     monkeypatch.setattr(CTVolume, "write", failing)
-    report = tmp_path / "batch.json"
+    report = tmp_path / "out" / "batch.json"  # its folder is made by the batch itself
     done = batch(tmp_path / "in", tmp_path / "out", "--report", report, "--progress", "json", code=1)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     failed = json.loads(report.read_text(encoding="utf-8"))["failed"]
-    assert sorted(failed) == ["a_broken.nii.gz", "b.nii.gz"] and failed["b.nii.gz"] == "The disk is full."
+    assert [name[:3] for name in sorted(failed)] == ["a_b", "b.n", "ddd"]
+    assert failed["b.nii.gz"] == "The disk is full." and "255 bytes" in failed[sorted(failed)[2]]
     assert [line["event"] for line in lines if line["event"] in ("log", "result", "error")] == [
-        "log", "log", "result", "error",
+        "log", "log", "log", "result", "error",
     ]  # fmt: skip
-    assert lines[-1]["text"].startswith("2 of 3 cases failed")
-    assert (tmp_path / "out" / "c.nii.gz").exists() and not (tmp_path / "out" / "b.nii.gz").exists()
+    assert lines[-1]["text"].startswith("3 of 4 cases failed, the others are in")
+    assert names(tmp_path / "out") == ["batch.json", "c.nii.gz", "c.report.json"]
+    assert len(verb.calls) == 2  # the one with the long name was not computed in vain
     monkeypatch.undo()
 
 
-def test_unexpected_failure_is_a_failed_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_result_of_a_failed_case_is_told(folders: tuple[Path, Path]) -> None:
+    source, target = folders
+    (source / "b.nii.gz").write_bytes(b"")
+    told = batch(source, target, code=1).stderr
+    assert "'b.nii.gz' failed" in told and "('b.nii.gz' there is of an earlier run.)" in told
+
+
+def test_unexpected_failure_is_a_failed_case(tmp_path: Path, verb: StandIn) -> None:
     write_ct(tmp_path / "in" / "a.nii.gz")
-
-    def verb(_volume: CTVolume, **_given: Any) -> Result:
-        raise ZeroDivisionError("odd")
-
-    monkeypatch.setattr(ctenhance, "enhance", verb, raising=False)
-    done = batch(tmp_path / "in", tmp_path / "out", code=1)
-    assert "'a.nii.gz' failed: Something unexpected happened (ZeroDivisionError: odd)." in done.stderr
+    verb.before = lambda volume, given: 1 / 0  # type: ignore[func-returns-value]
+    told = batch(tmp_path / "in", tmp_path / "out", code=1).stderr
+    assert "'a.nii.gz' failed: Something unexpected happened (ZeroDivisionError" in told
+    assert "The only case, 'a.nii.gz', failed" in told
 
 
-def test_cancel_keeps_what_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_input_that_changes_while_it_is_read_fails(
+    tmp_path: Path, verb: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_ct(tmp_path / "in" / "a.nii.gz", 1)
+    read = CTVolume.read
+
+    def changing(*given: Any, **named: Any) -> CTVolume:
+        volume = read(*given, **named)
+        write_ct(path, 2)
+        return volume
+
+    monkeypatch.setattr(CTVolume, "read", changing)
+    assert "changed while they were read" in batch(tmp_path / "in", tmp_path / "out", code=1).stderr
+    assert not names(tmp_path / "out")
+
+
+def test_an_input_that_changes_while_it_is_enhanced_is_done_again(tmp_path: Path, verb: StandIn) -> None:
+    path = write_ct(tmp_path / "in" / "a.nii.gz", 1)
+    verb.before = lambda volume, given: write_ct(path, 2)
+    batch(tmp_path / "in", tmp_path / "out")
+    verb.before = lambda volume, given: None
+    assert "1 done" in batch(tmp_path / "in", tmp_path / "out").stdout
+    assert np.array_equal(CTVolume.read(tmp_path / "out" / "a.nii.gz").array, CTVolume.read(path).array + 1)
+
+
+def test_a_result_that_vanishes_meanwhile_is_a_failure(tmp_path: Path, verb: StandIn) -> None:
+    write_ct(tmp_path / "in" / "a.nii.gz", 1)
+    write_ct(tmp_path / "in" / "b.nii.gz", 2)
+
+    def remove(volume: CTVolume, given: dict[str, Any]) -> None:
+        if len(verb.calls) == 2:
+            (tmp_path / "out" / "a.nii.gz").unlink()
+
+    verb.before = remove
+    told = batch(tmp_path / "in", tmp_path / "out", code=1)
+    assert (
+        "1 done, 0 finished before, 1 failed" in told.stdout and "changed or removed meanwhile" in told.stderr
+    )
+
+
+def test_cancel_keeps_what_is_finished(tmp_path: Path, verb: StandIn) -> None:
     for name in ("a", "b", "c"):
         write_ct(tmp_path / "in" / f"{name}.nii.gz")
-    count = 0
-
-    def verb(volume: CTVolume, **given: Any) -> Result:
-        nonlocal count
-        count += 1
-        if count == 2:
-            given["cancel"].cancel()
-        check(given["cancel"])
-        return Result({"enhanced": volume}, {}, {"verb": "enhance"})
-
-    monkeypatch.setattr(ctenhance, "enhance", verb, raising=False)
-    batch(tmp_path / "in", tmp_path / "out", code=130)
-    names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["a.nii.gz", "a.report.json"]
+    verb.before = lambda volume, given: given["cancel"].cancel() if len(verb.calls) == 2 else None
+    done = batch(tmp_path / "in", tmp_path / "out", code=130)
+    assert "Cancelled with 1 of 3 cases finished; their results stay" in done.stderr
+    assert names(tmp_path / "out") == ["a.nii.gz", "a.report.json"]
     assert "2 done, 1 finished before, 0 failed." in batch(tmp_path / "in", tmp_path / "out").stdout
+
+
+def test_only_one_batch_writes_into_a_folder(folders: tuple[Path, Path]) -> None:
+    source, target = folders
+    with sole_writer(target):
+        assert "Another batch is writing into" in batch(source, target, code=2).stderr
+        # So it is for another process, and an ended one holds nothing, however it ended.
+        held = [sys.executable, "-c", HOLDER, str(target / finished.LOCK)]
+        assert subprocess.run(held, capture_output=True).returncode == 1
+    assert subprocess.run(held, capture_output=True).returncode == 9
+    batch(source, target)
+
+
+def test_the_report_of_a_batch_is_none_of_a_case(folders: tuple[Path, Path]) -> None:
+    source, target = folders
+    told = batch(source, target, "--report", target / "a.report.json", code=2).stderr
+    assert "is the report of a case; choose another name" in told
+
+
+def test_notes_and_warnings_of_a_case_are_told(tmp_path: Path, verb: StandIn) -> None:
+    padded = write_series(tmp_path / "other").astype(np.int16)
+    padded[:, :2, :2] = -2000
+    write_series(tmp_path / "in" / "S1", values=padded, PixelRepresentation=1, RescaleIntercept=0)
+    assert "Note: 'S1': " in batch(tmp_path / "in", tmp_path / "out").stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_that_are_no_text_are_told_and_stop_no_other(tmp_path: Path, verb: StandIn) -> None:
+    write_ct(tmp_path / "in" / "M.nii")
+    os.rename(tmp_path / "in" / "M.nii", os.fsencode(tmp_path / "in") + b"/M\xfcller.nii")
+    write_ct(tmp_path / "in" / "[" / "b].nii")  # no markup of the progress bar
+    report = tmp_path / "batch.json"
+    done = batch(tmp_path / "in", tmp_path / "out", "--report", report, code=1)
+    told = json.loads(report.read_text(encoding="utf-8"))
+    assert told["done"] == ["[/b].nii"] and list(told["failed"]) == ["M?ller.nii"]
+    assert "other than UTF-8" in done.stderr

@@ -32,7 +32,7 @@ FOREIGN = {"slicer", "qt", "ctk", "vtk", "vtkmodules", "mrml", "PythonQt", "PySi
 THIRD_PARTY = {
     "numpy", "scipy", "torch", "monai", "SimpleITK", "pydicom", "pylibjpeg", "openjpeg", "safetensors",
     "matplotlib", "typer", "rich", "psutil", "h5py", "statsmodels", "openpyxl",
-    "xraydb",
+    "xraydb", "filelock",
 }  # fmt: skip
 
 

@@ -3,61 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import ctenhance
 from ctenhance.commands.apps import app
-from ctenhance.commands.options import ModelOption, SamplesOption, StepsOption, StrengthOption
-from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command, read_json
+from ctenhance.commands.options import Choice, ModelOption, SamplesOption, StepsOption, StrengthOption
+from ctenhance.commands.support import Run, command, told
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError
-from ctenhance.runtime.files import check_output_folder, stem_of, suffix_of
+from ctenhance.runtime.files import LONGEST_NAME, check_output, check_output_folder
+from ctenhance.runtime.finished import Finished, files_state, settled, sole_writer
 from ctenhance.runtime.progress import check
-from ctenhance.runtime.report import write_report
 
-_DICOM_PREAMBLE = 128
+if TYPE_CHECKING:
+    from ctenhance.commands.batch_cases import Case
+    from ctenhance.runtime.report import Result
+    from ctenhance.volume import CTVolume
 
-
-@dataclass(frozen=True)
-class Case:
-    """One CT and where its enhanced volume and its report go; `name` is the path inside the input folder.
-
-    `source` is a volume file or the DICOM files of one folder.
-    """
-
-    name: str
-    source: Path | tuple[Path, ...]
-    output: Path
-    report: Path
-
-    def finished(self, wanted: Mapping[str, Any]) -> bool:
-        """Say whether it is done: the report is written after the volume, so both there means both whole.
-
-        Raises InputError when it was done otherwise than `wanted` (see `_wanted`): one folder shall not hold
-        results of several settings that nobody can tell apart.
-        """
-        if not (self.output.exists() and self.report.exists()):
-            return False
-        report = read_json(self.report)
-        model = report.get("model") or {}
-        known = {
-            **(report.get("settings") or {}),
-            "model": model.get("name"),
-            "sha256 of the model": model.get("sha256"),
-            "seed": report.get("seed"),
-        }
-        for name, value in wanted.items():
-            if known.get(name) not in (None, value):
-                raise InputError(
-                    f"'{self.output.name}' was made before with another {name} ({known[name]}, not {value}); "
-                    "take --overwrite or another folder."
-                )
-        return True
+_SETTINGS = {
+    "weights": "weights file",
+    "steps": "number of steps",
+    "samples": "number of samples",
+    "slices": "choice of slices",
+}
+CHANGED = "Its files changed while they were read; run the same command again once they are all there."
 
 
 @dataclass
@@ -73,156 +46,211 @@ class Outcome:
         return {"done": self.done, "finished_before": self.skipped, "failed": self.failed}
 
 
-def find_cases(source: Path, target: Path) -> list[Case]:
-    """Return every volume file and every folder that holds DICOM files, in the order of their names.
-
-    `target` keeps the folders of `source`. Raises InputError when `source` is no folder or holds no CT, and
-    when both are the same folder.
-    """
-    if not source.is_dir():
-        raise InputError(f"'{source}' is no folder; give the folder that holds the CTs.")
-    if target.resolve() == source.resolve():
-        raise InputError(
-            f"The results cannot go into the input folder '{source}' itself; name another folder."
-        )
-    found: list[Path] = []
-    dicom: dict[Path, tuple[Path, ...]] = {}
-    for directory, folders, files in os.walk(source):
-        here = Path(directory)
-        # Hidden ones are unfinished files and other programs' own; an output folder inside is no input.
-        folders[:] = sorted(
-            name for name in folders if name[0] != "." and (here / name).resolve() != target.resolve()
-        )
-        visible = [here / name for name in sorted(files) if name[0] != "."]
-        found += [path for path in visible if suffix_of(path) in VOLUME_SUFFIXES]
-        # Of this folder only: what lies in the folders below are series of their own.
-        slices = [path for path in visible if suffix_of(path) not in VOLUME_SUFFIXES and _is_dicom(path)]
-        if slices:
-            found.append(here)
-            dicom[here] = tuple(slices)
-    if not found:
-        raise InputError(
-            f"There is no CT in '{source}': no {', '.join(VOLUME_SUFFIXES)} file and no DICOM folder."
-        )
-    stems = Counter(_place(path, source, path.is_file()).as_posix().casefold() for path in found)
-    cases = []
-    for path in found:
-        place = _place(path, source, path.is_file())
-        if stems[place.as_posix().casefold()] > 1:  # a.nii beside a.mha: the suffix tells them apart
-            place = _place(path, source, False)
-        cases.append(
-            Case(
-                name=(path.relative_to(source) if path != source else Path(path.name)).as_posix(),
-                source=dicom.get(path, path),
-                output=target / place.parent / f"{place.name}.nii.gz",
-                report=target / place.parent / f"{place.name}.report.json",
-            )
-        )
-    return cases
-
-
-def _place(path: Path, source: Path, drop_suffix: bool) -> Path:
-    inside = path.relative_to(source)
-    if inside == Path("."):  # the input folder is itself a series
-        return Path(path.resolve().name)
-    return inside.with_name(stem_of(inside)) if drop_suffix else inside
-
-
-def _is_dicom(path: Path) -> bool:
-    if path.name.upper() == "DICOMDIR":  # the index that a disc has beside its folders
-        return False
-    if suffix_of(path) == ".dcm":
-        return True
-    try:
-        with path.open("rb") as stream:
-            stream.seek(_DICOM_PREAMBLE)
-            return stream.read(4) == b"DICM"
-    except OSError:
-        return False
-
-
-def run_batch(run: Run, cases: list[Case], settings: Mapping[str, Any], overwrite: bool = False) -> Outcome:
+def run_batch(
+    run: Run,
+    cases: Sequence[Case],
+    settings: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    overwrite: bool = False,
+) -> Outcome:
     """Enhance the cases that are not finished yet and tell what became of each.
 
-    Raises InputError for a model and a device that are not there, before any case is read; Cancelled when the
-    user asks to stop, and what was finished until then stays.
+    `settings` are those of `enhance`, `wanted` what reports say of them (`wanted_settings`).
+
+    Raises InputError, before any case is read, when results were made with other settings: one folder shall
+    not hold results that nobody can tell apart. Raises Cancelled when the user asks to stop; what was
+    finished until then stays.
     """
     outcome = Outcome()
-    wanted = _wanted(run, settings)
+    if not overwrite:
+        _require_same_settings(cases, wanted)
     for number, case in enumerate(cases):
-        check(run.cancel)
         run.progress("cases", number, len(cases))
         try:
-            if not overwrite and case.finished(wanted):
+            check(run.cancel)
+            if _finish(run, case, settings, {**wanted, "slices": case.slices}, overwrite):
+                outcome.done.append(case.name)
+            else:
                 outcome.skipped.append(case.name)
-                continue
-            _enhance(run, case, settings)
-            outcome.done.append(case.name)
-        except Cancelled:
+        except Cancelled as error:
+            finished = len(outcome.done) + len(outcome.skipped)
+            raise Cancelled(
+                f"Cancelled with {finished} of {len(cases)} cases finished; their results stay, and the same "
+                "command goes on from there."
+            ) from error
+        except BrokenPipeError:  # nobody listens any more
             raise
-        except CTEnhanceError as error:
-            outcome.failed[case.name] = str(error)
         # Whatever one file provokes, the hundreds after it are still worth doing.
         except Exception as error:
-            outcome.failed[case.name] = f"Something unexpected happened ({type(error).__name__}: {error})."
-        if case.name in outcome.failed:
-            run.log(f"'{case.name}' failed: {outcome.failed[case.name]}")
+            _note_failure(run, outcome, case, told(error)[0])
     run.progress("cases", len(cases), len(cases))
+    for case in cases:
+        if case.name not in outcome.failed and not Finished(case.output).whole():
+            _note_failure(run, outcome, case, f"'{case.output}' was changed or removed meanwhile.")
     return outcome
 
 
-def _wanted(run: Run, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the reports of finished cases must say, by the names that stand in them."""
-    from ctenhance.runtime import weights
+def wanted_settings(run: Run, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the report of a finished case says of its making (`finished.settings_of`).
+
+    Raises InputError for a model, device or settings that cannot be.
+    """
+    from ctenhance.enhance.inference import plan
     from ctenhance.runtime.device import pick_device
 
     pick_device(run.device)
-    entry = weights.verify(settings["model"] or weights.default_name("enhance"))
-    asked = {name: settings[name] for name in ("strength", "steps", "samples") if settings[name] is not None}
-    return {"model": entry.name, "sha256 of the model": entry.sha256, "seed": run.seed, **asked}
+    model, decided = plan(**settings)
+    entry = model.entry
+    return {"verb": "enhance", "model": entry.name, "weights": entry.sha256, "seed": run.seed, **decided}
 
 
-def _enhance(run: Run, case: Case, settings: Mapping[str, Any]) -> None:
+def _require_same_settings(cases: Sequence[Case], wanted: Mapping[str, Any]) -> None:
+    others = []
+    for case in cases:
+        other = Finished(case.output).other_setting({**wanted, "slices": case.slices})
+        if other is not None:
+            others.append((case, other))
+    if others:
+        case, (name, known, value) = others[0]
+        if name == "weights":
+            known, value = f"{str(known)[:12]}…", f"{str(value)[:12]}…"
+        name = _SETTINGS.get(name, name)
+        more = f" and {len(others) - 1} more were" if len(others) > 1 else " was"
+        raise InputError(
+            f"'{case.output}'{more} made before with another {name} ({known}, not {value}); take --overwrite "
+            "to make all again, or name another folder."
+        )
+
+
+def _finish(
+    run: Run, case: Case, settings: Mapping[str, Any], wanted: Mapping[str, Any], overwrite: bool
+) -> bool:
+    """Enhance a case unless it is finished; say whether that was to be done."""
+    from ctenhance.volume import CTVolume
+
+    if case.problem:
+        raise InputError(case.problem)
+    _check_output(case)
+    before = Finished(case.output)
+    state = _state(case.files)
+    if not overwrite and before.holds(wanted, state=state):
+        return False
+    volume = CTVolume.read(case.files, where=case.where)
+    if _state(case.files) != state:
+        raise InputError(CHANGED)
+    known = state if state and settled(case.files) else ""
+    identity = {
+        **volume.identity(),
+        "origin": list(volume.origin),
+        "direction": volume.direction.tolist(),
+    }
+    if not overwrite and before.holds(wanted, identity=identity):
+        before.write(before.report, known, identity)  # the next run need not read it
+        return False
+    for note in volume.meta.get("notes", []):
+        run.log(f"'{case.name}': {note}.", "note")
+    result = _enhance(run, case, volume, settings)
+    # The old report goes first: it must not stand beside a new volume.
+    case.report.unlink(missing_ok=True)
+    result.volumes["enhanced"].write(case.output)
+    report = {**result.report, "settings": {**result.report["settings"], "slices": case.slices}}
+    before.write(report, known, identity)
+    for warning in result.report.get("warnings", []):
+        run.log(f"'{case.name}': {warning}")
+    return True
+
+
+def _state(files: Sequence[Path]) -> str:
+    """Return `files_state`; '' for what is gone and for a header whose values lie in another file."""
+    from ctenhance.file_damage import values_beside
+
+    try:
+        return "" if len(files) == 1 and values_beside(files[0]) else files_state(files)
+    except OSError:
+        return ""
+
+
+def _check_output(case: Case) -> None:
+    check_output_folder(case.output.parent)
+    for path in (case.output, case.report):
+        if len(os.fsencode(path.name)) > LONGEST_NAME:
+            raise InputError(
+                f"The result's name would be longer than {LONGEST_NAME} bytes; give the input a shorter one."
+            )
+        if path.is_dir():
+            raise InputError(f"'{path}' is a folder where a file has to go; rename or remove it.")
+        check_output(path, inputs=case.files)
+
+
+def _enhance(run: Run, case: Case, volume: CTVolume, settings: Mapping[str, Any]) -> Result:
     def progress(stage: str, done: int, total: int) -> None:
         run.progress(f"{case.name}: {stage}", done, total)
 
-    check_output_folder(case.output.parent)
-    volume = ctenhance.CTVolume.read(case.source)
     result = ctenhance.enhance(
         volume, **settings, device=run.device, seed=run.seed, progress=progress, cancel=run.cancel
     )
     check(run.cancel)
-    # The report goes first when a case is done again: an old one beside a new volume would say 'finished'.
-    case.report.unlink(missing_ok=True)
-    result.volumes["enhanced"].write(case.output)
-    write_report(case.report, result.report)
+    return result
+
+
+def _note_failure(run: Run, outcome: Outcome, case: Case, sentence: str) -> None:
+    if case.name in outcome.done + outcome.skipped:
+        (outcome.done if case.name in outcome.done else outcome.skipped).remove(case.name)
+    elif case.output.is_file():
+        sentence += f" ('{case.output.name}' there is of an earlier run.)"
+    outcome.failed[case.name] = sentence
+    run.log(f"'{case.name}' failed: {sentence}")
 
 
 @command(app, "ctenhance batch incoming/ enhanced/ --strength 0.8")
 def batch(
     run: Run,
-    source: Annotated[
-        Path, typer.Argument(metavar="IN_DIR", help="Volumes and DICOM folders, at any depth.")
-    ],
+    source: Annotated[Path, typer.Argument(metavar="IN_DIR", help="Volumes and DICOM series, at any depth.")],
     target: Annotated[
         Path, typer.Argument(metavar="OUT_DIR", help="Enhanced volumes and a report for each.")
     ],
+    choice: Choice,
     model: ModelOption = None,
     strength: StrengthOption = 1.0,
     steps: StepsOption = None,
     samples: SamplesOption = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Also do the finished cases again.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Make all again, also with other settings than before.")
+    ] = False,
 ) -> None:
     """Enhance every CT in a folder; a rerun resumes, and a failing case stops no other."""
-    run.plan([])
-    cases = find_cases(source, target)
+    from ctenhance.commands.batch_cases import find_cases
+
     settings = {"model": model, "strength": strength, "steps": steps, "samples": samples}
-    outcome = run_batch(run, cases, settings, overwrite=overwrite)
-    report = {"verb": "batch", "settings": settings, **outcome.summary()}
+    wanted = wanted_settings(run, settings)  # what no case could use is refused before the search
+    found = find_cases(source, target, choice, run)
+    check_output_folder(target)
+    run.plan([])
+    if run.report_path is not None and run.report_path.resolve() in {
+        path.resolve() for case in found.cases for path in (case.output, case.report)
+    }:
+        raise InputError(f"'{run.report_path}' is the report of a case; choose another name for --report.")
+    if found.left_out:
+        name, reason = next(iter(found.left_out.items()))
+        more = f" and {len(found.left_out) - 1} more" if len(found.left_out) > 1 else ""
+        run.log(f"left out: '{name}' ({reason}){more}.", "note")
+    with sole_writer(target):
+        outcome = run_batch(run, found.cases, settings, wanted, overwrite)
+    report = {"verb": "batch", "settings": settings, **outcome.summary(), "left_out": found.left_out}
     text = f"{len(outcome.done)} done, {len(outcome.skipped)} finished before, {len(outcome.failed)} failed."
     run.finish(report, {"folder": target}, text=text, **outcome.summary())
     if outcome.failed:
-        raise CTEnhanceError(
-            f"{len(outcome.failed)} of {len(cases)} cases failed, the others are in '{target}'; "
-            f"the first: {next(iter(outcome.failed.values()))}"
-        )
+        raise CTEnhanceError(_failures(outcome, len(found.cases), target))
+
+
+def _failures(outcome: Outcome, cases: int, target: Path) -> str:
+    name, sentence = next(iter(outcome.failed.items()))
+    failed = len(outcome.failed)
+    if cases == 1:
+        return f"The only case, '{name}', failed: {sentence}"
+    if failed == cases:
+        return f"All {cases} cases failed; the first, '{name}': {sentence}"
+    return (
+        f"{failed} of {cases} cases failed, the others are in '{target}'; the first of them, '{name}': "
+        f"{sentence}"
+    )

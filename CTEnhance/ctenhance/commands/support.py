@@ -182,22 +182,25 @@ class Run:
     def fail(self, error: BaseException) -> NoReturn:
         """End the command with one sentence on standard error and the exit code for this error."""
         self.close()
-        if isinstance(error, Cancelled):
-            sentence, code = str(error), EXIT_CANCELLED
-        elif isinstance(error, CTEnhanceError):
-            sentence, code = str(error), EXIT_INPUT if isinstance(error, InputError) else EXIT_FAILURE
-        else:
-            what = (str(error).strip().splitlines() or ["no message"])[0]
-            sentence = f"Something unexpected happened ({type(error).__name__}: {what})"
-            sentence += f"; run with {DEBUG}=1 for details."
-            code = EXIT_FAILURE
-        if os.environ.get(DEBUG):
-            traceback.print_exception(error, file=sys.stderr)
+        sentence, code = told(error)
         if self.mode is ProgressMode.JSON:
             with contextlib.suppress(OSError):  # the reader may be gone
                 write_event("error", self._out, text=sentence, exit_code=code)
         print(f"Error: {sentence}" if code != EXIT_CANCELLED else sentence, file=sys.stderr)
         raise typer.Exit(code)
+
+
+def told(error: BaseException) -> tuple[str, int]:
+    """Return the sentence for whatever stopped the work, and its exit code; print where, if asked to."""
+    if os.environ.get(DEBUG):
+        traceback.print_exception(error, file=sys.stderr)
+    if isinstance(error, Cancelled):
+        return str(error), EXIT_CANCELLED
+    if isinstance(error, CTEnhanceError):
+        return str(error), EXIT_INPUT if isinstance(error, InputError) else EXIT_FAILURE
+    what = (str(error).strip().splitlines() or ["no message"])[0]
+    sentence = f"Something unexpected happened ({type(error).__name__}: {what})"
+    return f"{sentence}; run with {DEBUG}=1 for details.", EXIT_FAILURE
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -209,6 +210,22 @@ def _check_settings(
     return (steps or DEFAULT_STEPS) if model.stochastic else 1, samples
 
 
+def plan(
+    model: str | Path | None = None,
+    strength: float = 1.0,
+    steps: int | None = None,
+    samples: int | None = None,
+    uncertainty: bool = False,
+) -> tuple[Model, dict[str, Any]]:
+    """The model and the settings of `enhance` as its report names them, with what was left open decided.
+
+    Raises InputError for settings that cannot be.
+    """
+    chosen = load_model(model)
+    count, draws = _check_settings(chosen, strength, steps, samples, uncertainty)
+    return chosen, {"strength": strength, "steps": count, "samples": draws, "uncertainty": uncertainty}
+
+
 def enhance(
     volume: CTVolume,
     model: str | Path | None = None,
@@ -229,9 +246,8 @@ def enhance(
     noise. The model works on axial slices (`CTVolume.axial`), however the volume is stored. Raises InputError
     for settings that cannot be, Cancelled when asked to stop."""
     place = pick_device(device)
-    chosen = load_model(model)
-    count, draws = _check_settings(chosen, strength, steps, samples, uncertainty)
-    settings = {"strength": strength, "steps": count, "samples": draws, "uncertainty": uncertainty}
+    chosen, settings = plan(model, strength, steps, samples, uncertainty)
+    count, draws = settings["steps"], settings["samples"]
     report = ReportBuilder("enhance", settings, place, seed)
     report.model(chosen.entry)
     report.input = volume.input_report()

@@ -90,7 +90,7 @@ class BarProgress:
         from rich.progress import Progress as RichProgress
 
         self._bars = RichProgress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),  # file names may hold brackets
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),

@@ -148,8 +148,11 @@ def plain(value: Any) -> Any:
     numpy and torch scalars and small arrays become numbers and lists; a path becomes its last part, since
     folder names carry names of people and machines; NaN and infinities become None, since JSON has none.
     """
-    if value is None or isinstance(value, (bool, str, int)):
-        # A bool or int subclass (enum, numpy-like) is reduced to its plain value by json itself.
+    if isinstance(value, str):
+        # A file name in another encoding holds what UTF-8 cannot write.
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if value is None or isinstance(value, (bool, int)):
+        # A subclass (enum, numpy-like) is reduced to its plain value by json itself.
         return value
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None

@@ -1,0 +1,73 @@
+"""Folders of small CTs for the tests of `ctenhance batch`, and a stand-in for the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from synthetic_dicom import dataset, hounsfield, save
+from typer.testing import CliRunner
+
+import ctenhance
+from ctenhance.cli import app
+from ctenhance.runtime.progress import check
+from ctenhance.runtime.report import ReportBuilder, Result
+from ctenhance.volume import CTVolume
+
+MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
+
+
+def write_ct(path: Path, seed: int = 0, **grid: Any) -> Path:
+    noise = np.random.default_rng(seed).normal(0, 12, (3, 16, 16))
+    noise[:, :4] -= 1000
+    path.parent.mkdir(parents=True, exist_ok=True)
+    CTVolume(np.round(noise).astype(np.float32), **grid).write(path)
+    return path
+
+
+def write_index(path: Path) -> Path:
+    """A DICOMDIR, which discs of some makers have under another name."""
+    index = dataset(hounsfield()[0], (0, 0, 0), SOPClassUID=MEDIA_STORAGE_DIRECTORY, Modality=None)
+    return save(index, path)
+
+
+def batch(*arguments: object, code: int = 0) -> Any:
+    done = CliRunner().invoke(app, ["batch", *(str(argument) for argument in arguments)])
+    assert done.exit_code == code, done.output
+    return done
+
+
+def names(folder: Path) -> list[str]:
+    """The files in a folder, but for the lock of the batch."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".lock"))
+    return sorted(path.relative_to(folder).as_posix() for path in files)
+
+
+class StandIn:
+    """In place of `enhance`: adds 1 HU, with the report that the real one would give; keeps its calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[dict[str, Any]] = []
+        self.before = lambda volume, given: None
+
+    def __call__(self, volume: CTVolume, **given: Any) -> Result:
+        from ctenhance.enhance.inference import plan
+
+        self.calls.append(given)
+        self.before(volume, given)
+        check(given["cancel"])
+        given["progress"]("tiles", 1, 1)
+        model, settings = plan(given["model"], given["strength"], given["steps"], given["samples"])
+        report = ReportBuilder("enhance", settings, seed=given["seed"])
+        report.model(model.entry)
+        report.input = volume.input_report()
+        return Result({"enhanced": volume.with_array(volume.array + 1)}, {}, report.finish())
+
+
+@pytest.fixture
+def verb(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    stand_in = StandIn()
+    monkeypatch.setattr(ctenhance, "enhance", stand_in, raising=False)
+    return stand_in
