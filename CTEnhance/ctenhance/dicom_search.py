@@ -29,7 +29,7 @@ class FoundSeries:
     """A CT series: its files, and one of them with its header.
 
     `positions` are those of its slices in the patient (mm); empty where they are not to be had. `unwanted`
-    says why none of its images is meant, or is empty.
+    says why none of its images is meant, `problem` why it cannot be read, or they are empty.
     """
 
     uid: str
@@ -38,6 +38,7 @@ class FoundSeries:
     positions: frozenset[tuple[float, ...]]
     outline: Outline
     unwanted: str
+    problem: str = ""
 
     @property
     def home(self) -> Path:
@@ -54,7 +55,8 @@ def search(files: Iterable[Path], conditions: Conditions) -> tuple[list[FoundSer
     """Return the CT series among the files of one folder, and why there is none where there are others.
 
     An index (DICOMDIR, whatever its name) and what is no DICOM is passed over.
-    Raises InputError, with the reason alone, for a file that is damaged or cannot be opened.
+    Raises InputError, with the reason alone, for a file that is damaged, or cannot be opened, in such a way
+    that it might be of any series.
     """
     found = []
     with warnings.catch_warnings():
@@ -69,7 +71,27 @@ def search(files: Iterable[Path], conditions: Conditions) -> tuple[list[FoundSer
             slices, _ = slices_of(found)
         except NoSlicesError as error:
             return [], str(error)
+        except InputError:
+            return _each_for_itself(found, conditions), ""
         return [_series(uid, members, conditions) for uid, members in slices.items()], ""
+
+
+def _each_for_itself(files: Sequence[DicomFile], conditions: Conditions) -> list[FoundSeries]:
+    """Return the series of a folder of which one or more have a slice without pixels."""
+    members: dict[str, list[DicomFile]] = {}
+    for file in files:
+        members.setdefault(text(file.header.get("SeriesInstanceUID")), []).append(file)
+    found = []
+    for uid, images in members.items():
+        try:
+            found += [_series(uid, slices, conditions) for slices in slices_of(images)[0].values()]
+        except NoSlicesError:
+            continue
+        except InputError as error:
+            if not uid:  # cut off so early that it might be of any series
+                raise
+            found.append(replace(_series(uid, images, conditions), problem=str(error)))
+    return found
 
 
 def _series(uid: str, members: Sequence[DicomFile], conditions: Conditions) -> FoundSeries:
@@ -135,6 +157,7 @@ def _joined(parts: Sequence[FoundSeries]) -> FoundSeries:
         frozenset().union(*(part.positions for part in parts)),
         replace(first.outline, slices=sum(one.slices for one in outlines)),
         first.unwanted if all(part.unwanted for part in parts) else "",
+        next((part.problem for part in parts if part.problem), ""),
     )
 
 

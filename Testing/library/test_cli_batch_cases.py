@@ -200,6 +200,29 @@ def test_a_damaged_file_fails_its_folder_only(tmp_path: Path, verb: object) -> N
     assert "2 of 3 cases failed" in done.stderr and names(tmp_path / "out")[0] == "S2.nii.gz"
 
 
+def test_a_slice_without_pixels_fails_its_series_only(tmp_path: Path, verb: object) -> None:
+    for number, place in ((1, ""), (2, ""), (3, "a"), (3, "b")):
+        write_series(
+            tmp_path / "in" / place,
+            (0, 1, 2) if place != "b" else (3, 4),
+            prefix=str(number),
+            SeriesNumber=number,
+            SeriesInstanceUID=f"1.{number}",
+        )
+    without = {"Rows": None, "Columns": None, "PixelData": None}
+    for number, place in ((1, ""), (3, "b")):
+        depth = (5,)
+        write_series(tmp_path / "in" / place, depth, prefix="x", SeriesInstanceUID=f"1.{number}", **without)
+    told = batch(tmp_path / "in", tmp_path / "out", code=1).stderr
+    assert "'in (series 1)' failed: Cannot read" in told and "'x0001.dcm' has no pixel data" in told
+    # Of the series in two folders no half is taken for the whole.
+    assert "'in (series 3)' failed" in told and "2 of 3 cases failed" in told
+    assert names(tmp_path / "out") == ["in/series-2.nii.gz", "in/series-2.report.json"]
+    # Cut off before it says which series it is of.
+    write_series(tmp_path / "in", depth, prefix="y", SeriesInstanceUID=None, **without)
+    assert "All 2 cases failed" in batch(tmp_path / "in", tmp_path / "out2", code=1).stderr
+
+
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     write_series(tmp_path / "archive" / "patient")
     write_ct(tmp_path / "archive" / "a.nii")

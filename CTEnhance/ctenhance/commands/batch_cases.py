@@ -102,7 +102,7 @@ def find_cases(source: Path, target: Path, choice: Choice | None = None, run: Ru
             others = [file for file in files if suffix_of(file) not in READABLE_SUFFIXES]
             here_found, why_none = search(others, conditions)
         except InputError as error:
-            sentence = f"Cannot read '{here}': {str(error)[0].lower()}{str(error)[1:]}"
+            sentence = _cannot_read(here, str(error))
             items.append(_Item(_name(here, source), (), (_inside(here, source),), sentence))
             continue
         parts += here_found
@@ -115,8 +115,11 @@ def find_cases(source: Path, target: Path, choice: Choice | None = None, run: Ru
     if not items or (choice and not chosen):
         raise InputError(_why_no_case(source, choice, bool(parts), found, packed, empty))
     items.sort(key=lambda item: item.name)
+    given = Counter(item.name for item in items)
     for item, place in zip(items, _distinct_places(items), strict=True):
-        case = Case(item.name, item.files, target / f"{place}.nii.gz", item.problem)
+        # A folder and a series in folders below it may have one name.
+        name = item.name if given[item.name] == 1 else f"{item.name} ({place.name})"
+        case = Case(name, item.files, target / f"{place}.nii.gz", item.problem)
         if item.is_dicom:
             case = replace(case, where=choice.where, slices=conditions.note() or case.slices)
         found.cases.append(case)
@@ -189,7 +192,12 @@ def _series_items(
             elif one.unwanted:
                 found.left_out[name] = one.unwanted.rstrip(".")
             else:
-                yield _Item(name, one.files, (place,), is_dicom=True)
+                problem = _cannot_read(home, one.problem) if one.problem else ""
+                yield _Item(name, one.files, (place,), problem, is_dicom=True)
+
+
+def _cannot_read(folder: Path, reason: str) -> str:
+    return f"Cannot read '{folder}': {reason[0].lower()}{reason[1:]}"
 
 
 def _why_no_case(
