@@ -23,9 +23,9 @@ from CTEnhanceLib import about, layouts, spectralvolumes
 from CTEnhanceLib.decomposition import (
     MATERIALS,
     NO_MATERIAL,
-    SCATTER,
     DecomposeJob,
     Phantom,
+    Scatter,
     SpectralSimulation,
     Wanted,
     problem,
@@ -98,7 +98,7 @@ class CTDecomposeParameterNode:
     kernel: Annotated[str, Choice(list(KERNELS))] = KERNELS[0]
     matrix: Annotated[int, WithinRange(0, 4096)] = 0
     calibration: str = ""
-    scatter: Annotated[str, Choice(list(SCATTER))] = SCATTER[0]
+    scatter: Scatter = Scatter.none
     scatterRatio: Annotated[float, WithinRange(0, 2)] = 0.0
     gridRatio: Annotated[float, WithinRange(0, 40)] = 0.0
     errors: bool = True
@@ -121,7 +121,7 @@ class CTDecomposeLogic(PanelLogic):
         kernel: str = KERNELS[0],
         matrix: int = 0,
         calibration: str | Path | None = None,
-        scatter: str = SCATTER[0],
+        scatter: str = Scatter.none.value,
         scatterRatio: float = 0.0,
         gridRatio: float = 0.0,
         errors: bool = True,
@@ -251,8 +251,9 @@ class CTDecomposeWidget(PanelWidget):
             widget.visible = simulated
         for widget in (ui.slicesBox, ui.viewsBox, ui.columnsBox):
             widget.enabled = simulated
-        ui.scatterRatioBox.enabled = chosen.scatter != SCATTER[0]
-        ui.gridRatioBox.enabled = chosen.scatter == "network"  # the kernel makes no use of it
+        ui.scatterRatioBox.enabled = chosen.scatter is not Scatter.none
+        ui.gridRatioBox.enabled = chosen.scatter is Scatter.network  # the kernel makes no use of it
+        ui.thirdMaterialSelector.setItemText(0, _("no third one"))
         if chosen.result is not self._seenResult:
             self._seenResult = chosen.result
             self.spectralSection.setResult(chosen.result)
@@ -276,7 +277,7 @@ class CTDecomposeWidget(PanelWidget):
             chosen.matrix,
             chosen.errors,
             _typed(chosen.calibration),
-            chosen.scatter,
+            chosen.scatter.value,
             chosen.scatterRatio,
             chosen.gridRatio,
         )

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import qt
 from slicer.i18n import tr as _
 
 # Where the repository will be published; see docs/decisions/0006-panel.md.
@@ -20,22 +19,12 @@ def describe(parent: Any, title: str, text: str, page: str, categories: Sequence
     parent.dependencies = []
     parent.contributors = ["The CTEnhance contributors"]
     link = _('See the <a href="{url}">documentation</a>.').format(url=f"{DOCUMENTATION}/{page}")
-    parent.helpText = f"{text} {_research()} {link}"
+    research = _("Research use only; not for diagnosis.")
+    parent.helpText = f"{text} {research} {link}"
     parent.acknowledgementText = _(
         "Built on 3D Slicer, PyTorch and MONAI. Each model says on what data it was trained: see the "
         "tooltip of its name, and its model card."
     )
-
-
-def researchLine() -> Any:
-    """Return the line that stands below each panel."""
-    line = qt.QLabel(_research())
-    line.wordWrap = True
-    return line
-
-
-def _research() -> str:
-    return _("Research use only; not for diagnosis.")
 
 
 def registerSample(name: str, path: Path, sha256: str, thumbnail: Path) -> None:

@@ -17,6 +17,8 @@ _HEAT_PLACES = (0.35, 0.7, 1.0)
 _HEAT = ((0.25, 0.85, 1.0, 1.0), (0.0, 0.25, 0.75, 1.0), (0.0, 0.05, 0.2, 0.9))
 _SPECTRUM_PLACES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _SPECTRUM = ((0.15, 0.10, 0.20, 0.95, 0.85), (0.20, 0.65, 0.75, 0.80, 0.10), (0.65, 0.80, 0.25, 0.15, 0.10))
+# The atomic numbers that have colours of their own; what is less has the first one.
+Z_LEAST, Z_MOST = 6.0, 14.0
 # Below this part of the range a map is not shown.
 SIGNED_CLEAR, UNSIGNED_CLEAR, DENSITY_CLEAR = 0.5, 0.1, 0.25
 
@@ -65,10 +67,25 @@ def densities() -> Any:
 
 
 def atomicNumbers() -> Any:
-    """Blue over green to red; nothing at the lower end, where there is no matter."""
+    """Blue up to Z_LEAST, over green to red at Z_MOST; nothing at 0, where there is no matter.
+
+    From 0 on, so that noise below Z_LEAST is not taken for no matter.
+    """
+    number = np.linspace(0, Z_MOST, _COUNT)[:, None]
+    colors = _spectrum((number - Z_LEAST) / (Z_MOST - Z_LEAST))
+    return table("CTEnhanceAtomicNumbers", _("CT effective atomic number"), _clear(colors, number, 0.5))
+
+
+def atomicNumberScale() -> Any:
+    """The colours from Z_LEAST to Z_MOST, for the scale beside an image."""
     place = np.linspace(0, 1, _COUNT)[:, None]
-    colors = np.column_stack([np.interp(place, _SPECTRUM_PLACES, row) for row in _SPECTRUM])
-    return table("CTEnhanceAtomicNumbers", _("CT effective atomic number"), _clear(colors, place, 1 / _COUNT))
+    colors = _clear(_spectrum(place), place, 0)
+    return table("CTEnhanceAtomicNumberScale", _("CT atomic number scale"), colors)
+
+
+def _spectrum(place: np.ndarray) -> np.ndarray:
+    """Return the colours at these places, in one column; before 0 the first one."""
+    return np.column_stack([np.interp(place, _SPECTRUM_PLACES, row) for row in _SPECTRUM])
 
 
 def _clear(colors: np.ndarray, size: np.ndarray, below: float) -> np.ndarray:

@@ -14,7 +14,7 @@ from slicer.i18n import tr as _
 
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from CTEnhanceLib import placing, transfer, units, volumes
-from CTEnhanceLib.reconstruction import KERNELS
+from CTEnhanceLib.reconstruction import KERNELS, named
 from CTEnhanceLib.run import Command, Job, Settings
 from CTEnhanceLib.spectral import SpectralTable
 
@@ -24,7 +24,6 @@ MATERIALS = (
     "gold",
 )  # fmt: skip
 NO_MATERIAL = "none"
-SCATTER = ("none", "network", "kernel")
 _SMALLEST_MATRIX = 16
 
 # A result is the map of the first material; it refers to those of the others, to all standard errors, and to
@@ -32,6 +31,22 @@ _SMALLEST_MATRIX = 16
 MAP_ROLE, ERROR_ROLE = "CTDecomposeMap", "CTDecomposeError"
 # Widths in mg/mL that show a map: solvents and tissues, and what is dissolved in them.
 _WIDE, _NARROW = 1500.0, 20.0
+
+
+class Scatter(enum.Enum):
+    """How scatter is corrected; the value is the command line's name of it, the name that of saved scenes."""
+
+    none = "none"
+    network = "network"
+    kernel = "kernel"
+
+    def label(self) -> str:
+        """Return its name in a list."""
+        return {
+            Scatter.none: _("Not corrected"),
+            Scatter.network: _("Corrected by a network"),
+            Scatter.kernel: _("Corrected by a kernel"),
+        }[self]
 
 
 class Phantom(enum.Enum):
@@ -69,7 +84,7 @@ class Wanted:
     matrix: int = 0
     errors: bool = True
     calibration: str = ""
-    scatter: str = SCATTER[0]
+    scatter: str = Scatter.none.value
     scatterRatio: float = 0.0
     gridRatio: float = 0.0
 
@@ -190,7 +205,7 @@ class DecomposeJob(Job):
         arguments = ["decompose", str(source), str(folder / "maps"), "--basis", ",".join(wanted.basis)]
         arguments += ["--kernel", wanted.kernel, "--guided-maps"]
         arguments += ["--errors"] if wanted.errors else []
-        scattered = wanted.scatter != SCATTER[0]
+        scattered = wanted.scatter != Scatter.none.value
         options = {
             "matrix": wanted.matrix or None,
             "calibration": wanted.calibration or None,
@@ -265,7 +280,7 @@ class DecomposeJob(Job):
     def _name(self) -> str:
         source = self.source
         if isinstance(source, SpectralSimulation):
-            return f"{Path(source.phantom).stem} {100 * source.dose:g} %"
+            return named(Path(source.phantom).stem, source.dose)
         return source.name.split(".")[0] if source is not None else ""
 
 

@@ -16,7 +16,7 @@ import vtk
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic, ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
-from CTEnhanceLib import about, placing
+from CTEnhanceLib import placing
 from CTEnhanceLib.comparesection import CompareSection
 from CTEnhanceLib.run import Job
 from CTEnhanceLib.runsection import AUTOMATIC, RunSection
@@ -66,7 +66,6 @@ class BasePanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for section in self.sections:
             whole.append(slicer.util.loadUI(str(RESOURCES / "UI" / f"{section}.ui")))
             self.layout.addWidget(whole[-1])
-        self.layout.addWidget(about.researchLine())
         self.ui = slicer.util.childWidgetVariables(self.panel)
         for widget in whole[1:]:
             vars(self.ui).update(vars(slicer.util.childWidgetVariables(widget)))

@@ -253,8 +253,14 @@ class ReconstructJob(Job):
     def _name(self) -> str:
         source = self.source
         if isinstance(source, Simulation):
-            return f"{source.node.GetName()} {100 * source.dose:g} %"
+            return named(source.node.GetName(), source.dose)
         return source.name.split(".")[0] if source is not None else ""
+
+
+def named(scanned: str, dose: float) -> str:
+    """Return the name of a simulated scan. The dose comes first: Slicer cuts long names in their middle, and
+    '25 %' must not become '5 %'."""
+    return scanned if dose == 1 else _("{percent:g} % {name}").format(percent=100 * dose, name=scanned)
 
 
 def _simulated(folder: Path) -> Path:

@@ -132,7 +132,8 @@ class SpectralImage:
         """Return float32 values of any shape, from maps in mg/mL of that shape.
 
         For a low-noise image the guided maps follow the maps.
-        HU, a number (Z-eff, 0 where there is hardly any matter), or relative to water (electron density).
+        HU, a number (Z-eff: 1, hydrogen's, or more, and 0 where there is hardly any matter), or relative to
+        water (electron density).
         """
         if self.kind is Kind.VMI:
             return _sum(table.weights(self.kev, self.lowNoise), maps, -1000.0)
@@ -144,7 +145,7 @@ class SpectralImage:
             return density
         power = _sum(table.electrons * table.powers, maps)
         least = np.float32(table.leastDensity)
-        root = np.maximum(power / np.maximum(density, least), 0) ** np.float32(1 / table.exponent)
+        root = np.maximum(power / np.maximum(density, least), 1) ** np.float32(1 / table.exponent)
         return np.where(density >= least, root, np.float32(0))
 
 

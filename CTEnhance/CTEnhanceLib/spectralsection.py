@@ -276,6 +276,7 @@ class SpectralSection:
         result, image = self._result, self._chosen()
         if not isinstance(image, SpectralImage):
             return
+        self._say("")
 
         def add() -> Any:
             loaded = yield from spectralvolumes.computed(result, image)
@@ -311,6 +312,7 @@ class SpectralSection:
             self.ui.studyEdit.text = folder
 
     def _onExportClicked(self) -> None:
+        self._say("")  # what was written before says nothing of this one
         folder = qt.QFileDialog.getExistingDirectory(
             self.ui.exportButton, _("An empty folder for the DICOM files"), ""
         )

@@ -28,7 +28,6 @@ AXIAL_VIEW = "CTDecomposeAxial"
 ORIENTATIONS = ("Axial", "Coronal", "Sagittal")
 # The numbers of the layouts with something below the views.
 _WITH_CURVE = 8
-_Z_RANGE = (6.0, 14.0)
 QUANTITIES = {
     Kind.VMI: units.ATTENUATION,
     Kind.VNC: units.ATTENUATION,
@@ -147,7 +146,8 @@ class SpectralViews:
             view = MATERIAL_VIEW if self.mode is Mode.FOUR else FIRST_VIEW
             self._addScale(view, colortables.densities(), 0.0, self._range)
         if self.mode is Mode.FOUR:
-            self._addScale(NUMBER_VIEW, colortables.atomicNumbers(), *_Z_RANGE)
+            scale = colortables.atomicNumberScale()
+            self._addScale(NUMBER_VIEW, scale, colortables.Z_LEAST, colortables.Z_MOST)
         self._assign()
         self._views.fit(mapsOf(result)[0])
         self._refresh()
@@ -238,7 +238,9 @@ class SpectralViews:
             live.display.SetWindowLevel(0.4, 1.0)
         elif image.kind is Kind.Z_EFFECTIVE:
             live.display.SetAndObserveColorNodeID(colortables.atomicNumbers().GetID())
-            live.display.SetWindowLevel(_Z_RANGE[1] - _Z_RANGE[0], sum(_Z_RANGE) / 2)
+            live.display.SetWindowLevel(colortables.Z_MOST, colortables.Z_MOST / 2)
+            # Between air, which is 0, and tissue there are no numbers that would mean anything.
+            live.display.SetInterpolate(False)
         units.setUnits(live.node, QUANTITIES[image.kind])
 
     def _addScale(self, view: str, colors: Any, low: float, high: float) -> None:

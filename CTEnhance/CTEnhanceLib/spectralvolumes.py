@@ -67,7 +67,10 @@ def place(
     result: Any, image: SpectralImage, loaded: transfer.LoadedVolume, window: tuple[float, float]
 ) -> Any:
     """Put a computed image beside its result, with a report of its own; return its node."""
-    base = result.GetName().partition(" ")[0]
+    base = result.GetName()
+    table = SpectralTable.of(placing.reportOf(result))
+    if table is not None:  # "scan water (mg/mL)"
+        base = base.partition(f" {table.materials[0]} (")[0]
     with placing.whole() as added:
         node = placing.addNode("vtkMRMLScalarVolumeNode", f"{base} {image.text()}", added)
         display = placing.addFixedDisplay(node, added)

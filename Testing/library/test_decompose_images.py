@@ -48,6 +48,8 @@ def test_non_contrast_electrons_and_atomic_number() -> None:
     expected = mixed.power_mean_z(images.Z_EXPONENT) ** (1 / images.Z_EXPONENT)
     assert float(images.effective_atomic_number(maps(10.0), BASIS)[0, 0]) == pytest.approx(expected, rel=1e-6)
     assert float(images.effective_atomic_number(0 * maps(0.0), BASIS)[0, 0]) == 0
+    # Noise that takes iodine far below nothing leaves matter, which has hydrogen's number at least.
+    assert float(images.effective_atomic_number(maps(-50.0), BASIS)[0, 0]) == 1
 
 
 def test_low_noise_images_keep_contrast_and_lose_noise() -> None:

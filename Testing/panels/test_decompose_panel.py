@@ -97,7 +97,7 @@ def test_simulated_scan_takes_two_verbs(panel: Any, user: Any) -> None:
 
     result = panel.parameters.result
     assert "project" in said and "decompose" in said[said.index("project") :]
-    assert result.GetName() == "rods 50 % water (mg/mL)" and errorsOf(result) == []
+    assert result.GetName() == "50 % rods water (mg/mL)" and errorsOf(result) == []
     assert placing.reportOf(result)["preceding"][0]["settings"]["dose"] == 0.5
     assert not temporaries()
 
@@ -161,13 +161,20 @@ def test_what_cannot_be_is_said_before_apply(panel: Any, made: Path, tmp_path: P
 
 
 def test_scatter_is_asked_for_with_its_ratio(panel: Any, user: Any, made: Path) -> None:
-    from CTEnhanceLib.decomposition import SCATTER
+    from CTEnhanceLib.decomposition import Scatter
 
-    ui = panel.ui
+    ui, known = panel.ui, list(Scatter)
+    selector = ui.scatterSelector
+    assert [selector.itemText(index) for index in range(selector.count)] == [
+        "Not corrected",
+        "Corrected by a network",
+        "Corrected by a kernel",
+    ]
+    assert ui.thirdMaterialSelector.itemText(0) == "no third one"
     ui.pathEdit.text = str(made / "scan.ctproj.h5")
     assert not ui.scatterRatioBox.enabled
     assert "--scatter" not in panel.makeJob().arguments(made)
-    ui.scatterSelector.currentIndex = SCATTER.index("kernel")
+    ui.scatterSelector.currentIndex = known.index(Scatter.kernel)
     arguments = panel.makeJob().arguments(made)
     assert arguments[arguments.index("--scatter") + 1] == "kernel"
     assert "--scatter-ratio" not in arguments
@@ -177,13 +184,25 @@ def test_scatter_is_asked_for_with_its_ratio(panel: Any, user: Any, made: Path) 
     assert float(arguments[arguments.index("--scatter-ratio") + 1]) == 0.14
     press_apply(panel, user, SECONDS)
     assert not ui.gridRatioBox.enabled  # the kernel makes no use of it
-    ui.scatterSelector.currentIndex = SCATTER.index("network")
+    ui.scatterSelector.currentIndex = known.index(Scatter.network)
     assert ui.gridRatioBox.enabled and "--grid-ratio" not in panel.makeJob().arguments(made)
     ui.gridRatioBox.value = 7.5
     arguments = panel.makeJob().arguments(made)
     assert float(arguments[arguments.index("--grid-ratio") + 1]) == 7.5
     ui.scatterSelector.currentIndex = 0
     assert "--scatter" not in " ".join(panel.makeJob().arguments(made))
+
+
+def test_scatter_of_scenes_of_earlier_versions_is_read(panel: Any) -> None:
+    from CTEnhanceLib.decomposition import Scatter
+
+    node = panel.parameters.parameterNode
+    kept = node.GetParameter("scatter")
+    try:
+        node.SetParameter("scatter", kept.replace("none", "network"))  # the text of the command line, as ever
+        assert panel.parameters.scatter is Scatter.network
+    finally:
+        node.SetParameter("scatter", kept)
 
 
 def test_console(panel: Any, made: Path) -> None:

@@ -63,6 +63,7 @@ def test_shown_slices_are_those_of_the_library(
     array = slicer.util.arrayFromVolume(z)
     array *= 100  # in hundredths
     slicer.util.arrayFromVolumeModified(z)
+    z.GetDisplayNode().SetInterpolate(False)  # as the view's: between air and tissue numbers mean nothing
     own = resliced("CTDecomposeNumber")
     widget("CTDecomposeNumber").mrmlSliceCompositeNode().SetBackgroundVolumeID(z.GetID())
     assert np.abs(100 * own - resliced("CTDecomposeNumber")).max() < 0.01
@@ -251,6 +252,36 @@ def test_saved_scene_shows_the_same(
     assert compared("CTDecomposeFirst", reference("vmi_070keV")) < 0.01
 
 
+def test_low_atomic_numbers_have_a_colour_and_no_matter_has_none(panel: Any, user: Any, made: Path) -> None:
+    from CTEnhanceLib.decomposition import mapsOf
+
+    water, iodine = (slicer.util.arrayFromVolume(node) for node in mapsOf(shown_result(panel, made)))
+    matter = np.where(water > 500)
+    inside = tuple(int(np.median(index)) for index in matter)
+    iodine[inside[0] - 1 : inside[0] + 2, :, :] = -20  # noise of low doses takes it that far below nothing
+    panel.ui.spectralButton.click()
+    panel.ui.spectralButton.click()
+    user.turn()
+    numbers = resliced("CTDecomposeNumber")
+    assert set(np.unique(numbers)) == {0.0, 1.0}
+    image = pixels(widget("CTDecomposeNumber").sliceView())
+    rows, columns = image.shape[:2]
+    flat = numbers.reshape(rows, columns)[::-1]
+    # Away from title and colour scale: blue where there is matter, black where there is none.
+    seen = np.zeros(flat.shape, bool)
+    seen[60:, : columns * 3 // 4] = True
+    coloured, black = image[(flat == 1) & seen], image[(flat == 0) & seen]
+    assert len(coloured) > 1000 and len(black) > 1000
+    assert (coloured[:, 2].astype(int) - coloured[:, 0] > 90).all() and black.max() == 0
+
+
+def test_a_name_with_spaces_stays_whole(panel: Any, user: Any, result: Any) -> None:
+    result.SetName("25 % left hip water (mg/mL)")
+    panel.ui.addVolumeButton.click()
+    user.waits(lambda: not panel.spectralSection.busy, 60)
+    assert panel.ui.spectralNoteLabel.text == "Added: 25 % left hip 70 keV."
+
+
 def test_export_names_energy_and_unit(panel: Any, user: Any, result: Any, tmp_path: Path) -> None:
     import pydicom
     import qt
@@ -275,6 +306,7 @@ def test_export_names_energy_and_unit(panel: Any, user: Any, result: Any, tmp_pa
     # A folder with files in it is refused before anything runs.
     ui.exportButton.click()
     assert "holds files already" in slicerhost.messages[0][0] and ui.applyButton.text == "Apply"
+    assert "holds files already" in ui.statusLabel.text and not ui.spectralNoteLabel.text
     assert not temporaries()
 
 

@@ -194,6 +194,16 @@ def test_views_of_one_width_have_titles_in_their_images(app: Any) -> None:
     linked.leave()
 
 
+def test_panels_fit_beside_the_views_of_a_small_screen(repository: Path) -> None:
+    import slicer
+    from PySide6 import QtWidgets
+
+    forms = repository / "CTEnhance" / "Resources" / "UI"
+    for name in ("CTReconstruct", "StagesSection", "CTDecompose", "SpectralSection", "CTReaderStudy"):
+        widget = slicer.util.loadUI(str(forms / f"{name}.ui"))
+        assert QtWidgets.QWidget.minimumSizeHint(widget).width() <= 420, name
+
+
 def test_no_two_fields_of_a_form_share_a_place(repository: Path) -> None:
     forms = sorted((repository / "CTEnhance" / "Resources" / "UI").glob("*.ui"))
     assert len(forms) > 5

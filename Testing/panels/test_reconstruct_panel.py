@@ -203,7 +203,7 @@ def test_simulated_scan_takes_two_verbs(panel: Any, user: Any, ct: Any) -> None:
         del panel.runSection._onProgress
         panel.ui.methodSelector.currentIndex = 0
     assert "project" in said and "reconstruct" in said[said.index("project") :]
-    assert result.GetName() == "phantom 25 % FBP"
+    assert result.GetName() == "25 % phantom FBP"
     from CTEnhanceLib import placing
     from CTEnhanceLib.volumes import sameGrid
 
@@ -275,7 +275,7 @@ def test_console_example_of_the_readme(panel: Any, ct: Any) -> None:
     ct.SetName("CTEnhanceChestPhantom")
     names: dict[str, Any] = {"slicer": slicer}
     exec(compile(example, "README.md", "exec"), names)
-    assert names["image"].GetName() == "CTEnhanceChestPhantom 25 % NEED"
+    assert names["image"].GetName() == "25 % CTEnhanceChestPhantom NEED"
     inside = slicer.util.arrayFromVolume(names["image"])[1, 14:22, 15:25]
     assert abs(inside.mean() - 50) < 10
 

@@ -76,7 +76,8 @@ def viewing_table(materials: Sequence[str | Material]) -> dict[str, Any]:
 
     `energies_keV` `[energy]`; `hounsfield_per_mg_ml` `[material][energy]` (VMI = their sum over maps - 1000);
     `electron_density_per_mg_ml` `[material]`, relative to water; `z_power` `[material]` and `z_exponent`:
-    Z = (Σ e_k m_k p_k / Σ e_k m_k) ** (1 / exponent), where the electron density is `least_density` or more;
+    Z = max(1, Σ e_k m_k p_k / Σ e_k m_k) ** (1 / exponent), where the electron density is `least_density` or
+    more;
     `contrast_agents`: what a non-contrast image at `non_contrast_keV` leaves out."""
     stuff = [material(m) for m in materials]
     weights = torch.stack([vmi_weights(stuff, float(kev)) for kev in VIEWING_KEV], 1) / 1000
@@ -95,14 +96,17 @@ def viewing_table(materials: Sequence[str | Material]) -> dict[str, Any]:
 
 
 def effective_atomic_number(maps: torch.Tensor, materials: Sequence[str | Material]) -> torch.Tensor:
-    """Effective atomic number `[...]` (Mayneord, exponent 2.94); 0 where there is hardly any matter."""
+    """Effective atomic number `[...]` (Mayneord, exponent 2.94): 1, as hydrogen has, or more.
+
+    It is 0 where there is hardly any matter, and nowhere else: noise that takes one material far below zero
+    may leave nothing to draw the root of."""
     stuff = [material(m) for m in materials]
     electrons = torch.tensor([m.electrons_per_gram() for m in stuff]).to(maps)
     powers = torch.tensor([m.electrons_per_gram() * m.power_mean_z(Z_EXPONENT) for m in stuff]).to(maps)
     density = torch.tensordot(electrons, maps, 1)
     power = torch.tensordot(powers, maps, 1)
     least = LEAST_DENSITY * material("water").electrons_per_gram()
-    z = (power / density.clamp(min=least)).clamp(min=0) ** (1 / Z_EXPONENT)
+    z = (power / density.clamp(min=least)).clamp(min=1) ** (1 / Z_EXPONENT)
     return torch.where(density >= least, z, torch.zeros_like(z))
 
 
