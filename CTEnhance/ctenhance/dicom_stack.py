@@ -17,10 +17,11 @@ from pydicom.dataset import Dataset
 from ctenhance.dicom_choice import Conditions
 from ctenhance.dicom_header import DAMAGE, DicomFile, number, text
 from ctenhance.dicom_pixels import stored_values
-from ctenhance.hounsfield import padding_to_air
+from ctenhance.hounsfield import outside_field, padding_to_air, set_to_air
 from ctenhance.runtime.errors import InputError
 
 _AIR_HU = -1024.0
+_BLURRED_SHARE = 0.01
 # Rescale types that are HU or do not say (US: unspecified).
 _HOUNSFIELD_TYPES = ("", "HU", "HU_MOD", "US")
 
@@ -196,12 +197,17 @@ def _as_stored(value: int, header: Dataset) -> int:
 def _fill_declared_padding(values: np.ndarray, one: _Slice) -> bool:
     """Set what the header declares as padding to air, in place, and return whether there was any.
 
-    Only where it is below -1024 HU: a wrongly declared padding value must not overwrite tissue.
+    Only where it is below -1024 HU: a wrongly declared padding value must not overwrite tissue. Where lossy
+    compression has blurred it, it is what no scanner measures and reaches the slice's edge.
     """
     if one.padding is None or one.padding[0] >= _AIR_HU:
         return False
-    outside = (values >= one.padding[0]) & (values <= one.padding[1]) & (values < _AIR_HU)
-    values[outside] = _AIR_HU
+    declared = (values >= one.padding[0]) & (values <= one.padding[1]) & (values < _AIR_HU)
+    around = outside_field(values)
+    # A pixel or two beside a sharp value are undershoot.
+    blurred = int(np.count_nonzero(around & ~declared)) > _BLURRED_SHARE * int(np.count_nonzero(around))
+    outside = declared | around if blurred else declared
+    set_to_air(values, outside, _AIR_HU, blurred)
     return bool(outside.any())
 
 

@@ -94,7 +94,7 @@ class CTVolume:
         units, for reading back maps.
 
         DICOM values are slope * stored value + intercept of each slice; padding outside the field of view
-        (declared, or recognised by `hounsfield.padding_value`) becomes -1024 HU, with a note in `meta`. Other
+        (declared, or recognised by `hounsfield.Padding`) becomes -1024 HU, with a note in `meta`. Other
         files keep their values exactly (float64 and int32 ones as far as float32 holds them).
 
         Raises InputError with one sentence that says what is wrong, where, and what to do, for anything that

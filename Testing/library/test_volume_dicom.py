@@ -10,7 +10,9 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813 (its customary name)
+from pydicom.data import get_testdata_file
 from pydicom.uid import CTImageStorage, ImplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+from scipy import ndimage
 from synthetic_dicom import dataset, enhanced, hounsfield, save, write_series
 
 from ctenhance.volume import CTVolume
@@ -138,6 +140,36 @@ def test_padding_becomes_air(tmp_path: Path, declared: int | None, syntax: str):
     volume = CTVolume.read(tmp_path)
     np.testing.assert_array_equal(volume.array, np.where(values == -3024, -1024, values))
     assert volume.meta["notes"] == ["padding outside the field of view set to -1024 HU"]
+
+
+@pytest.mark.parametrize(("declared", "share"), [(-2000, 0.05), (-2000, 0.004), (None, 0.05)])
+def test_padding_that_lossy_compression_blurred_becomes_air(
+    tmp_path: Path, declared: int | None, share: float
+):
+    values = hounsfield(3, rows=64, columns=64).astype(np.int32)
+    outside = np.zeros((64, 64), bool)
+    outside.ravel()[: int(share * outside.size)] = True
+    values[:, outside] = np.rint(np.random.default_rng(1).normal(-3024, 6, values[:, outside].shape))
+    write_series(tmp_path, values=values, depths=(0, 2, 4), PixelRepresentation=1, PixelPaddingValue=declared)
+    volume = CTVolume.read(tmp_path)
+    np.testing.assert_array_equal(volume.array[:, outside], -1024)
+    far = ndimage.distance_transform_cdt(~outside, "taxicab") > 4
+    np.testing.assert_array_equal(volume.array[:, far], values[:, far])
+    assert volume.meta["notes"] == ["padding outside the field of view set to -1024 HU"]
+
+
+def test_a_real_lossy_ct_with_padding():
+    """JPEG 2000 at 339:1: its padding of -3024 HU runs from -3995 to -1500."""
+    path = get_testdata_file("693_J2KI.dcm", download=False)
+    if path is None:
+        pytest.skip("pydicom's test files are not installed")
+    stored = pydicom.dcmread(path).pixel_array - 1024.0
+    volume = CTVolume.read(path)
+    padding = stored < -2000
+    assert 0.2 < padding.mean() < 0.22
+    np.testing.assert_array_equal(volume.array[0][padding], -1024)
+    tissue = stored > -500
+    np.testing.assert_array_equal(volume.array[0][tissue], stored[tissue])
 
 
 def test_a_range_of_padding_becomes_air(tmp_path: Path):

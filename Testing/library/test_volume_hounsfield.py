@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from ctenhance.hounsfield import padding_value, require_hounsfield
+from ctenhance.hounsfield import find_padding, has_air, padding_to_air, require_hounsfield
 from ctenhance.runtime.errors import InputError
 from ctenhance.volume import CTVolume
 
@@ -23,12 +24,21 @@ def noisy(hu: float | np.ndarray, noise: float = 12, shape: tuple[int, int, int]
 BODY = noisy(np.select([DISTANCE < 6, DISTANCE < 20, DISTANCE < 28], [400, 45, -100], -1000))
 IN_A_CIRCLE = np.where(DISTANCE < 31, BODY, -3024)
 LUNG = noisy(np.where(draw.random(SHAPE) < 0.2, -100, -850))
+# As lossy compression, and as resampling onto a turned grid leave the padding.
+BLURRED = np.where(DISTANCE < 31, BODY, noisy(-3024, 4))
+TURNED = ndimage.rotate(IN_A_CIRCLE, 20, (1, 2), reshape=False, order=1, cval=-3024)
+LUNG_AND_VESSELS = noisy(np.where(draw.random(SHAPE) < 0.12, 40, -860), 25)
 METAL = np.where(DISTANCE < 3, 30000, BODY)
 
 HOUNSFIELD = {
     "a body in air": BODY,
     "clipped at -1024": np.maximum(BODY, -1024),
     "padding of -3024 around the field of view": IN_A_CIRCLE,
+    "padding blurred by lossy compression": BLURRED,
+    "padding blurred by resampling": TURNED,
+    "two values of padding": np.where(DISTANCE < 31, BODY, np.where(DISTANCE < 36, -2000, -3024)),
+    "nothing but the lung is left": np.where(DISTANCE < 25, LUNG_AND_VESSELS, -2000),
+    "air alone, with padding": np.where(DISTANCE < 31, noisy(-1000, 10), -2000),
     "mostly padding": np.where(DISTANCE < 15, BODY, -2000),
     "a lung crop": LUNG,
     "a soft-tissue crop without air": noisy(np.where(draw.random(SHAPE) < 0.5, -100, 50)),
@@ -59,6 +69,12 @@ OTHERS = {
     "PET": draw.gamma(0.5, 2000, SHAPE),
     "without the intercept": np.maximum(BODY + 1024, 0),
     "a crop without the intercept": noisy(45) + 1024,
+    "without the intercept, air below zero": BODY + 1000,
+    "without the intercept, padding below zero": np.where(DISTANCE < 31, BODY + 1024, -2000),
+    "without the intercept, blurred padding": np.where(DISTANCE < 31, BODY + 1024, noisy(-2000, 4)),
+    "lung and vessels without the intercept": np.maximum(LUNG_AND_VESSELS + 1024, 0),
+    "the intercept taken off twice": BODY - 1024,
+    "the intercept taken off twice, and cut off": np.maximum(BODY - 1024, -2024),
     "stored values around 32768": BODY + 32768,
     "unsigned read as signed": BODY - 32768,
     "phase of MR": draw.uniform(-4096, 4096, SHAPE),
@@ -99,10 +115,52 @@ def test_all_real_volumes_are_accepted(shared_data: Path):
             require_hounsfield(np.maximum(array + 1024, 0))
 
 
-def test_padding_value():
-    assert padding_value(IN_A_CIRCLE) == -3024
-    assert padding_value(BODY) is None
+def test_padding_is_found_sharp_or_blurred():
+    sharp = find_padding(IN_A_CIRCLE)
+    assert sharp is not None and (sharp.value, sharp.blurred) == (-3024, False)
+    np.testing.assert_array_equal(sharp.mask(IN_A_CIRCLE[0]), DISTANCE >= 31)
+    blurred = find_padding(BLURRED)
+    assert blurred is not None and blurred.blurred
+    np.testing.assert_array_equal(blurred.mask(BLURRED[0]), DISTANCE >= 31)
     lonely = BODY.copy()
     lonely[0, 0, 0] = -2000
-    assert padding_value(lonely) is None
-    assert padding_value(np.maximum(BODY, -1024)) is None
+    streaks = BODY.copy()
+    streaks[:, 20:44:4, 30:34] = -1700  # undershoot of metal, not at the edge
+    for none in (BODY, lonely, streaks, np.maximum(BODY, -1024)):
+        assert find_padding(none) is None
+
+
+@pytest.mark.parametrize("padded", [IN_A_CIRCLE, BLURRED, TURNED], ids=["sharp", "blurred", "turned"])
+def test_all_padding_becomes_air(padded: np.ndarray):
+    filled = padded.copy()
+    assert padding_to_air(filled, -1024) is not None
+    outside = padded < -1500
+    assert np.all(filled[outside] == -1024)
+    far_inside = np.broadcast_to(DISTANCE < 24, SHAPE)
+    np.testing.assert_array_equal(filled[far_inside], padded[far_inside])
+    # Sharp padding changes nothing but itself; the ringing around blurred padding goes with it.
+    if padded is IN_A_CIRCLE:
+        np.testing.assert_array_equal(filled[~outside], padded[~outside])
+    else:
+        rim = (DISTANCE > 29) & ~outside
+        assert filled[rim].min() >= -1024
+    assert padding_to_air(BODY.copy(), -1024) is None
+
+
+def test_air():
+    assert has_air(BODY) and has_air(IN_A_CIRCLE)
+    assert not has_air(HOUNSFIELD["a liver crop"]) and not has_air(LUNG_AND_VESSELS + 1024)
+
+
+@pytest.mark.parametrize("offset", [1000, 1024])
+def test_a_forgotten_intercept_is_found_in_all_real_volumes(shared_data: Path, offset: int):
+    files = sorted((shared_data / "ct").glob("*.nii.gz"))
+    if not files:
+        pytest.skip("the real CT volumes are not on this machine")
+    for path in files[1::4]:
+        array = CTVolume.read(path).array
+        # As on scanners that do not cut the noise of air off at -1024.
+        cut = array <= -1024
+        array[cut] -= np.abs(draw.normal(0, 12, int(cut.sum())))
+        with pytest.raises(InputError, match="intercept"):
+            require_hounsfield(array + offset)

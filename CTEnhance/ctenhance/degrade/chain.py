@@ -137,7 +137,7 @@ class DrawnChain:
     ) -> CTVolume:
         """The degraded volume on the same grid, float32 HU.
 
-        Padding outside the field of view (`hounsfield.padding_value`) counts as air, and is padding again in
+        Padding outside the field of view (`hounsfield.Padding`) counts as air, and is padding again in
         the end: no scanner puts noise there.  Only a chain that clips leaves it as air.  One copy of the
         volume is made and changed in place, slice by slice.  Raises Cancelled when asked to stop, and
         InputError where projections are to be simulated but the pixels are not square.
@@ -155,7 +155,8 @@ class DrawnChain:
                 self._slice_by_slice(array, list(group), spacing, torch.device(device), progress, cancel)
         if padding is not None and not any(isinstance(step, Clip) for step, _ in self.steps):
             for plane, original in zip(array, volume.array, strict=True):
-                plane[original == padding] = padding
+                outside = padding.mask(original)
+                plane[outside] = original[outside]
         thickened = [s for s, _ in self.steps if isinstance(s, SliceThickness) and len(s.weights) > 1]
         changed = {"slice_thickness_mm": thickened[-1].thickness_mm} if thickened else {}
         return volume.with_array(array, **changed)
