@@ -291,16 +291,16 @@ def consistencyTexts(report: Mapping[str, Any] | None) -> tuple[str, str]:
     if not found:
         return _("not known yet"), ""
     short = (
-        _("agrees: off by {departure:.2f} SD of {allowed:.2f}")
+        _("The image fits the measured data: what is left of them is noise.")
         if agrees(report)
-        else _("departs by {departure:.2f} SD of {allowed:.2f}, most in slice {worst}")
+        else _("The image does not fit the measured data, least in slice {worst}: look at the residual.")
+    )
+    explanation = _(
+        "The image, projected again, differs from the measured data by {departure:.2f} times their noise "
+        "(standard deviation). Up to {allowed:.2f} times is noise alone."
     )
     values = {key: float(found[key]) for key in ("departure", "allowed")}
-    explanation = _(
-        "The result, projected again, departs from the measured data by so many standard deviations of their "
-        "noise, of those that are allowed. If it is more, look at the residual."
-    )
-    return short.format(**values, worst=int(found["worst_row"]) + 1), explanation
+    return short.format(worst=int(found["worst_row"]) + 1), explanation.format(**values)
 
 
 def _details(report: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:

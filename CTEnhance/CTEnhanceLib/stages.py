@@ -31,7 +31,7 @@ class Overlay(enum.Enum):
     def text(self) -> str:
         """Return the map's name for people."""
         return {
-            Overlay.NONE: _("None"),
+            Overlay.NONE: _("No overlay"),
             Overlay.RESIDUAL: _("Residual: measured, not shown"),
             Overlay.UNCERTAINTY: _("Uncertainty (SD)"),
         }[self]

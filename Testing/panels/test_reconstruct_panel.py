@@ -127,7 +127,8 @@ def test_measured_projections_to_linked_stages(panel: Any, user: Any, made: Path
     first.sliceController().setSliceOffsetValue(22.5)
     assert last.sliceLogic().GetSliceOffset() == pytest.approx(22.5)
     assert panel.ui.doseEstimateLabel.text == "10 % of normal, 25,000 quanta a ray"
-    assert panel.ui.consistencyLabel.text.split(":")[0].split(" by")[0] in ("agrees", "departs")
+    assert panel.ui.consistencyLabel.text.startswith("The image ")
+    assert "times their noise" in panel.ui.consistencyLabel.toolTip
     assert not temporaries()
 
     plain = pixels(last.sliceView())
@@ -189,6 +190,20 @@ def test_measured_projections_to_linked_stages(panel: Any, user: Any, made: Path
     assert manager.layout == layout and not panel.ui.stagesButton.enabled
     assert not slicer.mrmlScene.IsNodePresent(sinogram)
     panel.ui.sinogramBox.checked = False
+
+
+def test_the_data_check_is_a_sentence_for_readers(panel: Any) -> None:
+    from CTEnhanceLib.reconstruction import agrees, consistencyTexts
+
+    found = {"departure": 1.034, "allowed": 1.22, "worst_row": 1, "consistent": True}
+    report = {"details": {"data_consistency": found}}
+    short, explanation = consistencyTexts(report)
+    assert short == "The image fits the measured data: what is left of them is noise."
+    assert "1.03 times their noise" in explanation and "Up to 1.22 times" in explanation
+    found.update(departure=2.5, consistent=False)
+    short, explanation = consistencyTexts(report)
+    assert short.startswith("The image does not fit") and "slice 2" in short and not agrees(report)
+    assert consistencyTexts({})[0] == "not known yet"
 
 
 def test_simulated_scan_takes_two_verbs(panel: Any, user: Any, ct: Any) -> None:
