@@ -321,6 +321,52 @@ def test_sampling_with_the_true_answer_finds_it() -> None:
         torch.testing.assert_close(z, clean, atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 6, 7, 9, 30, 50])
+def test_the_latents_have_the_noise_that_their_time_says(steps: int) -> None:
+    """With a velocity of known parts, the denoiser sees those parts at the very time that it is told."""
+    network = build("latent-diffusion", SMALL["latent-diffusion"])
+    assert isinstance(network, LatentDiffusion)
+    draw = torch.Generator().manual_seed(3)
+    clean, noise = torch.randn(2, 1, 2, 8, 8, generator=draw)
+    schedule = network.scheduler(steps)
+    seen = []
+
+    class Known(torch.nn.Module):
+        def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+            seen.append(int(time[0]))
+            torch.testing.assert_close(x[:, :2], schedule.add_noise(clean, noise, time), atol=1e-5, rtol=1e-5)
+            return schedule.velocity(clean, noise, time)
+
+    network.denoiser = Known()
+    torch.testing.assert_close(network.sample(clean, noise, steps), clean, atol=1e-4, rtol=1e-4)
+    assert seen == [1000 * (steps - index) // steps - 1 for index in range(steps)]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 5, 8, 10])
+def test_steps_are_those_of_monai_where_its_list_fits(steps: int) -> None:
+    from monai.networks.schedulers import DDIMScheduler
+
+    schedule = LatentDiffusion.scheduler(steps)
+    peer = DDIMScheduler(
+        num_train_timesteps=1000,
+        schedule="scaled_linear_beta",
+        beta_start=0.0015,
+        beta_end=0.0195,
+        clip_sample=False,
+        prediction_type="v_prediction",
+    )
+    peer.set_timesteps(steps)
+    draw = torch.Generator().manual_seed(4)
+    z, noise, velocity = torch.randn(3, 1, 2, 8, 8, generator=draw)
+    time = schedule.timesteps[:1]
+    torch.testing.assert_close(schedule.add_noise(z, noise, time), peer.add_noise(z, noise, time))
+    torch.testing.assert_close(schedule.velocity(z, noise, time), peer.get_velocity(z, noise, time))
+    for index, one in enumerate(schedule.timesteps.tolist()):
+        expected = peer.step(velocity, one, z)[0]
+        z = schedule.step(velocity, index, z)
+        torch.testing.assert_close(z, expected, atol=1e-6, rtol=1e-5)
+
+
 def test_the_twin_sees_its_neighbours_and_keeps_hu_scale() -> None:
     torch.manual_seed(0)
     network = Twin(features=(8, 8, 8, 8, 8, 8))

@@ -12,14 +12,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from monai.networks.nets import AutoencoderKL, BasicUNet, DiffusionModelUNet
-from monai.networks.schedulers import DDIMScheduler
 from torch import nn
 
+from ctenhance.enhance.schedule import Schedule
 from ctenhance.runtime.errors import InputError
 
 SLICES = 3
-#: Diffusion steps of the noise schedule (MAISI's: beta 0.0015 to 0.0195, scaled linear; METHODS D).
-TRAIN_STEPS = 1000
 
 
 def _unet(inputs: int, outputs: int, features: Sequence[int]) -> BasicUNet:
@@ -128,31 +126,18 @@ class LatentDiffusion(nn.Module):
         self.detail = _unet(4 * (SLICES + 1), 4, features)
 
     @staticmethod
-    def scheduler(steps: int) -> DDIMScheduler:
-        """DDIM over `steps` trailing steps: the first is the last of training, so that one step alone is
-        possible."""
-        scheduler = DDIMScheduler(
-            num_train_timesteps=TRAIN_STEPS,
-            schedule="scaled_linear_beta",
-            beta_start=0.0015,
-            beta_end=0.0195,
-            clip_sample=False,
-            prediction_type="v_prediction",
-            steps_offset=TRAIN_STEPS // steps - 1,
-        )
-        scheduler.set_timesteps(steps)
-        return scheduler
+    def scheduler(steps: int) -> Schedule:
+        """The noise schedule with `steps` trailing times."""
+        return Schedule(steps)
 
     def sample(self, condition: torch.Tensor, noise: torch.Tensor, steps: int) -> torch.Tensor:
         """Latents drawn from `noise` given the degraded slices' latents `condition`; `steps` network
         evaluations."""
-        scheduler = self.scheduler(steps)
-        first = torch.full((len(noise),), int(scheduler.timesteps[0]), device=noise.device)
-        z = scheduler.add_noise(condition, noise, first)
-        for t in scheduler.timesteps:
-            time = torch.full((len(z),), int(t), device=z.device)
-            v = self.denoiser(torch.cat([z, condition], 1), time)
-            z = scheduler.step(v, int(t), z)[0]
+        schedule = self.scheduler(steps)
+        times = [torch.full((len(noise),), int(t), device=noise.device) for t in schedule.timesteps]
+        z = schedule.add_noise(condition, noise, times[0])
+        for index, time in enumerate(times):
+            z = schedule.step(self.denoiser(torch.cat([z, condition], 1), time), index, z)
         return z
 
     def render(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:

@@ -21,8 +21,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ctenhance.enhance.bank import AIR_HU, build_bank, load_bank
-from ctenhance.enhance.networks import TRAIN_STEPS, Autoencoder, LatentDiffusion, Twin, build
+from ctenhance.enhance.networks import Autoencoder, LatentDiffusion, Twin, build
 from ctenhance.enhance.pairs import HU_SCALE, PairBatch, PairSampler, neighbours
+from ctenhance.enhance.schedule import TRAIN_STEPS
 from ctenhance.hounsfield import padding_to_air
 from ctenhance.runtime import weights
 from ctenhance.runtime.errors import InputError
@@ -331,10 +332,10 @@ def train_enhance(
             z, condition = encode(drawn.reference.to(where)), encode(drawn.degraded.to(where))
         time = torch.randint(TRAIN_STEPS, (len(z),), generator=generator).to(where)
         noise = torch.randn(z.shape, generator=generator).to(where)
-        scheduler = network.scheduler(1)
-        noisy = scheduler.add_noise(z, noise, time)
+        schedule = network.scheduler(1)
+        noisy = schedule.add_noise(z, noise, time)
         v = model(torch.cat([noisy, condition], 1), time)
-        return torch.nn.functional.mse_loss(v.float(), scheduler.get_velocity(z, noise, time))
+        return torch.nn.functional.mse_loss(v.float(), schedule.velocity(z, noise, time))
 
     best = prior.run(network.denoiser, diffusion_loss, "denoiser", {}, None)
     network.denoiser.load_state_dict(load_file(str(best)))
