@@ -32,6 +32,7 @@ _RANGE = re.compile(r"(-?[\d.]*\d)\.\.(-?[\d.]*\d)")
 _RANK = re.compile(r"#(\d+)")
 _DIGITS = 1e-3  # DICOM writes numbers as text, and so do our sentences
 _MOST_LISTED = 8
+_MOST_NUMBERS, _MOST_WORDS = 3, 2  # of one value, to be named in full
 
 # Keywords of a CT image, and those that say the same of a frame in a multi-frame image.
 _OF_FRAMES = {
@@ -218,15 +219,16 @@ def _digits(value: float) -> str:
 
 def named(keyword: str, groups: Sequence[tuple[Values, list[int]]]) -> list[str]:
     """Return for each of the different values what a condition on it says."""
-    if identifies(keyword):
+    long = any(len(values) > _MOST_NUMBERS and isinstance(values[0], float) for values, _ in groups)
+    if long or identifies(keyword):
         return [f"#{rank}" for rank in range(1, len(groups) + 1)]
-    # Of several values the one that no other group has (Image Type) says most.
-    own = []
+    names = []
     for values, _ in groups:
+        # Of many words (Image Type) the one that no other group has says most.
         others = {one for other, _ in groups if other is not values for one in other}
-        alone = [one for one in values if one not in others] if len(values) > 1 else []
-        own.append(shown((alone[0],)) if alone else shown(values))
-    return own
+        own = [one for one in values if one not in others] if len(values) > _MOST_WORDS else []
+        names.append(shown(tuple(own[:1]) or values))
+    return names
 
 
 def listing(keyword: str, groups: Sequence[tuple[Values, list[int]]]) -> str:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ctenhance.dicom_choice import Conditions
+from ctenhance.dicom_choice import Conditions, Frame
 from ctenhance.dicom_header import DicomFile, number, read_file, text
-from ctenhance.dicom_kinds import ATTRIBUTES, is_capture, kinds, slices_of
+from ctenhance.dicom_kinds import ATTRIBUTES as KIND_ATTRIBUTES
+from ctenhance.dicom_kinds import is_capture, kinds, slices_of
+from ctenhance.dicom_scans import ATTRIBUTES as SCAN_ATTRIBUTES
 from ctenhance.dicom_stack import read_stack
 from ctenhance.runtime.errors import InputError
 
@@ -37,6 +39,7 @@ _NUMBERS = {
     "tube_current_ma": ("XRayTubeCurrent", "XRayTubeCurrentInmA"),
     "exposure_mas": ("Exposure", "ExposureInmAs"),
 }
+_MEANS = ("tube_current_ma", "exposure_mas")  # tube-current modulation changes them along the patient
 
 
 def read_dicom(paths: Sequence[Path], series: int | str | None, where: Mapping[str, Any] | None) -> CTVolume:
@@ -45,7 +48,7 @@ def read_dicom(paths: Sequence[Path], series: int | str | None, where: Mapping[s
         # pydicom warns of every small offence against the standard; readers of CT scans cannot do anything.
         warnings.simplefilter("ignore")
         conditions = Conditions.of(where)
-        files = list(_dicom_files(paths, (*ATTRIBUTES, *conditions.keywords)))
+        files = list(_dicom_files(paths, (*KIND_ATTRIBUTES, *SCAN_ATTRIBUTES, *conditions.keywords)))
         if not files:
             raise InputError(_why_no_file(paths))
         found, left_out = slices_of(files)
@@ -165,18 +168,26 @@ def _volume(files: Sequence[DicomFile], conditions: Conditions, left_out: Sequen
         notes.append(chosen)
     if left_out:
         notes.append(f"left out, as no slices of this CT: {kinds(left_out)}")
-    meta = {**_meta(stack.files), "source_files": [str(file.path) for file in stack.files], "notes": notes}
+    sources = [str(file.path) for file, _ in stack.frames]
+    meta = {**_meta(stack.frames), "source_files": sources, "notes": notes}
     return CTVolume(stack.array, stack.spacing, stack.origin, stack.direction, meta)
 
 
-def _meta(files: Sequence[DicomFile]) -> dict[str, Any]:
-    """Return what the headers of the slices, in their order, tell; empty attributes are left out."""
-    first = files[0].header
-    known: dict[str, Any] = {name: text(files[0].value(keyword)) for name, keyword in _TEXTS.items()}
+def _meta(frames: Sequence[Frame]) -> dict[str, Any]:
+    """Return what the headers of the slices, in their order, tell.
+
+    What is empty, or differs among slices that the user has declared one scan, is left out.
+    """
+    first = frames[0][0].header
+    known: dict[str, Any] = {}
+    for name, keyword in _TEXTS.items():
+        told = {text(file.value(keyword, frame=frame)) for file, frame in frames}
+        known[name] = told.pop() if len(told) == 1 else ""
     for name, keywords in _NUMBERS.items():
-        per_slice = [number(file.value(*keywords)) for file in files]
+        per_slice = [number(file.value(*keywords, frame=frame)) for file, frame in frames]
         values = [value for value in per_slice if value is not None]
-        known[name] = float(np.mean(values)) if values else None
+        if values and (name in _MEANS or len(set(values)) == 1):
+            known[name] = float(np.mean(values))
     known |= {name: text(first.get(keyword)) for name, keyword in _IDENTIFIERS.items()}
-    known["sop_instance_uids"] = [text(file.header.get("SOPInstanceUID")) for file in files]
+    known["sop_instance_uids"] = [text(file.header.get("SOPInstanceUID")) for file, _ in frames]
     return {name: value for name, value in known.items() if value not in (None, "")}

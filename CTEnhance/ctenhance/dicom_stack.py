@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from ctenhance.dicom_choice import Conditions
-from ctenhance.dicom_header import DAMAGE, DicomFile, number, text
+from ctenhance.dicom_choice import Conditions, Frame
+from ctenhance.dicom_grid import grid_of
+from ctenhance.dicom_header import DAMAGE, DicomFile, text
 from ctenhance.dicom_pixels import stored_values
+from ctenhance.dicom_scans import choice_by, how_to_tell, images_alternate, require_one_scan
 from ctenhance.hounsfield import outside_field, padding_to_air, set_to_air
 from ctenhance.runtime.errors import InputError
 
@@ -25,18 +27,13 @@ _BLURRED_SHARE = 0.01
 # Rescale types that are HU or do not say (US: unspecified).
 _HOUNSFIELD_TYPES = ("", "HU", "HU_MOD", "US")
 
-# Positions are written with as few as one decimal. A slice may lie this far from its place in the grid:
-# up to 0.1 mm, but never more than a tenth of the slice spacing or a fifth of a pixel.
-_TOLERANCE_MM = 0.1
-_TOLERANCE_OF_SPACING = 0.1
-_TOLERANCE_OF_PIXEL = 0.2
 _SAME_PLACE_MM = 0.01
 _SAME_DIRECTION = 1e-3
 _ORTHONORMAL_TOLERANCE = 1e-2
 
 
-@dataclass(frozen=True)
-class _Slice:
+@dataclass(frozen=True, eq=False)
+class Slice:
     """One plane: where it lies (mm, LPS) and how its stored values become HU."""
 
     file: DicomFile
@@ -61,13 +58,13 @@ class _Slice:
 
 @dataclass(frozen=True)
 class Stack:
-    """The slices as one volume: array float32 HU [z, y, x], its grid, the file of each slice, notes."""
+    """The slices as one volume: array float32 HU [z, y, x], its grid, file and frame of each slice, notes."""
 
     array: np.ndarray
     spacing: tuple[float, float, float]
     origin: tuple[float, float, float]
     direction: np.ndarray
-    files: list[DicomFile]
+    frames: list[Frame]
     notes: list[str]
 
 
@@ -77,8 +74,9 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions) -> Stack:
     slices = [_slice_of(file, frame) for file, frame in frames]
     _require_one_kind(slices)
     slices.sort(key=lambda one: one.depth)
-    slices, repeated = _without_repetitions(slices)
-    pitch = _slice_pitch(slices)
+    slices, repeated = _without_repetitions(slices, conditions)
+    notes = require_one_scan(slices, conditions)
+    pitch, origin = grid_of(slices, conditions)
     array = np.empty((len(slices), *slices[0].shape), dtype=np.float32)
     padded = beyond = False
     for index, values, more in _in_hounsfield(slices):
@@ -87,23 +85,29 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions) -> Stack:
         padded |= _fill_declared_padding(array[index], slices[index])
     # Some scanners do not declare the value outside the field of view, or declare another one.
     padding = padding_to_air(array, _AIR_HU)
-    notes = [f"repeated slices left out: {repeated}"] if repeated else []
+    if images_alternate(array):
+        notes.append(
+            "every second slice is unlike its neighbours, as if two scans were mixed: look at the images "
+            "before you use the result"
+        )
+    if repeated:
+        notes.append(f"repeated slices left out: {repeated}")
     if padded or padding is not None:
         notes.append(f"padding outside the field of view set to {_AIR_HU:g} HU")
     if beyond:
         notes.append("bits above Bits Stored, where old scanners kept overlays, left out of the values")
-    x, y, z = slices[0].position.tolist()
+    x, y, z = origin.tolist()
     return Stack(
         array=array,
         spacing=(*slices[0].pixel_spacing, pitch),
         origin=(x, y, z),
         direction=slices[0].axes.T.copy(),
-        files=[one.file for one in slices],
+        frames=[(one.file, one.frame) for one in slices],
         notes=notes,
     )
 
 
-def _frames_of(file: DicomFile) -> list[tuple[DicomFile, int]]:
+def _frames_of(file: DicomFile) -> list[Frame]:
     """Return the file with each of its frames' indices; raises InputError for what is no image in HU."""
     name = file.path.name
     header = file.header
@@ -122,7 +126,7 @@ def _frames_of(file: DicomFile) -> list[tuple[DicomFile, int]]:
         raise InputError(f"the header of '{name}' is damaged; export the series again.") from error
 
 
-def _slice_of(file: DicomFile, frame: int) -> _Slice:
+def _slice_of(file: DicomFile, frame: int) -> Slice:
     """Return a frame as a plane in space; raises InputError for what is no plane of HU."""
     try:
         return _slice(file, frame)
@@ -130,7 +134,7 @@ def _slice_of(file: DicomFile, frame: int) -> _Slice:
         raise InputError(f"the header of '{file.path.name}' is damaged; export the series again.") from error
 
 
-def _slice(file: DicomFile, frame: int) -> _Slice:
+def _slice(file: DicomFile, frame: int) -> Slice:
     header = file.header
 
     def numbers(keyword: str, count: int) -> np.ndarray:
@@ -164,7 +168,7 @@ def _slice(file: DicomFile, frame: int) -> _Slice:
     # Without them the stored values count as HU; whether they are is asked of the whole volume later.
     slope = 1.0 if found is None else float(found)
     intercept = float(file.value("RescaleIntercept", frame=frame) or 0.0)
-    return _Slice(
+    return Slice(
         file=file,
         frame=frame,
         shape=(int(header.Rows), int(header.Columns)),
@@ -194,7 +198,7 @@ def _as_stored(value: int, header: Dataset) -> int:
     return value - (1 << bits) if signed and value >> (bits - 1) else value
 
 
-def _fill_declared_padding(values: np.ndarray, one: _Slice) -> bool:
+def _fill_declared_padding(values: np.ndarray, one: Slice) -> bool:
     """Set what the header declares as padding to air, in place, and return whether there was any.
 
     Only where it is below -1024 HU: a wrongly declared padding value must not overwrite tissue. Where lossy
@@ -211,31 +215,40 @@ def _fill_declared_padding(values: np.ndarray, one: _Slice) -> bool:
     return bool(outside.any())
 
 
-def _require_one_kind(slices: Sequence[_Slice]) -> None:
+def _require_one_kind(slices: Sequence[Slice]) -> None:
     """Raise InputError unless all slices have the same matrix, pixel size and orientation."""
     first = slices[0]
     for other in slices[1:]:
         if other.shape != first.shape:
             what = f"sizes ({_size(first)} and {_size(other)} pixels)"
+            keyword = "Rows" if other.shape[0] != first.shape[0] else "Columns"
         elif not np.allclose(other.pixel_spacing, first.pixel_spacing, rtol=_SAME_DIRECTION, atol=0):
-            what = f"pixel sizes ({first.pixel_spacing[0]:g} and {other.pixel_spacing[0]:g} mm)"
+            (x, y), (other_x, other_y) = first.pixel_spacing, other.pixel_spacing
+            what = f"pixel sizes ({x:g} x {y:g} and {other_x:g} x {other_y:g} mm)"
+            keyword = "PixelSpacing"
         elif np.abs(other.axes - first.axes).max() > _SAME_DIRECTION:
-            what = "orientations"
+            what, keyword = "orientations", "ImageOrientationPatient"
         else:
             continue
         raise InputError(
-            f"'{first.name}' and '{other.name}' are of one series but have different {what}; put "
-            "the files that belong together into a folder of their own."
+            f"{_named(first, other)} are of one series but have different {what}; "
+            f"{choice_by(slices, keyword)}, or put the files that belong together into a folder of their own."
         )
 
 
-def _size(one: _Slice) -> str:
+def _size(one: Slice) -> str:
     return f"{one.shape[1]} x {one.shape[0]}"
 
 
-def _without_repetitions(slices: Sequence[_Slice]) -> tuple[list[_Slice], int]:
+def _named(one: Slice, other: Slice) -> str:
+    if one.file is other.file:
+        return f"frames {one.frame + 1} and {other.frame + 1} of '{one.name}'"
+    return f"'{one.name}' and '{other.name}'"
+
+
+def _without_repetitions(slices: Sequence[Slice], conditions: Conditions) -> tuple[list[Slice], int]:
     """Return the slices, sorted by depth, without copies of the same image, and how many those were."""
-    kept: list[_Slice] = []
+    kept: list[Slice] = []
     for one in slices:
         if not kept or np.linalg.norm(one.position - kept[-1].position) > _SAME_PLACE_MM:
             kept.append(one)
@@ -243,63 +256,13 @@ def _without_repetitions(slices: Sequence[_Slice]) -> tuple[list[_Slice], int]:
         (_, before, _), (_, again, _) = *_in_hounsfield([kept[-1]]), *_in_hounsfield([one])
         if not np.array_equal(before, again):
             raise InputError(
-                f"two different images lie at {one.depth:.2f} mm ('{kept[-1].name}' and '{one.name}'), as "
-                "when a series holds several phases or reconstructions; put the files of one into a folder."
+                f"two different images lie at {one.depth:.2f} mm ({_named(kept[-1], one)}), as when a series "
+                f"holds several phases or reconstructions; {how_to_tell(slices, kept[-1], one, conditions)}."
             )
     return kept, len(slices) - len(kept)
 
 
-def _slice_pitch(slices: Sequence[_Slice]) -> float:
-    """Return the distance between neighbours, mm; raises InputError if they form no rectangular grid."""
-    first, last = slices[0], slices[-1]
-    if len(slices) == 1:
-        # There is no distance to measure; the thickness is what the slice covers.
-        thickness = first.file.value("SliceThickness", "SpacingBetweenSlices", frame=first.frame)
-        return max(number(thickness) or 0.0, 0.0) or 1.0
-    steps = np.arange(len(slices))
-    depths = np.array([one.depth for one in slices])
-    pitch = (last.depth - first.depth) / (len(slices) - 1)
-
-    tolerance = min(_TOLERANCE_MM, _TOLERANCE_OF_PIXEL * min(first.pixel_spacing))
-    sideways = np.array([(one.position - first.position) @ first.axes[:2].T for one in slices])
-    if np.abs(sideways).max() > tolerance:
-        shear = sideways[-1] / (len(slices) - 1)
-        if np.abs(sideways - steps[:, None] * shear).max() <= tolerance:
-            step = float(np.linalg.norm(shear))
-            angle = np.degrees(np.arctan2(step, pitch))
-            raise InputError(
-                f"its slices are sheared by {angle:.1f} degrees (gantry tilt): each lies {step:.2f} mm "
-                "sideways of the one before, which no rectangular grid can hold; resample the series to an "
-                "untilted grid first."
-            )
-        raise InputError(
-            f"its slices are shifted sideways against each other by up to {np.abs(sideways).max():.2f} mm; "
-            "give a series reconstructed with one centre."
-        )
-
-    gaps = np.diff(depths)
-    usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])
-    tolerance = min(_TOLERANCE_MM, _TOLERANCE_OF_SPACING * usual)
-    if np.abs(depths - depths[0] - steps * pitch).max() > tolerance:
-        worst = int(np.argmax(np.abs(gaps - usual)))
-        place = f"{depths[worst]:.2f} and {depths[worst + 1]:.2f} mm"
-        steps_wide = np.rint(gaps / usual)
-        missing = int(steps_wide.sum()) - len(gaps)
-        # Holes are whole numbers of steps wide, and everything else is one.
-        if missing > 0 and np.abs(gaps / usual - steps_wide).max() < _TOLERANCE_OF_SPACING:
-            what = "a slice is missing" if missing == 1 else f"{missing} slices are missing, most of them"
-            raise InputError(
-                f"{what} between {place} (a gap of {gaps[worst]:.2f} mm instead of {usual:.2f}); export the "
-                "complete series."
-            )
-        raise InputError(
-            f"its slices are unevenly spaced: between {place} the distance is {gaps[worst]:.2f} mm, usually "
-            f"{usual:.2f}; give an evenly spaced series, or resample it first."
-        )
-    return float(pitch)
-
-
-def _in_hounsfield(slices: Sequence[_Slice]) -> Iterator[tuple[int, np.ndarray, bool]]:
+def _in_hounsfield(slices: Sequence[Slice]) -> Iterator[tuple[int, np.ndarray, bool]]:
     """Yield (index, HU [y, x], whether its words held more) of every slice, opening each file once."""
     by_file: dict[Path, list[int]] = {}
     for index, one in enumerate(slices):

@@ -201,7 +201,7 @@ def other_files(folder: Path) -> None:
         (tilted, ("sheared by 15.0 degrees (gantry tilt)", "0.67 mm sideways", "resample")),
         (moved, ("shifted sideways", "3.00 mm", "one centre")),
         (of_two_sizes, ("'a.dcm' and 'b.dcm'", "16 x 12 and 8 x 8 pixels", "into a folder")),
-        (of_two_pixel_sizes, ("'a.dcm' and 'b.dcm'", "0.7 and 0.5 mm", "into a folder")),
+        (of_two_pixel_sizes, ("'a.dcm' and 'b.dcm'", "0.7 x 0.8 and 0.5 x 0.5 mm", "into a folder")),
         (of_two_orientations, ("'coronal0001.dcm' and 'image0001.dcm'", "orientations", "into a folder")),
         (two_phases, ("two different images lie at", "phases", "into a folder")),
         (two_phases_in_one_file, ("two different images lie at 0.00 mm", "'both.dcm'")),

@@ -1,0 +1,124 @@
+"""Where slices lie: rounded positions are an even stack, gaps and tilts are none, and each has its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic_dicom import AXIAL, dataset, hounsfield, save, write_series
+
+from ctenhance.runtime.errors import InputError
+from ctenhance.volume import CTVolume
+
+OBLIQUE = (0.96, 0.28, 0.0, -0.224, 0.768, 0.6)
+
+
+def write_at(folder: Path, positions: np.ndarray, orientation: tuple[float, ...] = AXIAL) -> np.ndarray:
+    values = hounsfield(len(positions))
+    for index, (plane, position) in enumerate(zip(values, positions, strict=True)):
+        made = dataset(plane, position, ImageOrientationPatient=list(orientation))
+        save(made, folder / f"{index}.dcm")
+    return values
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        CTVolume.read(path)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "spacing", [0.25, 0.28, 0.3, 0.33, 0.4, 0.45, 0.5, 0.6, 0.625, 0.67, 0.75, 0.8, 1.25]
+)
+@pytest.mark.parametrize("count", [5, 60])
+@pytest.mark.parametrize("orientation", [AXIAL, OBLIQUE], ids=["axial", "oblique"])
+def test_positions_rounded_to_a_tenth_lie_on_a_line(
+    tmp_path: Path, spacing: float, count: int, orientation: tuple[float, ...]
+):
+    normal = np.cross(orientation[:3], orientation[3:])
+    true = np.array([-100.03, -90.07, -400.04]) + spacing * np.arange(count)[:, None] * normal
+    values = write_at(tmp_path, true.round(1), orientation)
+    volume = CTVolume.read(tmp_path)
+    np.testing.assert_array_equal(volume.array, values)
+    # The end slices alone would be off by up to a tenth of a millimetre.
+    assert abs(volume.spacing[2] - spacing) * (count - 1) < 0.15
+    for index in (0, count // 2, count - 1):
+        place = np.array(volume.origin) + index * volume.spacing[2] * volume.direction[:, 2]
+        assert np.abs(place - true[index]).max() < 0.12
+
+
+def test_the_line_goes_through_all_slices_and_not_through_the_two_at_the_ends(tmp_path: Path):
+    depths = np.arange(41) * 0.3
+    depths[-1] += 0.025
+    write_at(tmp_path, np.outer(depths, (0, 0, 1)))
+    assert CTVolume.read(tmp_path).spacing[2] == pytest.approx(0.3, abs=3e-4)  # by the ends: 0.300625
+
+
+@pytest.mark.parametrize("spacing", [0.25, 0.3, 0.4, 0.5, 0.625, 0.8, 1.0])
+@pytest.mark.parametrize("place", [1, 2, 7, 13])
+@pytest.mark.parametrize("digits", [1, 2, 6])
+def test_a_missing_slice_is_seen_among_rounded_positions(
+    tmp_path: Path, spacing: float, place: int, digits: int
+):
+    depths = np.delete(np.arange(15) * spacing, place).round(digits)
+    write_at(tmp_path, np.outer(depths, (0, 0, 1)))
+    assert "missing" in refusal(tmp_path) or "unevenly spaced" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("spacing", [0.3, 0.5, 0.8])
+def test_two_distances_are_seen_among_rounded_positions(tmp_path: Path, spacing: float):
+    steps = np.cumsum([spacing] * 10 + [1.5 * spacing] * 10).round(1)
+    write_at(tmp_path, np.outer(steps, (0, 0, 1)))
+    assert "unevenly spaced" in refusal(tmp_path)
+
+
+def test_exact_positions_give_the_exact_grid(tmp_path: Path):
+    write_series(tmp_path, depths=np.arange(7) * 0.625)
+    volume = CTVolume.read(tmp_path)
+    assert volume.spacing[2] == 0.625 and volume.origin == (-100.0, -90.0, -400.0)
+
+
+def tilted(angle: float, places: list[float]) -> tuple[np.ndarray, tuple[float, ...]]:
+    """Return positions along the table and the orientation of slices behind a tilted gantry."""
+    turn = np.radians(angle)
+    return np.outer(places, (0, 0, 1)), (1, 0, 0, 0, float(np.cos(turn)), float(-np.sin(turn)))
+
+
+@pytest.mark.parametrize("angle", [-25.0, 5.0, 18.5])
+@pytest.mark.parametrize(
+    ("places", "also", "file"),
+    [
+        ([0, 4, 8, 12, 16, 20], "", "_Tilt"),
+        ([0, 4, 8, 12, 19, 26], ", and unevenly spaced: between", "_Tilt_Eq"),
+        ([0, 4, 8, 12, 20, 24], ", and a slice is missing between", "_Tilt"),
+        ([0, 7, 14, 18, 22, 26, 30], ", and unevenly spaced: between", "_Tilt_Eq"),
+    ],
+)
+def test_a_tilt_is_called_a_tilt_however_the_slices_are_spaced(
+    tmp_path: Path, angle: float, places: list[float], also: str, file: str
+):
+    write_at(tmp_path, *tilted(angle, places))
+    sentence = refusal(tmp_path)
+    assert f"its slices are sheared by {abs(angle):.1f} degrees (gantry tilt){also}" in sentence
+    assert f"take the one with {file} in its name" in sentence
+    assert "one centre" not in sentence
+    assert "export the complete series" in sentence or "a slice is missing" not in sentence
+
+
+def test_a_sideways_shift_beside_uneven_spacing_names_both(tmp_path: Path):
+    write_at(tmp_path, np.array([(0, 0, 0), (0, 0, 2), (3, 0, 4), (3, 0, 7), (0, 0, 9.5)]))
+    sentence = refusal(tmp_path)
+    assert "shifted sideways against each other" in sentence and "unevenly spaced" in sentence
+    assert "one centre" in sentence
+
+
+def test_uneven_slices_and_which_file_of_dcm2niix_is_meant(tmp_path: Path):
+    write_at(tmp_path, np.outer([0, 2, 4, 7, 10, 13], (0, 0, 1)))
+    assert "take the one with _Eq in its name" in refusal(tmp_path)
+
+
+def test_the_thickness_that_changes_at_a_gap_is_named(tmp_path: Path):
+    write_series(tmp_path, depths=(0, 2.5, 5, 7.5), prefix="a", SliceThickness=2.5)
+    write_series(tmp_path, depths=(12.5, 17.5, 22.5), prefix="b", SliceThickness=5)
+    assert "where SliceThickness changes from 2.5 to 5" in refusal(tmp_path)
