@@ -81,7 +81,8 @@ class CTDecomposeParameterNode:
     errors - whether standard errors of the maps are asked for
     lowNoise - whether monoenergetic images are shown and kept at low noise
     study - DICOM images of the patient, whose study exported series join; empty: one of their own
-    device, seed - auto, cpu, cuda:0 … or mps; the same seed gives the same result
+    device, seed - auto, cpu, cuda:0 … or mps; the same seed gives the same result on the same one
+                   with the same number of threads
     result - the map of the first material of the decomposition that is shown
     """
 

@@ -79,7 +79,8 @@ class CTReconstructParameterNode:
     matrix, fieldOfView - pixels a side, and mm; 0: as the data suggest
     residual, uncertainty - whether these maps are asked for
     projectionModel, imageModel - name or path of the weights; empty: the default ones
-    device, seed - auto, cpu, cuda:0 … or mps; the same seed gives the same result
+    device, seed - auto, cpu, cuda:0 … or mps; the same seed gives the same result on the same one
+                   with the same number of threads
     result - the reconstruction that is shown
     """
 

@@ -167,6 +167,23 @@ def test_enhance(ct: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not list(EMBEDDED.glob("*.safetensors")), reason="no weights are embedded yet")
+def test_the_number_of_threads_changes_rounding_only(ct: Path, tmp_path: Path) -> None:
+    made = {}
+    for run, threads in enumerate((1, 2, 2)):
+        out, report = tmp_path / f"{run}.nii", tmp_path / f"{run}.json"
+        done = subprocess.run(
+            [sys.executable, "-m", "ctenhance", "enhance", ct, out, "--device", "cpu", "--report", report],
+            env={**ENVIRONMENT, "OMP_NUM_THREADS": str(threads)},
+            capture_output=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads(report.read_text(encoding="utf-8"))["threads"] == threads
+        made[run] = CTVolume.read(out).array
+    assert np.array_equal(made[1], made[2])  # as the report says, so it comes again
+    assert np.abs(made[0] - made[1]).max() < 1e-3  # what is promised in README.md
+
+
+@pytest.mark.skipif(not list(EMBEDDED.glob("*.safetensors")), reason="no weights are embedded yet")
 def test_enhance_refuses_a_map_of_one_draw(ct: Path, tmp_path: Path) -> None:
     done = command("enhance", ct, tmp_path / "e.nii", "--samples", 1, "--uncertainty", tmp_path / "sd.nii")
     assert done.returncode == 2 and "--samples" in done.stderr

@@ -46,7 +46,7 @@ def test_report_holds_what_the_design_asks_for() -> None:
     assert report["verb"] == "enhance" and report["seed"] == 3 and report["settings"] == {"strength": 0.5}
     assert report["input"]["shape"] == [1, 2, 3]
     assert report["model"]["sha256"] == "a" * 64 and report["model"]["version"] == "1"
-    assert report["device"].startswith("cpu")
+    assert report["device"].startswith("cpu") and report["threads"] == torch.get_num_threads()
     assert report["warnings"] == ["Too little memory."]
     assert set(report["seconds"]) == {"encode", "total"}
     assert report["peak_memory_mb"]["main"] > 10

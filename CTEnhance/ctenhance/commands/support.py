@@ -58,7 +58,12 @@ class ProgressMode(str, enum.Enum):
 # Every command takes these four, so that a panel can start each of them in the same way.
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 … or mps.")]
 SeedOption = Annotated[
-    int, typer.Option(min=0, help="The same seed on the same device gives the same result.")
+    int,
+    typer.Option(
+        min=0,
+        help="The same seed on the same device with the same number of threads (OMP_NUM_THREADS) gives the "
+        "same result; with another number it differs by rounding.",
+    ),
 ]
 ReportOption = Annotated[Path | None, typer.Option(help="Write what was done, as JSON, to this file.")]
 ProgressOption = Annotated[

@@ -220,8 +220,8 @@ class DrawnChain:
 
     @classmethod
     def from_report(cls, report: Mapping[str, Any]) -> DrawnChain:
-        """The chain of `to_report`, or of a whole report of `degrade`; gives the same bytes on the same
-        device.
+        """The chain of `to_report`, or of a whole report of `degrade`; gives the same voxels on the
+        same device with the same number of threads.
 
         Raises InputError where the report holds no degradation, or one that this version does not know.
         """

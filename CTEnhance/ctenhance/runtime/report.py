@@ -114,6 +114,7 @@ class ReportBuilder:
             "settings": self.settings,
             "seed": self.seed,
             "device": None if self.device is None else describe(self.device),
+            "threads": _threads(),
             "model": None
             if model is None
             else {
@@ -170,6 +171,13 @@ def plain(value: Any) -> Any:
 def _identifies(key: str) -> bool:
     squeezed = "".join(letter for letter in key.lower() if letter.isalnum())
     return _IDENTIFYING.search(squeezed) is not None
+
+
+def _threads() -> int | None:
+    """Return how many threads torch computes with: sums are rounded in another order with another number."""
+    # Where it is not loaded it has computed nothing.
+    torch = sys.modules.get("torch")
+    return None if torch is None else int(torch.get_num_threads())
 
 
 def _peak_memory(device: torch.device | None) -> dict[str, int | None]:
