@@ -168,8 +168,11 @@ def _volume(files: Sequence[DicomFile], conditions: Conditions, left_out: Sequen
         notes.append(chosen)
     if left_out:
         notes.append(f"left out, as no slices of this CT: {kinds(left_out)}")
-    sources = [str(file.path) for file, _ in stack.frames]
-    meta = {**_meta(stack.frames), "source_files": sources, "notes": notes}
+    sources = {
+        "source_files": [str(file.path) for file, _ in stack.frames],
+        "source_frames": [frame for _, frame in stack.frames],
+    }
+    meta = {**_meta(stack.frames), **sources, "notes": notes}
     return CTVolume(stack.array, stack.spacing, stack.origin, stack.direction, meta)
 
 

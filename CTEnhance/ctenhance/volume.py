@@ -29,7 +29,7 @@ READABLE_SUFFIXES = (*WRITABLE_SUFFIXES, ".nhdr")
 _ORTHONORMAL_TOLERANCE = 1e-4
 
 # Entries of `meta` that say something of each slice, or along which axis slices are thick.
-_OF_SLICES = ("slice_thickness_mm", "sop_instance_uids", "source_files")
+_OF_SLICES = ("slice_thickness_mm", "sop_instance_uids", "source_files", "source_frames")
 
 AnyPath = str | os.PathLike[str]
 
@@ -48,8 +48,9 @@ class CTVolume:
     meta       what the source told, for later use in memory and for derived DICOM: `kvp`, `kernel`,
                `manufacturer`, `model`, `slice_thickness_mm`, `tube_current_ma` and `exposure_mas` (means over
                the slices), `study_instance_uid`, `series_instance_uid`, `frame_of_reference_uid`,
-               `sop_instance_uids` (slice by slice), `source_files` (likewise), `notes` (sentences, free of
-               identifiers, on what the reader changed or left out). Absent keys are unknown.
+               `sop_instance_uids` (slice by slice), `source_files` and `source_frames` (likewise; frames of
+               a file count from 0), `notes` (sentences, free of identifiers, on what the reader changed or
+               left out). Absent keys are unknown.
 
     Raises InputError for what breaks these rules. Values are not asked to be plausible HU here: maps
     (uncertainty, differences, densities) are CTVolumes, too; `read` asks.

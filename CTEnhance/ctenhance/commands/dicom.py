@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ctenhance.commands.apps import app
+from ctenhance.commands.options import Choice
 from ctenhance.commands.support import Run, command, read_json
 
 
@@ -20,6 +21,7 @@ def dicom(
     folder: Annotated[
         Path, typer.Argument(metavar="OUTDIR", help="The series' folder: a new one, or an empty one.")
     ],
+    choice: Choice,
     quantity: Annotated[
         str, typer.Option(help="What the values are: hu, vmi, vnc, density, zeff or electron-density.")
     ] = "hu",
@@ -33,11 +35,8 @@ def dicom(
         typer.Option(
             metavar="FOLDER",
             help="A DICOM series of the patient: study and patient are kept, and, where the volume has the "
-            "series' slices, how it was scanned.",
+            "series' slices, how it was scanned. --series and the like choose in it.",
         ),
-    ] = None,
-    series: Annotated[
-        str | None, typer.Option(metavar="NUMBER", help="Which series of a --like folder that has several.")
     ] = None,
     made_by: Annotated[
         Path | None, typer.Option(metavar="JSON", help="The report of the run that made the volume.")
@@ -51,7 +50,9 @@ def dicom(
     from ctenhance.volume import CTVolume
 
     origin = {} if made_by is None else read_json(made_by)
-    made = Derivation(quantity, kev, material, description, origin, like, low_noise, series)
+    made = Derivation(
+        quantity, kev, material, description, origin, like, low_noise, choice.series, choice.where
+    )
     settings = {"quantity": quantity, "kev": kev, "low_noise": low_noise, "material": material}
     report = ReportBuilder("dicom", settings, None, run.seed)
     run.progress("read", 0, 1)

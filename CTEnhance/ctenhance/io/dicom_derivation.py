@@ -28,10 +28,10 @@ class Derivation:
     """What a volume is and how it was made.
 
     `quantity`: a name of `QUANTITIES`; `kev` of a monoenergetic image; `material` of a density; `report`:
-    that of the run that made it; `like`: a DICOM folder or file of the patient's study, `series` the one of
-    several in it; `low_noise`: the monoenergetic image was made of guided maps, too. Raises InputError for a
-    quantity without what it needs, for a material that the report's run did not have, and for a description
-    that DICOM cannot hold.
+    that of the run that made it; `like`: a DICOM folder or file of the patient's study, `series` and `where`
+    what of it, as in `CTVolume.read`; `low_noise`: the monoenergetic image was made of guided maps, too.
+    Raises InputError for a quantity without what it needs, for a material that the report's run did not have,
+    and for a description that DICOM cannot hold.
     """
 
     quantity: str = "hu"
@@ -42,6 +42,7 @@ class Derivation:
     like: str | os.PathLike[str] | None = None
     low_noise: bool = False
     series: int | str | None = None
+    where: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.quantity not in QUANTITIES:
@@ -60,7 +61,7 @@ class Derivation:
                 f"The report is of maps of {', '.join(basis)}, not of {self.material}: give the map's own "
                 "material, or its own report."
             )
-        if self.series is not None and self.like is None:
+        if (self.series is not None or self.where) and self.like is None:
             raise InputError("A series is chosen of the patient's folder: give that with --like, too.")
         given = self.description or ""
         if len(given) > _LONGEST_DESCRIPTION or "\\" in given or not given.isprintable():

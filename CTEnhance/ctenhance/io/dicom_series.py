@@ -67,7 +67,7 @@ def _write(
     cancel: Cancellable | None,
     warn: Callable[[str], None] | None,
 ) -> Path:
-    source = None if made.like is None else Source.of(made.like, volume, made.series)
+    source = None if made.like is None else Source.of(made.like, volume, made.series, made.where)
     shared = _shared(volume, made, source)
     if source is not None and warn is not None:
         _tell_misfit(source, made, warn)

@@ -169,16 +169,22 @@ class Source:
     same_step: bool
 
     @classmethod
-    def of(cls, like: str | os.PathLike[str], volume: CTVolume, series: int | str | None = None) -> Source:
-        """Read a series (of several in a folder the chosen one) and compare the volume's grid with it.
+    def of(
+        cls,
+        like: str | os.PathLike[str],
+        volume: CTVolume,
+        series: int | str | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> Source:
+        """Read a series (`series` and `where` as in `CTVolume.read`) and compare the volume's grid with it.
 
         Raises InputError for what is no DICOM CT series, or damaged.
         """
-        reference = CTVolume.read(like, series=series)
+        reference = CTVolume.read(like, series, where=where)
         files = reference.meta.get("source_files")
         if not files:
             raise InputError(f"'{like}' is no DICOM series: give the folder of the patient's own images.")
-        images = sorted(_images(files), key=lambda image: float(image.position @ reference.direction[:, 2]))
+        images = list(_images(files, reference.meta["source_frames"]))
         nearest = _nearest(volume, reference, images)
         low, high = _extent(volume, reference)
         last = np.array(reference.array.shape[::-1]) - 0.5
@@ -312,20 +318,27 @@ def _method(header: Dataset) -> str | None:
     return {**_LOSSY, **_MAYBE_LOSSY}.get(str(header.file_meta.get("TransferSyntaxUID") or ""))
 
 
-def _images(files: Sequence[str]) -> Iterator[SourceImage]:
-    """Every image of the files, once."""
-    for path in dict.fromkeys(files):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # pydicom warns of every small offence against the standard
-                header = pydicom.dcmread(
-                    path, stop_before_pixels=True, force=True, specific_tags=list(_ASKED)
-                )
-                for frame, values in enumerate(frames_of(header)):
-                    place = np.array(values["ImagePositionPatient"], dtype=np.float64)
-                    yield SourceImage(header, frame, values, place)
-        except DAMAGE as error:
-            raise InputError(f"'{path}' cannot be read; copy it again from its source.") from error
+def _images(files: Sequence[str], frames: Sequence[int]) -> Iterator[SourceImage]:
+    """The image of each slice, by its file and its frame in it."""
+    known: dict[str, list[SourceImage]] = {}
+    for path, frame in zip(files, frames, strict=True):
+        if path not in known:
+            known[path] = _images_in(path)
+        yield known[path][frame]
+
+
+def _images_in(path: str) -> list[SourceImage]:
+    images = []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom warns of every small offence against the standard
+            header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(_ASKED))
+            for frame, values in enumerate(frames_of(header)):
+                place = np.array(values["ImagePositionPatient"], dtype=np.float64)
+                images.append(SourceImage(header, frame, values, place))
+    except DAMAGE as error:
+        raise InputError(f"'{path}' cannot be read; copy it again from its source.") from error
+    return images
 
 
 def _nearest(volume: CTVolume, reference: CTVolume, images: Sequence[SourceImage]) -> list[int] | None:
