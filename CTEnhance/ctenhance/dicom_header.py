@@ -72,6 +72,8 @@ _KEYWORDS = (
     "RescaleIntercept",
     "RescaleSlope",
     "RescaleType",
+    "RealWorldValueMappingSequence",
+    "SeriesDescription",
     "ModalityLUTSequence",
     *_FUNCTIONAL_GROUPS,
 )

@@ -17,6 +17,7 @@ from ctenhance.dicom_kinds import ATTRIBUTES as KIND_ATTRIBUTES
 from ctenhance.dicom_kinds import is_capture, kinds, slices_of
 from ctenhance.dicom_scans import ATTRIBUTES as SCAN_ATTRIBUTES
 from ctenhance.dicom_stack import read_stack
+from ctenhance.dicom_units import HOUNSFIELD
 from ctenhance.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,8 +43,13 @@ _NUMBERS = {
 _MEANS = ("tube_current_ma", "exposure_mas")  # tube-current modulation changes them along the patient
 
 
-def read_dicom(paths: Sequence[Path], series: int | str | None, where: Mapping[str, Any] | None) -> CTVolume:
-    """Return the CT in a DICOM folder, file or list of files; raises InputError with the reason alone."""
+def read_dicom(
+    paths: Sequence[Path], series: int | str | None, where: Mapping[str, Any] | None, check_hu: bool = True
+) -> CTVolume:
+    """Return the CT in a DICOM folder, file or list of files; raises InputError with the reason alone.
+
+    Without `check_hu` also a map that is stored as a CT; its `unit` then stands in `meta`.
+    """
     with warnings.catch_warnings():
         # pydicom warns of every small offence against the standard; readers of CT scans cannot do anything.
         warnings.simplefilter("ignore")
@@ -55,7 +61,7 @@ def read_dicom(paths: Sequence[Path], series: int | str | None, where: Mapping[s
         kept = set(conditions.files([file for images in found.values() for file in images]))
         meant = {uid: [file for file in images if file in kept] for uid, images in found.items()}
         chosen = _choose({uid: images for uid, images in meant.items() if images}, series)
-        return _volume(chosen, conditions, left_out)
+        return _volume(chosen, conditions, left_out, check_hu)
 
 
 def _dicom_files(paths: Sequence[Path], keywords: Sequence[str]) -> Iterator[DicomFile]:
@@ -157,10 +163,12 @@ def series_label(rank: int, first: DicomFile, count: int) -> str:
     return label + (f" of {thickness:g} mm" if thickness else "") + (f", kernel {kernel}" if kernel else "")
 
 
-def _volume(files: Sequence[DicomFile], conditions: Conditions, left_out: Sequence[DicomFile]) -> CTVolume:
+def _volume(
+    files: Sequence[DicomFile], conditions: Conditions, left_out: Sequence[DicomFile], check_hu: bool
+) -> CTVolume:
     from ctenhance.volume import CTVolume
 
-    stack = read_stack(files, conditions)
+    stack = read_stack(files, conditions, check_hu)
     notes = list(stack.notes)
     if is_capture(files[0]):
         notes.append("the slices are secondary captures, taken as a CT because they lie in a stack")
@@ -173,6 +181,8 @@ def _volume(files: Sequence[DicomFile], conditions: Conditions, left_out: Sequen
         "source_frames": [frame for _, frame in stack.frames],
     }
     meta = {**_meta(stack.frames), **sources, "notes": notes}
+    if stack.unit != HOUNSFIELD:
+        meta["unit"] = stack.unit
     return CTVolume(stack.array, stack.spacing, stack.origin, stack.direction, meta)
 
 

@@ -16,17 +16,15 @@ from pydicom.dataset import Dataset
 
 from ctenhance.dicom_choice import Conditions, Frame
 from ctenhance.dicom_grid import grid_of
-from ctenhance.dicom_header import DAMAGE, DicomFile, text
+from ctenhance.dicom_header import DAMAGE, DicomFile
 from ctenhance.dicom_pixels import stored_values
 from ctenhance.dicom_scans import choice_by, how_to_tell, images_alternate, require_one_scan
-from ctenhance.hounsfield import outside_field, padding_to_air, set_to_air
+from ctenhance.dicom_units import HOUNSFIELD, Measure, common_unit, doubts, measure_of
+from ctenhance.hounsfield import has_air, outside_field, padding_to_air, set_to_air
 from ctenhance.runtime.errors import InputError
 
 _AIR_HU = -1024.0
 _BLURRED_SHARE = 0.01
-# Rescale types that are HU or do not say (US: unspecified).
-_HOUNSFIELD_TYPES = ("", "HU", "HU_MOD", "US")
-
 _SAME_PLACE_MM = 0.01
 _SAME_DIRECTION = 1e-3
 _ORTHONORMAL_TOLERANCE = 1e-2
@@ -34,7 +32,7 @@ _ORTHONORMAL_TOLERANCE = 1e-2
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """One plane: where it lies (mm, LPS) and how its stored values become HU."""
+    """One plane: where it lies (mm, LPS) and how its stored values become HU, or those of a map."""
 
     file: DicomFile
     frame: int
@@ -42,6 +40,7 @@ class Slice:
     position: np.ndarray
     axes: np.ndarray  # rows: unit vectors along which column and row index grow, and their normal
     pixel_spacing: tuple[float, float]  # between columns (x), between rows (y)
+    measure: Measure
     slope: float
     intercept: float
     padding: tuple[float, float] | None  # lowest and highest HU that the header declares as outside
@@ -58,7 +57,10 @@ class Slice:
 
 @dataclass(frozen=True)
 class Stack:
-    """The slices as one volume: array float32 HU [z, y, x], its grid, file and frame of each slice, notes."""
+    """The slices as one volume: array float32 [z, y, x], its grid, file and frame of each slice, notes.
+
+    `unit`: HU, unless the values are said to be something else.
+    """
 
     array: np.ndarray
     spacing: tuple[float, float, float]
@@ -66,25 +68,31 @@ class Stack:
     direction: np.ndarray
     frames: list[Frame]
     notes: list[str]
+    unit: str
 
 
-def read_stack(files: Sequence[DicomFile], conditions: Conditions) -> Stack:
-    """Return the volume of what is meant of one series; raises InputError with the reason alone."""
+def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: bool) -> Stack:
+    """Return the volume of what is meant of one series; raises InputError with the reason alone.
+
+    `check_hu`: refuse what is said to be no HU, and what is neither said to be HU nor shows it.
+    """
     frames = conditions.frames([frame for file in files for frame in _frames_of(file)])
     slices = [_slice_of(file, frame) for file, frame in frames]
     _require_one_kind(slices)
+    unit = common_unit(slices, check_hu)
     slices.sort(key=lambda one: one.depth)
     slices, repeated = _without_repetitions(slices, conditions)
     notes = require_one_scan(slices, conditions)
     pitch, origin = grid_of(slices, conditions)
     array = np.empty((len(slices), *slices[0].shape), dtype=np.float32)
-    padded = beyond = False
-    for index, values, more in _in_hounsfield(slices):
+    padded = beyond = air = False
+    for index, values, more in _rescaled(slices):
         array[index] = values
         beyond |= more
+        air |= has_air(array[index : index + 1])
         padded |= _fill_declared_padding(array[index], slices[index])
     # Some scanners do not declare the value outside the field of view, or declare another one.
-    padding = padding_to_air(array, _AIR_HU)
+    padding = padding_to_air(array, _AIR_HU) if unit == HOUNSFIELD else None
     if images_alternate(array):
         notes.append(
             "every second slice is unlike its neighbours, as if two scans were mixed: look at the images "
@@ -96,6 +104,8 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions) -> Stack:
         notes.append(f"padding outside the field of view set to {_AIR_HU:g} HU")
     if beyond:
         notes.append("bits above Bits Stored, where old scanners kept overlays, left out of the values")
+    if check_hu:
+        notes += doubts(slices, air)
     x, y, z = origin.tolist()
     return Stack(
         array=array,
@@ -104,6 +114,7 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions) -> Stack:
         direction=slices[0].axes.T.copy(),
         frames=[(one.file, one.frame) for one in slices],
         notes=notes,
+        unit=unit,
     )
 
 
@@ -149,11 +160,6 @@ def _slice(file: DicomFile, frame: int) -> Slice:
             raise ValueError(keyword)
         return found
 
-    kind = text(file.value("RescaleType", frame=frame)).strip()
-    if kind not in _HOUNSFIELD_TYPES:
-        raise InputError(
-            f"'{file.path.name}' holds values of the type {kind}, not Hounsfield units; give the CT series."
-        )
     orientation = numbers("ImageOrientationPatient", 6).reshape(2, 3)
     right = orientation[0] / np.linalg.norm(orientation[0])
     # Written with few digits, the two are perpendicular only roughly; the grid wants them exactly so.
@@ -164,10 +170,13 @@ def _slice(file: DicomFile, frame: int) -> Slice:
     between_rows, between_columns = numbers("PixelSpacing", 2).tolist()
     if min(between_rows, between_columns) <= 0:
         raise ValueError("PixelSpacing")
+    measure = measure_of(file, frame)
     found = file.value("RescaleSlope", frame=frame)
     # Without them the stored values count as HU; whether they are is asked of the whole volume later.
     slope = 1.0 if found is None else float(found)
     intercept = float(file.value("RescaleIntercept", frame=frame) or 0.0)
+    if measure.slope is not None:
+        slope, intercept = measure.slope, measure.intercept
     return Slice(
         file=file,
         frame=frame,
@@ -175,9 +184,10 @@ def _slice(file: DicomFile, frame: int) -> Slice:
         position=numbers("ImagePositionPatient", 3),
         axes=np.stack([right, down, np.cross(right, down)]),
         pixel_spacing=(between_columns, between_rows),
+        measure=measure,
         slope=slope,
         intercept=intercept,
-        padding=_declared_padding(header, slope, intercept),
+        padding=None if measure.is_other else _declared_padding(header, slope, intercept),
     )
 
 
@@ -253,7 +263,7 @@ def _without_repetitions(slices: Sequence[Slice], conditions: Conditions) -> tup
         if not kept or np.linalg.norm(one.position - kept[-1].position) > _SAME_PLACE_MM:
             kept.append(one)
             continue
-        (_, before, _), (_, again, _) = *_in_hounsfield([kept[-1]]), *_in_hounsfield([one])
+        (_, before, _), (_, again, _) = *_rescaled([kept[-1]]), *_rescaled([one])
         if not np.array_equal(before, again):
             raise InputError(
                 f"two different images lie at {one.depth:.2f} mm ({_named(kept[-1], one)}), as when a series "
@@ -262,8 +272,8 @@ def _without_repetitions(slices: Sequence[Slice], conditions: Conditions) -> tup
     return kept, len(slices) - len(kept)
 
 
-def _in_hounsfield(slices: Sequence[Slice]) -> Iterator[tuple[int, np.ndarray, bool]]:
-    """Yield (index, HU [y, x], whether its words held more) of every slice, opening each file once."""
+def _rescaled(slices: Sequence[Slice]) -> Iterator[tuple[int, np.ndarray, bool]]:
+    """Yield (index, values [y, x], whether its words held more) of every slice, opening each file once."""
     by_file: dict[Path, list[int]] = {}
     for index, one in enumerate(slices):
         by_file.setdefault(one.file.path, []).append(index)

@@ -50,7 +50,7 @@ class CTVolume:
                the slices), `study_instance_uid`, `series_instance_uid`, `frame_of_reference_uid`,
                `sop_instance_uids` (slice by slice), `source_files` and `source_frames` (likewise; frames of
                a file count from 0), `notes` (sentences, free of identifiers, on what the reader changed or
-               left out). Absent keys are unknown.
+               left out), `unit` (of a map read from DICOM, such as mg/ml; never HU). Absent keys are unknown.
 
     Raises InputError for what breaks these rules. Values are not asked to be plausible HU here: maps
     (uncertainty, differences, densities) are CTVolumes, too; `read` asks.
@@ -92,7 +92,7 @@ class CTVolume:
         of several series, by its number as the error sentence lists it or by its SeriesInstanceUID. `where`
         takes the images with these attributes only, such as {"KVP": 80} or {"AcquisitionNumber": 2}
         (`dicom_choice` says all that a value may be). `check_hu=False` takes values that are no Hounsfield
-        units, for reading back maps.
+        units, for reading back maps; where DICOM says their unit (`dicom_units`), it is kept in `meta`.
 
         DICOM values are slope * stored value + intercept of each slice; padding outside the field of view
         (declared, or recognised by `hounsfield.Padding`) becomes -1024 HU, with a note in `meta`. Other
@@ -103,7 +103,7 @@ class CTVolume:
         slices, a sheared (gantry-tilted) stack, colour, 4-D, NaN, values that are no HU, damaged files.
         """
         try:
-            volume = _read(path, series, where)
+            volume = _read(path, series, where, check_hu)
             if check_hu:
                 require_hounsfield(volume.array)
         except InputError as error:
@@ -166,6 +166,12 @@ class CTVolume:
         z = 2 if up[2] >= up.max() - _ORTHONORMAL_TOLERANCE else int(up.argmax())
         x, y = (0, 1) if z == 2 else sorted({0, 1, 2} - {z}, key=lambda axis: -right[axis])
         return 2 - z, 2 - y, 2 - x
+
+    def require_hu(self) -> None:
+        """Raise InputError if this is known to be a map of something else than Hounsfield units."""
+        unit = self.meta.get("unit")
+        if unit:
+            raise InputError(f"This volume is a map with the unit '{unit}', not a CT in HU; give the CT.")
 
     def to_sitk(self) -> sitk.Image:
         """Return a SimpleITK image of type float32 with the same grid (a copy of the values)."""
@@ -263,7 +269,10 @@ def _named(path: AnyPath | Sequence[AnyPath]) -> str:
 
 
 def _read(
-    path: AnyPath | Sequence[AnyPath], series: int | str | None, where: Mapping[str, Any] | None
+    path: AnyPath | Sequence[AnyPath],
+    series: int | str | None,
+    where: Mapping[str, Any] | None,
+    check_hu: bool,
 ) -> CTVolume:
     paths = [Path(path)] if isinstance(path, str | os.PathLike) else [Path(one) for one in path]
     if not paths:
@@ -275,7 +284,7 @@ def _read(
     if not image_files:
         from ctenhance.dicom_reading import read_dicom
 
-        return read_dicom(paths, series, where)
+        return read_dicom(paths, series, where, check_hu)
     if len(paths) > 1:
         raise InputError(
             f"'{image_files[0].name}' is a volume of its own; give it alone, or give only DICOM files."

@@ -216,7 +216,10 @@ def other_files(folder: Path) -> None:
             ("'two.dcm' holds 2 frames without saying where each lies", "export single slices"),
         ),
         (raw_data, ("no slices with a position", "give the original CT")),
-        (effective_atomic_number, ("'one.dcm' holds values of the type Z_EFF", "give the CT")),
+        (
+            effective_atomic_number,
+            ("'one.dcm' holds values of effective atomic number", "(Rescale Type Z_EFF)", "give the CT"),
+        ),
         (table, ("'one.dcm' maps its values by a table", "give the original CT")),
         (no_orientation, ("the header of 'one.dcm' is damaged", "export")),
         (too_few_spacings, ("the header of 'one.dcm' is damaged", "export")),

@@ -47,6 +47,7 @@ def degrade(
     report's `details.degradation` holds every drawn number.  Raises InputError for settings and reports that
     cannot be used and for pixels that are not square, Cancelled when asked to stop.
     """
+    volume.require_hu()
     place = pick_device(device)
     report = ReportBuilder("degrade", device=place, seed=seed)
     report.input = volume.input_report()

@@ -245,6 +245,7 @@ def enhance(
     voxelwise SD is the uncertainty. Each draw turns and mirrors the slices, and a diffusion model draws its
     noise. The model works on axial slices (`CTVolume.axial`), however the volume is stored. Raises InputError
     for settings that cannot be, Cancelled when asked to stop."""
+    volume.require_hu()
     place = pick_device(device)
     chosen, settings = plan(model, strength, steps, samples, uncertainty)
     count, draws = settings["steps"], settings["samples"]

@@ -25,6 +25,7 @@ from ctenhance.dicom_header import text
 from ctenhance.io.dicom_derivation import RESEARCH, Derivation
 from ctenhance.io.dicom_quantities import Code, Quantity, material_code
 from ctenhance.io.dicom_source import Source, say_side
+from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import folder_when_done
 from ctenhance.runtime.progress import Cancellable, Progress, check, silent
 from ctenhance.volume import CTVolume
@@ -67,6 +68,12 @@ def _write(
     cancel: Cancellable | None,
     warn: Callable[[str], None] | None,
 ) -> Path:
+    unit = volume.meta.get("unit")
+    if unit and made.meaning.is_hounsfield:
+        raise InputError(
+            f"The volume is a map with the unit '{unit}', not HU: say what it is with the quantity "
+            "(--quantity)."
+        )
     source = None if made.like is None else Source.of(made.like, volume, made.series, made.where)
     shared = _shared(volume, made, source)
     if source is not None and warn is not None:

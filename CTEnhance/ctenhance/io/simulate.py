@@ -81,6 +81,7 @@ def simulate_projections(
     Raises InputError for settings that make no scan, pixels that are not square and slices that are not
     axial; Cancelled when asked to stop.
     """
+    volume.require_hu()
     for name, value, least in (
         ("dose", dose, 0.0),
         ("number of photons", 1.0 if photons is None else photons, 0.0),

@@ -39,6 +39,8 @@ def compare(
     Raises InputError when the grids differ, Cancelled when asked to stop.
     """
     volumes = same_grid(before, after, reference)
+    for volume in volumes.values():
+        volume.require_hu()
     arrays = {name: volume.array for name, volume in volumes.items()}
     spacing = volumes["before"].spacing
     against = "before" if reference is None else "reference"

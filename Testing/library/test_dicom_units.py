@@ -1,0 +1,291 @@
+"""What the values of a DICOM image are: who says HU, who says something else, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from synthetic_dicom import enhanced, hounsfield, save, write_series
+from typer.testing import CliRunner
+
+from ctenhance.cli import app
+from ctenhance.degrade import degrade
+from ctenhance.dicom_units import is_hounsfield, unit_of
+from ctenhance.enhance import enhance
+from ctenhance.io.dicom_series import Derivation
+from ctenhance.io.dicom_series import write_series as write_derived
+from ctenhance.io.simulate import simulate_projections
+from ctenhance.quality import compare
+from ctenhance.runtime.errors import InputError
+from ctenhance.volume import CTVolume
+
+HOUNSFIELD = (
+    "HU", "hu", " Hu ", "H.U.", "[HU]", "HU*", "HU_MOD", "Hounsfield", "HOUNSFIELD UNITS", "hounsfield_unit",
+    "Houndsfield Unit", "Hounsfeld", "Hunsfield", "Hounsfiled", "Hounsefield units", "Hounfield", "HOUNSFILD",
+    "Hounsfield-Einheiten", "unités Hounsfield", "Unidades Hounsfield", "UH", "HE", "CT number",
+    "Hounsfield units (HU)", "[hnsf'U]",
+)  # fmt: skip
+OTHER = (
+    "MGML", "mg/ml", "MG/CC", "g/cm3", "Z_EFF", "ZEff", "ED", "EDW", "PCT", "%", "percent", "ml/100g/min",
+    "ml/100 ml/s", "mL/100 g", "s", "sec", "1/cm", "cm-1", "BQML", "SUV", "OD", "iodine density", "rCBF",
+    "MTT", "Tmax", "electron density", "mg I/ml", "10^23 electrons/ml", "mm2/s",
+)  # fmt: skip
+NO_UNIT = (
+    "", "US", "UNSPECIFIED", "unknown", "normalized", "arbitrary units", "a.u.", "linear", "gray", "pixel",
+    "original", "foo", "HUMAN", "field", "housing", "CT", "H", "1",
+)  # fmt: skip
+
+
+MAPPED = "RealWorldValueMappingSequence"
+
+
+def mapping(unit: str, meaning: str = "", scheme: str = "UCUM", **more: Any) -> Sequence:
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = unit, scheme, meaning or unit
+    item = Dataset()
+    item.MeasurementUnitsCodeSequence, item.LUTLabel = [code], more.pop("label", "MAP")
+    item.RealWorldValueSlope, item.RealWorldValueIntercept = more.pop("slope", 0.02), more.pop("to", -20.48)
+    return Sequence([item])
+
+
+def labelled(label: str, explanation: str) -> Sequence:
+    item = Dataset()
+    item.LUTLabel, item.LUTExplanation = label, explanation
+    return Sequence([item])
+
+
+def typed(*words: str) -> list[str]:
+    return ["DERIVED", "PRIMARY", "AXIAL", *words]
+
+
+def test_every_way_to_write_hounsfield_is_hu():
+    assert [said for said in HOUNSFIELD if unit_of(said) != "HU"] == []
+
+
+def test_units_and_quantities_are_what_they_say():
+    assert [said for said in OTHER if unit_of(said) in ("", "HU")] == []
+
+
+def test_other_words_say_nothing():
+    assert [said for said in NO_UNIT if unit_of(said)] == []
+    assert not any(map(is_hounsfield, NO_UNIT))
+
+
+MAPS: dict[str, dict[str, Any]] = {
+    "mg/ml, said by the mapping, type US": {"RescaleType": "US", MAPPED: mapping("mg/ml")},
+    "mg/ml, said by the mapping, no type": {"RescaleType": None, MAPPED: mapping("mg/ml")},
+    "mg/ml, said by the mapping, type HU": {MAPPED: mapping("mg/ml")},
+    "blood flow": {"RescaleType": "US", MAPPED: mapping("ml/100ml/s")},
+    "seconds": {"RescaleType": "US", MAPPED: mapping("s", "seconds")},
+    "no unit": {MAPPED: mapping("1", "no units")},
+    "a code of DICOM's own": {MAPPED: mapping("129320", "Effective Atomic Number", "DCM")},
+    "a mapping without unit": {"RescaleType": "US", MAPPED: labelled("RCBV", "Regional blood volume")},
+    "perfusion in Image Type": {"RescaleType": "US", "ImageType": typed("RCBF")},
+    "material specific": {"ImageType": typed("MAT_SPECIFIC")},
+    "material fraction": {"RescaleType": None, "ImageType": typed("MAT_FRACTIONAL")},
+    "effective atomic number": {"RescaleType": "US", "ImageType": typed("EFF_ATOMIC_NUM")},
+    "electron density": {"RescaleType": None, "ImageType": typed("ELECTRON_DENSITY")},
+    "vendor's Z_EFF": {"ImageType": typed("CT_SOM20", "Z_EFF")},
+    "vendor's iodine": {"ImageType": typed("DE_IODINE")},
+    "vendor's perfusion": {"ImageType": ["DERIVED", "SECONDARY", "PERFUSION", "MTT"]},
+    "difference": {"ImageType": typed("SUBTRACTION")},
+    "described with a unit": {"SeriesDescription": "Iodine no Water[mg/ml]"},
+    "described with a unit of perfusion": {"RescaleType": "US", "SeriesDescription": "CBF (ml/100g/min)"},
+    "described as electron density": {"RescaleType": None, "SeriesDescription": "Electron Density[%EDW]"},
+    "described as time to peak": {"RescaleType": None, "SeriesDescription": "TTP"},
+    "described as effective Z": {"RescaleType": "US", "SeriesDescription": "Z Effective"},
+    "described as a material pair": {"RescaleType": None, "SeriesDescription": "MD Iodine(Water)"},
+    "optical density": {"RescaleType": "OD"},
+    "percent": {"RescaleType": "PCT"},
+    "typed mg/ml": {"RescaleType": "mg/ml"},
+}  # fmt: skip
+
+CT: dict[str, dict[str, Any]] = {
+    "says nothing": {"RescaleType": None},
+    "monoenergetic": {"ImageType": typed("VMI"), MAPPED: mapping("[hnsf'U]", slope=1, to=-1024)},
+    "monoenergetic, type US": {"RescaleType": "US", "ImageType": typed("VMI")},
+    "virtual non-contrast": {"ImageType": typed("MAT_REMOVED"), "SeriesDescription": "VNC[HU]"},
+    "vendor's virtual non-contrast": {"ImageType": typed("DE_VNC"), "SeriesDescription": "Iodine removed"},
+    "iodine taken out": {"ImageType": typed("IODINE_REMOVED")},
+    "HU and mg/ml mapped": {MAPPED: Sequence([*mapping("mg/ml"), *mapping("[hnsf'U]", "Hounsfield unit")])},
+    "mapped to HU of another scheme": {MAPPED: mapping("HU", "Hounsfield Unit", "99X")},
+    "source of a perfusion": {
+        "ImageType": ["ORIGINAL", "PRIMARY", "PERFUSION"], "SeriesDescription": "CT Perfusion 5.0",
+    },
+    "contrast agent described": {"SeriesDescription": "Abdomen Iomeron 400 mg/ml 80ml", "RescaleType": None},
+    "iodine described": {"SeriesDescription": "Thorax with iodine, water 500 ml"},
+    "calcium score": {"ImageType": typed("CALCIUM_SCORING"), "SeriesDescription": "Calcium Score 3.0"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MAPS)
+def test_maps_are_no_ct(tmp_path: Path, case: str):
+    write_series(tmp_path, **MAPS[case])
+    with pytest.raises(
+        InputError, match=r"'image0001.dcm' holds values (in|of) .*, not Hounsfield units \(.*give the CT"
+    ):
+        CTVolume.read(tmp_path)
+    assert CTVolume.read(tmp_path, check_hu=False).meta["unit"] not in ("", "HU")
+
+
+@pytest.mark.parametrize("case", CT)
+def test_images_in_hu_are_ct(tmp_path: Path, case: str):
+    values = write_series(tmp_path, **CT[case])
+    volume = CTVolume.read(tmp_path)
+    np.testing.assert_array_equal(volume.array, values)
+    assert "unit" not in volume.meta
+
+
+@pytest.mark.parametrize("said", HOUNSFIELD)
+def test_rescale_types_that_mean_hu_need_no_note(tmp_path: Path, said: str):
+    write_series(tmp_path, RescaleType=said)
+    assert CTVolume.read(tmp_path).meta["notes"] == []
+
+
+@pytest.mark.parametrize("said", ["US", "normalized", "UNSPECIFIED"])
+def test_other_words_are_taken_for_hu_where_the_values_show_it(tmp_path: Path, said: str):
+    note = f"Rescale Type '{said}' is no unit; taken for Hounsfield units by the values themselves"
+    values = write_series(tmp_path / "air", RescaleType=said, PixelRepresentation=1, RescaleIntercept=0)
+    volume = CTVolume.read(tmp_path / "air")
+    np.testing.assert_array_equal(volume.array, values)
+    assert volume.meta["notes"] == [note]
+    # Without air, the intercept that is made for HU says so, and no other does.
+    tissue = 100 + np.random.default_rng(1).normal(0, 12, (4, 12, 16)).astype(int)
+    write_series(tmp_path / "tissue", values=tissue, RescaleType=said)
+    assert CTVolume.read(tmp_path / "tissue").meta["notes"] == [note]
+    write_series(tmp_path / "map", values=tissue, RescaleType=said, RescaleIntercept=0)
+    with pytest.raises(
+        InputError, match=rf"does not say that its values are Hounsfield units \(Rescale Type {said}\)"
+    ):
+        CTVolume.read(tmp_path / "map")
+
+
+def test_a_mapping_to_hu_is_used_where_the_rescaling_leads_elsewhere(tmp_path: Path):
+    write_series(
+        tmp_path, RescaleType="US", RescaleIntercept=0, values=hounsfield(4) + 1024,
+        RealWorldValueMappingSequence=mapping("[hnsf'U]", slope=1.0, to=-1024.0),
+    )  # fmt: skip
+    np.testing.assert_array_equal(CTVolume.read(tmp_path).array, hounsfield(4))
+
+
+def test_a_map_has_the_values_of_its_own_unit(tmp_path: Path):
+    """The rescaling of such an image may lead to HU."""
+    values = write_series(tmp_path, RealWorldValueMappingSequence=mapping("mg/ml", slope=0.02, to=-20.48))
+    volume = CTVolume.read(tmp_path, check_hu=False)
+    np.testing.assert_allclose(volume.array, values * 0.02, atol=1e-5)
+    assert volume.meta["unit"] == "mg/ml"
+
+
+def test_padding_of_maps_stays(tmp_path: Path):
+    values = np.full((4, 12, 16), -2000)
+    values[:, 2:8, 3:9] = np.arange(36).reshape(6, 6)
+    write_series(
+        tmp_path, values=values, RescaleType="MGML", PixelRepresentation=1, RescaleIntercept=0,
+        PixelPaddingValue=-2000,
+    )  # fmt: skip
+    np.testing.assert_array_equal(CTVolume.read(tmp_path, check_hu=False).array, values)
+
+
+def test_units_in_the_frames_of_an_enhanced_ct(tmp_path: Path):
+    def of(edit: Callable[[Dataset, int], None]) -> Path:
+        made = enhanced(hounsfield(3), depths=(0, 2, 4), slopes=(1, 1, 1))
+        for index, frame in enumerate(made.PerFrameFunctionalGroupsSequence):
+            edit(frame, index)
+        return save(made, tmp_path / "multi.dcm")
+
+    def mapped(frame: Dataset, index: int) -> None:
+        frame.RealWorldValueMappingSequence = mapping("mg/ml" if index == 1 else "[hnsf'U]")
+
+    def flavoured(frame: Dataset, index: int) -> None:
+        kind = Dataset()
+        kind.FrameType = ["DERIVED", "PRIMARY", "PERFUSION", "RCBV"]
+        frame.CTImageFrameTypeSequence = Sequence([kind])
+
+    for edit in (mapped, flavoured):
+        with pytest.raises(InputError, match="not Hounsfield units"):
+            CTVolume.read(of(edit))
+    with pytest.raises(InputError, match=r"hold different quantities \(HU and mg/ml\)"):
+        CTVolume.read(of(mapped), check_hu=False)
+
+
+def test_a_real_perfusion_map():
+    path = get_testdata_file("eCT_Supplemental.dcm", download=False)
+    if path is None:
+        pytest.skip("pydicom's larger test files (pydicom-data) are not installed")
+    with pytest.raises(InputError, match="ml/100ml/s, not Hounsfield units"):
+        CTVolume.read(path)
+    assert CTVolume.read(path, check_hu=False).meta["unit"] == "ml/100ml/s"
+
+
+@pytest.mark.parametrize(
+    ("quantity", "material", "most", "unit"),
+    [
+        ("density", "iodine", 17.0, "mg/ml"),
+        ("zeff", None, 13.8, "Effective Atomic Number"),
+        ("electron-density", None, 1.7, "electron density relative to water"),
+    ],
+)
+def test_our_own_maps_come_back_and_are_not_taken_for_hu(
+    tmp_path: Path, quantity: str, material: str | None, most: float, unit: str
+):
+    values = np.random.default_rng(3).uniform(-0.05 * most, most, (4, 12, 12)).astype(np.float32)
+    write_derived(CTVolume(values, (0.7, 0.7, 2)), tmp_path / "map", Derivation(quantity, material=material))
+    with pytest.raises(InputError, match="not Hounsfield units"):
+        CTVolume.read(tmp_path / "map")
+    volume = CTVolume.read(tmp_path / "map", check_hu=False)
+    assert np.abs(volume.array - values).max() <= most / 60000
+    assert volume.meta["unit"] == unit
+    for verb in (enhance, degrade, simulate_projections, lambda one: compare(one, one)):
+        with pytest.raises(InputError, match="not a CT in HU"):
+            verb(volume)
+    with pytest.raises(InputError, match="is a map with the unit"):
+        write_derived(volume, tmp_path / "again")
+    write_derived(volume, tmp_path / "again", Derivation(quantity, material=material))
+    again = CTVolume.read(tmp_path / "again", check_hu=False)
+    np.testing.assert_array_equal(again.array, volume.array)
+
+
+def test_the_command_does_not_turn_a_map_into_a_ct(tmp_path: Path):
+    write_series(tmp_path / "map", RescaleType="MGML")
+    arguments = ["dicom", str(tmp_path / "map"), str(tmp_path / "out"), "--progress", "none"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2 and "a map with the unit 'mg/ml', not HU" in done.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("quantity", ["hu", "vnc"])
+def test_writing_and_reading_again_changes_nothing_more(tmp_path: Path, quantity: str):
+    """HU with halves are rounded once; after that, and with maps from the start, values and slope stay."""
+    volume = CTVolume(hounsfield(3, rows=24, columns=24) + np.float32(0.5), (0.7, 0.7, 2))
+    for turn in range(4):
+        write_derived(volume, tmp_path / str(turn), Derivation(quantity))
+        again = CTVolume.read(tmp_path / str(turn))
+        if turn:
+            np.testing.assert_array_equal(again.array, volume.array)
+        volume = again
+
+
+def test_a_map_keeps_its_slope_over_many_turns(tmp_path: Path):
+    values = np.random.default_rng(4).uniform(-1, 49.93, (2, 16, 16)).astype(np.float32)
+    made = Derivation("density", material="iodine")
+    write_derived(CTVolume(values, (0.7, 0.7, 2)), tmp_path / "0", made)
+    first = CTVolume.read(tmp_path / "0", check_hu=False)
+    volume = first
+    for turn in range(1, 6):
+        write_derived(volume, tmp_path / str(turn), made)
+        volume = CTVolume.read(tmp_path / str(turn), check_hu=False)
+    np.testing.assert_array_equal(volume.array, first.array)
+
+
+def test_every_stored_number_comes_back_from_any_slope():
+    stored = np.arange(-32766, 32767, dtype=np.int16)
+    for slope in np.random.default_rng(5).uniform(1e-5, 3, 50):
+        rounded = float(f"{slope:.9g}")
+        values = (stored * np.float64(rounded)).astype(np.float32)
+        np.testing.assert_array_equal(np.rint(values / rounded), stored)
