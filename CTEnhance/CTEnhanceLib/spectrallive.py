@@ -1,42 +1,18 @@
-"""A spectral image of which only the shown slices are made: a hidden volume that fills where a view looks.
-
-The volume has the grid of the maps, so that scrolling, linking, fitting and reading values work as with any
-other; its voxels are zeros, which take no memory, until a view shows them. When the energy changes, the shown
-slices are made again and nothing else. Planes in any direction are found in voxel indices.
-"""
+"""A spectral image that is made where views look at it, of the maps there: see `liveslices`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import slicer
-import vtk
 
-from CTEnhanceLib import placing, volumes
+from CTEnhanceLib.liveslices import LiveSlices
 from CTEnhanceLib.spectral import SpectralImage, SpectralTable
 
-# A plane this close to voxel centres, in voxels, is taken to go through them.
-_TOLERANCE = 1e-6
 
-# Array axis, height, slopes and half thickness: see `planeIn`.
-_Plane = tuple[int, float, tuple[float, float], float]
-# Places in an array, and the values of each map there.
-_Sample = tuple[tuple[Any, ...], list[np.ndarray]]
-
-
-@dataclass
-class _Look:
-    """What one view looks at, and the image that was made there last."""
-
-    plane: _Plane
-    samples: list[_Sample]
-    image: SpectralImage | None = None
-
-
-class LiveImage:
+class LiveImage(LiveSlices):
     """One such volume, `node`; `display` is that of another to share window and level, or None.
 
     `guided` are the guided maps, without which there are no low-noise images.
@@ -52,130 +28,28 @@ class LiveImage:
         name: str,
         display: Any = None,
     ) -> None:
-        self.image = image
+        super().__init__(maps[0], name, image, display)
         self._table = table
         self._maps, self._guided = (
             [slicer.util.arrayFromVolume(node) for node in nodes] for nodes in (maps, guided)
         )
-        self._looks: dict[str, _Look] = {}
-        first = maps[0]
-        data, self._values = volumes.lazyImage(self._maps[0].shape)
-        with placing.whole() as added:
-            self.node = placing.addNode("vtkMRMLScalarVolumeNode", name, added, hidden=True)
-            self.node.SetName(name)  # without the number that makes it unique: views show it
-            if display is None:
-                self._ownDisplay = placing.addFixedDisplay(self.node, added)
-                self._ownDisplay.SetSaveWithScene(False)
-            else:
-                self._ownDisplay = None
-                self.node.SetAndObserveDisplayNodeID(display.GetID())
-            with slicer.util.NodeModify(self.node):
-                volumes.copyGrid(first, self.node)
-                self.node.SetAndObserveImageData(data)
 
     @property
-    def display(self) -> Any:
-        """The node's display."""
-        return self.node.GetDisplayNode()
+    def image(self) -> SpectralImage:
+        """What it shows."""
+        return self.wanted
 
     def setImage(self, image: SpectralImage, sliceNodes: Sequence[Any]) -> None:
         """Show another image, or energy, in these views."""
-        if image.lowNoise != self.image.lowNoise:
-            self._looks.clear()  # it is made of other maps
-        self.image = image
+        if image.lowNoise != self.wanted.lowNoise:
+            self.forgetSources()  # it is made of other maps
+        self.wanted = image
         self.show(sliceNodes)
 
-    def show(self, sliceNodes: Sequence[Any]) -> None:
-        """Make what these views look at, as far as it is not there."""
-        made = [self._fill(node) for node in sliceNodes]
-        if any(made):
-            slicer.util.arrayFromVolumeModified(self.node)
+    def sources(self) -> Sequence[np.ndarray]:
+        """Return the maps, and those of low noise where they are used."""
+        return [*self._maps, *(self._guided if self.wanted.lowNoise else [])]
 
-    def remove(self) -> None:
-        """Take the volume out of the scene."""
-        for node in (self.node, self._ownDisplay):
-            if node is not None and slicer.mrmlScene.IsNodePresent(node):
-                slicer.mrmlScene.RemoveNode(node)
-
-    def _fill(self, sliceNode: Any) -> bool:
-        """Make what a view looks at; say whether anything was made."""
-        key, plane = sliceNode.GetID(), planeIn(self.node, sliceNode)
-        look = self._looks.get(key)
-        if look is None or look.plane != plane:
-            look = self._looks[key] = _Look(plane, self._samples(plane))
-        if look.image == self.image:
-            return False
-        for part, samples in look.samples:
-            self._values[part] = self.image.values(self._table, samples)
-        look.image = self.image
-        return bool(look.samples)
-
-    def _samples(self, plane: _Plane) -> list[_Sample]:
-        """Return the voxels about a plane: their places, and the maps there."""
-        axis, height, slopes, half = plane
-        count = self._values.shape[axis]
-        corners = height + _across(slopes, [(0, n - 1) for n in np.delete(self._values.shape, axis)])
-        if np.ptp(corners) >= 1:
-            places = _tilted(self._values.shape, plane)
-        else:
-            # It stays between two neighbouring slices, or nearly in one.
-            low = max(0, int(np.floor(corners.min() - half + _TOLERANCE)))
-            high = min(count - 1, int(np.ceil(corners.max() + half - _TOLERANCE)))
-            places = [(slice(None),) * axis + (slice(low, high + 1),)] if low <= high else []
-        # Copies that lie together: for the next energy the maps are not searched through again.
-        sources = [*self._maps, *(self._guided if self.image.lowNoise else [])]
-        return [(place, [np.array(values[place]) for values in sources]) for place in places]
-
-
-def _tilted(shape: tuple[int, ...], plane: _Plane) -> list[tuple[Any, ...]]:
-    """Return the voxels about a tilted plane, column by column along the axis that it crosses steepest."""
-    axis, height, slopes, half = plane
-    others = [index for index in range(3) if index != axis]
-    heights = height + _across(slopes, [np.arange(shape[index]) for index in others])
-    # Interpolation in the plane uses neighbouring columns, where it lies higher or lower.
-    reach = half + abs(slopes[0]) + abs(slopes[1])
-    lowest = np.floor(heights - reach).astype(int)
-    places = []
-    for step in range(int(np.ceil(2 * reach)) + 2):
-        index = lowest + step
-        inside = (index >= 0) & (index < shape[axis])
-        if inside.any():
-            place: list[Any] = [None, None, None]
-            place[axis] = index[inside]
-            place[others[0]], place[others[1]] = np.nonzero(inside)
-            places.append(tuple(place))
-    return places
-
-
-def _across(slopes: tuple[float, float], indices: Sequence[Any]) -> np.ndarray:
-    """Return how much higher the plane is than at the first corner, for all pairs of these indices."""
-    first, second = (np.asarray(each) for each in indices)
-    return slopes[0] * first[:, None] + slopes[1] * second[None, :]
-
-
-def planeIn(volumeNode: Any, sliceNode: Any) -> _Plane:
-    """Return the plane of a view in the volume's voxels: axis, height, slopes, half thickness.
-
-    Its index along array axis `axis` [slice, row, column] is height + slopes . indices along the two others,
-    in their order; half the thickness of a thick slab is in voxels along the axis.
-    """
-    toRAS, toWorld = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
-    volumeNode.GetIJKToRASMatrix(toRAS)
-    transform = volumeNode.GetParentTransformNode()
-    if transform is not None and transform.IsTransformToWorldLinear():
-        transform.GetMatrixTransformToWorld(toWorld)
-    matrices = [slicer.util.arrayFromVTKMatrix(m) for m in (toWorld, toRAS, sliceNode.GetSliceToRAS())]
-    toWorldFromVoxel = matrices[0] @ matrices[1]
-    inVoxels = np.linalg.inv(toWorldFromVoxel) @ matrices[2]
-    # Reversed: array axes are slice, row, column.
-    across, down, origin = (inVoxels[2::-1, column] for column in (0, 1, 3))
-    normal = np.cross(across, down)
-    axis = int(np.argmax(np.abs(normal)))
-    first, second = (index for index in range(3) if index != axis)
-    slopes = (float(-normal[first] / normal[axis]), float(-normal[second] / normal[axis]))
-    height = float(origin[axis] - slopes[0] * origin[first] - slopes[1] * origin[second])
-    half = 0.0
-    if sliceNode.GetSlabReconstructionEnabled():
-        step = toWorldFromVoxel[:3, 2 - axis] @ matrices[2][:3, 2]
-        half = 0.5 * sliceNode.GetSlabReconstructionThickness() / max(abs(float(step)), 1e-6)
-    return axis, round(height, 9), slopes, half
+    def values(self, samples: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the image of the maps' values."""
+        return self.wanted.values(self._table, samples)

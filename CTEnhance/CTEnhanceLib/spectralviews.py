@@ -1,6 +1,6 @@
 """Spectral images in linked views: two energies, four images, an overlay, a fade, three planes.
 
-What is not a map already is made live, for the shown slices only (`spectrallive`).
+What is not a map already is made live, for the shown slices only (`liveslices`).
 """
 
 from __future__ import annotations
