@@ -13,20 +13,26 @@ import vtk
 from slicer.i18n import tr as _
 
 from ctenhance.runtime.errors import InputError
+from CTEnhanceLib.uniformity import isUniform
 
 # Above this, following the mouse would stutter.
 MOST_VOXELS = 4_000_000
+# Whether a box is uniform takes longer to see; larger ones are not in a patient.
+_MOST_JUDGED = 300_000
 _START_SIZE_MM = 30.0
 _HANDLE_PER_CENT = 1.2
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of the voxels whose centres lie in the box: how many, and mean and standard deviation (HU)."""
+    """Of the voxels whose centres lie in the box: how many, in how many slices, mean and standard deviation
+    (HU), and whether that is noise alone (`uniformity`)."""
 
     count: int
+    slices: int
     mean: float
     deviation: float
+    uniform: bool
 
 
 def addRegion(sliceNode: Any, volumeNode: Any) -> Any:
@@ -62,8 +68,11 @@ def removeRegion(node: Any, display: Any) -> None:
 
 def statistics(region: Any, volumeNode: Any) -> Statistics:
     """Return the statistics of the voxels in the box; raises InputError as `values` does."""
-    found = values(region, volumeNode)
-    return Statistics(found.size, float(found.mean()), float(found.std()))
+    part, inside = _box(region, volumeNode, volumeNode)
+    found = _chosen(part, inside)
+    slices = len(part) if inside is None else int(np.count_nonzero(inside.any(axis=(1, 2))))
+    uniform = part.size <= _MOST_JUDGED and isUniform(part, inside)
+    return Statistics(found.size, slices, float(found.mean()), float(found.std()), uniform)
 
 
 def values(region: Any, volumeNode: Any, of: Any = None) -> np.ndarray:
@@ -73,21 +82,7 @@ def values(region: Any, volumeNode: Any, of: Any = None) -> np.ndarray:
 
     Raises InputError when the box lies outside the volume or holds more voxels than can be followed live.
     """
-    array = slicer.util.arrayFromVolume(volumeNode if of is None else of)
-    toBox, half = _voxelsToBox(region, volumeNode)
-    corners = _boxCorners(toBox, half)
-    low = np.maximum(np.ceil(corners.min(axis=0) - 1e-6), 0).astype(int)
-    high = np.minimum(np.floor(corners.max(axis=0) + 1e-6), np.array(array.shape[::-1]) - 1).astype(int)
-    if (high < low).any():
-        raise InputError(_("The region holds no voxel of the volume: move or enlarge it."))
-    if np.prod(high - low + 1) > MOST_VOXELS:
-        raise InputError(_("The region is too large to be measured live: make it smaller."))
-    part = array[low[2] : high[2] + 1, low[1] : high[1] + 1, low[0] : high[0] + 1]
-    inside = _inside(toBox, half, low, part.shape)
-    found = (part.ravel() if inside is None else part[inside]).astype(np.float64)
-    if found.size == 0:
-        raise InputError(_("The region holds no voxel of the volume: move or enlarge it."))
-    return found
+    return _chosen(*_box(region, volumeNode, volumeNode if of is None else of))
 
 
 def table(rows: Mapping[str, Statistics]) -> str:
@@ -98,14 +93,41 @@ def table(rows: Mapping[str, Statistics]) -> str:
         f"<td align='right'>{row.deviation:.1f}</td></tr>"
         for name, row in rows.items()
     )
-    count = next(iter(rows.values())).count
-    caption = _("{count} voxels").format(count=count)
     first, *_others, last = rows.values()
+    caption = (
+        _("{count} voxels in one slice").format(count=first.count)
+        if first.slices == 1
+        else _("{count} voxels in {slices} slices").format(count=first.count, slices=first.slices)
+    )
     if first.deviation > 0:
-        caption += ", " + _("noise (SD) {change:+.0f} %").format(
-            change=100 * (last.deviation / first.deviation - 1)
-        )
+        uniform = all(row.uniform for row in rows.values())
+        text = _("noise (SD) {change:+.0f} %") if uniform else _("SD {change:+.0f} %")
+        caption += "; " + text.format(change=100 * (last.deviation / first.deviation - 1))
+        if not uniform:
+            caption += "<br>" + _("Not noise alone: the box is not uniform, or too small to tell.")
     return f"<table cellpadding='3'><tr><th></th>{head}</tr>{lines}</table>{caption}"
+
+
+def _box(region: Any, volumeNode: Any, of: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the voxels about the box [slice, row, column], and which of them are in it (None: all)."""
+    array = slicer.util.arrayFromVolume(of)
+    toBox, half = _voxelsToBox(region, volumeNode)
+    corners = _boxCorners(toBox, half)
+    low = np.maximum(np.ceil(corners.min(axis=0) - 1e-6), 0).astype(int)
+    high = np.minimum(np.floor(corners.max(axis=0) + 1e-6), np.array(array.shape[::-1]) - 1).astype(int)
+    if (high < low).any():
+        raise InputError(_("The region holds no voxel of the volume: move or enlarge it."))
+    if np.prod(high - low + 1) > MOST_VOXELS:
+        raise InputError(_("The region is too large to be measured live: make it smaller."))
+    part = array[low[2] : high[2] + 1, low[1] : high[1] + 1, low[0] : high[0] + 1]
+    return part, _inside(toBox, half, low, part.shape)
+
+
+def _chosen(part: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
+    found = (part.ravel() if inside is None else part[inside]).astype(np.float64)
+    if found.size == 0:
+        raise InputError(_("The region holds no voxel of the volume: move or enlarge it."))
+    return found
 
 
 def _voxelsToBox(region: Any, volumeNode: Any) -> tuple[np.ndarray, np.ndarray]:
