@@ -18,12 +18,11 @@ from slicer.ScriptedLoadableModule import (
 
 from ctenhance.runtime.errors import CTEnhanceError
 from ctenhance.study import ReadingSession, Study
-from CTEnhanceLib import about, layouts
+from CTEnhanceLib import about, layouts, styles
 from CTEnhanceLib.panel import BasePanelWidget
 from CTEnhanceLib.readerstudy import ReadingDesk
 
 FOLDER_SETTING = "CTReaderStudy/folder"
-_ERROR_STYLE = "color: #C02020;"
 
 
 class CTReaderStudy(ScriptedLoadableModule):
@@ -125,7 +124,7 @@ class CTReaderStudyWidget(BasePanelWidget):
         slicer.app.userSettings().setValue(FOLDER_SETTING, str(folder))
 
     def _say(self, problem):
-        self.ui.signInLabel.styleSheet = _ERROR_STYLE
+        self.ui.signInLabel.styleSheet = styles.failure()
         self.ui.signInLabel.text = problem
         self.ui.signInLabel.visible = bool(problem)
 

@@ -19,6 +19,7 @@ from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.study import ReadingSession
 from ctenhance.study.questions import Question
 from ctenhance.study.session import FINISHED, READING, WAITING, ReadingCase
+from CTEnhanceLib import styles
 from CTEnhanceLib.readerstudyimages import ImageShelf
 from CTEnhanceLib.readerstudymarks import MarksRow, cursor, middle
 from CTEnhanceLib.readerstudyquestions import CHOICE_KEYS, QuestionForm
@@ -27,8 +28,6 @@ from CTEnhanceLib.views import LinkedViews
 
 _TICK_MILLISECONDS = 1000
 _WINDOW_MILLISECONDS = 300
-_ERROR_STYLE = "color: #C02020;"
-_WARNING_STYLE = "color: #C05000; font-weight: bold;"
 
 
 class ReadingDesk:
@@ -49,7 +48,6 @@ class ReadingDesk:
         self._covered = False
         self._problem = ""
         self._windowNow: tuple[float, float] | None = None
-        ui.warningLabel.styleSheet = _WARNING_STYLE
         ui.signOutButton.connect("clicked()", self.signOut)
         ui.previousButton.connect("clicked()", self.previous)
         ui.nextButton.connect("clicked()", self.next)
@@ -222,7 +220,7 @@ class ReadingDesk:
             text = _("Every case is read. Finishing locks all answers of this session.")
         else:
             text = self._whatNow()
-        ui.statusLabel.styleSheet = _ERROR_STYLE if self._problem else ""
+        ui.statusLabel.styleSheet = styles.failure() if self._problem else ""
         ui.statusLabel.text = text
         self._warn()
 
@@ -246,6 +244,7 @@ class ReadingDesk:
         due = session.break_due if session.state == READING else ""
         others = [one for one in session.warnings if one != due]
         text = " ".join([*([due] if due else []), *others])
+        self.ui.warningLabel.styleSheet = styles.warning()
         self.ui.warningLabel.text = text
         self.ui.warningLabel.visible = bool(text)
 

@@ -10,6 +10,7 @@ import qt
 from slicer.i18n import tr as _
 
 from ctenhance.study.questions import Question
+from CTEnhanceLib import styles
 
 # The key of the first answer, of the second, ...; a scale has at most so many points.
 CHOICE_KEYS = "1234567890-"
@@ -17,7 +18,6 @@ CHOICE_KEYS = "1234567890-"
 _SHORT = 12
 _BUTTON_WIDTH = 24
 _TEXT_MILLISECONDS = 1000
-_CURRENT_STYLE = "font-weight: bold; color: palette(highlight);"
 
 Answer = Callable[[Question, str, Any], bool]
 """Saves an answer (None is never given) and says whether it was taken."""
@@ -45,7 +45,7 @@ class Row:
     def setCurrent(self, current: bool) -> None:
         """Mark it as the one that the keys are for."""
         self._label.text = ("▸ " if current else "") + sideText(self.side)
-        self._label.styleSheet = _CURRENT_STYLE if current else ""
+        self._label.styleSheet = styles.current() if current else ""
 
     def set(self, value: Any) -> None:
         """Show an answer; None: there is none yet."""
@@ -79,6 +79,7 @@ class ChoiceRow(Row):
             button.connect("clicked()", functools.partial(self.press, index))
             self.line.addWidget(button)
             self._buttons.append(button)
+        styles.showPressed(self._buttons)
 
     def set(self, value: Any) -> None:
         """Show which button was pressed."""

@@ -6,11 +6,9 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from CTEnhanceLib import placing
+from CTEnhanceLib import placing, styles
 from CTEnhanceLib.reconstruction import agrees, consistencyTexts, doseTexts
 from CTEnhanceLib.stages import Overlay, StageViews, sinogramOf, stagesOf
-
-_WARNING_STYLE = "color: #C05000; font-weight: bold;"
 
 
 class StagesSection:
@@ -74,7 +72,7 @@ class StagesSection:
         report = placing.reportOf(self._result)
         ui.doseEstimateLabel.text, ui.doseEstimateLabel.toolTip = doseTexts(report)
         ui.consistencyLabel.text, ui.consistencyLabel.toolTip = consistencyTexts(report)
-        ui.consistencyLabel.styleSheet = "" if agrees(report) else _WARNING_STYLE
+        ui.consistencyLabel.styleSheet = "" if agrees(report) else styles.warning()
         self._sayOverlay()
 
     def _sayOverlay(self) -> None:

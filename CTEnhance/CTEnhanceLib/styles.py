@@ -1,0 +1,45 @@
+"""What the panels' colours have to do on light and on dark themes: be read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+import slicer
+
+# Each stands out of its theme's ground by 4.5 : 1 or more.
+_LIGHT = {"warning": "#9A4200", "failure": "#B01818", "current": "#1B5E9E"}
+_DARK = {"warning": "#FFB366", "failure": "#FF9C9C", "current": "#8EC5FF"}
+# Styles draw a pressed button hardly differently, on dark themes not at all.
+_PRESSED = (
+    "QPushButton:checked { background-color: #1F5FA8; color: #FFFFFF; border: 1px solid #123A66; "
+    "border-radius: 3px; padding: 3px 6px; }"
+    "QPushButton:checked:disabled { background-color: #7A8CA0; }"
+)
+
+
+def warning() -> str:
+    """Return the style sheet of a sentence that warns, on the theme that is on now."""
+    return f"color: {_colors()['warning']}; font-weight: bold;"
+
+
+def failure() -> str:
+    """Return the style sheet of a sentence that says what went wrong."""
+    return f"color: {_colors()['failure']};"
+
+
+def current() -> str:
+    """Return the style sheet of the words that the keys are for now."""
+    return f"color: {_colors()['current']}; font-weight: bold;"
+
+
+def showPressed(widgets: Any) -> None:
+    """Let those of the widgets that are buttons which stay pressed look so."""
+    for widget in widgets:
+        if isinstance(widget, qt.QPushButton) and widget.checkable:
+            widget.styleSheet = _PRESSED
+
+
+def _colors() -> dict[str, str]:
+    ground = slicer.app.palette().color(qt.QPalette.Window)
+    return _DARK if ground.lightness() < 128 else _LIGHT
