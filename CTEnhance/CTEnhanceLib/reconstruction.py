@@ -16,7 +16,7 @@ from slicer.i18n import tr as _
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from CTEnhanceLib import placing, transfer, volumes
 from CTEnhanceLib.run import Command, Job, Settings
-from CTEnhanceLib.views import setWindow
+from CTEnhanceLib.windows import setWindow, suitable
 
 KERNELS = ("standard", "soft", "sharp", "hann", "shepp-logan", "ramp")
 VIEWS, COLUMNS = 1152, 736
@@ -219,7 +219,7 @@ class ReconstructJob(Job):
     def _addStage(self, loaded: Any, stage: Method, before: Any, added: list[Any]) -> Any:
         node = self._addVolume(loaded, f"{self._name()} {stage.stage()}", before, added)
         if before is None:
-            setWindow(node, "mediastinum")
+            setWindow(node, suitable(loaded.array))
         return node
 
     def _addVolume(self, loaded: Any, name: str, before: Any, added: list[Any]) -> Any:

@@ -21,7 +21,8 @@ from CTEnhanceLib.spectralcurve import CurvePlot, materialTable, plotView
 from CTEnhanceLib.spectralviews import ORIENTATIONS, Mode, SpectralViews
 from CTEnhanceLib.spectralvolumes import ExportJob
 from CTEnhanceLib.steps import TimedSteps
-from CTEnhanceLib.views import WINDOWS, sliceWidget
+from CTEnhanceLib.views import sliceWidget
+from CTEnhanceLib.windows import WINDOWS
 
 # keV by what is looked for.
 PRESETS = {"angiography": 50, "softTissue": 70, "bone": 100, "metal": 130}

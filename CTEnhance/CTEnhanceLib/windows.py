@@ -1,0 +1,41 @@
+"""Window and level of volumes in HU: those of reading protocols, and which of them suits an image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import slicer
+
+# Window and level in HU, as in common reading protocols.
+WINDOWS = {"lung": (1500, -600), "mediastinum": (350, 50), "bone": (2000, 500), "liver": (150, 90)}
+# In HU: what is lung, and what encloses it; and the share of lung in the body from which a scan is one of it.
+_LUNG, _ENCLOSING, _SHARE = (-960, -500), (-300, 3000), 0.15
+# So many slices and rows are looked at, at most.
+_MOST = (40, 128, 128)
+
+
+def setWindow(node: Any, name: str) -> None:
+    """Give the volume's display, and so all volumes that share it, a window of WINDOWS."""
+    window, level = WINDOWS[name]
+    display = node.GetDisplayNode()
+    with slicer.util.NodeModify(display):
+        display.SetAutoWindowLevel(False)
+        display.SetWindowLevel(window, level)
+
+
+def suitable(values: np.ndarray) -> str:
+    """Return the window of WINDOWS that suits a CT [slice, row, column] in HU: that of lung, or soft tissue.
+
+    Slicer's own first window spans the whole range of the values, so that no tissue stands out from another.
+    """
+    steps = (max(1, -(-length // most)) for length, most in zip(values.shape, _MOST, strict=True))
+    some = values[tuple(slice(None, None, step) for step in steps)]
+    wall = (some > _ENCLOSING[0]) & (some < _ENCLOSING[1])
+    body = np.ones(some.shape, bool)
+    for axis in (1, 2):
+        for way in (1, -1):  # tissue on all sides: the air about a patient has none on one of them
+            back = (slice(None),) * axis + (slice(None, None, way),)
+            body &= np.logical_or.accumulate(wall[back], axis)[back]
+    lung = body & (some > _LUNG[0]) & (some < _LUNG[1])
+    return "lung" if np.count_nonzero(lung) > _SHARE * np.count_nonzero(body) else "mediastinum"
