@@ -13,20 +13,19 @@ from xml.sax.saxutils import escape
 
 import qt
 import slicer
-import vtk
 
 from CTEnhanceLib.layouts import keeper
+from CTEnhanceLib.viewpart import Part, holds, orientationOf
 from CTEnhanceLib.viewtitle import ViewTitle
 
 _VIEW_GROUP = 71
 # Pixels: a row is parted where its views would be narrower, and no view asks for more than the least. By
 # itself each asks for the width of its bar, some 330, so four of them for a window wider than many screens.
 _GOOD_WIDTH, _LEAST_WIDTH = 300, 140
+# After so many milliseconds views that are new on the screen have their sizes, at the latest.
+_SETTLING = (100, 300)
 # By the names of the views: their titles.
 _titles: dict[str, ViewTitle] = {}
-
-# Window and level in HU, as in common reading protocols.
-WINDOWS = {"lung": (1500, -600), "mediastinum": (350, 50), "bone": (2000, 500), "liver": (150, 90)}
 
 
 @dataclass(frozen=True)
@@ -59,49 +58,19 @@ class View:
         # Without a size Slicer would make new views smaller than those that are there already.
         return _sized(view, 500)
 
-    def showTitle(self, sliceView: Any, text: str) -> None:
-        """Write a title over the image, at its upper edge."""
+    def rgb(self) -> tuple[float, ...]:
+        """Return red, green and blue of its colour, 0 to 1."""
+        return tuple(int(self.color[place : place + 2], 16) / 255 for place in (1, 3, 5))
+
+    def showTitle(self, sliceView: Any, text: str, color: Sequence[float]) -> None:
+        """Write a title over the image, at its upper edge, on this colour."""
         renderer = sliceView.renderWindow().GetRenderers().GetFirstRenderer()
         title = _titles.get(self.name)
         if title is None or not title.isIn(renderer):
-            red, green, blue = (int(self.color[place : place + 2], 16) / 255 for place in (1, 3, 5))
-            title = _titles[self.name] = ViewTitle(renderer, (red, green, blue))
-        title.setText(text)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """What a view shows of the scene: the plane, the scale (mm a pixel), the depth and the shift (mm)."""
-
-    plane: Any
-    scale: float
-    depth: float
-    shift: tuple[float, ...]
-
-    @classmethod
-    def of(cls, node: Any) -> _Part:
-        """Return what the slice node shows now."""
-        plane = vtk.vtkMatrix4x4()
-        plane.DeepCopy(node.GetSliceToRAS())
-        width, _, depth = node.GetFieldOfView()
-        return cls(plane, width / max(1, node.GetDimensions()[0]), depth, tuple(node.GetXYZOrigin()))
-
-    def show(self, node: Any) -> None:
-        """Have the slice node show it, whatever the size of its view."""
-        columns, rows = node.GetDimensions()[:2]
-        node.GetSliceToRAS().DeepCopy(self.plane)
-        node.SetFieldOfView(self.scale * columns, self.scale * rows, self.depth)
-        node.SetXYZOrigin(*self.shift)
-        node.UpdateMatrices()
-
-
-def setWindow(node: Any, name: str) -> None:
-    """Give the volume's display, and so all volumes that share it, a window of WINDOWS."""
-    window, level = WINDOWS[name]
-    display = node.GetDisplayNode()
-    with slicer.util.NodeModify(display):
-        display.SetAutoWindowLevel(False)
-        display.SetWindowLevel(window, level)
+            title = _titles[self.name] = ViewTitle(renderer)
+            # Slicer writes the volumes' names into the corner, cut in their middle: '25 %' becomes '5 %'.
+            sliceView.cornerAnnotation().SetVisibility(False)
+        title.show(text, color)
 
 
 def sliceWidget(name: str) -> Any:
@@ -119,9 +88,11 @@ class LinkedViews:
         self._views: tuple[View, ...] = ()
         # The volume last fitted, and the views that show it.
         self._fitted: tuple[Any, tuple[View, ...]] | None = None
-        # What they showed, by orientation, before the row was changed last: Slicer sets views back when it
+        # What was on the screen, by axis, before the row was changed last: Slicer sets views back when it
         # lays them out.
-        self._before: dict[str, _Part] = {}
+        self._before: dict[str, Part] = {}
+        # The sizes of the views for which they were aligned last.
+        self._sizes: dict[str, tuple[int, ...]] = {}
 
     @property
     def shown(self) -> bool:
@@ -131,10 +102,7 @@ class LinkedViews:
     def show(self, layout: int, views: Sequence[View], rows: int = 0, below: str = "") -> None:
         """Show these views from left to right, in so many rows (0: as many as the window's width asks for);
         `layout` is their number, `below` another view's description under them."""
-        self._before = {
-            orientation: _Part.of(widgets[0].mrmlSliceNode())
-            for orientation, widgets in (self._planes() if self.shown else {}).items()
-        }
+        self._before = _onScreen()
         LinkedViews._owner, self._views = self, tuple(views)
         keeper.show(layout, description(views, rows or _rowsFor(len(views)), below))
         for view in views:
@@ -145,7 +113,7 @@ class LinkedViews:
                 composite.SetLinkedControl(True)
                 composite.SetHotLinkedControl(True)
                 if view.titled:
-                    view.showTitle(widget.sliceView(), view.label)
+                    view.showTitle(widget.sliceView(), view.label, view.rgb())
 
     def leave(self) -> None:
         """Bring the user's layout back, unless others show their views meanwhile."""
@@ -184,34 +152,41 @@ class LinkedViews:
             composite.SetLabelVolumeID(None)
 
     def fit(self, volume: Any, anew: bool = False) -> None:
-        """Show all of a new volume, in every view the same part at the same scale.
+        """Show a volume in every view, the same part at the same scale.
 
-        Of a volume that was shown already the part stays, and new views follow, unless `anew` says that it
-        holds another image now.
+        It is the part that was on the screen before, in these views or in those that the reader came from,
+        if it lies in the volume; otherwise, or if it is to begin `anew`, all of the volume, in its middle.
         """
-        same = not anew and self._fitted is not None and self._fitted[0] is volume
-        if same and self._fitted[1] == self._views:
+        if not anew and self._fitted is not None and self._fitted == (volume, self._views):
             return
-        parts = self._before if same else {}
+        before = {} if anew else self._before
+        parts = {axis: part for axis, part in before.items() if holds(volume, part.centre)}
         self._fitted = (volume, self._views)
         self._align(parts)
-        # Once more when the new views have got their sizes, and Slicer has set them back to where they began.
+        # Again when Slicer has laid the new views out, and has set them back to where they began.
         qt.QTimer.singleShot(0, lambda: self._align(parts))
+        for milliseconds in _SETTLING:
+            qt.QTimer.singleShot(milliseconds, lambda: self._align(parts, resized=True))
 
     def turn(self, orientation: str) -> None:
         """Turn those views that may be turned: Axial, Coronal or Sagittal; show all of the volume."""
         nodes = [widget.mrmlSliceNode() for widget in self._planes().get("", ())]
-        if any(node.GetOrientation() != orientation for node in nodes):
+        if any(orientationOf(node) != orientation for node in nodes):
             for node in nodes:
                 node.SetOrientation(orientation)
             self._align({})
 
-    def setLabel(self, name: str, text: str) -> None:
-        """Write another title over a view's image."""
+    def setLabel(self, name: str, text: str, like: View | None = None) -> None:
+        """Write another title over a view's image; letter and colour of its bar are as in the view `like`."""
         widget = sliceWidget(name)
         for view in self._views if widget is not None and self.shown else ():
             if view.name == name:
-                view.showTitle(widget.sliceView(), text)
+                like = like or view
+                node = widget.mrmlSliceNode()
+                with slicer.util.NodeModify(node):
+                    node.SetLayoutLabel(like.label[:1])
+                    node.SetLayoutColor(*like.rgb())
+                view.showTitle(widget.sliceView(), text, like.rgb())
                 widget.sliceView().scheduleRender()
 
     def _planes(self) -> dict[str, list[Any]]:
@@ -223,21 +198,42 @@ class LinkedViews:
                 found.setdefault(view.orientation, []).append(widget)
         return found
 
-    def _align(self, parts: Mapping[str, _Part]) -> None:
-        """Bring all views of an orientation to its part, or to all of the volume."""
+    def _align(self, parts: Mapping[str, Part], resized: bool = False) -> None:
+        """Bring the views to these parts, by axis, or to all of the volume; perhaps only `resized` ones."""
         volume = self._fitted[0] if self._fitted is not None and self.shown else None
         if volume is None or not slicer.mrmlScene.IsNodePresent(volume):
             return
         for orientation, widgets in self._planes().items():
-            part = parts.get(orientation)
+            sizes = {widget.mrmlSliceNode().GetID(): _size(widget) for widget in widgets}
+            if resized and all(self._sizes.get(node) == size for node, size in sizes.items()):
+                continue  # the reader may have moved on since
+            self._sizes |= sizes
+            leader = widgets[0].mrmlSliceNode()
+            part = parts.get(orientation or orientationOf(leader))
+            if part is None and not orientation:
+                part = next(iter(parts.values()), None)
             if part is None:
                 # Along the volume's own slices, which need not be axial to the hundredth of a degree.
-                leader = widgets[0].mrmlSliceNode()
                 leader.RotateToVolumePlane(volume)
                 widgets[0].sliceLogic().FitSliceToAll()
-                part = _Part.of(leader)
+                part = Part.of(widgets[0], volume)
             for widget in widgets:
-                part.show(widget.mrmlSliceNode())
+                part.show(widget, volume)
+
+
+def _size(widget: Any) -> tuple[int, ...]:
+    return tuple(widget.mrmlSliceNode().GetDimensions()[:2])
+
+
+def _onScreen() -> dict[str, Part]:
+    """Return what the views on the screen show of their volumes, the first view along each axis."""
+    found: dict[str, Part] = {}
+    for name in slicer.app.layoutManager().sliceViewNames():
+        widget = sliceWidget(name)
+        node, volume = widget.mrmlSliceNode(), widget.sliceLogic().GetBackgroundLayer().GetVolumeNode()
+        if node.IsMappedInLayout() and volume is not None and volume.GetImageData() is not None:
+            found.setdefault(orientationOf(node), Part.of(widget, volume))
+    return found
 
 
 def description(views: Sequence[View], rows: int = 1, below: str = "") -> str:

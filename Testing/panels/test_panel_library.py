@@ -10,6 +10,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from view_titles import titleActors, titles
+
 
 @pytest.fixture(autouse=True)
 def _library(app: Any) -> None:
@@ -140,27 +142,6 @@ def test_process_zero_is_nobodys_worker() -> None:
     from CTEnhanceLib.worker import ProcessTree
 
     assert ProcessTree(0).alive() == []
-
-
-def titles(view: str) -> list[str]:
-    """Return what is written at the upper edge of a view's image."""
-    return [actor.GetInput().strip() for actor in titleActors(view)]
-
-
-def titleActors(view: str) -> list[Any]:
-    """Return what writes there."""
-    import slicer
-    import vtk
-
-    renderers = slicer.app.layoutManager().sliceWidget(view).sliceView().renderWindow().GetRenderers()
-    props = renderers.GetFirstRenderer().GetViewProps()
-    found = [props.GetItemAsObject(index) for index in range(props.GetNumberOfItems())]
-    upper = vtk.VTK_TEXT_TOP
-    return [
-        prop
-        for prop in found
-        if prop.IsA("vtkTextActor") and prop.GetTextProperty().GetVerticalJustification() == upper
-    ]
 
 
 def test_views_of_one_width_have_titles_in_their_images(app: Any) -> None:

@@ -1,0 +1,26 @@
+"""What is written at the upper edge of a slice view's image: for tests of several panels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+import vtk
+
+
+def titles(view: str) -> list[str]:
+    """Return what is written at the upper edge of a view's image."""
+    return [actor.GetInput().strip() for actor in titleActors(view)]
+
+
+def titleActors(view: str) -> list[Any]:
+    """Return what writes there."""
+    renderers = slicer.app.layoutManager().sliceWidget(view).sliceView().renderWindow().GetRenderers()
+    props = renderers.GetFirstRenderer().GetViewProps()
+    found = [props.GetItemAsObject(index) for index in range(props.GetNumberOfItems())]
+    upper = vtk.VTK_TEXT_TOP
+    return [
+        prop
+        for prop in found
+        if prop.IsA("vtkTextActor") and prop.GetTextProperty().GetVerticalJustification() == upper
+    ]
