@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from slicer.i18n import tr as _
 
 from CTEnhanceLib.worker import WorkerProgress
-
-_MOST_NUMBERS = 16
 
 
 def stageText(stage: str) -> str:
@@ -33,24 +28,6 @@ def stageText(stage: str) -> str:
         "cancel": _("Cancelling"),
     }
     return names.get(stage, stage)
-
-
-def reportText(report: Any) -> str:
-    """Return a report to read: as JSON, but long rows of numbers only counted."""
-    return json.dumps(_shortened(report), indent=2, ensure_ascii=False)
-
-
-def _shortened(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _shortened(one) for key, one in value.items()}
-    if not isinstance(value, list):
-        return value
-    numbers = all(isinstance(one, int | float) for one in value)
-    if numbers and len(value) > _MOST_NUMBERS:
-        return _("{count} numbers, {least:.4g} to {most:.4g}").format(
-            count=len(value), least=min(value), most=max(value)
-        )
-    return [_shortened(one) for one in value]
 
 
 def progressText(progress: WorkerProgress) -> str:
