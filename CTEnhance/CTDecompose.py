@@ -190,6 +190,7 @@ class CTDecomposeWidget(PanelWidget):
 
     title = _("CT Decompose")
     logicType = CTDecomposeLogic
+    verb = "decompose"
     sections = ("RunSection", "SpectralSection", "DetailsSection")
 
     def connectWidgets(self) -> None:

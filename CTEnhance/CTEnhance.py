@@ -17,9 +17,10 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadab
 
 from ctenhance.runtime.errors import CTEnhanceError
 from CTEnhanceLib import about, layouts, placing, volumes
-from CTEnhanceLib.enhancement import EnhanceJob, problem
+from CTEnhanceLib.enhancement import VERB, EnhanceJob, isForeign, problem
 from CTEnhanceLib.modelchoice import ModelChoice
 from CTEnhanceLib.panel import RESOURCES, PanelLogic, PanelWidget
+from CTEnhanceLib.resultchoice import resultsOf
 from CTEnhanceLib.run import Settings, runAndWait
 from CTEnhanceLib.strength import StrengthWriter, canBlend, presets
 
@@ -54,10 +55,11 @@ class CTEnhanceParameterNode:
     """What the user chose; saved with the scene.
 
     inputVolume - the CT to enhance
-    outputVolume - takes the result; a new volume if there is none
+    outputVolume - takes the next result; a new volume if there is none
     model - name or path of the weights; empty: the default ones
     strength - 0 keeps the input, 1 is the full effect
     device - auto, cpu, cuda:0 … or mps
+    result - the result that is shown, and whose strength follows
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -65,6 +67,7 @@ class CTEnhanceParameterNode:
     model: str = ""
     strength: Annotated[float, WithinRange(0, 1)] = 1.0
     device: str = "auto"
+    result: vtkMRMLScalarVolumeNode
 
 
 class CTEnhanceLogic(PanelLogic):
@@ -80,11 +83,13 @@ class CTEnhanceLogic(PanelLogic):
         model: str | None = None,
         device: str = "auto",
         seed: int = 0,
+        overwrite: bool = False,
         progress: Callable[[str, float], None] | None = None,
     ) -> vtkMRMLScalarVolumeNode:
         """Enhance a CT volume and return the result, when it is there; Slicer stays usable meanwhile.
 
         outputNode - takes the result; None: a new volume
+        overwrite - whether that may be a volume with an image that is no result of CT Enhance
         strength - 0 keeps the input, 1 is the full effect
         model - name or path of the weights; None: the default ones
         device - auto, cpu, cuda:0 … or mps
@@ -92,7 +97,7 @@ class CTEnhanceLogic(PanelLogic):
 
         Raises CTEnhanceError with one sentence when it cannot be done; the scene is as it was then.
         """
-        job = EnhanceJob(inputNode, outputNode, strength, Settings(model, device, seed))
+        job = EnhanceJob(inputNode, outputNode, strength, Settings(model, device, seed), overwrite)
         return runAndWait(job, self.requirementsPath(), progress)
 
 
@@ -101,11 +106,13 @@ class CTEnhanceWidget(PanelWidget):
 
     title = _("CT Enhance")
     logicType = CTEnhanceLogic
+    verb = VERB
+    takesVolume = True
 
     def connectWidgets(self) -> None:
         """Fill model and preset lists."""
         ui = self.ui
-        self._seenInput = self._seenOutput = None
+        self._seenInput = self._seenResult = None
         self._strengthWriter = StrengthWriter(self._onStrengthWritten)
         self.models = ModelChoice(
             ui.modelSelector, ui.modelBrowseButton, "enhance", ARCHITECTURES, self._onModel
@@ -114,14 +121,6 @@ class CTEnhanceWidget(PanelWidget):
             ui.presetSelector.addItem(_("{name} ({percent:.0f} %)").format(name=name, percent=100 * strength))
         ui.presetSelector.addItem(_("Custom"))
         ui.presetSelector.connect("currentIndexChanged(int)", self._onPreset)
-
-    def initializeParameterNode(self) -> None:
-        """Have a parameter node, and an input where there is one to choose."""
-        super().initializeParameterNode()
-        if not self.parameters.inputVolume:
-            firstVolume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-            if firstVolume and not firstVolume.GetHideFromEditors():
-                self.parameters.inputVolume = firstVolume
 
     def reason(self) -> str:
         """Say what is wrong with the nodes or the model, if anything."""
@@ -132,23 +131,34 @@ class CTEnhanceWidget(PanelWidget):
         """Say what Apply does."""
         return _("Enhance the CT.")
 
-    def makeJob(self) -> EnhanceJob:
-        """Return the run that the parameters ask for."""
+    def makeJob(self) -> EnhanceJob | None:
+        """Return the run that the parameters ask for; None: an image was to be kept after all."""
         self._strengthWriter.forget()
         chosen = self.parameters
+        output = chosen.outputVolume
+        overwrite = isForeign(output)
+        if overwrite and not slicer.util.confirmYesNoDisplay(
+            _(
+                "'{name}' is no result of CT Enhance. Its image would be replaced, and be lost if it was not "
+                "saved. Replace it? (For a new volume answer No, and choose it as Output.)"
+            ).format(name=output.GetName()),
+            windowTitle=self.title,
+        ):
+            self.runSection.showStatus(_("Nothing was computed: choose another output, or a new volume."))
+            return None
         settings = Settings(self.models.model(), chosen.device)
-        return EnhanceJob(chosen.inputVolume, chosen.outputVolume, chosen.strength, settings)
+        return EnhanceJob(chosen.inputVolume, output, chosen.strength, settings, overwrite)
 
     def resultArrived(self, result) -> None:
-        """Make it the output."""
+        """Show it from now on."""
         if self.parameters is not None:
-            self._seenInput, self._seenOutput = placing.inputOf(result), result
-            self.parameters.outputVolume = result
+            self._seenInput, self._seenResult = placing.inputOf(result), result
+            self.parameters.result = result
 
     def nodesGo(self) -> None:
         """Nothing is written into nodes that go."""
         self._strengthWriter.forget()
-        self._seenInput = self._seenOutput = None
+        self._seenInput = self._seenResult = None
 
     def follow(self) -> None:
         """Show what the parameters say."""
@@ -157,7 +167,7 @@ class CTEnhanceWidget(PanelWidget):
         self.models.follow(chosen.model)
         near = [i for i, (_name, strength) in enumerate(presets()) if abs(strength - chosen.strength) < 0.005]
         self.ui.presetSelector.currentIndex = near[0] if near else len(presets())
-        result = chosen.outputVolume
+        result = chosen.result
         if self.runSection.running or result is None or placing.inputOf(result) is None:
             return
         # Another strength of a result is shown at once; its voxels follow when the slider rests.
@@ -172,18 +182,22 @@ class CTEnhanceWidget(PanelWidget):
             self._strengthWriter.ask(result, chosen.strength)
 
     def _followNodes(self, chosen) -> None:
-        """Notice another input or output."""
-        source, result = chosen.inputVolume, chosen.outputVolume
+        """Notice another input or result: the two stay together, so that strengths go to what is shown."""
+        if chosen.result is not self._seenResult and placing.inputOf(chosen.result) is not None:
+            chosen.inputVolume = self._seenInput = placing.inputOf(chosen.result)
+        source = chosen.inputVolume
         if source is not self._seenInput:
             self._seenInput = source
-            if result is not None and placing.inputOf(result) not in (None, source):
-                # A result of another input must not be overwritten by accident.
-                chosen.outputVolume = result = None
-        if result is not self._seenOutput:
-            self._seenOutput = result
-            if result is not None and placing.inputOf(result) is not None:
-                chosen.strength = placing.strengthOf(result)
-            self.showResult(result)
+            if chosen.outputVolume is not None and placing.inputOf(chosen.outputVolume) not in (None, source):
+                chosen.outputVolume = None  # not to be overwritten by accident
+            if placing.inputOf(chosen.result) is not source:
+                own = [node for node in resultsOf(VERB) if placing.inputOf(node) is source]
+                chosen.result = own[-1] if own and source is not None else None
+        if chosen.result is not self._seenResult:
+            self._seenResult = chosen.result
+            if chosen.result is not None and placing.inputOf(chosen.result) is not None:
+                chosen.strength = placing.strengthOf(chosen.result)
+            self.showResult(chosen.result)
 
     def _onModel(self, key: str) -> None:
         if self.parameters is not None:

@@ -155,6 +155,9 @@ class CTReconstructWidget(PanelWidget):
 
     title = _("CT Reconstruct")
     logicType = CTReconstructLogic
+    verb = "reconstruct"
+    compared = (_("Reference"), _("Reconstruction"))
+    takesVolume = True
     sections = ("RunSection", "StagesSection", "CompareSection", "DetailsSection")
 
     def connectWidgets(self) -> None:

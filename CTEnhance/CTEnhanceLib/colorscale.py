@@ -12,9 +12,11 @@ _LABELS, _POINTS, _BAR = 5, 12, 0.25
 
 
 class ColorScale:
-    """A scale in a view, from `low` to `high`; it stays until `remove`."""
+    """A scale in a view, from `low` to `high`, with its `numbers` so written; it stays until `remove`."""
 
-    def __init__(self, sliceView: Any, colorNode: Any, low: float, high: float) -> None:
+    def __init__(
+        self, sliceView: Any, colorNode: Any, low: float, high: float, numbers: str = "%.1f"
+    ) -> None:
         self._view = sliceView
         self._renderer = sliceView.renderWindow().GetRenderers().GetFirstRenderer()
         self._colors = vtk.vtkLookupTable()
@@ -22,7 +24,7 @@ class ColorScale:
         actor = self._actor = vtk.vtkScalarBarActor()
         actor.SetLookupTable(self._colors)
         actor.SetNumberOfLabels(_LABELS)
-        actor.SetLabelFormat("%.1f")
+        actor.SetLabelFormat(numbers)
         actor.SetBarRatio(_BAR)
         actor.SetTextPositionToPrecedeScalarBar()
         actor.SetUnconstrainedFontSize(True)

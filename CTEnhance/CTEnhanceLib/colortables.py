@@ -19,6 +19,8 @@ _SPECTRUM_PLACES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _SPECTRUM = ((0.15, 0.10, 0.20, 0.95, 0.85), (0.20, 0.65, 0.75, 0.80, 0.10), (0.65, 0.80, 0.25, 0.15, 0.10))
 # The atomic numbers that have colours of their own; what is less has the first one.
 Z_LEAST, Z_MOST = 6.0, 14.0
+_CHANGE_PLACES = (-1.0, -0.5, 0.0, 0.5, 1.0)
+_CHANGE = ((0.70, 0.20, 0.10, 0.85, 1.00), (0.90, 0.50, 0.10, 0.30, 0.85), (1.00, 0.95, 0.10, 0.15, 0.60))
 # Below this part of the range a map is not shown.
 SIGNED_CLEAR, UNSIGNED_CLEAR, DENSITY_CLEAR = 0.5, 0.1, 0.25
 
@@ -57,6 +59,13 @@ def unsignedOverlay() -> Any:
     place = np.linspace(0, 1, _COUNT)[:, None]
     colors = (1 - place) * np.array(_YELLOW) + place * np.array(_RED)
     return table("CTEnhanceUnsignedOverlay", _("CT overlay"), _clear(colors, place, UNSIGNED_CLEAR))
+
+
+def differences() -> Any:
+    """Dark where nothing changed, over blue to light where it became less, over red to light where more."""
+    place = np.linspace(-1, 1, _COUNT)
+    colors = [np.interp(place, _CHANGE_PLACES, row) for row in _CHANGE]
+    return table("CTEnhanceDifferences", _("CT difference"), np.column_stack([*colors, np.ones(_COUNT)]))
 
 
 def densities() -> Any:

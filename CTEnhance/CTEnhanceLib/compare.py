@@ -1,7 +1,7 @@
 """Before and after in slice views of their own: side by side, with the difference, fade, flicker.
 
 Nothing here is computed a frame: a changed strength is shown by the opacity of the full effect over the
-input, the difference map is computed once.
+input, and the difference is made of the shown slices only. What a view's title says is what it shows.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import enum
 from typing import Any
 
+import vtk
 from slicer.i18n import tr as _
 
-from CTEnhanceLib import difference, placing
-from CTEnhanceLib.views import LinkedViews, View
+from CTEnhanceLib import placing
+from CTEnhanceLib.difference import DifferenceView
+from CTEnhanceLib.views import LinkedViews, View, sliceWidget
 
 BEFORE_VIEW, AFTER_VIEW, DIFFERENCE_VIEW = "CTEnhanceBefore", "CTEnhanceAfter", "CTEnhanceDifference"
 
@@ -32,10 +34,10 @@ class Mode(enum.Enum):
             Mode.FADE: _("Fade or flicker in one view"),
         }[self]
 
-    def views(self) -> tuple[View, ...]:
-        """Return the mode's views, from left to right."""
-        before = View(BEFORE_VIEW, _("Before"), "#8C8C8C")
-        after = View(AFTER_VIEW, _("After"), "#4CA64C")
+    def views(self, names: tuple[str, str] | None = None) -> tuple[View, ...]:
+        """Return the mode's views, from left to right; `names` are those of before and after."""
+        first, second = names or (_("Before"), _("After"))
+        before, after = View(BEFORE_VIEW, first, "#8C8C8C"), View(AFTER_VIEW, second, "#4CA64C")
         change = View(DIFFERENCE_VIEW, _("Difference"), "#C26BB3")
         return {
             Mode.SIDE_BY_SIDE: (before, after),
@@ -45,13 +47,19 @@ class Mode(enum.Enum):
 
 
 class Comparison:
-    """Shows a result beside `placing.inputOf(result)`; `hide` brings the former layout back."""
+    """Shows a result beside `placing.inputOf(result)`; `hide` brings the former layout back.
 
-    def __init__(self) -> None:
+    `names` - what before and after are called in the views' titles
+    """
+
+    def __init__(self, names: tuple[str, str]) -> None:
         self.mode = Mode.SIDE_BY_SIDE
         self.result: Any = None
+        self._before, self._after = Mode.SIDE_BY_SIDE.views(names)
         self._views = LinkedViews()
-        self._difference = difference.DifferenceMap(self._update)
+        self._difference = DifferenceView()
+        self._tag: tuple[Any, int] | None = None
+        self._titles: dict[str, tuple[str, View]] = {}
         self._fade = 1.0
         self._flicker = False
         self._preview: float | None = None
@@ -62,31 +70,28 @@ class Comparison:
         """Whether the comparison is on the screen."""
         return self.result is not None and self._views.shown
 
-    @property
-    def busy(self) -> bool:
-        """Whether a difference map is being computed."""
-        return self._difference.busy
-
     def show(self, result: Any, mode: Mode | None = None) -> None:
         """Show this result and its input, in this mode or the one before."""
-        if result is not self.result:
-            self._difference.cancel()
+        self._release()
         self.result = result
         self.mode = mode or self.mode
-        self._views.show(self.mode.value, self.mode.views())
-        if self.mode is Mode.WITH_DIFFERENCE:
-            self._difference.request(result)
+        self._views.show(self.mode.value, self.mode.views((self._before.label, self._after.label)))
+        widget = sliceWidget(DIFFERENCE_VIEW) if self.mode is Mode.WITH_DIFFERENCE else None
+        if widget is not None:
+            node = widget.mrmlSliceNode()
+            self._tag = node, node.AddObserver(vtk.vtkCommand.ModifiedEvent, self._onSlice)
         self._update()
         self._views.fit(placing.inputOf(result))
 
     def hide(self) -> None:
         """Go back to the layout that was there before."""
+        self._release()
         self._views.leave()
         self.forget()
 
     def forget(self) -> None:
         """Let go of all nodes (the scene closes); the layout stays."""
-        self._difference.cancel()
+        self._release()
         self._views.forget()
         self.result = self._preview = None
         self._flicker = False
@@ -111,25 +116,74 @@ class Comparison:
         self._range = hounsfield
         self._update()
 
+    def _release(self) -> None:
+        """Let go of what is made for the views."""
+        if self._tag is not None:
+            self._tag[0].RemoveObserver(self._tag[1])
+        self._tag = None
+        self._difference.remove()
+        self._titles = {}
+
     def _update(self) -> None:
-        """Tell each view which volumes it shows; cheap where nothing changed."""
+        """Tell each view which volumes it shows, and name them; cheap where nothing changed."""
         if not self.active:
             return
         before, full = placing.inputOf(self.result), placing.fullEffectOf(self.result)
         if before is None:
             return
         preview = self._preview if full is not None else None
+        strength = placing.strengthOf(self.result) if preview is None else preview
         show = self._views.setLayers
         if self.mode is not Mode.FADE:
             show(BEFORE_VIEW, before)
+            self._name(BEFORE_VIEW, f"{self._before.label}\n{before.GetName()}", self._before)
         if self.mode is Mode.WITH_DIFFERENCE:
-            strength = placing.strengthOf(self.result) if preview is None else preview
-            difference.scale(self.result, self._range, strength if full is not None else 1.0)
-            show(DIFFERENCE_VIEW, None if self.busy else placing.differenceOf(self.result))
+            self._showDifference(strength)
         fade = self._fade if self.mode is Mode.FADE else 1.0
+        opacity = 0.0 if self._flicker else fade
         if self.mode is Mode.FADE or preview is not None:
-            over, opacity = (self.result, fade) if preview is None else (full, fade * preview)
-            show(AFTER_VIEW, before, over, 0.0 if self._flicker else opacity)
+            over, part = (self.result, 1.0) if preview is None else (full, preview)
+            show(AFTER_VIEW, before, over, opacity * part)
         else:
             # One layer is a third faster to scroll than two.
             show(AFTER_VIEW, before if self._flicker else self.result)
+        if opacity == 0:
+            self._name(AFTER_VIEW, f"{self._before.label}\n{before.GetName()}", self._before)
+            return
+        title = self._after.label
+        if opacity < 1:
+            title = _("{after}, {percent:.0f} % over {before}").format(
+                after=self._after.label, percent=100 * opacity, before=self._before.label
+            )
+        name = self.result.GetName()
+        if full is not None:
+            name = _("{name}, strength {percent:.0f} %").format(name=name, percent=100 * strength)
+        self._name(AFTER_VIEW, f"{title}\n{name}", self._after)
+
+    def _showDifference(self, strength: float) -> None:
+        widget, title = sliceWidget(DIFFERENCE_VIEW), _("Difference")
+        if widget is None:
+            return
+        try:
+            node = self._difference.show(widget, self.result, strength, self._range)
+            title += "\n" + _("{after} minus {before}").format(
+                after=self._after.label, before=self._before.label
+            )
+        except MemoryError:
+            node = None
+            title += "\n" + _("not enough memory: close other volumes")
+        self._views.setLayers(DIFFERENCE_VIEW, node)
+        self._name(DIFFERENCE_VIEW, title, Mode.WITH_DIFFERENCE.views()[2])
+
+    def _name(self, view: str, title: str, like: View) -> None:
+        if self._titles.get(view) != (title, like):  # it has the view drawn anew
+            self._titles[view] = title, like
+            self._views.setLabel(view, title, like)
+
+    def _onSlice(self, _caller: Any, _event: Any) -> None:
+        """The view was scrolled: what it looks at now has to be there before it is drawn."""
+        if self.active:
+            widget, strength = sliceWidget(DIFFERENCE_VIEW), self._preview
+            if strength is None or placing.fullEffectOf(self.result) is None:
+                strength = placing.strengthOf(self.result)
+            self._difference.show(widget, self.result, strength, self._range)

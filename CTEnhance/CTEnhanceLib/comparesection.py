@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import qt
@@ -13,7 +14,9 @@ from ctenhance.runtime.errors import InputError
 from CTEnhanceLib import placing, roi
 from CTEnhanceLib.compare import AFTER_VIEW, BEFORE_VIEW, Comparison, Mode
 from CTEnhanceLib.region import MeasuredRegion
-from CTEnhanceLib.views import setWindow, sliceWidget
+from CTEnhanceLib.resultchoice import ResultChoice
+from CTEnhanceLib.views import sliceWidget
+from CTEnhanceLib.windows import setWindow
 
 FLICKER_KEY = "X"
 
@@ -22,11 +25,16 @@ class CompareSection:
     """Connects the section's widgets; `setResult` says which result they are about.
 
     A result is a volume node that refers to its counterpart (`placing.inputOf`), on the same grid.
+    `names` - what the two are called; `verb` - whose results are offered; `onChosen(result)`: one was chosen.
     """
 
-    def __init__(self, ui: Any, parent: Any) -> None:
+    def __init__(
+        self, ui: Any, parent: Any, names: tuple[str, str], verb: str, onChosen: Callable[[Any], None]
+    ) -> None:
         self.ui = ui
-        self.comparison = Comparison()
+        self.comparison = Comparison(names)
+        self.results = ResultChoice(ui.resultSelector, verb, onChosen)
+        self._names = names
         self._result: Any = None
         self._region = MeasuredRegion(self.measure)
         for mode in Mode:
@@ -47,10 +55,12 @@ class CompareSection:
         self._shortcut = qt.QShortcut(qt.QKeySequence(FLICKER_KEY), slicer.util.mainWindow() or parent)
         self._shortcut.connect("activated()", self._onKey)
         self._shortcut.enabled = False
+        self._onFlicker(False)
         self._refresh()
 
     def setResult(self, result: Any) -> None:
         """Offer the comparison of this result with its input; None: nothing to compare."""
+        self.results.show(result)
         if result is not None and placing.inputOf(result) is None:
             result = None
         if result is self._result:
@@ -108,8 +118,8 @@ class CompareSection:
             return
         try:
             rows = {
-                _("Before"): roi.statistics(self._region.node, before),
-                _("After"): roi.statistics(self._region.node, self._result),
+                name: roi.statistics(self._region.node, node)
+                for name, node in zip(self._names, (before, self._result), strict=True)
             }
             self.ui.roiTable.text = roi.table(rows)
         except InputError as error:
@@ -121,15 +131,17 @@ class CompareSection:
         ui.compareButton.enabled = ready
         ui.compareButton.text = _("Stop comparing") if active else _("Compare")
         ui.compareButton.toolTip = (
-            _("Show before and after.")
+            _("Show both in linked views.")
             if ready
-            else _("There is nothing to compare yet: press Apply, or choose a result as output.")
+            else _("There is nothing to compare yet: press Apply, or choose a result.")
         )
         for button in (ui.lungButton, ui.mediastinumButton, ui.boneButton, ui.liverButton):
             button.enabled = ready
         ui.flickerButton.enabled = ui.roiButton.enabled = active
-        ui.fadeSlider.enabled = active and self.comparison.mode is Mode.FADE
-        ui.differenceSlider.enabled = active and self.comparison.mode is Mode.WITH_DIFFERENCE
+        fades, differs = (self.comparison.mode is mode for mode in (Mode.FADE, Mode.WITH_DIFFERENCE))
+        ui.fadeSlider.enabled, ui.differenceSlider.enabled = active and fades, active and differs
+        ui.fadeLabel.visible = ui.fadeSlider.visible = fades
+        ui.differenceLabel.visible = ui.differenceSlider.visible = differs
         self._shortcut.enabled = active
 
     def _onMode(self, index: int) -> None:
@@ -156,9 +168,8 @@ class CompareSection:
 
     def _onFlicker(self, before: bool) -> None:
         self.comparison.setFlicker(before)
-        key = FLICKER_KEY
-        text = _("Show after (key {key})") if before else _("Show before (key {key})")
-        self.ui.flickerButton.text = text.format(key=key)
+        name = self._names[1 if before else 0]
+        self.ui.flickerButton.text = _("Show {name} (key {key})").format(name=name, key=FLICKER_KEY)
 
     def _onRegion(self, checked: bool) -> None:
         self._region.remove()

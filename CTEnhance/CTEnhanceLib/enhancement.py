@@ -15,6 +15,8 @@ from ctenhance.runtime.errors import CTEnhanceError, InputError
 from CTEnhanceLib import placing, transfer, volumes
 from CTEnhanceLib.run import Job, Settings
 
+VERB = "enhance"
+
 
 def problem(inputNode: Any, outputNode: Any, strength: float = 1.0) -> str:
     """Return the sentence that says why these nodes cannot be enhanced, or an empty one."""
@@ -33,6 +35,13 @@ def problem(inputNode: Any, outputNode: Any, strength: float = 1.0) -> str:
     return ""
 
 
+def isForeign(outputNode: Any) -> bool:
+    """Say whether a node holds an image that is no result of CT Enhance: a patient's CT, say."""
+    if outputNode is None or outputNode.GetImageData() is None:
+        return False
+    return (placing.reportOf(outputNode) or {}).get("verb") != VERB
+
+
 def blend(before: np.ndarray, full: np.ndarray, strength: float, target: np.ndarray) -> Iterator[float]:
     """Fill `target` with before + strength * (full - before), a few slices a step; yield the part done."""
     for slab in volumes.slabs(target):
@@ -45,22 +54,36 @@ def blend(before: np.ndarray, full: np.ndarray, strength: float, target: np.ndar
 
 
 class EnhanceJob(Job):
-    """From input node to result node; `strength` in 0..1."""
+    """From input node to result node; `strength` in 0..1.
+
+    overwrite - whether the output may be a volume that is no result of CT Enhance
+    """
 
     # Reading and writing take seconds, the model minutes.
     stages = {"read": 2, "enhance": 95, "write": 3}  # noqa: RUF012
 
     def __init__(
-        self, inputNode: Any, outputNode: Any, strength: float = 1.0, settings: Settings | None = None
+        self,
+        inputNode: Any,
+        outputNode: Any,
+        strength: float = 1.0,
+        settings: Settings | None = None,
+        overwrite: bool = False,
     ) -> None:
         self.inputNode, self.outputNode, self.strength = inputNode, outputNode, strength
+        self.overwrite = overwrite
         self.settings = settings or Settings()
         self._image: vtk.vtkImageData | None = None
         self._full: transfer.LoadedVolume | None = None
 
     def problem(self) -> str:
         """Say what is wrong with the nodes, if anything."""
-        return problem(self.inputNode, self.outputNode, self.strength)
+        found = problem(self.inputNode, self.outputNode, self.strength)
+        if not found and isForeign(self.outputNode) and not self.overwrite:
+            return _("'{name}' is no result of CT Enhance, and would be lost: choose a new volume.").format(
+                name=self.outputNode.GetName()
+            )
+        return found
 
     def prepare(self, folder: Path) -> Iterator[float]:
         """Write the input."""
@@ -69,7 +92,7 @@ class EnhanceJob(Job):
     def arguments(self, folder: Path) -> list[str]:
         """Ask for the full effect: strengths are blended here, without another run."""
         paths = [str(folder / "input.mha"), str(folder / "output.nii")]
-        return ["enhance", *paths, "--strength", "1", *self.settings.arguments()]
+        return [VERB, *paths, "--strength", "1", *self.settings.arguments()]
 
     def load(self, outputs: Mapping[str, Path]) -> Iterator[float]:
         """Read the full effect and blend the asked strength."""
@@ -90,8 +113,19 @@ class EnhanceJob(Job):
         output = self.outputNode
         if output is not None and not slicer.mrmlScene.IsNodePresent(output):
             output = None
-        name = _("{name} enhanced").format(name=self.inputNode.GetName())
-        return placing.addResult(self.inputNode, output, name, self._image, self._full.image, report)
+        name = self._name(report)
+        # A name that tells of another image or model is no longer true; one that the user gave stays.
+        untrue = isForeign(output) or (
+            output is not None and output.GetName() == self._name(placing.reportOf(output) or {}) != name
+        )
+        result = placing.addResult(self.inputNode, output, name, self._image, self._full.image, report)
+        if untrue:
+            result.SetName(slicer.mrmlScene.GenerateUniqueName(name))
+        return result
+
+    def _name(self, report: Mapping[str, Any]) -> str:
+        model = (report.get("model") or {}).get("name") or _("no model")
+        return _("{name} enhanced ({model})").format(name=self.inputNode.GetName(), model=model)
 
     def readable(self, sentence: str, folder: Path) -> str:
         """The worker knows the volume by its temporary file only."""

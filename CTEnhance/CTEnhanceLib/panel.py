@@ -13,16 +13,20 @@ from typing import Any
 import qt
 import slicer
 import vtk
+from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic, ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
-from CTEnhanceLib import placing
+from CTEnhanceLib import placing, styles
 from CTEnhanceLib.comparesection import CompareSection
 from CTEnhanceLib.run import Job
 from CTEnhanceLib.runsection import AUTOMATIC, RunSection
 from CTEnhanceLib.worker import PACKAGE_FOLDER
 
 RESOURCES = PACKAGE_FOLDER / "Resources"
+# One width (pixels) for all panels, whatever their rows would like to have: two panels and three views have
+# room on a screen of 1280 pixels, and a change of panels moves nothing.
+_WIDTH = 420
 
 
 class PanelLogic(ScriptedLoadableModuleLogic):
@@ -69,6 +73,10 @@ class BasePanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(self.panel)
         for widget in whole[1:]:
             vars(self.ui).update(vars(slicer.util.childWidgetVariables(widget)))
+        for widget in whole:
+            widget.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Preferred)
+            widget.minimumWidth = _WIDTH
+        styles.showPressed(vars(self.ui).values())
         self.panel.setMRMLScene(slicer.mrmlScene)
         self.logic = self.logicType()
         self.buildSections()
@@ -131,12 +139,17 @@ class BasePanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 class PanelWidget(BasePanelWidget):
     """The widget of a module that computes. A panel says what is its own:
 
-    `title`, `logicType`; `connectWidgets` (once), `reason` and `doing` (why Apply can or can't be pressed,
-    what it does), `makeJob` (what it does then), `follow` (the parameters changed), `resultArrived`.
-    Its parameter node has a field `device`, a string. `ui` holds the widgets of all sections by name.
+    `title`, `logicType`, `verb` (the command line's, whose reports its results carry), `compared` (what the
+    two volumes of a comparison are called); `connectWidgets` (once), `reason` and `doing` (why Apply can or
+    can't be pressed, what it does), `makeJob` (what it does then), `follow` (the parameters changed),
+    `resultArrived`. Its parameter node has the fields `device`, a string, and `result`, the volume node that
+    is shown; where `takesVolume`, also `inputVolume`. `ui` holds the widgets of all sections by name.
     """
 
     title = ""
+    verb = ""
+    compared = (_("Before"), _("After"))
+    takesVolume = False
     logicType: type[PanelLogic] = PanelLogic
     sections: tuple[str, ...] = ("RunSection", "CompareSection", "DetailsSection")
 
@@ -144,7 +157,7 @@ class PanelWidget(BasePanelWidget):
         self.parameters: Any = None
         self.compareSection: CompareSection | None = None
         self._guiTag: Any = None
-        self._following = False
+        self._following = self._nodesChanged = False
         super().__init__(parent)
 
     # What a panel fills in -----------------------------------------------------------------------------
@@ -157,15 +170,18 @@ class PanelWidget(BasePanelWidget):
         """Return what Apply does, for its tooltip."""
         return ""
 
-    def makeJob(self) -> Job:
-        """Return the job that the parameters ask for. Raises InputError when they cannot be met."""
+    def makeJob(self) -> Job | None:
+        """Return the job that the parameters ask for; None: the user, asked something, would rather not.
+
+        Raises InputError when they cannot be met.
+        """
         raise TypeError(f"{type(self).__name__} has no job for its Apply button")
 
     def follow(self) -> None:
         """Show what the parameters say; called when one has changed, and by `refresh`."""
 
     def resultArrived(self, result: Any) -> None:
-        """Take the result of a run that the scene has now."""
+        """Take the result of a run that the scene has now; called while the module is open."""
 
     def showArrived(self, result: Any) -> None:
         """Bring a new result onto the screen; called while the module is open."""
@@ -183,6 +199,8 @@ class PanelWidget(BasePanelWidget):
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
+        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent):
+            self.addObserver(scene, event, self.onSceneNodes)
         self.initializeParameterNode()
         self.runSection.askDevices()
 
@@ -196,10 +214,12 @@ class PanelWidget(BasePanelWidget):
             self._onResult,
             self._onDevice,
             self.refresh,
+            lambda: bool(self.parent.isEntered),
         )
-        self.compareSection = (
-            CompareSection(self.ui, self.panel) if "CompareSection" in self.sections else None
-        )
+        if "CompareSection" in self.sections:
+            self.compareSection = CompareSection(
+                self.ui, self.panel, self.compared, self.verb, self._onResultChosen
+            )
 
     def gone(self) -> None:
         """End what runs."""
@@ -255,9 +275,16 @@ class PanelWidget(BasePanelWidget):
         if self.parameters is not None:
             self.initializeParameterNode()
 
+    def onSceneNodes(self, caller: Any, event: Any) -> None:
+        """Nodes have come or gone: what can be chosen is seen when they are complete."""
+        if self.parameters is not None and not self._nodesChanged:
+            self._nodesChanged = True
+            qt.QTimer.singleShot(0, self._followScene)
+
     def initializeParameterNode(self) -> None:
-        """Have a parameter node."""
+        """Have a parameter node, and an input where there is one to choose."""
         self.setParameterNode(self.logic.getParameterNode())
+        self._chooseInput()
 
     def setParameterNode(self, parameterNode: Any) -> None:
         """Follow this parameter node instead of the one before; None: follow none."""
@@ -298,12 +325,34 @@ class PanelWidget(BasePanelWidget):
         if self.parameters is not None:
             self.parameters.device = spec
 
+    def _followScene(self) -> None:
+        self._nodesChanged = False
+        if self.parameters is not None and not slicer.mrmlScene.IsClosing():
+            self._chooseInput()
+            if self.compareSection is not None:
+                self.compareSection.results.show(self.parameters.result)
+
+    def _chooseInput(self) -> None:
+        """Take a CT as input where none is chosen: the first that is no result of ours."""
+        if self.takesVolume and not self.parameters.inputVolume:
+            found = placing.originals()
+            if found:
+                self.parameters.inputVolume = found[0]
+
+    def _onResultChosen(self, result: Any) -> None:
+        if self.parameters is not None:
+            self.parameters.result = result
+
     def _onResult(self, result: Any) -> None:
-        self.resultArrived(result)
-        if self.compareSection is not None:
-            self.compareSection.setResult(result)
-        if self.parent.isEntered:  # who works in another module meanwhile keeps the layout
+        if self.parent.isEntered:
+            self.resultArrived(result)
+            if self.compareSection is not None:
+                self.compareSection.setResult(result)
             self.showArrived(result)
+        else:
+            # The views are another module's now; the result is shown when this one is opened again.
+            self.setParameterNode(None)
+            self.logic.getParameterNode().result = result
 
     def _forgetNodes(self) -> None:
         self.nodesGo()

@@ -17,12 +17,12 @@ import numpy as np
 import slicer
 import vtk
 
+from CTEnhanceLib import units, windows
 from CTEnhanceLib.volumes import copyGrid
 
 INPUT_ROLE = "CTEnhanceInput"
 FULL_ROLE = "CTEnhanceFullEffect"
 REPORT_ROLE = "CTEnhanceReport"
-DIFFERENCE_ROLE = "CTEnhanceDifference"
 SINOGRAM_ROLE = "CTEnhanceSinogram"
 # Hidden, too, but several and saved, so that they carry no mark: the maps that low-noise images are made of.
 GUIDED_ROLE = "CTDecomposeGuidedMap"
@@ -36,11 +36,6 @@ def inputOf(result: Any) -> Any:
 def fullEffectOf(result: Any) -> Any:
     """Return the hidden node that holds the full effect, or None."""
     return hiddenNode(result, FULL_ROLE)
-
-
-def differenceOf(result: Any) -> Any:
-    """Return the hidden node that holds the difference map, or None."""
-    return hiddenNode(result, DIFFERENCE_ROLE)
 
 
 def hiddenNode(result: Any, role: str) -> Any:
@@ -76,6 +71,27 @@ def strengthOf(result: Any) -> float:
         return float((reportOf(result) or {})["settings"]["strength"])
     except (KeyError, TypeError, ValueError):
         return 1.0
+
+
+def originals() -> list[Any]:
+    """Return the volumes of the scene that the user can choose and no run of ours has made."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    made = {node for node in nodes if inputOf(node) is not None or reportOf(node) is not None}
+    for node in list(made):
+        roles = [node.GetNthNodeReferenceRole(index) for index in range(node.GetNumberOfNodeReferenceRoles())]
+        for role in roles:
+            if role.startswith(("CTReconstruct", "CTDecompose")):
+                count = node.GetNumberOfNodeReferences(role)
+                made |= {node.GetNthNodeReference(role, index) for index in range(count)}
+    return [
+        node
+        for node in nodes
+        if node.GetClassName() == "vtkMRMLScalarVolumeNode"
+        and not node.GetHideFromEditors()
+        and node.GetImageData() is not None
+        and node not in made
+        and units.mayBeHounsfield(node)
+    ]
 
 
 @contextlib.contextmanager
@@ -161,8 +177,10 @@ def addResult(
     """Put a finished result into the scene, all of it or nothing, and return its node.
 
     `outputNode` takes it, or a new node called `name` when it is None. It stands on the input's grid and
-    under its transform; both share the input's display node.
+    under its transform; both share the input's display node. A node that was something else before is parted
+    from the file and the DICOM instances that it came from: what is saved next must not replace these.
     """
+    other = outputNode is not None and outputNode.GetImageData() is not None and reportOf(outputNode) is None
     with whole() as added:
         display = _fixedDisplay(inputNode)
         output = outputNode
@@ -180,8 +198,18 @@ def addResult(
                 node.SetAndObserveDisplayNodeID(display.GetID())
         output.SetNodeReferenceID(INPUT_ROLE, inputNode.GetID())
         referToHidden(output, FULL_ROLE, fullNode)
+        if other:
+            _part(output)
         placeBeside(inputNode, output)
     return output
+
+
+def _part(node: Any) -> None:
+    """Part a node from the file and the DICOM series that it came from."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    node.SetAndObserveStorageNodeID(None)
+    node.RemoveAttribute("DICOM.instanceUIDs")
+    hierarchy.RemoveItem(_item(hierarchy, node), False, False)  # it gets another one, without the series' UID
 
 
 def setReportedStrength(result: Any, strength: float) -> None:
@@ -229,16 +257,19 @@ def _fixedDisplay(node: Any) -> Any:
     if node.GetDisplayNode() is None:
         node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
-    # An automatic window would be computed anew, over all voxels, for each volume that shares the display.
+    # An automatic window would be computed anew, over all voxels, for each volume that shares the display. It
+    # shows no tissue well, either. A window that the reader has set is kept.
+    if display.GetAutoWindowLevel() and node.GetImageData() is not None:
+        windows.setWindow(node, windows.suitable(slicer.util.arrayFromVolume(node)))
     display.SetAutoWindowLevel(False)
     return display
 
 
 def hiddenNodesOf(node: Any) -> list[Any]:
-    """Return the hidden nodes that mean nothing without this one: full effect, difference, guided maps …"""
+    """Return the hidden nodes that mean nothing without this one: full effect, sinogram, guided maps."""
     if node is None or not node.IsA("vtkMRMLScalarVolumeNode"):
         return []
-    found = [hiddenNode(node, role) for role in (FULL_ROLE, DIFFERENCE_ROLE, SINOGRAM_ROLE)]
+    found = [hiddenNode(node, role) for role in (FULL_ROLE, SINOGRAM_ROLE)]
     count = node.GetNumberOfNodeReferences(GUIDED_ROLE)
     found += [node.GetNthNodeReference(GUIDED_ROLE, index) for index in range(count)]
     return [each for each in found if each is not None]

@@ -15,22 +15,22 @@ import slicer
 from slicer.i18n import tr as _
 
 from ctenhance.runtime.errors import CTEnhanceError
-from CTEnhanceLib import dependencies, placing
+from CTEnhanceLib import dependencies, placing, styles
 from CTEnhanceLib.devices import Device, DeviceQuery
 from CTEnhanceLib.modelchoice import select
+from CTEnhanceLib.reporttable import reportJson, reportTable
 from CTEnhanceLib.run import Job, Run
-from CTEnhanceLib.texts import durationText, progressText, reportText
+from CTEnhanceLib.texts import durationText, progressText
 
 AUTOMATIC = "auto"
-_WARNING_STYLE = "color: #C05000; font-weight: bold;"
-_FAILURE_STYLE = "color: #C02020;"
 
 
 class RunSection:
     """Connects the sections' widgets.
 
-    makeJob() -> Job, called on Apply; onResult(result), after a run; onDevice(spec), when the user chooses
-    one; onChanged(), when a run begins or ends: call `refresh` then.
+    makeJob() -> Job, or None to leave it, called on Apply; onResult(result), after a run; onDevice(spec),
+    when the user chooses one; onChanged(), when a run begins or ends: call `refresh` then; isOpen(): whether
+    the user sees the panel.
     """
 
     def __init__(
@@ -38,28 +38,33 @@ class RunSection:
         ui: Any,
         title: str,
         requirements: Path,
-        makeJob: Callable[[], Job],
+        makeJob: Callable[[], Job | None],
         onResult: Callable[[Any], None],
         onDevice: Callable[[str], None],
         onChanged: Callable[[], None],
+        isOpen: Callable[[], bool],
     ) -> None:
         self.ui = ui
         self._title, self._requirements = title, requirements
         self._makeJob, self._onResult, self._onChanged = makeJob, onResult, onChanged
         self._afterRun = onResult
-        self._onDevice = onDevice
+        self._onDevice, self._isOpen = onDevice, isOpen
         self._run: Run | None = None
         self._started = 0.0
         self._reason = ""
         self._device = AUTOMATIC
+        # Not while it is known how long it took.
+        self._warnsOfTime = True
         self._devices: list[Device] = []
         self._following = False
+        self._report: dict[str, Any] | None = None
         self._query = DeviceQuery(self._onDevices)
-        ui.deviceWarningLabel.styleSheet = _WARNING_STYLE
         ui.deviceSelector.addItem(_("Automatic"), AUTOMATIC)
         ui.deviceSelector.connect("currentIndexChanged(int)", self._onDeviceIndex)
         ui.deviceRefreshButton.connect("clicked()", self.askDevices)
         ui.applyButton.connect("clicked(bool)", self._onApply)
+        ui.jsonBox.connect("toggled(bool)", self._writeReport)
+        self._writeReport()
 
     @property
     def running(self) -> bool:
@@ -112,29 +117,44 @@ class RunSection:
 
     def showReport(self, result: Any) -> None:
         """Write the report of a result (None: nothing) under Details."""
-        report = placing.reportOf(result)
-        self.ui.detailsText.setPlainText("" if report is None else reportText(report))
+        self._report = placing.reportOf(result)
+        self._writeReport()
 
     def showFailure(self, sentence: str, details: str = "") -> None:
         """Tell of a failure in the status line, under Details and in a message box."""
-        self.showStatus(sentence, _FAILURE_STYLE)
+        self.showStatus(sentence, styles.failure())
+        self._report = None
+        self._writeReport()
         self.ui.detailsText.setPlainText(details)
-        slicer.util.errorDisplay(sentence, **({"detailedText": details} if details else {}))
+        slicer.util.errorDisplay(
+            sentence, windowTitle=self._title, **({"detailedText": details} if details else {})
+        )
 
-    def start(self, makeJob: Callable[[], Job], onResult: Callable[[Any], None]) -> None:
+    def start(self, makeJob: Callable[[], Job | None], onResult: Callable[[Any], None]) -> None:
         """Run a job, Apply's or another; meanwhile Apply is Cancel. `onResult` gets what it has placed."""
         try:
             if not dependencies.ensure(self._requirements, self._title):
                 self.showStatus(_("Nothing was installed, so nothing was computed."))
                 return
-            self._afterRun = onResult
-            run = Run(makeJob(), self._onProgress, self._onDone, self._onFailed, self._onCancelled)
+            job = makeJob()
+            if job is None:
+                return
+            self._afterRun, self._warnsOfTime = onResult, True
+            run = Run(job, self._onProgress, self._onDone, self._onFailed, self._onCancelled)
             self._run, self._started = run, time.monotonic()
             run.start()
         except CTEnhanceError as error:
             self._onFailed(str(error), "")
             return
         self._onChanged()
+
+    def _writeReport(self, _asJson: bool = False) -> None:
+        report, ui = self._report, self.ui
+        ui.jsonBox.enabled = report is not None
+        if report is None or ui.jsonBox.checked:
+            ui.detailsText.setPlainText("" if report is None else reportJson(report))
+        else:
+            ui.detailsText.setHtml(reportTable(report))
 
     def _onApply(self, _checked: bool = False) -> None:
         if self._run is not None:
@@ -147,16 +167,18 @@ class RunSection:
         self.showStatus(progressText(progress))
 
     def _onDone(self, result: Any, warnings: list[str]) -> None:
-        self._run = None
+        self._run, self._warnsOfTime = None, False
         self._afterRun(result)
         self._onChanged()
         took = durationText(time.monotonic() - self._started)
         device = (placing.reportOf(result) or {}).get("device")
         text = _("Done in {time}.") if device is None else _("Done in {time} on {device}.")
         said = " ".join([text.format(time=took, device=device), *warnings])
-        self.showStatus(said, _WARNING_STYLE if warnings else "")
+        self.showStatus(said, styles.warning() if warnings else "")
         self.showReport(result)
         self.askDevices()
+        if not self._isOpen():
+            slicer.util.showStatusMessage(_("{panel}: {sentence}").format(panel=self._title, sentence=said))
 
     def _onFailed(self, sentence: str, details: str) -> None:
         self._run = None
@@ -170,6 +192,7 @@ class RunSection:
 
     def _onDeviceIndex(self, index: int) -> None:
         if index >= 0 and not self._following:
+            self._warnsOfTime = True
             self._onDevice(self.ui.deviceSelector.itemData(index))
 
     def _onDevices(self, devices: list[Device]) -> None:
@@ -195,5 +218,6 @@ class RunSection:
             self._device == AUTOMATIC and all(device.isCPU for device in self._devices)
         )
         label = self.ui.deviceWarningLabel
-        label.text = _("No graphics card is used: this takes minutes instead of seconds.")
-        label.visible = onProcessor and bool(self._devices)
+        label.styleSheet = styles.warning()
+        label.text = _("No graphics card is used: whole scans take minutes instead of seconds.")
+        label.visible = onProcessor and bool(self._devices) and self._warnsOfTime

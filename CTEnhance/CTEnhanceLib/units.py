@@ -40,3 +40,9 @@ def setUnits(node: Any, quantity: Quantity, material: str = "") -> None:
         put(entry)
     if material:
         node.SetAttribute("CTEnhanceMaterial", material)
+
+
+def mayBeHounsfield(node: Any) -> bool:
+    """Say whether a volume node is in HU, or does not tell its unit."""
+    entry = node.GetVoxelValueUnits()
+    return entry is None or entry.GetCodeValue() in (None, "", ATTENUATION.unit[0])

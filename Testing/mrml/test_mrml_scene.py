@@ -10,9 +10,8 @@ import pytest
 import slicer
 
 from ctenhance.volume import CTVolume
-from CTEnhanceLib import enhancement, placing, roi, volumes
+from CTEnhanceLib import colortables, enhancement, placing, roi, volumes
 from CTEnhanceLib.devices import parseCards
-from CTEnhanceLib.difference import divergingColors
 from CTEnhanceLib.worker import TimeLeft
 
 
@@ -80,7 +79,7 @@ def test_region_statistics() -> None:
     region.SetSize([10.5, 4.5, 4.5])
     values = slicer.util.arrayFromVolume(node)[1:4, 10:15, 20:31]
     found = roi.statistics(region, node)
-    assert found.count == values.size
+    assert (found.count, found.slices) == (values.size, 3)
     assert (found.mean, found.deviation) == pytest.approx((values.mean(), values.std()))
 
 
@@ -92,12 +91,19 @@ def test_region_outside_is_said() -> None:
         roi.statistics(region, ctNode())
 
 
-def test_diverging_colours_are_symmetric_about_white() -> None:
-    node = divergingColors()
-    assert divergingColors() is node
-    colour = [0.0] * 4
-    node.GetColor(node.GetNumberOfColors() // 2, colour)
-    assert colour[:3] == [1.0, 1.0, 1.0]
+def test_the_difference_is_dark_where_nothing_changed() -> None:
+    node = colortables.differences()
+    assert colortables.differences() is node
+    count = node.GetNumberOfColors()
+    colors = np.zeros((count, 4))
+    for index in range(count):
+        node.GetColor(index, row := [0.0] * 4)
+        colors[index] = row
+    light = colors[:, :3] @ (0.2126, 0.7152, 0.0722)
+    middle = count // 2
+    assert count % 2 and light[middle] == light.min() < 0.15  # not glaring beside a CT
+    assert (np.diff(light[: middle + 1]) < 0).all() and (np.diff(light[middle:]) > 0).all()
+    assert colors[0, 2] > colors[0, 0] and colors[-1, 0] > colors[-1, 2]  # blue: less; red: more
 
 
 def test_cards_are_parsed() -> None:

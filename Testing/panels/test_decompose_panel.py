@@ -57,7 +57,7 @@ def test_measured_bins_to_maps(panel: Any, user: Any, made: Path) -> None:
     folders = {hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) for node in (*maps, *errors)}
     assert len(folders) == 1 and hierarchy.GetItemName(folders.pop()) == "scan spectral"
     assert placing.reportOf(result)["verb"] == "decompose"
-    assert "viewing" in ui.detailsText.plainText and not temporaries()
+    assert "Viewing" in ui.detailsText.plainText and not temporaries()
 
     # All four images are there, in one row of two rows.
     assert manager.layout == 7300 and ui.spectralButton.checked

@@ -246,7 +246,7 @@ def test_saved_scene_shows_the_same(
         for kind in ("", " standard error", " guided")
     }
     assert panel.parameters.result.GetName() == "scan water (mg/mL)"
-    assert '"decompose"' in panel.ui.detailsText.plainText
+    assert "decompose" in panel.ui.detailsText.plainText
     panel.ui.spectralButton.click()
     user.turn()
     assert compared("CTDecomposeFirst", reference("vmi_070keV")) < 0.01

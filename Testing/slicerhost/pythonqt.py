@@ -202,12 +202,21 @@ def stored(kind: Any, default: Any, changed: Callable[[Any], None] = lambda widg
 
 
 class ctkCollapsibleButton(PythonQtObject, QtWidgets.QGroupBox):
-    """A titled section whose content folds away."""
+    """A titled section whose content folds away; what was hidden by itself stays hidden when it unfolds."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._folded: list[QtWidgets.QWidget] = []
+        self.setSizePolicy(QtWidgets.QSizePolicy.Policy.Minimum, QtWidgets.QSizePolicy.Policy.Preferred)
 
     def _fold(self) -> None:
-        for child in self.children():
-            if isinstance(child, QtWidgets.QWidget):
-                QtWidgets.QWidget.setVisible(child, not self.collapsed)
+        children = [child for child in self.children() if isinstance(child, QtWidgets.QWidget)]
+        if self.collapsed:
+            self._folded += [child for child in children if not QtWidgets.QWidget.isHidden(child)]
+        for child in self._folded:
+            QtWidgets.QWidget.setVisible(child, not self.collapsed)
+        if not self.collapsed:
+            self._folded = []
 
     def showEvent(self, _event: Any) -> None:
         self._fold()  # its children came after the property was set
