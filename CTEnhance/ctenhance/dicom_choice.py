@@ -67,7 +67,7 @@ class Conditions:
     @property
     def keywords(self) -> list[str]:
         """The attributes to look at."""
-        return [one for name in self.wanted for one in (name, _OF_FRAMES.get(name, name))]
+        return [one for name in self.wanted for one in places_of(name)]
 
     def ignores(self, keyword: str) -> bool:
         """Say whether images count as one scan even where this attribute tells them apart."""
@@ -137,9 +137,14 @@ def _meant(frames: Sequence[Frame], keyword: str, wanted: str) -> list[Frame]:
     return meant
 
 
+def places_of(keyword: str) -> tuple[str, ...]:
+    """Return the keywords under which an attribute stands, that of frames first."""
+    return (_OF_FRAMES[keyword], keyword) if keyword in _OF_FRAMES else (keyword,)
+
+
 def values_of(file: DicomFile, frame: int, keyword: str) -> Values:
     """Return an attribute's values in a frame, numbers as such; empty where it is absent."""
-    value = file.value(_OF_FRAMES.get(keyword, keyword), keyword, frame=frame)
+    value = file.value(*places_of(keyword), frame=frame)
     if value is None or isinstance(value, DicomSequence | bytes):
         return ()
     several = list(value) if isinstance(value, MultiValue | list) else [value]

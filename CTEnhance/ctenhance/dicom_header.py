@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,8 +92,11 @@ class DicomFile:
 
     def value(self, *keywords: str, frame: int = 0) -> Any:
         """Return the first of the attributes that is there and not empty, or None."""
-        found = self.frames[frame]
-        return next((found[keyword] for keyword in keywords if keyword in found), None)
+        values = self.frames[frame]
+        for keyword in keywords:
+            if keyword in values:
+                return values[keyword]
+        return None
 
 
 def read_file(path: Path, also: Iterable[str] = ()) -> DicomFile | None:
@@ -144,7 +146,7 @@ def frames_of(header: Dataset) -> tuple[Mapping[str, Any], ...]:
     top = _of_macros([header]) | _filled(header)
     shared, per_frame = (header.get(keyword) or () for keyword in _FUNCTIONAL_GROUPS)
     of_all, groups = _of_macros(shared), per_frame or [None]
-    return tuple(ChainMap(_of_macros([group]), of_all, top) for group in groups)
+    return tuple(top | of_all | _of_macros([group]) for group in groups)
 
 
 def _of_macros(groups: Iterable[Dataset | None] | None) -> dict[str, Any]:

@@ -22,7 +22,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 
-from ctenhance.dicom_choice import Conditions, Values, grouped, identifies, listing, named, shown, values_of
+from ctenhance.dicom_choice import (
+    Conditions,
+    Values,
+    grouped,
+    identifies,
+    listing,
+    named,
+    places_of,
+    shown,
+    values_of,
+)
 from ctenhance.dicom_header import number
 from ctenhance.runtime.errors import InputError
 
@@ -187,8 +197,9 @@ def _marks(slices: Sequence[Slice], conditions: Conditions) -> Iterable[str]:
             keyword = keyword_for_tag(item.get("DimensionIndexPointer") or 0)
             if keyword and keyword not in _PLACES:
                 own.append(keyword)
-    known = (*_ONE_FOR_A_SCAN, *_ONE_FOR_A_BLOCK)
-    return [one for one in dict.fromkeys((*known, *own)) if not conditions.ignores(one)]
+    known = dict.fromkeys((*_ONE_FOR_A_SCAN, *_ONE_FOR_A_BLOCK, *own))
+    there = {keyword for one in slices for keyword in one.file.frames[one.frame]}
+    return [one for one in known if not conditions.ignores(one) and not there.isdisjoint(places_of(one))]
 
 
 def _groups(slices: Sequence[Slice], keyword: str) -> list[tuple[Values, list[int]]]:
