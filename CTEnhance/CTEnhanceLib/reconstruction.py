@@ -293,7 +293,7 @@ def consistencyTexts(report: Mapping[str, Any] | None) -> tuple[str, str]:
     short = (
         _("The image fits the measured data: what is left of them is noise.")
         if agrees(report)
-        else _("The image does not fit the measured data, least in slice {worst}: look at the residual.")
+        else _("The image does not fit the measured data (worst in slice {worst}): look at the residual.")
     )
     explanation = _(
         "The image, projected again, differs from the measured data by {departure:.2f} times their noise "

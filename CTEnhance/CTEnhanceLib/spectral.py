@@ -146,7 +146,9 @@ class SpectralImage:
         power = _sum(table.electrons * table.powers, maps)
         least = np.float32(table.leastDensity)
         root = np.maximum(power / np.maximum(density, least), 1) ** np.float32(1 / table.exponent)
-        return np.where(density >= least, root, np.float32(0))
+        # Attenuation has far less noise than the electron density, which alone would speckle air.
+        attenuates = _sum(table.weights(table.nonContrastKeV), maps, -1000.0) >= 1000 * (least - 1)
+        return np.where(attenuates & (density >= least), root, np.float32(0))
 
 
 def _sum(weights: np.ndarray, maps: Sequence[np.ndarray], constant: float = 0.0) -> np.ndarray:

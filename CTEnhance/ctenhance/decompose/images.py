@@ -23,7 +23,8 @@ CONTRAST_AGENTS = ("iodine", "gadolinium", "gold")
 NON_CONTRAST_KEV = 70.0
 #: Exponent of the effective atomic number (Mayneord 1937).
 Z_EXPONENT = 2.94
-#: Below this electron density relative to water (air, lung's air) an effective atomic number means nothing.
+#: Below this electron density, or attenuation at `NON_CONTRAST_KEV`, relative to water (air, lung's air) an
+#: effective atomic number means nothing. Attenuation has far less noise: density alone would speckle air.
 LEAST_DENSITY = 0.1
 #: Side of the window in pixels, and the regularisation in HU, of the guided filter of low-noise images.
 GUIDE_RADIUS, GUIDE_HU = 4, 15.0
@@ -76,8 +77,8 @@ def viewing_table(materials: Sequence[str | Material]) -> dict[str, Any]:
 
     `energies_keV` `[energy]`; `hounsfield_per_mg_ml` `[material][energy]` (VMI = their sum over maps - 1000);
     `electron_density_per_mg_ml` `[material]`, relative to water; `z_power` `[material]` and `z_exponent`:
-    Z = max(1, Σ e_k m_k p_k / Σ e_k m_k) ** (1 / exponent), where the electron density is `least_density` or
-    more;
+    Z = max(1, Σ e_k m_k p_k / Σ e_k m_k) ** (1 / exponent), where both electron density and attenuation at
+    `non_contrast_keV` are `least_density` of water's or more;
     `contrast_agents`: what a non-contrast image at `non_contrast_keV` leaves out."""
     stuff = [material(m) for m in materials]
     weights = torch.stack([vmi_weights(stuff, float(kev)) for kev in VIEWING_KEV], 1) / 1000
@@ -107,7 +108,8 @@ def effective_atomic_number(maps: torch.Tensor, materials: Sequence[str | Materi
     power = torch.tensordot(powers, maps, 1)
     least = LEAST_DENSITY * material("water").electrons_per_gram()
     z = (power / density.clamp(min=least)).clamp(min=1) ** (1 / Z_EXPONENT)
-    return torch.where(density >= least, z, torch.zeros_like(z))
+    attenuates = vmi(maps, materials, NON_CONTRAST_KEV) >= 1000 * (LEAST_DENSITY - 1)
+    return torch.where(attenuates & (density >= least), z, torch.zeros_like(z))
 
 
 def quietest_energy(maps: torch.Tensor, materials: Sequence[str | Material]) -> float:
