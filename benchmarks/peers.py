@@ -81,20 +81,22 @@ def non_local_means_less_noise(image: Array, strength: float, noise_hu: float) -
     )
 
 
+def bm3d_hu(image: Array, sd_hu: float, threads: int = 0) -> Array:
+    """A slice in HU through BM3D (the authors' package, profile 'np') for white noise of that SD.
+
+    In HU as they are: a shift of 1000 HU, as images from 0 to 1 have it, did no better on CT, and 0.14 dB worse
+    on a phantom of uniform discs. `threads`: 0 for as many as the package takes.
+    """
+    import bm3d
+
+    profile = bm3d.BM3DProfile()
+    profile.num_threads = threads
+    return np.asarray(bm3d.bm3d(image, sd_hu, profile), np.float32)
+
+
 def block_matching(threads: int) -> Filter:
-    """BM3D (profile 'np', white noise of SD `strength * noise_hu`) on `threads` threads."""
-
-    def run(image: Array, strength: float, noise_hu: float) -> Array:
-        import bm3d
-
-        profile = bm3d.BM3DProfile()
-        profile.num_threads = threads
-        # the package's thresholds for alike blocks are made for images from 0 to 1
-        width = 2 * HALF_RANGE_HU
-        result = bm3d.bm3d((image + HALF_RANGE_HU) / width, strength * noise_hu / width, profile)
-        return (result * width - HALF_RANGE_HU).astype(np.float32)
-
-    return run
+    """BM3D for white noise of SD `strength * noise_hu`, on `threads` threads."""
+    return lambda image, strength, noise_hu: bm3d_hu(image, strength * noise_hu, threads)
 
 
 def gaussian(image: Array, strength: float, noise_hu: float) -> Array:

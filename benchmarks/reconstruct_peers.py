@@ -30,7 +30,7 @@ from ctenhance.reconstruct.training import IMAGE, image_validation
 from ctenhance.runtime import weights
 from ctenhance.runtime.fit import Ahead, Settings, fit, log_error
 from ctenhance.runtime.weights import WeightsEntry
-from peers import psnr
+from peers import bm3d_hu, psnr
 
 Array = np.ndarray
 
@@ -88,11 +88,9 @@ def sirt_tv(
 
 def bm3d_on_image(image: Array, reference: Array) -> Array:
     """The FBP slice in HU through BM3D of its authors."""
-    import bm3d
-
     sd = float(np.std(np.clip(image, -1000, 1000) - np.clip(reference, -1000, 1000)))
     shown = np.clip(image, -1400, 3071)
-    found = [np.asarray(bm3d.bm3d(shown, sd * factor), np.float32) for factor in BM3D_FACTORS]
+    found = [bm3d_hu(shown, sd * factor) for factor in BM3D_FACTORS]
     return max(found, key=lambda candidate: psnr(candidate, reference))
 
 

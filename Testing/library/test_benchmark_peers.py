@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -68,6 +69,32 @@ def test_bm3d_takes_and_gives_hu(peers: ModuleType) -> None:
     noisy, truth = disc()
     found = peers.block_matching(1)(noisy, 1.0, NOISE_HU)
     assert peers.psnr(found, truth) > peers.psnr(noisy, truth) + 3
+
+
+def test_both_benchmarks_give_bm3d_the_same_hu(peers: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The authors' package, replaced by one that tells what it was given."""
+    import reconstruct_peers
+
+    given: list[tuple[np.ndarray, float]] = []
+    package = ModuleType("bm3d")
+
+    class Profile:
+        num_threads = 0
+
+    def bm3d(image: np.ndarray, sd: float, profile: Profile) -> np.ndarray:
+        given.append((image, sd))
+        return image.astype(np.float64)
+
+    package.BM3DProfile, package.bm3d = Profile, bm3d  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "bm3d", package)
+    noisy, truth = disc()
+    peers.block_matching(1)(noisy, 1.0, 30.0)
+    reconstruct_peers.bm3d_on_image(noisy, truth)
+    assert len(given) == 1 + len(reconstruct_peers.BM3D_FACTORS)
+    assert all(np.array_equal(image, noisy) for image, _sd in given)
+    assert given[0][1] == 30.0
+    sds = [sd / factor for (_, sd), factor in zip(given[1:], reconstruct_peers.BM3D_FACTORS, strict=True)]
+    assert all(sd == pytest.approx(NOISE_HU, rel=0.05) for sd in sds)
 
 
 def test_psnr_is_that_of_the_range(peers: ModuleType) -> None:
