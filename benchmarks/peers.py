@@ -84,8 +84,8 @@ def non_local_means_less_noise(image: Array, strength: float, noise_hu: float) -
 def bm3d_hu(image: Array, sd_hu: float, threads: int = 0) -> Array:
     """A slice in HU through BM3D (the authors' package, profile 'np') for white noise of that SD.
 
-    In HU as they are: a shift of 1000 HU, as images from 0 to 1 have it, did no better on CT, and 0.14 dB worse
-    on a phantom of uniform discs. `threads`: 0 for as many as the package takes.
+    In HU as they are: a shift of 1000 HU, as images from 0 to 1 have it, did no better on CT, and 0.14 dB
+    worse on a phantom of uniform discs. `threads`: 0 for as many as the package takes.
     """
     import bm3d
 

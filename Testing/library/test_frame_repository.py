@@ -138,6 +138,21 @@ def test_readme_names_existing_commands(repository: Path) -> None:
     assert set(re.findall(r"\bmake ([a-z-]+)", text)) <= targets
 
 
+def test_a_projection_files_name_means_one_kind_of_scan(repository: Path) -> None:
+    """In the examples of README, docs and --help: what one verb takes or makes with bins, no other reads."""
+    texts = [repository / "README.md", *(repository / "docs").glob("*.md")]
+    texts += (repository / "CTEnhance" / "ctenhance" / "commands").glob("*.py")
+    plain, bins = set(), set()
+    for path in texts:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            names = re.findall(r"[\w-]+\.ctproj\.h5", line)
+            if re.search(r"ctenhance (project|reconstruct)\b", line):
+                plain.update(names)
+            elif re.search(r"ctenhance (simulate|decompose)\b|process\(.*basis=", line):
+                bins.update(names)
+    assert plain and bins and not plain & bins
+
+
 def test_history_stays_small(repository: Path) -> None:
     counts = dict(re.findall(r"([\w-]+): (\d+)", git(repository, "count-objects", "-v")))
     kilobytes = int(counts["size-pack"]) + int(counts["size"])

@@ -54,7 +54,7 @@ def _made(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-@command(app, "ctenhance decompose scan.ctproj.h5 maps --basis water,iodine --vmi 40,70,100 --vnc --errors")
+@command(app, "ctenhance decompose bins.ctproj.h5 maps --basis water,iodine --vmi 40,70,100 --vnc --errors")
 def decompose(
     run: Run,
     source: SpectralPath,

@@ -13,7 +13,7 @@ from ctenhance.commands.project import PROJECTION_SUFFIXES
 from ctenhance.commands.support import Run, command
 
 
-@command(app, "ctenhance simulate scan.ctproj.h5 --phantom chest --slices 8 --dose 0.5 --seed 1")
+@command(app, "ctenhance simulate bins.ctproj.h5 --phantom chest --slices 8 --dose 0.5 --seed 1")
 def simulate(
     run: Run,
     target: Annotated[
