@@ -33,6 +33,7 @@ from CTEnhanceLib.reconstruction import (
     problem,
 )
 from CTEnhanceLib.run import Settings, runAndWait
+from CTEnhanceLib.stages import comparedNames
 from CTEnhanceLib.stagessection import StagesSection
 
 PROJECTION_ARCHITECTURES = ("spdiff-compact", "spdiff-published")
@@ -156,7 +157,6 @@ class CTReconstructWidget(PanelWidget):
     title = _("CT Reconstruct")
     logicType = CTReconstructLogic
     verb = "reconstruct"
-    compared = (_("Reference"), _("Reconstruction"))
     takesVolume = True
     sections = ("RunSection", "StagesSection", "CompareSection", "DetailsSection")
 
@@ -205,6 +205,10 @@ class CTReconstructWidget(PanelWidget):
         """Return the run that the parameters ask for."""
         chosen = self.parameters
         return ReconstructJob(self._source(), self._wanted(), Settings(None, chosen.device, chosen.seed))
+
+    def compared(self, result) -> tuple[str, str]:
+        """Name the stages."""
+        return comparedNames(result)
 
     def resultArrived(self, result) -> None:
         """Tell of it, and remember it with the scene."""

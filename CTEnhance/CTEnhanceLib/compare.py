@@ -7,6 +7,7 @@ input, and the difference is made of the shown slices only. What a view's title 
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import Any
 
 import vtk
@@ -49,13 +50,14 @@ class Mode(enum.Enum):
 class Comparison:
     """Shows a result beside `placing.inputOf(result)`; `hide` brings the former layout back.
 
-    `names` - what before and after are called in the views' titles
+    names(result) - what before and after are called in the views' titles
     """
 
-    def __init__(self, names: tuple[str, str]) -> None:
+    def __init__(self, names: Callable[[Any], tuple[str, str]]) -> None:
         self.mode = Mode.SIDE_BY_SIDE
         self.result: Any = None
-        self._before, self._after = Mode.SIDE_BY_SIDE.views(names)
+        self._names = names
+        self._before, self._after = Mode.SIDE_BY_SIDE.views(names(None))
         self._views = LinkedViews()
         self._difference = DifferenceView()
         self._tag: tuple[Any, int] | None = None
@@ -75,7 +77,9 @@ class Comparison:
         self._release()
         self.result = result
         self.mode = mode or self.mode
-        self._views.show(self.mode.value, self.mode.views((self._before.label, self._after.label)))
+        names = self._names(result)
+        self._before, self._after = Mode.SIDE_BY_SIDE.views(names)
+        self._views.show(self.mode.value, self.mode.views(names))
         widget = sliceWidget(DIFFERENCE_VIEW) if self.mode is Mode.WITH_DIFFERENCE else None
         if widget is not None:
             node = widget.mrmlSliceNode()

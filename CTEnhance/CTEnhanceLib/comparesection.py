@@ -25,11 +25,17 @@ class CompareSection:
     """Connects the section's widgets; `setResult` says which result they are about.
 
     A result is a volume node that refers to its counterpart (`placing.inputOf`), on the same grid.
-    `names` - what the two are called; `verb` - whose results are offered; `onChosen(result)`: one was chosen.
+    names(result) - what the two are called; `verb` - whose results are offered; `onChosen(result)`: one was
+    chosen.
     """
 
     def __init__(
-        self, ui: Any, parent: Any, names: tuple[str, str], verb: str, onChosen: Callable[[Any], None]
+        self,
+        ui: Any,
+        parent: Any,
+        names: Callable[[Any], tuple[str, str]],
+        verb: str,
+        onChosen: Callable[[Any], None],
     ) -> None:
         self.ui = ui
         self.comparison = Comparison(names)
@@ -66,6 +72,7 @@ class CompareSection:
         if result is self._result:
             return
         self._result = result
+        self._onFlicker(bool(self.ui.flickerButton.checked))  # the button names one of the two
         if self.comparison.active:
             if result is None:
                 self.ui.compareButton.checked = False
@@ -119,7 +126,7 @@ class CompareSection:
         try:
             rows = {
                 name: roi.statistics(self._region.node, node)
-                for name, node in zip(self._names, (before, self._result), strict=True)
+                for name, node in zip(self._names(self._result), (before, self._result), strict=True)
             }
             self.ui.roiTable.text = roi.table(rows)
         except InputError as error:
@@ -168,7 +175,7 @@ class CompareSection:
 
     def _onFlicker(self, before: bool) -> None:
         self.comparison.setFlicker(before)
-        name = self._names[1 if before else 0]
+        name = self._names(self._result)[1 if before else 0]
         self.ui.flickerButton.text = _("Show {name} (key {key})").format(name=name, key=FLICKER_KEY)
 
     def _onRegion(self, checked: bool) -> None:

@@ -139,16 +139,15 @@ class BasePanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 class PanelWidget(BasePanelWidget):
     """The widget of a module that computes. A panel says what is its own:
 
-    `title`, `logicType`, `verb` (the command line's, whose reports its results carry), `compared` (what the
-    two volumes of a comparison are called); `connectWidgets` (once), `reason` and `doing` (why Apply can or
-    can't be pressed, what it does), `makeJob` (what it does then), `follow` (the parameters changed),
-    `resultArrived`. Its parameter node has the fields `device`, a string, and `result`, the volume node that
-    is shown; where `takesVolume`, also `inputVolume`. `ui` holds the widgets of all sections by name.
+    `title`, `logicType`, `verb` (the command line's, whose reports its results carry); `connectWidgets`
+    (once), `reason` and `doing` (why Apply can or can't be pressed, what it does), `makeJob` (what it does
+    then), `follow` (the parameters changed), `resultArrived`, `compared` (what is beside what). Its parameter
+    node has the fields `device`, a string, and `result`, the volume node that is shown; where `takesVolume`,
+    also `inputVolume`. `ui` holds the widgets of all sections by name.
     """
 
     title = ""
     verb = ""
-    compared = (_("Before"), _("After"))
     takesVolume = False
     logicType: type[PanelLogic] = PanelLogic
     sections: tuple[str, ...] = ("RunSection", "CompareSection", "DetailsSection")
@@ -169,6 +168,11 @@ class PanelWidget(BasePanelWidget):
     def doing(self) -> str:
         """Return what Apply does, for its tooltip."""
         return ""
+
+    def compared(self, result: Any) -> tuple[str, str]:
+        """Return what the two volumes of a comparison are called: that which a result is compared with, and
+        the result (None: any)."""
+        return _("Before"), _("After")
 
     def makeJob(self) -> Job | None:
         """Return the job that the parameters ask for; None: the user, asked something, would rather not.

@@ -85,6 +85,16 @@ def stagesOf(result: Any) -> list[tuple[View, Any]]:
     return [*((view, node) for view, node in before if node is not None), (views[method], result)]
 
 
+def comparedNames(result: Any) -> tuple[str, str]:
+    """Return what a result is compared with, and what it is itself: stages, or the CT that was scanned."""
+    method = methodOf(result)
+    if method is None:
+        return _("Reference"), _("Reconstruction")
+    reference = placing.inputOf(result)
+    ofFBP = reference is not None and reference is result.GetNodeReference(ROLES["fbp"])
+    return Method.FBP.stage() if ofFBP else _("Scanned CT"), method.stage()
+
+
 class StageViews:
     """Shows the stages of a result in linked views; `hide` brings the former layout back."""
 

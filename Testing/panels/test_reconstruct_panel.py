@@ -178,6 +178,16 @@ def test_measured_projections_to_linked_stages(panel: Any, user: Any, made: Path
     assert not panel.ui.stagesButton.checked
     assert shown("CTEnhanceBefore").GetBackgroundVolumeID() == stages[0].GetID()
     assert shown("CTEnhanceAfter").GetBackgroundVolumeID() == result.GetID()
+    titles = [panel.compareSection.comparison._titles[f"CTEnhance{side}"][0] for side in ("Before", "After")]
+    assert titles == ["FBP\nscan FBP", "NEED\nscan NEED"]
+    assert panel.ui.flickerButton.text == "Show FBP (key X)"
+    panel.ui.flickerButton.click()
+    assert panel.compareSection.comparison._titles["CTEnhanceAfter"][0].startswith("FBP")
+    assert panel.ui.flickerButton.text == "Show NEED (key X)"
+    panel.ui.flickerButton.click()
+    panel.ui.roiButton.click()
+    assert ">FBP<" in panel.ui.roiTable.text and ">NEED<" in panel.ui.roiTable.text
+    panel.ui.roiButton.click()
     panel.ui.stagesButton.click()
     assert not panel.ui.compareButton.checked and panel.stagesSection.stages.active
     panel.ui.stagesButton.click()
@@ -229,6 +239,7 @@ def test_simulated_scan_takes_two_verbs(panel: Any, user: Any, ct: Any) -> None:
     assert [each["verb"] for each in report["preceding"]] == ["project"]
     assert report["preceding"][0]["settings"]["dose"] == 0.25
     assert shown("CTReconstructFBP").GetBackgroundVolumeID() == result.GetID()
+    assert panel.compared(result) == ("Scanned CT", "FBP")
     assert not temporaries()
 
     slicer.mrmlScene.Clear(False)
