@@ -19,7 +19,7 @@ from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrappe
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
 
 from ctenhance.runtime.errors import CTEnhanceError, InputError
-from CTEnhanceLib import about, layouts, spectralvolumes
+from CTEnhanceLib import about, layouts, spectralvolumes, transfer
 from CTEnhanceLib.decomposition import (
     MATERIALS,
     NO_MATERIAL,
@@ -50,6 +50,7 @@ class CTDecompose(ScriptedLoadableModule):
         category = _("Spectral Imaging")
         about.describe(self.parent, _("CT Decompose"), text, "panel-ct-decompose.md", [category])
         layouts.atStartup()
+        transfer.removeLeftoversAtStartup()
 
 
 class Source(enum.Enum):

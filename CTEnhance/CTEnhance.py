@@ -16,7 +16,7 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
 
 from ctenhance.runtime.errors import CTEnhanceError
-from CTEnhanceLib import about, layouts, placing, volumes
+from CTEnhanceLib import about, layouts, placing, transfer, volumes
 from CTEnhanceLib.enhancement import VERB, EnhanceJob, isForeign, problem
 from CTEnhanceLib.modelchoice import ModelChoice
 from CTEnhanceLib.panel import RESOURCES, PanelLogic, PanelWidget
@@ -41,6 +41,7 @@ class CTEnhance(ScriptedLoadableModule):
         category = translate("qSlicerAbstractCoreModule", "Filtering")
         about.describe(self.parent, _("CT Enhance"), text, "panel-ct-enhance.md", [category])
         layouts.atStartup()
+        transfer.removeLeftoversAtStartup()
         slicer.app.connect("startupCompleted()", registerSampleData)
 
 

@@ -19,7 +19,7 @@ from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrappe
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
 
 from ctenhance.runtime.errors import CTEnhanceError
-from CTEnhanceLib import about, layouts
+from CTEnhanceLib import about, layouts, transfer
 from CTEnhanceLib.modelchoice import ModelChoice
 from CTEnhanceLib.panel import PanelLogic, PanelWidget
 from CTEnhanceLib.reconstruction import (
@@ -53,6 +53,7 @@ class CTReconstruct(ScriptedLoadableModule):
         category = _("Tomographic Reconstruction")
         about.describe(self.parent, _("CT Reconstruct"), text, "panel-ct-reconstruct.md", [category])
         layouts.atStartup()
+        transfer.removeLeftoversAtStartup()
 
 
 class Source(enum.Enum):

@@ -28,7 +28,12 @@ from ctenhance.runtime.errors import CTEnhanceError
 from CTEnhanceLib import volumes
 
 TEMPORARY_PREFIX = "ctenhance-"
+# In each run's folder; the system holds the lock on it for as long as the Slicer lives that made the folder.
+_LOCK = "slicer-is-running.lock"
+_ATTEMPTS = 3
+# Folders of versions without a lock.
 _LEFTOVER_SECONDS = 3 * 24 * 3600
+_locks: dict[Path, Any] = {}
 
 # MetaImage's names of the scalar types. 64-bit integers have none that every reader knows.
 _META_TYPES = {
@@ -59,9 +64,20 @@ def temporaryRoot() -> Path:
 
 def runFolder() -> Path:
     """Return a new folder for one run. Raises CTEnhanceError when none can be made."""
+    from filelock import FileLock, Timeout
+
     removeLeftovers(temporaryRoot())
     try:
-        return Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=temporaryRoot()))
+        for _attempt in range(_ATTEMPTS):
+            folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=temporaryRoot()))
+            lock = FileLock(folder / _LOCK)
+            try:
+                lock.acquire(timeout=0)
+            except (Timeout, FileNotFoundError):
+                continue  # another Slicer that starts at this very moment took it for a leftover
+            _locks[folder] = lock
+            return folder
+        raise OSError(_("another Slicer removes it"))
     except OSError as error:
         raise CTEnhanceError(
             _("No temporary folder can be made ({reason}); check Slicer's temporary folder.").format(
@@ -72,15 +88,61 @@ def runFolder() -> Path:
 
 def removeFolder(folder: Path) -> None:
     """Remove a run's folder with all that is in it."""
-    shutil.rmtree(folder, ignore_errors=True)
+    for path in list(folder.iterdir()) if folder.is_dir() else ():
+        if path.name == _LOCK:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()
+    if folder in _locks:
+        _locks.pop(folder).release()
+    # What another process still has open stays, on some systems, and with it the lock, for the next start.
+    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {_LOCK}:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def removeLeftoversAtStartup() -> None:
+    """Have `removeLeftovers` called when Slicer has started; each module asks for it."""
+    slicer.app.connect("startupCompleted()", _removeLeftovers)
+
+
+def _removeLeftovers() -> None:
+    removeLeftovers(temporaryRoot())
 
 
 def removeLeftovers(root: Path) -> None:
-    """Remove run folders untouched for days: Slicer was ended in the middle, and they hold voxels."""
+    """Remove the folders of runs whose Slicer was killed or crashed: they hold a patient's voxels.
+
+    Only real folders of this user that a run has made are touched, and none of a Slicer that still runs.
+    """
     for folder in root.glob(f"{TEMPORARY_PREFIX}*"):
         with contextlib.suppress(OSError):
-            if folder.is_dir() and time.time() - folder.stat().st_mtime > _LEFTOVER_SECONDS:
+            if folder.is_symlink() or not folder.is_dir() or not _isOurs(folder):
+                continue
+            if (folder / _LOCK).is_file():
+                _removeUnlessHeld(folder)
+            elif time.time() - folder.stat().st_mtime > _LEFTOVER_SECONDS:
                 removeFolder(folder)
+
+
+def _isOurs(folder: Path) -> bool:
+    return not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()
+
+
+def _removeUnlessHeld(folder: Path) -> None:
+    try:
+        from filelock import FileLock, Timeout
+    except ImportError:  # before the first Apply there is nothing to remove
+        return
+    if folder in _locks:
+        return
+    lock = FileLock(folder / _LOCK)
+    with contextlib.suppress(Timeout):
+        lock.acquire(timeout=0)
+        _locks[folder] = lock
+        removeFolder(folder)
 
 
 def writeMetaImage(node: Any, path: Path) -> Iterator[float]:

@@ -2,7 +2,8 @@
 
 The child writes JSON lines to its standard output (`ctenhance.runtime.progress`). Only a normal exit with
 code 0 after a result event is a success; everything else is told as one sentence. Ending it means its whole
-process tree: PythonSlicer is a launcher, and the interpreter that computes is a child of it.
+process tree: PythonSlicer is a launcher, and the interpreter that computes is a child of it. When Slicer
+itself is killed, the child sees that it is gone, and ends.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ def childEnvironment() -> dict[str, str]:
         "PYTHONIOENCODING": "utf-8",
         # Cards are numbered as nvidia-smi and the device list number them.
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        # Should Slicer be killed, the child ends, too (`ctenhance.runtime.parent`).
+        "CTENHANCE_PARENT": str(os.getpid()),
         # Tracebacks go to the details.
         "CTENHANCE_DEBUG": "1",
     }

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from ctenhance.runtime.weights import EMBEDDED
@@ -36,6 +37,37 @@ def slow(volume, progress, cancel, **settings):
 ctenhance.enhance = slow
 sys.argv[0] = "ctenhance"
 main()
+"""
+
+# As above, but it looks at nothing, in the middle of writing a file.
+DEAF = """
+import sys, time
+import ctenhance
+from ctenhance.cli import main
+from ctenhance.runtime import files, parent
+
+parent.GRACE_SECONDS = 1.0
+
+def deaf(volume, **settings):
+    with files.replace_when_done(sys.argv[3]) as temporary:
+        temporary.write_bytes(b"half")
+        temporary.with_name(f"{files.stem_of(temporary)}-values.raw").write_bytes(b"half")
+        print("slow", file=sys.stderr, flush=True)
+        time.sleep(100)
+
+ctenhance.enhance = deaf
+sys.argv[0] = "ctenhance"
+main()
+"""
+# A program that starts a command through a launcher and then does nothing more, as a Slicer that is killed.
+PARENT = """
+import os, subprocess, sys, threading
+
+with open(sys.argv[1], "wb") as log:
+    os.environ["CTENHANCE_PARENT"] = str(os.getpid())
+    launcher = [sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:])"]
+    subprocess.Popen([*launcher, sys.executable, "-c", *sys.argv[2:]], stdout=log, stderr=log)
+threading.Event().wait()
 """
 
 
@@ -92,6 +124,38 @@ def test_a_signal_stops_the_process_and_leaves_nothing(
     assert events(rest)[-1]["event"] == "error"
     assert errors == "Cancelled; no output was written.\n"
     assert [path.name for path in tmp_path.iterdir()] == ["ct.nii.gz"]
+
+
+@pytest.mark.parametrize("script", [SLOW.replace("range(200)", "range(2000)"), DEAF])
+def test_a_command_ends_with_the_program_that_waits_for_it(ct: Path, tmp_path: Path, script: str) -> None:
+    log, out = tmp_path / "log", tmp_path / "out.nii.gz"
+    arguments = ["enhance", str(ct), str(out), "--progress", "json"]
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(log), script, *arguments], env=ENVIRONMENT)
+    try:
+        deadline = time.monotonic() + 60
+        while not log.is_file() or b"slow" not in log.read_bytes():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        started = psutil.Process(parent.pid).children(recursive=True)
+        assert len(started) == 2 and all(process.is_running() for process in started)
+    finally:
+        parent.kill()
+        parent.wait()
+    _, alive = psutil.wait_procs(started, timeout=40)  # by itself either would go on for longer
+    assert not alive
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ct.nii.gz", "log"]
+
+
+def test_a_command_whose_parent_is_gone_already_ends(ct: Path, tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    done = subprocess.run(
+        [sys.executable, "-c", SLOW, "enhance", str(ct), str(tmp_path / "out.nii.gz")],
+        env={**ENVIRONMENT, "CTENHANCE_PARENT": str(gone.pid)},
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 130 and b"Cancelled; no output was written." in done.stderr
 
 
 def test_degrade_and_replay(ct: Path, tmp_path: Path) -> None:

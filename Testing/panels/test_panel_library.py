@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import psutil
 import pytest
 
 from view_titles import titleActors, titles
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +126,60 @@ def test_old_leftovers_go_and_others_stay(tmp_path: Path) -> None:
         os.utime(folder, (then, then))
     removeLeftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ctenhance-new", "other-old"]
+
+
+# What a Slicer does that is killed in the middle of a run: PanelLogic.process begins it, then it hangs.
+KILLED = """
+import sys, threading, time
+import numpy as np
+import slicerhost
+
+slicerhost.start()
+import slicer
+from CTEnhanceLib.enhancement import EnhanceJob
+from CTEnhanceLib.run import Run, Settings
+
+node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "chest")
+noise = np.random.default_rng(0).normal(0, 20, (400, 128, 128))
+noise[:, :40] -= 1000
+slicer.util.updateVolumeFromArray(node, noise.astype(np.int16))
+none = lambda *given: None
+run = Run(EnhanceJob(node, None, 1.0, Settings(sys.argv[1], "cpu")), none, none, print, none)
+run.start()
+while run.active:
+    slicer.app.processEvents()
+    time.sleep(0.01)
+    worker = run._worker
+    if worker is not None and worker._percent > 2:  # it has begun to compute
+        print(slicer.app.temporaryPath, flush=True)
+        threading.Event().wait()
+"""
+
+
+def test_the_worker_of_a_killed_slicer_ends_and_its_folder_goes(model: Path) -> None:
+    from CTEnhanceLib.transfer import removeLeftovers
+
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "CTEnhance"), *sys.path])}
+    killed = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(model)], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert killed.stdout is not None
+        root = Path(killed.stdout.readline().strip())
+        (folder,) = root.glob("ctenhance-*")
+        workers = psutil.Process(killed.pid).children(recursive=True)
+        assert workers and (folder / "input.mha").stat().st_size > 400 * 128 * 128 * 2
+        removeLeftovers(root)
+        assert (folder / "input.mha").exists()  # this Slicer still runs
+    finally:
+        killed.kill()
+        killed.wait()
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert not alive
+    (root / "ctenhance-link").symlink_to(REPOSITORY)  # no folder of a run
+    removeLeftovers(root)
+    assert not folder.exists() and (REPOSITORY / "README.md").exists()
+    shutil.rmtree(root)
 
 
 def test_a_reference_to_a_hidden_node_that_is_gone_counts_no_more() -> None:

@@ -23,6 +23,7 @@ import typer
 from ctenhance.commands.options import CHOICE_OPTIONS, Choice
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError
 from ctenhance.runtime.files import check_output, suffix_of
+from ctenhance.runtime.parent import end_with_parent
 from ctenhance.runtime.progress import (
     BarProgress,
     CancelToken,
@@ -244,6 +245,7 @@ def command(
         def wrapper(**given: Any) -> None:
             common = {name: given.pop(name) for name in _COMMON}
             run = Run(common["device"], common["seed"], common["report"], common["progress"])
+            end_with_parent(run.cancel)
             try:
                 with _cancel_on_signals(run.cancel), contextlib.redirect_stdout(sys.stderr):
                     if choice is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import shutil
 import uuid
@@ -14,8 +15,10 @@ from ctenhance.runtime.errors import CTEnhanceError, InputError
 
 _COMPRESSIONS = (".gz", ".bz2", ".xz")
 _PARTIAL = "partial"
+_MARK_LENGTH = 12
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 LONGEST_NAME = 255  # bytes, on all usual file systems
+_unfinished: set[Path] = set()  # temporary files and folders that are being written
 
 
 def suffix_of(path: str | os.PathLike[str]) -> str:
@@ -117,8 +120,9 @@ def replace_when_done(path: str | os.PathLike[str]) -> Iterator[Path]:
     # A hidden name: file dialogs and `batch` must not take an unfinished file for a volume. The full original
     # suffix stays last, because writers choose the format by it.
     temporary = target.with_name(
-        f".{stem_of(target)[:40]}.{_PARTIAL}-{uuid.uuid4().hex[:12]}{_raw_suffix(target.name)}"
+        f".{stem_of(target)[:40]}.{_PARTIAL}-{uuid.uuid4().hex[:_MARK_LENGTH]}{_raw_suffix(target.name)}"
     )
+    _unfinished.add(temporary)
     try:
         yield temporary
         try:
@@ -137,6 +141,7 @@ def replace_when_done(path: str | os.PathLike[str]) -> Iterator[Path]:
         # After success the name is gone already. A failing deletion must not hide the first error.
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        _unfinished.discard(temporary)
 
 
 @contextlib.contextmanager
@@ -151,7 +156,8 @@ def folder_when_done(path: str | os.PathLike[str]) -> Iterator[Path]:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"Cannot write into '{target}': it is no empty folder; choose another or a new one.")
     parent = check_output_folder(target.absolute().parent)
-    temporary = parent / f".{target.name[:40]}.{_PARTIAL}-{uuid.uuid4().hex[:12]}"
+    temporary = parent / f".{target.name[:40]}.{_PARTIAL}-{uuid.uuid4().hex[:_MARK_LENGTH]}"
+    _unfinished.add(temporary)
     try:
         temporary.mkdir()
         yield temporary
@@ -165,6 +171,18 @@ def folder_when_done(path: str | os.PathLike[str]) -> Iterator[Path]:
             ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        _unfinished.discard(temporary)
+
+
+def remove_unfinished() -> None:
+    """Remove what is being written, for a process that ends at once."""
+    for temporary in list(_unfinished):
+        shutil.rmtree(temporary, ignore_errors=True)
+        # Writers put others beside it, of the same beginning, which no other file has.
+        head, mark, tail = temporary.name.rpartition(f".{_PARTIAL}-")
+        for path in temporary.parent.glob(f"{glob.escape(head)}{mark}{tail[:_MARK_LENGTH]}*"):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
