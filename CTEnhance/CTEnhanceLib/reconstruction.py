@@ -290,6 +290,10 @@ def consistencyTexts(report: Mapping[str, Any] | None) -> tuple[str, str]:
     found = _details(report, "data_consistency")
     if not found:
         return _("not known yet"), ""
+    if "likely_geometry" in found:
+        return _("no: the geometry is likely wrong"), _(
+            "Opposite rays, which should read the same, do not: the warning says what is likely wrong."
+        )
     short = (
         _("The image fits the measured data: what is left of them is noise.")
         if agrees(report)

@@ -41,6 +41,8 @@ disc = np.where(np.hypot(x - 4, y) < 13, 40.0, -1000.0).astype(np.float32)
 volume = CTVolume(np.repeat(disc[None], {SLICES}, 0), (6.0, 6.0, 2.5), (-110.0, -90.0, 20.0))
 scan = simulate_projections(volume, dose=0.1, views={VIEWS}, columns={COLUMNS}, device="cpu")
 scan.write(folder / "scan.ctproj.h5")
+scan.central_column += 5
+scan.write(folder / "off.ctproj.h5")
 """
 
 
@@ -91,6 +93,17 @@ def apply(panel: Any, user: Any) -> Any:
 def shown(view: str) -> Any:
     """Return the composite node of a view."""
     return slicer.app.layoutManager().sliceWidget(view).mrmlSliceCompositeNode()
+
+
+def test_a_wrong_central_column_is_told(panel: Any, user: Any, made: Path) -> None:
+    import qt
+
+    qt.QFileDialog.chosen = str(made / "off.ctproj.h5")
+    panel.ui.fileButton.click()
+    apply(panel, user)
+    assert panel.ui.consistencyLabel.text == "no: the geometry is likely wrong"
+    assert panel.ui.consistencyLabel.styleSheet
+    assert "'central_column' is 31.5" in panel.ui.statusLabel.text
 
 
 def test_measured_projections_to_linked_stages(panel: Any, user: Any, made: Path) -> None:

@@ -24,6 +24,7 @@ from ctenhance.decompose.scatter import (
     told_ratio,
 )
 from ctenhance.io.cut_off import cut_off_warning
+from ctenhance.io.geometry_check import check_geometry
 from ctenhance.io.image_grid import image_geometry
 from ctenhance.io.projections import Projections
 from ctenhance.physics.detector import PileUp, check_thresholds
@@ -197,6 +198,11 @@ def decompose(
     cut = cut_off_warning(projections, geometry)
     for note in (*projections.notes, *([cut] if cut else [])):
         report.warn(note)
+    with report.stage("geometry"):
+        fault, opposite = check_geometry(projections)
+    report.details["data_consistency"] = {"consistent": fault is None} | opposite
+    if fault is not None:
+        report.warn(fault.sentence)
     stack = _Stack((projections.n_rows, geometry.rows, geometry.columns))
     ends: list[Decomposition] = []
     misfit = []

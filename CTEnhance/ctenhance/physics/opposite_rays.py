@@ -1,0 +1,123 @@
+"""Do opposite rays agree? A fan's ray at view angle b and angle g from the central ray runs along the same
+line as the ray at (b + pi - 2 g, -g); a parallel ray, as the one at b + pi on the other side of the central
+column. Where the two readings differ, the geometry is not that of the scan, and the one with which they agree
+tells what is wrong with it.
+
+Compared are square roots of transmissions, whose noise is the same everywhere: starved rays, and with them
+scatter, count for little, the body's outline for much. What harms both rays alike, as beam hardening does,
+cancels, and what lies beyond the detector is not needed. Differences are not squared, so that a broken column
+or a lost view does not stand for the whole scan.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+#: More views are averaged in groups: noise falls, and views that have turned on by a degree are still alike.
+_ENOUGH_VIEWS = 240
+#: A ray this many steps before the first or after the last view is continued from the nearest two of them: at
+#: half a turn of parallel rays this is so for all that have an opposite.
+_BEYOND = 1.5
+#: Between views that are farther apart than so many steps some are missing.
+_GAP = 2.5
+#: Fewer pairs than this part of a view's columns tell nothing,
+_FEWEST_PAIRS = 0.5
+#: nor do pairs beside the body, which vary by less than this part of what all rays do.
+_LEAST_VARIATION = 0.3
+#: The disagreement of rays of which nothing is known.
+UNKNOWN = math.inf
+
+
+@dataclass(frozen=True)
+class Supposed:
+    """How a scan may have been made. `central`: the isocentre's column; `per_column`: angle in rad from a ray
+    to the next one at the centre, 0 for parallel rays; `flat` detector or one about the source; `turn`: what
+    the view angles have to be multiplied by."""
+
+    central: float
+    per_column: float
+    flat: bool = False
+    turn: float = 1.0
+
+
+class OppositeRays:
+    """Readings of some slices, to be compared under one supposition after the other.
+
+    `transmission` `[slice, view, column]`; `angles` `[view]` in rad, growing or falling. Columns are averaged
+    in groups until fewer than twice `columns` are left, and the rays of `views` views are compared."""
+
+    def __init__(
+        self, transmission: torch.Tensor, angles: torch.Tensor, columns: int = 96, views: int = 64
+    ) -> None:
+        slices, all_views, all_columns = transmission.shape
+        together = max(1, all_views // _ENOUGH_VIEWS)
+        self._together = max(1, all_columns // columns)
+        self._views, self._columns = all_views // together, all_columns // self._together
+        means = F.avg_pool2d(transmission, (together, self._together))
+        # without this, rays between two columns would have less noise than others
+        kernel = torch.tensor([[[0.25, 0.5, 0.25]]]).to(means)
+        means = F.conv1d(F.pad(means.reshape(-1, 1, self._columns), (1, 1), mode="replicate"), kernel)
+        root = means.clamp(min=0).sqrt().reshape(slices, self._views, self._columns)
+        self._root = root.permute(1, 2, 0).contiguous()
+        self._angles = angles.double()[: self._views * together].reshape(-1, together).mean(1)
+        self._compared = torch.linspace(0, self._views - 1, min(views, self._views)).round().long()
+        self._variation = float((root - root.mean((1, 2), keepdim=True)).abs().mean())
+        second = (root[..., :-2] - 2 * root[..., 1:-1] + root[..., 2:]).abs()
+        #: How rough the readings are: 0 for smooth ones, about 1 for nothing but noise.
+        self.roughness = float(second.median()) / max(self._variation, 1e-9)
+
+    def measured_twice(self, supposed: Supposed) -> float:
+        """The part of the compared rays whose opposite was measured, too."""
+        return float(self._pairs(supposed)[-1].double().mean())
+
+    def disagreement(self, supposed: Supposed) -> float:
+        """Mean difference of opposite rays, as a part of what the rays vary by: 0 to about 1; `UNKNOWN` where
+        hardly a ray was measured from both sides."""
+        opposite, first, second, share, measured = self._pairs(supposed)
+        view, column = measured.nonzero(as_tuple=True)
+        if len(view) < _FEWEST_PAIRS * self._columns:
+            return UNKNOWN
+        left = opposite.floor().long().clamp(0, self._columns - 2)
+        between = (opposite - left).to(self._root)[column, None]
+        left, share = left[column], share[view, column].to(self._root)[:, None]
+        table = self._root.flatten(0, 1)
+        own = table[self._compared[view] * self._columns + column]
+        before, after = (
+            torch.lerp(table[at + left], table[at + left + 1], between)
+            for at in (nearest[view, column] * self._columns for nearest in (first, second))
+        )
+        variation = float((own - own.mean(0)).abs().mean())
+        if variation < _LEAST_VARIATION * self._variation:
+            return UNKNOWN
+        # continued rays have more noise than those between two views
+        noise = ((1 + (1 - share).square() + share.square()) / 2).sqrt()
+        return float(((own - torch.lerp(before, after, share)).abs() / noise).mean()) / max(variation, 1e-9)
+
+    def _pairs(self, supposed: Supposed) -> tuple[torch.Tensor, ...]:
+        """The column `[column]` of each ray's opposite; of every compared ray `[view, column]` the two views
+        about its opposite, the share of the second of them, and whether all this was measured."""
+        central = (supposed.central - (self._together - 1) / 2) / self._together
+        number = torch.arange(self._columns, dtype=torch.float64)
+        opposite = 2 * central - number
+        fan = (number - central) * (supposed.per_column * self._together)
+        fan = torch.atan(fan) if supposed.flat else fan
+        angles, order = self._angles * supposed.turn, torch.arange(self._views)
+        wanted = angles[self._compared, None] + math.pi - 2 * fan
+        if float(angles[-1]) < float(angles[0]):
+            angles, wanted = -angles, -wanted
+        step = float(angles.diff().median())
+        closed = angles[:1] + 2 * math.pi
+        if float(closed) - _GAP * step < float(angles[-1]) < float(closed):
+            angles, order = torch.cat([angles, closed]), torch.cat([order, order[:1]])
+        lowest = float(angles[0]) - _BEYOND * step
+        wanted = lowest + (wanted - lowest) % (2 * math.pi)
+        after = torch.searchsorted(angles, wanted).clamp(1, len(angles) - 1)
+        before = angles[after - 1]
+        gap = angles[after] - before
+        measured = (wanted <= float(angles[-1]) + _BEYOND * step) & (gap < _GAP * step)
+        measured &= (opposite >= 0) & (opposite <= self._columns - 1)
+        return opposite, order[after - 1], order[after], (wanted - before) / gap, measured
