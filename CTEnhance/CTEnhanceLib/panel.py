@@ -26,7 +26,7 @@ from CTEnhanceLib.worker import PACKAGE_FOLDER
 RESOURCES = PACKAGE_FOLDER / "Resources"
 # One width (pixels) for all panels, whatever their rows would like to have: two panels and three views have
 # room on a screen of 1280 pixels, and a change of panels moves nothing.
-_WIDTH = 420
+WIDTH = 420
 
 
 class PanelLogic(ScriptedLoadableModuleLogic):
@@ -75,7 +75,7 @@ class BasePanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             vars(self.ui).update(vars(slicer.util.childWidgetVariables(widget)))
         for widget in whole:
             widget.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Preferred)
-            widget.minimumWidth = _WIDTH
+            widget.minimumWidth = WIDTH
         styles.showPressed(vars(self.ui).values())
         self.panel.setMRMLScene(slicer.mrmlScene)
         self.logic = self.logicType()

@@ -255,7 +255,10 @@ def _sized(content: str, size: int) -> str:
 
 
 def _rowsFor(count: int) -> int:
-    """Return in how many rows so many views are wide enough where there is room for them now."""
+    """Return in how many rows so many views are wide enough where there is room for them now.
+
+    Two always stand side by side, for that is how they are called.
+    """
     viewport = slicer.app.layoutManager().viewport()
-    across = max(1, viewport.width // _GOOD_WIDTH)
+    across = max(2, viewport.width // _GOOD_WIDTH)
     return -(-count // min(count, across)) if count else 1

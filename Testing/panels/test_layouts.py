@@ -177,7 +177,7 @@ def test_images_and_plot_share_the_height(shown: Any) -> None:
     assert described.count("<item") == described.count("<item splitSize=")
 
 
-@pytest.mark.parametrize(("width", "rows"), [(780, 2), (1400, 1), (400, 3), (0, 3)])
+@pytest.mark.parametrize(("width", "rows"), [(780, 2), (1400, 1), (400, 2), (0, 2)])
 def test_rows_follow_the_room_there_is(
     own: int, spectral_panel: Any, spectral_files: Path, width: int, rows: int
 ) -> None:
@@ -196,3 +196,18 @@ def test_rows_follow_the_room_there_is(
     # None of them keeps a window from becoming narrow later.
     manager = slicer.app.layoutManager()
     assert all(0 < manager.sliceWidget(name).minimumWidth <= 150 for name in names)
+
+
+@pytest.mark.parametrize(("count", "rows"), [(1, 1), (2, 1), (3, 2), (4, 2)])
+def test_two_stand_side_by_side_in_any_window(count: int, rows: int) -> None:
+    from CTEnhanceLib.views import LinkedViews, View
+
+    viewport, linked = slicer.app.layoutManager().viewport(), LinkedViews()
+    before = viewport.width
+    viewport.resize(420, 800)
+    try:
+        linked.show(7190, [View(f"HostView{number}", "V", "#8C8C8C") for number in range(count)])
+    finally:
+        viewport.resize(before, 800)
+    assert layout_node().GetLayoutDescription(7190).count('type="horizontal"') == rows
+    linked.leave()

@@ -235,14 +235,21 @@ def test_views_of_one_width_have_titles_in_their_images(app: Any) -> None:
     linked.leave()
 
 
-def test_panels_fit_beside_the_views_of_a_small_screen(repository: Path) -> None:
+def test_rows_fit_into_the_width_of_all_panels(app: Any, repository: Path) -> None:
+    import ctk
     import slicer
     from PySide6 import QtWidgets
 
-    forms = repository / "CTEnhance" / "Resources" / "UI"
-    for name in ("CTReconstruct", "StagesSection", "CTDecompose", "SpectralSection", "CTReaderStudy"):
-        widget = slicer.util.loadUI(str(forms / f"{name}.ui"))
-        assert QtWidgets.QWidget.minimumSizeHint(widget).width() <= 420, name
+    from CTEnhanceLib.panel import WIDTH
+
+    for form in sorted((repository / "CTEnhance" / "Resources" / "UI").glob("*.ui")):
+        widget = slicer.util.loadUI(str(form))
+        widget.show()
+        app.processEvents()
+        for section in widget.findChildren(ctk.ctkCollapsibleButton):
+            least = QtWidgets.QWidget.minimumSizeHint(section).width()
+            assert least <= WIDTH - 2 * 11, (form.name, section.text, least)  # the margins about it
+        widget.close()
 
 
 def test_no_two_fields_of_a_form_share_a_place(repository: Path) -> None:
