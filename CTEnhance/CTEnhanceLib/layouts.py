@@ -108,14 +108,21 @@ class LayoutKeeper:
         """The layout has changed: keep the user's in mind, and in what is saved."""
         node = self._node
         number = node.GetViewArrangement()
-        ofPanel = number in NUMBERS
-        if not ofPanel and number not in (node.SlicerLayoutInitialView, node.SlicerLayoutNone):
-            self._own = number
-        node.SetSaveWithScene(not ofPanel)
-        if ofPanel:
+        passing = (
+            node.SlicerLayoutInitialView,
+            node.SlicerLayoutNone,
+            node.SlicerLayoutDicomBrowserView,
+            node.SlicerLayoutMaximizedView,
+        )
+        if number in NUMBERS:
+            node.SetSaveWithScene(False)
             self._saveOwn()
-        elif self._saved is not None:
+            return
+        if number not in passing:
+            self._own = number
+        if self._saved is not None and self._saved.GetSaveWithScene():
             self._saved.SetSaveWithScene(False)
+            node.SetSaveWithScene(True)
 
     def _saveOwn(self) -> None:
         """Have the user's layout saved in place of the panel's: from a second layout node, with the tag of

@@ -126,6 +126,13 @@ def test_the_layout_that_the_user_chose_meanwhile_is_saved_and_stays(
     assert re.findall(r'currentViewArrangement="(\d+)"', text) == [str(chosen)]
 
 
+def test_the_dicom_browser_is_nobodys_layout(shown: Any, own: int, spectral_panel: Any) -> None:
+    layout_node().SetViewArrangement(layout_node().SlicerLayoutDicomBrowserView)
+    layout_node().SetViewArrangement(CURVE)  # it goes back to where it was called
+    spectral_panel.ui.spectralButton.click()
+    assert layout_node().GetViewArrangement() == own
+
+
 def test_the_same_scene_again_in_one_session(
     shown: Any, own: int, spectral_panel: Any, user: Any, tmp_path: Path
 ) -> None:
