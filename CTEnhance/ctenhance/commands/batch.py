@@ -237,8 +237,10 @@ def batch(
     with sole_writer(target):
         outcome = run_batch(run, found.cases, settings, wanted, overwrite)
     report = {"verb": "batch", "settings": settings, **outcome.summary(), "left_out": found.left_out}
-    text = f"{len(outcome.done)} done, {len(outcome.skipped)} finished before, {len(outcome.failed)} failed."
-    run.finish(report, {"folder": target}, text=text, **outcome.summary())
+    text = f"{len(outcome.done)} done, {len(outcome.skipped)} finished before, {len(outcome.failed)} failed"
+    text += f", {len(found.left_out)} left out." if found.left_out else "."
+    fields = {**outcome.summary(), "left_out": found.left_out}
+    run.finish(report, {"folder": target}, text=text, **fields)
     if outcome.failed:
         raise CTEnhanceError(_failures(outcome, len(found.cases), target))
 
