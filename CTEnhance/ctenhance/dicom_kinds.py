@@ -12,6 +12,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from pydicom.uid import UID
+
 from ctenhance.dicom_header import DicomFile, number, text
 from ctenhance.runtime.errors import InputError
 
@@ -185,9 +187,16 @@ def _why_no_slice(files: Sequence[DicomFile]) -> str:
     return "its CT objects are no slices with a position in the patient; give the original CT slices."
 
 
+def _storage(file: DicomFile) -> str:
+    """Return what an object without a modality is stored as, such as 'Color Palette'."""
+    kind = UID(file.header.SOPClassUID)
+    known = kind.name != kind  # pydicom knows its name
+    return re.sub(r" Storage.*", "", kind.name) if known else "unnamed"
+
+
 def kinds(files: Sequence[DicomFile]) -> str:
     """Return a listing such as '24 MR and 1 SR objects'."""
-    counts = Counter(file.header.Modality or "unnamed" for file in files)
+    counts = Counter(file.header.Modality or _storage(file) for file in files)
     return " and ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) + (
         " object" if len(files) == 1 else " objects"
     )

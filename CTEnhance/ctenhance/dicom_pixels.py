@@ -24,6 +24,7 @@ import pydicom
 import SimpleITK as sitk  # noqa: N813 (its customary name)
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames
+from pydicom.pixels.utils import get_j2k_parameters
 from pydicom.uid import (
     UID,
     ExplicitVRLittleEndian,
@@ -47,6 +48,9 @@ _GDCM_SYNTAXES = (
 # Of those that pydicom would take for JPEG 2000, the only one that knows signs and every precision.
 _JPEG_2000_PLUGIN = "pylibjpeg"
 _STANDARD_ERROR = 2
+# Of a JPEG stream.
+_LOSSLESS_FRAME, _START_OF_SCAN = b"\xff\xc3", b"\xff\xda"
+_AMBIGUOUS_PREDICTORS = (5, 6, 7)
 _one_at_a_time = threading.Lock()
 
 
@@ -76,11 +80,13 @@ def stored_values(path: Path) -> Pixels:
             )
         syntax = dataset.file_meta.TransferSyntaxUID
         if syntax in _GDCM_SYNTAXES:
-            words = _words_by_gdcm(dataset)
+            words = _words_by_gdcm(dataset, path.name)
         else:
             plugin = _JPEG_2000_PLUGIN if syntax in JPEG2000TransferSyntaxes else ""
             dataset.pixel_array_options(decoding_plugin=plugin, correct_unused_bits=False)
             words = dataset.pixel_array
+            if syntax in JPEG2000TransferSyntaxes:
+                _require_one_sign(dataset, words, path.name)
         return _values(words if words.ndim == 3 else words[None], dataset, path.name)
     except DAMAGE as error:
         raise InputError(
@@ -124,7 +130,7 @@ def _has_embedded_overlay(header: Dataset) -> bool:
     return any(position is not None and position.value for position in positions)
 
 
-def _words_by_gdcm(dataset: Dataset) -> np.ndarray:
+def _words_by_gdcm(dataset: Dataset, name: str) -> np.ndarray:
     """Return the words [frame, y, x], unsigned, of JPEG or JPEG-LS compressed pixel data."""
     count = int(dataset.get("NumberOfFrames") or 1)
     offsets = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
@@ -141,9 +147,44 @@ def _words_by_gdcm(dataset: Dataset) -> np.ndarray:
             with _quiet():
                 image = sitk.ReadImage(os.fspath(path), imageIO="GDCMImageIO")
             words.append(sitk.GetArrayFromImage(image).reshape(image.GetHeight(), image.GetWidth()))
+            _require_one_meaning(frame, words[-1], name)
     if len(words) != count:
         raise ValueError("fewer frames than declared")
     return np.stack(words)
+
+
+def _require_one_sign(dataset: Dataset, words: np.ndarray, name: str) -> None:
+    """Raise InputError where JPEG 2000 data are signed, the header says unsigned, and that matters."""
+    stored = int(dataset.get("BitsStored") or 16)
+    if dataset.get("PixelRepresentation") or not int(words.max()) >> (stored - 1):
+        return
+    first = next(generate_frames(dataset.PixelData, number_of_frames=int(dataset.get("NumberOfFrames") or 1)))
+    said = get_j2k_parameters(first)
+    if said.get("is_signed") and said["precision"] == stored:
+        raise InputError(
+            f"the header of '{name}' says that its pixels are unsigned, its JPEG 2000 data say that they are "
+            "signed, and some are negative if so; export the series again, or from its source."
+        )
+
+
+def _require_one_meaning(frame: bytes, words: np.ndarray, name: str) -> None:
+    """Raise InputError for JPEG lossless data that old programs wrote in another way than the standard's.
+
+    Predictors 5 to 7 halve a sum or a difference of neighbours. Some encoders did that with signed words of
+    16 bits: DicomObjects until 4.2.199, and whatever wrote the files for which DCMTK has its option +w6.
+    Nothing says so, and decoders make another picture of it where words are 32768 or more, as those of
+    negative HU are.
+    """
+    place = frame.find(_START_OF_SCAN)
+    if _LOSSLESS_FRAME not in frame[: max(place, 0)] or words.dtype.itemsize < 2 or words.max() < 1 << 15:
+        return
+    predictor = frame[place + 7]  # after marker, length, one component's number and tables
+    if predictor in _AMBIGUOUS_PREDICTORS:
+        raise InputError(
+            f"'{name}' is compressed as JPEG lossless with predictor {predictor}, which some encoders got "
+            "wrong for signed pixels without a trace; decompress it with dcmdjpeg, or, if its picture is "
+            "garbled then, with dcmdjpeg +w6."
+        )
 
 
 def _as_bare_image(dataset: Dataset, frame: bytes) -> FileDataset:

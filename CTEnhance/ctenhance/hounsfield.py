@@ -161,7 +161,8 @@ def require_hounsfield(array: np.ndarray) -> None:
             raise InputError(
                 f"its values run from {span} with nothing below zero, where air and fat are in Hounsfield "
                 "units, so it looks like MR, PET, an 8-bit picture, a label map or CT without its rescale "
-                "intercept; convert it to Hounsfield units (often: subtract 1024)."
+                "intercept, or is a piece of bone alone; convert it to Hounsfield units (often: subtract "
+                "1024)."
             )
     if _tissue_is_at_1024(inside):
         raise InputError(

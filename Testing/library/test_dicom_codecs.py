@@ -245,3 +245,37 @@ def test_a_name_in_another_encoding_is_no_hindrance(tmp_path: Path):
     made.save_as(tmp_path / "a.dcm", enforce_file_format=True)
     os.rename(tmp_path / "a.dcm", os.fsencode(tmp_path) + b"/\xfc.dcm")
     np.testing.assert_array_equal(CTVolume.read(tmp_path).array[0], HU)
+
+
+@pytest.mark.parametrize("predictor", [1, 4, 5, 6, 7])
+@pytest.mark.parametrize("case", ["16 bits", "16 bits signed"])
+def test_predictors_of_jpeg_lossless_that_old_encoders_got_wrong_for_signed_words(
+    tmp_path: Path, predictor: int, case: str
+):
+    """Of signed words nobody can tell which way they were written; of all others there is one way only."""
+    words = WORDS[case][0]
+    made = image(case, transfer_syntax=JPEGLossless)
+    made.PixelData = encapsulate([jpeg_lossless(words, predictor)])
+    dcmwrite(tmp_path / "one.dcm", made, enforce_file_format=True)
+    if case == "16 bits signed" and predictor >= 5:
+        with pytest.raises(InputError, match=f"with predictor {predictor}, .* dcmdjpeg"):
+            CTVolume.read(tmp_path / "one.dcm")
+    else:
+        np.testing.assert_array_equal(CTVolume.read(tmp_path / "one.dcm").array[0], HU)
+
+
+@pytest.mark.parametrize("name", ["JPEG 2000 of signed words", "HTJ2K of signed words"])
+def test_jpeg_2000_and_its_header_contradict_each_other_on_the_sign(tmp_path: Path, name: str):
+    """Negative numbers in the stream would be HU above 64000; without any there is nothing to contradict."""
+    syntax, encode = LOSSLESS[name]
+    for case, agrees in (("16 bits", True), ("16 bits signed", False)):
+        made = image(case, transfer_syntax=syntax, PixelData=None)
+        made.PixelRepresentation = 0
+        made.PixelData = encapsulate([encode(WORDS[case][0])])
+        made["PixelData"].VR = "OB"
+        dcmwrite(tmp_path / "one.dcm", made, enforce_file_format=True)
+        if agrees:
+            np.testing.assert_array_equal(CTVolume.read(tmp_path / "one.dcm").array[0], HU)
+        else:
+            with pytest.raises(InputError, match=r"says that its pixels are unsigned, its JPEG 2000 data"):
+                CTVolume.read(tmp_path / "one.dcm")

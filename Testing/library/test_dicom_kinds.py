@@ -123,3 +123,17 @@ def test_words_that_slices_may_have_do_not_leave_them_out(tmp_path: Path):
 def test_single_slices_from_the_front_are_a_ct_when_there_is_nothing_else(tmp_path: Path):
     write_series(tmp_path, orientation=(1, 0, 0, 0, 0, -1), depths=(0,))
     assert CTVolume.read(tmp_path).array.shape[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [
+        (SecondaryCaptureImageStorage, "1 Secondary Capture Image object"),
+        ("1.2.840.10008.5.1.4.39.1", "1 Color Palette object"),
+        ("1.2.3", "1 unnamed object"),
+    ],
+)
+def test_objects_without_a_modality_are_called_by_what_they_are(tmp_path: Path, kind: str, word: str):
+    save(dataset(hounsfield()[0], (0, 0, 0), SOPClassUID=kind, Modality=None), tmp_path / "one.dcm")
+    with pytest.raises(InputError, match=f"there is no CT in it but {word}; give a CT series"):
+        CTVolume.read(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -272,6 +273,17 @@ def test_paths_that_are_not_there_or_no_dicom(tmp_path: Path):
     assert "image0001.dcm' and 4 more" in refusal(mixed)
     index = dataset(PLANE, (0, 0, 0), SOPClassUID="1.2.840.10008.1.3.10")
     assert "it is a DICOMDIR" in refusal(save(index, tmp_path / "DICOMDIR"))
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "gztar", "xztar", "bztar"])
+def test_archives_are_to_be_unpacked_first(tmp_path: Path, kind: str):
+    write_series(tmp_path / "ct")
+    (tmp_path / "sent").mkdir()
+    archive = Path(shutil.make_archive(str(tmp_path / "sent" / "ct"), kind, tmp_path / "ct"))
+    assert f"'{archive.name}' is an archive (zip or the like); unpack it first" in refusal(archive)
+    assert f"no DICOM image in it but an archive, '{archive.name}'; unpack it first" in refusal(
+        tmp_path / "sent"
+    )
 
 
 @pytest.mark.parametrize("share", [0.2, 0.9, 0.999])
