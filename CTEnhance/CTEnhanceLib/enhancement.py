@@ -85,6 +85,10 @@ class EnhanceJob(Job):
             )
         return found
 
+    def remarks(self) -> list[str]:
+        """Tell what the input's file says of its grid besides."""
+        return volumes.gridNotes(self.inputNode)
+
     def prepare(self, folder: Path) -> Iterator[float]:
         """Write the input."""
         return transfer.writeMetaImage(self.inputNode, folder / "input.mha")

@@ -123,6 +123,10 @@ class ReconstructJob(Job):
         """Say what is wrong with the source or the settings, if anything."""
         return problem(self.source, self.wanted)
 
+    def remarks(self) -> list[str]:
+        """Tell what the file of the volume that is to be scanned says of its grid besides."""
+        return volumes.gridNotes(self.source.node) if isinstance(self.source, Simulation) else []
+
     def prepare(self, folder: Path) -> Iterator[float]:
         """Write the volume that is to be scanned."""
         if isinstance(self.source, Simulation):

@@ -59,6 +59,10 @@ class Job(abc.ABC):
         """Return the sentence that says why it cannot be done, or an empty one."""
         return ""
 
+    def remarks(self) -> list[str]:
+        """Return the sentences to say with the result that the worker, given copies, cannot know."""
+        return []
+
     def prepare(self, folder: Path) -> Iterator[float]:
         """Write what the worker reads into the folder, in short steps; yield the fraction done."""
         yield 1.0
@@ -120,6 +124,7 @@ class Run:
         if sentence:
             raise InputError(sentence)
         self._folder = transfer.runFolder()
+        self._warnings = self._theJob().remarks()
         self.active = True
         self._tell("prepare", 0.0)
         self._steps = TimedSteps(self._theJob().prepare(self._folder), self._compute, self._failWith)

@@ -24,7 +24,8 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from ctenhance.runtime.errors import CTEnhanceError
+from ctenhance.nifti_grid import HEADER_BYTES, grid_of_nifti
+from ctenhance.runtime.errors import CTEnhanceError, InputError
 from CTEnhanceLib import volumes
 
 TEMPORARY_PREFIX = "ctenhance-"
@@ -40,7 +41,6 @@ _META_TYPES = {
     "i1": "MET_CHAR", "u1": "MET_UCHAR", "i2": "MET_SHORT", "u2": "MET_USHORT", "i4": "MET_INT",
     "u4": "MET_UINT", "f4": "MET_FLOAT", "f8": "MET_DOUBLE",
 }  # fmt: skip
-_NIFTI_HEADER = 348
 _NIFTI_TYPES = {4: np.dtype("<i2"), 16: np.dtype("<f4")}
 
 
@@ -193,24 +193,23 @@ def readNifti(path: Path) -> Generator[float, None, LoadedVolume]:
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            header = stream.read(_NIFTI_HEADER)
+            header = stream.read(HEADER_BYTES)
             dimensions = struct.unpack_from("<8h", header, 40)
             (kind,) = struct.unpack_from("<h", header, 70)
             offset, slope, intercept = struct.unpack_from("<3f", header, 108)
-            (hasMatrix,) = struct.unpack_from("<h", header, 254)
-            ijkToRAS = np.vstack([np.reshape(struct.unpack_from("<12f", header, 280), (3, 4)), [0, 0, 0, 1]])
-            plain = slope in (0, 1) and intercept == 0 and hasMatrix > 0
+            toLps = grid_of_nifti(header).to_lps
+            plain = slope in (0, 1) and intercept == 0 and toLps is not None
             volume = dimensions[0] == 3 or (dimensions[0] == 4 and dimensions[4] == 1)
             if not plain or not volume or kind not in _NIFTI_TYPES or min(dimensions[1:4]) < 1:
                 raise ValueError("another kind of NIfTI file")
-            stream.read(int(offset) - _NIFTI_HEADER)
+            stream.read(int(offset) - HEADER_BYTES)
             image, values = volumes.newImage(dimensions[3:0:-1], np.float32)
             for slab in volumes.slabs(values):
                 values[slab] = _next(stream, values[slab].shape, _NIFTI_TYPES[kind])
                 yield slab.stop / len(values)
-    except (OSError, EOFError, ValueError, struct.error) as error:
+    except (OSError, EOFError, ValueError, struct.error, InputError) as error:
         raise CTEnhanceError(_("The result of the computation cannot be read; press Apply again.")) from error
-    return LoadedVolume(image, ijkToRAS)
+    return LoadedVolume(image, np.diag([-1.0, -1.0, 1.0, 1.0]) @ toLps)
 
 
 def readNiftis(files: Mapping[str, Path]) -> Generator[float, None, dict[str, LoadedVolume]]:

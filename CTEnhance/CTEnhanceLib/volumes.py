@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import struct
+import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,10 @@ import vtk
 from slicer.i18n import tr as _
 from vtk.util import numpy_support
 
+from ctenhance.file_damage import NIFTI, nifti_header
+from ctenhance.nifti_grid import grid_of_nifti
 from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.files import suffix_of
 from ctenhance.volume import CTVolume
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
@@ -26,7 +32,10 @@ _STEP_BYTES = 2 << 20
 
 
 def requireScalarVolume(node: Any) -> None:
-    """Raise InputError, naming the node, unless it holds a 3-D image with one real number a voxel."""
+    """Raise InputError, naming the node, unless it holds a 3-D image with one real number a voxel.
+
+    And unless the application shows it where its file says (`gridNotes`).
+    """
     if node is None:
         raise InputError(_("Choose a CT volume as input."))
     image = node.GetImageData()
@@ -38,6 +47,26 @@ def requireScalarVolume(node: Any) -> None:
                 name=node.GetName()
             )
         )
+    gridNotes(node)
+
+
+def gridNotes(node: Any) -> list[str]:
+    """Return what the NIfTI file that a volume node came from says of its grid besides; [] for other nodes.
+
+    A node changed since then has the grid it was given. Raises InputError, naming the node, for a grid that
+    the application shows as another one than the file's (`nifti_grid`).
+    """
+    storage = node.GetStorageNode()
+    name = (storage.GetFileName() or "") if storage is not None else ""
+    if suffix_of(name) not in NIFTI or node.GetModifiedSinceRead():
+        return []
+    try:
+        notes = grid_of_nifti(nifti_header(Path(name))).notes
+    except InputError as error:
+        raise InputError(f"'{node.GetName()}': {error}") from error
+    except (OSError, EOFError, zlib.error, struct.error):  # gone, or another file by now
+        return []
+    return [f"'{node.GetName()}': {note}." for note in notes]
 
 
 def localGrid(node: Any) -> tuple[tuple[float, ...], tuple[float, ...], np.ndarray]:

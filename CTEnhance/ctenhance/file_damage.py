@@ -15,6 +15,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 
@@ -23,13 +24,14 @@ from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import suffix_of
 
 DAMAGED = "the file is damaged, cut off or not what its name says; copy it again from its source."
+NIFTI = (".nii", ".nii.gz")
 _CHUNK = 1 << 20
 _LOCAL = b"LOCAL"
 
 
 def require_sound(path: Path) -> None:
     """Raise InputError, with the reason alone, for damage to a NIfTI, NRRD or MetaImage file."""
-    if suffix_of(path) in (".nii", ".nii.gz"):
+    if suffix_of(path) in NIFTI:
         _require_whole_nifti(path)
     else:
         _require_sound_compression(path)
@@ -93,15 +95,25 @@ def _require_sound_compression(path: Path) -> None:
             raise InputError(DAMAGED)
 
 
+def nifti_header(path: Path) -> bytes:
+    """Return the first bytes of a NIfTI file, unpacked; raises OSError, EOFError or zlib.error for damage."""
+    with _unpacked(path) as stream:
+        return stream.read(540)
+
+
+def _unpacked(path: Path) -> IO[bytes]:
+    with path.open("rb") as stream:
+        compressed = stream.read(2) == b"\x1f\x8b"
+    return cast("IO[bytes]", gzip.open(path, "rb") if compressed else path.open("rb"))
+
+
 def _require_whole_nifti(path: Path) -> None:
     """Raise InputError when a NIfTI file is cut off, its compression is damaged, or it holds NaN.
 
     ITK reads all of these without a word: it fills up with zeros and sets NaN to zero, which is water.
     """
-    with path.open("rb") as stream:
-        compressed = stream.read(2) == b"\x1f\x8b"
     try:
-        with gzip.open(path, "rb") if compressed else path.open("rb") as stream:
+        with _unpacked(path) as stream:
             layout = _nifti_layout(stream.read(540))
             stream.seek(layout.offset)
             # To the very end, because only there stands the checksum of a compressed file.
@@ -134,7 +146,7 @@ class _NiftiLayout:
 
 
 def _nifti_layout(header: bytes) -> _NiftiLayout:
-    """Return what the NIfTI-1 or -2 header promises; raises struct.error without such a header."""
+    """Return what the NIfTI-1 header promises; raises struct.error without one, InputError for NIfTI-2."""
     for order in "<>":
         (header_size,) = struct.unpack_from(f"{order}i", header, 0)
         if header_size == 348:
@@ -142,9 +154,7 @@ def _nifti_layout(header: bytes) -> _NiftiLayout:
             kind, bits = struct.unpack_from(f"{order}2h", header, 70)
             offset = int(struct.unpack_from(f"{order}f", header, 108)[0])
         elif header_size == 540:
-            dimensions = struct.unpack_from(f"{order}8q", header, 16)
-            kind, bits = struct.unpack_from(f"{order}2h", header, 12)
-            (offset,) = struct.unpack_from(f"{order}q", header, 168)
+            raise InputError("the format NIfTI-2 cannot be read; save the volume as NIfTI-1 or NRRD.")
         else:
             continue
         shape = tuple(max(length, 1) for length in dimensions[7:0:-1])[7 - max(0, min(dimensions[0], 7)) :]

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 (its customary name)
 
-from ctenhance.file_damage import DAMAGED, require_sound
+from ctenhance.file_damage import DAMAGED, NIFTI, nifti_header, require_sound
+from ctenhance.nifti_grid import NiftiGrid, apart, grid_of_nifti, lengths_of
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.files import replace_when_done, require_utf8, stem_of, suffix_of
 
@@ -28,6 +29,7 @@ _IMAGE_IO = {
     **dict.fromkeys((".nrrd", ".nhdr"), "NrrdImageIO"),
     **dict.fromkeys((".mha", ".mhd"), "MetaImageIO"),
 }
+_SAME_GRID = 1e-3  # of a voxel: closer ITK's double precision is kept
 _INT16 = np.iinfo(np.int16)
 _EIGHT_BIT = (sitk.sitkUInt8, sitk.sitkInt8)
 
@@ -41,6 +43,7 @@ def read_image_file(path: Path) -> CTVolume:
     if not path.name.endswith((suffix, suffix.upper())):
         raise InputError(f"rename the file so that it ends in '{suffix}' in lower case.")
     require_sound(path)
+    grid = grid_of_nifti(nifti_header(path)) if suffix in NIFTI else None
     reader = sitk.ImageFileReader()
     reader.SetImageIO(_IMAGE_IO[suffix])
     reader.SetFileName(os.fspath(path))
@@ -62,7 +65,23 @@ def read_image_file(path: Path) -> CTVolume:
                     "resample it to a rectangular grid first."
                 ) from error
             raise InputError(_INCOMPLETE if suffix in (".mhd", ".nhdr") else DAMAGED) from error
-    return volume_of_sitk(image, {})
+    volume = volume_of_sitk(image, {"notes": grid.notes} if grid is not None and grid.notes else {})
+    return volume if grid is None else _placed(volume, grid)
+
+
+def _placed(volume: CTVolume, grid: NiftiGrid) -> CTVolume:
+    """Return the volume on the header's grid: ITK mixes the voxel size and unit of one form with another."""
+    from ctenhance.volume import CTVolume
+
+    if grid.to_lps is None:
+        return volume
+    seen = np.eye(4)
+    seen[:3, :3], seen[:3, 3] = volume.direction * volume.spacing, volume.origin
+    if apart(seen, grid.to_lps, np.array(volume.array.shape[::-1])) <= _SAME_GRID * min(volume.spacing):
+        return volume
+    spacing = lengths_of(grid.to_lps)
+    x, y, z = grid.to_lps[:3, 3].tolist()
+    return CTVolume(volume.array, tuple(spacing), (x, y, z), grid.to_lps[:3, :3] / spacing, volume.meta)
 
 
 def volume_of_sitk(image: sitk.Image, meta: dict[str, Any]) -> CTVolume:

@@ -332,7 +332,7 @@ REFUSALS: dict[str, tuple[Callable[[Path], Path], str]] = {
         "vary less than the noise of any CT",
     ),
     "8-bit": (lambda f: save(image(np.zeros((2, 3, 4), np.uint8)), f / "ct.nii"), "8 bits"),
-    "sheared": (sheared, "not perpendicular (a sheared transform in its header); resample"),
+    "sheared": (sheared, "not perpendicular (its sform is sheared by 27 degrees); resample"),
     "cut-off .nii": (lambda f: cut(save(image(), f / "ct.nii")), "damaged, cut off"),
     "cut-off .nii.gz": (lambda f: cut(save(image(), f / "ct.nii.gz")), "damaged, cut off"),
     "slightly cut-off .nii.gz": (lambda f: cut(save(image(), f / "ct.nii.gz"), 0.995), "damaged, cut off"),

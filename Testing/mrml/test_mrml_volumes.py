@@ -12,9 +12,10 @@ import slicer
 import vtk
 from vtk.util import numpy_support
 
+import nifti_header
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.volume import CTVolume
-from CTEnhanceLib import transfer, volumes
+from CTEnhanceLib import enhancement, transfer, volumes
 
 
 def oblique() -> np.ndarray:
@@ -35,6 +36,16 @@ def moved(node: Any, matrix: np.ndarray) -> Any:
     slicer.util.updateTransformMatrixFromArray(transform, matrix)
     node.SetAndObserveTransformNodeID(transform.GetID())
     return transform
+
+
+def loaded(path: Path) -> Any:
+    """Return a node as the application loads it from a file."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "CT")
+    storage = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVolumeArchetypeStorageNode")
+    storage.SetFileName(str(path))
+    assert storage.ReadData(node)
+    node.SetAndObserveStorageNodeID(storage.GetID())
+    return node
 
 
 def test_round_trip_keeps_all() -> None:
@@ -147,3 +158,54 @@ def read(path: Path) -> tuple[transfer.LoadedVolume, list[float]]:
             fractions.append(next(steps))
         except StopIteration as end:
             return end.value, fractions
+
+
+@pytest.mark.parametrize("codes", [(1, 1), (1, 2), (2, 1), (2, 3), (0, 1), (1, 0)])
+def test_a_nifti_with_two_places_is_where_the_command_reads_it(
+    tmp_path: Path, codes: tuple[int, int]
+) -> None:
+    values = np.random.default_rng(0).integers(-1000, 1000, nifti_header.SIZE[::-1])
+    two = nifti_header.turned(0), nifti_header.turned(5, (10, 0, 0))
+    path = nifti_header.write(tmp_path / "ct.nii", values, two[0], codes[0], two[1], codes[1])
+    node = loaded(path)
+    here, command = volumes.volumeFromNode(node), CTVolume.read(path, check_hu=False)
+    assert np.allclose(here.spacing, command.spacing, atol=1e-4)
+    assert np.allclose(here.origin, command.origin, atol=1e-4)
+    assert np.allclose(here.direction, command.direction, atol=1e-4)
+    notes = volumes.gridNotes(node)
+    assert [note.split(": ", 1)[1].rstrip(".") for note in notes] == command.meta.get("notes", [])
+    assert bool(notes) == (min(codes) > 0) and all(note.startswith("'CT': its header") for note in notes)
+    assert enhancement.EnhanceJob(node, None).remarks() == notes
+    # Moved by hand, the node is where it was put, whatever the file says.
+    node.SetOrigin(1, 2, 3)
+    assert volumes.gridNotes(node) == []
+
+
+def test_a_sheared_nifti_is_no_input(tmp_path: Path) -> None:
+    """The application shows it unsheared, by its qform, without a word."""
+    values = np.random.default_rng(0).integers(-1000, 1000, nifti_header.SIZE[::-1])
+    straight, sheared = nifti_header.turned(0), nifti_header.sheared(5)
+    node = loaded(nifti_header.write(tmp_path / "ct.nii", values, straight, 1, sheared, 1))
+    with pytest.raises(InputError, match="'CT': the axes of its grid are not perpendicular"):
+        volumes.requireScalarVolume(node)
+    assert "not perpendicular" in enhancement.problem(node, None)
+    (tmp_path / "ct.nii").unlink()
+    volumes.requireScalarVolume(node)
+
+
+def test_a_result_is_read_where_its_two_transforms_say(tmp_path: Path) -> None:
+    volume = ct(np.float32)
+    volume.write(tmp_path / "out.nii")
+    steps = transfer.readNifti(tmp_path / "out.nii")
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result = end.value
+            break
+    lps = volume.to_sitk().TransformIndexToPhysicalPoint((3, 2, 4))
+    assert np.allclose((result.ijkToRAS @ [3, 2, 4, 1])[:3], np.array(lps) * [-1, -1, 1], atol=1e-4)
+    values = np.zeros(nifti_header.SIZE[::-1])
+    nifti_header.write(tmp_path / "sheared.nii", values, sform=nifti_header.sheared(5), sform_code=1)
+    with pytest.raises(CTEnhanceError, match="cannot be read"):
+        list(transfer.readNifti(tmp_path / "sheared.nii"))

@@ -1,0 +1,148 @@
+"""Where the voxels of a NIfTI-1 file lie: one rule for files whose header says it twice.
+
+A NIfTI header has two transforms from voxel indices to millimetres (RAS): the qform, a rotation with the
+voxel size of `pixdim`, and the sform, any matrix; a code above 0 says that one is there. Where they disagree,
+programs part: nibabel and FSL take the sform, ITK and 3D Slicer mostly the qform. Here it is what 3D Slicer
+shows, so that a panel and the command agree:
+
+- the only one that is there;
+- of two, the sform if it is of the scanner's own space (code 1) and has the voxel size of `pixdim`, else the
+  qform.
+
+A disagreement of more than a tenth of a voxel is noted, with its size. A sheared sform, which no rectangular
+grid can hold, and an sform alone of another voxel size than `pixdim` are refused. (NIfTI-1 standard,
+nifti1.h: "3D IMAGE (VOLUME) ORIENTATION AND LOCATION IN SPACE", methods 1 to 3.)
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ctenhance.runtime.errors import InputError
+
+HEADER_BYTES = 348
+_SCANNER = 1
+_TOLERANCE = 0.1  # of a voxel, at the corner that is furthest off
+_LARGEST_SHEAR = 1e-3  # the cosine between two axes: 0.06 degrees
+_MILLIMETRES = {1: 1000.0, 3: 0.001}  # xyzt_units: metres, micrometres
+_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+_UNPLACED = (
+    "its header does not say where the volume lies (neither sform nor qform): left and right and the "
+    "position may be wrong"
+)
+
+
+@dataclass(frozen=True)
+class NiftiGrid:
+    """What a header says of its grid, and in `notes` what it says besides.
+
+    `to_lps`: 4 x 4, rectangular, from voxel index (i, j, k) to mm in LPS; None where the header says nothing.
+    """
+
+    to_lps: np.ndarray | None
+    notes: list[str]
+
+
+def grid_of_nifti(header: bytes) -> NiftiGrid:
+    """Return the grid by the first 348 bytes of a NIfTI-1 file.
+
+    Raises InputError, with the reason alone, for a sheared grid and for contradictory voxel sizes, and
+    struct.error for what is no such header.
+    """
+    order = "<" if struct.unpack_from("<i", header)[0] == HEADER_BYTES else ">"
+    dimensions = struct.unpack_from(f"{order}8h", header, 40)
+    size = np.maximum([dimensions[axis] if axis <= dimensions[0] else 1 for axis in (1, 2, 3)], 1)
+    unit = _MILLIMETRES.get(header[123] & 7, 1.0)
+    pixdim = np.array(struct.unpack_from(f"{order}8f", header, 76))
+    voxel = unit * np.where(np.abs(pixdim[1:4]) > 0, np.abs(pixdim[1:4]), 1.0)
+    qform_code, sform_code = struct.unpack_from(f"{order}2h", header, 252)
+    qform = sform = None
+    if qform_code > 0:
+        stored = struct.unpack_from(f"{order}6f", header, 256)
+        qform = _rectangular("qform", _qform(stored, voxel, pixdim[0] < 0, unit), size)
+    if sform_code > 0:
+        rows = np.reshape(struct.unpack_from(f"{order}12f", header, 280), (3, 4)) * unit
+        sform = _rectangular("sform", np.vstack([rows, [0, 0, 0, 1]]), size)
+    if sform is None:
+        return NiftiGrid(None, [_UNPLACED]) if qform is None else NiftiGrid(_RAS_TO_LPS @ qform, [])
+    tolerance = _TOLERANCE * float(voxel.min())
+    as_pixdim = sform.copy()
+    as_pixdim[:3, :3] *= voxel / lengths_of(sform)
+    one_size = apart(sform, as_pixdim, size) <= tolerance
+    if qform is None:
+        if not one_size:
+            sizes = [" x ".join(f"{one:.4g}" for one in lengths) for lengths in (lengths_of(sform), voxel)]
+            raise InputError(
+                f"its header gives two voxel sizes, {sizes[0]} mm (sform) and {sizes[1]} mm (pixdim); "
+                "correct it, or export the volume again."
+            )
+        return NiftiGrid(_RAS_TO_LPS @ sform, [])
+    taken, other = ("sform", "qform") if sform_code == _SCANNER and one_size else ("qform", "sform")
+    notes = []
+    if (distance := apart(sform, qform, size)) > tolerance:
+        notes.append(
+            f"its header places the voxels twice, up to {distance:.3g} mm apart (sform and qform); the "
+            f"{taken} was taken, as 3D Slicer does, where other programs may take the {other}"
+        )
+    return NiftiGrid(_RAS_TO_LPS @ (sform if taken == "sform" else qform), notes)
+
+
+def _qform(stored: Sequence[float], voxel: np.ndarray, left_handed: bool, unit: float) -> np.ndarray:
+    """Return the qform: a unit quaternion whose first part is left out, and an offset, are stored of it."""
+    b, c, d = stored[:3]
+    rest = 1.0 - (b * b + c * c + d * d)
+    if rest < 1e-7:  # a half turn, and rounding
+        b, c, d = np.array([b, c, d]) / np.sqrt(b * b + c * c + d * d)
+        rest = 0.0
+    a = np.sqrt(rest)
+    rotation = np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - c * c - b * b],
+        ]
+    )
+    matrix = np.eye(4)
+    matrix[:3, :3] = rotation * voxel * [1.0, 1.0, -1.0 if left_handed else 1.0]
+    matrix[:3, 3] = np.array(stored[3:]) * unit
+    return matrix
+
+
+def _rectangular(name: str, matrix: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Return the matrix with its axes made exactly perpendicular; raises InputError where they are not."""
+    lengths = lengths_of(matrix)
+    if not np.isfinite(matrix).all() or not lengths.all():
+        raise InputError(f"its {name} is no grid (its header is damaged); copy it again from its source.")
+    axes = matrix[:3, :3] / lengths
+    left, strengths, right = np.linalg.svd(axes)
+    nearest = matrix.copy()
+    nearest[:3, :3] = left @ right * lengths
+    # Turned about the middle, where it does the least.
+    middle = np.append((size - 1) / 2, 1.0)
+    nearest[:3, 3] += ((matrix - nearest) @ middle)[:3]
+    shear = float(np.abs(axes.T @ axes - np.eye(3)).max())
+    flat = strengths.min() < 1e-3
+    if flat or shear > _LARGEST_SHEAR or apart(matrix, nearest, size) > _TOLERANCE * lengths.min():
+        angle = np.degrees(np.arcsin(min(1.0, shear)))
+        raise InputError(
+            f"the axes of its grid are not perpendicular (its {name} is sheared by {angle:.2g} degrees); "
+            "resample it to a rectangular grid first, or take the one of dcm2niix's files that ends in _Tilt."
+        )
+    return nearest
+
+
+def lengths_of(matrix: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(matrix[:3, :3], axis=0)
+
+
+def apart(one: np.ndarray, other: np.ndarray, size: np.ndarray) -> float:
+    """Return how far apart two matrices place the same voxel at most, mm: at one of the corners."""
+    corners = np.array([[*corner, 1] for corner in itertools.product(*((0, length - 1) for length in size))])
+    return float(np.linalg.norm((corners @ (one - other).T)[:, :3], axis=1).max())
