@@ -73,6 +73,11 @@ class Conditions:
         """Say whether images count as one scan even where this attribute tells them apart."""
         return self.wanted.get(keyword) == ANY
 
+    @property
+    def take_as_one(self) -> bool:
+        """Whether the user has declared slices of several scans one."""
+        return ANY in self.wanted.values()
+
     def files(self, files: Sequence[DicomFile]) -> list[DicomFile]:
         """Return the files with a frame that may be meant; raises InputError if there is none.
 

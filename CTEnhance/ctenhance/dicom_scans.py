@@ -53,7 +53,7 @@ _ONE_FOR_A_BLOCK = (
     "ReconstructionMethod", "IterativeReconstructionMethod", "ImageFilter", "ReconstructionDiameter",
     "DataCollectionDiameter", "FilterType", "FilterMaterial", "FocalSpots", "ScanOptions", "AcquisitionType",
     "SpiralPitchFactor", "SingleCollimationWidth", "TotalCollimationWidth", "RevolutionTime",
-    "GantryDetectorTilt", "RotationDirection", "ExposureModulationType", "MultienergyCTAcquisition",
+    "RotationDirection", "ExposureModulationType", "MultienergyCTAcquisition",
     "DecompositionMethod", "VolumetricProperties", "VolumeBasedCalculationTechnique", "BodyPartExamined",
     "PatientPosition", "SoftwareVersions", "SeriesNumber", "AcquisitionUID", "IrradiationEventUID",
     "AcquisitionDate", "SeriesDate", "SeriesTime", "SeriesDescription", "ProtocolName",
@@ -116,7 +116,8 @@ def require_one_scan(slices: Sequence[Slice], conditions: Conditions) -> list[st
             differences.append(_difference(keyword, groups))
         elif len(groups) < len(slices):
             changing.append(keyword)
-    differences = differences or list(_alternating(slices, conditions))
+    if not differences and not conditions.take_as_one:
+        differences = list(_alternating(slices))
     if differences:
         differences.sort(key=lambda one: identifies(one.keyword))  # values that are shown say more
         what = "file" if len({one.file for one in slices}) == 1 else "series"
@@ -222,7 +223,7 @@ def _difference(keyword: str, groups: Sequence[tuple[Values, list[int]]]) -> _Di
     return _Difference(keyword, listing(keyword, groups), named(keyword, groups), len(groups))
 
 
-def _alternating(slices: Sequence[Slice], conditions: Conditions) -> Iterable[_Difference]:
+def _alternating(slices: Sequence[Slice]) -> Iterable[_Difference]:
     """Find attributes by which every second slice (or third, fourth) is like none of those between.
 
     So far apart that no change along the patient could make it: each step within a scan is at most half as
@@ -231,7 +232,7 @@ def _alternating(slices: Sequence[Slice], conditions: Conditions) -> Iterable[_D
     for keyword, (least, least_of_mean) in _OF_EACH_SLICE.items():
         values = [_as_number(one, keyword) for one in slices]
         known = np.array([value for value in values if value is not None])
-        if conditions.ignores(keyword) or len(known) < len(slices):
+        if len(known) < len(slices):
             continue
         for scans in range(2, min(_MOST_INTERLEAVED, len(slices) // 3) + 1):
             within = np.abs(known[scans:] - known[:-scans]).max()
@@ -239,6 +240,17 @@ def _alternating(slices: Sequence[Slice], conditions: Conditions) -> Iterable[_D
             if between >= max(2 * within, least, least_of_mean * np.abs(known).mean()) and between > 0:
                 yield _ranges(slices, keyword, [range(first, len(slices), scans) for first in range(scans)])
                 break
+            if keyword == "InstanceNumber" and _stand_together(known, scans):
+                yield _Difference(keyword, f"InstanceNumber, of which each stands {scans} times", count=scans)
+                break
+
+
+def _stand_together(numbers: np.ndarray, scans: int) -> bool:
+    """Say whether each number stands in as many neighbouring slices as there are scans, and nowhere else."""
+    if len(numbers) % scans:
+        return False
+    rows = numbers.reshape(-1, scans)
+    return bool((rows == rows[:, :1]).all()) and len(np.unique(rows[:, 0])) == len(rows)
 
 
 def _one_after_the_other(slices: Sequence[Slice]) -> Iterable[_Difference]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,23 @@ def test_two_scans_whose_headers_tell_nothing_are_pointed_out_by_their_images(tm
     write_series(tmp_path, depths=np.arange(12) * 1.0, values=values)
     notes = CTVolume.read(tmp_path).meta["notes"]
     assert any("as if two scans were mixed" in note for note in notes) == (apart == 150)
+
+
+@pytest.mark.parametrize("scans", [2, 3])
+def test_interleaved_scans_that_are_numbered_alike(tmp_path: Path, scans: int):
+    for index, plane in enumerate(hounsfield(4 * scans)):
+        made = dataset(plane, (0, 0, index), InstanceNumber=1 + index // scans)
+        save(made, tmp_path / f"{index}.dcm")
+    assert f"InstanceNumber, of which each stands {scans} times; put the files of each" in refusal(tmp_path)
+    assert CTVolume.read(tmp_path, where={"InstanceNumber": "any"}).array.shape[0] == 4 * scans
+
+
+@pytest.mark.parametrize("number", [lambda index: 1, lambda index: 1 + index % 6, lambda index: 12 - index])
+def test_numbers_that_say_nothing_against_one_scan(tmp_path: Path, number: Callable[[int], int]):
+    for index, plane in enumerate(hounsfield(12)):
+        save(dataset(plane, (0, 0, index), InstanceNumber=number(index)), tmp_path / f"{index}.dcm")
+    volume = CTVolume.read(tmp_path)
+    assert volume.array.shape[0] == 12 and volume.meta["notes"] == []
 
 
 def test_scans_at_the_same_places_that_only_came_one_after_the_other(tmp_path: Path):
