@@ -82,9 +82,17 @@ def _dicom_files(paths: Sequence[Path], keywords: Sequence[str]) -> Iterator[Dic
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    for here, subfolders, names in os.walk(folder):
+    """Yield the files at any depth; raises InputError for a folder that cannot be opened."""
+    for here, subfolders, names in os.walk(folder, onerror=_raise_closed):
         subfolders.sort()
-        yield from (Path(here, name) for name in sorted(names))
+        files = (Path(here, name) for name in sorted(names))
+        # A broken link is told when it is read; a pipe would keep it waiting for ever.
+        yield from (file for file in files if os.path.isfile(file) or not os.path.exists(file))
+
+
+def _raise_closed(error: OSError) -> None:
+    name = Path(os.fspath(error.filename)).name
+    raise InputError(f"'{name}' cannot be opened ({error.strerror}); check its permissions.") from error
 
 
 def _why_no_dicom(path: Path) -> str:

@@ -268,6 +268,19 @@ def _named(path: AnyPath | Sequence[AnyPath]) -> str:
     )
 
 
+def _require_readable(path: Path) -> None:
+    try:
+        if not path.exists():
+            raise InputError(f"there is no file or folder '{path}'; check the path.")
+        if path.is_file():
+            path.open("rb").close()
+        elif not path.is_dir():
+            raise InputError("it is neither a file nor a folder; give a file that can be read again.")
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"it cannot be opened ({reason}); check its permissions.") from error
+
+
 def _read(
     path: AnyPath | Sequence[AnyPath],
     series: int | str | None,
@@ -278,8 +291,7 @@ def _read(
     if not paths:
         raise InputError("give at least one file.")
     for one in paths:
-        if not one.exists():
-            raise InputError(f"there is no file or folder '{one}'; check the path.")
+        _require_readable(one)
     image_files = [one for one in paths if one.is_file() and suffix_of(one) in READABLE_SUFFIXES]
     if not image_files:
         from ctenhance.dicom_reading import read_dicom

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -325,3 +327,31 @@ def test_oblique_is_not_tilted(tmp_path: Path):
     angle = np.radians(20)
     write_series(tmp_path, orientation=(1, 0, 0, 0, np.cos(angle), np.sin(angle)))
     assert CTVolume.read(tmp_path).array.shape[0] == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="other systems have no such permissions and pipes")
+def test_what_cannot_be_opened_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_series(tmp_path / "in")
+    write_series(tmp_path / "in" / "further", (10, 12.5))
+    os.mkfifo(tmp_path / "in" / "pipe")  # to read it would wait for ever
+    assert len(CTVolume.read(tmp_path / "in").array) == 6
+    (tmp_path / "a.nii").write_bytes(b"")
+    os.mkfifo(tmp_path / "b.nii")
+    with pytest.raises(InputError, match="neither a file nor a folder"):
+        CTVolume.read(tmp_path / "b.nii")
+
+    def refusing(opened: Any) -> Any:
+        def open_or_refuse(path: Any, *given: Any, **named: Any) -> Any:
+            if str(path).endswith(("further", "a.nii")):
+                raise PermissionError(13, "Permission denied", path)
+            return opened(path, *given, **named)
+
+        return open_or_refuse
+
+    # The superuser, as whom tests may run, opens everything.
+    monkeypatch.setattr(os, "scandir", refusing(os.scandir))
+    monkeypatch.setattr(Path, "open", refusing(Path.open))
+    with pytest.raises(InputError, match=r"'further' cannot be opened \(Permission denied\)"):
+        CTVolume.read(tmp_path / "in")  # not without those slices
+    with pytest.raises(InputError, match=r"a\.nii': it cannot be opened \(Permission denied\)"):
+        CTVolume.read(tmp_path / "a.nii")
