@@ -8,6 +8,7 @@ MONAI's attention blocks need einops) fails here as it would there.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -23,6 +24,7 @@ from ctenhance.runtime import weights
 
 #: In the application (its SuperBuild lists them as External_python-*.cmake), and from its PyTorch extension.
 SHIPPED = ("numpy", "scipy", "SimpleITK", "packaging", "requests", "pillow", "setuptools", "torch")
+PACKAGE = str(Path(__file__).resolve().parents[2] / "CTEnhance")
 RUNNER = """
 import importlib.abc, json, runpy, sys
 absent = set(json.loads(sys.argv[1]))
@@ -79,6 +81,7 @@ def work(absent: list[str], folder: Path, *arguments: str) -> None:
         capture_output=True,
         text=True,
         cwd=folder,
+        env={**os.environ, "PYTHONPATH": PACKAGE},
         timeout=600,
         check=False,
     )

@@ -177,9 +177,11 @@ def analyse(
     write_html(results, outputs["report"])
     write_pdf(results, outputs["pdf"])
     exports.write_json(results.to_json(), outputs["results"])
-    outputs |= _export(results.gathered, place)
+    written, left_out = _export(results.gathered, place)
     run.progress("report", 1, 1)
-    run.finish({"verb": "study analyse", **results.to_json()}, outputs)
+    found = results.to_json()
+    report = {"verb": "study analyse", **found, "warnings": [*found["warnings"], *left_out]}
+    run.finish(report, outputs | written, text="\n".join(results.facts[:2]))
 
 
 @command(study_app, "ctenhance study export my-study exports/")
@@ -195,22 +197,34 @@ def export(
 
     run.plan([])
     gathered = gather(folder, _key(folder, key))
-    outputs = _export(gathered, check_output_folder(target))
-    run.finish({"verb": "study export", "answers": len(gathered.answers)}, outputs)
+    outputs, left_out = _export(gathered, check_output_folder(target))
+    text = (
+        'Higher ratings are more suspicious: in R, pROC wants direction = "<".'
+        if any(one.startswith("imrmc") for one in outputs)
+        else None
+    )
+    report = {"verb": "study export", "answers": len(gathered.answers), "warnings": left_out}
+    run.finish(report, outputs, text=text)
 
 
-def _export(gathered: Gathered, place: Path) -> dict[str, Path]:
+def _export(gathered: Gathered, place: Path) -> tuple[dict[str, Path], list[str]]:
+    """Write the exports that fit; return them, and sentences on what is not in them."""
     from ctenhance.study import exports
 
     outputs = {"answers": place / "answers.csv"}
     exports.write_tidy(gathered, outputs["answers"])
-    if exports.has_kind(gathered, "number"):
-        outputs["imrmc"] = place / "ratings.imrmc"
-        exports.write_imrmc(gathered, outputs["imrmc"])
-    if exports.has_kind(gathered, "marks"):
-        outputs["rjafroc"] = place / "marks.xlsx"
-        exports.write_rjafroc(gathered, outputs["rjafroc"])
-    return outputs
+    left_out = []
+    for kind, key, name in (("number", "imrmc", "ratings.imrmc"), ("marks", "rjafroc", "marks.xlsx")):
+        questions = exports.questions_of_kind(gathered, kind)
+        for question in questions:
+            several = f"-{question}" if len(questions) > 1 else ""
+            stem, _, suffix = name.partition(".")
+            path = outputs[key + several] = place / f"{stem}{several}.{suffix}"
+            if kind == "number":
+                exports.write_imrmc(gathered, path, question)
+            elif sentence := exports.write_rjafroc(gathered, path, question):
+                left_out.append(sentence)
+    return outputs, left_out
 
 
 @command(study_app, "ctenhance study plan mrmc --pilot pilot/results.json --difference 0.05 --readers 6")

@@ -14,16 +14,19 @@ from typing import Any
 
 import numpy as np
 
+import ctenhance
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check, silent
 from ctenhance.study.detection import detection_tables
 from ctenhance.study.gathered import Gathered
 from ctenhance.study.key import Key
 from ctenhance.study.questions import PAIR, Question
-from ctenhance.study.statistics import agreement, bradley_terry, ordinal, paired, vgc
-from ctenhance.study.statistics.estimate import UNKNOWN, Estimate
+from ctenhance.study.reliability import between_readers, within_readers
+from ctenhance.study.remarks import remarks
+from ctenhance.study.statistics import bradley_terry, ordinal, paired, vgc
+from ctenhance.study.statistics.estimate import UNKNOWN, Estimate, complete_block
 from ctenhance.study.study_file import Study
-from ctenhance.study.tables import Cell, Table, p_text, table
+from ctenhance.study.tables import Cell, Of, Table, cell_text, p_text, table
 from ctenhance.study.unblinding import answers
 
 GRADED = ("likert", "number", "yes-no")
@@ -31,15 +34,36 @@ GRADED = ("likert", "number", "yes-no")
 
 @dataclass(frozen=True)
 class Results:
-    """What the analysis found, with the unblinded answers that it rests on."""
+    """What the analysis found, with the unblinded answers that it rests on.
+
+    `warnings`: what a reader of the report should know first (see `remarks`).
+    """
 
     gathered: Gathered
     study: dict[str, Any]
     tables: tuple[Table, ...]
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return facts and tables in JSON types."""
-        return {"study": self.study, "tables": [one.to_json() for one in self.tables]}
+        """Return facts, warnings and tables in JSON types."""
+        tables = [one.to_json() for one in self.tables]
+        return {"study": self.study, "warnings": list(self.warnings), "tables": tables}
+
+    @property
+    def facts(self) -> list[str]:
+        """What the study is, in sentences: readers, cases, arms; how far each reader came; its identity."""
+        gathered, study = self.gathered, self.study
+        _cases, readers = gathered.count(np.ones((len(gathered.readers), 1), bool))
+        came = ", ".join(f"{row[0]} {cell_text(row[-1])} cases" for row in self.table("readings").rows)
+        return [
+            f"{cell_text(readers)} readers ({', '.join(study['readers'])}), {study['cases']} cases, arms "
+            f"{', '.join(study['arms'])}, {study['answers']} answers.",
+            f"Read: {came}.",
+            f"Study {study['id']}, SHA-256 {study['sha256'][:16]}…; CTEnhance {ctenhance.__version__}; seed "
+            f"of the bootstraps {study['seed']}.",
+            "Intervals are 95 % unless another level is named. Only what was named as primary before the "
+            "reading is confirmatory; everything else is exploratory.",
+        ]
 
     def table(self, name: str) -> Table:
         """Return the table of that id; raises KeyError when the study gave no such table."""
@@ -78,7 +102,8 @@ def analyse(
         "margin": margin,
         "seed": seed,
     }
-    return Results(gathered, facts, tuple(tables_of(gathered, margin, seed, progress, cancel)))
+    tables = tuple(tables_of(gathered, margin, seed, progress, cancel))
+    return Results(gathered, facts, tables, tuple(remarks(gathered)))
 
 
 def gather(folder: str | os.PathLike[str], key_path: str | os.PathLike[str]) -> Gathered:
@@ -86,7 +111,7 @@ def gather(folder: str | os.PathLike[str], key_path: str | os.PathLike[str]) -> 
     study = Study.read(folder)
     found = answers(folder, key_path)
     key = Key.read(key_path, study.key_sha256)
-    return Gathered(study.title, key.arms, study.questions, key.cases, tuple(found))
+    return Gathered(study.title, key.arms, study.questions, key.cases, tuple(found), study.readers)
 
 
 def tables_of(
@@ -106,8 +131,8 @@ def tables_of(
         lambda: _preferences(gathered, seed),
         lambda: _choices(gathered, margin),
         lambda: detection_tables(gathered),
-        lambda: _between_readers(gathered),
-        lambda: _within_readers(gathered),
+        lambda: between_readers(gathered),
+        lambda: within_readers(gathered),
     ]
     tables: list[Table] = []
     for number, step in enumerate(steps):
@@ -123,17 +148,13 @@ def _readings(gathered: Gathered) -> list[Table]:
     for reader in gathered.readers:
         own = [one for one in gathered.answers if one.reader == reader]
         times = {one.trial: one.active_s for one in own}
-        rows.append(
-            [
-                reader,
-                len(times),
-                len({one.trial for one in own if one.repeat}),
-                float(np.median(list(times.values()))),
-                sum(one.changes for one in own),
-            ]
-        )
-    columns = ("reader", "readings", "of them repeats", "median active seconds", "changed answers")
-    return table("readings", "Readings", columns, rows, "Active seconds leave out idle time.")
+        repeats = len({one.trial for one in own if one.repeat})
+        median, changes = float(np.median(list(times.values()))), sum(one.changes for one in own)
+        cases, _readers = gathered.count(gathered.answered(own))
+        rows.append([reader, len(times), repeats, median, changes, cases])
+    columns = ("reader", "readings", "of them repeats", "median active seconds", "changed answers", "cases")
+    basis = gathered.basis(gathered.answered(gathered.answers))
+    return table("readings", "Readings", columns, rows, "Active seconds leave out idle time.", basis)
 
 
 def _graded(gathered: Gathered) -> list[Question]:
@@ -151,11 +172,14 @@ def _summaries(gathered: Gathered) -> list[Table]:
                 continue
             spread = float(values.std(ddof=1)) if len(values) > 1 else None
             quarters = [float(one) for one in np.percentile(values, (25, 50, 75))]
-            rows.append(
-                [question.text, arm, len(values), float(values.mean()), spread, quarters[1], *quarters[::2]]
-            )
-    columns = ("question", "arm", "answers", "mean", "SD", "median", "lower quartile", "upper quartile")
-    return table("summary", "Grades", columns, rows, "Scales as asked; yes-no counts as 1 and 0.")
+            middle: list[Cell] = [float(values.mean()), spread, quarters[1], *quarters[::2]]
+            rows.append([question.text, arm, len(values), *middle, *gathered.count(gathered.answered(given))])
+    columns = (
+        "question", "arm", "answers", "mean", "SD", "median", "lower quartile", "upper quartile", "cases",
+        "readers",
+    )  # fmt: skip
+    basis = gathered.asked(_graded(gathered))
+    return table("summary", "Grades", columns, rows, "Scales as asked; yes-no counts as 1 and 0.", basis)
 
 
 def _of_pairs(gathered: Gathered, question: Question) -> list[Any]:
@@ -171,21 +195,30 @@ def _comparisons(gathered: Gathered) -> list[Table]:
         for first, second in gathered.pairs:
             one, other = (gathered.grid(gathered.of(question, arm)) for arm in (first, second))
             shift = paired.signed_rank(one, other)
-            odds = ordinal.odds_ratio(one, other) if question.kind != "number" else UNKNOWN
+            cases, readers = gathered.count(np.isfinite(one) & np.isfinite(other))
+            odds, fitted = UNKNOWN, np.zeros(len(gathered.readers), bool)
+            if question.kind != "number":
+                odds, fitted = ordinal.odds_ratio_of(one, other)
+            in_model = Of(int(fitted.sum()), readers.total) if odds.value is not None else None
             p_values.append(shift.p)
-            rows.append([question.text, first, second, shift, p_text(shift.p), "", odds, p_text(odds.p)])
+            rests: list[Cell] = [cases, readers, in_model]
+            rows.append(
+                [question.text, first, second, shift, p_text(shift.p), "", odds, p_text(odds.p), *rests]
+            )
     for row, adjusted in zip(rows, paired.holm(p_values), strict=True):
         row[5] = p_text(adjusted)
     columns = (
         "question", "from", "to", "shift (95 % CI)", "p (Wilcoxon)", "p (Holm)", "odds ratio (95 % CI)",
-        "p (GEE)",
+        "p (GEE)", "cases", "readers", "readers (GEE)",
     )  # fmt: skip
     note = (
         "Shift: Hodges-Lehmann, of case means over readers. Holm: over all rows. Odds ratio of a higher "
         "grade: proportional odds, GEE clustered by case, readers as fixed effects. The cases are the "
-        "sample, the readers are those of this study."
+        "sample, the readers are those of this study. Of each reader the cases graded in both arms; where "
+        "the model cannot be fitted with readers of few cases, it is without them."
     )
-    return table("comparison", "Grades of one arm against another", columns, rows, note)
+    basis = gathered.asked(_graded(gathered))
+    return table("comparison", "Grades of one arm against another", columns, rows, note, basis)
 
 
 def _grading_curves(gathered: Gathered, seed: int) -> list[Table]:
@@ -197,13 +230,19 @@ def _grading_curves(gathered: Gathered, seed: int) -> list[Table]:
             one, other = (gathered.grid(gathered.of(question, arm)) for arm in (first, second))
             area = vgc.vgc_auc(one, other, random_readers=True, seed=seed)
             these = vgc.vgc_auc(one, other, random_readers=False, seed=seed)
-            rows.append([question.text, first, second, area, these, p_text(these.p)])
-    columns = ("question", "from", "to", "area (readers random)", "area (these readers)", "p (these readers)")
+            counts = gathered.count(np.isfinite(one) & np.isfinite(other))
+            rows.append([question.text, first, second, area, these, p_text(these.p), *counts])
+    columns = (
+        "question", "from", "to", "area (readers random)", "area (these readers)", "p (these readers)",
+        "cases", "readers",
+    )  # fmt: skip
     note = (
-        "Area under the visual grading characteristics curve, mean over readers; above 0.5 the second arm "
-        "is graded better. Bootstrap over cases (and readers); p by exchanging the arms of cases."
+        "Area under the visual grading characteristics curve, mean over readers, each with the cases graded "
+        "in both arms and weighted by how many these are; above 0.5 the second arm is graded better. "
+        "Bootstrap over cases (and readers); p by exchanging the arms of cases."
     )
-    return table("vgc", "Visual grading characteristics", columns, rows, note)
+    basis = gathered.asked(one for one in gathered.questions if one.kind == "likert")
+    return table("vgc", "Visual grading characteristics", columns, rows, note, basis)
 
 
 def _preferences(gathered: Gathered, seed: int) -> list[Table]:
@@ -221,36 +260,29 @@ def _preferences(gathered: Gathered, seed: int) -> list[Table]:
             found = paired.share(preferred)
             score = paired.signed_rank(np.zeros_like(grid), grid)
             counts = [int((grid == value).sum()) for value in range(-2, 3)]
-            rows.append(
-                [f"{second} over {first}", "all", *counts, *_share_cells(found), score, p_text(score.p)]
-            )
-            for reader, own in zip(gathered.readers, grid, strict=True):
+            name = f"{second} over {first}"
+            present = np.isfinite(grid)
+            tested: list[Cell] = [*_share_cells(found), score, p_text(score.p)]
+            rows.append([name, "all", *counts, *tested, *_rests_on(gathered, present)])
+            for number, (reader, own) in enumerate(zip(gathered.readers, grid, strict=True)):
                 own_counts = [int((own == value).sum()) for value in range(-2, 3)]
                 exact = paired.binomial(np.where(np.isfinite(own), (np.sign(own) + 1) / 2, np.nan))
-                rows.append(
-                    [
-                        f"{second} over {first}",
-                        reader,
-                        *own_counts,
-                        exact,
-                        p_text(exact.p),
-                        None,
-                        "–",
-                        None,
-                        "–",
-                    ]
-                )
+                single: list[Cell] = [exact, p_text(exact.p), None, "–", None, "–"]
+                cases = gathered.count(present[number : number + 1])[0]
+                rows.append([name, reader, *own_counts, *single, cases, "", ""])
             wins.append(_wins(gathered, preferred, first, second))
         columns = (
             "preference", "reader", "-2", "-1", "0", "+1", "+2", "share (these readers)",
             "p (these readers)", "share (readers random)", "p (readers random)", "score (Hodges-Lehmann)",
-            "p (Wilcoxon)",
+            "p (Wilcoxon)", "cases", "readers", "readers random: rests on",
         )  # fmt: skip
         note = (
-            "Share preferring the arm named first, ties half; the cases are the sample, tested against 50 "
-            "%. Single readers: binomial (mid-p) without ties."
+            "Share preferring the arm named first, ties half, of case means over the readers who have the "
+            "case; the cases are the sample, tested against 50 %. Other readers: of those readers and cases "
+            "that leave no gaps. Single readers: binomial (mid-p) without ties."
         )
-        tables += table(f"preference.{question.id}", question.text, columns, rows, note)
+        basis = gathered.asked([question])
+        tables += table(f"preference.{question.id}", question.text, columns, rows, note, basis)
         if len(gathered.arms) > 2 and wins:
             strengths = bradley_terry.by_arm(np.sum(wins, axis=0), seed)
             tables += table(
@@ -258,9 +290,19 @@ def _preferences(gathered: Gathered, seed: int) -> list[Table]:
                 f"{question.text} – Bradley-Terry",
                 ("arm", "log strength (95 % CI)"),
                 [list(one) for one in zip(gathered.arms, strengths, strict=True)],
-                "Mean 0; a difference d means that the stronger wins with odds exp(d). Bootstrap over cases.",
+                "Mean 0; a difference d means that the stronger wins with odds exp(d). Every answer counts, "
+                "so that a case with more readers counts more. Bootstrap over cases.",
+                basis,
             )
     return tables
+
+
+def _rests_on(gathered: Gathered, present: np.ndarray) -> list[Cell]:
+    """Return on how many cases and readers shares rest, and on how many those for other readers."""
+    readers, cases = complete_block(present)
+    whole = gathered.count(readers[:, None] & cases)
+    told = "–" if not cases.any() else f"{cell_text(whole[0])} cases, {cell_text(whole[1])} readers"
+    return [*gathered.count(present), told]
 
 
 def _wins(gathered: Gathered, preferred: np.ndarray, first: str, second: str) -> np.ndarray:
@@ -297,76 +339,22 @@ def _choices(gathered: Gathered, margin: float) -> list[Table]:
                 found.equivalent_p is not None and found.equivalent_p < 0.05,
             ]
             name = f"{question.text} {first} / {second}"
-            rows.append([name, what, "all", len(given), *_share_cells(found), *tested])
-            for reader, own in zip(gathered.readers, found.by_reader, strict=True):
+            present = np.isfinite(grid)
+            shares = _share_cells(found)
+            rows.append([name, what, "all", len(given), *shares, *tested, *_rests_on(gathered, present)])
+            for number, (reader, own) in enumerate(zip(gathered.readers, found.by_reader, strict=True)):
                 count = sum(one.reader == reader for one in given)
-                rows.append([name, what, reader, count, own, p_text(own.p), None, "–", None, "–", None])
+                single: list[Cell] = [own, p_text(own.p), None, "–", None, "–", None]
+                cases = gathered.count(present[number : number + 1])[0]
+                rows.append([name, what, reader, count, *single, cases, "", ""])
     columns = (
         "question", "share of", "reader", "answers", "share (these readers)", "p (these readers)",
         "share (readers random)", "p (readers random)", "90 % interval", "p (equivalence)", "equivalent",
+        "cases", "readers", "readers random: rests on",
     )  # fmt: skip
     note = (
         f"Against 50 %, the share of guessing. Equivalent: two one-sided tests show the share within 50 ± "
         f"{100 * margin:g} %; a p value above 0.05 alone shows nothing of the kind."
     )
-    return table("choice", "Forced choice", columns, rows, note)
-
-
-def _between_readers(gathered: Gathered) -> list[Table]:
-    rows: list[list[Cell]] = []
-    if len(gathered.readers) < 2:
-        return []
-    for question in gathered.questions:
-        for name, grid in _agreement_grids(gathered, question):
-            whole = question.kind != "number"
-            correlation = agreement.icc(grid)
-            rows.append(
-                [
-                    question.text,
-                    name,
-                    agreement.weighted_kappa(grid) if whole else None,
-                    agreement.fleiss_kappa(grid) if whole else None,
-                    agreement.krippendorff_alpha(grid, "ordinal" if whole else "interval"),
-                    correlation["ICC(2,1)"],
-                    correlation["ICC(3,1)"],
-                ]
-            )
-    columns = (
-        "question",
-        "arm",
-        "weighted kappa",
-        "Fleiss' kappa",
-        "Krippendorff's alpha",
-        "ICC(2,1)",
-        "ICC(3,1)",
-    )
-    note = (
-        "Weighted kappa: quadratic weights, mean of all pairs of readers. Alpha: ordinal (numbers: "
-        "interval). Jackknife over cases on Fisher's z scale; ICC by F."
-    )
-    return table("agreement", "Agreement between readers", columns, rows, note)
-
-
-def _agreement_grids(gathered: Gathered, question: Question) -> list[tuple[str, np.ndarray]]:
-    if question.kind in ("text", "marks"):
-        return []
-    places = (
-        [(f"{second} / {first}", second, first) for first, second in gathered.pairs]
-        if question.scope == PAIR
-        else [(arm, arm, "") for arm in gathered.arms]
-    )
-    grids = [(name, gathered.grid(gathered.of(question, arm, versus))) for name, arm, versus in places]
-    return [(name, grid) for name, grid in grids if np.isfinite(grid).any()]
-
-
-def _within_readers(gathered: Gathered) -> list[Table]:
-    rows: list[list[Cell]] = []
-    for question in gathered.questions:
-        if question.kind in ("text", "marks"):
-            continue
-        for reader, (first, again) in gathered.repeats(question).items():
-            kappa = agreement.weighted_kappa(np.array([first, again])) if question.kind != "number" else None
-            icc = agreement.icc(np.array([first, again]))["ICC(2,1)"]
-            rows.append([question.text, reader, len(first), float((first == again).mean()), kappa, icc])
-    columns = ("question", "reader", "repeats", "same answer", "weighted kappa", "ICC(2,1)")
-    return table("repeats", "Agreement of readers with themselves", columns, rows, "Of readings shown twice.")
+    basis = gathered.asked(one for one in gathered.questions if one.kind == "choice")
+    return table("choice", "Forced choice", columns, rows, note, basis)

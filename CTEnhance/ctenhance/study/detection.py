@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,115 +13,164 @@ from ctenhance.runtime.errors import InputError
 from ctenhance.study.gathered import Gathered
 from ctenhance.study.questions import PAIR, Question
 from ctenhance.study.statistics import mrmc, roc
-from ctenhance.study.statistics.estimate import Estimate
+from ctenhance.study.statistics.estimate import Estimate, complete_block
 from ctenhance.study.statistics.sample_size import Pilot
 from ctenhance.study.tables import Cell, Table, p_text, table
 
-Kernels = dict[str, dict[str, np.ndarray]]
-"""By arm and reader: a kernel [normal case, diseased case], see `statistics.roc`."""
-
 _SCATTER = "scatter."
 _SCATTER_COLUMNS = ("Var(error)", "Cov1", "Cov2", "Cov3", "Var(arm x reader)", "cases")
+_FEWEST = 2  # cases of either kind, of a multi-reader comparison
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What readers' answers to a question are worth against the truth.
+
+    `gathered` has the cases with a known truth only; `name` is the figure of merit's. `kernels` [arm, reader,
+    normal case, diseased case] (see `statistics.roc`), NaN where the reader has not read one of the two
+    cases in that arm; `present` [reader, case]: who has read which case in every arm.
+    """
+
+    gathered: Gathered
+    question: Question
+    name: str
+    kernels: np.ndarray
+    present: np.ndarray
+
+    @property
+    def diseased(self) -> np.ndarray:
+        """Which cases are diseased."""
+        found = self.gathered.diseased
+        assert found is not None
+        return found
+
+    def own(self, reader: int) -> np.ndarray:
+        """Return a reader's kernels [arm, normal, diseased] of the cases that this reader has in all arms."""
+        mine = self.present[reader]
+        return self.kernels[:, reader][:, mine[~self.diseased]][:, :, mine[self.diseased]]
+
+    def shared(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the readers and the cases [bool] of the multi-reader comparison, see `complete_block`."""
+
+        def enough(cases: np.ndarray) -> bool:
+            return min(cases[self.diseased].sum(), cases[~self.diseased].sum()) >= _FEWEST
+
+        return complete_block(self.present, enough=enough)
 
 
 def detection_tables(gathered: Gathered) -> list[Table]:
     """Return figures of merit and their multi-reader comparison for every rating and every marking question.
 
-    Empty where the truth of some case is not known or all cases are of one kind.
+    Of the cases whose truth is known; empty where these are all of one kind.
     """
     tables: list[Table] = []
-    for question, name, kernels in questions_with_truth(gathered):
-        tables += _figures(question, name, kernels)
-        tables += _comparison(gathered, question, name, kernels)
-        if question.kind == "marks":
-            tables += _marks(gathered, question)
+    for scores in scored_questions(gathered):
+        tables += _figures(scores)
+        tables += _comparison(scores)
+        if scores.question.kind == "marks":
+            tables += _marks(scores)
     return tables
 
 
-def questions_with_truth(gathered: Gathered) -> list[tuple[Question, str, Kernels]]:
-    """Return the questions that can be held against the truth, with the name of their figure of merit."""
-    found: list[tuple[Question, str, Kernels]] = []
-    if gathered.diseased is None:
-        return found
+def scored_questions(gathered: Gathered) -> list[Scores]:
+    """Return the questions that can be held against the truth, with what the answers are worth."""
+    found: list[Scores] = []
     for question in gathered.questions:
         if question.scope == PAIR or question.kind not in ("number", "marks"):
             continue
-        make = rating_kernel if question.kind == "number" else marks_kernel
+        known = gathered.with_truth()
+        if question.kind == "marks":  # a lesion of unknown place cannot be found
+            known = known.without(case.name for case in known.cases if case.diseased and not case.lesions)
+        if known.diseased is None:
+            continue
         name = "ROC area" if question.kind == "number" else "wAFROC area"
-        if kernels := _kernels(gathered, question, make):
-            found.append((question, name, kernels))
+        kernels = np.array(
+            [[_kernel(known, question, arm, reader) for reader in known.readers] for arm in known.arms]
+        )
+        if not np.isfinite(kernels).all(axis=0).any():  # nobody has read a case of either kind in every arm
+            continue
+        found.append(Scores(known, question, name, kernels, _present(known, question)))
     return found
 
 
-def _kernels(
-    gathered: Gathered, question: Question, make: Callable[[Gathered, Question, str, str], np.ndarray | None]
-) -> Kernels:
-    """Return kernels of all readers who have read every case in every arm; others would not be comparable."""
-    kernels: Kernels = {arm: {} for arm in gathered.arms}
-    for reader in gathered.readers:
-        own = {arm: make(gathered, question, arm, reader) for arm in gathered.arms}
-        if all(kernel is not None for kernel in own.values()):
-            for arm, kernel in own.items():
-                kernels[arm][reader] = kernel  # type: ignore[assignment]
-    return kernels if kernels[gathered.arms[0]] else {}
+def _present(gathered: Gathered, question: Question) -> np.ndarray:
+    """Return who has answered on which case [reader, case] in every arm."""
+    found = np.zeros((len(gathered.arms), len(gathered.readers), len(gathered.cases)), bool)
+    for place, arm in enumerate(gathered.arms):
+        answered = {(one.reader, one.case) for one in gathered.of(question, arm)}
+        for row, reader in enumerate(gathered.readers):
+            found[place, row] = [(reader, case.name) in answered for case in gathered.cases]
+    return np.asarray(found.all(axis=0))
 
 
-def rating_split(
-    gathered: Gathered, question: Question, arm: str, reader: str
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return a reader's ratings of the normal and of the diseased cases; None when one is missing."""
-    row = gathered.grid(gathered.of(question, arm))[gathered.readers.index(reader)]
+def _kernel(gathered: Gathered, question: Question, arm: str, reader: str) -> np.ndarray:
+    """Return the kernel [normal, diseased] of a reader's answers, NaN where one is missing."""
     diseased = gathered.diseased
-    if diseased is None or not np.isfinite(row).all():
-        return None
-    return row[~diseased], row[diseased]
-
-
-def rating_kernel(gathered: Gathered, question: Question, arm: str, reader: str) -> np.ndarray | None:
-    """Return the ROC kernel of a reader's ratings."""
-    split = rating_split(gathered, question, arm, reader)
-    return None if split is None else roc.auc_kernel(*split)
+    assert diseased is not None
+    if question.kind == "number":
+        row = gathered.grid(gathered.of(question, arm))[gathered.readers.index(reader)]
+        kernel = roc.auc_kernel(row[~diseased], row[diseased])
+        return np.where(np.isfinite(row[~diseased])[:, None] & np.isfinite(row[diseased]), kernel, math.nan)
+    own = scored(gathered, question, arm, reader)
+    healthy = [one for one, ill in zip(own, diseased, strict=True) if not ill]
+    normal = np.array([max(one[1], default=roc.UNMARKED) if one else math.nan for one in healthy])
+    lesions = [one[0] if one else np.full(1, math.nan) for one, ill in zip(own, diseased, strict=True) if ill]
+    kernel = roc.wafroc_kernel(normal, lesions)
+    unread = np.array([bool(np.isnan(one).any()) for one in lesions])
+    return np.where(np.isnan(normal)[:, None] | unread, math.nan, kernel)
 
 
 def scored(
     gathered: Gathered, question: Question, arm: str, reader: str
-) -> list[tuple[np.ndarray, np.ndarray]] | None:
-    """Return for each case the ratings of its lesions and of its false marks; None when a case is unread."""
+) -> list[tuple[np.ndarray, np.ndarray] | None]:
+    """Return for each case the ratings of its lesions and of its false marks; None where it is unread."""
     own = {one.case: one.value for one in gathered.of(question, arm) if one.reader == reader}
-    if len(own) < len(gathered.cases):
-        return None
-    return [roc.scored_marks(own[case.name], case.lesions) for case in gathered.cases]
-
-
-def marks_kernel(gathered: Gathered, question: Question, arm: str, reader: str) -> np.ndarray | None:
-    """Return the wAFROC kernel of a reader's marks; None without any lesion in a diseased case."""
-    cases = scored(gathered, question, arm, reader)
-    if cases is None or any(case.diseased and not case.lesions for case in gathered.cases):
-        return None
-    both = list(zip(cases, gathered.cases, strict=True))
-    normal = [max(false, default=roc.UNMARKED) for (_ratings, false), case in both if not case.diseased]
-    return roc.wafroc_kernel(np.array(normal), [ratings for (ratings, _false), case in both if case.diseased])
-
-
-def _figures(question: Question, name: str, kernels: Kernels) -> list[Table]:
-    rows: list[list[Cell]] = [
-        [arm, reader, roc.figure_of_merit(kernel)]
-        for arm, own in kernels.items()
-        for reader, kernel in own.items()
+    return [
+        roc.scored_marks(own[case.name], case.lesions) if case.name in own else None
+        for case in gathered.cases
     ]
-    note = "Nonparametric, with the jackknife's interval over cases on the logit scale."
-    return table(f"figures.{question.id}", f"{question.text} – {name}", ("arm", "reader", name), rows, note)
 
 
-def _comparison(gathered: Gathered, question: Question, name: str, kernels: Kernels) -> list[Table]:
-    stacked = np.array([list(own.values()) for own in kernels.values()])
-    if len(stacked) < 2 or stacked.shape[1] < 2 or min(stacked.shape[2:]) < 2:
+def rating_split(scores: Scores, arm: str, reader: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return a reader's ratings of normal and of diseased cases read in all arms; None without any."""
+    place = scores.gathered.readers.index(reader)
+    row = scores.gathered.grid(scores.gathered.of(scores.question, arm))[place]
+    mine = scores.present[place]
+    split = row[mine & ~scores.diseased], row[mine & scores.diseased]
+    return split if min(map(len, split)) else None
+
+
+def _figures(scores: Scores) -> list[Table]:
+    gathered = scores.gathered
+    rows: list[list[Cell]] = []
+    for place, arm in enumerate(gathered.arms):
+        for number, reader in enumerate(gathered.readers):
+            kernel = scores.own(number)[place]
+            if kernel.size:
+                cases, _readers = gathered.count(scores.present[number : number + 1])
+                rows.append([arm, reader, roc.figure_of_merit(kernel), cases])
+    note = (
+        "Nonparametric, with the jackknife's interval over cases on the logit scale, of the cases that the "
+        "reader has read in every arm."
+    )
+    question = scores.question
+    columns = ("arm", "reader", scores.name, "cases")
+    title = f"{question.text} – {scores.name}"
+    return table(f"figures.{question.id}", title, columns, rows, note, gathered.basis(scores.present))
+
+
+def _comparison(scores: Scores) -> list[Table]:
+    gathered, question = scores.gathered, scores.question
+    readers, cases = scores.shared()
+    diseased = scores.diseased
+    stacked = scores.kernels[:, readers][:, :, cases[~diseased]][:, :, :, cases[diseased]]
+    if len(stacked) < 2 or not stacked.size:
         return []
     found = mrmc.compare(stacked)
     rows: list[list[Cell]] = []
     for label, test in found.tests.items():
         freedom = "∞" if math.isinf(test.denominator_df) else f"{test.denominator_df:.1f}"
-        for arm, figure in zip(kernels, test.modalities, strict=True):
+        for arm, figure in zip(gathered.arms, test.modalities, strict=True):
             limits = (figure.low, figure.high)
             held = (None if limit is None else min(max(limit, 0.0), 1.0) for limit in limits)
             rows.append([label, arm, Estimate(figure.value, *held), "", "", ""])
@@ -133,23 +182,26 @@ def _comparison(gathered: Gathered, question: Question, name: str, kernels: Kern
             rows.append([label, f"{second} - {first}", turned, "", freedom, p_text(difference.p)])
         if len(test.differences) > 1:
             rows.append([label, "all alike", None, f"{test.statistic:.2f}", freedom, p_text(test.p)])
+    named = ", ".join(name for name, there in zip(gathered.readers, readers, strict=True) if there)
     note = (
         "Obuchowski-Rockette with jackknife covariances and Hillis' degrees of freedom (infinite: "
-        f"chi-square). Readers: {', '.join(kernels[gathered.arms[0]])}."
+        f"chi-square). It needs every reader to have read every case in every arm. Readers: {named}."
     )
-    columns = ("analysis", "arm", f"{name} (95 % CI)", "statistic", "degrees of freedom", "p")
+    basis = gathered.basis(readers[:, None] & cases)
+    columns = ("analysis", "arm", f"{scores.name} (95 % CI)", "statistic", "degrees of freedom", "p")
+    title = f"{question.text} – multi-reader comparison"
     return [
-        *table(f"mrmc.{question.id}", f"{question.text} – multi-reader comparison", columns, rows, note),
-        *_scatter(question, found, sum(stacked.shape[2:])),
+        *table(f"mrmc.{question.id}", title, columns, rows, note, basis),
+        *_scatter(question, found, int(cases.sum()), basis),
     ]
 
 
-def _scatter(question: Question, found: mrmc.Comparison, cases: int) -> list[Table]:
+def _scatter(question: Question, found: mrmc.Comparison, cases: int, basis: str) -> list[Table]:
     """Return what the next study is planned with; `read_pilot` reads it again."""
     row = (found.variance, found.cov1, found.cov2, found.cov3, found.interaction, cases)
     note = "For planning the next study: 'ctenhance study plan mrmc --pilot results.json'."
     title = f"{question.text} – how the areas scatter"
-    return table(f"{_SCATTER}{question.id}", title, _SCATTER_COLUMNS, [row], note)
+    return table(f"{_SCATTER}{question.id}", title, _SCATTER_COLUMNS, [row], note, basis)
 
 
 def read_pilot(path: Path, question: str | None = None) -> Pilot:
@@ -178,17 +230,23 @@ def read_pilot(path: Path, question: str | None = None) -> Pilot:
     return pilots[question]
 
 
-def _marks(gathered: Gathered, question: Question) -> list[Table]:
+def _marks(scores: Scores) -> list[Table]:
+    gathered, question = scores.gathered, scores.question
     rows: list[list[Cell]] = []
-    lesions = sum(len(case.lesions) for case in gathered.cases)
     for arm in gathered.arms:
-        for reader in gathered.readers:
-            cases = scored(gathered, question, arm, reader)
-            if cases is None:
+        for place, reader in enumerate(gathered.readers):
+            mine = scores.present[place]
+            cases = zip(scored(gathered, question, arm, reader), mine, strict=True)
+            read = [one for one, there in cases if there and one is not None]
+            if not read:
                 continue
-            found = sum(int(np.isfinite(ratings).sum()) for ratings, _false in cases)
-            false = sum(len(marks) for _ratings, marks in cases)
-            rows.append([arm, reader, found, lesions, found / lesions, false / len(cases)])
-    columns = ("arm", "reader", "lesions found", "of", "sensitivity", "false marks a case")
-    note = "A mark within a lesion's radius finds it."
-    return table(f"marks.{question.id}", f"{question.text} – marks", columns, rows, note)
+            lesions = sum(len(ratings) for ratings, _false in read)
+            found = sum(int(np.isfinite(ratings).sum()) for ratings, _false in read)
+            false = sum(len(marks) for _ratings, marks in read)
+            share = found / lesions if lesions else None
+            own, _readers = gathered.count(mine[None])
+            rows.append([arm, reader, found, lesions, share, false / len(read), own])
+    columns = ("arm", "reader", "lesions found", "of", "sensitivity", "false marks a case", "cases")
+    note = "A mark within a lesion's radius finds it. Of the cases that the reader has read in every arm."
+    basis = gathered.basis(scores.present)
+    return table(f"marks.{question.id}", f"{question.text} – marks", columns, rows, note, basis)

@@ -12,9 +12,9 @@ import numpy as np
 
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import check_output, replace_when_done, write_text
-from ctenhance.study.detection import questions_with_truth, scored
+from ctenhance.study.detection import Scores, scored, scored_questions
 from ctenhance.study.gathered import Gathered
-from ctenhance.study.questions import Question
+from ctenhance.study.statistics.estimate import complete_block
 from ctenhance.study.statistics.roc import UNMARKED
 
 COLUMNS = (
@@ -52,13 +52,13 @@ def write_tidy(gathered: Gathered, path: str | os.PathLike[str]) -> None:
 def write_imrmc(gathered: Gathered, path: str | os.PathLike[str], question: str | None = None) -> None:
     """Write the ratings of one question in the input format of iMRMC (.imrmc), normal cases as truth 0.
 
-    `question` may be left out when only one has ratings of cases with a known truth. Readers, cases and arms
-    are written under their names. Raises InputError when there is no such question, and for a wrong path.
+    `question` may be left out when only one has ratings of cases with a known truth; cases without are left
+    out. Readers, cases and arms are written under their names; the design need not be fully crossed. Raises
+    InputError when there is no such question, and for a wrong path.
     """
     target = check_output(path, (".imrmc", ".csv", ".txt"))
-    chosen = _question(gathered, question, "number")
-    diseased = gathered.diseased
-    assert diseased is not None
+    scores = _scores(gathered, question, "number")
+    gathered, chosen, diseased = scores.gathered, scores.question, scores.diseased
     lines = [
         gathered.title.replace("\n", " "),
         "",
@@ -81,17 +81,24 @@ def write_imrmc(gathered: Gathered, path: str | os.PathLike[str], question: str 
     write_text(target, "\n".join(lines) + "\n")
 
 
-def write_rjafroc(gathered: Gathered, path: str | os.PathLike[str], question: str | None = None) -> None:
+def write_rjafroc(gathered: Gathered, path: str | os.PathLike[str], question: str | None = None) -> str:
     """Write the lesion marks in RJafroc's Excel format (.xlsx), factorial design: TP, FP and Truth.
 
     Readers, arms and cases become whole numbers as the format asks; a fourth sheet, Names, says which is
-    which. Lesions have equal weights. Raises InputError when no question takes marks or the truth is not
-    known.
+    which. Lesions have equal weights. RJafroc takes a case without a mark for one that was read, so of
+    readers and cases only those are written that `complete_block` finds; returns a sentence on who and what
+    was left out, or an empty one. Raises InputError when no question takes marks or the truth is not known.
     """
     from openpyxl import Workbook
 
     target = check_output(path, (".xlsx",))
-    chosen = _question(gathered, question, "marks")
+    scores = _scores(gathered, question, "marks")
+    gathered, chosen = scores.gathered, scores.question
+    who_read, read = complete_block(scores.present, least=1)
+    readers = [name for name, there in zip(gathered.readers, who_read, strict=True) if there]
+    out = [case.name for case, there in zip(gathered.cases, read, strict=True) if not there]
+    away = [name for name in gathered.readers if name not in readers]
+    gathered = gathered.without(out)
     book = Workbook()
     hits, misses, truth = book.active, book.create_sheet("FP"), book.create_sheet("Truth")
     hits.title = "TP"
@@ -99,8 +106,7 @@ def write_rjafroc(gathered: Gathered, path: str | os.PathLike[str], question: st
     misses.append(["ReaderID", "ModalityID", "CaseID", "FP_Rating"])
     truth.append(["CaseID", "LesionID", "Weight", "ReaderID", "ModalityID", "Paradigm"])
     every = [
-        ",".join(str(number + 1) for number in range(count))
-        for count in (len(gathered.readers), len(gathered.arms))
+        ",".join(str(number + 1) for number in range(count)) for count in (len(readers), len(gathered.arms))
     ]
     paradigm = iter(("FROC", "FCTRL"))
     for number, case in enumerate(gathered.cases, start=1):
@@ -108,8 +114,10 @@ def write_rjafroc(gathered: Gathered, path: str | os.PathLike[str], question: st
             weight = 1 / len(case.lesions) if case.lesions else 0
             truth.append([number, lesion, weight, *every, next(paradigm, None)])
     for place, arm in enumerate(gathered.arms, start=1):
-        for who, reader in enumerate(gathered.readers, start=1):
-            for number, (ratings, false) in enumerate(scored(gathered, chosen, arm, reader) or [], start=1):
+        for who, reader in enumerate(readers, start=1):
+            for number, one in enumerate(scored(gathered, chosen, arm, reader), start=1):
+                assert one is not None
+                ratings, false = one
                 for lesion, rating in enumerate(ratings, start=1):
                     if rating != UNMARKED:
                         hits.append([who, place, number, lesion, float(rating)])
@@ -118,7 +126,7 @@ def write_rjafroc(gathered: Gathered, path: str | os.PathLike[str], question: st
     names = book.create_sheet("Names")
     names.append(["what", "ID", "name"])
     for what, found in (
-        ("reader", gathered.readers),
+        ("reader", readers),
         ("modality", gathered.arms),
         ("case", [case.name for case in gathered.cases]),
     ):
@@ -126,6 +134,12 @@ def write_rjafroc(gathered: Gathered, path: str | os.PathLike[str], question: st
             names.append([what, number, name])
     with replace_when_done(target) as temporary:
         book.save(temporary)
+    if not away and not out:
+        return ""
+    parts = [f"reader {', '.join(away)}"] if away else []
+    parts += [f"{len(out)} of {max(gathered.of_cases, len(gathered.cases))} cases"] if out else []
+    left_out = " and ".join(parts)
+    return f"'{target.name}' is without {left_out}: RJafroc would take what was not read for unmarked."
 
 
 def write_json(results: dict[str, object], path: str | os.PathLike[str]) -> None:
@@ -134,16 +148,14 @@ def write_json(results: dict[str, object], path: str | os.PathLike[str]) -> None
     write_text(target, json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def has_kind(gathered: Gathered, kind: str) -> bool:
-    """Say whether a question of that kind ('number' or 'marks') can be held against a known truth."""
-    return any(question.kind == kind for question, _name, _kernels in questions_with_truth(gathered))
+def questions_of_kind(gathered: Gathered, kind: str) -> list[str]:
+    """Return the ids of the questions of that kind ('number', 'marks') that can be held against a truth."""
+    return [one.question.id for one in scored_questions(gathered) if one.question.kind == kind]
 
 
-def _question(gathered: Gathered, name: str | None, kind: str) -> Question:
-    found = [
-        question for question, _name, _kernels in questions_with_truth(gathered) if question.kind == kind
-    ]
-    chosen = [question for question in found if name in (None, question.id)]
+def _scores(gathered: Gathered, name: str | None, kind: str) -> Scores:
+    found = [one for one in scored_questions(gathered) if one.question.kind == kind]
+    chosen = [one for one in found if name in (None, one.question.id)]
     what = "ratings" if kind == "number" else "lesion marks"
     if not chosen:
         raise InputError(
@@ -151,5 +163,6 @@ def _question(gathered: Gathered, name: str | None, kind: str) -> Question:
             "read by somebody in every arm: there is nothing to export."
         )
     if len(chosen) > 1:
-        raise InputError(f"Several questions have {what}: name one of {', '.join(one.id for one in chosen)}.")
+        names = ", ".join(one.question.id for one in chosen)
+        raise InputError(f"Several questions have {what}: name one of {names}.")
     return chosen[0]

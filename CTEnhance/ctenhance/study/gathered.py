@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ctenhance.study.key import KeyCase
 from ctenhance.study.questions import Question
+from ctenhance.study.tables import Of, cell_text
 from ctenhance.study.unblinding import Answer
 
 
@@ -19,7 +20,8 @@ class Gathered:
     """The answers of a study with what is needed to sort them.
 
     `cases` are in the order of the key. Arrays are [reader, case] floats with NaN where there is no answer;
-    repeated readings are left out of them except in `repeats`.
+    repeated readings are left out of them except in `repeats`. `invited` are all readers of the study, those
+    without any answer among them; `of_cases` is how many cases the study has, where `cases` are only some.
     """
 
     title: str
@@ -27,6 +29,8 @@ class Gathered:
     questions: tuple[Question, ...]
     cases: tuple[KeyCase, ...]
     answers: tuple[Answer, ...]
+    invited: Sequence[str] = ()
+    of_cases: int = 0
     readers: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,6 +74,45 @@ class Gathered:
                     np.array([float(again[place]) for place in both]),
                 )
         return found
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The readers of the study who have no answer."""
+        return tuple(one for one in self.invited if one not in self.readers)
+
+    def count(self, present: np.ndarray) -> tuple[Of, Of]:
+        """Return on how many cases and readers something rests that has these answers [reader, case]."""
+        found = int(present.any(axis=0).sum()), int(present.any(axis=1).sum())
+        total = max(self.of_cases, len(self.cases)), len(self.readers) + len(self.absent)
+        return Of(found[0], total[0]), Of(found[1], total[1])
+
+    def basis(self, present: np.ndarray) -> str:
+        """Say that in a sentence."""
+        cases, readers = self.count(present)
+        return f"Rests on {cell_text(cases)} cases and {cell_text(readers)} readers."
+
+    def answered(self, answers: Iterable[Answer]) -> np.ndarray:
+        """Return which reader has any of these answers to which case [reader, case]."""
+        found = {(one.reader, one.case) for one in answers}
+        return np.array([[(reader, case.name) in found for case in self.cases] for reader in self.readers])
+
+    def asked(self, questions: Iterable[Question]) -> str:
+        """Say on how many cases and readers the answers to these questions rest."""
+        names = {one.id for one in questions}
+        return self.basis(self.answered(one for one in self.answers if one.question in names))
+
+    def with_truth(self) -> Gathered:
+        """Return the same without the cases of which nobody says whether they are diseased."""
+        return self.without(case.name for case in self.cases if case.diseased is None)
+
+    def without(self, names: Iterable[str]) -> Gathered:
+        """Return the same without cases, which still count among those that the study has."""
+        out = frozenset(names)
+        cases = tuple(case for case in self.cases if case.name not in out)
+        answers = tuple(one for one in self.answers if one.case not in out)
+        total = max(self.of_cases, len(self.cases))
+        invited = tuple(dict.fromkeys((*self.invited, *self.readers)))
+        return Gathered(self.title, self.arms, self.questions, cases, answers, invited, total)
 
     @property
     def diseased(self) -> np.ndarray | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctenhance.study.analysis import Results
-from ctenhance.study.detection import questions_with_truth, rating_split
+from ctenhance.study.detection import Scores, rating_split, scored_questions
 from ctenhance.study.gathered import Gathered
 from ctenhance.study.questions import PAIR, PREFERENCES, Question
 from ctenhance.study.statistics import roc, vgc
@@ -44,10 +44,11 @@ def plots(results: Results) -> Iterator[tuple[str, Figure]]:
                 yield caption, _preferences(gathered, question, first, second)
         if question.kind == "choice":
             yield "Forced choice by reader with 95 % intervals.", _choices(results, question)
-    for question, name, _kernels in questions_with_truth(gathered):
+    for scores in scored_questions(gathered):
+        question = scores.question
         if question.kind == "number":
-            yield f"{question.text} – ROC curves of single readers and their mean.", _roc(gathered, question)
-        yield f"{question.text} – {name} by reader.", _figures(results, question, name)
+            yield f"{question.text} – ROC curves of single readers and their mean.", _roc(scores)
+        yield f"{question.text} – {scores.name} by reader.", _figures(results, question, scores.name)
 
 
 def _figure(rows: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
@@ -159,14 +160,15 @@ def _choices(results: Results, question: Question) -> Figure:
     return _forest(named, 0.5, "Share (shaded: margin of equivalence)", results.study["margin"])
 
 
-def _roc(gathered: Gathered, question: Question) -> Figure:
+def _roc(scores: Scores) -> Figure:
+    gathered = scores.gathered
     figure, (axes,) = _figure(1, 1, 4.2)
     grid = np.linspace(0, 1, 201)
     for number, arm in enumerate(gathered.arms):
         colour = ARM_COLOURS[number % len(ARM_COLOURS)]
         curves = []
         for reader in gathered.readers:
-            split = rating_split(gathered, question, arm, reader)
+            split = rating_split(scores, arm, reader)
             if split is None:
                 continue
             false, true = roc.roc_points(*split)

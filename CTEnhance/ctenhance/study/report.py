@@ -9,7 +9,6 @@ import os
 import textwrap
 from typing import TYPE_CHECKING
 
-import ctenhance
 from ctenhance.runtime.files import check_output, replace_when_done, write_text
 from ctenhance.study.analysis import Results
 from ctenhance.study.plots import plots
@@ -46,7 +45,8 @@ def write_html(results: Results, path: str | os.PathLike[str]) -> None:
         f"<title>{html.escape(results.study['title'])}</title><style>{STYLE}</style></head><body>",
         f"<h1>{html.escape(results.study['title'])}</h1>",
         f'<p class="notice">{html.escape(NOTICE)}</p>',
-        *(f'<p class="facts">{html.escape(line)}</p>' for line in _facts(results)),
+        *(f'<p class="notice">{html.escape(line)}</p>' for line in results.warnings),
+        *(f'<p class="facts">{html.escape(line)}</p>' for line in results.facts),
     ]
     parts += [_html_table(one) for one in results.tables]
     parts.append("<h2>Plots</h2>")
@@ -67,7 +67,8 @@ def write_pdf(results: Results, path: str | os.PathLike[str]) -> None:
         results.study["title"],
         "",
         NOTICE,
-        *(part for line in _facts(results) for part in _wrapped(line)),
+        *(part for line in results.warnings for part in _wrapped(f"Note: {line}")),
+        *(part for line in results.facts for part in _wrapped(line)),
         "",
     ]
     for one in results.tables:
@@ -83,18 +84,6 @@ def write_pdf(results: Results, path: str | os.PathLike[str]) -> None:
             pdf.savefig(figure)
 
 
-def _facts(results: Results) -> list[str]:
-    study = results.study
-    return [
-        f"{len(study['readers'])} readers ({', '.join(study['readers'])}), {study['cases']} cases, arms "
-        f"{', '.join(study['arms'])}, {study['answers']} answers.",
-        f"Study {study['id']}, SHA-256 {study['sha256'][:16]}…; CTEnhance {ctenhance.__version__}; seed of "
-        f"the bootstraps {study['seed']}.",
-        "Intervals are 95 % unless another level is named. Only what was named as primary before the "
-        "reading is confirmatory; everything else is exploratory.",
-    ]
-
-
 def _html_table(table: Table) -> str:
     heads = "".join(f'<th scope="col">{html.escape(column.strip())}</th>' for column in table.columns)
     rows = "".join(
@@ -102,8 +91,12 @@ def _html_table(table: Table) -> str:
     )
     return (
         f'<h2>{html.escape(table.title)}</h2><div class="wide"><table><thead><tr>{heads}</tr></thead>'
-        f'<tbody>{rows}</tbody></table></div><p class="note">{html.escape(table.note)}</p>'
+        f'<tbody>{rows}</tbody></table></div><p class="note">{html.escape(_note(table))}</p>'
     )
+
+
+def _note(table: Table) -> str:
+    return f"{table.basis} {table.note}".strip()
 
 
 def _png(figure: Figure) -> bytes:
@@ -135,7 +128,7 @@ def _text_table(table: Table) -> list[str]:
         start = stop
         if start >= len(widths):
             break
-    return [*lines[:-1], *_wrapped(table.note), "", ""]
+    return [*lines[:-1], *_wrapped(_note(table)), "", ""]
 
 
 def _text_page(pdf: PdfPages, lines: list[str]) -> None:

@@ -8,23 +8,35 @@ from typing import Any
 
 from ctenhance.study.statistics.estimate import Estimate
 
-Cell = str | int | float | bool | None | Estimate
+
+@dataclass(frozen=True)
+class Of:
+    """So many of all, as '3 of 12'."""
+
+    count: int
+    total: int
+
+
+Cell = str | int | float | bool | None | Estimate | Of
 
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table; `note` says how its figures were found and how to read them."""
+    """A titled table; `note` says how its figures were found and how to read them, `basis` on how many cases
+    and readers they rest, of how many."""
 
     id: str
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
+    basis: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the table in JSON types; an estimate becomes an object with value, low, high and p."""
+        """Return the table in JSON types; an estimate becomes an object with value, low, high and p, `Of` one
+        with count and of."""
         rows = [dict(zip(self.columns, map(_plain, row), strict=True)) for row in self.rows]
-        return {"id": self.id, "title": self.title, "note": self.note, "rows": rows}
+        return {"id": self.id, "title": self.title, "basis": self.basis, "note": self.note, "rows": rows}
 
     def texts(self) -> list[list[str]]:
         """Return the cells as they are printed."""
@@ -40,6 +52,8 @@ def cell_text(cell: Cell) -> str:
         if cell.low is not None and cell.high is not None:
             text += f" ({number_text(cell.low)} to {number_text(cell.high)})"
         return text
+    if isinstance(cell, Of):
+        return f"{cell.count} of {cell.total}"
     if isinstance(cell, bool):
         return "yes" if cell else "no"
     if cell is None:
@@ -64,13 +78,21 @@ def number_text(value: float) -> str:
 
 
 def table(
-    name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]], note: str = ""
+    name: str,
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    note: str = "",
+    basis: str = "",
 ) -> list[Table]:
     """Return the table in a list, or an empty list when it has no rows."""
-    return [Table(name, title, tuple(columns), tuple(tuple(row) for row in rows), note)] if rows else []
+    found = tuple(tuple(row) for row in rows)
+    return [Table(name, title, tuple(columns), found, note, basis)] if found else []
 
 
 def _plain(cell: Cell) -> Any:
     if isinstance(cell, Estimate):
         return {"value": cell.value, "low": cell.low, "high": cell.high, "p": cell.p}
+    if isinstance(cell, Of):
+        return {"count": cell.count, "of": cell.total}
     return cell

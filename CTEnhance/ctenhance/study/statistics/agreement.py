@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
-from ctenhance.study.statistics.estimate import ALPHA, UNKNOWN, Estimate, jackknifed
+from ctenhance.study.statistics.estimate import ALPHA, UNKNOWN, Estimate, complete_block, jackknifed
 
 LEVELS = ("nominal", "ordinal", "interval")
 
@@ -18,16 +18,34 @@ def weighted_kappa(ratings: np.ndarray, weights: str = "quadratic") -> Estimate:
     """Return the mean of all pairs of readers' kappas of whole-number grades [reader, case].
 
     `weights` is 'quadratic', 'linear' or 'none'. Cohen (1968) for two readers, Light (1971) for more; a pair
-    leaves out the cases that one of them did not grade. Jackknife interval over cases.
+    leaves out the cases that one of them did not grade, counts by how many are left, and for nothing where it
+    has no kappa (see `pairs_with_kappa`). Jackknife interval over cases.
     """
     if len(ratings) < 2 or not np.isfinite(ratings).any():
         return UNKNOWN
     pairs = [_kappas(one, other, weights) for one, other in itertools.combinations(ratings, 2)]
-    return jackknifed(lambda counted: np.mean([kappa(counted) for kappa in pairs], axis=0), ratings.shape[1])
+
+    def mean(counted: np.ndarray) -> np.ndarray:
+        values = np.array([kappa(counted) for kappa, _both in pairs])
+        cases = np.array([counted @ both for _kappa, both in pairs]) * np.isfinite(values)
+        with np.errstate(all="ignore"):
+            return (np.nan_to_num(values) * cases).sum(axis=0) / cases.sum(axis=0)
+
+    return jackknifed(mean, ratings.shape[1])
 
 
-def _kappas(first: np.ndarray, second: np.ndarray, weights: str) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what gives kappa for weights of the cases [sample, case]: 1 - observed / chance disagreement."""
+def pairs_with_kappa(ratings: np.ndarray) -> int:
+    """Return how many pairs of readers have a kappa: grades in common, and not one and the same grade."""
+    whole = np.ones((1, ratings.shape[1]))
+    pairs = itertools.combinations(ratings, 2)
+    return sum(bool(np.isfinite(_kappas(one, other, "quadratic")[0](whole))[0]) for one, other in pairs)
+
+
+def _kappas(
+    first: np.ndarray, second: np.ndarray, weights: str
+) -> tuple[Callable[[np.ndarray], np.ndarray], np.ndarray]:
+    """Return what gives kappa for weights of the cases [sample, case], 1 - observed / chance disagreement,
+    and the cases [bool] that both have."""
     both = np.isfinite(first) & np.isfinite(second)
     levels = np.unique(np.concatenate([first[both], second[both]]))
     distance = np.abs(np.subtract.outer(levels, levels))
@@ -43,15 +61,15 @@ def _kappas(first: np.ndarray, second: np.ndarray, weights: str) -> Callable[[np
             chance = np.einsum("bi,ij,bj->b", margins[0], distance, margins[1]) / (counted @ both)
             return np.where(chance > 0, 1 - counted @ observed / chance, math.nan)
 
-    return kappa
+    return kappa, both
 
 
 def fleiss_kappa(ratings: np.ndarray) -> Estimate:
     """Return Fleiss' kappa (1971) of ratings [reader, case], with its jackknife interval over cases.
 
-    Cases that some reader did not rate are left out.
+    Of the readers and cases of `complete_block`: each case needs as many readers.
     """
-    whole = ratings[:, np.isfinite(ratings).all(axis=0)]
+    whole = _whole(ratings)
     readers, cases = whole.shape
     if readers < 2 or cases < 2:
         return UNKNOWN
@@ -70,10 +88,11 @@ def fleiss_kappa(ratings: np.ndarray) -> Estimate:
 def icc(ratings: np.ndarray) -> dict[str, Estimate]:
     """Return ICC(2,1) and ICC(3,1) of ratings [reader, case] with exact (3) and approximate (2) F intervals.
 
-    Shrout & Fleiss (1979); intervals as in McGraw & Wong (1996), table 7. Cases with a missing rating are
-    left out. ICC(2,1) asks whether readers give the same value, ICC(3,1) whether they rank the cases alike.
+    Shrout & Fleiss (1979); intervals as in McGraw & Wong (1996), table 7. Of the readers
+    and cases of `complete_block`. ICC(2,1) asks whether readers give the same value, ICC(3,1) whether they
+    rank the cases alike.
     """
-    whole = ratings[:, np.isfinite(ratings).all(axis=0)].T
+    whole = _whole(ratings).T
     n, k = whole.shape
     if n < 2 or k < 2:
         return {"ICC(2,1)": UNKNOWN, "ICC(3,1)": UNKNOWN}
@@ -156,6 +175,12 @@ def _distance(totals: np.ndarray, values: np.ndarray, level: str) -> np.ndarray:
     # Between the middles of two ranks; the sums from c to k less half of both ends.
     middles = np.cumsum(totals, axis=1) - totals / 2
     return (middles[:, :, None] - middles[:, None, :]) ** 2
+
+
+def _whole(ratings: np.ndarray) -> np.ndarray:
+    """Return the largest table [reader, case] without gaps."""
+    readers, cases = complete_block(np.isfinite(ratings))
+    return ratings[readers][:, cases]
 
 
 def _counts(whole: np.ndarray) -> np.ndarray:

@@ -65,6 +65,20 @@ def bootstrap_limits(drawn: np.ndarray, cases: int) -> np.ndarray:
     return np.percentile(drawn, (beyond, 100 - beyond), axis=0)
 
 
-def complete(values: np.ndarray) -> np.ndarray:
-    """Return the array [reader, case] without the cases that some reader has not answered."""
-    return values[:, np.isfinite(values).all(axis=0)]
+def complete_block(
+    present: np.ndarray, least: int = 2, enough: Callable[[np.ndarray], bool] = lambda _cases: True
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which readers and which cases make the largest table without gaps of `present` [reader, case].
+
+    For methods that need every reader to have every case. With readers in the order of how much they have
+    answered, each table of the first so many of them and of the cases that all of these have is looked at;
+    the one with the most answers is taken, of two alike that with more readers. At least `least` readers, and
+    cases [bool] that are `enough`; nothing at all where there is no such table.
+    """
+    readers, cases = np.zeros(len(present), bool), np.zeros(present.shape[1], bool)
+    order = np.argsort(-present.sum(axis=1), kind="stable")
+    for count in range(len(order), least - 1, -1):
+        whole = np.asarray(present[order[:count]].all(axis=0))
+        if count * whole.sum() > readers.sum() * cases.sum() and enough(whole):
+            readers, cases = np.isin(np.arange(len(present)), order[:count]), whole
+    return readers, cases

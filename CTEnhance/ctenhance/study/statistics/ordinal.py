@@ -12,7 +12,30 @@ from ctenhance.study.statistics.estimate import ALPHA, UNKNOWN, Estimate
 
 
 def odds_ratio(first: np.ndarray, second: np.ndarray) -> Estimate:
-    """Return the odds of a higher grade in the second arm relative to the first, grades [reader, case].
+    """Return the odds of a higher grade in the second arm relative to the first, grades [reader, case]."""
+    return odds_ratio_of(first, second)[0]
+
+
+def odds_ratio_of(first: np.ndarray, second: np.ndarray) -> tuple[Estimate, np.ndarray]:
+    """Return these odds, and which readers [bool] they rest on.
+
+    Of each reader the cases that this reader graded in both arms. A reader with few cases may keep the model
+    from being fitted (one grade in both arms tells nothing of this reader's own level): then those who have
+    fewer cases than others are left out, the fewest first.
+    """
+    both = np.isfinite(first) & np.isfinite(second)
+    count = both.sum(axis=1)
+    used = count > 0
+    while True:
+        found = _odds(*(np.where(both, one, math.nan)[used] for one in (first, second)))
+        fewer = used & (count < count.max(initial=0))
+        if found.value is not None or not fewer.any():
+            return found, used
+        used = used & (count > count[fewer].min())
+
+
+def _odds(first: np.ndarray, second: np.ndarray) -> Estimate:
+    """Fit the odds.
 
     Cumulative logit model with an effect for the arm and one for each reader (Lipsitz, Kim & Zhao 1994),
     working independence, robust covariance clustered by case; statsmodels' OrdinalGEE. Judged by t with C - p

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, special, stats
 
-from ctenhance.study.statistics.estimate import ALPHA, UNKNOWN, Estimate, complete
+from ctenhance.study.statistics.estimate import ALPHA, UNKNOWN, Estimate, complete_block
 
 _DRAWS = 10_000
 _MOST_COUNTED = 100
@@ -98,24 +98,28 @@ class Share:
 def share(answers: np.ndarray, null: float = 0.5, margin: float | None = None) -> Share:
     """Test the mean of answers [reader, case] between 0 and 1 (right or wrong, preferred or not, ties 0.5).
 
-    With one reader the test is the binomial one (ties dropped); with several a t test of the case means. For
-    other readers: see `_random_readers`. Equivalence: two one-sided tests (Schuirmann 1987).
+    With one reader the test is the binomial one (ties dropped); with several a t test of the case means, each
+    over the readers who have the case. For other readers: see `_random_readers`; on the readers and cases of
+    `complete_block`, since that model needs all of them. Equivalence: two one-sided tests (Schuirmann 1987).
     """
     by_reader = tuple(binomial(row, null) for row in answers)
-    whole = complete(answers)
-    readers, cases = whole.shape
+    present = np.isfinite(answers)
+    readers, cases = int(present.any(axis=1).sum()), int(present.any(axis=0).sum())
     if cases < 2:
         return Share(UNKNOWN, UNKNOWN, None, margin, None, by_reader)
-    means = whole.mean(axis=0)
-    value, spread = float(means.mean()), float(means.std(ddof=1))
+    means = np.nanmean(answers[:, present.any(axis=0)], axis=0)
+    value, freedom = float(means.mean()), cases - 1
     if readers == 1:
-        these = by_reader[0]
-        error, freedom = math.sqrt(max(value * (1 - value), 0.25 / cases) / cases), cases - 1
+        these = by_reader[int(present.any(axis=1).argmax())]
+        error = math.sqrt(max(value * (1 - value), 0.25 / cases) / cases)
     else:
-        # Without any spread the share cannot be better known than one answer in as many tells.
-        error, freedom = max(spread, 0.5 / cases) / math.sqrt(cases), cases - 1
+        error = _error(means)
         these = _t_estimate(value, error, freedom, null)
-    others = UNKNOWN if readers == 1 else _random_readers(whole, error, null)
+    block, whole = complete_block(present)
+    others = UNKNOWN
+    if whole.sum() > 1:
+        found = answers[block][:, whole]
+        others = _random_readers(found, _error(found.mean(axis=0)), null)
     equivalent, interval = None, None
     reach = stats.t.ppf(1 - ALPHA, freedom) * error
     interval = (max(0.0, value - reach), min(1.0, value + reach))
@@ -127,6 +131,14 @@ def share(answers: np.ndarray, null: float = 0.5, margin: float | None = None) -
             )
         )
     return Share(these, others, equivalent, margin, interval, by_reader)
+
+
+def _error(means: np.ndarray) -> float:
+    """Return the standard error of the mean of case means.
+
+    Without any spread the share cannot be better known than one answer in as many tells.
+    """
+    return max(float(means.std(ddof=1)), 0.5 / len(means)) / math.sqrt(len(means))
 
 
 def binomial(answers: np.ndarray, null: float = 0.5) -> Estimate:

@@ -1,7 +1,7 @@
 """Visual grading characteristics (Bath & Mansson 2007): the area under one arm's curve against another's.
 
 0.5 means that the arms are graded alike; above, the second is graded better. The area is found for each
-reader by the trapezoidal rule (ties count half) and averaged over readers.
+reader by the trapezoidal rule (ties count half), over the cases that the reader has, and averaged.
 """
 
 from __future__ import annotations
@@ -17,37 +17,46 @@ REPEATS = 2000
 def vgc_auc(first: np.ndarray, second: np.ndarray, random_readers: bool = True, seed: int = 0) -> Estimate:
     """Return the area with its interval and p value for grades [reader, case] of two arms.
 
-    The interval is a bootstrap's (see `bootstrap_limits`) that draws cases and, with `random_readers`,
-    readers, both arms of a reading together. The p value is of the permutation test that exchanges the arms
-    of a case for all readers at once; it is exact for these readers. Cases that some reader did not grade in
-    both arms are left out.
+    Each reader counts with the cases that this reader graded in both arms: the area is the mean over readers,
+    weighted by how many these are. The interval is a bootstrap's (see `bootstrap_limits`) that draws cases
+    and, with `random_readers`, readers, both arms of a reading together. The p value is of the permutation
+    test that exchanges the arms of a case for all readers at once; it is exact for these readers.
     """
-    whole = np.isfinite(first).all(axis=0) & np.isfinite(second).all(axis=0)
-    first, second = first[:, whole], second[:, whole]
-    readers, cases = first.shape
+    both = np.isfinite(first) & np.isfinite(second)
+    some, used = both.any(axis=1), both.any(axis=0)
+    both, first, second = (one[some][:, used] for one in (both, first, second))
+    readers, cases = both.shape
     if cases < 2 or readers < 1:
         return UNKNOWN
     rng = np.random.default_rng(seed)
-    better = (second[:, :, None] > first[:, None, :]) + 0.5 * (second[:, :, None] == first[:, None, :])
-    value = float(better.mean())
+    with np.errstate(invalid="ignore"):
+        better = (second[:, :, None] > first[:, None, :]) + 0.5 * (second[:, :, None] == first[:, None, :])
+    better *= both[:, :, None] & both[:, None, :]
+    own = both.sum(axis=1)
+    value = float((better.sum(axis=(1, 2)) / own).sum() / own.sum())
     counts = rng.multinomial(cases, np.full(cases, 1 / cases), REPEATS).astype(float)
-    by_reader = (
-        np.stack([np.einsum("bi,ij,bj->b", counts, one, counts, optimize=True) for one in better]) / cases**2
-    )
+    # By reader [reader, draw]: the cases drawn that the reader has, and these times the area.
+    drawn_cases = both.astype(float) @ counts.T
+    areas = np.stack([np.einsum("bi,ij,bj->b", counts, one, counts, optimize=True) for one in better])
+    areas = np.divide(areas, drawn_cases, out=np.zeros_like(areas), where=drawn_cases > 0)
+    times = np.ones((readers, REPEATS))
     if random_readers and readers > 1:
-        drawn = rng.multinomial(readers, np.full(readers, 1 / readers), REPEATS) / readers
-        areas = (drawn.T * by_reader).sum(axis=0)
-    else:
-        areas = by_reader.mean(axis=0)
-    low, high = bootstrap_limits(areas, cases)
-    return Estimate.of(value, low, high, _permutation_p(first, second, rng))
+        times = rng.multinomial(readers, np.full(readers, 1 / readers), REPEATS).T.astype(float)
+    weight = (times * drawn_cases).sum(axis=0)
+    drawn = (times * areas).sum(axis=0)[weight > 0] / weight[weight > 0]
+    low, high = bootstrap_limits(drawn, cases)
+    return Estimate.of(value, low, high, _permutation_p(first, second, both, rng))
 
 
-def _permutation_p(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> float:
-    """Return the two-sided p value; the area is linear in the rank sum, whose ranks no exchange changes."""
-    pooled = stats.rankdata(np.concatenate([first, second], axis=1), axis=1)
-    cases = first.shape[1]
-    gains = (pooled[:, cases:] - pooled[:, :cases]).sum(axis=0)
+def _permutation_p(
+    first: np.ndarray, second: np.ndarray, both: np.ndarray, rng: np.random.Generator
+) -> float:
+    """Return the two-sided p value; the area is linear in the rank sums, whose ranks no exchange changes."""
+    cases = both.shape[1]
+    gains = np.zeros(cases)
+    for one, other, own in zip(first, second, both, strict=True):
+        ranks = stats.rankdata(np.concatenate([one[own], other[own]])).reshape(2, -1)
+        gains[own] += (ranks[1] - ranks[0]) / own.sum()
     observed = abs(gains.sum())
     signs = rng.choice([-1.0, 1.0], (REPEATS, cases))
     reached = np.abs(signs @ gains) >= observed - 1e-9

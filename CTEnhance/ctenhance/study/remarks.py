@@ -1,0 +1,92 @@
+"""What a reader of the report should know first: who stopped or was left out, whose answers are the same."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from ctenhance.study.gathered import Gathered
+from ctenhance.study.questions import Question
+
+_FEWEST_ALIKE = 3  # answers in common: fewer are alike by chance
+
+
+def remarks(gathered: Gathered) -> list[str]:
+    """Return the sentences; an empty list where every reader has read everything in an own way."""
+    return [*_incomplete(gathered), *_without_truth(gathered), *_alike(gathered)]
+
+
+def _incomplete(gathered: Gathered) -> list[str]:
+    found = [
+        f"{reader} is not in the analysis: left out when the study was closed, or without any answer."
+        for reader in gathered.absent
+    ]
+    every = _readings(gathered, None)
+    total = max(gathered.of_cases, len(gathered.cases))
+    for reader in gathered.readers:
+        own = _readings(gathered, reader)
+        if len(own) < len(every):
+            cases = len({case for case, _arm, _versus in own})
+            found.append(
+                f"{reader} has not read everything: {len(own)} of {len(every)} readings, {cases} of {total} "
+                "cases. Each table says on how many cases and readers it rests."
+            )
+    return found
+
+
+def _readings(gathered: Gathered, reader: str | None) -> set[tuple[str, str, str]]:
+    return {
+        (one.case, one.arm, one.versus)
+        for one in gathered.answers
+        if not one.repeat and reader in (None, one.reader)
+    }
+
+
+def _without_truth(gathered: Gathered) -> list[str]:
+    if not any(question.kind in ("number", "marks") for question in gathered.questions):
+        return []
+    total = max(gathered.of_cases, len(gathered.cases))
+    known = gathered.with_truth()
+    found = []
+    if known.cases and len(known.cases) < len(gathered.cases):
+        found.append(
+            f"Of {len(gathered.cases) - len(known.cases)} of {total} cases nobody says whether they are "
+            "diseased: ROC and wAFROC areas are without them."
+        )
+    unplaced = sum(bool(case.diseased) and not case.lesions for case in known.cases)
+    if unplaced and any(question.kind == "marks" for question in gathered.questions):
+        found.append(
+            f"Of {unplaced} of {total} cases the lesions have no place: wAFROC areas are without them."
+        )
+    return found
+
+
+def _alike(gathered: Gathered) -> list[str]:
+    """Pairs of readers with the same answer to every reading that both have, question by question."""
+    found = []
+    for one, other in itertools.combinations(gathered.readers, 2):
+        questions = []
+        for question in gathered.questions:
+            if question.kind == "text":
+                continue
+            first, second = (_values(gathered, question, reader) for reader in (one, other))
+            common = first.keys() & second.keys()
+            same = all(first[place] == second[place] for place in common)
+            unmarked = question.kind == "marks" and not any(first[place] for place in common)
+            if len(common) >= _FEWEST_ALIKE and same and not unmarked:
+                questions.append(f"'{question.text}' ({len(common)} answers)")
+        if questions:
+            found.append(
+                f"{one} and {other} gave the same answers to {', '.join(questions)}. Where one is a copy of "
+                "the other, leave one out: copied readers count as further ones, and in the multi-reader "
+                "comparison the degrees of freedom grow about tenfold."
+            )
+    return found
+
+
+def _values(gathered: Gathered, question: Question, reader: str) -> dict[tuple[str, str, str], Any]:
+    return {
+        (one.case, one.arm, one.versus): one.value
+        for one in gathered.answers
+        if one.reader == reader and one.question == question.id and not one.repeat
+    }
