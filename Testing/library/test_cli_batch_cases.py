@@ -254,6 +254,20 @@ def test_a_folder_that_cannot_be_opened_is_told(tmp_path: Path, monkeypatch: pyt
     assert "cannot be opened (Permission denied)" in locked.problem
 
 
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="the superuser may read everything")
+def test_what_may_not_be_read_is_told(tmp_path: Path, verb: object) -> None:
+    for name in ("a.nii", "closed.nii", "listed/b.nii", "locked/c.nii"):
+        write_ct(tmp_path / "in" / name)
+    closed = {"closed.nii": 0, "listed": 0o644, "locked": 0}
+    for name, mode in closed.items():
+        (tmp_path / "in" / name).chmod(mode)
+    told = batch(tmp_path / "in", tmp_path / "out", code=1)
+    for name in closed:
+        (tmp_path / "in" / name).chmod(0o755)
+    assert "1 done, 0 finished before, 3 failed" in told.stdout
+    assert told.stderr.count("cannot be opened (Permission denied); check its permissions.") >= 3
+
+
 @pytest.mark.parametrize(
     ("made", "sentence"),
     [

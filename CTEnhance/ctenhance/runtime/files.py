@@ -79,7 +79,7 @@ def check_output(
     for given in inputs:
         source = Path(given)
         # The same file under another name (link, relative path, other case) would be overwritten too.
-        if source.exists() and target.exists() and source.samefile(target):
+        if os.path.exists(source) and target.exists() and source.samefile(target):
             raise InputError(f"Cannot write '{target}': it is the input itself; choose another name.")
     return target
 
