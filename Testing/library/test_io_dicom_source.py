@@ -210,6 +210,27 @@ def test_frames_of_an_enhanced_image_are_named(tmp_path: Path) -> None:
     assert images[0].LossyImageCompression == "00" and images[0].SeriesDescription.endswith(": Thorax")
 
 
+def test_an_enhanced_monoenergetic_image_stays_one(tmp_path: Path) -> None:
+    energy = pydicom.Dataset()
+    energy.MonoenergeticEnergyEquivalent = 70.0
+    said = {"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "VMI"], "MultienergyCTAcquisition": "YES"}
+    volume = of_source(tmp_path, **said, MultienergyCTCharacteristicsSequence=[energy])
+    image = derive(tmp_path, volume, report=ENHANCED)[0]
+    assert list(image.ImageType) == ["DERIVED", "SECONDARY", "AXIAL", "VMI"]
+    assert image.MultienergyCTCharacteristicsSequence[0].MonoenergeticEnergyEquivalent == 70
+    assert image.MultienergyCTAcquisition == "YES"
+    other = derive(tmp_path, volume, quantity="vmi", kev=50.0)[0]
+    assert other.MultienergyCTCharacteristicsSequence[0].MonoenergeticEnergyEquivalent == 50
+
+
+def test_what_stands_within_a_sequence_is_not_the_patients(tmp_path: Path) -> None:
+    other = pydicom.Dataset()
+    other.PatientID, other.IssuerOfPatientID = "ELSEWHERE", "other hospital"
+    image = derive(tmp_path, of_source(tmp_path, PatientID=None, OtherPatientIDsSequence=[other]))[0]
+    assert not image.PatientID and "IssuerOfPatientID" not in image
+    assert image.OtherPatientIDsSequence[0].PatientID == "ELSEWHERE"
+
+
 def test_a_value_against_the_standard_does_not_stop_the_export(tmp_path: Path) -> None:
     volume = of_source(tmp_path)
     for path in (tmp_path / "source").iterdir():

@@ -89,7 +89,9 @@ def _write(
             if backwards:  # so that viewers that go by the number scroll both series the same way
                 image.InstanceNumber = len(volume.array) - index
             if source is not None:
-                source.put_image(image, index, made.meaning.is_hounsfield, made.verb in _SIMULATED)
+                same_kind = made.quantity == "hu" and made.verb not in _FROM_PROJECTIONS
+                simulated = made.verb in _SIMULATED
+                source.put_image(image, index, made.meaning.is_hounsfield, simulated, same_kind)
             image.save_as(temporary / f"slice{index + 1:04d}.dcm", enforce_file_format=True)
     progress("write", len(volume.array), len(volume.array))
     return folder

@@ -61,6 +61,12 @@ _AS_SCANNED = (
     "EstimatedDoseSaving", "CTDIvol", "CTDIPhantomTypeCodeSequence", "ConvolutionKernel",
     "ConvolutionKernelGroup",
 )  # fmt: skip
+# Of the energy: kept by an image that is the source's own in another quality.
+_ENERGY = (
+    "MultienergyCTAcquisition", "MultienergyCTAcquisitionSequence", "MultienergyCTProcessingSequence",
+    "MultienergyCTCharacteristicsSequence",
+)  # fmt: skip
+_KINDS_IN_HOUNSFIELD = ("VMI", "MAT_REMOVED", "MAT_MODIFIED")  # PS3.3 C.8.15.3.1.1, value 4
 _SAME_FIELD = ("ReconstructionDiameter", "ReconstructionTargetCenterPatient")
 _WINDOW = ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction")
 # What an Enhanced CT image has instead, with the same unit.
@@ -76,11 +82,13 @@ _SCANNER = (
     "Manufacturer", "ManufacturerModelName", "InstitutionName", "StationName", "DeviceSerialNumber",
     "SoftwareVersions",
 )  # fmt: skip
+_FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+_OF_THE_WHOLE = (*_PATIENT_AND_STUDY, *_PLACE, *_MARKS, *_SCANNER)
 _ASKED = (
-    *_PATIENT_AND_STUDY, *_PLACE, *_SCAN, *_AS_SCANNED, *_SAME_FIELD, *_WINDOW, *_MARKS, *_SCANNER,
-    *_ENHANCED.values(), "SOPClassUID", "SOPInstanceUID", "SliceThickness", "SeriesNumber",
+    *_PATIENT_AND_STUDY, *_PLACE, *_SCAN, *_AS_SCANNED, *_ENERGY, *_SAME_FIELD, *_WINDOW, *_MARKS, *_SCANNER,
+    *_ENHANCED.values(), "SOPClassUID", "SOPInstanceUID", "ImageType", "SliceThickness", "SeriesNumber",
     "SeriesDescription", "InstanceNumber", "NumberOfFrames", "ImagePositionPatient",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    *_FUNCTIONAL_GROUPS,
 )  # fmt: skip
 
 # Compressions that always lose something, and those that may: these count as lossy unless the header denies.
@@ -119,10 +127,12 @@ class SourceImage:
     def element(self, keyword: str) -> DataElement | None:
         """The attribute as an element of a single-frame image, None where it is absent, empty or damaged."""
         try:
-            if (self.header.get("NumberOfFrames") or 1) == 1 and keyword in self.header:
-                element = copy.deepcopy(self.header[keyword])
-                if element.VR == "SQ":  # decoded now, as long as the series' own character set is known
-                    for item in element.value:
+            of_frames = any(one in self.header for one in _FUNCTIONAL_GROUPS) and keyword not in _OF_THE_WHOLE
+            if not of_frames:
+                # At the top alone: another patient's ID may stand within a sequence.
+                element = copy.deepcopy(self.header[keyword]) if keyword in self.header else None
+                if element is not None and element.VR == "SQ":
+                    for item in element.value:  # decoded now, in the series' own character set
                         list(item.iterall())
                 return element
             names = (keyword, _ENHANCED[keyword]) if keyword in _ENHANCED else (keyword,)
@@ -136,6 +146,18 @@ class SourceImage:
             return made[keyword]
         except DAMAGE:
             return None
+
+    def put_energy(self, image: Dataset) -> None:
+        """Put what the image says of its energy: the multi-energy macros, and value 4 of Image Type."""
+        for keyword in _ENERGY:
+            _put(image, self, keyword)
+        kev = self.values.get("MonoenergeticEnergyEquivalent")
+        if kev is not None and "MultienergyCTCharacteristicsSequence" not in image:  # of an Enhanced image
+            item = Dataset()
+            item.MonoenergeticEnergyEquivalent = float(kev)
+            image.MultienergyCTCharacteristicsSequence = [item]
+        told = text(self.values.get("FrameType") or self.values.get("ImageType")).split()
+        image.ImageType = [*list(image.ImageType)[:3], *(one for one in told if one in _KINDS_IN_HOUNSFIELD)]
 
     def reference(self) -> Dataset:
         """An item that names the image as a source (PS3.3 table 10-3)."""
@@ -253,10 +275,13 @@ class Source:
         elif self.nearest is not None and set(states) == {"00"}:
             image.LossyImageCompression = "00"
 
-    def put_image(self, image: Dataset, index: int, hounsfield: bool, simulated: bool) -> None:
+    def put_image(
+        self, image: Dataset, index: int, hounsfield: bool, simulated: bool, same_kind: bool
+    ) -> None:
         """Put what slice `index` takes over: how it was scanned, and the window where the values are HU.
 
-        `simulated`: its dose and sharpness are no longer the scan's.
+        `simulated`: its dose and sharpness are no longer the scan's; `same_kind`: it shows what the source
+        shows, so that an image at 70 keV stays one.
         """
         source = self.at(index)
         if source is None:
@@ -275,6 +300,8 @@ class Source:
         if hounsfield and window[0] is not None and window[1] is not None:
             for element in filter(None, window):
                 image.add(element)
+        if same_kind:
+            source.put_energy(image)
         image.SourceImageSequence = [source.reference()]
 
     def scanner(self) -> Dataset | None:
