@@ -35,7 +35,8 @@ from pydicom.uid import (
 )
 
 from ctenhance.dicom_header import DAMAGE
-from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.errors import CTEnhanceError, InputError
+from ctenhance.runtime.files import why_not_written
 
 _GDCM_SYNTAXES = (
     "1.2.840.10008.1.2.4.50",  # JPEG baseline
@@ -89,6 +90,8 @@ def stored_values(path: Path) -> Pixels:
                 _require_one_sign(dataset, words, path.name)
         return _values(words if words.ndim == 3 else words[None], dataset, path.name)
     except DAMAGE as error:
+        if why := why_not_written(error):
+            raise CTEnhanceError(f"Cannot write to the folder '{tempfile.gettempdir()}': {why}.") from error
         raise InputError(
             f"the pixel data of '{path.name}' cannot be decoded (cut off, damaged or of an unknown "
             "compression); copy it again from its source."

@@ -17,8 +17,8 @@ import SimpleITK as sitk  # noqa: N813 (its customary name)
 
 from ctenhance.file_damage import DAMAGED, NIFTI, nifti_header, require_sound
 from ctenhance.nifti_grid import NiftiGrid, apart, grid_of_nifti, lengths_of
-from ctenhance.runtime.errors import CTEnhanceError, InputError
-from ctenhance.runtime.files import replace_when_done, require_utf8, stem_of, suffix_of
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.files import cannot_write, replace_when_done, require_utf8, stem_of, suffix_of
 
 if TYPE_CHECKING:
     from ctenhance.volume import CTVolume
@@ -126,8 +126,8 @@ def write_image_file(volume: CTVolume, path: Path) -> None:
                 _move_values(written, raw, path.with_suffix(".raw").name)
             os.replace(written, finished)
         except (RuntimeError, OSError, InputError) as error:
-            raise CTEnhanceError(
-                f"Cannot write '{path}': the file did not come out whole; is there space left on the disk?"
+            raise cannot_write(
+                path, error, "the file did not come out whole; is there space left on the disk?"
             ) from error
 
 

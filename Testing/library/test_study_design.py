@@ -310,7 +310,7 @@ def test_full_disk_leaves_no_half_study(tmp_path: Path, monkeypatch: pytest.Monk
         raise RuntimeError("ITK: no space left on device")
 
     monkeypatch.setattr(sitk, "WriteImage", full)
-    with pytest.raises(CTEnhanceError, match="space left"):
+    with pytest.raises(CTEnhanceError, match="the disk is full; free some space"):
         create(design, tmp_path / "study")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["after", "before"]
 

@@ -22,7 +22,7 @@ import typer
 
 from ctenhance.commands.options import CHOICE_OPTIONS, Choice
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError
-from ctenhance.runtime.files import check_output, suffix_of
+from ctenhance.runtime.files import check_output, suffix_of, why_not_written
 from ctenhance.runtime.parent import end_with_parent
 from ctenhance.runtime.progress import (
     BarProgress,
@@ -204,6 +204,8 @@ def told(error: BaseException) -> tuple[str, int]:
         return str(error), EXIT_CANCELLED
     if isinstance(error, CTEnhanceError):
         return str(error), EXIT_INPUT if isinstance(error, InputError) else EXIT_FAILURE
+    if why := why_not_written(error):
+        return f"Something could not be written: {why}.", EXIT_FAILURE
     what = (str(error).strip().splitlines() or ["no message"])[0]
     sentence = f"Something unexpected happened ({type(error).__name__}: {what})"
     return f"{sentence}; run with {DEBUG}=1 for details.", EXIT_FAILURE

@@ -20,7 +20,7 @@ from ctenhance.decompose.beam import Beam
 from ctenhance.decompose.drift import ThresholdShifts
 from ctenhance.io.projections import Projections
 from ctenhance.runtime.errors import InputError
-from ctenhance.runtime.files import replace_when_done
+from ctenhance.runtime.files import replace_when_done, require_space
 
 FORMAT, VERSION = "ctdrift", 2
 _FIELDS = ("shifts_keV", "standard_errors_keV", "thresholds_keV", "energies_keV", "effective_spectra")
@@ -61,6 +61,7 @@ class DriftCalibration:
         """Write the file, whole or not at all."""
         import h5py
 
+        require_space(path, 4 * self.effective_spectra.size)
         with replace_when_done(path) as temporary, h5py.File(temporary, "w") as file:
             file.attrs.update(format=FORMAT, version=VERSION, kvp=self.kvp)
             file.attrs.update(detector=self.detector, reference=self.reference)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 import sys
 from pathlib import Path
@@ -14,8 +15,8 @@ import numpy as np
 from ctenhance.io.arrays import blocks, scratch
 from ctenhance.io.projection_checks import quoted
 from ctenhance.io.projections import SUFFIXES, Projections
-from ctenhance.runtime.errors import CTEnhanceError, InputError
-from ctenhance.runtime.files import check_output, replace_when_done
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.files import cannot_write, check_output, replace_when_done, require_space
 from ctenhance.runtime.progress import Cancellable, Progress, check
 from ctenhance.runtime.report import plain
 
@@ -197,6 +198,7 @@ def write_file(
         raise InputError(f"Cannot write '{target}': the name must end in {', '.join(SUFFIXES)}.")
     p.check_values(None, cancel)
     name = "line_integrals" if p.counts is None else "counts"
+    require_space(target, 4 * math.prod(p.shape))
     with replace_when_done(target) as temporary:
         try:
             with h5py.File(temporary, "w") as stored:
@@ -218,8 +220,6 @@ def write_file(
                         progress("write", part.start, p.n_views)
                     written[part] = np.asarray(p.readings[part], dtype=np.float32)
         except (OSError, RuntimeError, ValueError) as error:
-            raise CTEnhanceError(
-                f"Cannot write '{target}': {error}; free space on the disk or choose another folder."
-            ) from error
+            raise cannot_write(target, error, f"{error}; choose another folder") from error
     if progress is not None:
         progress("write", p.n_views, p.n_views)

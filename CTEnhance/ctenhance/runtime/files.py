@@ -17,6 +17,8 @@ _COMPRESSIONS = (".gz", ".bz2", ".xz")
 _PARTIAL = "partial"
 _MARK_LENGTH = 12
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_FULL_WORDS = ("no space left on device", "disk quota exceeded", "disk full", "disk is full")
+_NO_SPACE = 1 << 16  # bytes; less is free only where a write has just filled the disk
 LONGEST_NAME = 255  # bytes, on all usual file systems
 _unfinished: set[Path] = set()  # temporary files and folders that are being written
 
@@ -95,8 +97,8 @@ def check_output_folder(path: str | os.PathLike[str]) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"Cannot make the folder '{folder}': {reason}; choose another place.") from error
+        reason = why_not_written(error) or f"{error.strerror or error}; choose another place"
+        raise InputError(f"Cannot make the folder '{folder}': {reason}.") from error
     if not os.access(folder, os.W_OK):
         raise InputError(f"Cannot write into '{folder}': there is no permission; choose another folder.")
     return folder
@@ -104,6 +106,66 @@ def check_output_folder(path: str | os.PathLike[str]) -> Path:
 
 def _either(words: tuple[str, ...]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def why_not_written(error: BaseException, folder: Path | None = None) -> str | None:
+    """Return in half a sentence why writing failed, if it was for want of space; else None.
+
+    The libraries that write say it in their own ways, and some only that it did not work: then the `folder`
+    tells whether its disk is full.
+    """
+    one: BaseException | None = error
+    while one is not None:
+        number = one.errno if isinstance(one, OSError) else None
+        words = str(one).lower()
+        if number in _DISK_FULL or any(said in words for said in _DISK_FULL_WORDS):
+            return "the disk is full; free some space or choose another"
+        if number == errno.EFBIG:
+            return "the file is larger than its disk or the system allows; choose another disk"
+        one = one.__cause__ or one.__context__
+    if folder is not None:
+        with contextlib.suppress(OSError):
+            if shutil.disk_usage(folder).free < _NO_SPACE:
+                return "the disk is full; free some space or choose another"
+    return None
+
+
+def require_space(target: str | os.PathLike[str], size: int) -> None:
+    """Raise CTEnhanceError unless the disk of a file to be written has room for `size` bytes.
+
+    For HDF5: a file that it cannot close for want of space may end the process when it exits.
+    """
+    with contextlib.suppress(OSError):
+        free = shutil.disk_usage(Path(target).absolute().parent).free
+        if free < size + _NO_SPACE:
+            raise CTEnhanceError(
+                f"Cannot write '{target}': the disk is full ({_megabytes(size)} are needed and "
+                f"{_megabytes(free)} free); free some space or choose another."
+            )
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 2**20:.3g} MB"
+
+
+def cannot_write(target: str | os.PathLike[str], error: BaseException, otherwise: str) -> CTEnhanceError:
+    """Return the error to raise when writing failed: for want of space, or `otherwise` (half a sentence)."""
+    return CTEnhanceError(
+        f"Cannot write '{target}': {why_not_written(error, Path(target).parent) or otherwise}."
+    )
+
+
+@contextlib.contextmanager
+def _saying_why(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except CTEnhanceError:
+        raise
+    except Exception as error:
+        why = why_not_written(error, target.absolute().parent)
+        if why is None:
+            raise
+        raise CTEnhanceError(f"Cannot write '{target}': {why}.") from error
 
 
 @contextlib.contextmanager
@@ -124,19 +186,9 @@ def replace_when_done(path: str | os.PathLike[str]) -> Iterator[Path]:
     )
     _unfinished.add(temporary)
     try:
-        yield temporary
-        try:
-            os.replace(temporary, target)
-        except OSError as error:
-            raise CTEnhanceError(
-                f"Cannot write '{target}': {error.strerror or error}; close programs that use it."
-            ) from error
-    except OSError as error:
-        if error.errno not in _DISK_FULL:
-            raise
-        raise CTEnhanceError(
-            f"Cannot write '{target}': the disk is full; free some space or choose another."
-        ) from error
+        with _saying_why(target):
+            yield temporary
+            _move(temporary, target)
     finally:
         # After success the name is gone already. A failing deletion must not hide the first error.
         with contextlib.suppress(OSError):
@@ -149,8 +201,8 @@ def folder_when_done(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary folder beside `path`, and rename it at the end; `path` is made, or an empty folder.
 
     When the block raises, the temporary folder is deleted and nothing else has changed.
-    Raises InputError when `path` holds files or cannot be made, CTEnhanceError when the finished folder
-    cannot be moved into place.
+    Raises InputError when `path` holds files or cannot be made, CTEnhanceError when the disk is full and when
+    the finished folder cannot be moved into place.
     """
     target = Path(path)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -159,16 +211,10 @@ def folder_when_done(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = parent / f".{target.name[:40]}.{_PARTIAL}-{uuid.uuid4().hex[:_MARK_LENGTH]}"
     _unfinished.add(temporary)
     try:
-        temporary.mkdir()
-        yield temporary
-        try:
-            if target.exists():
-                target.rmdir()  # not every system renames over an empty folder
-            os.replace(temporary, target)
-        except OSError as error:
-            raise CTEnhanceError(
-                f"Cannot write '{target}': {error.strerror or error}; close programs that use it."
-            ) from error
+        with _saying_why(target):
+            temporary.mkdir()
+            yield temporary
+            _move(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         _unfinished.discard(temporary)
@@ -183,6 +229,15 @@ def remove_unfinished() -> None:
         for path in temporary.parent.glob(f"{glob.escape(head)}{mark}{tail[:_MARK_LENGTH]}*"):
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+def _move(temporary: Path, target: Path) -> None:
+    try:
+        if temporary.is_dir() and target.is_dir():
+            target.rmdir()  # not every system renames over an empty folder
+        os.replace(temporary, target)
+    except OSError as error:
+        raise cannot_write(target, error, f"{error.strerror or error}; close programs that use it") from error
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

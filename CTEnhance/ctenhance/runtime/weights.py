@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctenhance.runtime.errors import CTEnhanceError, InputError
-from ctenhance.runtime.files import replace_when_done, write_text
+from ctenhance.runtime.files import replace_when_done, why_not_written, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -173,7 +173,7 @@ def add(
         with replace_when_done(target_folder / entry.file) as temporary:
             temporary.write_bytes(_read_bytes(source))
     except OSError as error:
-        reason = error.strerror or error
+        reason = why_not_written(error) or error.strerror or error
         raise CTEnhanceError(f"Cannot copy the weights into '{target_folder}': {reason}.") from error
     registry = _read_registry(target_folder)
     others = [line for line in registry["weights"] if line.get("name") != entry.name]

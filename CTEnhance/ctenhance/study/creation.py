@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import secrets
-import shutil
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 
-from ctenhance.runtime.errors import CTEnhanceError, InputError
-from ctenhance.runtime.files import write_text
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.files import folder_when_done, write_text
 from ctenhance.runtime.progress import Cancellable, Progress, check, silent
 from ctenhance.study import blinding
 from ctenhance.study.design import Case, Design
@@ -61,7 +58,7 @@ def create(
             len(design.cases) * len(design.arms), blinding.stream(seed, salt, "names")
         )
     ]
-    with _folder_when_done(target) as partial:
+    with folder_when_done(target) as partial:
         (partial / IMAGE_FOLDER).mkdir()
         (partial / RECORD_FOLDER).mkdir()
         images: dict[str, tuple[str, int]] = {}
@@ -153,21 +150,3 @@ def _check_targets(folder: Path, key: Path) -> None:
         raise InputError(
             f"The key '{key}' must not lie in the study folder, where readers see it; choose another place."
         )
-
-
-@contextlib.contextmanager
-def _folder_when_done(target: Path) -> Iterator[Path]:
-    """Yield a hidden folder beside the target that takes its place at the end, or is deleted on failure."""
-    partial = target.with_name(f".{target.name}.partial-{secrets.token_hex(6)}")
-    try:
-        partial.mkdir()
-        yield partial
-        if target.is_dir():
-            target.rmdir()  # empty, as was checked
-        os.replace(partial, target)
-    except OSError as error:
-        raise CTEnhanceError(
-            f"Cannot write the study '{target}' ({error.strerror or error}); is there space left on the disk?"
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

@@ -18,6 +18,7 @@ from scipy import ndimage
 from ctenhance.image_files import sitk_image
 from ctenhance.quality.compare import same_grid
 from ctenhance.runtime.errors import CTEnhanceError, InputError
+from ctenhance.runtime.files import why_not_written
 from ctenhance.runtime.progress import Cancellable, check
 from ctenhance.study.design import Case
 from ctenhance.study.fields import sha256_of
@@ -105,8 +106,10 @@ def write_copy(array: np.ndarray, grid: CTVolume, path: Path) -> ImageFacts:
             raise OSError("the file is too short")
         os.utime(path, (TIME_STAMP, TIME_STAMP))
     except (RuntimeError, OSError) as error:
+        if why_not_written(error, path.parent):
+            raise  # to be said of the study's folder, whose name the user knows
         raise CTEnhanceError(
-            f"Cannot write the image '{path.name}' into the study; is there space left?"
+            f"Cannot write the image '{path.name}' into the study; choose another folder."
         ) from error
     z, y, x = array.shape
     return ImageFacts(sha256_of(content), len(content), (x, y, z))
