@@ -8,7 +8,7 @@ import vtk
 
 # Parts of the view's width and height.
 _WIDTH, _HEIGHT, _RIGHT, _BOTTOM = 0.1, 0.4, 0.995, 0.3
-_LABELS, _POINTS, _BAR = 5, 12, 0.25
+_LABELS, _POINTS, _BAR, _GROUND = 5, 12, 0.25, 0.7
 
 
 class ColorScale:
@@ -32,6 +32,9 @@ class ColorScale:
         actor.GetLabelTextProperty().SetShadow(False)
         actor.GetLabelTextProperty().SetItalic(False)
         actor.GetLabelTextProperty().SetBold(False)
+        actor.SetDrawBackground(True)  # numbers are read over any image
+        actor.GetBackgroundProperty().SetColor(0.0, 0.0, 0.0)
+        actor.GetBackgroundProperty().SetOpacity(_GROUND)
         actor.GetPositionCoordinate().SetCoordinateSystemToNormalizedViewport()
         actor.SetPosition(_RIGHT - _WIDTH, _BOTTOM)
         actor.SetPosition2(_WIDTH, _HEIGHT)

@@ -62,6 +62,7 @@ class CompareSection:
         self._shortcut.connect("activated()", self._onKey)
         self._shortcut.enabled = False
         self._onFlicker(False)
+        self.results.show(None)
         self._refresh()
 
     def setResult(self, result: Any) -> None:

@@ -54,7 +54,7 @@ class DifferenceView:
             name = _("{name} difference").format(name=result.GetName())
             self._live, self._made = LiveDifference(before, after, name, strength), made
             self._scale = ColorScale(
-                widget.sliceView(), colortables.differences(), -hounsfield, hounsfield, "%+.0f HU"
+                widget.sliceView(), colortables.differences(), -hounsfield, hounsfield, "%.0f HU"
             )
         self._live.display.SetWindowLevel(2 * hounsfield, 0.0)
         if self._scale is not None:

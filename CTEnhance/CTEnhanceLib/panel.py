@@ -76,7 +76,7 @@ class BasePanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for widget in whole:
             widget.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Preferred)
             widget.minimumWidth = WIDTH
-        styles.showPressed(vars(self.ui).values())
+        styles.prepareButtons(vars(self.ui).values())
         self.panel.setMRMLScene(slicer.mrmlScene)
         self.logic = self.logicType()
         self.buildSections()

@@ -65,6 +65,7 @@ class SpectralSection:
         ui.addVolumeButton.connect("clicked()", self._onAdd)
         ui.studyButton.connect("clicked()", self._onStudy)
         ui.exportButton.connect("clicked()", self._onExportClicked)
+        self.measure()
         self.refresh()
 
     @property
@@ -140,11 +141,15 @@ class SpectralSection:
             _("Show the spectral images.") if ready else _("There is nothing to show yet: press Apply.")
         )
         ui.energySlider.enabled = ui.spectralRegionButton.enabled = ui.curveBox.enabled = active
-        ui.secondEnergySlider.enabled = active and mode.hasSecond
-        ui.orientationSelector.enabled = active and mode is not Mode.PLANES
-        ui.spectralFadeSlider.enabled = active and mode is Mode.FADE
-        ui.materialRangeSlider.enabled = active and mode in (Mode.FOUR, Mode.OVERLAY)
-        ui.materialOpacitySlider.enabled = active and mode is Mode.OVERLAY
+        for used, label, control in (
+            (mode is not Mode.PLANES, ui.orientationLabel, ui.orientationSelector),
+            (mode.hasSecond, ui.secondEnergyLabel, ui.secondEnergySlider),
+            (mode is Mode.FADE, ui.spectralFadeLabel, ui.spectralFadeSlider),
+            (mode in (Mode.FOUR, Mode.OVERLAY), ui.materialRangeLabel, ui.materialRangeSlider),
+            (mode is Mode.OVERLAY, ui.materialOpacityLabel, ui.materialOpacitySlider),
+        ):
+            label.visible = control.visible = used  # so the rest is reached without scrolling
+            control.enabled = active and used
         for button in (*self._windowButtons().values(), *(getattr(ui, f"{name}Button") for name in PRESETS)):
             button.enabled = active
         for widget in (ui.spectralVolumeSelector, ui.studyEdit, ui.studyButton, ui.exportButton):

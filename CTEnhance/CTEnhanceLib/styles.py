@@ -10,6 +10,8 @@ import slicer
 # Each stands out of its theme's ground by 4.5 : 1 or more.
 _LIGHT = {"warning": "#9A4200", "failure": "#B01818", "current": "#1B5E9E"}
 _DARK = {"warning": "#FFB366", "failure": "#FF9C9C", "current": "#8EC5FF"}
+# Pixels; by itself a button asks for more than its words, and four in a row would not fit.
+_LEAST_WIDTH = 24
 # Styles draw a pressed button hardly differently, on dark themes not at all.
 _PRESSED = (
     "QPushButton:checked { background-color: #1F5FA8; color: #FFFFFF; border: 1px solid #123A66; "
@@ -33,11 +35,13 @@ def current() -> str:
     return f"color: {_colors()['current']}; font-weight: bold;"
 
 
-def showPressed(widgets: Any) -> None:
-    """Let those of the widgets that are buttons which stay pressed look so."""
+def prepareButtons(widgets: Any) -> None:
+    """Let the buttons among the widgets be as narrow as their words, and those that stay pressed look so."""
     for widget in widgets:
-        if isinstance(widget, qt.QPushButton) and widget.checkable:
-            widget.styleSheet = _PRESSED
+        if isinstance(widget, qt.QPushButton):
+            widget.minimumWidth = max(widget.minimumWidth, _LEAST_WIDTH)
+            if widget.checkable:
+                widget.styleSheet = _PRESSED
 
 
 def _colors() -> dict[str, str]:

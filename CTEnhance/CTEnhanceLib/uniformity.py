@@ -19,6 +19,9 @@ _BETWEEN, _CHANCES, _MOST_BETWEEN = 0.12, 2.0, 0.25
 _SKEWNESS, _KURTOSIS, _ERRORS = 0.1, 0.3, 1.5
 # The same of the median deviation, scaled to 1 for normal values, by the SD.
 _SPREAD, _NORMAL = 0.05, 1.4826
+# Noise of CT has no long waves: neighbours in a slice are no more alike than this; and so many voxels apart,
+# values are so much alike at most, beside what follows from the neighbours.
+_NEAR, _APART, _ALIKE = 0.88, (3, 4, 5, 6), 0.2
 
 
 def isUniform(values: np.ndarray, inside: np.ndarray | None = None) -> bool:
@@ -37,7 +40,7 @@ def isUniform(values: np.ndarray, inside: np.ndarray | None = None) -> bool:
     sizes = np.maximum(np.bincount(labels[mask], minlength=labels.max() + 1), 1)
     means = np.bincount(labels[mask], normal[mask], labels.max() + 1) / sizes
     independent = count / _together(np.where(mask, normal - means[labels], 0.0), mask)
-    if independent < _LEAST:
+    if independent < _LEAST or _hasLongWaves(normal, mask):
         return False
     return _isNormal(normal[mask], independent) and all(
         _isEven(normal[mask], _parts(values.shape, across)[mask], independent)
@@ -70,15 +73,33 @@ def _together(values: np.ndarray, mask: np.ndarray) -> float:
     values - of mean 0, and 0 outside the mask
     """
     volume, variance = 1.0, float((values[mask] ** 2).mean())
-    for axis, length in enumerate(values.shape):
-        near, far = (
-            [each.take(range(start, length - 1 + start), axis) for each in (values, mask)] for start in (0, 1)
-        )
-        both = near[1] & far[1]
-        alike = float((near[0] * far[0])[both].mean() / variance) if both.any() and variance > 0 else 0.0
+    for axis in range(3):
+        alike = _alike(values, mask, axis, 1) / variance if variance > 0 else 0.0
         if alike > 0:
             volume *= max(1.0, float(np.sqrt(np.pi / -np.log(min(alike, 0.999)))))
     return volume
+
+
+def _hasLongWaves(values: np.ndarray, mask: np.ndarray) -> bool:
+    """Say whether values of mean 0 and SD 1 are alike over many voxels along rows or columns."""
+    for axis in (1, 2):
+        near = max(_alike(values, mask, axis, 1), 0.0)
+        far = np.mean([_alike(values, mask, axis, step) - near ** (step**2) for step in _APART])
+        if near > _NEAR or far > _ALIKE:
+            return True
+    return False
+
+
+def _alike(values: np.ndarray, mask: np.ndarray, axis: int, step: int) -> float:
+    """Return the mean product of values so many voxels apart along an axis; 0 where there are none."""
+    length = values.shape[axis] - step
+    if length < 1:
+        return 0.0
+    first, second = (
+        [each.take(range(start, length + start), axis) for each in (values, mask)] for start in (0, step)
+    )
+    both = first[1] & second[1]
+    return float((first[0] * second[0])[both].mean()) if both.any() else 0.0
 
 
 def _parts(shape: tuple[int, ...], across: int) -> np.ndarray:

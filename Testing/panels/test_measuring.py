@@ -59,9 +59,19 @@ def test_noise_alone(shape: tuple[int, ...], seed: int) -> None:
         lines(60, 10),
         vessels(600, 3),
         vessels(150, 8),
+        100 * np.sin(np.arange(40) / 3.0)[None, :, None] * np.cos(np.arange(40) / 4.0) * np.ones(SHAPE),
         np.broadcast_to(np.linspace(0, 80, 40), SHAPE),
     ],
-    ids=["half lung", "rim of lung", "half fat", "some fat", "few vessels", "small vessels", "shade"],
+    ids=[
+        "half lung",
+        "rim of lung",
+        "half fat",
+        "some fat",
+        "few vessels",
+        "small vessels",
+        "bowel",
+        "shade",
+    ],
 )
 def test_structure_is_no_noise(structure: np.ndarray, seed: int) -> None:
     from CTEnhanceLib.uniformity import isUniform

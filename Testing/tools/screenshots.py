@@ -158,7 +158,6 @@ def main() -> None:
         wait(app, lambda: not panel.runSection.running)
     names = ("CTEnhanceBefore", "CTEnhanceAfter", "CTEnhanceDifference")
     ui.viewModeSelector.currentIndex = 1
-    wait(app, lambda: not panel.compareSection.comparison.busy)
     ui.lungButton.click()
     fit(app, names, 440)
     picture(app, names, panel.parent, arguments.out / "panel-difference.png")
@@ -169,8 +168,9 @@ def main() -> None:
     for region in slicer.util.getNodesByClass("vtkMRMLMarkupsROINode"):
         # Off the screen their size would be wrong: it follows the monitor's.
         region.GetDisplayNode().SetHandlesInteractive(False)
-        # Into the heart of the phantom.
-        region.SetCenter([a + b for a, b in zip(region.GetCenter(), (-15, 38, 0), strict=True)])
+        # Into the left ventricle of the phantom.
+        region.SetSize([20, 20, region.GetSize()[2]])
+        region.SetCenter([a + b for a, b in zip(region.GetCenter(), (-40, 22, 0), strict=True)])
     wait(app, lambda: not panel.compareSection.measuring)
     picture(app, names[:2], panel.parent, arguments.out / "panel-compare.png")
 

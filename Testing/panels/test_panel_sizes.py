@@ -1,0 +1,153 @@
+"""All panels have one width and reach their buttons; what they say is read on light and on dark themes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from PySide6 import QtCore, QtGui, QtWidgets
+
+from panel_run import close_panel, open_panel
+
+PANELS = ("CTEnhance", "CTReconstruct", "CTDecompose", "CTReaderStudy")
+# In a window of 1000 pixels menus, tool bars, the panel's head and the Data Probe take the rest.
+HEIGHT = 700
+# Below them nothing has to be pressed.
+BUTTONS = {
+    "CTEnhance": ("applyButton", "compareButton", "flickerButton", "roiButton"),
+    "CTReconstruct": ("applyButton", "stagesButton", "compareButton"),
+    "CTDecompose": ("applyButton", "spectralButton", "spectralRegionButton", "exportButton"),
+    "CTReaderStudy": ("signInButton",),
+}
+DARK = {
+    "Window": "#353535",
+    "WindowText": "#F0F0F0",
+    "Base": "#2A2A2A",
+    "Text": "#F0F0F0",
+    "Button": "#353535",
+}
+
+
+@pytest.fixture
+def opened(app: Any) -> Iterator[Any]:
+    """Open a panel, laid out in its own width."""
+    panels = []
+
+    def open_(name: str) -> Any:
+        panel = open_panel(name)
+        panels.append(panel)
+        widget = panel.parent
+        width = QtWidgets.QWidget.minimumSizeHint(widget).width()
+        layout = QtWidgets.QWidget.layout(widget)
+        QtWidgets.QWidget.resize(widget, width, layout.totalHeightForWidth(width))
+        for _ in range(3):
+            app.processEvents()
+        return panel
+
+    yield open_
+    for panel in panels:
+        close_panel(panel)
+
+
+def test_one_width_for_all(opened: Any) -> None:
+    widths = set()
+    for name in PANELS:
+        widget = opened(name).parent
+        hints = QtWidgets.QWidget.minimumSizeHint(widget), QtWidgets.QWidget.sizeHint(widget)
+        margins = QtWidgets.QWidget.layout(widget).contentsMargins()  # the application has none
+        widths |= {hint.width() - margins.left() - margins.right() for hint in hints}
+    assert widths == {420}
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_nothing_is_cut_in_that_width(opened: Any, name: str) -> None:
+    panel = opened(name)
+    children = QtWidgets.QWidget.findChildren(panel.parent, QtWidgets.QWidget)
+    seen = [child for child in children if QtWidgets.QWidget.isVisible(child)]
+    assert len(seen) > 5
+    for child in seen:
+        if isinstance(child, QtWidgets.QPushButton | QtWidgets.QLabel):
+            text = QtWidgets.QLabel.text(child) if isinstance(child, QtWidgets.QLabel) else child.text
+            if isinstance(child, QtWidgets.QLabel) and QtWidgets.QLabel.wordWrap(child):
+                continue
+            needed = QtGui.QFontMetrics(QtWidgets.QWidget.font(child)).horizontalAdvance(text)
+            assert QtWidgets.QWidget.width(child) >= needed, text
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_buttons_are_reached_without_scrolling(opened: Any, name: str) -> None:
+    panel = opened(name)
+    for button in BUTTONS[name]:
+        widget = getattr(panel.ui, button)
+        corner = QtWidgets.QWidget.mapTo(
+            widget, panel.parent, QtCore.QPoint(0, QtWidgets.QWidget.height(widget))
+        )
+        assert QtWidgets.QWidget.isVisible(widget) and corner.y() <= HEIGHT, (button, corner.y())
+
+
+def contrast(one: QtGui.QColor, other: QtGui.QColor) -> float:
+    """Return the ratio of WCAG 2 between two colours."""
+
+    def light(color: QtGui.QColor) -> float:
+        parts = np.array([color.redF(), color.greenF(), color.blueF()])
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return float(linear @ (0.2126, 0.7152, 0.0722))
+
+    high, low = sorted((light(one), light(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_what_is_said_can_be_read(app: Any, theme: str) -> None:
+    from CTEnhanceLib import styles
+
+    kept = QtWidgets.QApplication.palette()
+    palette = QtGui.QPalette(kept)
+    for role, color in DARK.items() if theme == "dark" else ():
+        palette.setColor(getattr(QtGui.QPalette.ColorRole, role), QtGui.QColor(color))
+    QtWidgets.QApplication.setPalette(palette)
+    try:
+        ground = palette.color(QtGui.QPalette.ColorRole.Window)
+        for style in (styles.warning(), styles.failure(), styles.current()):
+            color = QtGui.QColor(style.partition("color: ")[2].partition(";")[0])
+            assert contrast(color, ground) >= 4.5, style
+    finally:
+        QtWidgets.QApplication.setPalette(kept)
+
+
+def test_a_pressed_button_looks_pressed(app: Any) -> None:
+    import qt
+
+    from CTEnhanceLib import styles
+
+    button = qt.QPushButton("Compare")
+    button.checkable = True
+    styles.prepareButtons([button])
+    button.resize(120, 30)
+
+    def looks() -> np.ndarray:
+        image = QtWidgets.QWidget.grab(button).toImage().convertToFormat(QtGui.QImage.Format.Format_RGB888)
+        data = np.frombuffer(image.constBits(), np.uint8).reshape(image.height(), image.bytesPerLine())
+        return data[:, : 3 * image.width()].reshape(image.height(), image.width(), 3).astype(float).copy()
+
+    released = looks()
+    button.checked = True
+    pressed = looks()
+    assert np.abs(pressed[15, 8] - released[15, 8]).max() > 80
+    words, ground = (pick(pressed.reshape(-1, 3), axis=0) for pick in (np.max, np.median))
+    assert contrast(*(QtGui.QColor(*color.astype(int).tolist()) for color in (words, ground))) >= 4.5
+
+
+def test_titles_are_read_on_any_image() -> None:
+    """White letters, also where the image below is white: its ground is dark and dense enough."""
+    from CTEnhanceLib import spectralviews, stages, viewtitle
+    from CTEnhanceLib.compare import Mode
+
+    views = [view for mode in Mode for view in mode.views()]
+    views += [view for mode in spectralviews.Mode for view in mode.views("iodine")]
+    views += [view for _number, shown in stages.layouts() for view in shown]
+    for view in views:
+        dark = [viewtitle._DARKER * part * viewtitle._OPACITY + 1 - viewtitle._OPACITY for part in view.rgb()]
+        assert contrast(QtGui.QColor("white"), QtGui.QColor.fromRgbF(*dark)) >= 4.5, view
