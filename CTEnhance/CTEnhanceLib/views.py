@@ -109,6 +109,12 @@ class LinkedViews:
             widget = sliceWidget(view.name)
             if widget is not None:
                 widget.minimumWidth = _LEAST_WIDTH
+                # A layout gives these to new views only; views that a loaded scene brought have others.
+                node = widget.mrmlSliceNode()
+                with slicer.util.NodeModify(node):
+                    node.SetViewGroup(_VIEW_GROUP)
+                    node.SetLayoutLabel(view.label[:1])
+                    node.SetLayoutColor(*view.rgb())
                 composite = widget.mrmlSliceCompositeNode()
                 composite.SetLinkedControl(True)
                 composite.SetHotLinkedControl(True)

@@ -235,6 +235,23 @@ def test_views_of_one_width_have_titles_in_their_images(app: Any) -> None:
     linked.leave()
 
 
+def test_views_of_another_group_are_linked_again(app: Any) -> None:
+    from CTEnhanceLib.views import LinkedViews, View
+
+    linked, views = LinkedViews(), (View("HostOne", "One", "#8C8C8C"), View("HostTwo", "Two", "#4CA64C"))
+    linked.show(7191, views)
+    first, second = (app.layoutManager().sliceWidget(view.name) for view in views)
+    # As after a scene was loaded that brought the view.
+    first.mrmlSliceNode().SetViewGroup(1)
+    first.mrmlSliceNode().SetLayoutLabel("X")
+    linked.leave()
+    linked.show(7191, views)
+    first.sliceController().setSliceOffsetValue(12.0)
+    assert second.sliceLogic().GetSliceOffset() == 12.0
+    assert first.mrmlSliceNode().GetLayoutLabel() == "O"
+    linked.leave()
+
+
 def test_rows_fit_into_the_width_of_all_panels(app: Any, repository: Path) -> None:
     import ctk
     import slicer
