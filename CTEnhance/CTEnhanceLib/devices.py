@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import platform
 import shutil
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 
 from slicer.i18n import tr as _
 
+from ctenhance.runtime.memory import free_main_memory
 from CTEnhanceLib.question import Question
 
 _QUERY = ["--query-gpu=index,name,memory.free,memory.total", "--format=csv,noheader,nounits"]
@@ -52,9 +52,8 @@ def computer() -> list[Device]:
     if platform.system() == "Darwin" and platform.machine() == "arm64":
         found.append(Device("mps", _("Apple graphics processor")))
     memory = ""
-    with contextlib.suppress(ImportError):
-        psutil = importlib.import_module("psutil")
-        memory = _(", {free:.1f} GB free").format(free=psutil.virtual_memory().available / 2**30)
+    with contextlib.suppress(ImportError):  # psutil comes with what Apply installs
+        memory = _(", {free:.1f} GB free").format(free=free_main_memory() / 2**30)
     return [*found, Device("cpu", _("Processor (CPU){memory}").format(memory=memory))]
 
 

@@ -7,7 +7,6 @@ same in both, [slice, row, column].
 from __future__ import annotations
 
 import contextlib
-import importlib
 import struct
 import zlib
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from ctenhance.file_damage import NIFTI, nifti_header
 from ctenhance.nifti_grid import grid_of_nifti
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import suffix_of
+from ctenhance.runtime.memory import free_main_memory
 from ctenhance.volume import CTVolume
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
@@ -116,7 +116,7 @@ def newImage(shape: tuple[int, ...], dtype: Any) -> tuple[vtk.vtkImageData, np.n
     """
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     with contextlib.suppress(ImportError):  # psutil comes with what Apply installs
-        if importlib.import_module("psutil").virtual_memory().available < size:
+        if free_main_memory() < size:
             raise MemoryError
     np.empty(size, np.uint8)  # given back at once
     image = vtk.vtkImageData()

@@ -19,6 +19,7 @@ from ctenhance.file_damage import DAMAGED, NIFTI, nifti_header, require_sound
 from ctenhance.nifti_grid import NiftiGrid, apart, grid_of_nifti, lengths_of
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import cannot_write, replace_when_done, require_utf8, stem_of, suffix_of
+from ctenhance.runtime.memory import says_out_of_memory
 
 if TYPE_CHECKING:
     from ctenhance.volume import CTVolume
@@ -59,6 +60,8 @@ def read_image_file(path: Path) -> CTVolume:
                 reader.SetExtractSize([*reader.GetSize()[:3], 0])
             image = reader.Execute()
         except RuntimeError as error:
+            if says_out_of_memory(error):
+                raise MemoryError from error
             if "orthonormal" in str(error):
                 raise InputError(
                     "the axes of its grid are not perpendicular (a sheared transform in its header); "

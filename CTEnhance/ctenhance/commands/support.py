@@ -23,6 +23,7 @@ import typer
 from ctenhance.commands.options import CHOICE_OPTIONS, Choice
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError
 from ctenhance.runtime.files import check_output, suffix_of, why_not_written
+from ctenhance.runtime.memory import not_enough_memory, says_out_of_memory
 from ctenhance.runtime.parent import end_with_parent
 from ctenhance.runtime.progress import (
     BarProgress,
@@ -206,6 +207,8 @@ def told(error: BaseException) -> tuple[str, int]:
         return str(error), EXIT_INPUT if isinstance(error, InputError) else EXIT_FAILURE
     if why := why_not_written(error):
         return f"Something could not be written: {why}.", EXIT_FAILURE
+    if says_out_of_memory(error):
+        return not_enough_memory("what was to be computed does not fit"), EXIT_FAILURE
     what = (str(error).strip().splitlines() or ["no message"])[0]
     sentence = f"Something unexpected happened ({type(error).__name__}: {what})"
     return f"{sentence}; run with {DEBUG}=1 for details.", EXIT_FAILURE

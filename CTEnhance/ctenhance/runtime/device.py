@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import psutil
-
 from ctenhance.runtime.errors import CTEnhanceError, InputError
+from ctenhance.runtime.memory import free_main_memory, not_enough_memory, says_out_of_memory
 
 if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
-
-# Linux containers and batch systems may allow less than the machine has (control groups, version 2 and 1).
-_MEMORY_LIMITS = (
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (
-        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ),
-)
 
 
 def pick_device(spec: str | torch.device = "auto") -> torch.device:
@@ -71,16 +60,7 @@ def free_memory(device: torch.device) -> int:
         return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
-    return min(psutil.virtual_memory().available, _free_under_limit())
-
-
-def _free_under_limit() -> int:
-    for limit_file, used_file in _MEMORY_LIMITS:
-        try:
-            return max(0, int(limit_file.read_text()) - int(used_file.read_text()))
-        except (OSError, ValueError):  # no such limit here, or "max"
-            continue
-    return 1 << 62
+    return free_main_memory()
 
 
 def describe(device: torch.device) -> str:
@@ -137,10 +117,7 @@ def with_memory_fallback(
             _release(place)
             if smaller is not None:
                 warn(f"The memory of {place} ran out at tile size {size}; went on with {smaller}.")
-    raise CTEnhanceError(
-        f"There is not enough memory: the smallest tile size ({ladder[-1]}) does not fit into "
-        f"{free_memory(torch.device('cpu')) / 2**30:.1f} GB; close other programs or crop the volume."
-    )
+    raise CTEnhanceError(not_enough_memory(f"the smallest tile size ({ladder[-1]}) does not fit"))
 
 
 def _try(run: Callable[[torch.device, int], T], device: torch.device, size: int) -> tuple[bool, T | None]:
@@ -157,12 +134,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Say whether the error means that memory ran out, on any of torch's devices or in numpy."""
     import torch
 
-    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "out of memory" in text or "not enough memory" in text or "can't allocate memory" in text
-    )
+    return isinstance(error, torch.cuda.OutOfMemoryError) or says_out_of_memory(error)
 
 
 def _release(device: torch.device) -> None:

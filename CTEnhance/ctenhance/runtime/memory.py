@@ -1,0 +1,99 @@
+"""How much main memory this process may still take: what the machine has free, and what it is allowed.
+
+Containers and batch systems (control groups), and shells (`ulimit -v`, `ulimit -d`), allow less than the
+machine has, and end or refuse what asks for more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+# As torch, its oneDNN ("could not create a primitive") and ITK say it.
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|not enough memory|can't allocate memory|could not create a primitive|bad_alloc"
+    r"|failed to allocate",
+    re.IGNORECASE,
+)
+_CONTROL_GROUPS = Path("/sys/fs/cgroup")
+_OWN_GROUPS = Path("/proc/self/cgroup")
+# Of version 2 and 1: the files with the limit and with what is used, and what of that is a file cache that
+# the system gives back before it refuses anything.
+_FILES = {
+    "": ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+
+
+def free_main_memory() -> int:
+    """Return the bytes that this process may still take; raises ImportError without psutil."""
+    import psutil
+
+    process = psutil.Process().memory_info()
+    allowed = [*_under_control_groups(), *_under_limits(process.vms, getattr(process, "data", 0))]
+    return max(0, min([psutil.virtual_memory().available, *allowed]))
+
+
+def says_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error of Python or of one of the libraries means that memory ran out."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
+    )
+
+
+def not_enough_memory(what: str) -> str:
+    """Return the sentence to say when memory ran out; `what` did not fit."""
+    return (
+        f"There is not enough memory: {what} into the {free_main_memory() / 2**30:.1f} GB that this process "
+        "may still take; close other programs, allow it more (ulimit, the container, the batch job), or crop "
+        "the volume."
+    )
+
+
+def _under_control_groups() -> Iterator[int]:
+    """Yield what each of the groups that hold this process, one within the other, has left."""
+    for controller, place in _own_groups():
+        limit_name, used_name, cache_name = _FILES[controller]
+        root = _CONTROL_GROUPS / controller
+        below = root.joinpath(place.lstrip("/"))
+        # Within a container the outer groups' names stand there, but their files do not: the root is its own.
+        for folder in dict.fromkeys([below, *below.parents, root]):
+            if folder != root and root not in folder.parents:
+                continue
+            with contextlib.suppress(OSError, ValueError):  # no such group here, or no limit ("max")
+                left = int((folder / limit_name).read_text()) - int((folder / used_name).read_text())
+                yield left + _cache(folder / "memory.stat", cache_name)
+
+
+def _own_groups() -> Iterator[tuple[str, str]]:
+    try:
+        lines = _OWN_GROUPS.read_text().splitlines()
+    except OSError:
+        lines = []
+    places: dict[str, str] = {}
+    for line in lines:
+        _, controllers, place = line.split(":", 2)
+        places |= dict.fromkeys(controllers.split(","), place)
+    yield "", places.get("", "/")
+    yield "memory", places.get("memory", "/")
+
+
+def _cache(statistics: Path, name: str) -> int:
+    with contextlib.suppress(OSError):
+        found = re.search(rf"^{name} (\d+)$", statistics.read_text(), re.MULTILINE)
+        return int(found[1]) if found else 0
+    return 0
+
+
+def _under_limits(address_space: int, data: int) -> Iterator[int]:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    for name, used in (("RLIMIT_AS", address_space), ("RLIMIT_DATA", data)):
+        number = getattr(resource, name, None)
+        soft = resource.RLIM_INFINITY if number is None else resource.getrlimit(number)[0]
+        if soft != resource.RLIM_INFINITY:
+            yield soft - used
