@@ -183,9 +183,12 @@ class PanelWidget(BasePanelWidget):
 
     def follow(self) -> None:
         """Show what the parameters say; called when one has changed, and by `refresh`."""
+        self.showResult(self.parameters.result)
 
     def resultArrived(self, result: Any) -> None:
         """Take the result of a run that the scene has now; called while the module is open."""
+        if self.parameters is not None:
+            self.parameters.result = result
 
     def showArrived(self, result: Any) -> None:
         """Bring a new result onto the screen; called while the module is open."""
