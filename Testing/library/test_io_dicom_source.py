@@ -118,6 +118,22 @@ def test_what_the_source_does_not_say_is_not_made_up(tmp_path: Path) -> None:
     assert not alone.SliceThickness and not alone.PatientPosition
 
 
+def test_what_is_empty_does_not_replace_what_is_known(tmp_path: Path) -> None:
+    empty = dict.fromkeys(
+        ("WindowCenter", "WindowWidth", "KVP", "FrameOfReferenceUID", "StudyInstanceUID"), ""
+    )
+    image = derive(tmp_path, of_source(tmp_path, **empty))[0]
+    assert (image.WindowCenter, image.WindowWidth) == (50, 400)
+    assert image.FrameOfReferenceUID.startswith("2.25.") and image.StudyInstanceUID.startswith("2.25.")
+
+
+@pytest.mark.parametrize(("said", "right"), [("Y", "YES"), ("yes", "YES"), ("N", "NO"), ("NO", "NO")])
+def test_other_spellings_of_a_mark_are_understood(tmp_path: Path, said: str, right: str) -> None:
+    volume = of_source(tmp_path, BurnedInAnnotation=said, LossyImageCompression="1")
+    image = derive(tmp_path, volume)[0]
+    assert (image.BurnedInAnnotation, image.LossyImageCompression) == (right, "01")
+
+
 def test_the_window_is_the_sources_for_hounsfield_units_alone(tmp_path: Path) -> None:
     volume = of_source(tmp_path, WindowCenter=["40", "-600"], WindowWidth=["350", "1600"])
     assert list(derive(tmp_path, volume)[0].WindowCenter) == [40, -600]

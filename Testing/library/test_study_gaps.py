@@ -26,7 +26,7 @@ from test_study_report import (
 
 from ctenhance.study import ReadingSession, Study, report
 from ctenhance.study.analysis import Results
-from ctenhance.study.exports import write_imrmc, write_rjafroc
+from ctenhance.study.exports import questions_of_kind, write_imrmc, write_rjafroc
 from ctenhance.study.gathered import Gathered
 from ctenhance.study.key import Key, KeyCase
 from ctenhance.study.remarks import remarks
@@ -173,6 +173,33 @@ def test_every_table_says_what_it_rests_on(
     texts.append(json.dumps(results.to_json()))
     for text in texts:
         assert len(BASIS.findall(text)) == len(results.tables)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
+def test_gaps_anywhere_leave_a_report(name: str, share: float, tmp_path: Path) -> None:
+    whole, rng = STUDIES[name](), np.random.default_rng(7)
+    for unit in ("reading", "case"):
+        lost = {
+            (one.reader, one.case, one.arm if unit == "reading" else "")
+            for one in whole.answers
+            if rng.random() < share
+        }
+        answers = tuple(
+            one
+            for one in whole.answers
+            if (one.reader, one.case, one.arm if unit == "reading" else "") not in lost
+        )
+        if not answers:
+            continue
+        gathered = Gathered(whole.title, whole.arms, whole.questions, whole.cases, answers, READERS)
+        results = results_of(gathered)
+        json.dumps(results.to_json(), allow_nan=False)
+        assert all(BASIS.fullmatch(table.basis) and table.texts() for table in results.tables)
+        for question in questions_of_kind(gathered, "marks"):
+            write_rjafroc(gathered, tmp_path / "m.xlsx", question)
+        for question in questions_of_kind(gathered, "number"):
+            write_imrmc(gathered, tmp_path / "r.imrmc", question)
 
 
 def test_rows_say_on_how_many_cases_and_readers_they_rest() -> None:

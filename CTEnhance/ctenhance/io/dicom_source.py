@@ -258,7 +258,7 @@ class Source:
             _put(image, first, keyword)
         # Whether pixels were ever lost, and whether they name the patient, must not be forgotten: one image
         # of the series is enough, and whether the volume was made of it need not be certain.
-        said = [str(one.header.get("BurnedInAnnotation") or "") for one in self.images]
+        said = [_yes_or_no(one.header.get("BurnedInAnnotation")) for one in self.images]
         if "YES" in said or (self.nearest is not None and set(said) == {"NO"}):
             image.BurnedInAnnotation = "YES" if "YES" in said else "NO"
         self._say_compression(image)
@@ -297,7 +297,7 @@ class Source:
             for keyword in _SAME_FIELD:
                 _put(image, source, keyword)
         window = [source.element(keyword) for keyword in _WINDOW]
-        if hounsfield and window[0] is not None and window[1] is not None:
+        if hounsfield and all(one is not None and not one.is_empty for one in window[:2]):
             for element in filter(None, window):
                 image.add(element)
         if same_kind:
@@ -319,7 +319,8 @@ class Source:
 
 def _put(image: Dataset, source: SourceImage, keyword: str) -> None:
     element = source.element(keyword)
-    if element is not None:
+    # An empty one says nothing, but does not take the place of what is known.
+    if element is not None and not (element.is_empty and image.get(keyword)):
         image.add(element)
 
 
@@ -332,10 +333,19 @@ def say_side(image: Dataset) -> None:
         image.Laterality = ""
 
 
+def _yes_or_no(value: Any) -> str:
+    """Return YES, NO or '', also of values that are written otherwise."""
+    return {"Y": "YES", "T": "YES", "1": "YES", "N": "NO", "F": "NO", "0": "NO"}.get(
+        text(value).upper()[:1], ""
+    )
+
+
 def _compression(header: Dataset) -> str:
     """'01' where the pixels were ever compressed with loss, '00' where the header denies it, else ''."""
     syntax = str(header.file_meta.get("TransferSyntaxUID") or "")
-    said = str(header.get("LossyImageCompression") or "")
+    said = (
+        text(header.get("LossyImageCompression")).rjust(2, "0") if header.get("LossyImageCompression") else ""
+    )
     if said == "01" or syntax in _LOSSY or (syntax in _MAYBE_LOSSY and said != "00"):
         return "01"
     return "00" if said == "00" else ""

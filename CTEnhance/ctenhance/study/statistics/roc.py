@@ -70,9 +70,12 @@ def figure_of_merit(kernel: np.ndarray) -> Estimate:
     """Return one reader's figure of merit with its jackknife interval over cases.
 
     Normal on the logit scale, which keeps it within 0 and 1 and holds for figures near them, too (Pepe 2003,
-    The Statistical Evaluation of Medical Tests, section 5.2). No interval at 0 and 1.
+    The Statistical Evaluation of Medical Tests, section 5.2). No interval at 0 and 1, and none of a single
+    case of either kind.
     """
     value = float(kernel.mean())
+    if min(kernel.shape) < 2:  # how cases of one kind scatter is not known
+        return Estimate.of(value)
     error = math.sqrt(jackknife_covariance(kernel[None, None])[0, 0])
     if not (0 < value < 1 and error > 0):
         return Estimate.of(value)
