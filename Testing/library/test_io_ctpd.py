@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ import pytest
 from helical_scan import WATER, HelicalScan
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from ctenhance.io.ctpd import read_ctpd
-from ctenhance.io.ctpd_elements import CREATOR, PRIVATE_GROUPS
+from ctenhance.io.ctpd_elements import CREATOR, PRIVATE_GROUPS, View
 from ctenhance.io.ctpd_writer import write_ctpd
 from ctenhance.io.helix import Helix
 from ctenhance.io.projections import read_projections
@@ -186,6 +188,23 @@ def test_other_value_representations(folder: Path) -> None:
     assert after.focal_angle == pytest.approx(before.focal_angle, abs=1e-6)
     assert after.focal_z == pytest.approx(before.focal_z, abs=1e-3)
     assert np.array_equal(after.load(2), readings)
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+def test_an_element_too_long_for_its_representation(tmp_path: Path, implicit: bool) -> None:
+    """Explicit VR has 16 bits for the length of FL: 64 x 736 numbers are written as UN instead."""
+    numbers = np.random.default_rng(0).normal(1e5, 1e4, 64 * 736).astype("<f4")
+    stored = Dataset()
+    stored.SOPClassUID, stored.SOPInstanceUID = CTImageStorage, "1.2.3"
+    stored.add_new(0x70330010, "LO", CREATOR)
+    stored.add_new(0x70331065, "FL", numbers.tolist())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        stored.save_as(tmp_path / "view", implicit_vr=implicit, enforce_file_format=True)
+        found = pydicom.dcmread(tmp_path / "view")
+    raw = found.get_item(0x70331065)
+    assert raw.length == 188_416 and (None if implicit else "UN") == raw.VR
+    np.testing.assert_array_equal(View(found).numbers("PhotonStatistics"), numbers)
 
 
 def test_what_nothing_depends_on_may_be_damaged_or_absent(folder: Path) -> None:
