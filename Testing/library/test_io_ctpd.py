@@ -16,7 +16,7 @@ from helical_scan import WATER, HelicalScan
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from ctenhance.io.ctpd import read_ctpd
 from ctenhance.io.ctpd_elements import CREATOR, PRIVATE_GROUPS, View
@@ -196,11 +196,13 @@ def test_an_element_too_long_for_its_representation(tmp_path: Path, implicit: bo
     numbers = np.random.default_rng(0).normal(1e5, 1e4, 64 * 736).astype("<f4")
     stored = Dataset()
     stored.SOPClassUID, stored.SOPInstanceUID = CTImageStorage, "1.2.3"
+    stored.ensure_file_meta()
+    stored.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
     stored.add_new(0x70330010, "LO", CREATOR)
     stored.add_new(0x70331065, "FL", numbers.tolist())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        stored.save_as(tmp_path / "view", implicit_vr=implicit, enforce_file_format=True)
+        stored.save_as(tmp_path / "view", enforce_file_format=True)
         found = pydicom.dcmread(tmp_path / "view")
     raw = found.get_item(0x70331065)
     assert raw.length == 188_416 and (None if implicit else "UN") == raw.VR
