@@ -66,6 +66,7 @@ _KEYWORDS = (
     "PixelSpacing",
     "PixelRepresentation",
     "BitsAllocated",
+    "BitsStored",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
     "RescaleIntercept",

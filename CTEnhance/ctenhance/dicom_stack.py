@@ -202,10 +202,13 @@ def _declared_padding(header: Dataset, slope: float, intercept: float) -> tuple[
 
 def _as_stored(value: int, header: Dataset) -> int:
     """Return a padding value as the pixels have it: some writers give it unsigned where pixels are signed."""
-    bits = int(header.get("BitsAllocated") or 16)
-    signed = bool(header.get("PixelRepresentation"))
-    value %= 1 << bits
-    return value - (1 << bits) if signed and value >> (bits - 1) else value
+    allocated = int(header.get("BitsAllocated") or 16)
+    value %= 1 << allocated
+    if header.get("PixelRepresentation"):
+        for bits in (allocated, int(header.get("BitsStored") or allocated)):
+            if value >= 1 << (bits - 1):
+                value -= 1 << bits
+    return value
 
 
 def _fill_declared_padding(values: np.ndarray, one: Slice) -> bool:

@@ -49,29 +49,27 @@ _IMAGE_TYPES = {
 _HU_IMAGE_TYPES = {"VMI", "MATREMOVED", "MATMODIFIED"}
 _UNSPECIFIED = {"US", "UNSPECIFIED", "UNSPEC", "NONE", "UNKNOWN", "NA"}
 
-_QUANTITIES = (
-    (r"R?CBF|(REGIONAL )?(CEREBRAL )?BLOOD FLOW", "blood flow"),
-    (r"R?CBV|PBV|(PERFUSED |CEREBRAL )?BLOOD VOLUME", "blood volume"),
-    (r"R?MTT|MEAN TRANSIT( TIME)?|TTP|T ?MAX|TTD|TTS|TIME TO (PEAK|DRAIN|START|MAX(IMUM)?)", "time"),
-    (r"(FLOW )?EXTRACTION( PRODUCT)?|PERMEABILITY|KTRANS|(PATLAK|PERMEABILITY) ?(MAP|SLOPE)", "permeability"),
+_MATERIAL = r"(IODINE|WATER|CALCIUM|HAP|HYDROXYAPATITE|FAT|GADOLINIUM|GOLD|IRON|URIC ACID|MATERIAL)"
+_DENSITY = "density of a material"
+_OF_MATERIALS = (
     (r"Z ?EFF(ECTIVE)?|EFF(ECTIVE)? (Z|ATOMIC NUM(BER)?)|RHO ?Z", "effective atomic number"),
     (r"ELECTRON DENSIT(Y|IES)|RHO E|EDW", "electron density"),
-    (
-        r"(IODINE|CALCIUM|WATER|FAT|GADOLINIUM|GOLD|IRON|MATERIAL|URIC ACID) "
-        r"(DENSITY|CONCENTRATION|CONTENT|MAPS?|FRACTION|NO WATER|IMAGE)",
-        "density of a material",
-    ),
-    (
-        r"MD (IODINE|WATER|CALCIUM|HAP|FAT|URIC ACID)|(IODINE|CALCIUM|HAP) \(?WATER\)?",
-        "density of a material",
-    ),
-    (r"WATER \(?(IODINE|CALCIUM|HAP)\)?|FAT FRACTION|PARAMETRIC MAP", "density of a material"),
+    (rf"{_MATERIAL} (DENSITY|CONCENTRATION|CONTENT|MAPS?|FRACTION|NO WATER|IMAGES?)", _DENSITY),
+    (rf"MD {_MATERIAL}|{_MATERIAL} ?\( ?{_MATERIAL}", _DENSITY),
 )
+_OF_PERFUSION = (
+    (r"R?CBF|(REGIONAL )?(CEREBRAL )?BLOOD FLOW", "blood flow"),
+    (r"R?CBV|\w*PBV|(PERFUSED |CEREBRAL )?BLOOD VOLUME", "blood volume"),
+    (r"R?MTT|MEAN TRANSIT( TIME)?|TTP|T ?MAX|TTD|TTS|TIME TO (PEAK|DRAIN|START|MAX(IMUM)?)", "time"),
+    (r"FLOW EXTRACTION( PRODUCT)?|PERMEABILITY|KTRANS|PATLAK|PARAMETRIC MAP", "permeability"),
+)
+_QUANTITIES = (*_OF_MATERIALS, *_OF_PERFUSION)
 # Within Image Type, where nobody writes that a contrast agent was given, the material alone says it, too.
-_MATERIALS = (r"IODINE|CALCIUM|GADOLINIUM|URIC ACID|WATER|FAT|DENSITY", "density of a material")
-# What is left when a material is taken out is HU; so is what is looked at to find out about it.
+_IN_IMAGE_TYPE = (*_QUANTITIES, (rf"{_MATERIAL}|DENSITY", _DENSITY), ("B[FV]|PS", "perfusion"))
+# What is left when a material is taken out is HU; so is a scan of something in which it is looked for.
 _TAKEN_OUT = re.compile(
-    r"\b(NO|NON|WITHOUT|MINUS|LESS|REMOVED|REMOVAL|SUPPRESSED|SUPPRESSION|FREE|VNC|SCOR(E|ING))\b"
+    r"\b(NO|NON|WITHOUT|MINUS|LESS|REMOVED|REMOVAL|SUPPRESSED|SUPPRESSION|FREE|VNC|SCOR(E|ING)|PHANTOMS?"
+    r"|CALIBRATION)\b"
 )
 
 # Units that no CT image has: concentrations, perfusion, densities of electrons. After a number they are the
@@ -81,8 +79,8 @@ _UNIT = re.compile(
     r"([MUµμ]?G ?/ ?(ML|CC|CM\^?3)|ML ?/ ?(MIN ?/ ?)?100 ?(G|ML|CC)( ?/ ?(MIN|S(EC)?))?|%? ?EDW)(?![A-Z])"
 )
 _UNIT_ATOMS = re.compile(
-    r"([KMUNµμ]?(G|L|M|S|GY|BQ|MOL)|[MUµμ]?GI|C[MC]|DL|SEC|MIN|HZ|KEV|KV|CGY|CNTS|COUNTS|ELECTRONS|PCT|PERCENT"
-    r"|%|SUV|100(G|ML|CC)|10\^\d+(ELECTRONS)?|1)(\^?-?[123])?"
+    r"(\d*([KMUNµμ]?(G|L|M|S|GY|BQ|MOL)|[MUµμ]?G(I|IODINE|CA|HAP|H2O|WATER)|C[MC]|DL|SEC|MIN|HZ|KEV|KV|CGY)"
+    r"|IODINE|CNTS|COUNTS|ELECTRONS|PCT|PERCENT|%|SUV|10\^\d+(ELECTRONS)?|1)(\^?-?[123])?"
 )
 
 
@@ -128,13 +126,15 @@ def measure_of(file: DicomFile, frame: int) -> Measure:
         return replace(mapped, unit=others[1].unit)
     if others:
         return others[0]
-    if any(measure.unit == HOUNSFIELD for measure in (mapped, rescaled, kind)):
-        described = _of_words(file, frame, only_units=True)
-        # The mapping's own slope only where the image's rescaling leads to something unspecified.
-        found = mapped if said and not rescaled.unit and mapped.unit else Measure(HOUNSFIELD)
-        return described if described.is_other else found
-    described = _of_words(file, frame, only_units=False)
-    return described if described.is_other else rescaled
+    # A scan of which perfusion is computed may be named after it; no CT is named after a map of a material.
+    in_hu = HOUNSFIELD in (mapped.unit, rescaled.unit, kind.unit)
+    described = _of_words(file, frame, _OF_MATERIALS if in_hu else _QUANTITIES)
+    if described.is_other and HOUNSFIELD not in (mapped.unit, kind.unit):
+        return described
+    if not in_hu:
+        return rescaled
+    # The mapping's own slope only where the image's rescaling leads to something unspecified.
+    return mapped if said and not rescaled.unit and mapped.unit else Measure(HOUNSFIELD)
 
 
 def common_unit(slices: Sequence[Slice], check_hu: bool) -> str:
@@ -226,7 +226,7 @@ def _of_image_type(file: DicomFile, frame: int) -> Measure:
         several = [value] if isinstance(value, str) else list(value or ())
         values += [str(one) for one in several[0 if keyword == "DerivedPixelContrast" else 2 :]]
     for value in values:
-        known = _IMAGE_TYPES.get(_letters(value)) or _quantity(_words(value), _MATERIALS)
+        known = _IMAGE_TYPES.get(_letters(value)) or _quantity(_words(value), _IN_IMAGE_TYPE)
         if known:
             return Measure(known, "Image Type", value.strip()[:16])
     if any(_letters(value) in _HU_IMAGE_TYPES for value in values):
@@ -234,8 +234,8 @@ def _of_image_type(file: DicomFile, frame: int) -> Measure:
     return Measure()
 
 
-def _of_words(file: DicomFile, frame: int, only_units: bool) -> Measure:
-    """Return what the texts beside the image say, which are written for people."""
+def _of_words(file: DicomFile, frame: int, known: Sequence[tuple[str, str]]) -> Measure:
+    """Return what the texts beside the image say, which are written for people: a unit, or a `known` name."""
     places = {"series description": text(file.value("SeriesDescription", frame=frame))}
     for item in file.value("RealWorldValueMappingSequence", frame=frame) or ():
         places["LUT label"] = f"{text(item.get('LUTLabel'))} {text(item.get('LUTExplanation'))}"
@@ -243,16 +243,16 @@ def _of_words(file: DicomFile, frame: int, only_units: bool) -> Measure:
         if unit := _UNIT.search(said.upper()):
             start, end = unit.span()
             return Measure(said[start:end].strip(), place, said[start:end].strip())
-        if not only_units and (known := _quantity(_words(said))):
-            return Measure(known, place, "")
+        if name := _quantity(_words(said), known):
+            return Measure(name, place, "")
     return Measure()
 
 
-def _quantity(words: str, *more: tuple[str, str]) -> str:
+def _quantity(words: str, known: Sequence[tuple[str, str]] = _QUANTITIES) -> str:
     """Return the quantity that is named among the words, or an empty text."""
     if _TAKEN_OUT.search(words) and not re.search(r"\bNO WATER\b", words):
         return ""
-    return next((name for said, name in (*_QUANTITIES, *more) if re.search(rf"\b({said})\b", words)), "")
+    return next((name for said, name in known if re.search(rf"\b({said})(\b|$)", words)), "")
 
 
 def _is_unit(said: str) -> bool:

@@ -34,7 +34,8 @@ HOUNSFIELD = (
 OTHER = (
     "MGML", "mg/ml", "MG/CC", "g/cm3", "Z_EFF", "ZEff", "ED", "EDW", "PCT", "%", "percent", "ml/100g/min",
     "ml/100 ml/s", "mL/100 g", "s", "sec", "1/cm", "cm-1", "BQML", "SUV", "OD", "iodine density", "rCBF",
-    "MTT", "Tmax", "electron density", "mg I/ml", "10^23 electrons/ml", "mm2/s",
+    "MTT", "Tmax", "100ug/cc", "mgI/ml", "mg Iodine/ml", "electron density", "mg I/ml", "mm2/s",
+    "10^23 electrons/ml",
 )  # fmt: skip
 NO_UNIT = (
     "", "US", "UNSPECIFIED", "unknown", "normalized", "arbitrary units", "a.u.", "linear", "gray", "pixel",
@@ -100,6 +101,11 @@ MAPS: dict[str, dict[str, Any]] = {
     "described as electron density": {"RescaleType": None, "SeriesDescription": "Electron Density[%EDW]"},
     "described as time to peak": {"RescaleType": None, "SeriesDescription": "TTP"},
     "described as effective Z": {"RescaleType": "US", "SeriesDescription": "Z Effective"},
+    "described as a map of iodine, type HU": {"SeriesDescription": "Iodine map 1.0"},
+    "described as a pair, without MD": {"RescaleType": None, "SeriesDescription": "Water(HAP) 2.5mm"},
+    "described as effective Z, type HU": {"SeriesDescription": "Z Effective"},
+    "vendor's short words": {"RescaleType": None, "ImageType": typed("BF")},
+    "lung perfused blood volume": {"RescaleType": None, "SeriesDescription": "LungPBV 2.0"},
     "described as a material pair": {"RescaleType": None, "SeriesDescription": "MD Iodine(Water)"},
     "optical density": {"RescaleType": "OD"},
     "percent": {"RescaleType": "PCT"},
@@ -120,6 +126,10 @@ CT: dict[str, dict[str, Any]] = {
     },
     "contrast agent described": {"SeriesDescription": "Abdomen Iomeron 400 mg/ml 80ml", "RescaleType": None},
     "iodine described": {"SeriesDescription": "Thorax with iodine, water 500 ml"},
+    "phantom of electron densities": {"SeriesDescription": "Electron density phantom", "RescaleType": None},
+    "after an extraction": {"SeriesDescription": "Mandible after extraction", "RescaleType": None},
+    "source of a perfusion, named so": {"SeriesDescription": "Head CBF 5.0"},
+    "iodine given": {"SeriesDescription": "CT abdomen iodine water", "RescaleType": None},
     "calcium score": {"ImageType": typed("CALCIUM_SCORING"), "SeriesDescription": "Calcium Score 3.0"},
 }  # fmt: skip
 

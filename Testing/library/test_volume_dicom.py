@@ -172,6 +172,20 @@ def test_a_real_lossy_ct_with_padding():
     np.testing.assert_array_equal(volume.array[0][tissue], stored[tissue])
 
 
+@pytest.mark.parametrize("declared", [-2000, 63536, 2096])
+def test_padding_declared_in_the_bits_of_the_pixels(tmp_path: Path, declared: int):
+    """-2000 in 12 bits is 2096 without its sign."""
+    values = hounsfield(2).astype(np.int32)
+    values[:, 3:5, 3:5] = -2000  # not at the edge, nor one in a hundred
+    for index, plane in enumerate(values):
+        made = dataset(
+            plane, (0, 0, 3 * index), PixelRepresentation=1, BitsStored=12, HighBit=11, RescaleIntercept=0
+        )
+        made.add_new("PixelPaddingValue", "US" if declared > 0 else "SS", declared)
+        save(made, tmp_path / f"{index}.dcm")
+    np.testing.assert_array_equal(CTVolume.read(tmp_path).array, np.where(values == -2000, -1024, values))
+
+
 def test_a_range_of_padding_becomes_air(tmp_path: Path):
     values = hounsfield(4).astype(np.int32)
     values[2, 5, 5:8] = (-2048, -2000, -1900)
