@@ -7,6 +7,8 @@ same in both, [slice, row, column].
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -61,12 +63,17 @@ def gridNotes(node: Any) -> list[str]:
     if suffix_of(name) not in NIFTI or node.GetModifiedSinceRead():
         return []
     try:
-        notes = grid_of_nifti(nifti_header(Path(name))).notes
+        notes = _notesOfFile(name, os.stat(name).st_mtime_ns)
     except InputError as error:
         raise InputError(f"'{node.GetName()}': {error}") from error
     except (OSError, EOFError, zlib.error, struct.error):  # gone, or another file by now
         return []
     return [f"'{node.GetName()}': {note}." for note in notes]
+
+
+@functools.lru_cache(maxsize=64)
+def _notesOfFile(name: str, _changed: int) -> tuple[str, ...]:
+    return tuple(grid_of_nifti(nifti_header(Path(name))).notes)
 
 
 def localGrid(node: Any) -> tuple[tuple[float, ...], tuple[float, ...], np.ndarray]:
