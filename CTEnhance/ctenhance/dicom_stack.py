@@ -105,7 +105,7 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
     if beyond:
         notes.append("bits above Bits Stored, where old scanners kept overlays, left out of the values")
     if check_hu:
-        notes += doubts(slices, air)
+        notes += doubts(slices, array, air)
     x, y, z = origin.tolist()
     return Stack(
         array=array,

@@ -16,9 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydicom.dataset import Dataset
 
 from ctenhance.dicom_header import DicomFile, number, text
+from ctenhance.hounsfield import require_hounsfield
 from ctenhance.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -152,13 +154,17 @@ def common_unit(slices: Sequence[Slice], check_hu: bool) -> str:
     return next(iter(units))
 
 
-def doubts(slices: Sequence[Slice], air: bool) -> list[str]:
-    """Return a note where Rescale Type does not say HU but the values show it; else raises InputError."""
+def doubts(slices: Sequence[Slice], array: np.ndarray, air: bool) -> list[str]:
+    """Return a note where Rescale Type does not say HU but the values do, or raise InputError.
+
+    `array`: the volume; `air`: whether there is air in it, padding aside.
+    """
     doubtful = next((one for one in slices if one.measure.is_doubtful), None)
     if doubtful is None:
         return []
     word = doubtful.measure.word
     if not air and not (doubtful.slope == 1 and doubtful.intercept <= _INTERCEPT_OF_HU):
+        require_hounsfield(array)  # what it finds says more
         raise InputError(
             f"'{doubtful.name}' does not say that its values are Hounsfield units (Rescale Type {word}), and "
             "no air at -1000 shows it; give the CT series."

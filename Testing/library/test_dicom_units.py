@@ -176,6 +176,12 @@ def test_other_words_are_taken_for_hu_where_the_values_show_it(tmp_path: Path, s
         CTVolume.read(tmp_path / "map")
 
 
+def test_a_lost_intercept_is_named_where_nothing_says_hu(tmp_path: Path):
+    write_series(tmp_path, values=hounsfield(4) + 1024, RescaleType="US", RescaleIntercept=0)
+    with pytest.raises(InputError, match="CT without its rescale intercept"):
+        CTVolume.read(tmp_path)
+
+
 def test_a_mapping_to_hu_is_used_where_the_rescaling_leads_elsewhere(tmp_path: Path):
     write_series(
         tmp_path, RescaleType="US", RescaleIntercept=0, values=hounsfield(4) + 1024,
