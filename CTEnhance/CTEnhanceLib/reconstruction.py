@@ -295,8 +295,8 @@ def consistencyTexts(report: Mapping[str, Any] | None) -> tuple[str, str]:
     if not found:
         return _("not known yet"), ""
     if "likely_geometry" in found:
-        return _("no: the geometry is likely wrong"), _(
-            "Opposite rays, which should read the same, do not: the warning says what is likely wrong."
+        return _("The geometry of the projections is likely wrong: see the warning."), _(
+            "Opposite rays, which should read the same, do not. The warning says what to change in the file."
         )
     short = (
         _("The image fits the measured data: what is left of them is noise.")

@@ -20,7 +20,7 @@ BODY = [
     (-110.0, 40.0, 6.0, 12.0, 0.4, 0.8),
 ]
 DISC = [(0.0, 0.0, 90.0, 90.0, 0.0, 1.0)]
-SID, SDD, COLUMNS, VIEWS = 595.0, 1085.6, 240, 360
+SID, SDD, COLUMNS, VIEWS = 595.0, 1085.6, 180, 300
 FIELD = 360.0  # diameter that the detector sees, mm
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -297,3 +298,23 @@ def test_a_command_that_fails_leaves_no_folder(case: Case, tmp_path: Path) -> No
         failed = CliRunner().invoke(app, ["decompose", *arguments, "--progress", "none"])
         assert failed.exit_code == 2 and "10 keV" in failed.output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scan.ctproj.h5", "there"]
+
+
+@pytest.mark.parametrize("bins", [2, 5])
+def test_bins_in_another_order_than_their_spectra_are_told(bins: int) -> None:
+    thresholds = THRESHOLDS if bins == 5 else THRESHOLDS[[0, 3, 5]]
+    rods = rod_phantom(64, 200.0)
+    geometry = ParallelGeometry.covering(64, 64, rods.pixel_mm, n_views=60)
+    scan = simulate(rods, geometry, Beam(beam(1e6), toy_detector(), thresholds, 120), seed=3)
+    readings, air = np.asarray(scan.counts), np.asarray(scan.air_counts)
+
+    def told(order: list[int]) -> list[str]:
+        other = replace(scan, counts=readings[..., order].copy(), air_counts=air[..., order].copy())
+        return [w for w in decompose(other, device="cpu").report["warnings"] if "order" in w]
+
+    assert not told(list(range(bins)))
+    (sentence,) = told(list(range(bins))[::-1])
+    assert "in the reverse order of '/effective_spectra'" in sentence
+    if bins == 5:
+        (sentence,) = told([0, 3, 2, 1, 4])
+        assert "in the order [1, 4, 3, 2, 5]" in sentence

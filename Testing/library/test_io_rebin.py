@@ -13,6 +13,7 @@ from helical_scan import WATER, HelicalScan
 
 from ctenhance.io import arrays
 from ctenhance.io.ctpd_writer import write_ctpd
+from ctenhance.io.geometry_check import check_geometry
 from ctenhance.io.projections import Projections, read_projections
 from ctenhance.io.rebin import rebin_helix, rebin_projections
 from ctenhance.physics.fbp import fbp
@@ -108,6 +109,34 @@ def test_from_files(tmp_path: Path) -> None:
     projections.write(tmp_path / "fan.ctproj.h5")
     again = read_projections(tmp_path / "fan.ctproj.h5")
     assert again.identity() == projections.identity() and again.isocenter_mm == projections.isocenter_mm
+
+
+def test_rows_of_a_projection_file_that_run_the_other_way_are_told() -> None:
+    scan = HelicalScan(cylinder_center=(25.0, -15.0), cylinder_radius=80.0)
+    assert rebin_helix(scan.helix()).notes == []
+    wrong = replace(scan.helix(), load=lambda view: scan.line_integrals(view)[::-1])
+    (note,) = rebin_helix(wrong).notes
+    assert "from the other end" in note
+    # a feed that runs the other way is the same
+    (note,) = rebin_helix(replace(scan.helix(), focal_z=-scan.helix().focal_z)).notes
+    assert "'/view_z_mm'" in note
+
+
+def test_the_slices_of_a_helix_tell_whether_its_geometry_is_right() -> None:
+    for feed, start in ((20.0, -27.0), (40.0, -60.0)):
+        scan = HelicalScan(
+            cylinder_center=(25.0, -15.0), cylinder_radius=80.0, feed=feed, start_z=start, central=(49.5, 8.5)
+        )
+        helix = scan.helix()
+        assert check_geometry(rebin_helix(helix))[0] is None
+        mirrored = replace(helix, load=lambda view, scan=scan: scan.line_integrals(view)[:, ::-1])
+        found = check_geometry(rebin_helix(mirrored))[0]
+        assert "reversed" in found.likely and found.sentence.index("columns") < found.sentence.index(
+            "turn the"
+        )
+        off = replace(helix, central_column=helix.central_column - 2)
+        found = check_geometry(rebin_helix(off))[0].likely
+        assert found == {"central_column": pytest.approx(48.5, abs=0.2)}
 
 
 def test_helical_projection_file(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ctenhance.decompose import images
+from ctenhance.decompose.bin_order import bin_order_warning
 from ctenhance.decompose.calibration import DriftCalibration
 from ctenhance.decompose.chain import density_images
 from ctenhance.decompose.errors import standard_error_images
@@ -24,7 +25,7 @@ from ctenhance.decompose.scatter import (
     told_ratio,
 )
 from ctenhance.io.cut_off import cut_off_warning
-from ctenhance.io.geometry_check import check_geometry
+from ctenhance.io.geometry_check import tell_geometry
 from ctenhance.io.image_grid import image_geometry
 from ctenhance.io.projections import Projections
 from ctenhance.physics.detector import PileUp, check_thresholds
@@ -198,11 +199,7 @@ def decompose(
     cut = cut_off_warning(projections, geometry)
     for note in (*projections.notes, *([cut] if cut else [])):
         report.warn(note)
-    with report.stage("geometry"):
-        fault, opposite = check_geometry(projections)
-    report.details["data_consistency"] = {"consistent": fault is None} | opposite
-    if fault is not None:
-        report.warn(fault.sentence)
+    report.details["data_consistency"] = tell_geometry(projections, report)
     stack = _Stack((projections.n_rows, geometry.rows, geometry.columns))
     ends: list[Decomposition] = []
     misfit = []
@@ -217,6 +214,8 @@ def decompose(
         _check_saturation(counts, decomposer)
         return counts
 
+    if order := bin_order_warning(counts_of(projections.n_rows // 2), spectra, energies):
+        report.warn(order)
     together = max(1, round(_SAME_SCATTER_MM / (projections.row_pitch_mm or _SAME_SCATTER_MM)))
     scattered = None
     for row in range(projections.n_rows):

@@ -20,9 +20,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ctenhance.io.attenuation_level import attenuation_level, level_warning
 from ctenhance.io.geometry_fault import COLUMNS, GeometryFault, another_geometry, percent
 from ctenhance.io.projections import Projections
 from ctenhance.physics.opposite_rays import UNKNOWN, OppositeRays, Supposed
+from ctenhance.runtime.report import ReportBuilder
 
 #: Slices that are looked at, evenly spread.
 _SLICES = 4
@@ -55,7 +57,7 @@ _JUMP, _MOST_JUMPS, _ORDER_LOST = 8.0, 0.03, 0.04
 _NEAR_COLUMNS, _NEAR_SPACING, _NEAR_STEP = 4.0, 0.12, 0.02
 _SPACINGS = [float(k) for k in np.geomspace(0.08, 12, 60)]
 _STEPS = [float(k) for k in np.geomspace(0.2, 5, 80)] + [0.25, 1 / 3, 0.5, 2 / 3, 1.5, 2.0, 3.0, 4.0]
-_WIDEST_FAN = 2.6
+_WIDEST_FAN, _LEAST_ARC = 2.6, 0.99 * math.pi
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -68,6 +70,25 @@ def check_geometry(projections: Projections) -> tuple[GeometryFault | None, dict
     if fault is not None:
         told |= {"opposite_rays_differ_if": fault.differ_if, "likely_geometry": fault.likely}
     return fault, told
+
+
+def tell_geometry(projections: Projections, report: ReportBuilder) -> dict[str, Any]:
+    """Check the geometry and what the body attenuates, warn, and return the fields of `check_geometry` and
+    whether the readings are `consistent` with the geometry."""
+    with report.stage("geometry"):
+        fault, told = check_geometry(projections)
+        level = attenuation_level(projections, _some_rows(projections))
+    warnings = [fault.sentence] if fault is not None else []
+    if fault is None and level is not None:
+        warnings += filter(None, [level_warning(level, projections)])
+    for warning in warnings:
+        report.warn(warning)
+    return {"consistent": fault is None, "attenuation_level_hu": level} | told
+
+
+def _some_rows(projections: Projections) -> list[int]:
+    n = projections.n_rows
+    return sorted({(2 * k + 1) * n // (2 * _SLICES) for k in range(_SLICES)})
 
 
 def _with(supposed: Supposed, name: str, value: float) -> Supposed:
@@ -95,8 +116,7 @@ class _Rays:
 
     def __init__(self, projections: Projections) -> None:
         p = projections
-        spread = sorted({(2 * k + 1) * p.n_rows // (2 * _SLICES) for k in range(_SLICES)})
-        through = torch.cat([p.rows(row, row + 1).transmission() for row in spread])
+        through = torch.cat([p.rows(row, row + 1).transmission() for row in _some_rows(p)])
         angles = torch.from_numpy(p.view_angles)
         level = through.clamp(min=0).mean((0, 2))
         sound = level >= _LOST * level.median()
@@ -116,8 +136,8 @@ class _Rays:
             self.fine = OppositeRays(through, angles, _ROUGH)
         self.coarse = OppositeRays(through, angles, _COARSE, _COARSE_VIEWS)
 
-    def differ(self, supposed: Supposed) -> float:
-        return self.fine.disagreement(supposed)
+    def differ(self, supposed: Supposed, among: Supposed | None = None) -> float:
+        return self.fine.disagreement(supposed, among)
 
 
 @dataclass(frozen=True)
@@ -152,7 +172,9 @@ class _Search:
         if self.differ > (_DIFFER_ROUGH if self.rays.rough else _DIFFER):
             candidates += self._far()
             candidates += self._exchanged()
-        believed = [one for one in candidates if self._believed(one)]
+        # a change of anything else has to do more than another central column does
+        moved = min(one.differ for one in candidates if self._moved(one))
+        believed = [one for one in candidates if self._believed(one, min(self.differ, moved))]
         if believed:
             best = min(one.differ for one in believed)
             # of those that are about as good, the simplest, which stand first
@@ -182,26 +204,36 @@ class _Search:
         return None
 
     def _told(self, found: _Found) -> GeometryFault:
-        return another_geometry(
-            self.projections, self.claimed, found.supposed, self.differ, found.differ, found.exchanged
+        p, s = self.projections, found.supposed
+        # a body that looks alike from both sides, or parallel rays, tell the place of the centre alone
+        alike = self.rays.differ(replace(s, turn=-s.turn)) < 1.2 * found.differ + 1e-3
+        either = alike and abs(p.n_columns - 1 - s.central - self.claimed.central) < COLUMNS
+        return another_geometry(p, self.claimed, s, self.differ, found.differ, found.exchanged, either)
+
+    def _moved(self, found: _Found) -> bool:
+        """Whether nothing but the central column is another one."""
+        return (
+            found.exchanged is None and _with(found.supposed, "central", self.claimed.central) == self.claimed
         )
 
-    def _believed(self, found: _Found) -> bool:
+    def _believed(self, found: _Found, centred: float) -> bool:
+        one = found.supposed
         if found.differ > _GOOD or not self._tellable(found):
             return False
-        centred = replace(found.supposed, central=self.claimed.central)
+        if found.exchanged is not None:
+            return found.differ < _BETTER * min(self.differ, 1.0)
+        here = replace(one, central=self.claimed.central, turn=1.0) == self.claimed and abs(one.turn) == 1
         if self.differ == UNKNOWN:
-            return (
-                abs(centred.turn) == 1
-                and replace(centred, turn=1.0) == self.claimed
-                and found.differ < _BETTER_UNKNOWN
-            )
-        if found.exchanged is None:
-            if (self.rays.fine.measured_twice(found.supposed) < _FEW) != self.few:
-                return self.differ > _GOOD / 2 and found.differ < _BETTER_OTHERS * min(self.differ, 1.0)
-            if centred == self.claimed:
-                return found.differ < _BETTER_CENTRE * min(self.differ, 1.0)
-        return found.differ < _BETTER * min(self.differ, 1.0)
+            return here and found.differ < _BETTER_UNKNOWN
+        limit = _BETTER_CENTRE * self.differ if self._moved(found) else _BETTER * centred
+        few = self.rays.fine.measured_twice(one) < _FEW
+        if few != self.few:
+            limit = _BETTER_OTHERS * centred if self.differ > _GOOD / 2 else 0.0
+        elif few and not self._moved(found):
+            return False
+        # others than these rays may have differed
+        same = min(1.0, self.rays.differ(self.claimed, among=one))
+        return found.differ < min(limit, _BETTER * same)
 
     def _tellable(self, found: _Found) -> bool:
         """Whether it is another geometry at all."""
@@ -249,6 +281,7 @@ class _Search:
         angles = self.projections.view_angles
         arc = abs(float(angles[-1] - angles[0])) * len(angles) / (len(angles) - 1)
         steps = [k for k in (*_STEPS, math.pi / arc, 2 * math.pi / arc) if abs(k - 1) > _NEAR_STEP]
+        steps = [k for k in steps if k * arc > _LEAST_ARC]
         best = self._best(s, "turn", steps)
         yield self._centred(self._refined(best, "turn", 0.025 * best.turn, 2e-4).supposed)
 

@@ -39,8 +39,11 @@ def another_geometry(
     differ: float,
     differ_if: float,
     exchanged: tuple[int, int] | None,
+    either: bool,
 ) -> GeometryFault:
-    """The fault of a scan that was made as `s` says, with `exchanged` axes, and not as `claimed`."""
+    """The fault of a scan that was made as `s` says, with `exchanged` axes, and not as `claimed`.
+
+    `either`: columns in the reverse order would explain another central column, too."""
     columns = p.n_columns
     likely: dict[str, Any] = {}
     changes = []
@@ -56,7 +59,7 @@ def another_geometry(
         likely["central_column"] = round(s.central, 2)
         text = f"'central_column' is {s.central:.2f} instead of {claimed.central:g}"
         or_else = []
-        if not s.per_column and abs(columns - 1 - s.central - claimed.central) < COLUMNS:
+        if either:
             or_else.append("the columns are in the reverse order")
         arc = abs(float(p.view_angles[-1] - p.view_angles[0]))
         if arc < 2 * math.pi - 3 * arc / (p.n_views - 1):

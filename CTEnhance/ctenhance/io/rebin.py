@@ -72,8 +72,7 @@ def rebin_helix(
     Cancelled when asked to stop.
     """
     scan = _scan(helix, slice_mm)
-    if not helix.row_direction_sure:
-        _settle_row_direction(helix, scan)
+    _settle_row_direction(helix, scan)
     n_slices, n_views = len(scan.slices), len(scan.angles)
     out = scratch((n_views, n_slices, helix.n_columns))
     weights = np.zeros((n_views, n_slices), dtype=np.float32)
@@ -317,7 +316,8 @@ def _row_average(data: np.ndarray, row: np.ndarray, half: np.ndarray) -> np.ndar
 
 
 def _settle_row_direction(helix: Helix, scan: _Scan) -> None:
-    """Turn the rows round where neighbouring turns agree clearly better that way.
+    """Turn the rows round where neighbouring turns agree clearly better that way, or tell the user where the
+    source of the data leaves no doubt on their direction.
 
     The sources of two successive turns see the slice halfway between them from the same angle: the right
     direction of the rows makes their rays agree.
@@ -337,7 +337,14 @@ def _settle_row_direction(helix: Helix, scan: _Scan) -> None:
         ]
         differ = [float(np.abs(one - other).mean()) for one, other in pair]
         ratios.append((differ[1] + 1e-9) / (differ[0] + 1e-9))
-    if ratios and float(np.median(ratios)) < 0.7:
+    if not ratios or float(np.median(ratios)) >= 0.7:
+        return
+    if helix.row_direction_sure:
+        helix.note(
+            "The geometry is likely wrong: successive turns agree only if the detector rows are counted from "
+            "the other end. Reverse the rows, or the sign of '/view_z_mm'."
+        )
+    else:
         helix.row_pitch_mm = -helix.row_pitch_mm
         helix.note(
             "Successive turns agree only if the detector rows are counted the other way round than in "

@@ -48,14 +48,14 @@ class OppositeRays:
     """Readings of some slices, to be compared under one supposition after the other.
 
     `transmission` `[slice, view, column]`; `angles` `[view]` in rad, growing or falling. Columns are averaged
-    in groups until fewer than twice `columns` are left, and the rays of `views` views are compared."""
+    in groups until about `columns` are left, and the rays of `views` views are compared."""
 
     def __init__(
-        self, transmission: torch.Tensor, angles: torch.Tensor, columns: int = 96, views: int = 64
+        self, transmission: torch.Tensor, angles: torch.Tensor, columns: int = 96, views: int = 48
     ) -> None:
         slices, all_views, all_columns = transmission.shape
         together = max(1, all_views // _ENOUGH_VIEWS)
-        self._together = max(1, all_columns // columns)
+        self._together = max(1, round(all_columns / columns))
         self._views, self._columns = all_views // together, all_columns // self._together
         means = F.avg_pool2d(transmission, (together, self._together))
         # without this, rays between two columns would have less noise than others
@@ -74,10 +74,12 @@ class OppositeRays:
         """The part of the compared rays whose opposite was measured, too."""
         return float(self._pairs(supposed)[-1].double().mean())
 
-    def disagreement(self, supposed: Supposed) -> float:
+    def disagreement(self, supposed: Supposed, among: Supposed | None = None) -> float:
         """Mean difference of opposite rays, as a part of what the rays vary by: 0 to about 1; `UNKNOWN` where
-        hardly a ray was measured from both sides."""
+        hardly a ray was measured from both sides. `among`: of rays alone that have an opposite there, too."""
         opposite, first, second, share, measured = self._pairs(supposed)
+        if among is not None:
+            measured = measured & self._pairs(among)[-1]
         view, column = measured.nonzero(as_tuple=True)
         if len(view) < _FEWEST_PAIRS * self._columns:
             return UNKNOWN

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ctenhance.io.cut_off import cut_off_warning
-from ctenhance.io.geometry_check import check_geometry
+from ctenhance.io.geometry_check import tell_geometry
 from ctenhance.io.image_grid import image_geometry
 from ctenhance.io.projections import Projections
 from ctenhance.physics.fbp import WINDOWS, fbp
@@ -274,10 +274,7 @@ def reconstruct(
         report.model(models[-1])
         named = [{"name": m.name, "version": m.version, "sha256": m.sha256} for m in models]
         report.details["models"] = named
-    with report.stage("geometry"):
-        fault, opposite = check_geometry(projections)
-    if fault is not None:
-        report.warn(fault.sentence)
+    geometry_found = tell_geometry(projections, report)
     mu_water = projections.water_mu_per_mm
     if mu_water is None:
         mu_water = MU_WATER_PER_MM
@@ -309,8 +306,8 @@ def reconstruct(
     with report.stage("reconstruct"):
         output, agreement = with_memory_fallback(run, halvings(most, 1), place, report.warn)
     # an image of a wrong geometry may still agree with itself
-    report.details["data_consistency"] = agreement | opposite
-    report.details["data_consistency"]["consistent"] &= fault is None
+    right = geometry_found["consistent"] and agreement["consistent"]
+    report.details["data_consistency"] = agreement | geometry_found | {"consistent": right}
     if not agreement["consistent"]:
         report.warn(
             "The result departs from the measured projections by more than their noise allows "

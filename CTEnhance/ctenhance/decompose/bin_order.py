@@ -1,0 +1,63 @@
+"""Are the energy bins in the order of their spectra? Water attenuates each bin as its spectrum tells, so that
+bins which were written in another order attenuate as other spectra do."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from ctenhance.physics.materials import material
+
+#: Rays are looked at behind which between these parts of the quanta arrive, at most so many of them.
+_LEAST_PART, _MOST_PART, _RAYS = 0.005, 0.5, 20_000
+#: Another order is believed if it fits so much better (mean square of line integrals), and the file's is off
+#: by this much (RMS).
+_BETTER, _OFF = 0.5, 0.03
+_LONGEST_MM = 800.0
+
+
+def bin_order_warning(counts: torch.Tensor, spectra: torch.Tensor, energies_kev: torch.Tensor) -> str | None:
+    """What to tell the user where `counts` `[..., bin]` are in another order than the `spectra` in air,
+    `[bin, energy]` or `[column, bin, energy]`; None where they are not, or nothing tells."""
+    mean = spectra.double().reshape(-1, *spectra.shape[-2:]).mean(0)
+    air = mean.sum(-1)
+    if len(air) < 2 or counts.shape[-1] != len(air):
+        return None
+    mu = material("water").linear_attenuation(energies_kev.double())
+    thickness = torch.linspace(0, _LONGEST_MM, 400, dtype=torch.float64)
+    expected = torch.exp(-thickness[:, None] * mu) @ mean.T  # [thickness, bin]
+    total = expected.sum(-1) / air.sum()
+    # columns differ in air by a bowtie, say: transmissions do not
+    by_column = spectra.sum(-1).double()
+    through = counts.double() / by_column.to(counts.device)
+    all_through = (through * air).sum(-1) / air.sum()
+    seen = (all_through > _LEAST_PART) & (all_through < _MOST_PART)
+    chosen = through[seen].cpu()
+    if not len(chosen):
+        return None
+    every = max(1, len(chosen) // _RAYS)
+    chosen, part = chosen[::every], all_through[seen].cpu()[::every]
+    at = torch.searchsorted(-total, -part).clamp(1, len(total) - 1)
+    wanted = -torch.log(expected[at] / air)
+    # means over rays of like thickness: single readings are too noisy for a logarithm
+    groups = torch.bucketize(
+        part, torch.logspace(math.log10(_LEAST_PART), math.log10(_MOST_PART), 8).to(part)
+    )
+    cost = torch.zeros(len(air), len(air), dtype=torch.float64)
+    for group in groups.unique():
+        own = groups == group
+        measured = -torch.log(chosen[own].mean(0).clamp(min=1e-6))
+        model = -torch.log(torch.exp(-wanted[own]).mean(0))
+        cost += (measured[:, None] - model[None, :]).square() * own.double().mean()
+    place, spectrum = linear_sum_assignment(cost.numpy())
+    told, best = float(cost.diagonal().mean()), float(cost[place, spectrum].mean())
+    if best > _BETTER * told or told < _OFF**2:
+        return None
+    order = [int(k) + 1 for k in spectrum]
+    how = "in the reverse order" if order == sorted(order, reverse=True) else f"in the order {order}"
+    return (
+        f"The energy bins of '/counts' are likely {how} of '/effective_spectra', as they are attenuated: the "
+        "maps are wrong until the file has both, and '/air_counts', in one order."
+    )
