@@ -149,7 +149,7 @@ def _phantom(folder: Path, geometry: Geometry) -> MaterialPhantom:
     found = {name: path for name in NAMES if (path := folder / f"{name}.nii.gz").is_file()}
     if not found:
         raise InputError(f"'{folder}' holds no maps such as water.nii.gz in mg/mL.")
-    volumes = [CTVolume.read(path) for path in found.values()]
+    volumes = [CTVolume.read(path, check_hu=False) for path in found.values()]
     for name, volume in zip(found, volumes, strict=True):
         same = volume.array.shape == (volumes[0].array.shape[0], geometry.rows, geometry.columns)
         if not same or abs(volume.spacing[0] / geometry.pixel_mm - 1) > 0.01:
