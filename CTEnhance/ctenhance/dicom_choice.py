@@ -46,10 +46,11 @@ _OF_FRAMES = {
     "ReconstructionDiameter": "ReconstructionFieldOfView",
 }
 # Value representations and further attributes that may tell who, where or when.
-_IDENTIFYING = ("UI", "PN", "DA", "DT", "LT", "ST", "UT")
+_IDENTIFYING = ("UI", "PN", "DA", "DT", "LT", "ST", "UT", "AS")
 _IDENTIFYING_TEXTS = (
     "PatientID", "DeviceSerialNumber", "StationName", "InstitutionName", "AccessionNumber", "StudyID",
-    "SeriesDescription", "StudyDescription", "ProtocolName",
+    "SeriesDescription", "StudyDescription", "ProtocolName", "PatientSex", "PatientWeight", "PatientSize",
+    "PerformedProcedureStepID",
 )  # fmt: skip
 
 
@@ -149,11 +150,15 @@ def places_of(keyword: str) -> tuple[str, ...]:
 
 def values_of(file: DicomFile, frame: int, keyword: str) -> Values:
     """Return an attribute's values in a frame, numbers as such; empty where it is absent."""
-    value = file.value(*places_of(keyword), frame=frame)
+    return as_values(file.value(*places_of(keyword), frame=frame))
+
+
+def as_values(value: Any) -> Values:
+    """Return the values of an attribute, numbers as such; empty where it is absent or no value."""
     if value is None or isinstance(value, DicomSequence | bytes):
         return ()
-    several = list(value) if isinstance(value, MultiValue | list) else [value]
-    if isinstance(several[0], int | float):
+    several = list(value) if isinstance(value, MultiValue | list) else [value] if value != "" else []
+    if several and isinstance(several[0], int | float):
         return tuple(float(one) for one in several)
     return tuple(str(one).strip() for one in several)
 
@@ -182,11 +187,13 @@ def _same(value: str | float, wanted: str) -> bool:
 def grouped(found: Sequence[Values]) -> list[tuple[Values, list[int]]]:
     """Return the different values in ascending order, and at which indices each stands.
 
-    Numbers count as the same within a thousandth of themselves, unless they are whole.
+    Numbers count as the same within a thousandth of themselves, unless they are whole; texts in any case.
     """
     by_value: dict[Values, list[int]] = {}
+    spelled: dict[Values, Values] = {}
     for index, values in enumerate(found):
-        by_value.setdefault(values, []).append(index)
+        folded = tuple(one.casefold() if isinstance(one, str) else one for one in values)
+        by_value.setdefault(spelled.setdefault(folded, values), []).append(index)
     groups: list[tuple[Values, list[int]]] = []
     for values in sorted(by_value, key=_order):
         if groups and _close(groups[-1][0], values):

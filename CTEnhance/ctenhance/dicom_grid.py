@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ctenhance.dicom_header import number
-from ctenhance.dicom_scans import change_at
+from ctenhance.dicom_scans import change_at, overlapping
 from ctenhance.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -123,6 +123,9 @@ def _uneven(
     off = np.abs(depths - np.polyval(np.polyfit(steps, depths, 1), steps)).max()
     if off <= min(_TOLERANCE_MM, _TOLERANCE_OF_SPACING * usual) or _is_rounded_line(depths, rounding):
         return None
+    told, choice = overlapping(slices)
+    if told:
+        return _Fault("those of several scans that overlap", f", told apart by {told}", choice)
     worst = int(np.argmax(np.abs(gaps - usual)))
     place = f"{depths[worst]:.2f} and {depths[worst + 1]:.2f} mm"
     change = change_at(slices, worst, conditions)

@@ -157,8 +157,18 @@ def _of_macros(groups: Iterable[Dataset | None] | None) -> dict[str, Any]:
         for keyword, value in _filled(group).items():
             found[keyword] = value
             if isinstance(value, Sequence) and keyword not in _FUNCTIONAL_GROUPS:
-                found |= _filled(value[0])
+                found |= _of_items(value)
     return found
+
+
+def _of_items(items: Sequence) -> dict[str, Any]:
+    """Return what the items of a macro say: of a single value that differs, as of two tubes' kV, all."""
+    first, *further = (_filled(item) for item in items)
+    for keyword, value in first.items():
+        values = [value, *(item[keyword] for item in further if keyword in item)]
+        if all(isinstance(one, str | int | float) for one in values) and len(set(values)) > 1:
+            first[keyword] = MultiValue(lambda one: one, values)
+    return first
 
 
 def _filled(item: Dataset | None) -> dict[str, Any]:

@@ -6,9 +6,7 @@ of another scan, and nothing looks wrong. So whatever in the headers tells scans
 - what is one for a whole scan (tube voltage, kernel, frame of reference ...) must be the same in all slices;
 - what may change on the way along the patient (acquisition, contrast phase, thickness ...) may do so, from
   one block of slices to the next, as in step-and-shoot scans, but not to and fro;
-- what differs from slice to slice anyway (times, tube current, instance number) must not alternate.
-
-What slices of one scan may well have of their own is left out: window, content time, UIDs of the images.
+- what differs from slice to slice anyway (times, tube current, window, comments) must not alternate.
 """
 
 from __future__ import annotations
@@ -25,6 +23,7 @@ from pydicom.datadict import dictionary_VR, keyword_for_tag
 from ctenhance.dicom_choice import (
     Conditions,
     Values,
+    as_values,
     grouped,
     identifies,
     listing,
@@ -58,17 +57,31 @@ _ONE_FOR_A_BLOCK = (
     "PatientPosition", "SoftwareVersions", "SeriesNumber", "AcquisitionUID", "IrradiationEventUID",
     "AcquisitionDate", "SeriesDate", "SeriesTime", "SeriesDescription", "ProtocolName",
     "AcquisitionProtocolName", "ImageFilterDescription", "DecompositionDescription", "StudyInstanceUID",
-    "PatientName",
+    "PatientName", "PatientBirthDate", "PatientSex", "PatientAge", "PatientWeight", "PatientSize",
+    "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "PerformedProcedureStepStartTime",
+    "PerformedProcedureStepID",
 )  # fmt: skip
-# These may say something of each slice, too.
-_OF_IMAGES_AT_ONE_PLACE = ("ImageComments", "DerivationDescription", "StationName", "ContentDate")
+# Of those what a scanner sets or measures anew for each rotation of a step-and-shoot scan.
+_ONE_FOR_A_ROTATION = (
+    "FocalSpots", "FilterType", "FilterMaterial", "RevolutionTime", "ExposureModulationType",
+    "NominalPercentageOfCardiacPhase", "NominalCardiacTriggerDelayTime", "CardiacCyclePosition",
+    "NominalPercentageOfRespiratoryPhase", "RespiratoryCyclePosition",
+)  # fmt: skip
+# These may say something of each slice, too: they only count where they alternate, or at one place.
+_OF_IMAGES_AT_ONE_PLACE = (
+    "ImageComments", "DerivationDescription", "StationName", "ContentDate", "WindowCenter", "WindowWidth",
+    "WindowCenterWidthExplanation", "OperatorsName", "GeneratorPower", "TableSpeed", "TableFeedPerRotation",
+)  # fmt: skip
 # With the least difference that tells scans apart: absolute, or of the mean where there is a second number.
 _OF_EACH_SLICE = {
     "InstanceNumber": (2.0, 0.0), "AcquisitionNumber": (2.0, 0.0), "AcquisitionTime": (1.0, 0.0),
-    "AcquisitionDateTime": (1.0, 0.0), "TriggerTime": (1.0, 0.0), "TableHeight": (1.0, 0.0),
-    "XRayTubeCurrent": (0.0, 0.1), "Exposure": (0.0, 0.1), "ExposureTime": (0.0, 0.1), "CTDIvol": (0.0, 0.1),
+    "AcquisitionDateTime": (1.0, 0.0), "ContentTime": (2.0, 0.0), "TriggerTime": (1.0, 0.0),
+    "TableHeight": (1.0, 0.0), "XRayTubeCurrent": (0.0, 0.1), "Exposure": (0.0, 0.1),
+    "ExposureTime": (0.0, 0.1), "CTDIvol": (0.0, 0.1),
 }  # fmt: skip
+_IN_ORDER = ("InstanceNumber", "AcquisitionTime", "AcquisitionDateTime", "ContentTime")
 _MOST_INTERLEAVED = 4
+_UNEVEN = 0.1
 _TIME = re.compile(
     r"(?P<day>\d{8})?(?P<hours>\d{2}):?(?P<minutes>\d{2})?:?(?P<seconds>\d{2}(\.\d*)?)?([+-]\d{4})?"
 )
@@ -103,16 +116,25 @@ def require_one_scan(slices: Sequence[Slice], conditions: Conditions) -> list[st
     Raises InputError, naming what differs and how to choose, where they are of several scans.
     """
     differences, changing, notes = [], [], []
+    for keyword, groups in _of_files(slices):
+        if not conditions.ignores(keyword) and _blocks(groups, len(slices)) > len(groups):
+            differences.append(_Difference(keyword, listing(keyword, groups), count=len(groups)))
     for keyword in _marks(slices, conditions):
         groups = _groups(slices, keyword)
         if len(groups) == 1:
             continue
-        if len(groups) == len(slices) > 2 and identifies(keyword):
+        if not groups[0][0] and len(groups) == 2 and keyword in _ONE_FOR_A_SCAN:
+            # Lost on the way in some slices rather than said otherwise.
+            if _alternate(groups, len(slices)):
+                differences.append(_difference(keyword, groups))
+            else:
+                notes.append(f"{keyword} does not stand in all slices")
+        elif len(groups) == len(slices) > 2 and identifies(keyword):
             if keyword in _ONE_FOR_A_SCAN:
                 notes.append(
                     f"{keyword} differs in all slices, as some anonymisers write it, and was passed over"
                 )
-        elif keyword in _ONE_FOR_A_SCAN or _blocks(groups, len(slices)) > len(groups):
+        elif keyword in _ONE_FOR_A_SCAN or _to_and_fro(keyword, groups, len(slices)):
             differences.append(_difference(keyword, groups))
         elif len(groups) < len(slices):
             changing.append(keyword)
@@ -128,9 +150,9 @@ def require_one_scan(slices: Sequence[Slice], conditions: Conditions) -> list[st
         )
     if changing:
         shown_ones = [keyword for keyword in changing if not identifies(keyword)] or changing
-        notes.append(
-            f"taken as one scan, though {' and '.join(shown_ones[:_MOST_NAMED])} changes along the stack"
-        )
+        named_ones = shown_ones[:_MOST_NAMED]
+        verb = "changes" if len(named_ones) == 1 else "change"
+        notes.append(f"taken as one scan, though {' and '.join(named_ones)} {verb} along the stack")
     return notes
 
 
@@ -160,6 +182,11 @@ def how_to_tell(slices: Sequence[Slice], one: Slice, other: Slice, conditions: C
         groups = _groups(slices, keyword)
         if _apart(groups, slices.index(one), slices.index(other)):
             differences.append(_difference(keyword, groups))
+    differences += [
+        _Difference(keyword, listing(keyword, groups), count=len(groups))
+        for keyword, groups in _of_files(slices)
+        if _apart(groups, slices.index(one), slices.index(other))
+    ]
     differences = differences or list(_one_after_the_other(slices))
     if differences:
         return f"{_told(differences)}; {_choose(differences)}"
@@ -185,6 +212,30 @@ def change_at(slices: Sequence[Slice], index: int, conditions: Conditions) -> st
     return ""
 
 
+def overlapping(slices: Sequence[Slice]) -> tuple[str, str]:
+    """Return what tells scans apart that were taken one after the other and overlap, and how to choose.
+
+    Each is an even stack by itself, together they are none. Empty texts where there is nothing of the kind.
+    """
+    depths = np.array([one.depth for one in slices])
+    for keyword in _IN_ORDER:
+        values = [_as_number(one, keyword) for one in slices]
+        known = np.array([value for value in values if value is not None])
+        if len(known) < len(slices):
+            continue
+        order = np.argsort(known, kind="stable")
+        steps = np.sign(np.diff(depths[order]))
+        scans = np.split(order, np.flatnonzero(steps != np.sign(np.median(steps))) + 1)
+        if not 2 <= len(scans) <= _MOST_INTERLEAVED or min(map(len, scans)) < _FEWEST_TO_ALTERNATE:
+            continue
+        gaps = [np.diff(np.sort(depths[scan])) for scan in scans]
+        even = all(np.ptp(one) <= _UNEVEN * np.median(one) for one in gaps)
+        if even and max(depths[scan].min() for scan in scans) < min(depths[scan].max() for scan in scans):
+            difference = _ranges(slices, keyword, [scan.tolist() for scan in scans])
+            return _told([difference]), _choose([difference])
+    return "", ""
+
+
 def choice_by(slices: Sequence[Slice], keyword: str) -> str:
     """Return how to choose by an attribute in which slices differ, as part of a sentence."""
     return _choose([_difference(keyword, _groups(slices, keyword))])
@@ -203,16 +254,47 @@ def _marks(slices: Sequence[Slice], conditions: Conditions) -> Iterable[str]:
     return [one for one in known if not conditions.ignores(one) and not there.isdisjoint(places_of(one))]
 
 
+def _of_files(slices: Sequence[Slice]) -> Iterable[tuple[str, list[tuple[Values, list[int]]]]]:
+    """Return what several multi-frame files say of themselves and each of their frames says otherwise."""
+    if len({one.file for one in slices}) == 1 or all(len(one.file.frames) == 1 for one in slices):
+        return
+    for keyword in _ONE_FOR_A_BLOCK:
+        if len(places_of(keyword)) > 1:
+            groups = grouped([as_values(one.file.header.get(keyword)) for one in slices])
+            if len(groups) > 1 and len(_groups(slices, keyword)) == 1:
+                yield keyword, groups
+
+
 def _groups(slices: Sequence[Slice], keyword: str) -> list[tuple[Values, list[int]]]:
     return grouped([values_of(one.file, one.frame, keyword) for one in slices])
 
 
 def _blocks(groups: Sequence[tuple[Values, list[int]]], count: int) -> int:
     """Return how many runs of slices of one group there are along the stack."""
+    return 1 + int(np.count_nonzero(np.diff(_group_of_each(groups, count))))
+
+
+def _group_of_each(groups: Sequence[tuple[Values, list[int]]], count: int) -> np.ndarray:
     group = np.empty(count, dtype=int)
     for index, (_, members) in enumerate(groups):
         group[members] = index
-    return 1 + int(np.count_nonzero(np.diff(group)))
+    return group
+
+
+def _to_and_fro(keyword: str, groups: Sequence[tuple[Values, list[int]]], count: int) -> bool:
+    """Say whether slices of several groups are mixed, rather than one group after the other."""
+    if _blocks(groups, count) <= len(groups):
+        return False
+    group = _group_of_each(groups, count)
+    runs = np.diff(np.flatnonzero(np.diff(group)))  # without the first and the last one
+    return keyword not in _ONE_FOR_A_ROTATION or bool(runs.min() < 2)
+
+
+def _alternate(groups: Sequence[tuple[Values, list[int]]], count: int) -> bool:
+    """Say whether every second slice (third, fourth) is of one group, in turn, without exception."""
+    scans = len(groups)
+    group = _group_of_each(groups, count)
+    return 1 < scans <= min(_MOST_INTERLEAVED, count // 3) and bool((group[scans:] == group[:-scans]).all())
 
 
 def _apart(groups: Sequence[tuple[Values, list[int]]], one: int, other: int) -> bool:
@@ -229,6 +311,10 @@ def _alternating(slices: Sequence[Slice]) -> Iterable[_Difference]:
     So far apart that no change along the patient could make it: each step within a scan is at most half as
     wide as any step between the scans.
     """
+    for keyword in _OF_IMAGES_AT_ONE_PLACE:
+        groups = _groups(slices, keyword)
+        if _alternate(groups, len(slices)):
+            yield _difference(keyword, groups)
     for keyword, (least, least_of_mean) in _OF_EACH_SLICE.items():
         values = [_as_number(one, keyword) for one in slices]
         known = np.array([value for value in values if value is not None])
@@ -259,7 +345,7 @@ def _one_after_the_other(slices: Sequence[Slice]) -> Iterable[_Difference]:
     scans = max(places.count(place) for place in set(places))
     if len(slices) % scans:
         return
-    for keyword in ("InstanceNumber", "AcquisitionTime", "AcquisitionDateTime"):
+    for keyword in _IN_ORDER:
         values = [_as_number(one, keyword) for one in slices]
         known = [(value, index) for index, value in enumerate(values) if value is not None]
         if len(known) < len(slices):

@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.datadict import dictionary_VM
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.uid import UID
 
 from ctenhance.dicom_header import DAMAGE, frames_of, text
@@ -137,8 +139,8 @@ class SourceImage:
                 return element
             names = (keyword, _ENHANCED[keyword]) if keyword in _ENHANCED else (keyword,)
             value = next((self.values[name] for name in names if name in self.values), None)
-            if value is None:
-                return None
+            if value is None or (isinstance(value, MultiValue) and dictionary_VM(keyword) == "1"):
+                return None  # two tubes have no kV in common
             if isinstance(value, float) and keyword in _ENHANCED:
                 value = round(value)
             made = Dataset()
