@@ -7,10 +7,11 @@ summaries, dose pages and pictures of the screen as secondary captures or as CT 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydicom.uid import UID
 
@@ -27,11 +28,12 @@ CT_STORAGE = (
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame kinds, .1 to .4
 
 _SCOUT = re.compile(
-    r"\b(LOCALI[SZ]ER|SURVIEW|SCOUT|SCOUTVIEW|TOPOGRAM|TOPO|SCANO|SCANOGRAM|SCANOSCOPE|SCANOVIEW|PILOT"
-    r"|CONSTANT ANGLE)\b"
+    r"\b(LO[CK]ALI[SZ](ER|ADOR|ATOR|ATION)|SURVIEW|SCOUT ?(VIEW)?|TOPO(GRAM\w*)?|PILOT|CONSTANT ANGLE"
+    r"|S[CK]ANO(GRAM\w*|SCOPE|VIEW)?)\b"
 )
 _PAGE = re.compile(
-    r"\b(DOSE (INFO|INFORMATION|REPORT|RECORD|SHEET|SUMMARY|PAGE)|PATIENT PROTOCOL|PROTOCOL PAGE"
+    r"\b(DOSE (INFO|INFORMATION|REPORT|RECORD|SHEET|SUMMARY|PAGE)|PATIENT(EN)? ?PROTO[CK]OLL?|PROTOCOL PAGE"
+    r"|DOSIS ?(BERICHT|INFO|PROTOKOLL|REPORT)|(INFORME|RAPPORT|RELATORIO|REPORT|RESUM[EN]+) (DE|DI) DOS(E|IS)"
     r"|(EXAM|SCAN) (SUMMARY|PROTOCOL|PAGE)|SOM\d+ PROT|SCREEN ?(SAVE|SHOT|CAPTURE)S?|SAVED SCREEN|SSAVE"
     r"|BLACK IMAGE)\b"
 )
@@ -42,6 +44,7 @@ _RENDERING = re.compile(
 _WORDS_IN = ("ImageType", "FrameType", "ScanOptions", "AcquisitionType", "VolumeBasedCalculationTechnique")
 # Only where a series has so few images is its description believed: 'after scout' may describe slices.
 _FEW_IMAGES = 3
+_MOST_SCOUTS = 2  # from one side
 ATTRIBUTES = (*_WORDS_IN, "SeriesDescription")
 
 # What CT objects are that are no slices of it, and what to give instead.
@@ -63,6 +66,7 @@ class Outline:
     """What tells a series of slices from what else comes with the modality CT, besides words."""
 
     slices: int
+    parallel: int  # most slices in one direction
     placed: bool
     axial: bool
     captures: bool
@@ -95,6 +99,7 @@ def slices_of(files: Sequence[DicomFile]) -> tuple[dict[str, list[DicomFile]], l
                 f"'{file.path.name}' has no pixel data (it was cut off, or exported without its image); "
                 "copy it again from its source."
             )
+    chosen = {uid: _without_strays(images) for uid, images in chosen.items()}
     wanted = meant({uid: outline(images) for uid, images in chosen.items()})
     chosen = {uid: images for uid, images in chosen.items() if uid in wanted}
     kept = {file for images in chosen.values() for file in images}
@@ -125,18 +130,62 @@ def _is_stack(captures: Sequence[DicomFile]) -> bool:
     return len({text(file.value("ImagePositionPatient")) for file in captures if _is_placed(file)}) > 1
 
 
+def _without_strays(images: Sequence[DicomFile]) -> list[DicomFile]:
+    """Return the images of a series without what some scanners put among its slices.
+
+    One or two from another side (scouts) beside more slices, and pages: they lie nowhere, as no slice does
+    of which that was lost, and have another size or Image Type.
+    """
+    planes = {file: _plane(file) for file in images}
+    counts = _slices_by_plane(planes)
+    if max(counts.values(), default=0) <= _MOST_SCOUTS:
+        return list(images)
+    looks = {_look(file) for file, plane in planes.items() if plane is not None}
+    return [
+        file
+        for file, plane in planes.items()
+        if (_look(file) in looks if plane is None else counts[plane] > _MOST_SCOUTS)
+    ]
+
+
+def _slices_by_plane(planes: Mapping[DicomFile, int | None]) -> Counter[int]:
+    counts: Counter[int] = Counter()
+    for file, plane in planes.items():
+        if plane is not None:
+            counts[plane] += len(file.frames)
+    return counts
+
+
+def _look(file: DicomFile) -> tuple[Any, ...]:
+    header = file.header
+    return header.get("Rows"), header.get("Columns"), text(file.value("ImageType"))
+
+
+def _plane(file: DicomFile) -> int | None:
+    """Return the axis (x, y, z) nearest to the first slice's normal; None for an image that lies nowhere."""
+    orientation = [number(one) or 0.0 for one in file.value("ImageOrientationPatient") or ()]
+    if len(orientation) != 6:
+        return 2 if _is_placed(file) else None
+    (a, b, c), (d, e, f) = orientation[:3], orientation[3:]
+    normal = [abs(b * f - c * e), abs(c * d - a * f), abs(a * e - b * d)]
+    return normal.index(max(normal))
+
+
 def _kind(file: DicomFile, series: Sequence[DicomFile]) -> str | None:
     """Return which of the `_KINDS` a CT object of this series is; None for a slice."""
     words = " ".join(text(file.value(keyword)) for keyword in _WORDS_IN)
     if len(series) <= _FEW_IMAGES:
         words += " " + text(file.value("SeriesDescription"))
+    words = unicodedata.normalize("NFKD", words).encode("ascii", "ignore").decode()
     words = re.sub(r"[^A-Z0-9]+", " ", words.upper())
     if _SCOUT.search(words):
         return _SCOUTS
     in_colours = file.header.get("PhotometricInterpretation") == "PALETTE COLOR"
     if in_colours or (number(file.header.get("SamplesPerPixel")) or 1) != 1:
         return _COLOURS
-    if _PAGE.search(words):
+    # Eight bits hold no HU; a whole stack of them may be what somebody made of a CT.
+    eight_bits = (number(file.header.get("BitsAllocated")) or 16) <= 8 and len(series) <= _FEW_IMAGES
+    if _PAGE.search(words) or eight_bits:
         return _PAGES
     return _RENDERINGS if _RENDERING.search(words) else None
 
@@ -145,7 +194,10 @@ def outline(images: Sequence[DicomFile]) -> Outline:
     """Return the outline of a series."""
     slices = sum(len(file.frames) for file in images)
     captures = not any(map(_is_proper, images))
-    return Outline(slices, any(map(_is_placed, images)), _is_axial(images[0]), captures)
+    stacked = Counter(plane for file in images for plane in [_plane(file)] * len(file.frames))
+    return Outline(
+        slices, max(stacked.values()), any(map(_is_placed, images)), _is_axial(images[0]), captures
+    )
 
 
 def meant(series: Mapping[K, Outline]) -> set[K]:
@@ -157,8 +209,9 @@ def meant(series: Mapping[K, Outline]) -> set[K]:
     """
     proper = {uid: one for uid, one in series.items() if not one.captures} or series
     placed = {uid: one for uid, one in proper.items() if one.placed}
-    most = max((one.slices for one in placed.values()), default=0)
-    return {uid for uid, one in placed.items() if one.slices > 2 or most <= 2 or one.axial} or set(proper)
+    most = max((one.parallel for one in placed.values()), default=0)
+    scouts = {uid for uid, one in placed.items() if one.parallel <= _MOST_SCOUTS and not one.axial}
+    return (set(placed) - scouts if most > _MOST_SCOUTS else set(placed)) or set(proper)
 
 
 def _is_axial(file: DicomFile) -> bool:

@@ -155,7 +155,11 @@ def _joined(parts: Sequence[FoundSeries]) -> FoundSeries:
         tuple(file for part in parts for file in part.files),
         first.first,
         frozenset().union(*(part.positions for part in parts)),
-        replace(first.outline, slices=sum(one.slices for one in outlines)),
+        replace(
+            first.outline,
+            slices=sum(one.slices for one in outlines),
+            parallel=sum(one.parallel for one in outlines),
+        ),
         first.unwanted if all(part.unwanted for part in parts) else "",
         next((part.problem for part in parts if part.problem), ""),
     )

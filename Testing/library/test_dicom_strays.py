@@ -1,0 +1,115 @@
+"""Scouts and pages that scanners put into a study, or among the slices of a series, under unusual names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom.uid import generate_uid
+from synthetic_dicom import dataset, hounsfield, save, write_series
+
+from ctenhance import CTVolume
+from ctenhance.runtime.errors import InputError
+
+CORONAL, SAGITTAL = [1, 0, 0, 0, 0, -1], [0, 1, 0, 0, 0, -1]
+OTHER = "1.2.826.0.1.3680043.8.498.77"
+
+
+def _beside(path: Path, rows: int = 30, **said: Any) -> None:
+    """Write an image that is no slice of the series."""
+    made = dataset(hounsfield(1, rows=rows)[0], (-100, -90, -400), **said)
+    save(made, path)
+
+
+def _reads(folder: Path, values: np.ndarray) -> list[str]:
+    volume = CTVolume.read(folder)
+    np.testing.assert_array_equal(volume.array, values)
+    return volume.meta["notes"]
+
+
+@pytest.mark.parametrize("sides", [[CORONAL], [CORONAL, SAGITTAL], [SAGITTAL, SAGITTAL]])
+def test_scouts_in_the_slices_own_series_are_left_out(tmp_path: Path, sides: list[list[int]]) -> None:
+    values = write_series(tmp_path)
+    for index, side in enumerate(sides):
+        _beside(tmp_path / f"scout{index}", ImageOrientationPatient=side)
+
+    notes = _reads(tmp_path, values)
+
+    assert any("left out" in note for note in notes)
+
+
+def test_as_many_slices_from_another_side_are_no_scouts(tmp_path: Path) -> None:
+    write_series(tmp_path)
+    write_series(tmp_path, orientation=CORONAL, prefix="coronal")
+
+    with pytest.raises(InputError, match="different orientations"):
+        CTVolume.read(tmp_path)
+
+
+def test_a_slice_across_beside_reformats_is_their_reference(tmp_path: Path) -> None:
+    values = write_series(tmp_path, orientation=CORONAL)
+    _beside(tmp_path / "reference")
+
+    assert _reads(tmp_path, values)
+
+
+def test_three_scouts_from_two_sides_are_no_series_to_choose(tmp_path: Path) -> None:
+    values = write_series(tmp_path)
+    for index, side in enumerate([CORONAL, SAGITTAL, CORONAL]):
+        said = {"ImageOrientationPatient": side, "SeriesInstanceUID": OTHER, "SeriesNumber": 1}
+        _beside(tmp_path / f"scout{index}", **said)
+
+    assert _reads(tmp_path, values)
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "Topogramm 0.6 T20f",
+        "SCANOGRAMA",
+        "Localizador",
+        "Lokalizátor",
+        "Rapport de dose",
+        "Dosisbericht",
+        "Patientenprotokoll",
+    ],
+)
+def test_their_names_in_other_languages_are_known(tmp_path: Path, description: str) -> None:
+    values = write_series(tmp_path)
+    said = {"SeriesInstanceUID": OTHER, "SeriesNumber": 9, "SpecificCharacterSet": "ISO_IR 192"}
+    _beside(tmp_path / "page", SeriesDescription=description, **said)
+
+    assert _reads(tmp_path, values)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "SeriesInstanceUID": OTHER, "SeriesNumber": 9},
+        {"ImagePositionPatient": None, "ImageOrientationPatient": None},
+        {
+            "ImagePositionPatient": None,
+            "ImageOrientationPatient": None,
+            "ImageType": ["DERIVED", "SECONDARY"],
+            "rows": 12,
+        },
+    ],
+)
+def test_pages_stored_as_ct_images_are_left_out(tmp_path: Path, said: dict[str, Any]) -> None:
+    values = write_series(tmp_path)
+    _beside(tmp_path / "page", **said)
+
+    assert any("left out" in note for note in _reads(tmp_path, values))
+
+
+@pytest.mark.parametrize("index", [0, 2])
+def test_a_slice_that_lost_its_position_is_not_left_out(tmp_path: Path, index: int) -> None:
+    for number, plane in enumerate(hounsfield(4)):
+        lost = {"ImagePositionPatient": None, "ImageOrientationPatient": None} if number == index else {}
+        made = dataset(plane, (0, 0, 2.0 * number), SOPInstanceUID=generate_uid(), **lost)
+        save(made, tmp_path / f"{number}")
+
+    with pytest.raises(InputError, match=f"'{index}' does not say where it lies"):
+        CTVolume.read(tmp_path)
