@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydicom.dataset import Dataset
 
+from ctenhance.dicom_choice import identifies, shown, values_of
 from ctenhance.dicom_header import DicomFile, number, text
-from ctenhance.hounsfield import require_hounsfield
+from ctenhance.hounsfield import has_air, require_hounsfield
 from ctenhance.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ HOUNSFIELD = "HU"
 _INTERCEPT_OF_HU = -1000.0
 
 _NO_UNIT = "no unit"
+_STORED_ENDS = (0.0, 1000.0)  # where two ways to HU are compared
+_LARGEST_CONTRADICTION_HU = 0.5
 _NAME = "HOUNSFIELD"
 _LIKENESS = 0.8  # of 'Houndsfeld' to the name: 0.9
 _HU_WORDS = {"HU", "UH", "HE", "HUS", "HUMOD", "HNSFU", "CTNUMBER", "CTNUMBERS", "CTVALUE", "CTVALUES"}
@@ -41,12 +44,15 @@ _AROUND_NAME = re.compile(r"UNIT[EÉ]?S?|UNIDADES|UNIT[AÀ]|EINHEIT(EN)?|SCALE|V
 _RESCALE_TYPES = {
     "OD": "optical density", "MGML": "mg/ml", "ZEFF": "effective atomic number", "ED": "10^23 electrons/ml",
     "EDW": "electron density relative to water", "PCT": "%", "BQML": "Bq/ml", "GML": "g/ml",
+    "Z": "effective atomic number", "RHO": "electron density", "RED": "electron density",
+    "SPR": "stopping power ratio", "RSP": "stopping power ratio", "SECONDS": "s", "UNITLESS": "no unit",
 }  # fmt: skip
 _IMAGE_TYPES = {
     "MATSPECIFIC": "density of a material", "MATFRACTIONAL": "fraction of a material",
     "MATVALUEBASED": "values of a material", "EFFATOMICNUM": "effective atomic number",
     "ELECTRONDENSITY": "electron density", "SUBTRACTION": "differences", "DIVISION": "ratios",
-    "STDDEVIATION": "standard deviations", "QUANTITY": "another quantity",
+    "STDDEVIATION": "standard deviations", "QUANTITY": "another quantity", "SUBTRACT": "differences",
+    "SUBTRACTED": "differences", "RHO": "electron density", "Z": "effective atomic number",
 }  # fmt: skip
 _HU_IMAGE_TYPES = {"VMI", "MATREMOVED", "MATMODIFIED"}
 _UNSPECIFIED = {"US", "UNSPECIFIED", "UNSPEC", "NONE", "UNKNOWN", "NA"}
@@ -54,7 +60,7 @@ _UNSPECIFIED = {"US", "UNSPECIFIED", "UNSPEC", "NONE", "UNKNOWN", "NA"}
 _MATERIAL = r"(IODINE|WATER|CALCIUM|HAP|HYDROXYAPATITE|FAT|GADOLINIUM|GOLD|IRON|URIC ACID|MATERIAL)"
 _DENSITY = "density of a material"
 _OF_MATERIALS = (
-    (r"Z ?EFF(ECTIVE)?|EFF(ECTIVE)? (Z|ATOMIC NUM(BER)?)|RHO ?Z", "effective atomic number"),
+    (r"Z ?EFF(ECTIVE)?(?! DOSE)|EFF(ECTIVE)? (Z|ATOMIC NUM(BER)?)|RHO ?Z", "effective atomic number"),
     (r"ELECTRON DENSIT(Y|IES)|RHO E|EDW", "electron density"),
     (rf"{_MATERIAL} (DENSITY|CONCENTRATION|CONTENT|MAPS?|FRACTION|NO WATER|IMAGES?)", _DENSITY),
     (rf"MD {_MATERIAL}|{_MATERIAL} ?\( ?{_MATERIAL}", _DENSITY),
@@ -66,6 +72,15 @@ _OF_PERFUSION = (
     (r"FLOW EXTRACTION( PRODUCT)?|PERMEABILITY|KTRANS|PATLAK|PARAMETRIC MAP", "permeability"),
 )
 _QUANTITIES = (*_OF_MATERIALS, *_OF_PERFUSION)
+# Of which many a CT is named, too: they count where there is no air at -1000 HU, as there is in every CT.
+_WITHOUT_AIR = (
+    *_OF_PERFUSION,
+    (r"((HEPATIC )?ARTERIAL|PORTAL|TOTAL) ([A-Z]+ )?(FLOW|PERFUSION|FRACTION)|PERFUSION INDEX", "perfusion"),
+    (r"DELAY|(IRF )?T0", "time"),
+    (r"\w*SPR|STOPPING POWER( RATIO)?|RSP", "stopping power ratio"),
+    (r"SUBTRACT(ION|ED)?|DIFF(ERENCE)?|DELTA", "differences"),
+    (r"MAPS?|HEAT ?MAPS?|\w*PROBABILIT(Y|IES)|SEGMENTATIONS?|MASKS?|LABELS?|XENON|VENTILATION", "a map"),
+)
 # Within Image Type, where nobody writes that a contrast agent was given, the material alone says it, too.
 _IN_IMAGE_TYPE = (*_QUANTITIES, (rf"{_MATERIAL}|DENSITY", _DENSITY), ("B[FV]|PS", "perfusion"))
 # What is left when a material is taken out is HU; so is a scan of something in which it is looked for.
@@ -81,7 +96,7 @@ _UNIT = re.compile(
     r"([MUµμ]?G ?/ ?(ML|CC|CM\^?3)|ML ?/ ?(MIN ?/ ?)?100 ?(G|ML|CC)( ?/ ?(MIN|S(EC)?))?|%? ?EDW)(?![A-Z])"
 )
 _UNIT_ATOMS = re.compile(
-    r"(\d*([KMUNµμ]?(G|L|M|S|GY|BQ|MOL)|[MUµμ]?G(I|IODINE|CA|HAP|H2O|WATER)|C[MC]|DL|SEC|MIN|HZ|KEV|KV|CGY)"
+    r"(\d*([KMUNµμ]?(G|L|M|S|GY|BQ|MOL)|[MUµμ]?G(I|IODINE|CA|HAP|H2O|WATER)|C[MC]|DL|M?SEC|MIN|HZ|KEV|KV|CGY)"
     r"|IODINE|CNTS|COUNTS|ELECTRONS|PCT|PERCENT|%|SUV|10\^\d+(ELECTRONS)?|1)(\^?-?[123])?"
 )
 
@@ -92,7 +107,8 @@ class Measure:
 
     `unit`: HU, another unit or quantity, or empty where nothing is said; `place`: the attribute that says so,
     and `word`: what stands there. `slope` and `intercept` lead from stored values to those of a unit that
-    the Real World Value Mapping gives; None: the image's own rescaling does.
+    the Real World Value Mapping gives; None: the image's own rescaling does. `mapping`: the slope and
+    intercept that it gives for HU, used or not; `named`: a quantity of which the texts tell, not for sure.
     """
 
     unit: str = ""
@@ -100,6 +116,8 @@ class Measure:
     word: str = ""
     slope: float | None = None
     intercept: float = 0.0
+    mapping: tuple[float, float] | None = None
+    named: str = ""
 
     @property
     def is_other(self) -> bool:
@@ -133,17 +151,21 @@ def measure_of(file: DicomFile, frame: int) -> Measure:
     described = _of_words(file, frame, _OF_MATERIALS if in_hu else _QUANTITIES)
     if described.is_other and HOUNSFIELD not in (mapped.unit, kind.unit):
         return described
+    named = _of_words(file, frame, _WITHOUT_AIR).unit
     if not in_hu:
-        return rescaled
-    # The mapping's own slope only where the image's rescaling leads to something unspecified.
-    return mapped if said and not rescaled.unit and mapped.unit else Measure(HOUNSFIELD)
+        return replace(rescaled, named=named)
+    mapping = None if mapped.slope is None else (mapped.slope, mapped.intercept)
+    # The mapping's own slope only where the image has no rescaling, or one to something unspecified.
+    own = file.value("RescaleSlope", "RescaleIntercept", frame=frame) is not None
+    used = mapped if mapped.unit and (not own or (said and not rescaled.unit)) else Measure(HOUNSFIELD)
+    return replace(used, named=named, mapping=mapping)
 
 
 def common_unit(slices: Sequence[Slice], check_hu: bool) -> str:
     """Return the unit of the values; raises InputError where it is not HU and must be, or not the same."""
     for one in slices:
         if check_hu and one.measure.is_other:
-            raise InputError(f"'{one.name}' holds {one.measure}; give the CT series.")
+            raise InputError(f"'{one.name}' holds {one.measure}; {_instead(slices)}.")
     units = {one.measure.unit or HOUNSFIELD: one for one in slices}
     if len(units) > 1:
         (first, one), (second, other) = list(units.items())[:2]
@@ -154,11 +176,45 @@ def common_unit(slices: Sequence[Slice], check_hu: bool) -> str:
     return next(iter(units))
 
 
+def _instead(slices: Sequence[Slice]) -> str:
+    """Return what to give instead of slices that are not all HU: those that are, if there are any."""
+    told = {one.measure.is_other: one for one in slices}
+    if len(told) > 1:
+        for keyword in ("RescaleType", "ImageType", "SeriesDescription"):
+            other, wanted = (values_of(told[kind].file, told[kind].frame, keyword) for kind in (True, False))
+            if wanted and wanted != other and not identifies(keyword):
+                return f'take only those in HU, for instance with --where "{keyword}={shown(wanted)}"'
+    return "give the CT series"
+
+
 def doubts(slices: Sequence[Slice], array: np.ndarray, air: bool) -> list[str]:
-    """Return a note where Rescale Type does not say HU but the values do, or raise InputError.
+    """Return notes where the header leaves doubt that it is HU but the values do not, or raise InputError.
 
     `array`: the volume; `air`: whether there is air in it, padding aside.
     """
+    first = slices[0].measure
+    if first.named and not any(has_air(plane[None], but_lowest=True) for plane in array):
+        raise InputError(
+            f"the description of the series of '{slices[0].name}' tells of {first.named}, and no air at "
+            "-1000 HU shows that it is a CT all the same; give the CT series."
+        )
+    return _contradiction(slices) + _doubts_of_type(slices, array, air)
+
+
+def _contradiction(slices: Sequence[Slice]) -> list[str]:
+    for one in slices:
+        if one.measure.mapping is not None:
+            slope, intercept = one.measure.mapping
+            ends = [(slope - one.slope) * stored + intercept - one.intercept for stored in _STORED_ENDS]
+            if max(map(abs, ends)) > _LARGEST_CONTRADICTION_HU:
+                return [
+                    "its Real World Value Mapping gives other HU than its rescaling, which was taken "
+                    f"({ends[0]:+.3g} HU where 0 is stored)"
+                ]
+    return []
+
+
+def _doubts_of_type(slices: Sequence[Slice], array: np.ndarray, air: bool) -> list[str]:
     doubtful = next((one for one in slices if one.measure.is_doubtful), None)
     if doubtful is None:
         return []

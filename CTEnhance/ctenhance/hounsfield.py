@@ -176,9 +176,15 @@ def require_hounsfield(array: np.ndarray) -> None:
         )
 
 
-def has_air(array: np.ndarray) -> bool:
-    """Say whether air (-1000 HU) is in the volume [z, y, x]: what no other unit has there."""
-    count = sum(int(np.count_nonzero(np.abs(plane + 1000.0) < _AIR_WITHIN)) for plane in array)
+def has_air(array: np.ndarray, but_lowest: bool = False) -> bool:
+    """Say whether air (-1000 HU) is in the volume [z, y, x]: what no other unit has there.
+
+    `but_lowest`: the lowest value does not count, which may be a filling.
+    """
+    lowest = float(array.min()) if but_lowest else -np.inf
+    count = sum(
+        int(np.count_nonzero((np.abs(plane + 1000.0) < _AIR_WITHIN) & (plane != lowest))) for plane in array
+    )
     return count >= _LEAST_AIR_SHARE * array.size
 
 

@@ -1,0 +1,124 @@
+"""Maps that only their names tell, values that two places of a header make different HU, and mixtures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+from synthetic_dicom import hounsfield, write_series
+
+from ctenhance import CTVolume
+from ctenhance.runtime.errors import InputError
+
+
+def _map(slices: int = 4) -> np.ndarray:
+    """Values of a map [z, y, x]: near zero outside, noise, some tens inside."""
+    values = hounsfield(slices).astype(np.float64)
+    return np.where(values < -300, 0, values).astype(np.int16) - hounsfield(slices, seed=1) % 7
+
+
+@pytest.mark.parametrize("rescale_type", ["HU", None])
+@pytest.mark.parametrize(
+    "description",
+    [
+        "CBF",
+        "Neuro MTT",
+        "DE_LungPBV 1.5 Q30f",
+        "Portal Flow",
+        "Hepatic Arterial Fraction [%]",
+        "Delay [s]",
+        "DirectSPR 2.0",
+        "Lung subtraction",
+        "Xenon map",
+        "AI probability map",
+    ],
+)
+def test_a_map_by_its_name_is_none_where_there_is_no_air(
+    tmp_path: Path, description: str, rescale_type: str | None
+) -> None:
+    write_series(tmp_path, values=_map(), SeriesDescription=description, RescaleType=rescale_type)
+
+    with pytest.raises(InputError, match=r"not Hounsfield units|no air at -1000 HU"):
+        CTVolume.read(tmp_path)
+
+
+@pytest.mark.parametrize("filling", [-1024, -1000])
+def test_a_filling_around_a_map_is_no_air(tmp_path: Path, filling: int) -> None:
+    values = _map()
+    values[:, :, :5] = filling
+    write_series(tmp_path, values=values, SeriesDescription="CBF", RescaleType="HU")
+
+    with pytest.raises(InputError, match=r"tells of blood flow, and no air"):
+        CTVolume.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "description", ["CT Perfusion CBF source 5.0", "Delay 70 s", "Thorax z eff dose 2 mSv", "Parenchymal map"]
+)
+def test_a_ct_with_such_a_word_in_its_name_is_read(tmp_path: Path, description: str) -> None:
+    values = write_series(tmp_path, SeriesDescription=description)
+
+    np.testing.assert_array_equal(CTVolume.read(tmp_path).array, values)
+
+
+@pytest.mark.parametrize("word", ["SPR", "Z", "RHO", "seconds", "msec", "unitless"])
+def test_further_words_in_rescale_type_are_other_quantities(tmp_path: Path, word: str) -> None:
+    write_series(tmp_path, RescaleType=word)
+
+    with pytest.raises(InputError, match=f"not Hounsfield units .Rescale Type {word}"):
+        CTVolume.read(tmp_path)
+
+
+@pytest.mark.parametrize("word", ["SUBTRACT", "RHO", "Z"])
+def test_further_words_in_image_type(tmp_path: Path, word: str) -> None:
+    write_series(tmp_path, ImageType=["DERIVED", "SECONDARY", "AXIAL", word], RescaleType=None)
+
+    with pytest.raises(InputError, match=f"not Hounsfield units .Image Type {word}"):
+        CTVolume.read(tmp_path)
+
+
+def _mapping(slope: float, intercept: float) -> list[Dataset]:
+    unit, item = Dataset(), Dataset()
+    unit.CodeValue, unit.CodingSchemeDesignator, unit.CodeMeaning = "[hnsf'U]", "UCUM", "Hounsfield unit"
+    item.MeasurementUnitsCodeSequence = [unit]
+    item.RealWorldValueSlope, item.RealWorldValueIntercept = slope, intercept
+    return [item]
+
+
+def test_a_real_world_value_mapping_alone_leads_to_hu(tmp_path: Path) -> None:
+    values = write_series(tmp_path / "rescaled")
+    said: dict[str, Any] = {"RescaleSlope": None, "RescaleIntercept": None, "RescaleType": None}
+    stored = values.astype(np.int32) + 1024
+    write_series(
+        tmp_path / "mapped", values=stored, RealWorldValueMappingSequence=_mapping(1.0, -1024.0), **said
+    )
+
+    np.testing.assert_array_equal(CTVolume.read(tmp_path / "mapped").array, values)
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(1.0, -1000.0), (1.1, -1024.0)])
+def test_two_ways_to_hu_that_differ_are_noted(tmp_path: Path, slope: float, intercept: float) -> None:
+    values = write_series(tmp_path, RealWorldValueMappingSequence=_mapping(slope, intercept))
+
+    volume = CTVolume.read(tmp_path)
+
+    np.testing.assert_array_equal(volume.array, values)
+    assert any("gives other HU than its rescaling" in note for note in volume.meta["notes"])
+
+
+def test_two_ways_to_the_same_hu_need_no_note(tmp_path: Path) -> None:
+    write_series(tmp_path, RealWorldValueMappingSequence=_mapping(1.0, -1024.0))
+
+    assert not CTVolume.read(tmp_path).meta["notes"]
+
+
+def test_of_hu_and_a_map_in_one_series_those_in_hu_can_be_chosen(tmp_path: Path) -> None:
+    values = write_series(tmp_path)
+    write_series(tmp_path, prefix="map", RescaleType="MGML")
+
+    with pytest.raises(InputError, match=r"take only those in HU, for instance with --where .RescaleType=HU"):
+        CTVolume.read(tmp_path)
+    np.testing.assert_array_equal(CTVolume.read(tmp_path, where={"RescaleType": "HU"}).array, values)
