@@ -67,6 +67,16 @@ def test_a_point_that_may_part_a_hydrate_is_refused_with_the_right_spelling(form
         ("C10H20", {"C": 10.0, "H": 20.0}),
         ("C60", {"C": 60.0}),
         ("CsI", {"Cs": 1.0, "I": 1.0}),
+        ("NiTi", {"Ni": 1.0, "Ti": 1.0}),
+        ("Ti6Al4V1", {"Ti": 6.0, "Al": 4.0, "V": 1.0}),
+        ("Au0.9Cu0.1", {"Au": 0.9, "Cu": 0.1}),
+        ("C18F34", {"C": 18.0, "F": 34.0}),
+        ("Na131I1", {"Na": 131.0, "I": 1.0}),
+        ("C40H40O20", {"C": 40.0, "H": 40.0, "O": 20.0}),
+        ("HOCl", {"H": 1.0, "O": 1.0, "Cl": 1.0}),
+        ("(C2H4)", {"C": 2.0, "H": 4.0}),
+        ("CaSO4·½H2O", {"Ca": 1.0, "S": 1.0, "O": 4.5, "H": 1.0}),
+        ("Na2CO3·1½H2O", {"Na": 2.0, "C": 1.0, "O": 4.5, "H": 3.0}),
     ],
 )
 def test_fractions_brackets_and_capitals_stay(formula: str, atoms: dict[str, float]) -> None:
@@ -86,11 +96,37 @@ def test_fractions_brackets_and_capitals_stay(formula: str, atoms: dict[str, flo
         ("", "no chemical"),
         ("()", "no chemical"), ("·H2O", "no chemical"), ("Ca((PO4)3", "no chemical"),
         ("CU", "write Cu"), ("SIO2", "write Si"), ("CSI", "write Cs"), ("HFO2", "write Hf"),
+        ("HO", "write Ho"), ("YB2O3", "write Yb"),
+        ("I-131", "isotope"), ("Na131I", "write NaI for the isotope"), ("Na18F", "write NaF"),
+        ("H218O", "write H2O for the isotope"),
+        ("CH3-CH2-OH", "bonds without it"), ("CaCl2+6H2O", "hydrate as"), ("Ti-6Al-4V", "alloy by its atoms"),
+        ("CsI(Tl)", "as dopants are written"), ("Gd2O2S(Tb)", r"\(Tb\)0.001"), ("Ca()", "no chemical"),
     ],
 )  # fmt: skip
 def test_what_is_no_formula_or_another_is_refused(formula: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         atom_counts(formula)
+
+
+@pytest.mark.parametrize(
+    ("name", "of_atoms", "by_mass"),
+    [
+        # 90/47.87, 6/26.98 and 4/50.94 (% by mass by molar mass) are as 0.862, 0.102 and 0.036.
+        ("Ti6Al4V", "Ti6Al4V1", "Ti0.862Al0.102V0.036"),
+        ("TiAl6V4", "Ti1Al6V4", "Ti0.862Al0.102V0.036"),
+        ("Ti90Al6V4", "Ti0.9Al0.06V0.04", "Ti0.862Al0.102V0.036"),
+        ("CoCr28Mo6", "Co1Cr28Mo6", "Co0.651Cr0.313Mo0.0363"),
+        ("AlMg3", "Al1Mg3", "Al0.967Mg0.0332"),
+        ("Cu70Zn30", "Cu0.7Zn0.3", "Cu0.706Zn0.294"),
+        ("H11.2O88.8", "H0.112O0.888", "H0.667O0.333"),
+    ],
+)
+def test_alloys_and_compositions_in_per_cent_are_refused_with_both_spellings(
+    name: str, of_atoms: str, by_mass: str
+) -> None:
+    with pytest.raises(InputError, match=f"{of_atoms} where .* atoms, and {by_mass} where .* mass"):
+        atom_counts(name)
+    atom_counts(of_atoms), atom_counts(by_mass)
 
 
 def test_a_hydrates_attenuation_is_that_of_its_parts() -> None:

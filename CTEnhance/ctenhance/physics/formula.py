@@ -13,8 +13,11 @@ from ctenhance.runtime.errors import InputError
 # Dots that part a compound from its water of crystallisation; an asterisk and a times sign are used, too.
 _DOTS = "·•∙⋅・･‧*∗×"
 _SEPARATOR = "·"
-_SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻"
-_CHARGES = "+-−–⁺⁻^"
+_SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻^"
+# Charges stand at the end, isotopes as in 'I-131'; other hyphens are bonds, hydrates or alloys.
+_HYPHENS = re.compile(r"[+\-−–‐‑—]")
+_CHARGED = re.compile(r"[+\-−–][)\]}]*$|^[A-Z][a-z]?[-‐‑–]\d{1,3}m?$")
+_FRACTION = re.compile(r"(\d*)([¼-¾⅐-⅞])")
 _BRACKETS = str.maketrans("[]{}", "()()")
 # 'Cl2.6H2O': a count with a point behind a symbol or a bracket, and what follows up to the next part.
 _POINTED = re.compile(rf"([A-Z][a-z]?|\))([1-9]\d*)\.(\d+)(?=[A-Z(])([^{_SEPARATOR}]*)")
@@ -24,6 +27,33 @@ _ADDUCT = re.compile(r"\(?(H2O|D2O|OH2|HOH|NH3|HCl|HBr|CH3OH|CH4O|C2H5OH|C2H6O|C
 _ANIONS = ("O", "F", "Cl", "Br", "I", "S", "N", "P", ")")
 # Elements whose symbols in capitals are two others', as formulas begin in which nobody means those.
 _IN_CAPITALS = ("Bi", "Cs", "Cu", "In", "Nb", "Ni", "Os", "Pb", "Sb", "Sc", "Si", "Sn")
+# The same for these as a whole, as other formulas do begin so ('HOCl', 'YBO3').
+_WHOLE_IN_CAPITALS = ("HO", "HO2O3", "PO", "PU", "PUO2", "YB", "YB2O3", "YBF3")
+_NO_METALS = frozenset(
+    (
+        "H",
+        "He",
+        "B",
+        "C",
+        "N",
+        "O",
+        "F",
+        "Ne",
+        "Si",
+        "P",
+        "S",
+        "Cl",
+        "Ar",
+        "Ge",
+        "As",
+        "Se",
+        "Br",
+        "Kr",
+        "Te",
+        "I",
+    )
+)
+_LIGHTEST_ISOTOPE, _ISOTOPES = 18, 0.07  # counts that are told from isotopes, and how these differ in mass
 _GASES = {"CO": "Co", "HF": "Hf"}
 _DENSEST_GAS = 2.0  # g/cm³, however compressed
 
@@ -34,7 +64,8 @@ def atom_counts(formula: str) -> dict[str, float]:
     Subscripts and full-width letters count as plain ones, square brackets as round ones, and each of the
     middle dots, an asterisk or a point before a letter parts the formula. Raises InputError, with the right
     spelling where it is known, for what is no formula, for charges and isotopes, and for what can be read in
-    two ways: a point between digits before water ('CaCl2.6H2O'), a zero in place of the letter O ('Al203').
+    two ways: a point between digits before water ('CaCl2.6H2O'), a zero in place of the letter O ('Al203'),
+    the counts of alloys ('Ti6Al4V'), isotopes ('Na131I'), a dopant in brackets ('CsI(Tl)').
     """
     import xraydb
 
@@ -65,13 +96,22 @@ def _no_formula(formula: str) -> InputError:
 
 def _plain(formula: str) -> str:
     """The formula in ASCII, its parts separated by a middle dot."""
-    if any(letter in _CHARGES for letter in formula) or any(letter in _SUPERSCRIPTS for letter in formula):
+    formula = formula.strip()
+    if any(letter in _SUPERSCRIPTS for letter in formula) or _CHARGED.search(formula):
         raise InputError(
             f"'{formula}' has a charge or an isotope in it: leave it out and give the neutral compound of "
             "natural elements."
         )
+    hyphen = _HYPHENS.search(formula)
+    if hyphen:
+        raise InputError(
+            f"'{formula}' holds '{hyphen.group()}', which is no part of a formula; write bonds without it "
+            "(C2H6O), a hydrate as CaCl2·6H2O, and an alloy by its atoms (Ti0.862Al0.102V0.036 for 6 % Al "
+            "and 4 % V by mass)."
+        )
     for dot in _DOTS:
         formula = formula.replace(dot, _SEPARATOR)
+    formula = _FRACTION.sub(lambda m: f"{int(m[1] or 0) + unicodedata.numeric(m[2]):.4g}", formula)  # '½H2O'
     plain = unicodedata.normalize("NFKC", formula).translate(_BRACKETS).strip()
     plain = re.sub(rf"\s*{_SEPARATOR}\s*(\d+(?:\.\d+)?)\s+", rf"{_SEPARATOR}\1", plain)  # '· 6 H2O'
     plain = re.sub(rf"\s*{_SEPARATOR}\s*", _SEPARATOR, plain)
@@ -102,12 +142,21 @@ def _refuse_two_readings(formula: str, plain: str) -> None:
             f"'{formula}' has the isotope {isotope.group()}, but attenuation is of natural elements: write "
             "H, and a density that gives as many electrons."
         )
-    if re.search(r"\.(?!\d)|\d[a-z]", plain):
+    if re.search(r"\.(?!\d)|\d[a-z]|\(\)", plain):
         raise _no_formula(formula)
     _refuse_points(formula, plain)
     _refuse_zeros(formula, plain)
+    _refuse_isotopes(formula, plain)
+    _refuse_alloys(formula, plain)
+    dopant = re.search(r"\(([A-Z][a-z]?)\)(?![\d.])", plain)
+    if dopant:
+        raise InputError(
+            f"'{formula}' has {dopant.group(1)} in brackets without a count, as dopants are written: leave "
+            f"it out, or write how many atoms of it there are, as ({dopant.group(1)})0.001."
+        )
     capital = plain[:2].capitalize()
-    if plain.isupper() and plain[:2].isalpha() and (capital in _IN_CAPITALS or plain.startswith("HFO")):
+    meant = capital in _IN_CAPITALS or plain in _WHOLE_IN_CAPITALS or plain.startswith("HFO")
+    if plain.isupper() and plain[:2].isalpha() and meant:
         apart = f"{plain[0]}1{plain[1]}1"
         raise _two_readings(formula, f"{capital} where that element is meant, and {apart} where two are")
 
@@ -148,6 +197,70 @@ def _refuse_zeros(formula: str, plain: str) -> None:
             f"'{formula}' has a zero in '{zero.group()}' where the letter O seems to be meant: write O for "
             "oxygen, as in H2O and Al2O3."
         )
+
+
+def _refuse_isotopes(formula: str, plain: str) -> None:
+    """Mass numbers, which stand before a symbol and would be the count of the one before: 'Na131I'."""
+    for found in re.finditer(r"([A-Z][a-z]?)(\d{2,3})([A-Z][a-z]?)(?![a-z\d.])", plain):
+        before, number, symbol = found.groups()
+        near = abs(int(number) / (_mass(symbol) or 1) - 1) < _ISOTOPES and int(number) >= _LIGHTEST_ISOTOPE
+        if (near and before not in _NO_METALS) or found.group() in ("H217O", "H218O"):
+            rest = plain[found.end() :]
+            natural = plain[: found.start()] + before + ("2" if before == "H" else "") + symbol + rest
+            counted = plain[: found.end()] + "1" + rest
+            raise _two_readings(
+                formula,
+                f"{natural} for the isotope, as attenuation is of natural elements, and {counted} where the "
+                f"number counts {before}",
+            )
+
+
+def _refuse_alloys(formula: str, plain: str) -> None:
+    """Names of alloys, whose numbers are per cent by mass ('Ti6Al4V', 'TiAl6V4'), and compositions in per
+    cent, be it of atoms or of mass ('Cu70Zn30', 'H10.2C14.3N3.4O70.8')."""
+    if not re.fullmatch(r"(?:[A-Z][a-z]?(?:\d+(?:\.\d+)?)?){2,}", plain):
+        return
+    found = re.findall(r"([A-Z][a-z]?)([\d.]*)", plain)
+    symbols, numbers = [one for one, _ in found], [float(number) if number else None for _, number in found]
+    if len(set(symbols)) < len(symbols) or not all(_mass(symbol) for symbol in symbols):
+        return
+    written = [number for number in numbers if number is not None]
+    metals = not _NO_METALS.intersection(symbols)
+    if len(written) == len(numbers):
+        total = sum(written)
+        if abs(total - 100) > (0.5 if metals else 3) or (not metals and "." not in plain):
+            return
+        shares = written
+        counted = _atoms(dict(zip(symbols, written, strict=True)))
+    elif metals and written and max(written) > 1 and sum(written) < 100:
+        if numbers[0] is None:  # TiAl6V4; a metal without a number is there in traces
+            shares = [100 - sum(written), *(number or 0.0 for number in numbers[1:])]
+        elif numbers[-1] is None:  # Ti6Al4V
+            shares = [100 - sum(written), *(number or 0.0 for number in numbers[:-1])]
+        else:
+            return
+        counted = "".join(f"{symbol}{number or '1'}" for symbol, number in found)
+    else:
+        return
+    by_mass = {symbol: share / _mass(symbol) for symbol, share in zip(symbols, shares, strict=True) if share}
+    raise _two_readings(
+        formula, f"{counted} where the numbers count atoms, and {_atoms(by_mass)} where they are % by mass"
+    )
+
+
+def _atoms(counts: dict[str, float]) -> str:
+    """A formula of one atom in all."""
+    return "".join(f"{symbol}{count / sum(counts.values()):.3g}" for symbol, count in counts.items())
+
+
+def _mass(symbol: str) -> float:
+    """In g/mol; 0 where there is no such element."""
+    import xraydb
+
+    try:
+        return float(xraydb.atomic_mass(symbol))
+    except (AttributeError, ValueError, TypeError, KeyError):
+        return 0.0
 
 
 def refuse_gas_for_metal(formula: str, density: float) -> None:
