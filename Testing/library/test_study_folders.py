@@ -48,6 +48,8 @@ def test_lesions_come_from_a_table(tmp_path: Path) -> None:
     # As a spreadsheet writes it where numbers have a decimal comma.
     path.write_text("\ufeffCase; x;y;z;radius_mm\np 1;1,5;-2,25;3;5\n", encoding="utf-8")
     assert read_lesions(path, {"p 1"})["p 1"][0].point == (1.5, -2.25, 3)
+    path.write_text("case,x,y,z,radius_mm\np 1.nii.gz,1,2,3,5\n")
+    assert list(read_lesions(path, {"p 1"})) == ["p 1"], "the file's whole name is known, too"
     for text, sentence in (
         ("", "holds no lesion"),
         ("case,x,y,z,radius_mm\n", "holds no lesion"),

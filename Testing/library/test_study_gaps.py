@@ -29,7 +29,7 @@ from ctenhance.study.analysis import Results
 from ctenhance.study.exports import questions_of_kind, write_imrmc, write_rjafroc
 from ctenhance.study.gathered import Gathered
 from ctenhance.study.key import Key, KeyCase
-from ctenhance.study.remarks import remarks
+from ctenhance.study.remarks import remarks, without_areas
 from ctenhance.study.statistics.agreement import fleiss_kappa, icc, pairs_with_kappa, weighted_kappa
 from ctenhance.study.statistics.estimate import complete_block
 from ctenhance.study.statistics.ordinal import odds_ratio, odds_ratio_of
@@ -237,6 +237,19 @@ def test_one_case_lost_costs_no_reader() -> None:
     gathered = Gathered(whole.title, whole.arms, whole.questions, whole.cases, answers)
     table = results_of(gathered).table("mrmc.suspicion")
     assert table.basis == "Rests on 39 of 40 cases and 3 of 3 readers."
+
+
+@pytest.mark.parametrize(
+    ("diseased", "said"),
+    [(None, "Of no case is it known"), (True, "All 40 cases .* are diseased"), (False, "free of lesions")],
+)
+def test_a_study_without_areas_says_why(diseased: bool | None, said: str) -> None:
+    whole = detected()
+    cases = tuple(KeyCase(case.name, {}, {}, diseased, ()) for case in whole.cases)
+    gathered = Gathered(whole.title, whole.arms, whole.questions, cases, whole.answers)
+    assert not any(table.id.startswith("figures") for table in results_of(gathered).tables)
+    assert re.search(said, " ".join(remarks(gathered)))
+    assert without_areas(whole.cases, whole.questions) == []
 
 
 def test_a_case_of_unknown_truth_is_left_out_alone() -> None:

@@ -152,12 +152,17 @@ def test_bradley_terry_of_two_arms_is_the_log_odds() -> None:
 
 def test_vgc_area_counts_pairs() -> None:
     first, second = np.array([[1.0, 2, 3, 3]]), np.array([[2.0, 3, 3, 4]])
-    found = vgc_auc(first, second)
+    found = vgc_auc(first, second, random_readers=False)
     pairs = [(a < b) + 0.5 * (a == b) for a in first[0] for b in second[0]]
     assert found.value == pytest.approx(np.mean(pairs))
     x, y = curve(first, second)
     assert np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) == pytest.approx(np.mean(pairs))
-    assert vgc_auc(first, first).p == 1.0
+    assert vgc_auc(first, first, random_readers=False).p == 1.0
+    assert found.low is not None and found.p is not None
+    other_readers = vgc_auc(first, second)
+    assert (other_readers.value, other_readers.low, other_readers.p) == (found.value, None, None), (
+        "one reader tells nothing of other readers"
+    )
     assert vgc_auc(first[:, :1], second[:, :1]).value is None
 
 

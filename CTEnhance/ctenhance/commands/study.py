@@ -37,10 +37,12 @@ def create(
     """Make a study from a design: blinded copies of the images, every reader's order, and the sealed key."""
     from ctenhance.study import Design
     from ctenhance.study.creation import create as create_study
+    from ctenhance.study.remarks import without_areas
 
     run.plan([design])
-    made = create_study(Design.read(design), folder, key, progress=run.progress, cancel=run.cancel)
-    _tell_made(run, made, key, [])
+    planned = Design.read(design)
+    made = create_study(planned, folder, key, progress=run.progress, cancel=run.cancel)
+    _tell_made(run, made, key, without_areas(planned.cases, planned.questions))
 
 
 @command(
@@ -71,6 +73,7 @@ def from_folders(
     """Make a study from two folders of images, matched by file name."""
     from ctenhance.study import design_from_folders
     from ctenhance.study.creation import create as create_study
+    from ctenhance.study.remarks import without_areas
 
     run.plan([before, after])
     design, matched = design_from_folders(
@@ -87,7 +90,7 @@ def from_folders(
         rules=rules,
     )
     made = create_study(design, folder, key, progress=run.progress, cancel=run.cancel)
-    _tell_made(run, made, key, matched.sentences())
+    _tell_made(run, made, key, [*matched.sentences(), *without_areas(design.cases, design.questions)])
 
 
 def _tell_made(run: Run, made: Study, key: Path | None, warnings: list[str]) -> None:

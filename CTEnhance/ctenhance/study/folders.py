@@ -152,7 +152,8 @@ def read_lesions(path: str | os.PathLike[str], cases: set[str]) -> dict[str, tup
         for column in _TRUTH_COLUMNS:
             if not row.get(column):
                 raise InputError(f"{where} has no '{column}'; the columns are {', '.join(_TRUTH_COLUMNS)}.")
-        if row["case"] not in cases:
+        case = next((name for name in (row["case"], stem_of(row["case"])) if name in cases), None)
+        if case is None:
             raise InputError(f"{where} names the case '{row['case']}', which is none of the matched images.")
         for column in _TRUTH_COLUMNS[1:]:
             try:
@@ -163,7 +164,7 @@ def read_lesions(path: str | os.PathLike[str], cases: set[str]) -> dict[str, tup
                 ) from error
         point = [values[axis] for axis in "xyz"]
         lesion = Lesion.parse({"point": point, "radius_mm": values["radius_mm"]}, where)
-        found[row["case"]] = (*found.get(row["case"], ()), lesion)
+        found[case] = (*found.get(case, ()), lesion)
     return found
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ctenhance.study.design import Case
 from ctenhance.study.gathered import Gathered
+from ctenhance.study.key import KeyCase
 from ctenhance.study.questions import Question
 
 _FEWEST_ALIKE = 3  # answers in common: fewer are alike by chance
@@ -13,7 +16,28 @@ _FEWEST_ALIKE = 3  # answers in common: fewer are alike by chance
 
 def remarks(gathered: Gathered) -> list[str]:
     """Return the sentences; an empty list where every reader has read everything in an own way."""
-    return [*_incomplete(gathered), *_without_truth(gathered), *_alike(gathered)]
+    areas = without_areas(gathered.cases, gathered.questions)
+    return [*_incomplete(gathered), *areas, *_without_truth(gathered), *_alike(gathered)]
+
+
+def without_areas(cases: Sequence[Case | KeyCase], questions: Iterable[Question]) -> list[str]:
+    """Say why a study that asks for lesions has no ROC or wAFROC areas; these need cases of both kinds."""
+    kinds = {question.kind for question in questions}
+    known = [
+        bool(case.lesions) or case.diseased for case in cases if case.lesions or case.diseased is not None
+    ]
+    if not known and "marks" in kinds:
+        which = "Of no case is it known whether it is diseased"
+    elif known and len(set(known)) < 2 and kinds & {"marks", "number"}:
+        which = (
+            f"All {len(known)} cases whose truth is known are {'diseased' if known[0] else 'free of lesions'}"
+        )
+    else:
+        return []
+    return [
+        f"{which}: there are no ROC and wAFROC areas, which need cases with and without lesions, told when "
+        "the study is made."
+    ]
 
 
 def _incomplete(gathered: Gathered) -> list[str]:

@@ -20,7 +20,8 @@ def vgc_auc(first: np.ndarray, second: np.ndarray, random_readers: bool = True, 
     Each reader counts with the cases that this reader graded in both arms: the area is the mean over readers,
     weighted by how many these are. The interval is a bootstrap's (see `bootstrap_limits`) that draws cases
     and, with `random_readers`, readers, both arms of a reading together. The p value is of the permutation
-    test that exchanges the arms of a case for all readers at once; it is exact for these readers.
+    test that exchanges the arms of a case for all readers at once; it is exact for these readers. One reader
+    tells nothing of other readers: with `random_readers` interval and p value are then unknown.
     """
     both = np.isfinite(first) & np.isfinite(second)
     some, used = both.any(axis=1), both.any(axis=0)
@@ -34,13 +35,15 @@ def vgc_auc(first: np.ndarray, second: np.ndarray, random_readers: bool = True, 
     better *= both[:, :, None] & both[:, None, :]
     own = both.sum(axis=1)
     value = float((better.sum(axis=(1, 2)) / own).sum() / own.sum())
+    if random_readers and readers < 2:
+        return Estimate(value)
     counts = rng.multinomial(cases, np.full(cases, 1 / cases), REPEATS).astype(float)
     # By reader [reader, draw]: the cases drawn that the reader has, and these times the area.
     drawn_cases = both.astype(float) @ counts.T
     areas = np.stack([np.einsum("bi,ij,bj->b", counts, one, counts, optimize=True) for one in better])
     areas = np.divide(areas, drawn_cases, out=np.zeros_like(areas), where=drawn_cases > 0)
     times = np.ones((readers, REPEATS))
-    if random_readers and readers > 1:
+    if random_readers:
         times = rng.multinomial(readers, np.full(readers, 1 / readers), REPEATS).T.astype(float)
     weight = (times * drawn_cases).sum(axis=0)
     drawn = (times * areas).sum(axis=0)[weight > 0] / weight[weight > 0]
