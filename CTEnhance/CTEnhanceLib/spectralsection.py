@@ -214,8 +214,9 @@ class SpectralSection:
         if checked and self._result is not None:
             self._show()
         else:
-            self.ui.spectralRegionButton.checked = False
             self.views.hide()
+            self.ui.spectralRegionButton.checked = False
+            self._placeCurve()
         self.refresh()
 
     def _onMode(self, index: int) -> None:
@@ -248,14 +249,25 @@ class SpectralSection:
         widget = sliceWidget(view) if checked and self.views.active else None
         if widget is not None:
             self._region.add(widget.mrmlSliceNode(), self._result)
+        self._placeCurve()
         self.measure()
 
-    def _onCurve(self, checked: bool) -> None:
-        item = plotView() if checked else ""
-        self.views.setBelow(item)
-        self._say(_("This Slicer has no plots: the table stands alone.") if checked and not item else "")
+    def _onCurve(self, _checked: bool) -> None:
+        self._placeCurve()
         self.measure()
         self.refresh()
+
+    def _placeCurve(self) -> None:
+        """Have the plot below the views as long as there is something to draw in it."""
+        wanted, plot = self.ui.curveBox.checked, plotView()
+        measured = self._region.node is not None
+        self.views.setBelow(plot if wanted and measured else "")
+        text = ""
+        if wanted and not plot:
+            text = _("This Slicer has no plots: the table stands alone.")
+        elif wanted and not measured and self.views.active:
+            text = _("Press Measure: the curve is that of a box.")
+        self._say(text)
 
     def _listVolumes(self) -> None:
         selector = self.ui.spectralVolumeSelector

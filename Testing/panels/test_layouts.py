@@ -142,11 +142,20 @@ def test_the_same_scene_again_in_one_session(
         load(path)
         user.rests(0.1)
         assert layout_node().GetViewArrangement() == own
-    spectral_panel.ui.spectralButton.click()
-    assert layout_node().GetViewArrangement() == CURVE
-    assert spectral_panel.spectralSection.views.active
-    spectral_panel.ui.spectralButton.click()
-    assert layout_node().GetViewArrangement() == own
+    # No plot without anything to draw in it; with a region, it is there again.
+    ui = spectral_panel.ui
+    ui.spectralButton.click()
+    assert spectral_panel.spectralSection.views.active and ui.curveBox.checked
+    assert layout_node().GetViewArrangement() == CURVE - 8
+    ui.curveBox.click()
+    ui.curveBox.click()
+    assert ui.spectralNoteLabel.text == "Press Measure: the curve is that of a box."
+    ui.spectralRegionButton.click()
+    assert layout_node().GetViewArrangement() == CURVE and not ui.spectralNoteLabel.text
+    ui.spectralRegionButton.click()
+    assert layout_node().GetViewArrangement() == CURVE - 8
+    ui.spectralButton.click()
+    assert layout_node().GetViewArrangement() == own and not ui.spectralNoteLabel.text
 
 
 @pytest.mark.parametrize("extension", ["with", "here"])
