@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 _MOST_LISTED = 12
 DICOMDIR = "1.2.840.10008.1.3.10"
-_ARCHIVES = (b"PK\x03\x04", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\xfd7zXZ\x00", b"BZh", b"\x1f\x8b")
+_ARCHIVES = (
+    b"PK\x03\x04", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\xfd7zXZ\x00", b"BZh", b"\x1f\x8b",
+    b"\x28\xb5\x2f\xfd",
+)  # fmt: skip
+_DISC_IMAGE_AT, _DISC_IMAGE = 0x8001, b"CD001"
 
 _TEXTS = {"kernel": "ConvolutionKernel", "manufacturer": "Manufacturer", "model": "ManufacturerModelName"}
 _IDENTIFIERS = {
@@ -108,17 +112,30 @@ def _why_no_file(folders: Sequence[Path]) -> str:
     for path in (one for folder in folders for one in _files_below(folder)):
         if _is_archive(path):
             return f"there is no DICOM image in it but an archive, '{path.name}'; unpack it first."
+    if any(_is_index(one) for folder in folders for one in _files_below(folder)):
+        return (
+            "there is no DICOM image in it but a DICOMDIR, which only lists images; copy the whole disc, "
+            "with its folders."
+        )
     return (
         "there is no DICOM image in it; give a DICOM folder or file, or a .nii.gz, .nii, .nrrd, .mha or .mhd "
         "file."
     )
 
 
+def _is_index(path: Path) -> bool:
+    file = read_file(path)
+    return file is not None and file.header.SOPClassUID == DICOMDIR
+
+
 def _is_archive(path: Path) -> bool:
-    """Say whether a file is a zip, 7z, rar, xz, bzip2, gzip or tar archive."""
+    """Say whether a file is a zip, 7z, rar, xz, bzip2, gzip, zstd or tar archive, or the image of a disc."""
     with contextlib.suppress(OSError), path.open("rb") as stream:
         start = stream.read(262)
-        return start.startswith(_ARCHIVES) or start[257:] == b"ustar"
+        if start.startswith(_ARCHIVES) or start[257:] == b"ustar":
+            return True
+        stream.seek(_DISC_IMAGE_AT)
+        return stream.read(len(_DISC_IMAGE)) == _DISC_IMAGE
     return False
 
 

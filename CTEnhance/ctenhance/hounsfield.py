@@ -39,7 +39,7 @@ from ctenhance.runtime.errors import InputError
 _LEAST_SD_HU = 1.5
 _LOWEST_HU, _HIGHEST_HU = -1500.0, 4000.0
 _LEAST_SHARE_INSIDE = 0.9
-_PADDING_SHARE = 0.01
+_PADDING_SHARE, _PADDING_SHARE_AT_EDGE = 0.01, 0.001
 _RIM_PIXELS = 4  # as far as the ringing of JPEG 2000 and of an 8 x 8 block reaches
 _NEGATIVE_SHARE = 1e-4
 _LARGEST_DARK_TO_BRIGHT = 0.03
@@ -57,9 +57,10 @@ _AIR_WITHIN, _LEAST_AIR_SHARE = 100.0, 0.005
 class Padding:
     """What fills the outside of the field of view, below anything a scanner measures (under -1500 HU).
 
-    `value`: one value repeated in at least one voxel in a hundred, or None: no measurement repeats one
-    impossible value so often. `blurred`: lossy compression or resampling has spread it, so that it is what
-    of each slice is impossible and reaches the slice's edge, again one voxel in a hundred or more.
+    `value`: one value repeated in at least one voxel in a hundred, or, at the slices' edges, in a thousand;
+    or None: no measurement repeats one impossible value so often. `blurred`: lossy compression or resampling
+    has spread it, so that it is what of each slice is impossible and reaches the slice's edge, one voxel in a
+    thousand or more.
     """
 
     value: float | None
@@ -88,18 +89,18 @@ def find_padding(array: np.ndarray) -> Padding | None:
     lowest = float(array.min())
     if lowest >= _LOWEST_HU:
         return None
+    repeated = at_edge = spread = 0
     # Slice by slice: a mask of the whole volume would cost a quarter of its memory again.
-    least = _PADDING_SHARE * array.size
-    repeated = sum(int(np.count_nonzero(plane == lowest)) for plane in array)
-    low = sum(int(np.count_nonzero(plane < _LOWEST_HU)) for plane in array)
-    spread = low - repeated if repeated >= least else low
+    for plane in array:
+        filled, outside = plane == lowest, outside_field(plane)
+        repeated += int(np.count_nonzero(filled))
+        at_edge += int(np.count_nonzero(outside))
+        spread += int(np.count_nonzero(outside & ~filled))
+    least, least_at_edge = _PADDING_SHARE * array.size, _PADDING_SHARE_AT_EDGE * array.size
+    sharp = repeated >= (least_at_edge if at_edge - spread >= least_at_edge else least)
     # A few more beside a sharp value are undershoot of metal or overlap of neighbouring slices.
-    blurred = low >= least and spread >= least / 10 and _reaches_edge(array, least)
-    return Padding(lowest if repeated >= least else None, blurred) if repeated >= least or blurred else None
-
-
-def _reaches_edge(array: np.ndarray, least: float) -> bool:
-    return sum(int(np.count_nonzero(outside_field(plane))) for plane in array) >= least
+    blurred = at_edge >= least_at_edge and spread >= (min(least, at_edge) / 10 if sharp else least_at_edge)
+    return Padding(lowest if sharp else None, blurred) if sharp or blurred else None
 
 
 def padding_to_air(array: np.ndarray, air: float) -> Padding | None:

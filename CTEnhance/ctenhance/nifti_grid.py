@@ -28,6 +28,7 @@ from ctenhance.runtime.errors import InputError
 HEADER_BYTES = 348
 _SCANNER = 1
 _TOLERANCE = 0.1  # of a voxel, at the corner that is furthest off
+_LARGEST_QUATERNION = 1.01  # the squares of the three stored parts, at most 1 but for rounding
 _LARGEST_SHEAR = 1e-3  # the cosine between two axes: 0.06 degrees
 _MILLIMETRES = {1: 1000.0, 3: 0.001}  # xyzt_units: metres, micrometres
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -64,8 +65,13 @@ def grid_of_nifti(header: bytes) -> NiftiGrid:
     voxel = unit * np.where(np.abs(pixdim[1:4]) > 0, np.abs(pixdim[1:4]), 1.0)
     qform_code, sform_code = struct.unpack_from(f"{order}2h", header, 252)
     qform = sform = None
-    if qform_code > 0:
-        stored = struct.unpack_from(f"{order}6f", header, 256)
+    stored = struct.unpack_from(f"{order}6f", header, 256)
+    if qform_code > 0 and sum(part * part for part in stored[:3]) > _LARGEST_QUATERNION:
+        if sform_code <= 0:
+            raise InputError(
+                "its qform is no rotation (its header is damaged); copy it again from its source."
+            )
+    elif qform_code > 0:
         qform = _rectangular("qform", _qform(stored, voxel, pixdim[0] < 0, unit), size)
     if sform_code > 0:
         rows = np.reshape(struct.unpack_from(f"{order}12f", header, 280), (3, 4)) * unit

@@ -275,6 +275,21 @@ def test_an_old_result_of_a_failed_case_is_told(folders: tuple[Path, Path]) -> N
     assert "'b.nii.gz' failed" in told and "('b.nii.gz' there is of an earlier run.)" in told
 
 
+def test_a_result_whose_report_cannot_be_written_goes_with_it(
+    tmp_path: Path, verb: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, report: Any) -> None:
+        raise CTEnhanceError(f"Cannot write '{path}': the disk is full.")
+
+    write_ct(tmp_path / "in" / "a.nii.gz")
+    monkeypatch.setattr(finished, "write_report", full)
+
+    told = batch(tmp_path / "in", tmp_path / "out", code=1).stderr
+
+    assert "the disk is full" in told and "of an earlier run" not in told
+    assert not names(tmp_path / "out")
+
+
 def test_unexpected_failure_is_a_failed_case(tmp_path: Path, verb: StandIn) -> None:
     write_ct(tmp_path / "in" / "a.nii.gz")
     verb.before = lambda volume, given: 1 / 0  # type: ignore[func-returns-value]

@@ -154,7 +154,11 @@ def _finish(
     case.report.unlink(missing_ok=True)
     result.volumes["enhanced"].write(case.output)
     report = {**result.report, "settings": {**result.report["settings"], "slices": case.slices}}
-    before.write(report, known, identity)
+    try:
+        before.write(report, known, identity)
+    except BaseException:
+        case.output.unlink(missing_ok=True)  # a result without its report would tell nothing of itself
+        raise
     for warning in result.report.get("warnings", []):
         run.log(f"'{case.name}': {warning}")
     return True

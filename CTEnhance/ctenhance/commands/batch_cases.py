@@ -20,7 +20,7 @@ from ctenhance.runtime.finished import Finished, report_of
 from ctenhance.runtime.progress import check
 from ctenhance.volume import READABLE_SUFFIXES
 
-_PACKED = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
+_PACKED = (".zip", ".tar", ".tgz", ".7z", ".rar", ".gz", ".bz2", ".xz", ".zst", ".iso")
 _MOST_LISTED = 6
 
 
@@ -88,7 +88,8 @@ def find_cases(source: Path, target: Path, choice: Choice | None = None, run: Ru
             run.progress("search", number, len(folders))
             check(run.cancel)
         empty = empty and not files
-        packed += [file for file in files if suffix_of(file) in _PACKED]
+        others = [file for file in files if suffix_of(file) not in READABLE_SUFFIXES]
+        packed += [file for file in others if file.suffix.lower() in _PACKED]
         volumes = [file for file in files if suffix_of(file) in READABLE_SUFFIXES]
         for file in volumes:
             if Finished(file).report.get("output"):
@@ -99,7 +100,6 @@ def find_cases(source: Path, target: Path, choice: Choice | None = None, run: Ru
         try:
             if problem:
                 raise InputError(problem)
-            others = [file for file in files if suffix_of(file) not in READABLE_SUFFIXES]
             here_found, why_none = search(others, conditions)
         except InputError as error:
             sentence = _cannot_read(here, str(error))

@@ -345,9 +345,12 @@ def _yes_or_no(value: Any) -> str:
 def _compression(header: Dataset) -> str:
     """'01' where the pixels were ever compressed with loss, '00' where the header denies it, else ''."""
     syntax = str(header.file_meta.get("TransferSyntaxUID") or "")
-    said = (
-        text(header.get("LossyImageCompression")).rjust(2, "0") if header.get("LossyImageCompression") else ""
-    )
+    said = text(header.get("LossyImageCompression")).strip()
+    said = said.rjust(2, "0") if said else ""
+    # Some name the ratio or the method alone.
+    named = any(header.get(f"LossyImageCompression{what}") for what in ("Ratio", "Method"))
+    if not said and named:
+        said = "01"
     if said == "01" or syntax in _LOSSY or (syntax in _MAYBE_LOSSY and said != "00"):
         return "01"
     return "00" if said == "00" else ""

@@ -1,0 +1,110 @@
+"""Files as exports, converters and copies leave them: thin padding, packed discs, damaged headers."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk  # noqa: N813 (its customary name)
+from batch_folders import write_index
+from scipy import ndimage
+from synthetic_dicom import hounsfield, write_series
+
+from ctenhance import CTVolume
+from ctenhance.io.dicom_series import Derivation
+from ctenhance.io.dicom_series import write_series as write_derived
+from ctenhance.runtime.errors import InputError
+
+
+def _corners(
+    values: np.ndarray, size: int, filling: float, blur: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return HU [z, y, x] with the corners of each slice filled, and the mask [y, x] of what is filled."""
+    rows, columns = np.indices(values.shape[1:])
+    far_rows, far_columns = rows[::-1, ::-1], columns[::-1, ::-1]
+    mask = np.minimum(rows, far_rows) + np.minimum(columns, far_columns) < size
+    filled = np.where(mask, filling, values)
+    if blur:
+        filled = np.stack([ndimage.gaussian_filter(plane.astype(np.float64), blur) for plane in filled])
+    return np.rint(filled).astype(np.int16), mask
+
+
+@pytest.mark.parametrize("blur", [0.0, 0.7])
+def test_padding_in_the_corners_alone_becomes_air(tmp_path: Path, blur: float) -> None:
+    values, mask = _corners(hounsfield(4, 128, 128), 7, -3024, blur)
+    assert mask.mean() < 0.01
+    write_series(tmp_path, values=values, PixelRepresentation=1, RescaleIntercept=0)
+
+    volume = CTVolume.read(tmp_path)
+
+    assert volume.array.min() >= (-1024 if not blur else -1500)
+    assert (volume.array[:, mask] >= -1024).mean() > 0.9
+    far = ndimage.binary_erosion(~mask, iterations=6, border_value=1)
+    np.testing.assert_array_equal(volume.array[:, far], values[:, far])
+
+
+def test_streaks_of_metal_inside_keep_their_values(tmp_path: Path) -> None:
+    values = hounsfield(4, 128, 128)
+    values[:, 60:64, 60:64] = -1800
+    write_series(tmp_path, values=values, PixelRepresentation=1, RescaleIntercept=0)
+
+    np.testing.assert_array_equal(CTVolume.read(tmp_path).array, values)
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("disc.iso", b"\0" * 0x8001 + b"CD001"), ("a.zst", b"\x28\xb5\x2f\xfd")]
+)
+def test_packed_discs_are_to_be_unpacked(tmp_path: Path, name: str, start: bytes) -> None:
+    (tmp_path / name).write_bytes(start + bytes(100))
+
+    for path in (tmp_path, tmp_path / name):
+        with pytest.raises(InputError, match=r"archive.*; unpack it first"):
+            CTVolume.read(path)
+
+
+def test_an_index_without_its_images_is_told_as_such(tmp_path: Path) -> None:
+    write_index(tmp_path / "INDEX")
+
+    with pytest.raises(InputError, match="DICOMDIR, which only lists images; copy the whole disc"):
+        CTVolume.read(tmp_path)
+
+
+def _nifti(path: Path, qform_code: int, sform_code: int) -> np.ndarray:
+    """Write a NIfTI file whose qform is no rotation."""
+    values = hounsfield(4, 32, 32)
+    image = sitk.GetImageFromArray(values)
+    image.SetSpacing((0.7, 0.7, 3.0))
+    sitk.WriteImage(image, str(path))
+    header = bytearray(gzip.decompress(path.read_bytes()))
+    struct.pack_into("<2h", header, 252, qform_code, sform_code)
+    struct.pack_into("<3f", header, 256, 0.8, 0.8, 0.8)
+    path.write_bytes(gzip.compress(bytes(header)))
+    return values
+
+
+def test_a_qform_that_is_no_rotation_is_not_taken(tmp_path: Path) -> None:
+    path = tmp_path / "ct.nii.gz"
+    _nifti(path, 1, 0)
+    with pytest.raises(InputError, match="its qform is no rotation"):
+        CTVolume.read(path)
+
+    values = _nifti(path, 1, 2)
+    volume = CTVolume.read(path)
+    np.testing.assert_array_equal(volume.array, values)
+    np.testing.assert_allclose(volume.direction, np.eye(3), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "said", [{"LossyImageCompressionRatio": "12"}, {"LossyImageCompressionMethod": "ISO_10918_1"}]
+)
+def test_loss_told_without_its_flag_is_not_forgotten(tmp_path: Path, said: dict[str, str]) -> None:
+    write_series(tmp_path / "source", **said)
+    volume = CTVolume.read(tmp_path / "source")
+
+    write_derived(volume, tmp_path / "out", Derivation(like=tmp_path / "source"))
+
+    assert pydicom.dcmread(next((tmp_path / "out").glob("*.dcm"))).LossyImageCompression == "01"
