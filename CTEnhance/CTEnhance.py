@@ -232,7 +232,7 @@ class CTEnhanceTest(ScriptedLoadableModuleTest):
         """A volume node becomes a CTVolume and a node again, voxel by voxel."""
         import numpy as np
 
-        from ctenhance.volume import CTVolume
+        from ctenhance.core.volume import CTVolume
 
         values = np.random.default_rng(0).integers(-1000, 2000, (4, 5, 6)).astype(np.float32)
         volume = CTVolume(values, (0.7, 0.8, 2.5), (10.0, -20.0, 30.0))

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ctenhance import degrade
-from ctenhance.enhance.training import read_pairs
+from ctenhance import degradation as degrade
+from ctenhance.core.volume import CTVolume
+from ctenhance.enhancement.training import read_pairs
 from ctenhance.runtime.errors import InputError
-from ctenhance.volume import CTVolume
 
 Array = np.ndarray
 

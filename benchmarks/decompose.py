@@ -21,23 +21,23 @@ import numpy as np
 import psutil
 import torch
 
-from ctenhance.decompose import decompose
-from ctenhance.decompose.calibration import DriftCalibration
-from ctenhance.decompose.drift import (
+from ctenhance.decomposition import decompose
+from ctenhance.decomposition.calibration.drift import (
     ThresholdShifts,
     calibrate_with_phantom,
     calibrate_with_scan,
     calibrate_without_reference,
 )
-from ctenhance.decompose.layer import Decomposer
-from ctenhance.decompose.phantom import MaterialPhantom, rod_phantom
-from ctenhance.decompose.simulate import Beam, Imperfections, random_drift, simulate
-from ctenhance.io.projections import Projections
+from ctenhance.decomposition.calibration.thresholds import DriftCalibration
+from ctenhance.decomposition.phantom import MaterialPhantom, rod_phantom
+from ctenhance.decomposition.simulate import Beam, Imperfections, random_drift, simulate
+from ctenhance.decomposition.solver.layer import Decomposer
 from ctenhance.physics.detector import Detector, read_detector
 from ctenhance.physics.detector_models import detector_model
 from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, even_angles
 from ctenhance.physics.materials import attenuation_matrix, material, solution
 from ctenhance.physics.spectrum import energy_grid, tube_spectrum
+from ctenhance.scan.projections import Projections
 from decompose_peers import CHUNK, by_scipy, plain_newton
 from tables import Table
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 
-from ctenhance.decompose.likelihood import newton_terms, positive_definite, solve_symmetric
-from ctenhance.decompose.solver import LEFT_OVER
+from ctenhance.decomposition.solver.likelihood import newton_terms, positive_definite, solve_symmetric
+from ctenhance.decomposition.solver.newton import LEFT_OVER
 
 CHUNK = 8192
 

@@ -4,7 +4,7 @@
 
 Peers: no correction, the kernel method (Ohnesorge), and the same network trained with scatter labels in
 projections (`train_scatter(…, labels=True)`), which is what is to be reached. Scatter is simulated from
-physics (see `ctenhance.decompose.scatter_physics`) by scanners drawn at random, and brought to four ratios
+physics (see `ctenhance.decomposition.scatter.physics`) by scanners drawn at random, and brought to four ratios
 to the primary counts behind the object's middle. All see the same noisy counts; images are of mean counts,
 so that what is left is bias.
 """
@@ -22,20 +22,20 @@ import numpy as np
 import torch
 
 from cases import HELD_OUT
-from ctenhance.decompose.beam import Beam, expected_counts
-from ctenhance.decompose.layer import Decomposer
-from ctenhance.decompose.phantom import MaterialPhantom, rod_phantom
-from ctenhance.decompose.scatter import ScatterEstimator, ScatterMethod, scatter_method
-from ctenhance.decompose.scatter_network import USUAL_RATIO
-from ctenhance.decompose.scatter_physics import middle
-from ctenhance.decompose.scatter_scans import AIR_QUANTA, BASIS, ScatterScan, draw_scan, patient_phantom
-from ctenhance.decompose.training import AIR_ERROR, BIN_ERROR, RATIO_ERROR, Chain
+from ctenhance.core.volume import CTVolume
+from ctenhance.decomposition.phantom import MaterialPhantom, rod_phantom
+from ctenhance.decomposition.scatter.correction import ScatterEstimator, ScatterMethod, scatter_method
+from ctenhance.decomposition.scatter.network import USUAL_RATIO
+from ctenhance.decomposition.scatter.physics import middle
+from ctenhance.decomposition.scatter.scans import AIR_QUANTA, BASIS, ScatterScan, draw_scan, patient_phantom
+from ctenhance.decomposition.solver.beam import Beam, expected_counts
+from ctenhance.decomposition.solver.layer import Decomposer
+from ctenhance.decomposition.training import AIR_ERROR, BIN_ERROR, RATIO_ERROR, Chain
 from ctenhance.physics.detector import Detector
 from ctenhance.physics.detector_models import detector_model
 from ctenhance.physics.geometry import EQUIANGULAR, FLAT, FanGeometry, even_angles
 from ctenhance.physics.spectrum import energy_grid, tube_spectrum
 from ctenhance.runtime.errors import InputError
-from ctenhance.volume import CTVolume
 from tables import Table
 
 RATIOS = (0.05, 0.1, 0.2, 0.3)

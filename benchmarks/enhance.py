@@ -24,9 +24,9 @@ import torch
 
 import ctenhance
 from cases import HELD_OUT, Source, held_out_source, pairs_source
+from ctenhance.core.report import write_report
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.files import write_text
-from ctenhance.runtime.report import write_report
 from measure import Plan, measure_case, our_models, say
 from peers import all_peers
 from picture import write_picture

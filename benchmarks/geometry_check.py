@@ -24,18 +24,18 @@ import torch
 import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "CTEnhance"))
-from ctenhance.io.geometry_check import check_geometry
-from ctenhance.io.projections import Projections
-from ctenhance.io.simulate import (
+from ctenhance.core.volume import CTVolume
+from ctenhance.physics.geometry import FanGeometry, Geometry
+from ctenhance.physics.projector import project
+from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu
+from ctenhance.scan.geometry_check import check_geometry
+from ctenhance.scan.projections import Projections
+from ctenhance.scan.simulate import (
     SOURCE_TO_DETECTOR_MM,
     SOURCE_TO_ISOCENTER_MM,
     scan_geometry,
     simulate_projections,
 )
-from ctenhance.physics.geometry import FanGeometry, Geometry
-from ctenhance.physics.projector import project
-from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu
-from ctenhance.volume import CTVolume
 from tables import NONE, Table
 
 try:

@@ -25,9 +25,9 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from cases import HELD_OUT
-from ctenhance.enhance.bank import own_noise, soft_tissue
+from ctenhance.core.volume import CTVolume
+from ctenhance.enhancement.bank import own_noise, soft_tissue
 from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu
-from ctenhance.volume import CTVolume
 
 #: ASTRA's own filters, from sharp to soft, one a scan in turn; the number is the cut-off in units of Nyquist.
 FILTERS = (("shepp-logan", 1.0), ("hann", 1.0), ("cosine", 0.85), ("hamming", 0.7), ("hann", 0.8))

@@ -16,8 +16,8 @@ import torch
 from scipy import ndimage
 
 from cases import Case
-from ctenhance.enhance.bank import own_noise
-from ctenhance.enhance.inference import (
+from ctenhance.enhancement.bank import own_noise
+from ctenhance.enhancement.inference import (
     DEFAULT_STEPS,
     WHOLE_SIDE,
     Model,
@@ -25,7 +25,7 @@ from ctenhance.enhance.inference import (
     load_model,
     usual_samples,
 )
-from ctenhance.enhance.networks import ARCHITECTURES
+from ctenhance.enhancement.networks import ARCHITECTURES
 from ctenhance.quality.flicker import flicker
 from ctenhance.quality.guide import smoothed_guide
 from ctenhance.quality.metrics import WINDOWS, ssim, to_window

@@ -29,7 +29,8 @@ import torch
 import ctenhance
 from cases import HELD_OUT
 from ctenhance.commands.support import read_json
-from ctenhance.io.projections import Projections
+from ctenhance.core.report import write_report
+from ctenhance.core.volume import CTVolume
 from ctenhance.physics.geometry import FanGeometry, even_angles
 from ctenhance.physics.projector import project
 from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu
@@ -38,8 +39,7 @@ from ctenhance.quality.metrics import similarity
 from ctenhance.quality.tissue import tissue_bias
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.files import write_text
-from ctenhance.runtime.report import write_report
-from ctenhance.volume import CTVolume
+from ctenhance.scan.projections import Projections
 from reconstruct_cases import Part, dice, in_turn
 from reconstruct_peers import bm3d_on_image, fbp_slice, one_dose_network, sirt_tv, train_one_dose
 from tables import NONE, Table, mean

@@ -11,8 +11,8 @@ import numpy as np
 from scipy import ndimage
 
 from cases import evenly
+from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.errors import InputError
-from ctenhance.volume import CTVolume
 
 #: Slices that are simulated at one time.
 _BLOCK = 5

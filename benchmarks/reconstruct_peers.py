@@ -20,16 +20,16 @@ from ctenhance.physics.fbp import fbp
 from ctenhance.physics.geometry import FanGeometry
 from ctenhance.physics.projector import backproject, project
 from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu, mu_to_hu
-from ctenhance.reconstruct import dgdiff
-from ctenhance.reconstruct.bank import load_sinograms
-from ctenhance.reconstruct.conditions import ImageSampler, build_conditions, load_conditions
-from ctenhance.reconstruct.dgdiff import HU_SCALE
-from ctenhance.reconstruct.models import load_image_model
-from ctenhance.reconstruct.networks import DoublyGuided, build
-from ctenhance.reconstruct.training import IMAGE, image_validation
+from ctenhance.reconstruction import dgdiff
+from ctenhance.reconstruction.bank import load_sinograms
+from ctenhance.reconstruction.conditions import ImageSampler, build_conditions, load_conditions
+from ctenhance.reconstruction.dgdiff import HU_SCALE
+from ctenhance.reconstruction.models import load_image_model
+from ctenhance.reconstruction.networks import DoublyGuided, build
+from ctenhance.reconstruction.training import IMAGE, image_validation
 from ctenhance.runtime import weights
-from ctenhance.runtime.fit import Ahead, Settings, fit, log_error
 from ctenhance.runtime.weights import WeightsEntry
+from ctenhance.training.loop import Ahead, Settings, fit, log_error
 from peers import bm3d_hu, psnr
 
 Array = np.ndarray

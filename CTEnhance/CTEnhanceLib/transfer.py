@@ -24,7 +24,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from ctenhance.nifti_grid import HEADER_BYTES, grid_of_nifti
+from ctenhance.files.nifti_grid import HEADER_BYTES, grid_of_nifti
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from CTEnhanceLib import volumes
 

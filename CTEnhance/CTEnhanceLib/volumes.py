@@ -21,12 +21,12 @@ import vtk
 from slicer.i18n import tr as _
 from vtk.util import numpy_support
 
-from ctenhance.file_damage import NIFTI, nifti_header
-from ctenhance.nifti_grid import grid_of_nifti
+from ctenhance.core.volume import CTVolume
+from ctenhance.files.damage import NIFTI, nifti_header
+from ctenhance.files.nifti_grid import grid_of_nifti
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import suffix_of
 from ctenhance.runtime.memory import free_main_memory
-from ctenhance.volume import CTVolume
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 _INT16 = np.iinfo(np.int16)

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     # The packages that are verbs are called like functions (runtime/callable_module.py); typed as such here.
-    from ctenhance.decompose import decompose as decompose
-    from ctenhance.degrade import degrade as degrade
-    from ctenhance.enhance import enhance as enhance
-    from ctenhance.reconstruct import reconstruct as reconstruct
-    from ctenhance.runtime.report import Result
-    from ctenhance.volume import CTVolume
+    from ctenhance.core.report import Result
+    from ctenhance.core.volume import CTVolume
+    from ctenhance.decomposition import decompose as decompose
+    from ctenhance.degradation import degrade as degrade
+    from ctenhance.enhancement import enhance as enhance
+    from ctenhance.reconstruction import reconstruct as reconstruct
 
 __version__ = "0.1.0"
 
@@ -38,7 +38,7 @@ _SUBPACKAGES = (
     "study",
     "volume",
 )
-_NAMES = {"CTVolume": "ctenhance.volume", "Result": "ctenhance.runtime.report"}
+_NAMES = {"CTVolume": "ctenhance.core.volume", "Result": "ctenhance.core.report"}
 
 __all__ = ["CTVolume", "Result", "__version__"]
 

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 import ctenhance
 from ctenhance.cli import app
+from ctenhance.core.report import ReportBuilder, Result
+from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.progress import check
-from ctenhance.runtime.report import ReportBuilder, Result
-from ctenhance.volume import CTVolume
 
 MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 
@@ -53,7 +53,7 @@ class StandIn:
         self.before = lambda volume, given: None
 
     def __call__(self, volume: CTVolume, **given: Any) -> Result:
-        from ctenhance.enhance.inference import plan
+        from ctenhance.enhancement.inference import plan
 
         self.calls.append(given)
         self.before(volume, given)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctenhance.decompose.layer import Decomposer
+from ctenhance.decomposition.solver.layer import Decomposer
 from ctenhance.physics.detector import Detector, ideal_detector, read_detector
 from ctenhance.physics.spectrum import energy_grid, tube_spectrum
 

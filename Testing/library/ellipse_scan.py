@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ctenhance.io.projections import Projections
+from ctenhance.scan.projections import Projections
 
 MU = 0.0192
 #: x, y, half axes (mm), turned by (rad), attenuation relative to water: body, lungs, spine, heart, a rib.

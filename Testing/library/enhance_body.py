@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from ctenhance.volume import CTVolume
+from ctenhance.core.volume import CTVolume
 
 
 def body(slices: int, noise: float, seed: int) -> CTVolume:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ctenhance.io.helix import Helix
+from ctenhance.scan.helix import Helix
 
 WATER = 0.0192
 

@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ctenhance.io.projections import Projections
+from ctenhance.scan.projections import Projections
 
 VIEWS, ROWS, COLUMNS, BINS = 40, 3, 24, 2
 AIR = 2e4

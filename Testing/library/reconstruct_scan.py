@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from ctenhance.io.projections import Projections
 from ctenhance.physics.geometry import FanGeometry, even_angles
 from ctenhance.physics.projector import project
 from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu
-from ctenhance.reconstruct.networks import build
+from ctenhance.reconstruction.networks import build
 from ctenhance.runtime import weights
 from ctenhance.runtime.weights import WeightsEntry
+from ctenhance.scan.projections import Projections
 
 SIDE, PIXEL, VIEWS, COLUMNS = 64, 4.0, 120, 96
 ROWS, QUANTA = 4, 20_000.0

@@ -8,9 +8,9 @@ from functools import cache
 import torch
 from decompose_cases import ENERGIES, THRESHOLDS, toy_detector
 
-from ctenhance.decompose.beam import Beam, expected_counts
-from ctenhance.decompose.phantom import rod_phantom
-from ctenhance.decompose.scatter_physics import physical_scatter, scatter_ratio, water_cylinder
+from ctenhance.decomposition.phantom import rod_phantom
+from ctenhance.decomposition.scatter.physics import physical_scatter, scatter_ratio, water_cylinder
+from ctenhance.decomposition.solver.beam import Beam, expected_counts
 from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, even_angles
 from ctenhance.physics.spectrum import tube_spectrum
 

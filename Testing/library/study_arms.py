@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ctenhance.volume import CTVolume
+from ctenhance.core.volume import CTVolume
 
 ARMS = ("before", "after")
 

@@ -22,10 +22,10 @@ from typer.testing import CliRunner
 import ctenhance
 from ctenhance.cli import app
 from ctenhance.commands.support import DEBUG
+from ctenhance.core.report import ReportBuilder, Result
+from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.progress import check
-from ctenhance.runtime.report import ReportBuilder, Result
-from ctenhance.volume import CTVolume
 
 runner = CliRunner()
 

@@ -16,10 +16,10 @@ import pytest
 from batch_folders import StandIn, batch, names, verb, write_ct
 from synthetic_dicom import hounsfield, write_series
 
-from ctenhance.runtime import finished
+from ctenhance.core.volume import CTVolume
+from ctenhance.files import finished
+from ctenhance.files.finished import sole_writer
 from ctenhance.runtime.errors import CTEnhanceError
-from ctenhance.runtime.finished import sole_writer
-from ctenhance.volume import CTVolume
 
 __all__ = ["verb"]
 TWIN = "enhance-twin"

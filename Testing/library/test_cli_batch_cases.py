@@ -13,8 +13,8 @@ from synthetic_dicom import hounsfield, write_series
 
 from ctenhance.commands.batch_cases import Case, find_cases
 from ctenhance.commands.options import Choice
+from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.errors import InputError
-from ctenhance.volume import CTVolume
 
 __all__ = ["verb"]
 LOCALIZER = ["ORIGINAL", "PRIMARY", "LOCALIZER"]

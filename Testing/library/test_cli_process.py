@@ -15,8 +15,8 @@ import numpy as np
 import psutil
 import pytest
 
+from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.weights import EMBEDDED
-from ctenhance.volume import CTVolume
 
 ROOT = Path(__file__).resolve().parents[2] / "CTEnhance"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

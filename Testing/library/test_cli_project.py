@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from ctenhance.cli import app
-from ctenhance.io.projections import Projections, read_projections
-from ctenhance.volume import CTVolume
+from ctenhance.core.volume import CTVolume
+from ctenhance.scan.projections import Projections, read_projections
 
 runner = CliRunner()
 SMALL = ("--views", 64, "--columns", 48, "--device", "cpu", "--progress", "none")

@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 
 import ctenhance
 from ctenhance.cli import app
-from ctenhance.enhance import training
+from ctenhance.core.report import Result
+from ctenhance.core.volume import CTVolume
+from ctenhance.enhancement import training
 from ctenhance.runtime import weights
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import check
-from ctenhance.runtime.report import Result
-from ctenhance.volume import CTVolume
 
 runner = CliRunner()
 
@@ -186,7 +186,7 @@ def test_demo_refusals(tmp_path: Path, verbs: dict[str, Any], quality: list[Any]
 @pytest.mark.parametrize("method", ["twin", "autoencoder", "enhance"])
 def test_train_calls_the_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     given: dict[str, Any] = {}
-    module, package = ModuleType("ctenhance.enhance.training"), ModuleType("ctenhance.enhance")
+    module, package = ModuleType("ctenhance.enhancement.training"), ModuleType("ctenhance.enhance")
 
     def train(data, runs, *, resume, device, seed, progress, cancel, **_rest):  # type: ignore[no-untyped-def]
         given.update(_rest, data=data, runs=runs, resume=resume, device=device, seed=seed)
@@ -200,7 +200,7 @@ def test_train_calls_the_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     setattr(module, f"train_{method}", train)
     package.training = module  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ctenhance.enhance", package)
-    monkeypatch.setitem(sys.modules, "ctenhance.enhance.training", module)
+    monkeypatch.setitem(sys.modules, "ctenhance.enhancement.training", module)
     folder, runs = tmp_path / "data", tmp_path / "runs"
     folder.mkdir()
     done = run("train", method, folder, runs / "x", "--minutes", 2, "--no-resume", *needed)

@@ -9,20 +9,20 @@ import pytest
 import torch
 from decompose_cases import ENERGIES, THRESHOLDS, beam, toy_detector
 
-from ctenhance.decompose import drift_fit
-from ctenhance.decompose.calibration import DriftCalibration
-from ctenhance.decompose.chain import density_images
-from ctenhance.decompose.drift import (
+from ctenhance.decomposition.calibration import drift_fit
+from ctenhance.decomposition.calibration.drift import (
     ThresholdShifts,
     _air_rays,
     calibrate_with_phantom,
     calibrate_with_scan,
     calibrate_without_reference,
 )
-from ctenhance.decompose.layer import Decomposer
-from ctenhance.decompose.phantom import rod_phantom
-from ctenhance.decompose.rings import ring_part
-from ctenhance.decompose.simulate import Beam, Imperfections, random_drift, simulate
+from ctenhance.decomposition.calibration.rings import ring_part
+from ctenhance.decomposition.calibration.thresholds import DriftCalibration
+from ctenhance.decomposition.chain import density_images
+from ctenhance.decomposition.phantom import rod_phantom
+from ctenhance.decomposition.simulate import Beam, Imperfections, random_drift, simulate
+from ctenhance.decomposition.solver.layer import Decomposer
 from ctenhance.physics.detector import ideal_detector
 from ctenhance.physics.geometry import ParallelGeometry
 from ctenhance.runtime.errors import InputError

@@ -14,15 +14,15 @@ from typer.testing import CliRunner
 
 import ctenhance
 from ctenhance.cli import app
-from ctenhance.decompose import decompose, images
-from ctenhance.decompose.calibration import DriftCalibration
-from ctenhance.decompose.phantom import rod_phantom
-from ctenhance.decompose.simulate import Beam, Imperfections, random_drift, simulate
+from ctenhance.core.volume import CTVolume
+from ctenhance.decomposition import decompose, images
+from ctenhance.decomposition.calibration.thresholds import DriftCalibration
+from ctenhance.decomposition.phantom import rod_phantom
+from ctenhance.decomposition.simulate import Beam, Imperfections, random_drift, simulate
 from ctenhance.physics.detector import PileUp
 from ctenhance.physics.geometry import ParallelGeometry
 from ctenhance.physics.materials import material, solution
 from ctenhance.runtime.errors import InputError
-from ctenhance.volume import CTVolume
 
 BASIS = ("water", "iodine")
 BEAM = Beam(beam(2e6), toy_detector(), THRESHOLDS, 120)

@@ -10,13 +10,13 @@ import torch
 from typer.testing import CliRunner
 
 from ctenhance.cli import app
-from ctenhance.decompose import images
-from ctenhance.decompose.scanner import named_phantom, named_scan
-from ctenhance.decompose.tissue import EFFECTIVE_KEV, tissue_phantom
-from ctenhance.io.projections import read_projections
+from ctenhance.core.volume import CTVolume
+from ctenhance.decomposition import images
+from ctenhance.decomposition.scanner import named_phantom, named_scan
+from ctenhance.decomposition.tissue import EFFECTIVE_KEV, tissue_phantom
 from ctenhance.physics.materials import material
 from ctenhance.runtime.errors import InputError
-from ctenhance.volume import CTVolume
+from ctenhance.scan.projections import read_projections
 
 
 def hounsfield(phantom, kev: float = EFFECTIVE_KEV) -> np.ndarray:

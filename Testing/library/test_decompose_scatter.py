@@ -15,13 +15,11 @@ from scatter_cases import beam, cylinder_scan, fan, water_ratio
 from typer.testing import CliRunner
 
 from ctenhance.cli import app
-from ctenhance.decompose import decompose
-from ctenhance.decompose.beam import expected_counts
-from ctenhance.decompose.layer import Decomposer
-from ctenhance.decompose.phantom import rod_phantom
-from ctenhance.decompose.scatter import ScatterEstimator, found_ratio, scatter_method
-from ctenhance.decompose.scatter_calibration import water_ratio as find_water_ratio
-from ctenhance.decompose.scatter_network import (
+from ctenhance.decomposition import decompose
+from ctenhance.decomposition.calibration.scatter import water_ratio as find_water_ratio
+from ctenhance.decomposition.phantom import rod_phantom
+from ctenhance.decomposition.scatter.correction import ScatterEstimator, found_ratio, scatter_method
+from ctenhance.decomposition.scatter.network import (
     CELL_MM,
     CoarseModel,
     ScatterNet,
@@ -31,19 +29,15 @@ from ctenhance.decompose.scatter_network import (
     network_scatter,
     pooled,
 )
-from ctenhance.decompose.scatter_physics import (
-    physical_scatter,
-    scatter_ratio,
-    water_cylinder,
-)
-from ctenhance.decompose.scatter_scans import (
-    BASIS,
-)
-from ctenhance.decompose.simulate import Imperfections, simulate
-from ctenhance.io.projections import Projections
+from ctenhance.decomposition.scatter.physics import physical_scatter, scatter_ratio, water_cylinder
+from ctenhance.decomposition.scatter.scans import BASIS
+from ctenhance.decomposition.simulate import Imperfections, simulate
+from ctenhance.decomposition.solver.beam import expected_counts
+from ctenhance.decomposition.solver.layer import Decomposer
 from ctenhance.physics.geometry import ParallelGeometry
 from ctenhance.runtime import weights
 from ctenhance.runtime.errors import InputError
+from ctenhance.scan.projections import Projections
 
 
 def test_the_coarse_grid_has_cells_of_one_size_whatever_the_scan() -> None:
@@ -113,7 +107,7 @@ def test_the_embedded_network_takes_most_of_the_bias_away() -> None:
     ratio = water_ratio(geometry, phantom, scatter)
     decomposer = Decomposer(BASIS, beam().spectra(), ENERGIES)
     counts = primary + scatter
-    from ctenhance.decompose.chain import material_images
+    from ctenhance.decomposition.chain import material_images
 
     truth = material_images(primary, decomposer, geometry)
     body = truth[0] > 0.5

@@ -10,9 +10,8 @@ import torch
 from decompose_cases import ENERGIES
 from scatter_cases import beam, cylinder_scan, fan
 
-from ctenhance.decompose.beam import expected_counts
-from ctenhance.decompose.scatter_network import CoarseModel
-from ctenhance.decompose.scatter_physics import (
+from ctenhance.decomposition.scatter.network import CoarseModel
+from ctenhance.decomposition.scatter.physics import (
     Sampling,
     ScatterSetup,
     cross_section,
@@ -20,7 +19,8 @@ from ctenhance.decompose.scatter_physics import (
     scatter_ratio,
     water_cylinder,
 )
-from ctenhance.decompose.scatter_usual import USUAL
+from ctenhance.decomposition.scatter.reference import USUAL
+from ctenhance.decomposition.solver.beam import expected_counts
 from ctenhance.physics.geometry import ParallelGeometry, even_angles
 from ctenhance.physics.materials import material
 from ctenhance.physics.noise import bowtie_fluence

@@ -14,21 +14,21 @@ from decompose_cases import ENERGIES, THRESHOLDS, toy_detector
 from typer.testing import CliRunner
 
 from ctenhance.cli import app
-from ctenhance.decompose import decompose
-from ctenhance.decompose.beam import Beam
-from ctenhance.decompose.phantom import MaterialPhantom, rod_phantom
-from ctenhance.decompose.scatter import GRID_ENTRY, RATIO_ENTRY, told_grid, told_ratio
-from ctenhance.decompose.scatter_physics import ScatterSetup, middle, physical_scatter, water_cylinder
-from ctenhance.decompose.scatter_simulation import SLAB_MM, ScanScatter
-from ctenhance.decompose.simulate import Imperfections, simulate
-from ctenhance.io import arrays
-from ctenhance.io.projections import Projections, read_projections
-from ctenhance.io.simulate import scan_geometry
+from ctenhance.core import arrays
+from ctenhance.decomposition import decompose
+from ctenhance.decomposition.phantom import MaterialPhantom, rod_phantom
+from ctenhance.decomposition.scatter.correction import GRID_ENTRY, RATIO_ENTRY, told_grid, told_ratio
+from ctenhance.decomposition.scatter.physics import ScatterSetup, middle, physical_scatter, water_cylinder
+from ctenhance.decomposition.scatter.simulation import SLAB_MM, ScanScatter
+from ctenhance.decomposition.simulate import Imperfections, simulate
+from ctenhance.decomposition.solver.beam import Beam
 from ctenhance.physics.geometry import Geometry, ParallelGeometry
 from ctenhance.physics.materials import material
 from ctenhance.physics.spectrum import tube_spectrum
 from ctenhance.runtime.errors import Cancelled, InputError
 from ctenhance.runtime.progress import CancelToken
+from ctenhance.scan.projections import Projections, read_projections
+from ctenhance.scan.simulate import scan_geometry
 
 SPECTRUM = tube_spectrum(120, energies_kev=ENERGIES)
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from ctenhance.decompose import scatter_scans, training
-from ctenhance.decompose.amount_training import FACTORS, Table, train_amount
-from ctenhance.decompose.layer import Decomposer
-from ctenhance.decompose.scatter import scatter_method
-from ctenhance.decompose.scatter_network import ARCHITECTURE, FEATURES, TOLD_RATIO, Amount, ScatterNet
-from ctenhance.decompose.scatter_scans import (
+from ctenhance.core.volume import CTVolume
+from ctenhance.decomposition import training
+from ctenhance.decomposition.scatter import scans as scatter_scans
+from ctenhance.decomposition.scatter.amount_training import FACTORS, Table, train_amount
+from ctenhance.decomposition.scatter.correction import scatter_method
+from ctenhance.decomposition.scatter.network import ARCHITECTURE, FEATURES, TOLD_RATIO, Amount, ScatterNet
+from ctenhance.decomposition.scatter.scans import (
     AIR_QUANTA,
     BASIS,
     body_phantom,
@@ -23,11 +24,11 @@ from ctenhance.decompose.scatter_scans import (
     draw_scan,
     patient_phantom,
 )
+from ctenhance.decomposition.solver.layer import Decomposer
 from ctenhance.physics.geometry import FanGeometry
 from ctenhance.physics.noise import bowtie_fluence
 from ctenhance.runtime import weights
-from ctenhance.runtime.fit import Settings
-from ctenhance.volume import CTVolume
+from ctenhance.training.loop import Settings
 
 
 def test_patients_become_tissues_with_iodine_where_it_can_be() -> None:

@@ -9,21 +9,16 @@ import pytest
 import torch
 from decompose_cases import ENERGIES, THRESHOLDS, beam, toy_detector
 
-from ctenhance.decompose.beam import Beam, expected_counts
-from ctenhance.decompose.chain import density_images, material_images
-from ctenhance.decompose.layer import Decomposer
-from ctenhance.decompose.phantom import label_phantom, read_label_phantom, rod_phantom
-from ctenhance.decompose.simulate import (
-    Imperfections,
-    noisy_counts,
-    random_drift,
-    simulate,
-)
-from ctenhance.io.projections import Projections
+from ctenhance.decomposition.chain import density_images, material_images
+from ctenhance.decomposition.phantom import label_phantom, read_label_phantom, rod_phantom
+from ctenhance.decomposition.simulate import Imperfections, noisy_counts, random_drift, simulate
+from ctenhance.decomposition.solver.beam import Beam, expected_counts
+from ctenhance.decomposition.solver.layer import Decomposer
 from ctenhance.physics.detector import PileUp
 from ctenhance.physics.geometry import ParallelGeometry
 from ctenhance.physics.materials import material
 from ctenhance.runtime.errors import InputError
+from ctenhance.scan.projections import Projections
 
 BEAM = Beam(beam(5e5), toy_detector(), THRESHOLDS, 120)
 

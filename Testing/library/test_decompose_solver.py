@@ -10,8 +10,8 @@ import pytest
 import torch
 from decompose_cases import ENERGIES, THRESHOLDS, PublishedBeam, beam, decomposer, toy_detector
 
-from ctenhance.decompose.layer import Decomposer
-from ctenhance.decompose.solver import AT_LIMIT, CONVERGED, NOT_CONVERGED, RAYS_PER_CHUNK, STARVED
+from ctenhance.decomposition.solver.layer import Decomposer
+from ctenhance.decomposition.solver.newton import AT_LIMIT, CONVERGED, NOT_CONVERGED, RAYS_PER_CHUNK, STARVED
 from ctenhance.physics.detector import ideal_detector
 from ctenhance.runtime.errors import Cancelled, InputError
 from ctenhance.runtime.progress import CancelToken

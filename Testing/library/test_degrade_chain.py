@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 import ctenhance
-from ctenhance.degrade import PRESETS, Chain, DrawnChain
-from ctenhance.degrade.source_noise import measure
+from ctenhance.core.report import write_report
+from ctenhance.core.volume import CTVolume
+from ctenhance.degradation import PRESETS, Chain, DrawnChain
+from ctenhance.degradation.source_noise import measure
 from ctenhance.runtime.errors import Cancelled, InputError
 from ctenhance.runtime.progress import CancelToken
-from ctenhance.runtime.report import write_report
-from ctenhance.volume import CTVolume
 
 
 def body(slices: int = 4, rows: int = 64, columns: int = 80, noise: float = 12.0) -> CTVolume:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctenhance.degrade.image_steps import KERNELS, Kernel, SliceThickness, kernel_gain
-from ctenhance.degrade.reconstruction import Reconstruction
-from ctenhance.degrade.source_noise import OwnNoise, overlap_thickness, overlap_weights
-from ctenhance.degrade.steps import VolumeInfo, stream
+from ctenhance.degradation.image_steps import KERNELS, Kernel, SliceThickness, kernel_gain
+from ctenhance.degradation.reconstruction import Reconstruction
+from ctenhance.degradation.source_noise import OwnNoise, overlap_thickness, overlap_weights
+from ctenhance.degradation.steps import VolumeInfo, stream
 
 
 def info(slices: int = 40, spacing: float = 1.0, thickness: float | None = None) -> VolumeInfo:

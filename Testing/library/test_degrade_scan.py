@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from ctenhance.degrade.beam_hardening import bone_hu, water_corrected_error
-from ctenhance.degrade.dose import Dose, noise_fields
-from ctenhance.degrade.exposure import Exposure, noise_variance, photons_per_ray
-from ctenhance.degrade.projection_steps import BeamHardening, Motion, Ring, Scan, SparseViews
-from ctenhance.degrade.reconstruction import Reconstruction, matching
-from ctenhance.degrade.source_noise import measure, mode, roughness
-from ctenhance.degrade.steps import ProjectionStep
+from ctenhance.degradation.beam_hardening import bone_hu, water_corrected_error
+from ctenhance.degradation.dose import Dose, noise_fields
+from ctenhance.degradation.exposure import Exposure, noise_variance, photons_per_ray
+from ctenhance.degradation.projection_steps import BeamHardening, Motion, Ring, Scan, SparseViews
+from ctenhance.degradation.reconstruction import Reconstruction, matching
+from ctenhance.degradation.source_noise import measure, mode, roughness
+from ctenhance.degradation.steps import ProjectionStep
 
 PIXEL = 1.4
 N = 160

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from ctenhance.degrade import Chain, DrawnChain
-from ctenhance.degrade.steps import stream
-from ctenhance.degrade.sumi_steps import (
+from ctenhance.core.volume import CTVolume
+from ctenhance.degradation import Chain, DrawnChain
+from ctenhance.degradation.steps import stream
+from ctenhance.degradation.sumi_steps import (
     DirectionalStreak,
     FewViewReconstruction,
     GaussianNoise,
@@ -20,7 +21,6 @@ from ctenhance.degrade.sumi_steps import (
     linear_resize,
     to_unit,
 )
-from ctenhance.volume import CTVolume
 
 PIXEL = (0.7, 0.7)
 

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from ctenhance.cli import app
 from ctenhance.commands.options import Choice
+from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.errors import InputError
-from ctenhance.volume import CTVolume
 
 TWO_KINDS: dict[str, tuple[Any, Any]] = {
     "KVP": (80, 140),

@@ -35,8 +35,8 @@ from pydicom.uid import (
 )
 from synthetic_dicom import dataset, enhanced, hounsfield
 
+from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.errors import InputError
-from ctenhance.volume import CTVolume
 
 HU = hounsfield(1, rows=48, columns=64)[0].astype(np.int32)
 HU[5, 5:8] = 1500, 2047, -1000

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from synthetic_dicom import AXIAL, dataset, hounsfield, save, write_series
 
+from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.errors import InputError
-from ctenhance.volume import CTVolume
 
 OBLIQUE = (0.96, 0.28, 0.0, -0.224, 0.768, 0.6)
 

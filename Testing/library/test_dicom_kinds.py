@@ -10,8 +10,8 @@ import pytest
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 from synthetic_dicom import dataset, hounsfield, save, write_series
 
+from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.errors import InputError
-from ctenhance.volume import CTVolume
 
 FROM_THE_SIDE = [0, 1, 0, 0, 0, -1]
 MULTI_FRAME_CAPTURE = "1.2.840.10008.5.1.4.1.1.7.2"

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from synthetic_dicom import dataset, enhanced, hounsfield, save
 
 from ctenhance import CTVolume
-from ctenhance.io.dicom_series import Derivation, write_series
+from ctenhance.files.dicom.writing import Derivation, write_series
 from ctenhance.runtime.errors import InputError
 
 SLICES = 12

@@ -16,9 +16,9 @@ from pydicom.sequence import Sequence
 from pydicom.uid import generate_uid
 from synthetic_dicom import dataset, enhanced, hounsfield, save, write_series
 
-from ctenhance import dicom_scans
+from ctenhance.core.volume import CTVolume
+from ctenhance.files.dicom import scans as dicom_scans
 from ctenhance.runtime.errors import InputError
-from ctenhance.volume import CTVolume
 
 # What two scans in one series may differ in, and how a condition names the second.
 ANYWHERE: dict[str, tuple[Any, Any, str]] = {

@@ -15,15 +15,15 @@ from synthetic_dicom import enhanced, hounsfield, save, write_series
 from typer.testing import CliRunner
 
 from ctenhance.cli import app
-from ctenhance.degrade import degrade
-from ctenhance.dicom_units import is_hounsfield, unit_of
-from ctenhance.enhance import enhance
-from ctenhance.io.dicom_series import Derivation
-from ctenhance.io.dicom_series import write_series as write_derived
-from ctenhance.io.simulate import simulate_projections
+from ctenhance.core.volume import CTVolume
+from ctenhance.degradation import degrade
+from ctenhance.enhancement import enhance
+from ctenhance.files.dicom.units import is_hounsfield, unit_of
+from ctenhance.files.dicom.writing import Derivation
+from ctenhance.files.dicom.writing import write_series as write_derived
 from ctenhance.quality import compare
 from ctenhance.runtime.errors import InputError
-from ctenhance.volume import CTVolume
+from ctenhance.scan.simulate import simulate_projections
 
 HOUNSFIELD = (
     "HU", "hu", " Hu ", "H.U.", "[HU]", "HU*", "HU_MOD", "Hounsfield", "HOUNSFIELD UNITS", "hounsfield_unit",

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 import ctenhance
-from ctenhance.enhance import inference
-from ctenhance.enhance.inference import SliceEnhancer, load_model
-from ctenhance.enhance.networks import LatentDiffusion, Twin, build
+from ctenhance.core.volume import CTVolume
+from ctenhance.enhancement import inference
+from ctenhance.enhancement.inference import SliceEnhancer, load_model
+from ctenhance.enhancement.networks import LatentDiffusion, Twin, build
 from ctenhance.runtime import weights
 from ctenhance.runtime.errors import Cancelled, InputError
 from ctenhance.runtime.progress import CancelToken
 from ctenhance.runtime.weights import WeightsEntry
-from ctenhance.volume import CTVolume
 
 SMALL = {
     "twin": {"features": [8, 8, 8, 8, 8, 8]},

@@ -10,15 +10,15 @@ import torch
 from enhance_body import body
 from scipy import ndimage
 
-from ctenhance.enhance import bank as bank_module
-from ctenhance.enhance import pairs
-from ctenhance.enhance.bank import build_bank, load_bank, own_noise, soft_tissue, write_bank_volume
-from ctenhance.enhance.pairs import HU_SCALE, PairSampler, kernel_gain, matching_cutoff
-from ctenhance.enhance.training import pairs_validation, read_pairs
+from ctenhance.enhancement import bank as bank_module
+from ctenhance.enhancement import pairs
+from ctenhance.enhancement.bank import build_bank, load_bank, own_noise, soft_tissue, write_bank_volume
+from ctenhance.enhancement.pairs import HU_SCALE, PairSampler, kernel_gain, matching_cutoff
+from ctenhance.enhancement.training import pairs_validation, read_pairs
 from ctenhance.runtime import weights
 from ctenhance.runtime.errors import Cancelled, InputError
-from ctenhance.runtime.fit import Ahead, bank_names, training_volumes
 from ctenhance.runtime.progress import CancelToken
+from ctenhance.training.loop import Ahead, bank_names, training_volumes
 
 
 @pytest.fixture(scope="module")

@@ -15,14 +15,14 @@ import torch
 from enhance_body import body
 from safetensors import safe_open
 
-from ctenhance.enhance import training
-from ctenhance.enhance.inference import load_model
-from ctenhance.enhance.networks import LatentDiffusion, build
+from ctenhance.core.volume import CTVolume
+from ctenhance.enhancement import training
+from ctenhance.enhancement.inference import load_model
+from ctenhance.enhancement.networks import LatentDiffusion, build
 from ctenhance.runtime import weights
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError
-from ctenhance.runtime.fit import Ahead, Settings, fit
 from ctenhance.runtime.progress import CancelToken
-from ctenhance.volume import CTVolume
+from ctenhance.training.loop import Ahead, Settings, fit
 
 
 @pytest.fixture(scope="module")

@@ -37,11 +37,11 @@ THIRD_PARTY = {
 
 
 # What only training may import: the extra [train], which a user who enhances need not install.
-TRAINING_ONLY = {"skimage": {"ctenhance.enhance.bank"}}
+TRAINING_ONLY = {"skimage": {"ctenhance.enhancement.bank"}}
 
 
 def part_of(module: str) -> str:
-    """Return the part that a dotted module name belongs to: 'enhance' for 'ctenhance.enhance.networks'."""
+    """Return the part that a dotted module name belongs to: 'enhance' for 'ctenhance.enhancement.networks'."""
     pieces = module.split(".")
     return pieces[1] if len(pieces) > 1 else "__init__"
 
@@ -148,7 +148,7 @@ def test_reader_of_imports() -> None:
         "def late():\n    from ctenhance.cli import main\n"
     )
     found = imported(PACKAGE / "enhance" / "inference.py", source)
-    assert {"ctenhance.degrade", "ctenhance.enhance.networks", "ctenhance.runtime.files"} <= found
+    assert {"ctenhance.degrade", "ctenhance.enhancement.networks", "ctenhance.runtime.files"} <= found
     assert "ctenhance.cli" in found
     assert not any("study" in module for module in found)
     assert parts(found) >= {"degrade", "enhance", "runtime", "cli"}

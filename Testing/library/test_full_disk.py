@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 
 from ctenhance.cli import app
 from ctenhance.commands.support import told
+from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError
 from ctenhance.runtime.files import folder_when_done, replace_when_done, require_space
-from ctenhance.volume import CTVolume
 
 
 class LibraryError(RuntimeError):

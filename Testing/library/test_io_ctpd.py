@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from ctenhance.io.ctpd import read_ctpd
-from ctenhance.io.ctpd_elements import CREATOR, PRIVATE_GROUPS, View
-from ctenhance.io.ctpd_writer import write_ctpd
-from ctenhance.io.helix import Helix
-from ctenhance.io.projections import read_projections
+from ctenhance.files.ctpd.elements import CREATOR, PRIVATE_GROUPS, View
+from ctenhance.files.ctpd.reading import read_ctpd
+from ctenhance.files.ctpd.writing import write_ctpd
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancelled, CancelToken
+from ctenhance.scan.helix import Helix
+from ctenhance.scan.projections import read_projections
 
 STEP = 12.5 / 65535  # of the stored values
 #: Which way the patient's left, back and head point, seen from the table: x right, y up, z into the gantry.

@@ -12,11 +12,11 @@ from synthetic_dicom import write_series as write_source
 from typer.testing import CliRunner
 
 from ctenhance.cli import app
-from ctenhance.io.dicom_quantities import MATERIAL_CODES, QUANTITIES
-from ctenhance.io.dicom_series import Derivation, write_series
+from ctenhance.core.volume import CTVolume
+from ctenhance.files.dicom.quantities import MATERIAL_CODES, QUANTITIES
+from ctenhance.files.dicom.writing import Derivation, write_series
 from ctenhance.runtime.errors import Cancelled, InputError
 from ctenhance.runtime.progress import CancelToken
-from ctenhance.volume import CTVolume
 
 REPORT = {
     "verb": "decompose", "ctenhance": "0.1.0", "input": {"sha256": "ab12"},

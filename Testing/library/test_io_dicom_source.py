@@ -17,11 +17,11 @@ from synthetic_dicom import write_series as write_source
 from typer.testing import CliRunner
 
 from ctenhance.cli import app
-from ctenhance.io.dicom_quantities import QUANTITIES
-from ctenhance.io.dicom_series import Derivation, write_series
-from ctenhance.io.dicom_source import Source
+from ctenhance.core.volume import CTVolume
+from ctenhance.files.dicom.quantities import QUANTITIES
+from ctenhance.files.dicom.source import Source
+from ctenhance.files.dicom.writing import Derivation, write_series
 from ctenhance.runtime.errors import InputError
-from ctenhance.volume import CTVolume
 
 ENHANCED = {
     "verb": "enhance", "settings": {"strength": 0.5}, "model": {"name": "enhance-twin", "sha256": "0a"},

@@ -12,9 +12,9 @@ import pytest
 from ellipse_scan import BODY, COLUMNS, DISC, SDD, SID, VIEWS, scan
 
 import ctenhance
-from ctenhance.io.attenuation_level import attenuation_level, level_warning
-from ctenhance.io.geometry_check import check_geometry
-from ctenhance.io.projections import Projections
+from ctenhance.scan.attenuation_level import attenuation_level, level_warning
+from ctenhance.scan.geometry_check import check_geometry
+from ctenhance.scan.projections import Projections
 
 KINDS = ("fan_flat", "fan_equiangular", "parallel")
 FULL, LOW = 2.5e5, 6250.0  # quanta in air: full dose, and 2.5 % of it

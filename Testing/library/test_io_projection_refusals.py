@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from projection_cases import AIR, BINS, COLUMNS, ROWS, VIEWS, angles, fan, path_lengths, saved, spectral
 
-from ctenhance.io import arrays
-from ctenhance.io.arrays import scratch
-from ctenhance.io.projections import Projections, read_projections
+from ctenhance.core import arrays
+from ctenhance.core.arrays import scratch
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.progress import Cancelled, CancelToken
+from ctenhance.scan.projections import Projections, read_projections
 
 nan = path_lengths()
 nan[7, 2, 3] = np.nan

@@ -13,10 +13,10 @@ import pytest
 import torch
 from projection_cases import AIR, BINS, COLUMNS, ROWS, VIEWS, angles, fan, path_lengths, spectral
 
-from ctenhance.io import arrays
-from ctenhance.io.arrays import scratch
-from ctenhance.io.projections import Projections, read_projections
+from ctenhance.core import arrays
+from ctenhance.core.arrays import scratch
 from ctenhance.runtime.errors import InputError
+from ctenhance.scan.projections import Projections, read_projections
 
 
 @pytest.mark.parametrize("made", [fan, spectral])

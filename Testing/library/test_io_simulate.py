@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from ctenhance.io import simulate
-from ctenhance.io.simulate import scan_geometry, simulate_projections
+from ctenhance.core.volume import CTVolume
 from ctenhance.physics.fbp import fbp
 from ctenhance.physics.projector import project
 from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu, mu_to_hu
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancelled, CancelToken
-from ctenhance.volume import CTVolume
+from ctenhance.scan import simulate
+from ctenhance.scan.simulate import scan_geometry, simulate_projections
 
 SMALL = {"views": 96, "columns": 120, "device": "cpu"}
 SIZE, PIXEL = 64, 4.0

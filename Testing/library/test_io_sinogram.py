@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ctenhance.io import sinogram as module
-from ctenhance.io.projections import Projections
-from ctenhance.io.sinogram import sinogram
 from ctenhance.runtime.errors import Cancelled
 from ctenhance.runtime.progress import CancelToken
+from ctenhance.scan import sinogram as module
+from ctenhance.scan.projections import Projections
+from ctenhance.scan.sinogram import sinogram
 
 VIEWS, ROWS, COLUMNS = 20, 11, 6
 

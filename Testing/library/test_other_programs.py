@@ -12,15 +12,15 @@ import SimpleITK as sitk  # noqa: N813 (its customary name)
 import torch
 from synthetic_dicom import dataset, hounsfield, save
 
-from ctenhance.decompose.layer import Decomposer
-from ctenhance.io.ctpd_elements import View
-from ctenhance.io.dicom_series import Derivation, write_series
+from ctenhance.core.volume import CTVolume
+from ctenhance.decomposition.solver.layer import Decomposer
+from ctenhance.files.ctpd.elements import View
+from ctenhance.files.dicom.writing import Derivation, write_series
 from ctenhance.physics.materials import attenuation_matrix, material
 from ctenhance.physics.phantom import chest_phantom
 from ctenhance.physics.spectrum import energy_grid, tube_spectrum
 from ctenhance.quality.metrics import ssim, to_window
 from ctenhance.study.statistics.roc import auc_kernel, figure_of_merit, jackknife_covariance
-from ctenhance.volume import CTVolume
 
 IODINE = Derivation("density", material="iodine")
 

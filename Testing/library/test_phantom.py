@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from ctenhance.core.volume import CTVolume
 from ctenhance.physics.phantom import chest_phantom
 from ctenhance.physics.vessel_tree import draw, grow
 from ctenhance.runtime.errors import InputError
-from ctenhance.volume import CTVolume
 
 
 @pytest.fixture(scope="module")

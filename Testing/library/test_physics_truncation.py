@@ -11,17 +11,17 @@ import torch
 from decompose_cases import THRESHOLDS, beam, toy_detector
 
 import ctenhance
-from ctenhance.decompose.beam import Beam
-from ctenhance.decompose.chain import density_images
-from ctenhance.decompose.phantom import rod_phantom
-from ctenhance.decompose.simulate import simulate
-from ctenhance.io.projections import Projections
+from ctenhance.decomposition.chain import density_images
+from ctenhance.decomposition.phantom import rod_phantom
+from ctenhance.decomposition.simulate import simulate
+from ctenhance.decomposition.solver.beam import Beam
 from ctenhance.physics.analytic import Ellipse, ellipse_sinogram
 from ctenhance.physics.fbp import fbp
 from ctenhance.physics.geometry import FanGeometry, Geometry, ParallelGeometry, even_angles
 from ctenhance.physics.materials import material
 from ctenhance.physics.truncation import MOST_CUT_OFF, beyond, cut_off
 from ctenhance.physics.units import MU_WATER_PER_MM, mu_to_hu
+from ctenhance.scan.projections import Projections
 
 SIDE, PIXEL, VIEWS = 96, 2.0, 360
 BODY = [Ellipse(MU_WATER_PER_MM, (85.0, 60.0)), Ellipse(1e-3, (10.0, 10.0), (20.0, 10.0))]

@@ -11,10 +11,10 @@ import pytest
 from scipy import ndimage
 
 from ctenhance import quality
+from ctenhance.core.volume import CTVolume
 from ctenhance.quality.compare import Row, rows
 from ctenhance.runtime.errors import Cancelled, InputError
 from ctenhance.runtime.progress import CancelToken
-from ctenhance.volume import CTVolume
 
 
 def noisy(volume: CTVolume, sd: float, seed: int = 0, blur: float = 0.0) -> CTVolume:

@@ -19,6 +19,7 @@ import pytest
 from scipy import ndimage
 
 from ctenhance import quality
+from ctenhance.core.volume import CTVolume
 from ctenhance.quality.display import (
     PRESETS,
     Upright,
@@ -30,7 +31,6 @@ from ctenhance.quality.display import (
 )
 from ctenhance.quality.page import encode
 from ctenhance.runtime.errors import InputError
-from ctenhance.volume import CTVolume
 
 SECRET = "1.2.840.99999.secret"
 
@@ -79,7 +79,7 @@ def test_a_figure_leaves_matplotlib_s_global_state_alone(tmp_path: Path) -> None
         "import sys, numpy as np\n"
         "from ctenhance import quality\n"
         "assert 'matplotlib' not in sys.modules, 'matplotlib came with the import'\n"
-        "from ctenhance.volume import CTVolume\n"
+        "from ctenhance.core.volume import CTVolume\n"
         "v = CTVolume(np.random.default_rng(0).normal(0, 50, (1, 40, 40)))\n"
         "quality.figure(v, v, sys.argv[1])\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"

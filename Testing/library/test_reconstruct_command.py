@@ -11,7 +11,7 @@ from reconstruct_scan import ROWS, SIDE, measured, small_models
 from typer.testing import CliRunner
 
 from ctenhance.cli import app
-from ctenhance.volume import CTVolume
+from ctenhance.core.volume import CTVolume
 
 runner = CliRunner()
 

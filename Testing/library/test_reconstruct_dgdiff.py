@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from ctenhance.reconstruct import dgdiff
-from ctenhance.reconstruct.networks import IMAGE_CHANNELS, DoublyGuided
+from ctenhance.reconstruction import dgdiff
+from ctenhance.reconstruction.networks import IMAGE_CHANNELS, DoublyGuided
 from ctenhance.runtime.errors import InputError
 
 SMALL = [4, 4, 4, 4, 4, 4]

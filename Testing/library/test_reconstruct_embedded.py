@@ -11,13 +11,13 @@ import pytest
 import torch
 
 import ctenhance
-from ctenhance.io.projections import Projections
+from ctenhance.core.volume import CTVolume
 from ctenhance.physics.fbp import fbp
 from ctenhance.physics.geometry import FanGeometry, even_angles
 from ctenhance.physics.projector import project
 from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu, mu_to_hu
 from ctenhance.runtime.weights import EMBEDDED
-from ctenhance.volume import CTVolume
+from ctenhance.scan.projections import Projections
 
 WEIGHTS = ("reconstruct-projection", "reconstruct-image")
 QUANTA = 2.5e5

@@ -13,15 +13,15 @@ import torch
 from reconstruct_scan import COLUMNS, PIXEL, QUANTA, ROWS, SIDE, anatomy, geometry, measured, small_models
 
 import ctenhance
-from ctenhance.io.projections import Projections
 from ctenhance.physics.fbp import fbp
 from ctenhance.physics.projector import project
 from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu, mu_to_hu
-from ctenhance.reconstruct import inference
-from ctenhance.reconstruct.consistency import Consistency, some_views
-from ctenhance.reconstruct.readings import Scan, counts_of, read_scan, relative_current
+from ctenhance.reconstruction import inference
+from ctenhance.reconstruction.consistency import Consistency, some_views
+from ctenhance.reconstruction.readings import Scan, counts_of, read_scan, relative_current
 from ctenhance.runtime.errors import Cancelled, InputError
 from ctenhance.runtime.progress import CancelToken
+from ctenhance.scan.projections import Projections
 
 
 @pytest.fixture(scope="module")

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 import ctenhance
-from ctenhance.io.projections import read_projections
-from ctenhance.io.simulate import (
+from ctenhance.core.volume import CTVolume
+from ctenhance.physics.geometry import FanGeometry
+from ctenhance.physics.units import MU_WATER_PER_MM
+from ctenhance.scan.projections import read_projections
+from ctenhance.scan.simulate import (
     SOURCE_TO_DETECTOR_MM,
     SOURCE_TO_ISOCENTER_MM,
     scan_geometry,
     simulate_projections,
 )
-from ctenhance.physics.geometry import FanGeometry
-from ctenhance.physics.units import MU_WATER_PER_MM
-from ctenhance.volume import CTVolume
 
 h5py = pytest.importorskip("h5py")
 astra = pytest.importorskip("astra", reason="astra-toolbox is not installed")

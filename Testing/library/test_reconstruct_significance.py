@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ctenhance.reconstruct.significance import noise_energies, put_back, significant
+from ctenhance.reconstruction.significance import noise_energies, put_back, significant
 
 VIEWS, COLUMNS = 240, 300
 

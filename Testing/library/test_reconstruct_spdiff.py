@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from ctenhance.reconstruct import spdiff
-from ctenhance.reconstruct.networks import PROJECTION_CHANNELS, build
+from ctenhance.reconstruction import spdiff
+from ctenhance.reconstruction.networks import PROJECTION_CHANNELS, build
 from ctenhance.runtime.errors import Cancelled, InputError
 
 DRAWS = 200_000

@@ -12,15 +12,15 @@ import torch
 from typer.testing import CliRunner
 
 from ctenhance.cli import app
+from ctenhance.core.volume import CTVolume
 from ctenhance.physics.geometry import FanGeometry, ParallelGeometry
 from ctenhance.physics.projector import project
 from ctenhance.physics.units import hu_to_mu
-from ctenhance.reconstruct import bank, conditions, drawing, training
-from ctenhance.reconstruct.models import load_image_model, load_projection_model
-from ctenhance.reconstruct.projection_pairs import ProjectionSampler, integral_error
+from ctenhance.reconstruction import bank, conditions, drawing, training
+from ctenhance.reconstruction.models import load_image_model, load_projection_model
+from ctenhance.reconstruction.projection_pairs import ProjectionSampler, integral_error
 from ctenhance.runtime.errors import Cancelled, InputError
 from ctenhance.runtime.progress import CancelToken
-from ctenhance.volume import CTVolume
 
 PIXEL = 4.0
 

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from ctenhance.io.projections import Projections
-from ctenhance.io.simulate import simulate_projections
+from ctenhance.core.volume import CTVolume
 from ctenhance.physics.materials import material
 from ctenhance.physics.spectrum import energy_grid, tube_spectrum
 from ctenhance.physics.units import MU_WATER_PER_MM
 from ctenhance.physics.water import WaterCorrection
-from ctenhance.reconstruct import reconstruct
-from ctenhance.reconstruct.readings import water_correction
+from ctenhance.reconstruction import reconstruct
+from ctenhance.reconstruction.readings import water_correction
 from ctenhance.runtime.errors import InputError
-from ctenhance.volume import CTVolume
+from ctenhance.scan.projections import Projections
+from ctenhance.scan.simulate import simulate_projections
 
 SIZE, PIXEL, RADIUS = 128, 2.5, 125.0
 SCAN = {"views": 240, "columns": 368, "device": "cpu"}

@@ -12,9 +12,9 @@ import SimpleITK as sitk  # noqa: N813 (its customary name)
 from synthetic_dicom import hounsfield
 
 from ctenhance.commands.support import told
+from ctenhance.core.volume import CTVolume
 from ctenhance.runtime import memory
 from ctenhance.runtime.memory import free_main_memory, not_enough_memory
-from ctenhance.volume import CTVolume
 
 
 @pytest.fixture

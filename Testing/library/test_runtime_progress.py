@@ -116,6 +116,6 @@ def test_package_imports_lazily() -> None:
     import ctenhance
 
     assert "CTVolume" in dir(ctenhance) and "runtime" in dir(ctenhance)
-    assert ctenhance.Result.__module__ == "ctenhance.runtime.report"
+    assert ctenhance.Result.__module__ == "ctenhance.core.report"
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = ctenhance.nothing

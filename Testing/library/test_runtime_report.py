@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ctenhance
-from ctenhance.runtime.report import ReportBuilder, Result, plain, write_report
+from ctenhance.core.report import ReportBuilder, Result, plain, write_report
 from ctenhance.runtime.weights import WeightsEntry
 
 ENTRY = WeightsEntry(

@@ -8,12 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ctenhance.study.statistics.agreement import (
-    fleiss_kappa,
-    icc,
-    krippendorff_alpha,
-    weighted_kappa,
-)
+from ctenhance.study.statistics.agreement import fleiss_kappa, icc, krippendorff_alpha, weighted_kappa
 from ctenhance.study.statistics.estimate import bootstrap_limits, jackknifed
 
 # Fleiss (1971), "Measuring nominal scale agreement among many raters", Psychological Bulletin 76, 378-382,

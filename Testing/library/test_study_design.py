@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from study_arms import write_arms
 
+from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError
 from ctenhance.runtime.progress import CancelToken
 from ctenhance.study import Design, Study, blinding, create, design_from_folders
 from ctenhance.study.images import blinded
 from ctenhance.study.key import Key
 from ctenhance.study.questions import PRESETS, Question, preset
-from ctenhance.volume import CTVolume
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from synthetic_dicom import hounsfield
 
+from ctenhance.core.volume import WRITABLE_SUFFIXES, CTVolume
 from ctenhance.runtime.errors import CTEnhanceError, InputError
-from ctenhance.volume import WRITABLE_SUFFIXES, CTVolume
 
 TURNED = np.array([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]])
 

@@ -15,7 +15,7 @@ from pydicom.uid import CTImageStorage, ImplicitVRLittleEndian, SecondaryCapture
 from scipy import ndimage
 from synthetic_dicom import dataset, enhanced, hounsfield, save, write_series
 
-from ctenhance.volume import CTVolume
+from ctenhance.core.volume import CTVolume
 
 REAL_SERIES = (
     "lidc_idri_0001_ge_2.5mm_uncompressed",

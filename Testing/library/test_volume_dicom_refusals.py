@@ -20,8 +20,8 @@ from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 from synthetic_dicom import dataset, enhanced, hounsfield, save, write_series
 
+from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.errors import InputError
-from ctenhance.volume import CTVolume
 
 PLANE = hounsfield()[0]
 

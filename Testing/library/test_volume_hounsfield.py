@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ctenhance.hounsfield import find_padding, has_air, padding_to_air, require_hounsfield
+from ctenhance.core.hounsfield import find_padding, has_air, padding_to_air, require_hounsfield
+from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.errors import InputError
-from ctenhance.volume import CTVolume
 
 draw = np.random.default_rng(5)
 SHAPE = (4, 64, 64)

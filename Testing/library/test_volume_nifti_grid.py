@@ -13,8 +13,8 @@ from synthetic_dicom import hounsfield
 from typer.testing import CliRunner
 
 from ctenhance.cli import app
+from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.errors import InputError
-from ctenhance.volume import CTVolume
 from nifti_header import SIZE, VOXEL, forms, sheared, turned, write
 
 VALUES = hounsfield(SIZE[2], SIZE[1], SIZE[0])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import slicer
 
-from ctenhance.volume import CTVolume
+from ctenhance.core.volume import CTVolume
 from CTEnhanceLib import colortables, enhancement, placing, roi, volumes
 from CTEnhanceLib.devices import parseCards
 from CTEnhanceLib.worker import TimeLeft

@@ -13,8 +13,8 @@ import vtk
 from vtk.util import numpy_support
 
 import nifti_header
+from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.errors import CTEnhanceError, InputError
-from ctenhance.volume import CTVolume
 from CTEnhanceLib import enhancement, transfer, volumes
 
 

@@ -32,7 +32,7 @@ TINY_MODEL = """
 import sys
 import torch
 from pathlib import Path
-from ctenhance.enhance.networks import build
+from ctenhance.enhancement.networks import build
 from ctenhance.runtime import weights
 
 torch.manual_seed(0)

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ctenhance.core.volume import CTVolume
 from ctenhance.study import Design, create
-from ctenhance.volume import CTVolume
 
 ARMS = ("smooth-arm", "noisy-arm")
 SHAPE = (6, 24, 32)

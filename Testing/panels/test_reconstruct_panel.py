@@ -25,10 +25,10 @@ import sys
 import numpy as np
 import torch
 from pathlib import Path
-from ctenhance.io.simulate import simulate_projections
-from ctenhance.reconstruct.networks import build
+from ctenhance.scan.simulate import simulate_projections
+from ctenhance.reconstruction.networks import build
 from ctenhance.runtime import weights
-from ctenhance.volume import CTVolume
+from ctenhance.core.volume import CTVolume
 
 folder = Path(sys.argv[1])
 torch.manual_seed(0)

@@ -24,9 +24,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctenhance.dicom_header import read_file, text
+from ctenhance.core.volume import CTVolume
+from ctenhance.files.dicom.header import read_file, text
 from ctenhance.runtime.errors import InputError
-from ctenhance.volume import CTVolume
 
 TARGET = Path(__file__).parents[2] / "docs" / "dicom-test-sets.md"
 SUFFIXES = (".dcm", ".dicom", ".ima")

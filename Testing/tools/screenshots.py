@@ -61,7 +61,7 @@ def untrained(folder: Path) -> Path:
     """Write a small network that blurs a little (all its weights are small), as a weights file."""
     import torch
 
-    from ctenhance.enhance.networks import build
+    from ctenhance.enhancement.networks import build
     from ctenhance.runtime import weights
     from ctenhance.runtime.weights import WeightsEntry
 

@@ -23,7 +23,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from ctenhance.study import create, design_from_folders
-from ctenhance.volume import CTVolume
+from ctenhance.core.volume import CTVolume
 
 root, volume = Path(sys.argv[1]), CTVolume.read(sys.argv[2])
 random = np.random.default_rng(0)

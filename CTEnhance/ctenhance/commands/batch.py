@@ -14,15 +14,15 @@ import ctenhance
 from ctenhance.commands.apps import app
 from ctenhance.commands.options import Choice, ModelOption, SamplesOption, StepsOption, StrengthOption
 from ctenhance.commands.support import Run, command, told
+from ctenhance.files.finished import Finished, files_state, settled, sole_writer
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError
 from ctenhance.runtime.files import LONGEST_NAME, check_output, check_output_folder
-from ctenhance.runtime.finished import Finished, files_state, settled, sole_writer
 from ctenhance.runtime.progress import check
 
 if TYPE_CHECKING:
     from ctenhance.commands.batch_cases import Case
-    from ctenhance.runtime.report import Result
-    from ctenhance.volume import CTVolume
+    from ctenhance.core.report import Result
+    from ctenhance.core.volume import CTVolume
 
 _SETTINGS = {
     "weights": "weights file",
@@ -95,7 +95,7 @@ def wanted_settings(run: Run, settings: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises InputError for a model, device or settings that cannot be.
     """
-    from ctenhance.enhance.inference import plan
+    from ctenhance.enhancement.inference import plan
     from ctenhance.runtime.device import pick_device
 
     pick_device(run.device)
@@ -126,7 +126,7 @@ def _finish(
     run: Run, case: Case, settings: Mapping[str, Any], wanted: Mapping[str, Any], overwrite: bool
 ) -> bool:
     """Enhance a case unless it is finished; say whether that was to be done."""
-    from ctenhance.volume import CTVolume
+    from ctenhance.core.volume import CTVolume
 
     if case.problem:
         raise InputError(case.problem)
@@ -166,7 +166,7 @@ def _finish(
 
 def _state(files: Sequence[Path]) -> str:
     """Return `files_state`; '' for what is gone and for a header whose values lie in another file."""
-    from ctenhance.file_damage import values_beside
+    from ctenhance.files.damage import values_beside
 
     try:
         return "" if len(files) == 1 and values_beside(files[0]) else files_state(files)

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from ctenhance.commands.options import Choice
 from ctenhance.commands.support import Run
-from ctenhance.dicom_choice import Conditions
-from ctenhance.dicom_search import FoundSeries, bystanders, join, label, numbered, search
+from ctenhance.core.volume import READABLE_SUFFIXES
+from ctenhance.files.dicom.choice import Conditions
+from ctenhance.files.dicom.search import FoundSeries, bystanders, join, label, numbered, search
+from ctenhance.files.finished import Finished, report_of
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import stem_of, suffix_of
-from ctenhance.runtime.finished import Finished, report_of
 from ctenhance.runtime.progress import check
-from ctenhance.volume import READABLE_SUFFIXES
 
 _PACKED = (".zip", ".tar", ".tgz", ".7z", ".rar", ".gz", ".bz2", ".xz", ".zst", ".iso")
 _MOST_LISTED = 6

@@ -13,10 +13,10 @@ from ctenhance.commands.support import Run, command
 from ctenhance.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from ctenhance.decompose.beam import Beam
-    from ctenhance.decompose.phantom import MaterialPhantom
-    from ctenhance.io.projections import Projections
+    from ctenhance.decomposition.phantom import MaterialPhantom
+    from ctenhance.decomposition.solver.beam import Beam
     from ctenhance.physics.geometry import Geometry
+    from ctenhance.scan.projections import Projections
 
 calibrate_app = group("calibrate", "Calibrate a photon-counting detector from its own scans.")
 
@@ -60,10 +60,10 @@ def drift(
         raise InputError("Give --before or --reference, not both.")
     run.plan([source], (target, (".h5", ".hdf5")))
     materials = names(basis)
-    from ctenhance.decompose import drift as finding
-    from ctenhance.decompose.calibration import DriftCalibration
-    from ctenhance.io.projections import read_projections
-    from ctenhance.runtime.report import ReportBuilder
+    from ctenhance.core.report import ReportBuilder
+    from ctenhance.decomposition.calibration import drift as finding
+    from ctenhance.decomposition.calibration.thresholds import DriftCalibration
+    from ctenhance.scan.projections import read_projections
 
     report = ReportBuilder("calibrate drift", {"basis": materials, "filters": filters})
     scan = read_projections(source, run.progress, run.cancel)
@@ -115,7 +115,7 @@ def _beam(
     """The beam of a scan, from its file and the options."""
     import torch
 
-    from ctenhance.decompose.beam import Beam
+    from ctenhance.decomposition.solver.beam import Beam
     from ctenhance.physics import detector_models
     from ctenhance.physics import spectrum as tubes
 
@@ -142,9 +142,9 @@ def _phantom(folder: Path, geometry: Geometry) -> MaterialPhantom:
     """The maps of a folder as a phantom on the geometry's grid."""
     import torch
 
-    from ctenhance.decompose.phantom import MaterialPhantom
+    from ctenhance.core.volume import CTVolume
+    from ctenhance.decomposition.phantom import MaterialPhantom
     from ctenhance.physics.materials import NAMES, material
-    from ctenhance.volume import CTVolume
 
     found = {name: path for name in NAMES if (path := folder / f"{name}.nii.gz").is_file()}
     if not found:

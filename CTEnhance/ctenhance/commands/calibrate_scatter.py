@@ -24,9 +24,9 @@ def scatter(
 ) -> None:
     """Find how much a scanner scatters, from a scan of a water cylinder: 'decompose --scatter-ratio'."""
     run.plan([source])
-    from ctenhance.decompose.scatter_calibration import water_ratio
-    from ctenhance.io.projections import read_projections
-    from ctenhance.runtime.report import ReportBuilder
+    from ctenhance.core.report import ReportBuilder
+    from ctenhance.decomposition.calibration.scatter import water_ratio
+    from ctenhance.scan.projections import read_projections
 
     report = ReportBuilder("calibrate scatter", {"method": Path(method).name, "grid_ratio": grid_ratio})
     scan = read_projections(source, run.progress, run.cancel)

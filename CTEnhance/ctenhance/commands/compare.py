@@ -35,8 +35,8 @@ def compare(
 ) -> None:
     """Compare two volumes: noise, sharpness, HU by tissue, and likeness to a reference."""
     from ctenhance import quality
+    from ctenhance.core.report import ReportBuilder, write_report
     from ctenhance.runtime.progress import check
-    from ctenhance.runtime.report import ReportBuilder, write_report
 
     inputs = [before, after] if reference is None else [before, after, reference]
     run.plan(inputs, (figure, FIGURE_SUFFIXES), (page, (".html",)), (json, (".json",)))

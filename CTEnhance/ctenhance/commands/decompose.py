@@ -99,11 +99,11 @@ def decompose(
     materials, energies = names(basis), numbers(vmi)
     if (dead_time is None) != (view_time is None):
         raise InputError("Pile-up needs both --dead-time and --view-time.")
-    from ctenhance.decompose import vmi_name
-    from ctenhance.decompose.calibration import DriftCalibration
-    from ctenhance.io.projections import read_projections
+    from ctenhance.decomposition import vmi_name
+    from ctenhance.decomposition.calibration.thresholds import DriftCalibration
     from ctenhance.physics.detector import PileUp
     from ctenhance.physics.materials import material
+    from ctenhance.scan.projections import read_projections
 
     stems = [material(name).name for name in materials]
     planned = [*stems, *(vmi_name(kev) for kev in energies)]

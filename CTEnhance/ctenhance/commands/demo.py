@@ -11,13 +11,13 @@ import ctenhance
 from ctenhance.commands.apps import app
 from ctenhance.commands.options import Choice, ModelOption
 from ctenhance.commands.support import Run, command
+from ctenhance.core.report import ReportBuilder, write_report
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import check_output_folder
 from ctenhance.runtime.progress import check
-from ctenhance.runtime.report import ReportBuilder, write_report
 
 if TYPE_CHECKING:
-    from ctenhance.volume import CTVolume
+    from ctenhance.core.volume import CTVolume
 
 PHANTOM_SLICES = 40
 # The phantom has no noise that could tell its flux, so it gets one: a quarter of it is a noisy routine scan.
@@ -99,7 +99,7 @@ def _middle(volume: CTVolume, slices: int) -> CTVolume:
     """Return the middle slices on the grid that they have in the whole volume."""
     import numpy as np
 
-    from ctenhance.volume import CTVolume
+    from ctenhance.core.volume import CTVolume
 
     total = volume.array.shape[0]
     if slices == 0 or slices >= total:

@@ -45,9 +45,9 @@ def dicom(
 ) -> None:
     """Write a volume as a derived DICOM series, with unit, energy and lineage."""
     run.plan([source])
-    from ctenhance.io.dicom_series import Derivation, write_series
-    from ctenhance.runtime.report import ReportBuilder
-    from ctenhance.volume import CTVolume
+    from ctenhance.core.report import ReportBuilder
+    from ctenhance.core.volume import CTVolume
+    from ctenhance.files.dicom.writing import Derivation, write_series
 
     origin = {} if made_by is None else read_json(made_by)
     made = Derivation(

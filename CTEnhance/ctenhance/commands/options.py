@@ -69,7 +69,7 @@ class Choice:
 
         Raises InputError for a choice where all are volume files.
         """
-        from ctenhance.volume import READABLE_SUFFIXES
+        from ctenhance.core.volume import READABLE_SUFFIXES
 
         files = [path.is_file() and suffix_of(path) in READABLE_SUFFIXES for path in paths]
         if self and all(files):

@@ -49,9 +49,9 @@ def project(
 ) -> None:
     """Simulate a scan's projections, at a chosen dose, from a CT volume."""
     run.plan([source], (target, PROJECTION_SUFFIXES))
-    from ctenhance.io.simulate import simulate_projections
+    from ctenhance.core.report import ReportBuilder
     from ctenhance.runtime.device import pick_device
-    from ctenhance.runtime.report import ReportBuilder
+    from ctenhance.scan.simulate import simulate_projections
 
     place = pick_device(run.device)
     settings = {

@@ -71,7 +71,7 @@ def reconstruct(
     stages = {name: _beside(target, name) for name in ("fbp", "projection")} if all_stages else {}
     planned = [target, uncertainty, residual, sinogram, *stages.values()]
     run.plan([source], *((path, VOLUME_SUFFIXES) for path in planned))
-    from ctenhance.io.projections import read_projections
+    from ctenhance.scan.projections import read_projections
 
     projections = read_projections(source, run.progress, run.cancel)
     given = {
@@ -104,7 +104,7 @@ def reconstruct(
     }
     found = {**result.volumes, **result.maps}
     if sinogram is not None:
-        from ctenhance.io.sinogram import sinogram as measured
+        from ctenhance.scan.sinogram import sinogram as measured
 
         outputs["sinogram"] = sinogram
         found["sinogram"] = measured(projections, run.cancel)

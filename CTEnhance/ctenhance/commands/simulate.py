@@ -48,9 +48,9 @@ def simulate(
     """Simulate a photon-counting scan, in energy bins, of a phantom."""
     run.plan([], (target, PROJECTION_SUFFIXES))
     bins = numbers(thresholds)
-    from ctenhance.decompose.scanner import named_scan
-    from ctenhance.decompose.scatter import RATIO_ENTRY
-    from ctenhance.runtime.report import ReportBuilder
+    from ctenhance.core.report import ReportBuilder
+    from ctenhance.decomposition.scanner import named_scan
+    from ctenhance.decomposition.scatter.correction import RATIO_ENTRY
 
     settings = {
         "phantom": Path(phantom).name,

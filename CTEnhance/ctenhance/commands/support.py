@@ -37,7 +37,7 @@ from ctenhance.runtime.progress import (
 )
 
 if TYPE_CHECKING:
-    from ctenhance.volume import CTVolume
+    from ctenhance.core.volume import CTVolume
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
@@ -129,7 +129,7 @@ class Run:
 
     def read(self, path: Path, choice: Choice | None = None) -> CTVolume:
         """Read a volume file or a DICOM folder; `choice` says what of it is meant."""
-        from ctenhance.volume import CTVolume
+        from ctenhance.core.volume import CTVolume
 
         self.progress("read", 0, 1)
         volume = CTVolume.read(path, **(choice or Choice()).arguments())
@@ -165,7 +165,7 @@ class Run:
 
         `fields` go into the result event of `--progress json` as they are.
         """
-        from ctenhance.runtime.report import plain, write_report
+        from ctenhance.core.report import plain, write_report
 
         named = dict(outputs or {})
         if self.report_path is not None:

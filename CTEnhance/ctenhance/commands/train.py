@@ -66,8 +66,8 @@ def _train(package: str, method: str, example: str, doc: str) -> None:
         architecture: ArchitectureOption = None,
         resume: ResumeOption = True,
     ) -> None:
+        from ctenhance.core.report import ReportBuilder
         from ctenhance.runtime.files import check_output_folder
-        from ctenhance.runtime.report import ReportBuilder
 
         if (
             os.environ.get("RANK", "0") != "0"

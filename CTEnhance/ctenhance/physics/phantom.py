@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ctenhance.physics.phantom_anatomy import (
-    AIR,
-    BLOOD,
-    FAT,
-    SOLID_NODULE,
-    SOLID_RADIUS,
-    Chest,
-    paint_plane,
-)
+from ctenhance.core.volume import CTVolume
+from ctenhance.physics.phantom_anatomy import AIR, BLOOD, FAT, SOLID_NODULE, SOLID_RADIUS, Chest, paint_plane
 from ctenhance.physics.phantom_shapes import Grid, Texture
 from ctenhance.physics.vessel_tree import draw, grow
 from ctenhance.runtime.errors import InputError
-from ctenhance.volume import CTVolume
 
 Line = list[tuple[float, float, float, float]]
 

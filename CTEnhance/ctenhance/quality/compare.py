@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ctenhance.core.volume import CTVolume
 from ctenhance.quality.flicker import flicker
 from ctenhance.quality.guide import smoothed_guide
 from ctenhance.quality.metrics import similarity
@@ -15,7 +16,6 @@ from ctenhance.quality.sharpness import sharpness
 from ctenhance.quality.tissue import tissue_bias
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check
-from ctenhance.volume import CTVolume
 
 # Grids count as the same within these: file formats keep positions as text or as float32.
 SPACING_TOLERANCE = 1e-3  # relative

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from ctenhance.core.volume import CTVolume
 from ctenhance.quality.metrics import to_window
 from ctenhance.runtime.errors import InputError
-from ctenhance.volume import CTVolume
 
 Array = np.ndarray
 Window = tuple[float, float]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ctenhance.core.volume import CTVolume
 from ctenhance.quality.compare import same_grid
 from ctenhance.quality.display import (
     NOTICE,
@@ -23,7 +24,6 @@ from ctenhance.quality.display import (
 from ctenhance.quality.guide import smoothed_guide
 from ctenhance.quality.noise import noise
 from ctenhance.runtime.files import check_output, replace_when_done
-from ctenhance.volume import CTVolume
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ctenhance.core.volume import CTVolume
 from ctenhance.quality.compare import compare, rows, same_grid
 from ctenhance.quality.display import (
     NOTICE,
@@ -32,7 +33,6 @@ from ctenhance.quality.display import (
 from ctenhance.quality.page_script import SCRIPT
 from ctenhance.quality.page_template import TEMPLATE
 from ctenhance.runtime.files import check_output, write_text
-from ctenhance.volume import CTVolume
 
 Array = np.ndarray
 

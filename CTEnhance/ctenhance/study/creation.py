@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import folder_when_done, write_text
 from ctenhance.runtime.progress import Cancellable, Progress, check, silent
@@ -19,7 +20,6 @@ from ctenhance.study.fields import sha256_of
 from ctenhance.study.images import SUFFIX, TIME_STAMP, blinded, read_case, write_copy
 from ctenhance.study.key import Key, KeyCase
 from ctenhance.study.study_file import IMAGE_FOLDER, RECORD_FOLDER, STUDY_FILE, Study, Trial
-from ctenhance.volume import CTVolume
 
 
 def default_key_path(folder: str | os.PathLike[str]) -> Path:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ctenhance.core.volume import READABLE_SUFFIXES
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import stem_of, suffix_of
 from ctenhance.study.conduct import Conduct
 from ctenhance.study.design import Case, Design, Lesion
 from ctenhance.study.fields import Fields
 from ctenhance.study.questions import preset
-from ctenhance.volume import READABLE_SUFFIXES
 
 BEFORE, AFTER = "before", "after"
 _TRUTH_COLUMNS = ("case", "x", "y", "z", "radius_mm")

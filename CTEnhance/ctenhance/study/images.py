@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from ctenhance.image_files import sitk_image
+from ctenhance.core.volume import CTVolume
+from ctenhance.files.volumes import sitk_image
 from ctenhance.quality.compare import same_grid
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.files import why_not_written
 from ctenhance.runtime.progress import Cancellable, check
 from ctenhance.study.design import Case
 from ctenhance.study.fields import sha256_of
-from ctenhance.volume import CTVolume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,0 +1,408 @@
+"""The verb: photon-counting projections in, maps of materials and spectral images out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ctenhance.core.report import ReportBuilder, Result
+from ctenhance.decomposition import images
+from ctenhance.decomposition.bin_order import bin_order_warning
+from ctenhance.decomposition.calibration.thresholds import DriftCalibration
+from ctenhance.decomposition.chain import density_images
+from ctenhance.decomposition.scatter.correction import (
+    NONE,
+    ScatterEstimator,
+    found_ratio,
+    scatter_method,
+    told_grid,
+    told_ratio,
+)
+from ctenhance.decomposition.solver.layer import Decomposer, Decomposition
+from ctenhance.decomposition.solver.standard_errors import standard_error_images
+from ctenhance.physics.detector import PileUp, check_thresholds
+from ctenhance.physics.fbp import WINDOWS
+from ctenhance.physics.geometry import Geometry
+from ctenhance.physics.materials import Material
+from ctenhance.runtime.device import pick_device
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.progress import Cancellable, Progress, check, silent
+from ctenhance.scan.geometry_check import tell_geometry
+from ctenhance.scan.image_grid import image_geometry
+from ctenhance.scan.projections import Projections
+from ctenhance.scan.truncation import cut_off_warning
+
+BASIS = ("water", "iodine")
+#: A reading this much above air, beyond noise, cannot be; more than the second part of them ends the work.
+OVER_AIR, MOST_OVER_AIR = 1.3, 0.01
+#: Mean squared misfit in standard deviations of counts and model above which the user is told.
+LARGE_MISFIT = 2.0
+_MISFIT_RAYS = 20000
+#: Rows in which the quietest energy is looked for.
+_QUIET_ROWS = 8
+#: Rows within so much share the scatter of the one in their middle: it comes from more than this above and
+#: below.
+_SAME_SCATTER_MM = 5.0
+#: Endings of the images that say something about the maps.
+_MAPS = ("_sd", "_guided")
+
+
+def absolute_spectra(projections: Projections) -> torch.Tensor:
+    """Expected quanta per keV in air, `[bin, energy]` or, with air counts by column, `[column, bin, energy]`.
+
+    Raises InputError, naming the field, where the projections do not say what their bins count."""
+    if projections.counts is None or projections.n_bins is None:
+        raise InputError(
+            "Decomposition needs counts in energy bins, '/counts' [view, row, column, bin]; these "
+            "projections hold none: use 'reconstruct' for them."
+        )
+    for name, value in (
+        ("/effective_spectra", projections.effective_spectra),
+        ("/energies_keV", projections.energies_keV),
+        ("/air_counts", projections.air_counts),
+    ):
+        if value is None:
+            raise InputError(
+                f"Decomposition needs '{name}', which the projections lack: write it into the file."
+            )
+    if projections.thresholds_keV is not None:
+        check_thresholds(torch.as_tensor(np.asarray(projections.thresholds_keV)))
+    shapes = torch.from_numpy(np.array(projections.effective_spectra, dtype=np.float64))
+    sums = shapes.sum(1, keepdim=True)
+    if bool((sums <= 0).any()):
+        raise InputError(
+            f"Row {int((sums <= 0).nonzero()[0, 0]) + 1} of '/effective_spectra' is zero: bin without quanta."
+        )
+    _check_voltage(projections, shapes)
+    air = torch.from_numpy(np.array(projections.air_counts, dtype=np.float64))
+    if air.ndim == 0:
+        air = air.expand(len(shapes))
+    return (shapes / sums) * air[..., None]
+
+
+def _check_voltage(projections: Projections, spectra: torch.Tensor) -> None:
+    kvp = projections.meta.get("kvp")
+    if not isinstance(kvp, int | float):
+        return
+    energies = torch.from_numpy(np.array(projections.energies_keV, dtype=np.float64))
+    total = spectra.sum(0) / spectra.sum()
+    highest = float(energies[total.flip(0).cumsum(0).flip(0) > 1e-5].max())
+    if not kvp - 8 <= highest <= kvp + 1.5:
+        raise InputError(
+            f"'/effective_spectra' end at {highest:g} keV but the scan was made at {kvp:g} kV: they are of "
+            "another tube voltage."
+        )
+
+
+@dataclass
+class _Stack:
+    """Images `[row, y, x]` by name as they are filled."""
+
+    shape: tuple[int, int, int]
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def put(self, name: str, row: int, image: torch.Tensor) -> None:
+        self.arrays.setdefault(name, np.empty(self.shape, np.float32))[row] = image.float().cpu().numpy()
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    vmi: tuple[float, ...]
+    low_noise: bool
+    guided_maps: bool
+    vnc: bool
+    zeff: bool
+    electron_density: bool
+    errors: bool
+    kernel: str
+
+
+def vmi_name(kev: float) -> str:
+    """The name of a monoenergetic image: 'vmi_070keV'."""
+    return f"vmi_{kev:03.0f}keV" if float(kev).is_integer() else f"vmi_{kev:05.1f}keV"
+
+
+def decompose(
+    projections: Projections,
+    basis: Sequence[str] = BASIS,
+    vmi: Sequence[float] = (),
+    low_noise: bool = False,
+    guided_maps: bool = False,
+    vnc: bool = False,
+    zeff: bool = False,
+    electron_density: bool = False,
+    errors: bool = False,
+    kernel: str = "standard",
+    image_size: int | None = None,
+    pixel_mm: float | None = None,
+    calibration: DriftCalibration | None = None,
+    pile_up: PileUp | None = None,
+    scatter: str | Path = NONE,
+    scatter_ratio: float | None = None,
+    grid_ratio: float | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    progress: Progress | None = None,
+    cancel: Cancellable | None = None,
+) -> Result:
+    """Decompose a photon-counting scan: `.volumes` hold a map in mg/mL by the name of every basis material.
+
+    `vmi`: energies in keV of monoenergetic images ("vmi_070keV", HU), with `low_noise` at nearly the noise of
+    the quietest energy; `guided_maps` adds `.maps` "<material>_guided" in mg/mL, of which viewers make such
+    images at any energy; `vnc`, `zeff`, `electron_density` add images of these names (HU, -, relative to
+    water); `errors` adds `.maps` "<material>_sd" in mg/mL. `calibration`: threshold shifts of the detector;
+    `pile_up`: the detector's dead time, to be undone. `scatter`: none, kernel, network, or the weights of a
+    network (name or file); `scatter_ratio`: how much the scanner scatters, where it is known (else as the
+    projections' `meta` tells): scatter by primary counts behind the middle of 300 mm of water; `grid_ratio`:
+    height by gap of its anti-scatter grid, likewise.
+    The report tells how the rays ended and how well the model fits the counts. Raises InputError for
+    projections that cannot be decomposed, Cancelled when asked to stop."""
+    place = pick_device(device)
+    solver_place = torch.device("cpu") if place.type == "mps" else place  # no float64 there
+    if kernel not in WINDOWS:
+        raise InputError(f"There is no reconstruction kernel '{kernel}': choose {', '.join(WINDOWS)}.")
+    wanted = _Wanted(tuple(vmi), low_noise, guided_maps, vnc, zeff, electron_density, errors, kernel)
+    known = told_ratio(projections) if scatter != NONE and scatter_ratio is None else scatter_ratio
+    grid = told_grid(projections) if scatter != NONE and grid_ratio is None else grid_ratio
+    method = scatter_method(scatter, known, grid)
+    report = ReportBuilder(
+        "decompose",
+        {
+            "basis": list(basis),
+            "drift_calibration": calibration is not None,
+            "scatter": NONE if method is None else method.name,
+            "scatter_ratio": scatter_ratio,
+            "grid_ratio": grid_ratio,
+        }
+        | _plain(wanted),
+        place,
+        seed,
+    )
+    tell = progress or silent
+    spectra = absolute_spectra(projections)
+    if calibration is not None:
+        spectra = calibration.spectra_for(projections)
+    energies = torch.from_numpy(np.array(projections.energies_keV, dtype=np.float64))
+    counting = spectra.flatten(0, -2).sum(0) > 0  # others may lie beyond the tables of attenuation
+    spectra, energies = spectra[..., counting], energies[counting]
+    geometry = image_geometry(projections, image_size, pixel_mm)
+    with report.stage("prepare"):
+        decomposer = Decomposer(basis, spectra, energies).to(solver_place)
+        _probe(decomposer, wanted)
+        estimator = None if method is None else ScatterEstimator(method, spectra, energies, place)
+    report.input = projections.identity()
+    cut = cut_off_warning(projections, geometry)
+    for note in (*projections.notes, *([cut] if cut else [])):
+        report.warn(note)
+    report.details["data_consistency"] = tell_geometry(projections, report)
+    stack = _Stack((projections.n_rows, geometry.rows, geometry.columns))
+    ends: list[Decomposition] = []
+    misfit = []
+    ratios = []
+
+    def counts_of(row: int) -> torch.Tensor:
+        counts = torch.from_numpy(np.asarray(projections.rows(row, row + 1).counts))[:, 0].to(solver_place)
+        if pile_up is None:
+            _check_ceiling(counts, decomposer)
+        else:
+            counts = pile_up.corrected(counts.double())
+        _check_saturation(counts, decomposer)
+        return counts
+
+    if order := bin_order_warning(counts_of(projections.n_rows // 2), spectra, energies):
+        report.warn(order)
+    together = max(1, round(_SAME_SCATTER_MM / (projections.row_pitch_mm or _SAME_SCATTER_MM)))
+    scattered = None
+    for row in range(projections.n_rows):
+        check(cancel)
+        counts = counts_of(row)
+        if estimator is not None:
+            if row % together == 0:
+                middle = min(row + together // 2, projections.n_rows - 1)
+                with report.stage("scatter"):
+                    scattered = estimator(counts if middle == row else counts_of(middle), geometry)
+            assert scattered is not None
+            ratios.append(found_ratio(scattered, counts))
+        with report.stage("decompose"):
+            found = decomposer.estimate(counts, scattered, correct_bias=True, cancel=cancel)
+        ends.append(found)
+        misfit.append(_misfit(found, counts, scattered, decomposer))
+        with report.stage("reconstruct"):
+            lines = found.lines.float().to(place)
+            cut_off = decomposer.materials if cut else None
+            found_maps = density_images(lines, geometry, wanted.kernel, cancel, cut_off)
+            _put_images(stack, row, found_maps, decomposer.materials, wanted)
+            if wanted.errors:
+                _put_errors(stack, row, found, scattered, decomposer, geometry, wanted.kernel, seed, cancel)
+        tell("decompose", row + 1, projections.n_rows)
+    _tell_how_it_went(report, ends, misfit, decomposer)
+    if wanted.guided_maps or (wanted.low_noise and wanted.vmi):
+        with report.stage("low noise"):
+            quiet = _put_low_noise(stack, decomposer.materials, wanted, solver_place, tell, cancel)
+        report.details["viewing"]["quiet_keV"] = quiet
+    if estimator is not None:
+        _tell_scatter(report, estimator, ratios)
+    volumes = {name: projections.volume(array, geometry.pixel_mm) for name, array in stack.arrays.items()}
+    maps = {name: volumes.pop(name) for name in list(volumes) if name.endswith(_MAPS)}
+    return Result(volumes=volumes, maps=maps, report=report.finish())
+
+
+def _plain(wanted: _Wanted) -> dict[str, Any]:
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(wanted).items()}
+
+
+def _probe(decomposer: Decomposer, wanted: _Wanted) -> None:
+    """Let impossible requests fail before the long work."""
+    nothing = torch.zeros(len(decomposer.materials), 1, 1)
+    for kev in wanted.vmi:
+        images.vmi(nothing, decomposer.materials, kev)
+    if wanted.vnc:
+        images.virtual_non_contrast(nothing, decomposer.materials)
+
+
+def _check_ceiling(counts: torch.Tensor, decomposer: Decomposer) -> None:
+    """Raise InputError where many readings of a bin stand at one and the same greatest value below air's."""
+    air = decomposer.spectra.sum(-1)
+    if counts.shape[-1] != air.shape[-1]:
+        return  # told by the decomposer
+    most = counts.flatten(0, -2).amax(0)
+    same = (counts == most).flatten(0, -2).double().mean(0)
+    low = (most < air - 6 * air.sqrt()).reshape(-1, len(most)).all(0)
+    full = (low & (same > MOST_OVER_AIR)).nonzero()
+    if len(full):
+        first = int(full[0])
+        raise InputError(
+            f"{100 * float(same[first]):.0f} % of the counts in energy bin {first + 1} are "
+            f"{float(most[first]):g} and none is higher, not even in air: the counter was saturated; scan "
+            "with less current."
+        )
+
+
+def _check_saturation(counts: torch.Tensor, decomposer: Decomposer) -> None:
+    air = decomposer.spectra.sum(-1)
+    if counts.shape[-1] != air.shape[-1]:
+        return  # told by the decomposer
+    over = float((counts > OVER_AIR * air + 6 * air.sqrt()).float().mean())
+    if over > MOST_OVER_AIR:
+        raise InputError(
+            f"{100 * over:.0f} % of the counts are far above those in air: they are saturated or the "
+            "air counts are of another exposure."
+        )
+
+
+def _misfit(
+    found: Decomposition, counts: torch.Tensor, scatter: torch.Tensor | None, decomposer: Decomposer
+) -> float:
+    """Mean squared misfit per redundant bin, in variances of the counts; 0 where no bin is redundant."""
+    spare = counts.shape[-1] - len(decomposer.materials)
+    if spare == 0:
+        return 0.0
+    every = max(1, len(counts) * counts.shape[1] // _MISFIT_RAYS)
+    lines, some = found.lines[::every], counts[::every]
+    expected = decomposer.expected(lines)
+    if scatter is not None:
+        expected = expected + scatter[::every]
+    sound = (found.status[::every] == 0) & (expected.amin(-1) > 5)
+    squares = ((some - expected) ** 2 / expected.clamp(min=1)).sum(-1)[sound]
+    return float(squares.mean() / spare) if squares.numel() else 0.0
+
+
+def _put_images(
+    stack: _Stack, row: int, maps: torch.Tensor, materials: Sequence[Material], wanted: _Wanted
+) -> None:
+    for m, image in zip(materials, maps, strict=True):
+        stack.put(m.name, row, 1000 * image)
+    for kev in () if wanted.low_noise else wanted.vmi:
+        stack.put(vmi_name(kev), row, images.vmi(maps, materials, kev))
+    if wanted.vnc:
+        stack.put("vnc", row, images.virtual_non_contrast(maps, materials))
+    if wanted.zeff:
+        stack.put("zeff", row, images.effective_atomic_number(maps, materials))
+    if wanted.electron_density:
+        stack.put("electron_density", row, images.electron_density(maps, materials))
+
+
+def _put_errors(
+    stack: _Stack,
+    row: int,
+    found: Decomposition,
+    scatter: torch.Tensor | None,
+    decomposer: Decomposer,
+    geometry: Geometry,
+    kernel: str,
+    seed: int,
+    cancel: Cancellable | None,
+) -> None:
+    sd = standard_error_images(found.lines, decomposer, geometry, kernel, seed + row, scatter, cancel)
+    for m, image in zip(decomposer.materials, sd, strict=True):
+        stack.put(f"{m.name}_sd", row, 1000 * image)
+
+
+def _put_low_noise(
+    stack: _Stack,
+    materials: Sequence[Material],
+    wanted: _Wanted,
+    place: torch.device,
+    progress: Progress,
+    cancel: Cancellable | None,
+) -> float:
+    """Make what has the noise of the quietest energy, which is one for all rows; returns it in keV."""
+
+    def maps(rows: slice) -> torch.Tensor:
+        return torch.stack([torch.from_numpy(stack.arrays[m.name][rows] / 1000) for m in materials]).to(place)
+
+    n_rows = stack.shape[0]
+    quiet = images.quietest_energy(maps(slice(0, n_rows, max(1, n_rows // _QUIET_ROWS))), materials)
+    for row in range(n_rows):
+        check(cancel)
+        own = maps(slice(row, row + 1))[:, 0]
+        if wanted.guided_maps:
+            for m, image in zip(materials, images.guided_maps(own, materials, quiet), strict=True):
+                stack.put(f"{m.name}_guided", row, 1000 * image)
+        for kev in wanted.vmi if wanted.low_noise else ():
+            stack.put(vmi_name(kev), row, images.low_noise_vmi(own, materials, kev, quiet))
+        progress("low noise", row + 1, n_rows)
+    return quiet
+
+
+def _tell_scatter(report: ReportBuilder, estimator: ScatterEstimator, ratios: list[float]) -> None:
+    report.details["scatter_to_primary"] = float(np.mean(ratios))
+    report.details["scatter_ratio"] = estimator.method.water_ratio
+    report.details["grid_ratio"] = estimator.method.grid_ratio
+    if estimator.method.entry is not None:
+        report.model(estimator.method.entry)
+    unlike = estimator.unlike_training()
+    if unlike is not None:
+        report.warn(unlike)
+
+
+def _tell_how_it_went(
+    report: ReportBuilder, ends: list[Decomposition], misfit: list[float], decomposer: Decomposer
+) -> None:
+    status = torch.cat([end.status.flatten() for end in ends])
+    whole = Decomposition(torch.empty(0), status, max(end.steps for end in ends)).summary()
+    mean_misfit = float(np.mean(misfit))
+    report.details["rays"] = whole
+    report.details["misfit"] = mean_misfit
+    report.details["viewing"] = images.viewing_table(decomposer.materials)
+    report.details["quadrature"] = {
+        "nodes": decomposer.quadrature.n_nodes,
+        "relative_error": decomposer.quadrature.error,
+    }
+    if mean_misfit > LARGE_MISFIT:
+        report.warn(
+            f"The counts do not follow the spectra (mean squared misfit {mean_misfit:.1f} times noise): "
+            "thresholds have drifted, there is scatter, or the spectra are of another scan."
+        )
+    if whole["starved"] > 0:
+        report.warn(
+            f"{100 * whole['starved']:.2g} % of the rays were starved; they are estimated with large errors."
+        )
+    if whole["at_limit"] + whole["not_converged"] > 1e-3:
+        lost = 100 * (whole["at_limit"] + whole["not_converged"])
+        report.warn(f"{lost:.2g} % of the rays lie outside what the basis materials describe.")

@@ -1,0 +1,160 @@
+"""Photon-counting projections of a phantom: bins, noise, scatter, drift of thresholds, pile-up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ctenhance.core.arrays import scratch
+from ctenhance.decomposition.phantom import MaterialPhantom
+from ctenhance.decomposition.scatter.correction import GRID_ENTRY, RATIO_ENTRY
+from ctenhance.decomposition.scatter.simulation import ScanScatter
+from ctenhance.decomposition.solver.beam import Beam, expected_counts
+from ctenhance.physics.detector import PileUp
+from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, Geometry, ParallelGeometry
+from ctenhance.physics.units import MU_WATER_PER_MM
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.progress import Cancellable, Progress, check, silent
+from ctenhance.scan.projections import Projections
+
+_VIEWS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Imperfections:
+    """How a scan differs from an ideal one.
+
+    `scatter_to_primary`: scatter by primary counts behind the middle of the object (see `ScanScatter`);
+    `drift_kev`: threshold shifts `[column, bin + 1]`; `correlation`: part of the counts that one quantum
+    makes in two bins at once (pixels joined from sub-pixels that share charge), 0 to 0.5; `pile_up`: count
+    loss.
+    """
+
+    scatter_to_primary: float = 0.0
+    drift_kev: torch.Tensor | None = None
+    correlation: float = 0.0
+    pile_up: PileUp | None = None
+
+
+def random_drift(
+    n_columns: int, n_thresholds: int, sd_kev: float, smooth_kev: float = 0.0, seed: int = 0
+) -> torch.Tensor:
+    """Threshold shifts in keV `[column, threshold]`: independent ones, and a wave along the detector."""
+    generator = torch.Generator().manual_seed(seed)
+    white = torch.randn(n_columns, n_thresholds, generator=generator, dtype=torch.float64) * sd_kev
+    phase = torch.rand(n_thresholds, generator=generator, dtype=torch.float64)
+    place = torch.arange(n_columns, dtype=torch.float64)[:, None] / n_columns
+    return white + smooth_kev * torch.sin(2 * torch.pi * (place + phase)) * 2**0.5
+
+
+def noisy_counts(expected: torch.Tensor, correlation: float, generator: torch.Generator) -> torch.Tensor:
+    """Poisson counts `[..., bin]`; with `correlation` c, pairs of bins a, b share quanta at a mean of
+    c · y_a y_b / Σ y, which is their covariance, while every bin keeps its mean and variance."""
+    if not 0 <= correlation <= 0.5:
+        raise InputError(f"The correlation of bins is {correlation}: choose 0 to 0.5.")
+    if correlation == 0:
+        return torch.poisson(expected, generator=generator)
+    n_bins = expected.shape[-1]
+    total = expected.sum(-1).clamp(min=1e-30)
+    alone, counts = expected.clone(), torch.zeros_like(expected)
+    for a in range(n_bins):
+        for b in range(a + 1, n_bins):
+            mean = correlation * expected[..., a] * expected[..., b] / total
+            shared = torch.poisson(mean, generator=generator)
+            for index in (a, b):
+                alone[..., index] -= mean
+                counts[..., index] += shared
+    return counts + torch.poisson(alone.clamp(min=0), generator=generator)
+
+
+def simulate(
+    phantom: MaterialPhantom,
+    geometry: Geometry,
+    beam: Beam,
+    imperfections: Imperfections | None = None,
+    noise: bool = True,
+    seed: int = 0,
+    progress: Progress | None = None,
+    cancel: Cancellable | None = None,
+) -> Projections:
+    """A photon-counting scan `[view, row, column, bin]` of the phantom, with the beam's nominal spectra.
+
+    The air counts and spectra in it are those before the drift, as a calibration would have left them.
+    With scatter, `meta` tells the scanner's water ratio and its grid's. Raises InputError for a phantom on
+    another grid than the geometry's image and for one that scatters nothing where scatter is asked for,
+    Cancelled when asked to stop.
+    """
+    flaws = imperfections or Imperfections()
+    if tuple(phantom.densities.shape[-2:]) != (geometry.rows, geometry.columns):
+        raise InputError(
+            f"The phantom has {tuple(phantom.densities.shape[-2:])} pixels but the geometry's image "
+            f"{(geometry.rows, geometry.columns)}: use the same grid."
+        )
+    nominal = beam.spectra()
+    drifted = nominal if flaws.drift_kev is None else beam.spectra(flaws.drift_kev)
+    if drifted.ndim == 3 and len(drifted) != geometry.n_columns:
+        raise InputError(
+            f"There are shifts for {len(drifted)} columns but the detector has {geometry.n_columns}."
+        )
+    energies = beam.detector.energies_kev
+    tell = progress or silent
+    meta: dict[str, Any] = {"kvp": beam.kvp, "detector": beam.detector.name, "simulated": True}
+    scatter = None
+    if flaws.scatter_to_primary != 0:
+        scatter = ScanScatter(phantom, geometry, beam, flaws.scatter_to_primary, tell, cancel)
+        meta[RATIO_ENTRY], meta[GRID_ENTRY] = scatter.water_ratio, scatter.grid_ratio
+    # thresholds that drift change the scatter in a column as they change its air counts, or nearly so
+    changed = drifted.sum(-1) / nominal.sum(-1).clamp(min=1e-30)
+    generator = torch.Generator().manual_seed(seed)
+    n_slices = phantom.densities.shape[1]
+    counts = scratch((geometry.n_views, n_slices, geometry.n_columns, len(nominal)))
+    for index in range(n_slices):
+        one = replace(phantom, densities=phantom.densities[:, index : index + 1])
+        expected = expected_counts(one, geometry, drifted, energies, cancel=cancel)[0]
+        if scatter is not None:
+            expected += scatter(index) * changed
+        for start in range(0, geometry.n_views, _VIEWS_AT_ONCE):
+            check(cancel)
+            views = slice(start, start + _VIEWS_AT_ONCE)
+            counts[views, index] = _registered(expected[views], flaws, generator if noise else None)
+        tell("project", index + 1, n_slices)
+    return Projections(
+        counts=counts,
+        air_counts=nominal.sum(-1).numpy(),
+        effective_spectra=nominal.numpy(),
+        energies_keV=energies.numpy(),
+        thresholds_keV=beam.thresholds_kev.numpy(),
+        image_pixel_mm=phantom.pixel_mm,
+        image_size=(geometry.rows, geometry.columns),
+        row_pitch_mm=phantom.slice_mm,
+        water_mu_per_mm=MU_WATER_PER_MM,
+        view_angles=np.asarray(geometry.angles()),
+        central_column=geometry.central_column,
+        meta=meta,
+        **_scan_fields(geometry),
+    )
+
+
+def _registered(
+    expected: torch.Tensor, flaws: Imperfections, generator: torch.Generator | None
+) -> torch.Tensor:
+    """What is counted of expected counts `[..., bin]`; their mean where there is no generator."""
+    if flaws.pile_up is not None:
+        expected = flaws.pile_up.observed(expected)
+    return expected if generator is None else noisy_counts(expected, flaws.correlation, generator)
+
+
+def _scan_fields(geometry: Geometry) -> dict[str, Any]:
+    if isinstance(geometry, ParallelGeometry):
+        return {"geometry": "parallel", "column_pitch_mm": geometry.column_pitch_mm}
+    assert isinstance(geometry, FanGeometry)
+    equiangular = geometry.shape == EQUIANGULAR
+    return {
+        "geometry": "fan_equiangular" if equiangular else "fan_flat",
+        "column_pitch_rad" if equiangular else "column_pitch_mm": geometry.column_pitch,
+        "source_to_isocenter_mm": geometry.source_to_isocenter_mm,
+        "source_to_detector_mm": geometry.source_to_detector_mm,
+    }

@@ -1,0 +1,163 @@
+"""Damage to volume files that ITK's readers and writers do not notice.
+
+A NIfTI file that is cut off is filled up with zeros, and a NaN in it becomes zero, which is water; a full
+disk while writing one goes unnoticed. Compressed MetaImage values with a flipped bit are read as far as they
+go, and NRRD's checksum is not looked at. So the bytes are gone through here first; it takes about as long as
+reading.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+import numpy as np
+
+from ctenhance.core.hounsfield import not_finite
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.files import suffix_of
+
+DAMAGED = "the file is damaged, cut off or not what its name says; copy it again from its source."
+NIFTI = (".nii", ".nii.gz")
+_CHUNK = 1 << 20
+_LOCAL = b"LOCAL"
+
+
+def require_sound(path: Path) -> None:
+    """Raise InputError, with the reason alone, for damage to a NIfTI, NRRD or MetaImage file."""
+    if suffix_of(path) in NIFTI:
+        _require_whole_nifti(path)
+    else:
+        _require_sound_compression(path)
+
+
+def values_beside(path: Path) -> bool:
+    """Say whether it is a NRRD or MetaImage header whose values lie in another file."""
+    return suffix_of(path) in (".nrrd", ".nhdr", ".mha", ".mhd") and _header(path).values != _LOCAL
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The fields of a NRRD or MetaImage header by their names in lower case, where it ends, and the name of
+    the file of values (`_LOCAL`: this one)."""
+
+    fields: dict[bytes, bytes]
+    end: int
+    values: bytes
+
+
+def _header(path: Path) -> _Header:
+    meta_image = suffix_of(path) in (".mha", ".mhd")
+    fields: dict[bytes, bytes] = {}
+    with path.open("rb") as stream:
+        while line := stream.readline(_CHUNK):
+            name, _, value = line.partition(b"=" if meta_image else b":")
+            fields[name.strip().lower()] = value.strip()
+            # The last line of either header.
+            if b"elementdatafile" in fields if meta_image else not line.strip():
+                break
+        end = stream.tell()
+    if meta_image:
+        values = fields.get(b"elementdatafile", _LOCAL)
+    else:
+        values = fields.get(b"data file") or fields.get(b"datafile") or _LOCAL
+    return _Header(fields, end, values)
+
+
+def _require_sound_compression(path: Path) -> None:
+    header = _header(path)
+    fields, start = header.fields, header.end
+    if suffix_of(path) in (".mha", ".mhd"):
+        compressed = fields.get(b"compresseddata", b"").lower() == b"true"
+    else:
+        compressed = fields.get(b"encoding") in (b"gzip", b"gz")
+        # What is skipped may be anything; ITK knows how.
+        compressed = compressed and not fields.keys() & {b"byte skip", b"byteskip", b"line skip", b"lineskip"}
+    if header.values != _LOCAL:
+        path, start = path.parent / os.fsdecode(header.values), 0
+    # A missing file of values is ITK's to tell.
+    if compressed and path.is_file():
+        with path.open("rb") as stream:
+            stream.seek(start)
+            unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # zlib (MetaImage) or gzip (NRRD)
+            try:
+                while chunk := stream.read(_CHUNK):
+                    unpacker.decompress(chunk)
+            except zlib.error as error:
+                raise InputError(DAMAGED) from error
+        if not unpacker.eof:
+            raise InputError(DAMAGED)
+
+
+def nifti_header(path: Path) -> bytes:
+    """Return the first bytes of a NIfTI file, unpacked; raises OSError, EOFError or zlib.error for damage."""
+    with _unpacked(path) as stream:
+        return stream.read(540)
+
+
+def _unpacked(path: Path) -> IO[bytes]:
+    with path.open("rb") as stream:
+        compressed = stream.read(2) == b"\x1f\x8b"
+    return cast("IO[bytes]", gzip.open(path, "rb") if compressed else path.open("rb"))
+
+
+def _require_whole_nifti(path: Path) -> None:
+    """Raise InputError when a NIfTI file is cut off, its compression is damaged, or it holds NaN.
+
+    ITK reads all of these without a word: it fills up with zeros and sets NaN to zero, which is water.
+    """
+    try:
+        with _unpacked(path) as stream:
+            layout = _nifti_layout(stream.read(540))
+            stream.seek(layout.offset)
+            # To the very end, because only there stands the checksum of a compressed file.
+            length = bad = first_bad = 0
+            while chunk := stream.read(_CHUNK):
+                if layout.float_type and length < layout.length:
+                    values = np.frombuffer(chunk[: (layout.length - length)], dtype=layout.float_type)
+                    where = np.flatnonzero(~np.isfinite(values))
+                    if where.size and not bad:
+                        first_bad = length // values.itemsize + int(where[0])
+                    bad += where.size
+                length += len(chunk)
+    except (EOFError, OSError, ValueError, zlib.error, struct.error) as error:
+        raise InputError(DAMAGED) from error
+    if length < layout.length:
+        raise InputError(DAMAGED)
+    if bad:
+        z, y, x = (int(index) for index in np.unravel_index(first_bad, layout.shape)[-3:])
+        raise InputError(not_finite(bad, z, y, x))
+
+
+@dataclass(frozen=True)
+class _NiftiLayout:
+    """Where the voxels of a NIfTI file stand: bytes, shape (slowest axis first), type if floating-point."""
+
+    offset: int
+    length: int
+    shape: tuple[int, ...]
+    float_type: str
+
+
+def _nifti_layout(header: bytes) -> _NiftiLayout:
+    """Return what the NIfTI-1 header promises; raises struct.error without one, InputError for NIfTI-2."""
+    for order in "<>":
+        (header_size,) = struct.unpack_from(f"{order}i", header, 0)
+        if header_size == 348:
+            dimensions = struct.unpack_from(f"{order}8h", header, 40)
+            kind, bits = struct.unpack_from(f"{order}2h", header, 70)
+            offset = int(struct.unpack_from(f"{order}f", header, 108)[0])
+        elif header_size == 540:
+            raise InputError("the format NIfTI-2 cannot be read; save the volume as NIfTI-1 or NRRD.")
+        else:
+            continue
+        shape = tuple(max(length, 1) for length in dimensions[7:0:-1])[7 - max(0, min(dimensions[0], 7)) :]
+        float_type = {16: f"{order}f4", 64: f"{order}f8"}.get(kind, "")
+        return _NiftiLayout(offset, math.prod(shape) * bits // 8, (1, 1, *shape), float_type)
+    raise struct.error("no NIfTI header")

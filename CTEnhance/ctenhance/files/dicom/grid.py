@@ -1,0 +1,163 @@
+"""The regular grid on which the slices of a stack lie, or the reason why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ctenhance.files.dicom.header import number
+from ctenhance.files.dicom.scans import change_at, overlapping
+from ctenhance.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from ctenhance.files.dicom.choice import Conditions
+    from ctenhance.files.dicom.stack import Slice
+
+# A slice may lie this far from its place in the grid: up to 0.1 mm, but never more than a tenth of the slice
+# spacing or a fifth of a pixel; and as far as its position is rounded, be it to a tenth of a millimetre.
+_TOLERANCE_MM = 0.1
+_TOLERANCE_OF_SPACING = 0.1
+_TOLERANCE_OF_PIXEL = 0.2
+_COARSEST_ROUNDING_MM = 0.1
+# Rounding by more than this share of the spacing would hide a missing slice.
+_ROUNDING_OF_SPACING = 0.25
+_RESAMPLE = "resample it to a rectangular grid first"
+_EXACT_MM = 1e-3
+_OF_A_STEP = 1e-3
+
+
+def grid_of(slices: Sequence[Slice], conditions: Conditions) -> tuple[float, np.ndarray]:
+    """Return the slices' distance and the position of the first one, mm.
+
+    The slices are sorted by depth, one at each place. Raises InputError if they form no rectangular grid.
+    """
+    first = slices[0]
+    if len(slices) == 1:
+        # There is no distance to measure; the thickness is what the slice covers.
+        thickness = first.file.value("SliceThickness", "SpacingBetweenSlices", frame=first.frame)
+        return max(number(thickness) or 0.0, 0.0) or 1.0, first.position
+    positions = np.array([one.position for one in slices])
+    depths = positions @ first.axes[2]
+    # How far the rounding of three coordinates may move a slice along its rows, its columns and the normal.
+    *beside, along = (_rounding(positions) / 2 * np.abs(first.axes).sum(axis=1)).tolist()
+    sideways = (positions - first.position) @ first.axes[:2].T
+    tolerance = max(min(_TOLERANCE_MM, _TOLERANCE_OF_PIXEL * min(first.pixel_spacing)), *beside)
+    shift = _shift(sideways, depths, tolerance)
+    spacing = _uneven(slices, depths, along, conditions)
+    faults = [fault for fault in (shift, spacing) if fault is not None]
+    if faults:
+        raise InputError(_sentence(faults))
+    steps = np.arange(len(slices))
+    pitch = (depths[-1] - depths[0]) / (len(slices) - 1)
+    if np.abs(depths - depths[0] - steps * pitch).max() <= _EXACT_MM:
+        return float(pitch), first.position
+    # Rounded or a little uneven: the straight line through all of them, not through the two at the ends.
+    pitch, start = np.polyfit(steps, depths, 1)
+    origin = first.position + sideways.mean(axis=0) @ first.axes[:2] + (start - depths[0]) * first.axes[2]
+    return float(pitch), origin
+
+
+def _rounding(positions: np.ndarray) -> float:
+    """Return the step in which the coordinates are written, mm, as far as it can be seen: 0.1, 0.01 or 0."""
+    for step in (_COARSEST_ROUNDING_MM, _COARSEST_ROUNDING_MM / 10):
+        if np.abs(positions - np.rint(positions / step) * step).max() < step * _OF_A_STEP:
+            return step
+    return 0.0
+
+
+class _Fault(NamedTuple):
+    """What is wrong with a stack, the figures, what to do, and dcm2niix' name for a file without it."""
+
+    what: str
+    figures: str
+    advice: str
+    remedy: str = ""
+
+
+def _sentence(faults: Sequence[_Fault]) -> str:
+    told = ", and ".join(fault.what for fault in faults)
+    if " missing" not in faults[0].what:
+        told = f"its slices are {told}"
+    resampling_helps = all(fault.remedy for fault in faults)
+    advice = faults[0].advice if resampling_helps else ", and ".join(fault.advice for fault in faults)
+    if remedy := "".join(fault.remedy for fault in faults):
+        advice += f" (of the files that dcm2niix writes, take the one with {remedy} in its name)"
+    return f"{told}{faults[-1].figures}; {advice}."
+
+
+def _shift(sideways: np.ndarray, depths: np.ndarray, tolerance: float) -> _Fault | None:
+    """Return what is wrong with where the slices lie in their own planes, None if they lie above each other.
+
+    The shift [slice, 2] of a tilted gantry grows with the depth (mm), however the slices are spaced.
+    """
+    if np.abs(sideways - sideways.mean(axis=0)).max() <= tolerance:
+        return None
+    slope, start = np.polyfit(depths, sideways, 1)
+    if np.abs(sideways - start - depths[:, None] * slope).max() > tolerance:
+        widest = float(np.ptp(sideways, axis=0).max())
+        return _Fault(
+            "shifted sideways against each other",
+            f" by up to {widest:.2f} mm",
+            "give a series reconstructed with one centre",
+        )
+    shear = float(np.linalg.norm(slope))
+    step = shear * float(np.median(np.diff(depths)))
+    return _Fault(
+        f"sheared by {np.degrees(np.arctan(shear)):.1f} degrees (gantry tilt)",
+        f": each lies {step:.2f} mm sideways of the one before, which no rectangular grid can hold",
+        _RESAMPLE,
+        "_Tilt",
+    )
+
+
+def _uneven(
+    slices: Sequence[Slice], depths: np.ndarray, rounding: float, conditions: Conditions
+) -> _Fault | None:
+    """Return what is wrong with the distances of slices at these depths (mm), None if they are even."""
+    gaps = np.diff(depths)
+    usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])
+    rounding = min(rounding, _ROUNDING_OF_SPACING * usual)
+    steps = np.arange(len(depths))
+    off = np.abs(depths - np.polyval(np.polyfit(steps, depths, 1), steps)).max()
+    if off <= min(_TOLERANCE_MM, _TOLERANCE_OF_SPACING * usual) or _is_rounded_line(depths, rounding):
+        return None
+    told, choice = overlapping(slices)
+    if told:
+        return _Fault("those of several scans that overlap", f", told apart by {told}", choice)
+    worst = int(np.argmax(np.abs(gaps - usual)))
+    place = f"{depths[worst]:.2f} and {depths[worst + 1]:.2f} mm"
+    change = change_at(slices, worst, conditions)
+    where = f"{place}, {change}," if change else place
+    part = ", or the part on one side of it" if change else ""
+    steps_wide = np.rint(gaps / usual)
+    missing = int(steps_wide.sum()) - len(gaps)
+    # Holes are whole numbers of steps wide, and everything else is one.
+    if missing > 0 and np.abs(gaps / usual - steps_wide).max() < _TOLERANCE_OF_SPACING + 2 * rounding / usual:
+        what = "a slice is missing" if missing == 1 else f"{missing} slices are missing, most of them"
+        return _Fault(
+            f"{what} between {where}",
+            f" (a gap of {gaps[worst]:.2f} mm instead of {usual:.2f})",
+            f"export the complete series{part}",
+        )
+    return _Fault(
+        "unevenly spaced",
+        f": between {where} the distance is {gaps[worst]:.2f} mm, usually {usual:.2f}",
+        f"give an evenly spaced series{part}, or {_RESAMPLE}",
+        "_Eq",
+    )
+
+
+def _is_rounded_line(depths: np.ndarray, rounding: float) -> bool:
+    """Say whether there are evenly spaced depths that differ from these by no more than the rounding (mm).
+
+    Then every two slices lie as far apart as their steps say, within twice the rounding.
+    """
+    tolerance = rounding + _EXACT_MM * rounding
+    least, most = -np.inf, np.inf
+    for steps in range(1, len(depths)):
+        distances = depths[steps:] - depths[:-steps]
+        least = max(least, float(distances.max() - 2 * tolerance) / steps)
+        most = min(most, float(distances.min() + 2 * tolerance) / steps)
+    return least <= most

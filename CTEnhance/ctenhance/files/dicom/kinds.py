@@ -1,0 +1,255 @@
+"""Which CT objects of a study are slices: scanners send scouts, exam summaries and pictures along with them.
+
+The standard's word for a scout is LOCALIZER in Image Type. Scanners use others, or none, and store exam
+summaries, dose pages and pictures of the screen as secondary captures or as CT images, some with a position.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydicom.uid import UID
+
+from ctenhance.files.dicom.header import DicomFile, number, text
+from ctenhance.runtime.errors import InputError
+
+K = TypeVar("K", bound=Hashable)
+
+CT_STORAGE = (
+    "1.2.840.10008.5.1.4.1.1.2",  # CT Image Storage
+    "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT Image Storage
+    "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT Image Storage
+)
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame kinds, .1 to .4
+
+_SCOUT = re.compile(
+    r"\b(LO[CK]ALI[SZ](ER|ADOR|ATOR|ATION)|SURVIEW|SCOUT ?(VIEW)?|TOPO(GRAM\w*)?|PILOT|CONSTANT ANGLE"
+    r"|S[CK]ANO(GRAM\w*|SCOPE|VIEW)?)\b"
+)
+_PAGE = re.compile(
+    r"\b(DOSE (INFO|INFORMATION|REPORT|RECORD|SHEET|SUMMARY|PAGE)|PATIENT(EN)? ?PROTO[CK]OLL?|PROTOCOL PAGE"
+    r"|DOSIS ?(BERICHT|INFO|PROTOKOLL|REPORT)|(INFORME|RAPPORT|RELATORIO|REPORT|RESUM[EN]+) (DE|DI) DOS(E|IS)"
+    r"|(EXAM|SCAN) (SUMMARY|PROTOCOL|PAGE)|SOM\d+ PROT|SCREEN ?(SAVE|SHOT|CAPTURE)S?|SAVED SCREEN|SSAVE"
+    r"|BLACK IMAGE)\b"
+)
+_RENDERING = re.compile(
+    r"\b(MIP|MINIP|MAX ?IP|MIN IP|(MAXIMUM|MINIMUM) INTENSITY( PROJECTION)?|PROJECTION IMAGE|VRT|SSD"
+    r"|(VOLUME|SURFACE|3D|CINEMATIC) ?RENDER(ED|ING)?|CURVED( MPR)?|CPR)\b"
+)
+_WORDS_IN = ("ImageType", "FrameType", "ScanOptions", "AcquisitionType", "VolumeBasedCalculationTechnique")
+# Only where a series has so few images is its description believed: 'after scout' may describe slices.
+_FEW_IMAGES = 3
+_MOST_SCOUTS = 2  # from one side
+ATTRIBUTES = (*_WORDS_IN, "SeriesDescription")
+
+# What CT objects are that are no slices of it, and what to give instead.
+_KINDS = {
+    "localizer (scout) images": "give the series with the slices",
+    "pictures of the screen or pages of an exam summary": "give the original CT slices",
+    "colour pictures (RGB)": "give the original CT slices",
+    "projections through the volume (MIP or rendering)": "give the slices that they were made from",
+}
+_SCOUTS, _PAGES, _COLOURS, _RENDERINGS = _KINDS
+
+
+class NoSlicesError(InputError):
+    """There is no CT slice among the files; `str()` says what there is."""
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What tells a series of slices from what else comes with the modality CT, besides words."""
+
+    slices: int
+    parallel: int  # most slices in one direction
+    placed: bool
+    axial: bool
+    captures: bool
+
+
+def slices_of(files: Sequence[DicomFile]) -> tuple[dict[str, list[DicomFile]], list[DicomFile]]:
+    """Return the CT slices by SeriesInstanceUID, and the other files.
+
+    Raises NoSlicesError when there is none, with what there is, and InputError for a slice without pixels.
+    """
+    series: dict[str, list[DicomFile]] = {}
+    for file in files:
+        if _is_ct(file):
+            series.setdefault(text(file.header.get("SeriesInstanceUID")), []).append(file)
+    found = {uid: [file for file in images if _kind(file, images) is None] for uid, images in series.items()}
+    # Converters write slices as secondary captures, too; beside a proper CT they are something else.
+    for proper in (True, False):
+        chosen = {
+            uid: [file for file in images if _is_proper(file) == proper] for uid, images in found.items()
+        }
+        chosen = {uid: images for uid, images in chosen.items() if images and (proper or _is_stack(images))}
+        if chosen:
+            break
+    else:
+        raise NoSlicesError(_why_no_slice(files))
+    for file in (file for images in chosen.values() for file in images):
+        if not file.header.get("Rows") or not file.header.get("Columns"):
+            # Before the series are told apart: a file that is cut off may have lost its series, too.
+            raise InputError(
+                f"'{file.path.name}' has no pixel data (it was cut off, or exported without its image); "
+                "copy it again from its source."
+            )
+    chosen = {uid: _without_strays(images) for uid, images in chosen.items()}
+    wanted = meant({uid: outline(images) for uid, images in chosen.items()})
+    chosen = {uid: images for uid, images in chosen.items() if uid in wanted}
+    kept = {file for images in chosen.values() for file in images}
+    return chosen, [file for file in files if file not in kept]
+
+
+def _is_ct(file: DicomFile) -> bool:
+    # De-identification sometimes empties Modality.
+    modality, kind = file.header.Modality, file.header.SOPClassUID
+    return modality == "CT" or (not modality and kind in CT_STORAGE)
+
+
+def is_capture(file: DicomFile) -> bool:
+    """Tell secondary captures: pictures of the screen, and what converters write slices as."""
+    return str(file.header.SOPClassUID).startswith(_SECONDARY_CAPTURE)
+
+
+def _is_placed(file: DicomFile) -> bool:
+    return file.value("ImagePositionPatient") is not None
+
+
+def _is_proper(file: DicomFile) -> bool:
+    """Tell CT images from other objects; one without a position counts, so that this is said."""
+    return file.header.SOPClassUID in CT_STORAGE or (_is_placed(file) and not is_capture(file))
+
+
+def _is_stack(captures: Sequence[DicomFile]) -> bool:
+    return len({text(file.value("ImagePositionPatient")) for file in captures if _is_placed(file)}) > 1
+
+
+def _without_strays(images: Sequence[DicomFile]) -> list[DicomFile]:
+    """Return the images of a series without what some scanners put among its slices.
+
+    One or two from another side (scouts) beside more slices, and pages: they lie nowhere, as no slice does
+    of which that was lost, and have another size or Image Type.
+    """
+    planes = {file: _plane(file) for file in images}
+    counts = _slices_by_plane(planes)
+    if max(counts.values(), default=0) <= _MOST_SCOUTS:
+        return list(images)
+    looks = {_look(file) for file, plane in planes.items() if plane is not None}
+    return [
+        file
+        for file, plane in planes.items()
+        if (_look(file) in looks if plane is None else counts[plane] > _MOST_SCOUTS)
+    ]
+
+
+def _slices_by_plane(planes: Mapping[DicomFile, int | None]) -> Counter[int]:
+    counts: Counter[int] = Counter()
+    for file, plane in planes.items():
+        if plane is not None:
+            counts[plane] += len(file.frames)
+    return counts
+
+
+def _look(file: DicomFile) -> tuple[Any, ...]:
+    header = file.header
+    return header.get("Rows"), header.get("Columns"), text(file.value("ImageType"))
+
+
+def _plane(file: DicomFile) -> int | None:
+    """Return the axis (x, y, z) nearest to the first slice's normal; None for an image that lies nowhere."""
+    orientation = [number(one) or 0.0 for one in file.value("ImageOrientationPatient") or ()]
+    if len(orientation) != 6:
+        return 2 if _is_placed(file) else None
+    (a, b, c), (d, e, f) = orientation[:3], orientation[3:]
+    normal = [abs(b * f - c * e), abs(c * d - a * f), abs(a * e - b * d)]
+    return normal.index(max(normal))
+
+
+def _kind(file: DicomFile, series: Sequence[DicomFile]) -> str | None:
+    """Return which of the `_KINDS` a CT object of this series is; None for a slice."""
+    words = " ".join(text(file.value(keyword)) for keyword in _WORDS_IN)
+    if len(series) <= _FEW_IMAGES:
+        words += " " + text(file.value("SeriesDescription"))
+    words = unicodedata.normalize("NFKD", words).encode("ascii", "ignore").decode()
+    words = re.sub(r"[^A-Z0-9]+", " ", words.upper())
+    if _SCOUT.search(words):
+        return _SCOUTS
+    in_colours = file.header.get("PhotometricInterpretation") == "PALETTE COLOR"
+    if in_colours or (number(file.header.get("SamplesPerPixel")) or 1) != 1:
+        return _COLOURS
+    # Eight bits hold no HU; a whole stack of them may be what somebody made of a CT.
+    eight_bits = (number(file.header.get("BitsAllocated")) or 16) <= 8 and len(series) <= _FEW_IMAGES
+    if _PAGE.search(words) or eight_bits:
+        return _PAGES
+    return _RENDERINGS if _RENDERING.search(words) else None
+
+
+def outline(images: Sequence[DicomFile]) -> Outline:
+    """Return the outline of a series."""
+    slices = sum(len(file.frames) for file in images)
+    captures = not any(map(_is_proper, images))
+    stacked = Counter(plane for file in images for plane in [_plane(file)] * len(file.frames))
+    return Outline(
+        slices, max(stacked.values()), any(map(_is_placed, images)), _is_axial(images[0]), captures
+    )
+
+
+def meant(series: Mapping[K, Outline]) -> set[K]:
+    """Return which of the series of a study may be meant, where there are several.
+
+    Without captures beside a proper CT, without those that have no position at all, as dose pages stored as
+    CT images, and without one or two images from the front or the side, which is a scout whatever it says,
+    beside a series of more slices.
+    """
+    proper = {uid: one for uid, one in series.items() if not one.captures} or series
+    placed = {uid: one for uid, one in proper.items() if one.placed}
+    most = max((one.parallel for one in placed.values()), default=0)
+    scouts = {uid for uid, one in placed.items() if one.parallel <= _MOST_SCOUTS and not one.axial}
+    return (set(placed) - scouts if most > _MOST_SCOUTS else set(placed)) or set(proper)
+
+
+def _is_axial(file: DicomFile) -> bool:
+    """Say whether the slice lies across the patient's long axis (within 45 degrees), as far as it says."""
+    orientation = [number(one) or 0.0 for one in file.value("ImageOrientationPatient") or ()]
+    if len(orientation) != 6:
+        return True
+    right, down = orientation[:3], orientation[3:]
+    return abs(right[0] * down[1] - right[1] * down[0]) > 0.7
+
+
+def _why_no_slice(files: Sequence[DicomFile]) -> str:
+    ct = [file for file in files if _is_ct(file)]
+    if not ct:
+        return f"there is no CT in it but {kinds(files)}; give a CT series."
+    by_series: dict[str, list[DicomFile]] = {}
+    for file in ct:
+        by_series.setdefault(text(file.header.get("SeriesInstanceUID")), []).append(file)
+    found = {_kind(file, images) for images in by_series.values() for file in images}
+    named = [kind for kind in _KINDS if kind in found]
+    captures = any(is_capture(file) for file in ct)
+    if named:
+        return f"it holds {' and '.join(named)} only; {_KINDS[named[0]]}."
+    if captures:
+        return f"it holds {_PAGES} only (secondary captures); {_KINDS[_PAGES]}."
+    return "its CT objects are no slices with a position in the patient; give the original CT slices."
+
+
+def _storage(file: DicomFile) -> str:
+    """Return what an object without a modality is stored as, such as 'Color Palette'."""
+    kind = UID(file.header.SOPClassUID)
+    known = kind.name != kind  # pydicom knows its name
+    return re.sub(r" Storage.*", "", kind.name) if known else "unnamed"
+
+
+def kinds(files: Sequence[DicomFile]) -> str:
+    """Return a listing such as '24 MR and 1 SR objects'."""
+    counts = Counter(file.header.Modality or _storage(file) for file in files)
+    return " and ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) + (
+        " object" if len(files) == 1 else " objects"
+    )

@@ -1,0 +1,221 @@
+"""The stored values of a DICOM image, frame by frame, whatever its transfer syntax.
+
+pydicom decodes uncompressed (implicit, explicit, big endian, deflated), RLE, JPEG 2000 and high-throughput
+JPEG 2000 (HTJ2K) pixels: it refuses data that are cut off, where GDCM fills up. The JPEG and JPEG-LS families
+it cannot decode without a GPL plug-in; those go frame by frame through SimpleITK's GDCM, as bare words. What
+of each word is the value is decided here, the same way for all: its Bits Stored, with the sign that Pixel
+Representation tells. The bits above may be zeros, ones or a sign, and old scanners kept overlays there
+(PS3.5, 8.1.1 and 8.1.2).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import SimpleITK as sitk  # noqa: N813 (its customary name)
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.pixels.utils import get_j2k_parameters
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
+    SecondaryCaptureImageStorage,
+    generate_uid,
+)
+
+from ctenhance.files.dicom.header import DAMAGE
+from ctenhance.runtime.errors import CTEnhanceError, InputError
+from ctenhance.runtime.files import why_not_written
+
+_GDCM_SYNTAXES = (
+    "1.2.840.10008.1.2.4.50",  # JPEG baseline
+    "1.2.840.10008.1.2.4.51",  # JPEG extended
+    "1.2.840.10008.1.2.4.57",  # JPEG lossless
+    "1.2.840.10008.1.2.4.70",  # JPEG lossless, first-order prediction
+    "1.2.840.10008.1.2.4.80",  # JPEG-LS lossless
+    "1.2.840.10008.1.2.4.81",  # JPEG-LS near-lossless
+)
+# Of those that pydicom would take for JPEG 2000, the only one that knows signs and every precision.
+_JPEG_2000_PLUGIN = "pylibjpeg"
+_STANDARD_ERROR = 2
+# Of a JPEG stream.
+_LOSSLESS_FRAME, _START_OF_SCAN = b"\xff\xc3", b"\xff\xda"
+_AMBIGUOUS_PREDICTORS = (5, 6, 7)
+_one_at_a_time = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The stored values [frame, y, x], integers; `beyond`: bits above Bits Stored held something unsaid."""
+
+    values: np.ndarray
+    beyond: bool
+
+
+def stored_values(path: Path) -> Pixels:
+    """Return the stored values of a DICOM file; raises InputError for pixels that cannot be decoded."""
+    try:
+        dataset = pydicom.dcmread(path, force=True)
+        # pydicom leaves out compressed pixel data that have no end.
+        if "PixelData" not in dataset:
+            raise InputError(
+                f"'{path.name}' has no complete pixel data (it was cut off, or exported without its image); "
+                "copy it again from its source."
+            )
+        if "TransferSyntaxUID" not in dataset.file_meta:
+            # A file stripped of its first part: uncompressed, and pydicom has found out in which way.
+            implicit, _ = dataset.original_encoding
+            dataset.file_meta.TransferSyntaxUID = (
+                ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+            )
+        syntax = dataset.file_meta.TransferSyntaxUID
+        if syntax in _GDCM_SYNTAXES:
+            words = _words_by_gdcm(dataset, path.name)
+        else:
+            plugin = _JPEG_2000_PLUGIN if syntax in JPEG2000TransferSyntaxes else ""
+            dataset.pixel_array_options(decoding_plugin=plugin, correct_unused_bits=False)
+            words = dataset.pixel_array
+            if syntax in JPEG2000TransferSyntaxes:
+                _require_one_sign(dataset, words, path.name)
+        return _values(words if words.ndim == 3 else words[None], dataset, path.name)
+    except DAMAGE as error:
+        if why := why_not_written(error):
+            raise CTEnhanceError(f"Cannot write to the folder '{tempfile.gettempdir()}': {why}.") from error
+        raise InputError(
+            f"the pixel data of '{path.name}' cannot be decoded (cut off, damaged or of an unknown "
+            "compression); copy it again from its source."
+        ) from error
+
+
+def _values(words: np.ndarray, header: Dataset, name: str) -> Pixels:
+    """Return the values in decoded words [frame, y, x]: of each its Bits Stored, signed if so declared."""
+    size = 8 * words.dtype.itemsize
+    stored = int(header.get("BitsStored") or size)
+    unsigned = np.dtype(f"u{words.dtype.itemsize}")
+    meant = np.dtype(f"i{words.dtype.itemsize}") if header.get("PixelRepresentation") else unsigned
+    bits = words.astype(words.dtype.newbyteorder("="), copy=False).view(unsigned)
+    if stored >= size:
+        return Pixels(bits.view(meant), False)
+    values, clean = _lowest(bits, stored, meant)
+    below = int(header.get("HighBit") or stored - 1) + 1 - stored
+    if below > 0 and not clean:
+        # Very old files have the value at the upper end of the word; others only say so.
+        if np.any(bits & unsigned.type((1 << below) - 1)):
+            raise InputError(
+                f"the pixel data of '{name}' do not stand where its header says (High Bit "
+                f"{below + stored - 1}, Bits Stored {stored}); export the series again."
+            )
+        values, clean = _lowest(bits >> unsigned.type(below), stored, meant)
+    return Pixels(values, not clean and not _has_embedded_overlay(header))
+
+
+def _lowest(bits: np.ndarray, stored: int, meant: np.dtype) -> tuple[np.ndarray, bool]:
+    """Return the values in the lowest `stored` bits, and whether the bits above tell nothing else."""
+    unused = bits.dtype.type(8 * bits.dtype.itemsize - stored)
+    values = (bits << unused).view(meant) >> meant.type(unused)
+    above = bits >> bits.dtype.type(stored)
+    return values, bool(above.min() == above.max()) or np.array_equal(values.view(bits.dtype), bits)
+
+
+def _has_embedded_overlay(header: Dataset) -> bool:
+    positions = (header.get((group, 0x0102)) for group in range(0x6000, 0x6020, 2))
+    return any(position is not None and position.value for position in positions)
+
+
+def _words_by_gdcm(dataset: Dataset, name: str) -> np.ndarray:
+    """Return the words [frame, y, x], unsigned, of JPEG or JPEG-LS compressed pixel data."""
+    count = int(dataset.get("NumberOfFrames") or 1)
+    offsets = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
+    frames = generate_frames(
+        dataset.PixelData,
+        number_of_frames=count,
+        extended_offsets=(offsets[0], offsets[1]) if offsets[0] and offsets[1] else None,
+    )
+    with tempfile.TemporaryDirectory(prefix="ctenhance-") as folder:
+        path = Path(folder, "frame.dcm")
+        words = []
+        for _, frame in zip(range(count), frames, strict=False):
+            _as_bare_image(dataset, frame).save_as(path, enforce_file_format=True)
+            with _quiet():
+                image = sitk.ReadImage(os.fspath(path), imageIO="GDCMImageIO")
+            words.append(sitk.GetArrayFromImage(image).reshape(image.GetHeight(), image.GetWidth()))
+            _require_one_meaning(frame, words[-1], name)
+    if len(words) != count:
+        raise ValueError("fewer frames than declared")
+    return np.stack(words)
+
+
+def _require_one_sign(dataset: Dataset, words: np.ndarray, name: str) -> None:
+    """Raise InputError where JPEG 2000 data are signed, the header says unsigned, and that matters."""
+    stored = int(dataset.get("BitsStored") or 16)
+    if dataset.get("PixelRepresentation") or not int(words.max()) >> (stored - 1):
+        return
+    first = next(generate_frames(dataset.PixelData, number_of_frames=int(dataset.get("NumberOfFrames") or 1)))
+    said = get_j2k_parameters(first)
+    if said.get("is_signed") and said["precision"] == stored:
+        raise InputError(
+            f"the header of '{name}' says that its pixels are unsigned, its JPEG 2000 data say that they are "
+            "signed, and some are negative if so; export the series again, or from its source."
+        )
+
+
+def _require_one_meaning(frame: bytes, words: np.ndarray, name: str) -> None:
+    """Raise InputError for JPEG lossless data that old programs wrote in another way than the standard's.
+
+    Predictors 5 to 7 halve a sum or a difference of neighbours. Some encoders did that with signed words of
+    16 bits: DicomObjects until 4.2.199, and whatever wrote the files for which DCMTK has its option +w6.
+    Nothing says so, and decoders make another picture of it where words are 32768 or more, as those of
+    negative HU are.
+    """
+    place = frame.find(_START_OF_SCAN)
+    if _LOSSLESS_FRAME not in frame[: max(place, 0)] or words.dtype.itemsize < 2 or words.max() < 1 << 15:
+        return
+    predictor = frame[place + 7]  # after marker, length, one component's number and tables
+    if predictor in _AMBIGUOUS_PREDICTORS:
+        raise InputError(
+            f"'{name}' is compressed as JPEG lossless with predictor {predictor}, which some encoders got "
+            "wrong for signed pixels without a trace; decompress it with dcmdjpeg, or, if its picture is "
+            "garbled then, with dcmdjpeg +w6."
+        )
+
+
+def _as_bare_image(dataset: Dataset, frame: bytes) -> FileDataset:
+    """Return an image of this frame alone that has no rescaling, no sign, no overlay and no patient."""
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = UID(dataset.file_meta.TransferSyntaxUID)
+    meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    image = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    image.SOPClassUID, image.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    image.Rows, image.Columns = dataset.Rows, dataset.Columns
+    image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
+    image.BitsAllocated = image.BitsStored = dataset.BitsAllocated
+    image.HighBit, image.PixelRepresentation = dataset.BitsAllocated - 1, 0
+    image.PixelData = encapsulate([frame])
+    image["PixelData"].VR = "OB"
+    return image
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep off the terminal what GDCM says there while it tries its decoders one after the other."""
+    with _one_at_a_time, open(os.devnull, "wb") as nowhere:
+        sys.stderr.flush()
+        kept = os.dup(_STANDARD_ERROR)
+        try:
+            os.dup2(nowhere.fileno(), _STANDARD_ERROR)
+            yield
+        finally:
+            os.dup2(kept, _STANDARD_ERROR)
+            os.close(kept)

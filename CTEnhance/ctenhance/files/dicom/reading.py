@@ -1,0 +1,231 @@
+"""A CT from DICOM files: find them, tell the series apart, stack the slices of one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ctenhance.files.dicom.choice import Conditions, Frame
+from ctenhance.files.dicom.header import DicomFile, number, read_file, text
+from ctenhance.files.dicom.kinds import ATTRIBUTES as KIND_ATTRIBUTES
+from ctenhance.files.dicom.kinds import is_capture, kinds, slices_of
+from ctenhance.files.dicom.scans import ATTRIBUTES as SCAN_ATTRIBUTES
+from ctenhance.files.dicom.stack import read_stack
+from ctenhance.files.dicom.units import HOUNSFIELD
+from ctenhance.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from ctenhance.core.volume import CTVolume
+
+_MOST_LISTED = 12
+DICOMDIR = "1.2.840.10008.1.3.10"
+_ARCHIVES = (
+    b"PK\x03\x04", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\xfd7zXZ\x00", b"BZh", b"\x1f\x8b",
+    b"\x28\xb5\x2f\xfd",
+)  # fmt: skip
+_DISC_IMAGE_AT, _DISC_IMAGE = 0x8001, b"CD001"
+
+_TEXTS = {"kernel": "ConvolutionKernel", "manufacturer": "Manufacturer", "model": "ManufacturerModelName"}
+_IDENTIFIERS = {
+    "study_instance_uid": "StudyInstanceUID",
+    "series_instance_uid": "SeriesInstanceUID",
+    "frame_of_reference_uid": "FrameOfReferenceUID",
+}
+# Keyword of a CT image, and the one that an Enhanced CT image has instead.
+_NUMBERS = {
+    "kvp": ("KVP",),
+    "slice_thickness_mm": ("SliceThickness",),
+    "tube_current_ma": ("XRayTubeCurrent", "XRayTubeCurrentInmA"),
+    "exposure_mas": ("Exposure", "ExposureInmAs"),
+}
+_MEANS = ("tube_current_ma", "exposure_mas")  # tube-current modulation changes them along the patient
+
+
+def read_dicom(
+    paths: Sequence[Path], series: int | str | None, where: Mapping[str, Any] | None, check_hu: bool = True
+) -> CTVolume:
+    """Return the CT in a DICOM folder, file or list of files; raises InputError with the reason alone.
+
+    Without `check_hu` also a map that is stored as a CT; its `unit` then stands in `meta`.
+    """
+    with warnings.catch_warnings():
+        # pydicom warns of every small offence against the standard; readers of CT scans cannot do anything.
+        warnings.simplefilter("ignore")
+        conditions = Conditions.of(where)
+        files = list(_dicom_files(paths, (*KIND_ATTRIBUTES, *SCAN_ATTRIBUTES, *conditions.keywords)))
+        if not files:
+            raise InputError(_why_no_file(paths))
+        found, left_out = slices_of(files)
+        kept = set(conditions.files([file for images in found.values() for file in images]))
+        meant = {uid: [file for file in images if file in kept] for uid, images in found.items()}
+        chosen = _choose({uid: images for uid, images in meant.items() if images}, series)
+        return _volume(chosen, conditions, left_out, check_hu)
+
+
+def _dicom_files(paths: Sequence[Path], keywords: Sequence[str]) -> Iterator[DicomFile]:
+    for path in paths:
+        if not path.is_dir():
+            file = read_file(path, keywords)
+            if file is None:
+                raise InputError(_why_no_dicom(path))
+            if file.header.SOPClassUID == DICOMDIR:
+                raise InputError("it is a DICOMDIR, an index without images; give its folder.")
+            yield file
+            continue
+        for one in _files_below(path):
+            file = read_file(one, keywords)
+            # A DICOMDIR is an index of the files, which are found without it.
+            if file is not None and file.header.SOPClassUID != DICOMDIR:
+                yield file
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Yield the files at any depth; raises InputError for a folder that cannot be opened."""
+    for here, subfolders, names in os.walk(folder, onerror=_raise_closed):
+        subfolders.sort()
+        files = (Path(here, name) for name in sorted(names))
+        # A broken link is told when it is read; a pipe would keep it waiting for ever.
+        yield from (file for file in files if os.path.isfile(file) or not os.path.exists(file))
+
+
+def _raise_closed(error: OSError) -> None:
+    name = Path(os.fspath(error.filename)).name
+    raise InputError(f"'{name}' cannot be opened ({error.strerror}); check its permissions.") from error
+
+
+def _why_no_dicom(path: Path) -> str:
+    if _is_archive(path):
+        return f"'{path.name}' is an archive (zip or the like); unpack it first, and give the folder."
+    return (
+        f"'{path.name}' is no DICOM image; give a DICOM folder or DICOM files, or one file ending in "
+        ".nii.gz, .nii, .nrrd, .mha or .mhd."
+    )
+
+
+def _why_no_file(folders: Sequence[Path]) -> str:
+    for path in (one for folder in folders for one in _files_below(folder)):
+        if _is_archive(path):
+            return f"there is no DICOM image in it but an archive, '{path.name}'; unpack it first."
+    if any(_is_index(one) for folder in folders for one in _files_below(folder)):
+        return (
+            "there is no DICOM image in it but a DICOMDIR, which only lists images; copy the whole disc, "
+            "with its folders."
+        )
+    return (
+        "there is no DICOM image in it; give a DICOM folder or file, or a .nii.gz, .nii, .nrrd, .mha or .mhd "
+        "file."
+    )
+
+
+def _is_index(path: Path) -> bool:
+    file = read_file(path)
+    return file is not None and file.header.SOPClassUID == DICOMDIR
+
+
+def _is_archive(path: Path) -> bool:
+    """Say whether a file is a zip, 7z, rar, xz, bzip2, gzip, zstd or tar archive, or the image of a disc."""
+    with contextlib.suppress(OSError), path.open("rb") as stream:
+        start = stream.read(262)
+        if start.startswith(_ARCHIVES) or start[257:] == b"ustar":
+            return True
+        stream.seek(_DISC_IMAGE_AT)
+        return stream.read(len(_DISC_IMAGE)) == _DISC_IMAGE
+    return False
+
+
+def _choose(series: dict[str, list[DicomFile]], wanted: int | str | None) -> list[DicomFile]:
+    """Return the files of the wanted series; the only one if none is wanted; raises InputError otherwise."""
+    numbers = series_numbers({uid: files[0] for uid, files in series.items()})
+    if wanted is None and len(series) == 1:
+        return next(iter(series.values()))
+    if wanted is not None:
+        for uid, files in series.items():
+            if str(wanted).strip() in (uid, str(numbers[uid])):
+                return files
+    shown = sorted(series, key=numbers.__getitem__)
+    listing = "; ".join(
+        series_label(numbers[uid], series[uid][0], _count(series[uid])) for uid in shown[:_MOST_LISTED]
+    )
+    if len(shown) > _MOST_LISTED:
+        listing += f"; and {len(shown) - _MOST_LISTED} more"
+    if wanted is None:
+        example = min(numbers.values())
+        raise InputError(
+            f"it holds {len(series)} CT series ({listing}); choose one by its number with "
+            f"--series {example} (in Python series={example}), or give a folder with the files of only one."
+        )
+    raise InputError(f"it holds no CT series {wanted}; choose from: {listing}.")
+
+
+def series_numbers(series: Mapping[str, DicomFile]) -> dict[str, int]:
+    """Return a number for each series: its SeriesNumber where that tells all apart, else its rank from 1.
+
+    `series` has an image of each by its UID.
+    """
+    given = {uid: number(file.header.get("SeriesNumber")) for uid, file in series.items()}
+    known = {uid: int(found) for uid, found in given.items() if found}
+    if len(set(known.values())) == len(series):
+        return known
+    return {uid: rank for rank, uid in enumerate(sorted(series), start=1)}
+
+
+def _count(files: Sequence[DicomFile]) -> int:
+    return int(sum(number(file.header.get("NumberOfFrames")) or 1 for file in files))
+
+
+def series_label(rank: int, first: DicomFile, count: int) -> str:
+    """Return what a list of series says of one of `count` slices, such as 'series 3: 24 slices of 2 mm'."""
+    # Without the description, which may hold names.
+    label = f"series {rank}: {count} slice" + ("" if count == 1 else "s")
+    kernel = text(first.value("ConvolutionKernel"))
+    thickness = number(first.value("SliceThickness"))
+    return label + (f" of {thickness:g} mm" if thickness else "") + (f", kernel {kernel}" if kernel else "")
+
+
+def _volume(
+    files: Sequence[DicomFile], conditions: Conditions, left_out: Sequence[DicomFile], check_hu: bool
+) -> CTVolume:
+    from ctenhance.core.volume import CTVolume
+
+    stack = read_stack(files, conditions, check_hu)
+    notes = list(stack.notes)
+    if is_capture(files[0]):
+        notes.append("the slices are secondary captures, taken as a CT because they lie in a stack")
+    if chosen := conditions.note():
+        notes.append(chosen)
+    if left_out:
+        notes.append(f"left out, as no slices of this CT: {kinds(left_out)}")
+    sources = {
+        "source_files": [str(file.path) for file, _ in stack.frames],
+        "source_frames": [frame for _, frame in stack.frames],
+    }
+    meta = {**_meta(stack.frames), **sources, "notes": notes}
+    if stack.unit != HOUNSFIELD:
+        meta["unit"] = stack.unit
+    return CTVolume(stack.array, stack.spacing, stack.origin, stack.direction, meta)
+
+
+def _meta(frames: Sequence[Frame]) -> dict[str, Any]:
+    """Return what the headers of the slices, in their order, tell.
+
+    What is empty, or differs among slices that the user has declared one scan, is left out.
+    """
+    first = frames[0][0].header
+    known: dict[str, Any] = {}
+    for name, keyword in _TEXTS.items():
+        told = {text(file.value(keyword, frame=frame)) for file, frame in frames}
+        known[name] = told.pop() if len(told) == 1 else ""
+    for name, keywords in _NUMBERS.items():
+        per_slice = [number(file.value(*keywords, frame=frame)) for file, frame in frames]
+        values = [value for value in per_slice if value is not None]
+        if values and (name in _MEANS or len(set(values)) == 1):
+            known[name] = float(np.mean(values))
+    known |= {name: text(first.get(keyword)) for name, keyword in _IDENTIFIERS.items()}
+    known["sop_instance_uids"] = [text(file.header.get("SOPInstanceUID")) for file, _ in frames]
+    return {name: value for name, value in known.items() if value not in (None, "")}

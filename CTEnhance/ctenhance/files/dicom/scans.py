@@ -1,0 +1,416 @@
+"""Are the slices of a series one scan? Scanners and archives put several under one SeriesInstanceUID.
+
+Interleaved phases, energies or kernels make an even stack of half the spacing in which every other slice is
+of another scan, and nothing looks wrong. So whatever in the headers tells scans apart is compared:
+
+- what is one for a whole scan (tube voltage, kernel, frame of reference ...) must be the same in all slices;
+- what may change on the way along the patient (acquisition, contrast phase, thickness ...) may do so, from
+  one block of slices to the next, as in step-and-shoot scans, but not to and fro;
+- what differs from slice to slice anyway (times, tube current, window, comments) must not alternate.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydicom.datadict import dictionary_VR, keyword_for_tag
+
+from ctenhance.files.dicom.choice import (
+    Conditions,
+    Values,
+    as_values,
+    grouped,
+    identifies,
+    listing,
+    named,
+    places_of,
+    shown,
+    values_of,
+)
+from ctenhance.files.dicom.header import number
+from ctenhance.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from ctenhance.files.dicom.stack import Slice
+
+# In the order in which a sentence names them: what says most comes first.
+_ONE_FOR_A_SCAN = (
+    "KVP", "MonoenergeticEnergyEquivalent", "EnergyWeightingFactor", "ConvolutionKernel", "Manufacturer",
+    "ManufacturerModelName", "DeviceSerialNumber", "FrameOfReferenceUID", "PatientID",
+)  # fmt: skip
+_ONE_FOR_A_BLOCK = (
+    "AcquisitionNumber", "TemporalPositionIdentifier", "TemporalPositionTimeOffset", "PhaseNumber",
+    "NominalPercentageOfCardiacPhase", "NominalCardiacTriggerDelayTime", "CardiacCyclePosition",
+    "NominalPercentageOfRespiratoryPhase", "RespiratoryCyclePosition", "EchoNumbers", "StackID",
+    "ContrastBolusAgent", "ContrastBolusAgentPhase", "ContrastBolusAgentAdministered",
+    "ContrastBolusStartTime", "RescaleType", "ImageType", "SliceThickness", "ReconstructionAlgorithm",
+    "ReconstructionMethod", "IterativeReconstructionMethod", "ImageFilter", "ReconstructionDiameter",
+    "DataCollectionDiameter", "FilterType", "FilterMaterial", "FocalSpots", "ScanOptions", "AcquisitionType",
+    "SpiralPitchFactor", "SingleCollimationWidth", "TotalCollimationWidth", "RevolutionTime",
+    "RotationDirection", "ExposureModulationType", "MultienergyCTAcquisition",
+    "DecompositionMethod", "VolumetricProperties", "VolumeBasedCalculationTechnique", "BodyPartExamined",
+    "PatientPosition", "SoftwareVersions", "SeriesNumber", "AcquisitionUID", "IrradiationEventUID",
+    "AcquisitionDate", "SeriesDate", "SeriesTime", "SeriesDescription", "ProtocolName",
+    "AcquisitionProtocolName", "ImageFilterDescription", "DecompositionDescription", "StudyInstanceUID",
+    "PatientName", "PatientBirthDate", "PatientSex", "PatientAge", "PatientWeight", "PatientSize",
+    "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "PerformedProcedureStepStartTime",
+    "PerformedProcedureStepID",
+)  # fmt: skip
+# Of those what a scanner sets or measures anew for each rotation of a step-and-shoot scan.
+_ONE_FOR_A_ROTATION = (
+    "FocalSpots", "FilterType", "FilterMaterial", "RevolutionTime", "ExposureModulationType",
+    "NominalPercentageOfCardiacPhase", "NominalCardiacTriggerDelayTime", "CardiacCyclePosition",
+    "NominalPercentageOfRespiratoryPhase", "RespiratoryCyclePosition",
+)  # fmt: skip
+# These may say something of each slice, too: they only count where they alternate, or at one place.
+_OF_IMAGES_AT_ONE_PLACE = (
+    "ImageComments", "DerivationDescription", "StationName", "ContentDate", "WindowCenter", "WindowWidth",
+    "WindowCenterWidthExplanation", "OperatorsName", "GeneratorPower", "TableSpeed", "TableFeedPerRotation",
+)  # fmt: skip
+# With the least difference that tells scans apart: absolute, or of the mean where there is a second number.
+_OF_EACH_SLICE = {
+    "InstanceNumber": (2.0, 0.0), "AcquisitionNumber": (2.0, 0.0), "AcquisitionTime": (1.0, 0.0),
+    "AcquisitionDateTime": (1.0, 0.0), "ContentTime": (2.0, 0.0), "TriggerTime": (1.0, 0.0),
+    "TableHeight": (1.0, 0.0), "XRayTubeCurrent": (0.0, 0.1), "Exposure": (0.0, 0.1),
+    "ExposureTime": (0.0, 0.1), "CTDIvol": (0.0, 0.1),
+}  # fmt: skip
+_IN_ORDER = ("InstanceNumber", "AcquisitionTime", "AcquisitionDateTime", "ContentTime")
+_MOST_INTERLEAVED = 4
+_UNEVEN = 0.1
+_TIME = re.compile(
+    r"(?P<day>\d{8})?(?P<hours>\d{2}):?(?P<minutes>\d{2})?:?(?P<seconds>\d{2}(\.\d*)?)?([+-]\d{4})?"
+)
+_PLAIN = re.compile(r"[\w=.#/+-]+")
+_MOST_NAMED = 3
+_FEWEST_TO_ALTERNATE, _BLOCK, _TIMES_UNLIKE, _LEAST_UNLIKE_HU, _MOSTLY = 3, 8, 1.3, 2.0, 0.8
+# Where frames lie is what makes a stack of them.
+_PLACES = ("ImagePositionPatient", "ImageOrientationPatient", "InStackPositionNumber", "SliceLocation")
+
+ATTRIBUTES = (
+    *_ONE_FOR_A_SCAN, *_ONE_FOR_A_BLOCK, *_OF_IMAGES_AT_ONE_PLACE, *_OF_EACH_SLICE,
+    "MultienergyCTCharacteristicsSequence", "DimensionIndexSequence",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Difference:
+    """An attribute that tells scans apart: what a condition on it says for each, and how that is told.
+
+    `names` is empty where no condition picks one scan.
+    """
+
+    keyword: str
+    told: str
+    names: Sequence[str] = ()
+    count: int = 2
+
+
+def require_one_scan(slices: Sequence[Slice], conditions: Conditions) -> list[str]:
+    """Return notes on what changes along the slices (sorted by depth, one at each place).
+
+    Raises InputError, naming what differs and how to choose, where they are of several scans.
+    """
+    differences, changing, notes = [], [], []
+    for keyword, groups in _of_files(slices):
+        if not conditions.ignores(keyword) and _blocks(groups, len(slices)) > len(groups):
+            differences.append(_Difference(keyword, listing(keyword, groups), count=len(groups)))
+    for keyword in _marks(slices, conditions):
+        groups = _groups(slices, keyword)
+        if len(groups) == 1:
+            continue
+        if not groups[0][0] and len(groups) == 2 and keyword in _ONE_FOR_A_SCAN:
+            # Lost on the way in some slices rather than said otherwise.
+            if _alternate(groups, len(slices)):
+                differences.append(_difference(keyword, groups))
+            else:
+                notes.append(f"{keyword} does not stand in all slices")
+        elif len(groups) == len(slices) > 2 and identifies(keyword):
+            if keyword in _ONE_FOR_A_SCAN:
+                notes.append(
+                    f"{keyword} differs in all slices, as some anonymisers write it, and was passed over"
+                )
+        elif keyword in _ONE_FOR_A_SCAN or _to_and_fro(keyword, groups, len(slices)):
+            differences.append(_difference(keyword, groups))
+        elif len(groups) < len(slices):
+            changing.append(keyword)
+    if not differences and not conditions.take_as_one:
+        differences = list(_alternating(slices))
+    if differences:
+        differences.sort(key=lambda one: identifies(one.keyword))  # values that are shown say more
+        what = "file" if len({one.file for one in slices}) == 1 else "series"
+        together = " ".join(f"--where {one.keyword}=any" for one in differences)
+        raise InputError(
+            f"it mixes {max(one.count for one in differences)} scans in one {what}, told apart by "
+            f"{_told(differences)}; {_choose(differences)}, or take them as one scan with {together}."
+        )
+    if changing:
+        shown_ones = [keyword for keyword in changing if not identifies(keyword)] or changing
+        named_ones = shown_ones[:_MOST_NAMED]
+        verb = "changes" if len(named_ones) == 1 else "change"
+        notes.append(f"taken as one scan, though {' and '.join(named_ones)} {verb} along the stack")
+    return notes
+
+
+def images_alternate(array: np.ndarray) -> bool:
+    """Say whether every second slice of HU [z, y, x] is unlike its neighbours but like the next but one.
+
+    In one scan slices two apart differ more than neighbours do. Of two interleaved ones this trace remains
+    where the headers are stripped of all that tells scans apart.
+    """
+    count, rows, columns = array.shape
+    if count < 2 * _FEWEST_TO_ALTERNATE or min(rows, columns) < _BLOCK:
+        return False
+    # Means over blocks, since noise differs from slice to slice anyway.
+    inside = array[:, : rows - rows % _BLOCK, : columns - columns % _BLOCK]
+    shape = (rows // _BLOCK, _BLOCK, columns // _BLOCK, _BLOCK)
+    means = np.stack([plane.reshape(shape).mean(axis=(1, 3)) for plane in inside])
+    near, next_but_one = (np.sqrt(np.mean((means[s:] - means[:-s]) ** 2, axis=(1, 2))) for s in (1, 2))
+    alike = np.maximum(next_but_one[:-1], next_but_one[1:])
+    unlike = near[1:-1] > np.maximum(_TIMES_UNLIKE * alike, _LEAST_UNLIKE_HU)
+    return bool(unlike.mean() > _MOSTLY)
+
+
+def how_to_tell(slices: Sequence[Slice], one: Slice, other: Slice, conditions: Conditions) -> str:
+    """Return what tells two different images at one place apart, and how to choose; ends a sentence."""
+    differences = []
+    for keyword in (*_marks(slices, conditions), *_OF_IMAGES_AT_ONE_PLACE):
+        groups = _groups(slices, keyword)
+        if _apart(groups, slices.index(one), slices.index(other)):
+            differences.append(_difference(keyword, groups))
+    differences += [
+        _Difference(keyword, listing(keyword, groups), count=len(groups))
+        for keyword, groups in _of_files(slices)
+        if _apart(groups, slices.index(one), slices.index(other))
+    ]
+    differences = differences or list(_one_after_the_other(slices))
+    if differences:
+        return f"{_told(differences)}; {_choose(differences)}"
+    if one.file is other.file:
+        return "nothing in its header tells them apart; split the file into series first"
+    return "nothing in their headers tells them apart; put the files of one into a folder"
+
+
+def change_at(slices: Sequence[Slice], index: int, conditions: Conditions) -> str:
+    """Return what changes from slice `index` to the next, and not just before or after it; '' if nothing.
+
+    Such as 'where SliceThickness changes from 2.5 to 5'.
+    """
+    near = slices[max(index - 1, 0) : index + 3]
+    place = index - max(index - 1, 0)
+    for keyword in _marks(near, conditions):
+        values = [values_of(one.file, one.frame, keyword) for one in near]
+        groups = grouped(values)
+        if len(groups) == 2 and not identifies(keyword) and _blocks(groups, len(near)) == 2:
+            before, after = shown(values[place]), shown(values[place + 1])
+            if before != after:
+                return f"where {keyword} changes from {before or 'none'} to {after or 'none'}"
+    return ""
+
+
+def overlapping(slices: Sequence[Slice]) -> tuple[str, str]:
+    """Return what tells scans apart that were taken one after the other and overlap, and how to choose.
+
+    Each is an even stack by itself, together they are none. Empty texts where there is nothing of the kind.
+    """
+    depths = np.array([one.depth for one in slices])
+    for keyword in _IN_ORDER:
+        values = [_as_number(one, keyword) for one in slices]
+        known = np.array([value for value in values if value is not None])
+        if len(known) < len(slices):
+            continue
+        order = np.argsort(known, kind="stable")
+        steps = np.sign(np.diff(depths[order]))
+        scans = np.split(order, np.flatnonzero(steps != np.sign(np.median(steps))) + 1)
+        if not 2 <= len(scans) <= _MOST_INTERLEAVED or min(map(len, scans)) < _FEWEST_TO_ALTERNATE:
+            continue
+        gaps = [np.diff(np.sort(depths[scan])) for scan in scans]
+        even = all(np.ptp(one) <= _UNEVEN * np.median(one) for one in gaps)
+        if even and max(depths[scan].min() for scan in scans) < min(depths[scan].max() for scan in scans):
+            difference = _ranges(slices, keyword, [scan.tolist() for scan in scans])
+            return _told([difference]), _choose([difference])
+    return "", ""
+
+
+def choice_by(slices: Sequence[Slice], keyword: str) -> str:
+    """Return how to choose by an attribute in which slices differ, as part of a sentence."""
+    return _choose([_difference(keyword, _groups(slices, keyword))])
+
+
+def _marks(slices: Sequence[Slice], conditions: Conditions) -> Iterable[str]:
+    """Return the attributes to compare: the known ones, and what a file's own dimensions are."""
+    own: list[str] = []
+    for file in {one.file for one in slices if len(one.file.frames) > 1}:
+        for item in file.header.get("DimensionIndexSequence") or ():
+            keyword = keyword_for_tag(item.get("DimensionIndexPointer") or 0)
+            if keyword and keyword not in _PLACES:
+                own.append(keyword)
+    known = dict.fromkeys((*_ONE_FOR_A_SCAN, *_ONE_FOR_A_BLOCK, *own))
+    there = {keyword for one in slices for keyword in one.file.frames[one.frame]}
+    return [one for one in known if not conditions.ignores(one) and not there.isdisjoint(places_of(one))]
+
+
+def _of_files(slices: Sequence[Slice]) -> Iterable[tuple[str, list[tuple[Values, list[int]]]]]:
+    """Return what several multi-frame files say of themselves and each of their frames says otherwise."""
+    if len({one.file for one in slices}) == 1 or all(len(one.file.frames) == 1 for one in slices):
+        return
+    for keyword in _ONE_FOR_A_BLOCK:
+        if len(places_of(keyword)) > 1:
+            groups = grouped([as_values(one.file.header.get(keyword)) for one in slices])
+            if len(groups) > 1 and len(_groups(slices, keyword)) == 1:
+                yield keyword, groups
+
+
+def _groups(slices: Sequence[Slice], keyword: str) -> list[tuple[Values, list[int]]]:
+    return grouped([values_of(one.file, one.frame, keyword) for one in slices])
+
+
+def _blocks(groups: Sequence[tuple[Values, list[int]]], count: int) -> int:
+    """Return how many runs of slices of one group there are along the stack."""
+    return 1 + int(np.count_nonzero(np.diff(_group_of_each(groups, count))))
+
+
+def _group_of_each(groups: Sequence[tuple[Values, list[int]]], count: int) -> np.ndarray:
+    group = np.empty(count, dtype=int)
+    for index, (_, members) in enumerate(groups):
+        group[members] = index
+    return group
+
+
+def _to_and_fro(keyword: str, groups: Sequence[tuple[Values, list[int]]], count: int) -> bool:
+    """Say whether slices of several groups are mixed, rather than one group after the other."""
+    if _blocks(groups, count) <= len(groups):
+        return False
+    group = _group_of_each(groups, count)
+    runs = np.diff(np.flatnonzero(np.diff(group)))  # without the first and the last one
+    return keyword not in _ONE_FOR_A_ROTATION or bool(runs.min() < 2)
+
+
+def _alternate(groups: Sequence[tuple[Values, list[int]]], count: int) -> bool:
+    """Say whether every second slice (third, fourth) is of one group, in turn, without exception."""
+    scans = len(groups)
+    group = _group_of_each(groups, count)
+    return 1 < scans <= min(_MOST_INTERLEAVED, count // 3) and bool((group[scans:] == group[:-scans]).all())
+
+
+def _apart(groups: Sequence[tuple[Values, list[int]]], one: int, other: int) -> bool:
+    return not any(one in members and other in members for _, members in groups)
+
+
+def _difference(keyword: str, groups: Sequence[tuple[Values, list[int]]]) -> _Difference:
+    return _Difference(keyword, listing(keyword, groups), named(keyword, groups), len(groups))
+
+
+def _alternating(slices: Sequence[Slice]) -> Iterable[_Difference]:
+    """Find attributes by which every second slice (or third, fourth) is like none of those between.
+
+    So far apart that no change along the patient could make it: each step within a scan is at most half as
+    wide as any step between the scans.
+    """
+    for keyword in _OF_IMAGES_AT_ONE_PLACE:
+        groups = _groups(slices, keyword)
+        if _alternate(groups, len(slices)):
+            yield _difference(keyword, groups)
+    for keyword, (least, least_of_mean) in _OF_EACH_SLICE.items():
+        values = [_as_number(one, keyword) for one in slices]
+        known = np.array([value for value in values if value is not None])
+        if len(known) < len(slices):
+            continue
+        for scans in range(2, min(_MOST_INTERLEAVED, len(slices) // 3) + 1):
+            within = np.abs(known[scans:] - known[:-scans]).max()
+            between = min(np.abs(known[step:] - known[:-step]).min() for step in range(1, scans))
+            if between >= max(2 * within, least, least_of_mean * np.abs(known).mean()) and between > 0:
+                yield _ranges(slices, keyword, [range(first, len(slices), scans) for first in range(scans)])
+                break
+            if keyword == "InstanceNumber" and _stand_together(known, scans):
+                yield _Difference(keyword, f"InstanceNumber, of which each stands {scans} times", count=scans)
+                break
+
+
+def _stand_together(numbers: np.ndarray, scans: int) -> bool:
+    """Say whether each number stands in as many neighbouring slices as there are scans, and nowhere else."""
+    if len(numbers) % scans:
+        return False
+    rows = numbers.reshape(-1, scans)
+    return bool((rows == rows[:, :1]).all()) and len(np.unique(rows[:, 0])) == len(rows)
+
+
+def _one_after_the_other(slices: Sequence[Slice]) -> Iterable[_Difference]:
+    """Find numbers or times by which scans at the same places came one after the other."""
+    places = [tuple(np.round(one.position, 2)) for one in slices]
+    scans = max(places.count(place) for place in set(places))
+    if len(slices) % scans:
+        return
+    for keyword in _IN_ORDER:
+        values = [_as_number(one, keyword) for one in slices]
+        known = [(value, index) for index, value in enumerate(values) if value is not None]
+        if len(known) < len(slices):
+            continue
+        order = [index for _, index in sorted(known)]
+        size = len(slices) // scans
+        blocks = [order[first : first + size] for first in range(0, len(slices), size)]
+        if all(len({places[index] for index in block}) == size for block in blocks):
+            yield _ranges(slices, keyword, blocks)
+
+
+def _ranges(slices: Sequence[Slice], keyword: str, scans: Sequence[Sequence[int]]) -> _Difference:
+    """Return the difference of an attribute of which each scan has a range of values."""
+    if identifies(keyword):
+        return _Difference(keyword, keyword, count=len(scans))
+    bounds = []
+    for scan in scans:
+        found = [values_of(slices[index].file, slices[index].frame, keyword) for index in scan]
+        ordered = sorted(found, key=lambda values: number(values[0]) or 0.0)
+        bounds.append((ordered[0], ordered[-1]))
+    names = [
+        shown(low) if shown(low) == shown(high) else f"{shown(low)}..{shown(high)}" for low, high in bounds
+    ]
+    told = [f"{name} ({len(scan)} slices)" for name, scan in zip(names, scans, strict=True)]
+    ends = sorted(bounds, key=lambda pair: number(pair[0][0]) or 0.0)
+    overlap = any(
+        (number(high[0]) or 0.0) >= (number(low[0]) or 0.0) for (_, high), (low, _) in pairwise(ends)
+    )
+    return _Difference(keyword, f"{keyword} {' and '.join(told)}", () if overlap else names, len(scans))
+
+
+def _as_number(one: Slice, keyword: str) -> float | None:
+    """Return an attribute as a number, a time as seconds; None where it is absent or none."""
+    values = values_of(one.file, one.frame, keyword)
+    if not values:
+        return None
+    if dictionary_VR(keyword) not in ("TM", "DT"):
+        return number(values[0])
+    match = _TIME.fullmatch(str(values[0]))
+    if match is None:
+        return None
+    day = number(match["day"]) or 0.0
+    hours, minutes, seconds = (number(match[part]) or 0.0 for part in ("hours", "minutes", "seconds"))
+    return ((day * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def _told(differences: Sequence[_Difference]) -> str:
+    told = "; ".join(one.told for one in differences[:_MOST_NAMED])
+    further = len(differences) - _MOST_NAMED
+    return told + (f"; and {further} further attribute{'' if further == 1 else 's'}" if further > 0 else "")
+
+
+def _choose(differences: Sequence[_Difference]) -> str:
+    """Return how to choose by the attribute that parts the slices most finely, the first of such."""
+    best = max((one for one in differences if one.names), key=lambda one: one.count, default=None)
+    if best is None:
+        return "put the files of each into a folder of their own"
+    name = next(name for name in best.names if name)
+    condition = f"{best.keyword}={name}"
+    option = (
+        f"--acquisition {name}" if best.keyword == "AcquisitionNumber" else f"--where {_quoted(condition)}"
+    )
+    value = name if number(name) is not None else repr(name)
+    return f"choose one, for instance with {option} (in Python where={{'{best.keyword}': {value}}})"
+
+
+def _quoted(condition: str) -> str:
+    return condition if _PLAIN.fullmatch(condition) else f'"{condition}"'

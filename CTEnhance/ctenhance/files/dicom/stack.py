@@ -1,0 +1,293 @@
+"""From the DICOM files of one CT series to values in HU on a regular grid.
+
+Where each slice lies is taken from its position and orientation in the patient, never from file names,
+instance numbers or the slice thickness. Every slice, and every frame of a multi-frame image, has its own
+rescaling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from ctenhance.core.hounsfield import has_air, outside_field, padding_to_air, set_to_air
+from ctenhance.files.dicom.choice import Conditions, Frame
+from ctenhance.files.dicom.grid import grid_of
+from ctenhance.files.dicom.header import DAMAGE, DicomFile
+from ctenhance.files.dicom.pixels import stored_values
+from ctenhance.files.dicom.scans import choice_by, how_to_tell, images_alternate, require_one_scan
+from ctenhance.files.dicom.units import HOUNSFIELD, Measure, common_unit, doubts, measure_of
+from ctenhance.runtime.errors import InputError
+
+_AIR_HU = -1024.0
+_BLURRED_SHARE = 0.01
+_SAME_PLACE_MM = 0.01
+_SAME_DIRECTION = 1e-3
+_ORTHONORMAL_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """One plane: where it lies (mm, LPS) and how its stored values become HU, or those of a map."""
+
+    file: DicomFile
+    frame: int
+    shape: tuple[int, int]
+    position: np.ndarray
+    axes: np.ndarray  # rows: unit vectors along which column and row index grow, and their normal
+    pixel_spacing: tuple[float, float]  # between columns (x), between rows (y)
+    measure: Measure
+    slope: float
+    intercept: float
+    padding: tuple[float, float] | None  # lowest and highest HU that the header declares as outside
+
+    @property
+    def name(self) -> str:
+        return self.file.path.name
+
+    @property
+    def depth(self) -> float:
+        """Position along the normal, mm (for an axial slice its z)."""
+        return float(self.position @ self.axes[2])
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The slices as one volume: array float32 [z, y, x], its grid, file and frame of each slice, notes.
+
+    `unit`: HU, unless the values are said to be something else.
+    """
+
+    array: np.ndarray
+    spacing: tuple[float, float, float]
+    origin: tuple[float, float, float]
+    direction: np.ndarray
+    frames: list[Frame]
+    notes: list[str]
+    unit: str
+
+
+def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: bool) -> Stack:
+    """Return the volume of what is meant of one series; raises InputError with the reason alone.
+
+    `check_hu`: refuse what is said to be no HU, and what is neither said to be HU nor shows it.
+    """
+    frames = conditions.frames([frame for file in files for frame in _frames_of(file)])
+    slices = [_slice_of(file, frame) for file, frame in frames]
+    _require_one_kind(slices)
+    unit = common_unit(slices, check_hu)
+    slices.sort(key=lambda one: one.depth)
+    slices, repeated = _without_repetitions(slices, conditions)
+    notes = require_one_scan(slices, conditions)
+    pitch, origin = grid_of(slices, conditions)
+    array = np.empty((len(slices), *slices[0].shape), dtype=np.float32)
+    padded = beyond = air = False
+    for index, values, more in _rescaled(slices):
+        array[index] = values
+        beyond |= more
+        air |= has_air(array[index : index + 1])
+        padded |= _fill_declared_padding(array[index], slices[index])
+    # Some scanners do not declare the value outside the field of view, or declare another one.
+    padding = padding_to_air(array, _AIR_HU) if unit == HOUNSFIELD else None
+    if images_alternate(array):
+        notes.append(
+            "every second slice is unlike its neighbours, as if two scans were mixed: look at the images "
+            "before you use the result"
+        )
+    if repeated:
+        notes.append(f"repeated slices left out: {repeated}")
+    if padded or padding is not None:
+        notes.append(f"padding outside the field of view set to {_AIR_HU:g} HU")
+    if beyond:
+        notes.append("bits above Bits Stored, where old scanners kept overlays, left out of the values")
+    if check_hu:
+        notes += doubts(slices, array, air)
+    x, y, z = origin.tolist()
+    return Stack(
+        array=array,
+        spacing=(*slices[0].pixel_spacing, pitch),
+        origin=(x, y, z),
+        direction=slices[0].axes.T.copy(),
+        frames=[(one.file, one.frame) for one in slices],
+        notes=notes,
+        unit=unit,
+    )
+
+
+def _frames_of(file: DicomFile) -> list[Frame]:
+    """Return the file with each of its frames' indices; raises InputError for what is no image in HU."""
+    name = file.path.name
+    header = file.header
+    try:
+        if file.value("ModalityLUTSequence") is not None:
+            raise InputError(
+                f"'{name}' maps its values by a table, not to Hounsfield units; give the original CT."
+            )
+        frames = int(header.get("NumberOfFrames") or 1)
+        if frames > 1 and len(header.get("PerFrameFunctionalGroupsSequence") or ()) != frames:
+            raise InputError(
+                f"'{name}' holds {frames} frames without saying where each lies; export single slices."
+            )
+        return [(file, frame) for frame in range(frames)]
+    except DAMAGE as error:
+        raise InputError(f"the header of '{name}' is damaged; export the series again.") from error
+
+
+def _slice_of(file: DicomFile, frame: int) -> Slice:
+    """Return a frame as a plane in space; raises InputError for what is no plane of HU."""
+    try:
+        return _slice(file, frame)
+    except DAMAGE as error:
+        raise InputError(f"the header of '{file.path.name}' is damaged; export the series again.") from error
+
+
+def _slice(file: DicomFile, frame: int) -> Slice:
+    header = file.header
+
+    def numbers(keyword: str, count: int) -> np.ndarray:
+        value = file.value(keyword, frame=frame)
+        if value is None:
+            raise InputError(
+                f"'{file.path.name}' does not say where it lies ({keyword} is missing); export the series "
+                "again with its geometry."
+            )
+        found = np.array(value, dtype=np.float64).reshape(-1)
+        if found.size != count or not np.isfinite(found).all():
+            raise ValueError(keyword)
+        return found
+
+    orientation = numbers("ImageOrientationPatient", 6).reshape(2, 3)
+    right = orientation[0] / np.linalg.norm(orientation[0])
+    # Written with few digits, the two are perpendicular only roughly; the grid wants them exactly so.
+    down = orientation[1] - (orientation[1] @ right) * right
+    if not (np.abs(orientation @ orientation.T - np.eye(2)).max() < _ORTHONORMAL_TOLERANCE):
+        raise ValueError("ImageOrientationPatient")
+    down /= np.linalg.norm(down)
+    between_rows, between_columns = numbers("PixelSpacing", 2).tolist()
+    if min(between_rows, between_columns) <= 0:
+        raise ValueError("PixelSpacing")
+    measure = measure_of(file, frame)
+    found = file.value("RescaleSlope", frame=frame)
+    # Without them the stored values count as HU; whether they are is asked of the whole volume later.
+    slope = 1.0 if found is None else float(found)
+    intercept = float(file.value("RescaleIntercept", frame=frame) or 0.0)
+    if measure.slope is not None:
+        slope, intercept = measure.slope, measure.intercept
+    return Slice(
+        file=file,
+        frame=frame,
+        shape=(int(header.Rows), int(header.Columns)),
+        position=numbers("ImagePositionPatient", 3),
+        axes=np.stack([right, down, np.cross(right, down)]),
+        pixel_spacing=(between_columns, between_rows),
+        measure=measure,
+        slope=slope,
+        intercept=intercept,
+        padding=None if measure.is_other else _declared_padding(header, slope, intercept),
+    )
+
+
+def _declared_padding(header: Dataset, slope: float, intercept: float) -> tuple[float, float] | None:
+    value, limit = header.get("PixelPaddingValue"), header.get("PixelPaddingRangeLimit")
+    if value is None:
+        return None
+    stored = [_as_stored(int(end), header) for end in (value, value if limit is None else limit)]
+    low, high = sorted(float(np.float32(end * slope + intercept)) for end in stored)
+    return low, high
+
+
+def _as_stored(value: int, header: Dataset) -> int:
+    """Return a padding value as the pixels have it: some writers give it unsigned where pixels are signed."""
+    allocated = int(header.get("BitsAllocated") or 16)
+    value %= 1 << allocated
+    if header.get("PixelRepresentation"):
+        for bits in (allocated, int(header.get("BitsStored") or allocated)):
+            if value >= 1 << (bits - 1):
+                value -= 1 << bits
+    return value
+
+
+def _fill_declared_padding(values: np.ndarray, one: Slice) -> bool:
+    """Set what the header declares as padding to air, in place, and return whether there was any.
+
+    Only where it is below -1024 HU: a wrongly declared padding value must not overwrite tissue. Where lossy
+    compression has blurred it, it is what no scanner measures and reaches the slice's edge.
+    """
+    if one.padding is None or one.padding[0] >= _AIR_HU:
+        return False
+    declared = (values >= one.padding[0]) & (values <= one.padding[1]) & (values < _AIR_HU)
+    around = outside_field(values)
+    # A pixel or two beside a sharp value are undershoot.
+    blurred = int(np.count_nonzero(around & ~declared)) > _BLURRED_SHARE * int(np.count_nonzero(around))
+    outside = declared | around if blurred else declared
+    set_to_air(values, outside, _AIR_HU, blurred)
+    return bool(outside.any())
+
+
+def _require_one_kind(slices: Sequence[Slice]) -> None:
+    """Raise InputError unless all slices have the same matrix, pixel size and orientation."""
+    first = slices[0]
+    for other in slices[1:]:
+        if other.shape != first.shape:
+            what = f"sizes ({_size(first)} and {_size(other)} pixels)"
+            keyword = "Rows" if other.shape[0] != first.shape[0] else "Columns"
+        elif not np.allclose(other.pixel_spacing, first.pixel_spacing, rtol=_SAME_DIRECTION, atol=0):
+            (x, y), (other_x, other_y) = first.pixel_spacing, other.pixel_spacing
+            what = f"pixel sizes ({x:g} x {y:g} and {other_x:g} x {other_y:g} mm)"
+            keyword = "PixelSpacing"
+        elif np.abs(other.axes - first.axes).max() > _SAME_DIRECTION:
+            what, keyword = "orientations", "ImageOrientationPatient"
+        else:
+            continue
+        raise InputError(
+            f"{_named(first, other)} are of one series but have different {what}; "
+            f"{choice_by(slices, keyword)}, or put the files that belong together into a folder of their own."
+        )
+
+
+def _size(one: Slice) -> str:
+    return f"{one.shape[1]} x {one.shape[0]}"
+
+
+def _named(one: Slice, other: Slice) -> str:
+    if one.file is other.file:
+        return f"frames {one.frame + 1} and {other.frame + 1} of '{one.name}'"
+    return f"'{one.name}' and '{other.name}'"
+
+
+def _without_repetitions(slices: Sequence[Slice], conditions: Conditions) -> tuple[list[Slice], int]:
+    """Return the slices, sorted by depth, without copies of the same image, and how many those were."""
+    kept: list[Slice] = []
+    for one in slices:
+        if not kept or np.linalg.norm(one.position - kept[-1].position) > _SAME_PLACE_MM:
+            kept.append(one)
+            continue
+        (_, before, _), (_, again, _) = *_rescaled([kept[-1]]), *_rescaled([one])
+        if not np.array_equal(before, again):
+            raise InputError(
+                f"two different images lie at {one.depth:.2f} mm ({_named(kept[-1], one)}), as when a series "
+                f"holds several phases or reconstructions; {how_to_tell(slices, kept[-1], one, conditions)}."
+            )
+    return kept, len(slices) - len(kept)
+
+
+def _rescaled(slices: Sequence[Slice]) -> Iterator[tuple[int, np.ndarray, bool]]:
+    """Yield (index, values [y, x], whether its words held more) of every slice, opening each file once."""
+    by_file: dict[Path, list[int]] = {}
+    for index, one in enumerate(slices):
+        by_file.setdefault(one.file.path, []).append(index)
+    for path, indices in by_file.items():
+        pixels = stored_values(path)
+        for index in indices:
+            one = slices[index]
+            plane = pixels.values[one.frame]
+            if plane.shape != one.shape:
+                raise InputError(
+                    f"the pixel data of '{path.name}' do not fit its header; export the series again."
+                )
+            # In float64, as slope and intercept are decimal numbers; rounded to float32 once.
+            yield index, plane * np.float64(one.slope) + np.float64(one.intercept), pixels.beyond

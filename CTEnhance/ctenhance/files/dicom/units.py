@@ -1,0 +1,331 @@
+"""What the values of a DICOM CT image are: Hounsfield units, another quantity, or unsaid.
+
+Scanners and workstations store material, perfusion and other maps as CT images. What such an image shows may
+stand in its Real World Value Mapping, in Rescale Type, in value 4 of Image Type (PS3.3 C.8.2.1.1.1 and
+C.8.15.3.1) or in the vendor's own words there, or only in the description of the series. The Real World Value
+Mapping is made to say it, so it is believed first. Rescale Type is free text that is written by hand as often
+as not: every way to write Hounsfield is HU, units and names of quantities are what they say, and any other
+word says nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from ctenhance.core.hounsfield import has_air, require_hounsfield
+from ctenhance.files.dicom.choice import identifies, shown, values_of
+from ctenhance.files.dicom.header import DicomFile, number, text
+from ctenhance.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from ctenhance.files.dicom.stack import Slice
+
+HOUNSFIELD = "HU"
+# With a slope of 1 an intercept from here down is made to hold HU as unsigned numbers.
+_INTERCEPT_OF_HU = -1000.0
+
+_NO_UNIT = "no unit"
+_STORED_ENDS = (0.0, 1000.0)  # where two ways to HU are compared
+_LARGEST_CONTRADICTION_HU = 0.5
+_NAME = "HOUNSFIELD"
+_LIKENESS = 0.8  # of 'Houndsfeld' to the name: 0.9
+_HU_WORDS = {"HU", "UH", "HE", "HUS", "HUMOD", "HNSFU", "CTNUMBER", "CTNUMBERS", "CTVALUE", "CTVALUES"}
+# Around the name: Hounsfield units, unités Hounsfield, Hounsfield-Einheiten, modified Hounsfield units.
+_AROUND_NAME = re.compile(r"UNIT[EÉ]?S?|UNIDADES|UNIT[AÀ]|EINHEIT(EN)?|SCALE|VALUES?|NUMBERS?|MODIFIED")
+
+# The standard's words in Rescale Type (C.11.1.1.2) and Image Type, with the unit or quantity they mean.
+_RESCALE_TYPES = {
+    "OD": "optical density", "MGML": "mg/ml", "ZEFF": "effective atomic number", "ED": "10^23 electrons/ml",
+    "EDW": "electron density relative to water", "PCT": "%", "BQML": "Bq/ml", "GML": "g/ml",
+    "Z": "effective atomic number", "RHO": "electron density", "RED": "electron density",
+    "SPR": "stopping power ratio", "RSP": "stopping power ratio", "SECONDS": "s", "UNITLESS": "no unit",
+}  # fmt: skip
+_IMAGE_TYPES = {
+    "MATSPECIFIC": "density of a material", "MATFRACTIONAL": "fraction of a material",
+    "MATVALUEBASED": "values of a material", "EFFATOMICNUM": "effective atomic number",
+    "ELECTRONDENSITY": "electron density", "SUBTRACTION": "differences", "DIVISION": "ratios",
+    "STDDEVIATION": "standard deviations", "QUANTITY": "another quantity", "SUBTRACT": "differences",
+    "SUBTRACTED": "differences", "RHO": "electron density", "Z": "effective atomic number",
+}  # fmt: skip
+_HU_IMAGE_TYPES = {"VMI", "MATREMOVED", "MATMODIFIED"}
+_UNSPECIFIED = {"US", "UNSPECIFIED", "UNSPEC", "NONE", "UNKNOWN", "NA"}
+
+_MATERIAL = r"(IODINE|WATER|CALCIUM|HAP|HYDROXYAPATITE|FAT|GADOLINIUM|GOLD|IRON|URIC ACID|MATERIAL)"
+_DENSITY = "density of a material"
+_OF_MATERIALS = (
+    (r"Z ?EFF(ECTIVE)?(?! DOSE)|EFF(ECTIVE)? (Z|ATOMIC NUM(BER)?)|RHO ?Z", "effective atomic number"),
+    (r"ELECTRON DENSIT(Y|IES)|RHO E|EDW", "electron density"),
+    (rf"{_MATERIAL} (DENSITY|CONCENTRATION|CONTENT|MAPS?|FRACTION|NO WATER|IMAGES?)", _DENSITY),
+    (rf"MD {_MATERIAL}|{_MATERIAL} ?\( ?{_MATERIAL}", _DENSITY),
+)
+_OF_PERFUSION = (
+    (r"R?CBF|(REGIONAL )?(CEREBRAL )?BLOOD FLOW", "blood flow"),
+    (r"R?CBV|\w*PBV|(PERFUSED |CEREBRAL )?BLOOD VOLUME", "blood volume"),
+    (r"R?MTT|MEAN TRANSIT( TIME)?|TTP|T ?MAX|TTD|TTS|TIME TO (PEAK|DRAIN|START|MAX(IMUM)?)", "time"),
+    (r"FLOW EXTRACTION( PRODUCT)?|PERMEABILITY|KTRANS|PATLAK|PARAMETRIC MAP", "permeability"),
+)
+_QUANTITIES = (*_OF_MATERIALS, *_OF_PERFUSION)
+# Of which many a CT is named, too: they count where there is no air at -1000 HU, as there is in every CT.
+_WITHOUT_AIR = (
+    *_OF_PERFUSION,
+    (r"((HEPATIC )?ARTERIAL|PORTAL|TOTAL) ([A-Z]+ )?(FLOW|PERFUSION|FRACTION)|PERFUSION INDEX", "perfusion"),
+    (r"DELAY|(IRF )?T0", "time"),
+    (r"\w*SPR|STOPPING POWER( RATIO)?|RSP", "stopping power ratio"),
+    (r"SUBTRACT(ION|ED)?|DIFF(ERENCE)?|DELTA", "differences"),
+    (r"MAPS?|HEAT ?MAPS?|\w*PROBABILIT(Y|IES)|SEGMENTATIONS?|MASKS?|LABELS?|XENON|VENTILATION", "a map"),
+)
+# Within Image Type, where nobody writes that a contrast agent was given, the material alone says it, too.
+_IN_IMAGE_TYPE = (*_QUANTITIES, (rf"{_MATERIAL}|DENSITY", _DENSITY), ("B[FV]|PS", "perfusion"))
+# What is left when a material is taken out is HU; so is a scan of something in which it is looked for.
+_TAKEN_OUT = re.compile(
+    r"\b(NO|NON|WITHOUT|MINUS|LESS|REMOVED|REMOVAL|SUPPRESSED|SUPPRESSION|FREE|VNC|SCOR(E|ING)|PHANTOMS?"
+    r"|CALIBRATION)\b"
+)
+
+# Units that no CT image has: concentrations, perfusion, densities of electrons. After a number they are the
+# contrast agent's dose.
+_UNIT = re.compile(
+    r"(?<![\d.,])(?<!\d )(?<![A-Z])"
+    r"([MUµμ]?G ?/ ?(ML|CC|CM\^?3)|ML ?/ ?(MIN ?/ ?)?100 ?(G|ML|CC)( ?/ ?(MIN|S(EC)?))?|%? ?EDW)(?![A-Z])"
+)
+_UNIT_ATOMS = re.compile(
+    r"(\d*([KMUNµμ]?(G|L|M|S|GY|BQ|MOL)|[MUµμ]?G(I|IODINE|CA|HAP|H2O|WATER)|C[MC]|DL|M?SEC|MIN|HZ|KEV|KV|CGY)"
+    r"|IODINE|CNTS|COUNTS|ELECTRONS|PCT|PERCENT|%|SUV|10\^\d+(ELECTRONS)?|1)(\^?-?[123])?"
+)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What an image's values are.
+
+    `unit`: HU, another unit or quantity, or empty where nothing is said; `place`: the attribute that says so,
+    and `word`: what stands there. `slope` and `intercept` lead from stored values to those of a unit that
+    the Real World Value Mapping gives; None: the image's own rescaling does. `mapping`: the slope and
+    intercept that it gives for HU, used or not; `named`: a quantity of which the texts tell, not for sure.
+    """
+
+    unit: str = ""
+    place: str = ""
+    word: str = ""
+    slope: float | None = None
+    intercept: float = 0.0
+    mapping: tuple[float, float] | None = None
+    named: str = ""
+
+    @property
+    def is_other(self) -> bool:
+        """Whether the values are said to be something else than HU."""
+        return self.unit not in ("", HOUNSFIELD)
+
+    def __str__(self) -> str:
+        short = re.search(r"[/%^]", self.unit) or len(self.unit) <= len("mm2/s")
+        said = f"{self.place} {self.word}".strip()
+        return f"values {'in' if short else 'of'} {self.unit}, not Hounsfield units ({said})"
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether Rescale Type says something that is no unit, nor a way to write Hounsfield."""
+        return not self.unit and bool(self.word)
+
+
+def measure_of(file: DicomFile, frame: int) -> Measure:
+    """Return what the values of a frame are."""
+    mapped = _of_mapping(file.value("RealWorldValueMappingSequence", frame=frame) or ())
+    kind = _of_image_type(file, frame)
+    said = text(file.value("RescaleType", frame=frame)).strip()[:64]
+    rescaled = Measure(unit_of(said), "Rescale Type", said) if said else Measure()
+    others = [measure for measure in (mapped, rescaled, kind) if measure.is_other]
+    if mapped.is_other and mapped.unit == _NO_UNIT and len(others) > 1:
+        return replace(mapped, unit=others[1].unit)
+    if others:
+        return others[0]
+    # A scan of which perfusion is computed may be named after it; no CT is named after a map of a material.
+    in_hu = HOUNSFIELD in (mapped.unit, rescaled.unit, kind.unit)
+    described = _of_words(file, frame, _OF_MATERIALS if in_hu else _QUANTITIES)
+    if described.is_other and HOUNSFIELD not in (mapped.unit, kind.unit):
+        return described
+    named = _of_words(file, frame, _WITHOUT_AIR).unit
+    if not in_hu:
+        return replace(rescaled, named=named)
+    mapping = None if mapped.slope is None else (mapped.slope, mapped.intercept)
+    # The mapping's own slope only where the image has no rescaling, or one to something unspecified.
+    own = file.value("RescaleSlope", "RescaleIntercept", frame=frame) is not None
+    used = mapped if mapped.unit and (not own or (said and not rescaled.unit)) else Measure(HOUNSFIELD)
+    return replace(used, named=named, mapping=mapping)
+
+
+def common_unit(slices: Sequence[Slice], check_hu: bool) -> str:
+    """Return the unit of the values; raises InputError where it is not HU and must be, or not the same."""
+    for one in slices:
+        if check_hu and one.measure.is_other:
+            raise InputError(f"'{one.name}' holds {one.measure}; {_instead(slices)}.")
+    units = {one.measure.unit or HOUNSFIELD: one for one in slices}
+    if len(units) > 1:
+        (first, one), (second, other) = list(units.items())[:2]
+        raise InputError(
+            f"'{one.name}' and '{other.name}' are of one series but hold different quantities ({first} and "
+            f"{second}); put the files that belong together into a folder of their own."
+        )
+    return next(iter(units))
+
+
+def _instead(slices: Sequence[Slice]) -> str:
+    """Return what to give instead of slices that are not all HU: those that are, if there are any."""
+    told = {one.measure.is_other: one for one in slices}
+    if len(told) > 1:
+        for keyword in ("RescaleType", "ImageType", "SeriesDescription"):
+            other, wanted = (values_of(told[kind].file, told[kind].frame, keyword) for kind in (True, False))
+            if wanted and wanted != other and not identifies(keyword):
+                return f'take only those in HU, for instance with --where "{keyword}={shown(wanted)}"'
+    return "give the CT series"
+
+
+def doubts(slices: Sequence[Slice], array: np.ndarray, air: bool) -> list[str]:
+    """Return notes where the header leaves doubt that it is HU but the values do not, or raise InputError.
+
+    `array`: the volume; `air`: whether there is air in it, padding aside.
+    """
+    first = slices[0].measure
+    if first.named and not any(has_air(plane[None], but_lowest=True) for plane in array):
+        raise InputError(
+            f"the description of the series of '{slices[0].name}' tells of {first.named}, and no air at "
+            "-1000 HU shows that it is a CT all the same; give the CT series."
+        )
+    return _contradiction(slices) + _doubts_of_type(slices, array, air)
+
+
+def _contradiction(slices: Sequence[Slice]) -> list[str]:
+    for one in slices:
+        if one.measure.mapping is not None:
+            slope, intercept = one.measure.mapping
+            ends = [(slope - one.slope) * stored + intercept - one.intercept for stored in _STORED_ENDS]
+            if max(map(abs, ends)) > _LARGEST_CONTRADICTION_HU:
+                return [
+                    "its Real World Value Mapping gives other HU than its rescaling, which was taken "
+                    f"({ends[0]:+.3g} HU where 0 is stored)"
+                ]
+    return []
+
+
+def _doubts_of_type(slices: Sequence[Slice], array: np.ndarray, air: bool) -> list[str]:
+    doubtful = next((one for one in slices if one.measure.is_doubtful), None)
+    if doubtful is None:
+        return []
+    word = doubtful.measure.word
+    if not air and not (doubtful.slope == 1 and doubtful.intercept <= _INTERCEPT_OF_HU):
+        require_hounsfield(array)  # what it finds says more
+        raise InputError(
+            f"'{doubtful.name}' does not say that its values are Hounsfield units (Rescale Type {word}), and "
+            "no air at -1000 shows it; give the CT series."
+        )
+    return [f"Rescale Type '{word}' is no unit; taken for Hounsfield units by the values themselves"]
+
+
+def unit_of(said: str) -> str:
+    """Return the unit that a Rescale Type means: HU, another one, or empty for a word that is none."""
+    if is_hounsfield(said):
+        return HOUNSFIELD
+    letters = _letters(said)
+    if letters in _UNSPECIFIED:
+        return ""
+    known = _RESCALE_TYPES.get(letters) or _IMAGE_TYPES.get(letters) or _quantity(_words(said))
+    return known or (said if _is_unit(said) else "")
+
+
+def is_hounsfield(said: str) -> bool:
+    """Say whether a text is a way to write HU: in any case, with a typing slip, in another language."""
+    if _letters(said) in _HU_WORDS:
+        return True
+    rest = _letters(_AROUND_NAME.sub("", said.upper()))
+    for word in (_letters(said), rest, rest.removesuffix("HU"), *map(_letters, said.split())):
+        if (
+            abs(len(word) - len(_NAME)) <= 3
+            and difflib.SequenceMatcher(None, word, _NAME).ratio() >= _LIKENESS
+        ):
+            return True
+    return False
+
+
+def _of_mapping(items: Sequence[Dataset]) -> Measure:
+    """Return what the Real World Value Mapping says: of several units HU, if it is among them."""
+    found = []
+    for item in items:
+        for code in item.get("MeasurementUnitsCodeSequence") or ():
+            value, meaning = (text(code.get(name)).strip() for name in ("CodeValue", "CodeMeaning"))
+            value = value or text(code.get("LongCodeValue")).strip()
+            if value or meaning:
+                found.append(_mapped(item, value, meaning))
+    in_hu = [measure for measure in found if measure.unit == HOUNSFIELD]
+    return (in_hu or found or [Measure()])[0]
+
+
+def _mapped(item: Dataset, value: str, meaning: str) -> Measure:
+    # Codes of other schemes than UCUM are no units to read.
+    unit = value if re.search(r"[a-z%/]|^1$", value) else meaning or value
+    if is_hounsfield(value) or is_hounsfield(meaning):
+        unit = HOUNSFIELD
+    slope = number(item.get("RealWorldValueSlope"))
+    return Measure(
+        _NO_UNIT if unit in ("1", "{no units}", "no units") else unit[:64],
+        "Real World Value Mapping",
+        text(item.get("LUTLabel")).strip()[:16],
+        slope,
+        number(item.get("RealWorldValueIntercept")) or 0.0,
+    )
+
+
+def _of_image_type(file: DicomFile, frame: int) -> Measure:
+    values: list[str] = []
+    for keyword in ("ImageType", "FrameType", "DerivedPixelContrast"):
+        value = file.value(keyword, frame=frame)
+        several = [value] if isinstance(value, str) else list(value or ())
+        values += [str(one) for one in several[0 if keyword == "DerivedPixelContrast" else 2 :]]
+    for value in values:
+        known = _IMAGE_TYPES.get(_letters(value)) or _quantity(_words(value), _IN_IMAGE_TYPE)
+        if known:
+            return Measure(known, "Image Type", value.strip()[:16])
+    if any(_letters(value) in _HU_IMAGE_TYPES for value in values):
+        return Measure(HOUNSFIELD)
+    return Measure()
+
+
+def _of_words(file: DicomFile, frame: int, known: Sequence[tuple[str, str]]) -> Measure:
+    """Return what the texts beside the image say, which are written for people: a unit, or a `known` name."""
+    places = {"series description": text(file.value("SeriesDescription", frame=frame))}
+    for item in file.value("RealWorldValueMappingSequence", frame=frame) or ():
+        places["LUT label"] = f"{text(item.get('LUTLabel'))} {text(item.get('LUTExplanation'))}"
+    for place, said in places.items():
+        if unit := _UNIT.search(said.upper()):
+            start, end = unit.span()
+            return Measure(said[start:end].strip(), place, said[start:end].strip())
+        if name := _quantity(_words(said), known):
+            return Measure(name, place, "")
+    return Measure()
+
+
+def _quantity(words: str, known: Sequence[tuple[str, str]] = _QUANTITIES) -> str:
+    """Return the quantity that is named among the words, or an empty text."""
+    if _TAKEN_OUT.search(words) and not re.search(r"\bNO WATER\b", words):
+        return ""
+    return next((name for said, name in known if re.search(rf"\b({said})(\b|$)", words)), "")
+
+
+def _is_unit(said: str) -> bool:
+    """Say whether a text is a unit such as ml/100g/min, 1/cm or %."""
+    parts = [part for part in re.split(r"[/*·\[\](){}]+", re.sub(r"\s", "", said.upper())) if part]
+    return bool(re.search(r"[^\W\d]|%", said)) and all(_UNIT_ATOMS.fullmatch(part) for part in parts)
+
+
+def _letters(said: str) -> str:
+    return re.sub(r"[^A-Z0-9%]", "", said.upper())
+
+
+def _words(said: Any) -> str:
+    return re.sub(r"[^A-Z0-9()]+", " ", str(said).upper()).strip()

@@ -1,0 +1,179 @@
+"""When a result counts as finished, so that a run over many cases can go on where it was stopped.
+
+The report beside a result says what it was made of, how, and which file came out. A case is finished only
+when all three still hold: the same voxels, the same settings and weights, the same file. To look at
+thousands of cases in seconds, files are known again by their size and times; only where these differ are the
+bytes of the result, or the voxels of the input, looked at again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ctenhance.core.report import write_report
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.files import stem_of
+
+# File systems keep times to 2 s at worst: a file younger than this may change again without showing it.
+SETTLED_SECONDS = 3.0
+LOCK = ".ctenhance-batch.lock"
+
+
+def report_of(result: Path) -> Path:
+    """Return where the report of a result lies: 'a.report.json' beside 'a.nii.gz'."""
+    return result.with_name(f"{stem_of(result)}.report.json")
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """Return the report, or an empty one where there is none or none that can be read."""
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return report if isinstance(report, dict) else {}
+
+
+def files_state(files: Iterable[Path]) -> str:
+    """Return a hash of the files' names, sizes and times; it changes when one of them is written again.
+
+    Raises OSError for a file that is not there.
+    """
+    digest = hashlib.sha256()
+    for file in files:
+        found = file.stat()
+        # The time of the last change of the entry cannot be set back by a program that copies times along.
+        digest.update(os.fsencode(file.name))
+        digest.update(f"\0{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}\0".encode())
+    return digest.hexdigest()
+
+
+def settled(files: Iterable[Path]) -> bool:
+    """Say whether all of the files are old enough for `files_state` to show any later change."""
+    return all(time.time() - file.stat().st_mtime > SETTLED_SECONDS for file in files)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+class Finished:
+    """What the report beside a result says, held against what is there now.
+
+    The `state` of an input is `files_state` of its files, or '' where that would not show every change.
+    """
+
+    def __init__(self, result: Path) -> None:
+        self.result = result
+        self.report = read_report(report_of(result))
+
+    def other_setting(self, wanted: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+        """Return the first setting that differs as (name, as made, as wanted), or None.
+
+        `wanted` as `settings_of` gives it. None also where nothing would be lost: no result, or no report of
+        such a one.
+        """
+        known = settings_of(self.report)
+        if known["verb"] != wanted["verb"] or not os.path.isfile(self.result):
+            return None
+        if not self.result.stat().st_size:
+            return None
+        for name, value in wanted.items():
+            if known.get(name) != value:
+                return name, known.get(name), value
+        return None
+
+    def holds(
+        self, wanted: Mapping[str, Any], *, state: str = "", identity: Mapping[str, Any] | None = None
+    ) -> bool:
+        """Say whether it is finished: made so, of this input, and whole.
+
+        Give the input's `state` (False says no more than that the input has to be read), or, once it has
+        been read, its `identity`: what the report's `input` must say of its voxels and grid.
+        """
+        known, settings = self._part("input"), settings_of(self.report)
+        if identity is None:
+            same = bool(state) and known.get("files_state") == state
+        else:
+            same = all(known.get(name) == value for name, value in identity.items())
+        as_wanted = all(settings.get(name) == value for name, value in wanted.items())
+        return same and as_wanted and self.whole()
+
+    def whole(self) -> bool:
+        """Say whether the result is the very file that was written."""
+        written = self._part("output")
+        try:
+            if not self.result.is_file() or self.result.stat().st_size != written.get("bytes"):
+                return False
+            if files_state([self.result]) == written.get("files_state"):
+                return True
+            return file_sha256(self.result) == written.get("sha256")
+        except OSError:
+            return False
+
+    def write(self, report: Mapping[str, Any], state: str, identity: Mapping[str, Any]) -> None:
+        """Write the report of a result that has just been written, or of a finished one whose files moved.
+
+        Raises what `write_report` raises, and OSError when the result is not there.
+        """
+        output = {
+            "bytes": self.result.stat().st_size,
+            "sha256": file_sha256(self.result),
+            "files_state": files_state([self.result]),
+        }
+        made_of = {**(report.get("input") or {}), **identity, "files_state": state}
+        self.report = {**report, "input": made_of, "output": output}
+        write_report(report_of(self.result), self.report)
+
+    def _part(self, name: str) -> dict[str, Any]:
+        part = self.report.get(name)
+        return part if isinstance(part, dict) else {}
+
+
+def settings_of(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all that decides on the result besides the input, from a report: settings, seed and weights."""
+    settings, model = report.get("settings"), report.get("model")
+    model = model if isinstance(model, Mapping) else {}
+    return {
+        "verb": report.get("verb"),
+        "model": model.get("name"),
+        "weights": model.get("sha256"),
+        "seed": report.get("seed"),
+        **(settings if isinstance(settings, Mapping) else {}),
+    }
+
+
+@contextlib.contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Keep other batches out of a folder of results for as long as the block runs.
+
+    The operating system holds the lock, so it is gone with the process, however that ends; its empty file
+    stays. Raises InputError when another batch is writing into the folder.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(
+            f"Another batch is writing into '{folder}'; wait until it has ended, or name another folder."
+        ) from error
+    except (OSError, NotImplementedError):  # a network folder without locks
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()

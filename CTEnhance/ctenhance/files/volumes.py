@@ -1,0 +1,176 @@
+"""NIfTI, NRRD and MetaImage files, in and out.
+
+SimpleITK does both: it knows the three formats' grids (qform and sform, space directions, transform matrix)
+and agrees with 3D Slicer on them. What it lets pass, `file_damage` finds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813 (its customary name)
+
+from ctenhance.files.damage import DAMAGED, NIFTI, nifti_header, require_sound
+from ctenhance.files.nifti_grid import NiftiGrid, apart, grid_of_nifti, lengths_of
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.files import cannot_write, replace_when_done, require_utf8, stem_of, suffix_of
+from ctenhance.runtime.memory import says_out_of_memory
+
+if TYPE_CHECKING:
+    from ctenhance.core.volume import CTVolume
+
+_INCOMPLETE = "the file is damaged, or the file with its values is not beside it; copy both again."
+_IMAGE_IO = {
+    **dict.fromkeys((".nii", ".nii.gz"), "NiftiImageIO"),
+    **dict.fromkeys((".nrrd", ".nhdr"), "NrrdImageIO"),
+    **dict.fromkeys((".mha", ".mhd"), "MetaImageIO"),
+}
+_SAME_GRID = 1e-3  # of a voxel: closer ITK's double precision is kept
+_INT16 = np.iinfo(np.int16)
+_EIGHT_BIT = (sitk.sitkUInt8, sitk.sitkInt8)
+
+
+def read_image_file(path: Path) -> CTVolume:
+    """Return the volume of a .nii, .nii.gz, .nrrd, .nhdr, .mha or .mhd file; raises InputError."""
+    require_utf8(path)
+    if path.stat().st_size == 0:
+        raise InputError("the file is empty; copy it again from its source.")
+    suffix = suffix_of(path)
+    if not path.name.endswith((suffix, suffix.upper())):
+        raise InputError(f"rename the file so that it ends in '{suffix}' in lower case.")
+    require_sound(path)
+    grid = grid_of_nifti(nifti_header(path)) if suffix in NIFTI else None
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(_IMAGE_IO[suffix])
+    reader.SetFileName(os.fspath(path))
+    with _quiet():
+        try:
+            reader.ReadImageInformation()
+            _require_scalar_volume(reader.GetSize(), reader.GetNumberOfComponents(), reader.GetPixelID())
+            if reader.GetPixelID() in _EIGHT_BIT:
+                raise InputError(
+                    "its voxels have 8 bits, which cannot hold Hounsfield units; give the original CT."
+                )
+            if reader.GetDimension() == 4:
+                reader.SetExtractSize([*reader.GetSize()[:3], 0])
+            image = reader.Execute()
+        except RuntimeError as error:
+            if says_out_of_memory(error):
+                raise MemoryError from error
+            if "orthonormal" in str(error):
+                raise InputError(
+                    "the axes of its grid are not perpendicular (a sheared transform in its header); "
+                    "resample it to a rectangular grid first."
+                ) from error
+            raise InputError(_INCOMPLETE if suffix in (".mhd", ".nhdr") else DAMAGED) from error
+    volume = volume_of_sitk(image, {"notes": grid.notes} if grid is not None and grid.notes else {})
+    return volume if grid is None else _placed(volume, grid)
+
+
+def _placed(volume: CTVolume, grid: NiftiGrid) -> CTVolume:
+    """Return the volume on the header's grid: ITK mixes the voxel size and unit of one form with another."""
+    from ctenhance.core.volume import CTVolume
+
+    if grid.to_lps is None:
+        return volume
+    seen = np.eye(4)
+    seen[:3, :3], seen[:3, 3] = volume.direction * volume.spacing, volume.origin
+    if apart(seen, grid.to_lps, np.array(volume.array.shape[::-1])) <= _SAME_GRID * min(volume.spacing):
+        return volume
+    spacing = lengths_of(grid.to_lps)
+    x, y, z = grid.to_lps[:3, 3].tolist()
+    return CTVolume(volume.array, tuple(spacing), (x, y, z), grid.to_lps[:3, :3] / spacing, volume.meta)
+
+
+def volume_of_sitk(image: sitk.Image, meta: dict[str, Any]) -> CTVolume:
+    """Return the CTVolume of a 2-D or 3-D SimpleITK image of real numbers; raises InputError for others."""
+    from ctenhance.core.volume import CTVolume
+
+    _require_scalar_volume(image.GetSize(), image.GetNumberOfComponentsPerPixel(), image.GetPixelID())
+    if image.GetDimension() == 2:
+        image = sitk.JoinSeries(image)
+    # The view does not copy; CTVolume must, because the view dies with the image.
+    array = np.array(sitk.GetArrayViewFromImage(image), dtype=np.float32)
+    return CTVolume(array, image.GetSpacing(), image.GetOrigin(), np.array(image.GetDirection()), meta)
+
+
+def sitk_image(array: np.ndarray, grid: CTVolume) -> sitk.Image:
+    """Return a SimpleITK image of the array [z, y, x] on the volume's grid."""
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(grid.spacing)
+    image.SetOrigin(grid.origin)
+    image.SetDirection(grid.direction.ravel().tolist())
+    return image
+
+
+def write_image_file(volume: CTVolume, path: Path) -> None:
+    """Write the volume, as int16 where that loses nothing; raises CTEnhanceError when it does not work."""
+    image = sitk_image(_as_int16_if_whole(volume.array), volume)
+    suffix = suffix_of(path)
+    with contextlib.ExitStack() as stack:
+        finished = stack.enter_context(replace_when_done(path))
+        # Of a name of its own, because ITK knows the suffixes in lower case only.
+        written = finished.with_name(f"{stem_of(finished)}-values{suffix}")
+        for leftover in (written, written.with_suffix(".raw")):
+            stack.callback(leftover.unlink, missing_ok=True)
+        try:
+            with _quiet():
+                # .mhd users expect a plain .raw beside it; the others are compressed where the format can.
+                sitk.WriteImage(image, os.fspath(written), useCompression=suffix not in (".mhd", ".nii"))
+            require_sound(written)
+            if suffix == ".mhd":
+                # Entered last, so renamed first: the header never points to values that are not there yet.
+                raw = stack.enter_context(replace_when_done(path.with_suffix(".raw")))
+                _move_values(written, raw, path.with_suffix(".raw").name)
+            os.replace(written, finished)
+        except (RuntimeError, OSError, InputError) as error:
+            raise cannot_write(
+                path, error, "the file did not come out whole; is there space left on the disk?"
+            ) from error
+
+
+def _move_values(header: Path, target: Path, name: str) -> None:
+    """Move the values of an .mhd file to the target, and give them the name in the header."""
+    values = header.with_suffix(".raw")
+    os.replace(values, target)
+    text = header.read_text(encoding="utf-8").replace(values.name, name)
+    header.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _require_scalar_volume(size: tuple[int, ...], components: int, pixel_type: int) -> None:
+    """Raise InputError unless it is 2-D, 3-D or 4-D with one time point, of one real number a voxel."""
+    complex_numbers = pixel_type in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
+    if components != 1 or complex_numbers:
+        what = "complex numbers" if complex_numbers else f"{components} values a voxel (colour or vectors)"
+        raise InputError(f"it holds {what}, where a CT has one real number; give the original CT.")
+    if len(size) > 4 or (len(size) == 4 and size[3] != 1):
+        count = size[3] if len(size) == 4 else "several"
+        raise InputError(f"it is {len(size)}-D and holds {count} volumes; save one of them as a file.")
+
+
+def _as_int16_if_whole(array: np.ndarray) -> np.ndarray:
+    """Return the values as int16 if that keeps every one, else the array itself."""
+    if array.min() < _INT16.min or array.max() > _INT16.max:
+        return array
+    whole = np.empty(array.shape, dtype=np.int16)
+    for source, target in zip(array, whole, strict=True):
+        target[...] = source
+        if not np.array_equal(source, target):
+            return array
+    return whole
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep ITK's own warnings off the terminal: what matters in them is said in our sentences."""
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)

@@ -1,0 +1,354 @@
+"""The cascade: projections in, a volume out. FBP; SPDiff and FBP; or both guides through DGDiff (NEED).
+
+Slices stream through in batches; no stage holds more of the scan than a batch and its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ctenhance.core.report import ReportBuilder, Result
+from ctenhance.physics.fbp import WINDOWS, fbp
+from ctenhance.physics.geometry import Geometry
+from ctenhance.physics.projector import project
+from ctenhance.physics.truncation import beyond
+from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu, mu_to_hu
+from ctenhance.physics.water import WaterCorrection
+from ctenhance.reconstruction import dgdiff, spdiff
+from ctenhance.reconstruction.consistency import Consistency
+from ctenhance.reconstruction.dgdiff import HU_SCALE
+from ctenhance.reconstruction.models import Model, load_image_model, load_projection_model
+from ctenhance.reconstruction.readings import Counts, Scan, counts_of, read_scan, water_correction
+from ctenhance.runtime.device import free_memory, halvings, pick_device, with_memory_fallback
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.progress import Cancellable, Progress, check
+from ctenhance.scan.geometry_check import tell_geometry
+from ctenhance.scan.image_grid import image_geometry
+from ctenhance.scan.projections import Projections
+from ctenhance.scan.truncation import cut_off_warning
+
+METHODS = ("fbp", "projection", "need")
+MAPS = ("uncertainty", "residual")
+MOST_STEPS = 10
+DEFAULT_PROJECTION_STEPS, DEFAULT_IMAGE_STEPS = 1, 1
+#: Draws for an uncertainty map, and the steps of both diffusions in each of them.
+DEFAULT_SAMPLES, SAMPLE_STEPS = 4, 2
+MOST_SLICES = 8
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What to do with every slice."""
+
+    method: str
+    kernel: str
+    projection: Model | None
+    image: Model | None
+    projection_steps: int
+    image_steps: int
+    samples: int
+    residual: bool
+    truncated: bool
+    seed: int
+
+
+@dataclass
+class _Output:
+    """Volumes `[row, y, x]` in HU as they are filled."""
+
+    shape: tuple[int, int, int]
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def put(self, name: str, row: int, image: torch.Tensor) -> None:
+        if name not in self.arrays:
+            self.arrays[name] = np.empty(self.shape, np.float32)
+        self.arrays[name][row] = image.float().cpu().numpy()
+
+
+def _generator(*numbers: int) -> torch.Generator:
+    state = np.random.SeedSequence([n % 2**32 for n in numbers]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> 1))
+
+
+@dataclass
+class _Guides:
+    """One slice after the projection domain: its counts and `measured` line integrals `[view, column]`, l
+    `[y, x]` and r `[draw, y, x]` in HU; draw 0 is the result's own."""
+
+    counts: Counts
+    measured: torch.Tensor
+    low: torch.Tensor
+    initial: torch.Tensor
+
+
+class Cascade:
+    """One plan on one device, slices in order."""
+
+    def __init__(
+        self,
+        projections: Projections,
+        geometry: Geometry,
+        scan: Scan,
+        mu_water: float,
+        water: WaterCorrection | None,
+        plan: _Plan,
+        device: torch.device,
+        cancel: Cancellable | None,
+    ) -> None:
+        self.projections, self.geometry, self.scan = projections, geometry, scan
+        self.mu_water, self.water = mu_water, water
+        self.plan, self.device, self.cancel = plan, device, cancel
+        # channels_last is what CPU and tensor cores convolve fastest
+        self.networks = {
+            name: model.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            for name, model in (("projection", plan.projection), ("image", plan.image))
+            if model is not None
+        }
+
+    def _between(self) -> None:
+        check(self.cancel)
+
+    def guides(self, start: int, stop: int) -> list[_Guides]:
+        """Slices `start` to `stop` through the projection domain and FBP."""
+        rows = self.projections.n_rows
+        first, last = max(start - 1, 0), min(stop + 1, rows)
+        part = self.projections.rows(first, last)
+        counts = counts_of(part, self.scan, self.device)
+        line_integrals = part.to_line_integrals()[start - first : stop - first].to(self.device)
+        check(self.cancel)
+        sinograms = [line_integrals[:, None]]
+        if "projection" in self.networks:
+            sinograms.append(torch.stack([self._denoised(counts, z - first, z) for z in range(start, stop)]))
+        integrals = torch.cat(sinograms, 1)
+        if self.water is not None:
+            integrals = self.water.corrected(integrals)
+        outside = beyond(integrals, self.geometry, self.mu_water) if self.plan.truncated else None
+        images = fbp(integrals, self.geometry, self.plan.kernel, self.cancel, outside)
+        images = mu_to_hu(images, self.mu_water)
+        return [
+            _Guides(
+                counts.of(slice(z - first, z - first + 1)),
+                integrals[z - start, 0],
+                images[z - start, 0],
+                images[z - start, 1:],
+            )
+            for z in range(start, stop)
+        ]
+
+    def _denoised(self, counts: Counts, index: int, z: int) -> torch.Tensor:
+        """Line integrals `[draw, view, column]` of slice z, which is number `index` of `counts`."""
+        measured = spdiff.readings(counts.detected, counts.air, self.scan.electronic, index)
+        draws = []
+        for draw in range(1 + self.plan.samples):
+            steps = self.plan.projection_steps if draw == 0 else max(SAMPLE_STEPS, self.plan.projection_steps)
+            generator = _generator(self.plan.seed, z, draw, 0)
+            network = self.networks["projection"]
+            draws.append(spdiff.sample(network, measured, steps, generator, self._between)[0])
+        return torch.stack(draws)
+
+    def image(self, near: list[_Guides], z: int) -> torch.Tensor:
+        """The image stage's draws `[draw, y, x]` in HU of the middle one of three slices."""
+        images = []
+        low = torch.stack([g.low for g in near])[None] / HU_SCALE
+        for draw in range(1 + self.plan.samples):
+            steps = self.plan.image_steps if draw == 0 else max(SAMPLE_STEPS, self.plan.image_steps)
+            initial = torch.stack([g.initial[draw] for g in near])[None] / HU_SCALE
+            expected = draw == 0 and steps == 1
+            shape = (dgdiff.TURNS if expected else steps, 1, 1, *low.shape[-2:])
+            noise = torch.randn(shape, generator=_generator(self.plan.seed, z, draw, 1)).to(self.device)
+            network = self.networks["image"]
+            image = (
+                dgdiff.expect(network, initial, low, noise, self._between)
+                if expected
+                else dgdiff.sample(network, initial, low, steps, noise, self._between)
+            )
+            images.append(image[0, 0] * HU_SCALE)
+        return torch.stack(images)
+
+    def slices(self, batch: int) -> Iterator[tuple[int, _Guides, torch.Tensor]]:
+        """Every slice in order: its number, its guides, and the result's draws `[draw, y, x]` in HU."""
+        rows = self.projections.n_rows
+        waiting: dict[int, _Guides] = {}
+        following = 0
+        for start in range(0, rows, batch):
+            stop = min(start + batch, rows)
+            waiting |= dict(zip(range(start, stop), self.guides(start, stop), strict=True))
+            # a slice has to wait for the one above it
+            while following < stop and (following + 1 in waiting or following == rows - 1):
+                near = [waiting[min(max(following + k, 0), rows - 1)] for k in (-1, 0, 1)]
+                yield following, near[1], self._result(near, following)
+                waiting.pop(following - 1, None)
+                following += 1
+
+    def _result(self, near: list[_Guides], z: int) -> torch.Tensor:
+        if self.plan.method == "need":
+            return self.image(near, z)
+        return near[1].initial if self.plan.method == "projection" else near[1].low[None]
+
+    def residual(self, guides: _Guides, result: torch.Tensor) -> torch.Tensor:
+        """What the data say and the result does not, as an image in HU: FBP of (measured - projected)."""
+        again = project(hu_to_mu(result, self.mu_water), self.geometry, self.cancel)
+        image = fbp(guides.measured - again, self.geometry, self.plan.kernel, self.cancel)
+        return image * (1000 / self.mu_water)
+
+
+def _check(method: str, kernel: str, steps: dict[str, int], samples: int, uncertainty: bool) -> None:
+    if method not in METHODS:
+        raise InputError(f"There is no reconstruction method '{method}': choose {', '.join(METHODS)}.")
+    if kernel not in WINDOWS:
+        raise InputError(f"There is no reconstruction kernel '{kernel}': choose {', '.join(WINDOWS)}.")
+    for name, count in steps.items():
+        if not 1 <= count <= MOST_STEPS:
+            raise InputError(f"The number of {name} steps is {count}: choose 1 to {MOST_STEPS}.")
+    if uncertainty and method == "fbp":
+        raise InputError("FBP draws nothing, so it has no uncertainty map: choose projection or need.")
+    if samples < 2:
+        raise InputError(f"An uncertainty map needs at least 2 samples, not {samples}: raise --samples.")
+
+
+def reconstruct(
+    projections: Projections,
+    method: str = "need",
+    kernel: str = "standard",
+    image_size: int | tuple[int, int] | None = None,
+    pixel_mm: float | None = None,
+    fov_mm: float | None = None,
+    all_stages: bool = False,
+    uncertainty: bool = False,
+    residual: bool = False,
+    samples: int = DEFAULT_SAMPLES,
+    model_projection: str | Path | None = None,
+    model_image: str | Path | None = None,
+    projection_steps: int = DEFAULT_PROJECTION_STEPS,
+    image_steps: int = DEFAULT_IMAGE_STEPS,
+    device: str = "auto",
+    seed: int = 0,
+    progress: Progress | None = None,
+    cancel: Cancellable | None = None,
+) -> Result:
+    """Reconstruct a scan: `.volumes["reconstruction"]` in HU, with `all_stages` also "fbp" and "projection".
+
+    `method`: fbp; projection (SPDiff, then FBP); need (both guides through DGDiff). `kernel`: one of
+    `physics.fbp.WINDOWS`. `image_size` with `pixel_mm` or `fov_mm` (the larger side): the image, as the file
+    suggests otherwise. `uncertainty` adds `.maps["uncertainty"]`, the SD in HU over `samples` draws;
+    `residual` adds `.maps["residual"]`, what the data say and the result does not. Models are registry names
+    or weights files. Where the file tells the beam's spectrum, water's beam hardening is corrected. The
+    report holds the dose estimate and how consistent the result is with the data. Raises
+    InputError for settings and projections that cannot be, Cancelled when asked to stop."""
+    place = pick_device(device)
+    _check(method, kernel, {"projection": projection_steps, "image": image_steps}, samples, uncertainty)
+    geometry = image_geometry(projections, image_size, pixel_mm, fov_mm)
+    cut = cut_off_warning(projections, geometry)
+    plan = _Plan(
+        method,
+        kernel,
+        load_projection_model(model_projection) if method != "fbp" or all_stages else None,
+        load_image_model(model_image) if method == "need" else None,
+        projection_steps,
+        image_steps,
+        samples if uncertainty else 0,
+        residual,
+        cut is not None,
+        seed,
+    )
+    settings: dict[str, Any] = {
+        "method": method,
+        "kernel": kernel,
+        "image_size": [geometry.rows, geometry.columns],
+        "pixel_mm": geometry.pixel_mm,
+        "projection_steps": projection_steps,
+        "image_steps": image_steps,
+        "samples": plan.samples,
+    }
+    report = ReportBuilder("reconstruct", settings, place, seed)
+    report.input = projections.identity()
+    for note in (*projections.notes, *([cut] if cut else [])):
+        report.warn(note)
+    models = [model.entry for model in (plan.projection, plan.image) if model is not None]
+    if models:
+        report.model(models[-1])
+        named = [{"name": m.name, "version": m.version, "sha256": m.sha256} for m in models]
+        report.details["models"] = named
+    geometry_found = tell_geometry(projections, report)
+    mu_water = projections.water_mu_per_mm
+    if mu_water is None:
+        mu_water = MU_WATER_PER_MM
+        if projections.effective_spectra is None:
+            report.warn(f"The projections lack 'water_mu_per_mm': {mu_water} per mm was taken for 0 HU.")
+    water = water_correction(projections, mu_water)
+    report.details["water_correction"] = "none" if water is None else "from the file's effective_spectra"
+    with report.stage("dose"):
+        scan = read_scan(projections)
+    report.details["dose_estimate"] = scan.describe()
+    if plan.projection is not None and not scan.plausible:
+        report.warn(
+            f"The readings have {scan.noise:.2g} times the noise (variance) that their counts tell: the "
+            f"noise was believed, and {scan.quanta:.3g} quanta a ray in air; check the air counts."
+        )
+    if plan.projection is not None and scan.beyond_training:
+        report.warn(
+            f"The scan has about {scan.quanta:.0f} quanta a ray in air, fewer than the networks were trained "
+            "on: look at the uncertainty and the residual."
+        )
+
+    def run(where: torch.device, batch: int) -> tuple[_Output, dict[str, Any]]:
+        report.device = where
+        cascade = Cascade(projections, geometry, scan, mu_water, water, plan, where, cancel)
+        with torch.inference_mode():
+            return _all_slices(cascade, batch, all_stages, progress)
+
+    most = min(MOST_SLICES, projections.n_rows, _affordable(place, projections, geometry))
+    with report.stage("reconstruct"):
+        output, agreement = with_memory_fallback(run, halvings(most, 1), place, report.warn)
+    # an image of a wrong geometry may still agree with itself
+    right = geometry_found["consistent"] and agreement["consistent"]
+    report.details["data_consistency"] = agreement | geometry_found | {"consistent": right}
+    if not agreement["consistent"]:
+        report.warn(
+            "The result departs from the measured projections by more than their noise allows "
+            f"({agreement['departure']:.2f} SD, {agreement['allowed']:.2f} allowed; most in slice "
+            f"{agreement['worst_row'] + 1}): look at the residual."
+        )
+    volumes = {
+        name: projections.volume(array, geometry.pixel_mm, geometry.center_mm)
+        for name, array in output.arrays.items()
+    }
+    maps = {name: volumes.pop(name) for name in list(volumes) if name in MAPS}
+    return Result(volumes, maps, report.finish())
+
+
+def _affordable(device: torch.device, projections: Projections, geometry: Geometry) -> int:
+    """Slices that fit into a quarter of the free memory: sinograms refined for FBP, images, the networks'
+    features of one slice at a time."""
+    sinogram = projections.n_views * projections.n_columns
+    image = geometry.rows * geometry.columns
+    return max(1, int(free_memory(device) / 4 / (4 * (12 * sinogram + 8 * image))))
+
+
+def _all_slices(
+    cascade: Cascade, batch: int, all_stages: bool, progress: Progress | None
+) -> tuple[_Output, dict[str, Any]]:
+    g, rows, plan = cascade.geometry, cascade.projections.n_rows, cascade.plan
+    output = _Output((rows, g.rows, g.columns))
+    agreement = Consistency(g, cascade.scan.electronic, cascade.mu_water, cascade.water)
+    if progress is not None:
+        progress("reconstruct", 0, rows)
+    for z, guides, result in cascade.slices(batch):
+        check(cascade.cancel)
+        output.put("reconstruction", z, result[0])
+        if all_stages:
+            output.put("fbp", z, guides.low)
+            output.put("projection", z, guides.initial[0])
+        if plan.samples:
+            output.put("uncertainty", z, result[1:].std(0))
+        if plan.residual:
+            output.put("residual", z, cascade.residual(guides, result[0]))
+        agreement.add(guides.counts, result[:1], guides.low[None], cascade.cancel)
+        if progress is not None:
+            progress("reconstruct", z + 1, rows)
+    return output, agreement.describe()

@@ -1,0 +1,77 @@
+"""Does a body attenuate as much as patients do? Lengths that are all wrong by one factor contradict nothing
+in a scan: the image is as much larger, and its attenuation lower by that factor. In patients from neck to
+pelvis half of all attenuation lies below some value between -80 and 160 HU, at most below 700 HU in a skull's
+base, so that millimetres taken for centimetres show, and most distances that were confused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ctenhance.physics.fbp import fbp
+from ctenhance.physics.truncation import MOST_CUT_OFF, cut_off
+from ctenhance.physics.units import MU_WATER_PER_MM, mu_to_hu
+from ctenhance.runtime.errors import InputError
+from ctenhance.scan.projections import Projections
+
+#: Half of the attenuation of anything like a patient lies below a value between these (HU).
+LOWEST_HU, HIGHEST_HU = -350.0, 750.0
+#: The image that is looked at: pixels a side, views, and a frequency, in line pairs a pixel, of which a third
+#: is let through; and the body's edge, in parts of the largest line integral.
+_SIDE, _VIEWS, _LOW_PASS, _EDGE = 64, 240, 0.35, 0.1
+#: A scan whose columns have smaller line integrals, all views together, has nothing in it.
+_NOTHING = 0.02
+
+
+def attenuation_level(projections: Projections, rows: Sequence[int]) -> float | None:
+    """HU below which half of all attenuation in these rows lies; None where the body is not seen whole."""
+    p = projections
+    step = max(1, p.n_views // _VIEWS)
+    lines = torch.cat([p.rows(row, row + 1).to_line_integrals()[:, ::step] for row in rows])
+    few = replace(
+        p,
+        counts=None,
+        air_counts=None,
+        line_integrals=lines.permute(1, 0, 2).numpy(),
+        view_angles=p.view_angles[::step],
+        effective_spectra=None,
+        thresholds_keV=None,
+    )
+    try:
+        geometry = few.scan_geometry(_SIDE, _SIDE)
+        if cut_off(lines, geometry) > MOST_CUT_OFF:
+            return None
+        mean = lines.mean((0, 1))
+        if float(mean.max()) < _NOTHING:
+            return None
+        reach = float(geometry.ray_offsets_mm()[mean > _EDGE * mean.max()].abs().max())
+        pixel = 2 * min(reach, p.field_of_view_mm / 2) / _SIDE
+        geometry = geometry.with_image(_SIDE, _SIDE, pixel)
+        images = fbp(lines, geometry, lambda frequency: torch.exp(-((frequency * pixel / _LOW_PASS) ** 2)))
+    except InputError:  # told when the image itself is made
+        return None
+    mu = np.sort(images.clamp(min=0).double().numpy().ravel())
+    total = np.cumsum(mu)
+    if not total[-1] > 0:
+        return None
+    median = float(mu[np.searchsorted(total, total[-1] / 2)])
+    return float(mu_to_hu(torch.tensor(median), p.water_mu_per_mm or MU_WATER_PER_MM))
+
+
+def level_warning(hu: float, projections: Projections) -> str | None:
+    """What to tell the user where the level is no patient's; None where it may be one's."""
+    if LOWEST_HU <= hu <= HIGHEST_HU:
+        return None
+    factor = 1 + hu / 1000
+    lengths = "'column_pitch_mm' (at the isocentre)"
+    if projections.geometry != "parallel":
+        lengths = "'source_to_isocenter_mm'"
+    many = f"{1 / factor:.2g} times too long" if factor < 1 else f"{factor:.2g} times too short"
+    return (
+        f"Half of the attenuation lies at {hu:.0f} HU and less, where patients have about 0 HU: perhaps "
+        f"{lengths} is {many}, or 'water_mu_per_mm' or the air counts are of another scan."
+    )

@@ -1,0 +1,45 @@
+"""Detector columns that count nothing: found over the whole scan, and filled in from their neighbours.
+
+A column without a count in any view is broken (or, in one energy bin, its counter is). Left alone it makes a
+ring that spoils the whole image, since behind the logarithm nothing stands for the most attenuation there is.
+Wider runs of such columns are left as they are: something stands in their way, or no beam reaches them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy import ndimage
+
+from ctenhance.core.arrays import blocks
+
+#: Most columns side by side that are filled in.
+MOST_TOGETHER = 3
+#: What a dead column counts in all views together lies within so many SD of the electronics' noise.
+_NOISE_SD = 6.0
+
+
+def dead_columns(counts: np.ndarray, electronic_variance: float) -> np.ndarray:
+    """Whether columns of `[view, row, column(, bin)]` count nothing in any view, `[row, column(, bin)]`."""
+    total = np.zeros(counts.shape[1:])
+    for part in blocks(counts.shape):
+        total += np.asarray(counts[part]).sum(0, dtype=np.float64)
+    dead = total <= _NOISE_SD * math.sqrt(counts.shape[0] * electronic_variance)
+    run = np.ones((1, MOST_TOGETHER + 1, 1)[: dead.ndim], dtype=bool)
+    return dead & ~ndimage.binary_opening(dead, run)
+
+
+def fill_in(counts: np.ndarray, dead: np.ndarray, air: np.ndarray) -> None:
+    """Give the dead columns of `[view, row, column(, bin)]`, in place, transmissions between those of their
+    neighbours; `air` `[column(, bin)]`: quanta without an object."""
+    for row, column, *energy_bin in np.argwhere(dead).tolist():
+        read, broken, quanta = counts[:, row], dead[row], air
+        if energy_bin:
+            read, broken, quanta = (x[..., energy_bin[0]] for x in (read, broken, quanta))
+        sound = np.flatnonzero(~broken)
+        ends = [*sound[sound < column][-1:].tolist(), *sound[sound > column][:1].tolist()]
+        if ends:
+            first, last = (read[:, end] / quanta[end] for end in (ends[0], ends[-1]))
+            share = (column - ends[0]) / (ends[-1] - ends[0]) if len(ends) > 1 else 0.0
+            read[:, column] = (first + share * (last - first)) * quanta[column]

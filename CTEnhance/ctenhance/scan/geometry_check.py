@@ -1,0 +1,318 @@
+"""Is a scan's geometry what the file says? Opposite rays tell, and the geometry with which they agree says
+what is wrong: the order of the columns or the direction of rotation, the central column, the columns'
+spacing, the shape of the detector, the steps of the view angles, exchanged axes.
+
+Nothing is claimed unless another geometry makes the rays agree much better than the file's. Noise, scatter,
+dead columns, lost views and bodies beyond the detector harm the agreement in every geometry alike. What no
+readings can tell: mirrored columns and a reversed rotation together (a mirror image), either of them with
+parallel rays, the first view's angle, lengths that are all wrong by one factor, and the order of the slices.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ctenhance.core.report import ReportBuilder
+from ctenhance.physics.opposite_rays import UNKNOWN, OppositeRays, Supposed
+from ctenhance.scan.attenuation_level import attenuation_level, level_warning
+from ctenhance.scan.geometry_fault import COLUMNS, GeometryFault, another_geometry, percent
+from ctenhance.scan.projections import Projections
+
+#: Slices that are looked at, evenly spread.
+_SLICES = 4
+#: Columns to which they are binned: of smooth readings, of rough (noisy) ones, and for looking far.
+_FINE, _ROUGH, _COARSE, _COARSE_VIEWS = 192, 96, 32, 24
+_TOO_ROUGH = 0.01
+#: Views with less than this part of the usual transmission were lost.
+_LOST = 0.3
+#: Rays that differ by less agree; where something may be very wrong they differ by more than the second, or,
+#: of rough readings, the third.
+_AGREE, _DIFFER, _DIFFER_ROUGH = 0.002, 0.01, 0.03
+#: Another geometry is believed if its rays differ by less than this part of what they do in the file's, and
+#: by less than `_GOOD`. Patients who move resemble another central column somewhat.
+_BETTER, _BETTER_CENTRE, _GOOD = 0.5, 0.4, 0.25
+#: Where fewer rays than this part have an opposite, the first and the last view alone are compared. Between
+#: such a geometry and one with many pairs the difference has to be larger.
+_FEW, _BETTER_OTHERS = 0.05, 0.2
+#: Where hardly any ray has an opposite, another central column is believed if with it they differ by less.
+_BETTER_UNKNOWN = 0.1
+#: Rays that differ more than this, although readings are smooth, agree in no geometry.
+_NO_AGREEMENT, _SMOOTH = 0.5, 0.1
+#: So do those that differ more than this if neighbouring views do half as much, which are no farther apart.
+_LITTLE_AGREEMENT, _NEIGHBOURS = 0.25, math.radians(4)
+#: The least changes that are told beside those of `COLUMNS`: of the columns' spacing, relative to it; of the
+#: angles, in steps at the end of the scan.
+_SPACING, _STEPS_LOST = 0.02, 0.5
+#: A view that differs so many times more than is usual from the one before is out of order; so many are told.
+_JUMP, _MOST_JUMPS, _ORDER_LOST = 8.0, 0.03, 0.04
+#: How far is looked nearby, and what is tried beyond that.
+_NEAR_COLUMNS, _NEAR_SPACING, _NEAR_STEP = 4.0, 0.12, 0.02
+_SPACINGS = [float(k) for k in np.geomspace(0.08, 12, 60)]
+_STEPS = [float(k) for k in np.geomspace(0.2, 5, 80)] + [0.25, 1 / 3, 0.5, 2 / 3, 1.5, 2.0, 3.0, 4.0]
+_WIDEST_FAN, _LEAST_ARC = 2.6, 0.99 * math.pi
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+def check_geometry(projections: Projections) -> tuple[GeometryFault | None, dict[str, Any]]:
+    """What is likely wrong with a scan's geometry, None where nothing is known against it; and for the report
+    `opposite_rays_differ`, None where hardly any ray has an opposite, and what is likely instead."""
+    search = _Search(projections)
+    fault = search.fault()
+    told: dict[str, Any] = {"opposite_rays_differ": search.differ if search.differ < UNKNOWN else None}
+    if fault is not None:
+        told |= {"opposite_rays_differ_if": fault.differ_if, "likely_geometry": fault.likely}
+    return fault, told
+
+
+def tell_geometry(projections: Projections, report: ReportBuilder) -> dict[str, Any]:
+    """Check the geometry and what the body attenuates, warn, and return the fields of `check_geometry` and
+    whether the readings are `consistent` with the geometry."""
+    with report.stage("geometry"):
+        fault, told = check_geometry(projections)
+        level = attenuation_level(projections, _some_rows(projections))
+    warnings = [fault.sentence] if fault is not None else []
+    if fault is None and level is not None:
+        warnings += filter(None, [level_warning(level, projections)])
+    for warning in warnings:
+        report.warn(warning)
+    return {"consistent": fault is None, "attenuation_level_hu": level} | told
+
+
+def _some_rows(projections: Projections) -> list[int]:
+    n = projections.n_rows
+    return sorted({(2 * k + 1) * n // (2 * _SLICES) for k in range(_SLICES)})
+
+
+def _with(supposed: Supposed, name: str, value: float) -> Supposed:
+    return replace(supposed, **{name: value})  # type: ignore[arg-type]
+
+
+def _least(f: Callable[[float], float], low: float, high: float, precision: float) -> float:
+    """Where `f`, which has one minimum between `low` and `high`, is least, by golden sections."""
+    a, b = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    at_a, at_b = f(a), f(b)
+    while high - low > precision:
+        if at_a < at_b:
+            high, b, at_b = b, a, at_a
+            a = high - _GOLDEN * (high - low)
+            at_a = f(a)
+        else:
+            low, a, at_a = a, b, at_b
+            b = low + _GOLDEN * (high - low)
+            at_b = f(b)
+    return a if at_a < at_b else b
+
+
+class _Rays:
+    """Readings of some slices, finely and coarsely binned."""
+
+    def __init__(self, projections: Projections) -> None:
+        p = projections
+        through = torch.cat([p.rows(row, row + 1).transmission() for row in _some_rows(p)])
+        angles = torch.from_numpy(p.view_angles)
+        level = through.clamp(min=0).mean((0, 2))
+        sound = level >= _LOST * level.median()
+        through, angles = through[:, sound], angles[sound]
+        root = F.avg_pool1d(through, max(1, through.shape[-1] // _ROUGH)).clamp(min=0).sqrt()
+        step = angles.diff().abs()
+        change = root.diff(dim=1).abs().mean((0, 2))
+        variation = (root - root.mean((1, 2), keepdim=True)).abs().mean().clamp(min=1e-9)
+        #: Angle between neighbouring views, and how far their readings differ, as `differ` has it.
+        self.step, self.neighbours = float(step.median()), float(change.median() / variation)
+        #: The part of the views that do not follow the one before.
+        jumps = change / step > _JUMP * (change / step).median()
+        self.out_of_order = float(jumps.double().mean())
+        self.fine = OppositeRays(through, angles, _FINE)
+        self.rough = self.fine.roughness > _TOO_ROUGH
+        if self.rough:
+            self.fine = OppositeRays(through, angles, _ROUGH)
+        self.coarse = OppositeRays(through, angles, _COARSE, _COARSE_VIEWS)
+
+    def differ(self, supposed: Supposed, among: Supposed | None = None) -> float:
+        return self.fine.disagreement(supposed, among)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Another geometry, how far its opposite rays differ, and the axes that are exchanged in it."""
+
+    supposed: Supposed
+    differ: float
+    exchanged: tuple[int, int] | None = None
+
+
+class _Search:
+    """Looks for the geometry in which opposite rays agree."""
+
+    def __init__(self, projections: Projections) -> None:
+        p = self.projections = projections
+        self.rays = _Rays(p)
+        flat = p.geometry == "fan_flat"
+        if flat:
+            per_column = float(p.column_pitch_mm or 0) / float(p.source_to_detector_mm or 1)
+        else:
+            per_column = float(p.column_pitch_rad or 0)
+        self.claimed = Supposed(p.central_column, per_column, flat)
+        self.differ = self.rays.differ(self.claimed)
+        self.few = self.rays.fine.measured_twice(self.claimed) < _FEW
+
+    def fault(self) -> GeometryFault | None:
+        """See `check_geometry`."""
+        if self.differ < _AGREE:
+            return None
+        candidates = list(self._nearby())
+        if self.differ > (_DIFFER_ROUGH if self.rays.rough else _DIFFER):
+            candidates += self._far()
+            candidates += self._exchanged()
+        # a change of anything else has to do more than another central column does
+        moved = min(one.differ for one in candidates if self._moved(one))
+        believed = [one for one in candidates if self._believed(one, min(self.differ, moved))]
+        if believed:
+            best = min(one.differ for one in believed)
+            # of those that are about as good, the simplest, which stand first
+            chosen = next(one for one in believed if one.differ < 1.1 * best + 1e-4)
+            return self._told(self._needed(chosen))
+        if self.differ > _ORDER_LOST and self.rays.out_of_order > _MOST_JUMPS:
+            return GeometryFault(
+                "The views are likely not in the order of '/view_angles' (files sorted by name come as 1, "
+                f"10, 100, 2): {percent(self.rays.out_of_order)} of them differ far more than usual from "
+                f"the one before, and opposite rays, which should read the same, by {percent(self.differ)} "
+                "of what rays vary by.",
+                self.differ,
+                None,
+                {"views_out_of_order": self.rays.out_of_order},
+            )
+        limit = _NO_AGREEMENT
+        if self.rays.step < _NEIGHBOURS and self.rays.neighbours > self.differ / 2:
+            limit = _LITTLE_AGREEMENT
+        if limit < self.differ < UNKNOWN and not self.few and self.rays.fine.roughness < _SMOOTH:
+            return GeometryFault(
+                f"Opposite rays, which should read the same, differ by {percent(self.differ)} of what rays "
+                "vary by, and no simple change of the geometry mends that: check the order of views and "
+                "columns, '/view_angles', and that every view is divided by its own air.",
+                self.differ,
+                None,
+            )
+        return None
+
+    def _told(self, found: _Found) -> GeometryFault:
+        p, s = self.projections, found.supposed
+        # a body that looks alike from both sides, or parallel rays, tell the place of the centre alone
+        alike = self.rays.differ(replace(s, turn=-s.turn)) < 1.2 * found.differ + 1e-3
+        either = alike and abs(p.n_columns - 1 - s.central - self.claimed.central) < COLUMNS
+        return another_geometry(p, self.claimed, s, self.differ, found.differ, found.exchanged, either)
+
+    def _moved(self, found: _Found) -> bool:
+        """Whether nothing but the central column is another one."""
+        return (
+            found.exchanged is None and _with(found.supposed, "central", self.claimed.central) == self.claimed
+        )
+
+    def _believed(self, found: _Found, centred: float) -> bool:
+        one = found.supposed
+        if found.differ > _GOOD or not self._tellable(found):
+            return False
+        if found.exchanged is not None:
+            return found.differ < _BETTER * min(self.differ, 1.0)
+        here = replace(one, central=self.claimed.central, turn=1.0) == self.claimed and abs(one.turn) == 1
+        if self.differ == UNKNOWN:
+            return here and found.differ < _BETTER_UNKNOWN
+        limit = _BETTER_CENTRE * self.differ if self._moved(found) else _BETTER * centred
+        few = self.rays.fine.measured_twice(one) < _FEW
+        if few != self.few:
+            limit = _BETTER_OTHERS * centred if self.differ > _GOOD / 2 else 0.0
+        elif few and not self._moved(found):
+            return False
+        # others than these rays may have differed
+        same = min(1.0, self.rays.differ(self.claimed, among=one))
+        return found.differ < min(limit, _BETTER * same)
+
+    def _tellable(self, found: _Found) -> bool:
+        """Whether it is another geometry at all."""
+        one, other = found.supposed, self.claimed
+        return (
+            found.exchanged is not None
+            or one.flat != other.flat
+            or abs(one.central - other.central) >= COLUMNS
+            or abs(one.turn - 1) * self.projections.n_views >= _STEPS_LOST
+            or abs(one.per_column - other.per_column) > _SPACING * other.per_column
+        )
+
+    def _needed(self, found: _Found) -> _Found:
+        """The same without changes of the central column and the spacing that hardly matter."""
+        for name in ("central", "per_column"):
+            without = _with(found.supposed, name, getattr(self.claimed, name))
+            if found.exchanged is None and without != self.claimed:
+                differ = self.rays.differ(without)
+                if differ < 1.1 * found.differ + 1e-4:
+                    found = replace(found, supposed=without, differ=differ)
+        return found
+
+    def _nearby(self) -> Iterable[_Found]:
+        s = self.claimed
+        yield self._refined(s, "central", _NEAR_COLUMNS, 0.01)
+        if s.per_column and not self.few:
+            yield self._refined(s, "per_column", _NEAR_SPACING * s.per_column, 2e-4 * s.per_column)
+            yield self._centred(replace(s, flat=not s.flat))
+            yield self._centred(replace(s, turn=-1.0))
+        if not self.few:
+            yield self._refined(s, "turn", _NEAR_STEP, 1e-4)
+
+    def _far(self) -> Iterable[_Found]:
+        s, columns = self.claimed, self.projections.n_columns
+        places = [float(c) for c in np.linspace(0.1 * columns, 0.9 * columns, 72)]
+        yield self._centred(self._best(s, "central", places))
+        if s.per_column:
+            others = [*places, columns - 1 - s.central]
+            yield self._centred(self._best(replace(s, turn=-1.0), "central", others))
+            spacings = [0.0, *(k * s.per_column for k in _SPACINGS)]
+        else:
+            spacings = [float(k) / columns for k in np.linspace(-2, 2, 80)]
+        spacings = [k for k in spacings if abs(k) * columns < _WIDEST_FAN]
+        yield self._spaced(self._best(s, "per_column", spacings))
+        angles = self.projections.view_angles
+        arc = abs(float(angles[-1] - angles[0])) * len(angles) / (len(angles) - 1)
+        steps = [k for k in (*_STEPS, math.pi / arc, 2 * math.pi / arc) if abs(k - 1) > _NEAR_STEP]
+        steps = [k for k in steps if k * arc > _LEAST_ARC]
+        best = self._best(s, "turn", steps)
+        yield self._centred(self._refined(best, "turn", 0.025 * best.turn, 2e-4).supposed)
+
+    def _exchanged(self) -> Iterable[_Found]:
+        p = self.projections
+        name = "line_integrals" if p.counts is None else "counts"
+        for one, other in itertools.combinations(range(3), 2):
+            if p.shape[one] == p.shape[other] > 1:
+                readings = np.swapaxes(p.readings, one, other)
+                rays = _Rays(replace(p, **{name: readings}))  # type: ignore[arg-type]
+                yield _Found(self.claimed, rays.differ(self.claimed), (one, other))
+
+    def _best(self, start: Supposed, name: str, values: Iterable[float]) -> Supposed:
+        every = [_with(start, name, value) for value in values]
+        return min(every, key=self.rays.coarse.disagreement)
+
+    def _refined(self, start: Supposed, name: str, reach: float, precision: float) -> _Found:
+        middle = getattr(start, name)
+        least = _least(
+            lambda value: self.rays.differ(_with(start, name, value)),
+            middle - reach,
+            middle + reach,
+            precision,
+        )
+        found = [_Found(one, self.rays.differ(one)) for one in (start, _with(start, name, least))]
+        return min(found, key=lambda one: one.differ)
+
+    def _centred(self, start: Supposed) -> _Found:
+        return self._refined(start, "central", max(_NEAR_COLUMNS, self.projections.n_columns / 50), 0.01)
+
+    def _spaced(self, start: Supposed) -> _Found:
+        reach = 0.06 * abs(start.per_column)
+        refined = self._refined(start, "per_column", reach, 0.005 * reach) if reach else None
+        return self._centred(refined.supposed if refined else start)

@@ -1,0 +1,134 @@
+"""What is likely wrong with a scan's geometry, in a sentence for the user and in fields for the report."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ctenhance.physics.opposite_rays import UNKNOWN, Supposed
+from ctenhance.scan.projections import Projections
+
+#: A central column that is closer to the file's is taken for it.
+COLUMNS = 0.15
+_AXES = ("views", "rows", "columns")
+
+
+@dataclass(frozen=True)
+class GeometryFault:
+    """What is likely wrong: a sentence for the user; for the report how far opposite rays differ (0 to 1) as
+    the file has it and, `differ_if`, as is likely (None where no geometry helps), and the `likely` fields."""
+
+    sentence: str
+    differ: float
+    differ_if: float | None
+    likely: dict[str, Any] = field(default_factory=dict)
+
+
+def percent(share: float) -> str:
+    """A share in per cent, to two figures."""
+    return f"{float(f'{100 * share:.2g}'):g} %"
+
+
+def another_geometry(
+    p: Projections,
+    claimed: Supposed,
+    s: Supposed,
+    differ: float,
+    differ_if: float,
+    exchanged: tuple[int, int] | None,
+    either: bool,
+) -> GeometryFault:
+    """The fault of a scan that was made as `s` says, with `exchanged` axes, and not as `claimed`.
+
+    `either`: columns in the reverse order would explain another central column, too."""
+    columns = p.n_columns
+    likely: dict[str, Any] = {}
+    changes = []
+    moved = abs(s.central - claimed.central) >= COLUMNS
+    if exchanged is not None:
+        names = [_AXES[axis] for axis in exchanged]
+        likely["exchanged_axes"] = names
+        changes.append(f"the axes of {names[0]} and {names[1]} are exchanged")
+    if s.turn < 0:
+        likely["reversed"] = "view_angles or columns"
+        changes.append(_reversed(claimed, s, columns, likely))
+    elif moved:
+        likely["central_column"] = round(s.central, 2)
+        text = f"'central_column' is {s.central:.2f} instead of {claimed.central:g}"
+        or_else = []
+        if either:
+            or_else.append("the columns are in the reverse order")
+        arc = abs(float(p.view_angles[-1] - p.view_angles[0]))
+        if arc < 2 * math.pi - 3 * arc / (p.n_views - 1):
+            or_else.append("the patient moved between the first and the last view")
+        changes.append(text + (f" (or {', or '.join(or_else)})" if or_else else ""))
+    changes += _columns_changed(p, claimed, s, likely)
+    if abs(s.turn) != 1:
+        step = math.degrees(abs(float(np.median(np.diff(p.view_angles)))))
+        likely["view_angle_factor"] = round(abs(s.turn), 4)
+        changes.append(
+            f"the views advance by {abs(s.turn) * step:.4g} degrees instead of {step:.4g}, "
+            f"{abs(s.turn) * step * p.n_views:.4g} in all"
+        )
+    what = " and ".join(changes)
+    if differ < UNKNOWN:
+        sentence = (
+            "The geometry is likely wrong: opposite rays, which should read the same, differ by "
+            f"{percent(differ)} of what rays vary by, but by {percent(differ_if)} if {what}."
+        )
+    else:
+        sentence = (
+            "The geometry is likely wrong: hardly any ray is measured from both sides, but many are, and "
+            f"agree within {percent(differ_if)} of what rays vary by, if {what}."
+        )
+    return GeometryFault(sentence, differ, differ_if, likely)
+
+
+def _reversed(claimed: Supposed, s: Supposed, columns: int, likely: dict[str, Any]) -> str:
+    """Which of the two has to be reversed, the one first that needs no other central column."""
+    options = []
+    for what, central in (
+        ("the columns are in the reverse order", columns - 1 - s.central),
+        ("'/view_angles' turn the other way", s.central),
+    ):
+        away = abs(central - claimed.central)
+        also = f", with 'central_column' {central:.2f}" if away >= COLUMNS else ""
+        options.append((away >= COLUMNS, f"{what}{also}"))
+    options.sort(key=lambda option: option[0])
+    return (
+        f"{options[0][1]} (or {options[1][1]}: these are mirror images of each other, and no readings tell "
+        "which is the patient)"
+    )
+
+
+def _columns_changed(p: Projections, claimed: Supposed, s: Supposed, likely: dict[str, Any]) -> list[str]:
+    """What the columns' spacing and the detector's shape are instead of the file's."""
+    if s.flat == claimed.flat and abs(s.per_column - claimed.per_column) <= 1e-9:
+        return []
+    if not claimed.per_column:
+        likely["geometry"] = "fan"
+        return [f"the rays are no parallel ones but a fan, with {abs(s.per_column):.4g} rad between columns"]
+    if not s.per_column:
+        likely["geometry"] = "parallel"
+        return ["the rays are parallel"]
+    if s.flat != claimed.flat:
+        shape = "fan_flat" if s.flat else "fan_equiangular"
+        distance = float(p.source_to_detector_mm or 1)
+        name, pitch = (
+            ("column_pitch_mm", s.per_column * distance) if s.flat else ("column_pitch_rad", s.per_column)
+        )
+        likely |= {"geometry": shape, name: pitch}
+        return [f"'geometry' is {shape}, with '{name}' {pitch:.4g}"]
+    factor = s.per_column / claimed.per_column
+    if not s.flat:
+        likely["column_pitch_rad"] = s.per_column
+        return [f"'column_pitch_rad' is {s.per_column:.4g} instead of {claimed.per_column:.4g}"]
+    pitch, distance = float(p.column_pitch_mm or 0), float(p.source_to_detector_mm or 0)
+    likely["column_pitch_mm"] = pitch * factor
+    text = f"'column_pitch_mm' is {pitch * factor:.4g} instead of {pitch:.4g}"
+    if distance / factor > float(p.source_to_isocenter_mm or 0):
+        text += f", or 'source_to_detector_mm' {distance / factor:.4g} instead of {distance:.4g}"
+    return [text]

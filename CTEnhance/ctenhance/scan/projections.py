@@ -1,0 +1,375 @@
+"""Projections: the readings of a scan with its geometry, and their way in from and out to files.
+
+The convention is that of DESIGN ('Projection file') and `docs/projections.md`, in LPS: at view angle beta the
+source stands at source_to_isocenter (sin beta, -cos beta), and columns grow along (cos beta, sin beta).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ctenhance.core.arrays import blocks
+from ctenhance.core.volume import CTVolume
+from ctenhance.physics.geometry import EQUIANGULAR, FLAT, FanGeometry, ParallelGeometry
+from ctenhance.physics.noise import COUNT_FLOOR
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.progress import Cancellable, Progress
+from ctenhance.scan.dead_columns import dead_columns, fill_in
+
+SUFFIXES = (".ctproj.h5", ".h5", ".hdf5")
+GEOMETRIES = ("parallel", "fan_equiangular", "fan_flat")
+#: Image matrix where the projections name none.
+DEFAULT_IMAGE_SIZE = 512
+# A transmission is never taken for smaller than this where the quanta are not known (normalised readings).
+_LEAST_TRANSMISSION = 1e-5
+# Below this many quanta in air, "counts" are no quanta but readings normalised to air.
+_FEWEST_QUANTA = 100.0
+
+
+@dataclass(eq=False, repr=False)
+class Projections:
+    """The readings of one scan.
+
+    geometry            "parallel", "fan_equiangular" or "fan_flat"
+    view_angles         float64 [view], rad, strictly growing or falling
+    central_column      0-based, fractional column that the isocentre projects to
+    counts              [view, row, column] or [view, row, column, bin], detected quanta; negative ones are
+                        legitimate where `electronic_noise_variance` is positive.  Or
+    line_integrals      of the same shapes, dimensionless (exactly one of the two is given).  Either
+                        may be mapped from a file: use `rows` to have a part of it in memory
+    air_counts          quanta without an object: [] or [column]; with bins [], [bin] or [column, bin]
+    column_pitch_mm     parallel: at the isocentre; fan_flat: at the detector
+    column_pitch_rad    fan_equiangular: angle between neighbouring columns as the source sees them
+    source_to_isocenter_mm, source_to_detector_mm    fan only
+    row_pitch_mm        distance of the slices, z growing with the row; with `view_z_mm`: of the detector's
+                        rows at the detector
+    view_z_mm           float64 [view]: the source's z on a helix; the rows are then a cone-beam detector
+    electronic_noise_variance   counts^2, 0 where none is declared
+    water_mu_per_mm     what 0 HU is
+    image_pixel_mm, image_size  the suggested image: side of a pixel; pixels along one or (rows, columns)
+    effective_spectra   float64 [bin, energy], relative detected quanta per keV in air, on `energies_keV`
+                        [energy]; `thresholds_keV` [bin + 1]
+    isocenter_mm        where the isocentre of row 0 lies in the patient, LPS
+    direction           3 x 3, columns as in CTVolume: axes of the reconstructed image (identity: axial, LPS)
+    meta                what the source told (`kvp`, `manufacturer`, `model`, ...) and `notes`: sentences,
+                        free of identifiers, on what a reader assumed or changed
+
+    Raises InputError, naming the field, for what is missing or contradictory.  The values themselves are
+    looked at by `check_values`, which `read` and `write` call.
+    """
+
+    geometry: str
+    view_angles: np.ndarray
+    central_column: float
+    counts: np.ndarray | None = None
+    line_integrals: np.ndarray | None = None
+    air_counts: np.ndarray | None = None
+    column_pitch_mm: float | None = None
+    column_pitch_rad: float | None = None
+    source_to_isocenter_mm: float | None = None
+    source_to_detector_mm: float | None = None
+    row_pitch_mm: float | None = None
+    view_z_mm: np.ndarray | None = None
+    electronic_noise_variance: float = 0.0
+    water_mu_per_mm: float | None = None
+    image_pixel_mm: float | None = None
+    image_size: int | tuple[int, int] | None = None
+    effective_spectra: np.ndarray | None = None
+    energies_keV: np.ndarray | None = None  # noqa: N815 (the unit's name, as in the file)
+    thresholds_keV: np.ndarray | None = None  # noqa: N815
+    isocenter_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    direction: np.ndarray = field(default_factory=lambda: np.eye(3))
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        from ctenhance.scan.checks import check_fields
+
+        check_fields(self)
+
+    def __repr__(self) -> str:
+        size = " x ".join(str(length) for length in self.shape)
+        kind = "line integrals" if self.counts is None else "counts"
+        return f"Projections({self.geometry}, {kind} {size})"
+
+    @property
+    def readings(self) -> np.ndarray:
+        """The counts, or the line integrals where there are none."""
+        return self.line_integrals if self.counts is None else self.counts  # type: ignore[return-value]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(views, rows, columns) or (views, rows, columns, bins)."""
+        return tuple(self.readings.shape)
+
+    @property
+    def n_views(self) -> int:
+        return self.shape[0]
+
+    @property
+    def n_rows(self) -> int:
+        return self.shape[1]
+
+    @property
+    def n_columns(self) -> int:
+        return self.shape[2]
+
+    @property
+    def n_bins(self) -> int | None:
+        """Number of energy bins, None for readings without a bin axis."""
+        return self.shape[3] if len(self.shape) == 4 else None
+
+    @property
+    def helical(self) -> bool:
+        """Whether the rows are a cone-beam detector on a helix, not slices of their own."""
+        return self.view_z_mm is not None
+
+    @cached_property
+    def dead_columns(self) -> np.ndarray:
+        """Columns that count nothing in any view, bool `[row, column]` or `[row, column, bin]`.
+
+        Single ones, or a few side by side; `rows` fills them in from their neighbours."""
+        if self.counts is None:
+            return np.zeros(self.shape[1:], dtype=bool)
+        return dead_columns(self.counts, self.electronic_noise_variance)
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for the user on what a reader assumed or changed, and what `rows` fills in."""
+        told = self.meta.get("notes")
+        notes = [str(note) for note in told] if isinstance(told, list) else []
+        if dead := int(np.count_nonzero(self.dead_columns)):
+            row, column = np.argwhere(self.dead_columns)[0][:2].tolist()
+            notes.append(
+                f"{dead} of the detector's {self.dead_columns.size} elements count nothing in any view (the "
+                f"first in row {row}, column {column}, from 0): they were filled in from their neighbours."
+            )
+        return notes
+
+    @property
+    def field_of_view_mm(self) -> float:
+        """Diameter of the circle about the isocentre that every view sees whole."""
+        return self._scan().field_of_view_mm
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Rows and columns of the suggested image."""
+        size = self.image_size or DEFAULT_IMAGE_SIZE
+        return (size, size) if isinstance(size, int) else size
+
+    def _known(self, name: str) -> float:
+        value = getattr(self, name)
+        if value is None:
+            raise InputError(f"The projections lack '{name}', which their geometry {self.geometry} needs.")
+        return float(value)
+
+    @classmethod
+    def read(
+        cls, path: str | os.PathLike[str], progress: Progress | None = None, cancel: Cancellable | None = None
+    ) -> Projections:
+        """Read a projection file (`.ctproj.h5`); large readings stay in it or go to a temporary file.
+
+        Raises InputError with one sentence, naming the field, for whatever is missing, contradictory or
+        damaged, and for values that cannot be what the file says they are.
+        """
+        from ctenhance.files.ctproj import read_file
+
+        return read_file(Path(path), progress, cancel)
+
+    def write(
+        self,
+        path: str | os.PathLike[str],
+        progress: Progress | None = None,
+        cancel: Cancellable | None = None,
+    ) -> None:
+        """Write a projection file, whole or not at all.
+
+        Raises InputError for another suffix than those of `SUFFIXES`, a folder that cannot be written and
+        values that `check_values` refuses; CTEnhanceError when writing fails (disk full).
+        """
+        from ctenhance.files.ctproj import write_file
+
+        write_file(self, Path(path), progress, cancel)
+
+    def check_values(self, progress: Progress | None = None, cancel: Cancellable | None = None) -> None:
+        """Raise InputError for NaN, impossible values, and readings that are not what they are called."""
+        from ctenhance.scan.checks import check_values
+
+        check_values(self, progress, cancel)
+
+    def rows(self, start: int, stop: int) -> Projections:
+        """Return the slices `start` to `stop` (excluded) alone, with their readings in memory as float32.
+
+        Dead columns are filled in from their neighbours.  Raises InputError for rows that are not there, and
+        on a helix, where a row is no slice.
+        """
+        if self.helical:
+            raise InputError("The rows of a helical scan are no slices; rebin it to fan slices first.")
+        if not 0 <= start < stop <= self.n_rows:
+            raise InputError(f"There are rows 0 to {self.n_rows - 1}, but {start} to {stop - 1} were asked.")
+        part = np.array(self.readings[:, start:stop], dtype=np.float32)
+        if (dead := self.dead_columns[start:stop]).any():
+            fill_in(part, dead, np.broadcast_to(np.asarray(self.air_counts), self.shape[2:]))
+        shift = self.direction[:, 2] * (start * (self.row_pitch_mm or 0.0))
+        x, y, z = (np.asarray(self.isocenter_mm) + shift).tolist()
+        name = "line_integrals" if self.counts is None else "counts"
+        return replace(self, **{name: part}, isocenter_mm=(x, y, z))  # type: ignore[arg-type]
+
+    def air(self, bin_index: int | None = None) -> np.ndarray:
+        """Return quanta in air, float64 [] or [column]: of one bin, or (None) of all of them together.
+
+        Raises InputError where the air counts are not known or there is no such bin.
+        """
+        if self.air_counts is None:
+            raise InputError("The projections do not say how many quanta arrive in air ('/air_counts').")
+        air = np.asarray(self.air_counts, dtype=np.float64)
+        bins = self.n_bins
+        if bins is None:
+            return air
+        if air.ndim == 0:
+            air = np.full(bins, float(air))
+        if bin_index is None:
+            return air.sum(-1)
+        return air[..., self._bin(bin_index)]
+
+    def _bin(self, index: int) -> int:
+        if not 0 <= index < (self.n_bins or 0):
+            raise InputError(f"There is no energy bin {index} among the {self.n_bins or 'zero'} bins.")
+        return index
+
+    def _tensor(self, bin_index: int | None) -> torch.Tensor:
+        """Readings `[row, view, column]`, float32: of one bin, or of all bins together."""
+        readings = self.readings
+        if self.n_bins is None:
+            values = np.array(readings[...], dtype=np.float32)
+        elif bin_index is not None:
+            values = np.array(readings[..., self._bin(bin_index)], dtype=np.float32)
+        elif self.counts is None:
+            raise InputError("Line integrals of several energy bins cannot be added; choose one bin.")
+        else:
+            values = np.asarray(readings[...]).sum(-1, dtype=np.float64).astype(np.float32)
+        return torch.from_numpy(values).transpose(0, 1).contiguous()
+
+    def transmission(self, bin_index: int | None = None) -> torch.Tensor:
+        """Return counts / air counts as float32 `[row, view, column]`; negative where noise made it so.
+
+        Of one energy bin, or (None) of all together.  All rows are taken into memory: use `rows` first.
+        """
+        if self.counts is None:
+            return torch.exp(-self._tensor(bin_index))
+        return self._tensor(bin_index) / torch.as_tensor(self.air(bin_index), dtype=torch.float32)
+
+    def to_line_integrals(self, bin_index: int | None = None) -> torch.Tensor:
+        """Return line integrals as float32 `[row, view, column]`: -ln(counts / air counts).
+
+        See `negative_log` for readings that are too low or negative.
+        """
+        values = self._tensor(bin_index)
+        return values if self.counts is None else negative_log(values, self.air(bin_index))
+
+    def scan_geometry(
+        self, rows: int | None = None, columns: int | None = None, pixel_mm: float | None = None
+    ) -> ParallelGeometry | FanGeometry:
+        """Return the geometry for `physics`: this scan, and the given or else the suggested image.
+
+        Where no pixel size is known, the field of view fills the matrix.  Raises InputError for a helix.
+        """
+        if self.helical:
+            raise InputError("A helical scan has no slices; rebin it to fan slices first.")
+        own_rows, own_columns = self.image_shape
+        rows, columns = rows or own_rows, columns or own_columns
+        pixel = pixel_mm or self.image_pixel_mm or self.field_of_view_mm / max(rows, columns)
+        return self._scan().with_image(rows, columns, pixel)
+
+    def _scan(self) -> ParallelGeometry | FanGeometry:
+        """The geometry of the scan, with an image of a single pixel."""
+        angles = tuple(float(angle) for angle in self.view_angles)
+        image = {"rows": 1, "columns": 1, "pixel_mm": 1.0}
+        if self.geometry == "parallel":
+            return ParallelGeometry(
+                n_views=self.n_views,
+                n_columns=self.n_columns,
+                column_pitch_mm=self._known("column_pitch_mm"),
+                view_angles=angles,
+                central_column=self.central_column,
+                **image,  # type: ignore[arg-type]
+            )
+        flat = self.geometry == "fan_flat"
+        return FanGeometry(
+            shape=FLAT if flat else EQUIANGULAR,
+            source_to_isocenter_mm=self._known("source_to_isocenter_mm"),
+            source_to_detector_mm=self._known("source_to_detector_mm"),
+            column_pitch=self._known("column_pitch_mm" if flat else "column_pitch_rad"),
+            n_columns=self.n_columns,
+            central_column=self.central_column,
+            view_angles=angles,
+            **image,  # type: ignore[arg-type]
+        )
+
+    def volume(
+        self, array: np.ndarray, pixel_mm: float, center_mm: tuple[float, float] = (0.0, 0.0)
+    ) -> CTVolume:
+        """Return images `[row, y, x]` of these rows as a volume that lies where the patient lay.
+
+        `pixel_mm`, `center_mm`: of the geometry that they were reconstructed with.
+        """
+        _, height, width = array.shape
+        corner = np.array(
+            [center_mm[0] - (width - 1) / 2 * pixel_mm, center_mm[1] - (height - 1) / 2 * pixel_mm, 0.0]
+        )
+        x, y, z = (np.asarray(self.isocenter_mm) + self.direction @ corner).tolist()
+        spacing = (pixel_mm, pixel_mm, self.row_pitch_mm or 1.0)
+        return CTVolume(array, spacing, (x, y, z), self.direction.copy(), dict(self.meta))
+
+    def identity(self) -> dict[str, Any]:
+        """Return what says which projections these are and nothing of whose, with the readings' sha256."""
+        digest = hashlib.sha256(np.asarray(self.view_angles, dtype="<f8").tobytes())
+        for part in blocks(self.shape):
+            values = np.asarray(self.readings[part], dtype="<f4")
+            digest.update(np.ascontiguousarray(values + np.float32(0)).tobytes())
+        return {
+            "geometry": self.geometry,
+            "readings": "line_integrals" if self.counts is None else "counts",
+            "shape": list(self.shape),
+            "sha256": digest.hexdigest(),
+        }
+
+
+def negative_log(counts: torch.Tensor, air: np.ndarray) -> torch.Tensor:
+    """Line integrals -ln(counts / air) of `counts` `[..., column]`, `air` [] or [column].
+
+    A reading below `physics.noise.COUNT_FLOOR` quanta (electronic noise makes some negative) counts as that
+    many.  The shift by the electronic variance with which the projection diffusion begins (METHODS C.3:
+    (I + s2) / air) is not made here: behind a log it would lower every line integral, by 0.15 at 62 quanta.
+    """
+    quanta = torch.as_tensor(air, dtype=torch.float32)
+    least = torch.full_like(quanta, _LEAST_TRANSMISSION)
+    floor = torch.where(quanta >= _FEWEST_QUANTA, COUNT_FLOOR / quanta, least)
+    return -torch.log(torch.maximum(counts / quanta, floor))
+
+
+def read_projections(
+    path: str | os.PathLike[str], progress: Progress | None = None, cancel: Cancellable | None = None
+) -> Projections:
+    """Read a projection file, or a folder of DICOM-CT-PD files; helical scans become fan slices.
+
+    Raises InputError with one sentence for whatever cannot be used, Cancelled when asked to stop.
+    """
+    source = Path(path)
+    if not source.exists():
+        raise InputError(f"There is no file or folder '{source}'; check the path.")
+    from ctenhance.scan.rebin import rebin_helix, rebin_projections
+
+    if source.is_dir():
+        from ctenhance.files.ctpd.reading import read_ctpd
+
+        return rebin_helix(read_ctpd(source, progress=progress, cancel=cancel), None, progress, cancel)
+    projections = Projections.read(source, progress, cancel)
+    return rebin_projections(projections, None, progress, cancel) if projections.helical else projections

@@ -1,0 +1,297 @@
+"""Projections of a volume, as a scanner would have measured them at a chosen dose.
+
+The volume's voxels are taken as they are: what lies beyond its edges, or outside the scanner's field of view,
+is air.  Without a spectrum the attenuation is that of the Hounsfield units, mu_water (1 + HU / 1000).  With
+one (`polychromatic`), each voxel's attenuation is shared between soft tissue (as water) and cortical bone, by
+a share that grows from 0 at `SOFT_HU` to 1 at `BONE_HU`; the two line integrals are attenuated at every
+energy of the tube's spectrum, and the detector adds up energy.  No water correction is made: the cupping is
+in the counts, `effective_spectra` say of which energies they are, so that reconstruction can correct it, and
+`water_mu_per_mm` is that of a `CALIBRATION_MM` path of water.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from ctenhance.core.arrays import scratch
+from ctenhance.core.volume import CTVolume
+from ctenhance.physics.geometry import EQUIANGULAR, FLAT, FanGeometry, Geometry, ParallelGeometry, even_angles
+from ctenhance.physics.noise import air_in_view, bowtie_fluence, noisy_counts, tube_modulation
+from ctenhance.physics.projector import project
+from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu
+from ctenhance.runtime.device import halvings, pick_device, with_memory_fallback
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.progress import Cancellable, Progress, check
+from ctenhance.scan.projections import Projections
+
+#: A clinical scanner (METHODS E): distances in mm, detector, views a turn, and the fan's width in rad.
+SOURCE_TO_ISOCENTER_MM, SOURCE_TO_DETECTOR_MM = 595.0, 1085.6
+COLUMNS, VIEWS = 736, 1152
+FAN_RAD = COLUMNS * 1.2858 / SOURCE_TO_DETECTOR_MM
+#: Quanta in air on the central ray at full dose, and the electronic noise in counts^2 (METHODS C.2).
+PHOTONS, ELECTRONIC_VARIANCE = 2.5e5, 10.0
+
+SOFT_HU, BONE_HU = 150.0, 1000.0
+CALIBRATION_MM = 200.0
+# Energies are taken together in groups of this width.
+_GROUP_KEV = 4
+# Bone's attenuation in the volume is that of this energy.
+_REFERENCE_KEV = 70.0
+# More body than this outside the field of view is told to the user.
+_BODY_HU, _TOLERATED_OUTSIDE = -500.0, 1e-3
+_BATCH = 8
+
+NAMES = {"fan-equiangular": "fan_equiangular", "fan-flat": "fan_flat", "parallel": "parallel"}
+
+
+def simulate_projections(
+    volume: CTVolume,
+    geometry: str = "fan-equiangular",
+    dose: float = 1.0,
+    photons: float | None = PHOTONS,
+    electronic_variance: float = ELECTRONIC_VARIANCE,
+    bowtie: float = 0.0,
+    modulation: float = 0.0,
+    polychromatic: bool = False,
+    kvp: float = 120,
+    views: int = VIEWS,
+    columns: int = COLUMNS,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Progress | None = None,
+    cancel: Cancellable | None = None,
+) -> Projections:
+    """Return the counts [view, slice, column] of a scan of `volume`; the image centre is the isocentre.
+
+    geometry              "fan-equiangular", "fan-flat" (a full turn) or "parallel" (half a turn), see
+                          `scan_geometry`
+    dose, photons         the central ray has dose * photons quanta in air.  `photons` None: no noise, and
+                          line integrals instead of counts
+    electronic_variance   counts^2, at any dose
+    bowtie, modulation    strengths as in `physics.noise`, 0 for none.  With modulation the counts are divided
+                          by each view's relative tube current, as a scanner's reference channel does
+    polychromatic, kvp    see the module's text
+
+    Each slice has its own noise from `seed`.  `meta["notes"]` tells what had to be left out.
+
+    Raises InputError for settings that make no scan, pixels that are not square and slices that are not
+    axial; Cancelled when asked to stop.
+    """
+    volume.require_hu()
+    for name, value, least in (
+        ("dose", dose, 0.0),
+        ("number of photons", 1.0 if photons is None else photons, 0.0),
+        ("electronic variance", electronic_variance, -1e-9),
+        ("bowtie's strength", bowtie, -1e-9),
+        ("modulation", modulation, -1e-9),
+    ):
+        if not (math.isfinite(value) and value > least):
+            raise InputError(f"The {name} cannot be {value}.")
+    array, corner, direction = _axial(volume)
+    scan = scan_geometry(geometry, array.shape[1], array.shape[2], volume.spacing, views, columns)
+    notes: list[str] = []
+    inside = _inside(scan, array, notes)
+    spectrum = _Spectrum(kvp) if polychromatic else None
+    fluence = bowtie_fluence(scan, bowtie) if bowtie > 0 else None
+    quanta = None if photons is None else photons * dose
+
+    def run(where: torch.device, batch: int) -> np.ndarray:
+        out = scratch((scan.n_views, len(array), scan.n_columns))
+        for start in range(0, len(array), batch):
+            check(cancel)
+            if progress is not None:
+                progress("project", start, len(array))
+            stop = min(start + batch, len(array))
+            hu = torch.from_numpy(np.where(inside, array[start:stop], np.float32(-1000))).to(where)
+            p = _line_integrals(hu, scan, spectrum, cancel)
+            for index in range(start, stop):
+                one = p[index - start]
+                if quanta is not None:
+                    check(cancel)
+                    one = _measured(one, quanta, electronic_variance, fluence, modulation, seed, index)
+                out[:, index] = one.cpu().numpy()
+        return out
+
+    place = pick_device(device)
+    readings = with_memory_fallback(run, halvings(_BATCH, 1), place, notes.append)
+    if progress is not None:
+        progress("project", len(array), len(array))
+    air = None
+    if quanta is not None:
+        air = air_in_view(torch.zeros(1, scan.n_columns), quanta, fluence).reshape(-1).numpy()
+        air = air if fluence is not None else air.reshape(())
+    _, rows, width = array.shape
+    middle = np.array([(width - 1) / 2 * volume.spacing[0], (rows - 1) / 2 * volume.spacing[1], 0.0])
+    x, y, z = (corner + direction @ middle).tolist()
+    fan = isinstance(scan, FanGeometry)
+    pitch_in_rad = isinstance(scan, FanGeometry) and scan.shape == EQUIANGULAR
+    pitch = scan.column_pitch if isinstance(scan, FanGeometry) else scan.column_pitch_mm
+    return Projections(
+        geometry=NAMES[geometry.replace("_", "-")],
+        view_angles=scan.angles().numpy(),
+        central_column=scan.central_column,
+        counts=None if quanta is None else readings,
+        line_integrals=readings if quanta is None else None,
+        air_counts=air,
+        column_pitch_mm=None if pitch_in_rad else pitch,
+        column_pitch_rad=pitch if pitch_in_rad else None,
+        source_to_isocenter_mm=SOURCE_TO_ISOCENTER_MM if fan else None,
+        source_to_detector_mm=SOURCE_TO_DETECTOR_MM if fan else None,
+        row_pitch_mm=volume.spacing[2],
+        electronic_noise_variance=0.0 if quanta is None else electronic_variance,
+        water_mu_per_mm=MU_WATER_PER_MM if spectrum is None else spectrum.water_mu,
+        image_pixel_mm=volume.spacing[0],
+        image_size=(rows, width),
+        effective_spectra=None if spectrum is None else spectrum.weight[None],
+        energies_keV=None if spectrum is None else spectrum.energies_kev,
+        isocenter_mm=(x, y, z),
+        direction=direction,
+        meta={**_known(volume), "notes": [*volume.meta.get("notes", []), *notes], "simulated": True},
+    )
+
+
+def scan_geometry(
+    name: str,
+    rows: int,
+    columns: int,
+    spacing: tuple[float, float, float],
+    views: int = VIEWS,
+    detector_columns: int = COLUMNS,
+) -> Geometry:
+    """The scanner for an image of `rows` x `columns` pixels of `spacing` mm.
+
+    Whatever the number of columns, the detector spans the same fan, and parallel rays as wide a field.
+    Raises InputError for an unknown name and for pixels that are not square.
+    """
+    kind = NAMES.get(name.replace("_", "-"))
+    if kind is None:
+        raise InputError(f"There is no geometry '{name}': choose {', '.join(NAMES)}.")
+    if min(views, detector_columns) < 16:
+        raise InputError("A scan needs at least 16 views and 16 columns.")
+    if abs(spacing[0] - spacing[1]) > 1e-3 * spacing[0]:
+        raise InputError(
+            f"The pixels are {spacing[0]:g} mm x {spacing[1]:g} mm, but only square ones can be projected; "
+            "resample the volume."
+        )
+    image: dict[str, Any] = {"rows": rows, "columns": columns, "pixel_mm": spacing[0]}
+    field = 2 * SOURCE_TO_ISOCENTER_MM * math.sin(FAN_RAD / 2)
+    if kind == "parallel":
+        angles = even_angles(views, math.pi)
+        pitch = field / detector_columns
+        return ParallelGeometry(views, detector_columns, pitch, view_angles=angles, **image)
+    flat_width = 2 * SOURCE_TO_DETECTOR_MM * math.tan(FAN_RAD / 2)
+    return FanGeometry(
+        shape=FLAT if kind == "fan_flat" else EQUIANGULAR,
+        source_to_isocenter_mm=SOURCE_TO_ISOCENTER_MM,
+        source_to_detector_mm=SOURCE_TO_DETECTOR_MM,
+        column_pitch=(flat_width if kind == "fan_flat" else FAN_RAD) / detector_columns,
+        n_columns=detector_columns,
+        central_column=(detector_columns - 1) / 2,
+        view_angles=even_angles(views),
+        **image,
+    )
+
+
+def _axial(volume: CTVolume) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Voxels with x, y and z growing as in LPS, the corner's position (mm) and the axes' directions."""
+    direction = volume.direction.copy()
+    array, corner = volume.array, np.array(volume.origin)
+    if np.abs(np.diag(direction)).min() < math.sqrt(0.5):
+        raise InputError(
+            "The volume's slices are not axial, as a scanner's are; resample it to axial slices."
+        )
+    for axis in range(3):
+        if direction[axis, axis] < 0:
+            length = array.shape[2 - axis]
+            corner = corner + direction[:, axis] * ((length - 1) * volume.spacing[axis])
+            array = np.flip(array, 2 - axis)
+            direction[:, axis] *= -1
+    return np.ascontiguousarray(array), corner, direction
+
+
+def _inside(scan: Geometry, array: np.ndarray, notes: list[str]) -> np.ndarray:
+    """Which pixels every view sees, `[rows, columns]`; a note where body lies outside."""
+    radius = scan.field_of_view_mm / 2
+    inside = (torch.hypot(scan.x_mm()[None], scan.y_mm()[:, None]) <= radius).numpy()
+    outside = ~inside
+    body = sum(int(np.count_nonzero(plane > _BODY_HU)) for plane in array)
+    lost = sum(int(np.count_nonzero(plane[outside] > _BODY_HU)) for plane in array)
+    if lost > _TOLERATED_OUTSIDE * max(body, 1):
+        notes.append(
+            f"{lost / body:.1%} of the body lies outside the scanner's field of view of {2 * radius:.0f} mm "
+            "and was taken for air."
+        )
+    return inside
+
+
+class _Spectrum:
+    """Attenuation relative to that which HU are of, for groups of energies of a tube."""
+
+    def __init__(self, kvp: float) -> None:
+        from ctenhance.physics.materials import material
+        from ctenhance.physics.spectrum import energy_grid, tube_spectrum
+
+        energies = energy_grid()
+        weight = tube_spectrum(kvp) * energies  # the detector adds up energy
+        self.energies_kev, self.weight = energies.numpy(), (weight / weight.sum()).numpy()
+        bone_there = material("bone").mass_attenuation(torch.tensor([_REFERENCE_KEV], dtype=torch.float64))
+        relative = torch.stack(
+            [
+                # 0 HU is water, of whatever energy the HU are: its path is what counts
+                material("water").linear_attenuation(energies) / MU_WATER_PER_MM,
+                material("bone").mass_attenuation(energies) / bone_there,
+            ]
+        )
+        groups = weight.reshape(-1, _GROUP_KEV)
+        share = groups.sum(1)
+        mean = (relative.reshape(2, -1, _GROUP_KEV) * groups).sum(2) / share.clamp(min=1e-300)
+        kept = share > 1e-6 * share.sum()
+        self.share = share[kept] / share[kept].sum()
+        self.relative = mean[:, kept]  # [soft or bone, group]
+        water = torch.tensor(MU_WATER_PER_MM * CALIBRATION_MM, dtype=torch.float64)
+        self.water_mu = float(self.reading(water, torch.zeros_like(water))) / CALIBRATION_MM
+
+    def reading(self, soft: torch.Tensor, bone: torch.Tensor) -> torch.Tensor:
+        """-ln of the transmitted share of the energy, of line integrals at the reference energy."""
+        through = torch.zeros_like(soft)
+        for share, m_soft, m_bone in zip(self.share.tolist(), *self.relative.tolist(), strict=True):
+            through += share * torch.exp(-m_soft * soft - m_bone * bone)
+        return -torch.log(through.clamp(min=1e-30))
+
+
+def _line_integrals(
+    hu: torch.Tensor, scan: Geometry, spectrum: _Spectrum | None, cancel: Cancellable | None
+) -> torch.Tensor:
+    """`[slice, view, column]` of `hu` [slice, rows, columns]."""
+    mu = hu_to_mu(hu).clamp(min=0)
+    if spectrum is None:
+        return project(mu, scan, cancel)
+    bone = mu * ((hu - SOFT_HU) / (BONE_HU - SOFT_HU)).clamp(0, 1)
+    both = project(torch.stack([mu - bone, bone]), scan, cancel)
+    return spectrum.reading(both[0], both[1])
+
+
+def _measured(
+    p: torch.Tensor,
+    quanta: float,
+    electronic_variance: float,
+    fluence: torch.Tensor | None,
+    modulation: float,
+    seed: int,
+    index: int,
+) -> torch.Tensor:
+    """Counts `[view, column]` of one slice's line integrals."""
+    generator = torch.Generator("cpu" if p.device.type == "mps" else p.device)
+    generator.manual_seed((seed * 1_000_003 + index) % 2**63)
+    current = tube_modulation(p, modulation) if modulation > 0 else None
+    counts = noisy_counts(p, quanta, electronic_variance, generator, fluence, current)
+    return counts if current is None else counts / current.to(counts)[:, None]
+
+
+def _known(volume: CTVolume) -> dict[str, Any]:
+    kept = ("kvp", "kernel", "manufacturer", "model", "slice_thickness_mm", "tube_current_ma")
+    return {name: volume.meta[name] for name in kept if name in volume.meta}

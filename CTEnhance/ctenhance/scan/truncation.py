@@ -1,0 +1,26 @@
+"""Whether a scan's body reaches beyond its detector, in a sentence for the user."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ctenhance.physics.geometry import Geometry
+from ctenhance.physics.truncation import MOST_CUT_OFF, cut_off
+from ctenhance.scan.projections import Projections
+
+#: Slices, evenly spread, that are looked at.
+_SLICES = 8
+
+
+def cut_off_warning(projections: Projections, geometry: Geometry) -> str | None:
+    """What to tell the user where the body goes on beyond the detector's ends, so that rays have to be added
+    by `physics.truncation`; None where all was measured. `geometry`: the scan's, with the wanted image."""
+    rows = np.unique(np.linspace(0, projections.n_rows - 1, _SLICES).round().astype(int)).tolist()
+    share = max(cut_off(projections.rows(z, z + 1).to_line_integrals(), geometry) for z in rows)
+    if share <= MOST_CUT_OFF:
+        return None
+    return (
+        f"Body or table reach beyond the detector in up to {share:.0%} of a slice's views: outside of the "
+        f"{geometry.field_of_view_mm:.0f} mm that every view sees values mean nothing, and near that edge "
+        "they are rough."
+    )
