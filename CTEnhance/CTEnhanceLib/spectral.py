@@ -1,7 +1,8 @@
 """Spectral images from maps of partial density, by the table that came with them: sums, for slices as shown.
 
-The table (`ctenhance.decomposition.images.viewing_table`, in a result's report) says how many HU a mg/mL of each
-material is at each energy, so that any part of a volume is made at once, without the packages of the worker.
+The table (`ctenhance.decomposition.images.viewing_table`, in a result's report) says how many HU a mg/mL of
+each material is at each energy, so that any part of a volume is made at once, without the packages of the
+worker.
 """
 
 from __future__ import annotations

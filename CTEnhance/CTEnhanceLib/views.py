@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 import qt
 import slicer
 
-from CTEnhanceLib.layouts import keeper
+from CTEnhanceLib.layoutkeeper import keeper
 from CTEnhanceLib.viewpart import Part, holds, orientationOf
 from CTEnhanceLib.viewtitle import ViewTitle
 

@@ -2,54 +2,76 @@
 
     import ctenhance
 
-    volume = ctenhance.CTVolume.read("chest.nii.gz")
+    volume = ctenhance.read("chest.nii.gz")
     result = ctenhance.enhance(volume, seed=1)
-    result.volumes["enhanced"].write("chest_enhanced.nii.gz")
+    ctenhance.write(result.volumes["enhanced"], "chest_enhanced.nii.gz")
 
-The sub-packages and `CTVolume` are imported when they are first used, so that `import ctenhance`
-(and with it every command's `--help`) costs nothing. For research use only.
+Everything is imported when it is first used, so that `import ctenhance` (and with it every command's
+`--help`) costs nothing and needs the standard library only; `__init__.pyi` says the same to type checkers.
+For research use only.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    # The packages that are verbs are called like functions (runtime/callable_module.py); typed as such here.
-    from ctenhance.core.report import Result
-    from ctenhance.core.volume import CTVolume
-    from ctenhance.decomposition import decompose as decompose
-    from ctenhance.degradation import degrade as degrade
-    from ctenhance.enhancement import enhance as enhance
-    from ctenhance.reconstruction import reconstruct as reconstruct
+from typing import Any
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = (
+#: Where the public names are.
+_NAMES = {
+    "CTVolume": "core.volume",
+    "Projections": "scan.projections",
+    "Result": "core.report",
+    "decompose": "decomposition",
+    "degrade": "degradation",
+    "enhance": "enhancement",
+    "read": "files.ct",
+    "read_projections": "files.projections",
+    "reconstruct": "reconstruction",
+    "write": "files.ct",
+    "write_projections": "files.projections",
+}
+_PACKAGES = (
+    "core",
+    "decomposition",
+    "degradation",
+    "enhancement",
+    "files",
+    "physics",
+    "quality",
+    "reconstruction",
+    "runtime",
+    "scan",
+    "study",
+    "training",
+)
+
+__all__ = [
+    "CTVolume",
+    "Projections",
+    "Result",
+    "__version__",
     "decompose",
     "degrade",
     "enhance",
-    "io",
-    "physics",
-    "quality",
+    "read",
+    "read_projections",
     "reconstruct",
-    "runtime",
-    "study",
-    "volume",
-)
-_NAMES = {"CTVolume": "ctenhance.core.volume", "Result": "ctenhance.core.report"}
-
-__all__ = ["CTVolume", "Result", "__version__"]
+    "write",
+    "write_projections",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name in _NAMES:
-        return getattr(importlib.import_module(_NAMES[name]), name)
-    if name in _SUBPACKAGES:
+        value = getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
+        globals()[name] = value
+        return value
+    if name in _PACKAGES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_NAMES, *_SUBPACKAGES})
+    return sorted({*globals(), *_NAMES, *_PACKAGES})

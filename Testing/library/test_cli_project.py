@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from ctenhance.cli import app
 from ctenhance.core.volume import CTVolume
-from ctenhance.scan.projections import Projections, read_projections
+from ctenhance.files.projections import read_projections
+from ctenhance.scan.projections import Projections
 
 runner = CliRunner()
 SMALL = ("--views", 64, "--columns", 48, "--device", "cpu", "--progress", "none")

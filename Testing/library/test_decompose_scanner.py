@@ -14,9 +14,9 @@ from ctenhance.core.volume import CTVolume
 from ctenhance.decomposition import images
 from ctenhance.decomposition.scanner import named_phantom, named_scan
 from ctenhance.decomposition.tissue import EFFECTIVE_KEV, tissue_phantom
+from ctenhance.files.projections import read_projections
 from ctenhance.physics.materials import material
 from ctenhance.runtime.errors import InputError
-from ctenhance.scan.projections import read_projections
 
 
 def hounsfield(phantom, kev: float = EFFECTIVE_KEV) -> np.ndarray:

@@ -22,12 +22,13 @@ from ctenhance.decomposition.scatter.physics import ScatterSetup, middle, physic
 from ctenhance.decomposition.scatter.simulation import SLAB_MM, ScanScatter
 from ctenhance.decomposition.simulate import Imperfections, simulate
 from ctenhance.decomposition.solver.beam import Beam
+from ctenhance.files.projections import read_projections
 from ctenhance.physics.geometry import Geometry, ParallelGeometry
 from ctenhance.physics.materials import material
 from ctenhance.physics.spectrum import tube_spectrum
 from ctenhance.runtime.errors import Cancelled, InputError
 from ctenhance.runtime.progress import CancelToken
-from ctenhance.scan.projections import Projections, read_projections
+from ctenhance.scan.projections import Projections
 from ctenhance.scan.simulate import scan_geometry
 
 SPECTRUM = tube_spectrum(120, energies_kev=ENERGIES)

@@ -5,26 +5,29 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 PACKAGE = Path(__file__).resolve().parents[2] / "CTEnhance" / "ctenhance"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-COMMANDS = {"cli", "commands", "__main__"}
-METHODS = {"enhance", "reconstruct", "decompose", "study"}
-TOOLS = {"degrade", "physics", "quality", "io"}
-# The modules beside the packages: `volume` and the files that it is split into.
-VOLUME = {path.stem for path in PACKAGE.glob("*.py")} - COMMANDS - {"__init__"}
-BASE = VOLUME | {"runtime"}
-
-# Which parts a part may import, besides itself.
+#: The order of the parts: each may import those of the lines above its own, and itself.
+ORDER: list[set[str]] = [
+    {"runtime"},
+    {"core"},
+    {"physics"},
+    {"scan"},
+    {"files", "training"},
+    {"degradation", "quality"},
+    {"enhancement", "reconstruction", "decomposition", "study"},
+    {"cli", "commands", "__main__"},
+]
 ALLOWED: dict[str, set[str]] = {
-    **dict.fromkeys(COMMANDS, COMMANDS | METHODS | TOOLS | BASE),
-    **dict.fromkeys(METHODS, TOOLS | BASE),
-    **dict.fromkeys(TOOLS - {"physics"}, {"physics"} | BASE),
-    "physics": BASE,
-    **dict.fromkeys(VOLUME, VOLUME | {"runtime"}),
-    "runtime": set(),
+    part: set().union(*ORDER[:level], ORDER[-1] if part in ORDER[-1] else set())
+    for level, parts_of_line in enumerate(ORDER)
+    for part in parts_of_line
 }
 
 FOREIGN = {"slicer", "qt", "ctk", "vtk", "vtkmodules", "mrml", "PythonQt", "PySide6", "CTEnhanceLib"}
@@ -41,7 +44,7 @@ TRAINING_ONLY = {"skimage": {"ctenhance.enhancement.bank"}}
 
 
 def part_of(module: str) -> str:
-    """Return the part that a dotted module name belongs to: 'enhance' for 'ctenhance.enhancement.networks'."""
+    """Return the part that a dotted module name belongs to: 'core' for 'ctenhance.core.volume'."""
     pieces = module.split(".")
     return pieces[1] if len(pieces) > 1 else "__init__"
 
@@ -111,47 +114,89 @@ def test_only_declared_libraries_and_no_slicer(path: Path) -> None:
     assert not tops - THIRD_PARTY - training - set(sys.stdlib_module_names) - {"ctenhance"}
 
 
-def test_no_cycle_between_parts() -> None:
+def circles(root: Path, package: str) -> list[list[str]]:
+    """Files of `package` below `root` that import one another in a circle, lazily or for types only too."""
+    files = {}
+    for path in sorted((root / package).rglob("*.py")):
+        parts_of_path = path.relative_to(root).with_suffix("").parts
+        files[".".join(parts_of_path[:-1] if path.stem == "__init__" else parts_of_path)] = path
     graph: dict[str, set[str]] = {}
-    for path in FILES:
-        own = part_of(module_name(path))
-        own = "volume" if own in VOLUME else "commands" if own in COMMANDS else own
-        reached = parts(imported(path, path.read_text(encoding="utf-8")))
-        reached = {
-            "volume" if part in VOLUME else "commands" if part in COMMANDS else part for part in reached
-        }
-        graph.setdefault(own, set()).update(reached - {own})
-    finished: set[str] = set()
-
-    def walk(part: str, trail: tuple[str, ...]) -> None:
-        assert part not in trail, f"imports run in a circle: {' -> '.join((*trail, part))}"
-        if part not in finished:
-            for target in graph.get(part, ()):
-                walk(target, (*trail, part))
-            finished.add(part)
-
-    for part in graph:
-        walk(part, ())
+    for name, path in files.items():
+        found = all_imported(name if path.stem == "__init__" else name.rpartition(".")[0], path)
+        graph[name] = {target for target in found if target in files} - {name}
+    return [sorted(group) for group in strongly_connected(graph) if len(group) > 1]
 
 
-def test_the_order_itself_has_no_cycle() -> None:
-    assert "physics" not in ALLOWED["physics"]
-    assert all(not ALLOWED[method] & METHODS for method in METHODS)
+def all_imported(package: str, path: Path) -> set[str]:
+    """Every module that a file names in an import; a name out of a package is its module, if it is one."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")
+            base = ".".join(parents[: len(parents) - node.level + 1]) if node.level else ""
+            base = ".".join(filter(None, [base, node.module]))
+            modules = {f"{base}.{alias.name}" for alias in node.names}
+            folder = path.parents[len(package.split(".")) - 1].parent
+            known = {m for m in modules if is_module(folder, m)}
+            found.update(known or set())
+            if len(known) < len(modules):
+                found.add(base)
+    return found
+
+
+def is_module(root: Path, name: str) -> bool:
+    path = root.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def strongly_connected(graph: dict[str, set[str]]) -> list[set[str]]:
+    """Tarjan's strongly connected components, by scipy."""
+    names = sorted(graph)
+    index = {name: number for number, name in enumerate(names)}
+    edges = [(index[name], index[target]) for name in names for target in graph[name]]
+    matrix = coo_array(
+        (np.ones(len(edges)), tuple(np.array(edges, dtype=int).reshape(-1, 2).T)), shape=(len(names),) * 2
+    )
+    count, labels = connected_components(matrix, directed=True, connection="strong")
+    return [{name for name in names if labels[index[name]] == label} for label in range(count)]
+
+
+@pytest.mark.parametrize("package", ["ctenhance", "CTEnhanceLib"])
+def test_no_files_import_one_another_in_a_circle(package: str) -> None:
+    assert circles(PACKAGE.parent, package) == []
+
+
+def test_a_circle_is_found(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "__init__.py").write_text("")
+    (tmp_path / "p" / "a.py").write_text("from p import b\n")
+    (tmp_path / "p" / "b.py").write_text("def late():\n    from p.c import x\n")
+    (tmp_path / "p" / "c.py").write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .a import y\n"
+    )
+    assert circles(tmp_path, "p") == [["p.a", "p.b", "p.c"]]
+
+
+def test_every_part_has_its_place() -> None:
+    names = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
+    assert names <= set().union(*ORDER)
 
 
 def test_reader_of_imports() -> None:
     # The test above is worth what this reader finds.
     source = (
-        "from __future__ import annotations\nfrom typing import TYPE_CHECKING\nimport ctenhance.degrade\n"
+        "from __future__ import annotations\nfrom typing import TYPE_CHECKING\nimport ctenhance.degradation\n"
         "from . import networks\nfrom ..runtime import files\nfrom ctenhance import quality\n"
         "if TYPE_CHECKING:\n    from ctenhance.study import records\n"
         "def late():\n    from ctenhance.cli import main\n"
     )
-    found = imported(PACKAGE / "enhance" / "inference.py", source)
-    assert {"ctenhance.degrade", "ctenhance.enhancement.networks", "ctenhance.runtime.files"} <= found
+    found = imported(PACKAGE / "enhancement" / "inference.py", source)
+    assert {"ctenhance.degradation", "ctenhance.enhancement.networks", "ctenhance.runtime.files"} <= found
     assert "ctenhance.cli" in found
     assert not any("study" in module for module in found)
-    assert parts(found) >= {"degrade", "enhance", "runtime", "cli"}
+    assert parts(found) >= {"degradation", "enhancement", "runtime", "cli"}
 
 
 def test_help_needs_no_heavy_library() -> None:

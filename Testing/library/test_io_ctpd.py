@@ -21,10 +21,10 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittle
 from ctenhance.files.ctpd.elements import CREATOR, PRIVATE_GROUPS, View
 from ctenhance.files.ctpd.reading import read_ctpd
 from ctenhance.files.ctpd.writing import write_ctpd
+from ctenhance.files.projections import read_projections
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancelled, CancelToken
 from ctenhance.scan.helix import Helix
-from ctenhance.scan.projections import read_projections
 
 STEP = 12.5 / 65535  # of the stored values
 #: Which way the patient's left, back and head point, seen from the table: x right, y up, z into the gantry.

@@ -17,9 +17,10 @@ from projection_cases import AIR, BINS, COLUMNS, ROWS, VIEWS, angles, fan, path_
 
 from ctenhance.core import arrays
 from ctenhance.core.arrays import scratch
+from ctenhance.files.projections import read_projections
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.progress import Cancelled, CancelToken
-from ctenhance.scan.projections import Projections, read_projections
+from ctenhance.scan.projections import Projections
 
 nan = path_lengths()
 nan[7, 2, 3] = np.nan

@@ -15,8 +15,9 @@ from projection_cases import AIR, BINS, COLUMNS, ROWS, VIEWS, angles, fan, path_
 
 from ctenhance.core import arrays
 from ctenhance.core.arrays import scratch
+from ctenhance.files.projections import read_projections
 from ctenhance.runtime.errors import InputError
-from ctenhance.scan.projections import Projections, read_projections
+from ctenhance.scan.projections import Projections
 
 
 @pytest.mark.parametrize("made", [fan, spectral])

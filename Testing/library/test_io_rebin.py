@@ -13,12 +13,13 @@ from helical_scan import WATER, HelicalScan
 
 from ctenhance.core import arrays
 from ctenhance.files.ctpd.writing import write_ctpd
+from ctenhance.files.projections import read_projections
 from ctenhance.physics.fbp import fbp
 from ctenhance.physics.units import mu_to_hu
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancelled, CancelToken
 from ctenhance.scan.geometry_check import check_geometry
-from ctenhance.scan.projections import Projections, read_projections
+from ctenhance.scan.projections import Projections
 from ctenhance.scan.rebin import rebin_helix, rebin_projections
 
 PIXEL, SIZE = 2.6, 88

@@ -10,9 +10,9 @@ import pytest
 
 import ctenhance
 from ctenhance.core.volume import CTVolume
+from ctenhance.files.projections import read_projections
 from ctenhance.physics.geometry import FanGeometry
 from ctenhance.physics.units import MU_WATER_PER_MM
-from ctenhance.scan.projections import read_projections
 from ctenhance.scan.simulate import (
     SOURCE_TO_DETECTOR_MM,
     SOURCE_TO_ISOCENTER_MM,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
-import sys
-import types
+import pickle
+from pathlib import Path
 
 import pytest
 
-from ctenhance.runtime.callable_module import make_callable
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError
 from ctenhance.runtime.progress import (
     BARS_SHOWN,
@@ -87,29 +87,25 @@ def test_unused_bar_draws_nothing() -> None:
     silent("anything", 0, 1)
 
 
-def test_callable_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = types.ModuleType("some_verb")
-    monkeypatch.setitem(sys.modules, "some_verb", module)
-    module.some_verb = lambda value, *, twice=False: value * (2 if twice else 1)  # type: ignore[attr-defined]
-    module.other = 7  # type: ignore[attr-defined]
-    make_callable("some_verb", "some_verb")
-    import some_verb
+def test_verbs_are_functions() -> None:
+    """Their parameters can be looked up, they can be pickled, and `help` knows them."""
+    import ctenhance
 
-    assert some_verb(3, twice=True) == 6
-    assert some_verb.other == 7
-    assert isinstance(some_verb, types.ModuleType)
-    monkeypatch.setattr(some_verb, "some_verb", lambda value: -value)
-    assert some_verb(3) == -3  # looked up at each call
+    for verb in ("enhance", "degrade", "reconstruct", "decompose", "read", "write"):
+        function = getattr(ctenhance, verb)
+        assert inspect.isfunction(function)
+        assert len(inspect.signature(function).parameters) > 1
+        assert pickle.loads(pickle.dumps(function)) is function
+        assert function.__doc__
 
 
-def test_callable_module_with_a_lazy_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = types.ModuleType("lazy_verb")
-    monkeypatch.setitem(sys.modules, "lazy_verb", module)
-    module.__getattr__ = lambda name: {"run": str}[name]  # type: ignore[method-assign]
-    make_callable("lazy_verb", "run")
-    import lazy_verb
+def test_every_public_name_is_there_and_in_the_stub() -> None:
+    import ctenhance
 
-    assert lazy_verb(5) == "5"
+    stub = (Path(ctenhance.__file__).parent / "__init__.pyi").read_text(encoding="utf-8")
+    for name in ctenhance.__all__:
+        assert getattr(ctenhance, name) is not None
+        assert f" as {name}\n" in stub or f"{name}: " in stub
 
 
 def test_package_imports_lazily() -> None:

@@ -28,6 +28,7 @@ import SimpleITK
 
 #: In reports: what differs from run to run.
 FLEETING = {
+    "files_state",
     "seconds",
     "stages",
     "peak_memory_mb",
@@ -155,11 +156,10 @@ def run(only: list[str]) -> dict[str, Any]:
             if done.returncode:
                 entry["said"] = done.stderr.strip().splitlines()[-1:]
             for path in sorted(set(folder.rglob("*")) - seen):
-                if path.is_file() and not name.startswith(
-                    "study"
-                ):  # a study's files have drawn names and salts
+                if path.is_file():
                     seen.add(path)
-                    entry[path.relative_to(folder).as_posix()] = dict(_notes(path))
+                    if not name.startswith("study"):  # a study's files have drawn names and salts
+                        entry[path.relative_to(folder).as_posix()] = dict(_notes(path))
             notes[name] = json.loads(json.dumps(entry))
             print(f"{name}: exit {done.returncode}, {len(entry) - 2} files", file=sys.stderr, flush=True)
     return notes

@@ -63,7 +63,7 @@ def drift(
     from ctenhance.core.report import ReportBuilder
     from ctenhance.decomposition.calibration import drift as finding
     from ctenhance.decomposition.calibration.thresholds import DriftCalibration
-    from ctenhance.scan.projections import read_projections
+    from ctenhance.files.projections import read_projections
 
     report = ReportBuilder("calibrate drift", {"basis": materials, "filters": filters})
     scan = read_projections(source, run.progress, run.cancel)

@@ -26,7 +26,7 @@ def scatter(
     run.plan([source])
     from ctenhance.core.report import ReportBuilder
     from ctenhance.decomposition.calibration.scatter import water_ratio
-    from ctenhance.scan.projections import read_projections
+    from ctenhance.files.projections import read_projections
 
     report = ReportBuilder("calibrate scatter", {"method": Path(method).name, "grid_ratio": grid_ratio})
     scan = read_projections(source, run.progress, run.cancel)

@@ -101,9 +101,9 @@ def decompose(
         raise InputError("Pile-up needs both --dead-time and --view-time.")
     from ctenhance.decomposition import vmi_name
     from ctenhance.decomposition.calibration.thresholds import DriftCalibration
+    from ctenhance.files.projections import read_projections
     from ctenhance.physics.detector import PileUp
     from ctenhance.physics.materials import material
-    from ctenhance.scan.projections import read_projections
 
     stems = [material(name).name for name in materials]
     planned = [*stems, *(vmi_name(kev) for kev in energies)]

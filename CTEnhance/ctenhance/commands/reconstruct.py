@@ -71,7 +71,7 @@ def reconstruct(
     stages = {name: _beside(target, name) for name in ("fbp", "projection")} if all_stages else {}
     planned = [target, uncertainty, residual, sinogram, *stages.values()]
     run.plan([source], *((path, VOLUME_SUFFIXES) for path in planned))
-    from ctenhance.scan.projections import read_projections
+    from ctenhance.files.projections import read_projections
 
     projections = read_projections(source, run.progress, run.cancel)
     given = {

@@ -118,33 +118,35 @@ def _train(package: str, method: str, example: str, doc: str) -> None:
     command(train_app, example)(train)
 
 
-_train("enhance", "twin", "ctenhance train twin data/ runs/twin --minutes 60", "Train the one-step network.")
 _train(
-    "enhance",
+    "enhancement", "twin", "ctenhance train twin data/ runs/twin --minutes 60", "Train the one-step network."
+)
+_train(
+    "enhancement",
     "autoencoder",
     "ctenhance train autoencoder data/ runs/autoencoder --minutes 60",
     "Train the autoencoder whose latent space the diffusion model works in.",
 )
 _train(
-    "enhance",
+    "enhancement",
     "enhance",
     "ctenhance train enhance data/ runs/enhance --autoencoder runs/autoencoder/best.safetensors",
     "Train the latent diffusion model; several graphics cards: torchrun -m ctenhance train enhance …",
 )
 _train(
-    "reconstruct",
+    "reconstruction",
     "projection",
     "ctenhance train projection data/ runs/need --minutes 60",
     "Train the diffusion on projections; data of normal dose is enough.",
 )
 _train(
-    "reconstruct",
+    "reconstruction",
     "image",
     "ctenhance train image data/ runs/need --projection runs/need/best.safetensors --minutes 60",
     "Train the guided diffusion on images; in the folder of 'train projection' it takes its scans.",
 )
 _train(
-    "decompose",
+    "decomposition",
     "scatter",
     "ctenhance train scatter data/ runs/scatter --minutes 45",
     "Train the scatter network of 'decompose' from material images, without scatter labels.",

@@ -1,1 +1,1 @@
-"""."""
+"""Data and their meaning: CT volumes, Hounsfield units, results and reports. No file is opened here."""

@@ -1,4 +1,4 @@
-"""CTVolume: Hounsfield units on a regular grid in space, and its way in from and out to files."""
+"""CTVolume: Hounsfield units on a regular grid in space."""
 
 from __future__ import annotations
 
@@ -7,20 +7,18 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ctenhance.core.hounsfield import not_finite, require_hounsfield
+import ctenhance
+from ctenhance.core.hounsfield import not_finite
 from ctenhance.runtime.errors import InputError
-from ctenhance.runtime.files import check_output, suffix_of
 
 if TYPE_CHECKING:
     import SimpleITK as sitk  # noqa: N813 (its customary name)
 
-# The readers import CTVolume from here, and SimpleITK and pydicom take a third of a second to load: so the
-# methods below import them when they are called.
+# SimpleITK takes a third of a second to load: so what needs it below imports it when it is called.
 
 WRITABLE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 READABLE_SUFFIXES = (*WRITABLE_SUFFIXES, ".nhdr")
@@ -102,14 +100,7 @@ class CTVolume:
         is not one CT on one regular grid: other modalities, several series, missing or unevenly spaced
         slices, a sheared (gantry-tilted) stack, colour, 4-D, NaN, values that are no HU, damaged files.
         """
-        try:
-            volume = _read(path, series, where, check_hu)
-            if check_hu:
-                require_hounsfield(volume.array)
-        except InputError as error:
-            reason = str(error)
-            raise InputError(f"Cannot read {_named(path)}: {reason[0].lower()}{reason[1:]}") from error
-        return volume
+        return ctenhance.read(path, series, where=where, check_hu=check_hu)
 
     def write(self, path: AnyPath) -> None:
         """Write to .nii.gz, .nii, .nrrd, .mha or .mhd (with its .raw), whole or not at all.
@@ -123,10 +114,7 @@ class CTVolume:
         Raises InputError for another suffix or a folder that cannot be written, CTEnhanceError when writing
         fails (disk full).
         """
-        target = check_output(path, WRITABLE_SUFFIXES)
-        from ctenhance.files.volumes import write_image_file
-
-        write_image_file(self, target)
+        ctenhance.write(self, path)
 
     def with_array(self, array: np.ndarray, **meta: Any) -> CTVolume:
         """Return a volume of other values on the same grid; `meta` adds to or replaces entries of this one's.
@@ -175,8 +163,6 @@ class CTVolume:
 
     def to_sitk(self) -> sitk.Image:
         """Return a SimpleITK image of type float32 with the same grid (a copy of the values)."""
-        from ctenhance.files.volumes import sitk_image
-
         return sitk_image(self.array, self)
 
     @classmethod
@@ -185,9 +171,14 @@ class CTVolume:
 
         Raises InputError for colour, vector, complex and 4-D images and for what the class itself refuses.
         """
-        from ctenhance.files.volumes import volume_of_sitk
+        import SimpleITK as sitk  # noqa: N813
 
-        return volume_of_sitk(image, meta or {})
+        require_scalar_volume(image.GetSize(), image.GetNumberOfComponentsPerPixel(), image.GetPixelID())
+        if image.GetDimension() == 2:
+            image = sitk.JoinSeries(image)
+        # The view does not copy; the volume must, because the view dies with the image.
+        array = np.array(sitk.GetArrayViewFromImage(image), dtype=np.float32)
+        return cls(array, image.GetSpacing(), image.GetOrigin(), np.array(image.GetDirection()), meta or {})
 
     def identity(self) -> dict[str, Any]:
         """Return what says which volume this is and nothing of whose: `shape`, `spacing` (mm), `sha256`.
@@ -252,57 +243,25 @@ def _checked_direction(direction: Any) -> np.ndarray:
     return matrix
 
 
-def _named(path: AnyPath | Sequence[AnyPath]) -> str:
-    if isinstance(path, str | os.PathLike):
-        return f"'{os.fspath(path)}'"
-    names = [os.fspath(one) for one in path]
-    if not names:
-        return "an empty list of files"
-    if len(names) == 1:
-        return f"'{names[0]}'"
-    folders = {os.path.dirname(name) for name in names}
-    return (
-        f"{len(names)} files of '{folders.pop()}'"
-        if len(folders) == 1
-        else f"'{names[0]}' and {len(names) - 1} more"
-    )
+def sitk_image(array: np.ndarray, grid: CTVolume) -> sitk.Image:
+    """Return a SimpleITK image of the array [z, y, x] on the volume's grid."""
+    import SimpleITK as sitk  # noqa: N813
+
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(grid.spacing)
+    image.SetOrigin(grid.origin)
+    image.SetDirection(grid.direction.ravel().tolist())
+    return image
 
 
-def _require_readable(path: Path) -> None:
-    try:
-        if not path.exists():
-            raise InputError(f"there is no file or folder '{path}'; check the path.")
-        if path.is_file():
-            path.open("rb").close()
-        elif not path.is_dir():
-            raise InputError("it is neither a file nor a folder; give a file that can be read again.")
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"it cannot be opened ({reason}); check its permissions.") from error
+def require_scalar_volume(size: tuple[int, ...], components: int, pixel_type: int) -> None:
+    """Raise InputError unless it is 2-D, 3-D or 4-D with one time point, of one real number a voxel."""
+    import SimpleITK as sitk  # noqa: N813
 
-
-def _read(
-    path: AnyPath | Sequence[AnyPath],
-    series: int | str | None,
-    where: Mapping[str, Any] | None,
-    check_hu: bool,
-) -> CTVolume:
-    paths = [Path(path)] if isinstance(path, str | os.PathLike) else [Path(one) for one in path]
-    if not paths:
-        raise InputError("give at least one file.")
-    for one in paths:
-        _require_readable(one)
-    image_files = [one for one in paths if one.is_file() and suffix_of(one) in READABLE_SUFFIXES]
-    if not image_files:
-        from ctenhance.files.dicom.reading import read_dicom
-
-        return read_dicom(paths, series, where, check_hu)
-    if len(paths) > 1:
-        raise InputError(
-            f"'{image_files[0].name}' is a volume of its own; give it alone, or give only DICOM files."
-        )
-    if series is not None or where:
-        raise InputError("series and images can be chosen in DICOM folders only; leave the choice out.")
-    from ctenhance.files.volumes import read_image_file
-
-    return read_image_file(paths[0])
+    complex_numbers = pixel_type in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
+    if components != 1 or complex_numbers:
+        what = "complex numbers" if complex_numbers else f"{components} values a voxel (colour or vectors)"
+        raise InputError(f"it holds {what}, where a CT has one real number; give the original CT.")
+    if len(size) > 4 or (len(size) == 4 and size[3] != 1):
+        count = size[3] if len(size) == 4 else "several"
+        raise InputError(f"it is {len(size)}-D and holds {count} volumes; save one of them as a file.")

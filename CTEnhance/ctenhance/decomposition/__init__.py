@@ -4,8 +4,5 @@ from __future__ import annotations
 
 from ctenhance.decomposition.inference import BASIS, absolute_spectra, decompose, vmi_name
 from ctenhance.decomposition.solver.layer import Decomposer
-from ctenhance.runtime.callable_module import make_callable
 
 __all__ = ["BASIS", "Decomposer", "absolute_spectra", "decompose", "vmi_name"]
-
-make_callable(__name__, "decompose")

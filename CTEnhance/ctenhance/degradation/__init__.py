@@ -17,7 +17,6 @@ from ctenhance.core.volume import CTVolume
 from ctenhance.degradation.chain import REPORT_KEY, Chain, DrawnChain
 from ctenhance.degradation.dose import noise_fields
 from ctenhance.degradation.presets import PRESETS
-from ctenhance.runtime.callable_module import make_callable
 from ctenhance.runtime.device import pick_device, with_memory_fallback
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress
@@ -78,6 +77,3 @@ def degrade(
     if axial is not volume:
         degraded = volume.with_array(volume.from_axial(degraded.array))
     return Result({"degraded": degraded}, {}, report.finish())
-
-
-make_callable(__name__, "degrade")

@@ -15,8 +15,9 @@ from ctenhance.core.volume import CTVolume
 from ctenhance.degradation.dose import Dose
 from ctenhance.degradation.image_steps import Clip, Kernel, SliceThickness
 from ctenhance.degradation.presets import PAPER_PRESETS, PRESETS, Options, routine
-from ctenhance.degradation.projection_steps import BeamHardening, Motion, Ring, Scan, SparseViews
+from ctenhance.degradation.projection_steps import BeamHardening, Motion, Ring, SparseViews
 from ctenhance.degradation.reconstruction import VIEWS, Reconstruction, matching
+from ctenhance.degradation.slice_scan import Scan
 from ctenhance.degradation.source_noise import OwnNoise, measure, overlap_thickness, overlap_weights
 from ctenhance.degradation.steps import (
     Choice,

@@ -34,7 +34,7 @@ import numpy as np
 import torch
 
 from ctenhance.degradation.exposure import Exposure, photons_per_ray, reference_path
-from ctenhance.degradation.projection_steps import Scan
+from ctenhance.degradation.slice_scan import Scan
 from ctenhance.degradation.steps import ProjectionStep, VolumeInfo, stream
 from ctenhance.physics.noise import noise_fields
 

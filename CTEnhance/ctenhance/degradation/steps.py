@@ -23,8 +23,8 @@ from scipy import sparse
 from ctenhance.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from ctenhance.degradation.projection_steps import Scan
     from ctenhance.degradation.reconstruction import Reconstruction
+    from ctenhance.degradation.slice_scan import Scan
     from ctenhance.degradation.source_noise import OwnNoise
 
 #: Told how many of how many parts of a step are done; raises Cancelled when the user asked to stop.

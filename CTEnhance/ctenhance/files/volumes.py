@@ -10,19 +10,16 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 (its customary name)
 
+from ctenhance.core.volume import CTVolume, require_scalar_volume, sitk_image
 from ctenhance.files.damage import DAMAGED, NIFTI, nifti_header, require_sound
 from ctenhance.files.nifti_grid import NiftiGrid, apart, grid_of_nifti, lengths_of
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import cannot_write, replace_when_done, require_utf8, stem_of, suffix_of
 from ctenhance.runtime.memory import says_out_of_memory
-
-if TYPE_CHECKING:
-    from ctenhance.core.volume import CTVolume
 
 _INCOMPLETE = "the file is damaged, or the file with its values is not beside it; copy both again."
 _IMAGE_IO = {
@@ -51,7 +48,7 @@ def read_image_file(path: Path) -> CTVolume:
     with _quiet():
         try:
             reader.ReadImageInformation()
-            _require_scalar_volume(reader.GetSize(), reader.GetNumberOfComponents(), reader.GetPixelID())
+            require_scalar_volume(reader.GetSize(), reader.GetNumberOfComponents(), reader.GetPixelID())
             if reader.GetPixelID() in _EIGHT_BIT:
                 raise InputError(
                     "its voxels have 8 bits, which cannot hold Hounsfield units; give the original CT."
@@ -68,14 +65,12 @@ def read_image_file(path: Path) -> CTVolume:
                     "resample it to a rectangular grid first."
                 ) from error
             raise InputError(_INCOMPLETE if suffix in (".mhd", ".nhdr") else DAMAGED) from error
-    volume = volume_of_sitk(image, {"notes": grid.notes} if grid is not None and grid.notes else {})
+    volume = CTVolume.from_sitk(image, {"notes": grid.notes} if grid is not None and grid.notes else {})
     return volume if grid is None else _placed(volume, grid)
 
 
 def _placed(volume: CTVolume, grid: NiftiGrid) -> CTVolume:
     """Return the volume on the header's grid: ITK mixes the voxel size and unit of one form with another."""
-    from ctenhance.core.volume import CTVolume
-
     if grid.to_lps is None:
         return volume
     seen = np.eye(4)
@@ -85,27 +80,6 @@ def _placed(volume: CTVolume, grid: NiftiGrid) -> CTVolume:
     spacing = lengths_of(grid.to_lps)
     x, y, z = grid.to_lps[:3, 3].tolist()
     return CTVolume(volume.array, tuple(spacing), (x, y, z), grid.to_lps[:3, :3] / spacing, volume.meta)
-
-
-def volume_of_sitk(image: sitk.Image, meta: dict[str, Any]) -> CTVolume:
-    """Return the CTVolume of a 2-D or 3-D SimpleITK image of real numbers; raises InputError for others."""
-    from ctenhance.core.volume import CTVolume
-
-    _require_scalar_volume(image.GetSize(), image.GetNumberOfComponentsPerPixel(), image.GetPixelID())
-    if image.GetDimension() == 2:
-        image = sitk.JoinSeries(image)
-    # The view does not copy; CTVolume must, because the view dies with the image.
-    array = np.array(sitk.GetArrayViewFromImage(image), dtype=np.float32)
-    return CTVolume(array, image.GetSpacing(), image.GetOrigin(), np.array(image.GetDirection()), meta)
-
-
-def sitk_image(array: np.ndarray, grid: CTVolume) -> sitk.Image:
-    """Return a SimpleITK image of the array [z, y, x] on the volume's grid."""
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(grid.spacing)
-    image.SetOrigin(grid.origin)
-    image.SetDirection(grid.direction.ravel().tolist())
-    return image
 
 
 def write_image_file(volume: CTVolume, path: Path) -> None:
@@ -140,17 +114,6 @@ def _move_values(header: Path, target: Path, name: str) -> None:
     os.replace(values, target)
     text = header.read_text(encoding="utf-8").replace(values.name, name)
     header.write_text(text, encoding="utf-8", newline="\n")
-
-
-def _require_scalar_volume(size: tuple[int, ...], components: int, pixel_type: int) -> None:
-    """Raise InputError unless it is 2-D, 3-D or 4-D with one time point, of one real number a voxel."""
-    complex_numbers = pixel_type in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
-    if components != 1 or complex_numbers:
-        what = "complex numbers" if complex_numbers else f"{components} values a voxel (colour or vectors)"
-        raise InputError(f"it holds {what}, where a CT has one real number; give the original CT.")
-    if len(size) > 4 or (len(size) == 4 and size[3] != 1):
-        count = size[3] if len(size) == 4 else "several"
-        raise InputError(f"it is {len(size)}-D and holds {count} volumes; save one of them as a file.")
 
 
 def _as_int16_if_whole(array: np.ndarray) -> np.ndarray:

@@ -3,8 +3,5 @@
 from __future__ import annotations
 
 from ctenhance.reconstruction.inference import METHODS, reconstruct
-from ctenhance.runtime.callable_module import make_callable
 
 __all__ = ["METHODS", "reconstruct"]
-
-make_callable(__name__, "reconstruct")

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ctenhance.core.arrays import blocks
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check
-
-if TYPE_CHECKING:
-    from ctenhance.scan.projections import Projections
+from ctenhance.scan.fields import ScanFields
 
 # Larger ones are no scans but damaged headers.
 _MOST = {"views": 2_000_000, "rows": 100_000, "columns": 20_000, "bins": 64}
@@ -34,7 +32,7 @@ def quoted(value: Any) -> str:
     return f"'{' '.join(printable.split())[:40]}'"
 
 
-def check_fields(projections: Projections) -> None:
+def check_fields(projections: ScanFields) -> None:
     """Bring every field into its type, or raise InputError naming it; the readings are not looked at."""
     p = projections
     if p.geometry not in ("parallel", "fan_equiangular", "fan_flat"):
@@ -65,7 +63,7 @@ def check_fields(projections: Projections) -> None:
     _check_spectra(p)
 
 
-def _check_readings(p: Projections) -> None:
+def _check_readings(p: ScanFields) -> None:
     if (p.counts is None) == (p.line_integrals is None):
         which = "neither of them" if p.counts is None else "both"
         raise InputError(f"Either '/counts' or '/line_integrals' holds the readings, but {which} is there.")
@@ -88,7 +86,7 @@ def _check_readings(p: Projections) -> None:
         )
 
 
-def _check_geometry(p: Projections) -> None:
+def _check_geometry(p: ScanFields) -> None:
     wanted, other = ("column_pitch_rad", "column_pitch_mm")
     if p.geometry != "fan_equiangular":
         wanted, other = other, wanted
@@ -120,11 +118,11 @@ def _check_geometry(p: Projections) -> None:
         raise InputError(f"'row_pitch_mm' is missing, which {p.n_rows} rows need.")
 
 
-def _columns_from_centre(p: Projections) -> tuple[float, float]:
+def _columns_from_centre(p: ScanFields) -> tuple[float, float]:
     return p.central_column + 0.5, p.n_columns - 0.5 - p.central_column
 
 
-def _half_fan(p: Projections) -> float:
+def _half_fan(p: ScanFields) -> float:
     """The larger angle between the central ray and an end of the detector, rad; 0 for parallel rays."""
     columns = max(_columns_from_centre(p))
     if p.geometry == "fan_equiangular":
@@ -134,7 +132,7 @@ def _half_fan(p: Projections) -> float:
     return 0.0
 
 
-def _check_angles(p: Projections) -> None:
+def _check_angles(p: ScanFields) -> None:
     steps = np.diff(p.view_angles)
     if not (np.all(steps > 0) or np.all(steps < 0)):
         at = int(np.argmax(np.sign(steps) != np.sign(np.median(steps) or 1)))
@@ -166,7 +164,7 @@ def _check_angles(p: Projections) -> None:
         )
 
 
-def _check_air(p: Projections) -> None:
+def _check_air(p: ScanFields) -> None:
     if p.air_counts is None:
         if p.counts is not None:
             raise InputError("'/air_counts' is missing, without which '/counts' mean nothing.")
@@ -189,7 +187,7 @@ def _check_air(p: Projections) -> None:
     p.air_counts = air
 
 
-def _check_spectra(p: Projections) -> None:
+def _check_spectra(p: ScanFields) -> None:
     bins = p.n_bins or 1
     if p.energies_keV is not None:
         p.energies_keV = _array(p.energies_keV, "/energies_keV")
@@ -278,7 +276,7 @@ def _direction(value: Any) -> np.ndarray:
     return matrix.reshape(3, 3)
 
 
-def check_values(p: Projections, progress: Progress | None = None, cancel: Cancellable | None = None) -> None:
+def check_values(p: ScanFields, progress: Progress | None = None, cancel: Cancellable | None = None) -> None:
     """Raise InputError for readings that are NaN, impossible, or not what their field's name says."""
     is_counts = p.counts is not None
     name = "/counts" if is_counts else "/line_integrals"
@@ -306,7 +304,7 @@ def check_values(p: Projections, progress: Progress | None = None, cancel: Cance
 class _Counts:
     """Are these detected quanta? Gathered block by block."""
 
-    def __init__(self, p: Projections) -> None:
+    def __init__(self, p: ScanFields) -> None:
         air = np.asarray(p.air_counts, dtype=np.float64)
         self.variance = p.electronic_noise_variance
         # Readings behind nothing at all, with their noise.  Around one quantum in air they are normalised.
@@ -351,7 +349,7 @@ class _Counts:
 class _LineIntegrals:
     """Are these line integrals? Gathered block by block."""
 
-    def __init__(self, _p: Projections) -> None:
+    def __init__(self, _p: ScanFields) -> None:
         self.lowest, self.highest = math.inf, -math.inf
         self.medians: list[float] = []
         self.edges: list[float] = []

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+import ctenhance
 from ctenhance.core.arrays import blocks
 from ctenhance.core.volume import CTVolume
 from ctenhance.physics.geometry import EQUIANGULAR, FLAT, FanGeometry, ParallelGeometry
 from ctenhance.physics.noise import COUNT_FLOOR
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress
+from ctenhance.scan.checks import check_fields, check_values
 from ctenhance.scan.dead_columns import dead_columns, fill_in
+from ctenhance.scan.fields import ScanFields
 
 SUFFIXES = (".ctproj.h5", ".h5", ".hdf5")
 GEOMETRIES = ("parallel", "fan_equiangular", "fan_flat")
@@ -35,8 +37,9 @@ _FEWEST_QUANTA = 100.0
 
 
 @dataclass(eq=False, repr=False)
-class Projections:
-    """The readings of one scan.
+class Projections(ScanFields):
+    """The readings of one scan and what they can be asked; its fields:
+
 
     geometry            "parallel", "fan_equiangular" or "fan_flat"
     view_angles         float64 [view], rad, strictly growing or falling
@@ -66,70 +69,13 @@ class Projections:
     looked at by `check_values`, which `read` and `write` call.
     """
 
-    geometry: str
-    view_angles: np.ndarray
-    central_column: float
-    counts: np.ndarray | None = None
-    line_integrals: np.ndarray | None = None
-    air_counts: np.ndarray | None = None
-    column_pitch_mm: float | None = None
-    column_pitch_rad: float | None = None
-    source_to_isocenter_mm: float | None = None
-    source_to_detector_mm: float | None = None
-    row_pitch_mm: float | None = None
-    view_z_mm: np.ndarray | None = None
-    electronic_noise_variance: float = 0.0
-    water_mu_per_mm: float | None = None
-    image_pixel_mm: float | None = None
-    image_size: int | tuple[int, int] | None = None
-    effective_spectra: np.ndarray | None = None
-    energies_keV: np.ndarray | None = None  # noqa: N815 (the unit's name, as in the file)
-    thresholds_keV: np.ndarray | None = None  # noqa: N815
-    isocenter_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    direction: np.ndarray = field(default_factory=lambda: np.eye(3))
-    meta: dict[str, Any] = field(default_factory=dict)
-
     def __post_init__(self) -> None:
-        from ctenhance.scan.checks import check_fields
-
         check_fields(self)
 
     def __repr__(self) -> str:
         size = " x ".join(str(length) for length in self.shape)
         kind = "line integrals" if self.counts is None else "counts"
         return f"Projections({self.geometry}, {kind} {size})"
-
-    @property
-    def readings(self) -> np.ndarray:
-        """The counts, or the line integrals where there are none."""
-        return self.line_integrals if self.counts is None else self.counts  # type: ignore[return-value]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(views, rows, columns) or (views, rows, columns, bins)."""
-        return tuple(self.readings.shape)
-
-    @property
-    def n_views(self) -> int:
-        return self.shape[0]
-
-    @property
-    def n_rows(self) -> int:
-        return self.shape[1]
-
-    @property
-    def n_columns(self) -> int:
-        return self.shape[2]
-
-    @property
-    def n_bins(self) -> int | None:
-        """Number of energy bins, None for readings without a bin axis."""
-        return self.shape[3] if len(self.shape) == 4 else None
-
-    @property
-    def helical(self) -> bool:
-        """Whether the rows are a cone-beam detector on a helix, not slices of their own."""
-        return self.view_z_mm is not None
 
     @cached_property
     def dead_columns(self) -> np.ndarray:
@@ -179,9 +125,7 @@ class Projections:
         Raises InputError with one sentence, naming the field, for whatever is missing, contradictory or
         damaged, and for values that cannot be what the file says they are.
         """
-        from ctenhance.files.ctproj import read_file
-
-        return read_file(Path(path), progress, cancel)
+        return ctenhance.read_projections(path, progress, cancel, rebin=False)
 
     def write(
         self,
@@ -194,14 +138,10 @@ class Projections:
         Raises InputError for another suffix than those of `SUFFIXES`, a folder that cannot be written and
         values that `check_values` refuses; CTEnhanceError when writing fails (disk full).
         """
-        from ctenhance.files.ctproj import write_file
-
-        write_file(self, Path(path), progress, cancel)
+        ctenhance.write_projections(self, path, progress, cancel)
 
     def check_values(self, progress: Progress | None = None, cancel: Cancellable | None = None) -> None:
         """Raise InputError for NaN, impossible values, and readings that are not what they are called."""
-        from ctenhance.scan.checks import check_values
-
         check_values(self, progress, cancel)
 
     def rows(self, start: int, stop: int) -> Projections:
@@ -353,23 +293,3 @@ def negative_log(counts: torch.Tensor, air: np.ndarray) -> torch.Tensor:
     least = torch.full_like(quanta, _LEAST_TRANSMISSION)
     floor = torch.where(quanta >= _FEWEST_QUANTA, COUNT_FLOOR / quanta, least)
     return -torch.log(torch.maximum(counts / quanta, floor))
-
-
-def read_projections(
-    path: str | os.PathLike[str], progress: Progress | None = None, cancel: Cancellable | None = None
-) -> Projections:
-    """Read a projection file, or a folder of DICOM-CT-PD files; helical scans become fan slices.
-
-    Raises InputError with one sentence for whatever cannot be used, Cancelled when asked to stop.
-    """
-    source = Path(path)
-    if not source.exists():
-        raise InputError(f"There is no file or folder '{source}'; check the path.")
-    from ctenhance.scan.rebin import rebin_helix, rebin_projections
-
-    if source.is_dir():
-        from ctenhance.files.ctpd.reading import read_ctpd
-
-        return rebin_helix(read_ctpd(source, progress=progress, cancel=cancel), None, progress, cancel)
-    projections = Projections.read(source, progress, cancel)
-    return rebin_projections(projections, None, progress, cancel) if projections.helical else projections

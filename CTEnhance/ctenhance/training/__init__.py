@@ -1,1 +1,1 @@
-"""."""
+"""What all trainings share: the resumable loop and its checkpoints."""

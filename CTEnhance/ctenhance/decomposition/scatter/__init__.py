@@ -1,1 +1,1 @@
-"""."""
+"""Scatter: its physics, its simulation, and the network that estimates it."""

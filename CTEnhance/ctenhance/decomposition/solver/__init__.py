@@ -1,1 +1,1 @@
-"""."""
+"""Maximum likelihood per ray: forward model, solver, implicit gradient, standard errors."""

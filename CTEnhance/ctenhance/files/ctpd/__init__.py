@@ -1,1 +1,1 @@
-"""."""
+"""DICOM-CT-PD: projections as scanners hand them to researchers."""

@@ -1,1 +1,1 @@
-"""."""
+"""DICOM images, in and out."""

@@ -13,7 +13,7 @@ from ctenhance.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from ctenhance.files.dicom.choice import Conditions
-    from ctenhance.files.dicom.stack import Slice
+    from ctenhance.files.dicom.slices import Slice
 
 # A slice may lie this far from its place in the grid: up to 0.1 mm, but never more than a tenth of the slice
 # spacing or a fifth of a pixel; and as far as its position is rounded, be it to a tenth of a millimetre.

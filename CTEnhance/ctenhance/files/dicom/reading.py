@@ -16,8 +16,8 @@ from ctenhance.files.dicom.header import DicomFile, number, read_file, text
 from ctenhance.files.dicom.kinds import ATTRIBUTES as KIND_ATTRIBUTES
 from ctenhance.files.dicom.kinds import is_capture, kinds, slices_of
 from ctenhance.files.dicom.scans import ATTRIBUTES as SCAN_ATTRIBUTES
+from ctenhance.files.dicom.slices import HOUNSFIELD
 from ctenhance.files.dicom.stack import read_stack
-from ctenhance.files.dicom.units import HOUNSFIELD
 from ctenhance.runtime.errors import InputError
 
 if TYPE_CHECKING:

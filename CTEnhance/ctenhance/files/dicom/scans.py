@@ -36,7 +36,7 @@ from ctenhance.files.dicom.header import number
 from ctenhance.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from ctenhance.files.dicom.stack import Slice
+    from ctenhance.files.dicom.slices import Slice
 
 # In the order in which a sentence names them: what says most comes first.
 _ONE_FOR_A_SCAN = (

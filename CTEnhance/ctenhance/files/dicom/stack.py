@@ -20,7 +20,8 @@ from ctenhance.files.dicom.grid import grid_of
 from ctenhance.files.dicom.header import DAMAGE, DicomFile
 from ctenhance.files.dicom.pixels import stored_values
 from ctenhance.files.dicom.scans import choice_by, how_to_tell, images_alternate, require_one_scan
-from ctenhance.files.dicom.units import HOUNSFIELD, Measure, common_unit, doubts, measure_of
+from ctenhance.files.dicom.slices import HOUNSFIELD, Slice
+from ctenhance.files.dicom.units import common_unit, doubts, measure_of
 from ctenhance.runtime.errors import InputError
 
 _AIR_HU = -1024.0
@@ -28,31 +29,6 @@ _BLURRED_SHARE = 0.01
 _SAME_PLACE_MM = 0.01
 _SAME_DIRECTION = 1e-3
 _ORTHONORMAL_TOLERANCE = 1e-2
-
-
-@dataclass(frozen=True, eq=False)
-class Slice:
-    """One plane: where it lies (mm, LPS) and how its stored values become HU, or those of a map."""
-
-    file: DicomFile
-    frame: int
-    shape: tuple[int, int]
-    position: np.ndarray
-    axes: np.ndarray  # rows: unit vectors along which column and row index grow, and their normal
-    pixel_spacing: tuple[float, float]  # between columns (x), between rows (y)
-    measure: Measure
-    slope: float
-    intercept: float
-    padding: tuple[float, float] | None  # lowest and highest HU that the header declares as outside
-
-    @property
-    def name(self) -> str:
-        return self.file.path.name
-
-    @property
-    def depth(self) -> float:
-        """Position along the normal, mm (for an axial slice its z)."""
-        return float(self.position @ self.axes[2])
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -22,12 +22,9 @@ from pydicom.dataset import Dataset
 from ctenhance.core.hounsfield import has_air, require_hounsfield
 from ctenhance.files.dicom.choice import identifies, shown, values_of
 from ctenhance.files.dicom.header import DicomFile, number, text
+from ctenhance.files.dicom.slices import HOUNSFIELD, Measure, Slice
 from ctenhance.runtime.errors import InputError
 
-if TYPE_CHECKING:
-    from ctenhance.files.dicom.stack import Slice
-
-HOUNSFIELD = "HU"
 # With a slope of 1 an intercept from here down is made to hold HU as unsigned numbers.
 _INTERCEPT_OF_HU = -1000.0
 
@@ -99,40 +96,6 @@ _UNIT_ATOMS = re.compile(
     r"(\d*([KMUNµμ]?(G|L|M|S|GY|BQ|MOL)|[MUµμ]?G(I|IODINE|CA|HAP|H2O|WATER)|C[MC]|DL|M?SEC|MIN|HZ|KEV|KV|CGY)"
     r"|IODINE|CNTS|COUNTS|ELECTRONS|PCT|PERCENT|%|SUV|10\^\d+(ELECTRONS)?|1)(\^?-?[123])?"
 )
-
-
-@dataclass(frozen=True)
-class Measure:
-    """What an image's values are.
-
-    `unit`: HU, another unit or quantity, or empty where nothing is said; `place`: the attribute that says so,
-    and `word`: what stands there. `slope` and `intercept` lead from stored values to those of a unit that
-    the Real World Value Mapping gives; None: the image's own rescaling does. `mapping`: the slope and
-    intercept that it gives for HU, used or not; `named`: a quantity of which the texts tell, not for sure.
-    """
-
-    unit: str = ""
-    place: str = ""
-    word: str = ""
-    slope: float | None = None
-    intercept: float = 0.0
-    mapping: tuple[float, float] | None = None
-    named: str = ""
-
-    @property
-    def is_other(self) -> bool:
-        """Whether the values are said to be something else than HU."""
-        return self.unit not in ("", HOUNSFIELD)
-
-    def __str__(self) -> str:
-        short = re.search(r"[/%^]", self.unit) or len(self.unit) <= len("mm2/s")
-        said = f"{self.place} {self.word}".strip()
-        return f"values {'in' if short else 'of'} {self.unit}, not Hounsfield units ({said})"
-
-    @property
-    def is_doubtful(self) -> bool:
-        """Whether Rescale Type says something that is no unit, nor a way to write Hounsfield."""
-        return not self.unit and bool(self.word)
 
 
 def measure_of(file: DicomFile, frame: int) -> Measure:

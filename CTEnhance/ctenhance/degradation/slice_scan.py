@@ -1,0 +1,50 @@
+"""The projections of one axial image, which the projection steps add their errors to."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+
+from ctenhance.degradation.reconstruction import Reconstruction
+from ctenhance.physics.noise import attenuation_sinogram
+from ctenhance.physics.projector import project
+from ctenhance.physics.units import hu_to_mu
+
+# Anything above is metal, whose attenuation the clipped HU scale of most scanners does not tell anyhow.
+_HIGHEST_HU = 4000.0
+
+
+class Scan:
+    """Projections `[view, column]` of one axial image: `clean` as they are, `error` what the steps add."""
+
+    def __init__(
+        self, hu: torch.Tensor, pixel_mm: float, reconstruction: Reconstruction, detail: bool
+    ) -> None:
+        """`hu` `[rows, columns]`; projected in full `detail`, or only as smoothly as noise needs it."""
+        self.reconstruction = reconstruction
+        self.geometry = geometry = reconstruction.geometry(hu.shape[0], hu.shape[1], pixel_mm)
+        self.hu = hu.clamp(-1000, _HIGHEST_HU)
+        self.geometry = geometry
+        self.clean = project(hu_to_mu(self.hu), geometry) if detail else self.smooth_projection(self.hu)
+        self.error = torch.zeros_like(self.clean)
+
+    def error_image(self) -> torch.Tensor:
+        """What the errors add to the image, in HU `[rows, columns]`."""
+        return self.reconstruction.image(self.error, self.geometry)
+
+    def smooth_projection(self, hu: torch.Tensor) -> torch.Tensor:
+        """Line integrals `[view, column]` of `hu`, from a grid twice as coarse."""
+        return attenuation_sinogram(hu[None], self.geometry)[0]
+
+    @cached_property
+    def columns_mm(self) -> torch.Tensor:
+        """Detector coordinate `[column]` in mm from the isocentre."""
+        g = self.geometry
+        t = torch.arange(g.n_columns, dtype=torch.float32, device=self.hu.device)
+        return (t - g.central_column) * g.column_pitch_mm
+
+    @cached_property
+    def angles(self) -> torch.Tensor:
+        """View angles `[view]` in rad, float32."""
+        return self.geometry.angles().to(device=self.hu.device, dtype=torch.float32)

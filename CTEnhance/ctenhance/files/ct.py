@@ -1,0 +1,94 @@
+"""A CT from a file or folder of any format, and out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ctenhance.core.hounsfield import require_hounsfield
+from ctenhance.core.volume import READABLE_SUFFIXES, WRITABLE_SUFFIXES, AnyPath, CTVolume
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.files import check_output, suffix_of
+
+
+def read(
+    path: AnyPath | Sequence[AnyPath],
+    series: int | str | None = None,
+    *,
+    where: Mapping[str, Any] | None = None,
+    check_hu: bool = True,
+) -> CTVolume:
+    """Read a CT; all that `CTVolume.read` says of its arguments and of what it refuses holds."""
+    try:
+        volume = _read(path, series, where, check_hu)
+        if check_hu:
+            require_hounsfield(volume.array)
+    except InputError as error:
+        reason = str(error)
+        raise InputError(f"Cannot read {_named(path)}: {reason[0].lower()}{reason[1:]}") from error
+    return volume
+
+
+def write(volume: CTVolume, path: AnyPath) -> None:
+    """Write a volume; all that `CTVolume.write` says of formats and precision holds."""
+    from ctenhance.files.volumes import write_image_file
+
+    write_image_file(volume, check_output(path, WRITABLE_SUFFIXES))
+
+
+def _named(path: AnyPath | Sequence[AnyPath]) -> str:
+    if isinstance(path, str | os.PathLike):
+        return f"'{os.fspath(path)}'"
+    names = [os.fspath(one) for one in path]
+    if not names:
+        return "an empty list of files"
+    if len(names) == 1:
+        return f"'{names[0]}'"
+    folders = {os.path.dirname(name) for name in names}
+    return (
+        f"{len(names)} files of '{folders.pop()}'"
+        if len(folders) == 1
+        else f"'{names[0]}' and {len(names) - 1} more"
+    )
+
+
+def _require_readable(path: Path) -> None:
+    try:
+        if not path.exists():
+            raise InputError(f"there is no file or folder '{path}'; check the path.")
+        if path.is_file():
+            path.open("rb").close()
+        elif not path.is_dir():
+            raise InputError("it is neither a file nor a folder; give a file that can be read again.")
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"it cannot be opened ({reason}); check its permissions.") from error
+
+
+def _read(
+    path: AnyPath | Sequence[AnyPath],
+    series: int | str | None,
+    where: Mapping[str, Any] | None,
+    check_hu: bool,
+) -> CTVolume:
+    paths = [Path(path)] if isinstance(path, str | os.PathLike) else [Path(one) for one in path]
+    if not paths:
+        raise InputError("give at least one file.")
+    for one in paths:
+        _require_readable(one)
+    image_files = [one for one in paths if one.is_file() and suffix_of(one) in READABLE_SUFFIXES]
+    if not image_files:
+        from ctenhance.files.dicom.reading import read_dicom  # pydicom and SimpleITK take a while to load
+
+        return read_dicom(paths, series, where, check_hu)
+    if len(paths) > 1:
+        raise InputError(
+            f"'{image_files[0].name}' is a volume of its own; give it alone, or give only DICOM files."
+        )
+    if series is not None or where:
+        raise InputError("series and images can be chosen in DICOM folders only; leave the choice out.")
+    from ctenhance.files.volumes import read_image_file
+
+    return read_image_file(paths[0])

@@ -1,0 +1,71 @@
+"""One plane of a DICOM series: where it lies, and what its stored values mean."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from ctenhance.files.dicom.header import DicomFile
+
+HOUNSFIELD = "HU"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What an image's values are.
+
+    `unit`: HU, another unit or quantity, or empty where nothing is said; `place`: the attribute that says so,
+    and `word`: what stands there. `slope` and `intercept` lead from stored values to those of a unit that
+    the Real World Value Mapping gives; None: the image's own rescaling does. `mapping`: the slope and
+    intercept that it gives for HU, used or not; `named`: a quantity of which the texts tell, not for sure.
+    """
+
+    unit: str = ""
+    place: str = ""
+    word: str = ""
+    slope: float | None = None
+    intercept: float = 0.0
+    mapping: tuple[float, float] | None = None
+    named: str = ""
+
+    @property
+    def is_other(self) -> bool:
+        """Whether the values are said to be something else than HU."""
+        return self.unit not in ("", HOUNSFIELD)
+
+    def __str__(self) -> str:
+        short = re.search(r"[/%^]", self.unit) or len(self.unit) <= len("mm2/s")
+        said = f"{self.place} {self.word}".strip()
+        return f"values {'in' if short else 'of'} {self.unit}, not Hounsfield units ({said})"
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether Rescale Type says something that is no unit, nor a way to write Hounsfield."""
+        return not self.unit and bool(self.word)
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """One plane: where it lies (mm, LPS) and how its stored values become HU, or those of a map."""
+
+    file: DicomFile
+    frame: int
+    shape: tuple[int, int]
+    position: np.ndarray
+    axes: np.ndarray  # rows: unit vectors along which column and row index grow, and their normal
+    pixel_spacing: tuple[float, float]  # between columns (x), between rows (y)
+    measure: Measure
+    slope: float
+    intercept: float
+    padding: tuple[float, float] | None  # lowest and highest HU that the header declares as outside
+
+    @property
+    def name(self) -> str:
+        return self.file.path.name
+
+    @property
+    def depth(self) -> float:
+        """Position along the normal, mm (for an axial slice its z)."""
+        return float(self.position @ self.axes[2])
