@@ -15,8 +15,8 @@ from scipy import ndimage
 from synthetic_dicom import hounsfield, write_series
 
 from ctenhance import CTVolume
-from ctenhance.io.dicom_series import Derivation
-from ctenhance.io.dicom_series import write_series as write_derived
+from ctenhance.files.dicom.writing import Derivation
+from ctenhance.files.dicom.writing import write_series as write_derived
 from ctenhance.runtime.errors import InputError
 
 
