@@ -12,7 +12,7 @@ import pytest
 from ellipse_scan import BODY, COLUMNS, DISC, SDD, SID, VIEWS, scan
 
 import ctenhance
-from ctenhance.scan.attenuation_level import attenuation_level, level_warning
+from ctenhance.scan.attenuation_level import attenuation_level, image_warning, level_warning
 from ctenhance.scan.geometry_check import check_geometry
 from ctenhance.scan.projections import Projections
 
@@ -170,9 +170,17 @@ def test_views_sorted_by_their_files_names(kind: str) -> None:
     assert likely(p) == {"views_out_of_order": pytest.approx(0.19, abs=0.08)}
 
 
-def test_views_in_no_order_at_all() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_views_in_no_order_at_all(kind: str) -> None:
     order = np.random.default_rng(3).permutation(VIEWS)
-    fault, told = check_geometry(changed(scan(quanta=FULL), lambda r: r[order]))
+    assert likely(changed(scan(kind, quanta=FULL), lambda r: r[order])) == {"views_out_of_order": 1.0}
+
+
+def test_readings_that_fit_no_geometry() -> None:
+    def shaken(readings: np.ndarray) -> np.ndarray:
+        return np.stack([np.roll(r, int(30 * math.sin(k / 11)), 1) for k, r in enumerate(readings)])
+
+    fault, told = check_geometry(changed(scan(quanta=FULL), shaken))
     assert "no simple change" in fault.sentence and told["likely_geometry"] == {}
 
 
@@ -345,6 +353,17 @@ def test_lengths_that_are_all_wrong_are_told_by_what_the_body_attenuates() -> No
     # opposite rays agree in all of these
     for wrong in (at_the_detector, in_cm, confused):
         assert check_geometry(wrong)[0] is None
+
+
+def test_logarithms_to_the_base_10_and_pixels_in_cm() -> None:
+    p = scan("fan_equiangular")
+    decimal = replace(p, line_integrals=p.line_integrals / np.float32(math.log(10)))
+    assert "to the base 10" in str(told_level(decimal))
+    assert image_warning(p) is None
+    assert "'image_pixel_mm' 0.2 makes an image of 19.2 mm" in str(
+        image_warning(replace(p, image_pixel_mm=0.2))
+    )
+    assert image_warning(replace(p, image_pixel_mm=40.0))
 
 
 def test_nothing_is_said_of_a_body_that_is_not_seen_whole() -> None:

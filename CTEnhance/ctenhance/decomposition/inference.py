@@ -199,7 +199,7 @@ def decompose(
     cut = cut_off_warning(projections, geometry)
     for note in (*projections.notes, *([cut] if cut else [])):
         report.warn(note)
-    report.details["data_consistency"] = tell_geometry(projections, report)
+    report.details["data_consistency"] = tell_geometry(projections, report, cancel)
     stack = _Stack((projections.n_rows, geometry.rows, geometry.columns))
     ends: list[Decomposition] = []
     misfit = []

@@ -274,7 +274,7 @@ def reconstruct(
         report.model(models[-1])
         named = [{"name": m.name, "version": m.version, "sha256": m.sha256} for m in models]
         report.details["models"] = named
-    geometry_found = tell_geometry(projections, report)
+    geometry_found = tell_geometry(projections, report, cancel)
     mu_water = projections.water_mu_per_mm
     if mu_water is None:
         mu_water = MU_WATER_PER_MM

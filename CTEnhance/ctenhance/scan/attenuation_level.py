@@ -6,6 +6,7 @@ base, so that millimetres taken for centimetres show, and most distances that we
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -20,6 +21,9 @@ from ctenhance.scan.projections import Projections
 
 #: Half of the attenuation of anything like a patient lies below a value between these (HU).
 LOWEST_HU, HIGHEST_HU = -350.0, 750.0
+_LIKE_LOG10 = 0.2
+#: An image's side in parts of the field that every view sees.
+_LEAST_IMAGE, _MOST_IMAGE = 0.1, 5.0
 #: The image that is looked at: pixels a side, views, and a frequency, in line pairs a pixel, of which a third
 #: is let through; and the body's edge, in parts of the largest line integral.
 _SIDE, _VIEWS, _LOW_PASS, _EDGE = 64, 240, 0.35, 0.1
@@ -71,7 +75,26 @@ def level_warning(hu: float, projections: Projections) -> str | None:
     if projections.geometry != "parallel":
         lengths = "'source_to_isocenter_mm'"
     many = f"{1 / factor:.2g} times too long" if factor < 1 else f"{factor:.2g} times too short"
+    others = "'water_mu_per_mm' or the air counts are of another scan"
+    if projections.counts is None:
+        others = "'water_mu_per_mm' is in another unit"
+        if abs(factor * math.log(10) - 1) < _LIKE_LOG10:
+            others += ", or the logarithms are to the base 10 and not natural ones"
     return (
         f"Half of the attenuation lies at {hu:.0f} HU and less, where patients have about 0 HU: perhaps "
-        f"{lengths} is {many}, or 'water_mu_per_mm' or the air counts are of another scan."
+        f"{lengths} is {many}, or {others}."
+    )
+
+
+def image_warning(projections: Projections) -> str | None:
+    """What to tell the user where the suggested image is no sensible one of this scan; None where it is."""
+    p = projections
+    if p.image_pixel_mm is None:
+        return None
+    side, field = p.image_pixel_mm * max(p.image_shape), p.field_of_view_mm
+    if _LEAST_IMAGE * field < side < _MOST_IMAGE * field:
+        return None
+    return (
+        f"'image_pixel_mm' {p.image_pixel_mm:g} makes an image of {side:.3g} mm where the scan sees "
+        f"{field:.3g} mm: is it in mm?"
     )

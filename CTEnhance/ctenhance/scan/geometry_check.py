@@ -20,9 +20,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ctenhance.core.progress import Cancellable, check
 from ctenhance.core.report import ReportBuilder
 from ctenhance.physics.opposite_rays import UNKNOWN, OppositeRays, Supposed
-from ctenhance.scan.attenuation_level import attenuation_level, level_warning
+from ctenhance.scan.attenuation_level import attenuation_level, image_warning, level_warning
 from ctenhance.scan.geometry_fault import COLUMNS, GeometryFault, another_geometry, percent
 from ctenhance.scan.projections import Projections
 
@@ -46,13 +47,14 @@ _FEW, _BETTER_OTHERS = 0.05, 0.2
 _BETTER_UNKNOWN = 0.1
 #: Rays that differ more than this, although readings are smooth, agree in no geometry.
 _NO_AGREEMENT, _SMOOTH = 0.5, 0.1
-#: So do those that differ more than this if neighbouring views do half as much, which are no farther apart.
-_LITTLE_AGREEMENT, _NEIGHBOURS = 0.25, math.radians(4)
 #: The least changes that are told beside those of `COLUMNS`: of the columns' spacing, relative to it; of the
 #: angles, in steps at the end of the scan.
 _SPACING, _STEPS_LOST = 0.02, 0.5
 #: A view that differs so many times more than is usual from the one before is out of order; so many are told.
 _JUMP, _MOST_JUMPS, _ORDER_LOST = 8.0, 0.03, 0.04
+#: Smooth views no farther apart than this that differ so much are in no order at all, if opposite rays differ
+#: by more than the last.
+_STEP, _NEIGHBOURS, _SMOOTH_VIEWS, _NO_ORDER = math.radians(4), 0.15, 0.03, 0.1
 #: How far is looked nearby, and what is tried beyond that.
 _NEAR_COLUMNS, _NEAR_SPACING, _NEAR_STEP = 4.0, 0.12, 0.02
 _SPACINGS = [float(k) for k in np.geomspace(0.08, 12, 60)]
@@ -61,10 +63,14 @@ _WIDEST_FAN, _LEAST_ARC = 2.6, 0.99 * math.pi
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
-def check_geometry(projections: Projections) -> tuple[GeometryFault | None, dict[str, Any]]:
+def check_geometry(
+    projections: Projections, cancel: Cancellable | None = None
+) -> tuple[GeometryFault | None, dict[str, Any]]:
     """What is likely wrong with a scan's geometry, None where nothing is known against it; and for the report
-    `opposite_rays_differ`, None where hardly any ray has an opposite, and what is likely instead."""
-    search = _Search(projections)
+    `opposite_rays_differ`, None where hardly any ray has an opposite, and what is likely instead.
+
+    Raises Cancelled when asked to stop."""
+    search = _Search(projections, cancel)
     fault = search.fault()
     told: dict[str, Any] = {"opposite_rays_differ": search.differ if search.differ < UNKNOWN else None}
     if fault is not None:
@@ -72,16 +78,20 @@ def check_geometry(projections: Projections) -> tuple[GeometryFault | None, dict
     return fault, told
 
 
-def tell_geometry(projections: Projections, report: ReportBuilder) -> dict[str, Any]:
+def tell_geometry(
+    projections: Projections, report: ReportBuilder, cancel: Cancellable | None = None
+) -> dict[str, Any]:
     """Check the geometry and what the body attenuates, warn, and return the fields of `check_geometry` and
     whether the readings are `consistent` with the geometry."""
     with report.stage("geometry"):
-        fault, told = check_geometry(projections)
+        fault, told = check_geometry(projections, cancel)
         level = attenuation_level(projections, _some_rows(projections))
-    warnings = [fault.sentence] if fault is not None else []
-    if fault is None and level is not None:
-        warnings += filter(None, [level_warning(level, projections)])
-    for warning in warnings:
+    warnings = [image_warning(projections)]
+    if fault is not None:
+        warnings.append(fault.sentence)
+    elif level is not None:
+        warnings.append(level_warning(level, projections))
+    for warning in filter(None, warnings):
         report.warn(warning)
     return {"consistent": fault is None, "attenuation_level_hu": level} | told
 
@@ -152,8 +162,9 @@ class _Found:
 class _Search:
     """Looks for the geometry in which opposite rays agree."""
 
-    def __init__(self, projections: Projections) -> None:
+    def __init__(self, projections: Projections, cancel: Cancellable | None) -> None:
         p = self.projections = projections
+        self.cancel = cancel
         self.rays = _Rays(p)
         flat = p.geometry == "fan_flat"
         if flat:
@@ -180,28 +191,37 @@ class _Search:
             # of those that are about as good, the simplest, which stand first
             chosen = next(one for one in believed if one.differ < 1.1 * best + 1e-4)
             return self._told(self._needed(chosen))
-        if self.differ > _ORDER_LOST and self.rays.out_of_order > _MOST_JUMPS:
+        return self._disorder()
+
+    def _disorder(self) -> GeometryFault | None:
+        """What to tell where no other geometry helps, but the order of the views may be wrong."""
+        rays, differ = self.rays, percent(self.differ)
+        no_order = rays.neighbours > _NEIGHBOURS and rays.step < _STEP and rays.fine.roughness < _SMOOTH_VIEWS
+        if self.differ > _ORDER_LOST and rays.out_of_order > _MOST_JUMPS:
+            how, likely = (
+                f"{percent(rays.out_of_order)} of them differ far more than usual",
+                rays.out_of_order,
+            )
+        elif self.differ > _NO_ORDER and no_order:
+            how, likely = "most of them differ much", 1.0
+        elif _NO_AGREEMENT < self.differ < UNKNOWN and not self.few and rays.fine.roughness < _SMOOTH:
             return GeometryFault(
-                "The views are likely not in the order of '/view_angles' (files sorted by name come as 1, "
-                f"10, 100, 2): {percent(self.rays.out_of_order)} of them differ far more than usual from "
-                f"the one before, and opposite rays, which should read the same, by {percent(self.differ)} "
-                "of what rays vary by.",
+                f"Opposite rays, which should read the same, differ by {differ} of what rays vary by, and no "
+                "simple change of the geometry mends that: check the order of views and columns, "
+                "'/view_angles', and that every view is divided by its own air.",
                 self.differ,
                 None,
-                {"views_out_of_order": self.rays.out_of_order},
             )
-        limit = _NO_AGREEMENT
-        if self.rays.step < _NEIGHBOURS and self.rays.neighbours > self.differ / 2:
-            limit = _LITTLE_AGREEMENT
-        if limit < self.differ < UNKNOWN and not self.few and self.rays.fine.roughness < _SMOOTH:
-            return GeometryFault(
-                f"Opposite rays, which should read the same, differ by {percent(self.differ)} of what rays "
-                "vary by, and no simple change of the geometry mends that: check the order of views and "
-                "columns, '/view_angles', and that every view is divided by its own air.",
-                self.differ,
-                None,
-            )
-        return None
+        else:
+            return None
+        return GeometryFault(
+            "The views are likely not in the order of '/view_angles' (files sorted by name come as 1, 10, "
+            f"100, 2): {how} from the one before, and opposite rays, which should read the same, by {differ} "
+            "of what rays vary by.",
+            self.differ,
+            None,
+            {"views_out_of_order": likely},
+        )
 
     def _told(self, found: _Found) -> GeometryFault:
         p, s = self.projections, found.supposed
@@ -295,10 +315,12 @@ class _Search:
                 yield _Found(self.claimed, rays.differ(self.claimed), (one, other))
 
     def _best(self, start: Supposed, name: str, values: Iterable[float]) -> Supposed:
+        check(self.cancel)
         every = [_with(start, name, value) for value in values]
         return min(every, key=self.rays.coarse.disagreement)
 
     def _refined(self, start: Supposed, name: str, reach: float, precision: float) -> _Found:
+        check(self.cancel)
         middle = getattr(start, name)
         least = _least(
             lambda value: self.rays.differ(_with(start, name, value)),
