@@ -20,9 +20,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ctenhance.core.progress import Cancellable, check
 from ctenhance.core.report import ReportBuilder
 from ctenhance.physics.opposite_rays import UNKNOWN, OppositeRays, Supposed
+from ctenhance.runtime.progress import Cancellable, check
 from ctenhance.scan.attenuation_level import attenuation_level, image_warning, level_warning
 from ctenhance.scan.geometry_fault import COLUMNS, GeometryFault, another_geometry, percent
 from ctenhance.scan.projections import Projections
