@@ -47,8 +47,9 @@ class MeasuredRegion:
         if self.node is not None:
             for tag in self._tags:
                 self.node.RemoveObserver(tag)
-            roi.removeRegion(self.node, self._display)
-            self.node = self._display = None
+            node, display = self.node, self._display
+            self.node = self._display = None  # before it goes: nobody else has removed it
+            roi.removeRegion(node, display)
             self._timer.stop()
 
     def _onMoved(self, _caller: Any, _event: Any) -> None:
