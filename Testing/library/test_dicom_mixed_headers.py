@@ -50,7 +50,7 @@ def test_scans_that_alternate_in_an_attribute_are_told(
     with pytest.raises(InputError, match=rf"mixes 2 scans .*{keyword} .*--where {keyword}=") as refusal:
         CTVolume.read(tmp_path)
     if keyword.startswith("Patient"):
-        assert one not in str(refusal.value)
+        assert f"{keyword} {one}" not in str(refusal.value) and f"{keyword}={one}" not in str(refusal.value)
     chosen = CTVolume.read(tmp_path, where={keyword: "#1" if keyword.startswith("Patient") else one})
     np.testing.assert_array_equal(chosen.array, values[::2])
     assert chosen.spacing[2] == pytest.approx(3.0)
@@ -180,3 +180,28 @@ def test_files_of_several_frames_are_told_apart_by_what_the_files_say(tmp_path: 
 
     with pytest.raises(InputError, match=r"AcquisitionNumber 1 .* and 2 .*; put the files of each"):
         CTVolume.read(tmp_path)
+
+
+def test_slices_of_two_thicknesses_are_told_with_their_numbers(tmp_path: Path) -> None:
+    said = {"SliceThickness": [3] * 6 + [5] * 6}
+    values = _series(tmp_path, said, [*(3.0 * np.arange(6)), *(19 + 5.0 * np.arange(6))])
+
+    with pytest.raises(
+        InputError, match=r"unevenly spaced: SliceThickness 3 \(6 slices\) and 5 .*--where SliceThickness=3"
+    ):
+        CTVolume.read(tmp_path)
+    thick = CTVolume.read(tmp_path, where={"SliceThickness": 5})
+    np.testing.assert_array_equal(thick.array, values[6:])
+    assert thick.spacing[2] == pytest.approx(5.0)
+
+
+def test_a_lossy_copy_beside_each_slice_is_told(tmp_path: Path) -> None:
+    values = _series(tmp_path / "lossless", {"SeriesNumber": [2] * 4})
+    for index, plane in enumerate(values):
+        made = dataset(plane + 1, (0, 0, 1.5 * index), LossyImageCompression="01")
+        save(made, tmp_path / f"copy{index}")
+
+    with pytest.raises(InputError, match=r"LossyImageCompression none .* and 01"):
+        CTVolume.read(tmp_path)
+    original = CTVolume.read(tmp_path, where={"LossyImageCompression": ""})
+    np.testing.assert_array_equal(original.array, values)

@@ -18,6 +18,7 @@ from ctenhance import CTVolume
 from ctenhance.files.dicom.writing import Derivation
 from ctenhance.files.dicom.writing import write_series as write_derived
 from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.memory import says_out_of_memory
 
 
 def _corners(
@@ -108,3 +109,30 @@ def test_loss_told_without_its_flag_is_not_forgotten(tmp_path: Path, said: dict[
     write_derived(volume, tmp_path / "out", Derivation(like=tmp_path / "source"))
 
     assert pydicom.dcmread(next((tmp_path / "out").glob("*.dcm"))).LossyImageCompression == "01"
+
+
+@pytest.mark.parametrize(("outside", "inside", "noise"), [(0, 3, 2), (0, 50, 12), (0, 7, 2)])
+def test_maps_in_files_without_a_unit_are_told_by_their_missing_air(
+    tmp_path: Path, outside: int, inside: int, noise: float
+) -> None:
+    draw = np.random.default_rng(0)
+    values = draw.normal(0, noise, (4, 64, 64)) + np.where(np.arange(64) < 20, outside, inside)
+    image = sitk.GetImageFromArray(values.astype(np.float32))
+    sitk.WriteImage(image, str(tmp_path / "map.nrrd"))
+
+    volume = CTVolume.read(tmp_path / "map.nrrd")
+
+    assert any("no air (-1000 HU)" in note for note in volume.meta["notes"])
+    assert "notes" not in CTVolume.read(tmp_path / "map.nrrd", check_hu=False).meta
+
+
+def test_a_ct_in_such_a_file_needs_no_note(tmp_path: Path) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(hounsfield(4)), str(tmp_path / "ct.nrrd"))
+
+    assert not CTVolume.read(tmp_path / "ct.nrrd").meta.get("notes")
+
+
+def test_a_library_that_finds_no_memory_to_load_is_told() -> None:
+    assert says_out_of_memory(ImportError("libtorch_cpu.so: failed to map segment from shared object"))
+    assert says_out_of_memory(OSError(12, "Cannot allocate memory"))
+    assert not says_out_of_memory(ImportError("No module named 'torch'"))

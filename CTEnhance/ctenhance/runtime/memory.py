@@ -14,7 +14,7 @@ from pathlib import Path
 # As torch, its oneDNN ("could not create a primitive") and ITK say it.
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|not enough memory|can't allocate memory|could not create a primitive|bad_alloc"
-    r"|failed to allocate",
+    r"|failed to allocate|cannot allocate memory|failed to map segment",
     re.IGNORECASE,
 )
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
@@ -39,7 +39,8 @@ def free_main_memory() -> int:
 def says_out_of_memory(error: BaseException) -> bool:
     """Say whether an error of Python or of one of the libraries means that memory ran out."""
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
+        isinstance(error, RuntimeError | ImportError | OSError)
+        and _OUT_OF_MEMORY.search(str(error)) is not None
     )
 
 

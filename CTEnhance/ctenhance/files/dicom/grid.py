@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ctenhance.files.dicom.header import number
-from ctenhance.files.dicom.scans import change_at, overlapping
+from ctenhance.files.dicom.scans import change_at, even_parts, overlapping
 from ctenhance.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -141,6 +141,9 @@ def _uneven(
             f" (a gap of {gaps[worst]:.2f} mm instead of {usual:.2f})",
             f"export the complete series{part}",
         )
+    told, choice = even_parts(slices, conditions)
+    if told:
+        return _Fault("unevenly spaced", f": {told}", f"{choice}, or {_RESAMPLE}", "_Eq")
     return _Fault(
         "unevenly spaced",
         f": between {where} the distance is {gaps[worst]:.2f} mm, usually {usual:.2f}",
