@@ -198,6 +198,20 @@ def test_another_matrix_shows_the_same_field(case: Case) -> None:
         decompose(case.scan, image_size=5)
 
 
+@pytest.mark.parametrize(
+    ("basis", "said"),
+    [
+        (["water", "water_sd=CaCl2@2.15"], "'water_sd' is named like another image"),
+        (["water", "VMI_070keV=CaCl2@2.15"], "'VMI_070keV' is named like another image"),
+        (["zeff=H2O@1", "iodine"], "'zeff' is named like another image"),
+        (["Salt=H2O@1", "salt=CaCl2@2.15"], "Two basis materials are called 'Salt'"),
+    ],
+)
+def test_no_material_takes_the_name_of_another_image(case: Case, basis: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        decompose(case.scan, basis=basis)
+
+
 def test_energies_without_quanta_need_no_attenuation(case: Case) -> None:
     energies, spectra = case.scan.energies_keV, case.scan.effective_spectra
     padded = changed(

@@ -103,3 +103,11 @@ def test_a_full_disk_leaves_no_part_of_a_series(tmp_path: Path, monkeypatch: pyt
     assert done.exit_code == 1 and len(written) == 2
     assert f"Cannot write '{tmp_path / 'out'}': the disk is full; free some space" in done.output
     assert [path.name for path in tmp_path.iterdir()] == ["a.nii"]
+
+
+def test_a_name_too_long_for_a_file_is_told_wherever_it_is_met(tmp_path: Path) -> None:
+    too_long = tmp_path / f"{300 * 'x'}.h5"
+    with pytest.raises(OSError) as caught:
+        too_long.open()
+    sentence, code = told(caught.value)
+    assert sentence == f"The name '{too_long}' is too long for a file; choose a shorter one." and code == 2

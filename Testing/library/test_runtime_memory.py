@@ -96,6 +96,10 @@ def test_memory_that_runs_out_anywhere_is_one_sentence() -> None:
     assert sentence.startswith("There is not enough memory: what was to be computed does not fit into the ")
     for words in ("could not create a primitive", "std::bad_alloc", "Failed to allocate memory for image"):
         assert told(RuntimeError(words))[0].startswith("There is not enough memory: what was to be computed")
+    # A library that does not fit, as the loader of Linux says it.
+    loader = "_SimpleITK.abi3.so: failed to map segment from shared object"
+    assert told(ImportError(loader))[0].startswith("There is not enough memory")
+    assert told(ImportError("No module named 'x'"))[0].startswith("Something unexpected")
     assert told(RuntimeError("something else"))[0].startswith("Something unexpected")
     assert code == 1 and not_enough_memory("x").endswith("crop the volume.")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import errno
 import functools
 import inspect
 import json
@@ -205,6 +206,8 @@ def told(error: BaseException) -> tuple[str, int]:
         return str(error), EXIT_CANCELLED
     if isinstance(error, CTEnhanceError):
         return str(error), EXIT_INPUT if isinstance(error, InputError) else EXIT_FAILURE
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"The name '{error.filename}' is too long for a file; choose a shorter one.", EXIT_INPUT
     if why := why_not_written(error):
         return f"Something could not be written: {why}.", EXIT_FAILURE
     if says_out_of_memory(error):

@@ -48,8 +48,9 @@ _QUIET_ROWS = 8
 #: Rows within so much share the scatter of the one in their middle: it comes from more than this above and
 #: below.
 _SAME_SCATTER_MM = 5.0
-#: Endings of the images that say something about the maps.
+#: Endings of the images that say something about the maps, and names of images other than maps.
 _MAPS = ("_sd", "_guided")
+_IMAGES = ("vnc", "zeff", "electron_density")
 
 
 def absolute_spectra(projections: Projections) -> torch.Tensor:
@@ -256,8 +257,19 @@ def _plain(wanted: _Wanted) -> dict[str, Any]:
     return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(wanted).items()}
 
 
+def _check_names(materials: Sequence[str]) -> None:
+    """Images and files are named by the materials; not all file systems tell 'Salt' from 'salt'."""
+    folded = [name.casefold() for name in materials]
+    for name, one in zip(materials, folded, strict=True):
+        if one in _IMAGES or one.startswith("vmi_") or one.endswith(_MAPS):
+            raise InputError(f"The basis material '{name}' is named like another image; rename it.")
+        if folded.count(one) > 1:
+            raise InputError(f"Two basis materials are called '{name}'; give each a name of its own.")
+
+
 def _probe(decomposer: Decomposer, wanted: _Wanted) -> None:
     """Let impossible requests fail before the long work."""
+    _check_names([one.name for one in decomposer.materials])
     nothing = torch.zeros(len(decomposer.materials), 1, 1)
     for kev in wanted.vmi:
         images.vmi(nothing, decomposer.materials, kev)
