@@ -1,7 +1,7 @@
 """Before and after in slice views of their own: side by side, with the difference, fade, flicker.
 
-Nothing here is computed a frame: a changed strength is shown by the opacity of the full effect over the
-input, and the difference is made of the shown slices only. What a view's title says is what it shows.
+Nothing here is computed for whole volumes: another strength and the difference are made of the shown slices
+only. What a view's title says, and what the mouse reads in it, is what it shows.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from slicer.i18n import tr as _
 
 from CTEnhanceLib import placing
 from CTEnhanceLib.difference import DifferenceView
+from CTEnhanceLib.strength import LiveBlend
 from CTEnhanceLib.views import LinkedViews, View, sliceWidget
 
 BEFORE_VIEW, AFTER_VIEW, DIFFERENCE_VIEW = "CTEnhanceBefore", "CTEnhanceAfter", "CTEnhanceDifference"
@@ -60,7 +61,8 @@ class Comparison:
         self._before, self._after = Mode.SIDE_BY_SIDE.views(names(None))
         self._views = LinkedViews()
         self._difference = DifferenceView()
-        self._tag: tuple[Any, int] | None = None
+        self._blend: LiveBlend | None = None
+        self._tags: list[tuple[Any, int]] = []
         self._titles: dict[str, tuple[str, View]] = {}
         self._fade = 1.0
         self._flicker = False
@@ -80,10 +82,11 @@ class Comparison:
         names = self._names(result)
         self._before, self._after = Mode.SIDE_BY_SIDE.views(names)
         self._views.show(self.mode.value, self.mode.views(names))
-        widget = sliceWidget(DIFFERENCE_VIEW) if self.mode is Mode.WITH_DIFFERENCE else None
-        if widget is not None:
-            node = widget.mrmlSliceNode()
-            self._tag = node, node.AddObserver(vtk.vtkCommand.ModifiedEvent, self._onSlice)
+        for view in (AFTER_VIEW, DIFFERENCE_VIEW)[: 2 if self.mode is Mode.WITH_DIFFERENCE else 1]:
+            widget = sliceWidget(view)
+            if widget is not None:
+                node = widget.mrmlSliceNode()
+                self._tags.append((node, node.AddObserver(vtk.vtkCommand.ModifiedEvent, self._onSlice)))
         self._update()
         self._views.fit(placing.inputOf(result))
 
@@ -122,11 +125,16 @@ class Comparison:
 
     def _release(self) -> None:
         """Let go of what is made for the views."""
-        if self._tag is not None:
-            self._tag[0].RemoveObserver(self._tag[1])
-        self._tag = None
+        for node, tag in self._tags:
+            node.RemoveObserver(tag)
+        self._tags, self._titles = [], {}
         self._difference.remove()
-        self._titles = {}
+        self._dropBlend()
+
+    def _dropBlend(self) -> None:
+        if self._blend is not None:
+            self._blend.remove()
+        self._blend = None
 
     def _update(self) -> None:
         """Tell each view which volumes it shows, and name them; cheap where nothing changed."""
@@ -135,22 +143,21 @@ class Comparison:
         before, full = placing.inputOf(self.result), placing.fullEffectOf(self.result)
         if before is None:
             return
-        preview = self._preview if full is not None else None
-        strength = placing.strengthOf(self.result) if preview is None else preview
+        after, strength = self._atStrength(full)
         show = self._views.setLayers
         if self.mode is not Mode.FADE:
             show(BEFORE_VIEW, before)
             self._name(BEFORE_VIEW, f"{self._before.label}\n{before.GetName()}", self._before)
         if self.mode is Mode.WITH_DIFFERENCE:
             self._showDifference(strength)
-        fade = self._fade if self.mode is Mode.FADE else 1.0
-        opacity = 0.0 if self._flicker else fade
-        if self.mode is Mode.FADE or preview is not None:
-            over, part = (self.result, 1.0) if preview is None else (full, preview)
-            show(AFTER_VIEW, before, over, opacity * part)
+        opacity = 0.0 if self._flicker else self._fade if self.mode is Mode.FADE else 1.0
+        if self.mode is Mode.FADE:
+            show(AFTER_VIEW, before, after, opacity)
         else:
             # One layer is a third faster to scroll than two.
-            show(AFTER_VIEW, before if self._flicker else self.result)
+            show(AFTER_VIEW, before if self._flicker else after)
+        if after is self.result:
+            self._dropBlend()  # now that no view shows it any more
         if opacity == 0:
             self._name(AFTER_VIEW, f"{self._before.label}\n{before.GetName()}", self._before)
             return
@@ -163,6 +170,21 @@ class Comparison:
         if full is not None:
             name = _("{name}, strength {percent:.0f} %").format(name=name, percent=100 * strength)
         self._name(AFTER_VIEW, f"{title}\n{name}", self._after)
+
+    def _atStrength(self, full: Any) -> tuple[Any, float]:
+        """Return the node that is shown as after, and its strength."""
+        written, preview = placing.strengthOf(self.result), self._preview
+        widget = sliceWidget(AFTER_VIEW)
+        if preview is None or preview == written or full is None or widget is None:
+            return self.result, written
+        try:
+            if self._blend is None:
+                self._blend = LiveBlend(self.result, preview)
+        except MemoryError:  # then it follows when the slider rests
+            return self.result, written
+        self._blend.wanted = preview
+        self._blend.show([widget.mrmlSliceNode()])
+        return self._blend.node, preview
 
     def _showDifference(self, strength: float) -> None:
         widget, title = sliceWidget(DIFFERENCE_VIEW), _("Difference")
@@ -184,10 +206,12 @@ class Comparison:
             self._titles[view] = title, like
             self._views.setLabel(view, title, like)
 
-    def _onSlice(self, _caller: Any, _event: Any) -> None:
-        """The view was scrolled: what it looks at now has to be there before it is drawn."""
-        if self.active:
-            widget, strength = sliceWidget(DIFFERENCE_VIEW), self._preview
-            if strength is None or placing.fullEffectOf(self.result) is None:
-                strength = placing.strengthOf(self.result)
-            self._difference.show(widget, self.result, strength, self._range)
+    def _onSlice(self, caller: Any, _event: Any) -> None:
+        """A view was scrolled: what it looks at now has to be there before it is drawn."""
+        if not self.active:
+            return
+        after, difference = sliceWidget(AFTER_VIEW), sliceWidget(DIFFERENCE_VIEW)
+        if self._blend is not None and after is not None and caller is after.mrmlSliceNode():
+            self._blend.show([caller])
+        if difference is not None and caller is difference.mrmlSliceNode():
+            self._difference.follow(caller)

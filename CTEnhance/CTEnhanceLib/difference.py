@@ -63,6 +63,11 @@ class DifferenceView:
         self._live.show([widget.mrmlSliceNode()])
         return self._live.node
 
+    def follow(self, sliceNode: Any) -> None:
+        """Make what the view looks at now, as it is shown already."""
+        if self._live is not None:
+            self._live.show([sliceNode])
+
     def remove(self) -> None:
         """Take it out of the view and of the scene."""
         if self._scale is not None:

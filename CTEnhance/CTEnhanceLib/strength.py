@@ -1,16 +1,21 @@
-"""Another strength for a result that is there: blended from input and full effect, without a new run."""
+"""Another strength for a result that is there: blended from input and full effect, without a new run.
+
+At once it is made where a view looks (`LiveBlend`); the result's voxels follow when the slider rests.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import qt
 import slicer
 from slicer.i18n import tr as _
 
 from CTEnhanceLib import placing, volumes
 from CTEnhanceLib.enhancement import blend
+from CTEnhanceLib.liveslices import LiveSlices
 from CTEnhanceLib.steps import TimedSteps
 
 REST_MILLISECONDS = 300
@@ -30,6 +35,24 @@ def canBlend(result: Any) -> bool:
         and volumes.sameGrid(before, full)
         and volumes.sameGrid(result, full)
     )
+
+
+class LiveBlend(LiveSlices):
+    """A result at the strength `wanted`, under the result's name and with its display."""
+
+    def __init__(self, result: Any, strength: float) -> None:
+        before, full = placing.inputOf(result), placing.fullEffectOf(result)
+        super().__init__(before, result.GetName(), strength, result.GetDisplayNode())
+        self._sources = [slicer.util.arrayFromVolume(node) for node in (before, full)]
+
+    def sources(self) -> Sequence[np.ndarray]:
+        """Return input and full effect."""
+        return self._sources
+
+    def values(self, samples: Sequence[np.ndarray]) -> np.ndarray:
+        """Return their blend as float32."""
+        before, full = (each.astype(np.float32) for each in samples)
+        return before + np.float32(self.wanted) * (full - before)
 
 
 class StrengthWriter:

@@ -78,9 +78,16 @@ def test_strength_follows_slider(panel: Any, user: Any, ct: Any) -> None:
     panel.ui.strengthSlider.value = 0.5
     user.turn()
     view = slicer.app.layoutManager().sliceWidget("CTEnhanceAfter")
-    assert view.mrmlSliceCompositeNode().GetForegroundOpacity() == pytest.approx(0.5)
+    layer = view.sliceLogic().GetBackgroundLayer().GetVolumeNode()
+    assert layer is not result  # what is seen at once is made of the shown slices
+    index = 2
+    view.sliceController().setSliceOffsetValue(2.5 * index)
+    shown = slicer.util.arrayFromVolume(layer)[index]
+    assert np.allclose(shown, (before + 0.5 * (full - before))[index], atol=0.01)
     user.waits(lambda: not panel._strengthWriter.pending)
     assert np.allclose(slicer.util.arrayFromVolume(result), before + 0.5 * (full - before), atol=0.51)
+    assert view.sliceLogic().GetBackgroundLayer().GetVolumeNode() is result
+    assert not slicer.mrmlScene.IsNodePresent(layer)
     # Back to the full effect: a preset, no new run.
     panel.ui.presetSelector.currentIndex = 2
     user.waits(lambda: not panel._strengthWriter.pending)

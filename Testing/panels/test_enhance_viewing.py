@@ -128,12 +128,12 @@ def test_the_difference_reads_what_it_shows(panel: Any, user: Any, ct: Any, resu
                 user.waits(lambda: not panel._strengthWriter.pending)
             for offset in (0.0, 15.0):
                 widget(BEFORE).sliceController().setSliceOffsetValue(offset)
-                read = probed(DIFFERENCE, (10.0, 4.0, offset))
+                before, after, read = (
+                    probed(view, (10.0, 4.0, offset)) for view in (BEFORE, AFTER, DIFFERENCE)
+                )
                 assert read == pytest.approx(-22 * strength, abs=1e-4), (strength, settled)
+                assert after - before == pytest.approx(read, abs=1e-3), (strength, settled)
             assert f"strength {100 * strength:.0f} %" in titles(AFTER)[0]
-        assert probed(AFTER, (10.0, 4.0, 15.0)) - probed(BEFORE, (10.0, 4.0, 15.0)) == pytest.approx(
-            probed(DIFFERENCE, (10.0, 4.0, 15.0)), abs=1e-3
-        )
     node = widget(DIFFERENCE).sliceLogic().GetBackgroundLayer().GetVolumeNode()
     for limit in (50, 10):
         ui.differenceSlider.value = limit
