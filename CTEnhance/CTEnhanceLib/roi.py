@@ -70,9 +70,21 @@ def statistics(region: Any, volumeNode: Any) -> Statistics:
     """Return the statistics of the voxels in the box; raises InputError as `values` does."""
     part, inside = _box(region, volumeNode, volumeNode)
     found = _chosen(part, inside)
-    slices = len(part) if inside is None else int(np.count_nonzero(inside.any(axis=(1, 2))))
     uniform = part.size <= _MOST_JUDGED and isUniform(part, inside)
-    return Statistics(found.size, slices, float(found.mean()), float(found.std()), uniform)
+    return Statistics(found.size, _slices(part, inside), float(found.mean()), float(found.std()), uniform)
+
+
+def sizeOf(region: Any, volumeNode: Any) -> tuple[int, int]:
+    """Return how many voxels are in the box, and in how many slices; raises InputError as `values` does."""
+    part, inside = _box(region, volumeNode, volumeNode)
+    return _chosen(part, inside).size, _slices(part, inside)
+
+
+def sizeText(count: int, slices: int) -> str:
+    """Return so many voxels in so many slices, in words."""
+    if slices == 1:
+        return _("{count} voxels in one slice").format(count=count)
+    return _("{count} voxels in {slices} slices").format(count=count, slices=slices)
 
 
 def values(region: Any, volumeNode: Any, of: Any = None) -> np.ndarray:
@@ -94,11 +106,7 @@ def table(rows: Mapping[str, Statistics]) -> str:
         for name, row in rows.items()
     )
     first, *_others, last = rows.values()
-    caption = (
-        _("{count} voxels in one slice").format(count=first.count)
-        if first.slices == 1
-        else _("{count} voxels in {slices} slices").format(count=first.count, slices=first.slices)
-    )
+    caption = sizeText(first.count, first.slices)
     if first.deviation > 0:
         uniform = all(row.uniform for row in rows.values())
         text = _("noise (SD) {change:+.0f} %") if uniform else _("SD {change:+.0f} %")
@@ -121,6 +129,10 @@ def _box(region: Any, volumeNode: Any, of: Any) -> tuple[np.ndarray, np.ndarray 
         raise InputError(_("The region is too large to be measured live: make it smaller."))
     part = array[low[2] : high[2] + 1, low[1] : high[1] + 1, low[0] : high[0] + 1]
     return part, _inside(toBox, half, low, part.shape)
+
+
+def _slices(part: np.ndarray, inside: np.ndarray | None) -> int:
+    return len(part) if inside is None else int(np.count_nonzero(inside.any(axis=(1, 2))))
 
 
 def _chosen(part: np.ndarray, inside: np.ndarray | None) -> np.ndarray:

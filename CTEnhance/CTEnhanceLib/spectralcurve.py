@@ -85,9 +85,13 @@ def _columns() -> list[str]:
 
 
 def materialTable(
-    table: SpectralTable, samples: np.ndarray, errors: np.ndarray | None, images: Sequence[SpectralImage]
+    table: SpectralTable,
+    samples: np.ndarray,
+    errors: np.ndarray | None,
+    images: Sequence[SpectralImage],
+    size: str,
 ) -> str:
-    """Return what a region holds, as a small table in rich text.
+    """Return what a region of this size, in words, holds, as a small table in rich text.
 
     samples - densities in mg/mL, [material, voxel], and after them those of guided maps where `images`, the
     monoenergetic ones to list, are of low noise; errors - standard errors of the maps as the noise of the
@@ -114,8 +118,8 @@ def materialTable(
         float(SpectralImage(kind).values(table, means)[0])
         for kind in (Kind.Z_EFFECTIVE, Kind.ELECTRON_DENSITY)
     )
-    caption = _("{count} voxels, Z-eff {z:.2f}, electron density {density:.3f} of water's").format(
-        count=samples.shape[1], z=z, density=density
+    caption = _("{size}, Z-eff {z:.2f}, electron density {density:.3f} of water's").format(
+        size=size, z=z, density=density
     )
     return f"<table cellpadding='3'><tr><th></th>{titles}</tr>{lines}</table>{caption}"
 

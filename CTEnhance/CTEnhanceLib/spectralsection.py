@@ -182,7 +182,10 @@ class SpectralSection:
         if self.views.mode.hasSecond:
             energies.append(ui.secondEnergySlider.value)
         images = [SpectralImage(Kind.VMI, kev, lowNoise) for kev in energies]
-        ui.spectralTable.text = materialTable(table, samples, np.stack(errors) if errors else None, images)
+        size = roi.sizeText(*roi.sizeOf(self._region.node, self._result))
+        ui.spectralTable.text = materialTable(
+            table, samples, np.stack(errors) if errors else None, images, size
+        )
         if ui.curveBox.checked:
             self.plot.show(curve(table, samples, lowNoise))
         else:

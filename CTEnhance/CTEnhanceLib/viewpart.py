@@ -21,8 +21,7 @@ class Part:
 
     `axes` [3, 3] and `centre` (mm): the plane's axes as columns, and the middle of what is seen, in RAS.
     `seen` and `depth` (mm): how much, across and down, and how thick.
-    `whole` - it is all of the volume, and stays so in views of other shapes. Of a smaller part, the shorter
-    side of a view shows as many mm as before.
+    `whole` - it is all of the volume, and stays so in views of other shapes.
     """
 
     axes: np.ndarray
@@ -56,7 +55,7 @@ class Part:
         axes = slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS())[:3, :3]
         if abs(float(axes[:, 2] @ self.axes[:, 2])) < _NEARLY:
             axes = self.axes
-        scale, centre = min(self.seen) / min(columns, rows), self.centre
+        scale, centre = max(self.seen[0] / columns, self.seen[1] / rows), self.centre
         if self.whole:
             _place(node, axes, centre)
             low, high = _bounds(widget, volume)

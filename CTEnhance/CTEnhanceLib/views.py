@@ -6,11 +6,13 @@ are shared where volumes have one display node. Whoever shows views takes them f
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import escape
 
+import numpy as np
 import qt
 import slicer
 
@@ -91,8 +93,9 @@ class LinkedViews:
         # What was on the screen, by axis, before the row was changed last: Slicer sets views back when it
         # lays them out.
         self._before: dict[str, Part] = {}
-        # The sizes of the views for which they were aligned last.
+        # By the views' nodes: their size when they were aligned last; what was to be seen, and what is (mm).
         self._sizes: dict[str, tuple[int, ...]] = {}
+        self._seen: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {}
 
     @property
     def shown(self) -> bool:
@@ -102,7 +105,7 @@ class LinkedViews:
     def show(self, layout: int, views: Sequence[View], rows: int = 0, below: str = "") -> None:
         """Show these views from left to right, in so many rows (0: as many as the window's width asks for);
         `layout` is their number, `below` another view's description under them."""
-        self._before = _onScreen()
+        self._before = self._onScreen()
         LinkedViews._owner, self._views = self, tuple(views)
         keeper.show(layout, description(views, rows or _rowsFor(len(views)), below))
         for view in views:
@@ -225,21 +228,31 @@ class LinkedViews:
                 part = Part.of(widgets[0], volume)
             for widget in widgets:
                 part.show(widget, volume)
+                node = widget.mrmlSliceNode()
+                self._seen[node.GetID()] = part.seen, tuple(node.GetFieldOfView()[:2])
+
+    def _onScreen(self) -> dict[str, Part]:
+        """Return what the views on the screen show of their volumes, the first view along each axis.
+
+        Views of another shape show more beside what was to be seen. So long as the reader does not zoom, that
+        is not taken for what he wants to see, or the image would shrink with each change of the layout.
+        """
+        found: dict[str, Part] = {}
+        for name in slicer.app.layoutManager().sliceViewNames():
+            widget = sliceWidget(name)
+            node, volume = widget.mrmlSliceNode(), widget.sliceLogic().GetBackgroundLayer().GetVolumeNode()
+            if not node.IsMappedInLayout() or volume is None or volume.GetImageData() is None:
+                continue
+            part = Part.of(widget, volume)
+            wanted, shown = self._seen.get(node.GetID(), ((0.0, 0.0), (0.0, 0.0)))
+            if self.shown and np.allclose(part.seen, shown, rtol=1e-3):
+                part = dataclasses.replace(part, seen=wanted)
+            found.setdefault(orientationOf(node), part)
+        return found
 
 
 def _size(widget: Any) -> tuple[int, ...]:
     return tuple(widget.mrmlSliceNode().GetDimensions()[:2])
-
-
-def _onScreen() -> dict[str, Part]:
-    """Return what the views on the screen show of their volumes, the first view along each axis."""
-    found: dict[str, Part] = {}
-    for name in slicer.app.layoutManager().sliceViewNames():
-        widget = sliceWidget(name)
-        node, volume = widget.mrmlSliceNode(), widget.sliceLogic().GetBackgroundLayer().GetVolumeNode()
-        if node.IsMappedInLayout() and volume is not None and volume.GetImageData() is not None:
-            found.setdefault(orientationOf(node), Part.of(widget, volume))
-    return found
 
 
 def description(views: Sequence[View], rows: int = 1, below: str = "") -> str:

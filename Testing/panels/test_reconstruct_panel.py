@@ -308,6 +308,15 @@ def test_what_cannot_be_is_said_before_apply(panel: Any, tmp_path: Path) -> None
     ui.sourceSelector.currentIndex = 0
 
 
+def test_the_only_ct_is_chosen(panel: Any, user: Any) -> None:
+    panel.ui.sourceSelector.currentIndex = 1
+    assert panel.ui.inputSelector.currentNode() is None
+    node = slicer.util.addVolumeFromArray(np.zeros((3, 8, 8), np.int16), name="only")
+    user.turn()
+    assert panel.ui.inputSelector.currentNode() is node and panel.ui.applyButton.enabled
+    panel.ui.sourceSelector.currentIndex = 0
+
+
 def test_console_example_of_the_readme(panel: Any, ct: Any) -> None:
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     example = readme.partition("### CT Reconstruct")[2].partition("```python\n")[2].partition("```")[0]
