@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -170,10 +171,30 @@ def test_nothing_pickled_is_tracked(repository: Path) -> None:
 
 
 def test_text_files_end_lines_with_lf(repository: Path) -> None:
-    kinds = {".py", ".md", ".txt", ".json", ".toml", ".s4ext", ".ui"}
+    kinds = {".py", ".md", ".txt", ".json", ".toml", ".s4ext", ".ui", ".sh"}
     for path in tracked(repository):
         if path.suffix in kinds and path.exists():
             assert b"\r" not in path.read_bytes(), f"{path.name} has CR line ends"
+
+
+def test_findings_say_what_they_show(repository: Path) -> None:
+    """Each script states its case, pins its packages, runs without us, and stands in the table once."""
+    folder = repository / "findings"
+    scripts = sorted(folder.glob("*.sh"))
+    table = re.findall(
+        r"^\| \[([\w.-]+)\]\(\1\) \|", (folder / "README.md").read_text(encoding="utf-8"), re.M
+    )
+    assert scripts and [script.name for script in scripts] == table
+    for script in scripts:
+        head, code = script.read_text(encoding="utf-8").split("set -euo pipefail\n", 1)
+        assert head.startswith("#!/usr/bin/env bash\n") and os.access(script, os.X_OK), script.name
+        said = re.findall(r"^# (\w[\w ]*):  ?", head, re.M)
+        assert said == ["Version", "Belief", "Behaviour", "Seen", "Exit code"], script.name
+        assert "mktemp -d" in code and "trap " in code, f"{script.name} leaves something behind"
+        installed = " ".join(re.findall(r'pip" install (.*?)\|\|', code, re.S)).replace("\\\n", " ").split()
+        packages = [word for word in installed if not word.startswith("--")]
+        assert packages and all("==" in package for package in packages), f"{script.name} does not pin"
+        assert "ctenhance" not in code.lower(), f"{script.name} runs the product"
 
 
 def test_nothing_in_the_package_unpickles_or_evaluates(repository: Path) -> None:
