@@ -57,7 +57,7 @@ def test_the_central_column_is_found(kind: str, quanta: float | None, off: float
     found = likely(wrong)
     assert found == {"central_column": pytest.approx(p.central_column, abs=0.1)}
     fault, _ = check_geometry(wrong)
-    assert f"instead of {wrong.central_column:g}" in fault.sentence
+    assert f"from {wrong.central_column:g} to" in fault.sentence
     # with half a turn, where only the first and the last view tell
     assert ("the patient moved" in fault.sentence) == (kind == "parallel")
 
@@ -69,17 +69,17 @@ def test_a_mirrored_detector_or_a_reversed_rotation(kind: str, quanta: float | N
     p = wrong(scan(kind, quanta=quanta))
     assert likely(p) == {"reversed": "view_angles or columns"}
     fault, told = check_geometry(p)
-    assert "reverse order" in fault.sentence and "turn the other way" in fault.sentence
+    assert "reverse order" in fault.sentence and "change their sign" in fault.sentence
     assert told["opposite_rays_differ"] > 5 * told["opposite_rays_differ_if"]
 
 
 def test_an_offset_detector_tells_which_of_the_two_it_is() -> None:
     p = scan(offset=-12.25)
     by_columns, by_angles = (check_geometry(one(p))[0].sentence for one in (mirrored, reversed_turn))
-    other = f"{COLUMNS - 1 - p.central_column:.2f}"
-    assert "if the columns are in the reverse order (or '/view_angles' turn the other way, with" in by_columns
-    assert f"'central_column' {other}" in by_columns
-    assert "if '/view_angles' turn the other way (or the columns are in the reverse order, with" in by_angles
+    other = f"'central_column' becomes {COLUMNS - 1 - p.central_column:.2f}"
+    columns, angles = "the columns are put into the reverse order", "'/view_angles' change their sign"
+    assert f"once {columns} (or {angles} and {other}" in by_columns
+    assert f"once {angles} (or {columns} and {other}" in by_angles
 
 
 def test_what_is_reversed_and_off_is_told_together() -> None:
@@ -87,7 +87,7 @@ def test_what_is_reversed_and_off_is_told_together() -> None:
     wrong = replace(p, central_column=p.central_column + 15)
     fault, _ = check_geometry(wrong)
     assert fault.likely["reversed"]
-    assert fault.sentence.count(f"'central_column' {p.central_column:.2f}") == 2
+    assert fault.sentence.count(f"'central_column' becomes {p.central_column:.2f}") == 2
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -136,7 +136,7 @@ def test_the_spacing_of_the_columns() -> None:
     ):
         assert likely(wrong) == {"column_pitch_mm": pytest.approx(pitch, rel=0.01)}
     fault, _ = check_geometry(replace(p, source_to_detector_mm=SID + 5))
-    assert f"'source_to_detector_mm' {SDD:.0f}"[:-1] in fault.sentence
+    assert f"'source_to_detector_mm' from {SID + 5:.0f} to {SDD:.0f}"[:-1] in fault.sentence
     curved = scan("fan_equiangular", quanta=FULL)
     rad = curved.column_pitch_rad
     assert likely(replace(curved, column_pitch_rad=rad / 2)) == {
@@ -390,6 +390,6 @@ def test_both_verbs_tell() -> None:
         found = report["details"]["data_consistency"]
         assert not found["consistent"]
         assert found["likely_geometry"] == {"central_column": pytest.approx(p.central_column, abs=0.1)}
-        assert any("'central_column' is 89.5" in warning for warning in report["warnings"])
+        assert any("to 89.5" in warning for warning in report["warnings"])
     right = ctenhance.reconstruct(p, method="fbp", device="cpu").report
     assert right["details"]["data_consistency"]["consistent"] and not right["warnings"]

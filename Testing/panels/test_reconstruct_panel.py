@@ -103,7 +103,7 @@ def test_a_wrong_central_column_is_told(panel: Any, user: Any, made: Path) -> No
     apply(panel, user)
     assert panel.ui.consistencyLabel.text.startswith("The geometry of the projections")
     assert panel.ui.consistencyLabel.styleSheet
-    assert "'central_column' is 31.5" in panel.ui.statusLabel.text
+    assert "to 31.5" in panel.ui.statusLabel.text
 
 
 def test_measured_projections_to_linked_stages(panel: Any, user: Any, made: Path) -> None:

@@ -54,10 +54,10 @@ def another_geometry(
         changes.append(f"the axes of {names[0]} and {names[1]} are exchanged")
     if s.turn < 0:
         likely["reversed"] = "view_angles or columns"
-        changes.append(_reversed(claimed, s, columns, likely))
+        changes.append(_reversed(claimed, s, columns))
     elif moved:
         likely["central_column"] = round(s.central, 2)
-        text = f"'central_column' is {s.central:.2f} instead of {claimed.central:g}"
+        text = f"'central_column' is changed from {claimed.central:g} to {s.central:.2f}"
         or_else = []
         if either:
             or_else.append("the columns are in the reverse order")
@@ -77,25 +77,25 @@ def another_geometry(
     if differ < UNKNOWN:
         sentence = (
             "The geometry is likely wrong: opposite rays, which should read the same, differ by "
-            f"{percent(differ)} of what rays vary by, but by {percent(differ_if)} if {what}."
+            f"{percent(differ)} of what rays vary by, but by {percent(differ_if)} once {what}."
         )
     else:
         sentence = (
             "The geometry is likely wrong: hardly any ray is measured from both sides, but many are, and "
-            f"agree within {percent(differ_if)} of what rays vary by, if {what}."
+            f"agree within {percent(differ_if)} of what rays vary by, once {what}."
         )
     return GeometryFault(sentence, differ, differ_if, likely)
 
 
-def _reversed(claimed: Supposed, s: Supposed, columns: int, likely: dict[str, Any]) -> str:
+def _reversed(claimed: Supposed, s: Supposed, columns: int) -> str:
     """Which of the two has to be reversed, the one first that needs no other central column."""
     options = []
     for what, central in (
-        ("the columns are in the reverse order", columns - 1 - s.central),
-        ("'/view_angles' turn the other way", s.central),
+        ("the columns are put into the reverse order", columns - 1 - s.central),
+        ("'/view_angles' change their sign", s.central),
     ):
         away = abs(central - claimed.central)
-        also = f", with 'central_column' {central:.2f}" if away >= COLUMNS else ""
+        also = f" and 'central_column' becomes {central:.2f}" if away >= COLUMNS else ""
         options.append((away >= COLUMNS, f"{what}{also}"))
     options.sort(key=lambda option: option[0])
     return (
@@ -110,10 +110,10 @@ def _columns_changed(p: Projections, claimed: Supposed, s: Supposed, likely: dic
         return []
     if not claimed.per_column:
         likely["geometry"] = "fan"
-        return [f"the rays are no parallel ones but a fan, with {abs(s.per_column):.4g} rad between columns"]
+        return [f"'geometry' is changed to a fan, with {abs(s.per_column):.4g} rad between columns"]
     if not s.per_column:
         likely["geometry"] = "parallel"
-        return ["the rays are parallel"]
+        return ["'geometry' is changed to parallel"]
     if s.flat != claimed.flat:
         shape = "fan_flat" if s.flat else "fan_equiangular"
         distance = float(p.source_to_detector_mm or 1)
@@ -121,14 +121,14 @@ def _columns_changed(p: Projections, claimed: Supposed, s: Supposed, likely: dic
             ("column_pitch_mm", s.per_column * distance) if s.flat else ("column_pitch_rad", s.per_column)
         )
         likely |= {"geometry": shape, name: pitch}
-        return [f"'geometry' is {shape}, with '{name}' {pitch:.4g}"]
+        return [f"'geometry' is changed to {shape}, with '{name}' {pitch:.4g}"]
     factor = s.per_column / claimed.per_column
     if not s.flat:
         likely["column_pitch_rad"] = s.per_column
-        return [f"'column_pitch_rad' is {s.per_column:.4g} instead of {claimed.per_column:.4g}"]
+        return [f"'column_pitch_rad' is changed from {claimed.per_column:.4g} to {s.per_column:.4g}"]
     pitch, distance = float(p.column_pitch_mm or 0), float(p.source_to_detector_mm or 0)
     likely["column_pitch_mm"] = pitch * factor
-    text = f"'column_pitch_mm' is {pitch * factor:.4g} instead of {pitch:.4g}"
+    text = f"'column_pitch_mm' is changed from {pitch:.4g} to {pitch * factor:.4g}"
     if distance / factor > float(p.source_to_isocenter_mm or 0):
-        text += f", or 'source_to_detector_mm' {distance / factor:.4g} instead of {distance:.4g}"
+        text += f", or 'source_to_detector_mm' from {distance:.4g} to {distance / factor:.4g}"
     return [text]
