@@ -219,12 +219,13 @@ def test_console(panel: Any, made: Path) -> None:
 
 
 def test_console_example_of_the_readme(panel: Any, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (made / "bins.ctproj.h5").write_bytes((made / "scan.ctproj.h5").read_bytes())
     monkeypatch.chdir(made)
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     example = readme.partition("### CT Decompose")[2].partition("```python\n")[2].partition("```")[0]
     names: dict[str, Any] = {"slicer": slicer}
     exec(compile(example, "README.md", "exec"), names)
-    assert names["image"].GetName() == "scan 50 keV"
+    assert names["image"].GetName() == "bins 50 keV"
 
 
 def test_its_own_test(panel: Any) -> None:
