@@ -295,9 +295,9 @@ def consistencyTexts(report: Mapping[str, Any] | None) -> tuple[str, str]:
     if not found:
         return _("not known yet"), ""
     if "likely_geometry" in found:
-        return _("The geometry of the projections is likely wrong: see the warning."), _(
-            "Opposite rays, which should read the same, do not. The warning says what to change in the file."
-        )
+        # The sentence itself: of a loaded scene no other warning is on the screen.
+        found_out = found.get("geometry_warning") or _("The geometry of the projections is likely wrong.")
+        return found_out, _("Opposite rays, which should read the same, do not. Change the projection file.")
     short = (
         _("The image fits the measured data: what is left of them is noise.")
         if agrees(report)

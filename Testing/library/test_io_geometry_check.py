@@ -71,6 +71,7 @@ def test_a_mirrored_detector_or_a_reversed_rotation(kind: str, quanta: float | N
     fault, told = check_geometry(p)
     assert "reverse order" in fault.sentence and "change their sign" in fault.sentence
     assert told["opposite_rays_differ"] > 5 * told["opposite_rays_differ_if"]
+    assert told["geometry_warning"] == fault.sentence
 
 
 def test_an_offset_detector_tells_which_of_the_two_it_is() -> None:

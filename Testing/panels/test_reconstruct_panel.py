@@ -101,7 +101,8 @@ def test_a_wrong_central_column_is_told(panel: Any, user: Any, made: Path) -> No
     qt.QFileDialog.chosen = str(made / "off.ctproj.h5")
     panel.ui.fileButton.click()
     apply(panel, user)
-    assert panel.ui.consistencyLabel.text.startswith("The geometry of the projections")
+    assert panel.ui.consistencyLabel.text.startswith("The geometry is likely wrong")
+    assert "'central_column' is 31.5" in panel.ui.consistencyLabel.text
     assert panel.ui.consistencyLabel.styleSheet
     assert "to 31.5" in panel.ui.statusLabel.text
 

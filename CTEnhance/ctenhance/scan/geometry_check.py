@@ -67,14 +67,19 @@ def check_geometry(
     projections: Projections, cancel: Cancellable | None = None
 ) -> tuple[GeometryFault | None, dict[str, Any]]:
     """What is likely wrong with a scan's geometry, None where nothing is known against it; and for the report
-    `opposite_rays_differ`, None where hardly any ray has an opposite, and what is likely instead.
+    `opposite_rays_differ`, None where hardly any ray has an opposite, and what is likely instead, as fields
+    and as the `geometry_warning`.
 
     Raises Cancelled when asked to stop."""
     search = _Search(projections, cancel)
     fault = search.fault()
     told: dict[str, Any] = {"opposite_rays_differ": search.differ if search.differ < UNKNOWN else None}
     if fault is not None:
-        told |= {"opposite_rays_differ_if": fault.differ_if, "likely_geometry": fault.likely}
+        told |= {
+            "opposite_rays_differ_if": fault.differ_if,
+            "likely_geometry": fault.likely,
+            "geometry_warning": fault.sentence,
+        }
     return fault, told
 
 
