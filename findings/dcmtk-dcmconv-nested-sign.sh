@@ -8,9 +8,9 @@
 #            Mapping Sequence dcmconv does not look at the image's Pixel Representation: the range -32768...32767
 #            comes back as US 32768...32767, first above last, and readers that check the range refuse the image.
 #            Item values that must survive belong into (0040,9214) and (0040,9213), which are FD.
-# Seen:      explicit   padding SS -2000   first SS -32768   last SS 32767
-#            implicit   padding SS -2000   first SS -32768   last SS 32767   (as pydicom infers them)
-#            explicit   padding SS -2000   first US 32768    last US 32767   (by dcmconv)
+# Seen:      explicit.dcm  padding SS -2000   first SS -32768    last SS 32767
+#            implicit.dcm  padding SS -2000   first SS -32768    last SS 32767   (as pydicom infers them)
+#            back.dcm      padding SS -2000   first US 32768     last US 32767   (as dcmconv wrote them)
 #
 # Exit code: 0 while it is so, 1 if it has changed, 2 if it could not be tried.
 set -euo pipefail

@@ -7,8 +7,8 @@
 # Behaviour: the pixels are cut out exactly, but Pixel Spacing is multiplied by old size / new size, rows and columns
 #            apart, and the position stays that of a pixel which is gone. What lies in the clipped region measures
 #            too large, square pixels become oblong, and the slice stands elsewhere. Exit code 0, no warning.
-# Seen:      input    128 x 128, spacing [0.5, 0.5], position [-32, -32, 0]
-#            clipped   64 x 32, spacing [1.000000, 2.000000], position [-32, -32, 0]
+# Seen:      input     128 x 128, spacing [0.5, 0.5], position [-32.0, -32.0, 0.0]
+#            clipped    64 x 32, spacing [1.000000, 2.000000], position [-32.0, -32.0, 0.0]
 #            the HU are the region's, unscaled: True
 #            right were spacing [0.5, 0.5], position [-16, -12, 0]
 #

@@ -24,94 +24,47 @@ python3 -m venv "$venv" || exit 2
 cd "$venv"
 
 "$venv/bin/python" -W ignore - <<'PY'
+import copy
+
 import highdicom
 import numpy as np
+import pydicom
 import SimpleITK
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import generate_uid
+
+slices = []  # slice k at z = 2 k mm, filled with 100 k HU
+for k in range(6):
+    ct = copy.deepcopy(pydicom.examples.ct)
+    ct.SOPInstanceUID = ct.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    ct.InstanceNumber, ct.SliceThickness, ct.PixelSpacing = k + 1, 2, [0.8, 0.7]
+    ct.ImagePositionPatient, ct.ImageOrientationPatient = [0, 0, 2 * k], [1, 0, 0, 0, 1, 0]
+    ct.RescaleSlope, ct.RescaleIntercept = 1, 0
+    ct.PixelData = np.full((128, 128), 100 * k, "<i2").tobytes()
+    slices.append(ct)
 
 
-def items(**attributes):
-    """A sequence of one item."""
-    item = Dataset()
-    for keyword, value in attributes.items():
-        setattr(item, keyword, value)
-    return [item]
-
-
-FRAME_TYPE = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
-SIDE = {
-    "PixelPresentation": "MONOCHROME",
-    "VolumetricProperties": "VOLUME",
-    "VolumeBasedCalculationTechnique": "NONE",
-}
-
-
-def enhanced(path, order):
-    """An Enhanced CT of slice k = 0...5 at z = 2 k mm, filled with 100 k HU, its frames stored in 'order'."""
-    image = Dataset()
-    image.file_meta = FileMetaDataset()
-    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    image.SOPClassUID, image.SOPInstanceUID = EnhancedCTImageStorage, generate_uid()
-    image.StudyInstanceUID, image.SeriesInstanceUID = generate_uid(), generate_uid()
-    image.FrameOfReferenceUID, image.PositionReferenceIndicator = generate_uid(), ""
-    image.PatientName = image.PatientID = image.PatientBirthDate = image.PatientSex = ""
-    image.StudyID = image.AccessionNumber = image.ReferringPhysicianName = ""
-    image.StudyDate = image.ContentDate = "20260101"
-    image.StudyTime = image.ContentTime = "000000"
-    image.AcquisitionDateTime = "20260101000000"
-    image.Modality, image.Manufacturer, image.SeriesNumber, image.InstanceNumber = "CT", "none", 1, 1
-    image.ImageType = FRAME_TYPE
-    for keyword, value in SIDE.items():
-        setattr(image, keyword, value)
-    image.Rows, image.Columns, image.NumberOfFrames = 4, 5, len(order)
-    image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
-    image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 16, 15, 1
-    image.BurnedInAnnotation, image.LossyImageCompression = "NO", "00"
-    image.PresentationLUTShape = "IDENTITY"
-    organization = generate_uid()
-    image.DimensionOrganizationSequence = items(DimensionOrganizationUID=organization)
-    image.DimensionIndexSequence = items(
-        DimensionOrganizationUID=organization, DimensionIndexPointer=0x00200032, FunctionalGroupPointer=0x00209113
-    )
-    (shared,) = items(
-        PixelMeasuresSequence=items(PixelSpacing=[0.8, 0.7], SliceThickness=2),
-        PlaneOrientationSequence=items(ImageOrientationPatient=[1, 0, 0, 0, 1, 0]),
-        PixelValueTransformationSequence=items(RescaleSlope=1, RescaleIntercept=0, RescaleType="HU"),
-        CTImageFrameTypeSequence=items(FrameType=FRAME_TYPE, **SIDE),
-    )
-    image.SharedFunctionalGroupsSequence = [shared]
-    image.PerFrameFunctionalGroupsSequence = [
-        items(
-            PlanePositionSequence=items(ImagePositionPatient=[0, 0, 2 * k]),
-            FrameContentSequence=items(
-                FrameAcquisitionNumber=1,
-                FrameReferenceDateTime="20260101000000",
-                FrameAcquisitionDateTime="20260101000000",
-                FrameAcquisitionDuration=1.0,
-                StackID="1",
-                InStackPositionNumber=k + 1,
-                DimensionIndexValues=[k + 1],
-            ),
-        )[0]
-        for k in order
-    ]
-    image.PixelData = np.repeat(100 * np.array(order), 20).astype("<i2").tobytes()
-    image.save_as(path, enforce_file_format=True)
+def enhanced(path, heights):
+    """The slices as one (legacy converted) Enhanced CT whose frames are stored in the order of 'heights'."""
+    image = highdicom.legacy.LegacyConvertedEnhancedCTImage(slices, generate_uid(), 2, generate_uid(), 1)
+    pixels = np.frombuffer(image.PixelData, "<i2").reshape(6, 128, 128)
+    stored = [frame.PlanePositionSequence[0].ImagePositionPatient[2] for frame in image.PerFrameFunctionalGroupsSequence]
+    order = [stored.index(height) for height in heights]
+    image.PixelData = pixels[order].tobytes()
+    image.PerFrameFunctionalGroupsSequence = [image.PerFrameFunctionalGroupsSequence[frame] for frame in order]
+    image.save_as(path)
 
 
 as_stated = True
-for order in ([0, 1, 2, 3, 4, 5], [0, 2, 4, 1, 3, 5]):
-    enhanced("ct.dcm", order)
+for heights in ([0, 2, 4, 6, 8, 10], [0, 4, 8, 2, 6, 10]):
+    enhanced("ct.dcm", heights)
     volume = SimpleITK.ReadImage("ct.dcm")
-    values = SimpleITK.GetArrayFromImage(volume)[:, 0, 0]
+    values = SimpleITK.GetArrayFromImage(volume)[:, 0, 0].tolist()
     other = highdicom.imread("ct.dcm").get_volume()
-    print("frames at z =", [2 * k for k in order])
-    print("  SimpleITK", values.tolist(), "HU, spacing", volume.GetSpacing())
+    print("frames at z =", heights)
+    print("  SimpleITK", values, "HU, spacing", volume.GetSpacing())
     print("  highdicom", other.array[::-1, 0, 0].astype(int).tolist(), "HU, spacing", other.spacing[::-1])
-    sorted_ = order == sorted(order)
-    spacing = (0.7, 0.8, 2) if sorted_ else (1, 1, 1)
-    as_stated &= values.tolist() == [100 * k for k in order] and np.allclose(volume.GetSpacing(), spacing)
+    spacing = (0.7, 0.8, 2) if heights == sorted(heights) else (1, 1, 1)
+    as_stated &= values == [50 * z for z in heights] and np.allclose(volume.GetSpacing(), spacing)
 print("As stated." if as_stated else "CHANGED.")
 raise SystemExit(not as_stated)
 PY
