@@ -17,8 +17,8 @@ from screenshots import REPOSITORY, SAMPLE, apply, fit, opened, picture
 DOSE_PERCENT, SLICES = 10, 3
 STAGES = ("CTReconstructFBP", "CTReconstructProjection", "CTReconstructNEED")
 SINOGRAM = "CTReconstructSinogram"
-# With the sinogram there is less width for each view.
-OF_THREE, OF_FOUR = 400, 330
+# With the sinogram there is less width for each view; the height is that of the panel.
+OF_THREE, OF_FOUR, HEIGHT = 400, 330, 940
 
 
 def middle(node: Any, slices: int) -> Any:
@@ -58,11 +58,11 @@ def main() -> None:
     ui.doseSlider.value = DOSE_PERCENT
     apply(app, ui)
     ui.mediastinumButton.click()
-    fit(app, STAGES, OF_THREE)
+    fit(app, STAGES, OF_THREE, HEIGHT)
     picture(app, STAGES, panel.parent, arguments.out / "panel-reconstruct.png")
     ui.sinogramBox.checked = True
     ui.overlaySelector.currentIndex = 1
-    fit(app, (*STAGES, SINOGRAM), OF_FOUR)
+    fit(app, (*STAGES, SINOGRAM), OF_FOUR, HEIGHT)
     picture(app, (*STAGES, SINOGRAM), panel.parent, arguments.out / "panel-reconstruct-checked.png")
 
 
