@@ -108,6 +108,8 @@ def picture(app: Any, names: tuple[str, ...], widget: Any, path: Path, rows: int
     """Write the panel's widget with these views to its right, in so many rows."""
     from PIL import Image
 
+    for _ in range(10):  # each turn, a widget tells the next one that its rows have changed
+        app.processEvents()
     views = [labelled(app.layoutManager().sliceWidget(name).sliceView()) for name in names]
     if rows > 1:  # columns of views, with a gap between the rows
         spaced = [np.pad(view, ((0, 4), (0, 0), (0, 0))) for view in views]

@@ -18,7 +18,7 @@ DOSE_PERCENT, SLICES = 10, 3
 STAGES = ("CTReconstructFBP", "CTReconstructProjection", "CTReconstructNEED")
 SINOGRAM = "CTReconstructSinogram"
 # With the sinogram there is less width for each view; the height is that of the panel.
-OF_THREE, OF_FOUR, HEIGHT = 400, 330, 940
+OF_THREE, OF_FOUR, HEIGHT = 400, 330, 860
 
 
 def middle(node: Any, slices: int) -> Any:
