@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
+import errno
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 import ctenhance
 from ctenhance.core.report import ReportBuilder, Result, plain, write_report
+from ctenhance.runtime.errors import CTEnhanceError
 from ctenhance.runtime.weights import WeightsEntry
 
 ENTRY = WeightsEntry(
@@ -135,10 +138,10 @@ def test_failing_report_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.M
     write_report(path, {"a": 1})
 
     def fail(*_args: object, **_kwargs: object) -> None:
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "write_text", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(CTEnhanceError, match="the disk is full; free some space"):
         write_report(path, {"a": 2})
     monkeypatch.undo()
     assert json.loads(path.read_text(encoding="utf-8")) == {"a": 1}

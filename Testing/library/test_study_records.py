@@ -187,6 +187,7 @@ for kill in range(kills):
     if kill % 50 == 0:
         path, told = folder / f"{kill}.sqlite", 0
     source, sink = os.pipe()
+    pause = rng.choice([0, 0.0005])  # between answers: else a busy machine lets all ten pass in one turn
     child = os.fork()
     if child == 0:
         os.close(source)
@@ -195,14 +196,19 @@ for kill in range(kills):
         for _ in range(10):
             row = records.append("answer", value=len(records.rows))
             os.write(sink, b"%d\\n" % row.n)
+            if pause:
+                time.sleep(pause)
         signal.pause()
     os.close(sink)
+    heard = b""
     if rng.random() < 0.8:
-        os.read(source, 1)  # it is open; otherwise it may be killed while it opens
-    time.sleep(rng.random() * 0.004)
+        heard += os.read(source, 1)  # it is open; otherwise it may be killed while it opens
+        answers = rng.randrange(9) if pause else 0  # told by the pipe, and not by the clock
+        while heard.count(b"\\n") < answers:
+            heard += os.read(source, 65536)
+    time.sleep(rng.random() * (0.0005 if heard.count(b"\\n") else 0.004))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    heard = b""
     while part := os.read(source, 65536):
         heard += part
     os.close(source)
