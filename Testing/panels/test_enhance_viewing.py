@@ -89,7 +89,7 @@ def probed(view: str, ras: tuple[float, float, float]) -> float:
 @pytest.mark.parametrize("mode", [0, 1, 2])
 def test_flicker_changes_the_title_with_the_image(panel: Any, user: Any, result: Any, mode: int) -> None:
     ui = panel.ui
-    ui.viewModeSelector.currentIndex = mode
+    ui.viewModeSelector.currentIndex, ui.fadeSlider.value = mode, 1.0  # whatever was looked at before
     ui.compareButton.click()
     view = widget(AFTER)
     assert name(AFTER) == "After" and "chest enhanced (one)" in titles(AFTER)[0]
