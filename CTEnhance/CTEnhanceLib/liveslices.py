@@ -8,6 +8,7 @@ indices.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +37,7 @@ class _Look:
     wanted: Any = None
 
 
-class LiveSlices:
+class LiveSlices(ABC):
     """One such volume, `node`, on the grid of the node `like`; `display` is that of another volume to share
     window and level, or None: it has one of its own.
 
@@ -66,13 +67,13 @@ class LiveSlices:
         """The node's display."""
         return self.node.GetDisplayNode()
 
+    @abstractmethod
     def sources(self) -> Sequence[np.ndarray]:
         """Return the arrays [slice, row, column] that it is made of."""
-        raise NotImplementedError
 
+    @abstractmethod
     def values(self, samples: Sequence[np.ndarray]) -> np.ndarray:
         """Return what is `wanted`, of the sources' values in some voxels."""
-        raise NotImplementedError
 
     def show(self, sliceNodes: Sequence[Any]) -> None:
         """Make what these views look at, as far as it is not there."""

@@ -38,13 +38,6 @@ class Scan:
         return attenuation_sinogram(hu[None], self.geometry)[0]
 
     @cached_property
-    def columns_mm(self) -> torch.Tensor:
-        """Detector coordinate `[column]` in mm from the isocentre."""
-        g = self.geometry
-        t = torch.arange(g.n_columns, dtype=torch.float32, device=self.hu.device)
-        return (t - g.central_column) * g.column_pitch_mm
-
-    @cached_property
     def angles(self) -> torch.Tensor:
         """View angles `[view]` in rad, float32."""
         return self.geometry.angles().to(device=self.hu.device, dtype=torch.float32)

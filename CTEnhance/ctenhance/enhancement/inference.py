@@ -79,12 +79,7 @@ def load_model(model: str | Path | None = None) -> Model:
     network = build(entry.architecture, entry.arguments)
     if not hasattr(network, "stochastic"):
         raise InputError(f"The weights '{entry.name}' are only a part of a model: name a whole one.")
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InputError(
-            f"The weights '{entry.name}' do not fit their architecture: get the file again."
-        ) from error
+    weights.fill(network, tensors, entry)
     return Model(network.eval(), entry)
 
 

@@ -10,7 +10,6 @@ from torch import nn
 
 from ctenhance.reconstruction.networks import IMAGE_ARCHITECTURES, PROJECTION_ARCHITECTURES, build
 from ctenhance.runtime import weights
-from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.weights import WeightsEntry
 
 PROJECTION_DEFAULT, IMAGE_DEFAULT = "reconstruct-projection", "reconstruct-image"
@@ -27,12 +26,7 @@ class Model:
 def _load(model: str | Path, architectures: Sequence[str]) -> Model:
     tensors, entry = weights.load(model, architectures)
     network = build(entry.architecture, entry.arguments)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InputError(
-            f"The weights '{entry.name}' do not fit their architecture: get the file again."
-        ) from error
+    weights.fill(network, tensors, entry)
     return Model(network.eval(), entry)
 
 

@@ -21,7 +21,7 @@ from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.files import replace_when_done, why_not_written, write_text
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "weights"
 METADATA_KEY = "ctenhance"
@@ -95,6 +95,16 @@ def load(
         return load_bytes(data), entry
     except SafetensorError as error:
         raise InputError(f"The weights file '{path}' is broken ({error}); get it again.") from error
+
+
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], entry: WeightsEntry) -> None:
+    """Give a network the tensors that `load` returned with `entry`; InputError where they do not fit."""
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(
+            f"The weights '{entry.name}' do not fit their architecture: get the file again."
+        ) from error
 
 
 def verify(name: str) -> WeightsEntry:

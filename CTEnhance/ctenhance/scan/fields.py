@@ -35,9 +35,6 @@ class ScanFields:
     direction           3 x 3, columns as in CTVolume: axes of the reconstructed image (identity: axial, LPS)
     meta                what the source told (`kvp`, `manufacturer`, `model`, ...) and `notes`: sentences,
                         free of identifiers, on what a reader assumed or changed
-
-    Raises InputError, naming the field, for what is missing or contradictory.  The values themselves are
-    looked at by `check_values`, which `read` and `write` call.
     """
 
     geometry: str

@@ -1,4 +1,4 @@
-"""Projections: the readings of a scan with its geometry, and their way in from and out to files.
+"""Projections: the readings of a scan with its geometry.
 
 The convention is that of DESIGN ('Projection file') and `docs/projections.md`, in LPS: at view angle beta the
 source stands at source_to_isocenter (sin beta, -cos beta), and columns grow along (cos beta, sin beta).
@@ -38,32 +38,7 @@ _FEWEST_QUANTA = 100.0
 
 @dataclass(eq=False, repr=False)
 class Projections(ScanFields):
-    """The readings of one scan and what they can be asked; its fields:
-
-
-    geometry            "parallel", "fan_equiangular" or "fan_flat"
-    view_angles         float64 [view], rad, strictly growing or falling
-    central_column      0-based, fractional column that the isocentre projects to
-    counts              [view, row, column] or [view, row, column, bin], detected quanta; negative ones are
-                        legitimate where `electronic_noise_variance` is positive.  Or
-    line_integrals      of the same shapes, dimensionless (exactly one of the two is given).  Either
-                        may be mapped from a file: use `rows` to have a part of it in memory
-    air_counts          quanta without an object: [] or [column]; with bins [], [bin] or [column, bin]
-    column_pitch_mm     parallel: at the isocentre; fan_flat: at the detector
-    column_pitch_rad    fan_equiangular: angle between neighbouring columns as the source sees them
-    source_to_isocenter_mm, source_to_detector_mm    fan only
-    row_pitch_mm        distance of the slices, z growing with the row; with `view_z_mm`: of the detector's
-                        rows at the detector
-    view_z_mm           float64 [view]: the source's z on a helix; the rows are then a cone-beam detector
-    electronic_noise_variance   counts^2, 0 where none is declared
-    water_mu_per_mm     what 0 HU is
-    image_pixel_mm, image_size  the suggested image: side of a pixel; pixels along one or (rows, columns)
-    effective_spectra   float64 [bin, energy], relative detected quanta per keV in air, on `energies_keV`
-                        [energy]; `thresholds_keV` [bin + 1]
-    isocenter_mm        where the isocentre of row 0 lies in the patient, LPS
-    direction           3 x 3, columns as in CTVolume: axes of the reconstructed image (identity: axial, LPS)
-    meta                what the source told (`kvp`, `manufacturer`, `model`, ...) and `notes`: sentences,
-                        free of identifiers, on what a reader assumed or changed
+    """The readings of one scan (the fields of `ScanFields`), and what they can be asked.
 
     Raises InputError, naming the field, for what is missing or contradictory.  The values themselves are
     looked at by `check_values`, which `read` and `write` call.

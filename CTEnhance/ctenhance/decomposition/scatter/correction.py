@@ -71,12 +71,7 @@ def scatter_method(
     wanted = weights.default_name(DEFAULT) if choice == NETWORK else choice
     tensors, entry = weights.load(wanted, [ARCHITECTURE])
     network = ScatterNet(**entry.arguments)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InputError(
-            f"The weights '{entry.name}' do not fit their architecture: get the file again."
-        ) from error
+    weights.fill(network, tensors, entry)
     return ScatterMethod(NETWORK, water_ratio, network.eval(), entry, grid_ratio)
 
 
