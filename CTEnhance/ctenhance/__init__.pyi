@@ -13,6 +13,7 @@ from ctenhance import training as training
 from ctenhance.core.report import Result as Result
 from ctenhance.core.volume import CTVolume as CTVolume
 from ctenhance.decomposition import decompose as decompose
+from ctenhance.decomposition.from_images import decompose_images as decompose_images
 from ctenhance.degradation import degrade as degrade
 from ctenhance.enhancement import enhance as enhance
 from ctenhance.files.ct import read as read

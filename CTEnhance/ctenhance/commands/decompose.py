@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +10,15 @@ import typer
 import ctenhance
 from ctenhance.commands.apps import app
 from ctenhance.commands.options import GridRatioOption, KernelOption, MatrixOption
+from ctenhance.commands.spectral_images import (
+    ApartOption,
+    EnergiesAsGivenOption,
+    ImagesOption,
+    decompose_images,
+    folder_made,
+)
 from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command
 from ctenhance.runtime.errors import InputError
-from ctenhance.runtime.files import check_output_folder
 
 SpectralPath = Annotated[
     Path,
@@ -41,24 +45,20 @@ def numbers(listed: str | None) -> list[float]:
         raise InputError(f"'{listed}' is no list of numbers such as 40,70,100.") from error
 
 
-@contextlib.contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    """Make the folder if it is missing; it goes again if nothing comes into it."""
-    missing = not folder.exists()
-    check_output_folder(folder)
-    try:
-        yield
-    finally:
-        if missing:
-            with contextlib.suppress(OSError):  # it is not empty
-                folder.rmdir()
-
-
 @command(app, "ctenhance decompose bins.ctproj.h5 maps --basis water,iodine --vmi 40,70,100 --vnc --errors")
 def decompose(
     run: Run,
-    source: SpectralPath,
-    folder: Annotated[Path, typer.Argument(metavar="OUTDIR", help="A folder for the maps; made if missing.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="[IN]",
+            help="Photon-counting projections with energy bins: a .ctproj.h5 file; none with --image.",
+        ),
+    ],
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="OUTDIR", help="A folder for the maps; made if missing.")
+    ] = None,
+    image: ImagesOption = None,
     basis: BasisOption = "water,iodine",
     vmi: Annotated[
         str | None, typer.Option(metavar="KEV,…", help="Monoenergetic images at these energies.")
@@ -94,8 +94,57 @@ def decompose(
         typer.Option(help="The scanner's scatter to primary behind 300 mm of water, if the scan tells none."),
     ] = None,
     grid_ratio: GridRatioOption = None,
+    unit: Annotated[str, typer.Option(help="The unit of --image: HU, 1/cm or 1/mm.")] = "HU",
+    attenuation: Annotated[
+        Path | None,
+        typer.Option(metavar="CSV", help="Mass attenuations (cm²/g) of --image: image,water,iodine,…"),
+    ] = None,
+    noise: Annotated[
+        str | None, typer.Option(metavar="HU,…", help="The noise of each --image; measured otherwise.")
+    ] = None,
+    nonnegative: Annotated[
+        bool, typer.Option("--nonnegative", help="No density below zero (--image).")
+    ] = False,
+    conserve_volume: Annotated[
+        bool, typer.Option("--conserve-volume", help="The materials' volumes add up to the voxel (--image).")
+    ] = False,
+    at_most: Annotated[
+        int | None, typer.Option(metavar="N", help="At most so many materials in one voxel (--image).")
+    ] = None,
+    residual: Annotated[
+        bool, typer.Option("--residual", help="Where the basis does not explain the --images, in noise.")
+    ] = False,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Bring each --image onto the grid of the first.")
+    ] = False,
+    tolerance_mm: Annotated[
+        float, typer.Option(metavar="MM", help="How far one --image may lie from the first.")
+    ] = 1.0,
+    apart_s: ApartOption = 10.0,
+    energies_as_given: EnergiesAsGivenOption = False,
+    body_mm: Annotated[
+        float, typer.Option(metavar="MM", help="Water that hardens the beam of an --image at a kV.")
+    ] = 200.0,
 ) -> None:
-    """Decompose photon-counting projections into maps of materials and spectral images."""
+    """Decompose projections or images at several energies into maps of materials and spectral images."""
+    if image:
+        if folder is not None:
+            raise InputError(f"Give projections ('{source}') or --image, not both.")
+        from ctenhance.decomposition.from_images.options import ImageDecomposeOptions
+
+        options = ImageDecomposeOptions(
+            basis=names(basis), vmi=numbers(vmi), low_noise=low_noise, guided_maps=guided_maps, vnc=vnc,
+            zeff=zeff, electron_density=electron_density, errors=errors, residual=residual, unit=unit,
+            nonnegative=nonnegative, conserve_volume=conserve_volume, at_most=at_most, resample=resample,
+            tolerance_mm=tolerance_mm, body_mm=body_mm, device=run.device, seed=run.seed,
+        )  # fmt: skip
+        levels = numbers(noise) or None
+        decompose_images(run, image, source, options, attenuation, levels, energies_as_given, apart_s)
+        return
+    if folder is None:
+        raise InputError(
+            "Give the projections and a folder for the maps, or images at energies with --image."
+        )
     materials, energies = names(basis), numbers(vmi)
     if (dead_time is None) != (view_time is None):
         raise InputError("Pile-up needs both --dead-time and --view-time.")
@@ -111,7 +160,7 @@ def decompose(
     planned += [name for name, asked in wanted if asked]
     planned += [f"{stem}_sd" for stem in stems] if errors else []
     planned += [f"{stem}_guided" for stem in stems] if guided_maps else []
-    with _made(folder):
+    with folder_made(folder):
         outputs = {name: folder / f"{name}.nii.gz" for name in planned}
         run.plan([source], *((path, VOLUME_SUFFIXES) for path in outputs.values()))
         projections = read_projections(source, run.progress, run.cancel)

@@ -19,7 +19,7 @@ LEAST_KEV, MOST_KEV = 35.0, 200.0
 #: The energies that viewers offer.
 VIEWING_KEV = range(40, 191)
 #: What a virtual non-contrast image leaves out.
-CONTRAST_AGENTS = ("iodine", "gadolinium", "gold")
+CONTRAST_AGENTS = ("iodine", "gadolinium", "barium", "gold")
 NON_CONTRAST_KEV = 70.0
 #: Exponent of the effective atomic number (Mayneord 1937).
 Z_EXPONENT = 2.94
@@ -132,14 +132,20 @@ def quietest_energy(maps: torch.Tensor, materials: Sequence[str | Material]) -> 
 
 
 def low_noise_vmi(
-    maps: torch.Tensor, materials: Sequence[str | Material], kev: float, quiet_kev: float | None = None
+    maps: torch.Tensor,
+    materials: Sequence[str | Material],
+    kev: float,
+    quiet_kev: float | None = None,
+    guided: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Monoenergetic image in HU `[..., row, column]` with nearly the noise of the quietest energy.
 
-    What differs between both energies is made of the `guided_maps`, so that contrast is kept."""
+    What differs between both energies is made of the `guided_maps` (given, or made here), so that contrast is
+    kept."""
     quiet = quietest_energy(maps, materials) if quiet_kev is None else quiet_kev
     difference = (vmi_weights(materials, kev) - vmi_weights(materials, quiet)).to(maps)
-    guided = guided_maps(maps, materials, quiet)
+    if guided is None:
+        guided = guided_maps(maps, materials, quiet)
     return vmi(maps, materials, quiet) + torch.tensordot(difference, guided, 1)
 
 
@@ -157,7 +163,9 @@ def _guided(image: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:
     def mean(x: torch.Tensor) -> torch.Tensor:
         flat = x.reshape(-1, 1, *x.shape[-2:])
         side = 2 * GUIDE_RADIUS + 1
-        return F.avg_pool2d(flat, side, 1, GUIDE_RADIUS, count_include_pad=False).reshape(x.shape)
+        for shape, pad in (((side, 1), (GUIDE_RADIUS, 0)), ((1, side), (0, GUIDE_RADIUS))):
+            flat = F.avg_pool2d(flat, shape, 1, pad, count_include_pad=False)
+        return flat.reshape(x.shape)
 
     # HU squared lose digits in float32
     image, guide, dtype = image.double(), guide.double(), image.dtype

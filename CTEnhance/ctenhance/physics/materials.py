@@ -146,6 +146,7 @@ _TABLE: dict[str, tuple[str, float]] = {
     "iodine": ("I 100", 4.93),
     "calcium": ("Ca 100", 1.55),
     "gadolinium": ("Gd 100", 7.9004),
+    "barium": ("Ba 100", 3.5),
     "air": ("C 0.0124 N 75.5268 O 23.1781 Ar 1.2827", 0.001205),
     "adipose": ("H 11.4 C 59.8 N 0.7 O 27.8 Na 0.1 S 0.1 Cl 0.1", 0.95),
     "soft_tissue": ("H 10.2 C 14.3 N 3.4 O 70.8 Na 0.2 P 0.3 S 0.3 Cl 0.2 K 0.3", 1.06),

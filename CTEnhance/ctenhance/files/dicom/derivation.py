@@ -89,6 +89,11 @@ class Derivation:
         """A setting of the run that made it, None where no report tells."""
         return (self.report.get("settings") or {}).get(name)
 
+    @property
+    def from_images(self) -> bool:
+        """Whether it was decomposed of images, not of counts."""
+        return bool(self.setting("from_images"))
+
     def basis(self) -> list[str]:
         """The names of the materials that a decomposition had."""
         return [str(name) for name in self.setting("basis") or ()]
@@ -111,10 +116,16 @@ class Derivation:
         basis = self.basis()
         parts = [self.text(), f"by CTEnhance {self.version} ({self.verb or 'no report of the run'})"]
         parts += [f"from maps of {', '.join(basis)}"] if basis else []
+        parts += [f"decomposed of images at {self._energies()}"] if self.from_images else []
         model = self.report.get("model") or {}
         known = f"model {model.get('name')} {str(model.get('sha256', ''))[:12]}".strip()
         parts += [known] if model.get("name") else []
         return "; ".join(parts)[:900]
+
+    def _energies(self) -> str:
+        """The energies of the images that were decomposed, with their units."""
+        said = [str(one) for one in self.setting("from_images")]
+        return ", ".join(f"{one} keV" if one.replace(".", "", 1).isdigit() else one for one in said)
 
     def number(self, source: int | None) -> int:
         """The series' number: one for each quantity, energy, material and way of making, by source.

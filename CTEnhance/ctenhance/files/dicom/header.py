@@ -75,6 +75,7 @@ _KEYWORDS = (
     "RealWorldValueMappingSequence",
     "SeriesDescription",
     "ModalityLUTSequence",
+    "MultienergyCTCharacteristicsSequence",
     *_FUNCTIONAL_GROUPS,
 )
 

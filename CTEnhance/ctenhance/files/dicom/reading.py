@@ -58,7 +58,7 @@ def read_dicom(
         # pydicom warns of every small offence against the standard; readers of CT scans cannot do anything.
         warnings.simplefilter("ignore")
         conditions = Conditions.of(where)
-        files = list(_dicom_files(paths, (*KIND_ATTRIBUTES, *SCAN_ATTRIBUTES, *conditions.keywords)))
+        files = list(files_of(paths, (*KIND_ATTRIBUTES, *SCAN_ATTRIBUTES, *conditions.keywords)))
         if not files:
             raise InputError(_why_no_file(paths))
         found, left_out = slices_of(files)
@@ -68,7 +68,8 @@ def read_dicom(
         return _volume(chosen, conditions, left_out, check_hu)
 
 
-def _dicom_files(paths: Sequence[Path], keywords: Sequence[str]) -> Iterator[DicomFile]:
+def files_of(paths: Sequence[Path], keywords: Sequence[str]) -> Iterator[DicomFile]:
+    """The DICOM files among and below the paths, with the attributes that are asked for."""
     for path in paths:
         if not path.is_dir():
             file = read_file(path, keywords)

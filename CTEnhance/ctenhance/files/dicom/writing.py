@@ -90,7 +90,7 @@ def _write(
                 image.InstanceNumber = len(volume.array) - index
             if source is not None:
                 same_kind = made.quantity == "hu" and made.verb not in _FROM_PROJECTIONS
-                simulated = made.verb in _SIMULATED
+                simulated = made.verb in _SIMULATED and not made.from_images
                 source.put_image(image, index, made.meaning.is_hounsfield, simulated, same_kind)
             image.save_as(temporary / f"slice{index + 1:04d}.dcm", enforce_file_format=True)
     progress("write", len(volume.array), len(volume.array))
@@ -155,12 +155,13 @@ def _shared(volume: CTVolume, made: Derivation, source: Source | None) -> Datase
     image.ImageComments = RESEARCH
     image.AcquisitionNumber = None
     image.KVP = _decimal(volume.meta.get("kvp"))
-    known = {} if made.verb in _SIMULATED else volume.meta
-    thick = volume.spacing[2] if made.verb in _FROM_PROJECTIONS else known.get("slice_thickness_mm")
+    anew = made.verb in _FROM_PROJECTIONS and not made.from_images
+    known = {} if made.verb in _SIMULATED and not made.from_images else volume.meta
+    thick = volume.spacing[2] if anew else known.get("slice_thickness_mm")
     image.SliceThickness = _decimal(thick)
     if kernel := made.setting("kernel") or known.get("kernel"):
         image.ConvolutionKernel = str(kernel)[:16]
-    if made.verb == "decompose":  # of counts, which have neither
+    if made.verb == "decompose" and not made.from_images:  # of counts, which have neither
         image.BurnedInAnnotation, image.LossyImageCompression = "NO", "00"
     _say_energy(image, made)
     image.WindowWidth, image.WindowCenter = _window(volume.array, made.meaning)
@@ -195,8 +196,11 @@ def _say_energy(image: Dataset, made: Derivation) -> None:
         image.MultienergyCTCharacteristicsSequence = [characteristics]
     if made.verb == "decompose":
         processing = Dataset()
-        processing.DecompositionMethod = "PROJECTION_BASED"
-        processing.DecompositionDescription = "Maximum likelihood of the counts in energy bins, ray by ray"
+        what = ("PROJECTION_BASED", "counts in energy bins, ray by ray")
+        if made.from_images:
+            what = ("IMAGE_BASED", "images at several energies, voxel by voxel")
+        processing.DecompositionMethod = what[0]
+        processing.DecompositionDescription = f"Maximum likelihood of the {what[1]}"
         processing.DecompositionMaterialSequence = [_material(name) for name in made.basis()]
         image.MultienergyCTProcessingSequence = [processing]
 

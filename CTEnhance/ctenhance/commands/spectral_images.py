@@ -1,0 +1,173 @@
+"""Images at several energies, as the options `--image` name them."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ctenhance.commands.support import VOLUME_SUFFIXES, Run
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.files import check_output_folder
+from ctenhance.runtime.progress import check
+
+if TYPE_CHECKING:
+    from ctenhance.core.volume import CTVolume
+    from ctenhance.decomposition.from_images.options import ImageDecomposeOptions
+
+ImagesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ENERGY=PATH",
+        help="An image at an energy, in place of projections: 40=file (keV), 80kV=folder, Sn140kV=folder, or "
+        "a bin's name; of DICOM the energy may be left out. Repeat for each.",
+    ),
+]
+EnergiesAsGivenOption = Annotated[
+    bool, typer.Option("--energies-as-given", help="Believe --image where DICOM tells another energy.")
+]
+ApartOption = Annotated[
+    float, typer.Option(metavar="S", help="Refuse images acquired more than so many seconds apart.")
+]
+
+
+@contextlib.contextmanager
+def folder_made(folder: Path) -> Iterator[None]:
+    """Make the folder if it is missing; it goes again if nothing comes into it."""
+    missing = not folder.exists()
+    check_output_folder(folder)
+    try:
+        yield
+    finally:
+        if missing:
+            with contextlib.suppress(OSError):  # it is not empty
+                folder.rmdir()
+
+
+def decompose_images(
+    run: Run,
+    given: Sequence[str],
+    folder: Path,
+    options: ImageDecomposeOptions,
+    table: Path | None,
+    noise: Sequence[float] | None,
+    as_given: bool,
+    apart_s: float,
+) -> None:
+    """Read the images, decompose them and write what was asked for into the folder."""
+    from ctenhance.decomposition import products
+    from ctenhance.decomposition.from_images.attenuation import read_table
+    from ctenhance.decomposition.from_images.inference import decompose_images as decompose
+    from ctenhance.decomposition.from_images.options import HU
+
+    planned = products.image_names(options) + (["residual"] if options.residual else [])
+    with folder_made(folder):
+        outputs = {name: folder / f"{name}.nii.gz" for name in planned}
+        inputs = [_split(one)[1] for one in given] + ([table] if table else [])
+        run.plan(inputs, *((path, VOLUME_SUFFIXES) for path in outputs.values()))
+        attenuation = None if table is None else read_table(table)
+        images, places = read_images(run, given, options.unit == HU, as_given, apart_s)
+        result = decompose(
+            images,
+            attenuation=attenuation,
+            noise=noise,
+            options=options,
+            progress=run.progress,
+            cancel=run.cancel,
+        )
+        result.report["details"]["energies_from"] = places
+        found = {**result.volumes, **result.maps}
+        run.write(*((found[name], path) for name, path in outputs.items()))
+        run.finish(result.report, outputs)
+
+
+def read_images(
+    run: Run, given: Sequence[str], hounsfield: bool, as_given: bool, apart_s: float
+) -> tuple[dict[str, CTVolume], dict[str, Any]]:
+    """Volumes by energy, and for the report where each energy comes from.
+
+    Raises InputError for energies that nobody tells, or that the headers contradict, and for images of
+    several patients or scans."""
+    from ctenhance.decomposition.from_images.energies import Energy, different
+    from ctenhance.files.dicom.energies import require_one_scan, told_of
+
+    labels, paths = [], []
+    for label, path in _expanded([_split(one) for one in given]):
+        labels.append(label)
+        paths.append(path)
+    named = [Energy.of(label).label for label in labels]
+    different([Energy.of(label) for label in labels])
+    volumes, told, places = [], [], {}
+    for done, (label, path) in enumerate(zip(named, paths, strict=True)):
+        run.progress("read", done, len(named))
+        volume = _read(path, label, hounsfield)
+        check(run.cancel)
+        header = told_of(volume)
+        found = Energy.of(header.energy).label if _is_energy(header.energy) else ""
+        if found and found.casefold() != label.casefold() and not as_given:
+            raise InputError(
+                f"'{path.name}' is given at {Energy.of(label)}, but its {header.place} tells "
+                f"{Energy.of(found)}: give that, or add --energies-as-given."
+            )
+        places[label] = header.place if found.casefold() == label.casefold() else "given"
+        volumes.append(volume)
+        told.append(header)
+    run.progress("read", len(named), len(named))
+    require_one_scan(told, [str(Energy.of(label)) for label in named], apart_s)
+    return dict(zip(named, volumes, strict=True)), places
+
+
+def _split(given: str) -> tuple[str, Path]:
+    """'40=path' as energy and path; a path alone has no energy."""
+    parts = re.fullmatch(r"([^=/\\]+)=(.+)", given)
+    if parts is None or Path(given).exists():
+        return "", Path(given)
+    return parts[1].strip(), Path(parts[2])
+
+
+def _expanded(given: Sequence[tuple[str, Path]]) -> list[tuple[str, Path]]:
+    """Each image with its energy: those of DICOM without one have what their headers tell."""
+    from ctenhance.files.dicom.energies import energies_in
+
+    found: list[tuple[str, Path]] = []
+    for label, path in given:
+        if label:
+            found.append((label, path))
+            continue
+        if not path.exists():
+            raise InputError(f"There is no file or folder '{path}': check the path.")
+        energies = (
+            [name for one in energies_in(path) for name in one.energies if name] if _is_dicom(path) else []
+        )
+        if not energies:
+            raise InputError(
+                f"Nothing tells the energy of '{path.name}': write it before the path: 40={path.name}."
+            )
+        found += [(name, path) for name in energies]
+    return found
+
+
+def _is_dicom(path: Path) -> bool:
+    from ctenhance.core.volume import READABLE_SUFFIXES
+    from ctenhance.runtime.files import suffix_of
+
+    return path.is_dir() or suffix_of(path) not in READABLE_SUFFIXES
+
+
+def _is_energy(said: str) -> bool:
+    from ctenhance.decomposition.from_images.energies import Energy
+
+    try:
+        return bool(said) and Energy.of(said).order is not None
+    except InputError:
+        return False
+
+
+def _read(path: Path, label: str, hounsfield: bool) -> CTVolume:
+    from ctenhance.files.dicom.energies import read_at
+
+    return read_at(path, label, check_hu=hounsfield)

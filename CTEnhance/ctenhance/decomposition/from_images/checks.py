@@ -1,0 +1,252 @@
+"""Whether images belong together: unit, grid, place, and the order of their energies."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from ctenhance.core.hounsfield import has_air, require_hounsfield
+from ctenhance.core.volume import CTVolume
+from ctenhance.decomposition.from_images.attenuation import Attenuation
+from ctenhance.decomposition.from_images.energies import Energy
+from ctenhance.decomposition.from_images.options import HU, PER_CM, PER_MM
+from ctenhance.runtime.errors import InputError
+
+#: cm⁻¹ in one of each unit; HU are told apart.
+PER_CM_OF = {HU: None, PER_CM: 1.0, PER_MM: 10.0}
+#: Grids that agree to this part of a voxel are one.
+SAME_GRID = 0.05
+#: How far apart images may lie in mm.
+TOLERANCE_MM = 1.0
+#: Least overlap (Dice) of what is body in two images.
+_SAME_BODY = 0.9
+_MOST_SLICES = 5
+#: Dense matter, of which lower energies show more: HU from here on, and how many voxels of it tell.
+_DENSE_HU, _ENOUGH_DENSE = 150.0, 200
+_LARGEST_MU = 60.0
+
+
+def require_unit(volumes: Sequence[CTVolume], energies: Sequence[Energy], unit: str) -> None:
+    """Raise InputError where the values cannot be of `unit` (HU, 1/cm or 1/mm), in one sentence."""
+    for volume, energy in zip(volumes, energies, strict=True):
+        told = volume.meta.get("unit")
+        if told:
+            raise InputError(
+                f"The image at {energy} is a map with the unit '{told}', no CT at one energy: give the "
+                "images that such maps are made of."
+            )
+    small = [_looks_like_attenuation(volume.array) for volume in volumes]
+    hounsfield = unit == HU
+    wrong = [energy for energy, one in zip(energies, small, strict=True) if one is hounsfield]
+    if not wrong:
+        if hounsfield:
+            _require_hounsfield(volumes, energies)
+        return
+    if len(wrong) < len(volumes):
+        other = next(energy for energy in energies if energy not in wrong)
+        a, b = (wrong[0], other) if hounsfield else (other, wrong[0])
+        raise InputError(
+            f"The image at {a} looks like attenuation (1/cm) and that at {b} like HU: give all in one unit."
+        )
+    if hounsfield:
+        raise InputError(
+            "The images look like attenuation coefficients, not HU: say their unit (--unit 1/cm or 1/mm)."
+        )
+    raise InputError(f"The images look like HU, not attenuation in {unit}: say so (--unit HU).")
+
+
+def _looks_like_attenuation(array: np.ndarray) -> bool:
+    """No CT in HU stays so near zero, and no matter attenuates more than this per cm (or per mm)."""
+    sample = array.reshape(-1)[:: max(1, array.size // 200_000) | 1]
+    return bool(np.abs(np.percentile(sample, [0.5, 99.5])).max() < _LARGEST_MU)
+
+
+def _require_hounsfield(volumes: Sequence[CTVolume], energies: Sequence[Energy]) -> None:
+    for volume, energy in zip(volumes, energies, strict=True):
+        try:
+            require_hounsfield(volume.array)
+        except InputError as error:
+            raise InputError(f"The image at {energy} is not in HU: {error}") from error
+    air = [has_air(volume.array) for volume in volumes]
+    if any(air) and not all(air):
+        raise InputError(
+            f"The image at {energies[air.index(False)]} has no air at -1000 HU but that at "
+            f"{energies[air.index(True)]} has: it is a map of something else, or of another region."
+        )
+
+
+def require_attenuation(
+    volumes: Sequence[CTVolume], scale: Sequence[tuple[float, float]], energies: Sequence[Energy]
+) -> None:
+    """Raise InputError where what is matter in images of attenuation is far from water's (1/cm for 1/mm)."""
+    for volume, (factor, _), energy in zip(volumes, scale, energies, strict=True):
+        sample = volume.array.reshape(-1)[:: max(1, volume.array.size // 200_000) | 1]
+        matter = sample[sample > 0.3 * np.percentile(sample, 99)]
+        usual = float(np.median(matter)) * factor if matter.size else 0.0
+        if not 0.3 < usual < 7:  # bone at 40 keV has 5
+            raise InputError(
+                f"The image at {energy} has {usual:.2g} times water's attenuation: its unit is another "
+                "one, or the attenuations are of another energy."
+            )
+
+
+def on_one_grid(
+    volumes: Sequence[CTVolume], energies: Sequence[Energy], resample: bool
+) -> tuple[list[CTVolume], list[str]]:
+    """The volumes on the first one's grid, and what was done; raises InputError where they are on others and
+    `resample` was not asked for, or where they do not overlap."""
+    first, notes, result = volumes[0], list[str](), [volumes[0]]
+    for volume, energy in zip(volumes[1:], energies[1:], strict=True):
+        difference = _grid_difference(first, volume)
+        if not difference:
+            result.append(volume)
+            continue
+        if not resample:
+            raise InputError(
+                f"The images at {energies[0]} and {energy} lie on different grids ({difference}): ask for "
+                "resampling (--resample) if they are of one scan."
+            )
+        moved, share = _resampled(volume, first)
+        if share < 0.5:
+            raise InputError(
+                f"The image at {energy} covers only {100 * share:.0f} % of that at {energies[0]}: they show "
+                "different regions."
+            )
+        result.append(moved)
+        outside = f"; {100 * (1 - share):.0f} % lay outside and is air" if share < 1 else ""
+        notes.append(f"The image at {energy} was resampled to the grid of that at {energies[0]}{outside}.")
+    return result, notes
+
+
+def _grid_difference(one: CTVolume, other: CTVolume) -> str:
+    if one.array.shape != other.array.shape:
+        sizes = [" x ".join(str(n) for n in reversed(v.array.shape)) for v in (one, other)]
+        return f"{sizes[0]} and {sizes[1]} voxels"
+    size = np.array(one.array.shape[::-1]) - 1
+    for corner in np.ndindex(2, 2, 2):
+        index = size * corner
+        a, b = (np.array(v.origin) + v.direction @ (index * v.spacing) for v in (one, other))
+        if np.abs(one.direction.T @ (a - b) / one.spacing).max() > SAME_GRID:
+            return f"up to {np.linalg.norm(a - b):.2g} mm apart"
+    return ""
+
+
+def _resampled(volume: CTVolume, like: CTVolume) -> tuple[CTVolume, float]:
+    import SimpleITK as sitk  # noqa: N813
+
+    image = volume.to_sitk()
+    outside = float(np.finfo(np.float32).min)
+    grid = like.to_sitk()
+    moved = sitk.Resample(image, grid, sitk.Transform(), sitk.sitkLinear, outside, sitk.sitkFloat32)
+    array = sitk.GetArrayFromImage(moved)
+    lost = array < 0.5 * outside
+    air = float(volume.array.min()) if _looks_like_attenuation(volume.array) else -1000.0
+    array[lost] = min(air, 0.0) if air > -1000 else air
+    return CTVolume(array, like.spacing, like.origin, like.direction, dict(volume.meta)), float(
+        1 - lost.mean()
+    )
+
+
+def step(array: np.ndarray) -> int:
+    """Of every how manieth slice the checks of content are made."""
+    return max(1, len(array) // _MOST_SLICES)
+
+
+def same_object(
+    images: Sequence[np.ndarray], attenuation: Attenuation, spacing: Sequence[float]
+) -> list[float]:
+    """How far in mm each of the images (HU [z, y, x]) after the first lies from it, within the slices.
+
+    Raises InputError for images that show other bodies, and where dense matter is brighter at the higher
+    energy, as when energies were swapped."""
+    energies = attenuation.energies
+    some = [np.clip(one, -1000, 3000).astype(np.float32) for one in images]
+    bodies = [one > -500 for one in some]
+    shifts = []
+    for index in range(1, len(some)):
+        a, b = bodies[0], bodies[index]
+        total = int(a.sum()) + int(b.sum())
+        dice = 2 * int((a & b).sum()) / total if total else 1.0
+        moved = [_shift(x, y) for x, y in zip(some[0], some[index], strict=True)]
+        known = [one for one in moved if one is not None]
+        offset = np.median(np.array(known), 0) if known else np.zeros(2)
+        apart = float(np.hypot(offset[0] * spacing[1], offset[1] * spacing[0]))
+        if dice < _SAME_BODY:
+            raise InputError(
+                f"The images at {energies[0]} and {energies[index]} show different bodies (they overlap by "
+                f"{100 * dice:.0f} %): give images of one scan of one patient."
+            )
+        shifts.append(apart)
+    _require_order(some, attenuation)
+    return shifts
+
+
+def require_registered(shifts: Sequence[float], energies: Sequence[Energy], tolerance_mm: float) -> None:
+    """Raise InputError where an image lies farther from the first than tolerated."""
+    for apart, energy in zip(shifts, energies[1:], strict=True):
+        if apart > tolerance_mm:
+            raise InputError(
+                f"The image at {energy} lies {apart:.1f} mm from that at {energies[0]}, beyond the "
+                f"{tolerance_mm:g} mm tolerated: register them first."
+            )
+
+
+def _shift(one: np.ndarray, other: np.ndarray) -> np.ndarray | None:
+    """Rows and columns by which `other` is displaced against `one`; None where nothing shows it.
+
+    From the correlation of both slices' edges, its peak refined by parabolas."""
+    edges = []
+    for image in (one, other):
+        soft = np.clip(image, -400, 250)
+        edge = ndimage.gaussian_gradient_magnitude(soft, 1.5)
+        edges.append(edge - edge.mean())
+    if min(float(edge.std()) for edge in edges) < 1.0:
+        return None
+    a, b = (np.fft.rfft2(edge) for edge in edges)
+    correlation = np.fft.irfft2(a.conj() * b, s=one.shape)
+    peak = np.unravel_index(int(correlation.argmax()), correlation.shape)
+    found = []
+    for axis, at in enumerate(peak):
+        size = one.shape[axis]
+        place = list(peak)
+        around = []
+        for step in (-1, 0, 1):
+            place[axis] = (int(at) + step) % size
+            around.append(float(correlation[tuple(place)]))
+        bend = around[0] - 2 * around[1] + around[2]
+        part = 0.5 * (around[0] - around[2]) / bend if bend else 0.0
+        whole = int(at) - size if int(at) > size // 2 else int(at)
+        found.append(whole + part)
+    return np.array(found)
+
+
+def _require_order(images: Sequence[np.ndarray], attenuation: Attenuation) -> None:
+    """Dense matter that attenuates less at the higher energy tells swapped images.
+
+    Only where the basis says so of all its materials: beyond a K edge it may be otherwise."""
+    energies = attenuation.energies
+    relative = attenuation.relative
+    known = [i for i, one in enumerate(energies) if one.order is not None]
+    known.sort(key=lambda i: energies[i].order or 0.0)
+    for low, high in itertools.pairwise(known):
+        # water itself is 1 at all energies; what is denser than it must be relatively less at the higher one
+        if bool((relative[low] < relative[high] * (1 - 1e-3))[_heavy(attenuation)].any()):
+            continue
+        mean = (images[low] + images[high]) / 2
+        dense = mean > _DENSE_HU
+        if int(dense.sum()) < _ENOUGH_DENSE:
+            continue
+        more = images[low][dense] - images[high][dense]
+        if float(np.median(more)) < -0.05 * float(np.median(mean[dense])):
+            raise InputError(
+                f"What is dense is brighter at {energies[high]} than at {energies[low]}, which no "
+                "material of the basis is: the energies are swapped, or not those of these images."
+            )
+
+
+def _heavy(attenuation: Attenuation) -> list[bool]:
+    """Which of the materials attenuate more than water, gram for gram, in some image."""
+    return [bool((attenuation.relative[:, k] > 1.02).any()) for k in range(len(attenuation.materials))]

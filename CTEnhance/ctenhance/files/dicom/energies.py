@@ -1,0 +1,204 @@
+"""What the headers of a CT image tell of its energy, and of whose scan and when it is.
+
+The standard has the energy of a monoenergetic image in the Multi-energy CT Characteristics (PS3.3
+C.8.15.3.12). Scanners and workstations older than that, and some newer ones, write it into texts only, always
+with its unit: 'Mono+ 40 keV', 'MonoE 70keV', 'GSI MONO 55 keV', 'VMI_65KEV'. KVP is the tube's voltage of any
+image: it is the energy of one that is not monoenergetic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ctenhance.core.volume import READABLE_SUFFIXES, CTVolume
+from ctenhance.files.dicom.header import DicomFile, number, read_file, text
+from ctenhance.files.dicom.kinds import slices_of
+from ctenhance.files.dicom.reading import files_of, series_numbers
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.files import suffix_of
+
+_ENERGY = "MonoenergeticEnergyEquivalent"
+_TEXTS = (
+    "ImageType",
+    "FrameType",
+    "SeriesDescription",
+    "DerivationDescription",
+    "ImageComments",
+    "FrameComments",
+)
+ATTRIBUTES = (
+    *_TEXTS, "MultienergyCTCharacteristicsSequence", "FilterMaterial", "FilterType", "ProtocolName",
+    "PatientID", "PatientName", "PatientBirthDate", "AcquisitionDateTime", "FrameAcquisitionDateTime",
+    "AcquisitionDate", "AcquisitionTime",
+)  # fmt: skip
+_KEV = re.compile(
+    r"(?<![\d.])(\d{2,3}(?:\.\d+)?)[ _]?KEV\b|\bKEV[ _:=]{0,2}(\d{2,3}(?:\.\d+)?)(?![\d.])", re.I
+)
+_KV = re.compile(r"(?<![A-Z0-9])(SN)?[ _]?(\d{2,3})[ _]?KVP?\b", re.I)
+_MONOENERGETIC = re.compile(r"\b(VMI|MONO\w*|MONOENERGETIC|MONOCHROMATIC|GSI)\b")
+#: What is of no one energy: blends of two voltages.
+_BLEND = re.compile(r"\b(M_-?\d*\.?\d+|MIXED|BLEND(ED)?|COMPOSED|AVERAGE WEIGHTED|DE_MIX\w*)\b")
+_TIN = re.compile(r"\b(TIN|SN)\b")
+
+
+@dataclass(frozen=True)
+class Told:
+    """`energy` as images are named ('40', '80kV', 'Sn140kV'), empty where nothing tells it, and the
+    attribute (`place`) that tells it; `patient` and `frame_of_reference` as hashes, empty where unknown;
+    `when` the data were acquired."""
+
+    energy: str = ""
+    place: str = ""
+    patient: str = ""
+    frame_of_reference: str = ""
+    when: datetime | None = None
+
+
+@dataclass(frozen=True)
+class SeriesEnergies:
+    """A series of a folder: its UID and number, and the energies of its images, in ascending order."""
+
+    uid: str
+    number: int
+    energies: tuple[str, ...]
+    within: bool  # several, told apart by the standard's attribute, so that one can be chosen
+
+
+def told_by(file: DicomFile, frame: int = 0) -> Told:
+    """What a frame's attributes tell."""
+    energy, place = _energy(file, frame)
+    person = "|".join(
+        text(file.value(name, frame=frame)).strip().upper()
+        for name in ("PatientID", "PatientName", "PatientBirthDate")
+    )
+    place_uid = text(file.value("FrameOfReferenceUID", frame=frame))
+    return Told(
+        energy,
+        place,
+        _hash(person) if person.strip("|^ ") else "",
+        _hash(place_uid) if place_uid else "",
+        _when(file, frame),
+    )
+
+
+def told_of(volume: CTVolume) -> Told:
+    """What the headers of the volume's first image tell; nothing for a volume that is not from DICOM."""
+    files, frames = volume.meta.get("source_files"), volume.meta.get("source_frames")
+    if not files or not frames:
+        return Told()
+    found = read_file(Path(files[0]), ATTRIBUTES)
+    return Told() if found is None else told_by(found, int(frames[0]))
+
+
+def energies_in(path: Path) -> list[SeriesEnergies]:
+    """The series of a DICOM folder or file, with the energies of their images; raises InputError."""
+    files = list(files_of([path], ATTRIBUTES))
+    series, _ = slices_of(files) if files else ({}, [])
+    numbers = series_numbers({uid: images[0] for uid, images in series.items()})
+    found = []
+    for uid, images in series.items():
+        told: dict[str, bool] = {}
+        for image in images:
+            for frame in range(len(image.frames)):
+                energy, _ = _energy(image, frame)
+                told[energy] = image.value(_ENERGY, frame=frame) is not None
+        names = tuple(sorted(told, key=lambda name: (number(name) or 1e9, name)))
+        found.append(SeriesEnergies(uid, numbers[uid], names, len(told) > 1 and all(told.values())))
+    return sorted(found, key=lambda one: one.number)
+
+
+def read_at(path: Path, energy: str, check_hu: bool = True) -> CTVolume:
+    """The volume of a DICOM folder, or a file of any format, at an energy ('40', '80kV'), if that is what
+    tells its series or frames apart; raises InputError as `CTVolume.read`."""
+    if not path.exists() or (path.is_file() and suffix_of(path) in READABLE_SUFFIXES):
+        return CTVolume.read(path, check_hu=check_hu)
+    found = energies_in(path)
+    fitting = [one for one in found if energy in one.energies]
+    if len(fitting) == 1 and (len(found) > 1 or len(fitting[0].energies) > 1):
+        one = fitting[0]
+        where = {_ENERGY: energy} if one.within else None
+        return CTVolume.read(path, one.uid or None, where=where, check_hu=check_hu)
+    return CTVolume.read(path, check_hu=check_hu)
+
+
+def _energy(file: DicomFile, frame: int) -> tuple[str, str]:
+    kev = number(file.value(_ENERGY, frame=frame))
+    if kev is not None:
+        return f"{kev:g}", _ENERGY
+    said = {name: text(file.value(name, frame=frame)).upper().replace("\\", " ") for name in _TEXTS}
+    for name, words in said.items():
+        values = {a or b for a, b in _KEV.findall(words)}
+        if len(values) == 1:
+            return f"{float(values.pop()):g}", name
+        if values:  # '40-70 keV' and the like: no one of them is the image's for sure
+            return "", ""
+    if any(_MONOENERGETIC.search(words) for words in said.values()):
+        return "", ""
+    if any(
+        _BLEND.search(words) for words in (said["ImageType"], said["FrameType"], said["SeriesDescription"])
+    ):
+        return "", ""
+    kvp = file.value("KVP", frame=frame)
+    known = number(kvp)
+    spoken = {(bool(tin), volts) for words in said.values() for tin, volts in _KV.findall(words)}
+    if known is None:
+        if len(spoken) == 1:
+            tin, volts = spoken.pop()
+            return f"{'Sn' if tin else ''}{int(volts)}kV", "SeriesDescription"
+        return "", ""
+    filters = text(file.value("FilterMaterial", frame=frame)).upper()
+    tin = bool(_TIN.search(filters)) or (True, f"{known:g}") in spoken
+    return f"{'Sn' if tin else ''}{known:g}kV", "KVP"
+
+
+def _when(file: DicomFile, frame: int) -> datetime | None:
+    whole = text(file.value("FrameAcquisitionDateTime", "AcquisitionDateTime", frame=frame))
+    if not whole:
+        day, hour = (text(file.value(f"Acquisition{name}", frame=frame)) for name in ("Date", "Time"))
+        whole = day + hour if day and hour else ""
+    digits = re.match(r"(\d{14})(\.\d{1,6})?", whole)
+    if digits is None:
+        return None
+    try:
+        return datetime.strptime(digits[1] + (digits[2] or ".0"), "%Y%m%d%H%M%S.%f")
+    except ValueError:
+        return None
+
+
+def _hash(value: str) -> str:
+    return hashlib.sha256(value.encode("utf-8", "replace")).hexdigest()
+
+
+def require_one_scan(told: Sequence[Told], names: Sequence[str], apart_s: float) -> None:
+    """Raise InputError where images are of other patients or frames of reference, or were acquired more than
+    `apart_s` seconds apart; what the headers do not tell is not asked."""
+    questions: tuple[tuple[str, str], ...] = (
+        ("patient", "are of different patients: give images of one scan"),
+        ("frame_of_reference", "have different frames of reference, so they need not lie over each other: "
+                               "give images of one scan, or registered volumes without DICOM headers"),
+    )  # fmt: skip
+    for attribute, sentence in questions:
+        known = [
+            (getattr(one, attribute), name)
+            for one, name in zip(told, names, strict=True)
+            if getattr(one, attribute)
+        ]
+        for value, name in known[1:]:
+            if value != known[0][0]:
+                raise InputError(f"The images at {known[0][1]} and {name} {sentence}.")
+    times: list[tuple[Any, str]] = [
+        (one.when, name) for one, name in zip(told, names, strict=True) if one.when
+    ]
+    for when, name in times[1:]:
+        seconds = abs((when - times[0][0]).total_seconds())
+        if seconds > apart_s:
+            raise InputError(
+                f"The images at {times[0][1]} and {name} were acquired {seconds:.0f} s apart, beyond the "
+                f"{apart_s:g} s tolerated: contrast and position change meanwhile; give images of one scan."
+            )

@@ -1,0 +1,173 @@
+"""Images that do not belong together: one sentence each, and the command's exit code 2 with nothing left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from spectral_images import PIXEL_MM, SIZE, scan
+from typer.testing import CliRunner
+
+import ctenhance
+from ctenhance.cli import app
+from ctenhance.core.volume import CTVolume
+from ctenhance.decomposition.from_images.attenuation import attenuation_of, read_table
+from ctenhance.decomposition.from_images.energies import Energy
+from ctenhance.runtime.errors import InputError
+
+SPACING = (PIXEL_MM, PIXEL_MM, 2.0)
+PAIR = scan([40, 70], [20, 8])
+
+
+def refused(images, **options) -> str:
+    with pytest.raises(InputError) as caught:
+        ctenhance.decompose_images(images, **options)
+    return str(caught.value)
+
+
+def changed(volume: CTVolume, array: np.ndarray | None = None, **grid) -> CTVolume:
+    given = {"spacing": volume.spacing, "origin": volume.origin, "direction": volume.direction, **grid}
+    return CTVolume(volume.array if array is None else array, **given)
+
+
+def test_swapped_energies() -> None:
+    assert "energies are swapped" in refused({40: PAIR[70], 70: PAIR[40]})
+    assert "energies are swapped" in refused({"80kV": PAIR[70], "Sn140kV": PAIR[40]})
+
+
+def test_other_grids() -> None:
+    cropped = changed(PAIR[70], PAIR[70].array[:, 4:])
+    assert "different grids (128 x 128 x 2 and 128 x 124 x 2 voxels)" in refused({40: PAIR[40], 70: cropped})
+    moved = changed(PAIR[70], origin=(3.0, 0.0, 0.0))
+    assert "up to 3 mm apart" in refused({40: PAIR[40], 70: moved})
+    mirrored = changed(PAIR[70], direction=np.diag([1.0, -1.0, 1.0]))
+    assert "different grids" in refused({40: PAIR[40], 70: mirrored})
+
+
+def test_resampling_when_asked_for() -> None:
+    # the same scan on a grid of another place and pixel size
+    fine = np.repeat(np.repeat(PAIR[70].array, 2, 1), 2, 2)
+    other = CTVolume(fine, (PIXEL_MM / 2, PIXEL_MM / 2, 2.0), (-PIXEL_MM / 4, -PIXEL_MM / 4, 0.0))
+    result = ctenhance.decompose_images({40: PAIR[40], 70: other}, resample=True)
+    plain = ctenhance.decompose_images(PAIR)
+    inside = np.s_[:, 2:-2, 2:-2]
+    difference = result.volumes["iodine"].array[inside] - plain.volumes["iodine"].array[inside]
+    assert np.abs(difference).max() < 0.01
+    assert any("resampled to the grid" in one for one in result.report["warnings"])
+    far = CTVolume(fine, (PIXEL_MM / 2, PIXEL_MM / 2, 2.0), (100.0, 0.0, 0.0))
+    assert "different regions" in refused({40: PAIR[40], 70: far}, resample=True)
+
+
+def test_images_that_are_not_registered() -> None:
+    moved = changed(PAIR[70], np.roll(PAIR[70].array, 3, axis=2))
+    assert "lies 3.0 mm from" in refused({40: PAIR[40], 70: moved})
+    apart = ctenhance.decompose_images({40: PAIR[40], 70: moved}, tolerance_mm=3.5).report["details"][
+        "apart_mm"
+    ]
+    assert apart["70"] == pytest.approx(3, abs=0.1)
+    assert ctenhance.decompose_images(PAIR).report["details"]["apart_mm"]["70"] < 0.1
+
+
+def test_another_body() -> None:
+    y, x = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
+    other = np.where((x / 30) ** 2 + (y / 58) ** 2 < 1, 20.0, -1000.0) + np.zeros((2, 1, 1))
+    other += np.random.default_rng(0).normal(0, 5, other.shape)
+    assert "show different bodies" in refused({40: PAIR[40], 70: changed(PAIR[70], other)})
+
+
+def test_attenuation_against_hounsfield_units() -> None:
+    water = attenuation_of([Energy.of(40), Energy.of(70)], ("water", "iodine")).water.tolist()
+    mu = {
+        kev: changed(volume, (volume.array / 1000 + 1) * per_cm)
+        for (kev, volume), per_cm in zip(PAIR.items(), water, strict=True)
+    }
+    assert "give all in one unit" in refused({40: PAIR[40], 70: mu[70]})
+    assert "give all in one unit" in refused({40: PAIR[40], 70: mu[70]}, unit="1/cm")
+    assert "--unit 1/cm or 1/mm" in refused(mu)
+    assert "--unit HU" in refused(PAIR, unit="1/cm")
+    assert "unit is another one" in refused(mu, unit="1/mm")
+    assert "no unit 'cm'" in refused(mu, unit="cm")
+    found = ctenhance.decompose_images(mu, unit="1/cm").volumes["iodine"].array
+    np.testing.assert_allclose(found, ctenhance.decompose_images(PAIR).volumes["iodine"].array, atol=0.001)
+
+
+def test_maps_given_as_hounsfield_units() -> None:
+    maps = ctenhance.decompose_images(PAIR).volumes
+    assert refused({40: PAIR[40], 70: maps["water"]})
+    assert refused({40: maps["iodine"], 70: PAIR[70]})
+    assert refused({40: maps["iodine"], 70: maps["water"]})
+    named = PAIR[70].with_array(PAIR[70].array, unit="mg/ml")
+    assert "map with the unit 'mg/ml'" in refused({40: PAIR[40], 70: named})
+
+
+def test_noise_that_is_none() -> None:
+    assert "2 standard deviations" in refused(PAIR, noise=[10.0])
+    assert "2 standard deviations" in refused(PAIR, noise=[10.0, 0.0])
+    assert "positive definite" in refused(PAIR, noise=[[1e4, 3e4], [3e4, 1e4]])
+    told = ctenhance.decompose_images(PAIR, noise=[10.0, 5.0]).report["details"]["noise_HU"]
+    assert told == {"40": 10.0, "70": 5.0}
+
+
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        ("", "first line"),
+        ("image,water\n", "first line"),
+        ("image,water,iodine\n40,0.2\n", "Line 2"),
+        ("image,water,iodine\n40,0.2,much\n", "Line 2"),
+        ("image,water,iodine\n40,0.2,-3\n", "Line 2"),
+        ("image,water,water\n40,0.2,3\n", "each material once"),
+        ("image,water,iodine\n40,0.2,3\n40,0.2,3\n", "two lines for '40'"),
+    ],
+)
+def test_tables_that_are_none(tmp_path: Path, text: str, sentence: str) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=sentence):
+        read_table(table)
+
+
+def test_tables_that_lack_something() -> None:
+    table = {"40": {"water": 0.268, "iodine": 22.1}}
+    assert "no line for the image '70'" in refused(PAIR, attenuation=table)
+    table["70"] = {"water": 0.193}
+    assert "no column 'iodine'" in refused(PAIR, attenuation=table)
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    found = CliRunner().invoke(app, ["decompose", *map(str, arguments), "--progress", "none"])
+    return found.exit_code, found.stderr.strip()
+
+
+def test_the_command_writes_what_was_asked_for_or_nothing(tmp_path: Path) -> None:
+    files = {kev: tmp_path / f"at{kev}.nrrd" for kev in PAIR}
+    for kev, path in files.items():
+        PAIR[kev].write(path)
+    given = [f"--image={kev}={path}" for kev, path in files.items()]
+    folder, report = tmp_path / "maps", tmp_path / "report.json"
+    code, said = run(*given, folder, "--vmi", "50", "--vnc", "--errors", "--report", report)
+    assert (code, said) == (0, "")
+    names = {"water", "iodine", "vmi_050keV", "vnc", "water_sd", "iodine_sd"}
+    assert {path.name for path in folder.iterdir()} == {f"{name}.nii.gz" for name in names}
+    expected = ctenhance.decompose_images(PAIR).volumes["iodine"]
+    np.testing.assert_array_equal(
+        ctenhance.read(folder / "iodine.nii.gz", check_hu=False).array, expected.array
+    )
+    for wrong, sentence in (
+        ([f"--image=70={files[40]}", f"--image=40={files[70]}"], "energies are swapped"),
+        ([given[0]], "One image"),
+        ([given[0], f"--image={files[70]}"], "Nothing tells the energy"),
+        ([given[0], given[0]], "Two images are given at 40 keV"),
+        ([given[0], "--image=70=no/such.nrrd"], "no file or folder"),
+        ([*given, "--basis", "water,iodine,calcium"], "cannot be told from 2 images"),
+        ([*given, "--residual"], "There is no residual"),
+        ([*given, "--attenuation", tmp_path / "none.csv"], "cannot be read"),
+    ):
+        code, said = run(*wrong, tmp_path / "other")
+        assert code == 2 and sentence in said and said.count("\n") == 0, said
+        assert not (tmp_path / "other").exists()
+    code, said = run(*given, "bins.ctproj.h5", folder)
+    assert code == 2 and "not both" in said
+    code, said = run(tmp_path / "maps2")
+    assert code == 2 and "--image" in said

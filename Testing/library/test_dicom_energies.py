@@ -1,0 +1,195 @@
+"""Energies, patients and times from the headers of images, and the way of a pair through DICOM and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.uid import generate_uid
+from spectral_images import scan
+from synthetic_dicom import dataset, enhanced, hounsfield, save, write_series
+from typer.testing import CliRunner
+
+import ctenhance
+from ctenhance.cli import app
+from ctenhance.decomposition.images import vmi_weights
+from ctenhance.files.dicom.derivation import Derivation
+from ctenhance.files.dicom.energies import ATTRIBUTES, energies_in, told_by
+from ctenhance.files.dicom.header import read_file
+from ctenhance.files.dicom.writing import write_series as write_dicom
+
+
+def characteristics(kev: float) -> Sequence:
+    item = Dataset()
+    item.MonoenergeticEnergyEquivalent = float(kev)
+    return Sequence([item])
+
+
+def told(path: Path, **changes):
+    save(dataset(hounsfield()[0], (0, 0, 0), **changes), path)
+    file = read_file(path, ATTRIBUTES)
+    assert file is not None
+    return told_by(file)
+
+
+@pytest.mark.parametrize(
+    "changes, energy, place",
+    [
+        ({"MultienergyCTCharacteristicsSequence": characteristics(65)}, "65", "MonoenergeticEnergyEquivalent"),
+        ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "VMI_65KEV"]}, "65", "ImageType"),
+        ({"SeriesDescription": "Abdomen 1.0 Qr40 Mono+ 40 keV"}, "40", "SeriesDescription"),
+        ({"SeriesDescription": "MonoE 70keV[1]"}, "70", "SeriesDescription"),
+        ({"SeriesDescription": "GSI MONO keV=55"}, "55", "SeriesDescription"),
+        ({"ImageComments": "E = 190 keV"}, "190", "ImageComments"),
+        ({"DerivationDescription": "virtual monoenergetic, 62.5 keV"}, "62.5", "DerivationDescription"),
+        ({"KVP": 80}, "80kV", "KVP"),
+        ({"KVP": 150, "SeriesDescription": "DE Abdomen 1.5 B_Sn150kV"}, "Sn150kV", "KVP"),
+        ({"KVP": 140, "FilterMaterial": "TIN"}, "Sn140kV", "KVP"),
+        ({"SeriesDescription": "spectral 40-70 keV 40 keV"}, "", ""),  # which of the two?
+        ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "VMI"]}, "", ""),  # not its tube's voltage
+        ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "M_0.5"]}, "", ""),
+        ({"KVP": None}, "", ""),
+    ],
+)  # fmt: skip
+def test_energies_in_headers(tmp_path: Path, changes: dict, energy: str, place: str) -> None:
+    found = told(tmp_path / "one.dcm", **changes)
+    assert (found.energy, found.place) == (energy, place)
+
+
+def test_patients_are_told_apart_without_their_names(tmp_path: Path) -> None:
+    one, other = told(tmp_path / "a.dcm"), told(tmp_path / "b.dcm", PatientID="SECRET-8")
+    assert one.patient != other.patient and "SECRET" not in repr(one) and "Nobody" not in repr(one)
+    assert told(tmp_path / "c.dcm", PatientID="", PatientName="").patient == ""
+
+
+def pair_of_series(folder: Path, **changes_of_second) -> dict[float, np.ndarray]:
+    """Two monoenergetic series of one scan in a folder, as a scanner exports them, in whole HU."""
+    values = {
+        kev: np.clip(np.rint(v.array), -1024, None).astype(np.int16)
+        for kev, v in scan([40, 70], [20, 8]).items()
+    }
+    for number, (kev, array) in enumerate(values.items(), start=1):
+        changes = {
+            "SeriesInstanceUID": generate_uid(entropy_srcs=[str(kev)]), "SeriesNumber": number,
+            "MultienergyCTCharacteristicsSequence": characteristics(kev), "PixelSpacing": [1.0, 1.0],
+            "AcquisitionDate": "20260301", "AcquisitionTime": "101500", "SliceThickness": 2,
+        }  # fmt: skip
+        changes |= changes_of_second if number == 2 else {}
+        write_series(folder / f"s{number}", (0.0, 2.0), values=array, **changes)
+    return values
+
+
+def decompose(*arguments: object) -> tuple[int, str]:
+    found = CliRunner().invoke(app, ["decompose", *map(str, arguments), "--progress", "none"])
+    return found.exit_code, found.stderr.strip()
+
+
+def test_a_folder_of_two_series_needs_no_energies(tmp_path: Path) -> None:
+    values = pair_of_series(tmp_path / "study")
+    assert [one.energies for one in energies_in(tmp_path / "study")] == [("40",), ("70",)]
+    report = tmp_path / "report.json"
+    code, said = decompose("--image", tmp_path / "study", tmp_path / "maps", "--report", report)
+    assert code == 0, said
+    from_arrays = ctenhance.decompose_images(
+        {kev: ctenhance.CTVolume(v.astype(np.float32), (1, 1, 2)) for kev, v in values.items()}
+    )
+    found = ctenhance.read(tmp_path / "maps" / "iodine.nii.gz", check_hu=False)
+    np.testing.assert_allclose(found.array, from_arrays.volumes["iodine"].array, atol=1e-4)
+    text = report.read_text(encoding="utf-8")
+    assert '"40": "MonoenergeticEnergyEquivalent"' in text and "SECRET" not in text and "Nobody" not in text
+    # named, the series of that energy is taken
+    code, said = decompose(
+        f"--image=40={tmp_path / 'study'}", f"--image=70={tmp_path / 'study'}", tmp_path / "again"
+    )
+    assert code == 0, said
+    again = ctenhance.read(tmp_path / "again" / "iodine.nii.gz", check_hu=False)
+    np.testing.assert_array_equal(again.array, found.array)
+
+
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        ({"PatientID": "OTHER-9"}, "different patients"),
+        ({"FrameOfReferenceUID": generate_uid()}, "different frames of reference"),
+        ({"AcquisitionTime": "101545"}, "acquired 45 s apart"),
+    ],
+)
+def test_series_that_are_not_one_scan(tmp_path: Path, changes: dict, sentence: str) -> None:
+    pair_of_series(tmp_path, **changes)
+    code, said = decompose(
+        f"--image=40={tmp_path / 's1'}", f"--image=70={tmp_path / 's2'}", tmp_path / "maps"
+    )
+    assert code == 2 and sentence in said and "OTHER" not in said and said.count("\n") == 0
+    assert not (tmp_path / "maps").exists()
+    if "acquired" in sentence:
+        code, said = decompose(
+            "--image", tmp_path / "s1", "--image", tmp_path / "s2", "--apart-s", 60, tmp_path / "m"
+        )
+        assert code == 0, said
+
+
+def test_an_energy_that_the_header_contradicts(tmp_path: Path) -> None:
+    pair_of_series(tmp_path)
+    arguments = [f"--image=40={tmp_path / 's1'}", f"--image=80={tmp_path / 's2'}", tmp_path / "maps"]
+    code, said = decompose(*arguments)
+    assert code == 2 and "given at 80 keV, but its MonoenergeticEnergyEquivalent tells 70 keV" in said
+    code, said = decompose(*arguments, "--energies-as-given")
+    assert code == 0, said
+
+
+def test_maps_are_no_images_at_an_energy(tmp_path: Path) -> None:
+    pair_of_series(tmp_path)
+    write_series(
+        tmp_path / "iodine", (0.0, 2.0), values=np.full((2, 128, 128), 3, np.int16), RescaleType="MGML",
+        PixelSpacing=[1.0, 1.0],
+    )  # fmt: skip
+    code, said = decompose(
+        f"--image=40={tmp_path / 's1'}", f"--image=70={tmp_path / 'iodine'}", tmp_path / "m"
+    )
+    assert code == 2 and "mg/ml" in said and said.count("\n") == 0
+
+
+def test_one_enhanced_object_of_two_energies(tmp_path: Path) -> None:
+    values = {
+        kev: np.clip(np.rint(v.array), -1024, None).astype(np.int16)
+        for kev, v in scan([40, 70], [20, 8]).items()
+    }
+    planes = np.concatenate([values[40], values[70]])
+    made = enhanced(planes, (0.0, 2.0, 0.0, 2.0), (1, 1, 1, 1))
+    made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing = [1.0, 1.0]
+    for frame, kev in zip(made.PerFrameFunctionalGroupsSequence, (40, 40, 70, 70), strict=True):
+        frame.MultienergyCTCharacteristicsSequence = characteristics(kev)
+    path = save(made, tmp_path / "both" / "image.dcm")
+    (one,) = energies_in(path)
+    assert one.energies == ("40", "70") and one.within
+    code, said = decompose("--image", path, tmp_path / "maps")
+    assert code == 0, said
+    found = ctenhance.read(tmp_path / "maps" / "iodine.nii.gz", check_hu=False).array
+    alone = ctenhance.decompose_images(
+        {kev: ctenhance.CTVolume(v.astype(np.float32), (1, 1, 2)) for kev, v in values.items()}
+    )
+    np.testing.assert_allclose(found, alone.volumes["iodine"].array, atol=1e-4)
+
+
+def test_our_monoenergetic_pair_comes_back_from_dicom(tmp_path: Path) -> None:
+    """Exported, read and decomposed again, the maps return within what rounding to whole HU makes."""
+    first = ctenhance.decompose_images(scan([45, 90], [15, 6]), vmi=(40, 70))
+    for kev in (40, 70):
+        made = Derivation("vmi", float(kev), report=first.report)
+        write_dicom(first.volumes[f"vmi_0{kev}keV"], tmp_path / f"vmi{kev}", made)
+        header = pydicom.dcmread(tmp_path / f"vmi{kev}" / "slice0001.dcm")
+        processing = header.MultienergyCTProcessingSequence[0]
+        assert processing.DecompositionMethod == "IMAGE_BASED"
+        assert "decomposed of images at 45 keV, 90 keV" in header.DerivationDescription
+    code, said = decompose("--image", tmp_path / "vmi40", "--image", tmp_path / "vmi70", tmp_path / "maps")
+    assert code == 0, said
+    # half a HU in each image, in the worst case through the inverse of the two materials' weights
+    weights = np.stack([vmi_weights(("water", "iodine"), kev).numpy() for kev in (40, 70)]) / 1000
+    worst = dict(zip(("water", "iodine"), np.abs(np.linalg.inv(weights)).sum(1) * 0.51, strict=True))
+    for name, most in worst.items():
+        again = ctenhance.read(tmp_path / "maps" / f"{name}.nii.gz", check_hu=False).array
+        assert np.abs(again - first.volumes[name].array).max() <= most
