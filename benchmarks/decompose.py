@@ -158,9 +158,6 @@ def scanner(size: int, views: int, pixel_mm: float) -> FanGeometry:
         n_columns=columns,
         central_column=(columns - 1) / 2 + 0.25,
         view_angles=even_angles(views),
-        rows=size,
-        columns=size,
-        pixel_mm=pixel_mm,
     )
 
 
@@ -212,9 +209,9 @@ def drift(beam: Beam, size: int, views: int) -> Table:
         "before the drift": (before, None),
         "after, not corrected": (after, torch.zeros_like(shifts)),
         "true shifts": (after, shifts),
-        "from a known phantom": (after, calibrate_with_phantom(after, beam, phantom, geometry)),
+        "from a known phantom": (after, calibrate_with_phantom(after, beam, phantom)),
         "from a scan before": (after, calibrate_with_scan(after, before, beam, BASIS)),
-        "without a reference": (after, calibrate_without_reference(after, beam, BASIS, geometry)),
+        "without a reference": (after, calibrate_without_reference(after, beam, BASIS, phantom.grid)),
     }
     rows = []
     for name, (scan, found) in cases.items():

@@ -76,7 +76,7 @@ def make_beam(kvp: int, detector: str, thresholds: Sequence[float]) -> Beam:
     return Beam(spectrum / beam.spectra().sum(), counting, edges, kvp)
 
 
-def scanner(size: int, pixel_mm: float, views: int, shape: str = EQUIANGULAR) -> FanGeometry:
+def scanner(size: int, views: int, shape: str = EQUIANGULAR) -> FanGeometry:
     """A fan over 500 mm with two columns a pixel or so."""
     columns = 2 * size
     reach = 250 / 570
@@ -91,9 +91,6 @@ def scanner(size: int, pixel_mm: float, views: int, shape: str = EQUIANGULAR) ->
         columns,
         (columns - 1) / 2 + 0.25,
         even_angles(views),
-        size,
-        size,
-        pixel_mm,
     )
 
 
@@ -115,11 +112,11 @@ def all_cases(data: Path, size: int, views: int, slices: int) -> list[Case]:
         for z in np.linspace(2, len(volume.array) - 3, slices).round().astype(int).tolist():
             rng = np.random.default_rng((91, number, z))
             phantom = patient_phantom(volume.array[z], volume.spacing[0], rng, size)
-            geometry = scanner(size, phantom.pixel_mm, views)
+            geometry = scanner(size, views)
             cases.append(Case("held-out patients", f"{part}:{z}", phantom, usual, geometry, 100 * number + z))
     for number, diameter in enumerate((200.0, 260.0, 320.0)):
         phantom = rods(diameter, size)
-        geometry = scanner(size, phantom.pixel_mm, views)
+        geometry = scanner(size, views)
         for other in range(SCANNERS):
             seed = 900 + 10 * number + other
             cases.append(Case("rods in water", f"{diameter:g} mm, {other}", phantom, usual, geometry, seed))
@@ -133,7 +130,7 @@ def all_cases(data: Path, size: int, views: int, slices: int) -> list[Case]:
         beam = make_beam(kvp, detector, thresholds)
         for diameter in (240.0, 280.0):
             phantom = rods(diameter, size)
-            geometry = scanner(size, phantom.pixel_mm, views, FLAT)
+            geometry = scanner(size, views, FLAT)
             name = f"{kvp} kV, {detector}, {len(thresholds)} bins, flat, {diameter:g} mm"
             seed = 950 + 10 * number + int(diameter == 280)
             cases.append(Case("other beams and detectors", name, phantom, beam, geometry, seed))

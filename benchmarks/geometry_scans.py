@@ -15,14 +15,16 @@ import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "CTEnhance"))
 from ctenhance.core.volume import CTVolume
-from ctenhance.physics.geometry import FanGeometry, Geometry
+from ctenhance.physics.geometry import FanGeometry, ScanGeometry
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.projector import project
 from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu
 from ctenhance.scan.projections import Projections
+from ctenhance.scan.rays import ray_fields
 from ctenhance.scan.simulate import (
     SOURCE_TO_DETECTOR_MM,
     SOURCE_TO_ISOCENTER_MM,
-    scan_geometry,
+    clinical_scan,
     simulate_projections,
 )
 
@@ -73,32 +75,28 @@ class Scanner:
     def __init__(self, kind: str, views: int, columns: int) -> None:
         self.kind, self.views, self.columns = kind, views, columns
 
-    def geometry(self, body: Body, offset: float = OFFSET) -> Geometry:
-        g = scan_geometry(
-            self.kind, *body.hu.shape[1:], (body.pixel, body.pixel, 1.0), self.views, self.columns
-        )
+    def geometry(self, offset: float = OFFSET) -> ScanGeometry:
+        g = clinical_scan(self.kind, self.views, self.columns)
         return replace(g, central_column=g.central_column + offset)
 
     def integrals(
         self, body: Body, moved: Callable[[float], tuple[float, float]] | None = None
     ) -> torch.Tensor:
         """Line integrals `[slice, view, column]`; `moved` (x, y in mm) at each part of the scan."""
-        g = self.geometry(body)
+        g, grid = self.geometry(), ImageGrid.centred(body.hu.shape, body.pixel)
         mu = hu_to_mu(torch.from_numpy(body.hu)).clamp(min=0)
         if moved is None:
-            return project(mu, g)
+            return project(mu, g, grid)
         angles, parts = g.angles().numpy(), []
         for some in np.array_split(np.arange(self.views), 24):
-            few: dict[str, Any] = {"view_angles": tuple(angles[some].tolist())}
-            if not isinstance(g, FanGeometry):
-                few["n_views"] = len(some)
+            few = g.with_views(tuple(angles[some].tolist()))
             x, y = moved(float(some.mean()) / self.views)
-            parts.append(project(mu, replace(g, center_mm=(x, y), **few)))
+            parts.append(project(mu, few, replace(grid, center_mm=(x, y))))
         return torch.cat(parts, 1)
 
     def of_astra(self, body: Body) -> torch.Tensor:
         """The same by ASTRA."""
-        g = self.geometry(body)
+        g = self.geometry()
         rows, width = body.hu.shape[1:]
         x, y = width * body.pixel / 2, rows * body.pixel / 2
         volume = astra.create_vol_geom(rows, width, -x, x, -y, y)
@@ -127,26 +125,17 @@ class Scanner:
 
     def scan(self, through: torch.Tensor, body: Body, dose: float | None = 1.0, seed: int = 0) -> Projections:
         """Counts of transmissions `[slice, view, column]`, with noise unless the dose is None."""
-        g = self.geometry(body)
+        g = self.geometry()
         quanta = QUANTA * (dose or 1.0)
         counts = through.double() * quanta
         if dose is not None:
             generator = torch.Generator().manual_seed(seed)
             counts = torch.poisson(counts.clamp(min=0), generator=generator)
             counts += torch.randn(counts.shape, generator=generator, dtype=torch.float64) * ELECTRONIC**0.5
-        fan = isinstance(g, FanGeometry)
-        curved = self.kind == "fan-equiangular"
-        pitch = g.column_pitch if fan else g.column_pitch_mm
         return Projections(
-            geometry=self.kind.replace("-", "_"),
-            view_angles=g.angles().numpy(),
-            central_column=g.central_column,
+            **ray_fields(g),
             counts=counts.float().permute(1, 0, 2).numpy(),
             air_counts=np.array(quanta),
-            column_pitch_mm=None if curved else pitch,
-            column_pitch_rad=pitch if curved else None,
-            source_to_isocenter_mm=SOURCE_TO_ISOCENTER_MM if fan else None,
-            source_to_detector_mm=SOURCE_TO_DETECTOR_MM if fan else None,
             row_pitch_mm=5.0,
             electronic_noise_variance=ELECTRONIC,
             water_mu_per_mm=MU_WATER_PER_MM,
@@ -233,7 +222,7 @@ def bad_readings(scanner: Scanner, body: Body, seed: int) -> Iterator[tuple[str,
     yield "96 views", changed(full, lambda r: r[:: views // 96], view_angles=full.view_angles[:: views // 96])
     yield from _other_bodies(scanner, body, seed)
     if scanner.kind != "parallel":
-        half_fan = math.asin(scanner.geometry(body).field_of_view_mm / 2 / SOURCE_TO_ISOCENTER_MM)
+        half_fan = math.asin(scanner.geometry().field_of_view_mm / 2 / SOURCE_TO_ISOCENTER_MM)
         for label, arc in (
             ("half a turn and the fan", math.pi + 2 * half_fan),
             ("three quarters", 1.5 * math.pi),

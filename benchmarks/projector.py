@@ -26,6 +26,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "CTEnhance"))
 from ctenhance.physics.fbp import fbp
 from ctenhance.physics.geometry import FanGeometry, even_angles
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.projector import backproject, project
 from tables import NONE, Table
 
@@ -61,23 +62,25 @@ def measured(run: Callable[[], object], slices: int, device: torch.device) -> Co
     return Cost(time.process_time() - cpu, time.perf_counter() - wall, slices)
 
 
-def scan(views: int, columns: int, size: int, shape: str = "flat") -> FanGeometry:
-    """The benchmark's fan: all sizes cover the same field."""
+def scan(views: int, columns: int, shape: str = "flat") -> FanGeometry:
+    """The benchmark's fan, which always covers the same field."""
     pitch = PITCH * 736 / columns / (1.0 if shape == "flat" else SDD)
-    pixel = 0.7 * 512 / size
-    return FanGeometry(
-        shape, SID, SDD, pitch, columns, (columns - 1) / 2, even_angles(views), size, size, pixel
-    )
+    return FanGeometry(shape, SID, SDD, pitch, columns, (columns - 1) / 2, even_angles(views))
 
 
-def astra_costs(images: np.ndarray, geometry: FanGeometry) -> dict[str, Cost]:
+def pixels(size: int) -> ImageGrid:
+    """The benchmark's image: all sizes show the same field."""
+    return ImageGrid(size, size, 0.7 * 512 / size)
+
+
+def astra_costs(images: np.ndarray, geometry: FanGeometry, grid: ImageGrid) -> dict[str, Cost]:
     """ASTRA's projection and backprojection of each image; empty where ASTRA is not installed."""
     try:
         import astra
     except ImportError:
         return {}
-    half = geometry.columns * geometry.pixel_mm / 2
-    volume = astra.create_vol_geom(geometry.rows, geometry.columns, -half, half, -half, half)
+    half = grid.columns * grid.pixel_mm / 2
+    volume = astra.create_vol_geom(*grid.shape, -half, half, -half, half)
     angles = math.pi - geometry.angles().numpy()
     beam = astra.create_proj_geom(
         "fanflat", geometry.column_pitch, geometry.n_columns, angles, SID, SDD - SID
@@ -102,13 +105,13 @@ def astra_costs(images: np.ndarray, geometry: FanGeometry) -> dict[str, Cost]:
 
 def own_costs(images: torch.Tensor, shape: str, views: int, columns: int) -> dict[str, Cost]:
     """The project's operators on `images` `[slice, rows, columns]`."""
-    geometry = scan(views, columns, images.shape[-1], shape)
+    geometry, grid = scan(views, columns, shape), pixels(images.shape[-1])
     n, device = len(images), images.device
     sinogram = images.new_empty(n, views, columns)
     return {
-        "project": measured(lambda: sinogram.copy_(project(images, geometry)), n, device),
-        "adjoint": measured(lambda: backproject(sinogram, geometry), n, device),
-        "fbp": measured(lambda: fbp(sinogram, geometry), n, device),
+        "project": measured(lambda: sinogram.copy_(project(images, geometry, grid)), n, device),
+        "adjoint": measured(lambda: backproject(sinogram, geometry, grid), n, device),
+        "fbp": measured(lambda: fbp(sinogram, geometry, grid), n, device),
     }
 
 
@@ -156,8 +159,8 @@ def main() -> None:
     images = torch.rand(given.slices, given.size, given.size, generator=generator) * 0.02
     own_costs(images[:2, ::8, ::8].contiguous().to(device), "flat", 16, 92)  # what is loaded once
 
-    flat = scan(given.views, given.columns, given.size)
-    peer = astra_costs(images[: given.peer_slices].numpy(), flat) if device.type == "cpu" else {}
+    flat = scan(given.views, given.columns), pixels(given.size)
+    peer = astra_costs(images[: given.peer_slices].numpy(), *flat) if device.type == "cpu" else {}
     work = given.views * given.size**2
     own = images.to(device)
     rows: list[tuple[str, ...]] = []

@@ -32,6 +32,7 @@ from ctenhance.commands.support import read_json
 from ctenhance.core.report import write_report
 from ctenhance.core.volume import CTVolume
 from ctenhance.physics.geometry import FanGeometry, even_angles
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.projector import project
 from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu
 from ctenhance.quality.guide import smoothed_guide
@@ -40,6 +41,7 @@ from ctenhance.quality.tissue import tissue_bias
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.files import write_text
 from ctenhance.scan.projections import Projections
+from ctenhance.scan.rays import ray_fields
 from reconstruct_cases import Part, dice, in_turn
 from reconstruct_peers import bm3d_on_image, fbp_slice, one_dose_network, sirt_tv, train_one_dose
 from tables import NONE, Table, mean
@@ -65,40 +67,33 @@ class Block:
     chosen: tuple[int, ...]
 
 
-def scanner(volume: CTVolume) -> FanGeometry:
-    """The scanner, with the volume's own grid as its image."""
-    _, rows, columns = volume.array.shape
+def scanner() -> FanGeometry:
+    """The scanner's rays."""
     pitch = 2 * np.arcsin(FIELD / 2 / SOURCE) / COLUMNS
-    angles = even_angles(VIEWS)
-    return FanGeometry(
-        "equiangular", SOURCE, DETECTOR, float(pitch), COLUMNS, COLUMNS / 2 - 0.25, angles, rows, columns,
-        volume.spacing[0],
-    )  # fmt: skip
+    central = COLUMNS / 2 - 0.25
+    return FanGeometry("equiangular", SOURCE, DETECTOR, float(pitch), COLUMNS, central, even_angles(VIEWS))
 
 
-def simulated(volume: CTVolume, part: Part, geometry: FanGeometry, kernel: str) -> Block:
+def simulated(volume: CTVolume, part: Part, geometry: FanGeometry, grid: ImageGrid, kernel: str) -> Block:
     """A part's clean projections and their reconstruction."""
     hu = torch.from_numpy(volume.array[part.start : part.stop])
-    clean = project(hu_to_mu(hu).clamp(min=0), geometry)
-    return Block(clean, fbp_slice(clean, geometry, kernel), part.chosen)
+    clean = project(hu_to_mu(hu).clamp(min=0), geometry, grid)
+    return Block(clean, fbp_slice(clean, geometry, grid, kernel), part.chosen)
 
 
-def projections_of(counts: torch.Tensor, geometry: FanGeometry, dose: float, spacing: float) -> Projections:
+def projections_of(
+    counts: torch.Tensor, geometry: FanGeometry, grid: ImageGrid, dose: float, spacing: float
+) -> Projections:
     """The measured counts `[slice, view, column]` as a file would hold them."""
     return Projections(
-        geometry="fan_equiangular",
-        view_angles=np.array(geometry.view_angles),
-        central_column=geometry.central_column,
+        **ray_fields(geometry),
         counts=counts.permute(1, 0, 2).numpy(),
         air_counts=np.array(QUANTA * dose),
-        column_pitch_rad=geometry.column_pitch,
-        source_to_isocenter_mm=geometry.source_to_isocenter_mm,
-        source_to_detector_mm=geometry.source_to_detector_mm,
         row_pitch_mm=spacing,
         electronic_noise_variance=ELECTRONIC,
         water_mu_per_mm=MU_WATER_PER_MM,
-        image_pixel_mm=geometry.pixel_mm,
-        image_size=(geometry.rows, geometry.columns),
+        image_pixel_mm=grid.pixel_mm,
+        image_size=grid.shape,
     )
 
 
@@ -111,11 +106,17 @@ def measure(clean: torch.Tensor, dose: float, seed: int) -> torch.Tensor:
 
 
 def images_at(
-    block: Block, geometry: FanGeometry, dose: float, seed: int, spacing: float, asked: argparse.Namespace
+    block: Block,
+    geometry: FanGeometry,
+    grid: ImageGrid,
+    dose: float,
+    seed: int,
+    spacing: float,
+    asked: argparse.Namespace,
 ) -> dict[str, tuple[Array, float | None]]:
     """The slices `[chosen, y, x]` in HU of every method that was asked for, and its seconds a slice: those of
     the processor, which other work beside the benchmark leaves alone."""
-    projections = projections_of(measure(block.clean, dose, seed), geometry, dose, spacing)
+    projections = projections_of(measure(block.clean, dose, seed), geometry, grid, dose, spacing)
     integrals = projections.to_line_integrals()
     chosen = list(block.chosen)
     found: dict[str, tuple[Array, float | None]] = {}
@@ -127,7 +128,7 @@ def images_at(
         return image
 
     begun = time.process_time()
-    low = fbp_slice(integrals, geometry, asked.kernel)
+    low = fbp_slice(integrals, geometry, grid, asked.kernel)
     seconds_low = (time.process_time() - begun) / len(low)
     reference = block.reference[chosen]
     if "need" in asked.methods:
@@ -150,7 +151,7 @@ def images_at(
     if "fbp" in asked.methods:
         found[f"FBP {asked.kernel}"] = (low[chosen], seconds_low)
         for kernel in (k for k in ("ramp", "hann") if k != asked.kernel):
-            timed(f"FBP {kernel}", len(chosen), partial(fbp_slice, integrals[chosen], geometry, kernel))
+            timed(f"FBP {kernel}", len(chosen), partial(fbp_slice, integrals[chosen], geometry, grid, kernel))
     if "one-dose" in asked.methods and asked.one_dose is not None:
         run = one_dose_network(asked.one_dose)
         last = len(low) - 1
@@ -162,12 +163,14 @@ def images_at(
     if "sirt-tv" in asked.methods:
         expected = (QUANTA * dose * torch.exp(-integrals)).clamp(min=0.5)
         weight = expected.square() / (expected + ELECTRONIC)
-        start = fbp_slice(integrals, geometry, "hann")
+        start = fbp_slice(integrals, geometry, grid, "hann")
         cases = [
             (integrals[z], weight[z], start[z], truth) for z, truth in zip(chosen, reference, strict=True)
         ]
         timed(
-            "SIRT-TV", len(chosen), lambda: np.stack([sirt_tv(p, w, geometry, s, t) for p, w, s, t in cases])
+            "SIRT-TV",
+            len(chosen),
+            lambda: np.stack([sirt_tv(p, w, geometry, grid, s, t) for p, w, s, t in cases]),
         )
     return found
 
@@ -203,14 +206,15 @@ def run(asked: argparse.Namespace) -> None:
         if not wanted:
             continue
         volume = scan.volume
-        geometry = scanner(volume)
-        block = simulated(volume, part, geometry, asked.kernel)
+        # the volume's own pixels
+        geometry, grid = scanner(), ImageGrid.centred(volume.array.shape, volume.spacing[0])
+        block = simulated(volume, part, geometry, grid, asked.kernel)
         reference = block.reference[list(block.chosen)]
         guide = smoothed_guide({"reference": reference}, volume.spacing)
         for dose in wanted:
             say(f"{scan.name}, part {part.number + 1}, {100 * dose:g} %")
             seed = 1000 * part.number + asked.doses.index(dose)
-            found = images_at(block, geometry, dose, seed, volume.spacing[2], asked)
+            found = images_at(block, geometry, grid, dose, seed, volume.spacing[2], asked)
             where = {"scan": scan.name, "part": part.number, "dose": dose, "slices": len(reference)}
             for name, (image, seconds) in found.items():
                 values = figures(image, reference, guide, volume.spacing)

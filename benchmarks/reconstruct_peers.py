@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import nn
 
 from ctenhance.physics.fbp import fbp
 from ctenhance.physics.geometry import FanGeometry
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.projector import backproject, project
 from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu, mu_to_hu
 from ctenhance.reconstruction import dgdiff
@@ -48,13 +48,14 @@ def _subsets(geometry: FanGeometry) -> Iterable[tuple[FanGeometry, torch.Tensor]
     for number in range(SUBSETS):
         start = int(f"{number:0{bits}b}"[::-1], 2)
         index = torch.arange(start, geometry.n_views, SUBSETS)
-        yield replace(geometry, view_angles=tuple(geometry.angles()[index].tolist())), index
+        yield geometry.with_views(tuple(geometry.angles()[index].tolist())), index
 
 
 def sirt_tv(
     integrals: torch.Tensor,
     inverse_variance: torch.Tensor,
     geometry: FanGeometry,
+    grid: ImageGrid,
     start_hu: Array,
     reference: Array,
 ) -> Array:
@@ -69,15 +70,16 @@ def sirt_tv(
     for part, index in _subsets(geometry):
         w = weight[index]
         # the diagonal of SIRT: 1 / (row sum) on rays, 1 / (weighted column sum) on pixels
-        length = project(torch.ones(geometry.rows, geometry.columns), part).clamp(min=geometry.pixel_mm)
-        share = backproject(w, part).clamp(min=1e-3)
+        length = project(torch.ones(grid.shape), part, grid).clamp(min=grid.pixel_mm)
+        share = backproject(w, part, grid).clamp(min=1e-3)
         parts.append((part, index, w / length, share))
     best, most = start_hu, -math.inf
     for tv in TV_WEIGHTS:
         mu = hu_to_mu(torch.from_numpy(start_hu.copy()))
         for _ in range(SWEEPS):
             for part, index, ray, share in parts:
-                mu = mu + backproject(ray * (integrals[index] - project(mu, part)), part) / share
+                left = ray * (integrals[index] - project(mu, part, grid))
+                mu = mu + backproject(left, part, grid) / share
             smooth = denoise_tv_chambolle(mu_to_hu(mu).numpy(), tv, max_num_iter=60)
             mu = hu_to_mu(torch.from_numpy(smooth.astype(np.float32)))
         image = mu_to_hu(mu).numpy()
@@ -141,6 +143,6 @@ def one_dose_network(path: Path) -> Callable[[Array], Array]:
     return run
 
 
-def fbp_slice(integrals: torch.Tensor, geometry: FanGeometry, kernel: str) -> Array:
+def fbp_slice(integrals: torch.Tensor, geometry: FanGeometry, grid: ImageGrid, kernel: str) -> Array:
     """FBP in HU."""
-    return mu_to_hu(fbp(integrals, geometry, kernel), MU_WATER_PER_MM).numpy()
+    return mu_to_hu(fbp(integrals, geometry, grid, kernel), MU_WATER_PER_MM).numpy()

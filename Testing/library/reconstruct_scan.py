@@ -10,15 +10,18 @@ import numpy as np
 import torch
 
 from ctenhance.physics.geometry import FanGeometry, even_angles
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.projector import project
 from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu
 from ctenhance.reconstruction.networks import build
 from ctenhance.runtime import weights
 from ctenhance.runtime.weights import WeightsEntry
 from ctenhance.scan.projections import Projections
+from ctenhance.scan.rays import ray_fields
 
 SIDE, PIXEL, VIEWS, COLUMNS = 64, 4.0, 120, 96
 ROWS, QUANTA = 4, 20_000.0
+GRID = ImageGrid(SIDE, SIDE, PIXEL)
 SMALL = [4, 4, 4, 4, 4, 4]
 
 
@@ -34,24 +37,17 @@ def anatomy() -> torch.Tensor:
 
 def geometry() -> FanGeometry:
     pitch = 2 * math.asin(135 / 595) / COLUMNS
-    return FanGeometry(
-        "equiangular", 595.0, 1085.0, pitch, COLUMNS, (COLUMNS - 1) / 2, even_angles(VIEWS), SIDE, SIDE, PIXEL
-    )
+    return FanGeometry("equiangular", 595.0, 1085.0, pitch, COLUMNS, (COLUMNS - 1) / 2, even_angles(VIEWS))
 
 
 def measured(seed: int = 0, rows: int = ROWS, **changes: Any) -> Projections:
     g = geometry()
-    clean = project(hu_to_mu(anatomy()), g)[:rows]
+    clean = project(hu_to_mu(anatomy()), g, GRID)[:rows]
     counts = torch.poisson(QUANTA * torch.exp(-clean), generator=torch.Generator().manual_seed(seed))
     fields: dict[str, Any] = {
-        "geometry": "fan_equiangular",
-        "view_angles": np.array(g.view_angles),
-        "central_column": g.central_column,
+        **ray_fields(g),
         "counts": counts.permute(1, 0, 2).numpy().astype(np.float32),
         "air_counts": np.array(QUANTA),
-        "column_pitch_rad": g.column_pitch,
-        "source_to_isocenter_mm": g.source_to_isocenter_mm,
-        "source_to_detector_mm": g.source_to_detector_mm,
         "row_pitch_mm": 2.5,
         "water_mu_per_mm": MU_WATER_PER_MM,
         "image_pixel_mm": PIXEL,

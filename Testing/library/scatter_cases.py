@@ -20,19 +20,17 @@ def beam(quanta: float = 1e6, thresholds: torch.Tensor = THRESHOLDS) -> Beam:
     return Beam(spectrum * (quanta / spectrum.sum()), toy_detector(), thresholds, 120)
 
 
-def fan(size: int, pixel_mm: float, views: int = 72, columns: int = 96) -> FanGeometry:
+def fan(views: int = 72, columns: int = 96) -> FanGeometry:
     pitch = 2 * math.asin(200 / 570) / columns
     middle = (columns - 1) / 2
-    return FanGeometry(
-        EQUIANGULAR, 570.0, 1040.0, pitch, columns, middle, even_angles(views), size, size, pixel_mm
-    )
+    return FanGeometry(EQUIANGULAR, 570.0, 1040.0, pitch, columns, middle, even_angles(views))
 
 
 @cache
 def cylinder_scan():
     """A cylinder with rods by the toy beam: phantom, geometry, primary counts and scatter of ratio 0.15."""
     phantom = rod_phantom(64, 300.0, [{"iodine": 5.0}, {"iodine": 10.0}, {"calcium": 200.0}], rod_mm=40.0)
-    geometry = fan(64, phantom.pixel_mm)
+    geometry = fan()
     primary = expected_counts(phantom, geometry, beam().spectra(), ENERGIES)[0]
     scatter = physical_scatter(phantom, geometry, beam())[0]
     return phantom, geometry, primary, scatter * (0.15 / scatter_ratio(scatter, primary))

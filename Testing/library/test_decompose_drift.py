@@ -36,7 +36,7 @@ class Case:
 
     def __init__(self, second_rod: dict[str, float]) -> None:
         self.phantom = rod_phantom(64, 160.0, [{"iodine": 10.0}, second_rod, {"iodine": 5.0}], rod_mm=34.0)
-        self.geometry = ParallelGeometry.covering(64, 64, self.phantom.pixel_mm, n_views=180)
+        self.geometry = ParallelGeometry.covering(self.phantom.grid, n_views=180)
         self.shifts = random_drift(self.geometry.n_columns, 6, 0.7, 0.2, seed=5)
         self.shifts[:, -1] = 0  # the tube voltage ends the last bin
         self.before = simulate(self.phantom, self.geometry, BEAM, seed=1)
@@ -49,7 +49,7 @@ class Case:
     def images(self, scan, spectra: torch.Tensor) -> torch.Tensor:
         counts = torch.from_numpy(scan.counts)[:, 0]
         return 1000 * density_images(
-            Decomposer(BASIS, spectra, ENERGIES).estimate(counts).lines, self.geometry
+            Decomposer(BASIS, spectra, ENERGIES).estimate(counts).lines, self.geometry, self.phantom.grid
         )
 
 
@@ -66,7 +66,7 @@ def assert_errors_are_told(found: ThresholdShifts, case: Case, columns: slice = 
 
 
 def test_a_known_phantom_gives_the_shifts(case: Case) -> None:
-    found = calibrate_with_phantom(case.after, BEAM, case.phantom, case.geometry)
+    found = calibrate_with_phantom(case.after, BEAM, case.phantom)
     assert case.error(torch.zeros_like(case.shifts)) > 0.5
     assert case.error(found.shifts) < 0.05
     assert bool((found.shifts[:, -1].abs() < 1e-6).all())
@@ -94,7 +94,7 @@ def test_of_very_many_rays_some_are_enough(case: Case, monkeypatch: pytest.Monke
 
 
 def test_rings_go_without_a_reference(case: Case) -> None:
-    found = calibrate_without_reference(case.after, BEAM, BASIS, case.geometry)
+    found = calibrate_without_reference(case.after, BEAM, BASIS, case.phantom.grid)
     rod = case.phantom.inside(case.phantom.inserts[0])
     drifted, corrected, best = (
         case.images(case.after, BEAM.spectra(shifts)) for shifts in (None, found.shifts, case.shifts)
@@ -108,7 +108,7 @@ def test_rings_go_without_a_reference(case: Case) -> None:
 
 def test_without_a_reference_the_errors_tell_which_shifts_are_found() -> None:
     case = Case({"iodine": 2.0})
-    found = calibrate_without_reference(case.after, BEAM, BASIS, case.geometry)
+    found = calibrate_without_reference(case.after, BEAM, BASIS, case.phantom.grid)
     # channels that see air alone know all their shifts; behind the object, two combinations stay open
     aside, behind = slice(0, 8), slice(30, 60)
     assert case.error(found.shifts, aside) < 0.03
@@ -121,7 +121,7 @@ def test_without_a_reference_the_errors_tell_which_shifts_are_found() -> None:
 def test_without_drift_and_reference_next_to_nothing_is_found() -> None:
     """Round by round noise and the rods must not add up to shifts that are not there."""
     case = Case({"iodine": 2.0})
-    found = calibrate_without_reference(case.before, BEAM, BASIS, case.geometry)
+    found = calibrate_without_reference(case.before, BEAM, BASIS, case.phantom.grid)
     assert float(found.shifts[:, :5].square().mean().sqrt()) < 0.16
     none, own = (case.images(case.before, BEAM.spectra(shifts)) for shifts in (None, found.shifts))
     for rod in (case.phantom.inside(insert) for insert in case.phantom.inserts):
@@ -131,9 +131,9 @@ def test_without_drift_and_reference_next_to_nothing_is_found() -> None:
 def test_a_body_that_leaves_the_field_of_view_is_no_air(case: Case) -> None:
     matter = torch.zeros(1, 64, 64)
     matter[:, 20:40, 20:40] = 1
-    assert bool(_air_rays(matter, case.geometry, None).any())
+    assert bool(_air_rays(matter, case.geometry, case.phantom.grid, None).any())
     matter[:, 20:40] = 1
-    assert not bool(_air_rays(matter, case.geometry, None).any())
+    assert not bool(_air_rays(matter, case.geometry, case.phantom.grid, None).any())
 
 
 def test_rings_are_told_from_rods() -> None:
@@ -169,10 +169,10 @@ def test_the_file_keeps_the_calibration_and_decomposes_with_it(case: Case, tmp_p
 def test_what_does_not_fit_is_refused(case: Case, tmp_path: Path) -> None:
     other = Beam(beam(2e6), ideal_detector(ENERGIES), THRESHOLDS, 120)
     with pytest.raises(InputError, match="effective spectra are not those"):
-        calibrate_with_phantom(case.after, other, case.phantom, case.geometry)
+        calibrate_with_phantom(case.after, other, case.phantom)
     fewer = Beam(beam(2e6), toy_detector(), THRESHOLDS[:4], 120)
     with pytest.raises(InputError, match="5 energy bins but the thresholds make 3"):
-        calibrate_without_reference(case.after, fewer, BASIS, case.geometry)
+        calibrate_without_reference(case.after, fewer, BASIS, case.phantom.grid)
     calibration = DriftCalibration.of(case.shifts[:9], BEAM)
     with pytest.raises(InputError, match="9 detector columns"):
         calibration.spectra_for(case.after)

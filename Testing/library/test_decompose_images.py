@@ -99,7 +99,7 @@ class Case:
         self.phantom = rod_phantom(
             64, 160.0, [{"iodine": 10.0}, {"iodine": 5.0}, {"iodine": 2.0}], rod_mm=34.0
         )
-        self.geometry = ParallelGeometry.covering(64, 64, self.phantom.pixel_mm, n_views=180)
+        self.geometry = ParallelGeometry.covering(self.phantom.grid, n_views=180)
         self.scan = simulate(self.phantom, self.geometry, BEAM, seed=1)
 
 
@@ -318,7 +318,7 @@ def test_a_command_that_fails_leaves_no_folder(case: Case, tmp_path: Path) -> No
 def test_bins_in_another_order_than_their_spectra_are_told(bins: int) -> None:
     thresholds = THRESHOLDS if bins == 5 else THRESHOLDS[[0, 3, 5]]
     rods = rod_phantom(64, 200.0)
-    geometry = ParallelGeometry.covering(64, 64, rods.pixel_mm, n_views=60)
+    geometry = ParallelGeometry.covering(rods.grid, n_views=60)
     scan = simulate(rods, geometry, Beam(beam(1e6), toy_detector(), thresholds, 120), seed=3)
     readings, air = np.asarray(scan.counts), np.asarray(scan.air_counts)
 

@@ -35,17 +35,18 @@ from ctenhance.decomposition.simulate import Imperfections, simulate
 from ctenhance.decomposition.solver.beam import expected_counts
 from ctenhance.decomposition.solver.layer import Decomposer
 from ctenhance.physics.geometry import ParallelGeometry
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.runtime import weights
 from ctenhance.runtime.errors import InputError
 from ctenhance.scan.projections import Projections
 
 
 def test_the_coarse_grid_has_cells_of_one_size_whatever_the_scan() -> None:
-    for geometry in (fan(64, 5.0), fan(64, 5.0, 360, 700)):
+    for geometry in (fan(), fan(360, 700)):
         n_views, n_cells, full_turn = grid(geometry)
         assert (n_views, full_turn) == (32, True)
         assert n_cells * CELL_MM == pytest.approx(geometry.field_of_view_mm, rel=0.06)
-    half = ParallelGeometry.covering(128, 128, 3.0)
+    half = ParallelGeometry.covering(ImageGrid(128, 128, 3.0))
     assert grid(half)[0] == 16 and not grid(half)[2]
 
 
@@ -55,7 +56,7 @@ def test_the_network_says_the_same_of_a_finer_detector() -> None:
     network = ScatterNet()
     torch.nn.init.normal_(network.out.weight, std=0.05)
     found = []
-    for scan in (fan(64, phantom.pixel_mm, 180, 96), fan(64, phantom.pixel_mm, 360, 384)):
+    for scan in (fan(180, 96), fan(360, 384)):
         counts = expected_counts(phantom, scan, beam().spectra(), ENERGIES)[0]
         model = CoarseModel(beam().spectra(), ENERGIES)
         with torch.no_grad():
@@ -74,8 +75,8 @@ def test_full_size_keeps_values_and_joins_the_turn() -> None:
 
 
 def test_scatter_is_positive_below_the_counts_and_of_any_number_of_bins() -> None:
-    phantom, _ = water_cylinder(fan(64, 5.0))
-    geometry = fan(64, phantom.pixel_mm, 24, 64)
+    phantom, _ = water_cylinder(fan())
+    geometry = fan(24, 64)
     method = scatter_method("kernel")
     assert method is not None
     for thresholds in ([20, 120], [20, 65, 120], [20, 30, 40, 50, 60, 70, 80, 90, 120]):
@@ -109,9 +110,9 @@ def test_the_embedded_network_takes_most_of_the_bias_away() -> None:
     counts = primary + scatter
     from ctenhance.decomposition.chain import material_images
 
-    truth = material_images(primary, decomposer, geometry)
+    truth = material_images(primary, decomposer, geometry, phantom.grid)
     body = truth[0] > 0.5
-    before = (material_images(counts, decomposer, geometry) - truth)[:, body].abs().mean(1)
+    before = (material_images(counts, decomposer, geometry, phantom.grid) - truth)[:, body].abs().mean(1)
     noisy = torch.poisson(counts, generator=torch.Generator().manual_seed(2))
     for known, least, off in ((ratio, 0.7, 0.2), (None, 0.4, 0.5)):
         method = scatter_method("network", known)
@@ -119,7 +120,7 @@ def test_the_embedded_network_takes_most_of_the_bias_away() -> None:
         estimator = ScatterEstimator(method, beam().spectra(), ENERGIES)
         assert estimator.unlike_training() is None
         found = estimator(noisy, geometry)
-        images = material_images(counts, decomposer, geometry, scatter=found)
+        images = material_images(counts, decomposer, geometry, phantom.grid, scatter=found)
         after = (images - truth)[:, body].abs().mean(1)
         assert float(1 - (after / before).mean()) > least
         assert found_ratio(found, counts) == pytest.approx(0.15, rel=off)
@@ -127,7 +128,7 @@ def test_the_embedded_network_takes_most_of_the_bias_away() -> None:
 
 def test_decompose_reports_the_correction() -> None:
     phantom = rod_phantom(64, 260.0, [{"iodine": 8.0}], rod_mm=50.0)
-    geometry = fan(64, phantom.pixel_mm)
+    geometry = fan()
     scan = simulate(phantom, geometry, beam(1e6), Imperfections(scatter_to_primary=0.2), seed=1)
     clean = simulate(phantom, geometry, beam(1e6), seed=1)
     plain, kernel, network = (
@@ -185,7 +186,7 @@ def test_a_grid_that_cannot_be_is_refused_in_one_sentence(lamellae: float) -> No
 @pytest.fixture(scope="module")
 def water_scan(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     """A noisy scan of a water cylinder of 240 mm with scatter by physics, and the scanner's water ratio."""
-    geometry = fan(64, 4.0)
+    geometry = fan()
     place = (torch.arange(64) - 31.5) * 4.0
     water, _ = water_cylinder(geometry)
     disc = (place**2 + place[:, None] ** 2 < 120.0**2).float()[None, None]

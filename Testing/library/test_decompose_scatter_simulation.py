@@ -23,13 +23,13 @@ from ctenhance.decomposition.scatter.simulation import SLAB_MM, ScanScatter
 from ctenhance.decomposition.simulate import Imperfections, simulate
 from ctenhance.decomposition.solver.beam import Beam
 from ctenhance.files.projections import read_projections
-from ctenhance.physics.geometry import Geometry, ParallelGeometry
+from ctenhance.physics.geometry import ParallelGeometry, ScanGeometry
 from ctenhance.physics.materials import material
 from ctenhance.physics.spectrum import tube_spectrum
 from ctenhance.runtime.errors import Cancelled, InputError
 from ctenhance.runtime.progress import CancelToken
 from ctenhance.scan.projections import Projections
-from ctenhance.scan.simulate import scan_geometry
+from ctenhance.scan.simulate import clinical_scan
 
 SPECTRUM = tube_spectrum(120, energies_kev=ENERGIES)
 
@@ -39,9 +39,8 @@ def beam(thresholds=THRESHOLDS) -> Beam:
     return Beam(SPECTRUM * (1e6 / SPECTRUM.sum()), toy_detector(), edges, 120)
 
 
-def scanner(name: str, phantom: MaterialPhantom, views: int = 40, columns: int = 80) -> Geometry:
-    rows, width = phantom.densities.shape[-2:]
-    return scan_geometry(name, rows, width, (phantom.pixel_mm, phantom.pixel_mm, 1.0), views, columns)
+def scanner(name: str, views: int = 40, columns: int = 80) -> ScanGeometry:
+    return clinical_scan(name, views, columns)
 
 
 def rods(diameter_mm: float = 240.0) -> MaterialPhantom:
@@ -56,7 +55,9 @@ def discs(*radii_mm: float, slice_mm: float, n_slices: int) -> MaterialPhantom:
     return MaterialPhantom((material("water"),), torch.stack(slices)[None], 7.0, slice_mm=slice_mm)
 
 
-def scattered(phantom: MaterialPhantom, geometry: Geometry, some: Beam, ratio: float, **flaws) -> np.ndarray:
+def scattered(
+    phantom: MaterialPhantom, geometry: ScanGeometry, some: Beam, ratio: float, **flaws
+) -> np.ndarray:
     """Expected counts with scatter less those without, and these, float64 `[2, view, row, column, bin]`."""
     plain = simulate(phantom, geometry, some, Imperfections(**flaws), noise=False).counts
     both = simulate(phantom, geometry, some, Imperfections(ratio, **flaws), noise=False).counts
@@ -67,7 +68,7 @@ def scattered(phantom: MaterialPhantom, geometry: Geometry, some: Beam, ratio: f
 @pytest.mark.parametrize("thresholds", [(20, 120), (20, 65, 120), (20, 30, 40, 50, 60, 70, 80, 90, 120)])
 def test_scatter_has_the_ratio_that_was_asked_for(name: str, thresholds: tuple[float, ...]) -> None:
     phantom = rods()
-    found, plain = scattered(phantom, scanner(name, phantom), beam(thresholds), 0.2)
+    found, plain = scattered(phantom, scanner(name), beam(thresholds), 0.2)
     part = middle(found.shape[2])
     assert found[:, :, part].sum() / plain[:, :, part].sum() == pytest.approx(0.2, rel=0.01)
     assert found.min() > 0
@@ -77,10 +78,9 @@ def test_scatter_has_the_ratio_that_was_asked_for(name: str, thresholds: tuple[f
 
 
 def test_behind_300_mm_of_water_the_water_ratio_is_the_one_asked_for() -> None:
-    geometry = scanner("fan-equiangular", rods())
+    geometry = scanner("fan-equiangular")
     water, _ = water_cylinder(geometry)
-    seen = scanner("fan-equiangular", water)
-    scan = simulate(water, seen, beam(), Imperfections(0.17), noise=False)
+    scan = simulate(water, geometry, beam(), Imperfections(0.17), noise=False)
     assert scan.meta[RATIO_ENTRY] == pytest.approx(0.17, rel=0.01)
 
 
@@ -88,9 +88,9 @@ def test_the_water_ratio_tells_the_scatter_of_another_object() -> None:
     one, other = rods(240.0), rods(160.0)
     scans = []
     for phantom in (one, other):
-        own = physical_scatter(phantom, scanner("fan-equiangular", phantom), beam())[0].numpy()
-        found, _ = scattered(phantom, scanner("fan-equiangular", phantom), beam(), 0.1)
-        scan = simulate(phantom, scanner("fan-equiangular", phantom), beam(), Imperfections(0.1), noise=False)
+        own = physical_scatter(phantom, scanner("fan-equiangular"), beam())[0].numpy()
+        found, _ = scattered(phantom, scanner("fan-equiangular"), beam(), 0.1)
+        scan = simulate(phantom, scanner("fan-equiangular"), beam(), Imperfections(0.1), noise=False)
         scans.append((scan.meta[RATIO_ENTRY], found.sum() / own.sum()))
     assert scans[1][0] > 1.5 * scans[0][0]  # behind a small object 0.1 means a scanner that scatters more
     assert scans[1][0] / scans[0][0] == pytest.approx(scans[1][1] / scans[0][1], rel=1e-3)
@@ -98,7 +98,7 @@ def test_the_water_ratio_tells_the_scatter_of_another_object() -> None:
 
 def test_scatter_is_softer_than_what_comes_straight() -> None:
     phantom = rods()
-    found, plain = scattered(phantom, scanner("fan-equiangular", phantom), beam(), 0.2)
+    found, plain = scattered(phantom, scanner("fan-equiangular"), beam(), 0.2)
     part = middle(found.shape[2])
     by_bin = found[:, :, part].sum((0, 1, 2)) / plain[:, :, part].sum((0, 1, 2))
     assert by_bin[0] > 1.2 * by_bin[-1]
@@ -108,14 +108,14 @@ def test_scatter_is_softer_than_what_comes_straight() -> None:
 def test_slices_scatter_onto_their_neighbours() -> None:
     thick = discs(140.0, 0.0, slice_mm=SLAB_MM / 4, n_slices=8)
     told: list[tuple[str, int, int]] = []
-    scatter = ScanScatter(thick, scanner("parallel", thick), beam(), 0.1, lambda *event: told.append(event))
+    scatter = ScanScatter(thick, scanner("parallel"), beam(), 0.1, lambda *event: told.append(event))
     assert [event for event in told if event[0] == "scatter"] == [("scatter", n, 4) for n in (1, 2, 3, 4)]
     amounts = [float(scatter(index).sum()) for index in range(16)]
     assert amounts[:6] == pytest.approx([amounts[0]] * 6) and amounts[10:] == [0.0] * 6
     between = amounts[5:11]
     assert sorted(set(between), reverse=True) == between  # less and less, beyond the end of the object, too
     thin = replace(thick, slice_mm=1.0)
-    same = ScanScatter(thin, scanner("parallel", thin), beam(), 0.1)
+    same = ScanScatter(thin, scanner("parallel"), beam(), 0.1)
     assert torch.equal(same(0), same(15))
 
 
@@ -124,18 +124,18 @@ def test_images_of_any_shape_and_place_scatter_alike() -> None:
     disc = torch.zeros(1, 1, 64, 64)
     disc[..., 8:56, 8:56] = side.densities
     phantom = replace(side, densities=disc, pixel_mm=5.0)
-    geometry = ParallelGeometry.covering(64, 64, 5.0, n_views=12)
+    geometry = ParallelGeometry.covering(phantom.grid, n_views=12)
     known = physical_scatter(replace(phantom, densities=disc.roll(8, -1)), geometry, beam())
-    moved = physical_scatter(phantom, replace(geometry, center_mm=(40.0, 0.0)), beam())
+    moved = physical_scatter(replace(phantom, center_mm=(40.0, 0.0)), geometry, beam())
     assert float((moved - known).abs().sum() / known.sum()) < 0.06  # paths are sampled coarsely
     narrow = replace(phantom, densities=disc[..., 12:52, :])
-    cut = physical_scatter(narrow, geometry.with_image(40, 64, 5.0), beam())
+    cut = physical_scatter(narrow, geometry, beam())
     torch.testing.assert_close(cut, physical_scatter(phantom, geometry, beam()), rtol=1e-9, atol=0)
 
 
 def test_thresholds_that_drift_change_the_scatter_too() -> None:
     phantom = rods()
-    geometry = scanner("fan-equiangular", phantom)
+    geometry = scanner("fan-equiangular")
     shifts = torch.zeros(geometry.n_columns, len(THRESHOLDS), dtype=torch.float64)
     shifts[40, 1] = 1.0  # bin 1 grows, bin 2 shrinks
     still, _ = scattered(phantom, geometry, beam(), 0.2)
@@ -149,7 +149,7 @@ def test_a_seed_decides_all_and_large_scans_stay_out_of_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     phantom = discs(120.0, slice_mm=2.5, n_slices=2)
-    geometry = scanner("fan-flat", phantom)
+    geometry = scanner("fan-flat")
 
     def scan(seed: int) -> Projections:
         return simulate(phantom, geometry, beam(), Imperfections(0.1, correlation=0.1), seed=seed)
@@ -178,7 +178,7 @@ def test_scatter_can_be_cancelled() -> None:
     with pytest.raises(Cancelled):
         simulate(
             phantom,
-            scanner("fan-equiangular", phantom),
+            scanner("fan-equiangular"),
             beam(),
             Imperfections(0.1),
             progress=progress,
@@ -189,7 +189,7 @@ def test_scatter_can_be_cancelled() -> None:
 
 def test_what_makes_no_scatter_is_refused() -> None:
     phantom = rods()
-    geometry = scanner("fan-equiangular", phantom)
+    geometry = scanner("fan-equiangular")
     nothing = replace(phantom, densities=torch.zeros_like(phantom.densities))
     with pytest.raises(InputError, match="scatters nothing"):
         simulate(nothing, geometry, beam(), Imperfections(0.1))

@@ -25,13 +25,13 @@ BEAM = Beam(beam(5e5), toy_detector(), THRESHOLDS, 120)
 
 def small_case(size: int = 64, n_views: int = 90):
     phantom = rod_phantom(size, 160.0, [{"iodine": 10.0}, {"calcium": 100.0}, {"iodine": 5.0}], rod_mm=34.0)
-    geometry = ParallelGeometry.covering(size, size, phantom.pixel_mm, n_views=n_views)
+    geometry = ParallelGeometry.covering(phantom.grid, n_views=n_views)
     return phantom, geometry
 
 
 def test_air_and_a_known_path_are_counted_as_beer_and_lambert_say() -> None:
     square = label_phantom(torch.ones(32, 32).int().numpy(), [None, "water"], 1.0)
-    geometry = ParallelGeometry(1, 33, 1.0, 32, 32, 1.0, view_angles=(0.0,))
+    geometry = ParallelGeometry(1, 33, 1.0, view_angles=(0.0,))
     counts = expected_counts(square, geometry, BEAM.spectra(), ENERGIES)[0, 0]
     mu = material("water").linear_attenuation(ENERGIES)
     through = BEAM.spectra() @ torch.exp(-mu * 32)
@@ -63,7 +63,7 @@ def test_a_scan_goes_through_its_file_and_back_to_the_phantom(tmp_path: Path) ->
     )
     counts = torch.from_numpy(again.rows(0, 1).counts)[:, 0]
     lines = decomposer.estimate(counts).lines
-    images = density_images(lines, again.scan_geometry(), "soft")
+    images = density_images(lines, again.scan_geometry(), again.image_grid(), "soft")
     assert images.shape == (3, 64, 64)
     for insert in phantom.inserts:
         inside = phantom.inside(insert)
@@ -106,7 +106,9 @@ def test_the_chain_is_differentiable_from_thresholds_to_image() -> None:
     weight = torch.randn(2, 24, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
     def loss(shift: torch.Tensor) -> torch.Tensor:
-        images = material_images(counts, decomposer, geometry, "soft", BEAM.spectra(shift), tolerance=1e-11)
+        images = material_images(
+            counts, decomposer, geometry, phantom.grid, "soft", BEAM.spectra(shift), tolerance=1e-11
+        )
         return (images * weight).sum()
 
     shift = torch.zeros(geometry.n_columns, 6, dtype=torch.float64, requires_grad=True)

@@ -16,6 +16,8 @@ from ctenhance.degradation.projection_steps import BeamHardening, Motion, Ring, 
 from ctenhance.degradation.reconstruction import Reconstruction, matching
 from ctenhance.degradation.source_noise import measure, mode, roughness
 from ctenhance.degradation.steps import ProjectionStep
+from ctenhance.physics.geometry import ParallelGeometry
+from ctenhance.physics.image_grid import ImageGrid
 
 PIXEL = 1.4
 N = 160
@@ -79,9 +81,10 @@ def test_dose_noise_is_the_sum_of_the_two_noise_fields() -> None:
     """The fields for one photon a ray, scaled as documented, have the variance that the step adds."""
     image, mask = ellipse(), inside()
     generator = torch.Generator().manual_seed(0)
-    geometry = RECONSTRUCTION.geometry(N, N, PIXEL)
+    grid = ImageGrid(N, N, PIXEL)
+    geometry = ParallelGeometry.covering(grid, n_views=RECONSTRUCTION.views)
     quantum, electronic = noise_fields(
-        torch.from_numpy(image)[None], geometry, RECONSTRUCTION.window, None, 0.0, generator
+        torch.from_numpy(image)[None], geometry, grid, RECONSTRUCTION.window, None, 0.0, generator
     )
     flat = Exposure(0.0, 180.0, 0.0, 4.0)
     for field, closed_form in zip(

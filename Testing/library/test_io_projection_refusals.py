@@ -253,7 +253,7 @@ def test_any_attribute_value(tmp_path: Path, name: str, value: Any) -> None:
     except (UnicodeEncodeError, ValueError):
         return
     try:
-        read_projections(path).scan_geometry()
+        read_projections(path).image_grid()
     except InputError as error:
         assert "\n" not in str(error)
 

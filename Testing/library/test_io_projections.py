@@ -179,16 +179,16 @@ def test_energy_bins() -> None:
 
 def test_geometry_and_place() -> None:
     scan = fan(image_size=(20, 30), isocenter_mm=(5.0, 6.0, 7.0), row_pitch_mm=1.5)
-    g = scan.scan_geometry()
-    assert (g.rows, g.columns, g.pixel_mm, g.n_views) == (20, 30, 0.8, VIEWS)
+    g, grid = scan.scan_geometry(), scan.image_grid()
+    assert (grid.rows, grid.columns, grid.pixel_mm, g.n_views) == (20, 30, 0.8, VIEWS)
     assert g.column_pitch == 0.03 and g.central_column == 11.75
-    assert scan.scan_geometry(rows=8, columns=8).rows == 8
-    volume = scan.volume(np.zeros((ROWS, 20, 30), dtype=np.float32), 0.8)
+    assert scan.image_grid(16).rows == 16
+    volume = scan.volume(np.zeros((ROWS, 20, 30), dtype=np.float32), grid)
     assert volume.spacing == (0.8, 0.8, 1.5)
     # the isocentre lies in the middle of the image of row 0
     assert volume.origin == pytest.approx((5 - 14.5 * 0.8, 6 - 9.5 * 0.8, 7.0))
     fitted = fan(image_pixel_mm=None, image_size=None)
-    assert fitted.scan_geometry().pixel_mm * 512 == pytest.approx(fitted.field_of_view_mm)
+    assert fitted.image_grid().pixel_mm * 512 == pytest.approx(fitted.field_of_view_mm)
     parallel = fan(
         geometry="parallel", column_pitch_rad=None, column_pitch_mm=2.0, source_to_isocenter_mm=None
     ).scan_geometry()

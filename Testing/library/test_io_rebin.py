@@ -27,9 +27,10 @@ PIXEL, SIZE = 2.6, 88
 
 def hounsfield(projections: Projections) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Reconstructed HU [z, y, x], and the LPS coordinates of its voxels."""
-    geometry = projections.scan_geometry(SIZE, SIZE, PIXEL)
-    hu = mu_to_hu(fbp(projections.to_line_integrals(), geometry, "hann"), WATER).numpy()
-    volume = projections.volume(hu.astype(np.float32), PIXEL)
+    grid = projections.image_grid(SIZE, PIXEL)
+    lines = projections.to_line_integrals()
+    hu = mu_to_hu(fbp(lines, projections.scan_geometry(), grid, "hann"), WATER).numpy()
+    volume = projections.volume(hu.astype(np.float32), grid)
     z, y, x = (
         axis * spacing + start
         for axis, spacing, start in zip(

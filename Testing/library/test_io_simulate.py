@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu, mu_to_hu
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancelled, CancelToken
 from ctenhance.scan import simulate
-from ctenhance.scan.simulate import scan_geometry, simulate_projections
+from ctenhance.scan.projections import Projections
+from ctenhance.scan.simulate import simulate_projections
 
 SMALL = {"views": 96, "columns": 120, "device": "cpu"}
 SIZE, PIXEL = 64, 4.0
@@ -34,10 +36,9 @@ def disc(
     return CTVolume(array.astype(np.float32), **{"spacing": (PIXEL, PIXEL, 3.0), **fields})  # type: ignore[arg-type]
 
 
-def hu_of(projections: object, window: str = "hann") -> np.ndarray:
-    geometry = projections.scan_geometry()  # type: ignore[attr-defined]
-    mu = fbp(projections.to_line_integrals(), geometry, window)  # type: ignore[attr-defined]
-    return mu_to_hu(mu, projections.water_mu_per_mm).numpy()  # type: ignore[attr-defined]
+def hu_of(projections: Projections, kernel: str = "hann") -> np.ndarray:
+    lines, scan, grid = projections.to_line_integrals(), projections.scan_geometry(), projections.image_grid()
+    return mu_to_hu(fbp(lines, scan, grid, kernel), projections.water_mu_per_mm or MU_WATER_PER_MM).numpy()
 
 
 @pytest.mark.parametrize("name", ["fan-equiangular", "fan-flat", "parallel"])
@@ -48,7 +49,7 @@ def test_reconstructs_to_the_volume(name: str) -> None:
     middle = image[:, 26:38, 26:38]
     assert middle.mean() == pytest.approx(0, abs=4)
     assert image[:, :4].mean() == pytest.approx(-1000, abs=8)
-    back = p.volume(image, PIXEL)
+    back = p.volume(image, p.image_grid())
     assert back.origin == pytest.approx(volume.origin) and back.spacing == volume.spacing
     assert p.geometry == name.replace("-", "_")
 
@@ -57,7 +58,8 @@ def test_counts_have_the_asked_statistics() -> None:
     volume = disc(slices=12)
     p = simulate_projections(volume, photons=4e4, dose=0.25, electronic_variance=30.0, seed=3, **SMALL)
     assert p.air_counts.shape == () and float(p.air_counts) == 1e4 and p.electronic_noise_variance == 30.0
-    clean = project(hu_to_mu(torch.from_numpy(volume.array[:1])).clamp(min=0), p.scan_geometry())[0]
+    mu = hu_to_mu(torch.from_numpy(volume.array[:1])).clamp(min=0)
+    clean = project(mu, p.scan_geometry(), p.image_grid())[0]
     expected = 1e4 * np.exp(-clean.numpy().astype(np.float64))
     counts = np.asarray(p.counts, dtype=np.float64)  # [view, row, column]; rows are repetitions
     deviation = (counts - expected[:, None]) / np.sqrt(expected[:, None] + 30)
@@ -156,7 +158,7 @@ def test_refusals() -> None:
         with pytest.raises(InputError, match=part):
             simulate_projections(volume, **{**SMALL, **settings})  # type: ignore[arg-type]
     with pytest.raises(InputError, match="only square ones"):
-        scan_geometry("parallel", 8, 8, (1.0, 1.2, 1.0))
+        simulate_projections(replace(volume, spacing=(1.0, 1.2, 1.0)), "parallel", **SMALL)
     sagittal = CTVolume(volume.array, volume.spacing, direction=np.eye(3)[:, [1, 2, 0]])
     with pytest.raises(InputError, match="not axial"):
         simulate_projections(sagittal, **SMALL)

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from ctenhance.physics.geometry import FanGeometry, ParallelGeometry, even_angles
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.noise import bowtie_fluence, noise_fields, noisy_counts, tube_modulation
 from ctenhance.runtime.errors import InputError
 
-FAN = FanGeometry("equiangular", 595.0, 1085.6, 2.0 / 1085.6, 360, 180.0, even_angles(40), 20, 24, 8.0)
+FAN = FanGeometry("equiangular", 595.0, 1085.6, 2.0 / 1085.6, 360, 180.0, even_angles(40))
+GRID = ImageGrid(20, 24, 8.0)
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -48,7 +50,7 @@ def test_a_fans_bowtie_follows_its_rays() -> None:
     fluence = bowtie_fluence(FAN, 0.7, 160.0)
     assert float(fluence[180]) == pytest.approx(1)
     distance = float(FAN.ray_offsets_mm()[250])
-    parallel = ParallelGeometry(4, 3, distance, 8, 8, 1.0)
+    parallel = ParallelGeometry(4, 3, distance)
     assert float(fluence[250]) == pytest.approx(float(bowtie_fluence(parallel, 0.7, 160.0)[2]), rel=1e-6)
     assert float(fluence[0]) < 0.2
 
@@ -58,7 +60,7 @@ def test_a_fans_noise_follows_the_long_axis() -> None:
     hu[0, 7:13, 3:21] = 0.0
     p_peak_views = tube_modulation(torch.rand(3, 40, 360), 0.5)
     torch.testing.assert_close(p_peak_views.mean(-1), torch.ones(3))
-    plain, _ = noise_fields(hu.expand(40, -1, -1), FAN, "hann", generator=seeded(2))
-    modulated, _ = noise_fields(hu.expand(40, -1, -1), FAN, "hann", modulation=0.5, generator=seeded(2))
+    plain, _ = noise_fields(hu.expand(40, -1, -1), FAN, GRID, "hann", generator=seeded(2))
+    modulated, _ = noise_fields(hu.expand(40, -1, -1), FAN, GRID, "hann", modulation=0.5, generator=seeded(2))
     body = hu[0] == 0
     assert float(modulated[:, body].std()) < float(plain[:, body].std())

@@ -17,28 +17,30 @@ from ctenhance.decomposition.simulate import simulate
 from ctenhance.decomposition.solver.beam import Beam
 from ctenhance.physics.analytic import Ellipse, ellipse_sinogram
 from ctenhance.physics.fbp import fbp
-from ctenhance.physics.geometry import FanGeometry, Geometry, ParallelGeometry, even_angles
+from ctenhance.physics.geometry import FanGeometry, ParallelGeometry, ScanGeometry, even_angles
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.materials import material
 from ctenhance.physics.truncation import MOST_CUT_OFF, beyond, cut_off
 from ctenhance.physics.units import MU_WATER_PER_MM, mu_to_hu
 from ctenhance.scan.projections import Projections
 
 SIDE, PIXEL, VIEWS = 96, 2.0, 360
+GRID = ImageGrid(SIDE, SIDE, PIXEL)
 BODY = [Ellipse(MU_WATER_PER_MM, (85.0, 60.0)), Ellipse(1e-3, (10.0, 10.0), (20.0, 10.0))]
 
 
-def scan(kind: str, n_columns: int) -> Geometry:
+def scan(kind: str, n_columns: int) -> ScanGeometry:
     """About 1.1 mm from column to column at the isocentre."""
     middle = (n_columns - 1) / 2
     if kind == "parallel":
-        return ParallelGeometry(VIEWS, n_columns, 1.1, SIDE, SIDE, PIXEL, central_column=middle)
+        return ParallelGeometry(VIEWS, n_columns, 1.1, central_column=middle)
     pitch = 1.1 / 595 if kind == "equiangular" else 2.0
-    return FanGeometry(kind, 595.0, 1085.6, pitch, n_columns, middle, even_angles(VIEWS), SIDE, SIDE, PIXEL)
+    return FanGeometry(kind, 595.0, 1085.6, pitch, n_columns, middle, even_angles(VIEWS))
 
 
-def rings(geometry: Geometry) -> list[torch.Tensor]:
+def rings(geometry: ScanGeometry) -> list[torch.Tensor]:
     """The inner half of the field that every view sees, and what lies near its edge."""
-    radius = torch.hypot(geometry.x_mm()[None], geometry.y_mm()[:, None]) / (geometry.field_of_view_mm / 2)
+    radius = torch.hypot(GRID.x_mm()[None], GRID.y_mm()[:, None]) / (geometry.field_of_view_mm / 2)
     return [radius < 0.5, (radius > 0.85) & (radius < 0.95)]
 
 
@@ -46,8 +48,10 @@ def rings(geometry: Geometry) -> list[torch.Tensor]:
 def test_known_rays_outside_are_as_good_as_columns(kind: str) -> None:
     wide, narrow = scan(kind, 190), scan(kind, 130)
     sinogram = ellipse_sinogram(wide, BODY).float()
-    image = fbp(sinogram[..., 30:160], narrow, "soft", outside=(sinogram[..., :30], sinogram[..., 160:]))
-    difference = (image - fbp(sinogram, wide, "soft")) * (1000 / MU_WATER_PER_MM)
+    image = fbp(
+        sinogram[..., 30:160], narrow, GRID, "soft", outside=(sinogram[..., :30], sinogram[..., 160:])
+    )
+    difference = (image - fbp(sinogram, wide, GRID, "soft")) * (1000 / MU_WATER_PER_MM)
     assert float(difference[rings(narrow)[0]].abs().max()) < 1
 
 
@@ -55,13 +59,13 @@ def test_known_rays_outside_are_as_good_as_columns(kind: str) -> None:
 def test_a_body_that_is_cut_off_keeps_its_hu(kind: str) -> None:
     geometry = scan(kind, 130)
     sinogram = ellipse_sinogram(geometry, BODY[:1]).float()
-    assert cut_off(sinogram, geometry) > 0.5
+    assert cut_off(sinogram, geometry, GRID) > 0.5
     images = [
-        mu_to_hu(fbp(sinogram, geometry, "soft", outside=outside))
+        mu_to_hu(fbp(sinogram, geometry, GRID, "soft", outside=outside))
         for outside in (None, beyond(sinogram, geometry, MU_WATER_PER_MM))
     ]
     inner, edge = rings(geometry)
-    body = torch.hypot(geometry.x_mm()[None] / 80, geometry.y_mm()[:, None] / 55) < 1
+    body = torch.hypot(GRID.x_mm()[None] / 80, GRID.y_mm()[:, None] / 55) < 1
     plain, mended = ([float(image[ring & body].mean()) for ring in (inner, edge)] for image in images)
     assert plain[0] > 10 and plain[1] > 80
     assert abs(mended[0]) < 5 and abs(mended[1]) < 15
@@ -71,17 +75,17 @@ def test_what_all_views_see_or_opposite_ones_complete_is_not_cut_off() -> None:
     whole = scan("equiangular", 166)  # the body ends some columns before the detector
     half = replace(whole, n_columns=120, central_column=30.25)
     for geometry in (whole, half):
-        assert cut_off(ellipse_sinogram(geometry, BODY), geometry) == 0
+        assert cut_off(ellipse_sinogram(geometry, BODY), geometry, GRID) == 0
     # half a turn has no opposite views
     parallel = replace(scan("parallel", 120), central_column=30.25)
-    assert cut_off(ellipse_sinogram(parallel, BODY), parallel) > MOST_CUT_OFF
+    assert cut_off(ellipse_sinogram(parallel, BODY), parallel, GRID) > MOST_CUT_OFF
 
 
 def test_noise_in_air_is_no_body() -> None:
     geometry = scan("equiangular", 190)
     generator = torch.Generator().manual_seed(0)
     counts = torch.poisson(500 * torch.exp(-ellipse_sinogram(geometry, BODY)), generator=generator)
-    assert cut_off(-torch.log(counts.clamp(min=0.5) / 500), geometry) < MOST_CUT_OFF
+    assert cut_off(-torch.log(counts.clamp(min=0.5) / 500), geometry, GRID) < MOST_CUT_OFF
 
 
 def test_the_ends_are_continued_smoothly_and_end() -> None:
@@ -123,7 +127,7 @@ def test_maps_of_materials_are_continued_too() -> None:
     body = 0.1 * ellipse_sinogram(geometry, [Ellipse(1.0, (85.0, 60.0))])  # cm, so g/cm² of water
     lines = torch.stack([body, 0.005 * body], -1)
     materials = [material("water"), material("iodine")]
-    plain, mended = (density_images(lines, geometry, "soft", cut_off=m) for m in (None, materials))
+    plain, mended = (density_images(lines, geometry, GRID, "soft", cut_off=m) for m in (None, materials))
     inner = rings(geometry)[0]
     assert float(plain[0][inner].mean()) > 1.01
     assert float(mended[0][inner].mean()) == pytest.approx(1, abs=0.005)

@@ -13,11 +13,13 @@ import torch
 import ctenhance
 from ctenhance.core.volume import CTVolume
 from ctenhance.physics.fbp import fbp
-from ctenhance.physics.geometry import FanGeometry, even_angles
+from ctenhance.physics.geometry import FanGeometry, ScanGeometry, even_angles
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.projector import project
 from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu, mu_to_hu
 from ctenhance.runtime.weights import EMBEDDED
 from ctenhance.scan.projections import Projections
+from ctenhance.scan.rays import ray_fields
 
 WEIGHTS = ("reconstruct-projection", "reconstruct-image")
 QUANTA = 2.5e5
@@ -27,8 +29,12 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+#: Line integrals `[slice, view, column]`, their rays, and the pixels of the image that they were made from.
+Patient = tuple[torch.Tensor, ScanGeometry, ImageGrid]
+
+
 @pytest.fixture(scope="module")
-def patient(shared_data: Path) -> tuple[torch.Tensor, FanGeometry]:
+def patient(shared_data: Path) -> Patient:
     """Line integrals `[slice, view, column]` of three slices, 2 x 2 pixels averaged, and their scan."""
     (path,) = (shared_data / "ct").glob("chest_LIDC-IDRI_0005*.nii.gz")
     volume = CTVolume.read(path)
@@ -36,39 +42,25 @@ def patient(shared_data: Path) -> tuple[torch.Tensor, FanGeometry]:
     hu = torch.from_numpy(volume.array[middle - 1 : middle + 2])
     hu = torch.nn.functional.avg_pool2d(hu[:, None], 2)[:, 0]
     pitch = 2 * math.asin(190 / 595) / 500
-    geometry = FanGeometry(
-        "equiangular",
-        595.0,
-        1085.6,
-        pitch,
-        500,
-        249.25,
-        even_angles(600),
-        *hu.shape[1:],
-        2 * volume.spacing[0],
-    )
-    return project(hu_to_mu(hu).clamp(min=0), geometry), geometry
+    geometry = FanGeometry("equiangular", 595.0, 1085.6, pitch, 500, 249.25, even_angles(600))
+    grid = ImageGrid.centred(hu.shape, 2 * volume.spacing[0])
+    return project(hu_to_mu(hu).clamp(min=0), geometry, grid), geometry, grid
 
 
-def scan(patient: tuple[torch.Tensor, FanGeometry], dose: float) -> Projections:
-    clean, geometry = patient
+def scan(patient: Patient, dose: float) -> Projections:
+    clean, geometry, grid = patient
     generator = torch.Generator().manual_seed(3)
     counts = torch.poisson(QUANTA * dose * torch.exp(-clean), generator=generator)
     counts += torch.randn(counts.shape, generator=generator) * 10**0.5
     return Projections(
-        geometry="fan_equiangular",
-        view_angles=np.array(geometry.view_angles),
-        central_column=geometry.central_column,
+        **ray_fields(geometry),
         counts=counts.permute(1, 0, 2).numpy(),
         air_counts=np.array(QUANTA * dose),
-        column_pitch_rad=geometry.column_pitch,
-        source_to_isocenter_mm=geometry.source_to_isocenter_mm,
-        source_to_detector_mm=geometry.source_to_detector_mm,
         row_pitch_mm=2.5,
         electronic_noise_variance=10.0,
         water_mu_per_mm=MU_WATER_PER_MM,
-        image_pixel_mm=geometry.pixel_mm,
-        image_size=(geometry.rows, geometry.columns),
+        image_pixel_mm=grid.pixel_mm,
+        image_size=grid.shape,
     )
 
 
@@ -78,9 +70,9 @@ def psnr(image: np.ndarray, reference: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("dose", [0.25, 0.05])
-def test_each_stage_is_better_than_the_last(patient: tuple[torch.Tensor, FanGeometry], dose: float) -> None:
-    clean, geometry = patient
-    reference = mu_to_hu(fbp(clean[1], geometry, "standard")).numpy()
+def test_each_stage_is_better_than_the_last(patient: Patient, dose: float) -> None:
+    clean, geometry, grid = patient
+    reference = mu_to_hu(fbp(clean[1], geometry, grid, "standard")).numpy()
     result = ctenhance.reconstruct(scan(patient, dose), all_stages=True, device="cpu")
     images = {name: volume.array[1] for name, volume in result.volumes.items()}
     likeness = {name: psnr(image, reference) for name, image in images.items()}
@@ -92,9 +84,9 @@ def test_each_stage_is_better_than_the_last(patient: tuple[torch.Tensor, FanGeom
     assert result.report["warnings"] == []
 
 
-def test_uncertainty_is_larger_where_the_error_is(patient: tuple[torch.Tensor, FanGeometry]) -> None:
-    clean, geometry = patient
-    reference = mu_to_hu(fbp(clean[1], geometry, "standard")).numpy()
+def test_uncertainty_is_larger_where_the_error_is(patient: Patient) -> None:
+    clean, geometry, grid = patient
+    reference = mu_to_hu(fbp(clean[1], geometry, grid, "standard")).numpy()
     projections = scan(patient, 0.05)
     middle = replace(projections, counts=projections.counts[:, 1:2])  # type: ignore[index]
     result = ctenhance.reconstruct(middle, uncertainty=True, samples=3, device="cpu")

@@ -10,7 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from reconstruct_scan import COLUMNS, PIXEL, QUANTA, ROWS, SIDE, anatomy, geometry, measured, small_models
+from reconstruct_scan import (
+    COLUMNS,
+    GRID,
+    PIXEL,
+    QUANTA,
+    ROWS,
+    SIDE,
+    anatomy,
+    geometry,
+    measured,
+    small_models,
+)
 
 import ctenhance
 from ctenhance.physics.fbp import fbp
@@ -33,7 +44,7 @@ def test_fbp_is_the_physics_own_and_lies_where_the_patient_lay() -> None:
     projections = measured()
     result = ctenhance.reconstruct(projections, method="fbp", kernel="hann", device="cpu")
     volume = result.volumes["reconstruction"]
-    expected = mu_to_hu(fbp(projections.to_line_integrals(), geometry(), "hann"))
+    expected = mu_to_hu(fbp(projections.to_line_integrals(), geometry(), GRID, "hann"))
     assert np.allclose(volume.array, expected.numpy(), atol=1e-2)
     assert volume.spacing == (PIXEL, PIXEL, 2.5)
     assert volume.origin == pytest.approx((-(SIDE - 1) / 2 * PIXEL, -(SIDE - 1) / 2 * PIXEL, 0.0))
@@ -126,7 +137,7 @@ def test_says_when_the_dose_is_below_the_trained_ones(models: dict[str, Path]) -
 
 def test_says_when_the_noise_is_not_that_of_the_counts(models: dict[str, Path]) -> None:
     scan = measured()
-    integrals = project(hu_to_mu(anatomy()), geometry())
+    integrals = project(hu_to_mu(anatomy()), geometry(), GRID)
     clean = QUANTA * torch.exp(-integrals).permute(1, 0, 2).numpy()
     silent = replace(scan, counts=clean)
     result = ctenhance.reconstruct(silent, method="projection", device="cpu", **models)
@@ -208,8 +219,8 @@ def test_refuses_weights_of_the_other_stage(models: dict[str, Path]) -> None:
 
 
 def _agreement(result: torch.Tensor, projections: Projections) -> dict[str, Any]:
-    low = mu_to_hu(fbp(projections.to_line_integrals(), geometry(), "standard"))
-    check = Consistency(geometry(), 0.0, MU_WATER_PER_MM)
+    low = mu_to_hu(fbp(projections.to_line_integrals(), geometry(), GRID, "standard"))
+    check = Consistency(geometry(), GRID, 0.0, MU_WATER_PER_MM)
     counts = counts_of(projections, read_scan(projections), torch.device("cpu"))
     for part in (slice(0, 2), slice(2, 4)):
         check.add(counts.of(part), result[part], low[part])
@@ -235,7 +246,7 @@ def test_some_views_are_views_of_the_scan() -> None:
     few, index = some_views(g, 24)
     assert few.n_views == 24
     image = hu_to_mu(anatomy()[0])
-    assert torch.allclose(project(image, few), project(image, g)[index], atol=1e-6)
+    assert torch.allclose(project(image, few, GRID), project(image, g, GRID)[index], atol=1e-6)
 
 
 def test_air_by_column_is_kept() -> None:
@@ -270,7 +281,7 @@ def test_a_modulated_tube_current_shows_in_the_noise(electronic: float) -> None:
 
 def test_a_current_that_changes_along_the_patient_shows_in_the_noise() -> None:
     g, air, current = geometry(), 2e4, torch.tensor([1.0, 1.0, 0.2, 0.3])
-    clean = project(hu_to_mu(anatomy()), g)
+    clean = project(hu_to_mu(anatomy()), g, GRID)
     detected = air * current[:, None, None] * torch.exp(-clean)
     detected = torch.poisson(detected, generator=torch.Generator().manual_seed(2))
     divided = detected / current[:, None, None]

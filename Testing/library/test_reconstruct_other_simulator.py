@@ -16,7 +16,7 @@ from ctenhance.physics.units import MU_WATER_PER_MM
 from ctenhance.scan.simulate import (
     SOURCE_TO_DETECTOR_MM,
     SOURCE_TO_ISOCENTER_MM,
-    scan_geometry,
+    clinical_scan,
     simulate_projections,
 )
 
@@ -64,7 +64,7 @@ def of_astra(hu: np.ndarray, geometry: FanGeometry) -> np.ndarray:
 
 def test_astras_fan_beam_reconstructs_as_the_projects_own(tmp_path: Path) -> None:
     hu, cores = phantom()
-    geometry = scan_geometry("fan-flat", SIZE, SIZE, (PIXEL, PIXEL, 1.0), VIEWS, COLUMNS)
+    geometry = clinical_scan("fan-flat", VIEWS, COLUMNS)
     assert isinstance(geometry, FanGeometry)
     with h5py.File(tmp_path / "astra.ctproj.h5", "w") as f:
         f.attrs.update(

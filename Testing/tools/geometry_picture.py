@@ -22,6 +22,7 @@ from matplotlib import pyplot  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 
 from ctenhance.physics.geometry import FanGeometry  # noqa: E402
+from ctenhance.physics.image_grid import ImageGrid  # noqa: E402
 
 #: A point to the patient's left and anterior, as in Testing/library/test_physics_fan.py.
 POINT = (150.0, -60.0)
@@ -29,7 +30,7 @@ SID, SDD, COLUMNS = 595.0, 1085.6, 15
 GREY, RED, BLUE, GREEN = "#777777", "#c0392b", "#1f618d", "#1e8449"
 
 
-def draw(axes: Axes, geometry: FanGeometry) -> None:
+def draw(axes: Axes, geometry: FanGeometry, grid: ImageGrid) -> None:
     """One view: source, fan, detector columns, image matrix, and where a point is seen."""
     origin, direction = geometry.rays()
     source = origin[0, 0]
@@ -37,8 +38,8 @@ def draw(axes: Axes, geometry: FanGeometry) -> None:
     reach = geometry.source_to_detector_mm / (torch.cos(angles) if geometry.shape == "flat" else 1.0)
     detector = source + direction[0] * (reach * torch.ones_like(angles))[:, None]
 
-    half_x, half_y = (n * geometry.pixel_mm / 2 for n in (geometry.columns, geometry.rows))
-    x, y = geometry.center_mm
+    half_x, half_y = (n * grid.pixel_mm / 2 for n in (grid.columns, grid.rows))
+    x, y = grid.center_mm
     axes.add_patch(pyplot.Rectangle((x - half_x, y - half_y), 2 * half_x, 2 * half_y, fc="#eef4fa", ec=BLUE))
     axes.annotate("pixel (0, 0)", (x - half_x, y - half_y), (3, -9), textcoords="offset points", fontsize=7)
     axes.add_patch(pyplot.Circle((0, 0), SID, fill=False, ls=":", ec=GREY))
@@ -100,11 +101,10 @@ def main() -> None:
     out = parser.parse_args().out
     middle = (COLUMNS - 1) / 2
     figure, panels = pyplot.subplots(1, 2, figsize=(10, 4.9), dpi=110, layout="constrained")
-    draw(panels[0], FanGeometry("flat", SID, SDD, 66.0, COLUMNS, middle, (0.0,), 5, 6, 80.0))
-    turned = FanGeometry(
-        "equiangular", SID, SDD, 66.0 / SDD, COLUMNS, middle, (math.pi / 3,), 4, 4, 80.0, (40.0, -30.0)
-    )
-    draw(panels[1], turned)
+    upright = FanGeometry("flat", SID, SDD, 66.0, COLUMNS, middle, (0.0,))
+    draw(panels[0], upright, ImageGrid(5, 6, 80.0))
+    turned = FanGeometry("equiangular", SID, SDD, 66.0 / SDD, COLUMNS, middle, (math.pi / 3,))
+    draw(panels[1], turned, ImageGrid(4, 4, 80.0, (40.0, -30.0)))
     out.mkdir(parents=True, exist_ok=True)
     figure.savefig(out / "geometry.png")
     print(out / "geometry.png")

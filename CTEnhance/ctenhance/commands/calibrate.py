@@ -15,7 +15,7 @@ from ctenhance.runtime.errors import InputError
 if TYPE_CHECKING:
     from ctenhance.decomposition.phantom import MaterialPhantom
     from ctenhance.decomposition.solver.beam import Beam
-    from ctenhance.physics.geometry import Geometry
+    from ctenhance.physics.image_grid import ImageGrid
     from ctenhance.scan.projections import Projections
 
 calibrate_app = group("calibrate", "Calibrate a photon-counting detector from its own scans.")
@@ -69,7 +69,7 @@ def drift(
     scan = read_projections(source, run.progress, run.cancel)
     report.input = scan.identity()
     beam = _beam(scan, detector, sensor, kvp, filters, spectrum)
-    geometry = scan.scan_geometry()
+    grid = scan.image_grid()
     with report.stage("fit"):
         if before is not None:
             earlier = read_projections(before, run.progress, run.cancel)
@@ -77,11 +77,11 @@ def drift(
                 scan, earlier, beam, materials, progress=run.progress, cancel=run.cancel
             )
         elif reference is not None:
-            phantom = _phantom(reference, geometry)
-            found = finding.calibrate_with_phantom(scan, beam, phantom, geometry, run.progress, run.cancel)
+            phantom = _phantom(reference, grid)
+            found = finding.calibrate_with_phantom(scan, beam, phantom, run.progress, run.cancel)
         else:
             found = finding.calibrate_without_reference(
-                scan, beam, materials, geometry, progress=run.progress, cancel=run.cancel
+                scan, beam, materials, grid, progress=run.progress, cancel=run.cancel
             )
     DriftCalibration.of(found, beam).write(target)
     moved, unsure = (x.square().mean(0).sqrt().tolist() for x in (found.shifts, found.errors))
@@ -138,8 +138,8 @@ def _beam(
     return Beam(quanta, counting, torch.from_numpy(scan.thresholds_keV), float(voltage))
 
 
-def _phantom(folder: Path, geometry: Geometry) -> MaterialPhantom:
-    """The maps of a folder as a phantom on the geometry's grid."""
+def _phantom(folder: Path, grid: ImageGrid) -> MaterialPhantom:
+    """The maps of a folder, which lie on `grid`, as a phantom."""
     import torch
 
     from ctenhance.core.volume import CTVolume
@@ -151,12 +151,12 @@ def _phantom(folder: Path, geometry: Geometry) -> MaterialPhantom:
         raise InputError(f"'{folder}' holds no maps such as water.nii.gz in mg/mL.")
     volumes = [CTVolume.read(path, check_hu=False) for path in found.values()]
     for name, volume in zip(found, volumes, strict=True):
-        same = volume.array.shape == (volumes[0].array.shape[0], geometry.rows, geometry.columns)
-        if not same or abs(volume.spacing[0] / geometry.pixel_mm - 1) > 0.01:
+        same = volume.array.shape == (volumes[0].array.shape[0], grid.rows, grid.columns)
+        if not same or abs(volume.spacing[0] / grid.pixel_mm - 1) > 0.01:
             size, pixel = volume.array.shape, volume.spacing[0]
             raise InputError(
-                f"The map '{name}.nii.gz' is {size} at {pixel:.3f} mm but the scan's image {geometry.rows} x "
-                f"{geometry.columns} at {geometry.pixel_mm:.3f} mm: use the same grid."
+                f"The map '{name}.nii.gz' is {size} at {pixel:.3f} mm but the scan's image {grid.rows} x "
+                f"{grid.columns} at {grid.pixel_mm:.3f} mm: use the same grid."
             )
     densities = torch.stack([torch.from_numpy(volume.array) for volume in volumes]) / 1000
-    return MaterialPhantom(tuple(material(name) for name in found), densities, geometry.pixel_mm)
+    return MaterialPhantom(tuple(material(name) for name in found), densities, grid.pixel_mm)

@@ -14,18 +14,20 @@ from ctenhance.decomposition.solver.layer import Decomposer
 from ctenhance.decomposition.solver.quadrature import REFERENCE_KEV
 from ctenhance.physics.detector import PileUp
 from ctenhance.physics.fbp import Window, fbp
-from ctenhance.physics.geometry import Geometry
+from ctenhance.physics.geometry import ScanGeometry
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.materials import Material, attenuation_matrix, material
 from ctenhance.physics.truncation import beyond_parts
 from ctenhance.runtime.progress import Cancellable
 
-#: Line integrals are g/cm², the geometry's lengths mm: an image of them in mm⁻¹ is 0.1 g/cm³.
+#: Line integrals are g/cm², the scan's lengths mm: an image of them in mm⁻¹ is 0.1 g/cm³.
 _PER_MM_TO_G_CM3 = 10.0
 
 
 def density_images(
     lines: torch.Tensor,
-    geometry: Geometry,
+    scan: ScanGeometry,
+    grid: ImageGrid,
     kernel: Window = "standard",
     cancel: Cancellable | None = None,
     cut_off: Sequence[Material] | None = None,
@@ -38,16 +40,15 @@ def density_images(
     if cut_off is not None:
         energy = torch.tensor([REFERENCE_KEV])
         attenuation = attenuation_matrix(list(cut_off), energy)[:, 0]
-        outside = beyond_parts(
-            parts, attenuation, geometry, float(material("water").linear_attenuation(energy))
-        )
-    return fbp(parts, geometry, kernel, cancel, outside) * _PER_MM_TO_G_CM3
+        outside = beyond_parts(parts, attenuation, scan, float(material("water").linear_attenuation(energy)))
+    return fbp(parts, scan, grid, kernel, cancel, outside) * _PER_MM_TO_G_CM3
 
 
 def material_images(
     counts: torch.Tensor,
     decomposer: Decomposer,
-    geometry: Geometry,
+    scan: ScanGeometry,
+    grid: ImageGrid,
     kernel: Window = "standard",
     spectra: torch.Tensor | None = None,
     scatter: torch.Tensor | None = None,
@@ -60,4 +61,4 @@ def material_images(
     quanta, of the counts' shape, before pile-up)."""
     true = counts if pile_up is None else pile_up.corrected(counts)
     lines = decomposer(true, spectra, scatter, tolerance)
-    return density_images(lines, geometry, kernel)
+    return density_images(lines, scan, grid, kernel)

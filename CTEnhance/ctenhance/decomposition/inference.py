@@ -27,13 +27,11 @@ from ctenhance.decomposition.solver.layer import Decomposer, Decomposition
 from ctenhance.decomposition.solver.standard_errors import standard_error_images
 from ctenhance.physics.detector import PileUp, check_thresholds
 from ctenhance.physics.fbp import WINDOWS
-from ctenhance.physics.geometry import Geometry
 from ctenhance.physics.materials import Material
 from ctenhance.runtime.device import pick_device
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check, silent
 from ctenhance.scan.geometry_check import tell_geometry
-from ctenhance.scan.image_grid import image_geometry
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.truncation import cut_off_warning
 
@@ -191,17 +189,17 @@ def decompose(
     energies = torch.from_numpy(np.array(projections.energies_keV, dtype=np.float64))
     counting = spectra.flatten(0, -2).sum(0) > 0  # others may lie beyond the tables of attenuation
     spectra, energies = spectra[..., counting], energies[counting]
-    geometry = image_geometry(projections, image_size, pixel_mm)
+    geometry, image_grid = projections.scan_geometry(), projections.image_grid(image_size, pixel_mm)
     with report.stage("prepare"):
         decomposer = Decomposer(basis, spectra, energies).to(solver_place)
         _probe(decomposer, wanted)
         estimator = None if method is None else ScatterEstimator(method, spectra, energies, place)
     report.input = projections.identity()
-    cut = cut_off_warning(projections, geometry)
+    cut = cut_off_warning(projections, geometry, image_grid)
     for note in (*projections.notes, *([cut] if cut else [])):
         report.warn(note)
     report.details["data_consistency"] = tell_geometry(projections, report, cancel)
-    stack = _Stack((projections.n_rows, geometry.rows, geometry.columns))
+    stack = _Stack((projections.n_rows, *image_grid.shape))
     ends: list[Decomposition] = []
     misfit = []
     ratios = []
@@ -236,10 +234,21 @@ def decompose(
         with report.stage("reconstruct"):
             lines = found.lines.float().to(place)
             cut_off = decomposer.materials if cut else None
-            found_maps = density_images(lines, geometry, wanted.kernel, cancel, cut_off)
+            found_maps = density_images(lines, geometry, image_grid, wanted.kernel, cancel, cut_off)
             _put_images(stack, row, found_maps, decomposer.materials, wanted)
             if wanted.errors:
-                _put_errors(stack, row, found, scattered, decomposer, geometry, wanted.kernel, seed, cancel)
+                sd = standard_error_images(
+                    found.lines,
+                    decomposer,
+                    geometry,
+                    image_grid,
+                    wanted.kernel,
+                    seed + row,
+                    scattered,
+                    cancel,
+                )
+                for m, image in zip(decomposer.materials, sd, strict=True):
+                    stack.put(f"{m.name}_sd", row, 1000 * image)
         tell("decompose", row + 1, projections.n_rows)
     _tell_how_it_went(report, ends, misfit, decomposer)
     if wanted.guided_maps or (wanted.low_noise and wanted.vmi):
@@ -248,7 +257,7 @@ def decompose(
         report.details["viewing"]["quiet_keV"] = quiet
     if estimator is not None:
         _tell_scatter(report, estimator, ratios)
-    volumes = {name: projections.volume(array, geometry.pixel_mm) for name, array in stack.arrays.items()}
+    volumes = {name: projections.volume(array, image_grid) for name, array in stack.arrays.items()}
     maps = {name: volumes.pop(name) for name in list(volumes) if name.endswith(_MAPS)}
     return Result(volumes=volumes, maps=maps, report=report.finish())
 
@@ -337,22 +346,6 @@ def _put_images(
         stack.put("zeff", row, images.effective_atomic_number(maps, materials))
     if wanted.electron_density:
         stack.put("electron_density", row, images.electron_density(maps, materials))
-
-
-def _put_errors(
-    stack: _Stack,
-    row: int,
-    found: Decomposition,
-    scatter: torch.Tensor | None,
-    decomposer: Decomposer,
-    geometry: Geometry,
-    kernel: str,
-    seed: int,
-    cancel: Cancellable | None,
-) -> None:
-    sd = standard_error_images(found.lines, decomposer, geometry, kernel, seed + row, scatter, cancel)
-    for m, image in zip(decomposer.materials, sd, strict=True):
-        stack.put(f"{m.name}_sd", row, 1000 * image)
 
 
 def _put_low_noise(

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.materials import Material, material
 from ctenhance.runtime.errors import InputError
 
@@ -38,13 +39,21 @@ class Insert:
 @dataclass(frozen=True)
 class MaterialPhantom:
     """`densities` g/cm³ float32 `[material, slice, row, column]` of `materials`, square pixels of `pixel_mm`,
-    slices `slice_mm` apart; `inserts` are the rods in it whose contents are known."""
+    slices `slice_mm` apart, their middle at `center_mm` (x, y) from the isocentre; `inserts` are the rods in
+    it whose contents are known."""
 
     materials: tuple[Material, ...]
     densities: torch.Tensor
     pixel_mm: float
     inserts: tuple[Insert, ...] = ()
     slice_mm: float = 1.0
+    center_mm: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def grid(self) -> ImageGrid:
+        """The pixels of a slice."""
+        rows, columns = self.densities.shape[-2:]
+        return ImageGrid(rows, columns, self.pixel_mm, self.center_mm)
 
     def map(self, name: str) -> torch.Tensor:
         """Partial density in mg/mL `[slice, row, column]` of one of its materials."""
@@ -55,9 +64,7 @@ class MaterialPhantom:
 
     def inside(self, insert: Insert, part: float = 0.7) -> torch.Tensor:
         """Pixels `[row, column]` within `part` of a rod's radius."""
-        rows, columns = self.densities.shape[-2:]
-        y = (torch.arange(rows) - (rows - 1) / 2) * self.pixel_mm - insert.y_mm
-        x = (torch.arange(columns) - (columns - 1) / 2) * self.pixel_mm - insert.x_mm
+        y, x = self.grid.y_mm() - insert.y_mm, self.grid.x_mm() - insert.x_mm
         return x[None] ** 2 + y[:, None] ** 2 < (part * insert.radius_mm) ** 2
 
 

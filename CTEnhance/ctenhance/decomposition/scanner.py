@@ -18,7 +18,7 @@ from ctenhance.physics.spectrum import energy_grid, tube_spectrum
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress
 from ctenhance.scan.projections import Projections
-from ctenhance.scan.simulate import scan_geometry
+from ctenhance.scan.simulate import clinical_scan
 
 #: Phantoms that need no file.
 RODS, CHEST = "rods", "chest"
@@ -86,9 +86,7 @@ def named_scan(
     quanta = spectrum * (dose * QUANTA / spectrum.sum())
     beam = Beam(quanta, detector(detector_name, energies), edges, float(kvp))
     made = named_phantom(phantom, matrix, slices, contrast_mg_ml, seed)
-    spacing = (made.pixel_mm, made.pixel_mm, SLICE_MM)
-    rows, width = made.densities.shape[-2:]
-    geometry = scan_geometry("fan-equiangular", rows, width, spacing, views, columns)
+    scan = clinical_scan("fan-equiangular", views, columns)
     drift = random_drift(columns, len(edges), drift_kev, seed=seed) if drift_kev > 0 else None
     flaws = Imperfections(scatter_to_primary=scatter, drift_kev=drift)
-    return simulate(made, geometry, beam, flaws, seed=seed, progress=progress, cancel=cancel)
+    return simulate(made, scan, beam, flaws, seed=seed, progress=progress, cancel=cancel)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from ctenhance.core.arrays import scratch
@@ -14,11 +13,12 @@ from ctenhance.decomposition.scatter.correction import GRID_ENTRY, RATIO_ENTRY
 from ctenhance.decomposition.scatter.simulation import ScanScatter
 from ctenhance.decomposition.solver.beam import Beam, expected_counts
 from ctenhance.physics.detector import PileUp
-from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, Geometry, ParallelGeometry
+from ctenhance.physics.geometry import ScanGeometry
 from ctenhance.physics.units import MU_WATER_PER_MM
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check, silent
 from ctenhance.scan.projections import Projections
+from ctenhance.scan.rays import ray_fields
 
 _VIEWS_AT_ONCE = 64
 
@@ -72,7 +72,7 @@ def noisy_counts(expected: torch.Tensor, correlation: float, generator: torch.Ge
 
 def simulate(
     phantom: MaterialPhantom,
-    geometry: Geometry,
+    scan: ScanGeometry,
     beam: Beam,
     imperfections: Imperfections | None = None,
     noise: bool = True,
@@ -83,40 +83,34 @@ def simulate(
     """A photon-counting scan `[view, row, column, bin]` of the phantom, with the beam's nominal spectra.
 
     The air counts and spectra in it are those before the drift, as a calibration would have left them.
-    With scatter, `meta` tells the scanner's water ratio and its grid's. Raises InputError for a phantom on
-    another grid than the geometry's image and for one that scatters nothing where scatter is asked for,
-    Cancelled when asked to stop.
+    With scatter, `meta` tells the scanner's water ratio and its grid's. Raises InputError for a phantom that
+    scatters nothing where scatter is asked for, Cancelled when asked to stop.
     """
     flaws = imperfections or Imperfections()
-    if tuple(phantom.densities.shape[-2:]) != (geometry.rows, geometry.columns):
-        raise InputError(
-            f"The phantom has {tuple(phantom.densities.shape[-2:])} pixels but the geometry's image "
-            f"{(geometry.rows, geometry.columns)}: use the same grid."
-        )
     nominal = beam.spectra()
     drifted = nominal if flaws.drift_kev is None else beam.spectra(flaws.drift_kev)
-    if drifted.ndim == 3 and len(drifted) != geometry.n_columns:
+    if drifted.ndim == 3 and len(drifted) != scan.n_columns:
         raise InputError(
-            f"There are shifts for {len(drifted)} columns but the detector has {geometry.n_columns}."
+            f"There are shifts for {len(drifted)} columns but the detector has {scan.n_columns}."
         )
     energies = beam.detector.energies_kev
     tell = progress or silent
     meta: dict[str, Any] = {"kvp": beam.kvp, "detector": beam.detector.name, "simulated": True}
     scatter = None
     if flaws.scatter_to_primary != 0:
-        scatter = ScanScatter(phantom, geometry, beam, flaws.scatter_to_primary, tell, cancel)
+        scatter = ScanScatter(phantom, scan, beam, flaws.scatter_to_primary, tell, cancel)
         meta[RATIO_ENTRY], meta[GRID_ENTRY] = scatter.water_ratio, scatter.grid_ratio
     # thresholds that drift change the scatter in a column as they change its air counts, or nearly so
     changed = drifted.sum(-1) / nominal.sum(-1).clamp(min=1e-30)
     generator = torch.Generator().manual_seed(seed)
     n_slices = phantom.densities.shape[1]
-    counts = scratch((geometry.n_views, n_slices, geometry.n_columns, len(nominal)))
+    counts = scratch((scan.n_views, n_slices, scan.n_columns, len(nominal)))
     for index in range(n_slices):
         one = replace(phantom, densities=phantom.densities[:, index : index + 1])
-        expected = expected_counts(one, geometry, drifted, energies, cancel=cancel)[0]
+        expected = expected_counts(one, scan, drifted, energies, cancel=cancel)[0]
         if scatter is not None:
             expected += scatter(index) * changed
-        for start in range(0, geometry.n_views, _VIEWS_AT_ONCE):
+        for start in range(0, scan.n_views, _VIEWS_AT_ONCE):
             check(cancel)
             views = slice(start, start + _VIEWS_AT_ONCE)
             counts[views, index] = _registered(expected[views], flaws, generator if noise else None)
@@ -128,13 +122,11 @@ def simulate(
         energies_keV=energies.numpy(),
         thresholds_keV=beam.thresholds_kev.numpy(),
         image_pixel_mm=phantom.pixel_mm,
-        image_size=(geometry.rows, geometry.columns),
+        image_size=phantom.grid.shape,
         row_pitch_mm=phantom.slice_mm,
         water_mu_per_mm=MU_WATER_PER_MM,
-        view_angles=np.asarray(geometry.angles()),
-        central_column=geometry.central_column,
         meta=meta,
-        **_scan_fields(geometry),
+        **ray_fields(scan),
     )
 
 
@@ -145,16 +137,3 @@ def _registered(
     if flaws.pile_up is not None:
         expected = flaws.pile_up.observed(expected)
     return expected if generator is None else noisy_counts(expected, flaws.correlation, generator)
-
-
-def _scan_fields(geometry: Geometry) -> dict[str, Any]:
-    if isinstance(geometry, ParallelGeometry):
-        return {"geometry": "parallel", "column_pitch_mm": geometry.column_pitch_mm}
-    assert isinstance(geometry, FanGeometry)
-    equiangular = geometry.shape == EQUIANGULAR
-    return {
-        "geometry": "fan_equiangular" if equiangular else "fan_flat",
-        "column_pitch_rad" if equiangular else "column_pitch_mm": geometry.column_pitch,
-        "source_to_isocenter_mm": geometry.source_to_isocenter_mm,
-        "source_to_detector_mm": geometry.source_to_detector_mm,
-    }

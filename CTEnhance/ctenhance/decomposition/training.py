@@ -122,7 +122,7 @@ class Chain:
         # were all counts scatter, the decomposition would end at its limit, where there is no gradient
         known = None if scatter is None else limited(scatter * AIR_QUANTA, counts, 1.0)
         return material_images(
-            counts, self._beam(scan).decomposer, scan.geometry, scatter=known, tolerance=1e-3
+            counts, self._beam(scan).decomposer, scan.geometry, scan.grid, scatter=known, tolerance=1e-3
         )
 
     def errors(self, images: torch.Tensor, scan: ScatterScan) -> tuple[torch.Tensor, torch.Tensor]:
@@ -134,7 +134,7 @@ class Chain:
 
     def bias(self, images: torch.Tensor, scan: ScatterScan) -> tuple[float, float]:
         """Mean size of the errors after averaging over neighbours: iodine in mg/mL, HU."""
-        side = max(1, round(BIAS_MM / scan.geometry.pixel_mm)) | 1
+        side = max(1, round(BIAS_MM / scan.grid.pixel_mm)) | 1
         size = (side, 1, side // 2)
         smooth = F.avg_pool2d((images - scan.reference)[None], *size)[0] + scan.reference
         iodine, hu = self.errors(smooth, scan)

@@ -11,6 +11,7 @@ import torch
 from ctenhance.degradation.reconstruction import Reconstruction
 from ctenhance.degradation.source_noise import FlatSlice, OwnNoise
 from ctenhance.physics.geometry import ParallelGeometry
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.noise import attenuation_sinogram, bowtie_fluence, tube_modulation
 from ctenhance.physics.pixels import backproject_pixels
 
@@ -54,15 +55,16 @@ def longest_path(line_integrals: torch.Tensor) -> torch.Tensor:
     return line_integrals.amax(-1).mean()
 
 
-def _few_views(hu: np.ndarray, pixel_mm: float) -> tuple[torch.Tensor, ParallelGeometry]:
-    geometry = ParallelGeometry.covering(hu.shape[0], hu.shape[1], pixel_mm, n_views=_FEW_VIEWS)
+def _few_views(hu: np.ndarray, grid: ImageGrid) -> tuple[torch.Tensor, ParallelGeometry]:
+    geometry = ParallelGeometry.covering(grid, n_views=_FEW_VIEWS)
     image = torch.from_numpy(np.clip(hu, -1000, 4000).astype(np.float32))
-    return attenuation_sinogram(image[None], geometry)[0], geometry
+    return attenuation_sinogram(image[None], geometry, grid)[0], geometry
 
 
 def reference_path(slices: list[np.ndarray], pixel_mm: float) -> float:
     """Longest line integral, averaged over views and slices (HU `[rows, columns]`)."""
-    return float(np.mean([float(longest_path(_few_views(hu, pixel_mm)[0])) for hu in slices]))
+    paths = [longest_path(_few_views(hu, ImageGrid.centred(hu.shape, pixel_mm))[0]) for hu in slices]
+    return float(np.mean([float(path) for path in paths]))
 
 
 def noise_variance(
@@ -73,10 +75,11 @@ def noise_variance(
     At N photons and electronic variance s2 the image noise has the variance  quantum / N + electronic s2 /
     N^2.  In closed form: each pixel gathers the variances of the rays through it.
     """
-    p, geometry = _few_views(hu, pixel_mm)
+    grid = ImageGrid.centred(hu.shape, pixel_mm)
+    p, geometry = _few_views(hu, grid)
     inverse = exposure.inverse_photons(p, geometry)
     scale = reconstruction.variance_per_view(geometry.column_pitch_mm) * reconstruction.views / _FEW_VIEWS
-    maps = backproject_pixels(torch.stack([inverse, inverse**2]), geometry, 1, 0) * scale
+    maps = backproject_pixels(torch.stack([inverse, inverse**2]), geometry, grid) * scale
     return maps[0].numpy(), maps[1].numpy()
 
 

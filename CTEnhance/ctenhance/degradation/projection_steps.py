@@ -8,7 +8,7 @@ while the anatomy keeps its own resolution and never passes through our projecto
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from ctenhance.degradation import beam_hardening
 from ctenhance.degradation.slice_scan import Scan
 from ctenhance.degradation.steps import ProjectionStep, VolumeInfo, stream
 from ctenhance.physics.geometry import ParallelGeometry
+from ctenhance.physics.image_grid import ImageGrid
 
 
 @dataclass(frozen=True)
@@ -114,10 +115,11 @@ class Ring(ProjectionStep):
     @staticmethod
     def _ring_sd(error: torch.Tensor, scan: Scan) -> torch.Tensor:
         """SD in HU of the rings of `error` `[column]`, alike in all views, on a row through the centre."""
-        g = scan.geometry
-        row = replace(g, rows=1, columns=2 * math.ceil(100 / g.pixel_mm) + 1)
-        image = scan.reconstruction.image(error.expand(g.n_views, -1), row)[0]
-        radius = (torch.arange(row.columns, device=error.device) - (row.columns - 1) / 2).abs() * g.pixel_mm
+        pixel = scan.grid.pixel_mm
+        row = ImageGrid(1, 2 * math.ceil(100 / pixel) + 1, pixel)
+        sinogram = error.expand(scan.geometry.n_views, -1)
+        image = scan.reconstruction.image(sinogram, scan.geometry, row)[0]
+        radius = (torch.arange(row.columns, device=error.device) - (row.columns - 1) / 2).abs() * pixel
         return image[radius >= 20].std()
 
 

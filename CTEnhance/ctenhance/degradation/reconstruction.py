@@ -12,6 +12,7 @@ from scipy import fft
 from ctenhance.degradation.source_noise import WINDOW
 from ctenhance.physics.fbp import fbp
 from ctenhance.physics.geometry import ParallelGeometry
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.units import MU_WATER_PER_MM
 
 #: Views of a simulated scan; photons per ray mean these views.
@@ -31,16 +32,13 @@ class Reconstruction:
     views: int
     roll_off_per_mm: float
 
-    def geometry(self, rows: int, columns: int, pixel_mm: float) -> ParallelGeometry:
-        return ParallelGeometry.covering(rows, columns, pixel_mm, n_views=self.views)
-
     def window(self, frequency: torch.Tensor) -> torch.Tensor:
         """Gain at `frequency` in cycles/mm."""
         return torch.exp(-math.log(2) * (frequency / self.roll_off_per_mm) ** 2)
 
-    def image(self, line_integrals: torch.Tensor, geometry: ParallelGeometry) -> torch.Tensor:
+    def image(self, line_integrals: torch.Tensor, scan: ParallelGeometry, grid: ImageGrid) -> torch.Tensor:
         """Image in HU (differences: air is 0) of line integrals `[view, column]`."""
-        return fbp(line_integrals, geometry, self.window) * (1000 / MU_WATER_PER_MM)
+        return fbp(line_integrals, scan, grid, self.window) * (1000 / MU_WATER_PER_MM)
 
     def variance_per_view(self, column_pitch_mm: float) -> float:
         """Variance in HU^2 that one view gives a pixel, for white line integrals of variance 1.

@@ -7,6 +7,8 @@ from functools import cached_property
 import torch
 
 from ctenhance.degradation.reconstruction import Reconstruction
+from ctenhance.physics.geometry import ParallelGeometry
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.noise import attenuation_sinogram
 from ctenhance.physics.projector import project
 from ctenhance.physics.units import hu_to_mu
@@ -23,19 +25,23 @@ class Scan:
     ) -> None:
         """`hu` `[rows, columns]`; projected in full `detail`, or only as smoothly as noise needs it."""
         self.reconstruction = reconstruction
-        self.geometry = geometry = reconstruction.geometry(hu.shape[0], hu.shape[1], pixel_mm)
+        self.grid = ImageGrid.centred(hu.shape, pixel_mm)
+        self.geometry = ParallelGeometry.covering(self.grid, n_views=reconstruction.views)
         self.hu = hu.clamp(-1000, _HIGHEST_HU)
-        self.geometry = geometry
-        self.clean = project(hu_to_mu(self.hu), geometry) if detail else self.smooth_projection(self.hu)
+        self.clean = (
+            project(hu_to_mu(self.hu), self.geometry, self.grid)
+            if detail
+            else self.smooth_projection(self.hu)
+        )
         self.error = torch.zeros_like(self.clean)
 
     def error_image(self) -> torch.Tensor:
         """What the errors add to the image, in HU `[rows, columns]`."""
-        return self.reconstruction.image(self.error, self.geometry)
+        return self.reconstruction.image(self.error, self.geometry, self.grid)
 
     def smooth_projection(self, hu: torch.Tensor) -> torch.Tensor:
-        """Line integrals `[view, column]` of `hu`, from a grid twice as coarse."""
-        return attenuation_sinogram(hu[None], self.geometry)[0]
+        """Line integrals `[view, column]` of `hu`, from pixels twice as large."""
+        return attenuation_sinogram(hu[None], self.geometry, self.grid)[0]
 
     @cached_property
     def angles(self) -> torch.Tensor:

@@ -19,6 +19,7 @@ from scipy import ndimage, sparse
 from ctenhance.degradation.steps import SliceStep, Tick, VolumeStep, apply_along_z
 from ctenhance.physics.fbp import fbp
 from ctenhance.physics.geometry import ParallelGeometry
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.projector import project
 
 #: The paper's matrix: its sizes in pixels are fractions of this one.
@@ -159,11 +160,11 @@ class FewViewReconstruction(SliceStep):
     n_views: int
 
     def apply(self, image: np.ndarray, pixel_mm: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
-        rows, columns = image.shape
         # with pixels of length 1 the attenuation is the unit scale itself; the pixel's size cancels
-        geometry = ParallelGeometry.covering(rows, columns, 1.0, n_views=self.n_views)
+        grid = ImageGrid.centred(image.shape, 1.0)
+        scan = ParallelGeometry.covering(grid, n_views=self.n_views)
         x = torch.from_numpy(to_unit(image))
-        return from_unit(fbp(project(x, geometry), geometry, "ramp").clamp(0, 1).numpy())
+        return from_unit(fbp(project(x, scan, grid), scan, grid, "ramp").clamp(0, 1).numpy())
 
 
 @dataclass(frozen=True)

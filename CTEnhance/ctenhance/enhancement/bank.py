@@ -38,6 +38,7 @@ from ctenhance.core.hounsfield import padding_to_air
 from ctenhance.core.volume import CTVolume
 from ctenhance.degradation import Chain
 from ctenhance.physics.geometry import ParallelGeometry
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.noise import bowtie_fluence, noise_fields
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import replace_when_done
@@ -144,19 +145,17 @@ def without_noise(image: np.ndarray, noise_hu: float) -> np.ndarray:
 def _noise_pair(
     image: torch.Tensor, pixel_mm: float, rng: np.random.Generator, seed: int
 ) -> list[torch.Tensor]:
-    """Quantum and electronic noise of one slice under a drawn geometry, each scaled to SD 1 in soft
+    """Quantum and electronic noise of one slice of a drawn scan, each scaled to SD 1 in soft
     tissue."""
-    rows, columns = image.shape
-    geometry = ParallelGeometry.covering(
-        rows,
-        columns,
-        pixel_mm,
+    grid = ImageGrid.centred(image.shape, pixel_mm)
+    scan = ParallelGeometry.covering(
+        grid,
         n_views=int(rng.integers(500, 900)),
         pitch_mm=pixel_mm * float(rng.uniform(0.65, 1.05)),
     )
-    bowtie = bowtie_fluence(geometry, float(rng.uniform(0.2, 1.0)), float(rng.uniform(120, 180)))
+    bowtie = bowtie_fluence(scan, float(rng.uniform(0.2, 1.0)), float(rng.uniform(120, 180)))
     generator = torch.Generator().manual_seed(seed)
-    fields = noise_fields(image[None], geometry, "ramp", bowtie, float(rng.uniform(0, 0.6)), generator)
+    fields = noise_fields(image[None], scan, grid, "ramp", bowtie, float(rng.uniform(0, 0.6)), generator)
     mask = torch.from_numpy(_tissue_or_all(image.numpy()))
     return [field[0] / field[0][mask].std() for field in fields]
 

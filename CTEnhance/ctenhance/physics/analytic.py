@@ -1,14 +1,15 @@
-"""Exact line integrals of ellipses in any geometry: what a projector or a reconstruction is held against."""
+"""Exact line integrals of ellipses along the rays of a scan: what projector and FBP are held against."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
-from ctenhance.physics.geometry import FanGeometry, Geometry
+from ctenhance.physics.geometry import ScanGeometry
+from ctenhance.physics.image_grid import ImageGrid
 
 
 @dataclass(frozen=True)
@@ -37,27 +38,24 @@ class Ellipse:
         inside = along**2 - squared * ((o * o).sum(-1) - 1)
         return 2 * inside.clamp(min=0).sqrt() / squared
 
-    def covers(self, geometry: Geometry, scale: float = 1.0) -> torch.Tensor:
-        """Which pixel centres of the geometry's image lie inside, `[rows, columns]`; the axes times
-        `scale`."""
-        x = geometry.x_mm()[None] - self.center_mm[0]
-        y = geometry.y_mm()[:, None] - self.center_mm[1]
+    def covers(self, grid: ImageGrid, scale: float = 1.0) -> torch.Tensor:
+        """Which pixels' middles lie inside, `[rows, columns]`; the axes times `scale`."""
+        x = grid.x_mm()[None] - self.center_mm[0]
+        y = grid.y_mm()[:, None] - self.center_mm[1]
         cos, sin = math.cos(self.turn_rad), math.sin(self.turn_rad)
         along, across = x * cos + y * sin, y * cos - x * sin
         return (along / self.semi_axes_mm[0]) ** 2 + (across / self.semi_axes_mm[1]) ** 2 < scale**2
 
 
 def ellipse_sinogram(
-    geometry: Geometry, ellipses: Sequence[Ellipse], rays_per_column: int = 1
+    scan: ScanGeometry, ellipses: Sequence[Ellipse], rays_per_column: int = 1
 ) -> torch.Tensor:
     """Line integrals of the ellipses' sum, float64 `[view, column]`, on the CPU.
 
     One ray through the middle of each column, or the mean of `rays_per_column` evenly over its width."""
-    g, n = geometry, rays_per_column
-    fine = {"n_columns": g.n_columns * n, "central_column": (g.central_column + 0.5) * n - 0.5}
-    pitch = "column_pitch" if isinstance(g, FanGeometry) else "column_pitch_mm"
-    fine[pitch] = getattr(g, pitch) / n
-    origin, direction = replace(g, **fine).rays()  # type: ignore[arg-type]
+    n = rays_per_column
+    fine = scan.with_columns(scan.n_columns * n, (scan.central_column + 0.5) * n - 0.5, 1 / n)
+    origin, direction = fine.rays()
     total = sum(e.mu_per_mm * e.chords(origin, direction) for e in ellipses)
-    total = torch.as_tensor(total, dtype=torch.float64).expand(g.n_views, g.n_columns * n)
-    return total.reshape(g.n_views, g.n_columns, n).mean(-1)
+    total = torch.as_tensor(total, dtype=torch.float64).expand(scan.n_views, fine.n_columns)
+    return total.reshape(scan.n_views, scan.n_columns, n).mean(-1)

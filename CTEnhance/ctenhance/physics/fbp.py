@@ -15,7 +15,8 @@ import torch
 from scipy.fft import next_fast_len
 
 from ctenhance.physics.gather import REFINE, SLICES_AT_ONCE, as_slices
-from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, Geometry
+from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, ScanGeometry
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.pixels import backproject_pixels
 from ctenhance.physics.redundancy import ray_weights
 from ctenhance.runtime.errors import InputError
@@ -57,10 +58,10 @@ def window_gain(window: Window, frequency: torch.Tensor, pitch_mm: float) -> tor
     )
 
 
-def _ramp_response(n: int, geometry: Geometry, n_rays: int) -> torch.Tensor:
+def _ramp_response(n: int, scan: ScanGeometry, n_rays: int) -> torch.Tensor:
     """Frequency response `[n // 2 + 1]` of the band-limited ramp, in mm^-1, times the pitch (a discrete
     convolution of `n_rays` values); float64."""
-    g = geometry
+    g = scan
     pitch = g.isocenter_pitch_mm
     k = torch.arange(n, dtype=torch.float64)
     k = torch.minimum(k, n - k)
@@ -73,10 +74,10 @@ def _ramp_response(n: int, geometry: Geometry, n_rays: int) -> torch.Tensor:
     return torch.fft.rfft(taps).real * pitch
 
 
-def _needed_columns(geometry: Geometry, offset: int, n: int) -> tuple[int, int]:
-    """First and last (excluded) padded column, `offset` before column 0, that the image reads of `n`."""
-    g = geometry
-    reach: float = g.image_radius_mm
+def _needed_columns(scan: ScanGeometry, reach: float, offset: int, n: int) -> tuple[int, int]:
+    """First and last (excluded) padded column, `offset` before column 0, that an image which extends `reach`
+    mm from the isocentre reads of `n`."""
+    g = scan
     if isinstance(g, FanGeometry):
         angle = math.asin(reach / g.source_to_isocenter_mm)
         reach = angle if g.shape == EQUIANGULAR else math.tan(angle) * g.source_to_detector_mm
@@ -89,19 +90,21 @@ def _needed_columns(geometry: Geometry, offset: int, n: int) -> tuple[int, int]:
 
 def fbp(
     sinogram: torch.Tensor,
-    geometry: Geometry,
+    scan: ScanGeometry,
+    grid: ImageGrid,
     window: Window = "ramp",
     cancel: Cancellable | None = None,
     outside: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """Image `[..., rows, columns]` in mm^-1 from line integrals `[..., view, column]`.
+    """Image `[..., rows, columns]` in mm^-1 on `grid` from line integrals `[..., view, column]` of `scan`.
 
     The view angles say whether the scan is full, short or something between (see `redundancy`); `window`:
     one of `WINDOWS`, or a gain as a function of cycles/mm at the isocentre; `outside`: line integrals `[...,
     view, ray]`, as many before the first column as after the last one, 0 if not given. Slices are worked on
     `SLICES_AT_ONCE` at a time, views in parts. Differentiable. Raises InputError where the sinogram does not
-    have the geometry's shape or its views are too few for it, Cancelled where `cancel` asks for it."""
-    g = geometry
+    have the scan's shape, its views are too few or the image reaches the source, Cancelled where `cancel`
+    asks for it."""
+    g = scan
     batch, lead = as_slices(sinogram, (g.n_views, g.n_columns), "sinogram")
     # zero padding to twice the width keeps the circular convolution from wrapping round
     beyond = 0 if outside is None else outside[0].shape[-1]
@@ -112,9 +115,9 @@ def fbp(
     response = _ramp_response(n, g, g.n_columns + beyond) * window_gain(
         window, frequency, g.isocenter_pitch_mm
     )
-    weight = ray_weights(g) * torch.cos(g.column_angles())
+    weight = ray_weights(g, grid) * torch.cos(g.column_angles())
     response, weight = (v.to(sinogram.dtype).to(sinogram.device) for v in (response, weight))
-    first, last = _needed_columns(g, offset, n)
+    first, last = _needed_columns(g, grid.radius_mm, offset, n)
 
     at_once = _CPU_SAMPLES if sinogram.device.type == "cpu" else _GPU_SAMPLES
     ends = [as_slices(end, (g.n_views, beyond), "sinogram's outside")[0] for end in outside or ()]
@@ -135,7 +138,7 @@ def fbp(
             padded = torch.nn.functional.pad(rays, (offset - beyond, n - g.n_columns - beyond - offset))
             fine = torch.fft.irfft(torch.fft.rfft(padded) * response, n=n * REFINE) * REFINE
             fine = fine[..., first * REFINE : last * REFINE]
-            part = backproject_pixels(fine, g, REFINE, offset - first, low, cancel)
+            part = backproject_pixels(fine, g, grid, REFINE, offset - first, low, cancel)
             image = part if image is None else image + part
         images.append(image)
-    return torch.cat(images).reshape(*lead, g.rows, g.columns)  # type: ignore[arg-type]
+    return torch.cat(images).reshape(*lead, *grid.shape)  # type: ignore[arg-type]

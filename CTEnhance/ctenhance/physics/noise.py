@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 
 from ctenhance.physics.fbp import Window, fbp
-from ctenhance.physics.geometry import Geometry, ParallelGeometry
+from ctenhance.physics.geometry import ParallelGeometry, ScanGeometry
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.projector import project
 from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu
 from ctenhance.runtime.errors import InputError
@@ -23,13 +24,13 @@ from ctenhance.runtime.errors import InputError
 COUNT_FLOOR = 0.5
 
 
-def bowtie_fluence(geometry: Geometry, strength: float = 0.7, radius_mm: float = 160.0) -> torch.Tensor:
+def bowtie_fluence(scan: ScanGeometry, strength: float = 0.7, radius_mm: float = 160.0) -> torch.Tensor:
     """Relative fluence `[column]`, 1 at the centre: a filter that evens out a water cylinder of `radius_mm`
     at the isocentre.
 
     `strength` 0 is no filter, 1 evens the cylinder out completely.
     """
-    chord = 2 * (radius_mm**2 - geometry.ray_offsets_mm() ** 2).clamp(min=0).sqrt()
+    chord = 2 * (radius_mm**2 - scan.ray_offsets_mm() ** 2).clamp(min=0).sqrt()
     return torch.exp(-strength * MU_WATER_PER_MM * (2 * radius_mm - chord)).float()
 
 
@@ -113,46 +114,44 @@ def quantum_electronic_noise(
     return torch.log(air / counts.clamp(min=COUNT_FLOOR)).to(line_integrals.dtype).to(line_integrals.device)
 
 
-def attenuation_sinogram(hu: torch.Tensor, geometry: Geometry) -> torch.Tensor:
-    """Line integrals `[batch, view, column]` of `hu` `[batch, rows, columns]`, from a grid twice as coarse.
+def attenuation_sinogram(hu: torch.Tensor, scan: ScanGeometry, grid: ImageGrid) -> torch.Tensor:
+    """Line integrals `[batch, view, column]` of `hu` `[batch, rows, columns]` on `grid`, from pixels twice as
+    large.
 
     For noise levels only: attenuation varies slowly along the detector, and this is eight times cheaper.
     (Fans, and parallel rays that are not evenly spread about a centred image, are projected in full.)
     """
-    g = geometry
+    g = scan
     mu = hu_to_mu(hu).clamp(min=0)
-    if not (isinstance(g, ParallelGeometry) and g == _plain(g)):
-        return project(mu, g)
+    if not (isinstance(g, ParallelGeometry) and _evenly_spread(g) and grid.center_mm == (0.0, 0.0)):
+        return project(mu, g, grid)
     mu = F.pad(mu, (0, -mu.shape[-1] % 2, 0, -mu.shape[-2] % 2))
     coarse = F.avg_pool2d(mu[:, None], 2)[:, 0]
     views = max(8, g.n_views // 4)
     n_columns = -(-g.n_columns // 2) + 1
-    half = ParallelGeometry(
-        views, n_columns, 2 * g.column_pitch_mm, coarse.shape[-2], coarse.shape[-1], 2 * g.pixel_mm, g.arc_rad
-    )
-    sinogram = project(coarse, half)
+    half = ParallelGeometry(views, n_columns, 2 * g.column_pitch_mm, g.arc_rad)
+    sinogram = project(coarse, half, ImageGrid.centred(coarse.shape, 2 * grid.pixel_mm))
     # bilinear in both directions; beyond the last view the arc closes on the first one, mirrored
     closing = sinogram[:, :1].flip(-1) if abs(g.arc_rad - torch.pi) < 1e-6 else sinogram[:, :1]
     closed = torch.cat([sinogram, closing], 1)
     v = torch.arange(g.n_views, device=hu.device) * (views / g.n_views)
     t = torch.arange(g.n_columns, device=hu.device) - g.central_column
     c = t / 2 + half.central_column
-    grid = torch.stack(
+    places = torch.stack(
         torch.meshgrid(c * (2 / (n_columns - 1)) - 1, v * (2 / views) - 1, indexing="xy"), -1
     )  # [view, column, (column, view)]
-    grid = grid.to(hu.dtype).expand(hu.shape[0], -1, -1, -1)
-    return F.grid_sample(closed[:, None], grid, align_corners=True, padding_mode="border")[:, 0]
+    places = places.to(hu.dtype).expand(hu.shape[0], -1, -1, -1)
+    return F.grid_sample(closed[:, None], places, align_corners=True, padding_mode="border")[:, 0]
 
 
-def _plain(g: ParallelGeometry) -> ParallelGeometry:
-    return ParallelGeometry(
-        g.n_views, g.n_columns, g.column_pitch_mm, g.rows, g.columns, g.pixel_mm, g.arc_rad
-    )
+def _evenly_spread(g: ParallelGeometry) -> bool:
+    return g == ParallelGeometry(g.n_views, g.n_columns, g.column_pitch_mm, g.arc_rad)
 
 
 def noise_fields(
     hu: torch.Tensor,
-    geometry: Geometry,
+    scan: ScanGeometry,
+    grid: ImageGrid,
     window: Window = "ramp",
     bowtie: torch.Tensor | None = None,
     modulation: float = 0.0,
@@ -165,7 +164,7 @@ def noise_fields(
     s / N0; going from N0 to d * N0 (d < 1) adds noise of variance  quantum^2 (1/d - 1) / N0 + electronic^2
     s2 (1/d^2 - 1) / N0^2. Gaussian in the line integrals: right down to some ten counts a ray. `bowtie` as
     in `quantum_electronic_noise`, `modulation` as in `tube_modulation`."""
-    p = attenuation_sinogram(hu, geometry).clamp(0, 12)
+    p = attenuation_sinogram(hu, scan, grid).clamp(0, 12)
     fluence = torch.ones_like(p)
     if bowtie is not None:
         fluence = fluence * bowtie.to(p)
@@ -173,6 +172,7 @@ def noise_fields(
         fluence = fluence * tube_modulation(p, modulation)[..., None]
     inverse_counts = torch.exp(p) / fluence
     white = torch.randn((2, *p.shape), generator=generator, device=p.device, dtype=p.dtype)
-    images = fbp(torch.stack([white[0] * inverse_counts.sqrt(), white[1] * inverse_counts]), geometry, window)
+    noise = torch.stack([white[0] * inverse_counts.sqrt(), white[1] * inverse_counts])
+    images = fbp(noise, scan, grid, window)
     images = images * (1000 / MU_WATER_PER_MM)
     return images[0], images[1]

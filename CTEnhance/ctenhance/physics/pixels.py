@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from ctenhance.physics.gather import gather_sum, samples_at_once
-from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, Geometry
+from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, ScanGeometry
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.runtime.progress import Cancellable, check
 
 # What a tile of this many columns and views reads of the table stays in a CPU's cache.
@@ -30,7 +31,8 @@ class Tile:
 
 
 def tiles(
-    geometry: Geometry,
+    scan: ScanGeometry,
+    grid: ImageGrid,
     views: slice,
     like: torch.Tensor,
     pixels_first: bool,
@@ -41,11 +43,11 @@ def tiles(
 
     Positions in mm from the isocentre, of the type and on the device of `like`. Tiles are `n_columns` wide on
     a CPU if `pixels_first`, else as wide as the image; their `views` count from the first of `views`."""
-    g, device = geometry, like.device
-    angles = g.angles()[views]
-    position = (g.x_mm(), g.y_mm(), torch.cos(angles), torch.sin(angles))
+    device = like.device
+    angles = scan.angles()[views]
+    position = (grid.x_mm(), grid.y_mm(), torch.cos(angles), torch.sin(angles))
     x, y, cos, sin = (v.to(like.dtype).to(device) for v in position)
-    width = min(n_columns, g.columns) if pixels_first and device.type == "cpu" else g.columns
+    width = min(n_columns, grid.columns) if pixels_first and device.type == "cpu" else grid.columns
     n_views = min(_TILE_VIEWS, len(angles))
     height = max(1, samples_at_once(device) // (width * n_views * samples_each))
     if pixels_first:
@@ -53,18 +55,18 @@ def tiles(
     else:
         y, cos, sin = y[:, None], cos[:, None, None], sin[:, None, None]
     for v in range(0, len(angles), n_views):
-        for c in range(0, g.columns, width):
-            for r in range(0, g.rows, height):
+        for c in range(0, grid.columns, width):
+            for r in range(0, grid.rows, height):
                 part = (slice(r, r + height), slice(c, c + width), slice(v, v + n_views))
                 yield Tile(*part, x[part[1]], y[part[0]], cos[part[2]], sin[part[2]])
 
 
 def positions(
-    geometry: Geometry, tile: Tile, refine: int = 1, shift: float = 0.0
+    scan: ScanGeometry, tile: Tile, refine: int = 1, shift: float = 0.0
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """`refine * column + shift` of the column that sees each pixel, and FBP's distance weight (source to
     isocentre over source to pixel, squared, along the central ray if flat; None for parallel rays)."""
-    g, x, y, cos, sin = geometry, tile.x, tile.y, tile.cos, tile.sin
+    g, x, y, cos, sin = scan, tile.x, tile.y, tile.cos, tile.sin
     zero = g.central_column * refine + shift
     if not isinstance(g, FanGeometry):
         scale = refine / g.column_pitch_mm
@@ -82,9 +84,11 @@ def positions(
 
 @dataclass(frozen=True)
 class _Detector:
-    """Some views of a geometry on a refined detector of `width` samples, `offset` columns before column 0."""
+    """Some views of a scan on a refined detector of `width` samples, `offset` columns before column 0; and
+    the image's pixels, which read it."""
 
-    geometry: Geometry
+    scan: ScanGeometry
+    grid: ImageGrid
     views: slice
     refine: int
     offset: int
@@ -95,13 +99,12 @@ class _Detector:
     ) -> Iterator[tuple[Tile, torch.Tensor, torch.Tensor | None]]:
         """Sample and weight of each pixel of a tile, `[row * column, view]` if `pixels_first`, else `[view,
         row * column]`."""
-        g = self.geometry
-        n_views = len(range(*self.views.indices(g.n_views)))
+        n_views = len(range(*self.views.indices(self.scan.n_views)))
         first = torch.arange(n_views, dtype=torch.int32, device=like.device) * self.width
         pixel_axes = (0, 1) if pixels_first else (1, 2)
-        for tile in tiles(g, self.views, like, pixels_first):
+        for tile in tiles(self.scan, self.grid, self.views, like, pixels_first):
             # + 0.5 so that truncation rounds to the nearest sample
-            sample, weight = positions(g, tile, self.refine, self.offset * self.refine + 0.5)
+            sample, weight = positions(self.scan, tile, self.refine, self.offset * self.refine + 0.5)
             index = sample.flatten(*pixel_axes).clamp_(0, self.width - 1).to(torch.int32)
             index += first[tile.views] if pixels_first else first[tile.views, None]
             yield tile, index, None if weight is None else weight.flatten(*pixel_axes)
@@ -113,9 +116,9 @@ class _PixelSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx, fine, detector, cancel):  # type: ignore[no-untyped-def, override]
         ctx.arguments, ctx.source_shape = (detector, cancel), fine.shape
-        g, slices = detector.geometry, fine.shape[0]
+        slices = fine.shape[0]
         table = fine.flatten(1).T.contiguous()
-        image = fine.new_zeros(g.rows, g.columns, slices)
+        image = fine.new_zeros(*detector.grid.shape, slices)
         for tile, index, weight in detector.samples(fine, pixels_first=slices > 1):
             check(cancel)
             part = image[tile.rows, tile.columns]
@@ -137,9 +140,10 @@ class _PixelSum(torch.autograd.Function):
 
 def backproject_pixels(
     fine: torch.Tensor,
-    geometry: Geometry,
-    refine: int,
-    offset: int,
+    scan: ScanGeometry,
+    grid: ImageGrid,
+    refine: int = 1,
+    offset: int = 0,
     first_view: int = 0,
     cancel: Cancellable | None = None,
 ) -> torch.Tensor:
@@ -147,11 +151,11 @@ def backproject_pixels(
     columns]`.
 
     Sample `refine * (c + offset)` of the last axis belongs to column c; what lies beyond the ends reads the
-    end sample. `fine` may hold only some views of the geometry, from `first_view` on. This is the
+    end sample. `fine` may hold only some views of the scan, from `first_view` on. This is the
     pixel-driven backprojection that FBP needs: weights of 1 for parallel rays, of the squared ratio of
     source-to-isocentre and source-to-pixel distance for a fan (along the central ray where the detector is
     flat). Differentiable."""
     batch = fine.reshape(-1, *fine.shape[-2:])
     views = slice(first_view, first_view + fine.shape[-2])
-    image = _PixelSum.apply(batch, _Detector(geometry, views, refine, offset, fine.shape[-1]), cancel)
-    return image.reshape(*fine.shape[:-2], geometry.rows, geometry.columns)
+    image = _PixelSum.apply(batch, _Detector(scan, grid, views, refine, offset, fine.shape[-1]), cancel)
+    return image.reshape(*fine.shape[:-2], *grid.shape)

@@ -1,4 +1,4 @@
-"""Line integrals of an image and their exact adjoint, in any geometry (Joseph, IEEE Trans Med Imaging 1:192,
+"""Line integrals of an image and their exact adjoint, for any scan (Joseph, IEEE Trans Med Imaging 1:192,
 1982).
 
 Interpolation is linear, taken from lines that are refined `REFINE` times: one gather a sample instead of two
@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 
 from ctenhance.physics.gather import REFINE, SLICES_AT_ONCE, as_slices, gather_sum, samples_at_once
-from ctenhance.physics.geometry import FLAT, FanGeometry, Geometry
+from ctenhance.physics.geometry import FLAT, FanGeometry, ScanGeometry, check_image
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.pixels import Tile, positions, tiles
 from ctenhance.runtime.progress import Cancellable, check
 
@@ -76,29 +77,27 @@ class _Rays:
             yield range(low, min(low + n_lines, self.lines))
 
 
-def _crossings(geometry: Geometry) -> tuple[torch.Tensor, ...]:
+def _crossings(scan: ScanGeometry, grid: ImageGrid) -> tuple[torch.Tensor, ...]:
     """Of every ray, float64 or bool `[view * column]`: whether it is steep; the refined sample at which it
     crosses the middle line, + 0.5 so that truncation rounds to the nearest; its step from line to line; its
     path in mm between two lines."""
-    g = geometry
-    origin, direction = (v.expand(g.n_views, g.n_columns, 2).reshape(-1, 2) for v in g.rays())
+    origin, direction = (v.expand(scan.n_views, scan.n_columns, 2).reshape(-1, 2) for v in scan.rays())
     steep = direction[:, 1].abs() >= direction[:, 0].abs()
     along = torch.where(steep, direction[:, 1], direction[:, 0])
     step = torch.where(steep, direction[:, 0], direction[:, 1]) / along
-    x, y = (origin - torch.tensor(g.center_mm, dtype=torch.float64)).unbind(-1)
-    at_middle = torch.where(steep, x - y * step, y - x * step) / g.pixel_mm
-    half = torch.where(steep, (g.columns - 1) / 2, (g.rows - 1) / 2)
+    x, y = (origin - torch.tensor(grid.center_mm, dtype=torch.float64)).unbind(-1)
+    at_middle = torch.where(steep, x - y * step, y - x * step) / grid.pixel_mm
+    half = torch.where(steep, (grid.columns - 1) / 2, (grid.rows - 1) / 2)
     # + 1 for the zero pixel before the line
-    return steep, (at_middle + half + 1) * REFINE + 0.5, step * REFINE, g.pixel_mm / along.abs()
+    return steep, (at_middle + half + 1) * REFINE + 0.5, step * REFINE, grid.pixel_mm / along.abs()
 
 
-def _rays(geometry: Geometry, like: torch.Tensor) -> Iterator[_Rays]:
-    g = geometry
-    is_steep, *values = _crossings(g)
+def _rays(scan: ScanGeometry, grid: ImageGrid, like: torch.Tensor) -> Iterator[_Rays]:
+    is_steep, *values = _crossings(scan, grid)
     for steep in (True, False):
         number = torch.nonzero(is_steep == steep)[:, 0]
         on_device = [v[number].to(like.dtype).to(like.device) for v in values]
-        sizes = (g.rows, g.columns) if steep else (g.columns, g.rows)
+        sizes = grid.shape if steep else grid.shape[::-1]
         yield _Rays(steep, *sizes, number.to(like.device), *on_device)
 
 
@@ -122,11 +121,13 @@ def _refine_adjoint(fine: torch.Tensor, across: int) -> torch.Tensor:
     return (samples @ (1 - right))[..., 1:-1] + (samples @ right)[..., :-2]
 
 
-def _project(image: torch.Tensor, geometry: Geometry, cancel: Cancellable | None) -> torch.Tensor:
+def _project(
+    image: torch.Tensor, scan: ScanGeometry, grid: ImageGrid, cancel: Cancellable | None
+) -> torch.Tensor:
     """`[slice, view, column]` of `[slice, rows, columns]`."""
-    g, slices = geometry, image.shape[0]
-    out = image.new_empty(g.n_views * g.n_columns, slices)
-    for rays in _rays(g, image):
+    slices = image.shape[0]
+    out = image.new_empty(scan.n_views * scan.n_columns, slices)
+    for rays in _rays(scan, grid, image):
         lines = image.permute(1, 2, 0) if rays.steep else image.permute(2, 1, 0)
         sums = image.new_zeros(len(rays.number), slices)
         for block in rays.blocks(slices):
@@ -135,20 +136,23 @@ def _project(image: torch.Tensor, geometry: Geometry, cancel: Cancellable | None
                 check(cancel)
                 sums[part] += gather_sum(table, index)
         out[rays.number] = sums.mul_(rays.length[:, None])
-    return out.T.reshape(-1, g.n_views, g.n_columns)
+    return out.T.reshape(-1, scan.n_views, scan.n_columns)
 
 
-def _backproject(sinogram: torch.Tensor, geometry: Geometry, cancel: Cancellable | None) -> torch.Tensor:
+def _backproject(
+    sinogram: torch.Tensor, scan: ScanGeometry, grid: ImageGrid, cancel: Cancellable | None
+) -> torch.Tensor:
     """`[slice, rows, columns]` of `[slice, view, column]`: the adjoint of `_project`."""
     few = sinogram.device.type == "cpu" and len(sinogram) <= _SCATTERED_SLICES
-    return (_scatter if few else _gather)(sinogram, geometry, cancel)
+    return (_scatter if few else _gather)(sinogram, scan, grid, cancel)
 
 
-def _scatter(sinogram: torch.Tensor, geometry: Geometry, cancel: Cancellable | None) -> torch.Tensor:
+def _scatter(
+    sinogram: torch.Tensor, scan: ScanGeometry, grid: ImageGrid, cancel: Cancellable | None
+) -> torch.Tensor:
     """Every ray adds to the samples that `_project` gathers: one number after the other, on one core."""
-    g = geometry
-    image = sinogram.new_zeros(sinogram.shape[0], g.rows, g.columns)
-    for rays in _rays(g, sinogram):
+    image = sinogram.new_zeros(sinogram.shape[0], *grid.shape)
+    for rays in _rays(scan, grid, sinogram):
         values = sinogram.flatten(1)[:, rays.number] * rays.length
         fine = sinogram.new_zeros(len(image), rays.lines * rays.width)
         for part, index in rays.indices(rays_first=False):
@@ -160,28 +164,28 @@ def _scatter(sinogram: torch.Tensor, geometry: Geometry, cancel: Cancellable | N
     return image
 
 
-def _gather(sinogram: torch.Tensor, geometry: Geometry, cancel: Cancellable | None) -> torch.Tensor:
+def _gather(
+    sinogram: torch.Tensor, scan: ScanGeometry, grid: ImageGrid, cancel: Cancellable | None
+) -> torch.Tensor:
     """Every pixel gathers the rays that pass less than a pixel away, with the weights that `_project` gives
     it: slices together, on all cores, in the same order on every run."""
-    g, slices = geometry, sinogram.shape[0]
-    is_steep, *values = _crossings(g)
-    length = values.pop().view(g.n_views, g.n_columns).to(sinogram.dtype).to(sinogram.device)
+    slices = sinogram.shape[0]
+    is_steep, *values = _crossings(scan, grid)
+    length = values.pop().view(scan.n_views, scan.n_columns).to(sinogram.dtype).to(sinogram.device)
     # a ray of nothing before the first column and one after the last: what lies beyond reads them
     table = F.pad(sinogram * length, (1, 1)).flatten(1).T.contiguous()
-    n = g.n_columns + 2
+    n = scan.n_columns + 2
     shallow, start, step = (
-        F.pad(v.view(g.n_views, -1).to(sinogram.dtype), (1, 1)).flatten().to(sinogram.device)
+        F.pad(v.view(scan.n_views, -1).to(sinogram.dtype), (1, 1)).flatten().to(sinogram.device)
         for v in (~is_steep, *values)
     )
-    row, column = (
-        torch.arange(size, dtype=sinogram.dtype, device=sinogram.device) for size in (g.rows, g.columns)
-    )
-    first = torch.arange(g.n_views, dtype=torch.int32, device=sinogram.device)[:, None] * n
-    image = sinogram.new_zeros(g.rows, g.columns, slices)
-    for tile in tiles(g, slice(None), sinogram, True, samples_each=4, n_columns=_TILE_COLUMNS):
+    row, column = (torch.arange(size, dtype=sinogram.dtype, device=sinogram.device) for size in grid.shape)
+    first = torch.arange(scan.n_views, dtype=torch.int32, device=sinogram.device)[:, None] * n
+    image = sinogram.new_zeros(*grid.shape, slices)
+    for tile in tiles(scan, grid, slice(None), sinogram, True, samples_each=4, n_columns=_TILE_COLUMNS):
         check(cancel)
-        reach = _reach(g, tile)
-        nearest, _ = positions(g, tile, shift=1 - reach)
+        reach = _reach(scan, grid.pixel_mm, tile)
+        nearest, _ = positions(scan, tile, shift=1 - reach)
         number = torch.arange(math.floor(2 * reach) + 1, dtype=sinogram.dtype, device=sinogram.device)
         ray = (nearest.ceil_()[..., None] + number).clamp_(0, n - 1).to(torch.int32)
         ray += first[tile.views]
@@ -189,7 +193,8 @@ def _gather(sinogram: torch.Tensor, geometry: Geometry, cancel: Cancellable | No
         kind, sample, slope = (v.index_select(0, flat).view(ray.shape) for v in (shallow, start, step))
         x, y = column[tile.columns, None, None], row[tile.rows, None, None, None]
         # as in `_Rays.indices`, so that every position is rounded alike; shallow rays step along x
-        line = torch.addcmul(y - (g.rows - 1) / 2, kind, (x - (g.columns - 1) / 2) - (y - (g.rows - 1) / 2))
+        from_left, from_top = x - (grid.columns - 1) / 2, y - (grid.rows - 1) / 2
+        line = torch.addcmul(from_top, kind, from_left - from_top)
         sample = torch.addcmul(sample, slope, line).trunc_()
         sample -= torch.addcmul((x + 1) * REFINE, kind, (y - x) * REFINE)
         weight = sample.abs_().mul_(-1 / REFINE).add_(1).clamp_(min=0)
@@ -201,11 +206,11 @@ def _gather(sinogram: torch.Tensor, geometry: Geometry, cancel: Cancellable | No
     return image.permute(2, 0, 1)
 
 
-def _reach(geometry: Geometry, tile: Tile) -> float:
+def _reach(scan: ScanGeometry, pixel_mm: float, tile: Tile) -> float:
     """How many columns at most lie between a pixel of the tile and a ray that passes less than a pixel, and
     the rounding of its position, away."""
-    g = geometry
-    away = 1.02 * (1 + 0.5 / REFINE) * g.pixel_mm
+    g = scan
+    away = 1.02 * (1 + 0.5 / REFINE) * pixel_mm
     if not isinstance(g, FanGeometry):
         return away / g.column_pitch_mm
     largest = 0.0
@@ -224,35 +229,39 @@ class _Operator(torch.autograd.Function):
     """`_project` or, with `adjoint`, `_backproject`; each is the other's gradient."""
 
     @staticmethod
-    def forward(ctx, x, geometry, adjoint, cancel):  # type: ignore[no-untyped-def, override]
-        ctx.arguments = (geometry, not adjoint, cancel)
-        return (_backproject if adjoint else _project)(x, geometry, cancel)
+    def forward(ctx, x, scan, grid, adjoint, cancel):  # type: ignore[no-untyped-def, override]
+        ctx.arguments = (scan, grid, not adjoint, cancel)
+        return (_backproject if adjoint else _project)(x, scan, grid, cancel)
 
     @staticmethod
     def backward(ctx, grad):  # type: ignore[no-untyped-def, override]
-        return _Operator.apply(grad, *ctx.arguments), None, None, None
+        return _Operator.apply(grad, *ctx.arguments), None, None, None, None
 
 
-def project(image: torch.Tensor, geometry: Geometry, cancel: Cancellable | None = None) -> torch.Tensor:
-    """Line integrals `[..., view, column]` (dimensionless) of `image` `[..., rows, columns]` in mm^-1.
+def project(
+    image: torch.Tensor, scan: ScanGeometry, grid: ImageGrid, cancel: Cancellable | None = None
+) -> torch.Tensor:
+    """Line integrals `[..., view, column]` (dimensionless) along the scan's rays of `image` `[..., rows,
+    columns]` in mm^-1, whose pixels are those of `grid`.
 
     Joseph's interpolation along the axis that each ray crosses most steeply (IEEE Trans Med Imaging 1:192,
     1982). Differentiable; the gradient is the exact adjoint, which `backproject` also gives. Raises
-    InputError for an image of another shape, Cancelled where `cancel` asks for it (looked at several times
-    a second, slices are worked on `SLICES_AT_ONCE` at a time)."""
-    g = geometry
-    batch, lead = as_slices(image, (g.rows, g.columns), "image")
-    parts = [_Operator.apply(part, g, False, cancel) for part in batch.split(SLICES_AT_ONCE)]
-    return torch.cat(parts).reshape(*lead, g.n_views, g.n_columns)
+    InputError for an image of another shape or one that reaches the source, Cancelled where `cancel` asks for
+    it (looked at several times a second, slices are worked on `SLICES_AT_ONCE` at a time)."""
+    check_image(scan, grid)
+    batch, lead = as_slices(image, grid.shape, "image")
+    parts = [_Operator.apply(part, scan, grid, False, cancel) for part in batch.split(SLICES_AT_ONCE)]
+    return torch.cat(parts).reshape(*lead, scan.n_views, scan.n_columns)
 
 
 def backproject(
-    sinogram: torch.Tensor, geometry: Geometry, cancel: Cancellable | None = None
+    sinogram: torch.Tensor, scan: ScanGeometry, grid: ImageGrid, cancel: Cancellable | None = None
 ) -> torch.Tensor:
     """The exact adjoint of `project`: `[..., view, column]` to `[..., rows, columns]`; differentiable.
 
-    Raises InputError for a sinogram of another shape, Cancelled where `cancel` asks for it."""
-    g = geometry
-    batch, lead = as_slices(sinogram, (g.n_views, g.n_columns), "sinogram")
-    parts = [_Operator.apply(part, g, True, cancel) for part in batch.split(SLICES_AT_ONCE)]
-    return torch.cat(parts).reshape(*lead, g.rows, g.columns)
+    Raises InputError for a sinogram of another shape or an image that reaches the source, Cancelled where
+    `cancel` asks for it."""
+    check_image(scan, grid)
+    batch, lead = as_slices(sinogram, (scan.n_views, scan.n_columns), "sinogram")
+    parts = [_Operator.apply(part, scan, grid, True, cancel) for part in batch.split(SLICES_AT_ONCE)]
+    return torch.cat(parts).reshape(*lead, *grid.shape)

@@ -13,7 +13,8 @@ from functools import lru_cache
 
 import torch
 
-from ctenhance.physics.geometry import FanGeometry, Geometry
+from ctenhance.physics.geometry import FanGeometry, ScanGeometry, check_image
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.runtime.errors import InputError
 
 # The window rises over this angle at both ends of the arc, or over all that is measured twice if less.
@@ -49,19 +50,18 @@ def _arc(angles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float | None
     return width, (turned - start) % (2 * math.pi), length
 
 
-def _needed_arc(geometry: Geometry) -> float:
+def _needed_arc(scan: ScanGeometry, grid: ImageGrid) -> float:
     """Arc within which every line through the image and the detector's field is measured at least once."""
-    if not isinstance(geometry, FanGeometry):
+    if not isinstance(scan, FanGeometry):
         return math.pi
-    g = geometry
-    radius = math.hypot(*g.center_mm) + max(g.rows, g.columns) * g.pixel_mm / 2
-    radius = min(radius, g.field_of_view_mm / 2)
-    return math.pi + 2 * math.asin(min(1.0, radius / g.source_to_isocenter_mm))
+    radius = math.hypot(*grid.center_mm) + max(grid.shape) * grid.pixel_mm / 2
+    radius = min(radius, scan.field_of_view_mm / 2)
+    return math.pi + 2 * math.asin(min(1.0, radius / scan.source_to_isocenter_mm))
 
 
-def _detector_window(geometry: Geometry, offset: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _detector_window(scan: ScanGeometry, offset: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Window over the columns, and at each ray's opposite: 1 unless one side is longer by over a column."""
-    g = geometry
+    g = scan
     edge = g.field_of_view_mm / 2
     reach = float(offset.abs().max())
     if edge <= 0:
@@ -78,19 +78,21 @@ def _detector_window(geometry: Geometry, offset: torch.Tensor) -> tuple[torch.Te
 
 
 @lru_cache(maxsize=4)
-def ray_weights(geometry: Geometry) -> torch.Tensor:
+def ray_weights(scan: ScanGeometry, grid: ImageGrid) -> torch.Tensor:
     """Weight of every ray in the sum over views, float64 `[view, column]` on the CPU.
 
     It is the arc (rad) of the view times the share of the ray among those of its line; the weights of a line
     and its opposite add up to the arc of one view. Do not change it in place. Raises InputError where the
-    views do not cover the image: pi for parallel rays, pi plus the fan angle for a fan."""
-    g = geometry
+    image reaches the source, or where the views do not cover it: pi for parallel rays, pi plus the fan angle
+    for a fan."""
+    check_image(scan, grid)
+    g = scan
     width, position, length = _arc(g.angles())
     offset = g.ray_offsets_mm()
     here, opposite = _detector_window(g, offset)
     here, opposite = here[None].expand(g.n_views, -1), opposite[None].expand(g.n_views, -1)
     if length is not None:
-        needed = _needed_arc(g)
+        needed = _needed_arc(g, grid)
         if length < needed - float(width.max()):
             raise InputError(
                 f"The view angles cover {math.degrees(length):.0f} degrees, but this scan needs "

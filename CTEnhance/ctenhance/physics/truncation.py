@@ -13,7 +13,8 @@ import math
 import torch
 import torch.nn.functional as F
 
-from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, Geometry
+from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, ScanGeometry
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.redundancy import ray_weights
 
 #: A view is cut off where more than this is left at an end (5 mm of water); a scan where so many views are.
@@ -37,11 +38,11 @@ def _end(line_integrals: torch.Tensor, last: bool) -> torch.Tensor:
     return F.avg_pool2d(flat, (2 * half + 1, 1), 1).reshape(outer.shape)
 
 
-def cut_off(line_integrals: torch.Tensor, geometry: Geometry) -> float:
+def cut_off(line_integrals: torch.Tensor, scan: ScanGeometry, grid: ImageGrid) -> float:
     """Share of the views `[..., view, column]` at whose ends the body goes on, unless opposite views show the
-    rest of it."""
-    weights = ray_weights(geometry).mean(0)
-    middle = float(weights[max(0, min(geometry.n_columns - 1, round(geometry.central_column)))])
+    rest of it. Raises InputError where the views do not suffice for an image on `grid`."""
+    weights = ray_weights(scan, grid).mean(0)
+    middle = float(weights[max(0, min(scan.n_columns - 1, round(scan.central_column)))])
     cut = torch.zeros(line_integrals.shape[:-1], dtype=torch.bool, device=line_integrals.device)
     for last in (False, True):
         if float(weights[-1 if last else 0]) > _COUNTS_LITTLE * middle:
@@ -50,11 +51,11 @@ def cut_off(line_integrals: torch.Tensor, geometry: Geometry) -> float:
 
 
 def beyond(
-    line_integrals: torch.Tensor, geometry: Geometry, mu_water: float
+    line_integrals: torch.Tensor, scan: ScanGeometry, mu_water: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Line integrals `[..., view, ray]` before the first and after the last column, each in the order of the
     columns, for `fbp`; `mu_water` per mm is that of a line integral's unit."""
-    g = geometry
+    g = scan
     n = math.ceil(_REACH * g.n_columns)
     if isinstance(g, FanGeometry) and g.shape == EQUIANGULAR:
         widest = max(abs(end) for end in g.fan_angles_rad)
@@ -81,14 +82,14 @@ def beyond(
 
 
 def beyond_parts(
-    parts: torch.Tensor, attenuation: torch.Tensor, geometry: Geometry, mu_water: float
+    parts: torch.Tensor, attenuation: torch.Tensor, scan: ScanGeometry, mu_water: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The same of materials' line integrals `[..., material, view, column]`, each of which attenuates
     `attenuation` `[material]` a unit: the whole is continued, and shared out as at its end."""
     weights = attenuation.to(parts)[:, None, None]
     whole = (weights * parts).sum(-3, keepdim=True)
     continued = []
-    for outside, last in zip(beyond(whole, geometry, mu_water), (False, True), strict=True):
+    for outside, last in zip(beyond(whole, scan, mu_water), (False, True), strict=True):
         of_parts, of_whole = (_end(x, last).mean(-1, keepdim=True) for x in (parts, whole))
         continued.append(outside * (of_parts / of_whole.clamp(min=CUT_OFF)))
     return continued[0], continued[1]

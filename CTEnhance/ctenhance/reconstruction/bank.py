@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ctenhance.core.volume import CTVolume
-from ctenhance.physics.geometry import FanGeometry, Geometry, ParallelGeometry
+from ctenhance.physics.geometry import FanGeometry, ParallelGeometry, ScanGeometry
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.projector import project
 from ctenhance.physics.units import hu_to_mu
 from ctenhance.reconstruction.drawing import draw_scan
@@ -36,10 +37,12 @@ SCANS_PER_VOLUME, SCANS_PER_SLICE = 6, 2
 
 @dataclass(frozen=True)
 class CleanScan:
-    """Clean line integrals, uint16 `[1 or 3, view, column]` in steps of `STEP`, and how they were seen."""
+    """Clean line integrals, uint16 `[1 or 3, view, column]` in steps of `STEP`, the rays along which they
+    were measured, and the pixels of the image that they were made from."""
 
     name: str
-    geometry: Geometry
+    geometry: ScanGeometry
+    grid: ImageGrid
     integrals: torch.Tensor
 
     def three(self) -> torch.Tensor:
@@ -48,19 +51,20 @@ class CleanScan:
         return values.expand(3, -1, -1) if len(values) == 1 else values
 
 
-def geometry_to_json(geometry: Geometry) -> str:
-    """The geometry's fields, with its kind."""
-    kind = "fan" if isinstance(geometry, FanGeometry) else "parallel"
-    return json.dumps({"kind": kind, **asdict(geometry)})
+def geometry_to_json(scan: ScanGeometry, grid: ImageGrid) -> str:
+    """The fields of both, with the kind of the rays."""
+    kind = "fan" if isinstance(scan, FanGeometry) else "parallel"
+    return json.dumps({"kind": kind, **asdict(scan), **asdict(grid)})
 
 
-def geometry_from_json(text: str) -> Geometry:
-    """The geometry that `geometry_to_json` wrote."""
-    fields: dict[str, Any] = json.loads(text)
-    kind = FanGeometry if fields.pop("kind") == "fan" else ParallelGeometry
+def geometry_from_json(text: str) -> tuple[ScanGeometry, ImageGrid]:
+    """What `geometry_to_json` wrote."""
+    stored: dict[str, Any] = json.loads(text)
+    kind = FanGeometry if stored.pop("kind") == "fan" else ParallelGeometry
     for name in ("view_angles", "center_mm"):
-        fields[name] = None if fields[name] is None else tuple(fields[name])
-    return kind(**fields)
+        stored[name] = None if stored[name] is None else tuple(stored[name])
+    of_grid = {field.name: stored.pop(field.name) for field in fields(ImageGrid)}
+    return kind(**stored), ImageGrid(**of_grid)
 
 
 def _places(depth: int) -> list[list[int]]:
@@ -76,7 +80,7 @@ def build_sinograms(
     volumes: Sequence[Path],
     folder: Path,
     seed: int = 0,
-    scans: Callable[..., Geometry] = draw_scan,
+    scans: Callable[..., tuple[ScanGeometry, ImageGrid]] = draw_scan,
     progress: Any = None,
     cancel: Any = None,
 ) -> list[Path]:
@@ -95,7 +99,7 @@ def build_sinograms(
                 target = folder / f"{stem}-{index}.safetensors"
                 if not target.exists():
                     rng = np.random.default_rng((seed, done, index))
-                    _write_scan(target, volume, z, scans(rng, volume.array[z], volume.spacing[0]))
+                    _write_scan(target, volume, z, *scans(rng, volume.array[z], volume.spacing[0]))
             complete.touch()
         # Not by a pattern with a star: 'a' must not take the scans of 'a-2', too.
         own = re.compile(re.escape(stem) + r"-\d+\.safetensors")
@@ -105,10 +109,10 @@ def build_sinograms(
     return files
 
 
-def _write_scan(target: Path, volume: CTVolume, z: list[int], geometry: Geometry) -> None:
-    integrals = project(hu_to_mu(torch.from_numpy(volume.array[z])).clamp(min=0), geometry)
+def _write_scan(target: Path, volume: CTVolume, z: list[int], scan: ScanGeometry, grid: ImageGrid) -> None:
+    integrals = project(hu_to_mu(torch.from_numpy(volume.array[z])).clamp(min=0), scan, grid)
     stored = (integrals / STEP).round().clamp(0, 65535).to(torch.uint16)
-    facts = {"name": target.stem, "geometry": geometry_to_json(geometry)}
+    facts = {"name": target.stem, "geometry": geometry_to_json(scan, grid)}
     with replace_when_done(target) as temporary:
         save_file({"integrals": stored}, os.fspath(temporary), metadata=facts)
 
@@ -120,8 +124,8 @@ def load_sinograms(files: Sequence[Path]) -> list[CleanScan]:
         try:
             with safe_open(os.fspath(path), framework="pt") as file:
                 facts = file.metadata() or {}
-                geometry = geometry_from_json(facts["geometry"])
-                scans.append(CleanScan(facts["name"], geometry, file.get_tensor("integrals")))
+                both = geometry_from_json(facts["geometry"])
+                scans.append(CleanScan(facts["name"], *both, file.get_tensor("integrals")))
         except (SafetensorError, KeyError, ValueError, OSError) as error:
             raise InputError(
                 f"The sinogram {path.name} in the bank is damaged: delete it and start again."

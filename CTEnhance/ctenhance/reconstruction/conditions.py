@@ -19,7 +19,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ctenhance.physics.fbp import fbp
-from ctenhance.physics.geometry import Geometry
+from ctenhance.physics.geometry import ScanGeometry
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.units import mu_to_hu
 from ctenhance.reconstruction import spdiff
 from ctenhance.reconstruction.bank import CleanScan
@@ -46,13 +47,12 @@ class Condition:
     reference: torch.Tensor
 
 
-def draw_window(rng: np.random.Generator, geometry: Geometry, side: int) -> Geometry:
-    """The scan with a square image somewhere in the slice, its pixels somewhat finer or coarser."""
-    g = geometry
-    pixel = min(g.pixel_mm * float(rng.uniform(0.85, 1.25)), g.field_of_view_mm / side)
-    spare = [max(0.0, n * g.pixel_mm - side * pixel) / 2 for n in (g.columns, g.rows)]
-    x, y = (c + float(rng.uniform(-s, s)) for c, s in zip(g.center_mm, spare, strict=True))
-    return g.with_image(side, side, pixel, (x, y))
+def draw_window(rng: np.random.Generator, scan: ScanGeometry, grid: ImageGrid, side: int) -> ImageGrid:
+    """A square of `side` pixels somewhere in the slice on `grid`, the pixels somewhat finer or coarser."""
+    pixel = min(grid.pixel_mm * float(rng.uniform(0.85, 1.25)), scan.field_of_view_mm / side)
+    spare = [max(0.0, n * grid.pixel_mm - side * pixel) / 2 for n in (grid.columns, grid.rows)]
+    x, y = (c + float(rng.uniform(-s, s)) for c, s in zip(grid.center_mm, spare, strict=True))
+    return ImageGrid(side, side, pixel, (x, y))
 
 
 def guides(
@@ -110,14 +110,14 @@ def build_conditions(
 def _condition(
     rng: np.random.Generator, scan: CleanScan, network: nn.Module | None, doses: tuple[float, float]
 ) -> dict[str, torch.Tensor]:
-    window = draw_window(rng, scan.geometry, WINDOW)
+    window = draw_window(rng, scan.geometry, scan.grid, WINDOW)
     kernel = str(rng.choice(list(KERNELS), p=list(KERNELS.values())))
     exposure = draw_exposure(rng, scan.geometry, doses)
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     clean = scan.three()[: len(scan.integrals)]
     both = guides(network, measure(clean, exposure, generator), exposure, generator)
     sinograms = torch.cat([both.flatten(0, 1), clean[len(clean) // 2][None]])
-    images = mu_to_hu(fbp(sinograms, window, kernel))
+    images = mu_to_hu(fbp(sinograms, scan.geometry, window, kernel))
     low, initial = (images[part * len(clean) :][: len(clean)] for part in (0, len(both) - 1))
     return {"low": low.expand(3, -1, -1), "initial": initial.expand(3, -1, -1), "reference": images[-1]}
 

@@ -11,12 +11,13 @@ projected FBP, whichever is smaller."""
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from ctenhance.physics.geometry import FanGeometry, Geometry
+from ctenhance.physics.geometry import ScanGeometry
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.projector import project
 from ctenhance.physics.units import hu_to_mu
 from ctenhance.physics.water import WaterCorrection
@@ -29,14 +30,11 @@ VIEWS, BLOCK = 48, 16
 ALLOWED = 1.5
 
 
-def some_views(geometry: Geometry, count: int = VIEWS) -> tuple[Geometry, torch.Tensor]:
+def some_views(scan: ScanGeometry, count: int = VIEWS) -> tuple[ScanGeometry, torch.Tensor]:
     """The scan with about `count` of its views, and their indices."""
-    step = max(1, geometry.n_views // count)
-    index = torch.arange(step // 2, geometry.n_views, step)
-    angles = tuple(geometry.angles()[index].tolist())
-    if isinstance(geometry, FanGeometry):
-        return replace(geometry, view_angles=angles), index
-    return replace(geometry, n_views=len(angles), view_angles=angles), index
+    step = max(1, scan.n_views // count)
+    index = torch.arange(step // 2, scan.n_views, step)
+    return scan.with_views(tuple(scan.angles()[index].tolist())), index
 
 
 @dataclass
@@ -45,7 +43,8 @@ class Consistency:
 
     `water`: the correction that the images' line integrals went through, if they did."""
 
-    geometry: Geometry
+    scan: ScanGeometry
+    grid: ImageGrid
     electronic: float
     mu_water: float
     water: WaterCorrection | None = None
@@ -62,9 +61,9 @@ class Consistency:
         cancel: Cancellable | None = None,
     ) -> None:
         """Compare slices: `counts`, `result` and the FBP `low` in HU `[slice, y, x]`."""
-        few, index = some_views(self.geometry)
+        few, index = some_views(self.scan)
         images = hu_to_mu(torch.cat([result, low]), self.mu_water)
-        integrals = project(images, few, cancel)
+        integrals = project(images, few, self.grid, cancel)
         if self.water is not None:
             integrals = self.water.measured(integrals)
         of_result, of_low = (

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ctenhance.physics.geometry import FanGeometry, Geometry, ParallelGeometry
+from ctenhance.physics.geometry import FanGeometry, ParallelGeometry, ScanGeometry
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.noise import bowtie_fluence
 from ctenhance.reconstruction.spdiff import NORMAL_QUANTA
 
@@ -33,8 +34,8 @@ def _object_radius(hu: np.ndarray, pixel_mm: float) -> float:
     return float(np.hypot(y - middle[0], x - middle[1]).max() + 1) * pixel_mm
 
 
-def draw_scan(rng: np.random.Generator, hu: np.ndarray, pixel_mm: float) -> Geometry:
-    """A scanner that sees the object in `hu` `[z, y, x]` whole, with the object's image a little off centre.
+def draw_scan(rng: np.random.Generator, hu: np.ndarray, pixel_mm: float) -> tuple[ScanGeometry, ImageGrid]:
+    """A scanner that sees the object in `hu` `[z, y, x]` whole, and the image, a little off centre.
 
     Equiangular and flat fans of clinical distances and parallel rays; full and short scans.
     """
@@ -46,13 +47,12 @@ def draw_scan(rng: np.random.Generator, hu: np.ndarray, pixel_mm: float) -> Geom
     n_columns = min(max(round(2 * radius / float(rng.uniform(0.55, 1.05))), 448), 920)
     central = (n_columns - 1) / 2 + float(rng.choice([0.0, 0.25, -0.25, rng.uniform(-2, 2)]))
     start = float(rng.uniform(0, 2 * math.pi))
+    grid = ImageGrid(rows, columns, pixel_mm, shift)
     kind = rng.random()
     if kind < 0.2:
         half = rng.random() < 0.7
         arc, views = (math.pi, rng.integers(420, 900)) if half else (2 * math.pi, rng.integers(576, 1160))
-        return ParallelGeometry(
-            int(views), n_columns, 2 * radius / n_columns, rows, columns, pixel_mm, arc, center_mm=shift
-        )
+        return ParallelGeometry(int(views), n_columns, 2 * radius / n_columns, arc), grid
     distance = float(rng.uniform(535, 630))
     detector = distance + float(rng.uniform(390, 500))
     opening = math.asin(min(0.95, radius / distance))
@@ -63,7 +63,7 @@ def draw_scan(rng: np.random.Generator, hu: np.ndarray, pixel_mm: float) -> Geom
     pitch = 2 * detector * math.tan(opening) / n_columns if flat else 2 * opening / n_columns
     # the end of a full turn is its beginning, that of a short scan is not
     angles = start + np.arange(n_views) * (arc / (n_views - 1 if short else n_views))
-    return FanGeometry(
+    scan = FanGeometry(
         "flat" if flat else "equiangular",
         distance,
         detector,
@@ -71,11 +71,8 @@ def draw_scan(rng: np.random.Generator, hu: np.ndarray, pixel_mm: float) -> Geom
         n_columns,
         central,
         tuple(angles.tolist()),
-        rows,
-        columns,
-        pixel_mm,
-        shift,
     )
+    return scan, grid
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,7 @@ class Exposure:
 
 
 def draw_exposure(
-    rng: np.random.Generator, geometry: Geometry, doses: tuple[float, float] = DOSES
+    rng: np.random.Generator, geometry: ScanGeometry, doses: tuple[float, float] = DOSES
 ) -> Exposure:
     """A dose, a bowtie (in most scans) and an electronic variance."""
     dose = float(np.exp(rng.uniform(np.log(doses[0]), np.log(doses[1]))))
@@ -99,12 +96,12 @@ def draw_exposure(
     return Exposure(air, electronic)
 
 
-def drawn_bowtie(rng: np.random.Generator, geometry: Geometry) -> torch.Tensor:
+def drawn_bowtie(rng: np.random.Generator, geometry: ScanGeometry) -> torch.Tensor:
     """Relative fluence `[column]` of a body or head filter of any strength."""
     radius = geometry.field_of_view_mm / 2
     strength, cylinder = float(rng.uniform(0.2, 0.9)), float(rng.uniform(0.55, 0.9)) * radius
     columns, pitch = geometry.n_columns, geometry.isocenter_pitch_mm
-    rays = ParallelGeometry(1, columns, pitch, 1, 1, 1.0, central_column=geometry.central_column)
+    rays = ParallelGeometry(1, columns, pitch, central_column=geometry.central_column)
     return bowtie_fluence(rays, strength, cylinder).float()
 
 

@@ -14,7 +14,8 @@ import torch
 
 from ctenhance.core.report import ReportBuilder, Result
 from ctenhance.physics.fbp import WINDOWS, fbp
-from ctenhance.physics.geometry import Geometry
+from ctenhance.physics.geometry import ScanGeometry
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.projector import project
 from ctenhance.physics.truncation import beyond
 from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu, mu_to_hu
@@ -28,7 +29,6 @@ from ctenhance.runtime.device import free_memory, halvings, pick_device, with_me
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check
 from ctenhance.scan.geometry_check import tell_geometry
-from ctenhance.scan.image_grid import image_geometry
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.truncation import cut_off_warning
 
@@ -92,7 +92,8 @@ class Cascade:
     def __init__(
         self,
         projections: Projections,
-        geometry: Geometry,
+        geometry: ScanGeometry,
+        grid: ImageGrid,
         scan: Scan,
         mu_water: float,
         water: WaterCorrection | None,
@@ -100,7 +101,7 @@ class Cascade:
         device: torch.device,
         cancel: Cancellable | None,
     ) -> None:
-        self.projections, self.geometry, self.scan = projections, geometry, scan
+        self.projections, self.geometry, self.grid, self.scan = projections, geometry, grid, scan
         self.mu_water, self.water = mu_water, water
         self.plan, self.device, self.cancel = plan, device, cancel
         # channels_last is what CPU and tensor cores convolve fastest
@@ -128,7 +129,7 @@ class Cascade:
         if self.water is not None:
             integrals = self.water.corrected(integrals)
         outside = beyond(integrals, self.geometry, self.mu_water) if self.plan.truncated else None
-        images = fbp(integrals, self.geometry, self.plan.kernel, self.cancel, outside)
+        images = fbp(integrals, self.geometry, self.grid, self.plan.kernel, self.cancel, outside)
         images = mu_to_hu(images, self.mu_water)
         return [
             _Guides(
@@ -192,8 +193,8 @@ class Cascade:
 
     def residual(self, guides: _Guides, result: torch.Tensor) -> torch.Tensor:
         """What the data say and the result does not, as an image in HU: FBP of (measured - projected)."""
-        again = project(hu_to_mu(result, self.mu_water), self.geometry, self.cancel)
-        image = fbp(guides.measured - again, self.geometry, self.plan.kernel, self.cancel)
+        again = project(hu_to_mu(result, self.mu_water), self.geometry, self.grid, self.cancel)
+        image = fbp(guides.measured - again, self.geometry, self.grid, self.plan.kernel, self.cancel)
         return image * (1000 / self.mu_water)
 
 
@@ -242,8 +243,9 @@ def reconstruct(
     InputError for settings and projections that cannot be, Cancelled when asked to stop."""
     place = pick_device(device)
     _check(method, kernel, {"projection": projection_steps, "image": image_steps}, samples, uncertainty)
-    geometry = image_geometry(projections, image_size, pixel_mm, fov_mm)
-    cut = cut_off_warning(projections, geometry)
+    grid = projections.image_grid(image_size, pixel_mm, fov_mm)
+    geometry = projections.scan_geometry()
+    cut = cut_off_warning(projections, geometry, grid)
     plan = _Plan(
         method,
         kernel,
@@ -259,8 +261,8 @@ def reconstruct(
     settings: dict[str, Any] = {
         "method": method,
         "kernel": kernel,
-        "image_size": [geometry.rows, geometry.columns],
-        "pixel_mm": geometry.pixel_mm,
+        "image_size": list(grid.shape),
+        "pixel_mm": grid.pixel_mm,
         "projection_steps": projection_steps,
         "image_steps": image_steps,
         "samples": plan.samples,
@@ -298,11 +300,11 @@ def reconstruct(
 
     def run(where: torch.device, batch: int) -> tuple[_Output, dict[str, Any]]:
         report.device = where
-        cascade = Cascade(projections, geometry, scan, mu_water, water, plan, where, cancel)
+        cascade = Cascade(projections, geometry, grid, scan, mu_water, water, plan, where, cancel)
         with torch.inference_mode():
             return _all_slices(cascade, batch, all_stages, progress)
 
-    most = min(MOST_SLICES, projections.n_rows, _affordable(place, projections, geometry))
+    most = min(MOST_SLICES, projections.n_rows, _affordable(place, projections, grid))
     with report.stage("reconstruct"):
         output, agreement = with_memory_fallback(run, halvings(most, 1), place, report.warn)
     # an image of a wrong geometry may still agree with itself
@@ -314,28 +316,27 @@ def reconstruct(
             f"({agreement['departure']:.2f} SD, {agreement['allowed']:.2f} allowed; most in slice "
             f"{agreement['worst_row'] + 1}): look at the residual."
         )
-    volumes = {
-        name: projections.volume(array, geometry.pixel_mm, geometry.center_mm)
-        for name, array in output.arrays.items()
-    }
+    volumes = {name: projections.volume(array, grid) for name, array in output.arrays.items()}
     maps = {name: volumes.pop(name) for name in list(volumes) if name in MAPS}
     return Result(volumes, maps, report.finish())
 
 
-def _affordable(device: torch.device, projections: Projections, geometry: Geometry) -> int:
+def _affordable(device: torch.device, projections: Projections, grid: ImageGrid) -> int:
     """Slices that fit into a quarter of the free memory: sinograms refined for FBP, images, the networks'
     features of one slice at a time."""
     sinogram = projections.n_views * projections.n_columns
-    image = geometry.rows * geometry.columns
+    image = grid.rows * grid.columns
     return max(1, int(free_memory(device) / 4 / (4 * (12 * sinogram + 8 * image))))
 
 
 def _all_slices(
     cascade: Cascade, batch: int, all_stages: bool, progress: Progress | None
 ) -> tuple[_Output, dict[str, Any]]:
-    g, rows, plan = cascade.geometry, cascade.projections.n_rows, cascade.plan
-    output = _Output((rows, g.rows, g.columns))
-    agreement = Consistency(g, cascade.scan.electronic, cascade.mu_water, cascade.water)
+    rows, plan = cascade.projections.n_rows, cascade.plan
+    output = _Output((rows, *cascade.grid.shape))
+    agreement = Consistency(
+        cascade.geometry, cascade.grid, cascade.scan.electronic, cascade.mu_water, cascade.water
+    )
     if progress is not None:
         progress("reconstruct", 0, rows)
     for z, guides, result in cascade.slices(batch):

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ctenhance.physics.fbp import fbp
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.units import mu_to_hu
 from ctenhance.reconstruction import dgdiff, spdiff
 from ctenhance.reconstruction.bank import CleanScan, build_sinograms, load_sinograms
@@ -87,10 +88,10 @@ def projection_validation(scans: Sequence[CleanScan]) -> Validate:
         values: dict[str, list[float]] = {f"{dose:g}": [] for dose in VALIDATION_DOSES}
         for index, scan in enumerate(scans):
             g = scan.geometry
-            pixel = min(1.25 * g.pixel_mm, g.field_of_view_mm / VALIDATION_SIDE)
-            seen = g.with_image(VALIDATION_SIDE, VALIDATION_SIDE, pixel)
+            pixel = min(1.25 * scan.grid.pixel_mm, g.field_of_view_mm / VALIDATION_SIDE)
+            grid = ImageGrid(VALIDATION_SIDE, VALIDATION_SIDE, pixel)
             clean = scan.three()
-            reference = mu_to_hu(fbp(clean[1], seen, "hann"))
+            reference = mu_to_hu(fbp(clean[1], g, grid, "hann"))
             for dose in VALIDATION_DOSES:
                 exposure = Exposure(
                     torch.full((g.n_columns,), spdiff.NORMAL_QUANTA * dose), VALIDATION_ELECTRONIC
@@ -99,7 +100,7 @@ def projection_validation(scans: Sequence[CleanScan]) -> Validate:
                 measured = spdiff.readings(counts, exposure.air, exposure.electronic, 1).to(device)
                 with torch.inference_mode():
                     integrals = spdiff.denoise(network, measured)[0].cpu()
-                values[f"{dose:g}"].append(psnr(mu_to_hu(fbp(integrals, seen, "hann")), reference))
+                values[f"{dose:g}"].append(psnr(mu_to_hu(fbp(integrals, g, grid, "hann")), reference))
         figures = {dose: sum(v) / len(v) for dose, v in values.items()}
         return {"score": sum(figures.values()) / len(figures), **figures}
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ctenhance.physics.fbp import fbp
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.truncation import MOST_CUT_OFF, cut_off
 from ctenhance.physics.units import MU_WATER_PER_MM, mu_to_hu
 from ctenhance.runtime.errors import InputError
@@ -46,16 +47,19 @@ def attenuation_level(projections: Projections, rows: Sequence[int]) -> float | 
         thresholds_keV=None,
     )
     try:
-        geometry = few.scan_geometry(_SIDE, _SIDE)
-        if cut_off(lines, geometry) > MOST_CUT_OFF:
+        scan = few.scan_geometry()
+        if (
+            cut_off(lines, scan, ImageGrid(_SIDE, _SIDE, p.image_pixel_mm or p.field_of_view_mm / _SIDE))
+            > MOST_CUT_OFF
+        ):
             return None
         mean = lines.mean((0, 1))
         if float(mean.max()) < _NOTHING:
             return None
-        reach = float(geometry.ray_offsets_mm()[mean > _EDGE * mean.max()].abs().max())
+        reach = float(scan.ray_offsets_mm()[mean > _EDGE * mean.max()].abs().max())
         pixel = 2 * min(reach, p.field_of_view_mm / 2) / _SIDE
-        geometry = geometry.with_image(_SIDE, _SIDE, pixel)
-        images = fbp(lines, geometry, lambda frequency: torch.exp(-((frequency * pixel / _LOW_PASS) ** 2)))
+        grid = ImageGrid(_SIDE, _SIDE, pixel)
+        images = fbp(lines, scan, grid, lambda frequency: torch.exp(-((frequency * pixel / _LOW_PASS) ** 2)))
     except InputError:  # told when the image itself is made
         return None
     mu = np.sort(images.clamp(min=0).double().numpy().ravel())

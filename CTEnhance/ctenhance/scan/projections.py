@@ -7,6 +7,7 @@ source stands at source_to_isocenter (sin beta, -cos beta), and columns grow alo
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,18 +19,21 @@ import torch
 import ctenhance
 from ctenhance.core.arrays import blocks
 from ctenhance.core.volume import CTVolume
-from ctenhance.physics.geometry import EQUIANGULAR, FLAT, FanGeometry, ParallelGeometry
+from ctenhance.physics.geometry import ScanGeometry, check_image
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.noise import COUNT_FLOOR
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress
 from ctenhance.scan.checks import check_fields, check_values
 from ctenhance.scan.dead_columns import dead_columns, fill_in
 from ctenhance.scan.fields import ScanFields
+from ctenhance.scan.rays import rays_of
 
 SUFFIXES = (".ctproj.h5", ".h5", ".hdf5")
 GEOMETRIES = ("parallel", "fan_equiangular", "fan_flat")
 #: Image matrix where the projections name none.
 DEFAULT_IMAGE_SIZE = 512
+_IMAGE_SIDES = (16, 4096)
 # A transmission is never taken for smaller than this where the quanta are not known (normalised readings).
 _LEAST_TRANSMISSION = 1e-5
 # Below this many quanta in air, "counts" are no quanta but readings normalised to air.
@@ -77,19 +81,13 @@ class Projections(ScanFields):
     @property
     def field_of_view_mm(self) -> float:
         """Diameter of the circle about the isocentre that every view sees whole."""
-        return self._scan().field_of_view_mm
+        return rays_of(self).field_of_view_mm
 
     @property
     def image_shape(self) -> tuple[int, int]:
         """Rows and columns of the suggested image."""
         size = self.image_size or DEFAULT_IMAGE_SIZE
         return (size, size) if isinstance(size, int) else size
-
-    def _known(self, name: str) -> float:
-        value = getattr(self, name)
-        if value is None:
-            raise InputError(f"The projections lack '{name}', which their geometry {self.geometry} needs.")
-        return float(value)
 
     @classmethod
     def read(
@@ -189,58 +187,55 @@ class Projections(ScanFields):
         values = self._tensor(bin_index)
         return values if self.counts is None else negative_log(values, self.air(bin_index))
 
-    def scan_geometry(
-        self, rows: int | None = None, columns: int | None = None, pixel_mm: float | None = None
-    ) -> ParallelGeometry | FanGeometry:
-        """Return the geometry for `physics`: this scan, and the given or else the suggested image.
-
-        Where no pixel size is known, the field of view fills the matrix.  Raises InputError for a helix.
-        """
+    def scan_geometry(self) -> ScanGeometry:
+        """Return the rays of this scan for `physics`. Raises InputError for a helix, which has no slices."""
         if self.helical:
             raise InputError("A helical scan has no slices; rebin it to fan slices first.")
-        own_rows, own_columns = self.image_shape
-        rows, columns = rows or own_rows, columns or own_columns
-        pixel = pixel_mm or self.image_pixel_mm or self.field_of_view_mm / max(rows, columns)
-        return self._scan().with_image(rows, columns, pixel)
+        return rays_of(self)
 
-    def _scan(self) -> ParallelGeometry | FanGeometry:
-        """The geometry of the scan, with an image of a single pixel."""
-        angles = tuple(float(angle) for angle in self.view_angles)
-        image = {"rows": 1, "columns": 1, "pixel_mm": 1.0}
-        if self.geometry == "parallel":
-            return ParallelGeometry(
-                n_views=self.n_views,
-                n_columns=self.n_columns,
-                column_pitch_mm=self._known("column_pitch_mm"),
-                view_angles=angles,
-                central_column=self.central_column,
-                **image,  # type: ignore[arg-type]
-            )
-        flat = self.geometry == "fan_flat"
-        return FanGeometry(
-            shape=FLAT if flat else EQUIANGULAR,
-            source_to_isocenter_mm=self._known("source_to_isocenter_mm"),
-            source_to_detector_mm=self._known("source_to_detector_mm"),
-            column_pitch=self._known("column_pitch_mm" if flat else "column_pitch_rad"),
-            n_columns=self.n_columns,
-            central_column=self.central_column,
-            view_angles=angles,
-            **image,  # type: ignore[arg-type]
-        )
+    def image_grid(
+        self,
+        image_size: int | tuple[int, int] | None = None,
+        pixel_mm: float | None = None,
+        fov_mm: float | None = None,
+    ) -> ImageGrid:
+        """Return the pixels of the image to make: `image_size` a side (or rows, columns), of `pixel_mm` or
+        over `fov_mm` on the larger side; as the projections suggest where nothing is given. Where no pixel
+        size is known, the field of view fills the matrix.
 
-    def volume(
-        self, array: np.ndarray, pixel_mm: float, center_mm: tuple[float, float] = (0.0, 0.0)
-    ) -> CTVolume:
-        """Return images `[row, y, x]` of these rows as a volume that lies where the patient lay.
-
-        `pixel_mm`, `center_mm`: of the geometry that they were reconstructed with.
+        Raises InputError for sizes that make no image of this scan, and for both a pixel size and a field of
+        view.
         """
-        _, height, width = array.shape
-        corner = np.array(
-            [center_mm[0] - (width - 1) / 2 * pixel_mm, center_mm[1] - (height - 1) / 2 * pixel_mm, 0.0]
-        )
+        if isinstance(image_size, int):
+            image_size = image_size, image_size
+        rows, columns = image_size or self.image_shape
+        low, high = _IMAGE_SIDES
+        if not (low <= rows <= high and low <= columns <= high):
+            raise InputError(f"The image matrix is {rows} x {columns}: choose {low} to {high} pixels a side.")
+        for name, length in (("pixel size", pixel_mm), ("field of view", fov_mm)):
+            if length is not None and not (math.isfinite(length) and length > 0):
+                raise InputError(f"The {name} is {length} mm: choose a positive length.")
+        if pixel_mm is not None and fov_mm is not None:
+            raise InputError("Pixel size and field of view say the same thing: give one of them.")
+        scan = self.scan_geometry()
+        side = max(rows, columns)
+        if fov_mm is not None:
+            pixel_mm = fov_mm / side
+        elif pixel_mm is None and (own := self.image_pixel_mm) is not None:
+            # another matrix shows the same field
+            pixel_mm = own if image_size is None else own * max(self.image_shape) / side
+        elif pixel_mm is None:
+            pixel_mm = scan.field_of_view_mm / side
+        grid = ImageGrid(rows, columns, pixel_mm)
+        check_image(scan, grid)
+        return grid
+
+    def volume(self, array: np.ndarray, grid: ImageGrid) -> CTVolume:
+        """Return images `[row, y, x]` of these rows, made on `grid`, as a volume that lies where the patient
+        lay."""
+        corner = np.array([float(grid.x_mm()[0]), float(grid.y_mm()[0]), 0.0])
         x, y, z = (np.asarray(self.isocenter_mm) + self.direction @ corner).tolist()
-        spacing = (pixel_mm, pixel_mm, self.row_pitch_mm or 1.0)
+        spacing = (grid.pixel_mm, grid.pixel_mm, self.row_pitch_mm or 1.0)
         return CTVolume(array, spacing, (x, y, z), self.direction.copy(), dict(self.meta))
 
     def identity(self) -> dict[str, Any]:

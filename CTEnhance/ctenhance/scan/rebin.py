@@ -21,10 +21,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ctenhance.core.arrays import scratch
+from ctenhance.physics.geometry import EQUIANGULAR, FLAT, FanGeometry
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check
 from ctenhance.scan.helix import Helix, helix_of
 from ctenhance.scan.projections import Projections
+from ctenhance.scan.rays import ray_fields
 
 #: Slices are this far apart and thick unless told otherwise, or as one detector row where that is more.
 SLICE_MM = 1.0
@@ -171,6 +173,18 @@ class _Scan:
         along = (np.arange(helix.n_columns) - self.central_column) * helix.column_pitch
         return np.arctan(along / self.distance) if helix.flat else along
 
+    def rays(self, helix: Helix) -> FanGeometry:
+        """The rays of a slice."""
+        return FanGeometry(
+            FLAT if helix.flat else EQUIANGULAR,
+            self.radius,
+            self.distance,
+            helix.column_pitch,
+            helix.n_columns,
+            self.central_column,
+            tuple(self.angles.tolist()),
+        )
+
     def projections(self, helix: Helix, line_integrals: np.ndarray, variance: float) -> Projections:
         """The slices as projections; `variance`: of the mean of a slice's views, relative to one of them."""
         pitch = float(self.slices[1] - self.slices[0]) if len(self.slices) > 1 else self.thickness
@@ -185,15 +199,9 @@ class _Scan:
                 f"{2 * self.outer:.3g} mm: between the turns its outermost rows stand in, expect artefacts."
             )
         return Projections(
-            geometry="fan_flat" if helix.flat else "fan_equiangular",
-            view_angles=self.angles,
-            central_column=self.central_column,
+            **ray_fields(self.rays(helix)),
             line_integrals=line_integrals,
             air_counts=None if helix.photons is None else helix.photons * gain,
-            column_pitch_mm=helix.column_pitch if helix.flat else None,
-            column_pitch_rad=None if helix.flat else helix.column_pitch,
-            source_to_isocenter_mm=self.radius,
-            source_to_detector_mm=self.distance,
             row_pitch_mm=pitch,
             water_mu_per_mm=helix.water_mu_per_mm,
             image_pixel_mm=helix.image_pixel_mm,

@@ -19,7 +19,16 @@ import torch
 
 from ctenhance.core.arrays import scratch
 from ctenhance.core.volume import CTVolume
-from ctenhance.physics.geometry import EQUIANGULAR, FLAT, FanGeometry, Geometry, ParallelGeometry, even_angles
+from ctenhance.physics.geometry import (
+    EQUIANGULAR,
+    FLAT,
+    FanGeometry,
+    ParallelGeometry,
+    ScanGeometry,
+    check_image,
+    even_angles,
+)
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.noise import air_in_view, bowtie_fluence, noisy_counts, tube_modulation
 from ctenhance.physics.projector import project
 from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu
@@ -27,6 +36,7 @@ from ctenhance.runtime.device import halvings, pick_device, with_memory_fallback
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check
 from ctenhance.scan.projections import Projections
+from ctenhance.scan.rays import ray_fields
 
 #: A clinical scanner (METHODS E): distances in mm, detector, views a turn, and the fan's width in rad.
 SOURCE_TO_ISOCENTER_MM, SOURCE_TO_DETECTOR_MM = 595.0, 1085.6
@@ -68,7 +78,7 @@ def simulate_projections(
     """Return the counts [view, slice, column] of a scan of `volume`; the image centre is the isocentre.
 
     geometry              "fan-equiangular", "fan-flat" (a full turn) or "parallel" (half a turn), see
-                          `scan_geometry`
+                          `clinical_scan`
     dose, photons         the central ray has dose * photons quanta in air.  `photons` None: no noise, and
                           line integrals instead of counts
     electronic_variance   counts^2, at any dose
@@ -92,9 +102,11 @@ def simulate_projections(
         if not (math.isfinite(value) and value > least):
             raise InputError(f"The {name} cannot be {value}.")
     array, corner, direction = _axial(volume)
-    scan = scan_geometry(geometry, array.shape[1], array.shape[2], volume.spacing, views, columns)
+    scan = clinical_scan(geometry, views, columns)
+    grid = _grid(array, volume.spacing)
+    check_image(scan, grid)
     notes: list[str] = []
-    inside = _inside(scan, array, notes)
+    inside = _inside(scan, grid, array, notes)
     spectrum = _Spectrum(kvp) if polychromatic else None
     fluence = bowtie_fluence(scan, bowtie) if bowtie > 0 else None
     quanta = None if photons is None else photons * dose
@@ -107,7 +119,7 @@ def simulate_projections(
                 progress("project", start, len(array))
             stop = min(start + batch, len(array))
             hu = torch.from_numpy(np.where(inside, array[start:stop], np.float32(-1000))).to(where)
-            p = _line_integrals(hu, scan, spectrum, cancel)
+            p = _line_integrals(hu, scan, grid, spectrum, cancel)
             for index in range(start, stop):
                 one = p[index - start]
                 if quanta is not None:
@@ -124,28 +136,20 @@ def simulate_projections(
     if quanta is not None:
         air = air_in_view(torch.zeros(1, scan.n_columns), quanta, fluence).reshape(-1).numpy()
         air = air if fluence is not None else air.reshape(())
-    _, rows, width = array.shape
-    middle = np.array([(width - 1) / 2 * volume.spacing[0], (rows - 1) / 2 * volume.spacing[1], 0.0])
+    middle = np.array(
+        [(grid.columns - 1) / 2 * volume.spacing[0], (grid.rows - 1) / 2 * volume.spacing[1], 0.0]
+    )
     x, y, z = (corner + direction @ middle).tolist()
-    fan = isinstance(scan, FanGeometry)
-    pitch_in_rad = isinstance(scan, FanGeometry) and scan.shape == EQUIANGULAR
-    pitch = scan.column_pitch if isinstance(scan, FanGeometry) else scan.column_pitch_mm
     return Projections(
-        geometry=NAMES[geometry.replace("_", "-")],
-        view_angles=scan.angles().numpy(),
-        central_column=scan.central_column,
+        **ray_fields(scan),
         counts=None if quanta is None else readings,
         line_integrals=readings if quanta is None else None,
         air_counts=air,
-        column_pitch_mm=None if pitch_in_rad else pitch,
-        column_pitch_rad=pitch if pitch_in_rad else None,
-        source_to_isocenter_mm=SOURCE_TO_ISOCENTER_MM if fan else None,
-        source_to_detector_mm=SOURCE_TO_DETECTOR_MM if fan else None,
         row_pitch_mm=volume.spacing[2],
         electronic_noise_variance=0.0 if quanta is None else electronic_variance,
         water_mu_per_mm=MU_WATER_PER_MM if spectrum is None else spectrum.water_mu,
         image_pixel_mm=volume.spacing[0],
-        image_size=(rows, width),
+        image_size=grid.shape,
         effective_spectra=None if spectrum is None else spectrum.weight[None],
         energies_keV=None if spectrum is None else spectrum.energies_kev,
         isocenter_mm=(x, y, z),
@@ -154,46 +158,40 @@ def simulate_projections(
     )
 
 
-def scan_geometry(
-    name: str,
-    rows: int,
-    columns: int,
-    spacing: tuple[float, float, float],
-    views: int = VIEWS,
-    detector_columns: int = COLUMNS,
-) -> Geometry:
-    """The scanner for an image of `rows` x `columns` pixels of `spacing` mm.
+def clinical_scan(name: str, views: int = VIEWS, columns: int = COLUMNS) -> ScanGeometry:
+    """A clinical scanner's rays: `name` is one of `NAMES`.
 
     Whatever the number of columns, the detector spans the same fan, and parallel rays as wide a field.
-    Raises InputError for an unknown name and for pixels that are not square.
+    Raises InputError for an unknown name and too few views or columns.
     """
     kind = NAMES.get(name.replace("_", "-"))
     if kind is None:
         raise InputError(f"There is no geometry '{name}': choose {', '.join(NAMES)}.")
-    if min(views, detector_columns) < 16:
+    if min(views, columns) < 16:
         raise InputError("A scan needs at least 16 views and 16 columns.")
-    if abs(spacing[0] - spacing[1]) > 1e-3 * spacing[0]:
-        raise InputError(
-            f"The pixels are {spacing[0]:g} mm x {spacing[1]:g} mm, but only square ones can be projected; "
-            "resample the volume."
-        )
-    image: dict[str, Any] = {"rows": rows, "columns": columns, "pixel_mm": spacing[0]}
-    field = 2 * SOURCE_TO_ISOCENTER_MM * math.sin(FAN_RAD / 2)
     if kind == "parallel":
-        angles = even_angles(views, math.pi)
-        pitch = field / detector_columns
-        return ParallelGeometry(views, detector_columns, pitch, view_angles=angles, **image)
+        pitch = 2 * SOURCE_TO_ISOCENTER_MM * math.sin(FAN_RAD / 2) / columns
+        return ParallelGeometry(views, columns, pitch, view_angles=even_angles(views, math.pi))
     flat_width = 2 * SOURCE_TO_DETECTOR_MM * math.tan(FAN_RAD / 2)
     return FanGeometry(
         shape=FLAT if kind == "fan_flat" else EQUIANGULAR,
         source_to_isocenter_mm=SOURCE_TO_ISOCENTER_MM,
         source_to_detector_mm=SOURCE_TO_DETECTOR_MM,
-        column_pitch=(flat_width if kind == "fan_flat" else FAN_RAD) / detector_columns,
-        n_columns=detector_columns,
-        central_column=(detector_columns - 1) / 2,
+        column_pitch=(flat_width if kind == "fan_flat" else FAN_RAD) / columns,
+        n_columns=columns,
+        central_column=(columns - 1) / 2,
         view_angles=even_angles(views),
-        **image,
     )
+
+
+def _grid(array: np.ndarray, spacing: tuple[float, float, float]) -> ImageGrid:
+    """The pixels of the slices, centred at the isocentre. Raises InputError where they are not square."""
+    if abs(spacing[0] - spacing[1]) > 1e-3 * spacing[0]:
+        raise InputError(
+            f"The pixels are {spacing[0]:g} mm x {spacing[1]:g} mm, but only square ones can be projected; "
+            "resample the volume."
+        )
+    return ImageGrid.centred(array.shape, spacing[0])
 
 
 def _axial(volume: CTVolume) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -213,10 +211,10 @@ def _axial(volume: CTVolume) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.ascontiguousarray(array), corner, direction
 
 
-def _inside(scan: Geometry, array: np.ndarray, notes: list[str]) -> np.ndarray:
+def _inside(scan: ScanGeometry, grid: ImageGrid, array: np.ndarray, notes: list[str]) -> np.ndarray:
     """Which pixels every view sees, `[rows, columns]`; a note where body lies outside."""
     radius = scan.field_of_view_mm / 2
-    inside = (torch.hypot(scan.x_mm()[None], scan.y_mm()[:, None]) <= radius).numpy()
+    inside = (torch.hypot(grid.x_mm()[None], grid.y_mm()[:, None]) <= radius).numpy()
     outside = ~inside
     body = sum(int(np.count_nonzero(plane > _BODY_HU)) for plane in array)
     lost = sum(int(np.count_nonzero(plane[outside] > _BODY_HU)) for plane in array)
@@ -264,14 +262,18 @@ class _Spectrum:
 
 
 def _line_integrals(
-    hu: torch.Tensor, scan: Geometry, spectrum: _Spectrum | None, cancel: Cancellable | None
+    hu: torch.Tensor,
+    scan: ScanGeometry,
+    grid: ImageGrid,
+    spectrum: _Spectrum | None,
+    cancel: Cancellable | None,
 ) -> torch.Tensor:
     """`[slice, view, column]` of `hu` [slice, rows, columns]."""
     mu = hu_to_mu(hu).clamp(min=0)
     if spectrum is None:
-        return project(mu, scan, cancel)
+        return project(mu, scan, grid, cancel)
     bone = mu * ((hu - SOFT_HU) / (BONE_HU - SOFT_HU)).clamp(0, 1)
-    both = project(torch.stack([mu - bone, bone]), scan, cancel)
+    both = project(torch.stack([mu - bone, bone]), scan, grid, cancel)
     return spectrum.reading(both[0], both[1])
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ctenhance.physics.geometry import Geometry
+from ctenhance.physics.geometry import ScanGeometry
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.truncation import MOST_CUT_OFF, cut_off
 from ctenhance.scan.projections import Projections
 
@@ -12,15 +13,15 @@ from ctenhance.scan.projections import Projections
 _SLICES = 8
 
 
-def cut_off_warning(projections: Projections, geometry: Geometry) -> str | None:
+def cut_off_warning(projections: Projections, scan: ScanGeometry, grid: ImageGrid) -> str | None:
     """What to tell the user where the body goes on beyond the detector's ends, so that rays have to be added
-    by `physics.truncation`; None where all was measured. `geometry`: the scan's, with the wanted image."""
+    by `physics.truncation`; None where all was measured."""
     rows = np.unique(np.linspace(0, projections.n_rows - 1, _SLICES).round().astype(int)).tolist()
-    share = max(cut_off(projections.rows(z, z + 1).to_line_integrals(), geometry) for z in rows)
+    share = max(cut_off(projections.rows(z, z + 1).to_line_integrals(), scan, grid) for z in rows)
     if share <= MOST_CUT_OFF:
         return None
     return (
         f"Body or table reach beyond the detector in up to {share:.0%} of a slice's views: outside of the "
-        f"{geometry.field_of_view_mm:.0f} mm that every view sees values mean nothing, and near that edge "
+        f"{scan.field_of_view_mm:.0f} mm that every view sees values mean nothing, and near that edge "
         "they are rough."
     )

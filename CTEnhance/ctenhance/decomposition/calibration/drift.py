@@ -28,7 +28,8 @@ from ctenhance.decomposition.phantom import MaterialPhantom
 from ctenhance.decomposition.solver.beam import Beam
 from ctenhance.decomposition.solver.layer import Decomposer
 from ctenhance.decomposition.solver.quadrature import REFERENCE_KEV
-from ctenhance.physics.geometry import Geometry
+from ctenhance.physics.geometry import ScanGeometry
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.materials import Material, attenuation_matrix, material
 from ctenhance.physics.projector import project
 from ctenhance.runtime.errors import InputError
@@ -61,11 +62,11 @@ class ThresholdShifts:
 
 
 def reference_lines(
-    images: torch.Tensor, geometry: Geometry, cancel: Cancellable | None = None
+    images: torch.Tensor, scan: ScanGeometry, grid: ImageGrid, cancel: Cancellable | None = None
 ) -> torch.Tensor:
     """Line integrals in g/cm² `[..., view, column, material]` of partial densities in g/cm³ `[..., material,
     row, column]`."""
-    return project(images, geometry, cancel).movedim(-3, -1).double() * 0.1
+    return project(images, scan, grid, cancel).movedim(-3, -1).double() * 0.1
 
 
 def channel_scale(projections: Projections, beam: Beam) -> torch.Tensor:
@@ -121,16 +122,16 @@ def calibrate_with_phantom(
     projections: Projections,
     beam: Beam,
     phantom: MaterialPhantom,
-    geometry: Geometry,
     progress: Progress = silent,
     cancel: Cancellable | None = None,
 ) -> ThresholdShifts:
-    """Threshold shifts from a scan of a known phantom on the geometry's grid."""
+    """Threshold shifts from a scan of a known phantom, whose middle lay at the isocentre."""
     densities = phantom.densities.movedim(1, 0)
     if len(densities) not in (1, projections.n_rows):
         raise InputError(f"The phantom has {len(densities)} slices but the scan {projections.n_rows} rows.")
     channels = _channels(projections, beam, phantom.materials)
-    lines = reference_lines(densities, geometry, cancel).expand(projections.n_rows, -1, -1, -1).flatten(0, 1)
+    lines = reference_lines(densities, projections.scan_geometry(), phantom.grid, cancel)
+    lines = lines.expand(projections.n_rows, -1, -1, -1).flatten(0, 1)
     return _plausible(*fit_shifts(channels, lines, progress=progress, cancel=cancel), PHANTOM)
 
 
@@ -163,34 +164,35 @@ def calibrate_without_reference(
     projections: Projections,
     beam: Beam,
     materials: Sequence[str | Material],
-    geometry: Geometry,
+    grid: ImageGrid,
     rounds: int = ROUNDS,
     progress: Progress = silent,
     cancel: Cancellable | None = None,
 ) -> ThresholdShifts:
     """Threshold shifts from the scan alone: from its redundant bins (more than materials), from air beside
-    the object, and from the absence of rings.
+    the object, and from the absence of rings in the images on `grid`.
 
     Images get right, single thresholds behind the object need not: their errors are those of line integrals
     of which nothing is known, since rings tell only how neighbouring channels differ."""
     channels = _channels(projections, beam, materials)
+    scan = projections.scan_geometry()
     shifts = torch.zeros(projections.n_columns, len(beam.thresholds_kev), dtype=torch.float64)
     for done in range(rounds):
-        images, lines = _images(channels, shifts, projections, materials, geometry, cancel)
+        images, lines = _images(channels, shifts, projections, materials, grid, cancel)
         matter = _relative_attenuation(images, materials)
         if done == 0:
-            air = _air_rays(matter, geometry, cancel)
+            air = _air_rays(matter, scan, grid, cancel)
             unknown = torch.where(air, LOOSE_AIR, LOOSE_UNKNOWN).double()
             loose = torch.where(air, LOOSE_AIR, LOOSE_RAY).double()
         rings = torch.stack([rings_of(*row) for row in zip(images, matter, strict=True)])
-        ring_lines = MORE * reference_lines(rings, geometry, cancel).flatten(0, 1)
+        ring_lines = MORE * reference_lines(rings, scan, grid, cancel).flatten(0, 1)
         first = torch.where(air[..., None], torch.zeros_like(lines), lines)
         centre = torch.where(air[..., None], first, lines - ring_lines)
         found, _ = fit_shifts(channels, first, loose, centre, shifts, STEPS_A_ROUND, cancel=cancel)
         _, covariance = fit_shifts(channels, first, unknown, first, found, 0, cancel=cancel)
         unseen = torch.einsum("cij,cj->ci", covariance / EXPECTED_SHIFT_KEV**2, found - shifts)
         # else it would wander, as each round starts from the last one's images
-        shifts = found - _slow(unseen, SLOW_PIXELS * geometry.pixel_mm / geometry.isocenter_pitch_mm)
+        shifts = found - _slow(unseen, SLOW_PIXELS * grid.pixel_mm / scan.isocenter_pitch_mm)
         progress("remove rings", done + 1, rounds)
     return _plausible(shifts, covariance, NOTHING)
 
@@ -210,12 +212,14 @@ def _relative_attenuation(images: torch.Tensor, materials: Sequence[str | Materi
     return torch.einsum("rkyx,k->ryx", images, weights.to(images))
 
 
-def _air_rays(matter: torch.Tensor, geometry: Geometry, cancel: Cancellable | None) -> torch.Tensor:
+def _air_rays(
+    matter: torch.Tensor, scan: ScanGeometry, grid: ImageGrid, cancel: Cancellable | None
+) -> torch.Tensor:
     """Which rays `[ray, column]` pass none of the matter in `[row, y, x]`; none do where it may go on beyond
     the field of view."""
     dense = F.avg_pool2d(matter[:, None], 5, 1, 2, count_include_pad=False)
     near = F.max_pool2d((dense > LEAST_MATTER).float(), 2 * AROUND_PIXELS + 1, 1, AROUND_PIXELS)
-    crossed = reference_lines(near, geometry, cancel).flatten(0, 1)[..., 0]
+    crossed = reference_lines(near, scan, grid, cancel).flatten(0, 1)[..., 0]
     y, x = ((torch.arange(n) - (n - 1) / 2).square() for n in matter.shape[-2:])
     rim = (y[:, None] + x).sqrt() > min(matter.shape[-2:]) / 2 - 1
     truncated = bool(((dense[:, 0] > 0.5) & rim).any())
@@ -227,7 +231,7 @@ def _images(
     shifts: torch.Tensor,
     projections: Projections,
     materials: Sequence[str | Material],
-    geometry: Geometry,
+    grid: ImageGrid,
     cancel: Cancellable | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Material images g/cm³ `[row, material, y, x]` under the shifts, and line integrals `[ray, column,
@@ -236,4 +240,4 @@ def _images(
     decomposer = Decomposer(materials, spectra, channels.beam.detector.energies_kev)
     lines = decomposer.estimate(channels.counts, cancel=cancel).lines
     sinograms = lines.unflatten(0, (projections.n_rows, projections.n_views))
-    return density_images(sinograms.float(), geometry, "standard", cancel), lines
+    return density_images(sinograms.float(), projections.scan_geometry(), grid, cancel=cancel), lines

@@ -17,6 +17,7 @@ from ctenhance.decomposition.scatter.correction import (
     told_grid,
 )
 from ctenhance.decomposition.solver.layer import Decomposer
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check, silent
 from ctenhance.scan.projections import Projections
@@ -45,7 +46,8 @@ def water_ratio(
     spectra = absolute_spectra(projections)
     energies = torch.from_numpy(np.array(projections.energies_keV, dtype=np.float64))
     grid = told_grid(projections) if grid_ratio is None else grid_ratio
-    geometry = projections.scan_geometry(SIZE, SIZE, projections.field_of_view_mm / SIZE)
+    scan = projections.scan_geometry()
+    image_grid = ImageGrid(SIZE, SIZE, scan.field_of_view_mm / SIZE)
     row = projections.n_rows // 2
     counts = torch.from_numpy(np.asarray(projections.rows(row, row + 1).counts))[:, 0]
     basis = ("water", "iodine")[: counts.shape[-1]]
@@ -53,12 +55,12 @@ def water_ratio(
 
     def image(scatter: torch.Tensor | None) -> torch.Tensor:
         lines = decomposer.estimate(counts, scatter, correct_bias=True, cancel=cancel).lines
-        return 1000 * density_images(lines.float(), geometry, cancel=cancel)[0]
+        return 1000 * density_images(lines.float(), scan, image_grid, cancel=cancel)[0]
 
     body = image(None) > 500
-    rim = 2 * max(1, round(RIM_MM / geometry.pixel_mm)) + 1
+    rim = 2 * max(1, round(RIM_MM / image_grid.pixel_mm)) + 1
     inner = F.avg_pool2d(body[None, None].float(), rim, 1, rim // 2)[0, 0] > 0.999
-    if float(inner.sum()) * geometry.pixel_mm**2 < LEAST_AREA_MM2:
+    if float(inner.sum()) * image_grid.pixel_mm**2 < LEAST_AREA_MM2:
         raise InputError("The scan shows no cylinder of water: scan one of 150 to 400 mm at the isocentre.")
     tell = progress or silent
     done = 0
@@ -68,7 +70,7 @@ def water_ratio(
         check(cancel)
         chosen = scatter_method(method, math.exp(log_ratio), grid)
         assert chosen is not None
-        found = image(ScatterEstimator(chosen, spectra, energies)(counts, geometry))
+        found = image(ScatterEstimator(chosen, spectra, energies)(counts, scan))
         smooth = F.avg_pool2d(found[None, None], 9, 1, 4)[0, 0][inner] - 1000
         done += 1
         tell("calibrate", min(done, TRIALS), TRIALS)

@@ -21,7 +21,7 @@ from ctenhance.decomposition.scatter.network import (
     network_scatter,
 )
 from ctenhance.decomposition.scatter.physics import middle
-from ctenhance.physics.geometry import Geometry
+from ctenhance.physics.geometry import ScanGeometry
 from ctenhance.runtime import weights
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.weights import WeightsEntry
@@ -118,7 +118,7 @@ class ScatterEstimator:
         self.model = CoarseModel(spectra, energies_kev)
         self.network = None if method.network is None else method.network.to(self.device)
 
-    def __call__(self, counts: torch.Tensor, geometry: Geometry) -> torch.Tensor:
+    def __call__(self, counts: torch.Tensor, geometry: ScanGeometry) -> torch.Tensor:
         """Expected scattered counts, float32 of the shape `[view, column, bin]` of `counts`, on their
         device."""
         ratio = self.method.water_ratio

@@ -25,7 +25,7 @@ from ctenhance.decomposition.scatter.physics import view_arc
 from ctenhance.decomposition.scatter.reference import ROUGH, UsualScatter, few_rays
 from ctenhance.decomposition.solver.layer import Decomposer
 from ctenhance.decomposition.solver.likelihood import LEAST_EXPECTED
-from ctenhance.physics.geometry import Geometry
+from ctenhance.physics.geometry import ScanGeometry
 from ctenhance.physics.materials import material
 
 CELL_MM, CELL_RAD = 10.0, 2 * math.pi / 32
@@ -107,7 +107,7 @@ class CoarseModel:
         return changed
 
     def kernel(
-        self, counts: torch.Tensor, geometry: Geometry, water_ratio: float | None = None
+        self, counts: torch.Tensor, geometry: ScanGeometry, water_ratio: float | None = None
     ) -> torch.Tensor:
         """Scatter of `counts` `[view, column, bin]` by the kernel method, `[bin, view, cell]` relative to the
         mean air counts of all bins."""
@@ -116,7 +116,7 @@ class CoarseModel:
     def __call__(
         self,
         counts: torch.Tensor,
-        geometry: Geometry,
+        geometry: ScanGeometry,
         water_ratio: float | None = None,
         grid_ratio: float | None = None,
     ) -> CoarseScan:
@@ -158,7 +158,7 @@ class CoarseModel:
             torch.stack(features).float(), relative.float(), every.float(), image, self.tilt, full_turn
         )
 
-    def _cells(self, counts: torch.Tensor, geometry: Geometry, ratio: float) -> _Cells:
+    def _cells(self, counts: torch.Tensor, geometry: ScanGeometry, ratio: float) -> _Cells:
         n_views, n_cells, _ = grid(geometry)
         # half a count makes the logarithm of Poisson counts nearly unbiased down to a few; logarithms, not
         # counts, are averaged, so that edges of the object do not look like scatter
@@ -177,7 +177,7 @@ class CoarseModel:
         self,
         counts: torch.Tensor,
         kernel: torch.Tensor,
-        geometry: Geometry,
+        geometry: ScanGeometry,
         ratio: float,
         grid_ratio: float | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -186,7 +186,7 @@ class CoarseModel:
         the `kernel` method finds cleans the counts for a first image, and what that scatters cleans them for
         the second."""
         unit = self.mean_air.sum()
-        few, geometry_few = few_rays(counts + 0.5, geometry)
+        few, few_scan, few_grid = few_rays(counts + 0.5, geometry)
         few = few / unit
         fluence = few_fluence = None
         if self.air.ndim == 2:
@@ -195,10 +195,10 @@ class CoarseModel:
 
         def image(known: torch.Tensor) -> MaterialPhantom:
             primary = torch.maximum(few - known, (1 - MOST_OF_COUNTS) * few)
-            return self.usual.image(primary * _AIR, few_fluence, geometry_few)
+            return self.usual.image(primary * _AIR, few_fluence, few_scan, few_grid)
 
         first = image(full_size(kernel, few.shape[0], few.shape[1], grid(geometry)[2]))
-        found = self.usual.scatter(first, few_fluence, geometry_few, ROUGH, grid_ratio)
+        found = self.usual.scatter(first, few_fluence, few_scan, ROUGH, grid_ratio)
         second = image(ratio / _AIR * found)
         every = ratio / _AIR * self.usual.scatter(second, fluence, geometry, grid_ratio=grid_ratio)
         return every, _image(second.densities[:, 0], image(torch.zeros_like(few)).densities[:, 0])
@@ -264,7 +264,7 @@ def _image(without: torch.Tensor, bare: torch.Tensor) -> torch.Tensor:
     return F.avg_pool2d(channels / torch.tensor(IMAGE_UNITS)[:, None, None], 2).clamp(-5, 5)
 
 
-def grid(geometry: Geometry) -> tuple[int, int, bool]:
+def grid(geometry: ScanGeometry) -> tuple[int, int, bool]:
     """Views and cells of the coarse grid, and whether its views close a full turn."""
     arc, full_turn = view_arc(geometry)
     centre = geometry.ray_offsets_mm()
@@ -274,12 +274,12 @@ def grid(geometry: Geometry) -> tuple[int, int, bool]:
     return n_views, n_cells, full_turn
 
 
-def places(geometry: Geometry, n_cells: int) -> torch.Tensor:
+def places(geometry: ScanGeometry, n_cells: int) -> torch.Tensor:
     """Distance of the cells' middles from the isocentre in mm, `[cell]`."""
     return F.adaptive_avg_pool1d(geometry.ray_offsets_mm()[None, None], n_cells)[0, 0]
 
 
-def _blurred(values: torch.Tensor, geometry: Geometry, n_cells: int, width_mm: float) -> torch.Tensor:
+def _blurred(values: torch.Tensor, geometry: ScanGeometry, n_cells: int, width_mm: float) -> torch.Tensor:
     """Values `[..., cell]` spread by a Gaussian of that standard deviation along the detector."""
     centre = places(geometry, n_cells)
     kernel = torch.exp(-0.5 * ((centre[:, None] - centre) / width_mm) ** 2)

@@ -11,7 +11,7 @@ which is not in the geometry. Form factors are those of free atoms in water, for
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -21,7 +21,7 @@ from scipy.interpolate import CubicSpline
 
 from ctenhance.decomposition.phantom import MaterialPhantom
 from ctenhance.decomposition.solver.beam import Beam
-from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, Geometry
+from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, ScanGeometry
 from ctenhance.physics.materials import attenuation_matrix, material
 from ctenhance.runtime.progress import Cancellable, check
 
@@ -51,14 +51,14 @@ class Sampling:
     steps: int = 24
     groups: int = 20
 
-    def views_of(self, geometry: Geometry) -> torch.Tensor:
+    def views_of(self, geometry: ScanGeometry) -> torch.Tensor:
         """The views at which scatter is computed, as indices."""
         count = min(self.views, geometry.n_views)
         if view_arc(geometry)[1]:
             return (torch.arange(count) * (geometry.n_views / count)).round().long()
         return torch.linspace(0, geometry.n_views - 1, count).round().long()
 
-    def columns_of(self, geometry: Geometry) -> torch.Tensor:
+    def columns_of(self, geometry: ScanGeometry) -> torch.Tensor:
         """The columns at which scatter is computed."""
         return torch.linspace(0, geometry.n_columns - 1, min(self.places, geometry.n_columns)).round().long()
 
@@ -198,7 +198,7 @@ class _Paths:
         return result
 
 
-def _scanner(geometry: Geometry) -> tuple[float, float, torch.Tensor]:
+def _scanner(geometry: ScanGeometry) -> tuple[float, float, torch.Tensor]:
     """Source to isocentre and to detector in mm, and the angles of the columns from the source."""
     if isinstance(geometry, FanGeometry):
         source, detector = geometry.source_to_isocenter_mm, geometry.source_to_detector_mm
@@ -211,13 +211,13 @@ def _scanner(geometry: Geometry) -> tuple[float, float, torch.Tensor]:
 
 def physical_scatter(
     phantom: MaterialPhantom,
-    geometry: Geometry,
+    geometry: ScanGeometry,
     beam: Beam | Quanta,
     setup: ScatterSetup | None = None,
     cancel: Cancellable | None = None,
     sampling: Sampling = FINE,
 ) -> torch.Tensor:
-    """Scattered counts `[slice, view, column, bin]` float64 of a phantom on the geometry's image grid, in a
+    """Scattered counts `[slice, view, column, bin]` float64 of a phantom, in a
     unit of their own: `scatter_ratio` tells which."""
     quanta = beam if isinstance(beam, Quanta) else Quanta.of(beam)
     slices = range(phantom.densities.shape[1])
@@ -228,7 +228,7 @@ def physical_scatter(
 def slice_scatter(
     phantom: MaterialPhantom,
     index: int,
-    geometry: Geometry,
+    geometry: ScanGeometry,
     beam: Quanta,
     setup: ScatterSetup | None = None,
     cancel: Cancellable | None = None,
@@ -249,14 +249,14 @@ def slice_scatter(
         return result
     radius = float(elements.norm(dim=1).max()) + sampling.element_mm
     paths = _Paths(maps, half, radius, sampling.steps)
-    # points are told from the middle of the image
-    middle_of_image = torch.tensor(geometry.center_mm)
+    # points are counted from the middle of the phantom
+    middle = torch.tensor(phantom.center_mm)
     rows = torch.arange(len(fans)) * _ANGLES
     for view, angle in enumerate(angles.tolist()):
         check(cancel)
         across = torch.tensor([math.cos(angle), math.sin(angle)])
         along = torch.tensor([-math.sin(angle), math.cos(angle)])
-        source = -source_mm * along - middle_of_image
+        source = -source_mm * along - middle
         places = (
             source + detector_mm * (fans.sin()[:, None] * across + fans.cos()[:, None] * along)
             if not isinstance(geometry, FanGeometry) or geometry.shape == EQUIANGULAR
@@ -327,7 +327,7 @@ def squared(images: torch.Tensor, side: int, value: float = 0.0) -> torch.Tensor
     return F.pad(images, around, value=value)
 
 
-def _fluence(fluence: torch.Tensor | None, geometry: Geometry, angle: torch.Tensor) -> torch.Tensor:
+def _fluence(fluence: torch.Tensor | None, geometry: ScanGeometry, angle: torch.Tensor) -> torch.Tensor:
     """The bowtie's fluence towards points at these fan angles (parallel rays: taken as even)."""
     if fluence is None or not isinstance(geometry, FanGeometry):
         return torch.ones_like(angle)
@@ -336,7 +336,7 @@ def _fluence(fluence: torch.Tensor | None, geometry: Geometry, angle: torch.Tens
 
 
 def _multiple(
-    softer: torch.Tensor, thickness: torch.Tensor, setup: ScatterSetup, geometry: Geometry, places: int
+    softer: torch.Tensor, thickness: torch.Tensor, setup: ScatterSetup, geometry: ScanGeometry, places: int
 ) -> torch.Tensor:
     """Multiple scatter `[place, bin]`: single scatter that is softer, wider and stronger behind thick
     parts."""
@@ -350,7 +350,7 @@ def _multiple(
     return setup.multiple * (kernel @ (softer * (thickness / 10)[:, None]))
 
 
-def spread(coarse: torch.Tensor, geometry: Geometry, sampling: Sampling = FINE) -> torch.Tensor:
+def spread(coarse: torch.Tensor, geometry: ScanGeometry, sampling: Sampling = FINE) -> torch.Tensor:
     """`[view, place, bin]` interpolated to all views and columns, `[view, column, bin]`."""
     if not bool(coarse.any()):
         return torch.zeros(geometry.n_views, geometry.n_columns, coarse.shape[-1], dtype=coarse.dtype)
@@ -371,7 +371,7 @@ def _interpolated(values: np.ndarray, axis: int, known: np.ndarray, wanted: int,
     return np.asarray(spline(np.arange(wanted)))
 
 
-def view_arc(geometry: Geometry) -> tuple[float, bool]:
+def view_arc(geometry: ScanGeometry) -> tuple[float, bool]:
     """The angle over which the views go, in rad, and whether that is a full turn."""
     angles = geometry.angles()
     step = float(angles.diff().abs().median()) if len(angles) > 1 else 0.0
@@ -391,18 +391,10 @@ def scatter_ratio(scatter: torch.Tensor, primary: torch.Tensor) -> float:
     return float(scatter[..., part, :].sum() / primary[..., part, :].sum())
 
 
-def water_cylinder(geometry: Geometry) -> tuple[MaterialPhantom, Geometry]:
+def water_cylinder(geometry: ScanGeometry) -> tuple[MaterialPhantom, ScanGeometry]:
     """The cylinder that a scanner's scatter is known by, and one view of it."""
     pixel = 1.05 * CYLINDER_MM / _CYLINDER_PIXELS
     place = (torch.arange(_CYLINDER_PIXELS) - (_CYLINDER_PIXELS - 1) / 2) * pixel
     inside = place**2 + place[:, None] ** 2 < (CYLINDER_MM / 2) ** 2
     phantom = MaterialPhantom((material("water"),), inside.float()[None, None], pixel)
-    one_view = with_views(geometry, (0.0,))
-    return phantom, one_view.with_image(_CYLINDER_PIXELS, _CYLINDER_PIXELS, pixel)
-
-
-def with_views(geometry: Geometry, angles: tuple[float, ...]) -> Geometry:
-    """The same scanner at other view angles."""
-    if isinstance(geometry, FanGeometry):
-        return replace(geometry, view_angles=angles)
-    return replace(geometry, view_angles=angles, n_views=len(angles))
+    return phantom, geometry.with_views((0.0,))

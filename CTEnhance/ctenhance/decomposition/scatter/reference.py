@@ -23,11 +23,11 @@ from ctenhance.decomposition.scatter.physics import (
     scatter_ratio,
     view_arc,
     water_cylinder,
-    with_views,
 )
 from ctenhance.decomposition.solver.beam import expected_counts
 from ctenhance.decomposition.solver.layer import Decomposer
-from ctenhance.physics.geometry import FanGeometry, Geometry
+from ctenhance.physics.geometry import ScanGeometry
+from ctenhance.physics.image_grid import ImageGrid
 
 #: Views and columns of the rays that are decomposed, and pixels a side of the image. Streaks of fewer views
 #: scatter beside the object.
@@ -48,44 +48,43 @@ class UsualScatter:
     def __init__(self, decomposer: Decomposer) -> None:
         self.decomposer = decomposer
         self.quanta = Quanta.counted_once(decomposer.spectra, decomposer.energies_kev)
-        self._water: dict[tuple[Geometry, float, Sampling], float] = {}
+        self._water: dict[tuple[ScanGeometry, float, Sampling], float] = {}
 
     def image(
-        self, counts: torch.Tensor, fluence: torch.Tensor | None, geometry: Geometry
+        self, counts: torch.Tensor, fluence: torch.Tensor | None, scan: ScanGeometry, grid: ImageGrid
     ) -> MaterialPhantom:
-        """The object that is seen by `counts` `[view, column, bin]` without (most of) their scatter, in the
-        unit of the spectra; `fluence`: the bowtie's, relative to the mean column's, `[column]`."""
+        """The object on `grid` that is seen by `counts` `[view, column, bin]` without (most of) their
+        scatter, in the unit of the spectra; `fluence`: the bowtie's, relative to the mean column's,
+        `[column]`."""
         bright = torch.ones_like(counts[0, :, :1]) if fluence is None else fluence[:, None]
         lines = self.decomposer.estimate(counts / bright, correct_bias=True).lines.float()
-        images = density_images(lines, geometry, cut_off=self.decomposer.materials)
+        images = density_images(lines, scan, grid, cut_off=self.decomposer.materials)
         place = ((torch.arange(len(images[0])) + 0.5) / len(images[0]) * 2 - 1) ** 2
         seen = (place + place[:, None] < 1) & (images.sum(0) > _LEAST_DENSITY)
         # what is no water may be less than nothing, as iodine is in fat
         least = torch.full((len(images), 1, 1), -_MOST_DENSITY)
         least[0] = 0
         images = (images * seen).clamp(max=_MOST_DENSITY).maximum(least)
-        return MaterialPhantom(tuple(self.decomposer.materials), images[:, None], geometry.pixel_mm)
+        return MaterialPhantom(tuple(self.decomposer.materials), images[:, None], grid.pixel_mm)
 
     def scatter(
         self,
         phantom: MaterialPhantom,
         fluence: torch.Tensor | None,
-        geometry: Geometry,
+        scan: ScanGeometry,
         sampling: Sampling = FINE,
         grid_ratio: float | None = None,
     ) -> torch.Tensor:
         """Scatter `[view, column, bin]` of an `image`, by the water ratio; `fluence` as there, of this
-        `geometry`; `grid_ratio`: the anti-scatter grid's, where it is known."""
+        `scan`; `grid_ratio`: the anti-scatter grid's, where it is known."""
         setup = USUAL if grid_ratio is None else replace(USUAL, grid_ratio=grid_ratio)
-        rows, columns = phantom.densities.shape[-2:]
-        geometry = geometry.with_image(rows, columns, phantom.pixel_mm)
         behind = replace(setup, fluence=fluence)
-        found = physical_scatter(phantom, geometry, self.quanta, behind, sampling=sampling)[0]
-        return found / self._of_water(geometry, setup, sampling)
+        found = physical_scatter(phantom, scan, self.quanta, behind, sampling=sampling)[0]
+        return found / self._of_water(scan, setup, sampling)
 
-    def _of_water(self, geometry: Geometry, setup: ScatterSetup, sampling: Sampling) -> float:
+    def _of_water(self, scan: ScanGeometry, setup: ScatterSetup, sampling: Sampling) -> float:
         """The ratio behind the cylinder of water, in the unit of `physical_scatter`."""
-        cylinder, one_view = water_cylinder(geometry)
+        cylinder, one_view = water_cylinder(scan)
         key = one_view, setup.grid_ratio, sampling
         if key not in self._water:
             spectra, energies = self.decomposer.spectra, self.quanta.energies_kev
@@ -95,26 +94,22 @@ class UsualScatter:
         return self._water[key]
 
 
-def few_rays(values: torch.Tensor, geometry: Geometry) -> tuple[torch.Tensor, Geometry]:
-    """`[view, column, bin]` of some views, means over views and columns beside each other, and the geometry
-    of these rays, whose image covers the field of view."""
-    angles = geometry.angles()
-    n_views, n_columns = min(VIEWS, len(angles)), min(COLUMNS, geometry.n_columns)
+def few_rays(values: torch.Tensor, scan: ScanGeometry) -> tuple[torch.Tensor, ScanGeometry, ImageGrid]:
+    """`[view, column, bin]` of some views, means over views and columns beside each other, their rays, and an
+    image that covers the field of view."""
+    angles = scan.angles()
+    n_views, n_columns = min(VIEWS, len(angles)), min(COLUMNS, scan.n_columns)
     images = values.permute(2, 0, 1)[None]
     around = round(_AROUND * len(angles) / n_views)
     if 0 < around < len(angles):
-        turn = "circular" if view_arc(geometry)[1] else "replicate"
+        turn = "circular" if view_arc(scan)[1] else "replicate"
         padded = F.pad(images, (0, 0, around, around), mode=turn)
         images = F.avg_pool2d(padded, (2 * around + 1, 1), 1)
     views = (torch.arange(n_views) * (len(angles) / n_views)).long()
     means = F.adaptive_avg_pool2d(images[:, :, views], (n_views, n_columns))[0].permute(1, 2, 0)
-    wide = geometry.n_columns / n_columns
-    pitch = "column_pitch" if isinstance(geometry, FanGeometry) else "column_pitch_mm"
-    few = replace(
-        with_views(geometry, tuple(angles[views].tolist())),
-        n_columns=n_columns,
-        central_column=(geometry.central_column + 0.5) / wide - 0.5,
-        **{pitch: getattr(geometry, pitch) * wide},
+    wide = scan.n_columns / n_columns
+    few = scan.with_views(tuple(angles[views].tolist())).with_columns(
+        n_columns, (scan.central_column + 0.5) / wide - 0.5, wide
     )
     field = 2 * float(few.ray_offsets_mm().abs().max())
-    return means, few.with_image(SIZE, SIZE, field / SIZE)
+    return means, few, ImageGrid(SIZE, SIZE, field / SIZE)

@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from ctenhance.decomposition.solver.layer import Decomposer
 from ctenhance.physics.detector import Detector
 from ctenhance.physics.detector_models import detector
 from ctenhance.physics.geometry import EQUIANGULAR, FLAT, FanGeometry
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.materials import material
 from ctenhance.physics.noise import bowtie_fluence
 from ctenhance.physics.spectrum import energy_grid, tube_spectrum
@@ -72,6 +73,7 @@ class ScatterScan:
 
     name: str
     geometry: FanGeometry
+    grid: ImageGrid
     primary: torch.Tensor
     scatter: torch.Tensor
     reference: torch.Tensor
@@ -186,7 +188,7 @@ def draw_geometry(rng: np.random.Generator, phantom: MaterialPhantom) -> FanGeom
     angles = tuple((start + np.arange(VIEWS) * (2 * math.pi / VIEWS)).tolist())
     central = (COLUMNS - 1) / 2 + float(rng.choice([0.0, 0.25, -0.25]))
     shape = FLAT if flat else EQUIANGULAR
-    return FanGeometry(shape, distance, far, pitch, COLUMNS, central, angles, SIZE, SIZE, phantom.pixel_mm)
+    return FanGeometry(shape, distance, far, pitch, COLUMNS, central, angles)
 
 
 def draw_setup(rng: np.random.Generator, fluence: torch.Tensor | None) -> ScatterSetup:
@@ -262,10 +264,13 @@ def draw_scan(
         scatter = physical_scatter(phantom, geometry, beam, setup, cancel)
         of_water = physical_scatter(cylinder, across, beam, setup, cancel)
     unit = scatter_ratio(scatter, bright * primary)
-    reference = density_images(decomposer.estimate(primary[0] * AIR_QUANTA).lines.float(), geometry)
+    reference = density_images(
+        decomposer.estimate(primary[0] * AIR_QUANTA).lines.float(), geometry, phantom.grid
+    )
     return ScatterScan(
         name,
         geometry,
+        phantom.grid,
         (bright * primary[0]).float(),
         (scatter[0] / unit).float(),
         reference,
@@ -327,7 +332,7 @@ def _write(target: Path, scan: ScatterScan) -> None:
         for name, value in vars(scan).items()
         if isinstance(value, torch.Tensor)
     }
-    facts = {"name": scan.name, "geometry": json.dumps(asdict(scan.geometry))}
+    facts = {"name": scan.name, "geometry": json.dumps(asdict(scan.geometry) | asdict(scan.grid))}
     with replace_when_done(target) as temporary:
         save_file(tensors, os.fspath(temporary), metadata=facts)
 
@@ -339,13 +344,14 @@ def load_scans(files: Sequence[Path]) -> list[ScatterScan]:
         try:
             with safe_open(os.fspath(path), framework="pt") as file:
                 facts = file.metadata() or {}
-                fields: dict[str, Any] = {
+                stored: dict[str, Any] = {
                     name: tuple(value) if isinstance(value, list) else value
                     for name, value in json.loads(facts["geometry"]).items()
                 }
-                geometry = FanGeometry(**fields)
+                grid = ImageGrid(**{field.name: stored.pop(field.name) for field in fields(ImageGrid)})
+                geometry = FanGeometry(**stored)
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
-                scans.append(ScatterScan(name=facts["name"], geometry=geometry, **tensors))
+                scans.append(ScatterScan(name=facts["name"], geometry=geometry, grid=grid, **tensors))
         except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
             raise InputError(
                 f"The scan {path.name} in the bank is damaged: delete it and start again."

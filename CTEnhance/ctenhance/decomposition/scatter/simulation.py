@@ -18,10 +18,9 @@ from ctenhance.decomposition.scatter.physics import (
     slice_scatter,
     spread,
     water_cylinder,
-    with_views,
 )
 from ctenhance.decomposition.solver.beam import Beam, expected_counts
-from ctenhance.physics.geometry import Geometry
+from ctenhance.physics.geometry import ScanGeometry
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check, silent
 
@@ -43,7 +42,7 @@ class ScanScatter:
     def __init__(
         self,
         phantom: MaterialPhantom,
-        geometry: Geometry,
+        geometry: ScanGeometry,
         beam: Beam,
         to_primary: float,
         progress: Progress = silent,
@@ -87,10 +86,8 @@ class ScanScatter:
         n_views = min(COMPARED_VIEWS, geometry.n_views)
         views = (torch.arange(n_views) * (geometry.n_views / n_views)).long()
         columns = middle(geometry.n_columns)
-        seen = replace(
-            with_views(geometry, tuple(geometry.angles()[views].tolist())),
-            n_columns=len(range(geometry.n_columns)[columns]),
-            central_column=geometry.central_column - columns.start,
+        seen = geometry.with_views(tuple(geometry.angles()[views].tolist())).with_columns(
+            len(range(geometry.n_columns)[columns]), geometry.central_column - columns.start
         )
         scattered = direct = 0.0
         for index in range(self._n_slices):

@@ -8,7 +8,7 @@ import torch
 
 from ctenhance.decomposition.phantom import MaterialPhantom
 from ctenhance.physics.detector import Detector, check_thresholds
-from ctenhance.physics.geometry import Geometry
+from ctenhance.physics.geometry import ScanGeometry
 from ctenhance.physics.materials import attenuation_matrix
 from ctenhance.physics.projector import project
 from ctenhance.runtime.progress import Cancellable, Progress, check, silent
@@ -39,7 +39,7 @@ class Beam:
 
 def expected_counts(
     phantom: MaterialPhantom,
-    geometry: Geometry,
+    scan: ScanGeometry,
     spectra: torch.Tensor,
     energies_kev: torch.Tensor,
     progress: Progress = silent,
@@ -51,7 +51,7 @@ def expected_counts(
     result = []
     for index in range(n_slices):
         # g/cm³ along mm is 0.1 g/cm²
-        lines = project(phantom.densities[:, index], geometry, cancel).double() * 0.1
+        lines = project(phantom.densities[:, index], scan, phantom.grid, cancel).double() * 0.1
         views = []
         for start in range(0, lines.shape[1], 16):
             check(cancel)

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from ctenhance.decomposition.chain import density_images
 from ctenhance.decomposition.solver.layer import Decomposer
 from ctenhance.physics.fbp import Window
-from ctenhance.physics.geometry import Geometry
+from ctenhance.physics.geometry import ScanGeometry
+from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.runtime.progress import Cancellable, check
 
 DRAWS = 8
@@ -19,7 +20,8 @@ AVERAGE_PIXELS = 9
 def standard_error_images(
     lines: torch.Tensor,
     decomposer: Decomposer,
-    geometry: Geometry,
+    scan: ScanGeometry,
+    grid: ImageGrid,
     kernel: Window = "standard",
     seed: int = 0,
     scatter: torch.Tensor | None = None,
@@ -28,7 +30,7 @@ def standard_error_images(
     """Standard error in g/cm³ `[material, row, column]` of the images of `lines` `[view, column, material]`.
 
     Noise with each ray's least possible covariance (inverse Fisher information) is drawn, reconstructed and
-    its variance averaged over draws and neighbours: right to some five per cent, whatever the geometry."""
+    its variance averaged over draws and neighbours: right to some five per cent, whatever the scan."""
     information = decomposer.fisher(lines, scatter)
     scale = information.diagonal(dim1=-1, dim2=-2).clamp(min=1e-30).sqrt()
     # in units in which the diagonal is 1, a starved ray's matrix can be inverted too
@@ -44,8 +46,7 @@ def standard_error_images(
         white = torch.randn(lines.shape, generator=generator, dtype=torch.float64).to(lines.device)
         noise = torch.linalg.solve_triangular(factor.mT, white[..., None], upper=True)[..., 0] / scale
         noise = torch.minimum(torch.maximum(noise, -most), most)
-        variance = (
-            variance.to(lines.device) + density_images(noise.float(), geometry, kernel, cancel) ** 2 / DRAWS
-        )
+        images = density_images(noise.float(), scan, grid, kernel, cancel)
+        variance = variance.to(lines.device) + images**2 / DRAWS
     side = AVERAGE_PIXELS
     return F.avg_pool2d(variance, side, 1, side // 2, count_include_pad=False).sqrt()
