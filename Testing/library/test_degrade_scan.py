@@ -84,7 +84,7 @@ def test_dose_noise_is_the_sum_of_the_two_noise_fields() -> None:
     grid = ImageGrid(N, N, PIXEL)
     geometry = ParallelGeometry.covering(grid, n_views=RECONSTRUCTION.views)
     quantum, electronic = noise_fields(
-        torch.from_numpy(image)[None], geometry, grid, RECONSTRUCTION.window, None, 0.0, generator
+        torch.from_numpy(image)[None], geometry, grid, RECONSTRUCTION.kernel, None, 0.0, generator
     )
     flat = Exposure(0.0, 180.0, 0.0, 4.0)
     for field, closed_form in zip(

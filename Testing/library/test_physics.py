@@ -90,12 +90,12 @@ def test_a_point_off_centre_lands_where_the_convention_says() -> None:
         assert centre == pytest.approx(18 * math.cos(beta) - 12 * math.sin(beta), abs=0.3)
 
 
-@pytest.mark.parametrize("window", ["ramp", "shepp-logan", "hann"])
-def test_water_disc_is_water_and_air_is_air(window: str) -> None:
+@pytest.mark.parametrize("kernel", ["ramp", "shepp-logan", "hann"])
+def test_water_disc_is_water_and_air_is_air(kernel: str) -> None:
     grid = ImageGrid(300, 360, 0.9)
     geometry = ParallelGeometry.covering(grid)
     disc = ellipse(300, 360, 0.9, 100, 100, x0=10, y0=-5)
-    image = fbp(project(torch.from_numpy(disc) * MU_WATER_PER_MM, geometry, grid), geometry, grid, window)
+    image = fbp(project(torch.from_numpy(disc) * MU_WATER_PER_MM, geometry, grid), geometry, grid, kernel)
     hu = mu_to_hu(image).numpy()
     inner = ellipse(300, 360, 0.9, 90, 90, x0=10, y0=-5) == 1
     outer = ellipse(300, 360, 0.9, 112, 112, x0=10, y0=-5) == 0

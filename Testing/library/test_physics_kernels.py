@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ctenhance.physics.analytic import Ellipse, ellipse_sinogram
-from ctenhance.physics.fbp import KERNELS, fbp, window_gain
+from ctenhance.physics.fbp import KERNEL_MTF, fbp, kernel_gain
 from ctenhance.physics.geometry import FanGeometry, ParallelGeometry, ScanGeometry, even_angles
 from ctenhance.physics.image_grid import ImageGrid
 
@@ -42,17 +42,17 @@ def wire_transfer(kernel: str, geometry: ScanGeometry, frequency: torch.Tensor) 
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", KERNEL_MTF)
 def test_a_wire_shows_the_stated_resolution(kernel: str, geometry: ScanGeometry) -> None:
-    half, tenth = KERNELS[kernel]
+    half, tenth = KERNEL_MTF[kernel]
     found = wire_transfer(kernel, geometry, torch.tensor([half, tenth], dtype=torch.float64))
     assert float(found[0]) == pytest.approx(0.5, abs=0.03)
     assert float(found[1]) == pytest.approx(0.1, abs=0.03)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", KERNEL_MTF)
 def test_a_kernel_keeps_the_mean_and_falls(kernel: str) -> None:
-    gain = window_gain(kernel, torch.linspace(0, 2, 201, dtype=torch.float64), 1.0)
+    gain = kernel_gain(kernel, torch.linspace(0, 2, 201, dtype=torch.float64), 1.0)
     assert float(gain[0]) == 1
     assert bool((gain.diff() < 0).all())
-    torch.testing.assert_close(gain, window_gain(kernel, torch.linspace(0, 2, 201).double(), 0.3))
+    torch.testing.assert_close(gain, kernel_gain(kernel, torch.linspace(0, 2, 201).double(), 0.3))

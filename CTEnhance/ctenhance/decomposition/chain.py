@@ -13,7 +13,7 @@ import torch
 from ctenhance.decomposition.solver.layer import Decomposer
 from ctenhance.decomposition.solver.quadrature import REFERENCE_KEV
 from ctenhance.physics.detector import PileUp
-from ctenhance.physics.fbp import Window, fbp
+from ctenhance.physics.fbp import Kernel, fbp
 from ctenhance.physics.geometry import ScanGeometry
 from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.materials import Material, attenuation_matrix, material
@@ -28,7 +28,7 @@ def density_images(
     lines: torch.Tensor,
     scan: ScanGeometry,
     grid: ImageGrid,
-    kernel: Window = "standard",
+    kernel: Kernel = "standard",
     cancel: Cancellable | None = None,
     cut_off: Sequence[Material] | None = None,
 ) -> torch.Tensor:
@@ -49,7 +49,7 @@ def material_images(
     decomposer: Decomposer,
     scan: ScanGeometry,
     grid: ImageGrid,
-    kernel: Window = "standard",
+    kernel: Kernel = "standard",
     spectra: torch.Tensor | None = None,
     scatter: torch.Tensor | None = None,
     pile_up: PileUp | None = None,

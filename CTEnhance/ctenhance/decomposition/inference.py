@@ -26,7 +26,7 @@ from ctenhance.decomposition.scatter.correction import (
 from ctenhance.decomposition.solver.layer import Decomposer, Decomposition
 from ctenhance.decomposition.solver.standard_errors import standard_error_images
 from ctenhance.physics.detector import PileUp, check_thresholds
-from ctenhance.physics.fbp import WINDOWS
+from ctenhance.physics.fbp import KERNELS
 from ctenhance.physics.materials import Material
 from ctenhance.runtime.device import pick_device
 from ctenhance.runtime.errors import InputError
@@ -163,8 +163,8 @@ def decompose(
     projections that cannot be decomposed, Cancelled when asked to stop."""
     place = pick_device(device)
     solver_place = torch.device("cpu") if place.type == "mps" else place  # no float64 there
-    if kernel not in WINDOWS:
-        raise InputError(f"There is no reconstruction kernel '{kernel}': choose {', '.join(WINDOWS)}.")
+    if kernel not in KERNELS:
+        raise InputError(f"There is no reconstruction kernel '{kernel}': choose {', '.join(KERNELS)}.")
     wanted = _Wanted(tuple(vmi), low_noise, guided_maps, vnc, zeff, electron_density, errors, kernel)
     known = told_ratio(projections) if scatter != NONE and scatter_ratio is None else scatter_ratio
     grid = told_grid(projections) if scatter != NONE and grid_ratio is None else grid_ratio

@@ -26,26 +26,26 @@ _ROLL_OFFS = np.geomspace(0.15, 1.5, 60)
 class Reconstruction:
     """How errors are reconstructed: `views` over [0, pi) on columns of one pixel; a Gaussian-apodised ramp.
 
-    `roll_off_per_mm` is the frequency in cycles/mm at which the window falls to one half.
+    `roll_off_per_mm` is the frequency in cycles/mm at which the kernel falls to one half.
     """
 
     views: int
     roll_off_per_mm: float
 
-    def window(self, frequency: torch.Tensor) -> torch.Tensor:
+    def kernel(self, frequency: torch.Tensor) -> torch.Tensor:
         """Gain at `frequency` in cycles/mm."""
         return torch.exp(-math.log(2) * (frequency / self.roll_off_per_mm) ** 2)
 
     def image(self, line_integrals: torch.Tensor, scan: ParallelGeometry, grid: ImageGrid) -> torch.Tensor:
         """Image in HU (differences: air is 0) of line integrals `[view, column]`."""
-        return fbp(line_integrals, scan, grid, self.window) * (1000 / MU_WATER_PER_MM)
+        return fbp(line_integrals, scan, grid, self.kernel) * (1000 / MU_WATER_PER_MM)
 
     def variance_per_view(self, column_pitch_mm: float) -> float:
         """Variance in HU^2 that one view gives a pixel, for white line integrals of variance 1.
 
-        FBP adds up pi / V q(view) with q the projection filtered by the ramp |f| times the window, up to
+        FBP adds up pi / V q(view) with q the projection filtered by the ramp |f| times the kernel, up to
         the detector's Nyquist frequency; white noise then has the variance 2 pitch * integral of (f
-        window)^2 (Parseval).
+        kernel)^2 (Parseval).
         """
         f, step = _frequencies(0.5 / column_pitch_mm)
         filtered = 2 * column_pitch_mm * float(np.sum((f * self._gain(f)) ** 2) * step)
@@ -55,7 +55,7 @@ class Reconstruction:
         """(Roughness, share of the variance that is inside a window) of the noise, as `source_noise`
         measures them.
 
-        The noise power spectrum of white projections is |f| times the window squared.
+        The noise power spectrum of white projections is |f| times the kernel squared.
         """
         n = 128
         f = fft.fftfreq(n, pixel_mm)

@@ -1,7 +1,7 @@
 """Filtered backprojection of parallel and fan beams.
 
 The band-limited ramp is built in space (Kak & Slaney 1988, eq. 3.61), so that its zero frequency is right,
-and is multiplied by a window: the reconstruction kernel. Filtering and refinement to a finer column grid
+and is multiplied by the reconstruction kernel. Filtering and refinement to a finer column grid
 share one pair of FFTs. A fan's line integrals are weighted with the cosine of the ray's angle before, and
 with the squared ratio of distances during backprojection (sec. 3.4.1 equiangular, 3.4.2 flat); on an
 equiangular detector the ramp's taps are multiplied by (g / sin g)^2."""
@@ -22,39 +22,39 @@ from ctenhance.physics.redundancy import ray_weights
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, check
 
-#: A reconstruction window: gain as a function of frequency in cycles/mm, or one of the names below.
-Window = str | Callable[[torch.Tensor], torch.Tensor]
-#: Named kernels and the frequencies (line pairs per mm at the isocentre, at any geometry) at which their
-#: gain is 50 % and 10 %: the MTF of the reconstruction, to which the focal spot and the columns' width add.
-KERNELS = {"soft": (0.30, 0.50), "standard": (0.40, 0.65), "sharp": (0.55, 0.75)}
-WINDOWS = ("ramp", "shepp-logan", "hann", *KERNELS)
+#: A reconstruction kernel: gain as a function of frequency in cycles/mm, or one of `KERNELS`.
+Kernel = str | Callable[[torch.Tensor], torch.Tensor]
+#: Kernels and the frequencies (line pairs per mm at the isocentre, in any geometry) at which their gain is
+#: 50 % and 10 %: the MTF of the reconstruction, to which the focal spot and the columns' width add.
+KERNEL_MTF = {"soft": (0.30, 0.50), "standard": (0.40, 0.65), "sharp": (0.55, 0.75)}
+KERNELS = ("ramp", "shepp-logan", "hann", *KERNEL_MTF)
 # The first and the last column.
 _ENDS = (slice(0, 1), slice(-1, None))
 # Filtered samples that exist at one time.
 _CPU_SAMPLES, _GPU_SAMPLES = 1 << 23, 1 << 27
 
 
-def window_gain(window: Window, frequency: torch.Tensor, pitch_mm: float) -> torch.Tensor:
+def kernel_gain(kernel: Kernel, frequency: torch.Tensor, pitch_mm: float) -> torch.Tensor:
     """Gain at `frequency` (cycles/mm at the isocentre), where neighbouring columns lie `pitch_mm` apart.
 
-    ramp, shepp-logan and hann end at the columns' Nyquist frequency 1 / (2 pitch). The kernels of `KERNELS`
-    are exp(-ln 2 (f / MTF50)^p), with p such that MTF10 is right: they mean the same at every geometry, as
-    far as its Nyquist frequency reaches. Raises InputError for another name."""
-    if callable(window):
-        return window(frequency)
+    ramp, shepp-logan and hann end at the columns' Nyquist frequency 1 / (2 pitch). Those of `KERNEL_MTF` are
+    exp(-ln 2 (f / MTF50)^p), with p such that MTF10 is right: they mean the same in every geometry, as far as
+    its Nyquist frequency reaches. Raises InputError for another name."""
+    if callable(kernel):
+        return kernel(frequency)
     relative = frequency * (2 * pitch_mm)
-    if window in KERNELS:
-        half, tenth = KERNELS[window]
+    if kernel in KERNEL_MTF:
+        half, tenth = KERNEL_MTF[kernel]
         power = math.log(math.log(10) / math.log(2)) / math.log(tenth / half)
         return torch.exp2(-((frequency / half) ** power))
-    if window == "ramp":
+    if kernel == "ramp":
         return torch.ones_like(frequency)
-    if window == "shepp-logan":
+    if kernel == "shepp-logan":
         return torch.sinc(relative / 2)
-    if window == "hann":
+    if kernel == "hann":
         return 0.5 + 0.5 * torch.cos(math.pi * relative.clamp(max=1))
     raise InputError(
-        f"There is no reconstruction window '{window}': choose {', '.join(WINDOWS[:-1])} or sharp."
+        f"There is no reconstruction kernel '{kernel}': choose {', '.join(KERNELS[:-1])} or {KERNELS[-1]}."
     )
 
 
@@ -92,14 +92,14 @@ def fbp(
     sinogram: torch.Tensor,
     scan: ScanGeometry,
     grid: ImageGrid,
-    window: Window = "ramp",
+    kernel: Kernel = "ramp",
     cancel: Cancellable | None = None,
     outside: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Image `[..., rows, columns]` in mm^-1 on `grid` from line integrals `[..., view, column]` of `scan`.
 
-    The view angles say whether the scan is full, short or something between (see `redundancy`); `window`:
-    one of `WINDOWS`, or a gain as a function of cycles/mm at the isocentre; `outside`: line integrals `[...,
+    The view angles say whether the scan is full, short or something between (see `redundancy`); `kernel`:
+    one of `KERNELS`, or a gain as a function of cycles/mm at the isocentre; `outside`: line integrals `[...,
     view, ray]`, as many before the first column as after the last one, 0 if not given. Slices are worked on
     `SLICES_AT_ONCE` at a time, views in parts. Differentiable. Raises InputError where the sinogram does not
     have the scan's shape, its views are too few or the image reaches the source, Cancelled where `cancel`
@@ -112,8 +112,8 @@ def fbp(
     n += n % 2
     offset = (n - g.n_columns) // 2
     frequency = torch.arange(n // 2 + 1, dtype=torch.float64) / (n * g.isocenter_pitch_mm)
-    response = _ramp_response(n, g, g.n_columns + beyond) * window_gain(
-        window, frequency, g.isocenter_pitch_mm
+    response = _ramp_response(n, g, g.n_columns + beyond) * kernel_gain(
+        kernel, frequency, g.isocenter_pitch_mm
     )
     weight = ray_weights(g, grid) * torch.cos(g.column_angles())
     response, weight = (v.to(sinogram.dtype).to(sinogram.device) for v in (response, weight))

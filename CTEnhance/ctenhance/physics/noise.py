@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ctenhance.physics.fbp import Window, fbp
+from ctenhance.physics.fbp import Kernel, fbp
 from ctenhance.physics.geometry import ParallelGeometry, ScanGeometry
 from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.projector import project
@@ -152,7 +152,7 @@ def noise_fields(
     hu: torch.Tensor,
     scan: ScanGeometry,
     grid: ImageGrid,
-    window: Window = "ramp",
+    kernel: Kernel = "ramp",
     bowtie: torch.Tensor | None = None,
     modulation: float = 0.0,
     generator: torch.Generator | None = None,
@@ -173,6 +173,6 @@ def noise_fields(
     inverse_counts = torch.exp(p) / fluence
     white = torch.randn((2, *p.shape), generator=generator, device=p.device, dtype=p.dtype)
     noise = torch.stack([white[0] * inverse_counts.sqrt(), white[1] * inverse_counts])
-    images = fbp(noise, scan, grid, window)
+    images = fbp(noise, scan, grid, kernel)
     images = images * (1000 / MU_WATER_PER_MM)
     return images[0], images[1]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ctenhance.core.report import ReportBuilder, Result
-from ctenhance.physics.fbp import WINDOWS, fbp
+from ctenhance.physics.fbp import KERNELS, fbp
 from ctenhance.physics.geometry import ScanGeometry
 from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.projector import project
@@ -201,8 +201,8 @@ class Cascade:
 def _check(method: str, kernel: str, steps: dict[str, int], samples: int, uncertainty: bool) -> None:
     if method not in METHODS:
         raise InputError(f"There is no reconstruction method '{method}': choose {', '.join(METHODS)}.")
-    if kernel not in WINDOWS:
-        raise InputError(f"There is no reconstruction kernel '{kernel}': choose {', '.join(WINDOWS)}.")
+    if kernel not in KERNELS:
+        raise InputError(f"There is no reconstruction kernel '{kernel}': choose {', '.join(KERNELS)}.")
     for name, count in steps.items():
         if not 1 <= count <= MOST_STEPS:
             raise InputError(f"The number of {name} steps is {count}: choose 1 to {MOST_STEPS}.")
@@ -235,7 +235,7 @@ def reconstruct(
     """Reconstruct a scan: `.volumes["reconstruction"]` in HU, with `all_stages` also "fbp" and "projection".
 
     `method`: fbp; projection (SPDiff, then FBP); need (both guides through DGDiff). `kernel`: one of
-    `physics.fbp.WINDOWS`. `image_size` with `pixel_mm` or `fov_mm` (the larger side): the image, as the file
+    `physics.fbp.KERNELS`. `image_size` with `pixel_mm` or `fov_mm` (the larger side): the image, as the file
     suggests otherwise. `uncertainty` adds `.maps["uncertainty"]`, the SD in HU over `samples` draws;
     `residual` adds `.maps["residual"]`, what the data say and the result does not. Models are registry names
     or weights files. Where the file tells the beam's spectrum, water's beam hardening is corrected. The

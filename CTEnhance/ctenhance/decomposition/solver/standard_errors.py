@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from ctenhance.decomposition.chain import density_images
 from ctenhance.decomposition.solver.layer import Decomposer
-from ctenhance.physics.fbp import Window
+from ctenhance.physics.fbp import Kernel
 from ctenhance.physics.geometry import ScanGeometry
 from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.runtime.progress import Cancellable, check
@@ -22,7 +22,7 @@ def standard_error_images(
     decomposer: Decomposer,
     scan: ScanGeometry,
     grid: ImageGrid,
-    kernel: Window = "standard",
+    kernel: Kernel = "standard",
     seed: int = 0,
     scatter: torch.Tensor | None = None,
     cancel: Cancellable | None = None,
