@@ -25,12 +25,12 @@ from cases import HELD_OUT
 from ctenhance.core.volume import CTVolume
 from ctenhance.decomposition.phantom import MaterialPhantom, rod_phantom
 from ctenhance.decomposition.scatter.correction import ScatterEstimator, ScatterMethod, scatter_method
-from ctenhance.decomposition.scatter.network import USUAL_RATIO
+from ctenhance.decomposition.scatter.network import REFERENCE_SPR
 from ctenhance.decomposition.scatter.physics import middle
 from ctenhance.decomposition.scatter.scans import AIR_QUANTA, BASIS, ScatterScan, draw_scan, patient_phantom
 from ctenhance.decomposition.solver.beam import Beam, expected_counts
 from ctenhance.decomposition.solver.layer import Decomposer
-from ctenhance.decomposition.training import AIR_ERROR, BIN_ERROR, RATIO_ERROR, Chain
+from ctenhance.decomposition.training import AIR_ERROR, BIN_ERROR, SPR_ERROR, Chain
 from ctenhance.physics.detector import Detector
 from ctenhance.physics.detector_models import detector_model
 from ctenhance.physics.geometry import EQUIANGULAR, FLAT, FanGeometry, even_angles
@@ -38,13 +38,13 @@ from ctenhance.physics.spectrum import energy_grid, tube_spectrum
 from ctenhance.runtime.errors import InputError
 from tables import Table
 
-RATIOS = (0.05, 0.1, 0.2, 0.3)
+SPRS = (0.05, 0.1, 0.2, 0.3)
 QUANTA = 5e5
 #: The last two only test; the first three stop the training.
 PATIENTS = HELD_OUT[-2:]
 TRAINING_SEED = 0
 #: What a correction is told of the scanner.
-ALL, RATIO, NOTHING = "ratio, grid", "ratio", "nothing"
+ALL, SPR, NOTHING = "ratio, grid", "ratio", "nothing"
 BEFORE = "no correction"
 #: Scanners that see each phantom of rods.
 SCANNERS = 3
@@ -102,7 +102,7 @@ def rods(diameter_mm: float, size: int) -> MaterialPhantom:
 
 def all_cases(data: Path, size: int, views: int, slices: int) -> list[Case]:
     """Held-out patients and rod phantoms by one beam, then other beams and detectors."""
-    usual = make_beam(120, "czt", (20, 35, 50, 65, 80))
+    beam = make_beam(120, "czt", (20, 35, 50, 65, 80))
     cases = []
     for number, part in enumerate(PATIENTS):
         files = sorted((data / "ct").glob(f"*{part}*.nii.gz"))
@@ -113,13 +113,13 @@ def all_cases(data: Path, size: int, views: int, slices: int) -> list[Case]:
             rng = np.random.default_rng((91, number, z))
             phantom = patient_phantom(volume.array[z], volume.spacing[0], rng, size)
             geometry = scanner(size, views)
-            cases.append(Case("held-out patients", f"{part}:{z}", phantom, usual, geometry, 100 * number + z))
+            cases.append(Case("held-out patients", f"{part}:{z}", phantom, beam, geometry, 100 * number + z))
     for number, diameter in enumerate((200.0, 260.0, 320.0)):
         phantom = rods(diameter, size)
         geometry = scanner(size, views)
         for other in range(SCANNERS):
             seed = 900 + 10 * number + other
-            cases.append(Case("rods in water", f"{diameter:g} mm, {other}", phantom, usual, geometry, seed))
+            cases.append(Case("rods in water", f"{diameter:g} mm, {other}", phantom, beam, geometry, seed))
     others = (
         (80, "ideal", (20, 50)),
         (100, "silicon", (15, 30, 40, 55)),
@@ -140,35 +140,35 @@ def all_cases(data: Path, size: int, views: int, slices: int) -> list[Case]:
 def methods(labels: Path | None, own: str) -> list[tuple[str, str | Path, str]]:
     """Name, choice and what each is told of the scanner."""
     rows: list[tuple[str, str | Path, str]] = [(BEFORE, "none", "")]
-    rows += [("kernel (Ohnesorge)", "kernel", told) for told in (RATIO, NOTHING)]
+    rows += [("kernel (Ohnesorge)", "kernel", told) for told in (SPR, NOTHING)]
     for name, choice in (("network, scatter labels", labels), ("network, material images (ours)", own)):
         if choice is not None:
-            rows += [(name, choice, told) for told in (ALL, RATIO, NOTHING)]
+            rows += [(name, choice, told) for told in (ALL, SPR, NOTHING)]
     return rows
 
 
-def noisy(scan: ScatterScan, ratio: float, rng: np.random.Generator) -> torch.Tensor:
+def noisy(scan: ScatterScan, spr: float, rng: np.random.Generator) -> torch.Tensor:
     """Counts at the usual dose, by a detector whose air counts err a little."""
     gains = 1 + rng.normal(0, AIR_ERROR) + rng.normal(0, BIN_ERROR, scan.primary.shape[-1])
-    mean = (scan.primary + ratio * scan.scatter).double() * (QUANTA * torch.from_numpy(gains))
+    mean = (scan.primary + spr * scan.scatter).double() * (QUANTA * torch.from_numpy(gains))
     return torch.from_numpy(rng.poisson(mean.numpy()))
 
 
 def bias_left(
     case: Case,
     scan: ScatterScan,
-    ratio: float,
+    spr: float,
     method: ScatterMethod | None,
     chain: Chain,
     rng: np.random.Generator,
 ) -> tuple[float, float]:
     """Bias of iodine (mg/mL) and of the 70 keV image (HU) with a correction."""
     if method is None:
-        return chain.bias(chain.images(scan, ratio, None), scan)
+        return chain.bias(chain.images(scan, spr, None), scan)
     spectra = scan.spectra if scan.fluence is None else scan.fluence[:, None, None] * scan.spectra
     estimator = ScatterEstimator(method, spectra * QUANTA, scan.energies_kev)
-    found = estimator(noisy(scan, ratio, rng), case.geometry) / QUANTA
-    return chain.bias(chain.images(scan, ratio, found), scan)
+    found = estimator(noisy(scan, spr, rng), case.geometry) / QUANTA
+    return chain.bias(chain.images(scan, spr, found), scan)
 
 
 Figures = dict[tuple[str, str, str, float], list[tuple[float, float]]]
@@ -187,29 +187,29 @@ def measure(cases: Sequence[Case], labels: Path | None, own: str) -> Figures:
         decomposer = Decomposer(BASIS, case.beam.spectra() * AIR_QUANTA, case.beam.detector.energies_kev)
         rng = np.random.default_rng((17, case.seed))
         scan = draw_scan(case.phantom, case.beam, decomposer, rng, case.name, case.geometry)
-        for ratio in RATIOS:
+        for spr in SPRS:
             known, grid = (
-                float(of) * math.exp(rng.normal(0, RATIO_ERROR))
-                for of in (scan.water_ratio * ratio, scan.grid_ratio)
+                float(of) * math.exp(rng.normal(0, SPR_ERROR))
+                for of in (scan.water_spr * spr, scan.grid_ratio)
             )
             for name, choice, told in methods(labels, own):
                 with_grid = told == ALL and math.isfinite(grid)
                 method = scatter_method(
-                    choice, known if told in (ALL, RATIO) else None, grid if with_grid else None
+                    choice, known if told in (ALL, SPR) else None, grid if with_grid else None
                 )
-                noise = np.random.default_rng((18, case.seed, int(1000 * ratio)))
-                found = bias_left(case, scan, ratio, method, chain, noise)
+                noise = np.random.default_rng((18, case.seed, int(1000 * spr)))
+                found = bias_left(case, scan, spr, method, chain, noise)
                 kind = BY_PHYSICS if math.isfinite(scan.grid_ratio) else BY_KERNEL
                 for group in (case.group, ALL_CASES, kind):
-                    figures.setdefault((group, name, told, ratio), []).append(found)
+                    figures.setdefault((group, name, told, spr), []).append(found)
         print(case.group, case.name, flush=True)
     return figures
 
 
-def cut(figures: Figures, group: str, name: str, told: str, ratio: float, what: int) -> float:
+def cut(figures: Figures, group: str, name: str, told: str, spr: float, what: int) -> float:
     """Part of the bias that goes, by the means over the cases."""
-    before = np.mean([pair[what] for pair in figures[group, BEFORE, "", ratio]])
-    after = np.mean([pair[what] for pair in figures[group, name, told, ratio]])
+    before = np.mean([pair[what] for pair in figures[group, BEFORE, "", spr]])
+    after = np.mean([pair[what] for pair in figures[group, name, told, spr]])
     return float(1 - after / before)
 
 
@@ -220,16 +220,14 @@ def group_tables(figures: Figures) -> list[Table]:
         rows = []
         for name, told in dict.fromkeys((n, t) for g, n, t, _ in figures if g == group):
             cells = []
-            for ratio in RATIOS:
-                pairs = np.mean(figures[group, name, told, ratio], axis=0)
+            for spr in SPRS:
+                pairs = np.mean(figures[group, name, told, spr], axis=0)
                 cells.append(f"{pairs[0]:.2f} / {pairs[1]:.1f}")
-            cuts = [
-                np.mean([cut(figures, group, name, told, ratio, what) for ratio in RATIOS]) for what in (0, 1)
-            ]
+            cuts = [np.mean([cut(figures, group, name, told, spr, what) for spr in SPRS]) for what in (0, 1)]
             cells.append("" if name == BEFORE else f"{100 * cuts[0]:.0f} / {100 * cuts[1]:.0f}")
             rows.append((name, told, *cells))
-        count = len(figures[group, BEFORE, "", RATIOS[0]])
-        header = ("correction", "is told", *(f"SPR {100 * r:.0f} %" for r in RATIOS), "cut %")
+        count = len(figures[group, BEFORE, "", SPRS[0]])
+        header = ("correction", "is told", *(f"SPR {100 * r:.0f} %" for r in SPRS), "cut %")
         tables.append(
             Table(
                 f"{group[0].upper()}{group[1:]}: bias of iodine mg/mL / of 70 keV HU",
@@ -268,14 +266,14 @@ def by_wide_kernel(cases: Sequence[Case], own: str) -> Table:
         changed = {"scatter": other, "primary": primary.float(), "fluence": None}
         scan = ScatterScan(**{**vars(scan), **changed})
         cells = []
-        for ratio in RATIOS:
-            before = bias_left(case, scan, ratio, None, chain, rng)
-            after = bias_left(case, scan, ratio, scatter_method(own), chain, rng)
+        for spr in SPRS:
+            before = bias_left(case, scan, spr, None, chain, rng)
+            after = bias_left(case, scan, spr, scatter_method(own), chain, rng)
             cells.append(" / ".join(f"{100 * (1 - a / b):.0f}" for a, b in zip(after, before, strict=True)))
         rows.append((f"{case.group}: {case.name}", *cells))
     return Table(
         "Cut (%) of the bias of iodine / HU where scatter is one wide Gaussian, ratio not known",
-        ("case", *(f"SPR {100 * r:.0f} %" for r in RATIOS)),
+        ("case", *(f"SPR {100 * r:.0f} %" for r in SPRS)),
         tuple(rows),
         "A Gaussian over counts times attenuation, the same part of the primary in every bin.",
     )
@@ -298,13 +296,13 @@ def main() -> None:
     cases = all_cases(given.data, given.size, given.views, given.slices)
     tables = group_tables(measure(cases, given.labels, given.weights))
     tables.append(by_wide_kernel(cases[1:19:4], given.weights))
-    known = 100 * RATIO_ERROR
+    known = 100 * SPR_ERROR
     setting = (
         f"{platform.machine()}, torch {torch.__version__}; {given.size} x {given.size} pixels, {given.views} "
         f"views, {2 * given.size} columns, {QUANTA:.0e} quanta in air. Patients and rods: 120 kV, CZT, 5 "
         f"bins. 'Ratio': scatter to primary behind 300 mm of water is known within {known:.0f} %; 'grid': "
         "that of the anti-scatter grid is, too. Told nothing, the kernel takes a ratio of "
-        f"{USUAL_RATIO:g}, and the network judges by the scan."
+        f"{REFERENCE_SPR:g}, and the network judges by the scan."
     )
     for table in tables:
         print(table.text(), "\n", flush=True)

@@ -9,7 +9,7 @@ import torch
 from decompose_cases import ENERGIES, THRESHOLDS, toy_detector
 
 from ctenhance.decomposition.phantom import rod_phantom
-from ctenhance.decomposition.scatter.physics import physical_scatter, scatter_ratio, water_cylinder
+from ctenhance.decomposition.scatter.physics import physical_scatter, spr_behind_middle, water_cylinder
 from ctenhance.decomposition.solver.beam import Beam, expected_counts
 from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, even_angles
 from ctenhance.physics.spectrum import tube_spectrum
@@ -33,13 +33,13 @@ def cylinder_scan():
     geometry = fan()
     primary = expected_counts(phantom, geometry, beam().spectra(), ENERGIES)[0]
     scatter = physical_scatter(phantom, geometry, beam())[0]
-    return phantom, geometry, primary, scatter * (0.15 / scatter_ratio(scatter, primary))
+    return phantom, geometry, primary, scatter * (0.15 / spr_behind_middle(scatter, primary))
 
 
-def water_ratio(geometry: FanGeometry, phantom, scatter_of_phantom: torch.Tensor) -> float:
+def water_spr(geometry: FanGeometry, phantom, scatter_of_phantom: torch.Tensor) -> float:
     """What scatter the same scanner makes behind 300 mm of water."""
     own = physical_scatter(phantom, geometry, beam())[0]
     water, across = water_cylinder(geometry)
     counts = expected_counts(water, across, beam().spectra(), ENERGIES)
     unit = float(scatter_of_phantom.sum() / own.sum())
-    return unit * scatter_ratio(physical_scatter(water, across, beam()), counts)
+    return unit * spr_behind_middle(physical_scatter(water, across, beam()), counts)

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 from decompose_cases import ENERGIES
-from scatter_cases import beam, cylinder_scan, fan, water_ratio
+from scatter_cases import beam, cylinder_scan, fan, water_spr
 from typer.testing import CliRunner
 
 from ctenhance.cli import app
 from ctenhance.decomposition import decompose
-from ctenhance.decomposition.calibration.scatter import water_ratio as find_water_ratio
+from ctenhance.decomposition.calibration.scatter import water_spr as find_water_spr
 from ctenhance.decomposition.phantom import rod_phantom
-from ctenhance.decomposition.scatter.correction import ScatterEstimator, found_ratio, scatter_method
+from ctenhance.decomposition.scatter.correction import ScatterEstimator, scatter_method, spr_in_counts
 from ctenhance.decomposition.scatter.network import (
     CELL_MM,
     CoarseModel,
@@ -29,7 +29,7 @@ from ctenhance.decomposition.scatter.network import (
     network_scatter,
     pooled,
 )
-from ctenhance.decomposition.scatter.physics import physical_scatter, scatter_ratio, water_cylinder
+from ctenhance.decomposition.scatter.physics import physical_scatter, spr_behind_middle, water_cylinder
 from ctenhance.decomposition.scatter.scans import BASIS
 from ctenhance.decomposition.simulate import Imperfections, simulate
 from ctenhance.decomposition.solver.beam import expected_counts
@@ -105,7 +105,7 @@ def test_known_ratio_scales_what_the_kernel_takes_off() -> None:
 
 def test_the_embedded_network_takes_most_of_the_bias_away() -> None:
     phantom, geometry, primary, scatter = cylinder_scan()
-    ratio = water_ratio(geometry, phantom, scatter)
+    ratio = water_spr(geometry, phantom, scatter)
     decomposer = Decomposer(BASIS, beam().spectra(), ENERGIES)
     counts = primary + scatter
     from ctenhance.decomposition.chain import material_images
@@ -123,13 +123,13 @@ def test_the_embedded_network_takes_most_of_the_bias_away() -> None:
         images = material_images(counts, decomposer, geometry, phantom.grid, scatter=found)
         after = (images - truth)[:, body].abs().mean(1)
         assert float(1 - (after / before).mean()) > least
-        assert found_ratio(found, counts) == pytest.approx(0.15, rel=off)
+        assert spr_in_counts(found, counts) == pytest.approx(0.15, rel=off)
 
 
 def test_decompose_reports_the_correction() -> None:
     phantom = rod_phantom(64, 260.0, [{"iodine": 8.0}], rod_mm=50.0)
     geometry = fan()
-    scan = simulate(phantom, geometry, beam(1e6), Imperfections(scatter_to_primary=0.2), seed=1)
+    scan = simulate(phantom, geometry, beam(1e6), Imperfections(spr=0.2), seed=1)
     clean = simulate(phantom, geometry, beam(1e6), seed=1)
     plain, kernel, network = (
         decompose(scan, BASIS, scatter=scatter, device="cpu") for scatter in ("none", "kernel", "network")
@@ -193,12 +193,12 @@ def water_scan(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     phantom = replace(water, densities=disc, pixel_mm=4.0)
     primary = expected_counts(phantom, geometry, beam().spectra(), ENERGIES)[0]
     scatter = physical_scatter(phantom, geometry, beam())[0]
-    scatter = scatter * (0.12 / scatter_ratio(scatter, primary))
+    scatter = scatter * (0.12 / spr_behind_middle(scatter, primary))
     plain = simulate(phantom, geometry, beam(), noise=False)
     counts = torch.poisson(primary + scatter, generator=torch.Generator().manual_seed(4))
     path = tmp_path_factory.mktemp("water") / "water.ctproj.h5"
     replace(plain, counts=counts[:, None].float().numpy()).write(path)
-    return path, water_ratio(geometry, phantom, scatter)
+    return path, water_spr(geometry, phantom, scatter)
 
 
 def test_a_water_scan_tells_the_scanner_s_ratio(water_scan: tuple[Path, float], tmp_path: Path) -> None:
@@ -219,10 +219,10 @@ def test_no_water_is_refused(water_scan: tuple[Path, float]) -> None:
     scan = Projections.read(water_scan[0])
     air = np.broadcast_to(scan.air_counts, scan.shape).astype(np.float32)
     with pytest.raises(InputError, match="no cylinder of water"):
-        find_water_ratio(replace(scan, counts=air), "kernel")
+        find_water_spr(replace(scan, counts=air), "kernel")
     dense = (air * np.exp(1.6 * np.log(np.clip(scan.counts / air, 1e-4, 1)))).astype(np.float32)
     with pytest.raises(InputError, match="one of water"):
-        find_water_ratio(replace(scan, counts=dense), "kernel")
+        find_water_spr(replace(scan, counts=dense), "kernel")
 
 
 def test_the_command_writes_maps_and_says_what_it_took_off(

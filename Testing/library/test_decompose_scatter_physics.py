@@ -16,10 +16,10 @@ from ctenhance.decomposition.scatter.physics import (
     ScatterSetup,
     cross_section,
     physical_scatter,
-    scatter_ratio,
+    spr_behind_middle,
     water_cylinder,
 )
-from ctenhance.decomposition.scatter.reference import USUAL
+from ctenhance.decomposition.scatter.reference import REFERENCE_SETUP
 from ctenhance.decomposition.solver.beam import expected_counts
 from ctenhance.physics.geometry import ParallelGeometry, even_angles
 from ctenhance.physics.materials import material
@@ -68,9 +68,9 @@ def test_scatter_grows_with_the_object_and_is_none_without() -> None:
     phantom, _ = water_cylinder(geometry)
     seen = geometry.with_views((0.0,))
     primary = expected_counts(phantom, seen, beam().spectra(), ENERGIES)
-    whole = scatter_ratio(physical_scatter(phantom, seen, beam()), primary)
+    whole = spr_behind_middle(physical_scatter(phantom, seen, beam()), primary)
     small = replace(phantom, pixel_mm=0.5 * phantom.pixel_mm)
-    half = scatter_ratio(
+    half = spr_behind_middle(
         physical_scatter(small, seen, beam()), expected_counts(small, seen, beam().spectra(), ENERGIES)
     )
     assert half < 0.5 * whole
@@ -85,17 +85,17 @@ def test_a_usual_scanner_s_scatter_is_known_from_the_counts(shape: str) -> None:
     if shape == "parallel":
         geometry = ParallelGeometry(90, 100, 4.0)
     primary = expected_counts(phantom, geometry, spectra, ENERGIES)[0]
-    setup, model = USUAL, CoarseModel(spectra, ENERGIES)
+    setup, model = REFERENCE_SETUP, CoarseModel(spectra, ENERGIES)
     if shape == "bowtie":
         fluence = bowtie_fluence(geometry, 0.7, 150.0)
-        setup, model = replace(USUAL, fluence=fluence), model.with_fluence(fluence)
+        setup, model = replace(REFERENCE_SETUP, fluence=fluence), model.with_fluence(fluence)
         primary = primary * fluence[:, None]
     true = physical_scatter(phantom, geometry, beam(), setup)[0]
     water, across = water_cylinder(geometry)
-    of_water = physical_scatter(water, across, beam(), USUAL)
-    unit = scatter_ratio(of_water, expected_counts(water, across, spectra, ENERGIES))
+    of_water = physical_scatter(water, across, beam(), REFERENCE_SETUP)
+    unit = spr_behind_middle(of_water, expected_counts(water, across, spectra, ENERGIES))
     seen = model(primary, geometry, 1e-6)
-    found = seen.usual * model.mean_air.sum()
+    found = seen.reference * model.mean_air.sum()
     off = (found / (true * 1e-6 / unit)).log()[:, 20:76]
     assert float(off.abs().mean()) < 0.1
     assert float((off - off.mean(-1, keepdim=True)).std()) < 0.04
@@ -107,12 +107,12 @@ def test_a_known_grid_tells_where_scatter_goes() -> None:
     water, across = water_cylinder(geometry)
     counts = expected_counts(water, across, beam().spectra(), ENERGIES)
     for lamellae in (4.0, 16.0):
-        setup = replace(USUAL, grid_ratio=lamellae)
+        setup = replace(REFERENCE_SETUP, grid_ratio=lamellae)
         true = physical_scatter(phantom, geometry, beam(), setup)[0]
-        unit = scatter_ratio(physical_scatter(water, across, beam(), setup), counts)
+        unit = spr_behind_middle(physical_scatter(water, across, beam(), setup), counts)
         off = []
         for told in (lamellae, None):
             seen = model(primary, geometry, 1e-6, told)
-            found = seen.usual * model.mean_air.sum()
+            found = seen.reference * model.mean_air.sum()
             off.append(float((found / (true * 1e-6 / unit)).log()[:, 20:76].std()))
         assert off[0] < 0.05 and off[0] < 0.75 * off[1]

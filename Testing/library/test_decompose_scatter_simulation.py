@@ -17,7 +17,7 @@ from ctenhance.cli import app
 from ctenhance.core import arrays
 from ctenhance.decomposition import decompose
 from ctenhance.decomposition.phantom import MaterialPhantom, rod_phantom
-from ctenhance.decomposition.scatter.correction import GRID_ENTRY, RATIO_ENTRY, told_grid, told_ratio
+from ctenhance.decomposition.scatter.correction import GRID_ENTRY, SPR_ENTRY, grid_ratio_in_file, spr_in_file
 from ctenhance.decomposition.scatter.physics import ScatterSetup, middle, physical_scatter, water_cylinder
 from ctenhance.decomposition.scatter.simulation import SLAB_MM, ScanScatter
 from ctenhance.decomposition.simulate import Imperfections, simulate
@@ -81,7 +81,7 @@ def test_behind_300_mm_of_water_the_water_ratio_is_the_one_asked_for() -> None:
     geometry = scanner("fan-equiangular")
     water, _ = water_cylinder(geometry)
     scan = simulate(water, geometry, beam(), Imperfections(0.17), noise=False)
-    assert scan.meta[RATIO_ENTRY] == pytest.approx(0.17, rel=0.01)
+    assert scan.meta[SPR_ENTRY] == pytest.approx(0.17, rel=0.01)
 
 
 def test_the_water_ratio_tells_the_scatter_of_another_object() -> None:
@@ -91,7 +91,7 @@ def test_the_water_ratio_tells_the_scatter_of_another_object() -> None:
         own = physical_scatter(phantom, scanner("fan-equiangular"), beam())[0].numpy()
         found, _ = scattered(phantom, scanner("fan-equiangular"), beam(), 0.1)
         scan = simulate(phantom, scanner("fan-equiangular"), beam(), Imperfections(0.1), noise=False)
-        scans.append((scan.meta[RATIO_ENTRY], found.sum() / own.sum()))
+        scans.append((scan.meta[SPR_ENTRY], found.sum() / own.sum()))
     assert scans[1][0] > 1.5 * scans[0][0]  # behind a small object 0.1 means a scanner that scatters more
     assert scans[1][0] / scans[0][0] == pytest.approx(scans[1][1] / scans[0][1], rel=1e-3)
 
@@ -163,8 +163,8 @@ def test_a_seed_decides_all_and_large_scans_stay_out_of_memory(
     again.write(tmp_path / "scan.ctproj.h5")
     read = read_projections(tmp_path / "scan.ctproj.h5")
     assert np.array_equal(read.counts, one.counts)
-    assert told_grid(read) == one.meta[GRID_ENTRY] == ScatterSetup().grid_ratio
-    assert told_ratio(read) == one.meta[RATIO_ENTRY] and read.row_pitch_mm == 2.5
+    assert grid_ratio_in_file(read) == one.meta[GRID_ENTRY] == ScatterSetup().grid_ratio
+    assert spr_in_file(read) == one.meta[SPR_ENTRY] and read.row_pitch_mm == 2.5
 
 
 def test_scatter_can_be_cancelled() -> None:
@@ -215,7 +215,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     return path, made
 
 
-def ratio_used(arguments: list[str], tmp_path: Path) -> float | None:
+def spr_used(arguments: list[str], tmp_path: Path) -> float | None:
     """The ratio that the command says it took."""
     report = tmp_path / "maps.json"
     common = ["--report", str(report), "--device", "cpu", "--progress", "none"]
@@ -229,16 +229,16 @@ def test_decompose_takes_the_ratio_from_the_scan_unless_told_another(
 ) -> None:
     path, made = simulated
     plain = [str(path), str(tmp_path / "maps")]
-    assert ratio_used(plain, tmp_path) is None
+    assert spr_used(plain, tmp_path) is None
     for method in ("kernel", "network"):
         asked = [*plain, "--scatter", method]
-        assert ratio_used(asked, tmp_path) == made["details"]["scatter_ratio"]
-        assert ratio_used([*asked, "--scatter-ratio", "0.1"], tmp_path) == 0.1
+        assert spr_used(asked, tmp_path) == made["details"]["scatter_ratio"]
+        assert spr_used([*asked, "--scatter-ratio", "0.1"], tmp_path) == 0.1
 
 
 def test_the_ratio_in_the_scan_takes_more_bias_away_than_none(simulated: tuple[Path, dict]) -> None:
     scan = read_projections(simulated[0])
-    silent = replace(scan, meta={k: v for k, v in scan.meta.items() if k not in (RATIO_ENTRY, GRID_ENTRY)})
+    silent = replace(scan, meta={k: v for k, v in scan.meta.items() if k not in (SPR_ENTRY, GRID_ENTRY)})
     body = None
     errors = {}
     for name, projections, method in (
@@ -258,7 +258,7 @@ def test_the_ratio_in_the_scan_takes_more_bias_away_than_none(simulated: tuple[P
 @pytest.mark.parametrize("told", [0.0, -1, 7, "0.2", True, [0.2], math.nan])
 def test_a_ratio_that_cannot_be_is_refused_where_it_is_needed(simulated: tuple[Path, dict], told) -> None:
     scan = read_projections(simulated[0])
-    bad = replace(scan, meta={**scan.meta, RATIO_ENTRY: told})
+    bad = replace(scan, meta={**scan.meta, SPR_ENTRY: told})
     with pytest.raises(InputError, match=r"'scatter_ratio' of .*give --scatter-ratio 0.001 to 2"):
         decompose(bad, scatter="kernel", device="cpu")
     assert decompose(bad, device="cpu").volumes

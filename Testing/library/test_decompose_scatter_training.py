@@ -15,7 +15,7 @@ from ctenhance.decomposition import training
 from ctenhance.decomposition.scatter import scans as scatter_scans
 from ctenhance.decomposition.scatter.amount_training import FACTORS, Table, train_amount
 from ctenhance.decomposition.scatter.correction import scatter_method
-from ctenhance.decomposition.scatter.network import ARCHITECTURE, FEATURES, TOLD_RATIO, Amount, ScatterNet
+from ctenhance.decomposition.scatter.network import ARCHITECTURE, FEATURES, SPR_KNOWN, Amount, ScatterNet
 from ctenhance.decomposition.scatter.scans import (
     AIR_QUANTA,
     BASIS,
@@ -129,8 +129,8 @@ def test_a_bowtie_changes_neither_images_nor_what_the_network_sees_of_the_object
     seen = [chain.coarse(scan, 0.0, 1e9, False, np.random.default_rng(1)) for scan in scans]
     assert float((seen[0].features[0] - seen[1].features[0]).abs().max()) < 0.02  # attenuation
     assert bool((seen[1].features[3, 0, [0, -1]] < -0.3).all()) and not bool(seen[0].features[3].any())
-    to_primary = [(scan.scatter.sum((0, 2)) / scan.primary.sum((0, 2)))[[0, -1]] for scan in scans]
-    assert bool((to_primary[1] > 1.5 * to_primary[0]).all())
+    spr = [(scan.scatter.sum((0, 2)) / scan.primary.sum((0, 2)))[[0, -1]] for scan in scans]
+    assert bool((spr[1] > 1.5 * spr[0]).all())
 
 
 def test_the_amount_is_learned_from_tables_of_errors(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_what_is_told_of_the_ratio_is_not_judged_again(drawn_scan) -> None:
     factors = []
     for known in (True, False):
         seen = chain.coarse(drawn_scan, 0.15, 3e7, known, np.random.default_rng(0))
-        assert bool((seen.features[TOLD_RATIO] == float(known)).all())
+        assert bool((seen.features[SPR_KNOWN] == float(known)).all())
         with torch.no_grad():
             maps = network(seen.features[None], seen.image[None])[0]
         factors.append(float(maps[0].mean()))

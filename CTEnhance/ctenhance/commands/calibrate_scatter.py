@@ -25,14 +25,14 @@ def scatter(
     """Find how much a scanner scatters, from a scan of a water cylinder: 'decompose --scatter-ratio'."""
     run.plan([source])
     from ctenhance.core.report import ReportBuilder
-    from ctenhance.decomposition.calibration.scatter import water_ratio
+    from ctenhance.decomposition.calibration.scatter import water_spr
     from ctenhance.files.projections import read_projections
 
     report = ReportBuilder("calibrate scatter", {"method": Path(method).name, "grid_ratio": grid_ratio})
     scan = read_projections(source, run.progress, run.cancel)
     report.input = scan.identity()
     with report.stage("fit"):
-        ratio, rms = water_ratio(scan, method, grid_ratio, run.progress, run.cancel)
+        ratio, rms = water_spr(scan, method, grid_ratio, run.progress, run.cancel)
     report.details.update({"scatter_ratio": ratio, "error_mg_ml": rms})
     told = f"Scatter to primary behind 300 mm of water: {ratio:.3f} (water then errs by {rms:.1f} mg/mL)"
     run.finish(report.finish(), text=told, scatter_ratio=ratio)

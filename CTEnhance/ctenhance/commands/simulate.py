@@ -50,7 +50,7 @@ def simulate(
     bins = numbers(thresholds)
     from ctenhance.core.report import ReportBuilder
     from ctenhance.decomposition.scanner import named_scan
-    from ctenhance.decomposition.scatter.correction import RATIO_ENTRY
+    from ctenhance.decomposition.scatter.correction import SPR_ENTRY
 
     settings = {
         "phantom": Path(phantom).name,
@@ -77,10 +77,8 @@ def simulate(
     with report.stage("write"):
         projections.write(target, run.progress, run.cancel)
     report.details["projections"] = projections.identity()
-    ratio, text = projections.meta.get(RATIO_ENTRY), None
-    if ratio is not None:
-        report.details[RATIO_ENTRY] = ratio
-        text = (
-            f"Scatter to primary behind 300 mm of water: {ratio:.3f} (in the file, for decompose --scatter)"
-        )
-    run.finish(report.finish(), {"projections": target}, text, scatter_ratio=ratio)
+    spr, text = projections.meta.get(SPR_ENTRY), None
+    if spr is not None:
+        report.details[SPR_ENTRY] = spr
+        text = f"Scatter to primary behind 300 mm of water: {spr:.3f} (in the file, for decompose --scatter)"
+    run.finish(report.finish(), {"projections": target}, text, scatter_ratio=spr)

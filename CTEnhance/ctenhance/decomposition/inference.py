@@ -18,10 +18,10 @@ from ctenhance.decomposition.chain import density_images
 from ctenhance.decomposition.scatter.correction import (
     NONE,
     ScatterEstimator,
-    found_ratio,
+    grid_ratio_in_file,
     scatter_method,
-    told_grid,
-    told_ratio,
+    spr_in_counts,
+    spr_in_file,
 )
 from ctenhance.decomposition.solver.layer import Decomposer, Decomposition
 from ctenhance.decomposition.solver.standard_errors import standard_error_images
@@ -166,8 +166,8 @@ def decompose(
     if kernel not in KERNELS:
         raise InputError(f"There is no reconstruction kernel '{kernel}': choose {', '.join(KERNELS)}.")
     wanted = _Wanted(tuple(vmi), low_noise, guided_maps, vnc, zeff, electron_density, errors, kernel)
-    known = told_ratio(projections) if scatter != NONE and scatter_ratio is None else scatter_ratio
-    grid = told_grid(projections) if scatter != NONE and grid_ratio is None else grid_ratio
+    known = spr_in_file(projections) if scatter != NONE and scatter_ratio is None else scatter_ratio
+    grid = grid_ratio_in_file(projections) if scatter != NONE and grid_ratio is None else grid_ratio
     method = scatter_method(scatter, known, grid)
     report = ReportBuilder(
         "decompose",
@@ -202,7 +202,7 @@ def decompose(
     stack = _Stack((projections.n_rows, *image_grid.shape))
     ends: list[Decomposition] = []
     misfit = []
-    ratios = []
+    sprs = []
 
     def counts_of(row: int) -> torch.Tensor:
         counts = torch.from_numpy(np.asarray(projections.rows(row, row + 1).counts))[:, 0].to(solver_place)
@@ -226,7 +226,7 @@ def decompose(
                 with report.stage("scatter"):
                     scattered = estimator(counts if middle == row else counts_of(middle), geometry)
             assert scattered is not None
-            ratios.append(found_ratio(scattered, counts))
+            sprs.append(spr_in_counts(scattered, counts))
         with report.stage("decompose"):
             found = decomposer.estimate(counts, scattered, correct_bias=True, cancel=cancel)
         ends.append(found)
@@ -256,7 +256,7 @@ def decompose(
             quiet = _put_low_noise(stack, decomposer.materials, wanted, solver_place, tell, cancel)
         report.details["viewing"]["quiet_keV"] = quiet
     if estimator is not None:
-        _tell_scatter(report, estimator, ratios)
+        _tell_scatter(report, estimator, sprs)
     volumes = {name: projections.volume(array, image_grid) for name, array in stack.arrays.items()}
     maps = {name: volumes.pop(name) for name in list(volumes) if name.endswith(_MAPS)}
     return Result(volumes=volumes, maps=maps, report=report.finish())
@@ -375,9 +375,9 @@ def _put_low_noise(
     return quiet
 
 
-def _tell_scatter(report: ReportBuilder, estimator: ScatterEstimator, ratios: list[float]) -> None:
-    report.details["scatter_to_primary"] = float(np.mean(ratios))
-    report.details["scatter_ratio"] = estimator.method.water_ratio
+def _tell_scatter(report: ReportBuilder, estimator: ScatterEstimator, sprs: list[float]) -> None:
+    report.details["scatter_to_primary"] = float(np.mean(sprs))
+    report.details["scatter_ratio"] = estimator.method.water_spr
     report.details["grid_ratio"] = estimator.method.grid_ratio
     if estimator.method.entry is not None:
         report.model(estimator.method.entry)

@@ -88,5 +88,5 @@ def named_scan(
     made = named_phantom(phantom, matrix, slices, contrast_mg_ml, seed)
     scan = clinical_scan("fan-equiangular", views, columns)
     drift = random_drift(columns, len(edges), drift_kev, seed=seed) if drift_kev > 0 else None
-    flaws = Imperfections(scatter_to_primary=scatter, drift_kev=drift)
+    flaws = Imperfections(spr=scatter, drift_kev=drift)
     return simulate(made, scan, beam, flaws, seed=seed, progress=progress, cancel=cancel)

@@ -9,7 +9,7 @@ import torch
 
 from ctenhance.core.arrays import scratch
 from ctenhance.decomposition.phantom import MaterialPhantom
-from ctenhance.decomposition.scatter.correction import GRID_ENTRY, RATIO_ENTRY
+from ctenhance.decomposition.scatter.correction import GRID_ENTRY, SPR_ENTRY
 from ctenhance.decomposition.scatter.simulation import ScanScatter
 from ctenhance.decomposition.solver.beam import Beam, expected_counts
 from ctenhance.physics.detector import PileUp
@@ -27,13 +27,13 @@ _VIEWS_AT_ONCE = 64
 class Imperfections:
     """How a scan differs from an ideal one.
 
-    `scatter_to_primary`: scatter by primary counts behind the middle of the object (see `ScanScatter`);
+    `spr`: scatter by primary counts behind the middle of the object (see `ScanScatter`);
     `drift_kev`: threshold shifts `[column, bin + 1]`; `correlation`: part of the counts that one quantum
     makes in two bins at once (pixels joined from sub-pixels that share charge), 0 to 0.5; `pile_up`: count
     loss.
     """
 
-    scatter_to_primary: float = 0.0
+    spr: float = 0.0
     drift_kev: torch.Tensor | None = None
     correlation: float = 0.0
     pile_up: PileUp | None = None
@@ -82,10 +82,9 @@ def simulate(
 ) -> Projections:
     """A photon-counting scan `[view, row, column, bin]` of the phantom, with the beam's nominal spectra.
 
-    The air counts and spectra in it are those before the drift, as a calibration would have left them.
-    With scatter, `meta` tells the scanner's water ratio and its grid's. Raises InputError for a phantom that
-    scatters nothing where scatter is asked for, Cancelled when asked to stop.
-    """
+    The air counts and spectra in it are those before the drift, as a calibration would have left them. With
+    scatter, `meta` holds the scanner's SPR behind water and its grid ratio. Raises InputError for a phantom
+    that scatters nothing where scatter is asked for, Cancelled when asked to stop."""
     flaws = imperfections or Imperfections()
     nominal = beam.spectra()
     drifted = nominal if flaws.drift_kev is None else beam.spectra(flaws.drift_kev)
@@ -97,9 +96,9 @@ def simulate(
     tell = progress or silent
     meta: dict[str, Any] = {"kvp": beam.kvp, "detector": beam.detector.name, "simulated": True}
     scatter = None
-    if flaws.scatter_to_primary != 0:
-        scatter = ScanScatter(phantom, scan, beam, flaws.scatter_to_primary, tell, cancel)
-        meta[RATIO_ENTRY], meta[GRID_ENTRY] = scatter.water_ratio, scatter.grid_ratio
+    if flaws.spr != 0:
+        scatter = ScanScatter(phantom, scan, beam, flaws.spr, tell, cancel)
+        meta[SPR_ENTRY], meta[GRID_ENTRY] = scatter.water_spr, scatter.grid_ratio
     # thresholds that drift change the scatter in a column as they change its air counts, or nearly so
     changed = drifted.sum(-1) / nominal.sum(-1).clamp(min=1e-30)
     generator = torch.Generator().manual_seed(seed)

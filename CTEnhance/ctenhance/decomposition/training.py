@@ -24,7 +24,7 @@ from ctenhance.decomposition.images import vmi_weights
 from ctenhance.decomposition.scatter.amount_training import tabulated, train_amount
 from ctenhance.decomposition.scatter.network import (
     ARCHITECTURE,
-    TOLD_RATIO,
+    SPR_KNOWN,
     CoarseModel,
     CoarseScan,
     ScatterNet,
@@ -45,17 +45,17 @@ from ctenhance.runtime.progress import Cancellable, Progress, check
 from ctenhance.runtime.weights import WeightsEntry
 from ctenhance.training.loop import Settings, Validate, first_process_first, fit, training_volumes
 
-#: The scanner's water ratio, the object's own ratio that it may lead to, and quanta in air of a training ray
+#: The scanner's SPR behind water, the object's own that it may lead to, and quanta in air of a training ray
 #: (some hundred of a scan's).
-WATER_RATIOS, RATIOS, QUANTA = (0.03, 0.8), (0.03, 0.33), (3e6, 3e8)
+WATER_SPRS, OBJECT_SPRS, QUANTA = (0.03, 0.8), (0.03, 0.33), (3e6, 3e8)
 #: In so many drawn scans the scanner's amount of scatter is known, in so many its anti-scatter grid.
 KNOWN, GRID_KNOWN = 0.6, 0.5
 #: Ways in which each scan is drawn. More scans teach more than more ways: each has a scanner of its own, and
 #: which one a network soon knows by the object.
 WAYS = 2
-VALIDATION_RATIOS = (0.08, 0.2, 0.5)
-#: Errors (relative, SD) of the air counts in all bins together and in each, and of known ratios.
-AIR_ERROR, BIN_ERROR, RATIO_ERROR = 1e-3, 3e-4, 0.03
+VALIDATION_SPRS = (0.08, 0.2, 0.5)
+#: Errors (relative, SD) of the air counts in all bins together and in each, and of known SPRs.
+AIR_ERROR, BIN_ERROR, SPR_ERROR = 1e-3, 3e-4, 0.03
 #: What of iodine (mg/mL) and of HU at 70 keV counts alike in the loss, and an error that is small enough.
 IODINE_UNIT, HU_UNIT, SMALL_ERROR = 0.3, 30.0, 0.03
 LABEL_SMALL = 0.003
@@ -93,29 +93,29 @@ class Chain:
     def coarse(
         self,
         scan: ScatterScan,
-        ratio: float,
+        spr: float,
         quanta: float,
         known: bool,
         rng: np.random.Generator,
         grid_known: bool = False,
     ) -> CoarseScan:
-        """What the network sees of a scan at a scatter ratio and so many quanta in air, the scanner's amount
+        """What the network sees of a scan at an SPR and so many quanta in air, the scanner's amount
         of scatter and its anti-scatter grid being known or not."""
         gains = 1 + rng.normal(0, AIR_ERROR) + rng.normal(0, BIN_ERROR, scan.primary.shape[-1])
-        expected = (scan.primary + ratio * scan.scatter).double() * (quanta * torch.from_numpy(gains))
+        expected = (scan.primary + spr * scan.scatter).double() * (quanta * torch.from_numpy(gains))
         counts = torch.from_numpy(rng.poisson(expected.numpy())).double()
-        water = float(scan.water_ratio) * ratio * math.exp(rng.normal(0, RATIO_ERROR)) if known else None
+        water = float(scan.water_spr) * spr * math.exp(rng.normal(0, SPR_ERROR)) if known else None
         model = self._beam(scan).coarse
         if scan.fluence is not None:
             model = model.with_fluence(scan.fluence)
-        grid = float(scan.grid_ratio) * math.exp(rng.normal(0, RATIO_ERROR))
+        grid = float(scan.grid_ratio) * math.exp(rng.normal(0, SPR_ERROR))
         told = grid if grid_known and math.isfinite(grid) else None
         return model(counts * (AIR_QUANTA / quanta), scan.geometry, water, told)
 
-    def images(self, scan: ScatterScan, ratio: float, scatter: torch.Tensor | None) -> torch.Tensor:
+    def images(self, scan: ScatterScan, spr: float, scatter: torch.Tensor | None) -> torch.Tensor:
         """Maps in g/cm³ `[material, row, column]` of the scan's mean counts with `scatter` (relative to air,
         `[view, column, bin]`) allowed for; differentiable in it."""
-        counts = (scan.primary + ratio * scan.scatter) * AIR_QUANTA
+        counts = (scan.primary + spr * scan.scatter) * AIR_QUANTA
         if scan.fluence is not None:  # without noise, it is only a factor of each column
             counts = counts / scan.fluence[:, None]
             scatter = None if scatter is None else scatter / scan.fluence[:, None]
@@ -149,36 +149,36 @@ def predicted(
     return found if scan.fluence is None else found * float(scan.fluence.mean())
 
 
-def object_ratio(scan: ScatterScan, water_ratio: float) -> float:
-    """Scatter by primary counts behind the middle of the scan's object, of a scanner with that water
-    ratio."""
-    return float(np.clip(water_ratio / float(scan.water_ratio), *RATIOS))
+def object_spr(scan: ScatterScan, water_spr: float) -> float:
+    """Scatter by primary counts behind the middle of the scan's object, of a scanner with that SPR behind
+    water."""
+    return float(np.clip(water_spr / float(scan.water_spr), *OBJECT_SPRS))
 
 
 def bias_that_goes(scans: Sequence[ScatterScan], chain: Chain) -> Validate:
     """How much of the bias goes on held-out scans (medians, parts of one): 'iodine' and 'hu' where the
-    scanner's ratio and grid are known, '…_ratio' where only the ratio is, '…_unknown' where neither is, and
+    scanner's SPR and grid are known, '…_ratio' where only the SPR is, '…_unknown' where neither is, and
     'score', their mean."""
     cases = []
     for index, scan in enumerate(scans):
-        for ratio in (object_ratio(scan, of_water) for of_water in VALIDATION_RATIOS):
-            before = chain.bias(chain.images(scan, ratio, None), scan)
+        for spr in (object_spr(scan, of_water) for of_water in VALIDATION_SPRS):
+            before = chain.bias(chain.images(scan, spr, None), scan)
             for told, known, grid_known in (
                 ("", True, True),
                 ("_ratio", True, False),
                 ("_unknown", False, False),
             ):
                 rng = np.random.default_rng((7, index))
-                seen = chain.coarse(scan, ratio, 3e7, known, rng, grid_known)
-                cases.append((scan, ratio, told, seen, before))
+                seen = chain.coarse(scan, spr, 3e7, known, rng, grid_known)
+                cases.append((scan, spr, told, seen, before))
 
     def validate(network: nn.Module, device: torch.device) -> dict[str, float]:
         network.eval()
         left: dict[str, list[float]] = {}
-        for scan, ratio, told, seen, before in cases:
+        for scan, spr, told, seen, before in cases:
             with torch.no_grad():
                 found = predicted(network, seen, scan, device)
-                after = chain.bias(chain.images(scan, ratio, found), scan)
+                after = chain.bias(chain.images(scan, spr, found), scan)
             for what, a, b in zip(("iodine", "hu"), after, before, strict=True):
                 left.setdefault(what + told, []).append(a / b)
         cut = {name: 1 - float(np.median(parts)) for name, parts in left.items()}
@@ -279,22 +279,22 @@ class _Bank:
         """A scan's scatter to primary and what the network sees, in one of its ways."""
         if (index, way) not in self._drawn:
             scan, rng = self.scans[index], np.random.default_rng((self._seed, 4, index, way))
-            ratio = object_ratio(scan, float(np.exp(rng.uniform(*np.log(WATER_RATIOS)))))
+            spr = object_spr(scan, float(np.exp(rng.uniform(*np.log(WATER_SPRS)))))
             quanta = float(np.exp(rng.uniform(*np.log(QUANTA))))
             known, grid_known = bool(rng.random() < KNOWN), bool(rng.random() < GRID_KNOWN)
-            seen = self._chain.coarse(scan, ratio, quanta, known, rng, grid_known)
-            self._drawn[index, way] = ratio, seen
+            seen = self._chain.coarse(scan, spr, quanta, known, rng, grid_known)
+            self._drawn[index, way] = spr, seen
         return self._drawn[index, way]
 
     def error(
         self, index: int, way: int, where: torch.device, model: Callable[..., torch.Tensor]
     ) -> torch.Tensor:
         """The error that the model's maps leave."""
-        scan, (ratio, seen) = self.scans[index], self.draw(index, way)
+        scan, (spr, seen) = self.scans[index], self.draw(index, way)
         found = predicted(model, seen, scan, where)
         if self._labels:
-            return label_error(found, scan, ratio)
-        return image_error(self._chain, self._chain.images(scan, ratio, found), scan)
+            return label_error(found, scan, spr)
+        return image_error(self._chain, self._chain.images(scan, spr, found), scan)
 
 
 def _learn_amount(
@@ -314,7 +314,7 @@ def _learn_amount(
             for way in range(WAYS):
                 check(cancel)
                 seen = bank.draw(index, way)[1]
-                if not seen.features[TOLD_RATIO].any():
+                if not seen.features[SPR_KNOWN].any():
                     tables.append(tabulated(seen, partial(bank.error, index, way, _CPU)))
             if progress is not None:
                 progress("tabulate amounts", index + 1, len(bank.scans))
@@ -333,9 +333,9 @@ def image_error(chain: Chain, images: torch.Tensor, scan: ScatterScan) -> torch.
     return (size + SMALL_ERROR).log()
 
 
-def label_error(found: torch.Tensor, scan: ScatterScan, ratio: float) -> torch.Tensor:
+def label_error(found: torch.Tensor, scan: ScatterScan, spr: float) -> torch.Tensor:
     """The same of scatter by counts, behind the object."""
-    true = ratio * scan.scatter
+    true = spr * scan.scatter
     counts = scan.primary + true
     behind = counts.sum(-1) < 0.9
     squared = (((found - true) / counts)[behind]).square().mean()

@@ -1,4 +1,4 @@
-"""How much a scanner scatters, from a scan of a cylinder of water: the ratio that corrections are told."""
+"""How much a scanner scatters, from a scan of a cylinder of water: the SPR that corrections start from."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from ctenhance.decomposition.chain import density_images
 from ctenhance.decomposition.inference import absolute_spectra
 from ctenhance.decomposition.scatter.correction import (
-    TRAINED_RATIOS,
+    TRAINED_SPRS,
     ScatterEstimator,
+    grid_ratio_in_file,
     scatter_method,
-    told_grid,
 )
 from ctenhance.decomposition.solver.layer import Decomposer
 from ctenhance.physics.image_grid import ImageGrid
@@ -24,28 +24,28 @@ from ctenhance.scan.projections import Projections
 
 #: Pixels a side of the image that is judged, and what is left out at the rim in mm.
 SIZE, RIM_MM = 128, 15.0
-#: Trials of the golden section: the ratio is then known to 1 %.
+#: Trials of the golden section: the SPR is then known to 1 %.
 TRIALS = 12
 #: Mean density in mg/mL by which the corrected image of water may err, and a cylinder's least size in mm².
 MOST_ERROR, LEAST_AREA_MM2 = 40.0, 5000.0
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
-def water_ratio(
+def water_spr(
     projections: Projections,
     method: str = "network",
     grid_ratio: float | None = None,
     progress: Progress | None = None,
     cancel: Cancellable | None = None,
 ) -> tuple[float, float]:
-    """The ratio with which a correction makes the image of a water cylinder most nearly that of water, and
-    the error (RMS, mg/mL) that is left; from the middle row of its scan. `grid_ratio`: of the anti-scatter
-    grid, where it is known (else as the projections' `meta` tells).
+    """The SPR (behind 300 mm of water) with which a correction makes the image of a water cylinder most
+    nearly that of water, and the error (RMS, mg/mL) that is left; from the middle row of its scan.
+    `grid_ratio`: of the anti-scatter grid, where it is known (else as the projections' `meta` tells).
 
     Raises InputError where the scan shows nothing like a cylinder of water."""
     spectra = absolute_spectra(projections)
     energies = torch.from_numpy(np.array(projections.energies_keV, dtype=np.float64))
-    grid = told_grid(projections) if grid_ratio is None else grid_ratio
+    grid = grid_ratio_in_file(projections) if grid_ratio is None else grid_ratio
     scan = projections.scan_geometry()
     image_grid = ImageGrid(SIZE, SIZE, scan.field_of_view_mm / SIZE)
     row = projections.n_rows // 2
@@ -65,10 +65,10 @@ def water_ratio(
     tell = progress or silent
     done = 0
 
-    def error(log_ratio: float) -> tuple[float, float]:
+    def error(log_spr: float) -> tuple[float, float]:
         nonlocal done
         check(cancel)
-        chosen = scatter_method(method, math.exp(log_ratio), grid)
+        chosen = scatter_method(method, math.exp(log_spr), grid)
         assert chosen is not None
         found = image(ScatterEstimator(chosen, spectra, energies)(counts, scan))
         smooth = F.avg_pool2d(found[None, None], 9, 1, 4)[0, 0][inner] - 1000
@@ -76,7 +76,7 @@ def water_ratio(
         tell("calibrate", min(done, TRIALS), TRIALS)
         return float(smooth.square().mean().sqrt()), float(smooth.mean())
 
-    low, high = (math.log(ratio) for ratio in TRAINED_RATIOS)
+    low, high = (math.log(spr) for spr in TRAINED_SPRS)
     left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
     at_left, at_right = error(left), error(right)
     while done < TRIALS:

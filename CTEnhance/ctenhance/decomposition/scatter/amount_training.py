@@ -1,8 +1,7 @@
 """Training of the part of the scatter network that judges how much a scanner scatters.
 
-What one factor on a usual scanner's scatter does to the images' error is tabulated for each drawn scan; from
-then on a step costs next to nothing, and no scatter label is needed either.
-"""
+What one factor on a reference scanner's scatter does to the images' error is tabulated for each drawn scan;
+from then on a step costs next to nothing, and no scatter label is needed either. """
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Scatter of a scan from its own counts: what `decompose` adds to the model of every ray.
 
 Two methods: forward scatter spread along the detector (Ohnesorge et al., Eur Radiol 9:563, 1999), and the
-trained network that says how far scatter is from a usual scanner's. Both know a scanner by its water ratio
-(see `scatter_network`).
+trained network that says how far scatter is from a reference scanner's. Both know a scanner by its
+scatter-to-primary ratio behind 300 mm of water (see `scatter.network`).
 """
 
 from __future__ import annotations
@@ -29,78 +29,78 @@ from ctenhance.scan.projections import Projections
 
 NONE, KERNEL, NETWORK = "none", "kernel", "network"
 DEFAULT = "decompose-scatter"
-#: The entries of a projection file's `meta` that hold the scanner's water ratio and its grid's.
-RATIO_ENTRY, GRID_ENTRY = "scatter_ratio", "grid_ratio"
-LEAST_RATIO, MOST_RATIO, MOST_GRID = 0.001, 2.0, 40.0
+#: The entries of a projection file's `meta` that hold the scanner's SPR behind water and its grid ratio.
+SPR_ENTRY, GRID_ENTRY = "scatter_ratio", "grid_ratio"
+LEAST_SPR, MOST_SPR, MOST_GRID = 0.001, 2.0, 40.0
 #: Bins, their tilt (mean energies), the water ratios and the grids that the network was trained at.
-TRAINED_BINS, TRAINED_TILT, TRAINED_RATIOS, TRAINED_GRIDS = (2, 8), (-1.7, 3.0), (0.03, 0.8), (4.0, 12.0)
+TRAINED_BINS, TRAINED_TILT, TRAINED_SPRS, TRAINED_GRIDS = (2, 8), (-1.7, 3.0), (0.03, 0.8), (4.0, 12.0)
 
 
 @dataclass(frozen=True)
 class ScatterMethod:
-    """A way to estimate scatter: `name`, the scanner's `water_ratio` or None, the network with its entry, the
-    anti-scatter grid's ratio or None."""
+    """A way to estimate scatter: `name`, the scanner's SPR behind 300 mm of water or None, the network with
+    its entry, the anti-scatter grid's ratio or None."""
 
     name: str
-    water_ratio: float | None = None
+    water_spr: float | None = None
     network: ScatterNet | None = None
     entry: WeightsEntry | None = None
     grid_ratio: float | None = None
 
 
 def scatter_method(
-    choice: str | Path = NONE, water_ratio: float | None = None, grid_ratio: float | None = None
+    choice: str | Path = NONE, water_spr: float | None = None, grid_ratio: float | None = None
 ) -> ScatterMethod | None:
     """The method meant by 'none' (None), 'kernel', 'network', the name or the file of a network's weights.
 
-    `water_ratio`: scatter by primary counts of all bins behind the middle of 300 mm of water on that
+    `water_spr`: scatter by primary counts of all bins behind the middle of 300 mm of water on that
     scanner, where it is known; `grid_ratio`: height by gap of its anti-scatter grid (0: none), which the
     kernel makes no use of. Raises InputError for ratios that cannot be and weights that are not there."""
-    if choice == NONE and (water_ratio, grid_ratio) != (None, None):
+    if choice == NONE and (water_spr, grid_ratio) != (None, None):
         raise InputError("A scatter or grid ratio needs a correction: choose --scatter kernel or network.")
     if grid_ratio is not None and not 0 <= grid_ratio <= MOST_GRID:
         raise InputError(f"The grid ratio is {grid_ratio:g}: give 0 to {MOST_GRID:g}, such as 8.")
-    if water_ratio is not None and not LEAST_RATIO <= water_ratio <= MOST_RATIO:
+    if water_spr is not None and not LEAST_SPR <= water_spr <= MOST_SPR:
         raise InputError(
-            f"The scatter ratio is {water_ratio:g}: give {LEAST_RATIO:g} to {MOST_RATIO:g}, such as 0.12."
+            f"The scatter ratio is {water_spr:g}: give {LEAST_SPR:g} to {MOST_SPR:g}, such as 0.12."
         )
     if choice == NONE:
         return None
     if choice == KERNEL:
-        return ScatterMethod(KERNEL, water_ratio, grid_ratio=grid_ratio)
+        return ScatterMethod(KERNEL, water_spr, grid_ratio=grid_ratio)
     wanted = weights.default_name(DEFAULT) if choice == NETWORK else choice
     tensors, entry = weights.load(wanted, [ARCHITECTURE])
     network = ScatterNet(**entry.arguments)
     weights.fill(network, tensors, entry)
-    return ScatterMethod(NETWORK, water_ratio, network.eval(), entry, grid_ratio)
+    return ScatterMethod(NETWORK, water_spr, network.eval(), entry, grid_ratio)
 
 
-def told_ratio(projections: Projections) -> float | None:
-    """The scanner's water ratio, where the projections' `meta` tells it; else None.
+def spr_in_file(projections: Projections) -> float | None:
+    """The scanner's SPR behind 300 mm of water, where the projections' `meta` holds it; else None.
 
-    Raises InputError for a ratio that cannot be."""
+    Raises InputError for a value that no scanner has."""
     what = "scatter to primary behind 300 mm of water"
-    return _told(projections, RATIO_ENTRY, (LEAST_RATIO, MOST_RATIO), what, "--scatter-ratio")
+    return _from_meta(projections, SPR_ENTRY, (LEAST_SPR, MOST_SPR), what, "--scatter-ratio")
 
 
-def told_grid(projections: Projections) -> float | None:
+def grid_ratio_in_file(projections: Projections) -> float | None:
     """The ratio of the anti-scatter grid, likewise."""
-    return _told(projections, GRID_ENTRY, (0.0, MOST_GRID), "height by gap of a grid", "--grid-ratio")
+    return _from_meta(projections, GRID_ENTRY, (0.0, MOST_GRID), "height by gap of a grid", "--grid-ratio")
 
 
-def _told(
+def _from_meta(
     projections: Projections, entry: str, limits: tuple[float, float], what: str, option: str
 ) -> float | None:
-    told = projections.meta.get(entry)
-    if told is None:
+    value = projections.meta.get(entry)
+    if value is None:
         return None
     least, most = limits
-    if type(told) not in (int, float) or not least <= told <= most:
+    if type(value) not in (int, float) or not least <= value <= most:
         raise InputError(
-            f"The projections' meta tells a '{entry}' of {told!r:.40}, which is no {what}: give {option} "
+            f"The projections' meta tells a '{entry}' of {value!r:.40}, which is no {what}: give {option} "
             f"{least:g} to {most:g}."
         )
-    return float(told)
+    return float(value)
 
 
 class ScatterEstimator:
@@ -121,12 +121,12 @@ class ScatterEstimator:
     def __call__(self, counts: torch.Tensor, geometry: ScanGeometry) -> torch.Tensor:
         """Expected scattered counts, float32 of the shape `[view, column, bin]` of `counts`, on their
         device."""
-        ratio = self.method.water_ratio
+        spr = self.method.water_spr
         if self.network is None:
-            coarse = self.model.kernel(counts, geometry, ratio)
+            coarse = self.model.kernel(counts, geometry, spr)
             full = full_size(coarse, counts.shape[0], counts.shape[1], grid(geometry)[2])
         else:
-            seen = self.model(counts, geometry, ratio, self.method.grid_ratio)
+            seen = self.model(counts, geometry, spr, self.method.grid_ratio)
             with torch.inference_mode():
                 full = network_scatter(self.network, seen, self.device)
         return (full * float(self.model.mean_air.sum())).to(counts.device)
@@ -137,12 +137,12 @@ class ScatterEstimator:
             return None
         tilt = self.model.tilt
         few, many = TRAINED_BINS
-        least, most = TRAINED_RATIOS
-        ratio = self.method.water_ratio
-        if ratio is not None and not least <= ratio <= most:
+        least, most = TRAINED_SPRS
+        spr = self.method.water_spr
+        if spr is not None and not least <= spr <= most:
             return (
                 f"The scatter network was trained at ratios of {least:g} to {most:g} behind 300 mm of water, "
-                f"not {ratio:g}: compare with --scatter kernel."
+                f"not {spr:g}: compare with --scatter kernel."
             )
         grid = self.method.grid_ratio
         if grid is not None and not TRAINED_GRIDS[0] <= grid <= TRAINED_GRIDS[1]:
@@ -159,7 +159,7 @@ class ScatterEstimator:
         )
 
 
-def found_ratio(scatter: torch.Tensor, counts: torch.Tensor) -> float:
+def spr_in_counts(scatter: torch.Tensor, counts: torch.Tensor) -> float:
     """Scatter by primary counts that was found in the detector's middle; `[view, column, bin]` both."""
     part = middle(counts.shape[1])
     whole, part_of_it = float(counts[:, part].sum()), float(scatter[:, part].sum())

@@ -1,13 +1,11 @@
 """What the scatter network sees and says: a coarse scan of any geometry and any bins, free of both.
 
-The network works on cells of `CELL_MM` by `CELL_RAD`. It sees what a decomposition of the averaged
-logarithms finds there, where the cell lies, how much of the redundant bins' misfit and of the excess over
-air looks like scatter, how much the scanner scatters where that is known (`water_ratio`: scatter by primary
-counts behind the middle of 300 mm of water, which is what kernel methods are calibrated with), and whether
-its anti-scatter grid is. It says how far scatter is from that of a usual scanner (`scatter_usual`): by a
-factor, and by another that grows with a bin's energy. Every bin of any detector gets its scatter from these
-two maps.
-"""
+The network works on cells of `CELL_MM` by `CELL_RAD`. It sees what a decomposition of the averaged logarithms
+finds there, where the cell lies, how much of the redundant bins' misfit and of the excess over air looks like
+scatter, how much the scanner scatters where that is known (`water_spr`: scatter by primary counts behind the
+middle of 300 mm of water, which is what kernel methods are calibrated with), and whether its anti-scatter
+grid is. It says how far scatter is from that of a reference scanner (`scatter.reference`): by a factor, and
+by another that grows with a bin's energy. Every bin of any detector gets its scatter from these two maps."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ from torch import nn
 
 from ctenhance.decomposition.phantom import MaterialPhantom
 from ctenhance.decomposition.scatter.physics import view_arc
-from ctenhance.decomposition.scatter.reference import ROUGH, UsualScatter, few_rays
+from ctenhance.decomposition.scatter.reference import ROUGH, ReferenceScatter, few_rays
 from ctenhance.decomposition.solver.layer import Decomposer
 from ctenhance.decomposition.solver.likelihood import LEAST_EXPECTED
 from ctenhance.physics.geometry import ScanGeometry
@@ -30,7 +28,7 @@ from ctenhance.physics.materials import material
 
 CELL_MM, CELL_RAD = 10.0, 2 * math.pi / 32
 #: Widths in mm at the isocentre over which forward scatter is spread; the kernel method scales the middle
-#: one, by the median over the training scans of a usual scanner.
+#: one, by the median over the training scans of a reference scanner.
 SPREADS_MM, KERNEL_FACTOR = (15.0, 45.0, 120.0), 0.044
 #: Quanta in air that the coarse decomposition is given: a scale, since its counts are means of logarithms.
 _AIR = 1e7
@@ -41,27 +39,27 @@ _BEHIND, _MIDDLE_KEV, _SPREAD_KEV = 20.0, 65.0, 20.0
 #: Relative error of the counts that calibration leaves, and the g/cm² below which misfit says nothing.
 _CALIBRATED, _THIN = 3e-3, 3.0
 FEATURES = 18
-#: Which of them says whether the scanner's ratio is told.
-TOLD_RATIO = 15
-#: Channels of the image that the network sees: water and iodine, and what the usual scanner's scatter changes
-#: in either; in g/cm³ these are one.
+#: Which of them says whether the scanner's SPR is known.
+SPR_KNOWN = 15
+#: Channels of the image that the network sees: water and iodine, and what the reference scanner's scatter
+#: changes in either; in g/cm³ these are one.
 IMAGE_UNITS = (1.0, 0.02, 0.1, 0.002)
-#: The scanner's ratio where it is not known.
-USUAL_RATIO = 0.12
+#: The scanner's SPR behind 300 mm of water where it is not known.
+REFERENCE_SPR = 0.12
 ARCHITECTURE = "scatter-amount-and-place"
 
 
 @dataclass(frozen=True)
 class CoarseScan:
     """A scan on the coarse grid: `features` float32 `[feature, view, cell]`; `counts` `[bin, view, cell]`
-    relative to the mean air counts of all bins; alike the scatter of a `usual` scanner (times what this one
-    scatters more, where that is known), but of all rays `[view, column, bin]`; `image` float32 `[channel,
-    row, column]` (`IMAGE_UNITS`) of what is left without that one, and what it changes there; `tilt` `[bin]`;
-    `full_turn`: whether the last view is beside the first."""
+    relative to the mean air counts of all bins; likewise the scatter of a `reference` scanner (times what
+    this one scatters more, where that is known), but of all rays `[view, column, bin]`; `image` float32
+    `[channel, row, column]` (`IMAGE_UNITS`) of what is left without that one, and what it changes there;
+    `tilt` `[bin]`; `full_turn`: whether the last view is beside the first."""
 
     features: torch.Tensor
     counts: torch.Tensor
-    usual: torch.Tensor
+    reference: torch.Tensor
     image: torch.Tensor
     tilt: torch.Tensor
     full_turn: bool
@@ -93,7 +91,7 @@ class CoarseModel:
         self.mean_air = mean.sum(-1)
         basis = ["water", "iodine"][: len(mean)]
         self.decomposer = Decomposer(basis, mean * (_AIR / self.mean_air.sum()), energies_kev)
-        self.usual = UsualScatter(self.decomposer)
+        self.reference = ReferenceScatter(self.decomposer)
         water = material("water").mass_attenuation(energies_kev)
         behind = mean * torch.exp(-_BEHIND * water)
         energy = (behind @ energies_kev) / behind.sum(1)
@@ -107,34 +105,34 @@ class CoarseModel:
         return changed
 
     def kernel(
-        self, counts: torch.Tensor, geometry: ScanGeometry, water_ratio: float | None = None
+        self, counts: torch.Tensor, geometry: ScanGeometry, water_spr: float | None = None
     ) -> torch.Tensor:
         """Scatter of `counts` `[view, column, bin]` by the kernel method, `[bin, view, cell]` relative to the
         mean air counts of all bins."""
-        return self._cells(_clean(counts), geometry, water_ratio or USUAL_RATIO).kernel.float()
+        return self._cells(_clean(counts), geometry, water_spr or REFERENCE_SPR).kernel.float()
 
     def __call__(
         self,
         counts: torch.Tensor,
         geometry: ScanGeometry,
-        water_ratio: float | None = None,
+        water_spr: float | None = None,
         grid_ratio: float | None = None,
     ) -> CoarseScan:
         """The coarse scan of `counts` `[view, column, bin]`; `grid_ratio`: height by gap of the anti-scatter
         grid."""
-        ratio, counts = water_ratio or USUAL_RATIO, _clean(counts)
-        cells = self._cells(counts, geometry, ratio)
-        every, image = self._usual(counts, cells.kernel, geometry, ratio, grid_ratio)
+        spr, counts = water_spr or REFERENCE_SPR, _clean(counts)
+        cells = self._cells(counts, geometry, spr)
+        every, image = self._reference(counts, cells.kernel, geometry, spr, grid_ratio)
         lines, relative, bowtie = cells.lines, cells.counts, cells.air
         n_views, n_cells = relative.shape[1:]
-        usual = pooled(every, n_views, n_cells)
+        reference = pooled(every, n_views, n_cells)
         rays = counts.shape[0] * counts.shape[1] / (n_views * n_cells)
         counted = relative * (rays * self.mean_air.sum())
-        misfit = self._misfit(lines, cells.passed, usual / relative, counted)
+        misfit = self._misfit(lines, cells.passed, reference / relative, counted)
         amount = lines[..., 0].clamp(min=0) / 20
         iodine = lines[..., 1] if lines.shape[-1] > 1 else torch.zeros_like(amount)
         own, expected, kernel, *total = (
-            values.sum(0).clamp(min=1e-12) for values in (relative, usual, cells.kernel, *cells.spread)
+            values.sum(0).clamp(min=1e-12) for values in (relative, reference, cells.kernel, *cells.spread)
         )
         features = [
             amount - 1,
@@ -149,8 +147,8 @@ class CoarseModel:
             torch.log(expected / kernel).clamp(-3, 3),
             (300 * (own / bowtie.sum(0) - 1)).clamp(-2, 2),
             *misfit,
-            torch.full_like(amount, float(water_ratio is not None)),
-            torch.full_like(amount, math.log(ratio / USUAL_RATIO)),
+            torch.full_like(amount, float(water_spr is not None)),
+            torch.full_like(amount, math.log(spr / REFERENCE_SPR)),
             torch.full_like(amount, float(grid_ratio is not None)),
         ]
         full_turn = grid(geometry)[2]
@@ -158,7 +156,7 @@ class CoarseModel:
             torch.stack(features).float(), relative.float(), every.float(), image, self.tilt, full_turn
         )
 
-    def _cells(self, counts: torch.Tensor, geometry: ScanGeometry, ratio: float) -> _Cells:
+    def _cells(self, counts: torch.Tensor, geometry: ScanGeometry, spr: float) -> _Cells:
         n_views, n_cells, _ = grid(geometry)
         # half a count makes the logarithm of Poisson counts nearly unbiased down to a few; logarithms, not
         # counts, are averaged, so that edges of the object do not look like scatter
@@ -170,21 +168,21 @@ class CoarseModel:
         lines = self.decomposer.estimate(passed.permute(1, 2, 0)).lines
         source = relative * (lines[..., 0].clamp(min=0) / 20)
         spread = [_blurred(source, geometry, n_cells, width) for width in SPREADS_MM]
-        kernel = limited(KERNEL_FACTOR * (ratio / USUAL_RATIO) * spread[1], relative)
+        kernel = limited(KERNEL_FACTOR * (spr / REFERENCE_SPR) * spread[1], relative)
         return _Cells(relative, air, passed, lines, spread, kernel)
 
-    def _usual(
+    def _reference(
         self,
         counts: torch.Tensor,
         kernel: torch.Tensor,
         geometry: ScanGeometry,
-        ratio: float,
+        spr: float,
         grid_ratio: float | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scatter of a usual scanner with that water ratio for all rays `[view, column, bin]`, relative to
-        air, and the network's `image`. The image of counts with scatter is too thin where it matters: what
-        the `kernel` method finds cleans the counts for a first image, and what that scatters cleans them for
-        the second."""
+        """Scatter of a reference scanner of that SPR behind water for all rays `[view, column, bin]`,
+        relative to air, and the network's `image`. The image of counts with scatter is too thin where it
+        matters: what the `kernel` method finds cleans the counts for a first image, and what that scatters
+        cleans them for the second."""
         unit = self.mean_air.sum()
         few, few_scan, few_grid = few_rays(counts + 0.5, geometry)
         few = few / unit
@@ -195,12 +193,12 @@ class CoarseModel:
 
         def image(known: torch.Tensor) -> MaterialPhantom:
             primary = torch.maximum(few - known, (1 - MOST_OF_COUNTS) * few)
-            return self.usual.image(primary * _AIR, few_fluence, few_scan, few_grid)
+            return self.reference.image(primary * _AIR, few_fluence, few_scan, few_grid)
 
         first = image(full_size(kernel, few.shape[0], few.shape[1], grid(geometry)[2]))
-        found = self.usual.scatter(first, few_fluence, few_scan, ROUGH, grid_ratio)
-        second = image(ratio / _AIR * found)
-        every = ratio / _AIR * self.usual.scatter(second, fluence, geometry, grid_ratio=grid_ratio)
+        found = self.reference.scatter(first, few_fluence, few_scan, ROUGH, grid_ratio)
+        second = image(spr / _AIR * found)
+        every = spr / _AIR * self.reference.scatter(second, fluence, geometry, grid_ratio=grid_ratio)
         return every, _image(second.densities[:, 0], image(torch.zeros_like(few)).densities[:, 0])
 
     def _bowtie(self, n_cells: int) -> torch.Tensor:
@@ -210,14 +208,14 @@ class CoarseModel:
         return F.adaptive_avg_pool1d((self.air / self.mean_air.sum()).T[None], n_cells)[0]
 
     def _misfit(
-        self, lines: torch.Tensor, passed: torch.Tensor, ratio: torch.Tensor, counted: torch.Tensor
+        self, lines: torch.Tensor, passed: torch.Tensor, share: torch.Tensor, counted: torch.Tensor
     ) -> list[torch.Tensor]:
         """What the misfit of redundant bins says of scatter, `[view, cell]` each: its part along forward
         scatter and along counts alike in all bins, then the scale of either that explains it over the scan.
         Zero where no bin is redundant.
 
         The scale is that of weighted least squares after the line integrals' own part is projected out;
-        `ratio`: forward scatter by counts; `counted`: counts in a cell, `[bin, view, cell]` both."""
+        `share`: forward scatter by counts; `counted`: counts in a cell, `[bin, view, cell]` both."""
         n_bins, k = len(passed), lines.shape[-1]
         nothing = torch.zeros_like(lines[..., 0])
         if n_bins <= k:
@@ -232,7 +230,7 @@ class CoarseModel:
         # noise of the counts, and what calibration leaves
         trust = _CALIBRATED**2 / (_CALIBRATED**2 + 1 / counted.sum(0).clamp(min=1e-3))
         trust = torch.where(lines[..., 0] > _THIN, trust, nothing)
-        forward = ratio.permute(1, 2, 0).clamp(max=5)
+        forward = share.permute(1, 2, 0).clamp(max=5)
         found, pooled = [], []
         for direction in (forward, forward.mean(-1, keepdim=True).expand_as(forward)):
             right = torch.einsum("...jk,...j,...j->...k", slopes, weight, direction) * scale
@@ -287,8 +285,8 @@ def _blurred(values: torch.Tensor, geometry: ScanGeometry, n_cells: int, width_m
 
 
 class Amount(nn.Module):
-    """How much a scanner scatters whose ratio nobody tells: the logarithm of the factor on a usual one's
-    scatter `[batch]`, from the `summary` `[batch, 3 * FEATURES]` of a scan and its image.
+    """How much a scanner scatters whose SPR is not known: the logarithm of the factor on a reference
+    scanner's scatter `[batch]`, from the `summary` `[batch, 3 * FEATURES]` of a scan and its image.
 
     Soft tissue that is too thin in the middle, counts above those in air, and the redundant bins' misfit tell
     it, each a little. `mean` and `spread` are those of the summaries in training."""
@@ -323,7 +321,7 @@ def summary(features: torch.Tensor) -> torch.Tensor:
 
 class ScatterNet(nn.Module):
     """Two maps `[batch, 2, view, cell]` from features `[batch, FEATURES, view, cell]`: the logarithm of the
-    factor on a usual scanner's scatter, and its slope with a bin's energy.
+    factor on a reference scanner's scatter, and its slope with a bin's energy.
 
     A U-Net of three levels with the mean over the whole scan at the lowest says where, `Amount` how much if
     that is not known; `widths`: channels by level."""
@@ -340,7 +338,7 @@ class ScatterNet(nn.Module):
         self.up = _Block(c + b, b)
         self.leave = _Block(b + a, a)
         self.out = nn.Conv2d(a, 2, 1)
-        for start in self.out.parameters():  # as a usual scanner scatters
+        for start in self.out.parameters():  # as a reference scanner scatters
             nn.init.zeros_(start)
 
     def forward(self, features: torch.Tensor, image: torch.Tensor, full_turn: bool = True) -> torch.Tensor:
@@ -351,7 +349,7 @@ class ScatterNet(nn.Module):
         half = self.up(torch.cat([_resized(low, half), half], 1), full_turn)
         fine = self.leave(torch.cat([_resized(half, fine), fine], 1), full_turn)
         factor, slope = self.out(fine).unbind(1)
-        unknown = 1 - features[:, TOLD_RATIO]
+        unknown = 1 - features[:, SPR_KNOWN]
         factor = 3 * torch.tanh(factor / 3) + unknown * self.amount(summary(features), image)[:, None, None]
         return torch.stack([factor, torch.tanh(slope)], 1)
 
@@ -389,10 +387,11 @@ def network_scatter(
     in the network, which is on `device`."""
     seen = (values[None].to(device) for values in (scan.features, scan.image))
     factor, slope = network(*seen, scan.full_turn)[0].float().cpu()
-    n_views, n_columns = scan.usual.shape[:2]
-    usual = pooled(scan.usual, *scan.counts.shape[1:]).clamp(min=1e-12)
-    wanted = usual * torch.exp(factor + slope * scan.tilt[:, None, None])
-    return scan.usual * full_size(limited(wanted, scan.counts) / usual, n_views, n_columns, scan.full_turn)
+    n_views, n_columns = scan.reference.shape[:2]
+    reference = pooled(scan.reference, *scan.counts.shape[1:]).clamp(min=1e-12)
+    wanted = reference * torch.exp(factor + slope * scan.tilt[:, None, None])
+    factors = limited(wanted, scan.counts) / reference
+    return scan.reference * full_size(factors, n_views, n_columns, scan.full_turn)
 
 
 def pooled(values: torch.Tensor, n_views: int, n_cells: int) -> torch.Tensor:

@@ -218,7 +218,7 @@ def physical_scatter(
     sampling: Sampling = FINE,
 ) -> torch.Tensor:
     """Scattered counts `[slice, view, column, bin]` float64 of a phantom, in a
-    unit of their own: `scatter_ratio` tells which."""
+    unit of their own: `spr_behind_middle` tells which."""
     quanta = beam if isinstance(beam, Quanta) else Quanta.of(beam)
     slices = range(phantom.densities.shape[1])
     coarse = [slice_scatter(phantom, z, geometry, quanta, setup, cancel, sampling) for z in slices]
@@ -380,11 +380,11 @@ def view_arc(geometry: ScanGeometry) -> tuple[float, bool]:
 
 
 def middle(n_columns: int) -> slice:
-    """The columns behind the object's middle, where a scatter ratio is meant."""
+    """The columns behind the object's middle, for which an SPR is stated."""
     return slice(n_columns // 2 - n_columns // 10, n_columns // 2 + n_columns // 10 + 1)
 
 
-def scatter_ratio(scatter: torch.Tensor, primary: torch.Tensor) -> float:
+def spr_behind_middle(scatter: torch.Tensor, primary: torch.Tensor) -> float:
     """Scatter by primary counts of all bins in the detector's middle, on average over views; `[..., view,
     column, bin]` each."""
     part = middle(primary.shape[-2])

@@ -1,4 +1,4 @@
-"""The scatter that a usual scanner would have of the object which a scan's counts show.
+"""The scatter that a reference scanner would have of the object which a scan's counts show.
 
 Counts are decomposed at few rays and become a coarse image; what that scatters follows from physics. It is
 what the scatter network starts from, so that it need not learn the way of quanta through a body, but only
@@ -20,7 +20,7 @@ from ctenhance.decomposition.scatter.physics import (
     Sampling,
     ScatterSetup,
     physical_scatter,
-    scatter_ratio,
+    spr_behind_middle,
     view_arc,
     water_cylinder,
 )
@@ -37,12 +37,12 @@ _AROUND = 1.5
 #: How finely scatter is computed that only cleans the counts for the next image.
 ROUGH = Sampling(views=12, places=16, element_mm=20.0, steps=12, groups=8)
 #: A grid and multiple scatter in the middle of what scanners have.
-USUAL = ScatterSetup(grid_ratio=8.0, leak=0.045, multiple=0.32, multiple_width_mm=85.0)
+REFERENCE_SETUP = ScatterSetup(grid_ratio=8.0, leak=0.045, multiple=0.32, multiple_width_mm=85.0)
 #: In g/cm³: less than this is noise of the air, and no material of the basis is denser.
 _LEAST_DENSITY, _MOST_DENSITY = 0.05, 3.0
 
 
-class UsualScatter:
+class ReferenceScatter:
     """Made ready for one beam, by the `decomposer` of its spectra `[bin, energy]`."""
 
     def __init__(self, decomposer: Decomposer) -> None:
@@ -75,22 +75,22 @@ class UsualScatter:
         sampling: Sampling = FINE,
         grid_ratio: float | None = None,
     ) -> torch.Tensor:
-        """Scatter `[view, column, bin]` of an `image`, by the water ratio; `fluence` as there, of this
+        """Scatter `[view, column, bin]` of an `image`, by the SPR behind water; `fluence` as there, of this
         `scan`; `grid_ratio`: the anti-scatter grid's, where it is known."""
-        setup = USUAL if grid_ratio is None else replace(USUAL, grid_ratio=grid_ratio)
+        setup = REFERENCE_SETUP if grid_ratio is None else replace(REFERENCE_SETUP, grid_ratio=grid_ratio)
         behind = replace(setup, fluence=fluence)
         found = physical_scatter(phantom, scan, self.quanta, behind, sampling=sampling)[0]
         return found / self._of_water(scan, setup, sampling)
 
     def _of_water(self, scan: ScanGeometry, setup: ScatterSetup, sampling: Sampling) -> float:
-        """The ratio behind the cylinder of water, in the unit of `physical_scatter`."""
+        """The SPR behind the cylinder of water, in the unit of `physical_scatter`."""
         cylinder, one_view = water_cylinder(scan)
         key = one_view, setup.grid_ratio, sampling
         if key not in self._water:
             spectra, energies = self.decomposer.spectra, self.quanta.energies_kev
             primary = expected_counts(cylinder, one_view, spectra, energies)
             own = physical_scatter(cylinder, one_view, self.quanta, setup, sampling=sampling)
-            self._water[key] = scatter_ratio(own, primary)
+            self._water[key] = spr_behind_middle(own, primary)
         return self._water[key]
 
 

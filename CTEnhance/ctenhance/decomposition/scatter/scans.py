@@ -27,7 +27,7 @@ from ctenhance.decomposition.phantom import MaterialPhantom
 from ctenhance.decomposition.scatter.physics import (
     ScatterSetup,
     physical_scatter,
-    scatter_ratio,
+    spr_behind_middle,
     squared,
     water_cylinder,
 )
@@ -61,14 +61,16 @@ AIR_QUANTA = 1e7
 _BOWTIES, _LEAST_FLUENCE = 0.5, 0.02
 #: Of the scans, so many have scatter of drawn kernels, so that no formula is learned.
 _BY_KERNEL = 0.1
+#: Fields that a bank's files hold under another name.
+_STORED_NAMES = {"water_spr": "water_ratio"}
 
 
 @dataclass(frozen=True)
 class ScatterScan:
-    """One scan: `primary` counts a quantum in air (of the brightest column) and `scatter` (ratio 1) `[view,
+    """One scan: `primary` counts a quantum in air (of the brightest column) and `scatter` (of SPR 1) `[view,
     column, bin]` float32, `reference` maps in g/cm³ `[material, row, column]`, nominal `spectra` (adding up
-    to 1) `[bin, energy]`; `water_ratio` `[]`: what the scanner's water cylinder would have for this object's
-    ratio of 1; `grid_ratio` `[]` of its anti-scatter grid, not a number where scatter is that of a drawn
+    to 1) `[bin, energy]`; `water_spr` `[]`: the scanner's SPR behind 300 mm of water for this object's
+    SPR of 1; `grid_ratio` `[]` of its anti-scatter grid, not a number where scatter is that of a drawn
     kernel; `fluence`: the bowtie's relative fluence `[column]`, or None without one."""
 
     name: str
@@ -79,7 +81,7 @@ class ScatterScan:
     reference: torch.Tensor
     spectra: torch.Tensor
     energies_kev: torch.Tensor
-    water_ratio: torch.Tensor
+    water_spr: torch.Tensor
     grid_ratio: torch.Tensor
     fluence: torch.Tensor | None = None
 
@@ -263,7 +265,7 @@ def draw_scan(
         grid_ratio = setup.grid_ratio
         scatter = physical_scatter(phantom, geometry, beam, setup, cancel)
         of_water = physical_scatter(cylinder, across, beam, setup, cancel)
-    unit = scatter_ratio(scatter, bright * primary)
+    unit = spr_behind_middle(scatter, bright * primary)
     reference = density_images(
         decomposer.estimate(primary[0] * AIR_QUANTA).lines.float(), geometry, phantom.grid
     )
@@ -276,7 +278,7 @@ def draw_scan(
         reference,
         beam.spectra(),
         energies,
-        torch.tensor(scatter_ratio(of_water, bright * water) / unit),
+        torch.tensor(spr_behind_middle(of_water, bright * water) / unit),
         torch.tensor(grid_ratio),
         fluence,
     )
@@ -328,7 +330,7 @@ def build_scans(
 
 def _write(target: Path, scan: ScatterScan) -> None:
     tensors = {
-        name: value.contiguous().clone()
+        _STORED_NAMES.get(name, name): value.contiguous().clone()
         for name, value in vars(scan).items()
         if isinstance(value, torch.Tensor)
     }
@@ -343,14 +345,18 @@ def load_scans(files: Sequence[Path]) -> list[ScatterScan]:
     for path in files:
         try:
             with safe_open(os.fspath(path), framework="pt") as file:
-                facts = file.metadata() or {}
+                facts, names = file.metadata() or {}, set(file.keys())
                 stored: dict[str, Any] = {
                     name: tuple(value) if isinstance(value, list) else value
                     for name, value in json.loads(facts["geometry"]).items()
                 }
                 grid = ImageGrid(**{field.name: stored.pop(field.name) for field in fields(ImageGrid)})
                 geometry = FanGeometry(**stored)
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+                tensors = {
+                    field.name: file.get_tensor(key)
+                    for field in fields(ScatterScan)
+                    if (key := _STORED_NAMES.get(field.name, field.name)) in names
+                }
                 scans.append(ScatterScan(name=facts["name"], geometry=geometry, grid=grid, **tensors))
         except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
             raise InputError(

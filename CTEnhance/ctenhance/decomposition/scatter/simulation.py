@@ -14,8 +14,8 @@ from ctenhance.decomposition.scatter.physics import (
     ScatterSetup,
     middle,
     physical_scatter,
-    scatter_ratio,
     slice_scatter,
+    spr_behind_middle,
     spread,
     water_cylinder,
 )
@@ -33,8 +33,8 @@ COMPARED_VIEWS = 64
 class ScanScatter:
     """Expected scattered counts of a scan, slice by slice: `scatter(index)` is float64 `[view, column, bin]`.
 
-    `to_primary`: scatter by primary counts of all bins behind the middle of the object (the middle fifth of
-    the detector's columns), on average over views and slices. `water_ratio`: the same of this scanner behind
+    `spr`: scatter by primary counts of all bins behind the middle of the object (the middle fifth of
+    the detector's columns), on average over views and slices. `water_spr`: the same of this scanner behind
     the middle of 300 mm of water, by which corrections know it; `grid_ratio`: its anti-scatter grid's.
     Raises InputError where nothing scatters, Cancelled when asked to stop.
     """
@@ -44,14 +44,12 @@ class ScanScatter:
         phantom: MaterialPhantom,
         geometry: ScanGeometry,
         beam: Beam,
-        to_primary: float,
+        spr: float,
         progress: Progress = silent,
         cancel: Cancellable | None = None,
     ) -> None:
-        if not (math.isfinite(to_primary) and to_primary > 0):
-            raise InputError(
-                f"Scatter cannot be {to_primary:g} of the primary counts: give 0.1, for example."
-            )
+        if not (math.isfinite(spr) and spr > 0):
+            raise InputError(f"Scatter cannot be {spr:g} of the primary counts: give 0.1, for example.")
         self._geometry, self._n_slices = geometry, phantom.densities.shape[1]
         slabs, quanta, setup = in_slabs(phantom), Quanta.of(beam), ScatterSetup()
         self.grid_ratio = setup.grid_ratio
@@ -62,11 +60,11 @@ class ScanScatter:
         self._slabs = torch.stack(parts)  # [slab, view, place, bin]
         if not bool(self._slabs.any()):
             raise InputError("The phantom scatters nothing: choose another phantom, or a scatter of 0.")
-        self._scale = to_primary / self._own_ratio(phantom, beam, cancel)
+        self._scale = spr / self._own_spr(phantom, beam, cancel)
         cylinder, one_view = water_cylinder(geometry)
         water = expected_counts(cylinder, one_view, beam.spectra(), beam.detector.energies_kev, cancel=cancel)
         own = physical_scatter(cylinder, one_view, quanta, setup, cancel)
-        self.water_ratio = self._scale * scatter_ratio(own, water)
+        self.water_spr = self._scale * spr_behind_middle(own, water)
 
     def __call__(self, index: int) -> torch.Tensor:
         return self._scale * self._slice(index)
@@ -80,7 +78,7 @@ class ScanScatter:
         here = torch.lerp(self._slabs[below], self._slabs[above], place - below)
         return spread(here, self._geometry)
 
-    def _own_ratio(self, phantom: MaterialPhantom, beam: Beam, cancel: Cancellable | None) -> float:
+    def _own_spr(self, phantom: MaterialPhantom, beam: Beam, cancel: Cancellable | None) -> float:
         """Scatter by primary counts of the phantom in the unit of the slabs, at some views."""
         geometry = self._geometry
         n_views = min(COMPARED_VIEWS, geometry.n_views)

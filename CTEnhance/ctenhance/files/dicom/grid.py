@@ -117,28 +117,31 @@ def _uneven(
 ) -> _Fault | None:
     """Return what is wrong with the distances of slices at these depths (mm), None if they are even."""
     gaps = np.diff(depths)
-    usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])
-    rounding = min(rounding, _ROUNDING_OF_SPACING * usual)
+    typical = float(np.sort(gaps)[(len(gaps) - 1) // 2])
+    rounding = min(rounding, _ROUNDING_OF_SPACING * typical)
     steps = np.arange(len(depths))
     off = np.abs(depths - np.polyval(np.polyfit(steps, depths, 1), steps)).max()
-    if off <= min(_TOLERANCE_MM, _TOLERANCE_OF_SPACING * usual) or _is_rounded_line(depths, rounding):
+    if off <= min(_TOLERANCE_MM, _TOLERANCE_OF_SPACING * typical) or _is_rounded_line(depths, rounding):
         return None
     told, choice = overlapping(slices)
     if told:
         return _Fault("those of several scans that overlap", f", told apart by {told}", choice)
-    worst = int(np.argmax(np.abs(gaps - usual)))
+    worst = int(np.argmax(np.abs(gaps - typical)))
     place = f"{depths[worst]:.2f} and {depths[worst + 1]:.2f} mm"
     change = change_at(slices, worst, conditions)
     where = f"{place}, {change}," if change else place
     part = ", or the part on one side of it" if change else ""
-    steps_wide = np.rint(gaps / usual)
+    steps_wide = np.rint(gaps / typical)
     missing = int(steps_wide.sum()) - len(gaps)
     # Holes are whole numbers of steps wide, and everything else is one.
-    if missing > 0 and np.abs(gaps / usual - steps_wide).max() < _TOLERANCE_OF_SPACING + 2 * rounding / usual:
+    if (
+        missing > 0
+        and np.abs(gaps / typical - steps_wide).max() < _TOLERANCE_OF_SPACING + 2 * rounding / typical
+    ):
         what = "a slice is missing" if missing == 1 else f"{missing} slices are missing, most of them"
         return _Fault(
             f"{what} between {where}",
-            f" (a gap of {gaps[worst]:.2f} mm instead of {usual:.2f})",
+            f" (a gap of {gaps[worst]:.2f} mm instead of {typical:.2f})",
             f"export the complete series{part}",
         )
     told, choice = even_parts(slices, conditions)
@@ -146,7 +149,7 @@ def _uneven(
         return _Fault("unevenly spaced", f": {told}", f"{choice}, or {_RESAMPLE}", "_Eq")
     return _Fault(
         "unevenly spaced",
-        f": between {where} the distance is {gaps[worst]:.2f} mm, usually {usual:.2f}",
+        f": between {where} the distance is {gaps[worst]:.2f} mm, usually {typical:.2f}",
         f"give an evenly spaced series{part}, or {_RESAMPLE}",
         "_Eq",
     )

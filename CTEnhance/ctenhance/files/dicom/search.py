@@ -143,8 +143,8 @@ def _one_stack(parts: Sequence[frozenset[tuple[float, ...]]]) -> bool:
         return False
     along = np.ptp(places, axis=0).argmax()
     steps = np.diff(places[places[:, along].argsort()], axis=0)
-    usual = np.median(steps, axis=0)
-    return bool((np.abs(steps - usual) <= max(_ROUNDING_MM, _UNEVEN * np.abs(usual).max())).all())
+    typical = np.median(steps, axis=0)
+    return bool((np.abs(steps - typical) <= max(_ROUNDING_MM, _UNEVEN * np.abs(typical).max())).all())
 
 
 def _joined(parts: Sequence[FoundSeries]) -> FoundSeries:
