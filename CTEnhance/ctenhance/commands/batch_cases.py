@@ -189,8 +189,8 @@ def _series_items(
                 name, place = f"{name} (series {number})", inside / f"series-{number}"
             if choice.series is not None and choice.series.strip() not in (str(number), one.uid):
                 found.left_out[name] = f"{label(number, one)}, not asked for"
-            elif one.unwanted:
-                found.left_out[name] = one.unwanted.rstrip(".")
+            elif one.excluded:
+                found.left_out[name] = one.excluded.rstrip(".")
             else:
                 problem = _cannot_read(home, one.problem) if one.problem else ""
                 yield _Item(name, one.files, (place,), problem, is_dicom=True)

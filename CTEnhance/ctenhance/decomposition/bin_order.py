@@ -33,14 +33,14 @@ def bin_order_warning(counts: torch.Tensor, spectra: torch.Tensor, energies_kev:
     by_column = spectra.sum(-1).double()
     through = counts.double() / by_column.to(counts.device)
     all_through = (through * air).sum(-1) / air.sum()
-    seen = (all_through > _LEAST_PART) & (all_through < _MOST_PART)
-    chosen = through[seen].cpu()
+    informative = (all_through > _LEAST_PART) & (all_through < _MOST_PART)
+    chosen = through[informative].cpu()
     if not len(chosen):
         return None
     every = max(1, len(chosen) // _RAYS)
-    chosen, part = chosen[::every], all_through[seen].cpu()[::every]
+    chosen, part = chosen[::every], all_through[informative].cpu()[::every]
     at = torch.searchsorted(-total, -part).clamp(1, len(total) - 1)
-    wanted = -torch.log(expected[at] / air)
+    expected_lines = -torch.log(expected[at] / air)
     # means over rays of like thickness: single readings are too noisy for a logarithm
     groups = torch.bucketize(
         part, torch.logspace(math.log10(_LEAST_PART), math.log10(_MOST_PART), 8).to(part)
@@ -49,11 +49,11 @@ def bin_order_warning(counts: torch.Tensor, spectra: torch.Tensor, energies_kev:
     for group in groups.unique():
         own = groups == group
         measured = -torch.log(chosen[own].mean(0).clamp(min=1e-6))
-        model = -torch.log(torch.exp(-wanted[own]).mean(0))
+        model = -torch.log(torch.exp(-expected_lines[own]).mean(0))
         cost += (measured[:, None] - model[None, :]).square() * own.double().mean()
     place, spectrum = linear_sum_assignment(cost.numpy())
-    told, best = float(cost.diagonal().mean()), float(cost[place, spectrum].mean())
-    if best > _BETTER * told or told < _OFF**2:
+    in_order, best = float(cost.diagonal().mean()), float(cost[place, spectrum].mean())
+    if best > _BETTER * in_order or in_order < _OFF**2:
         return None
     order = [int(k) + 1 for k in spectrum]
     how = "in the reverse order" if order == sorted(order, reverse=True) else f"in the order {order}"

@@ -136,7 +136,7 @@ def label_phantom(
         raise InputError(f"The labels must be 0 to {len(materials) - 1} in two or three dimensions.")
     block = 1 if size is None else -(-max(stack.shape[1:]) // size)
     side = size or max(stack.shape[1:])
-    made: dict[str, tuple[Material, torch.Tensor]] = {}
+    layers: dict[str, tuple[Material, torch.Tensor]] = {}
     for label, given in enumerate(materials):
         if given is None:
             continue
@@ -147,11 +147,11 @@ def label_phantom(
             part, (rest[1] // 2, rest[1] - rest[1] // 2, rest[0] // 2, rest[0] - rest[0] // 2)
         )
         part = torch.nn.functional.avg_pool2d(part[:, None], block)[:, 0] * what.density
-        known = made.get(what.name)
-        made[what.name] = (what, part if known is None else known[1] + part)
+        known = layers.get(what.name)
+        layers[what.name] = (what, part if known is None else known[1] + part)
     return MaterialPhantom(
-        tuple(what for what, _ in made.values()),
-        torch.stack([density for _, density in made.values()]),
+        tuple(what for what, _ in layers.values()),
+        torch.stack([density for _, density in layers.values()]),
         pixel_mm * block,
     )
 

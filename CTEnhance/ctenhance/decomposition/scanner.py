@@ -85,8 +85,8 @@ def named_scan(
     edges = torch.tensor([*thresholds_kev, float(kvp)], dtype=torch.float64)
     quanta = spectrum * (dose * QUANTA / spectrum.sum())
     beam = Beam(quanta, detector(detector_name, energies), edges, float(kvp))
-    made = named_phantom(phantom, matrix, slices, contrast_mg_ml, seed)
+    body = named_phantom(phantom, matrix, slices, contrast_mg_ml, seed)
     scan = clinical_scan("fan-equiangular", views, columns)
     drift = random_drift(columns, len(edges), drift_kev, seed=seed) if drift_kev > 0 else None
     flaws = Imperfections(spr=scatter, drift_kev=drift)
-    return simulate(made, scan, beam, flaws, seed=seed, progress=progress, cancel=cancel)
+    return simulate(body, scan, beam, flaws, seed=seed, progress=progress, cancel=cancel)

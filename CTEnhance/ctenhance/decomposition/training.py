@@ -109,8 +109,8 @@ class Chain:
         if scan.fluence is not None:
             model = model.with_fluence(scan.fluence)
         grid = float(scan.grid_ratio) * math.exp(rng.normal(0, SPR_ERROR))
-        told = grid if grid_known and math.isfinite(grid) else None
-        return model(counts * (AIR_QUANTA / quanta), scan.geometry, water, told)
+        grid_ratio = grid if grid_known and math.isfinite(grid) else None
+        return model(counts * (AIR_QUANTA / quanta), scan.geometry, water, grid_ratio)
 
     def images(self, scan: ScatterScan, spr: float, scatter: torch.Tensor | None) -> torch.Tensor:
         """Maps in g/cm³ `[material, row, column]` of the scan's mean counts with `scatter` (relative to air,
@@ -142,10 +142,10 @@ class Chain:
 
 
 def predicted(
-    network: Callable[..., torch.Tensor], seen: CoarseScan, scan: ScatterScan, device: torch.device
+    network: Callable[..., torch.Tensor], coarse: CoarseScan, scan: ScatterScan, device: torch.device
 ) -> torch.Tensor:
     """The network's scatter `[view, column, bin]`, a quantum in air of the brightest column, on the CPU."""
-    found = network_scatter(network, seen, device)
+    found = network_scatter(network, coarse, device)
     return found if scan.fluence is None else found * float(scan.fluence.mean())
 
 
@@ -163,24 +163,24 @@ def bias_that_goes(scans: Sequence[ScatterScan], chain: Chain) -> Validate:
     for index, scan in enumerate(scans):
         for spr in (object_spr(scan, of_water) for of_water in VALIDATION_SPRS):
             before = chain.bias(chain.images(scan, spr, None), scan)
-            for told, known, grid_known in (
+            for suffix, known, grid_known in (
                 ("", True, True),
                 ("_ratio", True, False),
                 ("_unknown", False, False),
             ):
                 rng = np.random.default_rng((7, index))
-                seen = chain.coarse(scan, spr, 3e7, known, rng, grid_known)
-                cases.append((scan, spr, told, seen, before))
+                coarse = chain.coarse(scan, spr, 3e7, known, rng, grid_known)
+                cases.append((scan, spr, suffix, coarse, before))
 
     def validate(network: nn.Module, device: torch.device) -> dict[str, float]:
         network.eval()
         left: dict[str, list[float]] = {}
-        for scan, spr, told, seen, before in cases:
+        for scan, spr, suffix, coarse, before in cases:
             with torch.no_grad():
-                found = predicted(network, seen, scan, device)
+                found = predicted(network, coarse, scan, device)
                 after = chain.bias(chain.images(scan, spr, found), scan)
             for what, a, b in zip(("iodine", "hu"), after, before, strict=True):
-                left.setdefault(what + told, []).append(a / b)
+                left.setdefault(what + suffix, []).append(a / b)
         cut = {name: 1 - float(np.median(parts)) for name, parts in left.items()}
         return {"score": sum(cut.values()) / len(cut), **cut}
 
@@ -282,16 +282,16 @@ class _Bank:
             spr = object_spr(scan, float(np.exp(rng.uniform(*np.log(WATER_SPRS)))))
             quanta = float(np.exp(rng.uniform(*np.log(QUANTA))))
             known, grid_known = bool(rng.random() < KNOWN), bool(rng.random() < GRID_KNOWN)
-            seen = self._chain.coarse(scan, spr, quanta, known, rng, grid_known)
-            self._drawn[index, way] = spr, seen
+            coarse = self._chain.coarse(scan, spr, quanta, known, rng, grid_known)
+            self._drawn[index, way] = spr, coarse
         return self._drawn[index, way]
 
     def error(
         self, index: int, way: int, where: torch.device, model: Callable[..., torch.Tensor]
     ) -> torch.Tensor:
         """The error that the model's maps leave."""
-        scan, (spr, seen) = self.scans[index], self.draw(index, way)
-        found = predicted(model, seen, scan, where)
+        scan, (spr, coarse) = self.scans[index], self.draw(index, way)
+        found = predicted(model, coarse, scan, where)
         if self._labels:
             return label_error(found, scan, spr)
         return image_error(self._chain, self._chain.images(scan, spr, found), scan)
@@ -313,9 +313,9 @@ def _learn_amount(
         for index in range(len(bank.scans)):
             for way in range(WAYS):
                 check(cancel)
-                seen = bank.draw(index, way)[1]
-                if not seen.features[SPR_KNOWN].any():
-                    tables.append(tabulated(seen, partial(bank.error, index, way, _CPU)))
+                coarse = bank.draw(index, way)[1]
+                if not coarse.features[SPR_KNOWN].any():
+                    tables.append(tabulated(coarse, partial(bank.error, index, way, _CPU)))
             if progress is not None:
                 progress("tabulate amounts", index + 1, len(bank.scans))
         if not tables:

@@ -78,24 +78,24 @@ class Finished:
         self.result = result
         self.report = read_report(report_of(result))
 
-    def other_setting(self, wanted: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
-        """Return the first setting that differs as (name, as made, as wanted), or None.
+    def other_setting(self, asked: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+        """Return the first setting that differs as (name, as made, as asked), or None.
 
-        `wanted` as `settings_of` gives it. None also where nothing would be lost: no result, or no report of
+        `asked` as `settings_of` gives it. None also where nothing would be lost: no result, or no report of
         such a one.
         """
         known = settings_of(self.report)
-        if known["verb"] != wanted["verb"] or not os.path.isfile(self.result):
+        if known["verb"] != asked["verb"] or not os.path.isfile(self.result):
             return None
         if not self.result.stat().st_size:
             return None
-        for name, value in wanted.items():
+        for name, value in asked.items():
             if known.get(name) != value:
                 return name, known.get(name), value
         return None
 
     def holds(
-        self, wanted: Mapping[str, Any], *, state: str = "", identity: Mapping[str, Any] | None = None
+        self, asked: Mapping[str, Any], *, state: str = "", identity: Mapping[str, Any] | None = None
     ) -> bool:
         """Say whether it is finished: made so, of this input, and whole.
 
@@ -107,8 +107,8 @@ class Finished:
             same = bool(state) and known.get("files_state") == state
         else:
             same = all(known.get(name) == value for name, value in identity.items())
-        as_wanted = all(settings.get(name) == value for name, value in wanted.items())
-        return same and as_wanted and self.whole()
+        as_asked = all(settings.get(name) == value for name, value in asked.items())
+        return same and as_asked and self.whole()
 
     def whole(self) -> bool:
         """Say whether the result is the very file that was written."""
@@ -132,8 +132,8 @@ class Finished:
             "sha256": file_sha256(self.result),
             "files_state": files_state([self.result]),
         }
-        made_of = {**(report.get("input") or {}), **identity, "files_state": state}
-        self.report = {**report, "input": made_of, "output": output}
+        source = {**(report.get("input") or {}), **identity, "files_state": state}
+        self.report = {**report, "input": source, "output": output}
         write_report(report_of(self.result), self.report)
 
     def _part(self, name: str) -> dict[str, Any]:

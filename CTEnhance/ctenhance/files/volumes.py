@@ -73,9 +73,9 @@ def _placed(volume: CTVolume, grid: NiftiGrid) -> CTVolume:
     """Return the volume on the header's grid: ITK mixes the voxel size and unit of one form with another."""
     if grid.to_lps is None:
         return volume
-    seen = np.eye(4)
-    seen[:3, :3], seen[:3, 3] = volume.direction * volume.spacing, volume.origin
-    if apart(seen, grid.to_lps, np.array(volume.array.shape[::-1])) <= _SAME_GRID * min(volume.spacing):
+    own = np.eye(4)
+    own[:3, :3], own[:3, 3] = volume.direction * volume.spacing, volume.origin
+    if apart(own, grid.to_lps, np.array(volume.array.shape[::-1])) <= _SAME_GRID * min(volume.spacing):
         return volume
     spacing = lengths_of(grid.to_lps)
     x, y, z = grid.to_lps[:3, 3].tolist()

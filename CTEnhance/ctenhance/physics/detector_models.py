@@ -120,7 +120,7 @@ def _absorption(
     energy: float, sensor: Sensor, place: torch.Tensor, own: torch.Tensor, u: torch.Tensor, mu: float
 ) -> torch.Tensor:
     """Energy `[sample]` that the pixel sees of absorbed quanta, with fluorescence where the element can."""
-    seen = energy * own
+    deposited = energy * own
     first = 0.0
     for line in sensor.lines:
         if energy <= line.edge_kev:
@@ -137,8 +137,8 @@ def _absorption(
         depth = depth + path * cosine
         kept = (depth > 0) & (depth < sensor.thickness_mm)
         again = torch.where(kept, _collected(end, sensor), torch.zeros_like(own)) * line.line_kev
-        seen = torch.where(emits, (energy - line.line_kev) * own + again, seen)
-    return seen
+        deposited = torch.where(emits, (energy - line.line_kev) * own + again, deposited)
+    return deposited
 
 
 def _line_attenuation(name: str, kev: float) -> torch.Tensor:

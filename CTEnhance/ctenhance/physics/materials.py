@@ -214,13 +214,13 @@ def _described(given: str) -> Material:
         raise InputError(f"'{spelled}' in '{given}' is no density in g/cm³.") from error
     if density > _DENSEST:
         raise InputError(f"Nothing has {density:g} g/cm³ as '{given}' says: write the density in g/cm³.")
-    made = compound(name, formula, density)
+    mixture = compound(name, formula, density)
     meant = _element_named(name)
-    if meant and meant not in dict(made.fractions):
+    if meant and meant not in dict(mixture.fractions):
         raise InputError(
             f"'{given}' is named after {name} but has none of it: write {meant}, or another name."
         )
-    return made
+    return mixture
 
 
 @lru_cache(maxsize=64)

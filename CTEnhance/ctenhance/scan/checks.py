@@ -87,13 +87,13 @@ def _check_readings(p: ScanFields) -> None:
 
 
 def _check_geometry(p: ScanFields) -> None:
-    wanted, other = ("column_pitch_rad", "column_pitch_mm")
+    needed, other = ("column_pitch_rad", "column_pitch_mm")
     if p.geometry != "fan_equiangular":
-        wanted, other = other, wanted
-    if getattr(p, wanted) is None:
-        raise InputError(f"'{wanted}' is missing, which the geometry {p.geometry} needs.")
+        needed, other = other, needed
+    if getattr(p, needed) is None:
+        raise InputError(f"'{needed}' is missing, which the geometry {p.geometry} needs.")
     if getattr(p, other) is not None:
-        raise InputError(f"'{other}' contradicts the geometry {p.geometry}, which has '{wanted}'; remove it.")
+        raise InputError(f"'{other}' contradicts the geometry {p.geometry}, which has '{needed}'; remove it.")
     if not -p.n_columns <= p.central_column <= 2 * p.n_columns:
         raise InputError(
             f"The 'central_column' {p.central_column:g} is far off the {p.n_columns} columns; it is the "

@@ -68,8 +68,8 @@ class Projections(ScanFields):
     @property
     def notes(self) -> list[str]:
         """Sentences for the user on what a reader assumed or changed, and what `rows` fills in."""
-        told = self.meta.get("notes")
-        notes = [str(note) for note in told] if isinstance(told, list) else []
+        listed = self.meta.get("notes")
+        notes = [str(note) for note in listed] if isinstance(listed, list) else []
         if dead := int(np.count_nonzero(self.dead_columns)):
             row, column = np.argwhere(self.dead_columns)[0][:2].tolist()
             notes.append(

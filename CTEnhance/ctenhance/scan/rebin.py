@@ -126,9 +126,9 @@ class _Scan:
         first = int(np.searchsorted(self.slices, source_z - reach, side="right"))
         last = int(np.searchsorted(self.slices, source_z + reach, side="left"))
         off = np.abs(self.slices[first:last] - source_z)
-        seen = np.clip((self.outer - off) / max(self.outer - self.inner, 1e-6), _LEAST_WEIGHT, 1.0)
+        in_view = np.clip((self.outer - off) / max(self.outer - self.inner, 1e-6), _LEAST_WEIGHT, 1.0)
         near = 1 - off / self.feed if self.feed else np.ones_like(off)
-        return first, last, np.maximum(seen * near, 1e-6)
+        return first, last, np.maximum(in_view * near, 1e-6)
 
     def places(self, view: int) -> list[tuple[int, float]]:
         """The slices' views, one or two neighbouring, that a view of the scan belongs to, with its shares."""

@@ -190,9 +190,9 @@ def calibrate_without_reference(
         centre = torch.where(air[..., None], first, lines - ring_lines)
         found, _ = fit_shifts(channels, first, loose, centre, shifts, STEPS_A_ROUND, cancel=cancel)
         _, covariance = fit_shifts(channels, first, unknown, first, found, 0, cancel=cancel)
-        unseen = torch.einsum("cij,cj->ci", covariance / EXPECTED_SHIFT_KEV**2, found - shifts)
+        unconstrained = torch.einsum("cij,cj->ci", covariance / EXPECTED_SHIFT_KEV**2, found - shifts)
         # else it would wander, as each round starts from the last one's images
-        shifts = found - _slow(unseen, SLOW_PIXELS * grid.pixel_mm / scan.isocenter_pitch_mm)
+        shifts = found - _slow(unconstrained, SLOW_PIXELS * grid.pixel_mm / scan.isocenter_pitch_mm)
         progress("remove rings", done + 1, rounds)
     return _plausible(shifts, covariance, NOTHING)
 

@@ -1,7 +1,7 @@
 """Training of the part of the scatter network that judges how much a scanner scatters.
 
 What one factor on a reference scanner's scatter does to the images' error is tabulated for each drawn scan;
-from then on a step costs next to nothing, and no scatter label is needed either. """
+from then on a step costs next to nothing, and no scatter label is needed either."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class Table:
     errors: torch.Tensor
 
 
-def tabulated(seen: CoarseScan, error: Callable[[Callable[..., torch.Tensor]], torch.Tensor]) -> Table:
+def tabulated(scan: CoarseScan, error: Callable[[Callable[..., torch.Tensor]], torch.Tensor]) -> Table:
     """The table of a drawn scan by the `error` that maps lead to."""
 
     def at(factor: float) -> Callable[..., torch.Tensor]:
-        maps = torch.zeros(1, 2, *seen.counts.shape[1:])
+        maps = torch.zeros(1, 2, *scan.counts.shape[1:])
         maps[:, 0] = factor
         return lambda *_: maps
 
     with torch.no_grad():
         errors = torch.stack([error(at(factor)) for factor in FACTORS]).float()
-    return Table(summary(seen.features[None])[0], seen.image, errors)
+    return Table(summary(scan.features[None])[0], scan.image, errors)
 
 
 def train_amount(
@@ -57,19 +57,19 @@ def train_amount(
 ) -> None:
     """Train on the error of images that an amount leads to, by linear interpolation in the tables; the best
     weights are there when it is done."""
-    told, images, errors = (
+    summaries, images, errors = (
         torch.stack([getattr(table, name) for table in tables]) for name in ("summary", "image", "errors")
     )
-    amount.mean.copy_(told.mean(0))
-    amount.spread.copy_(told.std(0, correction=0) + 1e-2)
+    amount.mean.copy_(summaries.mean(0))
+    amount.spread.copy_(summaries.std(0, correction=0) + 1e-2)
     low, step_of = FACTORS[0], FACTORS[1] - FACTORS[0]
 
     def loss(model: nn.Module, step: int, rank: int, where: torch.device) -> torch.Tensor:
         rng = np.random.default_rng((settings.seed, 5, step, rank))
         chosen = torch.from_numpy(rng.integers(len(tables), size=BATCH))
-        seen = torch.rot90(images[chosen], int(rng.integers(4)), (2, 3))  # scatter knows no direction
-        seen = seen.flip(3) if rng.random() < 0.5 else seen
-        found = model(told[chosen].to(where), seen.to(where)).cpu()
+        turned = torch.rot90(images[chosen], int(rng.integers(4)), (2, 3))  # scatter knows no direction
+        turned = turned.flip(3) if rng.random() < 0.5 else turned
+        found = model(summaries[chosen].to(where), turned.to(where)).cpu()
         place = ((found - low) / step_of).clamp(0, len(FACTORS) - 1)
         before = place.detach().long().clamp(max=len(FACTORS) - 2)
         some = errors[chosen]

@@ -68,8 +68,8 @@ def scatter_method(
         return None
     if choice == KERNEL:
         return ScatterMethod(KERNEL, water_spr, grid_ratio=grid_ratio)
-    wanted = weights.default_name(DEFAULT) if choice == NETWORK else choice
-    tensors, entry = weights.load(wanted, [ARCHITECTURE])
+    name = weights.default_name(DEFAULT) if choice == NETWORK else choice
+    tensors, entry = weights.load(name, [ARCHITECTURE])
     network = ScatterNet(**entry.arguments)
     weights.fill(network, tensors, entry)
     return ScatterMethod(NETWORK, water_spr, network.eval(), entry, grid_ratio)
@@ -126,9 +126,9 @@ class ScatterEstimator:
             coarse = self.model.kernel(counts, geometry, spr)
             full = full_size(coarse, counts.shape[0], counts.shape[1], grid(geometry)[2])
         else:
-            seen = self.model(counts, geometry, spr, self.method.grid_ratio)
+            scan = self.model(counts, geometry, spr, self.method.grid_ratio)
             with torch.inference_mode():
-                full = network_scatter(self.network, seen, self.device)
+                full = network_scatter(self.network, scan, self.device)
         return (full * float(self.model.mean_air.sum())).to(counts.device)
 
     def unlike_training(self) -> str | None:

@@ -239,8 +239,8 @@ class CoarseModel:
             along = trust * (free * weight * residual).sum(-1)
             able = trust * (free * weight * free).sum(-1)
             found.append((along / _CALIBRATED**2).clamp(-4, 4))
-            told = along.sum() / able.sum().clamp(min=_CALIBRATED**2)
-            pooled.append(told.clamp(-3, 3).expand_as(nothing))
+            best = along.sum() / able.sum().clamp(min=_CALIBRATED**2)
+            pooled.append(best.clamp(-3, 3).expand_as(nothing))
         return found + pooled
 
     def _slopes(self, lines: torch.Tensor) -> torch.Tensor:
@@ -307,15 +307,15 @@ class Amount(nn.Module):
         for start in self.judge[-1].parameters():
             nn.init.zeros_(start)
 
-    def forward(self, told: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-        seen = self.look(image)
-        told = ((told - self.mean) / self.spread).clamp(-4, 4)
-        found = self.judge(torch.cat([seen.mean((2, 3)), seen.amax((2, 3)), told], 1))[:, 0]
+    def forward(self, summary: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        maps = self.look(image)
+        summary = ((summary - self.mean) / self.spread).clamp(-4, 4)
+        found = self.judge(torch.cat([maps.mean((2, 3)), maps.amax((2, 3)), summary], 1))[:, 0]
         return 2 * torch.tanh(found / 2)
 
 
 def summary(features: torch.Tensor) -> torch.Tensor:
-    """What `Amount` is told of features `[batch, FEATURES, view, cell]`."""
+    """What `Amount` starts from, of features `[batch, FEATURES, view, cell]`."""
     return torch.cat([features.mean((2, 3)), features.std((2, 3)), features.amax((2, 3))], 1)
 
 
@@ -385,12 +385,12 @@ def network_scatter(
 ) -> torch.Tensor:
     """Scatter relative to the mean air counts of all bins, `[view, column, bin]` on the CPU, differentiable
     in the network, which is on `device`."""
-    seen = (values[None].to(device) for values in (scan.features, scan.image))
-    factor, slope = network(*seen, scan.full_turn)[0].float().cpu()
+    inputs = (values[None].to(device) for values in (scan.features, scan.image))
+    factor, slope = network(*inputs, scan.full_turn)[0].float().cpu()
     n_views, n_columns = scan.reference.shape[:2]
     reference = pooled(scan.reference, *scan.counts.shape[1:]).clamp(min=1e-12)
-    wanted = reference * torch.exp(factor + slope * scan.tilt[:, None, None])
-    factors = limited(wanted, scan.counts) / reference
+    judged = reference * torch.exp(factor + slope * scan.tilt[:, None, None])
+    factors = limited(judged, scan.counts) / reference
     return scan.reference * full_size(factors, n_views, n_columns, scan.full_turn)
 
 

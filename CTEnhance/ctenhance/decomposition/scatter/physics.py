@@ -276,10 +276,10 @@ def slice_scatter(
         focus = (places - source) / (places - source).norm(dim=1, keepdim=True)
         straight = (outwards * focus).sum(2).clamp(1e-3, 1)
         tangent = (1 - straight**2).clamp(min=0).sqrt() / straight
-        seen = (1 - setup.grid_ratio * tangent).clamp(min=0) * (1 - setup.leak) + setup.leak
+        through_grid = (1 - setup.grid_ratio * tangent).clamp(min=0) * (1 - setup.leak) + setup.leak
         lateral = torch.atan2(-to_source @ across, -to_source @ along)
         weight = mass * _fluence(setup.fluence, geometry, lateral) / from_source
-        weight = weight[:, None] * seen * (detector_mm / distance) ** 2
+        weight = weight[:, None] * through_grid * (detector_mm / distance) ** 2
         strength = weight[..., None] * passed
         # quanta by place, angle and group, then what these count
         sums = torch.zeros(len(fans) * _ANGLES, strength.shape[-1])
@@ -309,11 +309,11 @@ def _elements(
     return paths, half, elements, total[there] * (2 * half_of_all / len(total)) ** 2
 
 
-def _pooled(maps: torch.Tensor, pixel_mm: float, wanted_mm: float) -> tuple[torch.Tensor, float]:
-    """Means `[map, row, column]` over whole pixels, as many as come nearest to the wanted size, of maps made
+def _pooled(maps: torch.Tensor, pixel_mm: float, about_mm: float) -> tuple[torch.Tensor, float]:
+    """Means `[map, row, column]` over whole pixels, as many as come nearest to `about_mm`, of maps made
     square about their middle; and half the side of these in mm."""
     side = max(maps.shape[-2:])
-    along = max(1, round(wanted_mm / pixel_mm))
+    along = max(1, round(about_mm / pixel_mm))
     along += (along - side) % 2 if along > 1 and side % 2 else 0  # an odd side has no middle between pixels
     n = math.ceil(side / along)
     n += (n * along - side) % 2
@@ -363,12 +363,12 @@ def spread(coarse: torch.Tensor, geometry: ScanGeometry, sampling: Sampling = FI
     return torch.from_numpy(np.exp(_interpolated(logs, 1, places, geometry.n_columns, False)))
 
 
-def _interpolated(values: np.ndarray, axis: int, known: np.ndarray, wanted: int, turn: bool) -> np.ndarray:
-    """Cubic between the `known` indices along an axis, `wanted` long."""
+def _interpolated(values: np.ndarray, axis: int, known: np.ndarray, length: int, turn: bool) -> np.ndarray:
+    """Cubic between the `known` indices along an axis, `length` long."""
     if len(known) == 1:
-        return np.repeat(values, wanted, axis)
+        return np.repeat(values, length, axis)
     spline = CubicSpline(known, values, axis, "periodic" if turn else "natural")
-    return np.asarray(spline(np.arange(wanted)))
+    return np.asarray(spline(np.arange(length)))
 
 
 def view_arc(geometry: ScanGeometry) -> tuple[float, bool]:

@@ -84,7 +84,7 @@ class ScanScatter:
         n_views = min(COMPARED_VIEWS, geometry.n_views)
         views = (torch.arange(n_views) * (geometry.n_views / n_views)).long()
         columns = middle(geometry.n_columns)
-        seen = geometry.with_views(tuple(geometry.angles()[views].tolist())).with_columns(
+        compared = geometry.with_views(tuple(geometry.angles()[views].tolist())).with_columns(
             len(range(geometry.n_columns)[columns]), geometry.central_column - columns.start
         )
         scattered = direct = 0.0
@@ -92,7 +92,7 @@ class ScanScatter:
             check(cancel)
             one = replace(phantom, densities=phantom.densities[:, index : index + 1])
             energies = beam.detector.energies_kev
-            direct += float(expected_counts(one, seen, beam.spectra(), energies, cancel=cancel).sum())
+            direct += float(expected_counts(one, compared, beam.spectra(), energies, cancel=cancel).sum())
             scattered += float(self._slice(index)[views][:, columns].sum())
         return scattered / max(direct, 1e-300)
 

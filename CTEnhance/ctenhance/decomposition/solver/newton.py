@@ -326,13 +326,13 @@ def _damped_step(
 ) -> torch.Tensor:
     """Levenberg-Marquardt step `[material, ray]`, zero in held materials."""
     k = len(slope)
-    made = []
+    matrix = []
     for (i, j), whole in zip(pairs(k), _newton_matrix(terms), strict=True):
         entry = whole[0]
         if i == j:
             entry = torch.where(held[i], torch.ones_like(entry), entry * (1 + damping) + 1e-300)
         else:
             entry = torch.where(held[i] | held[j], torch.zeros_like(entry), entry)
-        made.append(entry)
+        matrix.append(entry)
     right = [torch.where(held[i], torch.zeros_like(slope[i]), slope[i]) for i in range(k)]
-    return torch.stack(solve_symmetric(made, right))
+    return torch.stack(solve_symmetric(matrix, right))

@@ -63,10 +63,10 @@ def _terms(variables: torch.Tensor, dim: int) -> torch.Tensor:
     """The polynomial's terms, in place of the axis `dim` of variables; each is a shorter one times a
     variable."""
     parts = variables.unbind(dim)
-    made: dict[tuple[int, ...], torch.Tensor] = {}
+    monomials: dict[tuple[int, ...], torch.Tensor] = {}
     for term in _exponents(len(parts)):
-        made[term] = made[term[:-1]] * parts[term[-1]] if len(term) > 1 else parts[term[0]]
-    return torch.stack(list(made.values()), dim)
+        monomials[term] = monomials[term[:-1]] * parts[term[-1]] if len(term) > 1 else parts[term[0]]
+    return torch.stack(list(monomials.values()), dim)
 
 
 def best_groups(slopes: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:

@@ -63,7 +63,7 @@ ELEMENTS: dict[str, tuple[int, int, str]] = {
     "WaterAttenuationCoefficient": (0x7041, 0x1001, "DS"),
 }
 # What programs write that do not know a private element's own representation.
-_UNTOLD = (None, "UN", "OB", "OW")
+_UNKNOWN = (None, "UN", "OB", "OW")
 _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
 
 
@@ -120,7 +120,7 @@ class View:
             return None
         found = self._dataset.get_item(tag)
         if isinstance(found, RawDataElement):
-            known = representation if found.VR in _UNTOLD else found.VR
+            known = representation if found.VR in _UNKNOWN else found.VR
             return _decoded(found.value or b"", known, found.is_little_endian)
         assert isinstance(found, DataElement)
         value = found.value

@@ -165,7 +165,7 @@ def _view(path: Path, view: View, offset: int | None, with_photons: bool) -> _Vi
         central = view.numbers("DetectorCentralElement")
         if central.size != 2 or not np.isfinite(central).all():
             raise InputError("its 'DetectorCentralElement' (7031,1033) is missing or not two numbers.")
-        made = _View(
+        read = _View(
             path,
             view.number("InstanceNumber", math.inf),
             view.text("SeriesInstanceUID"),
@@ -176,9 +176,9 @@ def _view(path: Path, view: View, offset: int | None, with_photons: bool) -> _Vi
             view.hint("XRayTubeCurrent") or math.nan,
         )
         for name in (*_SAME[2:], "RescaleSlope"):
-            if not made[name] > 0:
-                raise InputError(f"its '{name}' is {made[name]:g}, but it must be positive.")
-        return made
+            if not read[name] > 0:
+                raise InputError(f"its '{name}' is {read[name]:g}, but it must be positive.")
+        return read
     except InputError as error:
         raise InputError(f"'{path.name}' cannot be used: {error}") from error
 

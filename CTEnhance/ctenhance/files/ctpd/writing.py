@@ -51,11 +51,11 @@ def write_ctpd(
             check(cancel)
             if progress is not None:
                 progress("write", view, helix.n_views)
-        made = _dataset(helix, view, patient_position == "FFS", column_fastest, explicit)
-        made.StudyInstanceUID, made.SeriesInstanceUID = study, series
+        dataset = _dataset(helix, view, patient_position == "FFS", column_fastest, explicit)
+        dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study, series
         if patient_position:
-            made.PatientPosition = patient_position
-        made.save_as(target / f"view{view + 1:06d}.dcm", enforce_file_format=True)
+            dataset.PatientPosition = patient_position
+        dataset.save_as(target / f"view{view + 1:06d}.dcm", enforce_file_format=True)
     if progress is not None:
         progress("write", helix.n_views, helix.n_views)
 
@@ -64,10 +64,13 @@ def _dataset(helix: Helix, view: int, feet_first: bool, column_fastest: bool, ex
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian if explicit else ImplicitVRLittleEndian
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = _RAW_DATA_STORAGE, generate_uid()
-    made = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    made.SOPClassUID, made.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    made.Modality, made.Manufacturer, made.InstanceNumber = "CT", "ctenhance", view + 1
-    made.PatientName = made.PatientID = "SIMULATED"
+    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SOPClassUID, dataset.SOPInstanceUID = (
+        meta.MediaStorageSOPClassUID,
+        meta.MediaStorageSOPInstanceUID,
+    )
+    dataset.Modality, dataset.Manufacturer, dataset.InstanceNumber = "CT", "ctenhance", view + 1
+    dataset.PatientName = dataset.PatientID = "SIMULATED"
     side = -1.0 if feet_first else 1.0
     data = helix.load(view)[:, :: int(side)]
     # The format's row 1 has the greatest z.
@@ -100,19 +103,19 @@ def _dataset(helix: Helix, view: int, feet_first: bool, column_fastest: bool, ex
     if helix.photons is not None:
         values["PhotonStatistics"] = helix.photons[:: int(side)].tolist()
     for group in PRIVATE_GROUPS:
-        block = made.private_block(group, CREATOR, create=True)
+        block = dataset.private_block(group, CREATOR, create=True)
         for name, value in values.items():
             of_group, element, representation = ELEMENTS[name]
             if of_group == group:
                 block.add_new(element & 0xFF, representation, value)
     stored = np.rint((np.clip(data, _LEAST, _MOST) - _LEAST) / _SLOPE).astype("<u2")
     stored = stored if column_fastest else stored.T
-    made.Rows, made.Columns = stored.shape
-    made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"
-    made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 16, 16, 15, 0
-    made.RescaleSlope, made.RescaleIntercept = f"{_SLOPE:.10e}", str(_LEAST)
-    made.PixelData = stored.tobytes()
-    return made
+    dataset.Rows, dataset.Columns = stored.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 0
+    dataset.RescaleSlope, dataset.RescaleIntercept = f"{_SLOPE:.10e}", str(_LEAST)
+    dataset.PixelData = stored.tobytes()
+    return dataset
 
 
 def _spacing(helix: Helix, view: int) -> float:

@@ -58,7 +58,7 @@ _IDENTIFYING_TEXTS = (
 class Conditions:
     """What is asked of each image, by keyword; without any, all are meant."""
 
-    wanted: Mapping[str, str]
+    asked: Mapping[str, str]
 
     @classmethod
     def of(cls, where: Mapping[str, Any] | None) -> Conditions:
@@ -68,16 +68,16 @@ class Conditions:
     @property
     def keywords(self) -> list[str]:
         """The attributes to look at."""
-        return [one for name in self.wanted for one in places_of(name)]
+        return [one for name in self.asked for one in places_of(name)]
 
     def ignores(self, keyword: str) -> bool:
         """Say whether images count as one scan even where this attribute tells them apart."""
-        return self.wanted.get(keyword) == ANY
+        return self.asked.get(keyword) == ANY
 
     @property
     def take_as_one(self) -> bool:
         """Whether the user has declared slices of several scans one."""
-        return ANY in self.wanted.values()
+        return ANY in self.asked.values()
 
     def files(self, files: Sequence[DicomFile]) -> list[DicomFile]:
         """Return the files with a frame that may be meant; raises InputError if there is none.
@@ -85,35 +85,35 @@ class Conditions:
         Ranks (#N) are not looked at: they count the values of one series.
         """
         frames = [(file, frame) for file in files for frame in range(len(file.frames))]
-        for keyword, wanted in self.wanted.items():
-            if not _RANK.fullmatch(wanted):
-                frames = _meant(frames, keyword, wanted)
+        for keyword, asked in self.asked.items():
+            if not _RANK.fullmatch(asked):
+                frames = _meant(frames, keyword, asked)
         kept = {file for file, _ in frames}
         return [file for file in files if file in kept]
 
     def frames(self, frames: Sequence[Frame]) -> list[Frame]:
         """Return the frames of one series that are meant; raises InputError if there is none."""
         meant = list(frames)
-        for keyword, wanted in self.wanted.items():
-            meant = _meant(meant, keyword, wanted)
+        for keyword, asked in self.asked.items():
+            meant = _meant(meant, keyword, asked)
         return meant
 
     def note(self) -> str | None:
         """Return what was chosen, as a note for the report; None where nothing was."""
-        told = [
-            f"{keyword}={'…' if identifies(keyword) and not _RANK.fullmatch(wanted) else wanted}"
-            for keyword, wanted in self.wanted.items()
+        choices = [
+            f"{keyword}={'…' if identifies(keyword) and not _RANK.fullmatch(asked) else asked}"
+            for keyword, asked in self.asked.items()
         ]
-        return f"slices chosen by {' and '.join(told)}" if told else None
+        return f"slices chosen by {' and '.join(choices)}" if choices else None
 
 
 def _keyword(name: str) -> str:
     tag = tag_for_keyword(name.strip())
     if tag is not None:
         return name.strip()
-    wanted = name.strip().casefold()
+    folded = name.strip().casefold()
     for *_, keyword in DicomDictionary.values():
-        if wanted and keyword.casefold() == wanted:
+        if folded and keyword.casefold() == folded:
             return str(keyword)
     raise InputError(
         f"'{name}' is no attribute of DICOM images; give its keyword, such as AcquisitionNumber, KVP or "
@@ -127,19 +127,19 @@ def _as_asked(value: Any) -> str:
     return "" if value is None else str(value).strip()
 
 
-def _meant(frames: Sequence[Frame], keyword: str, wanted: str) -> list[Frame]:
-    if wanted == ANY:
+def _meant(frames: Sequence[Frame], keyword: str, asked: str) -> list[Frame]:
+    if asked == ANY:
         return list(frames)
     found = [values_of(file, frame, keyword) for file, frame in frames]
-    if rank := _RANK.fullmatch(wanted):
+    if rank := _RANK.fullmatch(asked):
         groups = grouped(found)
         place = int(rank[1]) - 1
         indices = sorted(groups[place][1]) if 0 <= place < len(groups) else []
         meant = [frames[index] for index in indices]
     else:
-        meant = [frame for frame, values in zip(frames, found, strict=True) if _matches(values, wanted)]
+        meant = [frame for frame, values in zip(frames, found, strict=True) if _matches(values, asked)]
     if not meant:
-        raise InputError(f"no slice has {keyword}={wanted}; choose from: {listing(keyword, grouped(found))}.")
+        raise InputError(f"no slice has {keyword}={asked}; choose from: {listing(keyword, grouped(found))}.")
     return meant
 
 
@@ -163,25 +163,25 @@ def as_values(value: Any) -> Values:
     return tuple(str(one).strip() for one in several)
 
 
-def _matches(values: Values, wanted: str) -> bool:
-    if not wanted or not values:
-        return bool(values) == bool(wanted)
-    bounds = _RANGE.fullmatch(wanted.replace(" ", ""))
+def _matches(values: Values, asked: str) -> bool:
+    if not asked or not values:
+        return bool(values) == bool(asked)
+    bounds = _RANGE.fullmatch(asked.replace(" ", ""))
     found = number(values[0])
     if bounds and found is not None:
         low, high = number(bounds[1]), number(bounds[2])
         return low is not None and high is not None and low - _DIGITS <= found <= high + _DIGITS
-    asked = re.split(r"[/\\]", wanted)
-    if len(asked) > 1 and len(asked) == len(values):
-        return all(map(_same, values, asked))
-    return _same(shown(values), wanted) or any(_same(one, wanted) for one in values)
+    several = re.split(r"[/\\]", asked)
+    if len(several) > 1 and len(several) == len(values):
+        return all(map(_same, values, several))
+    return _same(shown(values), asked) or any(_same(one, asked) for one in values)
 
 
-def _same(value: str | float, wanted: str) -> bool:
-    one, other = number(value), number(wanted)
+def _same(value: str | float, asked: str) -> bool:
+    one, other = number(value), number(asked)
     if one is not None and other is not None:
         return abs(one - other) <= _DIGITS
-    return str(value).casefold() == wanted.strip().casefold()
+    return str(value).casefold() == asked.strip().casefold()
 
 
 def grouped(found: Sequence[Values]) -> list[tuple[Values, list[int]]]:

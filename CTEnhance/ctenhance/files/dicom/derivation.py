@@ -135,9 +135,9 @@ class Derivation:
         if self.kev is not None and self.kev == int(self.kev):
             place = int(self.kev) + (1000 if self.low_noise else 0)
         else:
-            made = [self.quantity, self.kev, self.low_noise, self.material, self.description]
-            made += [self.verb, self.report.get("settings"), self.report.get("model")]
-            spelled = json.dumps(made, sort_keys=True, default=str).encode()
+            facts = [self.quantity, self.kev, self.low_noise, self.material, self.description]
+            facts += [self.verb, self.report.get("settings"), self.report.get("model")]
+            spelled = json.dumps(facts, sort_keys=True, default=str).encode()
             place = 1000 * (2 + list(QUANTITIES).index(self.quantity)) + 1 + zlib.crc32(spelled) % 999
         # Numbers that archives made up may be too large to be multiplied.
         series = (source or 0) % (_LARGEST_NUMBER // _NUMBERS_A_SERIES)

@@ -77,14 +77,14 @@ class _Fault(NamedTuple):
 
 
 def _sentence(faults: Sequence[_Fault]) -> str:
-    told = ", and ".join(fault.what for fault in faults)
+    faulty = ", and ".join(fault.what for fault in faults)
     if " missing" not in faults[0].what:
-        told = f"its slices are {told}"
+        faulty = f"its slices are {faulty}"
     resampling_helps = all(fault.remedy for fault in faults)
     advice = faults[0].advice if resampling_helps else ", and ".join(fault.advice for fault in faults)
     if remedy := "".join(fault.remedy for fault in faults):
         advice += f" (of the files that dcm2niix writes, take the one with {remedy} in its name)"
-    return f"{told}{faults[-1].figures}; {advice}."
+    return f"{faulty}{faults[-1].figures}; {advice}."
 
 
 def _shift(sideways: np.ndarray, depths: np.ndarray, tolerance: float) -> _Fault | None:
@@ -123,9 +123,9 @@ def _uneven(
     off = np.abs(depths - np.polyval(np.polyfit(steps, depths, 1), steps)).max()
     if off <= min(_TOLERANCE_MM, _TOLERANCE_OF_SPACING * typical) or _is_rounded_line(depths, rounding):
         return None
-    told, choice = overlapping(slices)
-    if told:
-        return _Fault("those of several scans that overlap", f", told apart by {told}", choice)
+    marks, choice = overlapping(slices)
+    if marks:
+        return _Fault("those of several scans that overlap", f", told apart by {marks}", choice)
     worst = int(np.argmax(np.abs(gaps - typical)))
     place = f"{depths[worst]:.2f} and {depths[worst + 1]:.2f} mm"
     change = change_at(slices, worst, conditions)
@@ -144,9 +144,9 @@ def _uneven(
             f" (a gap of {gaps[worst]:.2f} mm instead of {typical:.2f})",
             f"export the complete series{part}",
         )
-    told, choice = even_parts(slices, conditions)
-    if told:
-        return _Fault("unevenly spaced", f": {told}", f"{choice}, or {_RESAMPLE}", "_Eq")
+    parts, choice = even_parts(slices, conditions)
+    if parts:
+        return _Fault("unevenly spaced", f": {parts}", f"{choice}, or {_RESAMPLE}", "_Eq")
     return _Fault(
         "unevenly spaced",
         f": between {where} the distance is {gaps[worst]:.2f} mm, usually {typical:.2f}",

@@ -100,8 +100,8 @@ def slices_of(files: Sequence[DicomFile]) -> tuple[dict[str, list[DicomFile]], l
                 "copy it again from its source."
             )
     chosen = {uid: _without_strays(images) for uid, images in chosen.items()}
-    wanted = meant({uid: outline(images) for uid, images in chosen.items()})
-    chosen = {uid: images for uid, images in chosen.items() if uid in wanted}
+    kept_uids = meant({uid: outline(images) for uid, images in chosen.items()})
+    chosen = {uid: images for uid, images in chosen.items() if uid in kept_uids}
     kept = {file for images in chosen.values() for file in images}
     return chosen, [file for file in files if file not in kept]
 

@@ -140,14 +140,14 @@ def _is_archive(path: Path) -> bool:
     return False
 
 
-def _choose(series: dict[str, list[DicomFile]], wanted: int | str | None) -> list[DicomFile]:
-    """Return the files of the wanted series; the only one if none is wanted; raises InputError otherwise."""
+def _choose(series: dict[str, list[DicomFile]], chosen: int | str | None) -> list[DicomFile]:
+    """Return the files of the chosen series; the only one if none is; raises InputError otherwise."""
     numbers = series_numbers({uid: files[0] for uid, files in series.items()})
-    if wanted is None and len(series) == 1:
+    if chosen is None and len(series) == 1:
         return next(iter(series.values()))
-    if wanted is not None:
+    if chosen is not None:
         for uid, files in series.items():
-            if str(wanted).strip() in (uid, str(numbers[uid])):
+            if str(chosen).strip() in (uid, str(numbers[uid])):
                 return files
     shown = sorted(series, key=numbers.__getitem__)
     listing = "; ".join(
@@ -155,13 +155,13 @@ def _choose(series: dict[str, list[DicomFile]], wanted: int | str | None) -> lis
     )
     if len(shown) > _MOST_LISTED:
         listing += f"; and {len(shown) - _MOST_LISTED} more"
-    if wanted is None:
+    if chosen is None:
         example = min(numbers.values())
         raise InputError(
             f"it holds {len(series)} CT series ({listing}); choose one by its number with "
             f"--series {example} (in Python series={example}), or give a folder with the files of only one."
         )
-    raise InputError(f"it holds no CT series {wanted}; choose from: {listing}.")
+    raise InputError(f"it holds no CT series {chosen}; choose from: {listing}.")
 
 
 def series_numbers(series: Mapping[str, DicomFile]) -> dict[str, int]:
@@ -220,8 +220,8 @@ def _meta(frames: Sequence[Frame]) -> dict[str, Any]:
     first = frames[0][0].header
     known: dict[str, Any] = {}
     for name, keyword in _TEXTS.items():
-        told = {text(file.value(keyword, frame=frame)) for file, frame in frames}
-        known[name] = told.pop() if len(told) == 1 else ""
+        texts = {text(file.value(keyword, frame=frame)) for file, frame in frames}
+        known[name] = texts.pop() if len(texts) == 1 else ""
     for name, keywords in _NUMBERS.items():
         per_slice = [number(file.value(*keywords, frame=frame)) for file, frame in frames]
         values = [value for value in per_slice if value is not None]

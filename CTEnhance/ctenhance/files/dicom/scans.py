@@ -100,13 +100,13 @@ ATTRIBUTES = (
 
 @dataclass(frozen=True)
 class _Difference:
-    """An attribute that tells scans apart: what a condition on it says for each, and how that is told.
+    """An attribute that tells scans apart: what a condition on it says for each, and that in words.
 
     `names` is empty where no condition picks one scan.
     """
 
     keyword: str
-    told: str
+    text: str
     names: Sequence[str] = ()
     count: int = 2
 
@@ -147,7 +147,7 @@ def require_one_scan(slices: Sequence[Slice], conditions: Conditions) -> list[st
         together = " ".join(f"--where {one.keyword}=any" for one in differences)
         raise InputError(
             f"it mixes {max(one.count for one in differences)} scans in one {what}, told apart by "
-            f"{_told(differences)}; {_choose(differences)}, or take them as one scan with {together}."
+            f"{_texts(differences)}; {_choose(differences)}, or take them as one scan with {together}."
         )
     if changing:
         shown_ones = [keyword for keyword in changing if not identifies(keyword)] or changing
@@ -190,7 +190,7 @@ def how_to_tell(slices: Sequence[Slice], one: Slice, other: Slice, conditions: C
     ]
     differences = differences or list(_one_after_the_other(slices))
     if differences:
-        return f"{_told(differences)}; {_choose(differences)}"
+        return f"{_texts(differences)}; {_choose(differences)}"
     if one.file is other.file:
         return "nothing in its header tells them apart; split the file into series first"
     return "nothing in their headers tells them apart; put the files of one into a folder"
@@ -233,7 +233,7 @@ def overlapping(slices: Sequence[Slice]) -> tuple[str, str]:
         even = all(np.ptp(one) <= _UNEVEN * np.median(one) for one in gaps)
         if even and max(depths[scan].min() for scan in scans) < min(depths[scan].max() for scan in scans):
             difference = _ranges(slices, keyword, [scan.tolist() for scan in scans])
-            return _told([difference]), _choose([difference])
+            return _texts([difference]), _choose([difference])
     return "", ""
 
 
@@ -249,7 +249,7 @@ def even_parts(slices: Sequence[Slice], conditions: Conditions) -> tuple[str, st
         blocks = len(groups) > 1 and _blocks(groups, len(slices)) == len(groups) and all(map(len, gaps))
         if blocks and all(np.ptp(one) <= _UNEVEN * np.median(one) for one in gaps):
             difference = _difference(keyword, groups)
-            return difference.told, _choose([difference])
+            return difference.text, _choose([difference])
     return "", ""
 
 
@@ -386,12 +386,12 @@ def _ranges(slices: Sequence[Slice], keyword: str, scans: Sequence[Sequence[int]
     names = [
         shown(low) if shown(low) == shown(high) else f"{shown(low)}..{shown(high)}" for low, high in bounds
     ]
-    told = [f"{name} ({len(scan)} slices)" for name, scan in zip(names, scans, strict=True)]
+    ranges = [f"{name} ({len(scan)} slices)" for name, scan in zip(names, scans, strict=True)]
     ends = sorted(bounds, key=lambda pair: number(pair[0][0]) or 0.0)
     overlap = any(
         (number(high[0]) or 0.0) >= (number(low[0]) or 0.0) for (_, high), (low, _) in pairwise(ends)
     )
-    return _Difference(keyword, f"{keyword} {' and '.join(told)}", () if overlap else names, len(scans))
+    return _Difference(keyword, f"{keyword} {' and '.join(ranges)}", () if overlap else names, len(scans))
 
 
 def _as_number(one: Slice, keyword: str) -> float | None:
@@ -409,10 +409,10 @@ def _as_number(one: Slice, keyword: str) -> float | None:
     return ((day * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
-def _told(differences: Sequence[_Difference]) -> str:
-    told = "; ".join(one.told for one in differences[:_MOST_NAMED])
+def _texts(differences: Sequence[_Difference]) -> str:
+    texts = "; ".join(one.text for one in differences[:_MOST_NAMED])
     further = len(differences) - _MOST_NAMED
-    return told + (f"; and {further} further attribute{'' if further == 1 else 's'}" if further > 0 else "")
+    return texts + (f"; and {further} further attribute{'' if further == 1 else 's'}" if further > 0 else "")
 
 
 def _choose(differences: Sequence[_Difference]) -> str:

@@ -28,7 +28,7 @@ _UNEVEN = 0.05
 class FoundSeries:
     """A CT series: its files, and one of them with its header.
 
-    `positions` are those of its slices in the patient (mm); empty where they are not to be had. `unwanted`
+    `positions` are those of its slices in the patient (mm); empty where they are not to be had. `excluded`
     says why none of its images is meant, `problem` why it cannot be read, or they are empty.
     """
 
@@ -37,7 +37,7 @@ class FoundSeries:
     first: DicomFile
     positions: frozenset[tuple[float, ...]]
     outline: Outline
-    unwanted: str
+    excluded: str
     problem: str = ""
 
     @property
@@ -98,18 +98,18 @@ def _series(uid: str, members: Sequence[DicomFile], conditions: Conditions) -> F
     places = [_position(member) for member in members]
     known = frozenset(place for place in places if place)
     complete = len(known) == len(members)
-    unwanted = ""
+    excluded = ""
     try:
         conditions.files(members)
     except InputError as error:
-        unwanted = str(error)
+        excluded = str(error)
     return FoundSeries(
         uid,
         tuple(member.path for member in members),
         members[0],
         known if complete else frozenset(),
         outline(members),
-        unwanted,
+        excluded,
     )
 
 
@@ -160,7 +160,7 @@ def _joined(parts: Sequence[FoundSeries]) -> FoundSeries:
             slices=sum(one.slices for one in outlines),
             parallel=sum(one.parallel for one in outlines),
         ),
-        first.unwanted if all(part.unwanted for part in parts) else "",
+        first.excluded if all(part.excluded for part in parts) else "",
         next((part.problem for part in parts if part.problem), ""),
     )
 

@@ -143,9 +143,9 @@ class SourceImage:
                 return None  # two tubes have no kV in common
             if isinstance(value, float) and keyword in _ENHANCED:
                 value = round(value)
-            made = Dataset()
-            setattr(made, keyword, copy.deepcopy(value))
-            return made[keyword]
+            holder = Dataset()
+            setattr(holder, keyword, copy.deepcopy(value))
+            return holder[keyword]
         except DAMAGE:
             return None
 
@@ -158,8 +158,8 @@ class SourceImage:
             item = Dataset()
             item.MonoenergeticEnergyEquivalent = float(kev)
             image.MultienergyCTCharacteristicsSequence = [item]
-        told = text(self.values.get("FrameType") or self.values.get("ImageType")).split()
-        image.ImageType = [*list(image.ImageType)[:3], *(one for one in told if one in _KINDS_IN_HOUNSFIELD)]
+        kinds = text(self.values.get("FrameType") or self.values.get("ImageType")).split()
+        image.ImageType = [*list(image.ImageType)[:3], *(one for one in kinds if one in _KINDS_IN_HOUNSFIELD)]
 
     def reference(self) -> Dataset:
         """An item that names the image as a source (PS3.3 table 10-3)."""

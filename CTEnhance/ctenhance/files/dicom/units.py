@@ -141,12 +141,14 @@ def common_unit(slices: Sequence[Slice], check_hu: bool) -> str:
 
 def _instead(slices: Sequence[Slice]) -> str:
     """Return what to give instead of slices that are not all HU: those that are, if there are any."""
-    told = {one.measure.is_other: one for one in slices}
-    if len(told) > 1:
+    by_kind = {one.measure.is_other: one for one in slices}
+    if len(by_kind) > 1:
         for keyword in ("RescaleType", "ImageType", "SeriesDescription"):
-            other, wanted = (values_of(told[kind].file, told[kind].frame, keyword) for kind in (True, False))
-            if wanted and wanted != other and not identifies(keyword):
-                return f'take only those in HU, for instance with --where "{keyword}={shown(wanted)}"'
+            other, in_hu = (
+                values_of(by_kind[kind].file, by_kind[kind].frame, keyword) for kind in (True, False)
+            )
+            if in_hu and in_hu != other and not identifies(keyword):
+                return f'take only those in HU, for instance with --where "{keyword}={shown(in_hu)}"'
     return "give the CT series"
 
 

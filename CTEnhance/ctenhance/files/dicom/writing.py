@@ -63,58 +63,63 @@ def write_series(
 def _write(
     volume: CTVolume,
     folder: Path,
-    made: Derivation,
+    derivation: Derivation,
     progress: Progress,
     cancel: Cancellable | None,
     warn: Callable[[str], None] | None,
 ) -> Path:
     unit = volume.meta.get("unit")
-    if unit and made.meaning.is_hounsfield:
+    if unit and derivation.meaning.is_hounsfield:
         raise InputError(
             f"The volume is a map with the unit '{unit}', not HU: say what it is with the quantity "
             "(--quantity)."
         )
-    source = None if made.like is None else Source.of(made.like, volume, made.series, made.where)
-    shared = _shared(volume, made, source)
+    source = (
+        None
+        if derivation.like is None
+        else Source.of(derivation.like, volume, derivation.series, derivation.where)
+    )
+    shared = _shared(volume, derivation, source)
     if source is not None and warn is not None:
-        _tell_misfit(source, made, warn)
-    slope = _slope(volume.array, made.meaning)
+        _tell_misfit(source, derivation, warn)
+    slope = _slope(volume.array, derivation.meaning)
     backwards = source is not None and source.against_the_volume
     with folder_when_done(folder) as temporary:
         for index in range(len(volume.array)):
             if index % 4 == 0:
                 check(cancel)
                 progress("write", index, len(volume.array))
-            image = _image(shared, volume, index, slope, made.meaning)
+            image = _image(shared, volume, index, slope, derivation.meaning)
             if backwards:  # so that viewers that go by the number scroll both series the same way
                 image.InstanceNumber = len(volume.array) - index
             if source is not None:
-                same_kind = made.quantity == "hu" and made.verb not in _FROM_PROJECTIONS
-                simulated = made.verb in _SIMULATED and not made.from_images
-                source.put_image(image, index, made.meaning.is_hounsfield, simulated, same_kind)
+                same_kind = derivation.quantity == "hu" and derivation.verb not in _FROM_PROJECTIONS
+                simulated = derivation.verb in _SIMULATED and not derivation.from_images
+                source.put_image(image, index, derivation.meaning.is_hounsfield, simulated, same_kind)
             image.save_as(temporary / f"slice{index + 1:04d}.dcm", enforce_file_format=True)
     progress("write", len(volume.array), len(volume.array))
     return folder
 
 
-def _tell_misfit(source: Source, made: Derivation, warn: Callable[[str], None]) -> None:
+def _tell_misfit(source: Source, derivation: Derivation, warn: Callable[[str], None]) -> None:
     if not source.within:
         warn(
-            f"The volume lies outside of what '{made.like}' shows: patient and study are taken from it, but "
-            "not its frame of reference, so viewers will not lay one over the other."
+            f"The volume lies outside of what '{derivation.like}' shows: patient and study are taken from "
+            "it, but not its frame of reference, so viewers will not lay one over the other."
         )
     elif source.nearest is None:
         warn(
-            f"The volume's slices are not those of '{made.like}': patient, study and frame of reference are "
-            "taken from it, but not how it was scanned (kVp, kernel, slice thickness, contrast agent)."
+            f"The volume's slices are not those of '{derivation.like}': patient, study and frame of "
+            "reference are taken from it, but not how it was scanned (kVp, kernel, slice thickness, contrast "
+            "agent)."
         )
-    elif made.verb in ("enhance", "degrade"):
-        given = (made.report.get("input") or {}).get("sha256")
+    elif derivation.verb in ("enhance", "degrade"):
+        given = (derivation.report.get("input") or {}).get("sha256")
         if given and given != source.sha256:
             warn(
-                f"The report is of a run on other voxels than those of '{made.like}', though on the same "
-                "slices: check that it is the series that was used, since kVp, kernel, slice thickness and "
-                "contrast agent are taken from it."
+                f"The report is of a run on other voxels than those of '{derivation.like}', though on "
+                "the same slices: check that it is the series that was used, since kVp, kernel, slice "
+                "thickness and contrast agent are taken from it."
             )
 
 
@@ -126,7 +131,7 @@ def _slope(array: np.ndarray, meaning: Quantity) -> float:
     return float(f"{most / (_MOST - 1):.9g}")
 
 
-def _shared(volume: CTVolume, made: Derivation, source: Source | None) -> Dataset:
+def _shared(volume: CTVolume, derivation: Derivation, source: Source | None) -> Dataset:
     """The attributes that all images of the series have."""
     now = datetime.now()
     image = Dataset()
@@ -135,7 +140,7 @@ def _shared(volume: CTVolume, made: Derivation, source: Source | None) -> Datase
     image.PatientName, image.PatientID = name, number
     image.PatientBirthDate = image.PatientSex = image.StudyDate = image.StudyTime = ""
     image.StudyID = image.AccessionNumber = image.ReferringPhysicianName = ""
-    origin = str((made.report.get("input") or {}).get("sha256") or volume.identity()["sha256"])
+    origin = str((derivation.report.get("input") or {}).get("sha256") or volume.identity()["sha256"])
     image.StudyInstanceUID, image.FrameOfReferenceUID = (
         _uid(f"{what} {origin}") for what in ("study", "frame")
     )
@@ -146,25 +151,25 @@ def _shared(volume: CTVolume, made: Derivation, source: Source | None) -> Datase
     image.SeriesDate = image.ContentDate = image.InstanceCreationDate = now.strftime("%Y%m%d")
     image.SeriesTime = image.ContentTime = image.InstanceCreationTime = now.strftime("%H%M%S")
     image.Manufacturer, image.ManufacturerModelName = "CTEnhance", "CTEnhance"
-    image.SoftwareVersions = made.version
+    image.SoftwareVersions = derivation.version
     axial = abs(volume.direction[2, 2]) > max(abs(volume.direction[:2, 2]))
-    kind = [made.meaning.image_type] if made.meaning.image_type else []
+    kind = [derivation.meaning.image_type] if derivation.meaning.image_type else []
     image.ImageType = ["DERIVED", "SECONDARY", "AXIAL" if axial else "REFORMATTED", *kind]
-    image.DerivationDescription = made.lineage()
-    image.ContributingEquipmentSequence = [_equipment(made)]
+    image.DerivationDescription = derivation.lineage()
+    image.ContributingEquipmentSequence = [_equipment(derivation)]
     image.ImageComments = RESEARCH
     image.AcquisitionNumber = None
     image.KVP = _decimal(volume.meta.get("kvp"))
-    anew = made.verb in _FROM_PROJECTIONS and not made.from_images
-    known = {} if made.verb in _SIMULATED and not made.from_images else volume.meta
+    anew = derivation.verb in _FROM_PROJECTIONS and not derivation.from_images
+    known = {} if derivation.verb in _SIMULATED and not derivation.from_images else volume.meta
     thick = volume.spacing[2] if anew else known.get("slice_thickness_mm")
     image.SliceThickness = _decimal(thick)
-    if kernel := made.setting("kernel") or known.get("kernel"):
+    if kernel := derivation.setting("kernel") or known.get("kernel"):
         image.ConvolutionKernel = str(kernel)[:16]
-    if made.verb == "decompose" and not made.from_images:  # of counts, which have neither
+    if derivation.verb == "decompose" and not derivation.from_images:  # of counts, which have neither
         image.BurnedInAnnotation, image.LossyImageCompression = "NO", "00"
-    _say_energy(image, made)
-    image.WindowWidth, image.WindowCenter = _window(volume.array, made.meaning)
+    _say_energy(image, derivation)
+    image.WindowWidth, image.WindowCenter = _window(volume.array, derivation.meaning)
     series, described = None, ""
     if source is not None:
         source.put_series(image)
@@ -172,36 +177,36 @@ def _shared(volume: CTVolume, made: Derivation, source: Source | None) -> Datase
             image.ContributingEquipmentSequence.append(scanner)
         series, described = source.number, source.description
     say_side(image)
-    image.SeriesNumber = made.number(series)
-    image.SeriesDescription = made.text(described)
+    image.SeriesNumber = derivation.number(series)
+    image.SeriesDescription = derivation.text(described)
     _choose_character_set(image)
     return image
 
 
-def _equipment(made: Derivation) -> Dataset:
+def _equipment(derivation: Derivation) -> Dataset:
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = [_code(("109102", "DCM", "Processing Equipment"))]
     item.Manufacturer, item.ManufacturerModelName = "CTEnhance", "CTEnhance"
-    item.SoftwareVersions = made.version
+    item.SoftwareVersions = derivation.version
     # Anonymisers that empty the comments leave this one.
-    item.ContributionDescription = f"{made.lineage()}. {RESEARCH}"
+    item.ContributionDescription = f"{derivation.lineage()}. {RESEARCH}"
     return item
 
 
-def _say_energy(image: Dataset, made: Derivation) -> None:
+def _say_energy(image: Dataset, derivation: Derivation) -> None:
     """The multi-energy macros: the energy of a monoenergetic image, and the basis that all were made of."""
-    if made.kev is not None:
+    if derivation.kev is not None:
         characteristics = Dataset()
-        characteristics.MonoenergeticEnergyEquivalent = float(made.kev)
+        characteristics.MonoenergeticEnergyEquivalent = float(derivation.kev)
         image.MultienergyCTCharacteristicsSequence = [characteristics]
-    if made.verb == "decompose":
+    if derivation.verb == "decompose":
         processing = Dataset()
         what = ("PROJECTION_BASED", "counts in energy bins, ray by ray")
-        if made.from_images:
+        if derivation.from_images:
             what = ("IMAGE_BASED", "images at several energies, voxel by voxel")
         processing.DecompositionMethod = what[0]
         processing.DecompositionDescription = f"Maximum likelihood of the {what[1]}"
-        processing.DecompositionMaterialSequence = [_material(name) for name in made.basis()]
+        processing.DecompositionMaterialSequence = [_material(name) for name in derivation.basis()]
         image.MultienergyCTProcessingSequence = [processing]
 
 
