@@ -16,7 +16,10 @@ from projection_cases import AIR, BINS, COLUMNS, ROWS, VIEWS, angles, fan, path_
 from ctenhance.core import arrays
 from ctenhance.core.arrays import scratch
 from ctenhance.files.projections import read_projections
-from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.errors import Cancelled, InputError
+from ctenhance.runtime.progress import CancelToken
+from ctenhance.scan import projections
+from ctenhance.scan.dead_columns import dead_columns
 from ctenhance.scan.projections import Projections
 
 
@@ -94,14 +97,14 @@ def test_dead_columns_are_filled_in_and_told() -> None:
     counts[:, 1, [9, 10]] = 0
     counts[:, 2, [0, 14]] = 0
     broken = replace(sound, counts=counts)
-    assert np.argwhere(broken.dead_columns).tolist() == [[1, 9], [1, 10], [2, 0], [2, 14]]
+    assert np.argwhere(broken.dead_columns()).tolist() == [[1, 9], [1, 10], [2, 0], [2, 14]]
     filled = broken.rows(0, ROWS).to_line_integrals()
     truth = sound.to_line_integrals()
     assert float((filled[1, :, 9:11] - truth[1, :, 9:11]).abs().max()) < 0.3
     assert float((filled[2, :, 0] - truth[2, :, 1]).abs().max()) < 1e-5
     assert torch.equal(filled[0], truth[0])
-    assert [n for n in broken.notes if "4 of the detector's 72 elements" in n and "column 9" in n]
-    assert not sound.notes
+    assert [n for n in broken.notes() if "4 of the detector's 72 elements" in n and "column 9" in n]
+    assert not sound.notes()
 
 
 def test_columns_without_counts_that_are_not_broken_stay() -> None:
@@ -110,8 +113,31 @@ def test_columns_without_counts_that_are_not_broken_stay() -> None:
     counts[:, 0, 10:14] = 0  # four side by side: something stands in their way
     counts[5, 1, 10] = 0  # counts in other views
     shadowed = replace(sound, counts=counts)
-    assert not shadowed.dead_columns.any()
+    assert not shadowed.dead_columns().any()
     assert np.array_equal(shadowed.rows(0, ROWS).counts, counts)
+
+
+def test_a_slice_is_looked_at_without_reading_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = []
+
+    def spy(counts: np.ndarray, *rest: Any) -> np.ndarray:
+        looked_at.append(counts.shape)
+        return dead_columns(counts, *rest)
+
+    monkeypatch.setattr(projections, "dead_columns", spy)
+    fan().rows(1, 2)
+    assert looked_at == [(VIEWS, 1, COLUMNS)]
+
+
+@pytest.mark.parametrize("work", ["dead_columns", "notes", "identity", "check_values"])
+def test_work_on_all_readings_tells_its_progress_and_heeds_cancelling(work: str) -> None:
+    events: list[tuple[str, int, int]] = []
+    getattr(fan(), work)(lambda *event: events.append(event))
+    assert events[0] == ("check", 0, VIEWS) and events[-1] == ("check", VIEWS, VIEWS)
+    token = CancelToken()
+    token.cancel()
+    with pytest.raises(Cancelled):
+        getattr(fan(), work)(None, token)
 
 
 def test_a_dead_counter_of_one_energy_bin_is_filled_in() -> None:

@@ -115,12 +115,12 @@ def test_from_files(tmp_path: Path) -> None:
 
 def test_rows_of_a_projection_file_that_run_the_other_way_are_told() -> None:
     scan = HelicalScan(cylinder_center=(25.0, -15.0), cylinder_radius=80.0)
-    assert rebin_helix(scan.helix()).notes == []
+    assert rebin_helix(scan.helix()).readers_notes == []
     wrong = replace(scan.helix(), load=lambda view: scan.line_integrals(view)[::-1])
-    (note,) = rebin_helix(wrong).notes
+    (note,) = rebin_helix(wrong).readers_notes
     assert "from the other end" in note
     # a feed that runs the other way is the same
-    (note,) = rebin_helix(replace(scan.helix(), focal_z=-scan.helix().focal_z)).notes
+    (note,) = rebin_helix(replace(scan.helix(), focal_z=-scan.helix().focal_z)).readers_notes
     assert "'/view_z_mm'" in note
 
 
@@ -163,7 +163,7 @@ def test_helical_projection_file(tmp_path: Path) -> None:
     helix.effective_spectra, helix.energies_keV = np.array([[1.0, 2.0]]), np.array([60.0, 70.0])
     helix.image_size, helix.electronic_noise_variance = 128, 10.0
     slices = rebin_projections(helix)
-    assert slices.effective_spectra is helix.effective_spectra
+    assert np.array_equal(slices.effective_spectra, helix.effective_spectra)
     assert slices.image_size == 128
     assert slices.electronic_noise_variance == pytest.approx(10 * np.mean(slices.air_counts) / air)
     assert slices.electronic_noise_variance > 10

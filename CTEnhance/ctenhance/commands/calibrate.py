@@ -67,7 +67,7 @@ def drift(
 
     report = ReportBuilder("calibrate drift", {"basis": materials, "filters": filters})
     scan = read_projections(source, run.progress, run.cancel)
-    report.input = scan.identity()
+    report.input = scan.identity(run.progress, run.cancel)
     beam = _beam(scan, detector, sensor, kvp, filters, spectrum)
     grid = scan.image_grid()
     with report.stage("fit"):

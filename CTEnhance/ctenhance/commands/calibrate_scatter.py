@@ -30,7 +30,7 @@ def scatter(
 
     report = ReportBuilder("calibrate scatter", {"method": Path(method).name, "grid_ratio": grid_ratio})
     scan = read_projections(source, run.progress, run.cancel)
-    report.input = scan.identity()
+    report.input = scan.identity(run.progress, run.cancel)
     with report.stage("fit"):
         ratio, rms = water_spr(scan, method, grid_ratio, run.progress, run.cancel)
     report.details.update({"scatter_ratio": ratio, "error_mg_ml": rms})

@@ -82,5 +82,5 @@ def project(
         report.warn(note)
     with report.stage("write"):
         projections.write(target, run.progress, run.cancel)
-    report.details["projections"] = projections.identity()
+    report.details["projections"] = projections.identity(run.progress, run.cancel)
     run.finish(report.finish(), {"projections": target})

@@ -76,7 +76,7 @@ def simulate(
         )
     with report.stage("write"):
         projections.write(target, run.progress, run.cancel)
-    report.details["projections"] = projections.identity()
+    report.details["projections"] = projections.identity(run.progress, run.cancel)
     spr, text = projections.meta.get(SPR_ENTRY), None
     if spr is not None:
         report.details[SPR_ENTRY] = spr

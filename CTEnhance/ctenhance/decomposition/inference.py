@@ -194,9 +194,9 @@ def decompose(
         decomposer = Decomposer(basis, spectra, energies).to(solver_place)
         _probe(decomposer, wanted)
         estimator = None if method is None else ScatterEstimator(method, spectra, energies, place)
-    report.input = projections.identity()
+    report.input = projections.identity(progress, cancel)
     cut = cut_off_warning(projections, geometry, image_grid)
-    for note in (*projections.notes, *([cut] if cut else [])):
+    for note in (*projections.notes(progress, cancel), *([cut] if cut else [])):
         report.warn(note)
     report.details["data_consistency"] = tell_geometry(projections, report, cancel)
     stack = _Stack((projections.n_rows, *image_grid.shape))

@@ -6,6 +6,7 @@ import json
 import math
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,12 +85,11 @@ def _read(path: Path, cancel: Cancellable | None) -> Projections:
         fields["geometry"] = _text(stored.attrs["geometry"])
         fields["meta"] = _meta(stored.attrs.get("meta"))
         _require(fields)
-        projections = Projections(**fields)
-        # Only now, when the shapes are known to be right, are the readings looked at.
-        for name in _READINGS:
-            if fields[name] is not None:
-                setattr(projections, name, _readings(fields[name], path, cancel))
-    return projections
+        # Only when the shapes are known to be right are the readings looked at.
+        described = Projections(**fields)
+        if described.counts is not None:
+            return replace(described, counts=_readings(fields["counts"], path, cancel))
+        return replace(described, line_integrals=_readings(fields["line_integrals"], path, cancel))
 
 
 def _require(fields: dict[str, Any]) -> None:

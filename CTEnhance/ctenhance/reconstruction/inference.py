@@ -268,8 +268,8 @@ def reconstruct(
         "samples": plan.samples,
     }
     report = ReportBuilder("reconstruct", settings, place, seed)
-    report.input = projections.identity()
-    for note in (*projections.notes, *([cut] if cut else [])):
+    report.input = projections.identity(progress, cancel)
+    for note in (*projections.notes(progress, cancel), *([cut] if cut else [])):
         report.warn(note)
     models = [model.entry for model in (plan.projection, plan.image) if model is not None]
     if models:

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from ctenhance.core.arrays import blocks
+from ctenhance.runtime.progress import Cancellable, Progress, check
 
 #: Most columns side by side that are filled in.
 MOST_TOGETHER = 3
@@ -20,14 +21,37 @@ MOST_TOGETHER = 3
 _NOISE_SD = 6.0
 
 
-def dead_columns(counts: np.ndarray, electronic_variance: float) -> np.ndarray:
-    """Whether columns of `[view, row, column(, bin)]` count nothing in any view, `[row, column(, bin)]`."""
+def dead_columns(
+    counts: np.ndarray,
+    electronic_variance: float,
+    progress: Progress | None = None,
+    cancel: Cancellable | None = None,
+) -> np.ndarray:
+    """Whether columns of `[view, row, column(, bin)]` count nothing in any view, `[row, column(, bin)]`.
+
+    Reads all counts, in blocks of views. Raises Cancelled when asked to stop."""
     total = np.zeros(counts.shape[1:])
     for part in blocks(counts.shape):
+        check(cancel)
+        if progress is not None:
+            progress("check", part.start, counts.shape[0])
         total += np.asarray(counts[part]).sum(0, dtype=np.float64)
+    if progress is not None:
+        progress("check", counts.shape[0], counts.shape[0])
     dead = total <= _NOISE_SD * math.sqrt(counts.shape[0] * electronic_variance)
     run = np.ones((1, MOST_TOGETHER + 1, 1)[: dead.ndim], dtype=bool)
     return dead & ~ndimage.binary_opening(dead, run)
+
+
+def notes_of(dead: np.ndarray) -> list[str]:
+    """What to tell the user of the dead columns, in a sentence; nothing where there are none."""
+    if not dead.any():
+        return []
+    row, column = np.argwhere(dead)[0][:2].tolist()
+    return [
+        f"{np.count_nonzero(dead)} of the detector's {dead.size} elements count nothing in any view (the "
+        f"first in row {row}, column {column}, from 0): they were filled in from their neighbours."
+    ]
 
 
 def fill_in(counts: np.ndarray, dead: np.ndarray, air: np.ndarray) -> None:

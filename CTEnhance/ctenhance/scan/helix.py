@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from ctenhance.runtime.errors import InputError
-from ctenhance.scan.dead_columns import fill_in
+from ctenhance.runtime.progress import Cancellable, Progress
+from ctenhance.scan.dead_columns import fill_in, notes_of
 from ctenhance.scan.projections import Projections, negative_log
 
 
@@ -99,10 +100,13 @@ class Helix:
         return np.arctan2(sideward, inward), np.hypot(x, y)
 
 
-def helix_of(projections: Projections) -> Helix:
+def helix_of(
+    projections: Projections, progress: Progress | None = None, cancel: Cancellable | None = None
+) -> Helix:
     """Return the helix in a projection file with `view_z_mm`; its detector rows are centred on the source.
 
-    Raises InputError for parallel rays and for energy bins, which have no helix here.
+    Reads all counts once, to find dead columns. Raises InputError for parallel rays and for energy bins,
+    which have no helix here; Cancelled when asked to stop.
     """
     p = projections
     if p.view_z_mm is None or p.geometry == "parallel" or p.n_bins is not None:
@@ -111,7 +115,7 @@ def helix_of(projections: Projections) -> Helix:
             "'/view_z_mm' can be rebinned from a helix."
         )
     air = None if p.air_counts is None else np.broadcast_to(p.air(), p.n_columns)
-    dead = p.dead_columns
+    dead = p.dead_columns(progress, cancel)
 
     def load(view: int) -> np.ndarray:
         values = np.array(p.readings[view], dtype=np.float32)
@@ -141,5 +145,5 @@ def helix_of(projections: Projections) -> Helix:
         image_pixel_mm=p.image_pixel_mm,
         photons=air,
         isocenter_xy_mm=p.isocenter_mm[:2],
-        meta={**p.meta, "notes": p.notes},
+        meta={**p.meta, "notes": [*p.readers_notes, *notes_of(dead)]},
     )

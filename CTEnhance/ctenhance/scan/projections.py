@@ -10,7 +10,6 @@ import hashlib
 import math
 import os
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,9 +22,9 @@ from ctenhance.physics.geometry import ScanGeometry, check_image
 from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.noise import COUNT_FLOOR
 from ctenhance.runtime.errors import InputError
-from ctenhance.runtime.progress import Cancellable, Progress
+from ctenhance.runtime.progress import Cancellable, Progress, check
 from ctenhance.scan.checks import check_fields, check_values
-from ctenhance.scan.dead_columns import dead_columns, fill_in
+from ctenhance.scan.dead_columns import dead_columns, fill_in, notes_of
 from ctenhance.scan.fields import ScanFields
 from ctenhance.scan.rays import rays_of
 
@@ -56,27 +55,27 @@ class Projections(ScanFields):
         kind = "line integrals" if self.counts is None else "counts"
         return f"Projections({self.geometry}, {kind} {size})"
 
-    @cached_property
-    def dead_columns(self) -> np.ndarray:
-        """Columns that count nothing in any view, bool `[row, column]` or `[row, column, bin]`.
+    def dead_columns(self, progress: Progress | None = None, cancel: Cancellable | None = None) -> np.ndarray:
+        """Return the columns that count nothing in any view, bool `[row, column]` or `[row, column, bin]`.
 
-        Single ones, or a few side by side; `rows` fills them in from their neighbours."""
+        Single ones, or a few side by side; `rows` fills them in from their neighbours. Reads all counts.
+        """
         if self.counts is None:
             return np.zeros(self.shape[1:], dtype=bool)
-        return dead_columns(self.counts, self.electronic_noise_variance)
+        return dead_columns(self.counts, self.electronic_noise_variance, progress, cancel)
 
     @property
-    def notes(self) -> list[str]:
-        """Sentences for the user on what a reader assumed or changed, and what `rows` fills in."""
+    def readers_notes(self) -> list[str]:
+        """Sentences for the user on what a reader assumed or changed."""
         listed = self.meta.get("notes")
-        notes = [str(note) for note in listed] if isinstance(listed, list) else []
-        if dead := int(np.count_nonzero(self.dead_columns)):
-            row, column = np.argwhere(self.dead_columns)[0][:2].tolist()
-            notes.append(
-                f"{dead} of the detector's {self.dead_columns.size} elements count nothing in any view (the "
-                f"first in row {row}, column {column}, from 0): they were filled in from their neighbours."
-            )
-        return notes
+        return [str(note) for note in listed] if isinstance(listed, list) else []
+
+    def notes(self, progress: Progress | None = None, cancel: Cancellable | None = None) -> list[str]:
+        """Return sentences for the user on what a reader assumed or changed, and what `rows` fills in.
+
+        Reads all counts, as `dead_columns` does.
+        """
+        return [*self.readers_notes, *notes_of(self.dead_columns(progress, cancel))]
 
     @property
     def field_of_view_mm(self) -> float:
@@ -128,8 +127,11 @@ class Projections(ScanFields):
         if not 0 <= start < stop <= self.n_rows:
             raise InputError(f"There are rows 0 to {self.n_rows - 1}, but {start} to {stop - 1} were asked.")
         part = np.array(self.readings[:, start:stop], dtype=np.float32)
-        if (dead := self.dead_columns[start:stop]).any():
-            fill_in(part, dead, np.broadcast_to(np.asarray(self.air_counts), self.shape[2:]))
+        if self.counts is not None:
+            # a row's columns tell by themselves whether they are dead, so the others need not be read
+            dead = dead_columns(part, self.electronic_noise_variance)
+            if dead.any():
+                fill_in(part, dead, np.broadcast_to(np.asarray(self.air_counts), self.shape[2:]))
         shift = self.direction[:, 2] * (start * (self.row_pitch_mm or 0.0))
         x, y, z = (np.asarray(self.isocenter_mm) + shift).tolist()
         name = "line_integrals" if self.counts is None else "counts"
@@ -238,12 +240,20 @@ class Projections(ScanFields):
         spacing = (grid.pixel_mm, grid.pixel_mm, self.row_pitch_mm or 1.0)
         return CTVolume(array, spacing, (x, y, z), self.direction.copy(), dict(self.meta))
 
-    def identity(self) -> dict[str, Any]:
-        """Return what says which projections these are and nothing of whose, with the readings' sha256."""
+    def identity(self, progress: Progress | None = None, cancel: Cancellable | None = None) -> dict[str, Any]:
+        """Return what says which projections these are and nothing of whose, with the readings' sha256.
+
+        Reads all readings. Raises Cancelled when asked to stop.
+        """
         digest = hashlib.sha256(np.asarray(self.view_angles, dtype="<f8").tobytes())
         for part in blocks(self.shape):
+            check(cancel)
+            if progress is not None:
+                progress("check", part.start, self.n_views)
             values = np.asarray(self.readings[part], dtype="<f4")
             digest.update(np.ascontiguousarray(values + np.float32(0)).tobytes())
+        if progress is not None:
+            progress("check", self.n_views, self.n_views)
         return {
             "geometry": self.geometry,
             "readings": "line_integrals" if self.counts is None else "counts",

@@ -16,7 +16,7 @@ With a flying focal spot each ray is taken from where its source truly was.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -48,14 +48,20 @@ def rebin_projections(
     cancel: Cancellable | None = None,
 ) -> Projections:
     """Return the fan slices of a helical projection file; see `rebin_helix`."""
-    slices = rebin_helix(helix_of(projections), slice_mm, progress, cancel)
-    slices.effective_spectra, slices.energies_keV = projections.effective_spectra, projections.energies_keV
-    slices.image_size = projections.image_size
+    helix = helix_of(projections, progress, cancel)
+    slices = rebin_helix(helix, slice_mm, progress, cancel)
+    variance = slices.electronic_noise_variance
     if slices.air_counts is not None:
         # a slice's reading is the mean of several, each with noise of its own
         readings = float(np.mean(slices.air_counts / projections.air()))
-        slices.electronic_noise_variance = readings * projections.electronic_noise_variance
-    return slices
+        variance = readings * projections.electronic_noise_variance
+    return replace(
+        slices,
+        effective_spectra=projections.effective_spectra,
+        energies_keV=projections.energies_keV,
+        image_size=projections.image_size,
+        electronic_noise_variance=variance,
+    )
 
 
 def rebin_helix(
