@@ -22,6 +22,7 @@ VERBS = (
     "decompose",
     "calibrate",
     "calibrate_scatter",
+    "calibrate_inserts",
     "project",
     "simulate",
     "degrade",

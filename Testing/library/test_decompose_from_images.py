@@ -11,7 +11,7 @@ from spectral_images import body, hounsfield, rod, scan
 import ctenhance
 from ctenhance.decomposition import images as spectral
 from ctenhance.decomposition.from_images import noise as noises
-from ctenhance.decomposition.from_images.attenuation import attenuation_of, distinctness
+from ctenhance.decomposition.from_images.attenuation import attenuation_of, distinctness, read_table
 from ctenhance.decomposition.from_images.energies import Energy
 from ctenhance.decomposition.from_images.estimate import ImageDecomposer
 from ctenhance.physics.materials import material
@@ -142,6 +142,28 @@ def test_a_tube_voltage_is_its_spectrum_behind_a_body() -> None:
         iodine = (seen * material("iodine").mass_attenuation(grid)).sum() / seen.sum()
         assert float(how.mass[row, 1]) == pytest.approx(float(iodine), rel=1e-12)
     assert how.mass[0, 1] > 1.5 * how.mass[1, 1]  # tin hardens the beam
+
+
+def test_spectra_in_a_table_are_what_a_tube_voltage_is(tmp_path) -> None:
+    grid = energy_grid(140)
+    rows = ["keV,low,Sn140kV"]
+    low = tube_spectrum(80, energies_kev=grid) * grid
+    high = tube_spectrum(140, {**TUBE_FILTERS, "tin": 0.4}, energies_kev=grid) * grid
+    rows += [
+        f"{e:.17g},{a:.17g},{b:.17g}"
+        for e, a, b in zip(grid.tolist(), low.tolist(), high.tolist(), strict=True)
+    ]
+    (tmp_path / "spectra.csv").write_text("\n".join(rows), encoding="utf-8")
+    basis = ("water", "iodine")
+    table = read_table(tmp_path / "spectra.csv")
+    found = attenuation_of([Energy.of("low"), Energy.of("Sn140kV")], basis, table, 150)
+    expected = attenuation_of([Energy.of("80kV"), Energy.of("Sn140kV")], basis, None, 150)
+    torch.testing.assert_close(found.mass, expected.mass, rtol=1e-9, atol=0)
+    with pytest.raises(InputError, match="no spectrum of the image 'high'"):
+        attenuation_of([Energy.of("low"), Energy.of("high")], basis, table)
+    (tmp_path / "bad.csv").write_text("keV,low\n30,1\n20,2\n", encoding="utf-8")
+    with pytest.raises(InputError, match="rising energies"):
+        read_table(tmp_path / "bad.csv")
 
 
 def test_the_verb_finds_iodine_and_its_error_and_gives_back_the_images() -> None:

@@ -22,6 +22,8 @@ from ctenhance.files.dicom.energies import ATTRIBUTES, energies_in, told_by
 from ctenhance.files.dicom.header import read_file
 from ctenhance.files.dicom.writing import write_series as write_dicom
 
+KEV = "MonoenergeticEnergyEquivalent"
+
 
 def characteristics(kev: float) -> Sequence:
     item = Dataset()
@@ -39,7 +41,7 @@ def told(path: Path, **changes):
 @pytest.mark.parametrize(
     "changes, energy, place",
     [
-        ({"MultienergyCTCharacteristicsSequence": characteristics(65)}, "65", "MonoenergeticEnergyEquivalent"),
+        ({"MultienergyCTCharacteristicsSequence": characteristics(65)}, "65", KEV),
         ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "VMI_65KEV"]}, "65", "ImageType"),
         ({"SeriesDescription": "Abdomen 1.0 Qr40 Mono+ 40 keV"}, "40", "SeriesDescription"),
         ({"SeriesDescription": "MonoE 70keV[1]"}, "70", "SeriesDescription"),

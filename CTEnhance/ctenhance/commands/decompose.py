@@ -97,7 +97,11 @@ def decompose(
     unit: Annotated[str, typer.Option(help="The unit of --image: HU, 1/cm or 1/mm.")] = "HU",
     attenuation: Annotated[
         Path | None,
-        typer.Option(metavar="CSV", help="Mass attenuations (cm²/g) of --image: image,water,iodine,…"),
+        typer.Option(
+            metavar="CSV",
+            help="Of each --image the mass attenuations in cm²/g (image,water,iodine,…) or the spectrum "
+            "(keV,bin1,bin2,…).",
+        ),
     ] = None,
     noise: Annotated[
         str | None, typer.Option(metavar="HU,…", help="The noise of each --image; measured otherwise.")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ctenhance.decomposition.from_images.attenuation import read_table
+from ctenhance.decomposition.from_images.attenuation import Spectra, read_table
 from ctenhance.decomposition.from_images.estimate import ImageDecomposer
 from ctenhance.decomposition.from_images.inference import decompose_images
 from ctenhance.decomposition.from_images.options import ImageDecomposeOptions
 
-__all__ = ["ImageDecomposeOptions", "ImageDecomposer", "decompose_images", "read_table"]
+__all__ = ["ImageDecomposeOptions", "ImageDecomposer", "Spectra", "decompose_images", "read_table"]

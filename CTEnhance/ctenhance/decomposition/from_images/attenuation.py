@@ -42,13 +42,27 @@ class Attenuation:
         return self.mass / self.water[:, None]
 
 
-def read_table(path: str | os.PathLike[str]) -> dict[str, dict[str, float]]:
+@dataclass(frozen=True)
+class Spectra:
+    """What images were made with: `energies_kev` `[energy]` and by image's name what was detected in air at
+    each, in any unit `[energy]`."""
+
+    energies_kev: np.ndarray
+    detected: Mapping[str, np.ndarray]
+
+
+#: Attenuations in cm²/g by image and material, or spectra of which they are averages.
+Table = Mapping[str, Mapping[str, float]] | Spectra
+
+
+def read_table(path: str | os.PathLike[str]) -> Table:
     """Effective mass attenuations in cm²/g by image and material, from a table (CSV) such as
 
         image,water,iodine
         bin1,0.29,17.1
         bin2,0.24,11.8
 
+    or what each image's detector saw in air, by energy: a first line 'keV,bin1,bin2' and a line for each keV.
     Raises InputError, naming the line, for what is no such table."""
     name = Path(path).name
     try:
@@ -61,8 +75,11 @@ def read_table(path: str | os.PathLike[str]) -> dict[str, dict[str, float]]:
             f"The table '{name}' needs a first line 'image,water,iodine,…' and a line of cm²/g an image."
         )
     names = [field.strip() for field in rows[0][1:]]
+    spectra = rows[0][0].strip().casefold() in ("kev", "energy_kev")
     if len({one.casefold() for one in names}) < len(names) or not all(names):
         raise InputError(f"The first line of the table '{name}' must name each material once.")
+    if spectra:
+        return _spectra(name, names, rows[1:])
     table: dict[str, dict[str, float]] = {}
     for number, row in enumerate(rows[1:], start=2):
         label = row[0].strip()
@@ -81,14 +98,28 @@ def read_table(path: str | os.PathLike[str]) -> dict[str, dict[str, float]]:
     return table
 
 
+def _spectra(name: str, labels: Sequence[str], rows: Sequence[Sequence[str]]) -> Spectra:
+    try:
+        values = np.array([[float(field) for field in row] for row in rows])
+    except ValueError as error:
+        raise InputError(f"The spectra in '{name}' must be numbers, {len(labels)} for each keV.") from error
+    if values.ndim != 2 or values.shape[1] != len(labels) + 1 or not np.isfinite(values).all():
+        raise InputError(f"The spectra in '{name}' must be numbers, {len(labels)} for each keV.")
+    energies, detected = values[:, 0], values[:, 1:]
+    if (np.diff(energies) <= 0).any() or (detected < 0).any() or (detected.sum(0) <= 0).any():
+        raise InputError(f"The spectra in '{name}' need rising energies and numbers not below 0, some above.")
+    return Spectra(energies, dict(zip(labels, detected.T, strict=True)))
+
+
 def attenuation_of(
     energies: Sequence[Energy],
     basis: Sequence[str | Material],
-    table: Mapping[str, Mapping[str, float]] | None = None,
+    table: Table | None = None,
     body_mm: float = BODY_MM,
 ) -> Attenuation:
     """The attenuation of a basis in images: tabulated at keV, averaged over a tube's spectrum behind
-    `body_mm` of water as an energy-integrating detector sees it, or as a `table` says by label and material.
+    `body_mm` of water as an energy-integrating detector sees it, or as a `table` says by label and material, or spectra
+    by label (behind the same water).
 
     Raises InputError for an image or a material that the table lacks, and for a bin without a table."""
     materials = tuple(material(one) for one in basis)
@@ -108,9 +139,19 @@ def attenuation_of(
 def _row(
     energy: Energy,
     materials: Sequence[Material],
-    table: Mapping[str, Mapping[str, float]] | None,
+    table: Table | None,
     body_mm: float,
 ) -> torch.Tensor:
+    if isinstance(table, Spectra):
+        spectra = {Energy.of(label).label.casefold(): seen for label, seen in table.detected.items()}
+        if energy.label.casefold() not in spectra:
+            raise InputError(
+                f"The table has no spectrum of the image '{energy.label}', only of "
+                f"{', '.join(table.detected)}."
+            )
+        grid = torch.from_numpy(np.asarray(table.energies_kev, dtype=np.float64))
+        seen = torch.from_numpy(np.asarray(spectra[energy.label.casefold()], dtype=np.float64))
+        return _averaged(seen, grid, materials, body_mm)
     if table is not None:
         return _tabulated(energy, materials, table)
     if energy.kev is not None:
@@ -123,15 +164,18 @@ def _row(
         )
     grid = energy_grid(energy.kvp)
     filters = {**TUBE_FILTERS, **({"tin": energy.tin_mm} if energy.tin_mm else {})}
-    behind = tube_spectrum(_nearest_voltage(energy.kvp), filters, energies_kev=grid) * grid
-    behind = behind * torch.exp(-material(_WATER).linear_attenuation(grid) * body_mm)
+    return _averaged(tube_spectrum(energy.kvp, filters, energies_kev=grid) * grid, grid, materials, body_mm)
+
+
+def _averaged(
+    detected: torch.Tensor, grid: torch.Tensor, materials: Sequence[Material], body_mm: float
+) -> torch.Tensor:
+    """Mass attenuation `[material]` of what is detected `[energy]` behind so much water."""
+    seen = detected > 0
+    grid = grid[seen]
+    behind = detected[seen] * torch.exp(-material(_WATER).linear_attenuation(grid) * body_mm)
     share = behind / behind.sum()
     return torch.stack([(share * one.mass_attenuation(grid)).sum() for one in materials])
-
-
-def _nearest_voltage(kvp: int) -> int:
-    tube_spectrum(kvp)  # raises the sentence with the voltages that there are
-    return kvp
 
 
 def _tabulated(

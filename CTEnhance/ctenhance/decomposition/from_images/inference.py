@@ -16,7 +16,12 @@ from ctenhance.decomposition import images as spectral
 from ctenhance.decomposition import products
 from ctenhance.decomposition.from_images import checks
 from ctenhance.decomposition.from_images import noise as noises
-from ctenhance.decomposition.from_images.attenuation import Attenuation, attenuation_of, require_distinct
+from ctenhance.decomposition.from_images.attenuation import (
+    Attenuation,
+    Table,
+    attenuation_of,
+    require_distinct,
+)
 from ctenhance.decomposition.from_images.energies import Energy, different
 from ctenhance.decomposition.from_images.estimate import ImageDecomposer
 from ctenhance.decomposition.from_images.options import HU, ImageDecomposeOptions
@@ -45,7 +50,7 @@ def decompose_images(
     electron_density: bool = False,
     errors: bool = False,
     residual: bool = False,
-    attenuation: Mapping[str, Mapping[str, float]] | None = None,
+    attenuation: Table | None = None,
     unit: str = HU,
     noise: Sequence[float] | np.ndarray | None = None,
     nonnegative: bool = False,
@@ -65,14 +70,15 @@ def decompose_images(
     `images`: volumes by energy: 40 or "40" (keV), "80kV", "Sn140kV", or a bin's name. `basis` and what is
     made of its maps (`vmi` to `errors`) are as in `decompose`, up to five materials; `residual` adds `.maps`
     "residual": by how many standard deviations of the noise the basis fails to explain the images.
-    `attenuation`: mass attenuations in cm²/g by image and material (`read_table`), needed for bins and used
-    for all images where given. `unit` of the values: HU, 1/cm or 1/mm. `noise`: a standard deviation
-    in HU for each image, or a covariance in HU²; measured in uniform regions otherwise. `nonnegative`: no
-    density below zero; `conserve_volume`: partial volumes (density by that of the pure material) add up to
-    one, except in voxels mostly of air, which hold the first material alone; `at_most`: so many materials in
-    one voxel, the likeliest ones. `resample`: onto the grid of the first image; `tolerance_mm`: how far they
-    may lie apart. `body_mm`: water that hardens the beam of images at a tube voltage. Nothing is drawn by the
-    `seed`. `options`: all of these but the noise's and the table's values in one object.
+    `attenuation`: mass attenuations in cm²/g by image and material, or spectra by image (`read_table`),
+    needed for bins and used for all images where given. `unit` of the values: HU, 1/cm or 1/mm. `noise`: a
+    standard deviation in HU for each image, or a covariance in HU²; measured in uniform regions otherwise.
+    `nonnegative`: no density below zero; `conserve_volume`: partial volumes (density by that of the pure
+    material) add up to one, except in voxels mostly of air, which hold the first material alone; `at_most`:
+    so many materials in one voxel, the likeliest ones. `resample`: onto the grid of the first image;
+    `tolerance_mm`: how far they may lie apart. `body_mm`: water that hardens the beam of images at a tube
+    voltage or of a spectrum. Nothing is drawn by the `seed`. `options`: all of these but the table and the
+    noise in one object.
     Raises InputError for images that do not belong together and for what they cannot tell, Cancelled when
     asked to stop."""
     keywords = ImageDecomposeOptions(
