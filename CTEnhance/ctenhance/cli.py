@@ -27,6 +27,7 @@ VERBS = (
     "simulate",
     "degrade",
     "compare",
+    "compare_maps",
     "dicom",
     "batch",
     "study",

@@ -93,7 +93,7 @@ def read_images(
     Raises InputError for energies that nobody tells, or that the headers contradict, and for images of
     several patients or scans."""
     from ctenhance.decomposition.from_images.energies import Energy, different
-    from ctenhance.files.dicom.energies import require_one_scan, told_of
+    from ctenhance.files.dicom.energies import require_one_scan, scan_header_of
 
     labels, paths = [], []
     for label, path in _expanded([_split(one) for one in given]):
@@ -101,12 +101,12 @@ def read_images(
         paths.append(path)
     named = [Energy.of(label).label for label in labels]
     different([Energy.of(label) for label in labels])
-    volumes, told, places = [], [], {}
+    volumes, headers, places = [], [], {}
     for done, (label, path) in enumerate(zip(named, paths, strict=True)):
         run.progress("read", done, len(named))
         volume = _read(path, label, hounsfield)
         check(run.cancel)
-        header = told_of(volume)
+        header = scan_header_of(volume)
         found = Energy.of(header.energy).label if _is_energy(header.energy) else ""
         if found and found.casefold() != label.casefold() and not as_given:
             raise InputError(
@@ -115,9 +115,9 @@ def read_images(
             )
         places[label] = header.place if found.casefold() == label.casefold() else "given"
         volumes.append(volume)
-        told.append(header)
+        headers.append(header)
     run.progress("read", len(named), len(named))
-    require_one_scan(told, [str(Energy.of(label)) for label in named], apart_s)
+    require_one_scan(headers, [str(Energy.of(label)) for label in named], apart_s)
     return dict(zip(named, volumes, strict=True)), places
 
 

@@ -20,7 +20,7 @@ _IMAGES = ("vnc", "zeff", "electron_density", "residual")
 _QUIET_SLICES = 8
 
 
-class Wanted(Protocol):
+class ImageRequest(Protocol):
     """The options that say which images are made of maps."""
 
     @property
@@ -46,7 +46,7 @@ def vmi_name(kev: float) -> str:
     return f"vmi_{kev:03.0f}keV" if float(kev).is_integer() else f"vmi_{kev:05.1f}keV"
 
 
-def image_names(options: Wanted) -> list[str]:
+def image_names(options: ImageRequest) -> list[str]:
     """The names of all volumes and maps that the options ask for. Raises InputError for unknown materials."""
     materials = [material(name).name for name in options.basis]
     names = [*materials, *(vmi_name(kev) for kev in options.vmi)]
@@ -56,7 +56,7 @@ def image_names(options: Wanted) -> list[str]:
     return names
 
 
-def check_possible(materials: Sequence[Material], options: Wanted) -> None:
+def check_possible(materials: Sequence[Material], options: ImageRequest) -> None:
     """Let impossible requests fail before the long work."""
     _check_names([one.name for one in materials])
     nothing = torch.zeros(len(materials), 1, 1)
@@ -77,7 +77,7 @@ def _check_names(materials: Sequence[str]) -> None:
 
 
 def put_images(
-    stack: ImageStack, index: int, maps: torch.Tensor, materials: Sequence[Material], options: Wanted
+    stack: ImageStack, index: int, maps: torch.Tensor, materials: Sequence[Material], options: ImageRequest
 ) -> None:
     """Put slice `index` of all that is made of maps in g/cm³ `[material, row, column]` at once."""
     for one, image in zip(materials, maps, strict=True):
@@ -95,7 +95,7 @@ def put_images(
 def put_low_noise(
     stack: ImageStack,
     materials: Sequence[Material],
-    options: Wanted,
+    options: ImageRequest,
     device: torch.device,
     progress: Progress,
     cancel: Cancellable | None,

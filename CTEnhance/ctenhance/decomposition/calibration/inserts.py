@@ -208,22 +208,22 @@ def _found(
         water = [float(np.median(plane[inside])) for plane, inside in zip(planes, body, strict=True)]
         planes = np.stack([1000 * (plane / one - 1) for plane, one in zip(planes, water, strict=True)])
     circles = _circles(planes.mean(0), volumes[0])
-    seen = [rod for rod in rods if rod.material != "water" and rod.mg_per_ml > 0]
-    if len(circles) < len(seen):
+    visible = [rod for rod in rods if rod.material != "water" and rod.mg_per_ml > 0]
+    if len(circles) < len(visible):
         raise InputError(
-            f"{len(circles)} of {len(seen)} rods were found in the images: give their places (x_mm, y_mm and "
-            "radius_mm) in the table."
+            f"{len(circles)} of {len(visible)} rods were found in the images: give their places (x_mm, y_mm "
+            "and radius_mm) in the table."
         )
     values = np.array([_measured(volumes, circles)[0]])[0].T  # [circle, image]
     if unit != HU:
         values = np.stack([1000 * (column / one - 1) for column, one in zip(values.T, water, strict=True)], 1)
     expected = np.array(
-        [[_expected(rod, label, nominal) for label in _labels(volumes, nominal)] for rod in seen]
+        [[_expected(rod, label, nominal) for label in _labels(volumes, nominal)] for rod in visible]
     )
     cost = np.abs(np.log((np.abs(values[None]) + 5) / (np.abs(expected[:, None]) + 5))).sum(-1)
     chosen = dict(zip(*optimize.linear_sum_assignment(cost), strict=True))
     placed = []
-    for index, rod in enumerate(seen):
+    for index, rod in enumerate(visible):
         at = circles[int(chosen[index])]
         placed.append(Rod(rod.material, rod.mg_per_ml, at.x_mm, at.y_mm, at.radius_mm))
     return placed

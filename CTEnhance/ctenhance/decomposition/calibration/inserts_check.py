@@ -23,15 +23,15 @@ def concentrations(images: Mapping[str, CTVolume], found: Inserts, unit: str = H
         if table is None:
             results.append(None)
             continue
-        made = decompose_images(dict(images), basis=names, attenuation=table, unit=unit)
-        results.append(made.volumes)
-    told = []
+        result = decompose_images(dict(images), basis=names, attenuation=table, unit=unit)
+        results.append(result.volumes)
+    rows = []
     for rod in found.rods:
         if rod.material == "water":
             continue
         inside = circle(next(iter(images.values())), rod, PART)
         means = [None if r is None else float(np.mean(r[rod.material].array[:, inside])) for r in results]
-        told.append(
+        rows.append(
             {"material": rod.material, "mg_per_ml": rod.mg_per_ml, "found": means[0], "nominal": means[1]}
         )
-    return told
+    return rows

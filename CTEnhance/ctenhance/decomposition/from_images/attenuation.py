@@ -118,8 +118,8 @@ def attenuation_of(
     body_mm: float = BODY_MM,
 ) -> Attenuation:
     """The attenuation of a basis in images: tabulated at keV, averaged over a tube's spectrum behind
-    `body_mm` of water as an energy-integrating detector sees it, or as a `table` says by label and material, or spectra
-    by label (behind the same water).
+    `body_mm` of water as an energy-integrating detector sees it, or as a `table` says by label and material,
+    or spectra by label (behind the same water).
 
     Raises InputError for an image or a material that the table lacks, and for a bin without a table."""
     materials = tuple(material(one) for one in basis)
@@ -143,15 +143,15 @@ def _row(
     body_mm: float,
 ) -> torch.Tensor:
     if isinstance(table, Spectra):
-        spectra = {Energy.of(label).label.casefold(): seen for label, seen in table.detected.items()}
+        spectra = {Energy.of(label).label.casefold(): counting for label, counting in table.detected.items()}
         if energy.label.casefold() not in spectra:
             raise InputError(
                 f"The table has no spectrum of the image '{energy.label}', only of "
                 f"{', '.join(table.detected)}."
             )
         grid = torch.from_numpy(np.asarray(table.energies_kev, dtype=np.float64))
-        seen = torch.from_numpy(np.asarray(spectra[energy.label.casefold()], dtype=np.float64))
-        return _averaged(seen, grid, materials, body_mm)
+        counting = torch.from_numpy(np.asarray(spectra[energy.label.casefold()], dtype=np.float64))
+        return _averaged(counting, grid, materials, body_mm)
     if table is not None:
         return _tabulated(energy, materials, table)
     if energy.kev is not None:
@@ -171,9 +171,9 @@ def _averaged(
     detected: torch.Tensor, grid: torch.Tensor, materials: Sequence[Material], body_mm: float
 ) -> torch.Tensor:
     """Mass attenuation `[material]` of what is detected `[energy]` behind so much water."""
-    seen = detected > 0
-    grid = grid[seen]
-    behind = detected[seen] * torch.exp(-material(_WATER).linear_attenuation(grid) * body_mm)
+    counting = detected > 0
+    grid = grid[counting]
+    behind = detected[counting] * torch.exp(-material(_WATER).linear_attenuation(grid) * body_mm)
     share = behind / behind.sum()
     return torch.stack([(share * one.mass_attenuation(grid)).sum() for one in materials])
 

@@ -32,10 +32,10 @@ _LARGEST_MU = 60.0
 def require_unit(volumes: Sequence[CTVolume], energies: Sequence[Energy], unit: str) -> None:
     """Raise InputError where the values cannot be of `unit` (HU, 1/cm or 1/mm), in one sentence."""
     for volume, energy in zip(volumes, energies, strict=True):
-        told = volume.meta.get("unit")
-        if told:
+        stated = volume.meta.get("unit")
+        if stated:
             raise InputError(
-                f"The image at {energy} is a map with the unit '{told}', no CT at one energy: give the "
+                f"The image at {energy} is a map with the unit '{stated}', no CT at one energy: give the "
                 "images that such maps are made of."
             )
     small = [_looks_like_attenuation(volume.array) for volume in volumes]

@@ -89,8 +89,8 @@ class ImageDecomposer:
     def _affine(self, members: tuple[int, ...]) -> _Affine:
         n_images, n_materials = self.attenuation.shape
         chosen = self.attenuation[:, list(members)]
-        seen = self.white @ chosen
-        hessian = seen.T @ seen
+        whitened = self.white @ chosen
+        hessian = whitened.T @ whitened
         count = len(members)
         gain, offset = torch.zeros(n_materials, n_images), torch.zeros(n_materials)
         gain, offset = gain.double(), offset.double()
@@ -99,7 +99,7 @@ class ImageDecomposer:
             part, fixed = self._solved(hessian, members)
             index = torch.tensor(members)
             inverse[index[:, None], index] = part
-            gain[index] = part @ seen.T @ self.white
+            gain[index] = part @ whitened.T @ self.white
             offset[index] = fixed
         rest = self.white - self.white @ self.attenuation @ gain
         return _Affine(members, gain, offset, inverse, rest, self.white @ self.attenuation @ offset)

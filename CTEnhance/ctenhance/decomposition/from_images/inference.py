@@ -97,8 +97,8 @@ def decompose_images(
     products.check_possible(how.materials, options)
     distinct = require_distinct(how, options.conserve_volume)
     selected = pick_device(options.device)
-    told = {"from_images": [one.label for one in energies], "table": attenuation is not None}
-    report = ReportBuilder("decompose", options.settings() | told, selected, options.seed)
+    origin = {"from_images": [one.label for one in energies], "table": attenuation is not None}
+    report = ReportBuilder("decompose", options.settings() | origin, selected, options.seed)
     with report.stage("check"):
         scene = _Scene.of(list(images.values()), how, options, report)
         check(cancel)
@@ -252,7 +252,7 @@ class _Residuals:
         if misfit is not None:
             self.misfit = (self.misfit or 0.0) + float(misfit[body].double().square().sum())
 
-    def told(self, labels: Sequence[str]) -> dict[str, dict[str, float]]:
+    def by_image(self, labels: Sequence[str]) -> dict[str, dict[str, float]]:
         """Mean and root mean square in HU, by image."""
         n = max(self.count, 1)
         return {
@@ -291,7 +291,7 @@ def _tell(
         "noise_covariance_HU2": solver.noise.tolist(),
         "noise_regions": regions,
         "standard_error_mg_ml": dict(zip(names, solver.errors.tolist(), strict=True)),
-        "residual": sums.told(labels),
+        "residual": sums.by_image(labels),
         "apart_mm": dict(zip(labels[1:], scene.shifts, strict=True)),
     }
     if sums.misfit is not None:

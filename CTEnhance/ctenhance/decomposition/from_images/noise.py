@@ -56,11 +56,11 @@ def measured_covariance(images: Sequence[Array], spacing: tuple[float, float, fl
 
 def given_covariance(noise: Sequence[float] | Array, n_images: int) -> Array:
     """A covariance in HU² from standard deviations (uncorrelated) or a whole matrix; raises InputError."""
-    told = np.asarray(noise, dtype=np.float64)
-    if told.shape == (n_images,) and np.isfinite(told).all() and (told > 0).all():
-        return np.diag(told**2)
-    if told.shape == (n_images, n_images) and np.isfinite(told).all():
-        return told
+    given = np.asarray(noise, dtype=np.float64)
+    if given.shape == (n_images,) and np.isfinite(given).all() and (given > 0).all():
+        return np.diag(given**2)
+    if given.shape == (n_images, n_images) and np.isfinite(given).all():
+        return given
     raise InputError(
         f"The noise must be {n_images} standard deviations above 0 HU, one for each image, or a covariance "
         f"of {n_images} x {n_images}."

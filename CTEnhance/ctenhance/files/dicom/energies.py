@@ -48,7 +48,7 @@ _TIN = re.compile(r"\b(TIN|SN)\b")
 
 
 @dataclass(frozen=True)
-class Told:
+class ScanHeader:
     """`energy` as images are named ('40', '80kV', 'Sn140kV'), empty where nothing tells it, and the
     attribute (`place`) that tells it; `patient` and `frame_of_reference` as hashes, empty where unknown;
     `when` the data were acquired."""
@@ -70,7 +70,7 @@ class SeriesEnergies:
     within: bool  # several, told apart by the standard's attribute, so that one can be chosen
 
 
-def told_by(file: DicomFile, frame: int = 0) -> Told:
+def scan_header(file: DicomFile, frame: int = 0) -> ScanHeader:
     """What a frame's attributes tell."""
     energy, place = _energy(file, frame)
     person = "|".join(
@@ -78,7 +78,7 @@ def told_by(file: DicomFile, frame: int = 0) -> Told:
         for name in ("PatientID", "PatientName", "PatientBirthDate")
     )
     place_uid = text(file.value("FrameOfReferenceUID", frame=frame))
-    return Told(
+    return ScanHeader(
         energy,
         place,
         _hash(person) if person.strip("|^ ") else "",
@@ -87,13 +87,13 @@ def told_by(file: DicomFile, frame: int = 0) -> Told:
     )
 
 
-def told_of(volume: CTVolume) -> Told:
+def scan_header_of(volume: CTVolume) -> ScanHeader:
     """What the headers of the volume's first image tell; nothing for a volume that is not from DICOM."""
     files, frames = volume.meta.get("source_files"), volume.meta.get("source_frames")
     if not files or not frames:
-        return Told()
+        return ScanHeader()
     found = read_file(Path(files[0]), ATTRIBUTES)
-    return Told() if found is None else told_by(found, int(frames[0]))
+    return ScanHeader() if found is None else scan_header(found, int(frames[0]))
 
 
 def energies_in(path: Path) -> list[SeriesEnergies]:
@@ -103,13 +103,13 @@ def energies_in(path: Path) -> list[SeriesEnergies]:
     numbers = series_numbers({uid: images[0] for uid, images in series.items()})
     found = []
     for uid, images in series.items():
-        told: dict[str, bool] = {}
+        standard: dict[str, bool] = {}
         for image in images:
             for frame in range(len(image.frames)):
                 energy, _ = _energy(image, frame)
-                told[energy] = image.value(_ENERGY, frame=frame) is not None
-        names = tuple(sorted(told, key=lambda name: (number(name) or 1e9, name)))
-        found.append(SeriesEnergies(uid, numbers[uid], names, len(told) > 1 and all(told.values())))
+                standard[energy] = image.value(_ENERGY, frame=frame) is not None
+        names = tuple(sorted(standard, key=lambda name: (number(name) or 1e9, name)))
+        found.append(SeriesEnergies(uid, numbers[uid], names, len(standard) > 1 and all(standard.values())))
     return sorted(found, key=lambda one: one.number)
 
 
@@ -175,7 +175,7 @@ def _hash(value: str) -> str:
     return hashlib.sha256(value.encode("utf-8", "replace")).hexdigest()
 
 
-def require_one_scan(told: Sequence[Told], names: Sequence[str], apart_s: float) -> None:
+def require_one_scan(headers: Sequence[ScanHeader], names: Sequence[str], apart_s: float) -> None:
     """Raise InputError where images are of other patients or frames of reference, or were acquired more than
     `apart_s` seconds apart; what the headers do not tell is not asked."""
     questions: tuple[tuple[str, str], ...] = (
@@ -186,14 +186,14 @@ def require_one_scan(told: Sequence[Told], names: Sequence[str], apart_s: float)
     for attribute, sentence in questions:
         known = [
             (getattr(one, attribute), name)
-            for one, name in zip(told, names, strict=True)
+            for one, name in zip(headers, names, strict=True)
             if getattr(one, attribute)
         ]
         for value, name in known[1:]:
             if value != known[0][0]:
                 raise InputError(f"The images at {known[0][1]} and {name} {sentence}.")
     times: list[tuple[Any, str]] = [
-        (one.when, name) for one, name in zip(told, names, strict=True) if one.when
+        (one.when, name) for one, name in zip(headers, names, strict=True) if one.when
     ]
     for when, name in times[1:]:
         seconds = abs((when - times[0][0]).total_seconds())

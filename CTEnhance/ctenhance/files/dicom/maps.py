@@ -1,0 +1,44 @@
+"""A vendor's map of a material in mg/mL, whatever unit its headers tell: Rescale Type or Real World Value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ctenhance.core.volume import AnyPath, CTVolume
+from ctenhance.files.dicom.slices import HOUNSFIELD
+from ctenhance.runtime.errors import InputError
+
+MG_PER_ML = "mg/ml"
+_MASS = {"kg": 1e6, "g": 1e3, "mg": 1.0, "ug": 1e-3, "mcg": 1e-3}
+_VOLUME = {"ml": 1.0, "cc": 1.0, "cm3": 1.0, "mm3": 1e3, "dl": 1e-2, "l": 1e-3, "m3": 1e-6}
+_UNIT = re.compile(r"(\d*\.?\d*)(kg|mcg|mg|ug|g)(?:i|iodine|ca|hap|h2o|water)?/(ml|cc|cm3|mm3|dl|l|m3)")
+
+
+def mg_per_ml_of(unit: str) -> float | None:
+    """What one of `unit` is in mg/mL, None for a unit that is no mass by volume."""
+    squeezed = re.sub(r"[\s{}\[\]^.*·]", "", unit.lower().replace("µ", "u").replace("μ", "u"))
+    found = _UNIT.fullmatch(squeezed)
+    if found is None:
+        return None
+    return float(found[1] or 1) * _MASS[found[2]] * _VOLUME[found[3]]
+
+
+def read_map(path: AnyPath | Sequence[AnyPath], series: int | str | None = None) -> CTVolume:
+    """A map of a material in mg/mL, `meta` unit mg/ml, from a DICOM series that tells its unit, or from an
+    image file, whose values are taken for mg/mL. Raises InputError for HU and for what tells no such unit."""
+    volume = CTVolume.read(path, series, check_hu=False)
+    if "source_files" not in volume.meta:
+        return volume.with_array(volume.array, unit=MG_PER_ML)
+    unit = str(volume.meta.get("unit") or HOUNSFIELD)
+    factor = mg_per_ml_of(unit)
+    if factor is None:
+        name = Path(path).name if isinstance(path, str | Path) else "the map"
+        raise InputError(
+            f"'{name}' is in {unit}, not in mg/mL: give the series of a material's density, with its unit in "
+            "Rescale Type or Real World Value Mapping."
+        )
+    return volume.with_array((volume.array * np.float32(factor)), unit=MG_PER_ML)
