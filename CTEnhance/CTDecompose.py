@@ -1,6 +1,6 @@
 """CT Decompose: energy bins of a photon-counting scan in, material maps and spectral images out.
 
-The computation runs in a process of its own (CTEnhanceLib.worker); this file is what is this panel's own, its
+The computation runs in a process of its own (CTEnhanceLib.process.worker). This file holds the panel's
 parameters and the logic for the Python console. Nothing is imported here beyond Slicer, the standard library
 and numpy.
 """
@@ -19,8 +19,8 @@ from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrappe
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
 
 from ctenhance.runtime.errors import CTEnhanceError, InputError
-from CTEnhanceLib import about, layouts, spectralvolumes, transfer
-from CTEnhanceLib.decomposition import (
+from CTEnhanceLib.decompose import views, volumes
+from CTEnhanceLib.decompose.job import (
     MATERIALS,
     NO_MATERIAL,
     DecomposeJob,
@@ -30,11 +30,14 @@ from CTEnhanceLib.decomposition import (
     Wanted,
     problem,
 )
-from CTEnhanceLib.panel import PanelLogic, PanelWidget
-from CTEnhanceLib.reconstruction import KERNELS
-from CTEnhanceLib.run import Settings, runAndWait
-from CTEnhanceLib.spectral import Kind, SpectralImage
-from CTEnhanceLib.spectralsection import SpectralSection
+from CTEnhanceLib.decompose.section import SpectralSection
+from CTEnhanceLib.decompose.spectral import Kind, SpectralImage
+from CTEnhanceLib.panel import about
+from CTEnhanceLib.panel.widget import PanelLogic, PanelWidget
+from CTEnhanceLib.process import transfer
+from CTEnhanceLib.process.projections import KERNELS
+from CTEnhanceLib.process.run import Settings, runAndWait
+from CTEnhanceLib.views import layouts
 
 
 class CTDecompose(ScriptedLoadableModule):
@@ -49,7 +52,7 @@ class CTDecompose(ScriptedLoadableModule):
         )
         category = _("Spectral Imaging")
         about.describe(self.parent, _("CT Decompose"), text, "panel-ct-decompose.md", [category])
-        layouts.atStartup()
+        layouts.atStartup(views.layouts)
         transfer.removeLeftoversAtStartup()
 
 
@@ -147,7 +150,7 @@ class CTDecomposeLogic(PanelLogic):
         phantom, dose, slices, views, columns - of the simulated scan: rods, chest or a file of labels (.npz)
         progress - is called with a stage and a percentage
 
-        `CTEnhanceLib.decomposition.mapsOf(node)` are all maps. Raises CTEnhanceError with one sentence when
+        `CTEnhanceLib.decompose.job.mapsOf(node)` are all maps. Raises CTEnhanceError with one sentence when
         it cannot be done; the scene is as it was then.
         """
         simulated = SpectralSimulation(phantom, dose, slices, views, columns)
@@ -178,12 +181,12 @@ class CTDecomposeLogic(PanelLogic):
                 )
             )
         image = SpectralImage(Kind(kind), kev, lowNoise)
-        steps = spectralvolumes.computed(result, image)
+        steps = volumes.computed(result, image)
         while True:
             try:
                 next(steps)
             except StopIteration as end:
-                return spectralvolumes.place(result, image, end.value, (400.0, 50.0))
+                return volumes.place(result, image, end.value, (400.0, 50.0))
 
 
 class CTDecomposeWidget(PanelWidget):

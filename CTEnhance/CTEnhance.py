@@ -1,6 +1,6 @@
 """CT Enhance: a routine CT, cleaned towards what photon-counting CT shows, beside the original.
 
-The computation runs in a process of its own (CTEnhanceLib.worker); this file is what is this panel's own, its
+The computation runs in a process of its own (CTEnhanceLib.process.worker). This file holds the panel's
 parameters and the logic for the Python console. Nothing is imported here beyond Slicer, the standard library
 and numpy.
 """
@@ -16,13 +16,17 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
 
 from ctenhance.runtime.errors import CTEnhanceError
-from CTEnhanceLib import about, layouts, placing, transfer, volumes
-from CTEnhanceLib.enhancement import VERB, EnhanceJob, isForeign, problem
-from CTEnhanceLib.modelchoice import ModelChoice
-from CTEnhanceLib.panel import RESOURCES, PanelLogic, PanelWidget
-from CTEnhanceLib.resultchoice import resultsOf
-from CTEnhanceLib.run import Settings, runAndWait
-from CTEnhanceLib.strength import StrengthWriter, canBlend, presets
+from CTEnhanceLib.compare import comparison
+from CTEnhanceLib.compare.resultchoice import resultsOf
+from CTEnhanceLib.compare.strength import StrengthWriter, canBlend, presets
+from CTEnhanceLib.enhance.job import VERB, EnhanceJob, isForeign, problem
+from CTEnhanceLib.panel import about
+from CTEnhanceLib.panel.modelchoice import ModelChoice
+from CTEnhanceLib.panel.widget import RESOURCES, PanelLogic, PanelWidget
+from CTEnhanceLib.process import transfer
+from CTEnhanceLib.process.run import Settings, runAndWait
+from CTEnhanceLib.scene import placing, volumes
+from CTEnhanceLib.views import layouts
 
 SAMPLE = "CTEnhanceChestPhantom"
 SAMPLE_SHA256 = "cf677e3c2772d6a7d4262f43d0162202c6cfcbec4a9c87d5cc41d61ff08f1c9b"
@@ -40,7 +44,7 @@ class CTEnhance(ScriptedLoadableModule):
         )
         category = translate("qSlicerAbstractCoreModule", "Filtering")
         about.describe(self.parent, _("CT Enhance"), text, "panel-ct-enhance.md", [category])
-        layouts.atStartup()
+        layouts.atStartup(comparison.layouts)
         transfer.removeLeftoversAtStartup()
         slicer.app.connect("startupCompleted()", registerSampleData)
 

@@ -18,9 +18,11 @@ from slicer.ScriptedLoadableModule import (
 
 from ctenhance.runtime.errors import CTEnhanceError
 from ctenhance.study import ReadingSession, Study
-from CTEnhanceLib import about, layouts, styles
-from CTEnhanceLib.panel import BasePanelWidget
-from CTEnhanceLib.readerstudy import ReadingDesk
+from CTEnhanceLib.panel import about, styles
+from CTEnhanceLib.panel.widget import BasePanelWidget
+from CTEnhanceLib.readerstudy import views
+from CTEnhanceLib.readerstudy.desk import ReadingDesk
+from CTEnhanceLib.views import layouts
 
 FOLDER_SETTING = "CTReaderStudy/folder"
 
@@ -37,7 +39,7 @@ class CTReaderStudy(ScriptedLoadableModule):
         )
         category = translate("qSlicerAbstractCoreModule", "Quantification")
         about.describe(self.parent, _("CT Reader Study"), text, "panel-ct-reader-study.md", [category])
-        layouts.atStartup()
+        layouts.atStartup(views.layouts)
 
 
 class CTReaderStudyLogic(ScriptedLoadableModuleLogic):
@@ -147,17 +149,17 @@ class CTReaderStudyTest(ScriptedLoadableModuleTest):
         """Two images stand in linked views under neutral names, and go again."""
         import numpy as np
 
-        from CTEnhanceLib import readerstudyviews, volumes
-        from CTEnhanceLib.transfer import LoadedVolume
+        from CTEnhanceLib.process.transfer import LoadedVolume
+        from CTEnhanceLib.scene import volumes
 
         image, values = volumes.newImage((4, 16, 16), np.int16)
         values[...] = np.arange(16, dtype=np.int16)
         layout = slicer.app.layoutManager().layout
-        views = readerstudyviews.StudyViews(lambda level, width: None, lambda: None)
-        views.show([LoadedVolume(image, np.eye(4))] * 2, 40, 400)
+        shown = views.StudyViews(lambda level, width: None, lambda: None)
+        shown.show([LoadedVolume(image, np.eye(4))] * 2, 40, 400)
         names = [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")]
         self.assertEqual(sorted(names), [_("Left"), _("Right")])
-        views.leave()
+        shown.leave()
         self.assertEqual(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"), [])
         self.assertEqual(slicer.app.layoutManager().layout, layout)
 

@@ -1,6 +1,6 @@
 """CT Reconstruct: low-dose projections in, an image out, stage beside stage, checked against the data.
 
-The computation runs in a process of its own (CTEnhanceLib.worker); this file is what is this panel's own, its
+The computation runs in a process of its own (CTEnhanceLib.process.worker). This file holds the panel's
 parameters and the logic for the Python console. Nothing is imported here beyond Slicer, the standard library
 and numpy.
 """
@@ -19,10 +19,14 @@ from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrappe
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
 
 from ctenhance.runtime.errors import CTEnhanceError
-from CTEnhanceLib import about, layouts, transfer
-from CTEnhanceLib.modelchoice import ModelChoice
-from CTEnhanceLib.panel import PanelLogic, PanelWidget
-from CTEnhanceLib.reconstruction import (
+from CTEnhanceLib.compare import comparison
+from CTEnhanceLib.panel import about
+from CTEnhanceLib.panel.modelchoice import ModelChoice
+from CTEnhanceLib.panel.widget import PanelLogic, PanelWidget
+from CTEnhanceLib.process import transfer
+from CTEnhanceLib.process.run import Settings, runAndWait
+from CTEnhanceLib.reconstruct import stages
+from CTEnhanceLib.reconstruct.job import (
     COLUMNS,
     KERNELS,
     VIEWS,
@@ -32,9 +36,9 @@ from CTEnhanceLib.reconstruction import (
     Wanted,
     problem,
 )
-from CTEnhanceLib.run import Settings, runAndWait
-from CTEnhanceLib.stages import comparedNames
-from CTEnhanceLib.stagessection import StagesSection
+from CTEnhanceLib.reconstruct.section import StagesSection
+from CTEnhanceLib.reconstruct.stages import comparedNames
+from CTEnhanceLib.views import layouts
 
 PROJECTION_ARCHITECTURES = ("spdiff-compact", "spdiff-published")
 IMAGE_ARCHITECTURES = ("doubly-guided",)
@@ -52,7 +56,7 @@ class CTReconstruct(ScriptedLoadableModule):
         )
         category = _("Tomographic Reconstruction")
         about.describe(self.parent, _("CT Reconstruct"), text, "panel-ct-reconstruct.md", [category])
-        layouts.atStartup()
+        layouts.atStartup(comparison.layouts, stages.layouts)
         transfer.removeLeftoversAtStartup()
 
 

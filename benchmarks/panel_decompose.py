@@ -49,8 +49,9 @@ def report() -> dict[str, Any]:
 
 def maps(shape: tuple[int, int, int]) -> Any:
     """Put noisy maps of that many voxels into the scene, as a run does; return the result."""
-    from CTEnhanceLib import transfer, volumes
-    from CTEnhanceLib.decomposition import DecomposeJob
+    from CTEnhanceLib.decompose.job import DecomposeJob
+    from CTEnhanceLib.process import transfer
+    from CTEnhanceLib.scene import volumes
 
     job = DecomposeJob(Path("scan.ctproj.h5"))
     generator = np.random.default_rng(0)
@@ -68,8 +69,8 @@ def viewing(result: Any, slices: int, count: int) -> Iterator[str]:
     """Yield the rows of the slider, in every mode and plane, and of scrolling."""
     import slicer
 
-    from CTEnhanceLib.spectralviews import ORIENTATIONS, Mode, SpectralViews
-    from CTEnhanceLib.views import sliceWidget
+    from CTEnhanceLib.decompose.views import ORIENTATIONS, Mode, SpectralViews
+    from CTEnhanceLib.views.linked import sliceWidget
 
     views = SpectralViews()
 
@@ -124,8 +125,8 @@ def viewing(result: Any, slices: int, count: int) -> Iterator[str]:
 
 def whole(result: Any) -> str:
     """Return the row of a whole volume, made at once."""
-    from CTEnhanceLib.spectral import Kind, SpectralImage
-    from CTEnhanceLib.spectralvolumes import computed
+    from CTEnhanceLib.decompose.spectral import Kind, SpectralImage
+    from CTEnhanceLib.decompose.volumes import computed
 
     watch = Stopwatch()
     watch(lambda: list(computed(result, SpectralImage(Kind.VMI, 50.0))))

@@ -59,7 +59,7 @@ def frames(frame: Callable[[int], None], count: int) -> Stopwatch:
 
 def turns(app: Any, steps: Iterator[float]) -> Stopwatch:
     """Time each turn of the event loop while a long work of the main thread goes on in steps."""
-    from CTEnhanceLib.steps import TimedSteps
+    from CTEnhanceLib.process.steps import TimedSteps
 
     ended: list[Exception | None] = []
     running = TimedSteps(steps, lambda: ended.append(None), ended.append)
@@ -75,7 +75,7 @@ def pair(shape: tuple[int, int, int]) -> tuple[Any, Any]:
     """Return a noisy volume and a calmer one as its result, in the scene."""
     import slicer
 
-    from CTEnhanceLib import placing, volumes
+    from CTEnhanceLib.scene import placing, volumes
 
     noise = np.random.default_rng(0).normal(40, 30, (8, *shape[1:])).astype(np.int16)
     before = slicer.util.addVolumeFromArray(np.resize(noise, shape), name="CT")
@@ -90,8 +90,8 @@ def pair(shape: tuple[int, int, int]) -> tuple[Any, Any]:
 
 def viewing(app: Any, before: Any, result: Any, slices: int, count: int) -> Iterator[str]:
     """Yield the rows of scrolling, strength, and window and level."""
-    from CTEnhanceLib.compare import Comparison, Mode
-    from CTEnhanceLib.views import setWindow, sliceWidget
+    from CTEnhanceLib.compare.comparison import Comparison, Mode
+    from CTEnhanceLib.views.linked import setWindow, sliceWidget
 
     setWindow(before, "mediastinum")
     comparison = Comparison()
@@ -135,8 +135,8 @@ def working(app: Any, before: Any, result: Any, shape: tuple[int, int, int]) -> 
     import SimpleITK as sitk  # noqa: N813 (its customary name)
     import slicer
 
-    from CTEnhanceLib import transfer
-    from CTEnhanceLib.enhancement import EnhanceJob, blend
+    from CTEnhanceLib.enhance.job import EnhanceJob, blend
+    from CTEnhanceLib.process import transfer
 
     with tempfile.TemporaryDirectory() as folder:
         steps = transfer.writeMetaImage(before, Path(folder, "input.mha"))

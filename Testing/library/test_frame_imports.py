@@ -83,6 +83,51 @@ def imported(path: Path, source: str) -> set[str]:
     return found
 
 
+LIBRARY = PACKAGE.parent / "CTEnhanceLib"
+#: The rooms that the panels share, each may import those before it; a panel's own room ("wing") all of them.
+SHARED = ["scene", "process", "views", "measure", "compare", "panel"]
+WINGS = {"enhance", "reconstruct", "decompose", "readerstudy"}
+PANEL_WINGS = {
+    "CTEnhance": {"enhance"},
+    "CTReconstruct": {"reconstruct"},
+    "CTDecompose": {"decompose"},
+    "CTReaderStudy": {"readerstudy"},
+}
+
+
+def rooms(path: Path, package: str) -> set[str]:
+    """Return the rooms of `CTEnhanceLib` that a file names in an import, anywhere."""
+    names = {name for name in all_imported(package, path) if name.split(".")[0] == "CTEnhanceLib"}
+    return {name.partition(".")[2].split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize(
+    "path", sorted(LIBRARY.glob("*/*.py")), ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
+def test_rooms_import_one_way(path: Path) -> None:
+    room = path.parent.name
+    assert room in {*SHARED, *WINGS}
+    allowed = {*SHARED, room} if room in WINGS else set(SHARED[: SHARED.index(room) + 1])
+    wrong = rooms(path, f"CTEnhanceLib.{room}") - allowed
+    assert not wrong, f"{path.name} belongs to '{room}', which must not import {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("panel", sorted(PANEL_WINGS))
+def test_panels_import_their_own_wing(panel: str) -> None:
+    assert rooms(PACKAGE.parent / f"{panel}.py", panel) <= {*SHARED, *PANEL_WINGS[panel]}
+
+
+def test_every_file_has_a_room() -> None:
+    assert [path.name for path in LIBRARY.glob("*.py")] == ["__init__.py"]
+
+
+def test_reader_of_rooms() -> None:
+    # The tests above are worth what it finds.
+    assert {"decompose", "scene", "process"} <= rooms(
+        LIBRARY / "decompose" / "volumes.py", "CTEnhanceLib.decompose"
+    )
+
+
 def parts(modules: set[str]) -> set[str]:
     """Return the parts of `ctenhance` among the modules; names that the package offers are no parts."""
     known = {

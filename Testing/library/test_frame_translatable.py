@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 MODULE = Path(__file__).resolve().parents[2] / "CTEnhance"
-SOURCES = [*sorted(MODULE.glob("CT*.py")), *sorted((MODULE / "CTEnhanceLib").glob("*.py"))]
+SOURCES = [*sorted(MODULE.glob("CT*.py")), *sorted((MODULE / "CTEnhanceLib").rglob("*.py"))]
 SHOWN = {"text", "toolTip", "title", "helpText", "acknowledgementText"}
 ERRORS = {"InputError", "CTEnhanceError"}
 WORDS = re.compile(r"[A-Za-z]{2,}\s+[A-Za-z]{2,}")

@@ -112,7 +112,7 @@ def test_worker_runs_from_the_installed_files(installed: Path, tmp_path: Path) -
 
 def test_help_links_to_the_described_repository(installed: Path) -> None:
     description = json.loads((REPOSITORY / "CTEnhance.json").read_text(encoding="utf-8"))
-    code = "from CTEnhanceLib import about; print(about.DOCUMENTATION); print(module.helpText)"
+    code = "from CTEnhanceLib.panel import about; print(about.DOCUMENTATION); print(module.helpText)"
     address, text = in_slicer(installed, code).strip().splitlines()[-2:]
     assert address.startswith(description["scm_url"].removesuffix(".git") + "/")
     page = text.partition(f'href="{address}/')[2].partition('"')[0]

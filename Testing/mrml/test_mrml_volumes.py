@@ -15,7 +15,9 @@ from vtk.util import numpy_support
 import nifti_header
 from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.errors import CTEnhanceError, InputError
-from CTEnhanceLib import enhancement, transfer, volumes
+from CTEnhanceLib.enhance import job
+from CTEnhanceLib.process import transfer
+from CTEnhanceLib.scene import volumes
 
 
 def oblique() -> np.ndarray:
@@ -175,7 +177,7 @@ def test_a_nifti_with_two_places_is_where_the_command_reads_it(
     notes = volumes.gridNotes(node)
     assert [note.split(": ", 1)[1].rstrip(".") for note in notes] == command.meta.get("notes", [])
     assert bool(notes) == (min(codes) > 0) and all(note.startswith("'CT': its header") for note in notes)
-    assert enhancement.EnhanceJob(node, None).remarks() == notes
+    assert job.EnhanceJob(node, None).remarks() == notes
     # Moved by hand, the node is where it was put, whatever the file says.
     node.SetOrigin(1, 2, 3)
     assert volumes.gridNotes(node) == []
@@ -188,7 +190,7 @@ def test_a_sheared_nifti_is_no_input(tmp_path: Path) -> None:
     node = loaded(nifti_header.write(tmp_path / "ct.nii", values, straight, 1, sheared, 1))
     with pytest.raises(InputError, match="'CT': the axes of its grid are not perpendicular"):
         volumes.requireScalarVolume(node)
-    assert "not perpendicular" in enhancement.problem(node, None)
+    assert "not perpendicular" in job.problem(node, None)
     (tmp_path / "ct.nii").unlink()
     volumes.requireScalarVolume(node)
 

@@ -108,8 +108,8 @@ def shown_result(panel: Any, made: Path, guided: bool = True) -> Any:
     """
     import slicer
 
-    from CTEnhanceLib import transfer
-    from CTEnhanceLib.decomposition import DecomposeJob
+    from CTEnhanceLib.decompose.job import DecomposeJob
+    from CTEnhanceLib.process import transfer
 
     job = DecomposeJob(made / "scan.ctproj.h5")
     kinds = ("", "_sd", "_guided") if guided else ("", "_sd")
@@ -130,7 +130,8 @@ def reference(spectral_files: Path) -> Callable[..., Any]:
     """Give an image that the library made, as a node of the scene."""
 
     def load(name: str, folder: str = "maps") -> Any:
-        from CTEnhanceLib import placing, transfer
+        from CTEnhanceLib.process import transfer
+        from CTEnhanceLib.scene import placing
 
         loaded = exhausted(transfer.readNifti(spectral_files / folder / f"{name}.nii.gz"))
         return placing.addVolume(loaded.image, loaded.ijkToRAS, name, [])

@@ -104,7 +104,7 @@ def test_only_shown_slices_are_made(panel: Any, result: Any) -> None:
 def test_region_and_curve_are_of_what_is_shown(
     panel: Any, user: Any, result: Any, reference: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from CTEnhanceLib import roi
+    from CTEnhanceLib.measure import roi
 
     ui, section = panel.ui, panel.spectralSection
     monkeypatch.setattr(slicer.modules, "plots", types.SimpleNamespace(), raising=False)
@@ -146,7 +146,7 @@ def test_region_and_curve_are_of_what_is_shown(
 
 def test_added_volume_says_so(panel: Any, user: Any, result: Any, reference: Any) -> None:
     from ctenhance.runtime.errors import InputError
-    from CTEnhanceLib import placing
+    from CTEnhanceLib.scene import placing
 
     ui = panel.ui
     ui.lowNoiseBox.click()

@@ -39,8 +39,8 @@ def test_measured_bins_to_maps(panel: Any, user: Any, made: Path) -> None:
     ui.fileButton.click()
     press_apply(panel, user, SECONDS)
 
-    from CTEnhanceLib import placing
-    from CTEnhanceLib.decomposition import errorsOf, mapsOf
+    from CTEnhanceLib.decompose.job import errorsOf, mapsOf
+    from CTEnhanceLib.scene import placing
 
     result = panel.parameters.result
     maps, errors = mapsOf(result), errorsOf(result)
@@ -92,8 +92,8 @@ def test_simulated_scan_takes_two_verbs(panel: Any, user: Any) -> None:
         press_apply(panel, user, SECONDS)
     finally:
         del panel.runSection._onProgress
-    from CTEnhanceLib import placing
-    from CTEnhanceLib.decomposition import errorsOf
+    from CTEnhanceLib.decompose.job import errorsOf
+    from CTEnhanceLib.scene import placing
 
     result = panel.parameters.result
     assert "project" in said and "decompose" in said[said.index("project") :]
@@ -161,7 +161,7 @@ def test_what_cannot_be_is_said_before_apply(panel: Any, made: Path, tmp_path: P
 
 
 def test_scatter_is_asked_for_with_its_ratio(panel: Any, user: Any, made: Path) -> None:
-    from CTEnhanceLib.decomposition import Scatter
+    from CTEnhanceLib.decompose.job import Scatter
 
     ui, known = panel.ui, list(Scatter)
     selector = ui.scatterSelector
@@ -194,7 +194,7 @@ def test_scatter_is_asked_for_with_its_ratio(panel: Any, user: Any, made: Path) 
 
 
 def test_scatter_of_scenes_of_earlier_versions_is_read(panel: Any) -> None:
-    from CTEnhanceLib.decomposition import Scatter
+    from CTEnhanceLib.decompose.job import Scatter
 
     node = panel.parameters.parameterNode
     kept = node.GetParameter("scatter")

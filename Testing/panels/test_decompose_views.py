@@ -151,7 +151,7 @@ def test_modes_windows_and_layers(panel: Any, user: Any, result: Any) -> None:
 def test_region_tells_materials_and_curve(
     panel: Any, user: Any, result: Any, reference: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from CTEnhanceLib import roi
+    from CTEnhanceLib.measure import roi
 
     ui = panel.ui
     section = panel.spectralSection
@@ -200,7 +200,7 @@ def test_region_tells_materials_and_curve(
 
 
 def test_volume_is_added_whole(panel: Any, user: Any, result: Any, made: Path, reference: Any) -> None:
-    from CTEnhanceLib import placing
+    from CTEnhanceLib.scene import placing
 
     ui = panel.ui
     offered = [ui.spectralVolumeSelector.itemText(i) for i in range(ui.spectralVolumeSelector.count)]
@@ -256,7 +256,7 @@ def test_saved_scene_shows_the_same(
 
 
 def test_low_atomic_numbers_have_a_colour_and_no_matter_has_none(panel: Any, user: Any, made: Path) -> None:
-    from CTEnhanceLib.decomposition import mapsOf
+    from CTEnhanceLib.decompose.job import mapsOf
 
     water, iodine = (slicer.util.arrayFromVolume(node) for node in mapsOf(shown_result(panel, made)))
     matter = np.where(water > 500)

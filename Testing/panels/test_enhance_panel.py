@@ -225,24 +225,24 @@ def test_weights_missing(panel: Any, user: Any, ct: Any, tmp_path: Path) -> None
 
 
 def test_out_of_memory(panel: Any, user: Any, ct: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from CTEnhanceLib import enhancement
+    from CTEnhanceLib.enhance import job
 
     def full(*_arguments: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(enhancement.volumes, "newImage", full)
+    monkeypatch.setattr(job.volumes, "newImage", full)
     assert "not enough memory" in failure(panel, user)
 
 
 def test_torch_missing(panel: Any, user: Any, ct: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from CTEnhanceLib import dependencies
+    from CTEnhanceLib.process import dependencies
 
     monkeypatch.setattr(dependencies, "torchInstalled", lambda: False)
     assert "PyTorch is missing" in failure(panel, user)
 
 
 def test_torch_missing_in_the_console(panel: Any, ct: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from CTEnhanceLib import dependencies
+    from CTEnhanceLib.process import dependencies
 
     monkeypatch.setattr(dependencies, "torchInstalled", lambda: False)
     scene = nodes()

@@ -31,7 +31,7 @@ def addCT(name: str = "chest", inside: float = 40.0) -> Any:
 
 def addResult(ct: Any, model: str = "one", change: float = -22.0, strength: float = 1.0) -> Any:
     """What a run of CT Enhance places, with the same change in every voxel."""
-    from CTEnhanceLib import placing, volumes
+    from CTEnhanceLib.scene import placing, volumes
 
     before = slicer.util.arrayFromVolume(ct).astype(np.float32)
     (image, values), (full, effect) = (volumes.newImage(before.shape, np.float32) for _ in range(2))
@@ -263,7 +263,7 @@ def test_a_volume_that_comes_is_the_input(panel: Any, user: Any) -> None:
 
 
 def test_results_are_not_taken_as_input(panel: Any, user: Any, ct: Any, result: Any) -> None:
-    from CTEnhanceLib import placing, units
+    from CTEnhanceLib.scene import placing, units
 
     slicer.mrmlScene.RemoveNode(ct)
     user.turn()
@@ -291,7 +291,7 @@ def test_what_is_no_result_is_not_overwritten(panel: Any, user: Any, ct: Any) ->
 
 def test_the_console_does_not_overwrite_either(panel: Any, ct: Any) -> None:
     from CTEnhance import CTEnhanceLogic
-    from CTEnhanceLib.enhancement import CTEnhanceError
+    from CTEnhanceLib.enhance.job import CTEnhanceError
 
     patient = addCT("patient")
     with pytest.raises(CTEnhanceError, match="'patient' is no result of CT Enhance"):
@@ -299,9 +299,9 @@ def test_the_console_does_not_overwrite_either(panel: Any, ct: Any) -> None:
 
 
 def test_a_replaced_volume_forgets_its_file(panel: Any, user: Any, ct: Any) -> None:
-    from CTEnhanceLib import placing, volumes
-    from CTEnhanceLib.enhancement import EnhanceJob
-    from CTEnhanceLib.transfer import LoadedVolume
+    from CTEnhanceLib.enhance.job import EnhanceJob
+    from CTEnhanceLib.process.transfer import LoadedVolume
+    from CTEnhanceLib.scene import placing, volumes
 
     patient = addCT("patient")
     patient.AddDefaultStorageNode()

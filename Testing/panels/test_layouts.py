@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,16 +20,18 @@ from panel_run import REPOSITORY, save_scene
 
 SIDE_BY_SIDE = 29  # a layout of Slicer's own, as the user's
 CURVE = 7308
+PANELS = ("CTEnhance", "CTReconstruct", "CTDecompose", "CTReaderStudy")
 # What a Slicer is that has just been started, without this extension or with it.
 LOAD = """
 import sys
+from pathlib import Path
 import slicer
 if sys.argv[2] == "with":
     sys.path[:0] = [sys.argv[3] + "/Testing", sys.argv[3] + "/CTEnhance"]
     import slicerhost
     slicerhost.start()
-    from CTEnhanceLib import layouts
-    layouts.atStartup()
+    for panel in ("CTEnhance", "CTReconstruct", "CTDecompose", "CTReaderStudy"):
+        slicerhost.addModule(Path(sys.argv[3], "CTEnhance", panel + ".py"))
     slicer.app.startupCompleted()
     scene, logic = slicer.mrmlScene, slicer.app.layoutManager().layoutLogic()
 else:
@@ -72,8 +76,6 @@ def own() -> Iterator[int]:
 @pytest.fixture
 def shown(own: int, spectral_panel: Any, spectral_files: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """CT Decompose shows four images above the curve of a region; returns the result."""
-    import types
-
     monkeypatch.setattr(slicer.modules, "plots", types.SimpleNamespace(), raising=False)
     result = shown_result(spectral_panel, spectral_files)
     spectral_panel.ui.spectralRegionButton.click()
@@ -83,11 +85,12 @@ def shown(own: int, spectral_panel: Any, spectral_files: Path, monkeypatch: pyte
 
 
 def test_all_layouts_are_known_once_slicer_has_started(app: Any) -> None:
-    from CTEnhanceLib import layouts
-    from CTEnhanceLib.compare import Mode as Comparison
-    from CTEnhanceLib.spectralviews import Mode as Spectral
+    from CTEnhanceLib.compare.comparison import Mode as Comparison
+    from CTEnhanceLib.decompose.views import Mode as Spectral
 
-    layouts.atStartup()
+    for panel in PANELS:
+        path = REPOSITORY / "CTEnhance" / f"{panel}.py"
+        getattr(importlib.import_module(panel), panel)(types.SimpleNamespace(path=str(path)))
     app.startupCompleted()
     known = layout_node()
     numbers = {mode.value for mode in (*Comparison, *Spectral)} | {mode.value + 8 for mode in Spectral}
@@ -216,7 +219,7 @@ def test_rows_follow_the_room_there_is(
 
 @pytest.mark.parametrize(("count", "rows"), [(1, 1), (2, 1), (3, 2), (4, 2)])
 def test_two_stand_side_by_side_in_any_window(count: int, rows: int) -> None:
-    from CTEnhanceLib.views import LinkedViews, View
+    from CTEnhanceLib.views.linked import LinkedViews, View
 
     viewport, linked = slicer.app.layoutManager().viewport(), LinkedViews()
     before = viewport.width

@@ -42,7 +42,7 @@ def vessels(height: float, count: int) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("shape", [SHAPE, (1, 40, 40), (12, 30, 30), (5, 60, 50)])
 def test_noise_alone(shape: tuple[int, ...], seed: int) -> None:
-    from CTEnhanceLib.uniformity import isUniform
+    from CTEnhanceLib.measure.uniformity import isUniform
 
     assert isUniform(noise(shape, seed))
     ramp = np.linspace(0, 10, shape[-1])  # a shade that nobody sees
@@ -74,7 +74,7 @@ def test_noise_alone(shape: tuple[int, ...], seed: int) -> None:
     ],
 )
 def test_structure_is_no_noise(structure: np.ndarray, seed: int) -> None:
-    from CTEnhanceLib.uniformity import isUniform
+    from CTEnhanceLib.measure.uniformity import isUniform
 
     assert not isUniform(noise(seed=seed) + structure)
     # In the cleaned image, too, where nothing is left but the structure.
@@ -82,14 +82,14 @@ def test_structure_is_no_noise(structure: np.ndarray, seed: int) -> None:
 
 
 def test_too_small_to_tell() -> None:
-    from CTEnhanceLib.uniformity import isUniform
+    from CTEnhanceLib.measure.uniformity import isUniform
 
     assert not isUniform(noise((1, 6, 6)))
     assert isUniform(np.full(SHAPE, 7, np.int16))  # no noise at all is noise alone
 
 
 def test_only_voxels_inside_count() -> None:
-    from CTEnhanceLib.uniformity import isUniform
+    from CTEnhanceLib.measure.uniformity import isUniform
 
     values = noise((4, 60, 60))
     values[:, :, 30:] += 900
@@ -99,7 +99,7 @@ def test_only_voxels_inside_count() -> None:
 
 
 def test_the_table_says_noise_of_uniform_boxes_only() -> None:
-    from CTEnhanceLib.roi import Statistics, table
+    from CTEnhanceLib.measure.roi import Statistics, table
 
     def text(uniform: bool, slices: int = 3) -> str:
         return table(

@@ -22,13 +22,13 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 @pytest.fixture(autouse=True)
 def _library(app: Any) -> None:
     """The application stands before the library is imported."""
-    from CTEnhanceLib import worker
+    from CTEnhanceLib.process import worker
 
     assert worker.PACKAGE_FOLDER.name == "CTEnhance"
 
 
 def test_time_left_counts_from_the_first_step() -> None:
-    from CTEnhanceLib.worker import TimeLeft
+    from CTEnhanceLib.process.worker import TimeLeft
 
     now = [0.0]
     left = TimeLeft(lambda: now[0])
@@ -40,7 +40,7 @@ def test_time_left_counts_from_the_first_step() -> None:
 
 
 def test_no_time_is_promised_while_models_load() -> None:
-    from CTEnhanceLib.worker import Worker
+    from CTEnhanceLib.process.worker import Worker
 
     told: list[Any] = []
     worker = Worker(*[lambda *_: None] * 3, told.append, {"read": 1, "enhance": 9})
@@ -51,13 +51,13 @@ def test_no_time_is_promised_while_models_load() -> None:
 
 
 def test_durations_in_words() -> None:
-    from CTEnhanceLib.texts import durationText
+    from CTEnhanceLib.process.texts import durationText
 
     assert [durationText(seconds) for seconds in (0.1, 59, 150, 7200)] == ["1 s", "59 s", "2 min", "2.0 h"]
 
 
 def test_graphics_cards_of_nvidia_smi() -> None:
-    from CTEnhanceLib.devices import parseCards
+    from CTEnhanceLib.process.devices import parseCards
 
     text = "0, NVIDIA RTX A4000, 14336, 16376\n1, Tesla T4, [N/A], [N/A]\nFailed to initialize NVML\n"
     cards = parseCards(text)
@@ -68,7 +68,7 @@ def test_graphics_cards_of_nvidia_smi() -> None:
 
 
 def test_requirements(tmp_path: Path) -> None:
-    from CTEnhanceLib import dependencies
+    from CTEnhanceLib.process import dependencies
 
     path = tmp_path / "requirements.txt"
     path.write_text("# a comment\nnumpy>=1.0\nno-such-package>=2\nother; python_version < '3'\n")
@@ -79,7 +79,7 @@ def test_requirements(tmp_path: Path) -> None:
 
 
 def test_requirements_of_the_panel_are_met_where_the_library_is(repository: Path) -> None:
-    from CTEnhanceLib import dependencies
+    from CTEnhanceLib.process import dependencies
 
     assert dependencies.missing(repository / "CTEnhance" / "Resources" / "requirements.txt") == []
 
@@ -92,7 +92,7 @@ def repository() -> Path:
 def test_declined_installation_installs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import slicer
 
-    from CTEnhanceLib import dependencies
+    from CTEnhanceLib.process import dependencies
 
     path = tmp_path / "requirements.txt"
     path.write_text("no-such-package\n")
@@ -102,7 +102,7 @@ def test_declined_installation_installs_nothing(tmp_path: Path, monkeypatch: pyt
 
 
 def test_only_enhancing_models_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
-    from CTEnhanceLib import modelchoice as models
+    from CTEnhanceLib.panel import modelchoice as models
 
     def entry(name: str, architecture: str) -> Any:
         return models.weights.WeightsEntry(name, "", "", "MIT", "scans", architecture, {}, "1", "")
@@ -116,7 +116,7 @@ def test_only_enhancing_models_are_offered(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_old_leftovers_go_and_others_stay(tmp_path: Path) -> None:
-    from CTEnhanceLib.transfer import removeLeftovers
+    from CTEnhanceLib.process.transfer import removeLeftovers
 
     for name, days in (("ctenhance-old", 10), ("ctenhance-new", 0), ("other-old", 10)):
         folder = tmp_path / name
@@ -136,8 +136,8 @@ import slicerhost
 
 slicerhost.start()
 import slicer
-from CTEnhanceLib.enhancement import EnhanceJob
-from CTEnhanceLib.run import Run, Settings
+from CTEnhanceLib.enhance.job import EnhanceJob
+from CTEnhanceLib.process.run import Run, Settings
 
 node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "chest")
 noise = np.random.default_rng(0).normal(0, 20, (400, 128, 128))
@@ -157,7 +157,7 @@ while run.active:
 
 
 def test_the_worker_of_a_killed_slicer_ends_and_its_folder_goes(model: Path) -> None:
-    from CTEnhanceLib.transfer import removeLeftovers
+    from CTEnhanceLib.process.transfer import removeLeftovers
 
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "CTEnhance"), *sys.path])}
     killed = subprocess.Popen(
@@ -185,7 +185,7 @@ def test_the_worker_of_a_killed_slicer_ends_and_its_folder_goes(model: Path) -> 
 def test_a_reference_to_a_hidden_node_that_is_gone_counts_no_more() -> None:
     import slicer
 
-    from CTEnhanceLib import placing
+    from CTEnhanceLib.scene import placing
 
     result, full, stranger = (
         slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name) for name in "rfs"
@@ -199,13 +199,13 @@ def test_a_reference_to_a_hidden_node_that_is_gone_counts_no_more() -> None:
 
 
 def test_process_zero_is_nobodys_worker() -> None:
-    from CTEnhanceLib.worker import ProcessTree
+    from CTEnhanceLib.process.worker import ProcessTree
 
     assert ProcessTree(0).alive() == []
 
 
 def test_views_of_one_width_have_titles_in_their_images(app: Any) -> None:
-    from CTEnhanceLib.views import LinkedViews, View
+    from CTEnhanceLib.views.linked import LinkedViews, View
 
     linked, other = LinkedViews(), LinkedViews()
     views = (View("HostFirst", "First image", "#8C8C8C"), View("HostBare", "Bare", "#8C8C8C", titled=False))
@@ -236,7 +236,7 @@ def test_views_of_one_width_have_titles_in_their_images(app: Any) -> None:
 
 
 def test_views_of_another_group_are_linked_again(app: Any) -> None:
-    from CTEnhanceLib.views import LinkedViews, View
+    from CTEnhanceLib.views.linked import LinkedViews, View
 
     linked, views = LinkedViews(), (View("HostOne", "One", "#8C8C8C"), View("HostTwo", "Two", "#4CA64C"))
     linked.show(7191, views)
@@ -257,7 +257,7 @@ def test_rows_fit_into_the_width_of_all_panels(app: Any, repository: Path) -> No
     import slicer
     from PySide6 import QtWidgets
 
-    from CTEnhanceLib.panel import WIDTH
+    from CTEnhanceLib.panel.widget import WIDTH
 
     for form in sorted((repository / "CTEnhance" / "Resources" / "UI").glob("*.ui")):
         widget = slicer.util.loadUI(str(form))

@@ -101,7 +101,7 @@ def contrast(one: QtGui.QColor, other: QtGui.QColor) -> float:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_what_is_said_can_be_read(app: Any, theme: str) -> None:
-    from CTEnhanceLib import styles
+    from CTEnhanceLib.panel import styles
 
     kept = QtWidgets.QApplication.palette()
     palette = QtGui.QPalette(kept)
@@ -120,7 +120,7 @@ def test_what_is_said_can_be_read(app: Any, theme: str) -> None:
 def test_a_pressed_button_looks_pressed(app: Any) -> None:
     import qt
 
-    from CTEnhanceLib import styles
+    from CTEnhanceLib.panel import styles
 
     button = qt.QPushButton("Compare")
     button.checkable = True
@@ -142,12 +142,14 @@ def test_a_pressed_button_looks_pressed(app: Any) -> None:
 
 def test_titles_are_read_on_any_image() -> None:
     """White letters, also where the image below is white: its ground is dark and dense enough."""
-    from CTEnhanceLib import spectralviews, stages, viewtitle
-    from CTEnhanceLib.compare import Mode
+    from CTEnhanceLib.compare.comparison import Mode
+    from CTEnhanceLib.decompose.views import Mode as Spectral
+    from CTEnhanceLib.reconstruct import stages
+    from CTEnhanceLib.views import title
 
     views = [view for mode in Mode for view in mode.views()]
-    views += [view for mode in spectralviews.Mode for view in mode.views("iodine")]
-    views += [view for _number, shown in stages.layouts() for view in shown]
+    views += [view for mode in Spectral for view in mode.views("iodine")]
+    views += [*stages.stageViews().values(), stages.sinogramView()]
     for view in views:
-        dark = [viewtitle._DARKER * part * viewtitle._OPACITY + 1 - viewtitle._OPACITY for part in view.rgb()]
+        dark = [title._DARKER * part * title._OPACITY + 1 - title._OPACITY for part in view.rgb()]
         assert contrast(QtGui.QColor("white"), QtGui.QColor.fromRgbF(*dark)) >= 4.5, view

@@ -113,12 +113,12 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     from ctenhance.study import session as module
-    from CTEnhanceLib import readerstudy
+    from CTEnhanceLib.readerstudy import desk
 
     watch = Clock()
     opened = module.ReadingSession.open
     monkeypatch.setattr(
-        readerstudy.ReadingSession,
+        desk.ReadingSession,
         "open",
         lambda folder, reader: opened(folder, reader, now=watch, tick=watch),
     )

@@ -218,7 +218,7 @@ def test_measured_projections_to_linked_stages(panel: Any, user: Any, made: Path
 
 
 def test_the_data_check_is_a_sentence_for_readers(panel: Any) -> None:
-    from CTEnhanceLib.reconstruction import agrees, consistencyTexts
+    from CTEnhanceLib.reconstruct.job import agrees, consistencyTexts
 
     found = {"departure": 1.034, "allowed": 1.22, "worst_row": 1, "consistent": True}
     report = {"details": {"data_consistency": found}}
@@ -244,8 +244,8 @@ def test_simulated_scan_takes_two_verbs(panel: Any, user: Any, ct: Any) -> None:
         panel.ui.methodSelector.currentIndex = 0
     assert "project" in said and "reconstruct" in said[said.index("project") :]
     assert result.GetName() == "25 % phantom FBP"
-    from CTEnhanceLib import placing
-    from CTEnhanceLib.volumes import sameGrid
+    from CTEnhanceLib.scene import placing
+    from CTEnhanceLib.scene.volumes import sameGrid
 
     assert sameGrid(result, ct) and placing.inputOf(result) is ct
     assert abs(slicer.util.arrayFromVolume(result)[1, 14:22, 15:25].mean() - 50) < 15

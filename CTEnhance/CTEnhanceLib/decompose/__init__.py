@@ -1,0 +1,1 @@
+"""CT Decompose's own."""

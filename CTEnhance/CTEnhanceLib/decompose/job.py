@@ -1,0 +1,289 @@
+"""Decomposing photon-counting bins, measured or simulated, into maps of materials: what `Run` has to know."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+from slicer.i18n import tr as _
+
+from ctenhance.runtime.errors import CTEnhanceError, InputError
+from CTEnhanceLib.decompose.spectral import SpectralTable
+from CTEnhanceLib.process import transfer
+from CTEnhanceLib.process.projections import KERNELS, named
+from CTEnhanceLib.process.run import Command, Job, Settings
+from CTEnhanceLib.scene import placing, units, volumes
+
+# What the lists offer; the command line takes others, too, as name=formula@density.
+MATERIALS = (
+    "water", "iodine", "calcium", "gadolinium", "bone", "hydroxyapatite", "adipose", "soft_tissue", "muscle",
+    "gold",
+)  # fmt: skip
+NO_MATERIAL = "none"
+_SMALLEST_MATRIX = 16
+
+# A result is the map of the first material; it refers to those of the others, to all standard errors, and to
+# all guided maps (`placing.GUIDED_ROLE`).
+MAP_ROLE, ERROR_ROLE = "CTDecomposeMap", "CTDecomposeError"
+# Widths in mg/mL that show a map: solvents and tissues, and what is dissolved in them.
+_WIDE, _NARROW = 1500.0, 20.0
+
+
+class Scatter(enum.Enum):
+    """How scatter is corrected; the value is the command line's name of it, the name that of saved scenes."""
+
+    none = "none"
+    network = "network"
+    kernel = "kernel"
+
+    def label(self) -> str:
+        """Return its name in a list."""
+        return {
+            Scatter.none: _("Not corrected"),
+            Scatter.network: _("Corrected by a network"),
+            Scatter.kernel: _("Corrected by a kernel"),
+        }[self]
+
+
+class Phantom(enum.Enum):
+    """What a simulated scan is of; the value is the command line's name of it."""
+
+    RODS = "rods"
+    CHEST = "chest"
+
+    def label(self) -> str:
+        """Return the phantom's name in a list."""
+        return {
+            Phantom.RODS: _("Iodine and calcium rods in water"),
+            Phantom.CHEST: _("Chest with contrast medium"),
+        }[self]
+
+
+@dataclass(frozen=True)
+class SpectralSimulation:
+    """A scan that is not there yet: of a phantom (its name, or a file of labels) at a share of full dose."""
+
+    phantom: str = Phantom.RODS.value
+    dose: float = 1.0
+    slices: int = 8
+    views: int = 720
+    columns: int = 512
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for; a matrix of 0 is what the data suggest, a scatter or grid ratio of 0 is the
+    file's."""
+
+    basis: tuple[str, ...] = ("water", "iodine")
+    kernel: str = KERNELS[0]
+    matrix: int = 0
+    errors: bool = True
+    calibration: str = ""
+    scatter: str = Scatter.none.value
+    scatterRatio: float = 0.0
+    gridRatio: float = 0.0
+
+
+def problem(source: Path | SpectralSimulation | None, wanted: Wanted) -> str:
+    """Return the sentence that says why this cannot be decomposed, or an empty one."""
+    try:
+        if isinstance(source, SpectralSimulation):
+            if not 0 < source.dose <= 1:
+                raise InputError(_("The dose must lie between 0 and 1, the full dose."))
+        elif source is None:
+            raise InputError(_("Choose a projection file with energy bins (.ctproj.h5), or simulate a scan."))
+        elif not source.is_file():
+            raise InputError(_("There is no file '{path}': choose another.").format(path=source))
+        _checkBasis(wanted.basis)
+        if 0 < wanted.matrix < _SMALLEST_MATRIX:
+            raise InputError(
+                _(
+                    "The matrix is too small: choose {least} pixels or more, or 0 for what the data suggest."
+                ).format(least=_SMALLEST_MATRIX)
+            )
+        if wanted.kernel not in KERNELS:
+            raise InputError(
+                _("There is no kernel '{name}': choose one of {names}.").format(
+                    name=wanted.kernel, names=", ".join(KERNELS)
+                )
+            )
+        if wanted.calibration and not Path(wanted.calibration).is_file():
+            raise InputError(
+                _("There is no calibration file '{path}': choose another, or none.").format(
+                    path=wanted.calibration
+                )
+            )
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def _checkBasis(basis: Sequence[str]) -> None:
+    if not 2 <= len(basis) <= 3:
+        raise InputError(_("Choose two or three basis materials."))
+    for name in basis:
+        if list(basis).count(name) > 1:
+            raise InputError(_("'{name}' is in the basis twice: choose another material.").format(name=name))
+
+
+def mapsOf(result: Any) -> list[Any]:
+    """Return the maps that belong to a result, one a material in the order of its table, or nothing."""
+    table = SpectralTable.of(placing.reportOf(result))
+    if table is None or result.GetImageData() is None:
+        return []
+    count = result.GetNumberOfNodeReferences(MAP_ROLE)
+    others = [result.GetNthNodeReference(MAP_ROLE, index) for index in range(count)]
+    maps = [result, *(node for node in others if node is not None)]
+    sizes = {node.GetImageData().GetDimensions() for node in maps if node.GetImageData() is not None}
+    return maps if len(maps) == len(table.materials) and len(sizes) == 1 else []
+
+
+def errorsOf(result: Any) -> list[Any]:
+    """Return the standard errors of the maps, in their order, or nothing."""
+    found = [result.GetNthNodeReference(ERROR_ROLE, index) for index in range(len(mapsOf(result)))]
+    return [] if any(node is None for node in found) else found
+
+
+def guidedOf(result: Any) -> list[Any]:
+    """Return the guided maps that low-noise images need, in the order of the maps, or nothing.
+
+    Results of earlier versions have none; nor has a scene that was saved without the data of hidden nodes.
+    """
+    maps, table = mapsOf(result), SpectralTable.of(placing.reportOf(result))
+    if table is None or table.quietKeV is None:
+        return []
+    found = [result.GetNthNodeReference(placing.GUIDED_ROLE, index) for index in range(len(maps))]
+    images = [None if node is None else node.GetImageData() for node in found]
+    size = result.GetImageData().GetDimensions() if maps else None
+    return found if all(image is not None and image.GetDimensions() == size for image in images) else []
+
+
+def sourcesOf(result: Any, lowNoise: bool) -> list[Any]:
+    """Return what images are made of: the maps, and after them the guided ones for those of low noise."""
+    return [*mapsOf(result), *(guidedOf(result) if lowNoise else [])]
+
+
+@dataclass
+class DecomposeJob(Job):
+    """From energy bins (a file, or a scan still to be simulated) to maps of materials."""
+
+    source: Path | SpectralSimulation | None
+    wanted: Wanted = field(default_factory=Wanted)
+    settings: Settings = field(default_factory=Settings)
+    _loaded: dict[str, transfer.LoadedVolume] = field(default_factory=dict)
+
+    # Reading is part of it.
+    stages = {"decompose": 88, "low noise": 4, "write": 8}  # noqa: RUF012
+
+    def problem(self) -> str:
+        """Say what is wrong with the source or the settings, if anything."""
+        return problem(self.source, self.wanted)
+
+    def preceding(self, folder: Path) -> Sequence[Command]:
+        """Simulate the scan, where there is none."""
+        source = self.source
+        if not isinstance(source, SpectralSimulation):
+            return ()
+        arguments = ["simulate", str(_simulated(folder))]
+        for name in ("phantom", "dose", "slices", "views", "columns"):
+            arguments += [f"--{name}", str(getattr(source, name))]
+        arguments += ["--matrix", str(self.wanted.matrix)] if self.wanted.matrix else []
+        return [Command([*arguments, *self.settings.arguments()], {"project": 60, "write": 5})]
+
+    def arguments(self, folder: Path) -> list[str]:
+        """Ask for the maps and their errors; images are made of them as they are shown.
+
+        Guided maps take next to no time: about a hundredth of the run.
+        """
+        wanted = self.wanted
+        source = _simulated(folder) if isinstance(self.source, SpectralSimulation) else self.source
+        arguments = ["decompose", str(source), str(folder / "maps"), "--basis", ",".join(wanted.basis)]
+        arguments += ["--kernel", wanted.kernel, "--guided-maps"]
+        arguments += ["--errors"] if wanted.errors else []
+        scattered = wanted.scatter != Scatter.none.value
+        options = {
+            "matrix": wanted.matrix or None,
+            "calibration": wanted.calibration or None,
+            "scatter": wanted.scatter if scattered else None,
+            "scatter-ratio": (wanted.scatterRatio or None) if scattered else None,
+            "grid-ratio": (wanted.gridRatio or None) if scattered else None,
+        }
+        for name, value in options.items():
+            arguments += [] if value is None else [f"--{name}", str(value)]
+        return [*arguments, *self.settings.arguments()]
+
+    def load(self, outputs: Mapping[str, Path]) -> Iterator[float]:
+        """Read the maps."""
+        files = {name: path for name, path in outputs.items() if path.name.endswith(".nii.gz")}
+        self._loaded = yield from transfer.readNiftis(files)
+
+    def place(self, report: dict[str, Any]) -> Any:
+        """Put the maps into a folder of the scene, the report below the first one, and return that."""
+        table = SpectralTable.of(report)
+        if table is None or not set(table.materials) <= set(self._loaded):
+            raise CTEnhanceError(_("The result was not loaded; press Apply again."))
+        with placing.whole() as added:
+            maps = [self._addMap(name, _("{name} (mg/mL)"), name, added) for name in table.materials]
+            errors = [
+                self._addMap(name, _("{name} standard error (mg/mL)"), f"{name}_sd", added)
+                for name in table.materials
+                if f"{name}_sd" in self._loaded
+            ]
+            result = maps[0]
+            guided = [
+                self._addGuided(name, result, added)
+                for name in table.materials
+                if f"{name}_guided" in self._loaded
+            ]
+            for role, nodes in ((MAP_ROLE, maps[1:]), (ERROR_ROLE, errors), (placing.GUIDED_ROLE, guided)):
+                for index, node in enumerate(nodes):
+                    result.SetNthNodeReferenceID(role, index, node.GetID())
+            placing.attachReport(result, report, added)
+            # The hidden ones, too: who removes the folder removes them.
+            placing.placeTogether([*maps, *errors, *guided], _("{name} spectral").format(name=self._name()))
+        return result
+
+    def readable(self, sentence: str, folder: Path) -> str:
+        """The worker knows a simulated scan by its temporary file only."""
+        return sentence.replace(str(_simulated(folder)), _("simulated scan"))
+
+    def _addMap(self, material: str, text: str, key: str, added: list[Any]) -> Any:
+        loaded = self._loaded[key]
+        name = f"{self._name()} {text.format(name=material)}"
+        node = placing.addNode("vtkMRMLScalarVolumeNode", name, added)
+        display = placing.addFixedDisplay(node, added)
+        placing.addVolume(loaded.image, loaded.ijkToRAS, name, added, output=node)
+        some = loaded.array[:: max(1, len(loaded.array) // 8), ::4, ::4]
+        most = float(np.percentile(some, 99))
+        # Solvents and tissues reach a thousand, what is dissolved in them some tens.
+        width = 1.5 * most if key != material else _WIDE if most > _WIDE / 5 else _NARROW
+        display.SetWindowLevel(max(width, 1e-3), width / 2)
+        units.setUnits(node, units.DENSITY, material)
+        return node
+
+    def _addGuided(self, material: str, result: Any, added: list[Any]) -> Any:
+        """Add a map that is for low-noise images only: hidden, without a display, but saved."""
+        name = _("{name} guided (mg/mL)").format(name=material)
+        node = placing.addNode("vtkMRMLScalarVolumeNode", f"{self._name()} {name}", added, hidden=True)
+        node.SetSaveWithScene(True)
+        with slicer.util.NodeModify(node):
+            volumes.copyGrid(result, node)
+            node.SetAndObserveImageData(self._loaded[f"{material}_guided"].image)
+        units.setUnits(node, units.DENSITY, material)
+        return node
+
+    def _name(self) -> str:
+        source = self.source
+        if isinstance(source, SpectralSimulation):
+            return named(Path(source.phantom).stem, source.dose)
+        return source.name.split(".")[0] if source is not None else ""
+
+
+def _simulated(folder: Path) -> Path:
+    return folder / "simulated.ctproj.h5"

@@ -1,0 +1,348 @@
+"""The section Spectral images of CT Decompose (`Resources/UI/SpectralSection.ui`)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import qt
+from slicer.i18n import tr as _
+
+from ctenhance.runtime.errors import InputError
+from CTEnhanceLib.decompose import volumes
+from CTEnhanceLib.decompose.curve import CurvePlot, materialTable, plotView
+from CTEnhanceLib.decompose.job import errorsOf, guidedOf, mapsOf, sourcesOf
+from CTEnhanceLib.decompose.spectral import Kind, SpectralImage, SpectralTable, curve
+from CTEnhanceLib.decompose.views import ORIENTATIONS, Mode, SpectralViews
+from CTEnhanceLib.decompose.volumes import ExportJob
+from CTEnhanceLib.measure import roi
+from CTEnhanceLib.measure.region import MeasuredRegion
+from CTEnhanceLib.process.run import Job
+from CTEnhanceLib.process.steps import TimedSteps
+from CTEnhanceLib.scene import placing
+from CTEnhanceLib.scene.windows import WINDOWS
+from CTEnhanceLib.views.linked import sliceWidget
+
+# keV by what is looked for.
+PRESETS = {"angiography": 50, "softTissue": 70, "bone": 100, "metal": 130}
+
+
+class SpectralSection:
+    """Connects the section's widgets; `setResult` says which decomposition they are about.
+
+    onExport(makeJob, onWritten) runs a job in the way of Apply.
+    """
+
+    def __init__(self, ui: Any, onExport: Callable[[Callable[[], Job], Callable[[Any], None]], None]) -> None:
+        self.ui = ui
+        self.views = SpectralViews()
+        self.plot = CurvePlot()
+        self._onExport = onExport
+        self._result: Any = None
+        self._steps: TimedSteps | None = None
+        self._region = MeasuredRegion(self.measure)
+        for mode in Mode:
+            ui.spectralModeSelector.addItem(mode.text())
+        for name in (_("Axial"), _("Coronal"), _("Sagittal")):
+            ui.orientationSelector.addItem(name)
+        ui.spectralModeSelector.connect("currentIndexChanged(int)", self._onMode)
+        ui.spectralButton.connect("toggled(bool)", self._onShow)
+        ui.orientationSelector.connect("currentIndexChanged(int)", self._onOrientation)
+        for index, slider in enumerate((ui.energySlider, ui.secondEnergySlider)):
+            slider.connect("valueChanged(double)", functools.partial(self._onEnergy, index))
+        for name, kev in PRESETS.items():
+            getattr(ui, f"{name}Button").connect("clicked()", functools.partial(self._onPreset, kev))
+        for name, button in self._windowButtons().items():
+            button.connect("clicked()", functools.partial(self.views.setWindow, *WINDOWS[name]))
+        ui.lowNoiseBox.connect("toggled(bool)", self._onLowNoise)
+        ui.spectralFadeSlider.connect("valueChanged(double)", self.views.setFade)
+        ui.materialRangeSlider.connect("valueChanged(double)", self.views.setMaterialRange)
+        ui.materialOpacitySlider.connect("valueChanged(double)", self.views.setOpacity)
+        ui.spectralRegionButton.connect("toggled(bool)", self._onRegion)
+        ui.curveBox.connect("toggled(bool)", self._onCurve)
+        ui.spectralVolumeSelector.connect("currentIndexChanged(int)", self._onVolume)
+        ui.addVolumeButton.connect("clicked()", self._onAdd)
+        ui.studyButton.connect("clicked()", self._onStudy)
+        ui.exportButton.connect("clicked()", self._onExportClicked)
+        self.measure()
+        self.refresh()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a whole volume is being made."""
+        return self._steps is not None
+
+    @property
+    def measuring(self) -> bool:
+        """Whether table and curve are about to follow the region."""
+        return self._region.pending
+
+    @property
+    def lowNoise(self) -> bool:
+        """Whether monoenergetic images are those of low noise."""
+        return bool(self.ui.lowNoiseBox.checked and guidedOf(self._result))
+
+    def setResult(self, result: Any) -> None:
+        """Tell of this decomposition; None: there is none."""
+        found = result if mapsOf(result) else None
+        if found is not self._result:
+            self._result = found
+            self._listVolumes()
+            self._say("")
+            if found is not None and not guidedOf(found):
+                self.ui.lowNoiseBox.checked = False  # it says what is shown
+        if self._result is None:
+            self.ui.spectralButton.checked = False
+        elif self.views.active:
+            self._show()
+        self.refresh()
+
+    def show(self) -> None:
+        """Show the spectral images, also when those of another result are shown."""
+        if self._result is None:
+            return
+        if not self.ui.spectralButton.checked:
+            self.ui.spectralButton.checked = True
+        elif not self.views.active or self.views.result is not self._result:
+            self._show()
+
+    def hide(self) -> None:
+        """Give the layout back and let go of all nodes."""
+        if self._steps is not None:
+            self._steps.cancel()
+            self._steps = None
+        self.ui.spectralButton.checked = False
+        self.setResult(None)
+
+    def nodeGoes(self, node: Any) -> bool:
+        """A node is about to be removed; say whether it is one of those that are shown."""
+        if node is self._region.node:
+            # Not now: the scene is in the middle of a removal.
+            qt.QTimer.singleShot(0, lambda: setattr(self.ui.spectralRegionButton, "checked", False))
+            return False
+        return self._result is not None and (node is self._result or node in mapsOf(self._result))
+
+    def refresh(self) -> None:
+        """Show what can be done with the result."""
+        ui, ready = self.ui, self._result is not None
+        if ui.spectralButton.checked and not self.views.active:  # others have taken the views
+            ui.spectralButton.checked = False
+        active, mode = self.views.active, self.views.mode
+        ui.lowNoiseBox.enabled = ready and bool(guidedOf(self._result))
+        ui.lowNoiseBox.toolTip = (
+            volumes.noLowNoise()
+            if ready and not ui.lowNoiseBox.enabled
+            else _("Monoenergetic images with nearly the noise of the quietest energy, contrast kept.")
+        )
+        ui.spectralButton.enabled = ready
+        ui.spectralButton.text = _("Stop showing") if active else _("Show")
+        ui.spectralButton.toolTip = (
+            _("Show the spectral images.") if ready else _("There is nothing to show yet: press Apply.")
+        )
+        ui.energySlider.enabled = ui.spectralRegionButton.enabled = ui.curveBox.enabled = active
+        for used, label, control in (
+            (mode is not Mode.PLANES, ui.orientationLabel, ui.orientationSelector),
+            (mode.hasSecond, ui.secondEnergyLabel, ui.secondEnergySlider),
+            (mode is Mode.FADE, ui.spectralFadeLabel, ui.spectralFadeSlider),
+            (mode in (Mode.FOUR, Mode.OVERLAY), ui.materialRangeLabel, ui.materialRangeSlider),
+            (mode is Mode.OVERLAY, ui.materialOpacityLabel, ui.materialOpacitySlider),
+        ):
+            label.visible = control.visible = used  # so the rest is reached without scrolling
+            control.enabled = active and used
+        for button in (*self._windowButtons().values(), *(getattr(ui, f"{name}Button") for name in PRESETS)):
+            button.enabled = active
+        for widget in (ui.spectralVolumeSelector, ui.studyEdit, ui.studyButton, ui.exportButton):
+            widget.enabled = ready and not self.busy
+        ui.addVolumeButton.enabled = ready and not self.busy and isinstance(self._chosen(), SpectralImage)
+        ui.addVolumeButton.toolTip = (
+            _("Make the whole volume and add it to the scene.")
+            if not ready or ui.addVolumeButton.enabled or self.busy
+            else _("This map is in the scene already.")
+        )
+
+    def measure(self) -> None:
+        """Write table and curve of the region anew."""
+        ui, maps = self.ui, mapsOf(self._result)
+        ui.spectralTable.visible = self._region.node is not None and bool(maps)
+        if self._region.node is None or not maps:
+            self.plot.remove()
+            return
+        table, lowNoise = self._table(), self.lowNoise
+        # Images stand where the first map does, wherever the user has moved the others.
+        measured = functools.partial(roi.values, self._region.node, self._result)
+        try:
+            samples = np.stack([measured(node) for node in sourcesOf(self._result, lowNoise)])
+            errors = [measured(node) for node in errorsOf(self._result)]
+        except InputError as error:
+            ui.spectralTable.text = str(error)
+            self.plot.remove()
+            return
+        energies = [ui.energySlider.value]
+        if self.views.mode.hasSecond:
+            energies.append(ui.secondEnergySlider.value)
+        images = [SpectralImage(Kind.VMI, kev, lowNoise) for kev in energies]
+        size = roi.sizeText(*roi.sizeOf(self._region.node, self._result))
+        ui.spectralTable.text = materialTable(
+            table, samples, np.stack(errors) if errors else None, images, size
+        )
+        if ui.curveBox.checked:
+            self.plot.show(curve(table, samples, lowNoise))
+        else:
+            self.plot.remove()
+
+    def _table(self) -> SpectralTable:
+        table = SpectralTable.of(placing.reportOf(self._result))
+        if table is None:
+            raise InputError(_("There are no maps yet: press Apply."))
+        return table
+
+    def _windowButtons(self) -> dict[str, Any]:
+        return {name: getattr(self.ui, f"spectral{name.capitalize()}Button") for name in WINDOWS}
+
+    def _say(self, text: str) -> None:
+        self.ui.spectralNoteLabel.text = text
+        self.ui.spectralNoteLabel.visible = bool(text)
+
+    def _show(self, mode: Mode | None = None) -> None:
+        try:
+            self.views.show(self._result, mode)
+            self.views.turn(ORIENTATIONS[self.ui.orientationSelector.currentIndex])
+        except MemoryError:
+            self.views.hide()
+            self._say(_("There is not enough memory for these views: close other volumes."))
+        self.measure()
+
+    def _onShow(self, checked: bool) -> None:
+        if checked and self._result is not None:
+            self._show()
+        else:
+            self.views.hide()
+            self.ui.spectralRegionButton.checked = False
+            self._placeCurve()
+        self.refresh()
+
+    def _onMode(self, index: int) -> None:
+        mode = list(Mode)[index]
+        if self.views.active:
+            self._show(mode)
+        else:
+            self.views.mode = mode
+        self.refresh()
+
+    def _onOrientation(self, index: int) -> None:
+        self.views.turn(ORIENTATIONS[index])
+
+    def _onEnergy(self, index: int, kev: float) -> None:
+        self.views.setEnergy(index, kev)
+        if self._region.node is not None:
+            self.measure()
+
+    def _onLowNoise(self, checked: bool) -> None:
+        self.views.setLowNoise(checked)
+        if self._region.node is not None:
+            self.measure()
+
+    def _onPreset(self, kev: float) -> None:
+        self.ui.energySlider.value = kev
+
+    def _onRegion(self, checked: bool) -> None:
+        self._region.remove()
+        view = self.views.firstView()
+        widget = sliceWidget(view) if checked and self.views.active else None
+        if widget is not None:
+            self._region.add(widget.mrmlSliceNode(), self._result)
+        self._placeCurve()
+        self.measure()
+
+    def _onCurve(self, _checked: bool) -> None:
+        self._placeCurve()
+        self.measure()
+        self.refresh()
+
+    def _placeCurve(self) -> None:
+        """Have the plot below the views as long as there is something to draw in it."""
+        wanted, plot = self.ui.curveBox.checked, plotView()
+        measured = self._region.node is not None
+        self.views.setBelow(plot if wanted and measured else "")
+        text = ""
+        if wanted and not plot:
+            text = _("This Slicer has no plots: the table stands alone.")
+        elif wanted and not measured and self.views.active:
+            text = _("Press Measure: the curve is that of a box.")
+        self._say(text)
+
+    def _listVolumes(self) -> None:
+        selector = self.ui.spectralVolumeSelector
+        selector.clear()
+        if self._result is not None:
+            for kind in Kind:
+                if not volumes.problem(self._result, SpectralImage(kind)):
+                    selector.addItem(kind.text(), kind.name)
+            for name in self._table().materials:
+                selector.addItem(_("Map of {name} (mg/mL)").format(name=name), name)
+
+    def _chosen(self) -> SpectralImage | str:
+        selector = self.ui.spectralVolumeSelector
+        key = str(selector.itemData(selector.currentIndex)) if selector.count else Kind.VMI.name
+        if key not in Kind.__members__:
+            return key
+        kind = Kind[key]
+        return SpectralImage(kind, self.ui.energySlider.value, kind is Kind.VMI and self.lowNoise)
+
+    def _onVolume(self, _index: int) -> None:
+        self.refresh()
+
+    def _onAdd(self) -> None:
+        result, image = self._result, self._chosen()
+        if not isinstance(image, SpectralImage):
+            return
+        self._say("")
+
+        def add() -> Any:
+            loaded = yield from volumes.computed(result, image)
+            node = volumes.place(result, image, loaded, self.views.window)
+            self._say(_("Added: {name}.").format(name=node.GetName()))
+
+        self._steps = TimedSteps(
+            add(),
+            self._added,
+            self._notAdded,
+            lambda part: self._say(_("Making the volume: {percent:.0f} %").format(percent=100 * part)),
+        )
+        self.refresh()
+
+    def _added(self) -> None:
+        self._steps = None
+        self.refresh()
+
+    def _notAdded(self, error: Exception) -> None:
+        self._steps = None
+        self._say(
+            _("There is not enough memory for the volume: close others.")
+            if isinstance(error, MemoryError)
+            else str(error)
+        )
+        self.refresh()
+
+    def _onStudy(self) -> None:
+        folder = qt.QFileDialog.getExistingDirectory(
+            self.ui.studyButton, _("DICOM images of the patient, whose study the series joins"), ""
+        )
+        if folder:
+            self.ui.studyEdit.text = folder
+
+    def _onExportClicked(self) -> None:
+        self._say("")  # what was written before says nothing of this one
+        folder = qt.QFileDialog.getExistingDirectory(
+            self.ui.exportButton, _("An empty folder for the DICOM files"), ""
+        )
+        if folder:
+            like = self.ui.studyEdit.text.strip().strip('"')  # as typed or pasted
+            job = ExportJob(
+                self._result, self._chosen(), Path(folder), Path(like).expanduser() if like else None
+            )
+            written = _("Written to {folder}.").format(folder=folder)
+            self._onExport(lambda: job, lambda _result: self._say(written))

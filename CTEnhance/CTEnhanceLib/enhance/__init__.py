@@ -1,0 +1,1 @@
+"""CT Enhance's own."""

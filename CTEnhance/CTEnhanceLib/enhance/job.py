@@ -1,0 +1,127 @@
+"""Enhancing a volume node: what `Run` needs to know of the verb."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from ctenhance.runtime.errors import CTEnhanceError, InputError
+from CTEnhanceLib.compare.strength import blend
+from CTEnhanceLib.process import transfer
+from CTEnhanceLib.process.run import Job, Settings
+from CTEnhanceLib.scene import placing, volumes
+
+VERB = "enhance"
+
+
+def problem(inputNode: Any, outputNode: Any, strength: float = 1.0) -> str:
+    """Return the sentence that says why these nodes cannot be enhanced, or an empty one."""
+    try:
+        volumes.requireScalarVolume(inputNode)
+        if outputNode is not None and outputNode == inputNode:
+            raise InputError(_("Input and output are the same volume: choose another output, or a new one."))
+        if outputNode is not None and outputNode.IsA("vtkMRMLLabelMapVolumeNode"):
+            raise InputError(
+                _("'{name}' is a segmentation: choose another output.").format(name=outputNode.GetName())
+            )
+        if not 0 <= strength <= 1:
+            raise InputError(_("The strength must lie between 0 and 1."))
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def isForeign(outputNode: Any) -> bool:
+    """Say whether a node holds an image that is no result of CT Enhance: a patient's CT, say."""
+    if outputNode is None or outputNode.GetImageData() is None:
+        return False
+    return (placing.reportOf(outputNode) or {}).get("verb") != VERB
+
+
+class EnhanceJob(Job):
+    """From input node to result node; `strength` in 0..1.
+
+    overwrite - whether the output may be a volume that is no result of CT Enhance
+    """
+
+    # Reading and writing take seconds, the model minutes.
+    stages = {"read": 2, "enhance": 95, "write": 3}  # noqa: RUF012
+
+    def __init__(
+        self,
+        inputNode: Any,
+        outputNode: Any,
+        strength: float = 1.0,
+        settings: Settings | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        self.inputNode, self.outputNode, self.strength = inputNode, outputNode, strength
+        self.overwrite = overwrite
+        self.settings = settings or Settings()
+        self._image: vtk.vtkImageData | None = None
+        self._full: transfer.LoadedVolume | None = None
+
+    def problem(self) -> str:
+        """Say what is wrong with the nodes, if anything."""
+        found = problem(self.inputNode, self.outputNode, self.strength)
+        if not found and isForeign(self.outputNode) and not self.overwrite:
+            return _("'{name}' is no result of CT Enhance, and would be lost: choose a new volume.").format(
+                name=self.outputNode.GetName()
+            )
+        return found
+
+    def remarks(self) -> list[str]:
+        """Tell what the input's file says of its grid besides."""
+        return volumes.gridNotes(self.inputNode)
+
+    def prepare(self, folder: Path) -> Iterator[float]:
+        """Write the input."""
+        return transfer.writeMetaImage(self.inputNode, folder / "input.mha")
+
+    def arguments(self, folder: Path) -> list[str]:
+        """Ask for the full effect: strengths are blended here, without another run."""
+        paths = [str(folder / "input.mha"), str(folder / "output.nii")]
+        return [VERB, *paths, "--strength", "1", *self.settings.arguments()]
+
+    def load(self, outputs: Mapping[str, Path]) -> Iterator[float]:
+        """Read the full effect and blend the asked strength."""
+        before = slicer.util.arrayFromVolume(self.inputNode)
+        self._full = yield from transfer.readNifti(outputs["enhanced"])
+        if self._full.array.shape != before.shape:
+            raise CTEnhanceError(_("The result has another size than the input; press Apply again."))
+        self._image, image = volumes.newImage(before.shape, np.float32)
+        yield from blend(before, self._full.array, self.strength, image)
+
+    def place(self, report: dict[str, Any]) -> Any:
+        """Put result, full effect and report beside the input, on its grid; return the result's node."""
+        if not slicer.mrmlScene.IsNodePresent(self.inputNode):
+            raise CTEnhanceError(_("The input volume was removed meanwhile, so no result was added."))
+        if self._full is None or self._image is None:
+            raise CTEnhanceError(_("The result was not loaded; press Apply again."))
+        report.setdefault("settings", {})["strength"] = round(self.strength, 4)
+        output = self.outputNode
+        if output is not None and not slicer.mrmlScene.IsNodePresent(output):
+            output = None
+        name = self._name(report)
+        # A name that tells of another image or model is no longer true; one that the user gave stays.
+        untrue = isForeign(output) or (
+            output is not None and output.GetName() == self._name(placing.reportOf(output) or {}) != name
+        )
+        result = placing.addResult(self.inputNode, output, name, self._image, self._full.image, report)
+        if untrue:
+            result.SetName(slicer.mrmlScene.GenerateUniqueName(name))
+        return result
+
+    def _name(self, report: Mapping[str, Any]) -> str:
+        model = (report.get("model") or {}).get("name") or _("no model")
+        return _("{name} enhanced ({model})").format(name=self.inputNode.GetName(), model=model)
+
+    def readable(self, sentence: str, folder: Path) -> str:
+        """The worker knows the volume by its temporary file only."""
+        return sentence.replace(str(folder / "input.mha"), self.inputNode.GetName())

@@ -1,0 +1,1 @@
+"""What the user measures: regions in the views and their statistics."""

@@ -1,0 +1,225 @@
+"""A panel's sections Run and Details (`Resources/UI/RunSection.ui`, `DetailsSection.ui`).
+
+Device list with its warning, Apply that becomes Cancel, progress bar with stage, percentage and time left,
+the status line, and the report or the log of what went wrong.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from ctenhance.runtime.errors import CTEnhanceError
+from CTEnhanceLib.panel import styles
+from CTEnhanceLib.panel.modelchoice import select
+from CTEnhanceLib.panel.reporttable import reportJson, reportTable
+from CTEnhanceLib.process import dependencies
+from CTEnhanceLib.process.devices import Device, DeviceQuery
+from CTEnhanceLib.process.run import Job, Run
+from CTEnhanceLib.process.texts import durationText, progressText
+from CTEnhanceLib.scene import placing
+
+AUTOMATIC = "auto"
+
+
+class RunSection:
+    """Connects the sections' widgets.
+
+    makeJob() -> Job, or None to leave it, called on Apply; onResult(result), after a run; onDevice(spec),
+    when the user chooses one; onChanged(), when a run begins or ends: call `refresh` then; isOpen(): whether
+    the user sees the panel.
+    """
+
+    def __init__(
+        self,
+        ui: Any,
+        title: str,
+        requirements: Path,
+        makeJob: Callable[[], Job | None],
+        onResult: Callable[[Any], None],
+        onDevice: Callable[[str], None],
+        onChanged: Callable[[], None],
+        isOpen: Callable[[], bool],
+    ) -> None:
+        self.ui = ui
+        self._title, self._requirements = title, requirements
+        self._makeJob, self._onResult, self._onChanged = makeJob, onResult, onChanged
+        self._afterRun = onResult
+        self._onDevice, self._isOpen = onDevice, isOpen
+        self._run: Run | None = None
+        self._started = 0.0
+        self._reason = ""
+        self._device = AUTOMATIC
+        # Not while it is known how long it took.
+        self._warnsOfTime = True
+        self._devices: list[Device] = []
+        self._following = False
+        self._report: dict[str, Any] | None = None
+        self._query = DeviceQuery(self._onDevices)
+        ui.deviceSelector.addItem(_("Automatic"), AUTOMATIC)
+        ui.deviceSelector.connect("currentIndexChanged(int)", self._onDeviceIndex)
+        ui.deviceRefreshButton.connect("clicked()", self.askDevices)
+        ui.applyButton.connect("clicked(bool)", self._onApply)
+        ui.jsonBox.connect("toggled(bool)", self._writeReport)
+        self._writeReport()
+
+    @property
+    def running(self) -> bool:
+        """Whether a run is on its way."""
+        return self._run is not None
+
+    def cancel(self) -> None:
+        """Stop what runs; the status line tells when it is over."""
+        if self._run is not None:
+            self.ui.applyButton.enabled = False
+            self._run.cancel()
+
+    def kill(self) -> None:
+        """End what runs at once, for when the module goes."""
+        if self._run is not None:
+            self._run.kill()
+            self._run = None
+        self._query.stop()
+
+    def askDevices(self) -> None:
+        """Look which devices there are, and how much memory is free; the list follows when it is known."""
+        self._query.start()
+
+    def refresh(self, reason: str, doing: str, device: str) -> None:
+        """Show whether Apply can be pressed.
+
+        reason - why not; empty: it can. doing - what Apply does. device - the parameter node's.
+        """
+        ui, running = self.ui, self.running
+        ui.applyButton.text = _("Cancel") if running else _("Apply")
+        ui.applyButton.enabled = running or not reason
+        ui.applyButton.toolTip = _("Stop; nothing will be changed.") if running else reason or doing
+        ui.progressBar.visible = running
+        ui.deviceSelector.enabled = ui.deviceRefreshButton.enabled = not running
+        if not running and reason != self._reason:
+            # Said once; what a run said last stays to be read until something else is wrong, or mended.
+            self.showStatus(reason)
+        self._reason, self._device = reason, device
+        self._followDevice()
+
+    def disable(self) -> None:
+        """There are no parameters to run with at the moment."""
+        if not self.running:
+            self.ui.applyButton.enabled = False
+
+    def showStatus(self, text: str, style: str = "") -> None:
+        """Write the status line."""
+        self.ui.statusLabel.styleSheet = style
+        self.ui.statusLabel.text = text
+
+    def showReport(self, result: Any) -> None:
+        """Write the report of a result (None: nothing) under Details."""
+        self._report = placing.reportOf(result)
+        self._writeReport()
+
+    def showFailure(self, sentence: str, details: str = "") -> None:
+        """Tell of a failure in the status line, under Details and in a message box."""
+        self.showStatus(sentence, styles.failure())
+        self._report = None
+        self._writeReport()
+        self.ui.detailsText.setPlainText(details)
+        slicer.util.errorDisplay(
+            sentence, windowTitle=self._title, **({"detailedText": details} if details else {})
+        )
+
+    def start(self, makeJob: Callable[[], Job | None], onResult: Callable[[Any], None]) -> None:
+        """Run a job, Apply's or another; meanwhile Apply is Cancel. `onResult` gets what it has placed."""
+        try:
+            if not dependencies.ensure(self._requirements, self._title):
+                self.showStatus(_("Nothing was installed, so nothing was computed."))
+                return
+            job = makeJob()
+            if job is None:
+                return
+            self._afterRun, self._warnsOfTime = onResult, True
+            run = Run(job, self._onProgress, self._onDone, self._onFailed, self._onCancelled)
+            self._run, self._started = run, time.monotonic()
+            run.start()
+        except CTEnhanceError as error:
+            self._onFailed(str(error), "")
+            return
+        self._onChanged()
+
+    def _writeReport(self, _asJson: bool = False) -> None:
+        report, ui = self._report, self.ui
+        ui.jsonBox.enabled = report is not None
+        if report is None or ui.jsonBox.checked:
+            ui.detailsText.setPlainText("" if report is None else reportJson(report))
+        else:
+            ui.detailsText.setHtml(reportTable(report))
+
+    def _onApply(self, _checked: bool = False) -> None:
+        if self._run is not None:
+            self.cancel()
+        else:
+            self.start(self._makeJob, self._onResult)
+
+    def _onProgress(self, progress: Any) -> None:
+        self.ui.progressBar.value = int(progress.percent)
+        self.showStatus(progressText(progress))
+
+    def _onDone(self, result: Any, warnings: list[str]) -> None:
+        self._run, self._warnsOfTime = None, False
+        self._afterRun(result)
+        self._onChanged()
+        took = durationText(time.monotonic() - self._started)
+        device = (placing.reportOf(result) or {}).get("device")
+        text = _("Done in {time}.") if device is None else _("Done in {time} on {device}.")
+        said = " ".join([text.format(time=took, device=device), *warnings])
+        self.showStatus(said, styles.warning() if warnings else "")
+        self.showReport(result)
+        self.askDevices()
+        if not self._isOpen():
+            slicer.util.showStatusMessage(_("{panel}: {sentence}").format(panel=self._title, sentence=said))
+
+    def _onFailed(self, sentence: str, details: str) -> None:
+        self._run = None
+        self._onChanged()
+        self.showFailure(sentence, details)
+
+    def _onCancelled(self) -> None:
+        self._run = None
+        self._onChanged()
+        self.showStatus(_("Cancelled; nothing was changed."))
+
+    def _onDeviceIndex(self, index: int) -> None:
+        if index >= 0 and not self._following:
+            self._warnsOfTime = True
+            self._onDevice(self.ui.deviceSelector.itemData(index))
+
+    def _onDevices(self, devices: list[Device]) -> None:
+        self._devices = devices
+        selector = self.ui.deviceSelector
+        self._following = True
+        try:
+            selector.clear()
+            selector.addItem(_("Automatic"), AUTOMATIC)
+            for device in devices:
+                selector.addItem(device.text, device.spec)
+        finally:
+            self._following = False
+        self._followDevice()
+
+    def _followDevice(self) -> None:
+        self._following = True
+        try:
+            select(self.ui.deviceSelector, self._device)
+        finally:
+            self._following = False
+        onProcessor = self._device == "cpu" or (
+            self._device == AUTOMATIC and all(device.isCPU for device in self._devices)
+        )
+        label = self.ui.deviceWarningLabel
+        label.styleSheet = styles.warning()
+        label.text = _("No graphics card is used: whole scans take minutes instead of seconds.")
+        label.visible = onProcessor and bool(self._devices) and self._warnsOfTime

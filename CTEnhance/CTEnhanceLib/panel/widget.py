@@ -1,0 +1,368 @@
+"""What all panels share: widget classes and a logic class to derive from (docs/panels.md shows how).
+
+`BasePanelWidget` is the widget's life (opened, left, scene closed); `PanelWidget`, for panels that compute,
+adds a parameter node and the sections Run, Compare and Details, each from a .ui file of its own and below the
+panel's own one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic, ScriptedLoadableModuleWidget
+from slicer.util import VTKObservationMixin
+
+from CTEnhanceLib.compare.section import CompareSection
+from CTEnhanceLib.panel import styles
+from CTEnhanceLib.panel.runsection import AUTOMATIC, RunSection
+from CTEnhanceLib.process.run import Job
+from CTEnhanceLib.process.worker import PACKAGE_FOLDER
+from CTEnhanceLib.scene import placing
+
+RESOURCES = PACKAGE_FOLDER / "Resources"
+# One width (pixels) for all panels, whatever their rows would like to have: two panels and three views have
+# room on a screen of 1280 pixels, and a change of panels moves nothing.
+WIDTH = 420
+
+
+class PanelLogic(ScriptedLoadableModuleLogic):
+    """A module's logic; `parameterNodeType` is the class under `@parameterNodeWrapper`."""
+
+    parameterNodeType: Any = None
+
+    def getParameterNode(self) -> Any:
+        """Return the parameters of the scene."""
+        return self.parameterNodeType(super().getParameterNode())
+
+    def requirementsPath(self) -> Path:
+        """Return the file that lists the Python packages that the worker needs."""
+        return RESOURCES / "requirements.txt"
+
+
+class BasePanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """A module's widget with its .ui file (`ui` holds its widgets by name), its logic and its life.
+
+    A panel says what is its own: `logicType`, `sections` (further .ui files below its own one),
+    `connectWidgets` (once), and what happens when it is `opened`, `left`, when the scene closes (`sceneGoes`,
+    `sceneEmptied`) and when the module goes (`gone`).
+    """
+
+    logicType: type[ScriptedLoadableModuleLogic] = ScriptedLoadableModuleLogic
+    sections: tuple[str, ...] = ()
+
+    def __init__(self, parent: Any = None) -> None:
+        VTKObservationMixin.__init__(self)
+        self.logic: Any = None
+        # Slicer calls enter, exit and cleanup also where setup failed.
+        self._ready = False
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+
+    def setup(self) -> None:
+        """Build the panel; called once, when the module is opened first."""
+        ScriptedLoadableModuleWidget.setup(self)
+        self.panel = slicer.util.loadUI(self.resourcePath(f"UI/{self.moduleName}.ui"))
+        self.layout.addWidget(self.panel)
+        whole = [self.panel]
+        for section in self.sections:
+            whole.append(slicer.util.loadUI(str(RESOURCES / "UI" / f"{section}.ui")))
+            self.layout.addWidget(whole[-1])
+        self.ui = slicer.util.childWidgetVariables(self.panel)
+        for widget in whole[1:]:
+            vars(self.ui).update(vars(slicer.util.childWidgetVariables(widget)))
+        for widget in whole:
+            widget.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Preferred)
+            widget.minimumWidth = WIDTH
+        styles.prepareButtons(vars(self.ui).values())
+        self.panel.setMRMLScene(slicer.mrmlScene)
+        self.logic = self.logicType()
+        self.buildSections()
+        self.connectWidgets()
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
+        self._ready = True
+        if self.parent.isEntered:  # reloaded while it is open: Slicer does not call `enter` again
+            self.opened()
+
+    def cleanup(self) -> None:
+        """The module goes."""
+        if self._ready:
+            self.gone()
+            self.removeObservers()
+
+    def enter(self) -> None:
+        """The user opens the module."""
+        if self._ready:
+            self.opened()
+
+    def exit(self) -> None:
+        """The user opens another module."""
+        if self._ready:
+            self.left()
+
+    def onSceneStartClose(self, caller: Any, event: Any) -> None:
+        """All nodes are about to go."""
+        self.sceneGoes()
+
+    def onSceneEndClose(self, caller: Any, event: Any) -> None:
+        """The scene is empty now."""
+        if self.parent.isEntered:
+            self.sceneEmptied()
+
+    def buildSections(self) -> None:
+        """Make what drives the widgets of `sections`."""
+
+    def connectWidgets(self) -> None:
+        """Connect the panel's own widgets (in `ui`) that no parameter is bound to."""
+
+    def opened(self) -> None:
+        """The panel is on the screen."""
+
+    def left(self) -> None:
+        """The user has gone to another module."""
+
+    def sceneGoes(self) -> None:
+        """Let go of all nodes: the scene closes."""
+
+    def sceneEmptied(self) -> None:
+        """The scene was closed while the panel is open."""
+        self.opened()
+
+    def gone(self) -> None:
+        """End what runs: the module goes."""
+
+
+class PanelWidget(BasePanelWidget):
+    """The widget of a module that computes. A panel says what is its own:
+
+    `title`, `logicType`, `verb` (the command line's, whose reports its results carry); `connectWidgets`
+    (once), `reason` and `doing` (why Apply can or can't be pressed, what it does), `makeJob` (what it does
+    then), `follow` (the parameters changed), `resultArrived`, `compared` (what is beside what). Its parameter
+    node has the fields `device`, a string, and `result`, the volume node that is shown; where `takesVolume`,
+    also `inputVolume`. `ui` holds the widgets of all sections by name.
+    """
+
+    title = ""
+    verb = ""
+    takesVolume = False
+    logicType: type[PanelLogic] = PanelLogic
+    sections: tuple[str, ...] = ("RunSection", "CompareSection", "DetailsSection")
+
+    def __init__(self, parent: Any = None) -> None:
+        self.parameters: Any = None
+        self.compareSection: CompareSection | None = None
+        self._guiTag: Any = None
+        self._following = self._nodesChanged = False
+        super().__init__(parent)
+
+    # What a panel fills in -----------------------------------------------------------------------------
+
+    def reason(self) -> str:
+        """Return the sentence that says why Apply cannot be pressed, or an empty one."""
+        return ""
+
+    def doing(self) -> str:
+        """Return what Apply does, for its tooltip."""
+        return ""
+
+    def compared(self, result: Any) -> tuple[str, str]:
+        """Return what the two volumes of a comparison are called: that which a result is compared with, and
+        the result (None: any)."""
+        return _("Before"), _("After")
+
+    def makeJob(self) -> Job | None:
+        """Return the job that the parameters ask for; None: the user, asked something, would rather not.
+
+        Raises InputError when they cannot be met.
+        """
+        raise TypeError(f"{type(self).__name__} has no job for its Apply button")
+
+    def follow(self) -> None:
+        """Show what the parameters say; called when one has changed, and by `refresh`."""
+        self.showResult(self.parameters.result)
+
+    def resultArrived(self, result: Any) -> None:
+        """Take the result of a run that the scene has now; called while the module is open."""
+        if self.parameters is not None:
+            self.parameters.result = result
+
+    def showArrived(self, result: Any) -> None:
+        """Bring a new result onto the screen; called while the module is open."""
+        if self.compareSection is not None:
+            self.compareSection.show()
+
+    def nodesGo(self) -> None:
+        """Let go of all nodes: the scene closes, or what is shown is being removed."""
+
+    # What all do ---------------------------------------------------------------------------------------
+
+    def setup(self) -> None:
+        """Build the panel; called once, when the module is opened first."""
+        super().setup()
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
+        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent):
+            self.addObserver(scene, event, self.onSceneNodes)
+        self.initializeParameterNode()
+        self.runSection.askDevices()
+
+    def buildSections(self) -> None:
+        """Make what drives Run and Compare."""
+        self.runSection = RunSection(
+            self.ui,
+            self.title,
+            self.logic.requirementsPath(),
+            self.makeJob,
+            self._onResult,
+            self._onDevice,
+            self.refresh,
+            lambda: bool(self.parent.isEntered),
+        )
+        if "CompareSection" in self.sections:
+            self.compareSection = CompareSection(
+                self.ui, self.panel, self.compared, self.verb, self._onResultChosen
+            )
+
+    def gone(self) -> None:
+        """End what runs."""
+        self.runSection.kill()
+        self.nodesGo()
+        if self.compareSection is not None:
+            self.compareSection.exit()
+        self.setParameterNode(None)
+
+    def opened(self) -> None:
+        """Follow the scene's parameters."""
+        self.initializeParameterNode()
+        if self.compareSection is not None:
+            self.compareSection.enter()
+        self.runSection.askDevices()
+
+    def left(self) -> None:
+        """Take the comparison off the screen; a run goes on."""
+        if self.compareSection is not None:
+            self.compareSection.exit()
+        if not self.runSection.running:
+            self.setParameterNode(None)
+
+    def sceneGoes(self) -> None:
+        """Let go of all nodes, and end the run."""
+        self.runSection.cancel()
+        self._forgetNodes()
+        self.setParameterNode(None)
+        self.runSection.showStatus("")
+        self.runSection.showReport(None)
+
+    def sceneEmptied(self) -> None:
+        """Follow the new scene's parameters."""
+        self.initializeParameterNode()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeAboutToBeRemoved(self, caller: Any, event: Any, node: Any) -> None:
+        """Take the hidden nodes of a removed result along, and stop comparing it."""
+        if slicer.mrmlScene.IsClosing() or node is None:
+            return
+        if self.compareSection is not None:
+            self.compareSection.nodeGoes(node)
+            shown = self.compareSection.comparison.result
+            if node in (shown, placing.inputOf(shown)):
+                self._forgetNodes()
+        hidden = placing.hiddenNodesOf(node)
+        if hidden:
+            # Not now: the scene is in the middle of a removal.
+            qt.QTimer.singleShot(0, lambda: placing.removeNodes(hidden))
+
+    def onSceneEndImport(self, caller: Any, event: Any) -> None:
+        """A scene was loaded, and with it other parameters."""
+        if self.parameters is not None:
+            self.initializeParameterNode()
+
+    def onSceneNodes(self, caller: Any, event: Any) -> None:
+        """Nodes have come or gone: what can be chosen is seen when they are complete."""
+        if self.parameters is not None and not self._nodesChanged:
+            self._nodesChanged = True
+            qt.QTimer.singleShot(0, self._followScene)
+
+    def initializeParameterNode(self) -> None:
+        """Have a parameter node, and an input where there is one to choose."""
+        self.setParameterNode(self.logic.getParameterNode())
+        self._chooseInput()
+
+    def setParameterNode(self, parameterNode: Any) -> None:
+        """Follow this parameter node instead of the one before; None: follow none."""
+        if self.parameters is not None:
+            self.parameters.disconnectGui(self._guiTag)
+            self.removeObserver(self.parameters, vtk.vtkCommand.ModifiedEvent, self._onParameters)
+        self.parameters = parameterNode
+        if parameterNode is not None:
+            self._guiTag = parameterNode.connectGui(self.ui)
+            self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
+            self.refresh()
+        else:
+            self.runSection.disable()
+
+    def refresh(self) -> None:
+        """Show what the parameters say, and whether Apply can be pressed."""
+        if self.parameters is None or self._following:
+            return
+        self._following = True
+        try:
+            self.panel.enabled = not self.runSection.running
+            self.follow()
+            self.runSection.refresh(self.reason(), self.doing(), self.parameters.device or AUTOMATIC)
+        finally:
+            self._following = False
+
+    def showResult(self, result: Any) -> None:
+        """Offer the comparison of this result (None: nothing) and show its report."""
+        if self.compareSection is not None:
+            self.compareSection.setResult(result)
+        if result is not None and placing.reportOf(result) is not None:
+            self.runSection.showReport(result)
+
+    def _onParameters(self, caller: Any = None, event: Any = None) -> None:
+        self.refresh()
+
+    def _onDevice(self, spec: str) -> None:
+        if self.parameters is not None:
+            self.parameters.device = spec
+
+    def _followScene(self) -> None:
+        self._nodesChanged = False
+        if self.parameters is not None and not slicer.mrmlScene.IsClosing():
+            self._chooseInput()
+            if self.compareSection is not None:
+                self.compareSection.results.show(self.parameters.result)
+
+    def _chooseInput(self) -> None:
+        """Take a CT as input where none is chosen: the first that is no result of ours."""
+        if self.takesVolume and not self.parameters.inputVolume:
+            found = placing.originals()
+            if found:
+                self.parameters.inputVolume = found[0]
+
+    def _onResultChosen(self, result: Any) -> None:
+        if self.parameters is not None:
+            self.parameters.result = result
+
+    def _onResult(self, result: Any) -> None:
+        if self.parent.isEntered:
+            self.resultArrived(result)
+            if self.compareSection is not None:
+                self.compareSection.setResult(result)
+            self.showArrived(result)
+        else:
+            # The views are another module's now; the result is shown when this one is opened again.
+            self.setParameterNode(None)
+            self.logic.getParameterNode().result = result
+
+    def _forgetNodes(self) -> None:
+        self.nodesGo()
+        if self.compareSection is not None:
+            self.compareSection.hide()

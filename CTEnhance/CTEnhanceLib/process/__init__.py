@@ -1,0 +1,1 @@
+"""Runs of the command line in a process of their own, and the files that go to it and come back."""

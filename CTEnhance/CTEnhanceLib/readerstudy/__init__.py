@@ -1,0 +1,1 @@
+"""CT Reader Study's own."""

@@ -1,0 +1,171 @@
+"""The images of a reader study: read in short steps, checked against the study, the next ones ahead.
+
+They never become files or nodes of Slicer on their way, so that no name and no storage node tells of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from slicer.i18n import tr as _
+
+from ctenhance.runtime.errors import CTEnhanceError, InputError
+from CTEnhanceLib.process.steps import TimedSteps
+from CTEnhanceLib.process.transfer import LoadedVolume
+from CTEnhanceLib.scene import volumes
+
+_LONGEST_LINE = 4096
+_MOST_FIELDS = 64
+# What a study's copies are written as; anything else is no copy of a study.
+_PLAIN = {
+    "NDims": "3",
+    "BinaryDataByteOrderMSB": "False",
+    "CompressedData": "False",
+    "ElementType": "MET_SHORT",
+    "ElementDataFile": "LOCAL",
+}
+
+
+def readImage(path: Path, sha256: str) -> Generator[float, None, LoadedVolume]:
+    """Read an image of a study (.mha, int16); yield the fraction done, return the volume.
+
+    Raises InputError when it cannot be read or is not the file that the study names by its hash,
+    CTEnhanceError when there is no room for it.
+    """
+    try:
+        with path.open("rb") as stream:
+            digest = hashlib.sha256()
+            fields = _header(stream, digest)
+            shape = tuple(int(length) for length in reversed(fields["DimSize"].split()))
+            ijkToRAS = _matrix(fields)
+            if len(shape) != 3 or min(shape) < 1 or int(np.prod(shape)) * 2 > path.stat().st_size:
+                raise ValueError("not the size of the file")
+            image, values = volumes.newImage(shape, np.int16)
+            for slab in volumes.slabs(values):
+                part = values[slab]
+                if stream.readinto(memoryview(part).cast("B")) != part.nbytes:
+                    raise ValueError("too short")
+                digest.update(part)
+                if sys.byteorder == "big":
+                    part.byteswap(inplace=True)
+                yield slab.stop / len(values)
+            if stream.read(1) or digest.hexdigest() != sha256:
+                raise ValueError("another content")
+    except MemoryError as error:
+        raise CTEnhanceError(
+            _("There is not enough memory for the images of this case; close other programs and try again.")
+        ) from error
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            _("The image '{name}' of the study is damaged; copy the whole study folder again.").format(
+                name=path.name
+            )
+        ) from error
+    return LoadedVolume(image, ijkToRAS)
+
+
+def _header(stream: IO[bytes], digest: Any) -> dict[str, str]:
+    """Return a MetaImage's fields; the stream stands at its voxels then."""
+    fields: dict[str, str] = {}
+    while "ElementDataFile" not in fields and len(fields) < _MOST_FIELDS:
+        line = stream.readline(_LONGEST_LINE)
+        digest.update(line)
+        name, sign, value = line.decode("ascii").partition("=")
+        if not sign:
+            raise ValueError("no header")
+        fields[name.strip()] = value.strip()
+    if any(fields.get(name) != value for name, value in _PLAIN.items()):
+        raise ValueError("another kind of image")
+    return fields
+
+
+def _matrix(fields: dict[str, str]) -> np.ndarray:
+    """Return IJK to RAS (4 x 4, mm)."""
+    axes, origin, spacing = (
+        np.array([float(number) for number in fields[name].split()])
+        for name in ("TransformMatrix", "Offset", "ElementSpacing")
+    )
+    matrix = np.eye(4)
+    # MetaImage has one axis after the other, the direction matrix has them as columns.
+    matrix[:3, :3] = volumes.RAS_TO_LPS @ axes.reshape(3, 3).T * spacing
+    matrix[:3, 3] = volumes.RAS_TO_LPS @ origin
+    return matrix
+
+
+class ImageShelf:
+    """Holds the images of the case that is read and of those beside it; loads what is missing, in order.
+
+    `digest(path)` returns the SHA-256 that the study names; `onChanged()` is called when an image has come or
+    could not be read.
+    """
+
+    def __init__(self, digest: Callable[[Path], str], onChanged: Callable[[], None]) -> None:
+        self._digest, self._onChanged = digest, onChanged
+        self._wanted: tuple[Path, ...] = ()
+        self._loaded: dict[Path, LoadedVolume] = {}
+        self._failed: dict[Path, Exception] = {}
+        self._steps: TimedSteps | None = None
+        self._loading: Path | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether images are being read."""
+        return self._steps is not None
+
+    def request(self, paths: Sequence[Path]) -> None:
+        """Have these images, the first ones first, and let go of all others."""
+        self._wanted = tuple(dict.fromkeys(paths))
+        self._loaded = {path: image for path, image in self._loaded.items() if path in self._wanted}
+        self._failed = {}
+        if self._loading != self._missing():
+            self._stop()
+        self._go()
+
+    def get(self, paths: Sequence[Path]) -> tuple[LoadedVolume, ...] | None:
+        """Return these images, or None as long as one of them is on its way.
+
+        Raises the CTEnhanceError of one that cannot be read.
+        """
+        for path in paths:
+            if path in self._failed:
+                raise self._failed[path]
+        found = tuple(self._loaded[path] for path in paths if path in self._loaded)
+        return found if len(found) == len(paths) else None
+
+    def clear(self) -> None:
+        """Stop, and let go of all images."""
+        self._wanted, self._loaded, self._failed = (), {}, {}
+        self._stop()
+
+    def _missing(self) -> Path | None:
+        gone = (*self._loaded, *self._failed)
+        return next((path for path in self._wanted if path not in gone), None)
+
+    def _go(self) -> None:
+        path = self._missing()
+        if self._steps is None and path is not None:
+            self._loading = path
+            self._steps = TimedSteps(self._read(path), self._onDone, self._onFailed)
+
+    def _stop(self) -> None:
+        if self._steps is not None:
+            self._steps.cancel()
+        self._steps = self._loading = None
+
+    def _read(self, path: Path) -> Generator[float, None, None]:
+        self._loaded[path] = yield from readImage(path, self._digest(path))
+
+    def _onDone(self) -> None:
+        self._steps = self._loading = None
+        self._go()
+        self._onChanged()
+
+    def _onFailed(self, error: Exception) -> None:
+        if self._loading is not None:
+            self._failed[self._loading] = error
+        self._onDone()

@@ -1,0 +1,227 @@
+"""The views of a reader study: one image, or two side by side, linked, under names that tell nothing.
+
+The same nodes show all cases, one after the other: their names, their identifiers and their order depend on
+the side of the screen only. They are hidden from all lists and are not saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from CTEnhanceLib.process.transfer import LoadedVolume
+from CTEnhanceLib.readerstudy.blinding import Blindfold
+from CTEnhanceLib.scene import placing
+from CTEnhanceLib.views.linked import LinkedViews, View, description, sliceWidget
+
+LEFT_VIEW, RIGHT_VIEW, ONE_VIEW = "CTReaderStudyLeft", "CTReaderStudyRight", "CTReaderStudyImage"
+VIEW_NAMES = {"left": LEFT_VIEW, "right": RIGHT_VIEW, "image": ONE_VIEW}
+_LAYOUTS = {1: 7121, 2: 7122}
+_COLOR = "#8C8C8C"
+_ZOOM, _MOVE = 1.25, 0.1  # by one key press: the factor, the part of a view
+_LEAST_MM, _MOST_MM = 5.0, 5000.0  # what zooming shows of the images, across
+
+
+class StudyViews:
+    """Shows the images of one case.
+
+    onWindow(level, width): the user changed the window; onActivity(): the user scrolls, zooms or moves the
+    mouse over an image.
+    """
+
+    def __init__(self, onWindow: Callable[[float, float], None], onActivity: Callable[[], None]) -> None:
+        self._onWindow, self._onActivity = onWindow, onActivity
+        self._linked = LinkedViews()
+        self._blindfold = Blindfold()
+        self._nodes: list[Any] = []
+        self._display: Any = None
+        self._window: tuple[float, float] | None = None
+        self._tags: list[tuple[Any, int]] = []
+
+    @property
+    def shown(self) -> bool:
+        """Whether images are on the screen."""
+        return bool(self._nodes) and self._linked.shown
+
+    def show(self, images: Sequence[LoadedVolume], level: float, width: float) -> None:
+        """Show these images from left to right, whole, in their middle, in this window (HU)."""
+        views = _views(len(images))
+        names = [view.name for view in views]
+        if not self.shown or len(self._nodes) != len(images):
+            self.remove()
+            self._linked.show(_LAYOUTS[len(images)], views)
+            self._blindfold.close(names)
+            self._addNodes(views)
+            self._observe(names)
+        for node, image in zip(self._nodes, images, strict=True):
+            with slicer.util.NodeModify(node):
+                node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(image.ijkToRAS))
+                node.SetAndObserveImageData(image.image)
+        self.setWindow(level, width)
+        for name, node in zip(names, self._nodes, strict=True):
+            self._linked.setLayers(name, node)
+        self._linked.fit(self._nodes[0], anew=True)
+
+    def blank(self) -> None:
+        """Show nothing in the views; the nodes stay."""
+        for view in _views(len(self._nodes)) if self._nodes else ():
+            self._linked.setLayers(view.name, None)
+
+    def remove(self) -> None:
+        """Take the images out of the views and of the scene; the views stay."""
+        for node, tag in self._tags:
+            node.RemoveObserver(tag)
+        self._tags = []
+        for node in (*self._nodes, self._display):
+            if slicer.mrmlScene.IsNodePresent(node):
+                slicer.mrmlScene.RemoveNode(node)
+        self._nodes, self._display, self._window = [], None, None
+
+    def leave(self) -> None:
+        """Take the images away and bring Slicer back as it was."""
+        self.remove()
+        self._linked.leave()
+        self._blindfold.open()
+
+    def forget(self) -> None:
+        """Take the images away since the scene closes; what is hidden of Slicer stays so until `leave`."""
+        self.remove()
+        self._linked.leave()
+
+    def setWindow(self, level: float, width: float) -> None:
+        """Show all images in this window (HU); `onWindow` is not called for it."""
+        if self._display is not None:
+            self._window = (level, width)
+            with slicer.util.NodeModify(self._display):
+                self._display.SetAutoWindowLevel(False)
+                self._display.SetWindowLevel(width, level)
+
+    @property
+    def keys(self) -> dict[str, Callable[[], None]]:
+        """What the views' keys do."""
+        return {
+            "Up": lambda: self.scroll(1),
+            "Down": lambda: self.scroll(-1),
+            "Shift+Up": lambda: self.scroll(10),
+            "Shift+Down": lambda: self.scroll(-10),
+            "Ctrl++": lambda: self.zoom(1 / _ZOOM),
+            "Ctrl+=": lambda: self.zoom(1 / _ZOOM),  # the same key where plus wants Shift
+            "Ctrl+-": lambda: self.zoom(_ZOOM),
+            "Ctrl+Left": lambda: self.move(-_MOVE, 0),
+            "Ctrl+Right": lambda: self.move(_MOVE, 0),
+            "Ctrl+Up": lambda: self.move(0, _MOVE),
+            "Ctrl+Down": lambda: self.move(0, -_MOVE),
+            "Home": self.whole,
+        }
+
+    def scroll(self, slices: int) -> None:
+        """Go on by so many slices, in all views."""
+        if self.shown:
+            widget = sliceWidget(_views(len(self._nodes))[0].name)
+            logic = widget.sliceLogic()
+            step = logic.GetLowestVolumeSliceSpacing()[2]
+            low, high = _bounds(logic)
+            offset = min(max(logic.GetSliceOffset() + slices * step, low), high)
+            # By the controller: only what it changes goes to the linked views.
+            widget.sliceController().setSliceOffsetValue(offset)
+
+    def position(self) -> tuple[int, int] | None:
+        """Return the number of the slice that is shown, from 1 on in the direction of Up, and how many there
+        are; None where nothing is shown."""
+        if not self.shown:
+            return None
+        logic = sliceWidget(_views(len(self._nodes))[0].name).sliceLogic()
+        step = logic.GetLowestVolumeSliceSpacing()[2]
+        low, high = _bounds(logic)
+        count = round((high - low) / step) + 1
+        return min(max(round((logic.GetSliceOffset() - low) / step) + 1, 1), count), count
+
+    def zoom(self, factor: float) -> None:
+        """Show more (above 1) or less of all images, about the middle of the views."""
+        for node in self._sliceNodes():
+            width, height, depth = node.GetFieldOfView()
+            if _LEAST_MM < width * factor < _MOST_MM:
+                node.SetFieldOfView(width * factor, height * factor, depth)
+                node.UpdateMatrices()
+
+    def move(self, right: float, up: float) -> None:
+        """Move all images in the views, by parts of what the first view shows."""
+        nodes = self._sliceNodes()
+        width, height, _ = nodes[0].GetFieldOfView() if nodes else (0.0, 0.0, 0.0)
+        for node in nodes:
+            x, y, z = node.GetXYZOrigin()
+            node.SetXYZOrigin(x - right * width, y - up * height, z)
+            node.UpdateMatrices()
+
+    def whole(self) -> None:
+        """Show the whole images again, in their middle slice."""
+        if self.shown:
+            self._linked.fit(self._nodes[0], anew=True)
+
+    def _sliceNodes(self) -> list[Any]:
+        if not self.shown:
+            return []
+        return [sliceWidget(view.name).mrmlSliceNode() for view in _views(len(self._nodes))]
+
+    def _addNodes(self, views: Sequence[View]) -> None:
+        with placing.whole() as added:
+            for view in views:
+                node = placing.addNode("vtkMRMLScalarVolumeNode", view.label, added, hidden=True)
+                node.SetName(view.label)  # without the number that it gets the next time
+                if self._display is None:
+                    node.CreateDefaultDisplayNodes()
+                    self._display = node.GetDisplayNode()
+                    self._display.SetSaveWithScene(False)
+                    # Before there is an image: looking for a window takes seconds, and the study says which.
+                    self._display.SetAutoWindowLevel(False)
+                else:
+                    # One window for both: none of the two can look different by it.
+                    node.SetAndObserveDisplayNodeID(self._display.GetID())
+                self._nodes.append(node)
+
+    def _observe(self, names: Sequence[str]) -> None:
+        modified = vtk.vtkCommand.ModifiedEvent
+        watched = [(self._display, modified, self._onDisplay)]
+        for name in names:
+            watched.append((sliceWidget(name).mrmlSliceNode(), modified, self._onUser))
+        crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+        if crosshair is not None:
+            watched.append((crosshair, crosshair.CursorPositionModifiedEvent, self._onUser))
+        self._tags = [(node, node.AddObserver(event, slot)) for node, event, slot in watched]
+
+    def _onUser(self, _caller: Any, _event: Any) -> None:
+        self._onActivity()
+
+    def _onDisplay(self, _caller: Any, _event: Any) -> None:
+        display = self._display
+        now = (display.GetLevel(), display.GetWindow())
+        if now != self._window:
+            self._window = now
+            self._onWindow(*now)
+
+
+def layouts() -> list[tuple[int, str]]:
+    """Return number and description of every layout that a case may need."""
+    return [(number, description(_views(count))) for count, number in _LAYOUTS.items()]
+
+
+def _views(count: int) -> tuple[View, ...]:
+    # Without titles: nothing stands over what is judged.
+    if count == 1:
+        return (View(ONE_VIEW, _("Image"), _COLOR, titled=False),)
+    return tuple(
+        View(name, label, _COLOR, titled=False)
+        for name, label in ((LEFT_VIEW, _("Left")), (RIGHT_VIEW, _("Right")))
+    )
+
+
+def _bounds(logic: Any) -> tuple[float, float]:
+    """Return the lowest and the highest slice offset of the volume (mm)."""
+    bounds = [0.0] * 6
+    logic.GetLowestVolumeSliceBounds(bounds)
+    half = logic.GetLowestVolumeSliceSpacing()[2] / 2
+    return bounds[4] + half, bounds[5] - half

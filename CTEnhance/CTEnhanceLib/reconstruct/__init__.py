@@ -1,0 +1,1 @@
+"""CT Reconstruct's own."""

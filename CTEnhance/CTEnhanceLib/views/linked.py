@@ -1,0 +1,283 @@
+"""A row of slice views in place of Slicer's layout: linked, on one scale, and the way back.
+
+Scrolling, zooming and panning are linked by Slicer itself (hot-linked views of one group); window and level
+are shared where volumes have one display node. Whoever shows views takes them from whoever did before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from xml.sax.saxutils import escape
+
+import numpy as np
+import qt
+import slicer
+
+from CTEnhanceLib.views.layoutkeeper import keeper
+from CTEnhanceLib.views.part import Part, holds, orientationOf
+from CTEnhanceLib.views.title import ViewTitle
+
+_VIEW_GROUP = 71
+# Pixels: a row is parted where its views would be narrower, and no view asks for more than the least. By
+# itself each asks for the width of its bar, some 330, so four of them for a window wider than many screens.
+_GOOD_WIDTH, _LEAST_WIDTH = 300, 140
+# After so many milliseconds views that are new on the screen have their sizes, at the latest.
+_SETTLING = (100, 300)
+# By the names of the views: their titles.
+_titles: dict[str, ViewTitle] = {}
+
+
+@dataclass(frozen=True)
+class View:
+    """A slice view: its name in Slicer (one node each), its title and colour (#RRGGBB).
+
+    The title stands in the image, if `titled`: the view's bar has room for its first letter only.
+    Views of one `orientation` show the same plane; an empty one begins as axial and may be turned.
+    """
+
+    name: str
+    label: str
+    color: str
+    orientation: str = ""
+    titled: bool = True
+
+    def item(self) -> str:
+        """Return the view as Slicer's layout descriptions have it."""
+        properties = {
+            "orientation": self.orientation or "Axial",
+            "viewlabel": self.label[:1],
+            "viewcolor": self.color,
+            "viewgroup": _VIEW_GROUP,
+        }
+        lines = "".join(
+            f'<property name="{name}" action="default">{escape(str(value))}</property>'
+            for name, value in properties.items()
+        )
+        view = f'<view class="vtkMRMLSliceNode" singletontag="{self.name}">{lines}</view>'
+        # Without a size Slicer would make new views smaller than those that are there already.
+        return _sized(view, 500)
+
+    def rgb(self) -> tuple[float, ...]:
+        """Return red, green and blue of its colour, 0 to 1."""
+        return tuple(int(self.color[place : place + 2], 16) / 255 for place in (1, 3, 5))
+
+    def showTitle(self, sliceView: Any, text: str, color: Sequence[float]) -> None:
+        """Write a title over the image, at its upper edge, on this colour."""
+        renderer = sliceView.renderWindow().GetRenderers().GetFirstRenderer()
+        title = _titles.get(self.name)
+        if title is None or not title.isIn(renderer):
+            title = _titles[self.name] = ViewTitle(renderer)
+            # Slicer writes the volumes' names into the corner, cut in their middle: '25 %' becomes '5 %'.
+            sliceView.cornerAnnotation().SetVisibility(False)
+        title.show(text, color)
+
+
+def sliceWidget(name: str) -> Any:
+    """Return the widget of a view, or None when it is not there."""
+    return slicer.app.layoutManager().sliceWidget(name)
+
+
+class LinkedViews:
+    """Shows rows of views; `leave` brings the layout back that was there before any of them."""
+
+    # Among all panels: who shows views now.
+    _owner: LinkedViews | None = None
+
+    def __init__(self) -> None:
+        self._views: tuple[View, ...] = ()
+        # The volume last fitted, and the views that show it.
+        self._fitted: tuple[Any, tuple[View, ...]] | None = None
+        # What was on the screen, by axis, before the row was changed last: Slicer sets views back when it
+        # lays them out.
+        self._before: dict[str, Part] = {}
+        # By the views' nodes: their size when they were aligned last; what was to be seen, and what is (mm).
+        self._sizes: dict[str, tuple[int, ...]] = {}
+        self._seen: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {}
+
+    @property
+    def shown(self) -> bool:
+        """Whether these views are the ones on the screen (unless the user chose another layout since)."""
+        return LinkedViews._owner is self
+
+    def show(self, layout: int, views: Sequence[View], rows: int = 0, below: str = "") -> None:
+        """Show these views from left to right, in so many rows (0: as many as the window's width asks for);
+        `layout` is their number, `below` another view's description under them."""
+        self._before = self._onScreen()
+        LinkedViews._owner, self._views = self, tuple(views)
+        keeper.show(layout, description(views, rows or _rowsFor(len(views)), below))
+        for view in views:
+            widget = sliceWidget(view.name)
+            if widget is not None:
+                widget.minimumWidth = _LEAST_WIDTH
+                # A layout gives these to new views only; views that a loaded scene brought have others.
+                node = widget.mrmlSliceNode()
+                with slicer.util.NodeModify(node):
+                    node.SetViewGroup(_VIEW_GROUP)
+                    node.SetLayoutLabel(view.label[:1])
+                    node.SetLayoutColor(*view.rgb())
+                composite = widget.mrmlSliceCompositeNode()
+                composite.SetLinkedControl(True)
+                composite.SetHotLinkedControl(True)
+                if view.titled:
+                    view.showTitle(widget.sliceView(), view.label, view.rgb())
+
+    def leave(self) -> None:
+        """Bring the user's layout back, unless others show their views meanwhile."""
+        if self.shown:
+            keeper.leave()
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go (the scene closes); the layout stays."""
+        if self.shown:
+            LinkedViews._owner = None
+            keeper.forget()
+        self._fitted, self._before = None, {}
+
+    @staticmethod
+    def leaveAll() -> None:
+        """Bring the user's layout back, whoever shows views."""
+        LinkedViews._owner = None
+        keeper.leave()
+
+    def setLayers(self, view: str, background: Any, foreground: Any = None, opacity: float = 0.0) -> None:
+        """Show these volume nodes (or None) in a view; cheap where nothing changes.
+
+        Slicer passes the opacity of one linked view on to all of them, also when a program sets it. So a view
+        without a foreground leaves it alone: it would hide the foregrounds of the others.
+        """
+        widget = sliceWidget(view)
+        if widget is None or not self.shown:
+            return
+        composite = widget.mrmlSliceCompositeNode()
+        with slicer.util.NodeModify(composite):
+            composite.SetBackgroundVolumeID(None if background is None else background.GetID())
+            composite.SetForegroundVolumeID(None if foreground is None else foreground.GetID())
+            if foreground is not None:
+                composite.SetForegroundOpacity(opacity)
+            composite.SetLabelVolumeID(None)
+
+    def fit(self, volume: Any, anew: bool = False) -> None:
+        """Show a volume in every view, the same part at the same scale.
+
+        It is the part that was on the screen before, in these views or in those that the reader came from,
+        if it lies in the volume; otherwise, or if it is to begin `anew`, all of the volume, in its middle.
+        """
+        if not anew and self._fitted is not None and self._fitted == (volume, self._views):
+            return
+        before = {} if anew else self._before
+        parts = {axis: part for axis, part in before.items() if holds(volume, part.centre)}
+        self._fitted = (volume, self._views)
+        self._align(parts)
+        # Again when Slicer has laid the new views out, and has set them back to where they began.
+        qt.QTimer.singleShot(0, lambda: self._align(parts))
+        for milliseconds in _SETTLING:
+            qt.QTimer.singleShot(milliseconds, lambda: self._align(parts, resized=True))
+
+    def turn(self, orientation: str) -> None:
+        """Turn those views that may be turned: Axial, Coronal or Sagittal; show all of the volume."""
+        nodes = [widget.mrmlSliceNode() for widget in self._planes().get("", ())]
+        if any(orientationOf(node) != orientation for node in nodes):
+            for node in nodes:
+                node.SetOrientation(orientation)
+            self._align({})
+
+    def setLabel(self, name: str, text: str, like: View | None = None) -> None:
+        """Write another title over a view's image; letter and colour of its bar are as in the view `like`."""
+        widget = sliceWidget(name)
+        for view in self._views if widget is not None and self.shown else ():
+            if view.name == name:
+                like = like or view
+                node = widget.mrmlSliceNode()
+                with slicer.util.NodeModify(node):
+                    node.SetLayoutLabel(like.label[:1])
+                    node.SetLayoutColor(*like.rgb())
+                view.showTitle(widget.sliceView(), text, like.rgb())
+                widget.sliceView().scheduleRender()
+
+    def _planes(self) -> dict[str, list[Any]]:
+        """Return the widgets of the views that are there, by orientation."""
+        found: dict[str, list[Any]] = {}
+        for view in self._views:
+            widget = sliceWidget(view.name)
+            if widget is not None:
+                found.setdefault(view.orientation, []).append(widget)
+        return found
+
+    def _align(self, parts: Mapping[str, Part], resized: bool = False) -> None:
+        """Bring the views to these parts, by axis, or to all of the volume; perhaps only `resized` ones."""
+        volume = self._fitted[0] if self._fitted is not None and self.shown else None
+        if volume is None or not slicer.mrmlScene.IsNodePresent(volume):
+            return
+        for orientation, widgets in self._planes().items():
+            sizes = {widget.mrmlSliceNode().GetID(): _size(widget) for widget in widgets}
+            if resized and all(self._sizes.get(node) == size for node, size in sizes.items()):
+                continue  # the reader may have moved on since
+            self._sizes |= sizes
+            leader = widgets[0].mrmlSliceNode()
+            part = parts.get(orientation or orientationOf(leader))
+            if part is None and not orientation:
+                part = next(iter(parts.values()), None)
+            if part is None:
+                # Along the volume's own slices, which need not be axial to the hundredth of a degree.
+                leader.RotateToVolumePlane(volume)
+                widgets[0].sliceLogic().FitSliceToAll()
+                part = Part.of(widgets[0], volume)
+            for widget in widgets:
+                part.show(widget, volume)
+                node = widget.mrmlSliceNode()
+                self._seen[node.GetID()] = part.seen, tuple(node.GetFieldOfView()[:2])
+
+    def _onScreen(self) -> dict[str, Part]:
+        """Return what the views on the screen show of their volumes, the first view along each axis.
+
+        Views of another shape show more beside what was to be seen. So long as the reader does not zoom, that
+        is not taken for what he wants to see, or the image would shrink with each change of the layout.
+        """
+        found: dict[str, Part] = {}
+        for name in slicer.app.layoutManager().sliceViewNames():
+            widget = sliceWidget(name)
+            node, volume = widget.mrmlSliceNode(), widget.sliceLogic().GetBackgroundLayer().GetVolumeNode()
+            if not node.IsMappedInLayout() or volume is None or volume.GetImageData() is None:
+                continue
+            part = Part.of(widget, volume)
+            wanted, shown = self._seen.get(node.GetID(), ((0.0, 0.0), (0.0, 0.0)))
+            if self.shown and np.allclose(part.seen, shown, rtol=1e-3):
+                part = dataclasses.replace(part, seen=wanted)
+            found.setdefault(orientationOf(node), part)
+        return found
+
+
+def _size(widget: Any) -> tuple[int, ...]:
+    return tuple(widget.mrmlSliceNode().GetDimensions()[:2])
+
+
+def description(views: Sequence[View], rows: int = 1, below: str = "") -> str:
+    """Return Slicer's description of a layout: views from left to right, in so many rows, over another."""
+    items = [view.item() for view in views]
+    length = -(-len(items) // rows)
+    lines = [_stack("horizontal", items[start : start + length]) for start in range(0, len(items), length)]
+    whole = lines[0] if len(lines) == 1 else _stack("vertical", [_sized(line, 500) for line in lines])
+    # Each with a size: by themselves plots take all the height there is, and leave slits of the images.
+    return _stack("vertical", [_sized(whole, 700), _sized(below, 300)]) if below else whole
+
+
+def _stack(kind: str, items: Sequence[str]) -> str:
+    return f'<layout type="{kind}" split="true">{"".join(items)}</layout>'
+
+
+def _sized(content: str, size: int) -> str:
+    return f'<item splitSize="{size}">{content}</item>'
+
+
+def _rowsFor(count: int) -> int:
+    """Return in how many rows so many views are wide enough where there is room for them now.
+
+    Two always stand side by side, for that is how they are called.
+    """
+    viewport = slicer.app.layoutManager().viewport()
+    across = max(2, viewport.width // _GOOD_WIDTH)
+    return -(-count // min(count, across)) if count else 1
