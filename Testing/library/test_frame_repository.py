@@ -6,8 +6,10 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from types import ModuleType
 
@@ -48,6 +50,27 @@ def test_cmake_lists_every_file(repository: Path, lister: ModuleType) -> None:
     assert "ctenhance/__init__.py" in scripts
     assert "ctenhance/weights/registry.json" in resources
     assert lister.with_lists(text, scripts, resources) == text, "run 'make cmake-list'"
+
+
+def test_the_wheel_holds_every_file_of_the_package(repository: Path, tmp_path: Path) -> None:
+    setuptools = pytest.importorskip("setuptools")
+    if int(setuptools.__version__.split(".")[0]) < 77:
+        pytest.skip("setuptools is older than the build asks for")
+    files = [path.relative_to(repository) for path in tracked(repository)]
+    package = [path for path in files if path.parts[:2] == ("CTEnhance", "ctenhance")]
+    for path in (*package, Path("pyproject.toml"), Path("README.md"), Path("LICENSE")):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        # Of the weights their names matter here, not their megabytes.
+        if path.suffix == ".safetensors":
+            (tmp_path / path).touch()
+        else:
+            shutil.copy(repository / path, tmp_path / path)
+    build = "from setuptools.build_meta import build_wheel; build_wheel('out')"
+    done = subprocess.run([sys.executable, "-c", build], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (wheel,) = (tmp_path / "out").glob("*.whl")
+    held = set(zipfile.ZipFile(wheel).namelist())
+    assert {path.relative_to("CTEnhance").as_posix() for path in package} <= held
 
 
 def test_lister_finds_what_counts(tmp_path: Path, lister: ModuleType) -> None:

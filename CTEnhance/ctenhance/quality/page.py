@@ -14,6 +14,7 @@ import json
 import os
 import re
 import zlib
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,6 @@ from ctenhance.quality.display import (
     chosen_window,
     difference_limit,
 )
-from ctenhance.quality.page_script import SCRIPT
-from ctenhance.quality.page_template import TEMPLATE
 from ctenhance.runtime.files import check_output, write_text
 
 Array = np.ndarray
@@ -101,11 +100,17 @@ def page(
         "TABLE": _table(metrics),
         "SPECTRUM": _spectrum(metrics),
         "DATA": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
-        "SCRIPT": SCRIPT,
+        "STYLE": _resource("page.css"),
+        "SCRIPT": _resource("page.js"),
     }
     # In one pass, so that a title cannot bring in a mark of its own.
-    text = re.sub("@([A-Z]+)@", lambda found: parts[found[1]], TEMPLATE)
+    text = re.sub("@([A-Z]+)@", lambda found: parts[found[1]], _resource("page.html"))
     write_text(target, text)
+
+
+def _resource(name: str) -> str:
+    """Return a file of the page; `page.html` has marks such as @DATA@, to be filled in."""
+    return files("ctenhance.quality").joinpath(name).read_text(encoding="utf-8")
 
 
 def _common_box(volume: Array, margin: int) -> tuple[slice, slice]:

@@ -1,6 +1,4 @@
-"""The page's script: undoes `page.encode`, applies the window, and draws both volumes under the divider."""
-
-SCRIPT = r"""'use strict';
+'use strict';
 const data = JSON.parse(document.getElementById('data').textContent);
 const find = id => document.getElementById(id);
 const view = find('view'), canvas = find('canvas'), divider = find('divider');
@@ -233,4 +231,3 @@ document.addEventListener('keydown', event => {
 });
 new ResizeObserver(draw).observe(view);
 preset(data.preset);
-"""
