@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from ctenhance.quality.metrics import psnr
+
 Array = np.ndarray
 
-#: Half of the range (HU) in which PSNR and SSIM are measured.
-HALF_RANGE_HU = 1000.0
 #: What the peers are shown, and the models too: metal beyond it would only disturb them.
 SHOWN_HU = (-1024.0, 3071.0)
 #: A step of the ladder of strengths; a parabola through the best three refines it.
@@ -113,13 +113,6 @@ def all_peers(threads: int) -> tuple[Peer, ...]:
         Peer("NLM", nlm, 0.8),
         Peer("BM3D", {"": block_matching(threads)}, 1.3, one_slice=True),
     )
-
-
-def psnr(image: Array, reference: Array) -> float:
-    """PSNR in dB of HU arrays, both cut to ±1000 HU, of whose width 2000 the peak is."""
-    limits = (-HALF_RANGE_HU, HALF_RANGE_HU)
-    error = float(np.mean(np.square(np.clip(image, *limits) - np.clip(reference, *limits)), dtype=np.float64))
-    return 10 * math.log10(4 * HALF_RANGE_HU**2 / max(error, 1e-12))
 
 
 def tune(score: Callable[[float], float], start: float) -> tuple[float, float]:

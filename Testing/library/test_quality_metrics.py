@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from ctenhance.quality.metrics import WINDOWS, similarity, ssim, to_window
+from ctenhance.quality.metrics import WINDOWS, psnr, similarity, ssim, to_window
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,8 @@ def test_psnr_and_rmse_of_a_known_error() -> None:
         assert found[name]["psnr_dB"] == pytest.approx((20 * np.log10(width / errors)).mean(), rel=1e-4)
         volume = 10 * math.log10(width**2 / (errors**2).mean())
         assert found[name]["psnr_volume_dB"] == pytest.approx(volume, rel=1e-4)
+        assert psnr(image, reference, name) == pytest.approx(volume, rel=1e-4)
+    assert psnr(image, image) == math.inf
 
 
 def test_what_lies_outside_the_window_does_not_count() -> None:

@@ -17,6 +17,7 @@ from ctenhance.physics.geometry import FanGeometry, ScanGeometry, even_angles
 from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.projector import project
 from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu, mu_to_hu
+from ctenhance.quality.metrics import psnr
 from ctenhance.runtime.weights import EMBEDDED
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.rays import ray_fields
@@ -62,11 +63,6 @@ def scan(patient: Patient, dose: float) -> Projections:
         image_pixel_mm=grid.pixel_mm,
         image_size=grid.shape,
     )
-
-
-def psnr(image: np.ndarray, reference: np.ndarray) -> float:
-    error = np.clip(image, -1000, 1000) - np.clip(reference, -1000, 1000)
-    return 20 * math.log10(2000 / float(np.sqrt(np.mean(error**2))))
 
 
 @pytest.mark.parametrize("dose", [0.25, 0.05])

@@ -218,15 +218,15 @@ def build_bank(
     """Bank files for all volumes of `files`, made where they do not exist yet; resumes where it was
     stopped."""
     folder.mkdir(parents=True, exist_ok=True)
-    made = []
+    written = []
     for i, (name, file) in enumerate(zip(bank_names(files), files, strict=True)):
         path = folder / f"{name}.safetensors"
         if not path.exists():
             write_bank_volume(path, name, CTVolume.read(file), seed + 1000 * i, cancel)
-        made.append(path)
+        written.append(path)
         if progress is not None:
             progress("noise bank", i + 1, len(files))
-    return made
+    return written
 
 
 def load_bank(paths: Iterable[Path]) -> list[BankVolume]:

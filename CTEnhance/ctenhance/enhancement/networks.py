@@ -143,8 +143,8 @@ class LatentDiffusion(nn.Module):
     def render(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """The middle slice from the degraded slices `x` and drawn latents `z`."""
         prior = self.autoencoder.decode(z)[:, 1:2]
-        seen = F.pixel_unshuffle(torch.cat([x, prior], 1), 2)
-        return x[:, 1:2] + 0.1 * F.pixel_shuffle(self.detail(seen), 2)
+        half = F.pixel_unshuffle(torch.cat([x, prior], 1), 2)
+        return x[:, 1:2] + 0.1 * F.pixel_shuffle(self.detail(half), 2)
 
     def latent_shape(self, x: torch.Tensor) -> tuple[int, int, int]:
         """Shape `[channel, y, x]` of the noise that a slice of `x` needs."""

@@ -91,8 +91,8 @@ def pairs_validation(folder: str | Path | None, multiple: int, round_trip: bool 
             values = []
             for z in range(len(low))[1:-1:2] or range(len(low)):
                 rows, columns = (n // multiple * multiple for n in low.shape[1:])
-                seen = neighbours(high if round_trip else low, z)[:, :rows, :columns]
-                x = torch.from_numpy(seen)[None].to(device) / HU_SCALE
+                three = neighbours(high if round_trip else low, z)[:, :rows, :columns]
+                x = torch.from_numpy(three)[None].to(device) / HU_SCALE
                 # a network that draws shall draw alike at every validation, without moving the training's
                 # own draws
                 with torch.no_grad(), torch.random.fork_rng():

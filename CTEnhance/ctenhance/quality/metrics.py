@@ -43,11 +43,11 @@ def _in_window(
         shown, truth = to_window(plane, level, width), to_window(true_plane, level, width)
         errors.append(float(np.mean(np.square(shown - truth), dtype=np.float64)))
         likeness.append(ssim(shown, truth))
-    psnr = [10 * math.log10(1 / error) for error in errors if error > 0]
+    each = [_decibels(error) for error in errors if error > 0]
     mean_error = float(np.mean(errors))
     values: dict[str, Any] = {
-        "psnr_dB": float(np.mean(psnr)) if psnr else None,
-        "psnr_volume_dB": 10 * math.log10(1 / mean_error) if mean_error > 0 else None,
+        "psnr_dB": float(np.mean(each)) if each else None,
+        "psnr_volume_dB": _decibels(mean_error) if mean_error > 0 else None,
         "ssim": None
         if likeness[0] is None
         else float(np.mean([value for value in likeness if value is not None])),
@@ -55,6 +55,17 @@ def _in_window(
         "rmse_volume_HU": width * math.sqrt(mean_error),
     }
     return values
+
+
+def psnr(image: Array, reference: Array, window: str = "full") -> float:
+    """PSNR in dB of HU arrays of one shape in one of `WINDOWS`; infinite where they are alike in it."""
+    shown, truth = (to_window(hu, *WINDOWS[window]) for hu in (image, reference))
+    return _decibels(float(np.mean(np.square(shown - truth), dtype=np.float64)))
+
+
+def _decibels(mean_square: float) -> float:
+    """Of the mean square error relative to the squared peak."""
+    return 10 * math.log10(1 / mean_square) if mean_square > 0 else math.inf
 
 
 def to_window(hu: Array, level: float, width: float) -> Array:

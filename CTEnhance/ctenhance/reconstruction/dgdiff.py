@@ -79,8 +79,8 @@ def sample(
     for step in range(steps):
         between()
         level = torch.tensor((steps - step) / steps).to(sd)
-        seen = network_input(initial, low, state, sd, level)
-        predicted = network(seen).float()
+        inputs = network_input(initial, low, state, sd, level)
+        predicted = network(inputs).float()
         # only the change is the network's: what lies beyond its range stays as r has it
         image = start + predicted - start.clamp(LOWEST, HIGHEST)
         if step + 1 < steps:

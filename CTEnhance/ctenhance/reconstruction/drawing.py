@@ -26,11 +26,11 @@ _LEAST_RADIUS_MM, _MARGIN_MM = 110.0, 12.0
 
 def _object_radius(hu: np.ndarray, pixel_mm: float) -> float:
     """Distance of the farthest part of the object from the image centre, `hu` `[y, x]` or `[z, y, x]`."""
-    seen = (hu > _OBJECT_HU).reshape(-1, *hu.shape[-2:]).any(0)
-    y, x = np.nonzero(seen)
+    solid = (hu > _OBJECT_HU).reshape(-1, *hu.shape[-2:]).any(0)
+    y, x = np.nonzero(solid)
     if len(y) == 0:
         return 0.0
-    middle = (np.array(seen.shape) - 1) / 2
+    middle = (np.array(solid.shape) - 1) / 2
     return float(np.hypot(y - middle[0], x - middle[1]).max() + 1) * pixel_mm
 
 

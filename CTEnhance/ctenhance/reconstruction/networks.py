@@ -49,8 +49,8 @@ class CompactProjection(nn.Module):
 
     def forward(self, x: torch.Tensor, log_quanta: torch.Tensor) -> torch.Tensor:
         rows, columns = x.shape[-2:]
-        seen = F.pixel_unshuffle(_padded(x, 32), 2)
-        return F.pixel_shuffle(self.body(seen), 2)[..., :rows, :columns]
+        half = F.pixel_unshuffle(_padded(x, 32), 2)
+        return F.pixel_shuffle(self.body(half), 2)[..., :rows, :columns]
 
 
 def _convolutions(*channels: int) -> nn.Sequential:
@@ -124,9 +124,9 @@ class DoublyGuided(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         rows, columns = x.shape[-2:]
         middle = x[:, SLICES // 2 : SLICES // 2 + 1]
-        seen = F.pixel_unshuffle(_padded(x, 32), 2)
+        half = F.pixel_unshuffle(_padded(x, 32), 2)
         # 0.1: a fresh network then changes the image by tens of HU, not by thousands
-        return middle + 0.1 * F.pixel_shuffle(self.body(seen), 2)[..., :rows, :columns]
+        return middle + 0.1 * F.pixel_shuffle(self.body(half), 2)[..., :rows, :columns]
 
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {

@@ -152,9 +152,9 @@ class Features:
         return value.clamp(LEAST_INTEGRAL, GREATEST_INTEGRAL)
 
 
-def features(seen: Readings) -> Features:
+def features(readings: Readings) -> Features:
     """Readings `[batch, 3, view, column]` about their baselines, in units of their noise."""
-    shifted, air, electronic = seen.shifted, seen.air, seen.electronic
+    shifted, air, electronic = readings.shifted, readings.air, readings.electronic
 
     def smoothed(counts: torch.Tensor, kernels: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         # columns differ in gain: it is their transmissions that are alike
@@ -188,9 +188,9 @@ def features(seen: Readings) -> Features:
 
 def denoise(network: nn.Module, measured: Readings) -> torch.Tensor:
     """The network's line integrals `[batch, view, column]` of the middle slices."""
-    seen = features(measured)
-    channels = seen.channels.contiguous(memory_format=torch.channels_last)
-    return seen.integral(network(channels, seen.log_quanta).float())[:, 0]
+    found = features(measured)
+    channels = found.channels.contiguous(memory_format=torch.channels_last)
+    return found.integral(network(channels, found.log_quanta).float())[:, 0]
 
 
 def sample(

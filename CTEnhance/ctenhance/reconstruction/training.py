@@ -16,6 +16,7 @@ from torch import nn
 from ctenhance.physics.fbp import fbp
 from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.units import mu_to_hu
+from ctenhance.quality.metrics import psnr
 from ctenhance.reconstruction import dgdiff, spdiff
 from ctenhance.reconstruction.bank import CleanScan, build_sinograms, load_sinograms
 from ctenhance.reconstruction.conditions import (
@@ -74,12 +75,6 @@ def _sinograms(
     return load_sinograms(files)
 
 
-def psnr(image: torch.Tensor, reference: torch.Tensor) -> float:
-    """PSNR in dB of HU images within +-1000 HU."""
-    error = image.clamp(-1000, 1000) - reference.clamp(-1000, 1000)
-    return 20 * math.log10(2000 / max(float(error.square().mean().sqrt()), 1e-6))
-
-
 def projection_validation(scans: Sequence[CleanScan]) -> Validate:
     """PSNR of the initial reconstructions of held-out scans at three doses: 'score' and one figure a dose."""
 
@@ -100,7 +95,8 @@ def projection_validation(scans: Sequence[CleanScan]) -> Validate:
                 measured = spdiff.readings(counts, exposure.air, exposure.electronic, 1).to(device)
                 with torch.inference_mode():
                     integrals = spdiff.denoise(network, measured)[0].cpu()
-                values[f"{dose:g}"].append(psnr(mu_to_hu(fbp(integrals, g, grid, "hann")), reference))
+                image = mu_to_hu(fbp(integrals, g, grid, "hann"))
+                values[f"{dose:g}"].append(psnr(image.numpy(), reference.numpy()))
         figures = {dose: sum(v) / len(v) for dose, v in values.items()}
         return {"score": sum(figures.values()) / len(figures), **figures}
 
@@ -161,11 +157,11 @@ def train_projection(
 
 def image_validation(conditions: Sequence[Condition]) -> Validate:
     """PSNR of held-out windows, and of the guides they were made from: 'score', 'initial' and 'low'."""
-    before = {
-        name: sum(psnr(getattr(c, name)[1] / QUARTER, c.reference / QUARTER) for c in conditions)
-        / len(conditions)
-        for name in ("initial", "low")
-    }
+    before = {}
+    for name in ("initial", "low"):
+        guides = [(getattr(one, name)[1], one.reference) for one in conditions]
+        figures = [psnr((guide / QUARTER).numpy(), (true / QUARTER).numpy()) for guide, true in guides]
+        before[name] = sum(figures) / len(figures)
 
     def validate(network: nn.Module, device: torch.device) -> dict[str, float]:
         network.eval()
@@ -178,7 +174,7 @@ def image_validation(conditions: Sequence[Condition]) -> Validate:
             noise = torch.randn((1, 1, 1, *one.reference.shape), generator=generator)
             with torch.inference_mode():
                 image = dgdiff.sample(network, initial, low, 1, noise.to(device))[0, 0].cpu() * HU_SCALE
-            values.append(psnr(image, one.reference / QUARTER))
+            values.append(psnr(image.numpy(), (one.reference / QUARTER).numpy()))
         return {"score": sum(values) / len(values), **before}
 
     return validate

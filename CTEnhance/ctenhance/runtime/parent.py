@@ -27,14 +27,14 @@ def end_with_parent(cancel: CancelToken) -> None:
 
     Looked at in a thread of its own; without the variable nothing happens. No file is left half-written.
     """
-    told = os.environ.get(VARIABLE, "")
-    if not told.isdecimal():
+    number = os.environ.get(VARIABLE, "")
+    if not number.isdecimal():
         return
     import psutil
 
     parent: psutil.Process | None
     try:
-        parent = psutil.Process(int(told))
+        parent = psutil.Process(int(number))
     except psutil.NoSuchProcess:
         parent = None
     threading.Thread(target=_watch, args=(parent, cancel), name="parent", daemon=True).start()

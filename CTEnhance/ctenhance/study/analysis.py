@@ -301,8 +301,8 @@ def _rests_on(gathered: Gathered, present: np.ndarray) -> list[Cell]:
     """Return on how many cases and readers shares rest, and on how many those for other readers."""
     readers, cases = complete_block(present)
     whole = gathered.count(readers[:, None] & cases)
-    told = "–" if not cases.any() else f"{cell_text(whole[0])} cases, {cell_text(whole[1])} readers"
-    return [*gathered.count(present), told]
+    counted = "–" if not cases.any() else f"{cell_text(whole[0])} cases, {cell_text(whole[1])} readers"
+    return [*gathered.count(present), counted]
 
 
 def _wins(gathered: Gathered, preferred: np.ndarray, first: str, second: str) -> np.ndarray:

@@ -134,11 +134,11 @@ def checked_name(value: Any, where: str) -> str:
 
 def different(values: tuple[str, ...], name: str, where: str) -> tuple[str, ...]:
     """Return the values if no two are the same (in any case of letters); raises InputError otherwise."""
-    seen: set[str] = set()
+    taken: set[str] = set()
     for value in values:
-        if value.casefold() in seen:
+        if value.casefold() in taken:
             raise InputError(f"'{name}' in {where} names '{value}' twice; give each its own name.")
-        seen.add(value.casefold())
+        taken.add(value.casefold())
     return values
 
 

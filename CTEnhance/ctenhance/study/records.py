@@ -170,13 +170,13 @@ def _examined(base: sqlite3.Connection, path: Path, start: str) -> tuple[list[Ro
     stored = list(base.execute("SELECT n, body, hash FROM record ORDER BY n"))
     rows: list[Row] = []
     last = start
-    for n, body, told in stored:
-        row = _row(body, told)
-        if n != len(rows) + 1 or row is None or row.n != n or told != sha256_of(last + body):
+    for n, body, digest in stored:
+        row = _row(body, digest)
+        if n != len(rows) + 1 or row is None or row.n != n or digest != sha256_of(last + body):
             problems.append(f"row {len(rows) + 1} was changed, removed or put in from elsewhere")
             break
         rows.append(row)
-        last = told
+        last = digest
     if rows and rows[0].kind != BEGIN:
         problems.append("the first row is not the beginning")
     (issued,) = base.execute(
@@ -188,10 +188,10 @@ def _examined(base: sqlite3.Connection, path: Path, start: str) -> tuple[list[Ro
     return rows, problems
 
 
-def _row(body: Any, told: Any) -> Row | None:
+def _row(body: Any, digest: Any) -> Row | None:
     try:
         values = json.loads(body)
-        return Row(values.pop("n"), values.pop("time"), values.pop("kind"), values, told)
+        return Row(values.pop("n"), values.pop("time"), values.pop("kind"), values, digest)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
@@ -215,8 +215,8 @@ def _write_receipt(file: IO[bytes], n: int, last: str) -> None:
 
 def _receipt_problems(path: Path, rows: list[Row], stored: list[Any]) -> list[str]:
     try:
-        told = json.loads(_receipt(path).read_text(encoding="ascii"))
-        n, last = int(told["rows"]), str(told["hash"])
+        receipt = json.loads(_receipt(path).read_text(encoding="ascii"))
+        n, last = int(receipt["rows"]), str(receipt["hash"])
     except FileNotFoundError:
         return [_NO_RECEIPT] if stored else []
     except (OSError, ValueError, TypeError, KeyError):

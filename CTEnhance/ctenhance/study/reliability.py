@@ -30,9 +30,9 @@ def between_readers(gathered: Gathered) -> list[Table]:
             present = np.isfinite(grid)
             several = present & (present.sum(axis=0) > 1)
             pairs = len(grid) * (len(grid) - 1) // 2
-            told = Of(agreement.pairs_with_kappa(grid), pairs) if whole else None
+            agreed = Of(agreement.pairs_with_kappa(grid), pairs) if whole else None
             readers, cases = complete_block(present)
-            rests: list[Cell] = [*gathered.count(several), told, *gathered.count(readers[:, None] & cases)]
+            rests: list[Cell] = [*gathered.count(several), agreed, *gathered.count(readers[:, None] & cases)]
             rows.append([question.text, name, *measures, *rests])
     columns = (
         "question", "arm", "weighted kappa", "Fleiss' kappa", "Krippendorff's alpha", "ICC(2,1)", "ICC(3,1)",

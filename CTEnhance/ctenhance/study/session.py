@@ -181,9 +181,9 @@ class ReadingSession:
             return ()
         session = self._session_trials(self._trial.session)
         near = (self._position + 1, self._position - 1)
-        wanted = [self._trials[one] for one in near if 0 <= one < len(self._trials)]
+        trials = [self._trials[one] for one in near if 0 <= one < len(self._trials)]
         return tuple(
-            self.study.image_path(name) for trial in wanted if trial in session for name in trial.images
+            self.study.image_path(name) for trial in trials if trial in session for name in trial.images
         )
 
     @property

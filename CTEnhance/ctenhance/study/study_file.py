@@ -57,8 +57,8 @@ class Study:
         path = path if path.name == STUDY_FILE else path / STUDY_FILE
         values = read_object(path, "study")
         require_format(values, FORMAT, VERSION, path)
-        told = values.pop("sha256", None)
-        if told != sha256_of(canonical(values)):
+        digest = values.pop("sha256", None)
+        if digest != sha256_of(canonical(values)):
             raise InputError(
                 f"The study '{path}' was changed after it was made: its contents do not match its hash; "
                 "take the owner's copy of the folder."
@@ -77,7 +77,7 @@ class Study:
             images={name: _image(one, name) for name, one in fields.take("images", dict).items()},
             schedule=_schedule(fields.take("schedule", dict)),
             key_sha256=fields.take("key_sha256", str),
-            sha256=str(told),
+            sha256=str(digest),
         )
         for trials in study.schedule.values():
             for trial in trials:

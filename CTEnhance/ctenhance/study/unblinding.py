@@ -166,8 +166,8 @@ def answers(folder: str | os.PathLike[str], key_path: str | os.PathLike[str]) ->
     found: list[Answer] = []
     for reader, head in fields.take("heads", dict).items():
         rows, problems = verify(study.record_path(reader), study.sha256, reader)
-        told = Fields(head, f"the entry of '{reader}' in '{path}'")
-        if not problems and (len(rows), rows[-1].hash) != (told.take("rows", int), told.take("hash", str)):
+        entry = Fields(head, f"the entry of '{reader}' in '{path}'")
+        if not problems and (len(rows), rows[-1].hash) != (entry.take("rows", int), entry.take("hash", str)):
             problems = ["they are not the ones that the study was closed with"]
         if problems:
             raise InputError(f"The records of '{reader}' were changed after unblinding: {problems[0]}.")
@@ -181,11 +181,11 @@ def answers(folder: str | os.PathLike[str], key_path: str | os.PathLike[str]) ->
 
 def _of_reader(study: Study, key: Key, reader: str, standing: Standing) -> list[Answer]:
     where = key.where()
-    seen: set[frozenset[str]] = set()
+    earlier: set[frozenset[str]] = set()
     found = []
     for trial in study.trials(reader):
-        repeat = frozenset(trial.images) in seen
-        seen.add(frozenset(trial.images))
+        repeat = frozenset(trial.images) in earlier
+        earlier.add(frozenset(trial.images))
         if trial.number not in standing.done:
             continue
         shown = [where[image] for image in trial.images]

@@ -105,11 +105,11 @@ class Ahead(Generic[Batch]):
         self._next: tuple[tuple[int, int, int], Future[Batch]] | None = None
 
     def __call__(self, size: int, step: int, rank: int = 0) -> Batch:
-        wanted = (size, step, rank)
-        key, future = self._next or (wanted, self._thread.submit(self._draw, *wanted))
+        asked = (size, step, rank)
+        key, future = self._next or (asked, self._thread.submit(self._draw, *asked))
         drawn = future.result()
-        if key != wanted:
-            drawn = self._draw(*wanted)
+        if key != asked:
+            drawn = self._draw(*asked)
         following = (size, step + 1, rank)
         self._next = (following, self._thread.submit(self._draw, *following))
         return drawn
