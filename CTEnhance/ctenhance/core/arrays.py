@@ -30,8 +30,8 @@ def scratch(shape: Sequence[int]) -> np.ndarray:
             "some, or set TMPDIR to another folder."
         )
     try:
-        # A file that nobody else sees and that the system removes with the last reference to it; it is made
-        # sparse, and reads as zeros where nothing was written.
+        # An unnamed, sparse file: the system removes it with the last reference, and it reads as zeros where
+        # nothing was written.
         file = tempfile.TemporaryFile(prefix="ctenhance-")  # noqa: SIM115 (it lives as long as the array)
         return np.memmap(file, dtype=np.float32, mode="w+", shape=tuple(shape))
     except OSError as error:

@@ -5,7 +5,7 @@ let pass what a user may rightly have: a whole scan with or without padding outs
 -3024, ...), a crop of lung only, of soft tissue only (no air in it), a water phantom, metal up to 30000 HU on
 an extended scale. It has to stop what looks like CT in a viewer but is not in HU: values normalised to 0..1,
 -1..1 or to unit variance, 8-bit pictures, label maps, MR, PET, stored CT values whose rescale intercept got
-lost (0..4095), unsigned values read as signed ones. Four facts tell them apart:
+lost (0..4095), unsigned values read as signed ones. Four facts distinguish them:
 
 1. *Noise.* A CT image varies by more than 1.5 HU (SD over all voxels): quieter scanners do not exist. Values
    normalised to an interval or to unit variance, binary masks and constant volumes vary less.
@@ -22,7 +22,7 @@ lost (0..4095), unsigned values read as signed ones. Four facts tell them apart:
    real scans of at least 64 x 64 pixels or as many voxels the first half refused none; with 1024 added it
    found all 46 scans and four crops in five, most of the others being small.)
 
-What it cannot tell: a small crop of lung or air alone to which 1024 was added looks like one of tissue, and
+What it cannot detect: a small crop of lung or air alone to which 1024 was added looks like one of tissue, and
 so may one of an 8-bit picture or of MR without background. A noise-free digital phantom of pure water, or
 with water as its lowest value, is refused although it is in HU.
 For volumes that are not in HU by purpose (uncertainty, material densities) do not ask (`check_hu=False`).

@@ -43,7 +43,7 @@ class CTVolume:
                posterior, z to superior), as in DICOM and SimpleITK
     direction  3 x 3 float64; its columns are the unit vectors along which x, y and z indices grow, orthogonal
                to 1e-4. Left-handed ones (mirrored axes, as some NIfTI files have) are kept as they are.
-    meta       what the source told, for later use in memory and for derived DICOM: `kvp`, `kernel`,
+    meta       what the source says, for later use in memory and for derived DICOM: `kvp`, `kernel`,
                `manufacturer`, `model`, `slice_thickness_mm`, `tube_current_ma` and `exposure_mas` (means over
                the slices), `study_instance_uid`, `series_instance_uid`, `frame_of_reference_uid`,
                `sop_instance_uids` (slice by slice), `source_files` and `source_frames` (likewise; frames of
@@ -86,10 +86,10 @@ class CTVolume:
     ) -> CTVolume:
         """Read a CT from a NIfTI, NRRD or MetaImage file, a DICOM folder, a DICOM file or a list of those.
 
-        A folder is searched to its depths; what is no DICOM CT slice in it is left out. `series` picks one
-        of several series, by its number as the error sentence lists it or by its SeriesInstanceUID. `where`
-        takes the images with these attributes only, such as {"KVP": 80} or {"AcquisitionNumber": 2}
-        (`dicom_choice` says all that a value may be). `check_hu=False` takes values that are no Hounsfield
+        A folder is searched with all its subfolders; anything but DICOM CT slices is left out. `series` picks
+        one of several series, by its number as the error sentence lists it or by its SeriesInstanceUID.
+        `where` takes the images with these attributes only, such as {"KVP": 80} or {"AcquisitionNumber": 2}
+        (`dicom_choice` says all that a value may be). `check_hu=False` takes values that are not Hounsfield
         units, for reading back maps; where DICOM says their unit (`dicom_units`), it is kept in `meta`.
 
         DICOM values are slope * stored value + intercept of each slice; padding outside the field of view

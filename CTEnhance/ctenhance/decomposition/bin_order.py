@@ -1,5 +1,5 @@
-"""Are the energy bins in the order of their spectra? Water attenuates each bin as its spectrum tells, so that
-bins which were written in another order attenuate as other spectra do."""
+"""Are the energy bins in the order of their spectra? Water attenuates each bin as follows from its spectrum,
+so that bins which were written in another order attenuate as other spectra do."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _LONGEST_MM = 800.0
 
 
 def bin_order_warning(counts: torch.Tensor, spectra: torch.Tensor, energies_kev: torch.Tensor) -> str | None:
-    """What to tell the user where `counts` `[..., bin]` are in another order than the `spectra` in air,
-    `[bin, energy]` or `[column, bin, energy]`; None where they are not, or nothing tells."""
+    """A warning where `counts` `[..., bin]` are in another order than the `spectra` in air,
+    `[bin, energy]` or `[column, bin, energy]`; None where they are not, or it cannot be determined."""
     mean = spectra.double().reshape(-1, *spectra.shape[-2:]).mean(0)
     air = mean.sum(-1)
     if len(air) < 2 or counts.shape[-1] != len(air):

@@ -132,7 +132,7 @@ def simulate(
 def _registered(
     expected: torch.Tensor, flaws: Imperfections, generator: torch.Generator | None
 ) -> torch.Tensor:
-    """What is counted of expected counts `[..., bin]`; their mean where there is no generator."""
+    """Counts drawn from the expected ones `[..., bin]` after pile-up; their mean without a generator."""
     if flaws.pile_up is not None:
         expected = flaws.pile_up.observed(expected)
     return expected if generator is None else noisy_counts(expected, flaws.correlation, generator)

@@ -74,7 +74,7 @@ class Dose(ProjectionStep):
         bowtie_radius_mm: float,
         modulation: float,
     ) -> Dose:
-        """`photons` None: as many as the volume's own noise tells."""
+        """`photons` None: as many as follow from the volume's own noise."""
         own = info.own_noise
         slices = [s.image for s in own.slices] or [info.array[info.array.shape[0] // 2]]
         path = reference_path(slices, info.pixel_mm)

@@ -16,11 +16,11 @@ from ctenhance.physics.noise import attenuation_sinogram, bowtie_fluence, tube_m
 from ctenhance.physics.pixels import backproject_pixels
 
 #: Photons in air on the central ray, per mm of column and mm of slice, for 720 views, of a scan whose noise
-#: tells nothing (noiseless phantoms): about the median of 27 scans measured in this way (1e4 to 5e5).
+#: cannot be measured (noiseless phantoms): about the median of 27 scans measured in this way (1e4 to 5e5).
 TYPICAL_PHOTONS_PER_MM2 = 1.5e5
 #: The range that a measured number is held in.
 LEAST_PHOTONS_PER_MM2, MOST_PHOTONS_PER_MM2 = 5e3, 2e6
-# Line integrals above this tell no more: exp(-12) is less than one photon in a hundred thousand.
+# Larger line integrals carry no information: exp(-12) is less than one photon in a hundred thousand.
 _LONGEST_PATH = 12.0
 # Views for noise levels: the variance is smooth in angle.
 _FEW_VIEWS = 90

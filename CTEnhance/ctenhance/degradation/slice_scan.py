@@ -13,7 +13,7 @@ from ctenhance.physics.noise import attenuation_sinogram
 from ctenhance.physics.projector import project
 from ctenhance.physics.units import hu_to_mu
 
-# Anything above is metal, whose attenuation the clipped HU scale of most scanners does not tell anyhow.
+# Anything above is metal, whose attenuation the clipped HU scale of most scanners does not show anyway.
 _HIGHEST_HU = 4000.0
 
 

@@ -4,10 +4,9 @@ A step is a frozen dataclass whose fields are plain numbers, names or tuples of 
 holds all that a replay needs.  There are three kinds, by what they look at: `SliceStep` (one axial image),
 `ProjectionStep` (the projections of one axial image) and `VolumeStep` (several slices).
 
-Randomness that is no parameter (the noise itself) comes from `stream(seed, slice index)`: a slice's random
-numbers depend on nothing but the step's own seed and its index, whichever order, slab or tile it is
-computed in.
-"""
+Randomness other than the parameters (the noise itself) comes from `stream(seed, slice index)`: a slice's
+random numbers depend on nothing but the step's own seed and its index, whichever order, slab or tile it is
+computed in."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from ctenhance.degradation.slice_scan import Scan
     from ctenhance.degradation.source_noise import OwnNoise
 
-#: Told how many of how many parts of a step are done; raises Cancelled when the user asked to stop.
+#: Called with how many of how many parts of a step are done; raises Cancelled when the user asked to stop.
 Tick = Callable[[int, int], None]
 
 # Noise that is averaged along z is also drawn for slices before the first one; no index may be negative.

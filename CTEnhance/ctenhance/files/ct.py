@@ -12,7 +12,7 @@ from ctenhance.core.volume import READABLE_SUFFIXES, WRITABLE_SUFFIXES, AnyPath,
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import check_output, suffix_of
 
-# Files that are no DICOM tell no unit.
+# Only DICOM states a unit.
 _NO_AIR = (
     "there is no air (-1000 HU) in it, as in nearly every CT: make sure that its values are Hounsfield units "
     "and no map of something else"

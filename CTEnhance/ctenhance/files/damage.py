@@ -81,7 +81,7 @@ def _require_sound_compression(path: Path) -> None:
         compressed = compressed and not fields.keys() & {b"byte skip", b"byteskip", b"line skip", b"lineskip"}
     if header.values != _LOCAL:
         path, start = path.parent / os.fsdecode(header.values), 0
-    # A missing file of values is ITK's to tell.
+    # ITK reports a missing file of values.
     if compressed and path.is_file():
         with path.open("rb") as stream:
             stream.seek(start)

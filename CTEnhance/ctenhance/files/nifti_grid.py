@@ -55,7 +55,7 @@ def grid_of_nifti(header: bytes) -> NiftiGrid:
     """Return the grid by the first 348 bytes of a NIfTI-1 file.
 
     Raises InputError, with the reason alone, for a sheared grid and for contradictory voxel sizes, and
-    struct.error for what is no such header.
+    struct.error for anything but such a header.
     """
     order = "<" if struct.unpack_from("<i", header)[0] == HEADER_BYTES else ">"
     dimensions = struct.unpack_from(f"{order}8h", header, 40)

@@ -137,7 +137,7 @@ def read_detector(
             matrix = np.load(path, allow_pickle=False)
         else:
             matrix = np.loadtxt(path, delimiter="," if suffix == ".csv" else None)
-    except Exception as error:  # the readers raise errors of many kinds for files that are none of theirs
+    except Exception as error:  # the readers raise errors of many kinds for files of another format
         raise InputError(
             f"Cannot read the detector response '{path}': give .mat (up to version 7), .npy, .csv or .txt."
         ) from error

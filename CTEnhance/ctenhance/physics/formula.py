@@ -1,7 +1,7 @@
 """Chemical formulas as people write them: counts of atoms, and a refusal of what can be read in two ways.
 
-The package xraydb reads the parts of a formula; here stand the spellings that it takes for another compound.
-"""
+The package xraydb reads the parts of a formula; this module handles the spellings that it would take for
+another compound."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _POINTED = re.compile(rf"([A-Z][a-z]?|\))([1-9]\d*)\.(\d+)(?=[A-Z(])([^{_SEPARAT
 _ADDUCT = re.compile(r"\(?(H2O|D2O|OH2|HOH|NH3|HCl|HBr|CH3OH|CH4O|C2H5OH|C2H6O|CO2|SO2|SO3)(?![0-9a-z])")
 # Behind a fractional count of these nothing but other fractional counts makes sense ('SiO1.5N0.3').
 _ANIONS = ("O", "F", "Cl", "Br", "I", "S", "N", "P", ")")
-# Elements whose symbols in capitals are two others', as formulas begin in which nobody means those.
+# Elements whose symbols in capitals read as two other elements, which such a formula hardly begins with.
 _IN_CAPITALS = ("Bi", "Cs", "Cu", "In", "Nb", "Ni", "Os", "Pb", "Sb", "Sc", "Si", "Sn")
 # The same for these as a whole, as other formulas do begin so ('HOCl', 'YBO3').
 _WHOLE_IN_CAPITALS = ("HO", "HO2O3", "PO", "PU", "PUO2", "YB", "YB2O3", "YBF3")
@@ -53,7 +53,7 @@ _NO_METALS = frozenset(
         "I",
     )
 )
-_LIGHTEST_ISOTOPE, _ISOTOPES = 18, 0.07  # counts that are told from isotopes, and how these differ in mass
+_LIGHTEST_ISOTOPE, _ISOTOPES = 18, 0.07  # what a count may be before it looks like an isotope's mass number
 _GASES = {"CO": "Co", "HF": "Hf"}
 _DENSEST_GAS = 2.0  # g/cm³, however compressed
 
@@ -63,10 +63,9 @@ def atom_counts(formula: str) -> dict[str, float]:
 
     Subscripts and full-width letters count as plain ones, square brackets as round ones, and each of the
     middle dots, an asterisk or a point before a letter parts the formula. Raises InputError, with the right
-    spelling where it is known, for what is no formula, for charges and isotopes, and for what can be read in
-    two ways: a point between digits before water ('CaCl2.6H2O'), a zero in place of the letter O ('Al203'),
-    the counts of alloys ('Ti6Al4V'), isotopes ('Na131I'), a dopant in brackets ('CsI(Tl)').
-    """
+    spelling where it is known, for anything but a formula, for charges and isotopes, and for what can be read
+    in two ways: a point between digits before water ('CaCl2.6H2O'), a zero in place of the letter O
+    ('Al203'), the counts of alloys ('Ti6Al4V'), isotopes ('Na131I'), a dopant in brackets ('CsI(Tl)')."""
     import xraydb
 
     plain = _plain(formula)

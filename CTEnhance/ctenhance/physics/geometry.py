@@ -24,7 +24,7 @@ def even_angles(n_views: int, arc_rad: float = 2 * math.pi, start_rad: float = 0
 
 
 def _check_rays(scan: ScanGeometry, name: str, **positive: float) -> None:
-    """Refuse empty counts, sizes that are not positive, and positions or angles that are no numbers."""
+    """Refuse empty counts, sizes that are not positive, and positions or angles that are not finite."""
     if min(scan.n_views, scan.n_columns) < 1:
         raise InputError(f"The {name} geometry needs at least one view and column: enlarge its counts.")
     for what, value in positive.items():

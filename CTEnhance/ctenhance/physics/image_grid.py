@@ -16,7 +16,7 @@ class ImageGrid:
     """`rows` x `columns` square pixels of `pixel_mm`, the middle of the matrix at `center_mm` (x, y) from the
     isocentre; x grows to the right and y downwards.
 
-    Raises InputError for a grid without pixels, and for a size or a place that is no finite number."""
+    Raises InputError for a grid without pixels, and for a size or position that is not finite."""
 
     rows: int
     columns: int
@@ -28,7 +28,7 @@ class ImageGrid:
             raise InputError(f"An image of {self.rows} x {self.columns} has no pixel: enlarge its matrix.")
         if not (math.isfinite(self.pixel_mm) and self.pixel_mm > 0):
             raise InputError(f"The image's pixel size must be positive and finite, not {self.pixel_mm}.")
-        if not all(math.isfinite(place) for place in self.center_mm):
+        if not all(math.isfinite(value) for value in self.center_mm):
             raise InputError("The image's centre must be two finite numbers (x, y in mm).")
 
     @classmethod

@@ -28,7 +28,7 @@ def bowtie_fluence(scan: ScanGeometry, strength: float = 0.7, radius_mm: float =
     """Relative fluence `[column]`, 1 at the centre: a filter that evens out a water cylinder of `radius_mm`
     at the isocentre.
 
-    `strength` 0 is no filter, 1 evens the cylinder out completely.
+    `strength` 0 means no filter, 1 evens the cylinder out completely.
     """
     chord = 2 * (radius_mm**2 - scan.ray_offsets_mm() ** 2).clamp(min=0).sqrt()
     return torch.exp(-strength * MU_WATER_PER_MM * (2 * radius_mm - chord)).float()

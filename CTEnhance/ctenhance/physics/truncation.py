@@ -1,6 +1,6 @@
-"""Bodies that reach beyond the detector: how to see it, and what to take for the rays that nobody measured.
+"""Bodies that reach beyond the detector: how to detect it, and how to extrapolate the rays not measured.
 
-The ramp filter takes a line integral that ends at the detector's end for a cliff: the image is too bright, by
+To the ramp filter a line integral that stops at the detector's end is a cliff: the image is too bright, by
 hundreds of HU along the field's edge and by tens far inside it. Each end is therefore continued as a cylinder
 of water with the value and the slope that were measured there (Hsieh et al., Med Phys 31:2385, 2004): behind
 the place x of such a cylinder of radius R lies 2 mu sqrt(R^2 - x^2).
@@ -72,7 +72,7 @@ def beyond(
         here = (squared.mean(-1) - slope * u.mean()).clamp(min=0)  # R^2 - x^2
         # where the body ends among these columns the line runs too high
         here = torch.minimum(here, (end[..., -_LAST:].mean(-1) / (2 * mu_water)).square())
-        # one that grows outwards is taken for its greatest: nobody knows how far it would go on
+        # where it still grows outwards, the end is taken for its maximum: how far it would grow is unknown
         place = (-slope / 2).clamp(min=0)
         radius_squared = (here + place.square())[..., None]
         outward = place[..., None] + step * g.isocenter_pitch_mm

@@ -4,7 +4,7 @@ Behind L mm of water a beam whose reading comes from the energies E in shares w(
 
     p(L) = -ln sum_E w(E) exp(-mu_water(E) L),
 
-which grows ever more slowly with L: a water cylinder gets a cup. As p only grows, each reading tells its L,
+which grows ever more slowly with L: a water cylinder gets a cup. As p grows with L, each reading has its L,
 and mu_water L takes its place (Herman, Phys Med Biol 24:81, 1979). That is exact for water and for what
 attenuates in proportion to it; bone still hardens the beam.
 """

@@ -1,7 +1,7 @@
 """Noise and its power spectrum in uniform regions that are found automatically.
 
 Regions are squares that lie wholly in one tissue of the smoothed copy (see `guide`) and are the flattest of
-it there. A plane is subtracted from each, as shading is no noise. The spectrum follows ICRU 54 and AAPM
+it there. A plane is subtracted from each, since shading is not noise. The spectrum follows ICRU 54 and AAPM
 TG-233: NPS(u, v) = Δx Δy / N · mean |DFT|², in HU² mm²; its integral over frequency is the variance. What
 subtracting the plane takes from noise at each frequency is put back, so that neither is too low in small
 squares.

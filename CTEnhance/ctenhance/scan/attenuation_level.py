@@ -60,7 +60,7 @@ def attenuation_level(projections: Projections, rows: Sequence[int]) -> float | 
         pixel = 2 * min(reach, p.field_of_view_mm / 2) / _SIDE
         grid = ImageGrid(_SIDE, _SIDE, pixel)
         images = fbp(lines, scan, grid, lambda frequency: torch.exp(-((frequency * pixel / _LOW_PASS) ** 2)))
-    except InputError:  # told when the image itself is made
+    except InputError:  # reported when the image itself is made
         return None
     mu = np.sort(images.clamp(min=0).double().numpy().ravel())
     total = np.cumsum(mu)
@@ -71,7 +71,7 @@ def attenuation_level(projections: Projections, rows: Sequence[int]) -> float | 
 
 
 def level_warning(hu: float, projections: Projections) -> str | None:
-    """What to tell the user where the level is no patient's; None where it may be one's."""
+    """A warning where the level is none that a patient has; None where it may be."""
     if LOWEST_HU <= hu <= HIGHEST_HU:
         return None
     factor = 1 + hu / 1000
@@ -91,7 +91,7 @@ def level_warning(hu: float, projections: Projections) -> str | None:
 
 
 def image_warning(projections: Projections) -> str | None:
-    """What to tell the user where the suggested image is no sensible one of this scan; None where it is."""
+    """A warning where the suggested image does not fit this scan; None where it does."""
     p = projections
     if p.image_pixel_mm is None:
         return None

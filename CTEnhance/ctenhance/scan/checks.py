@@ -12,7 +12,7 @@ from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check
 from ctenhance.scan.fields import ScanFields
 
-# Larger ones are no scans but damaged headers.
+# Larger ones come from damaged headers.
 _MOST = {"views": 2_000_000, "rows": 100_000, "columns": 20_000, "bins": 64}
 # A scan with coarser views than this cannot be reconstructed; angles in degrees usually look so.
 _COARSEST_STEP_RAD = math.radians(20)

@@ -44,7 +44,7 @@ def dead_columns(
 
 
 def notes_of(dead: np.ndarray) -> list[str]:
-    """What to tell the user of the dead columns, in a sentence; nothing where there are none."""
+    """A sentence for the user on the dead columns; empty where there are none."""
     if not dead.any():
         return []
     row, column = np.argwhere(dead)[0][:2].tolist()

@@ -33,7 +33,7 @@ class ScanFields:
                         [energy]; `thresholds_keV` [bin + 1]
     isocenter_mm        where the isocentre of row 0 lies in the patient, LPS
     direction           3 x 3, columns as in CTVolume: axes of the reconstructed image (identity: axial, LPS)
-    meta                what the source told (`kvp`, `manufacturer`, `model`, ...) and `notes`: sentences,
+    meta                what the source says of the scan (`kvp`, `manufacturer`, ...) and `notes`: sentences,
                         free of identifiers, on what a reader assumed or changed
     """
 

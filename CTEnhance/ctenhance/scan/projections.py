@@ -35,7 +35,7 @@ DEFAULT_IMAGE_SIZE = 512
 _IMAGE_SIDES = (16, 4096)
 # A transmission is never taken for smaller than this where the quanta are not known (normalised readings).
 _LEAST_TRANSMISSION = 1e-5
-# Below this many quanta in air, "counts" are no quanta but readings normalised to air.
+# Below this many quanta in air, "counts" are readings normalised to air.
 _FEWEST_QUANTA = 100.0
 
 
@@ -128,7 +128,7 @@ class Projections(ScanFields):
             raise InputError(f"There are rows 0 to {self.n_rows - 1}, but {start} to {stop - 1} were asked.")
         part = np.array(self.readings[:, start:stop], dtype=np.float32)
         if self.counts is not None:
-            # a row's columns tell by themselves whether they are dead, so the others need not be read
+            # whether a row's columns are dead follows from that row alone, so the others need not be read
             dead = dead_columns(part, self.electronic_noise_variance)
             if dead.any():
                 fill_in(part, dead, np.broadcast_to(np.asarray(self.air_counts), self.shape[2:]))

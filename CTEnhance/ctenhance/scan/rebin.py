@@ -28,7 +28,7 @@ from ctenhance.scan.helix import Helix, helix_of
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.rays import ray_fields
 
-#: Slices are this far apart and thick unless told otherwise, or as one detector row where that is more.
+#: Default distance and thickness of slices; one detector row where that is more.
 SLICE_MM = 1.0
 # A view within this share of a step of one of the slices' angles counts as at it.
 _SNAP = 0.02
@@ -330,8 +330,8 @@ def _row_average(data: np.ndarray, row: np.ndarray, half: np.ndarray) -> np.ndar
 
 
 def _settle_row_direction(helix: Helix, scan: _Scan) -> None:
-    """Turn the rows round where neighbouring turns agree clearly better that way, or tell the user where the
-    source of the data leaves no doubt on their direction.
+    """Reverse the rows where neighbouring turns agree clearly better that way, or warn where the source of
+    the data leaves no doubt about their direction.
 
     The sources of two successive turns see the slice halfway between them from the same angle: the right
     direction of the rows makes their rays agree.

@@ -51,7 +51,7 @@ CALIBRATION_MM = 200.0
 _GROUP_KEV = 4
 # Bone's attenuation in the volume is that of this energy.
 _REFERENCE_KEV = 70.0
-# More body than this outside the field of view is told to the user.
+# The user is warned of more body than this outside the field of view.
 _BODY_HU, _TOLERATED_OUTSIDE = -500.0, 1e-3
 _BATCH = 8
 
@@ -86,7 +86,7 @@ def simulate_projections(
                           by each view's relative tube current, as a scanner's reference channel does
     polychromatic, kvp    see the module's text
 
-    Each slice has its own noise from `seed`.  `meta["notes"]` tells what had to be left out.
+    Each slice has its own noise from `seed`.  `meta["notes"]` says what had to be left out.
 
     Raises InputError for settings that make no scan, pixels that are not square and slices that are not
     axial; Cancelled when asked to stop.

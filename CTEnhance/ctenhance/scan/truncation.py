@@ -14,8 +14,8 @@ _SLICES = 8
 
 
 def cut_off_warning(projections: Projections, scan: ScanGeometry, grid: ImageGrid) -> str | None:
-    """What to tell the user where the body goes on beyond the detector's ends, so that rays have to be added
-    by `physics.truncation`; None where all was measured."""
+    """A warning where the body goes on beyond the detector's ends, so that rays have to be extrapolated by
+    `physics.truncation`; None where all was measured."""
     rows = np.unique(np.linspace(0, projections.n_rows - 1, _SLICES).round().astype(int)).tolist()
     share = max(cut_off(projections.rows(z, z + 1).to_line_integrals(), scan, grid) for z in rows)
     if share <= MOST_CUT_OFF:

@@ -7,7 +7,7 @@ earlier scan of the same object, ray by ray; or none.
 Without a reference the line integrals are unknowns too. Then as many combinations of a channel's shifts as
 there are materials look like a little more or less of these and cannot be seen in its counts. What remains
 of them is what makes rings: the part of the images that follows circles about the axis is taken out of the
-expected line integrals, round by round. Rings tell how near channels differ. What many neighbours have in
+expected line integrals, round by round. Rings show how near channels differ. What many neighbours have in
 common of these combinations nothing shows; it stays at what is expected beforehand, none, which is nearly
 right where drift is each channel's own. Channels that see air beside the object are known wholly.
 """
@@ -45,7 +45,7 @@ ROUNDS, STEPS_A_ROUND = 12, 2
 MORE, SLOW_PIXELS = 1.5, 10.0
 #: Pixels count as matter above this part of water's attenuation, and as matter's surroundings so near to it.
 LEAST_MATTER, AROUND_PIXELS = 0.1, 5
-#: Shifts beyond this are no drift: the beam or detector is another.
+#: Larger shifts mean another beam or detector, not drift.
 MOST_SHIFT_KEV = 8.0
 #: What shifts can be found from, as calibration files name it.
 PHANTOM, EARLIER_SCAN, NOTHING = "phantom", "earlier scan", "none"
@@ -54,7 +54,7 @@ PHANTOM, EARLIER_SCAN, NOTHING = "phantom", "earlier scan", "none"
 @dataclass(frozen=True)
 class ThresholdShifts:
     """`shifts` and their standard `errors` in keV `[column, threshold]`, and what they were found from. An
-    error near 1 keV, what is expected beforehand, says that the counts tell nothing of this shift."""
+    error near 1 keV, what is expected beforehand, means that the counts do not determine this shift."""
 
     shifts: torch.Tensor
     errors: torch.Tensor
@@ -145,7 +145,7 @@ def calibrate_with_scan(
 ) -> ThresholdShifts:
     """Threshold shifts since a scan of the same object in the same place, ray by ray.
 
-    The materials have to describe the object only as far as they tell how steeply a bin's counts follow its
+    The materials need only describe the object well enough for how steeply a bin's counts follow its
     thresholds: the counts themselves are compared with those of the earlier scan."""
     if before.shape != projections.shape or not np.allclose(before.view_angles, projections.view_angles):
         raise InputError(
@@ -173,7 +173,7 @@ def calibrate_without_reference(
     the object, and from the absence of rings in the images on `grid`.
 
     Images get right, single thresholds behind the object need not: their errors are those of line integrals
-    of which nothing is known, since rings tell only how neighbouring channels differ."""
+    that are not determined, since rings show only how neighbouring channels differ."""
     channels = _channels(projections, beam, materials)
     scan = projections.scan_geometry()
     shifts = torch.zeros(projections.n_columns, len(beam.thresholds_kev), dtype=torch.float64)

@@ -40,7 +40,7 @@ def water_spr(
 ) -> tuple[float, float]:
     """The SPR (behind 300 mm of water) with which a correction makes the image of a water cylinder most
     nearly that of water, and the error (RMS, mg/mL) that is left; from the middle row of its scan.
-    `grid_ratio`: of the anti-scatter grid, where it is known (else as the projections' `meta` tells).
+    `grid_ratio`: of the anti-scatter grid, where it is known (else as in the projections' `meta`).
 
     Raises InputError where the scan shows nothing like a cylinder of water."""
     spectra = absolute_spectra(projections)

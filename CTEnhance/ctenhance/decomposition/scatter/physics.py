@@ -28,7 +28,7 @@ from ctenhance.runtime.progress import Cancellable, check
 ELECTRON_KEV = 510.999
 #: keV times Å: the momentum transfer is E sin(θ / 2) / this.
 _KEV_ANGSTROM = 12.39842
-#: Scattering angles that are told apart: half a degree each.
+#: Bins of the scattering angle: half a degree each.
 _ANGLES = 360
 #: A parallel beam is one from far away.
 _FAR_MM, _GAP_MM = 1e5, 450.0

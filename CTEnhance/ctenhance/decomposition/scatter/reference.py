@@ -61,7 +61,7 @@ class ReferenceScatter:
         images = density_images(lines, scan, grid, cut_off=self.decomposer.materials)
         place = ((torch.arange(len(images[0])) + 0.5) / len(images[0]) * 2 - 1) ** 2
         kept = (place + place[:, None] < 1) & (images.sum(0) > _LEAST_DENSITY)
-        # what is no water may be less than nothing, as iodine is in fat
+        # materials other than water may be negative, as iodine is in fat
         least = torch.full((len(images), 1, 1), -_MOST_DENSITY)
         least[0] = 0
         images = (images * kept).clamp(max=_MOST_DENSITY).maximum(least)

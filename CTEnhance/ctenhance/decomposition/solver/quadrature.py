@@ -23,8 +23,8 @@ LEAST_ATTENUATION, MOST_ATTENUATION = -1.0, 14.0
 #: Least attenuation at the lowest energy that counts. Basis materials may be negative (each stands for
 #: part of the others), whole rays hardly.
 LEAST_AT_LOW_ENERGY = -2.0
-#: Energies with less than this part of a bin's greatest spectral density are no nodes; with less than the
-#: second, they are not the lowest that counts.
+#: Energies with less than this part of a bin's greatest spectral density do not become nodes; with less than
+#: the second, they are not the lowest that counts.
 NEGLIGIBLE, RELEVANT = 1e-9, 1e-4
 #: A bin with less than this part of the fullest bin's counts in air is a mistake.
 EMPTY = 1e-6

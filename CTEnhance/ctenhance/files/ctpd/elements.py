@@ -1,7 +1,7 @@
 """The elements of a DICOM-CT-PD file (one view of a scan), by name, and how to read their values.
 
 The format is that of the 'LDCT-and-Projection-data' collection (Moen et al., Med Phys 48:902, 2021, table IV;
-Chen et al., Med Phys 42:6964, 2015).  Its attributes are private, so that files with implicit VR do not tell
+Chen et al., Med Phys 42:6964, 2015).  Its attributes are private, so that files with implicit VR do not state
 their types: these are listed here.
 """
 

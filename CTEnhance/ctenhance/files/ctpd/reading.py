@@ -67,7 +67,7 @@ class _View:
     """One file: its numbers in the order of `_PER_VIEW`, the central column and row, and its pixels.
 
     The pixels stand at `offset` in the file, or (None) behind a compression.  `photons`: the view's
-    'PhotonStatistics', of some files only.  `current`: of the tube in mA, NaN where it is not told.
+    'PhotonStatistics', of some files only.  `current`: of the tube in mA, NaN where it is not stated.
     """
 
     path: Path
@@ -92,7 +92,7 @@ def read_ctpd(
     """Read a folder of DICOM-CT-PD files; pixels stay in them and are read view by view.
 
     `patient_position` ("HFS", "FFS", "HFP", ...) stands in for what the files do not say.  Raises InputError,
-    naming file and attribute, for whatever is no single scan in line integrals; Cancelled when asked to stop.
+    naming file and attribute, for anything but a single scan in line integrals; Cancelled when asked to stop.
     """
     try:
         with warnings.catch_warnings():
@@ -138,7 +138,7 @@ def _read(
 
 
 def _header(path: Path) -> tuple[View, int | None] | None:
-    """The header of a file and where its pixels begin; None if it is no DICOM-CT-PD file."""
+    """The header of a file and where its pixels begin; None if it is not a DICOM-CT-PD file."""
     try:
         with path.open("rb") as stream:
             if stream.read(132)[128:] != b"DICM":
@@ -277,7 +277,7 @@ def _helix(first: View, views: list[_View], patient_position: str | None) -> Hel
 
 def _central(views: list[_View], rows: int, columns: int, notes: list[str]) -> np.ndarray:
     """Column and row `[view, 2]`, 0-based, that face the focal centre; a note where they stood the other way
-    round.  Raises InputError where that is no place on the detector."""
+    round.  Raises InputError where that lies beyond the detector."""
     central = np.array([view.central for view in views]) - 1
     exchanged = central[:, ::-1]
     most = np.array([columns - 1, rows - 1]) + 0.5

@@ -7,7 +7,7 @@ A condition is an attribute's keyword and what it must be:
 - LOW..HIGH: a number in this range, both ends included
 - #N: the Nth of its values in ascending order, for those that are long or identify somebody
 - nothing: it is absent or empty
-- any: whatever it is; images count as one scan even where this attribute tells them apart
+- any: whatever it is; images count as one scan even where this attribute differs
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _OF_FRAMES = {
     "ExposureTime": "ExposureTimeInms",
     "ReconstructionDiameter": "ReconstructionFieldOfView",
 }
-# Value representations and further attributes that may tell who, where or when.
+# Value representations and further attributes that may reveal who, where or when.
 _IDENTIFYING = ("UI", "PN", "DA", "DT", "LT", "ST", "UT", "AS")
 _IDENTIFYING_TEXTS = (
     "PatientID", "DeviceSerialNumber", "StationName", "InstitutionName", "AccessionNumber", "StudyID",
@@ -62,7 +62,7 @@ class Conditions:
 
     @classmethod
     def of(cls, where: Mapping[str, Any] | None) -> Conditions:
-        """Return the conditions of keywords and values; raises InputError for what is no keyword."""
+        """Return the conditions of keywords and values; raises InputError for anything but a keyword."""
         return cls({_keyword(name): _as_asked(value) for name, value in (where or {}).items()})
 
     @property
@@ -71,7 +71,7 @@ class Conditions:
         return [one for name in self.asked for one in places_of(name)]
 
     def ignores(self, keyword: str) -> bool:
-        """Say whether images count as one scan even where this attribute tells them apart."""
+        """Whether images count as one scan even where this attribute differs."""
         return self.asked.get(keyword) == ANY
 
     @property
@@ -221,7 +221,7 @@ def _close(ones: Values, others: Values) -> bool:
 
 
 def identifies(keyword: str) -> bool:
-    """Say whether an attribute's values stay out of sentences: they may tell who, where or when."""
+    """Whether an attribute's values stay out of messages, since they may reveal who, where or when."""
     return dictionary_VR(keyword) in _IDENTIFYING or keyword in _IDENTIFYING_TEXTS
 
 

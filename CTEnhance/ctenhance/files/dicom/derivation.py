@@ -77,7 +77,7 @@ class Derivation:
 
     @property
     def verb(self) -> str:
-        """The verb of the run that made it, empty where no report tells."""
+        """The verb of the run that made it, empty without a report."""
         return str(self.report.get("verb") or "")
 
     @property
@@ -86,7 +86,7 @@ class Derivation:
         return str(self.report.get("ctenhance", ctenhance.__version__))
 
     def setting(self, name: str) -> Any:
-        """A setting of the run that made it, None where no report tells."""
+        """A setting of the run that made it, None without a report."""
         return (self.report.get("settings") or {}).get(name)
 
     @property
@@ -144,7 +144,7 @@ class Derivation:
         return (series if series > 0 else _WITHOUT_SOURCE) * _NUMBERS_A_SERIES + place
 
     def _how(self) -> list[str]:
-        """What tells two results of one verb apart, in few words."""
+        """What distinguishes two results of one verb, in few words."""
         name = (self.report.get("model") or {}).get("name")
         parts = [str(name)] if name and self.verb == "enhance" else []
         parts += [str(self.setting(one)) for one in ("method", "preset", "kernel") if self.setting(one)]

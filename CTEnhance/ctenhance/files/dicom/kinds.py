@@ -47,7 +47,7 @@ _FEW_IMAGES = 3
 _MOST_SCOUTS = 2  # from one side
 ATTRIBUTES = (*_WORDS_IN, "SeriesDescription")
 
-# What CT objects are that are no slices of it, and what to give instead.
+# CT objects other than slices: what they are, and what to give instead.
 _KINDS = {
     "localizer (scout) images": "give the series with the slices",
     "pictures of the screen or pages of an exam summary": "give the original CT slices",
@@ -63,7 +63,7 @@ class NoSlicesError(InputError):
 
 @dataclass(frozen=True)
 class Outline:
-    """What tells a series of slices from what else comes with the modality CT, besides words."""
+    """What distinguishes a series of slices from other objects of modality CT, apart from their texts."""
 
     slices: int
     parallel: int  # most slices in one direction
@@ -94,7 +94,7 @@ def slices_of(files: Sequence[DicomFile]) -> tuple[dict[str, list[DicomFile]], l
         raise NoSlicesError(_why_no_slice(files))
     for file in (file for images in chosen.values() for file in images):
         if not file.header.get("Rows") or not file.header.get("Columns"):
-            # Before the series are told apart: a file that is cut off may have lost its series, too.
+            # Before the series are separated: a file that is cut off may have lost its series, too.
             raise InputError(
                 f"'{file.path.name}' has no pixel data (it was cut off, or exported without its image); "
                 "copy it again from its source."
@@ -113,7 +113,7 @@ def _is_ct(file: DicomFile) -> bool:
 
 
 def is_capture(file: DicomFile) -> bool:
-    """Tell secondary captures: pictures of the screen, and what converters write slices as."""
+    """Whether this is a secondary capture: a screenshot, or what some converters write slices as."""
     return str(file.header.SOPClassUID).startswith(_SECONDARY_CAPTURE)
 
 
@@ -122,7 +122,7 @@ def _is_placed(file: DicomFile) -> bool:
 
 
 def _is_proper(file: DicomFile) -> bool:
-    """Tell CT images from other objects; one without a position counts, so that this is said."""
+    """Whether this is a CT image; one without a position counts, so that its lack is reported."""
     return file.header.SOPClassUID in CT_STORAGE or (_is_placed(file) and not is_capture(file))
 
 

@@ -121,7 +121,7 @@ def _values(words: np.ndarray, header: Dataset, name: str) -> Pixels:
 
 
 def _lowest(bits: np.ndarray, stored: int, meant: np.dtype) -> tuple[np.ndarray, bool]:
-    """Return the values in the lowest `stored` bits, and whether the bits above tell nothing else."""
+    """Return the values in the lowest `stored` bits, and whether the bits above hold nothing else."""
     unused = bits.dtype.type(8 * bits.dtype.itemsize - stored)
     values = (bits << unused).view(meant) >> meant.type(unused)
     above = bits >> bits.dtype.type(stored)

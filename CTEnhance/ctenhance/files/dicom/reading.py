@@ -1,4 +1,4 @@
-"""A CT from DICOM files: find them, tell the series apart, stack the slices of one."""
+"""A CT from DICOM files: find them, separate the series, stack the slices of one."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
     for here, subfolders, names in os.walk(folder, onerror=_raise_closed):
         subfolders.sort()
         files = (Path(here, name) for name in sorted(names))
-        # A broken link is told when it is read; a pipe would keep it waiting for ever.
+        # A broken link is reported when it is read; a pipe would block for ever.
         yield from (file for file in files if os.path.isfile(file) or not os.path.exists(file))
 
 
@@ -165,7 +165,7 @@ def _choose(series: dict[str, list[DicomFile]], chosen: int | str | None) -> lis
 
 
 def series_numbers(series: Mapping[str, DicomFile]) -> dict[str, int]:
-    """Return a number for each series: its SeriesNumber where that tells all apart, else its rank from 1.
+    """Return a number for each series: its SeriesNumber where those differ, else its rank from 1.
 
     `series` has an image of each by its UID.
     """
@@ -213,7 +213,7 @@ def _volume(
 
 
 def _meta(frames: Sequence[Frame]) -> dict[str, Any]:
-    """Return what the headers of the slices, in their order, tell.
+    """Return what the headers of the slices, in their order, say.
 
     What is empty, or differs among slices that the user has declared one scan, is left out.
     """

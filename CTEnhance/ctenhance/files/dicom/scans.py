@@ -1,7 +1,7 @@
 """Are the slices of a series one scan? Scanners and archives put several under one SeriesInstanceUID.
 
 Interleaved phases, energies or kernels make an even stack of half the spacing in which every other slice is
-of another scan, and nothing looks wrong. So whatever in the headers tells scans apart is compared:
+of another scan, and nothing looks wrong. So every attribute that differs between scans is compared:
 
 - what is one for a whole scan (tube voltage, kernel, frame of reference ...) must be the same in all slices;
 - what may change on the way along the patient (acquisition, contrast phase, thickness ...) may do so, from
@@ -73,7 +73,7 @@ _OF_IMAGES_AT_ONE_PLACE = (
     "WindowCenterWidthExplanation", "OperatorsName", "GeneratorPower", "TableSpeed", "TableFeedPerRotation",
     "LossyImageCompression",
 )  # fmt: skip
-# With the least difference that tells scans apart: absolute, or of the mean where there is a second number.
+# With the least difference that means another scan: absolute, or of the mean where there is a second number.
 _OF_EACH_SLICE = {
     "InstanceNumber": (2.0, 0.0), "AcquisitionNumber": (2.0, 0.0), "AcquisitionTime": (1.0, 0.0),
     "AcquisitionDateTime": (1.0, 0.0), "ContentTime": (2.0, 0.0), "TriggerTime": (1.0, 0.0),
@@ -100,7 +100,7 @@ ATTRIBUTES = (
 
 @dataclass(frozen=True)
 class _Difference:
-    """An attribute that tells scans apart: what a condition on it says for each, and that in words.
+    """An attribute that differs between scans: a condition on it for each of them, and a text for people.
 
     `names` is empty where no condition picks one scan.
     """
@@ -161,7 +161,7 @@ def images_alternate(array: np.ndarray) -> bool:
     """Say whether every second slice of HU [z, y, x] is unlike its neighbours but like the next but one.
 
     In one scan slices two apart differ more than neighbours do. Of two interleaved ones this trace remains
-    where the headers are stripped of all that tells scans apart.
+    where the headers are stripped of all that differs between scans.
     """
     count, rows, columns = array.shape
     if count < 2 * _FEWEST_TO_ALTERNATE or min(rows, columns) < _BLOCK:
@@ -177,7 +177,7 @@ def images_alternate(array: np.ndarray) -> bool:
 
 
 def how_to_tell(slices: Sequence[Slice], one: Slice, other: Slice, conditions: Conditions) -> str:
-    """Return what tells two different images at one place apart, and how to choose; ends a sentence."""
+    """Return how two different images at one position differ, and how to choose; ends a sentence."""
     differences = []
     for keyword in (*_marks(slices, conditions), *_OF_IMAGES_AT_ONE_PLACE):
         groups = _groups(slices, keyword)
@@ -214,7 +214,7 @@ def change_at(slices: Sequence[Slice], index: int, conditions: Conditions) -> st
 
 
 def overlapping(slices: Sequence[Slice]) -> tuple[str, str]:
-    """Return what tells scans apart that were taken one after the other and overlap, and how to choose.
+    """Return how scans differ that were taken one after the other and overlap, and how to choose.
 
     Each is an even stack by itself, together they are none. Empty texts where there is nothing of the kind.
     """

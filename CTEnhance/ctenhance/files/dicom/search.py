@@ -54,7 +54,7 @@ class FoundSeries:
 def search(files: Iterable[Path], conditions: Conditions) -> tuple[list[FoundSeries], str]:
     """Return the CT series among the files of one folder, and why there is none where there are others.
 
-    An index (DICOMDIR, whatever its name) and what is no DICOM is passed over.
+    An index (DICOMDIR, whatever its name) and files other than DICOM are passed over.
     Raises InputError, with the reason alone, for a file that is damaged, or cannot be opened, in such a way
     that it might be of any series.
     """

@@ -19,7 +19,7 @@ class Measure:
     `unit`: HU, another unit or quantity, or empty where nothing is said; `place`: the attribute that says so,
     and `word`: what stands there. `slope` and `intercept` lead from stored values to those of a unit that
     the Real World Value Mapping gives; None: the image's own rescaling does. `mapping`: the slope and
-    intercept that it gives for HU, used or not; `named`: a quantity of which the texts tell, not for sure.
+    intercept that it gives for HU, used or not; `named`: a quantity that the texts mention, not for sure.
     """
 
     unit: str = ""
@@ -42,7 +42,7 @@ class Measure:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether Rescale Type says something that is no unit, nor a way to write Hounsfield."""
+        """Whether Rescale Type is neither a unit nor a spelling of Hounsfield."""
         return not self.unit and bool(self.word)
 
 

@@ -202,7 +202,7 @@ class Source:
     ) -> Source:
         """Read a series (`series` and `where` as in `CTVolume.read`) and compare the volume's grid with it.
 
-        Raises InputError for what is no DICOM CT series, or damaged.
+        Raises InputError for anything but a DICOM CT series, and for damaged files.
         """
         reference = CTVolume.read(like, series, where=where)
         files = reference.meta.get("source_files")

@@ -95,7 +95,7 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
 
 
 def _frames_of(file: DicomFile) -> list[Frame]:
-    """Return the file with each of its frames' indices; raises InputError for what is no image in HU."""
+    """Return the file with each of its frames' indices; raises InputError for anything but an image in HU."""
     name = file.path.name
     header = file.header
     try:
@@ -114,7 +114,7 @@ def _frames_of(file: DicomFile) -> list[Frame]:
 
 
 def _slice_of(file: DicomFile, frame: int) -> Slice:
-    """Return a frame as a plane in space; raises InputError for what is no plane of HU."""
+    """Return a frame as a plane in space; raises InputError for anything but a plane of HU."""
     try:
         return _slice(file, frame)
     except DAMAGE as error:

@@ -78,7 +78,7 @@ _WITHOUT_AIR = (
     (r"SUBTRACT(ION|ED)?|DIFF(ERENCE)?|DELTA", "differences"),
     (r"MAPS?|HEAT ?MAPS?|\w*PROBABILIT(Y|IES)|SEGMENTATIONS?|MASKS?|LABELS?|XENON|VENTILATION", "a map"),
 )
-# Within Image Type, where nobody writes that a contrast agent was given, the material alone says it, too.
+# Within Image Type, which never mentions a contrast agent, the material alone suffices.
 _IN_IMAGE_TYPE = (*_QUANTITIES, (rf"{_MATERIAL}|DENSITY", _DENSITY), ("B[FV]|PS", "perfusion"))
 # What is left when a material is taken out is HU; so is a scan of something in which it is looked for.
 _TAKEN_OUT = re.compile(
@@ -194,7 +194,7 @@ def _doubts_of_type(slices: Sequence[Slice], array: np.ndarray, air: bool) -> li
 
 
 def unit_of(said: str) -> str:
-    """Return the unit that a Rescale Type means: HU, another one, or empty for a word that is none."""
+    """Return the unit that a Rescale Type means: HU, another one, or empty for any other word."""
     if is_hounsfield(said):
         return HOUNSFIELD
     letters = _letters(said)
@@ -232,7 +232,7 @@ def _of_mapping(items: Sequence[Dataset]) -> Measure:
 
 
 def _mapped(item: Dataset, value: str, meaning: str) -> Measure:
-    # Codes of other schemes than UCUM are no units to read.
+    # Codes of other schemes than UCUM are not read as units.
     unit = value if re.search(r"[a-z%/]|^1$", value) else meaning or value
     if is_hounsfield(value) or is_hounsfield(meaning):
         unit = HOUNSFIELD

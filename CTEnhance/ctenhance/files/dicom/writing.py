@@ -51,10 +51,9 @@ def write_series(
     """Write a volume as files `slice0001.dcm` … into a folder that is made, or empty; return the folder.
 
     Values become 16-bit integers with one rescale slope: HU to a whole unit where they fit, others to a part
-    in 32767 of the largest one. `warn` is told what the patient's series does not fit. Raises InputError for
-    a folder with files in it and for a study that cannot be read, Cancelled when asked to stop; the folder is
-    then as it was.
-    """
+    in 32767 of the largest one. `warn` gets a sentence on what does not fit the patient's series. Raises
+    InputError for a folder with files in it and for a study that cannot be read, Cancelled when asked to
+    stop; the folder is then as it was."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom warns of every small offence of the patient's own series
         return _write(volume, Path(folder), derivation or Derivation(), progress, cancel, warn)
@@ -135,7 +134,7 @@ def _shared(volume: CTVolume, derivation: Derivation, source: Source | None) -> 
     """The attributes that all images of the series have."""
     now = datetime.now()
     image = Dataset()
-    # Of a patient's study nothing is made up: what its series does not tell is empty.
+    # Nothing of a patient's study is invented: what its series does not state stays empty.
     name, number = ("CTEnhance^Research", "CTENHANCE") if source is None else ("", "")
     image.PatientName, image.PatientID = name, number
     image.PatientBirthDate = image.PatientSex = image.StudyDate = image.StudyTime = ""
