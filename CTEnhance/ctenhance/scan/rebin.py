@@ -219,22 +219,7 @@ class _Scan:
 def _scan(helix: Helix, slice_mm: float | None) -> _Scan:
     """Find feed, angles and slices; raises InputError as `rebin_helix` says."""
     angle = np.unwrap(helix.source_angle)
-    focal = np.unwrap(helix.focal_angle)
-    focal_steps = np.diff(focal) * (1.0 if focal[-1] > focal[0] else -1.0)
-    # two positions of a flying focal spot may share an angle
-    turning = focal_steps[focal_steps > _STANDING_RAD]
-    if not turning.size or focal_steps.min() < -_STANDING_RAD:
-        raise InputError("The views do not turn in one direction; they are not in the order of the scan.")
-    step = float(np.median(turning))
-    if focal_steps.max() > _WIDEST_GAP_STEPS * step:
-        at = int(focal_steps.argmax())
-        raise InputError(
-            f"{round(float(focal_steps[at]) / step) - 1} views are missing after view {at + 1} of "
-            f"{helix.n_views}; give all files of the scan."
-        )
-    turns = float(np.sum(focal_steps)) / (2 * math.pi)
-    if turns < 1 - 1.5 * step / (2 * math.pi):
-        raise InputError(f"The views span {360 * turns:.0f} degrees, but a whole turn is needed.")
+    step = _view_step(helix)
     z = helix.source_z
     radius, distance = float(np.median(helix.focal_radius)), float(np.median(helix.detector_distance))
     row = abs(helix.row_pitch_mm) * radius / distance
@@ -278,6 +263,27 @@ def _scan(helix: Helix, slice_mm: float | None) -> _Scan:
         distance=distance,
         central_column=central,
     )
+
+
+def _view_step(helix: Helix) -> float:
+    """Angle from view to view in rad; raises InputError where views are missing or do not make a turn."""
+    focal = np.unwrap(helix.focal_angle)
+    focal_steps = np.diff(focal) * (1.0 if focal[-1] > focal[0] else -1.0)
+    # two positions of a flying focal spot may share an angle
+    turning = focal_steps[focal_steps > _STANDING_RAD]
+    if not turning.size or focal_steps.min() < -_STANDING_RAD:
+        raise InputError("The views do not turn in one direction; they are not in the order of the scan.")
+    step = float(np.median(turning))
+    if focal_steps.max() > _WIDEST_GAP_STEPS * step:
+        at = int(focal_steps.argmax())
+        raise InputError(
+            f"{round(float(focal_steps[at]) / step) - 1} views are missing after view {at + 1} of "
+            f"{helix.n_views}; give all files of the scan."
+        )
+    turns = float(np.sum(focal_steps)) / (2 * math.pi)
+    if turns < 1 - 1.5 * step / (2 * math.pi):
+        raise InputError(f"The views span {360 * turns:.0f} degrees, but a whole turn is needed.")
+    return step
 
 
 def _check_feed(helix: Helix, angle: np.ndarray, feed: float, row: float) -> None:

@@ -12,6 +12,7 @@ in the counts, `effective_spectra` say of which energies they are, so that recon
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -105,50 +106,30 @@ def simulate_projections(
     scan = clinical_scan(geometry, views, columns)
     grid = _grid(array, volume.spacing)
     check_image(scan, grid)
-    notes: list[str] = []
-    inside = _inside(scan, grid, array, notes)
     spectrum = _Spectrum(kvp) if polychromatic else None
-    fluence = bowtie_fluence(scan, bowtie) if bowtie > 0 else None
-    quanta = None if photons is None else photons * dose
+    detector = None
+    if photons is not None:
+        fluence = bowtie_fluence(scan, bowtie) if bowtie > 0 else None
+        detector = _Detector(photons * dose, electronic_variance, fluence, modulation, seed)
+    notes: list[str] = []
+    scanner = _Scanner(scan, grid, spectrum, detector, _inside(scan, grid, array, notes))
 
     def run(where: torch.device, batch: int) -> np.ndarray:
-        out = scratch((scan.n_views, len(array), scan.n_columns))
-        for start in range(0, len(array), batch):
-            check(cancel)
-            if progress is not None:
-                progress("project", start, len(array))
-            stop = min(start + batch, len(array))
-            hu = torch.from_numpy(np.where(inside, array[start:stop], np.float32(-1000))).to(where)
-            p = _line_integrals(hu, scan, grid, spectrum, cancel)
-            for index in range(start, stop):
-                one = p[index - start]
-                if quanta is not None:
-                    check(cancel)
-                    one = _measured(one, quanta, electronic_variance, fluence, modulation, seed, index)
-                out[:, index] = one.cpu().numpy()
-        return out
+        return scanner.readings(array, where, batch, progress, cancel)
 
-    place = pick_device(device)
-    readings = with_memory_fallback(run, halvings(_BATCH, 1), place, notes.append)
-    if progress is not None:
-        progress("project", len(array), len(array))
-    air = None
-    if quanta is not None:
-        air = air_in_view(torch.zeros(1, scan.n_columns), quanta, fluence).reshape(-1).numpy()
-        air = air if fluence is not None else air.reshape(())
-    middle = np.array(
-        [(grid.columns - 1) / 2 * volume.spacing[0], (grid.rows - 1) / 2 * volume.spacing[1], 0.0]
-    )
+    readings = with_memory_fallback(run, halvings(_BATCH, 1), pick_device(device), notes.append)
+    pixel_x, pixel_y, slice_mm = volume.spacing
+    middle = np.array([(grid.columns - 1) / 2 * pixel_x, (grid.rows - 1) / 2 * pixel_y, 0.0])
     x, y, z = (corner + direction @ middle).tolist()
     return Projections(
         **ray_fields(scan),
-        counts=None if quanta is None else readings,
-        line_integrals=readings if quanta is None else None,
-        air_counts=air,
-        row_pitch_mm=volume.spacing[2],
-        electronic_noise_variance=0.0 if quanta is None else electronic_variance,
+        counts=None if detector is None else readings,
+        line_integrals=readings if detector is None else None,
+        air_counts=None if detector is None else detector.air(scan.n_columns),
+        row_pitch_mm=slice_mm,
+        electronic_noise_variance=0.0 if detector is None else electronic_variance,
         water_mu_per_mm=MU_WATER_PER_MM if spectrum is None else spectrum.water_mu,
-        image_pixel_mm=volume.spacing[0],
+        image_pixel_mm=pixel_x,
         image_size=grid.shape,
         effective_spectra=None if spectrum is None else spectrum.weight[None],
         energies_keV=None if spectrum is None else spectrum.energies_kev,
@@ -156,6 +137,76 @@ def simulate_projections(
         direction=direction,
         meta={**_known(volume), "notes": [*volume.meta.get("notes", []), *notes], "simulated": True},
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Detector:
+    """What turns line integrals into counts: `quanta` in air on the central ray, the electronic noise in
+    counts^2, the bowtie's `fluence` `[column]` or None, and how far the tube current is modulated."""
+
+    quanta: float
+    electronic_variance: float
+    fluence: torch.Tensor | None
+    modulation: float
+    seed: int
+
+    def counts(self, p: torch.Tensor, index: int) -> torch.Tensor:
+        """Counts `[view, column]` of the line integrals of slice `index`, which has its own noise."""
+        generator = torch.Generator("cpu" if p.device.type == "mps" else p.device)
+        generator.manual_seed((self.seed * 1_000_003 + index) % 2**63)
+        current = tube_modulation(p, self.modulation) if self.modulation > 0 else None
+        counts = noisy_counts(p, self.quanta, self.electronic_variance, generator, self.fluence, current)
+        return counts if current is None else counts / current.to(counts)[:, None]
+
+    def air(self, n_columns: int) -> np.ndarray:
+        """Counts without an object, `[]` or behind a bowtie `[column]`."""
+        air = air_in_view(torch.zeros(1, n_columns), self.quanta, self.fluence).reshape(-1).numpy()
+        return air.reshape(()) if self.fluence is None else air
+
+
+@dataclass(frozen=True, eq=False)
+class _Scanner:
+    """Everything that a slice passes on its way to its readings; without a detector they are line integrals.
+    `inside`: the pixels that every view sees, `[rows, columns]`."""
+
+    scan: ScanGeometry
+    grid: ImageGrid
+    spectrum: _Spectrum | None
+    detector: _Detector | None
+    inside: np.ndarray
+
+    def readings(
+        self,
+        array: np.ndarray,
+        where: torch.device,
+        batch: int,
+        progress: Progress | None,
+        cancel: Cancellable | None,
+    ) -> np.ndarray:
+        """`[view, slice, column]` of HU `[slice, row, column]`, `batch` slices at a time."""
+        out = scratch((self.scan.n_views, len(array), self.scan.n_columns))
+        for start in range(0, len(array), batch):
+            check(cancel)
+            if progress is not None:
+                progress("project", start, len(array))
+            part = np.where(self.inside, array[start : start + batch], np.float32(-1000))
+            lines = self._line_integrals(torch.from_numpy(part).to(where), cancel)
+            for index, p in enumerate(lines, start):
+                check(cancel)
+                one = p if self.detector is None else self.detector.counts(p, index)
+                out[:, index] = one.cpu().numpy()
+        if progress is not None:
+            progress("project", len(array), len(array))
+        return out
+
+    def _line_integrals(self, hu: torch.Tensor, cancel: Cancellable | None) -> torch.Tensor:
+        """`[slice, view, column]` of `hu` `[slice, rows, columns]`."""
+        mu = hu_to_mu(hu).clamp(min=0)
+        if self.spectrum is None:
+            return project(mu, self.scan, self.grid, cancel)
+        bone = mu * ((hu - SOFT_HU) / (BONE_HU - SOFT_HU)).clamp(0, 1)
+        both = project(torch.stack([mu - bone, bone]), self.scan, self.grid, cancel)
+        return self.spectrum.reading(both[0], both[1])
 
 
 def clinical_scan(name: str, views: int = VIEWS, columns: int = COLUMNS) -> ScanGeometry:
@@ -259,39 +310,6 @@ class _Spectrum:
         for share, m_soft, m_bone in zip(self.share.tolist(), *self.relative.tolist(), strict=True):
             through += share * torch.exp(-m_soft * soft - m_bone * bone)
         return -torch.log(through.clamp(min=1e-30))
-
-
-def _line_integrals(
-    hu: torch.Tensor,
-    scan: ScanGeometry,
-    grid: ImageGrid,
-    spectrum: _Spectrum | None,
-    cancel: Cancellable | None,
-) -> torch.Tensor:
-    """`[slice, view, column]` of `hu` [slice, rows, columns]."""
-    mu = hu_to_mu(hu).clamp(min=0)
-    if spectrum is None:
-        return project(mu, scan, grid, cancel)
-    bone = mu * ((hu - SOFT_HU) / (BONE_HU - SOFT_HU)).clamp(0, 1)
-    both = project(torch.stack([mu - bone, bone]), scan, grid, cancel)
-    return spectrum.reading(both[0], both[1])
-
-
-def _measured(
-    p: torch.Tensor,
-    quanta: float,
-    electronic_variance: float,
-    fluence: torch.Tensor | None,
-    modulation: float,
-    seed: int,
-    index: int,
-) -> torch.Tensor:
-    """Counts `[view, column]` of one slice's line integrals."""
-    generator = torch.Generator("cpu" if p.device.type == "mps" else p.device)
-    generator.manual_seed((seed * 1_000_003 + index) % 2**63)
-    current = tube_modulation(p, modulation) if modulation > 0 else None
-    counts = noisy_counts(p, quanta, electronic_variance, generator, fluence, current)
-    return counts if current is None else counts / current.to(counts)[:, None]
 
 
 def _known(volume: CTVolume) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -76,10 +77,22 @@ def water_spr(
         tell("calibrate", min(done, TRIALS), TRIALS)
         return float(smooth.square().mean().sqrt()), float(smooth.mean())
 
-    low, high = (math.log(spr) for spr in TRAINED_SPRS)
+    best, (rms, mean) = _least(error, *(math.log(spr) for spr in TRAINED_SPRS))
+    if abs(mean) > MOST_ERROR:
+        raise InputError(
+            f"No amount of scatter makes this scan one of water ({mean:+.0f} mg/mL on average): scan a "
+            "cylinder of water, or calibrate the detector first."
+        )
+    return math.exp(best), rms
+
+
+def _least(
+    error: Callable[[float], tuple[float, float]], low: float, high: float
+) -> tuple[float, tuple[float, float]]:
+    """Where the first number of `error` is least, and its value there, by `TRIALS` golden sections."""
     left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
     at_left, at_right = error(left), error(right)
-    while done < TRIALS:
+    for _ in range(TRIALS - 2):
         if at_left[0] < at_right[0]:
             high, right, at_right = right, left, at_left
             left = high - _GOLDEN * (high - low)
@@ -88,10 +101,4 @@ def water_spr(
             low, left, at_left = left, right, at_right
             right = low + _GOLDEN * (high - low)
             at_right = error(right)
-    best, (rms, mean) = min((left, at_left), (right, at_right), key=lambda pair: pair[1])
-    if abs(mean) > MOST_ERROR:
-        raise InputError(
-            f"No amount of scatter makes this scan one of water ({mean:+.0f} mg/mL on average): scan a "
-            "cylinder of water, or calibrate the detector first."
-        )
-    return math.exp(best), rms
+    return min((left, at_left), (right, at_right), key=lambda pair: pair[1])

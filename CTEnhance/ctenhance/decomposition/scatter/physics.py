@@ -21,7 +21,7 @@ from scipy.interpolate import CubicSpline
 
 from ctenhance.decomposition.phantom import MaterialPhantom
 from ctenhance.decomposition.solver.beam import Beam
-from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, ScanGeometry
+from ctenhance.physics.geometry import FLAT, FanGeometry, ScanGeometry
 from ctenhance.physics.materials import attenuation_matrix, material
 from ctenhance.runtime.progress import Cancellable, check
 
@@ -102,6 +102,14 @@ class ScatterSetup:
     multiple: float = 0.3
     multiple_width_mm: float = 80.0
     fluence: torch.Tensor | None = None
+
+    def through_grid(self, outwards: torch.Tensor, from_source: torch.Tensor) -> torch.Tensor:
+        """The part of quanta that passes the grid, which is focused on the source: of unit directions
+        `outwards` `[element, place, 2]`, at places `from_source` `[place, 2]`."""
+        focus = from_source / from_source.norm(dim=1, keepdim=True)
+        straight = (outwards * focus).sum(2).clamp(1e-3, 1)
+        tangent = (1 - straight**2).clamp(min=0).sqrt() / straight
+        return (1 - self.grid_ratio * tangent).clamp(min=0) * (1 - self.leak) + self.leak
 
 
 @lru_cache(maxsize=1)
@@ -209,6 +217,16 @@ def _scanner(geometry: ScanGeometry) -> tuple[float, float, torch.Tensor]:
     return source, detector, angles
 
 
+def _directions(
+    geometry: ScanGeometry, fans: torch.Tensor, across: torch.Tensor, along: torch.Tensor
+) -> torch.Tensor:
+    """Ways `[place, 2]` from the source to the detector at angles `fans`, in units of the distance to the
+    detector along the central ray."""
+    if isinstance(geometry, FanGeometry) and geometry.shape == FLAT:
+        return fans.tan()[:, None] * across + along
+    return fans.sin()[:, None] * across + fans.cos()[:, None] * along
+
+
 def physical_scatter(
     phantom: MaterialPhantom,
     geometry: ScanGeometry,
@@ -257,11 +275,7 @@ def slice_scatter(
         across = torch.tensor([math.cos(angle), math.sin(angle)])
         along = torch.tensor([-math.sin(angle), math.cos(angle)])
         source = -source_mm * along - middle
-        places = (
-            source + detector_mm * (fans.sin()[:, None] * across + fans.cos()[:, None] * along)
-            if not isinstance(geometry, FanGeometry) or geometry.shape == EQUIANGULAR
-            else source + detector_mm * (fans.tan()[:, None] * across + along)
-        )
+        places = source + detector_mm * _directions(geometry, fans, across, along)
         to_source = source - elements
         from_source = to_source.norm(dim=1)
         backwards = to_source / from_source[:, None]
@@ -273,14 +287,10 @@ def slice_scatter(
         passed = torch.exp(-(way_in[:, None] + way_out) @ mu)  # [element, place, group]
         cosine = -(backwards[:, None] * outwards).sum(2).clamp(-1, 1)
         angles_of = (torch.acos(cosine) * (_ANGLES / math.pi)).long().clamp(max=_ANGLES - 1)
-        focus = (places - source) / (places - source).norm(dim=1, keepdim=True)
-        straight = (outwards * focus).sum(2).clamp(1e-3, 1)
-        tangent = (1 - straight**2).clamp(min=0).sqrt() / straight
-        through_grid = (1 - setup.grid_ratio * tangent).clamp(min=0) * (1 - setup.leak) + setup.leak
         lateral = torch.atan2(-to_source @ across, -to_source @ along)
         weight = mass * _fluence(setup.fluence, geometry, lateral) / from_source
-        weight = weight[:, None] * through_grid * (detector_mm / distance) ** 2
-        strength = weight[..., None] * passed
+        weight = weight[:, None] * setup.through_grid(outwards, places - source)
+        strength = (weight * (detector_mm / distance) ** 2)[..., None] * passed
         # quanta by place, angle and group, then what these count
         sums = torch.zeros(len(fans) * _ANGLES, strength.shape[-1])
         sums.index_add_(0, (rows + angles_of).flatten(), strength.flatten(0, 1))
