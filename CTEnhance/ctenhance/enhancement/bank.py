@@ -137,9 +137,9 @@ def without_noise(image: np.ndarray, noise_hu: float) -> np.ndarray:
         image, patch_size=5, patch_distance=6, h=0.9 * noise_hu, sigma=noise_hu, fast_mode=True
     )
     noise = image - smooth.astype(np.float32)
-    usual = 1.1 * noise[_tissue_or_all(image)].std()
+    typical = 1.1 * noise[_tissue_or_all(image)].std()
     local = np.sqrt(ndimage.uniform_filter(noise * noise, 9).clip(min=0))
-    return image - noise * np.minimum(1, usual / np.maximum(local, 1e-3))
+    return image - noise * np.minimum(1, typical / np.maximum(local, 1e-3))
 
 
 def _noise_pair(

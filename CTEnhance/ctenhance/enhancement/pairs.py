@@ -242,12 +242,12 @@ class PairSampler:
         noise = place.window(volume.hu) - place.window(volume.clean)
         # the far slice as it stands or mirrored; a lone slice mirrored, where its noise is another one
         noise = noise.flip(2) if not far or self.rng.random() < 0.5 else noise
-        usual = volume.facts.harvested_hu
+        typical = volume.facts.harvested_hu
         local = F.avg_pool2d(noise[:, None].square(), 9, 1, 4).sqrt()[:, 0]
-        hole = (1 - local / (0.4 * usual)).clamp(min=0)
+        hole = (1 - local / (0.4 * typical)).clamp(min=0)
         if simulated.shape != noise.shape:  # a pooled draw: the window is twice the pair's side
             simulated = F.interpolate(simulated[:, None], size=noise.shape[1:], mode="bilinear")[:, 0]
-        return noise + simulated * hole * usual
+        return noise + simulated * hole * typical
 
     def _simulated(
         self, volume: BankVolume, which: int, place: _Place, pixel_mm: float, pooled: bool

@@ -42,8 +42,8 @@ def tissue_masks(guide_plane: Array, spacing: tuple[float, float, float]) -> dic
         if inside.any():
             around = [2 * round(around_mm / spacing[axis]) + 1 for axis in (1, 0)]
             steepest = ndimage.maximum_filter(steepness, around)
-            usual = STEEPER_THAN_QUARTILE * float(np.percentile(steepest[inside], 25))
-            inside &= steepest <= np.clip(usual, limit, STEEPER_THAN_LIMIT * limit)
+            typical = STEEPER_THAN_QUARTILE * float(np.percentile(steepest[inside], 25))
+            inside &= steepest <= np.clip(typical, limit, STEEPER_THAN_LIMIT * limit)
         masks[tissue] = inside
     return masks
 

@@ -142,8 +142,8 @@ def counts_of(projections: Projections, scan: Scan, device: torch.device) -> Cou
     """
     air = scan.air.to(device)
     detected = projections.transmission().to(device) * air
-    usual = scan.noise if scan.noise and scan.plausible else 1.0
-    current = relative_current(detected, scan.electronic, usual)[..., None]
+    typical = scan.noise if scan.noise and scan.plausible else 1.0
+    current = relative_current(detected, scan.electronic, typical)[..., None]
     return Counts(detected * current, air * current)
 
 
@@ -166,12 +166,12 @@ def _noise_by_view(detected: torch.Tensor, electronic: float) -> tuple[torch.Ten
     return torch.cat(ends[0], 1), torch.cat(ends[1], 1)
 
 
-def relative_current(detected: torch.Tensor, electronic: float, usual_noise: float = 1.0) -> torch.Tensor:
+def relative_current(detected: torch.Tensor, electronic: float, typical_noise: float = 1.0) -> torch.Tensor:
     """Tube current `[slice, view]` relative to the scan's, from the noise of `[slice, view, column]`.
 
-    Readings divided by a current c have the variance mean / c; `usual_noise` is the scan's own variance as a
-    multiple of what its counts tell. Where the noise is not at all that of the counts nothing can be said of
-    the current, and it is taken for constant."""
+    Readings divided by a current c have the variance mean / c; `typical_noise` is the scan's own variance as
+    a multiple of what its counts tell. Where the noise is not at all that of the counts nothing can be said
+    of the current, and it is taken for constant."""
     constant = torch.ones_like(detected[..., 0])
     if min(detected.shape[1:]) < 3:
         return constant
@@ -183,7 +183,7 @@ def relative_current(detected: torch.Tensor, electronic: float, usual_noise: flo
     ]
     current = (sums[0] / sums[1].clamp(min=1e-3)).exp()
     of_slice = current.mean(1, keepdim=True)
-    level = of_slice * usual_noise
+    level = of_slice * typical_noise
     plausible = (level > 1 / _OTHER_SLICES) & (level < _OTHER_SLICES)
     level = torch.where((level > 1 / _SAME_SLICES) & (level < _SAME_SLICES), torch.ones_like(level), level)
     within = current / of_slice

@@ -68,8 +68,8 @@ def significant(z: torch.Tensor) -> torch.Tensor:
         detail, rest = rest - smooth, smooth
         side = (NEIGHBOURHOOD << max(0, scale - 1)) | 1
         energy = _mean_nearby(detail.square(), side) / white
-        usual = energy[..., ::4, ::4].flatten(1).median(1).values.clamp(min=1)[:, None, None, None]
-        found += detail * (1 - _CERTAIN * usual / energy.clamp(min=1e-9)).clamp(min=0)
+        typical = energy[..., ::4, ::4].flatten(1).median(1).values.clamp(min=1)[:, None, None, None]
+        found += detail * (1 - _CERTAIN * typical / energy.clamp(min=1e-9)).clamp(min=0)
     return found[:, 0]
 
 

@@ -85,10 +85,10 @@ def require_attenuation(
     for volume, (factor, _), energy in zip(volumes, scale, energies, strict=True):
         sample = volume.array.reshape(-1)[:: max(1, volume.array.size // 200_000) | 1]
         matter = sample[sample > 0.3 * np.percentile(sample, 99)]
-        usual = float(np.median(matter)) * factor if matter.size else 0.0
-        if not 0.3 < usual < 7:  # bone at 40 keV has 5
+        typical = float(np.median(matter)) * factor if matter.size else 0.0
+        if not 0.3 < typical < 7:  # bone at 40 keV has 5
             raise InputError(
-                f"The image at {energy} has {usual:.2g} times water's attenuation: its unit is another "
+                f"The image at {energy} has {typical:.2g} times water's attenuation: its unit is another "
                 "one, or the attenuations are of another energy."
             )
 

@@ -94,6 +94,6 @@ def local_scale(values: torch.Tensor, covariance: torch.Tensor) -> torch.Tensor:
     local = blocks.flatten(2).median(-1).values
     middle = flat.mean(0)[: rows * side, : columns * side].unfold(0, side, side).unfold(1, side, side)
     body = middle.flatten(2).median(-1).values > -500
-    usual = local[body].median() if bool(body.any()) else local.median()
-    scale = (local / usual.clamp(min=1e-12)).clamp(0.05, 20)
+    typical = local[body].median() if bool(body.any()) else local.median()
+    scale = (local / typical.clamp(min=1e-12)).clamp(0.05, 20)
     return F.interpolate(scale[None, None], (height, width), mode="bilinear", align_corners=False)[0, 0]
