@@ -12,7 +12,7 @@ import torch
 from ctenhance.degradation.beam_hardening import bone_hu, water_corrected_error
 from ctenhance.degradation.dose import Dose, noise_fields
 from ctenhance.degradation.exposure import Exposure, noise_variance, photons_per_ray
-from ctenhance.degradation.projection_steps import BeamHardening, Motion, Ring, Scan, SparseViews
+from ctenhance.degradation.projection_steps import BeamHardening, Motion, Ring, SliceScan, SparseViews
 from ctenhance.degradation.reconstruction import Reconstruction, matching
 from ctenhance.degradation.source_noise import measure, mode, roughness
 from ctenhance.degradation.steps import ProjectionStep
@@ -43,7 +43,7 @@ def error_of(
     of: Reconstruction = RECONSTRUCTION,
 ) -> np.ndarray:
     """What the step adds to the image, HU."""
-    scan = Scan(torch.from_numpy(image), PIXEL, of, step.needs_detail)
+    scan = SliceScan(torch.from_numpy(image), PIXEL, of, step.needs_detail)
     step.apply(scan, seed, index)
     return scan.error_image().numpy()
 
@@ -243,12 +243,12 @@ def test_motion_by_whole_pixels_equals_scanning_the_moved_image() -> None:
     """The views at the height of the movement see the image shifted by the displacement of that moment."""
     image = ellipse(40, 30, 100)
     step = Motion(4 * PIXEL, 0.0, 0.0, 0.5, 0.0)
-    scan = Scan(torch.from_numpy(image), PIXEL, RECONSTRUCTION, True)
+    scan = SliceScan(torch.from_numpy(image), PIXEL, RECONSTRUCTION, True)
     step.apply(scan, 0, 0)
     seen = scan.clean + scan.error
     shift = step.displacement(VIEWS, 0)
     view = int(np.argmin(np.abs(shift - 2 * PIXEL)))  # the view at which it has moved by two pixels
-    moved = Scan(torch.from_numpy(np.roll(image, 2, axis=1)), PIXEL, RECONSTRUCTION, True)
+    moved = SliceScan(torch.from_numpy(np.roll(image, 2, axis=1)), PIXEL, RECONSTRUCTION, True)
     difference = (seen[view] - moved.clean[view]).abs().max()
     unmoved = (scan.clean[view] - moved.clean[view]).abs().max()
     assert float(difference) < 0.15 * float(unmoved)
@@ -318,7 +318,7 @@ def test_sparse_view_artefacts_shrink_with_the_number_of_views() -> None:
 def test_sparse_views_leave_the_mean_and_raise_the_noise() -> None:
     image, mask = ellipse(), inside()
     assert abs(error_of(SparseViews(120), image)[mask].mean()) < 1
-    scan = Scan(torch.from_numpy(image), PIXEL, RECONSTRUCTION, True)
+    scan = SliceScan(torch.from_numpy(image), PIXEL, RECONSTRUCTION, True)
     dose_step().apply(scan, 1, 0)
     all_views = scan.error_image().numpy()[mask].var()
     SparseViews(120).apply(scan, 1, 0)

@@ -17,7 +17,7 @@ from ctenhance.degradation.image_steps import Clip, Kernel, SliceThickness
 from ctenhance.degradation.presets import PAPER_PRESETS, PRESETS, Options, routine
 from ctenhance.degradation.projection_steps import BeamHardening, Motion, Ring, SparseViews
 from ctenhance.degradation.reconstruction import VIEWS, Reconstruction, matching
-from ctenhance.degradation.slice_scan import Scan
+from ctenhance.degradation.slice_scan import SliceScan
 from ctenhance.degradation.source_noise import OwnNoise, measure, overlap_thickness, overlap_weights
 from ctenhance.degradation.steps import (
     Choice,
@@ -196,7 +196,7 @@ class DrawnChain:
     ) -> np.ndarray:
         """The image and what the errors of one acquisition, all `steps` together, add to it."""
         detail = any(step.needs_detail for step, _ in steps)  # type: ignore[attr-defined]
-        scan = Scan(torch.from_numpy(image).to(device), pixel_mm, self.reconstruction, detail)
+        scan = SliceScan(torch.from_numpy(image).to(device), pixel_mm, self.reconstruction, detail)
         for step, seed in steps:
             check(cancel)
             step.apply(scan, seed, index)  # type: ignore[attr-defined]

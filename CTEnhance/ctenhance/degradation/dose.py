@@ -34,7 +34,7 @@ import numpy as np
 import torch
 
 from ctenhance.degradation.exposure import Exposure, photons_per_ray, reference_path
-from ctenhance.degradation.slice_scan import Scan
+from ctenhance.degradation.slice_scan import SliceScan
 from ctenhance.degradation.steps import ProjectionStep, VolumeInfo, stream
 from ctenhance.physics.noise import noise_fields
 
@@ -98,7 +98,7 @@ class Dose(ProjectionStep):
     def exposure(self) -> Exposure:
         return Exposure(self.bowtie_strength, self.bowtie_radius_mm, self.modulation, self.reference_path)
 
-    def variance(self, scan: Scan) -> torch.Tensor:
+    def variance(self, scan: SliceScan) -> torch.Tensor:
         """Variance `[view, column]` to add to the line integrals of a scan."""
         d, n = self.dose, self.photons_per_ray
         floor = max(FEWEST_PHOTONS, 2 * self.electronic_sd)
@@ -106,7 +106,7 @@ class Dose(ProjectionStep):
         inverse = (self.exposure.inverse_photons(scan.clean, scan.geometry) / n).clamp(max=d / floor)
         return (1 / d - 1) * inverse + (1 / d**2 - 1) * (self.electronic_sd * inverse) ** 2
 
-    def apply(self, scan: Scan, seed: int, index: int) -> None:
+    def apply(self, scan: SliceScan, seed: int, index: int) -> None:
         g = scan.geometry
         mixed = np.zeros((g.n_views, g.n_columns), dtype=np.float32)
         for offset, weight in enumerate(self.axial_weights):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ctenhance.degradation import beam_hardening
-from ctenhance.degradation.slice_scan import Scan
+from ctenhance.degradation.slice_scan import SliceScan
 from ctenhance.degradation.steps import ProjectionStep, VolumeInfo, stream
 from ctenhance.physics.geometry import ParallelGeometry
 from ctenhance.physics.image_grid import ImageGrid
@@ -45,7 +45,7 @@ class Motion(ProjectionStep):
         moved = np.where(phase < self.duration, 0.5 - 0.5 * np.cos(2 * np.pi * phase / self.duration), 0)
         return self.amplitude_mm * (moved - moved.mean())
 
-    def apply(self, scan: Scan, seed: int, index: int) -> None:
+    def apply(self, scan: SliceScan, seed: int, index: int) -> None:
         g = scan.geometry
         moved = torch.from_numpy(self.displacement(g.n_views, index)).to(scan.angles)
         along_detector = moved * torch.cos(scan.angles - math.radians(self.direction_deg))
@@ -68,7 +68,7 @@ class BeamHardening(ProjectionStep):
     name: ClassVar[str] = "beam-hardening"
     strength: float
 
-    def apply(self, scan: Scan, seed: int, index: int) -> None:
+    def apply(self, scan: SliceScan, seed: int, index: int) -> None:
         bone = scan.smooth_projection(beam_hardening.bone_hu(scan.hu)).clamp(min=0)
         scan.error += self.strength * beam_hardening.water_corrected_error(scan.clean.clamp(min=0), bone)
 
@@ -94,7 +94,7 @@ class Ring(ProjectionStep):
     ) -> Ring:
         return cls(amplitude_hu, width_mm, max(1, round(alike_mm / info.spacing_mm[2])), drift)
 
-    def apply(self, scan: Scan, seed: int, index: int) -> None:
+    def apply(self, scan: SliceScan, seed: int, index: int) -> None:
         error = torch.from_numpy(self._gain_error(scan.geometry, seed, index)).to(scan.clean)
         # a full turn sees every point from t and from -t, so that a channel's error makes a full circle
         error = (error + error.flip(0)) / 2
@@ -113,7 +113,7 @@ class Ring(ProjectionStep):
         return np.convolve(mixed, taps, mode="same").astype(np.float32)
 
     @staticmethod
-    def _ring_sd(error: torch.Tensor, scan: Scan) -> torch.Tensor:
+    def _ring_sd(error: torch.Tensor, scan: SliceScan) -> torch.Tensor:
         """SD in HU of the rings of `error` `[column]`, alike in all views, on a row through the centre."""
         pixel = scan.grid.pixel_mm
         row = ImageGrid(1, 2 * math.ceil(100 / pixel) + 1, pixel)
@@ -134,7 +134,7 @@ class SparseViews(ProjectionStep):
     needs_detail: ClassVar[bool] = True
     n_views: int
 
-    def apply(self, scan: Scan, seed: int, index: int) -> None:
+    def apply(self, scan: SliceScan, seed: int, index: int) -> None:
         total = scan.geometry.n_views
         kept = np.unique(np.arange(min(self.n_views, total)) * total // min(self.n_views, total))
         # each view stands for the arc halfway to its neighbours; after half a turn the first one comes again

@@ -17,7 +17,7 @@ from ctenhance.physics.units import hu_to_mu
 _HIGHEST_HU = 4000.0
 
 
-class Scan:
+class SliceScan:
     """Projections `[view, column]` of one axial image: `clean` as they are, `error` what the steps add."""
 
     def __init__(

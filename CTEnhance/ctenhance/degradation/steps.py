@@ -23,7 +23,7 @@ from ctenhance.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from ctenhance.degradation.reconstruction import Reconstruction
-    from ctenhance.degradation.slice_scan import Scan
+    from ctenhance.degradation.slice_scan import SliceScan
     from ctenhance.degradation.source_noise import OwnNoise
 
 #: Called with how many of how many parts of a step are done; raises Cancelled when the user asked to stop.
@@ -110,7 +110,7 @@ class ProjectionStep(Step):
     needs_detail: ClassVar[bool] = False
 
     @abstractmethod
-    def apply(self, scan: Scan, seed: int, index: int) -> None:
+    def apply(self, scan: SliceScan, seed: int, index: int) -> None:
         """Change `scan.error` (line integrals) of slice `index`."""
 
 

@@ -48,10 +48,8 @@ def attenuation_level(projections: Projections, rows: Sequence[int]) -> float | 
     )
     try:
         scan = few.scan_geometry()
-        if (
-            cut_off(lines, scan, ImageGrid(_SIDE, _SIDE, p.image_pixel_mm or p.field_of_view_mm / _SIDE))
-            > MOST_CUT_OFF
-        ):
+        suggested = ImageGrid(_SIDE, _SIDE, p.image_pixel_mm or scan.field_of_view_mm / _SIDE)
+        if cut_off(lines, scan, suggested) > MOST_CUT_OFF:
             return None
         mean = lines.mean((0, 1))
         if float(mean.max()) < _NOTHING:
