@@ -6,7 +6,7 @@ and numpy.
 """
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +20,8 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadab
 
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from CTEnhanceLib.decompose import views, volumes
+from CTEnhanceLib.decompose.images import SpectralImages
+from CTEnhanceLib.decompose.imagesection import ImageSection
 from CTEnhanceLib.decompose.job import (
     MATERIALS,
     NO_MATERIAL,
@@ -46,9 +48,10 @@ class CTDecompose(ScriptedLoadableModule):
     def __init__(self, parent):
         ScriptedLoadableModule.__init__(self, parent)
         text = _(
-            "Makes maps of materials from the energy bins of a photon-counting CT. Of these, at once as a "
-            "slider moves, come monoenergetic images from 40 to 190 keV, virtual non-contrast images, the "
-            "effective atomic number and overlays. Choose a projection file or a phantom, and press Apply."
+            "Makes maps of materials from CT images at two or more energies, or from the energy bins of a "
+            "photon-counting scan. Of these, at once as a slider moves, come monoenergetic images from 40 to "
+            "190 keV, virtual non-contrast images, the effective atomic number and overlays. Choose images, "
+            "a projection file or a phantom, and press Apply."
         )
         category = _("Spectral Imaging")
         about.describe(self.parent, _("CT Decompose"), text, "panel-ct-decompose.md", [category])
@@ -57,16 +60,18 @@ class CTDecompose(ScriptedLoadableModule):
 
 
 class Source(enum.Enum):
-    """Where the energy bins come from."""
+    """What is decomposed."""
 
     MEASURED = 0
     SIMULATED = 1
+    IMAGES = 2
 
     def label(self):
         """Return the source's name in the list."""
         return {
             Source.MEASURED: _("Projections in energy bins: a file"),
             Source.SIMULATED: _("Simulate the scan of a phantom"),
+            Source.IMAGES: _("Images at two or more energies"),
         }[self]
 
 
@@ -74,8 +79,10 @@ class Source(enum.Enum):
 class CTDecomposeParameterNode:
     """What the user chose; saved with the scene.
 
-    source - measured energy bins, or a simulated scan
+    source - measured energy bins, a simulated scan, or images at two or more energies
     path - the projection file (.ctproj.h5)
+    firstImage, firstEnergy, … - images and their energies: 40 (keV), 80kV, Sn140kV
+    imageFolder - DICOM images that tell their energies, in place of these
     phantom, dosePercent, slices, views, columns - what scan to simulate
     firstMaterial, secondMaterial, thirdMaterial - the basis
     kernel, matrix - of the reconstruction; a matrix of 0 is what the data suggest
@@ -92,6 +99,13 @@ class CTDecomposeParameterNode:
 
     source: Source = Source.MEASURED
     path: str = ""
+    firstImage: vtkMRMLScalarVolumeNode
+    firstEnergy: str = ""
+    secondImage: vtkMRMLScalarVolumeNode
+    secondEnergy: str = ""
+    thirdImage: vtkMRMLScalarVolumeNode
+    thirdEnergy: str = ""
+    imageFolder: str = ""
     phantom: Phantom = Phantom.RODS
     dosePercent: Annotated[float, WithinRange(1, 100)] = 100.0
     slices: Annotated[int, WithinRange(1, 512)] = 8
@@ -138,6 +152,7 @@ class CTDecomposeLogic(PanelLogic):
         device: str = "auto",
         seed: int = 0,
         progress: Callable[[str, float], None] | None = None,
+        images: Mapping[str, vtkMRMLScalarVolumeNode] | str | Path | None = None,
     ) -> vtkMRMLScalarVolumeNode:
         """Decompose and return the map of the first material, when it is there; Slicer stays usable.
 
@@ -149,12 +164,20 @@ class CTDecomposeLogic(PanelLogic):
         gridRatio - height by gap of its anti-scatter grid, which the network makes use of; 0: the file's
         phantom, dose, slices, views, columns - of the simulated scan: rods, chest or a file of labels (.npz)
         progress - is called with a stage and a percentage
+        images - volumes by energy, such as {"40": node, "70": other}, or the folder of a DICOM study that
+            tells its energies; in place of projections
 
         `CTEnhanceLib.decompose.job.mapsOf(node)` are all maps. Raises CTEnhanceError with one sentence when
         it cannot be done; the scene is as it was then.
         """
-        simulated = SpectralSimulation(phantom, dose, slices, views, columns)
-        source = simulated if path is None else Path(path)
+        source: Path | SpectralSimulation | SpectralImages
+        if images is not None:
+            folder = Path(images) if isinstance(images, str | Path) else None
+            source = SpectralImages(() if isinstance(images, str | Path) else tuple(images.items()), folder)
+        elif path is not None:
+            source = Path(path)
+        else:
+            source = SpectralSimulation(phantom, dose, slices, views, columns)
         drift = "" if calibration is None else str(calibration)
         wanted = Wanted(tuple(basis), kernel, matrix, errors, drift, scatter, scatterRatio, gridRatio)
         job = DecomposeJob(source, wanted, Settings(None, device, seed))
@@ -202,6 +225,7 @@ class CTDecomposeWidget(PanelWidget):
         ui = self.ui
         self._seenResult = None
         self.spectralSection = SpectralSection(ui, lambda make, done: self.runSection.start(make, done))
+        self.imageSection = ImageSection(ui, self.panel)
         ui.fileButton.connect("clicked()", self._onFile)
         ui.calibrationButton.connect("clicked()", self._onCalibration)
 
@@ -216,8 +240,11 @@ class CTDecomposeWidget(PanelWidget):
 
     def doing(self) -> str:
         """Say what Apply does."""
-        simulated = self.parameters.source is Source.SIMULATED
-        return _("Simulate the scan and decompose it.") if simulated else _("Decompose the projections.")
+        return {
+            Source.MEASURED: _("Decompose the projections."),
+            Source.SIMULATED: _("Simulate the scan and decompose it."),
+            Source.IMAGES: _("Decompose the images."),
+        }[self.parameters.source]
 
     def makeJob(self) -> DecomposeJob:
         """Return the run that the parameters ask for."""
@@ -250,23 +277,36 @@ class CTDecomposeWidget(PanelWidget):
     def follow(self) -> None:
         """Show what the parameters say."""
         ui, chosen = self.ui, self.parameters
-        simulated = chosen.source is Source.SIMULATED
+        simulated, images = chosen.source is Source.SIMULATED, chosen.source is Source.IMAGES
         for widget in (ui.pathLabel, ui.pathEdit, ui.fileButton):
-            widget.visible = not simulated
+            widget.visible = chosen.source is Source.MEASURED
+        self.imageSection.follow(chosen, images)
         for widget in (ui.phantomLabel, ui.phantomSelector, ui.doseLabel, ui.doseSlider):
             widget.visible = simulated
         for widget in (ui.slicesBox, ui.viewsBox, ui.columnsBox):
             widget.enabled = simulated
-        ui.scatterRatioBox.enabled = chosen.scatter is not Scatter.none
-        ui.gridRatioBox.enabled = chosen.scatter is Scatter.network  # the kernel makes no use of it
+        ofScan = (
+            ui.kernelSelector,
+            ui.matrixBox,
+            ui.calibrationEdit,
+            ui.calibrationButton,
+            ui.scatterSelector,
+        )
+        for widget in ofScan:
+            widget.enabled = not images
+        ui.scatterRatioBox.enabled = chosen.scatter is not Scatter.none and not images
+        # the kernel makes no use of it
+        ui.gridRatioBox.enabled = chosen.scatter is Scatter.network and not images
         ui.thirdMaterialSelector.setItemText(0, _("no third one"))
         if chosen.result is not self._seenResult:
             self._seenResult = chosen.result
             self.spectralSection.setResult(chosen.result)
             self.showResult(chosen.result)
 
-    def _source(self) -> Path | SpectralSimulation | None:
+    def _source(self) -> Path | SpectralSimulation | SpectralImages | None:
         chosen = self.parameters
+        if chosen.source is Source.IMAGES:
+            return self.imageSection.chosen()
         if chosen.source is Source.SIMULATED:
             return SpectralSimulation(
                 chosen.phantom.value, chosen.dosePercent / 100, chosen.slices, chosen.views, chosen.columns

@@ -1,4 +1,5 @@
-"""Decomposing photon-counting bins, measured or simulated, into maps of materials: what `Run` has to know."""
+"""Decomposing images, or photon-counting bins, measured or simulated, into maps of materials: what `Run` has
+to know."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ctenhance.runtime.errors import CTEnhanceError, InputError
+from CTEnhanceLib.decompose.images import SpectralImages
 from CTEnhanceLib.decompose.spectral import SpectralTable
 from CTEnhanceLib.process import transfer
 from CTEnhanceLib.process.projections import KERNELS, named
@@ -22,7 +24,7 @@ from CTEnhanceLib.scene import placing, units, volumes
 # What the lists offer; the command line takes others, too, as name=formula@density.
 MATERIALS = (
     "water", "iodine", "calcium", "gadolinium", "bone", "hydroxyapatite", "adipose", "soft_tissue", "muscle",
-    "gold",
+    "barium", "gold",
 )  # fmt: skip
 NO_MATERIAL = "none"
 _SMALLEST_MATRIX = 16
@@ -90,12 +92,15 @@ class Wanted:
     gridRatio: float = 0.0
 
 
-def problem(source: Path | SpectralSimulation | None, wanted: Wanted) -> str:
+def problem(source: Path | SpectralSimulation | SpectralImages | None, wanted: Wanted) -> str:
     """Return the sentence that says why this cannot be decomposed, or an empty one."""
     try:
         if isinstance(source, SpectralSimulation):
             if not 0 < source.dose <= 1:
                 raise InputError(_("The dose must lie between 0 and 1, the full dose."))
+        elif isinstance(source, SpectralImages):
+            if sentence := source.problem():
+                raise InputError(sentence)
         elif source is None:
             raise InputError(_("Choose a projection file with energy bins (.ctproj.h5), or simulate a scan."))
         elif not source.is_file():
@@ -171,9 +176,9 @@ def sourcesOf(result: Any, lowNoise: bool) -> list[Any]:
 
 @dataclass
 class DecomposeJob(Job):
-    """From energy bins (a file, or a scan still to be simulated) to maps of materials."""
+    """From images, or energy bins (a file, or a scan still to be simulated), to maps of materials."""
 
-    source: Path | SpectralSimulation | None
+    source: Path | SpectralSimulation | SpectralImages | None
     wanted: Wanted = field(default_factory=Wanted)
     settings: Settings = field(default_factory=Settings)
     _loaded: dict[str, transfer.LoadedVolume] = field(default_factory=dict)
@@ -184,6 +189,12 @@ class DecomposeJob(Job):
     def problem(self) -> str:
         """Say what is wrong with the source or the settings, if anything."""
         return problem(self.source, self.wanted)
+
+    def prepare(self, folder: Path) -> Iterator[float]:
+        """Write the images of the scene, where these are decomposed."""
+        if isinstance(self.source, SpectralImages):
+            yield from self.source.prepare(folder)
+        yield 1.0
 
     def preceding(self, folder: Path) -> Sequence[Command]:
         """Simulate the scan, where there is none."""
@@ -202,6 +213,10 @@ class DecomposeJob(Job):
         Guided maps take next to no time: about a hundredth of the run.
         """
         wanted = self.wanted
+        if isinstance(self.source, SpectralImages):
+            arguments = ["decompose", str(folder / "maps"), *self.source.arguments(folder), "--guided-maps"]
+            arguments += ["--basis", ",".join(wanted.basis), *(["--errors"] if wanted.errors else [])]
+            return [*arguments, *self.settings.arguments()]
         source = _simulated(folder) if isinstance(self.source, SpectralSimulation) else self.source
         arguments = ["decompose", str(source), str(folder / "maps"), "--basis", ",".join(wanted.basis)]
         arguments += ["--kernel", wanted.kernel, "--guided-maps"]
@@ -250,7 +265,9 @@ class DecomposeJob(Job):
         return result
 
     def readable(self, sentence: str, folder: Path) -> str:
-        """The worker knows a simulated scan by its temporary file only."""
+        """The worker knows images and a simulated scan by their temporary files only."""
+        if isinstance(self.source, SpectralImages):
+            return self.source.readable(sentence, folder)
         return sentence.replace(str(_simulated(folder)), _("simulated scan"))
 
     def _addMap(self, material: str, text: str, key: str, added: list[Any]) -> Any:
@@ -282,6 +299,8 @@ class DecomposeJob(Job):
         source = self.source
         if isinstance(source, SpectralSimulation):
             return named(Path(source.phantom).stem, source.dose)
+        if isinstance(source, SpectralImages):
+            return source.name()
         return source.name.split(".")[0] if source is not None else ""
 
 

@@ -117,7 +117,7 @@ def read_images(
         volumes.append(volume)
         headers.append(header)
     run.progress("read", len(named), len(named))
-    require_one_scan(headers, [str(Energy.of(label)) for label in named], apart_s)
+    require_one_scan(headers, [f"at {Energy.of(label)}" for label in named], apart_s)
     return dict(zip(named, volumes, strict=True)), places
 
 

@@ -23,6 +23,8 @@ from ctenhance.files.dicom.reading import files_of, series_numbers
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import suffix_of
 
+#: Images acquired further apart, in seconds, are of two scans.
+APART_S = 10.0
 _ENERGY = "MonoenergeticEnergyEquivalent"
 _TEXTS = (
     "ImageType",
@@ -175,9 +177,9 @@ def _hash(value: str) -> str:
     return hashlib.sha256(value.encode("utf-8", "replace")).hexdigest()
 
 
-def require_one_scan(headers: Sequence[ScanHeader], names: Sequence[str], apart_s: float) -> None:
+def require_one_scan(headers: Sequence[ScanHeader], names: Sequence[str], apart_s: float = APART_S) -> None:
     """Raise InputError where images are of other patients or frames of reference, or were acquired more than
-    `apart_s` seconds apart; what the headers do not tell is not asked."""
+    `apart_s` seconds apart, calling them by `names`; what the headers do not tell is not asked."""
     questions: tuple[tuple[str, str], ...] = (
         ("patient", "are of different patients: give images of one scan"),
         ("frame_of_reference", "have different frames of reference, so they need not lie over each other: "
@@ -191,7 +193,7 @@ def require_one_scan(headers: Sequence[ScanHeader], names: Sequence[str], apart_
         ]
         for value, name in known[1:]:
             if value != known[0][0]:
-                raise InputError(f"The images at {known[0][1]} and {name} {sentence}.")
+                raise InputError(f"The images {known[0][1]} and {name} {sentence}.")
     times: list[tuple[Any, str]] = [
         (one.when, name) for one, name in zip(headers, names, strict=True) if one.when
     ]
@@ -199,6 +201,6 @@ def require_one_scan(headers: Sequence[ScanHeader], names: Sequence[str], apart_
         seconds = abs((when - times[0][0]).total_seconds())
         if seconds > apart_s:
             raise InputError(
-                f"The images at {times[0][1]} and {name} were acquired {seconds:.0f} s apart, beyond the "
+                f"The images {times[0][1]} and {name} were acquired {seconds:.0f} s apart, beyond the "
                 f"{apart_s:g} s tolerated: contrast and position change meanwhile; give images of one scan."
             )
