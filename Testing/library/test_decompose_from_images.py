@@ -9,6 +9,7 @@ from scipy.optimize import minimize, nnls
 from spectral_images import body, hounsfield, rod, scan
 
 import ctenhance
+from ctenhance.core.volume import CTVolume
 from ctenhance.decomposition import images as spectral
 from ctenhance.decomposition.from_images import noise as noises
 from ctenhance.decomposition.from_images.attenuation import attenuation_of, distinctness, read_table
@@ -127,10 +128,25 @@ def test_error_bars_are_the_spread_of_the_estimates() -> None:
     noisy = torch.from_numpy(values[:, None] + factor @ DRAW.normal(size=(6, 20000)))
     made = ImageDecomposer(A, C)
     found = made.estimate(noisy)
-    np.testing.assert_allclose(found.std(1), made.standard_errors(), rtol=0.03)
+    np.testing.assert_allclose(found.std(1), made.standard_errors()[0], rtol=0.03)
     np.testing.assert_allclose(found.mean(1), truth, atol=0.1)
     # and the misfit is one where noise explains the values
     assert float(made.misfit(noisy, found).square().mean()) == pytest.approx(1, rel=0.03)
+
+
+def test_errors_of_few_materials_are_those_of_the_materials_that_are_there() -> None:
+    factor = np.linalg.cholesky(C.numpy())
+    truth = np.array([60.0, 0.0, 80.0, 0.0])
+    noisy = torch.from_numpy((A.numpy() @ truth)[:, None] + factor @ DRAW.normal(size=(6, 20000)))
+    made = ImageDecomposer(A, C, at_most=2)
+    found, sets = made.estimate_sets(noisy)
+    usual = int(sets.mode().values)
+    here = found[:, sets == usual]
+    assert here.shape[1] > 15000 and (here[[1, 3]] == 0).all()
+    errors = made.standard_errors()
+    np.testing.assert_allclose(here[[0, 2]].std(1), errors[usual, [0, 2]], rtol=0.1)
+    assert (errors[usual, [0, 2]] < errors[0, [0, 2]]).all()
+    np.testing.assert_allclose(errors[usual, [1, 3]], errors[0, [1, 3]])
 
 
 def test_a_tube_voltage_is_its_spectrum_behind_a_body() -> None:
@@ -281,6 +297,20 @@ def test_all_smaller_sines_are_of_materials_that_a_percent_would_confuse() -> No
     made = ImageDecomposer(how.relative, torch.eye(3))
     off = made.estimate(wrong @ torch.tensor([1.0, 0.01, 0.0], dtype=torch.float64)[:, None])
     assert abs(float(off[least, 0]) - (0.01 if least == 1 else 0)) > 0.01  # more than all of it
+
+
+def test_without_a_uniform_region_nothing_is_said_of_errors() -> None:
+    draw = np.random.default_rng(0)
+    small = {
+        kev: CTVolume(draw.normal(40, 300, (1, 12, 12)).astype(np.float32), (1.0, 1.0, 1.0))
+        for kev in (40, 70)
+    }
+    result = ctenhance.decompose_images(small, tolerance_mm=100)
+    assert any("uniform enough" in one for one in result.report["warnings"])
+    with pytest.raises(InputError, match="--noise"):
+        ctenhance.decompose_images(small, tolerance_mm=100, errors=True)
+    told = ctenhance.decompose_images(small, tolerance_mm=100, errors=True, noise=[10, 5])
+    assert told.maps["iodine_sd"].array.min() > 0
 
 
 def test_dependent_images_are_counted() -> None:

@@ -144,6 +144,15 @@ def test_an_energy_that_the_header_contradicts(tmp_path: Path) -> None:
     assert code == 0, said
 
 
+def test_a_folder_that_leaves_open_which_series_is_meant(tmp_path: Path) -> None:
+    pair_of_series(tmp_path)
+    pair_of_series(tmp_path / "again", SeriesInstanceUID=generate_uid(), SeriesNumber=9)
+    code, said = decompose(f"--image=40={tmp_path / 's1'}", f"--image=70={tmp_path}", tmp_path / "m")
+    assert code == 2 and "holds 2 series at 70 (numbers 2, 9)" in said
+    code, said = decompose(f"--image=40={tmp_path / 's1'}", f"--image=100={tmp_path}", tmp_path / "m")
+    assert code == 2 and "none at 100 but at 40, 70" in said
+
+
 def test_maps_are_no_images_at_an_energy(tmp_path: Path) -> None:
     pair_of_series(tmp_path)
     write_series(

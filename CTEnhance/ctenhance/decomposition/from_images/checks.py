@@ -22,7 +22,7 @@ SAME_GRID = 0.05
 #: How far apart images may lie in mm.
 TOLERANCE_MM = 1.0
 #: Least overlap (Dice) of what is body in two images.
-_SAME_BODY = 0.9
+_SAME_BODY, _LEAST_BODY = 0.9, 0.1
 _MOST_SLICES = 5
 #: Dense matter, of which lower energies show more: HU from here on, and how many voxels of it tell.
 _DENSE_HU, _ENOUGH_DENSE = 150.0, 200
@@ -174,7 +174,8 @@ def same_object(
         known = [one for one in moved if one is not None]
         offset = np.median(np.array(known), 0) if known else np.zeros(2)
         apart = float(np.hypot(offset[0] * spacing[1], offset[1] * spacing[0]))
-        if dice < _SAME_BODY:
+        # where hardly anything is body, as within a lung, vessels at two energies are no outline
+        if dice < _SAME_BODY and total > _LEAST_BODY * a.size:
             raise InputError(
                 f"The images at {energies[0]} and {energies[index]} show different bodies (they overlap by "
                 f"{100 * dice:.0f} %): give images of one scan of one patient."

@@ -121,8 +121,13 @@ class ImageDecomposer:
 
     def estimate(self, values: torch.Tensor) -> torch.Tensor:
         """Partial densities in g/cm³ `[material, ...]` of values `[image, ...]`; no gradient."""
+        return self.estimate_sets(values)[0]
+
+    def estimate_sets(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Partial densities `[material, ...]`, and which set of materials each voxel holds `[...]` int8."""
         with torch.no_grad():
-            return self._estimate(values)[0]
+            found, sets = self._estimate(values)
+        return found, sets.reshape(values.shape[1:])
 
     def __call__(self, values: torch.Tensor, attenuation: torch.Tensor | None = None) -> torch.Tensor:
         """Partial densities `[material, ...]`, differentiable once in the values and in `attenuation`
@@ -135,13 +140,19 @@ class ImageDecomposer:
         return found.reshape(-1, *values.shape[1:]).to(values.dtype)
 
     def standard_errors(self, covariance: torch.Tensor | None = None) -> torch.Tensor:
-        """Standard errors `[material]` in g/cm³ where no density is at zero.
+        """Standard errors in g/cm³ `[set, material]` of each set of materials, all of them first; those that
+        are not in a set have the errors of all.
 
         With the covariance of the model this is the Fisher information's bound; `covariance`: that of the
         noise, where the model's holds more than noise."""
         noise = self.covariance if covariance is None else covariance.detach().double().cpu()
-        gain = self._sets[0].gain
-        return (gain @ noise @ gain.T).diagonal().clamp(min=0).sqrt()
+        rows: list[torch.Tensor] = []
+        for one in self._sets:
+            errors = (one.gain @ noise @ one.gain.T).diagonal().clamp(min=0).sqrt()
+            members = torch.zeros(len(errors), dtype=torch.bool)
+            members[list(one.members)] = True
+            rows.append(torch.where(members, errors, rows[0]) if rows else errors)
+        return torch.stack(rows)
 
     def residual(self, values: torch.Tensor, densities: torch.Tensor) -> torch.Tensor:
         """Values less what the densities explain, `[image, ...]`."""

@@ -105,6 +105,11 @@ def decompose_images(
     with report.stage("noise"):
         covariance, regions = _covariance(scene, noise)
         if regions == 0 and noise is None:
+            if options.errors or options.residual:
+                raise InputError(
+                    "No region of the images is uniform enough to measure their noise, which errors and "
+                    "residual need: give it (--noise)."
+                )
             report.warn("No region is uniform enough to measure noise in: all images count alike.")
     solver = _Solver(how, covariance, options)
     stack = ImageStack(scene.volumes[0].array.shape)
@@ -113,7 +118,7 @@ def decompose_images(
         check(cancel)
         with report.stage("decompose"):
             values = scene.values(index).to(selected)
-            maps = solver(values)
+            maps, sets = solver(values)
             misfit = solver.misfit(values, maps)
             sums.add(solver.full.residual(values, maps), misfit, values.mean(0) > _BODY)
         with report.stage("images"):
@@ -122,8 +127,9 @@ def decompose_images(
                 stack.put("residual", index, misfit)
             if options.errors:
                 scale = noises.local_scale(1000 * (values - 1), solver.noise)
-                for one, error in zip(how.materials, solver.errors.tolist(), strict=True):
-                    stack.put(f"{one.name}_sd", index, error * scale)
+                errors_here = solver.errors.to(scale)[sets.long()] * scale[..., None]
+                for one, image in zip(how.materials, errors_here.unbind(-1), strict=True):
+                    stack.put(f"{one.name}_sd", index, image)
         tell("decompose", index + 1, stack.shape[0])
     report.details["viewing"] = spectral.viewing_table(how.materials)
     if options.guided_maps or (options.low_noise and options.vmi):
@@ -131,11 +137,20 @@ def decompose_images(
             quiet = products.put_low_noise(stack, how.materials, options, selected, tell, cancel)
         report.details["viewing"]["quiet_keV"] = quiet
     _tell(report, how, distinct, solver, regions, sums, scene)
-    volumes = {name: scene.volumes[0].with_array(array, notes=[]) for name, array in stack.arrays.items()}
+    densities = {one.name for one in how.materials}
+    volumes = {
+        name: scene.volumes[0].with_array(array, notes=[], **_unit(name, densities))
+        for name, array in stack.arrays.items()
+    }
     about = {name: volumes.pop(name) for name in list(volumes) if name.endswith(products.MAP_ENDINGS)}
     if "residual" in volumes:
         about["residual"] = volumes.pop("residual")
     return Result(volumes=volumes, maps=about, report=report.finish())
+
+
+def _unit(name: str, materials: set[str]) -> dict[str, str]:
+    """What says of a density that it is no CT in HU."""
+    return {"unit": "mg/ml"} if name in materials or name.endswith(products.MAP_ENDINGS) else {}
 
 
 @dataclass(frozen=True)
@@ -219,17 +234,17 @@ class _Solver:
             self.thin = ImageDecomposer(how.relative[:, :1], model, None, options.nonnegative)
         if options.residual and self.full.spare < 1:
             self.full.misfit(torch.zeros(len(noise)), torch.zeros(len(densities)))  # raises the sentence
-        #: Standard errors in mg/mL.
+        #: Standard errors in mg/mL by set of materials `[set, material]`.
         self.errors = 1000 * self.full.standard_errors(noise)
 
-    def __call__(self, values: torch.Tensor) -> torch.Tensor:
-        """Densities in g/cm³ `[material, row, column]` of a slice."""
-        found = self.full.estimate(values)
+    def __call__(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Densities in g/cm³ `[material, row, column]` of a slice, and the set of materials of each pixel."""
+        found, sets = self.full.estimate_sets(values)
         if self.thin is not None:
             airy = values.mean(0) < _MOSTLY_AIR
             found[0, airy] = self.thin.estimate(values[:, airy])[0]
             found[1:, airy] = 0
-        return found
+        return found, sets
 
     def misfit(self, values: torch.Tensor, maps: torch.Tensor) -> torch.Tensor | None:
         """The misfit, None where there are no more images than unknowns."""
@@ -290,7 +305,7 @@ def _tell(
         "noise_HU": dict(zip(labels, solver.noise.diagonal().sqrt().tolist(), strict=True)),
         "noise_covariance_HU2": solver.noise.tolist(),
         "noise_regions": regions,
-        "standard_error_mg_ml": dict(zip(names, solver.errors.tolist(), strict=True)),
+        "standard_error_mg_ml": dict(zip(names, solver.errors[0].tolist(), strict=True)),
         "residual": sums.by_image(labels),
         "apart_mm": dict(zip(labels[1:], scene.shifts, strict=True)),
     }

@@ -122,6 +122,19 @@ def read_at(path: Path, energy: str, check_hu: bool = True) -> CTVolume:
         return CTVolume.read(path, check_hu=check_hu)
     found = energies_in(path)
     fitting = [one for one in found if energy in one.energies]
+    named = f"'{path.name}'"
+    if len(fitting) > 1:
+        numbers = ", ".join(str(one.number) for one in fitting)
+        raise InputError(
+            f"{named} holds {len(fitting)} series at {energy} (numbers {numbers}): give the folder of one."
+        )
+    if len(found) > 1 and not fitting:
+        known = (
+            ", ".join(sorted({name for one in found for name in one.energies if name})) or "no known energy"
+        )
+        raise InputError(
+            f"{named} holds {len(found)} series, none at {energy} but at {known}: give the folder of one."
+        )
     if len(fitting) == 1 and (len(found) > 1 or len(fitting[0].energies) > 1):
         one = fitting[0]
         where = {_ENERGY: energy} if one.within else None
