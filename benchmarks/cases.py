@@ -100,7 +100,8 @@ def held_out_source(folder: Path, parts: Sequence[str], slices: int, dose: float
         start = max(0, (len(volume.array) - MOST_SLICES) // 2)
         reference = volume.array[start : start + MOST_SLICES]
         cut = CTVolume(reference, volume.spacing, volume.origin, volume.direction, dict(volume.meta))
-        low = degrade(cut, "routine", dose=dose, seed=seeds[name], device="cpu").volumes["degraded"].array
+        degraded = degrade(cut, preset="routine", dose=dose, seed=seeds[name], device="cpu")
+        low = degraded.volumes["degraded"].array
         return Case(name, low, reference, _floats(volume.spacing), evenly(len(low), slices))
 
     note = (

@@ -166,7 +166,7 @@ def image_quality(beam: Beam, size: int, views: int) -> Table:
     phantom = rod_phantom(size, 250.0, [{"iodine": c} for c in (1.0, 2.0, 5.0, 10.0, 15.0, 20.0)])
     scan = simulate(phantom, scanner(size, views, phantom.pixel_mm), beam, seed=1)
     energies = (50.0, 70.0, 100.0, 140.0)
-    result = decompose(scan, BASIS, vmi=energies, errors=True)
+    result = decompose(scan, basis=BASIS, vmi=energies, errors=True)
     iodine = torch.from_numpy(result.volumes["iodine"].array[0])
     rows, misses = [], []
     for insert in phantom.inserts:
@@ -216,7 +216,10 @@ def drift(beam: Beam, size: int, views: int) -> Table:
     rows = []
     for name, (scan, found) in cases.items():
         result = decompose(
-            scan, BASIS, vmi=(70.0,), calibration=None if found is None else DriftCalibration.of(found, beam)
+            scan,
+            basis=BASIS,
+            vmi=(70.0,),
+            calibration=None if found is None else DriftCalibration.of(found, beam),
         )
         rows.append((name, *_shift_figures(found, shifts), *_rod_figures(result, phantom)))
     return Table(

@@ -16,14 +16,14 @@ import torch
 from scipy import ndimage
 
 from cases import Case
+from ctenhance.choices import DEFAULT_ENHANCE_STEPS
 from ctenhance.enhancement.bank import own_noise
 from ctenhance.enhancement.inference import (
-    DEFAULT_STEPS,
     WHOLE_SIDE,
     Model,
     SliceEnhancer,
+    default_samples,
     load_model,
-    usual_samples,
 )
 from ctenhance.enhancement.networks import ARCHITECTURES
 from ctenhance.quality.flicker import flicker
@@ -55,7 +55,7 @@ class Ours:
     def for_volume(self, spacing_mm: float, seed: int = 0) -> Enhancer:
         """The model as `enhance` runs it, ready for slices that are `spacing_mm` apart."""
         enhancer = SliceEnhancer(self.model, torch.device("cpu"), WHOLE_SIDE, self.steps, seed, spacing_mm)
-        draws = usual_samples(self.model)
+        draws = default_samples(self.model)
         return lambda stack, z: np.mean([enhancer(stack, z, draw) for draw in range(draws)], axis=0)
 
 
@@ -95,7 +95,7 @@ def our_models(
     result: list[Ours] = []
     for label, model in found:
         taken = sum(ours.label.split(" #")[0] == label for ours in result)
-        count = (steps or DEFAULT_STEPS) if model.stochastic else 1
+        count = (steps or DEFAULT_ENHANCE_STEPS) if model.stochastic else 1
         result.append(Ours(f"{label} #{taken + 1}" if taken else label, model, count))
     return tuple(result)
 

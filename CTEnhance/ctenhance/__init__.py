@@ -21,7 +21,11 @@ __version__ = "0.1.0"
 #: Where the public names are.
 _NAMES = {
     "CTVolume": "core.volume",
+    "DecomposeOptions": "options",
+    "DegradeOptions": "options",
+    "EnhanceOptions": "options",
     "Projections": "scan.projections",
+    "ReconstructOptions": "options",
     "Result": "core.report",
     "decompose": "decomposition",
     "decompose_images": "decomposition.from_images",
@@ -34,11 +38,13 @@ _NAMES = {
     "write_projections": "files.projections",
 }
 _PACKAGES = (
+    "choices",
     "core",
     "decomposition",
     "degradation",
     "enhancement",
     "files",
+    "options",
     "physics",
     "quality",
     "reconstruction",
@@ -50,7 +56,11 @@ _PACKAGES = (
 
 __all__ = [
     "CTVolume",
+    "DecomposeOptions",
+    "DegradeOptions",
+    "EnhanceOptions",
     "Projections",
+    "ReconstructOptions",
     "Result",
     "__version__",
     "decompose",

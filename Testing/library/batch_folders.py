@@ -53,14 +53,14 @@ class StandIn:
         self.before = lambda volume, given: None
 
     def __call__(self, volume: CTVolume, **given: Any) -> Result:
-        from ctenhance.enhancement.inference import plan
+        from ctenhance.enhancement.inference import decide
 
         self.calls.append(given)
         self.before(volume, given)
         check(given["cancel"])
         given["progress"]("tiles", 1, 1)
-        model, settings = plan(given["model"], given["strength"], given["steps"], given["samples"])
-        report = ReportBuilder("enhance", settings, seed=given["seed"])
+        model, options = decide(given["options"])
+        report = ReportBuilder("enhance", options.settings(), seed=options.seed)
         report.model(model.entry)
         report.input = volume.input_report()
         return Result({"enhanced": volume.with_array(volume.array + 1)}, {}, report.finish())

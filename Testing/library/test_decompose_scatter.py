@@ -132,9 +132,10 @@ def test_decompose_reports_the_correction() -> None:
     scan = simulate(phantom, geometry, beam(1e6), Imperfections(spr=0.2), seed=1)
     clean = simulate(phantom, geometry, beam(1e6), seed=1)
     plain, kernel, network = (
-        decompose(scan, BASIS, scatter=scatter, device="cpu") for scatter in ("none", "kernel", "network")
+        decompose(scan, basis=BASIS, scatter=scatter, device="cpu")
+        for scatter in ("none", "kernel", "network")
     )
-    truth = decompose(clean, BASIS, device="cpu").volumes["water"].array
+    truth = decompose(clean, basis=BASIS, device="cpu").volumes["water"].array
     body = truth > 700
 
     def bias(result) -> float:

@@ -15,7 +15,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 #: The order of the parts: each may import those of the lines above its own, and itself.
 ORDER: list[set[str]] = [
+    {"choices"},
     {"runtime"},
+    {"options"},
     {"core"},
     {"physics"},
     {"scan"},

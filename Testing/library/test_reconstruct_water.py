@@ -42,10 +42,10 @@ def rings(image: np.ndarray) -> list[float]:
 
 def test_a_water_cylinder_is_flat_and_of_zero_hu() -> None:
     p = simulate_projections(cylinder(), photons=None, polychromatic=True, kvp=80, **SCAN)
-    flat = rings(reconstruct(p, "fbp", device="cpu").volumes["reconstruction"].array[0])
+    flat = rings(reconstruct(p, method="fbp", device="cpu").volumes["reconstruction"].array[0])
     assert flat == pytest.approx([0.0] * 6, abs=2)
     p.effective_spectra = p.energies_keV = None
-    cup = rings(reconstruct(p, "fbp", device="cpu").volumes["reconstruction"].array[0])
+    cup = rings(reconstruct(p, method="fbp", device="cpu").volumes["reconstruction"].array[0])
     assert cup[-1] - cup[0] > 20
 
 
@@ -53,7 +53,7 @@ def test_a_file_of_counts_is_corrected_and_agrees_with_its_own_data(tmp_path: Pa
     path = tmp_path / "scan.ctproj.h5"
     simulate_projections(cylinder(50.0), polychromatic=True, bowtie=0.5, seed=1, **SCAN).write(path)
     p = Projections.read(path)
-    result = reconstruct(p, "fbp", residual=True, device="cpu")
+    result = reconstruct(p, method="fbp", residual=True, device="cpu")
     assert rings(result.volumes["reconstruction"].array[0]) == pytest.approx([50.0] * 6, abs=3)
     assert result.report["details"]["water_correction"] == "from the file's effective_spectra"
     assert result.report["details"]["data_consistency"]["consistent"]

@@ -15,14 +15,13 @@ from ctenhance.commands.apps import app
 from ctenhance.commands.options import Choice, ModelOption, SamplesOption, StepsOption, StrengthOption
 from ctenhance.commands.support import Run, command, told
 from ctenhance.files.finished import Finished, files_state, settled, sole_writer
+from ctenhance.options import EnhanceOptions
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError
 from ctenhance.runtime.files import LONGEST_NAME, check_output, check_output_folder
 from ctenhance.runtime.progress import check
 
 if TYPE_CHECKING:
     from ctenhance.commands.batch_cases import Case
-    from ctenhance.core.report import Result
-    from ctenhance.core.volume import CTVolume
 
 _SETTINGS = {
     "weights": "weights file",
@@ -49,13 +48,13 @@ class Outcome:
 def run_batch(
     run: Run,
     cases: Sequence[Case],
-    settings: Mapping[str, Any],
-    wanted: Mapping[str, Any],
+    options: EnhanceOptions,
+    recorded: Mapping[str, Any],
     overwrite: bool = False,
 ) -> Outcome:
     """Enhance the cases that are not finished yet and tell what became of each.
 
-    `settings` are those of `enhance`, `wanted` what reports say of them (`wanted_settings`).
+    `recorded` is what reports say of the options (`recorded_settings`).
 
     Raises InputError, before any case is read, when results were made with other settings: one folder shall
     not hold results that nobody can tell apart. Raises Cancelled when the user asks to stop; what was
@@ -63,12 +62,12 @@ def run_batch(
     """
     outcome = Outcome()
     if not overwrite:
-        _require_same_settings(cases, wanted)
+        _require_same_settings(cases, recorded)
     for number, case in enumerate(cases):
         run.progress("cases", number, len(cases))
         try:
             check(run.cancel)
-            if _finish(run, case, settings, {**wanted, "slices": case.slices}, overwrite):
+            if _finish(run, case, options, {**recorded, "slices": case.slices}, overwrite):
                 outcome.done.append(case.name)
             else:
                 outcome.skipped.append(case.name)
@@ -90,24 +89,24 @@ def run_batch(
     return outcome
 
 
-def wanted_settings(run: Run, settings: Mapping[str, Any]) -> dict[str, Any]:
+def recorded_settings(options: EnhanceOptions) -> dict[str, Any]:
     """Return what the report of a finished case says of its making (`finished.settings_of`).
 
-    Raises InputError for a model, device or settings that cannot be.
+    Raises InputError for a model or device that is not there, and for what the model cannot do.
     """
-    from ctenhance.enhancement.inference import plan
+    from ctenhance.enhancement.inference import decide
     from ctenhance.runtime.device import pick_device
 
-    pick_device(run.device)
-    model, decided = plan(**settings)
-    entry = model.entry
-    return {"verb": "enhance", "model": entry.name, "weights": entry.sha256, "seed": run.seed, **decided}
+    pick_device(options.device)
+    model, decided = decide(options)
+    made_by = {"verb": "enhance", "model": model.entry.name, "weights": model.entry.sha256}
+    return {**made_by, "seed": options.seed, **decided.settings()}
 
 
-def _require_same_settings(cases: Sequence[Case], wanted: Mapping[str, Any]) -> None:
+def _require_same_settings(cases: Sequence[Case], recorded: Mapping[str, Any]) -> None:
     others = []
     for case in cases:
-        other = Finished(case.output).other_setting({**wanted, "slices": case.slices})
+        other = Finished(case.output).other_setting({**recorded, "slices": case.slices})
         if other is not None:
             others.append((case, other))
     if others:
@@ -123,19 +122,17 @@ def _require_same_settings(cases: Sequence[Case], wanted: Mapping[str, Any]) -> 
 
 
 def _finish(
-    run: Run, case: Case, settings: Mapping[str, Any], wanted: Mapping[str, Any], overwrite: bool
+    run: Run, case: Case, options: EnhanceOptions, recorded: Mapping[str, Any], overwrite: bool
 ) -> bool:
     """Enhance a case unless it is finished; say whether that was to be done."""
-    from ctenhance.core.volume import CTVolume
-
     if case.problem:
         raise InputError(case.problem)
     _check_output(case)
     before = Finished(case.output)
     state = _state(case.files)
-    if not overwrite and before.holds(wanted, state=state):
+    if not overwrite and before.holds(recorded, state=state):
         return False
-    volume = CTVolume.read(case.files, where=case.where)
+    volume = ctenhance.read(case.files, where=case.where)
     if _state(case.files) != state:
         raise InputError(CHANGED)
     known = state if state and settled(case.files) else ""
@@ -144,15 +141,20 @@ def _finish(
         "origin": list(volume.origin),
         "direction": volume.direction.tolist(),
     }
-    if not overwrite and before.holds(wanted, identity=identity):
+    if not overwrite and before.holds(recorded, identity=identity):
         before.write(before.report, known, identity)  # the next run need not read it
         return False
     for note in volume.meta.get("notes", []):
         run.log(f"'{case.name}': {note}.", "note")
-    result = _enhance(run, case, volume, settings)
+
+    def progress(stage: str, done: int, total: int) -> None:
+        run.progress(f"{case.name}: {stage}", done, total)
+
+    result = ctenhance.enhance(volume, options=options, progress=progress, cancel=run.cancel)
+    check(run.cancel)
     # The old report goes first: it must not stand beside a new volume.
     case.report.unlink(missing_ok=True)
-    result.volumes["enhanced"].write(case.output)
+    ctenhance.write(result.volumes["enhanced"], case.output)
     report = {**result.report, "settings": {**result.report["settings"], "slices": case.slices}}
     try:
         before.write(report, known, identity)
@@ -186,17 +188,6 @@ def _check_output(case: Case) -> None:
         check_output(path, inputs=case.files)
 
 
-def _enhance(run: Run, case: Case, volume: CTVolume, settings: Mapping[str, Any]) -> Result:
-    def progress(stage: str, done: int, total: int) -> None:
-        run.progress(f"{case.name}: {stage}", done, total)
-
-    result = ctenhance.enhance(
-        volume, **settings, device=run.device, seed=run.seed, progress=progress, cancel=run.cancel
-    )
-    check(run.cancel)
-    return result
-
-
 def _note_failure(run: Run, outcome: Outcome, case: Case, sentence: str) -> None:
     if case.name in outcome.done + outcome.skipped:
         (outcome.done if case.name in outcome.done else outcome.skipped).remove(case.name)
@@ -225,8 +216,10 @@ def batch(
     """Enhance every CT in a folder; a rerun resumes, and a failing case stops no other."""
     from ctenhance.commands.batch_cases import find_cases
 
-    settings = {"model": model, "strength": strength, "steps": steps, "samples": samples}
-    wanted = wanted_settings(run, settings)  # what no case could use is refused before the search
+    options = EnhanceOptions(
+        model=model, strength=strength, steps=steps, samples=samples, device=run.device, seed=run.seed
+    )
+    recorded = recorded_settings(options)  # what no case could use is refused before the search
     found = find_cases(source, target, choice, run)
     check_output_folder(target)
     run.plan([])
@@ -239,7 +232,8 @@ def batch(
         more = f" and {len(found.left_out) - 1} more" if len(found.left_out) > 1 else ""
         run.log(f"left out: '{name}' ({reason}){more}.", "note")
     with sole_writer(target):
-        outcome = run_batch(run, found.cases, settings, wanted, overwrite)
+        outcome = run_batch(run, found.cases, options, recorded, overwrite)
+    settings = {"model": model, "strength": strength, "steps": steps, "samples": samples}
     report = {"verb": "batch", "settings": settings, **outcome.summary(), "left_out": found.left_out}
     text = f"{len(outcome.done)} done, {len(outcome.skipped)} finished before, {len(outcome.failed)} failed"
     text += f", {len(found.left_out)} left out." if found.left_out else "."

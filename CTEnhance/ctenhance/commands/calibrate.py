@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import ctenhance
 from ctenhance.commands.apps import group
 from ctenhance.commands.decompose import BasisOption, SpectralPath, names
 from ctenhance.commands.support import Run, command
@@ -63,16 +64,15 @@ def drift(
     from ctenhance.core.report import ReportBuilder
     from ctenhance.decomposition.calibration import drift as finding
     from ctenhance.decomposition.calibration.thresholds import DriftCalibration
-    from ctenhance.files.projections import read_projections
 
     report = ReportBuilder("calibrate drift", {"basis": materials, "filters": filters})
-    scan = read_projections(source, run.progress, run.cancel)
+    scan = ctenhance.read_projections(source, run.progress, run.cancel)
     report.input = scan.identity(run.progress, run.cancel)
     beam = _beam(scan, detector, sensor, kvp, filters, spectrum)
     grid = scan.image_grid()
     with report.stage("fit"):
         if before is not None:
-            earlier = read_projections(before, run.progress, run.cancel)
+            earlier = ctenhance.read_projections(before, run.progress, run.cancel)
             found = finding.calibrate_with_scan(
                 scan, earlier, beam, materials, progress=run.progress, cancel=run.cancel
             )
@@ -142,14 +142,13 @@ def _phantom(folder: Path, grid: ImageGrid) -> MaterialPhantom:
     """The maps of a folder, which lie on `grid`, as a phantom."""
     import torch
 
-    from ctenhance.core.volume import CTVolume
     from ctenhance.decomposition.phantom import MaterialPhantom
     from ctenhance.physics.materials import NAMES, material
 
     found = {name: path for name in NAMES if (path := folder / f"{name}.nii.gz").is_file()}
     if not found:
         raise InputError(f"'{folder}' holds no maps such as water.nii.gz in mg/mL.")
-    volumes = [CTVolume.read(path, check_hu=False) for path in found.values()]
+    volumes = [ctenhance.read(path, check_hu=False) for path in found.values()]
     for name, volume in zip(found, volumes, strict=True):
         same = volume.array.shape == (volumes[0].array.shape[0], grid.rows, grid.columns)
         if not same or abs(volume.spacing[0] / grid.pixel_mm - 1) > 0.01:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+import ctenhance
 from ctenhance.commands.calibrate import calibrate_app
 from ctenhance.commands.decompose import SpectralPath
 from ctenhance.commands.options import GridRatioOption
@@ -26,10 +27,9 @@ def scatter(
     run.plan([source])
     from ctenhance.core.report import ReportBuilder
     from ctenhance.decomposition.calibration.scatter import water_spr
-    from ctenhance.files.projections import read_projections
 
     report = ReportBuilder("calibrate scatter", {"method": Path(method).name, "grid_ratio": grid_ratio})
-    scan = read_projections(source, run.progress, run.cancel)
+    scan = ctenhance.read_projections(source, run.progress, run.cancel)
     report.input = scan.identity(run.progress, run.cancel)
     with report.stage("fit"):
         ratio, rms = water_spr(scan, method, grid_ratio, run.progress, run.cancel)

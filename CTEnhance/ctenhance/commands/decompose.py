@@ -18,6 +18,7 @@ from ctenhance.commands.spectral_images import (
     folder_made,
 )
 from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command
+from ctenhance.options import DecomposeOptions
 from ctenhance.runtime.errors import InputError
 
 SpectralPath = Annotated[
@@ -136,14 +137,14 @@ def decompose(
             raise InputError(f"Give projections ('{source}') or --image, not both.")
         from ctenhance.decomposition.from_images.options import ImageDecomposeOptions
 
-        options = ImageDecomposeOptions(
+        of_images = ImageDecomposeOptions(
             basis=names(basis), vmi=numbers(vmi), low_noise=low_noise, guided_maps=guided_maps, vnc=vnc,
             zeff=zeff, electron_density=electron_density, errors=errors, residual=residual, unit=unit,
             nonnegative=nonnegative, conserve_volume=conserve_volume, at_most=at_most, resample=resample,
             tolerance_mm=tolerance_mm, body_mm=body_mm, device=run.device, seed=run.seed,
         )  # fmt: skip
         levels = numbers(noise) or None
-        decompose_images(run, image, source, options, attenuation, levels, energies_as_given, apart_s)
+        decompose_images(run, image, source, of_images, attenuation, levels, energies_as_given, apart_s)
         return
     if folder is None:
         raise InputError(
@@ -152,44 +153,31 @@ def decompose(
     materials, energies = names(basis), numbers(vmi)
     if (dead_time is None) != (view_time is None):
         raise InputError("Pile-up needs both --dead-time and --view-time.")
-    from ctenhance.decomposition import vmi_name
-    from ctenhance.decomposition.calibration.thresholds import DriftCalibration
-    from ctenhance.files.projections import read_projections
+    from ctenhance.decomposition.products import image_names
     from ctenhance.physics.detector import PileUp
-    from ctenhance.physics.materials import material
 
-    stems = [material(name).name for name in materials]
-    planned = [*stems, *(vmi_name(kev) for kev in energies)]
-    wanted = (("vnc", vnc), ("zeff", zeff), ("electron_density", electron_density))
-    planned += [name for name, asked in wanted if asked]
-    planned += [f"{stem}_sd" for stem in stems] if errors else []
-    planned += [f"{stem}_guided" for stem in stems] if guided_maps else []
+    options = DecomposeOptions(
+        basis=materials,
+        vmi=energies,
+        low_noise=low_noise,
+        guided_maps=guided_maps,
+        vnc=vnc,
+        zeff=zeff,
+        electron_density=electron_density,
+        errors=errors,
+        kernel=kernel,
+        image_size=matrix,
+        calibration=calibration,
+        pile_up=None if dead_time is None else PileUp(1e-9 * dead_time, 1e-6 * (view_time or 0.0)),
+        scatter=scatter,
+        scatter_ratio=scatter_ratio,
+        grid_ratio=grid_ratio,
+        device=run.device,
+        seed=run.seed,
+    )
     with folder_made(folder):
-        outputs = {name: folder / f"{name}.nii.gz" for name in planned}
+        outputs = {name: folder / f"{name}.nii.gz" for name in image_names(options)}
         run.plan([source], *((path, VOLUME_SUFFIXES) for path in outputs.values()))
-        projections = read_projections(source, run.progress, run.cancel)
-        result = ctenhance.decompose(
-            projections,
-            basis=materials,
-            vmi=energies,
-            low_noise=low_noise,
-            guided_maps=guided_maps,
-            vnc=vnc,
-            zeff=zeff,
-            electron_density=electron_density,
-            errors=errors,
-            kernel=kernel,
-            image_size=matrix,
-            calibration=None if calibration is None else DriftCalibration.read(calibration),
-            pile_up=None if dead_time is None else PileUp(1e-9 * dead_time, 1e-6 * (view_time or 0.0)),
-            scatter=scatter,
-            scatter_ratio=scatter_ratio,
-            grid_ratio=grid_ratio,
-            device=run.device,
-            seed=run.seed,
-            progress=run.progress,
-            cancel=run.cancel,
-        )
-        found = {**result.volumes, **result.maps}
-        run.write(*((found[name], path) for name, path in outputs.items()))
-        run.finish(result.report, outputs)
+        projections = ctenhance.read_projections(source, run.progress, run.cancel)
+        result = ctenhance.decompose(projections, options=options, progress=run.progress, cancel=run.cancel)
+        run.write_result(result, outputs)

@@ -11,6 +11,7 @@ import ctenhance
 from ctenhance.commands.apps import app
 from ctenhance.commands.options import Choice, InputPath, OutputPath
 from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command, read_json
+from ctenhance.options import DegradeOptions
 
 
 @command(app, "ctenhance degrade chest.nii.gz routine.nii.gz --preset routine --dose 0.25 --seed 1")
@@ -33,17 +34,13 @@ def degrade(
     """Make a high-quality CT look like a routine one, with every drawn parameter recorded."""
     inputs = [source] if replay is None else [source, replay]
     run.plan(inputs, (target, VOLUME_SUFFIXES))
-    recorded = None if replay is None else read_json(replay)
-    volume = run.read(source, choice)
-    result = ctenhance.degrade(
-        volume,
+    options = DegradeOptions(
         preset=preset,
         dose=dose,
-        seed=run.seed,
+        replay=None if replay is None else read_json(replay),
         device=run.device,
-        replay=recorded,
-        progress=run.progress,
-        cancel=run.cancel,
+        seed=run.seed,
     )
-    run.write((result.volumes["degraded"], target))
-    run.finish(result.report, {"degraded": target})
+    volume = run.read(source, choice)
+    result = ctenhance.degrade(volume, options=options, progress=run.progress, cancel=run.cancel)
+    run.write_result(result, {"degraded": target})

@@ -19,6 +19,7 @@ from ctenhance.commands.options import (
     StrengthOption,
 )
 from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command
+from ctenhance.options import EnhanceOptions
 
 
 @command(app, "ctenhance enhance chest.nii.gz enhanced.nii.gz --strength 0.8 --report enhanced.json")
@@ -37,9 +38,7 @@ def enhance(
 ) -> None:
     """Enhance a routine CT: less noise, sharper detail, the same HU."""
     run.plan([source], (target, VOLUME_SUFFIXES), (uncertainty, VOLUME_SUFFIXES))
-    volume = run.read(source, choice)
-    result = ctenhance.enhance(
-        volume,
+    options = EnhanceOptions(
         model=model,
         strength=strength,
         steps=steps,
@@ -47,13 +46,7 @@ def enhance(
         uncertainty=uncertainty is not None,
         device=run.device,
         seed=run.seed,
-        progress=run.progress,
-        cancel=run.cancel,
     )
-    outputs = {"enhanced": target}
-    planned = [(result.volumes["enhanced"], target)]
-    if uncertainty is not None:
-        outputs["uncertainty"] = uncertainty
-        planned.append((result.maps["uncertainty"], uncertainty))
-    run.write(*planned)
-    run.finish(result.report, outputs)
+    volume = run.read(source, choice)
+    result = ctenhance.enhance(volume, options=options, progress=run.progress, cancel=run.cancel)
+    run.write_result(result, {"enhanced": target, "uncertainty": uncertainty})

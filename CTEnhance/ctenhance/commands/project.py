@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+import ctenhance
 from ctenhance.commands.apps import app
 from ctenhance.commands.options import Choice, InputPath
 from ctenhance.commands.support import Run, command
@@ -81,6 +82,6 @@ def project(
     for note in projections.meta["notes"]:
         report.warn(note)
     with report.stage("write"):
-        projections.write(target, run.progress, run.cancel)
+        ctenhance.write_projections(projections, target, run.progress, run.cancel)
     report.details["projections"] = projections.identity(run.progress, run.cancel)
     run.finish(report.finish(), {"projections": target})

@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 import ctenhance
+from ctenhance.choices import DEFAULT_RECONSTRUCT_STEPS
 from ctenhance.commands.apps import app
 from ctenhance.commands.options import KernelOption, MatrixOption, OutputPath
 from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command
+from ctenhance.options import ReconstructOptions
 from ctenhance.runtime.files import suffix_of
 
 ProjectionsPath = Annotated[
@@ -71,16 +73,7 @@ def reconstruct(
     stages = {name: _beside(target, name) for name in ("fbp", "projection")} if all_stages else {}
     planned = [target, uncertainty, residual, sinogram, *stages.values()]
     run.plan([source], *((path, VOLUME_SUFFIXES) for path in planned))
-    from ctenhance.files.projections import read_projections
-
-    projections = read_projections(source, run.progress, run.cancel)
-    given = {
-        "samples": samples,
-        "projection_steps": projection_steps,
-        "image_steps": image_steps,
-    }
-    result = ctenhance.reconstruct(
-        projections,
+    options = ReconstructOptions(
         method=method,
         kernel=kernel,
         image_size=matrix,
@@ -88,25 +81,19 @@ def reconstruct(
         all_stages=all_stages,
         uncertainty=uncertainty is not None,
         residual=residual is not None,
+        samples=samples,
         model_projection=model_projection,
         model_image=model_image,
+        projection_steps=DEFAULT_RECONSTRUCT_STEPS if projection_steps is None else projection_steps,
+        image_steps=DEFAULT_RECONSTRUCT_STEPS if image_steps is None else image_steps,
         device=run.device,
         seed=run.seed,
-        progress=run.progress,
-        cancel=run.cancel,
-        **{name: value for name, value in given.items() if value is not None},
     )
-    outputs = {"reconstruction": target, **stages}
-    outputs |= {
-        name: path
-        for name, path in (("uncertainty", uncertainty), ("residual", residual))
-        if path is not None
-    }
-    found = {**result.volumes, **result.maps}
-    if sinogram is not None:
-        from ctenhance.scan.sinogram import sinogram as measured
+    from ctenhance.scan.sinogram import sinogram as measured_sinogram
 
-        outputs["sinogram"] = sinogram
-        found["sinogram"] = measured(projections, run.cancel)
-    run.write(*((found[name], path) for name, path in outputs.items()))
-    run.finish(result.report, outputs)
+    projections = ctenhance.read_projections(source, run.progress, run.cancel)
+    result = ctenhance.reconstruct(projections, options=options, progress=run.progress, cancel=run.cancel)
+    if sinogram is not None:
+        result.maps["sinogram"] = measured_sinogram(projections, run.cancel)
+    maps = {"uncertainty": uncertainty, "residual": residual, "sinogram": sinogram}
+    run.write_result(result, {"reconstruction": target, **stages, **maps})

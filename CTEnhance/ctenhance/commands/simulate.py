@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+import ctenhance
 from ctenhance.commands.apps import app
 from ctenhance.commands.decompose import numbers
 from ctenhance.commands.project import PROJECTION_SUFFIXES
@@ -75,7 +76,7 @@ def simulate(
             cancel=run.cancel,
         )
     with report.stage("write"):
-        projections.write(target, run.progress, run.cancel)
+        ctenhance.write_projections(projections, target, run.progress, run.cancel)
     report.details["projections"] = projections.identity(run.progress, run.cancel)
     spr, text = projections.meta.get(SPR_ENTRY), None
     if spr is not None:

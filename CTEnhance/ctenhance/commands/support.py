@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+import ctenhance
 from ctenhance.commands.options import CHOICE_OPTIONS, Choice
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError
 from ctenhance.runtime.files import check_output, suffix_of, why_not_written
@@ -38,6 +39,7 @@ from ctenhance.runtime.progress import (
 )
 
 if TYPE_CHECKING:
+    from ctenhance.core.report import Result
     from ctenhance.core.volume import CTVolume
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
@@ -130,10 +132,8 @@ class Run:
 
     def read(self, path: Path, choice: Choice | None = None) -> CTVolume:
         """Read a volume file or a DICOM folder; `choice` says what of it is meant."""
-        from ctenhance.core.volume import CTVolume
-
         self.progress("read", 0, 1)
-        volume = CTVolume.read(path, **(choice or Choice()).arguments())
+        volume = ctenhance.read(path, **(choice or Choice()).arguments())
         self.progress("read", 1, 1)
         for note in volume.meta.get("notes", []):
             self.log(f"'{path.name}': {note}.", "note")
@@ -145,8 +145,16 @@ class Run:
         for done, (volume, path) in enumerate(volumes):
             check(self.cancel)
             self.progress("write", done, len(volumes))
-            volume.write(path)
+            ctenhance.write(volume, path)
         self.progress("write", len(volumes), len(volumes))
+
+    def write_result(self, result: Result, outputs: Mapping[str, Path | None]) -> None:
+        """Write a verb's images to `outputs` by their names (None: not asked for), and finish with its
+        report."""
+        images = {**result.volumes, **result.maps}
+        paths = {name: path for name, path in outputs.items() if path is not None}
+        self.write(*((images[name], path) for name, path in paths.items()))
+        self.finish(result.report, paths)
 
     def log(self, text: str, level: str = "warning") -> None:
         """Tell the user something that is neither a result nor a failure."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ctenhance.decomposition.inference import BASIS, absolute_spectra, decompose, vmi_name
+from ctenhance.decomposition.inference import absolute_spectra, decompose
 from ctenhance.decomposition.solver.layer import Decomposer
 
-__all__ = ["BASIS", "Decomposer", "absolute_spectra", "decompose", "vmi_name"]
+__all__ = ["Decomposer", "absolute_spectra", "decompose"]

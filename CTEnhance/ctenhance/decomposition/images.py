@@ -12,12 +12,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from ctenhance.choices import LEAST_KEV, MOST_KEV, VIEWING_KEV
 from ctenhance.physics.materials import Material, material
 from ctenhance.runtime.errors import InputError
 
-LEAST_KEV, MOST_KEV = 35.0, 200.0
-#: The energies that viewers offer.
-VIEWING_KEV = range(40, 191)
 #: What a virtual non-contrast image leaves out.
 CONTRAST_AGENTS = ("iodine", "gadolinium", "barium", "gold")
 NON_CONTRAST_KEV = 70.0

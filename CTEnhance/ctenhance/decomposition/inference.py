@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
+from ctenhance.choices import BASIS, DEFAULT_KERNEL
 from ctenhance.core.report import ReportBuilder, Result
-from ctenhance.decomposition import images
+from ctenhance.core.stack import ImageStack
+from ctenhance.decomposition import images, products
 from ctenhance.decomposition.bin_order import bin_order_warning
 from ctenhance.decomposition.calibration.thresholds import DriftCalibration
 from ctenhance.decomposition.chain import density_images
 from ctenhance.decomposition.scatter.correction import (
     NONE,
     ScatterEstimator,
+    ScatterMethod,
     grid_ratio_in_file,
     scatter_method,
     spr_in_counts,
@@ -25,9 +27,8 @@ from ctenhance.decomposition.scatter.correction import (
 )
 from ctenhance.decomposition.solver.layer import Decomposer, Decomposition
 from ctenhance.decomposition.solver.standard_errors import standard_error_images
+from ctenhance.options import DecomposeOptions, chosen
 from ctenhance.physics.detector import PileUp, check_thresholds
-from ctenhance.physics.fbp import KERNELS
-from ctenhance.physics.materials import Material
 from ctenhance.runtime.device import pick_device
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check, silent
@@ -35,20 +36,14 @@ from ctenhance.scan.geometry_check import tell_geometry
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.truncation import cut_off_warning
 
-BASIS = ("water", "iodine")
 #: A reading this much above air, beyond noise, cannot be; more than the second part of them ends the work.
 OVER_AIR, MOST_OVER_AIR = 1.3, 0.01
 #: Mean squared misfit in standard deviations of counts and model above which the user is told.
 LARGE_MISFIT = 2.0
 _MISFIT_RAYS = 20000
-#: Rows in which the quietest energy is looked for.
-_QUIET_ROWS = 8
 #: Rows within so much share the scatter of the one in their middle: it comes from more than this above and
 #: below.
 _SAME_SCATTER_MM = 5.0
-#: Endings of the images that say something about the maps, and names of images other than maps.
-_MAPS = ("_sd", "_guided")
-_IMAGES = ("vnc", "zeff", "electron_density")
 
 
 def absolute_spectra(projections: Projections) -> torch.Tensor:
@@ -98,36 +93,9 @@ def _check_voltage(projections: Projections, spectra: torch.Tensor) -> None:
         )
 
 
-@dataclass
-class _Stack:
-    """Images `[row, y, x]` by name as they are filled."""
-
-    shape: tuple[int, int, int]
-    arrays: dict[str, np.ndarray] = field(default_factory=dict)
-
-    def put(self, name: str, row: int, image: torch.Tensor) -> None:
-        self.arrays.setdefault(name, np.empty(self.shape, np.float32))[row] = image.float().cpu().numpy()
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    vmi: tuple[float, ...]
-    low_noise: bool
-    guided_maps: bool
-    vnc: bool
-    zeff: bool
-    electron_density: bool
-    errors: bool
-    kernel: str
-
-
-def vmi_name(kev: float) -> str:
-    """The name of a monoenergetic image: 'vmi_070keV'."""
-    return f"vmi_{kev:03.0f}keV" if float(kev).is_integer() else f"vmi_{kev:05.1f}keV"
-
-
 def decompose(
     projections: Projections,
+    *,
     basis: Sequence[str] = BASIS,
     vmi: Sequence[float] = (),
     low_noise: bool = False,
@@ -136,16 +104,17 @@ def decompose(
     zeff: bool = False,
     electron_density: bool = False,
     errors: bool = False,
-    kernel: str = "standard",
+    kernel: str = DEFAULT_KERNEL,
     image_size: int | None = None,
     pixel_mm: float | None = None,
-    calibration: DriftCalibration | None = None,
+    calibration: DriftCalibration | str | Path | None = None,
     pile_up: PileUp | None = None,
     scatter: str | Path = NONE,
     scatter_ratio: float | None = None,
     grid_ratio: float | None = None,
     device: str = "auto",
     seed: int = 0,
+    options: DecomposeOptions | None = None,
     progress: Progress | None = None,
     cancel: Cancellable | None = None,
 ) -> Result:
@@ -154,62 +123,72 @@ def decompose(
     `vmi`: energies in keV of monoenergetic images ("vmi_070keV", HU), with `low_noise` at nearly the noise of
     the quietest energy; `guided_maps` adds `.maps` "<material>_guided" in mg/mL, of which viewers make such
     images at any energy; `vnc`, `zeff`, `electron_density` add images of these names (HU, -, relative to
-    water); `errors` adds `.maps` "<material>_sd" in mg/mL. `calibration`: threshold shifts of the detector;
-    `pile_up`: the detector's dead time, to be undone. `scatter`: none, kernel, network, or the weights of a
-    network (name or file); `scatter_ratio`: how much the scanner scatters, where it is known (else as the
-    projections' `meta` tells): scatter by primary counts behind the middle of 300 mm of water; `grid_ratio`:
-    height by gap of its anti-scatter grid, likewise.
+    water); `errors` adds `.maps` "<material>_sd" in mg/mL. `kernel`: one of `choices.KERNELS`; `image_size`
+    pixels a side, of `pixel_mm`: as the file suggests otherwise. `calibration`: threshold shifts of the
+    detector, or the file that holds them; `pile_up`: the detector's dead time, to be undone. `scatter`: none,
+    kernel, network, or the weights of a network (name or file); `scatter_ratio`: how much the scanner
+    scatters, where it is known (else as the projections' `meta` tells): scatter by primary counts behind the
+    middle of 300 mm of water; `grid_ratio`: height by gap of its anti-scatter grid, likewise. `options`: all
+    of these in one object, in place of the keywords.
     The report tells how the rays ended and how well the model fits the counts. Raises InputError for
     projections that cannot be decomposed, Cancelled when asked to stop."""
-    place = pick_device(device)
-    solver_place = torch.device("cpu") if place.type == "mps" else place  # no float64 there
-    if kernel not in KERNELS:
-        raise InputError(f"There is no reconstruction kernel '{kernel}': choose {', '.join(KERNELS)}.")
-    wanted = _Wanted(tuple(vmi), low_noise, guided_maps, vnc, zeff, electron_density, errors, kernel)
-    known = spr_in_file(projections) if scatter != NONE and scatter_ratio is None else scatter_ratio
-    grid = grid_ratio_in_file(projections) if scatter != NONE and grid_ratio is None else grid_ratio
-    method = scatter_method(scatter, known, grid)
-    report = ReportBuilder(
-        "decompose",
-        {
-            "basis": list(basis),
-            "drift_calibration": calibration is not None,
-            "scatter": NONE if method is None else method.name,
-            "scatter_ratio": scatter_ratio,
-            "grid_ratio": grid_ratio,
-        }
-        | _plain(wanted),
-        place,
-        seed,
+    options = chosen(
+        options,
+        DecomposeOptions(
+            basis=basis,
+            vmi=vmi,
+            low_noise=low_noise,
+            guided_maps=guided_maps,
+            vnc=vnc,
+            zeff=zeff,
+            electron_density=electron_density,
+            errors=errors,
+            kernel=kernel,
+            image_size=image_size,
+            pixel_mm=pixel_mm,
+            calibration=calibration,
+            pile_up=pile_up,
+            scatter=scatter,
+            scatter_ratio=scatter_ratio,
+            grid_ratio=grid_ratio,
+            device=device,
+            seed=seed,
+        ),
     )
+    selected = pick_device(options.device)
+    solver_device = torch.device("cpu") if selected.type == "mps" else selected  # no float64 there
+    method = _scatter_method(options, projections)
+    decided = replace(options, scatter=NONE if method is None else method.name)
+    report = ReportBuilder("decompose", decided.settings(), selected, options.seed)
     tell = progress or silent
     spectra = absolute_spectra(projections)
-    if calibration is not None:
-        spectra = calibration.spectra_for(projections)
+    if options.calibration is not None:
+        spectra = _calibration(options.calibration).spectra_for(projections)
     energies = torch.from_numpy(np.array(projections.energies_keV, dtype=np.float64))
     counting = spectra.flatten(0, -2).sum(0) > 0  # others may lie beyond the tables of attenuation
     spectra, energies = spectra[..., counting], energies[counting]
-    geometry, image_grid = projections.scan_geometry(), projections.image_grid(image_size, pixel_mm)
+    geometry = projections.scan_geometry()
+    grid = projections.image_grid(options.image_size, options.pixel_mm)
     with report.stage("prepare"):
-        decomposer = Decomposer(basis, spectra, energies).to(solver_place)
-        _probe(decomposer, wanted)
-        estimator = None if method is None else ScatterEstimator(method, spectra, energies, place)
+        decomposer = Decomposer(options.basis, spectra, energies).to(solver_device)
+        products.check_possible(decomposer.materials, options)
+        estimator = None if method is None else ScatterEstimator(method, spectra, energies, selected)
     report.input = projections.identity(progress, cancel)
-    cut = cut_off_warning(projections, geometry, image_grid)
+    cut = cut_off_warning(projections, geometry, grid)
     for note in (*projections.notes(progress, cancel), *([cut] if cut else [])):
         report.warn(note)
     report.details["data_consistency"] = tell_geometry(projections, report, cancel)
-    stack = _Stack((projections.n_rows, *image_grid.shape))
+    stack = ImageStack((projections.n_rows, *grid.shape))
     ends: list[Decomposition] = []
     misfit = []
     sprs = []
 
     def counts_of(row: int) -> torch.Tensor:
-        counts = torch.from_numpy(np.asarray(projections.rows(row, row + 1).counts))[:, 0].to(solver_place)
-        if pile_up is None:
+        counts = torch.from_numpy(np.asarray(projections.rows(row, row + 1).counts))[:, 0].to(solver_device)
+        if options.pile_up is None:
             _check_ceiling(counts, decomposer)
         else:
-            counts = pile_up.corrected(counts.double())
+            counts = options.pile_up.corrected(counts.double())
         _check_saturation(counts, decomposer)
         return counts
 
@@ -232,18 +211,18 @@ def decompose(
         ends.append(found)
         misfit.append(_misfit(found, counts, scattered, decomposer))
         with report.stage("reconstruct"):
-            lines = found.lines.float().to(place)
+            lines = found.lines.float().to(selected)
             cut_off = decomposer.materials if cut else None
-            found_maps = density_images(lines, geometry, image_grid, wanted.kernel, cancel, cut_off)
-            _put_images(stack, row, found_maps, decomposer.materials, wanted)
-            if wanted.errors:
+            maps = density_images(lines, geometry, grid, options.kernel, cancel, cut_off)
+            products.put_images(stack, row, maps, decomposer.materials, options)
+            if options.errors:
                 sd = standard_error_images(
                     found.lines,
                     decomposer,
                     geometry,
-                    image_grid,
-                    wanted.kernel,
-                    seed + row,
+                    grid,
+                    options.kernel,
+                    options.seed + row,
                     scattered,
                     cancel,
                 )
@@ -251,39 +230,28 @@ def decompose(
                     stack.put(f"{m.name}_sd", row, 1000 * image)
         tell("decompose", row + 1, projections.n_rows)
     _tell_how_it_went(report, ends, misfit, decomposer)
-    if wanted.guided_maps or (wanted.low_noise and wanted.vmi):
+    if options.guided_maps or (options.low_noise and options.vmi):
         with report.stage("low noise"):
-            quiet = _put_low_noise(stack, decomposer.materials, wanted, solver_place, tell, cancel)
+            quiet = products.put_low_noise(stack, decomposer.materials, options, solver_device, tell, cancel)
         report.details["viewing"]["quiet_keV"] = quiet
     if estimator is not None:
         _tell_scatter(report, estimator, sprs)
-    volumes = {name: projections.volume(array, image_grid) for name, array in stack.arrays.items()}
-    maps = {name: volumes.pop(name) for name in list(volumes) if name.endswith(_MAPS)}
-    return Result(volumes=volumes, maps=maps, report=report.finish())
+    volumes = {name: projections.volume(array, grid) for name, array in stack.arrays.items()}
+    about_maps = {name: volumes.pop(name) for name in list(volumes) if name.endswith(products.MAP_ENDINGS)}
+    return Result(volumes=volumes, maps=about_maps, report=report.finish())
 
 
-def _plain(wanted: _Wanted) -> dict[str, Any]:
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(wanted).items()}
+def _scatter_method(options: DecomposeOptions, projections: Projections) -> ScatterMethod | None:
+    """The scatter correction, with the scanner's SPR and grid as the options or else the file tells them."""
+    spr, grid = options.scatter_ratio, options.grid_ratio
+    if options.scatter != NONE:
+        spr = spr_in_file(projections) if spr is None else spr
+        grid = grid_ratio_in_file(projections) if grid is None else grid
+    return scatter_method(options.scatter, spr, grid)
 
 
-def _check_names(materials: Sequence[str]) -> None:
-    """Images and files are named by the materials; not all file systems tell 'Salt' from 'salt'."""
-    folded = [name.casefold() for name in materials]
-    for name, one in zip(materials, folded, strict=True):
-        if one in _IMAGES or one.startswith("vmi_") or one.endswith(_MAPS):
-            raise InputError(f"The basis material '{name}' is named like another image; rename it.")
-        if folded.count(one) > 1:
-            raise InputError(f"Two basis materials are called '{name}'; give each a name of its own.")
-
-
-def _probe(decomposer: Decomposer, wanted: _Wanted) -> None:
-    """Let impossible requests fail before the long work."""
-    _check_names([one.name for one in decomposer.materials])
-    nothing = torch.zeros(len(decomposer.materials), 1, 1)
-    for kev in wanted.vmi:
-        images.vmi(nothing, decomposer.materials, kev)
-    if wanted.vnc:
-        images.virtual_non_contrast(nothing, decomposer.materials)
+def _calibration(calibration: DriftCalibration | str | Path) -> DriftCalibration:
+    return calibration if isinstance(calibration, DriftCalibration) else DriftCalibration.read(calibration)
 
 
 def _check_ceiling(counts: torch.Tensor, decomposer: Decomposer) -> None:
@@ -331,48 +299,6 @@ def _misfit(
     sound = (found.status[::every] == 0) & (expected.amin(-1) > 5)
     squares = ((some - expected) ** 2 / expected.clamp(min=1)).sum(-1)[sound]
     return float(squares.mean() / spare) if squares.numel() else 0.0
-
-
-def _put_images(
-    stack: _Stack, row: int, maps: torch.Tensor, materials: Sequence[Material], wanted: _Wanted
-) -> None:
-    for m, image in zip(materials, maps, strict=True):
-        stack.put(m.name, row, 1000 * image)
-    for kev in () if wanted.low_noise else wanted.vmi:
-        stack.put(vmi_name(kev), row, images.vmi(maps, materials, kev))
-    if wanted.vnc:
-        stack.put("vnc", row, images.virtual_non_contrast(maps, materials))
-    if wanted.zeff:
-        stack.put("zeff", row, images.effective_atomic_number(maps, materials))
-    if wanted.electron_density:
-        stack.put("electron_density", row, images.electron_density(maps, materials))
-
-
-def _put_low_noise(
-    stack: _Stack,
-    materials: Sequence[Material],
-    wanted: _Wanted,
-    place: torch.device,
-    progress: Progress,
-    cancel: Cancellable | None,
-) -> float:
-    """Make what has the noise of the quietest energy, which is one for all rows; returns it in keV."""
-
-    def maps(rows: slice) -> torch.Tensor:
-        return torch.stack([torch.from_numpy(stack.arrays[m.name][rows] / 1000) for m in materials]).to(place)
-
-    n_rows = stack.shape[0]
-    quiet = images.quietest_energy(maps(slice(0, n_rows, max(1, n_rows // _QUIET_ROWS))), materials)
-    for row in range(n_rows):
-        check(cancel)
-        own = maps(slice(row, row + 1))[:, 0]
-        if wanted.guided_maps:
-            for m, image in zip(materials, images.guided_maps(own, materials, quiet), strict=True):
-                stack.put(f"{m.name}_guided", row, 1000 * image)
-        for kev in wanted.vmi if wanted.low_noise else ():
-            stack.put(vmi_name(kev), row, images.low_noise_vmi(own, materials, kev, quiet))
-        progress("low noise", row + 1, n_rows)
-    return quiet
 
 
 def _tell_scatter(report: ReportBuilder, estimator: ScatterEstimator, sprs: list[float]) -> None:

@@ -14,7 +14,7 @@ from ctenhance.core.hounsfield import padding_to_air
 from ctenhance.core.volume import CTVolume
 from ctenhance.degradation.dose import Dose
 from ctenhance.degradation.image_steps import Clip, Kernel, SliceThickness
-from ctenhance.degradation.presets import PAPER_PRESETS, PRESETS, Options, routine
+from ctenhance.degradation.presets import PAPER_PRESETS, routine
 from ctenhance.degradation.projection_steps import BeamHardening, Motion, Ring, SparseViews
 from ctenhance.degradation.reconstruction import VIEWS, Reconstruction, matching
 from ctenhance.degradation.slice_scan import SliceScan
@@ -40,6 +40,7 @@ from ctenhance.degradation.sumi_steps import (
     Resolution,
     Zoom,
 )
+from ctenhance.options import DegradeOptions
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check
 
@@ -86,26 +87,21 @@ class Chain:
         photons: float | None = None,
         clip: tuple[float, float] | None = None,
     ) -> Chain:
-        """The chain called `name` (one of `PRESETS`).
+        """The chain called `name` (one of `choices.PRESETS`).
 
         Only `routine` takes options.  `dose`: fraction of the volume's own, above 0 and at most 1; None
         draws it. `photons`: per ray of the volume's own scan (see `Dose`); None estimates it from the
         volume's noise.  `clip`: HU range of the result; None leaves it open.  Raises InputError for unknown
         names and impossible values.
         """
-        options = Options(dose, photons, clip)
-        if name == "routine":
-            return cls(name, routine(options), True)
-        if name not in PAPER_PRESETS:
-            raise InputError(
-                f"There is no degradation '{name}': choose {', '.join(PRESETS[:-1])} or {PRESETS[-1]}."
-            )
-        if options != Options():
-            raise InputError(
-                f"The degradation '{name}' is published as it is and takes no dose, photons or clip: "
-                "leave them out or choose routine."
-            )
-        return cls(name, PAPER_PRESETS[name](), False)
+        return cls.of(DegradeOptions(preset=name, dose=dose, photons=photons, clip=clip))
+
+    @classmethod
+    def of(cls, options: DegradeOptions) -> Chain:
+        """The chain that the options ask for."""
+        if options.preset in PAPER_PRESETS:
+            return cls(options.preset, PAPER_PRESETS[options.preset](), False)
+        return cls(options.preset, routine(options), True)
 
     def draw(self, volume: CTVolume, seed: int = 0) -> DrawnChain:
         """Draw every step's numbers for a volume.  The same volume and seed draw the same chain."""

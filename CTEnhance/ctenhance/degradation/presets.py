@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ctenhance.degradation.dose import Dose
 from ctenhance.degradation.image_steps import Clip, Kernel, SliceThickness
@@ -17,35 +16,12 @@ from ctenhance.degradation.sumi_steps import (
     Resolution,
     Zoom,
 )
-from ctenhance.runtime.errors import InputError
+from ctenhance.options import DegradeOptions
 
 #: Doses that `routine` draws from, evenly in the logarithm, when none is asked for.
 DOSES = (0.05, 0.6)
 
 _PAPER_RANGE = Distribution(Clip, {"low": Fixed(-1000.0), "high": Fixed(1000.0)})
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a user may set of `routine`: dose fraction, photons per ray of the volume's scan, HU range."""
-
-    dose: float | None = None
-    photons: float | None = None
-    clip: tuple[float, float] | None = None
-
-    def __post_init__(self) -> None:
-        if self.dose is not None and not 0 < self.dose <= 1:
-            raise InputError(
-                f"The dose {self.dose:g} is no fraction of the volume's own: give one above 0, up to 1."
-            )
-        if self.photons is not None and not 1e2 <= self.photons <= 1e9:
-            raise InputError(
-                f"{self.photons:g} photons per ray are none of a CT scan: give a number between 100 and 1e9."
-            )
-        if self.clip is not None and not self.clip[0] < self.clip[1]:
-            raise InputError(
-                f"The HU range {self.clip[0]:g} to {self.clip[1]:g} is empty: give the lower end first."
-            )
 
 
 def sumi_paper() -> tuple[Distribution, ...]:
@@ -98,7 +74,7 @@ def sumi_paper_3d() -> tuple[Distribution, ...]:
     )
 
 
-def routine(options: Options) -> tuple[Distribution, ...]:
+def routine(options: DegradeOptions) -> tuple[Distribution, ...]:
     """A routine scan: noise always, thicker slices and another kernel mostly, artefacts now and then.
 
     In the order of a scan: the slice's profile, what happens to the projections, the kernel.
@@ -164,4 +140,3 @@ PAPER_PRESETS: dict[str, Callable[[], tuple[Distribution, ...]]] = {
     "sumi-paper-validation": sumi_paper_validation,
     "sumi-paper-3d": sumi_paper_3d,
 }
-PRESETS = ("routine", *PAPER_PRESETS)

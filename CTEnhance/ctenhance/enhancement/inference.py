@@ -8,26 +8,25 @@ were."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.inferers import sliding_window_inference
-from torch import nn
 
+from ctenhance.choices import DEFAULT_ENHANCE_STEPS, DEFAULT_SAMPLES
 from ctenhance.core.report import ReportBuilder, Result
 from ctenhance.core.volume import CTVolume
 from ctenhance.enhancement.networks import ARCHITECTURES, SLICES, build
 from ctenhance.enhancement.pairs import HU_SCALE, neighbours
+from ctenhance.options import EnhanceOptions, chosen
 from ctenhance.runtime import weights
 from ctenhance.runtime.device import halvings, pick_device, with_memory_fallback
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check
-from ctenhance.runtime.weights import WeightsEntry
+from ctenhance.runtime.seeds import generator
 
 #: HU that the networks were trained on; what lies beyond is carried over unchanged. Noise in air reaches
 #: well below -1024 where nobody cut it off: to cut it here would shift the mean of air.
@@ -44,29 +43,22 @@ TILE_OVERLAP = 0.5
 #: Correlation length of the diffusion's noise along z: neighbouring slices get almost the same draw, so
 #: that they agree.
 NOISE_CORRELATION_MM = 4.0
-DEFAULT_STEPS = 4
-MOST_STEPS = 50
 #: The symmetries of a slice. Each draw sees another one: what a network makes of a turned or mirrored slice
 #: errs in another way, so that the mean of a few is better than any of them.
 SYMMETRIES = 8
-#: Draws that are averaged unless the user says how many: a one-step network can afford four (0.1 dB more
-#: PSNR on held-out patients than one; eight add 0.01). A diffusion model takes that many for a spread only.
-USUAL_SAMPLES = 4
 
 
-@dataclass(frozen=True)
-class Model:
-    """A network with its entry, ready on the CPU."""
-
-    network: nn.Module
-    entry: WeightsEntry
+class Model(weights.Model):
+    """An enhancing network with its entry, ready on the CPU."""
 
     @property
     def stochastic(self) -> bool:
+        """Whether it draws: a diffusion model, not a one-step network."""
         return bool(self.network.stochastic)
 
     @property
     def multiple(self) -> int:
+        """The sides of its input are multiples of this many pixels."""
         return int(self.network.multiple)  # type: ignore[arg-type]
 
 
@@ -75,12 +67,11 @@ def load_model(model: str | Path | None = None) -> Model:
 
     Raises InputError where the weights are unknown, damaged, or none of an enhancing network.
     """
-    tensors, entry = weights.load(weights.default_name("enhance") if model is None else model, ARCHITECTURES)
-    network = build(entry.architecture, entry.arguments)
-    if not hasattr(network, "stochastic"):
-        raise InputError(f"The weights '{entry.name}' are only a part of a model: name a whole one.")
-    weights.fill(network, tensors, entry)
-    return Model(network.eval(), entry)
+    name = weights.default_name("enhance") if model is None else model
+    loaded = weights.load_model(name, ARCHITECTURES, build)
+    if not hasattr(loaded.network, "stochastic"):
+        raise InputError(f"The weights '{loaded.entry.name}' are only a part of a model: name a whole one.")
+    return Model(loaded.network, loaded.entry)
 
 
 class SliceEnhancer:
@@ -146,14 +137,9 @@ class SliceEnhancer:
         for k, tap in enumerate(self.taps):
             plane = (draw, z + k - reach)
             if plane not in self._planes:
-                generator = torch.Generator().manual_seed(_mixed(self.seed, *plane))
-                self._planes[plane] = torch.randn(shape, generator=generator)
+                self._planes[plane] = torch.randn(shape, generator=generator(self.seed, *plane))
             total += tap * self._planes[plane]
         return total[None].to(self.device)
-
-
-def _mixed(*numbers: int) -> int:
-    return int(np.random.SeedSequence([n % 2**32 for n in numbers]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _turn(x: torch.Tensor, symmetry: int) -> torch.Tensor:
@@ -172,57 +158,35 @@ def _pad(x: torch.Tensor, multiple: int) -> torch.Tensor:
     return F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x
 
 
-def usual_samples(model: Model, uncertainty: bool = False) -> int:
-    """The draws that are averaged unless the user says how many."""
-    return 1 if model.stochastic and not uncertainty else USUAL_SAMPLES
+def default_samples(model: Model, uncertainty: bool = False) -> int:
+    """The draws that are averaged unless the user says how many: a one-step network can afford some, a
+    diffusion model takes more than one for their spread only."""
+    return 1 if model.stochastic and not uncertainty else DEFAULT_SAMPLES
 
 
-def _check_settings(
-    model: Model, strength: float, steps: int | None, samples: int | None, uncertainty: bool
-) -> tuple[int, int]:
-    """The numbers of diffusion steps and of draws; InputError for what cannot be done."""
-    if samples is None:
-        samples = usual_samples(model, uncertainty)
-    if not 0 <= strength <= 1:
-        raise InputError(f"The strength is {strength:g}: choose it between 0 (input) and 1 (fully enhanced).")
-    if samples < 1 or (uncertainty and samples < 2):
-        raise InputError(
-            f"An uncertainty map needs at least 2 samples, and {samples} were asked for: raise --samples."
-        )
+def decide(options: EnhanceOptions) -> tuple[Model, EnhanceOptions]:
+    """The model, and the options with the numbers of steps and samples that follow from it.
+
+    Raises InputError for a model that is not there and for what it cannot do.
+    """
+    model = load_model(options.model)
+    samples = default_samples(model, options.uncertainty) if options.samples is None else options.samples
     if not model.stochastic and samples > SYMMETRIES:
         raise InputError(
             f"The one-step model '{model.entry.name}' has only {SYMMETRIES} distinct samples "
             "(turned and mirrored slices): lower --samples or choose a diffusion model."
         )
-    if not model.stochastic and steps not in (None, 1):
+    if not model.stochastic and options.steps not in (None, 1):
         raise InputError(
             f"The model '{model.entry.name}' works in one step: leave --steps out, or choose another model."
         )
-    if steps is not None and not 1 <= steps <= MOST_STEPS:
-        raise InputError(
-            f"The number of steps is {steps}: choose 1 to {MOST_STEPS} (default {DEFAULT_STEPS})."
-        )
-    return (steps or DEFAULT_STEPS) if model.stochastic else 1, samples
-
-
-def plan(
-    model: str | Path | None = None,
-    strength: float = 1.0,
-    steps: int | None = None,
-    samples: int | None = None,
-    uncertainty: bool = False,
-) -> tuple[Model, dict[str, Any]]:
-    """The model and the settings of `enhance` as its report names them, with what was left open decided.
-
-    Raises InputError for settings that cannot be.
-    """
-    chosen = load_model(model)
-    count, draws = _check_settings(chosen, strength, steps, samples, uncertainty)
-    return chosen, {"strength": strength, "steps": count, "samples": draws, "uncertainty": uncertainty}
+    steps = (options.steps or DEFAULT_ENHANCE_STEPS) if model.stochastic else 1
+    return model, replace(options, steps=steps, samples=samples)
 
 
 def enhance(
     volume: CTVolume,
+    *,
     model: str | Path | None = None,
     strength: float = 1.0,
     steps: int | None = None,
@@ -230,42 +194,54 @@ def enhance(
     uncertainty: bool = False,
     device: str = "auto",
     seed: int = 0,
+    options: EnhanceOptions | None = None,
     progress: Progress | None = None,
     cancel: Cancellable | None = None,
 ) -> Result:
     """Enhance a CT: `.volumes["enhanced"]`, with `uncertainty` also `.maps["uncertainty"]` (SD in HU).
 
     `model`: registry name or weights file; `strength` blends input (0) and enhanced (1) after the fact;
+    `steps`: of a diffusion model, 1 to 50;
     `samples` draws are averaged (default: four of a one-step model, one of a diffusion model), and their
     voxelwise SD is the uncertainty. Each draw turns and mirrors the slices, and a diffusion model draws its
-    noise. The model works on axial slices (`CTVolume.axial`), however the volume is stored. Raises InputError
-    for settings that cannot be, Cancelled when asked to stop."""
+    noise. The model works on axial slices (`CTVolume.axial`), however the volume is stored. `options`: all
+    of these in one object, in place of the keywords. Raises InputError for settings that cannot be,
+    Cancelled when asked to stop."""
+    options = chosen(
+        options,
+        EnhanceOptions(
+            model=model,
+            strength=strength,
+            steps=steps,
+            samples=samples,
+            uncertainty=uncertainty,
+            device=device,
+            seed=seed,
+        ),
+    )
     volume.require_hu()
-    place = pick_device(device)
-    chosen, settings = plan(model, strength, steps, samples, uncertainty)
-    count, draws = settings["steps"], settings["samples"]
-    report = ReportBuilder("enhance", settings, place, seed)
-    report.model(chosen.entry)
+    selected = pick_device(options.device)
+    loaded, options = decide(options)
+    report = ReportBuilder("enhance", options.settings(), selected, options.seed)
+    report.model(loaded.entry)
     report.input = volume.input_report()
-    if place.type == "cpu" and device == "auto":
+    if selected.type == "cpu" and options.device == "auto":
         report.details["note"] = "No graphics card was used: none is available to torch."
+    stack = _slices_to_work_on(volume, report)
 
-    seen = _slices_to_work_on(volume, report)
-
-    def run(where: torch.device, tile: int) -> tuple[np.ndarray, np.ndarray | None]:
+    def run(where: torch.device, tile: int) -> dict[str, np.ndarray]:
         report.device = where
-        enhancer = SliceEnhancer(chosen, where, tile, count, seed, float(seen.spacing[2]))
-        return _all_slices(seen.array, enhancer, strength, draws, uncertainty, progress, cancel)
+        enhancer = SliceEnhancer(loaded, where, tile, options.steps or 1, options.seed, stack.spacing[2])
+        return _all_slices(stack.array, enhancer, options, progress, cancel)
 
-    longest = max(SMALLEST_TILE, min(WHOLE_SIDE, max(seen.array.shape[1:]) + chosen.multiple))
-    longest = math.ceil(longest / chosen.multiple) * chosen.multiple
+    longest = max(SMALLEST_TILE, min(WHOLE_SIDE, max(stack.array.shape[1:]) + loaded.multiple))
+    longest = math.ceil(longest / loaded.multiple) * loaded.multiple
     with report.stage("enhance"):
-        image, spread = with_memory_fallback(run, halvings(longest, SMALLEST_TILE), place, report.warn)
-    named = {"enhanced": image} if spread is None else {"enhanced": image, "uncertainty": spread}
-    if seen is not volume:
-        named = {name: volume.from_axial(values) for name, values in named.items()}
-    made = {name: volume.with_array(values) for name, values in named.items()}
-    return Result({"enhanced": made.pop("enhanced")}, made, report.finish())
+        arrays = with_memory_fallback(run, halvings(longest, SMALLEST_TILE), selected, report.warn)
+    if stack is not volume:
+        arrays = {name: volume.from_axial(values) for name, values in arrays.items()}
+    maps = {name: volume.with_array(values) for name, values in arrays.items()}
+    return Result({"enhanced": maps.pop("enhanced")}, maps, report.finish())
 
 
 def _slices_to_work_on(volume: CTVolume, report: ReportBuilder) -> CTVolume:
@@ -285,31 +261,25 @@ def _slices_to_work_on(volume: CTVolume, report: ReportBuilder) -> CTVolume:
 def _all_slices(
     array: np.ndarray,
     enhancer: SliceEnhancer,
-    strength: float,
-    samples: int,
-    uncertainty: bool,
+    options: EnhanceOptions,
     progress: Progress | None,
     cancel: Cancellable | None,
-) -> tuple[np.ndarray, np.ndarray | None]:
-    image = np.empty(array.shape, np.float32)
-    spread = np.empty(array.shape, np.float32) if uncertainty else None
+) -> dict[str, np.ndarray]:
+    """The enhanced volume, and the SD of its draws where it is asked for."""
+    names = ("enhanced", "uncertainty") if options.uncertainty else ("enhanced",)
+    images = {name: np.empty(array.shape, np.float32) for name in names}
+    samples = options.samples or 1
     for z in range(len(array)):
         mean, squares = np.zeros(array.shape[1:], np.float64), np.zeros(array.shape[1:], np.float64)
-        for value, number in _draws(array, enhancer, z, samples, cancel):
+        for draw in range(samples):
+            check(cancel)
+            value = enhancer(array, z, draw)
             delta = value - mean
-            mean += delta / number
+            mean += delta / (draw + 1)
             squares += delta * (value - mean)
-        image[z] = array[z] + strength * (mean - array[z])
-        if spread is not None:
-            spread[z] = strength * np.sqrt(squares / (samples - 1))
+        images["enhanced"][z] = array[z] + options.strength * (mean - array[z])
+        if options.uncertainty:
+            images["uncertainty"][z] = options.strength * np.sqrt(squares / (samples - 1))
         if progress is not None:
             progress("enhance", z + 1, len(array))
-    return image, spread
-
-
-def _draws(
-    array: np.ndarray, enhancer: SliceEnhancer, z: int, samples: int, cancel: Cancellable | None
-) -> Iterator[tuple[np.ndarray, int]]:
-    for draw in range(samples):
-        check(cancel)
-        yield enhancer(array, z, draw), draw + 1
+    return images

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import torch
 from scipy.fft import next_fast_len
 
+from ctenhance.choices import KERNELS
 from ctenhance.physics.gather import REFINE, SLICES_AT_ONCE, as_slices
 from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, ScanGeometry
 from ctenhance.physics.image_grid import ImageGrid
@@ -27,7 +28,6 @@ Kernel = str | Callable[[torch.Tensor], torch.Tensor]
 #: Kernels and the frequencies (line pairs per mm at the isocentre, in any geometry) at which their gain is
 #: 50 % and 10 %: the MTF of the reconstruction, to which the focal spot and the columns' width add.
 KERNEL_MTF = {"soft": (0.30, 0.50), "standard": (0.40, 0.65), "sharp": (0.55, 0.75)}
-KERNELS = ("ramp", "shepp-logan", "hann", *KERNEL_MTF)
 # The first and the last column.
 _ENDS = (slice(0, 1), slice(-1, None))
 # Filtered samples that exist at one time.

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ctenhance.reconstruction.inference import METHODS, reconstruct
+from ctenhance.reconstruction.inference import reconstruct
 
-__all__ = ["METHODS", "reconstruct"]
+__all__ = ["reconstruct"]

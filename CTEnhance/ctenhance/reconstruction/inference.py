@@ -4,16 +4,18 @@ Slices stream through in batches; no stage holds more of the scan than a batch a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from ctenhance.choices import DEFAULT_KERNEL, DEFAULT_METHOD, DEFAULT_RECONSTRUCT_STEPS
 from ctenhance.core.report import ReportBuilder, Result
-from ctenhance.physics.fbp import KERNELS, fbp
+from ctenhance.core.stack import ImageStack
+from ctenhance.options import ReconstructOptions, chosen
+from ctenhance.physics.fbp import fbp
 from ctenhance.physics.geometry import ScanGeometry
 from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.projector import project
@@ -23,56 +25,20 @@ from ctenhance.physics.water import WaterCorrection
 from ctenhance.reconstruction import dgdiff, spdiff
 from ctenhance.reconstruction.consistency import Consistency
 from ctenhance.reconstruction.dgdiff import HU_SCALE
-from ctenhance.reconstruction.models import Model, load_image_model, load_projection_model
+from ctenhance.reconstruction.models import load_image_model, load_projection_model
 from ctenhance.reconstruction.readings import Counts, Scan, counts_of, read_scan, water_correction
 from ctenhance.runtime.device import free_memory, halvings, pick_device, with_memory_fallback
-from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check
+from ctenhance.runtime.seeds import generator
+from ctenhance.runtime.weights import Model
 from ctenhance.scan.geometry_check import tell_geometry
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.truncation import cut_off_warning
 
-METHODS = ("fbp", "projection", "need")
 MAPS = ("uncertainty", "residual")
-MOST_STEPS = 10
-DEFAULT_PROJECTION_STEPS, DEFAULT_IMAGE_STEPS = 1, 1
-#: Draws for an uncertainty map, and the steps of both diffusions in each of them.
-DEFAULT_SAMPLES, SAMPLE_STEPS = 4, 2
+#: Steps of both diffusions in each draw for an uncertainty map.
+SAMPLE_STEPS = 2
 MOST_SLICES = 8
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What to do with every slice."""
-
-    method: str
-    kernel: str
-    projection: Model | None
-    image: Model | None
-    projection_steps: int
-    image_steps: int
-    samples: int
-    residual: bool
-    truncated: bool
-    seed: int
-
-
-@dataclass
-class _Output:
-    """Volumes `[row, y, x]` in HU as they are filled."""
-
-    shape: tuple[int, int, int]
-    arrays: dict[str, np.ndarray] = field(default_factory=dict)
-
-    def put(self, name: str, row: int, image: torch.Tensor) -> None:
-        if name not in self.arrays:
-            self.arrays[name] = np.empty(self.shape, np.float32)
-        self.arrays[name][row] = image.float().cpu().numpy()
-
-
-def _generator(*numbers: int) -> torch.Generator:
-    state = np.random.SeedSequence([n % 2**32 for n in numbers]).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state >> 1))
 
 
 @dataclass
@@ -87,7 +53,9 @@ class _Guides:
 
 
 class Cascade:
-    """One plan on one device, slices in order."""
+    """One set of options on one device, slices in order; `models` by their stage, "projection" and "image".
+
+    `truncated`: whether the body reaches beyond the detector and is continued there."""
 
     def __init__(
         self,
@@ -97,18 +65,19 @@ class Cascade:
         scan: Scan,
         mu_water: float,
         water: WaterCorrection | None,
-        plan: _Plan,
+        truncated: bool,
+        options: ReconstructOptions,
+        models: Mapping[str, Model],
         device: torch.device,
         cancel: Cancellable | None,
     ) -> None:
         self.projections, self.geometry, self.grid, self.scan = projections, geometry, grid, scan
-        self.mu_water, self.water = mu_water, water
-        self.plan, self.device, self.cancel = plan, device, cancel
+        self.mu_water, self.water, self.truncated = mu_water, water, truncated
+        self.options, self.device, self.cancel = options, device, cancel
         # channels_last is what CPU and tensor cores convolve fastest
         self.networks = {
-            name: model.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            for name, model in (("projection", plan.projection), ("image", plan.image))
-            if model is not None
+            stage: model.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            for stage, model in models.items()
         }
 
     def _between(self) -> None:
@@ -128,8 +97,8 @@ class Cascade:
         integrals = torch.cat(sinograms, 1)
         if self.water is not None:
             integrals = self.water.corrected(integrals)
-        outside = beyond(integrals, self.geometry, self.mu_water) if self.plan.truncated else None
-        images = fbp(integrals, self.geometry, self.grid, self.plan.kernel, self.cancel, outside)
+        outside = beyond(integrals, self.geometry, self.mu_water) if self.truncated else None
+        images = fbp(integrals, self.geometry, self.grid, self.options.kernel, self.cancel, outside)
         images = mu_to_hu(images, self.mu_water)
         return [
             _Guides(
@@ -145,23 +114,28 @@ class Cascade:
         """Line integrals `[draw, view, column]` of slice z, which is number `index` of `counts`."""
         measured = spdiff.readings(counts.detected, counts.air, self.scan.electronic, index)
         draws = []
-        for draw in range(1 + self.plan.samples):
-            steps = self.plan.projection_steps if draw == 0 else max(SAMPLE_STEPS, self.plan.projection_steps)
-            generator = _generator(self.plan.seed, z, draw, 0)
+        for draw in range(1 + self.options.draws):
+            steps = self._steps(self.options.projection_steps, draw)
+            random = generator(self.options.seed, z, draw, 0)
             network = self.networks["projection"]
-            draws.append(spdiff.sample(network, measured, steps, generator, self._between)[0])
+            draws.append(spdiff.sample(network, measured, steps, random, self._between)[0])
         return torch.stack(draws)
+
+    @staticmethod
+    def _steps(asked: int, draw: int) -> int:
+        """Diffusion steps of a draw; 0 is the result itself, the others are for the uncertainty map."""
+        return asked if draw == 0 else max(SAMPLE_STEPS, asked)
 
     def image(self, near: list[_Guides], z: int) -> torch.Tensor:
         """The image stage's draws `[draw, y, x]` in HU of the middle one of three slices."""
         images = []
         low = torch.stack([g.low for g in near])[None] / HU_SCALE
-        for draw in range(1 + self.plan.samples):
-            steps = self.plan.image_steps if draw == 0 else max(SAMPLE_STEPS, self.plan.image_steps)
+        for draw in range(1 + self.options.draws):
+            steps = self._steps(self.options.image_steps, draw)
             initial = torch.stack([g.initial[draw] for g in near])[None] / HU_SCALE
             expected = draw == 0 and steps == 1
             shape = (dgdiff.TURNS if expected else steps, 1, 1, *low.shape[-2:])
-            noise = torch.randn(shape, generator=_generator(self.plan.seed, z, draw, 1)).to(self.device)
+            noise = torch.randn(shape, generator=generator(self.options.seed, z, draw, 1)).to(self.device)
             network = self.networks["image"]
             image = (
                 dgdiff.expect(network, initial, low, noise, self._between)
@@ -187,95 +161,86 @@ class Cascade:
                 following += 1
 
     def _result(self, near: list[_Guides], z: int) -> torch.Tensor:
-        if self.plan.method == "need":
+        if self.options.method == "need":
             return self.image(near, z)
-        return near[1].initial if self.plan.method == "projection" else near[1].low[None]
+        return near[1].initial if self.options.method == "projection" else near[1].low[None]
 
     def residual(self, guides: _Guides, result: torch.Tensor) -> torch.Tensor:
         """What the data say and the result does not, as an image in HU: FBP of (measured - projected)."""
         again = project(hu_to_mu(result, self.mu_water), self.geometry, self.grid, self.cancel)
-        image = fbp(guides.measured - again, self.geometry, self.grid, self.plan.kernel, self.cancel)
+        image = fbp(guides.measured - again, self.geometry, self.grid, self.options.kernel, self.cancel)
         return image * (1000 / self.mu_water)
-
-
-def _check(method: str, kernel: str, steps: dict[str, int], samples: int, uncertainty: bool) -> None:
-    if method not in METHODS:
-        raise InputError(f"There is no reconstruction method '{method}': choose {', '.join(METHODS)}.")
-    if kernel not in KERNELS:
-        raise InputError(f"There is no reconstruction kernel '{kernel}': choose {', '.join(KERNELS)}.")
-    for name, count in steps.items():
-        if not 1 <= count <= MOST_STEPS:
-            raise InputError(f"The number of {name} steps is {count}: choose 1 to {MOST_STEPS}.")
-    if uncertainty and method == "fbp":
-        raise InputError("FBP draws nothing, so it has no uncertainty map: choose projection or need.")
-    if samples < 2:
-        raise InputError(f"An uncertainty map needs at least 2 samples, not {samples}: raise --samples.")
 
 
 def reconstruct(
     projections: Projections,
-    method: str = "need",
-    kernel: str = "standard",
+    *,
+    method: str = DEFAULT_METHOD,
+    kernel: str = DEFAULT_KERNEL,
     image_size: int | tuple[int, int] | None = None,
     pixel_mm: float | None = None,
     fov_mm: float | None = None,
     all_stages: bool = False,
     uncertainty: bool = False,
     residual: bool = False,
-    samples: int = DEFAULT_SAMPLES,
+    samples: int | None = None,
     model_projection: str | Path | None = None,
     model_image: str | Path | None = None,
-    projection_steps: int = DEFAULT_PROJECTION_STEPS,
-    image_steps: int = DEFAULT_IMAGE_STEPS,
+    projection_steps: int = DEFAULT_RECONSTRUCT_STEPS,
+    image_steps: int = DEFAULT_RECONSTRUCT_STEPS,
     device: str = "auto",
     seed: int = 0,
+    options: ReconstructOptions | None = None,
     progress: Progress | None = None,
     cancel: Cancellable | None = None,
 ) -> Result:
     """Reconstruct a scan: `.volumes["reconstruction"]` in HU, with `all_stages` also "fbp" and "projection".
 
     `method`: fbp; projection (SPDiff, then FBP); need (both guides through DGDiff). `kernel`: one of
-    `physics.fbp.KERNELS`. `image_size` with `pixel_mm` or `fov_mm` (the larger side): the image, as the file
-    suggests otherwise. `uncertainty` adds `.maps["uncertainty"]`, the SD in HU over `samples` draws;
-    `residual` adds `.maps["residual"]`, what the data say and the result does not. Models are registry names
-    or weights files. Where the file tells the beam's spectrum, water's beam hardening is corrected. The
-    report holds the dose estimate and how consistent the result is with the data. Raises
-    InputError for settings and projections that cannot be, Cancelled when asked to stop."""
-    place = pick_device(device)
-    _check(method, kernel, {"projection": projection_steps, "image": image_steps}, samples, uncertainty)
-    grid = projections.image_grid(image_size, pixel_mm, fov_mm)
+    `choices.KERNELS`. `image_size` with `pixel_mm` or `fov_mm` (the larger side): the image, as the file
+    suggests otherwise. `uncertainty` adds `.maps["uncertainty"]`, the SD in HU over `samples` draws (4 unless
+    given); `residual` adds `.maps["residual"]`, what the data say and the result does not. Models are
+    registry names or weights files; `projection_steps` and `image_steps` are those of their diffusions, 1 to
+    10. Where the file tells the beam's spectrum, water's beam hardening is corrected. `options`: all of
+    these in one object, in place of the keywords. The report holds the dose estimate and how consistent the
+    result is with the data. Raises InputError for settings and projections that cannot be, Cancelled when
+    asked to stop."""
+    options = chosen(
+        options,
+        ReconstructOptions(
+            method=method,
+            kernel=kernel,
+            image_size=image_size,
+            pixel_mm=pixel_mm,
+            fov_mm=fov_mm,
+            all_stages=all_stages,
+            uncertainty=uncertainty,
+            residual=residual,
+            samples=samples,
+            model_projection=model_projection,
+            model_image=model_image,
+            projection_steps=projection_steps,
+            image_steps=image_steps,
+            device=device,
+            seed=seed,
+        ),
+    )
+    selected = pick_device(options.device)
+    grid = projections.image_grid(options.image_size, options.pixel_mm, options.fov_mm)
     geometry = projections.scan_geometry()
     cut = cut_off_warning(projections, geometry, grid)
-    plan = _Plan(
-        method,
-        kernel,
-        load_projection_model(model_projection) if method != "fbp" or all_stages else None,
-        load_image_model(model_image) if method == "need" else None,
-        projection_steps,
-        image_steps,
-        samples if uncertainty else 0,
-        residual,
-        cut is not None,
-        seed,
-    )
-    settings: dict[str, Any] = {
-        "method": method,
-        "kernel": kernel,
-        "image_size": list(grid.shape),
-        "pixel_mm": grid.pixel_mm,
-        "projection_steps": projection_steps,
-        "image_steps": image_steps,
-        "samples": plan.samples,
-    }
-    report = ReportBuilder("reconstruct", settings, place, seed)
+    models = _models(options)
+    options = replace(options, image_size=grid.shape, pixel_mm=grid.pixel_mm, fov_mm=None)
+    report = ReportBuilder("reconstruct", options.settings(), selected, options.seed)
     report.input = projections.identity(progress, cancel)
     for note in (*projections.notes(progress, cancel), *([cut] if cut else [])):
         report.warn(note)
-    models = [model.entry for model in (plan.projection, plan.image) if model is not None]
-    if models:
-        report.model(models[-1])
-        named = [{"name": m.name, "version": m.version, "sha256": m.sha256} for m in models]
-        report.details["models"] = named
+    entries = [model.entry for model in models.values()]
+    if entries:
+        report.model(entries[-1])
+        report.details["models"] = [
+            {"name": entry.name, "version": entry.version, "sha256": entry.sha256} for entry in entries
+        ]
     geometry_found = tell_geometry(projections, report, cancel)
     mu_water = projections.water_mu_per_mm
     if mu_water is None:
@@ -287,26 +252,38 @@ def reconstruct(
     with report.stage("dose"):
         scan = read_scan(projections)
     report.details["dose_estimate"] = scan.describe()
-    if plan.projection is not None and not scan.plausible:
+    if "projection" in models and not scan.plausible:
         report.warn(
             f"The readings have {scan.noise:.2g} times the noise (variance) that their counts tell: the "
             f"noise was believed, and {scan.quanta:.3g} quanta a ray in air; check the air counts."
         )
-    if plan.projection is not None and scan.beyond_training:
+    if "projection" in models and scan.beyond_training:
         report.warn(
             f"The scan has about {scan.quanta:.0f} quanta a ray in air, fewer than the networks were trained "
             "on: look at the uncertainty and the residual."
         )
 
-    def run(where: torch.device, batch: int) -> tuple[_Output, dict[str, Any]]:
+    def run(where: torch.device, batch: int) -> tuple[ImageStack, dict[str, Any]]:
         report.device = where
-        cascade = Cascade(projections, geometry, grid, scan, mu_water, water, plan, where, cancel)
+        cascade = Cascade(
+            projections,
+            geometry,
+            grid,
+            scan,
+            mu_water,
+            water,
+            cut is not None,
+            options,
+            models,
+            where,
+            cancel,
+        )
         with torch.inference_mode():
-            return _all_slices(cascade, batch, all_stages, progress)
+            return _all_slices(cascade, batch, progress)
 
-    most = min(MOST_SLICES, projections.n_rows, _affordable(place, projections, grid))
+    most = min(MOST_SLICES, projections.n_rows, _affordable(selected, projections, grid))
     with report.stage("reconstruct"):
-        output, agreement = with_memory_fallback(run, halvings(most, 1), place, report.warn)
+        output, agreement = with_memory_fallback(run, halvings(most, 1), selected, report.warn)
     # an image of a wrong geometry may still agree with itself
     right = geometry_found["consistent"] and agreement["consistent"]
     report.details["data_consistency"] = agreement | geometry_found | {"consistent": right}
@@ -321,6 +298,16 @@ def reconstruct(
     return Result(volumes, maps, report.finish())
 
 
+def _models(options: ReconstructOptions) -> dict[str, Model]:
+    """The networks that the options ask for, by their stage."""
+    models = {}
+    if options.method != "fbp" or options.all_stages:
+        models["projection"] = load_projection_model(options.model_projection)
+    if options.method == "need":
+        models["image"] = load_image_model(options.model_image)
+    return models
+
+
 def _affordable(device: torch.device, projections: Projections, grid: ImageGrid) -> int:
     """Slices that fit into a quarter of the free memory: sinograms refined for FBP, images, the networks'
     features of one slice at a time."""
@@ -329,11 +316,10 @@ def _affordable(device: torch.device, projections: Projections, grid: ImageGrid)
     return max(1, int(free_memory(device) / 4 / (4 * (12 * sinogram + 8 * image))))
 
 
-def _all_slices(
-    cascade: Cascade, batch: int, all_stages: bool, progress: Progress | None
-) -> tuple[_Output, dict[str, Any]]:
-    rows, plan = cascade.projections.n_rows, cascade.plan
-    output = _Output((rows, *cascade.grid.shape))
+def _all_slices(cascade: Cascade, batch: int, progress: Progress | None) -> tuple[ImageStack, dict[str, Any]]:
+    """The images, and how well the result agrees with the data."""
+    rows, options = cascade.projections.n_rows, cascade.options
+    output = ImageStack((rows, *cascade.grid.shape))
     agreement = Consistency(
         cascade.geometry, cascade.grid, cascade.scan.electronic, cascade.mu_water, cascade.water
     )
@@ -342,12 +328,12 @@ def _all_slices(
     for z, guides, result in cascade.slices(batch):
         check(cascade.cancel)
         output.put("reconstruction", z, result[0])
-        if all_stages:
+        if options.all_stages:
             output.put("fbp", z, guides.low)
             output.put("projection", z, guides.initial[0])
-        if plan.samples:
+        if options.uncertainty:
             output.put("uncertainty", z, result[1:].std(0))
-        if plan.residual:
+        if options.residual:
             output.put("residual", z, cascade.residual(guides, result[0]))
         agreement.add(guides.counts, result[:1], guides.low[None], cascade.cancel)
         if progress is not None:

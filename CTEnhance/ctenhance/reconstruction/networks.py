@@ -134,8 +134,6 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "spdiff-published": PublishedProjection,
     "doubly-guided": DoublyGuided,
 }
-PROJECTION_ARCHITECTURES = ("spdiff-compact", "spdiff-published")
-IMAGE_ARCHITECTURES = ("doubly-guided",)
 
 
 def build(architecture: str, arguments: dict[str, Any]) -> nn.Module:

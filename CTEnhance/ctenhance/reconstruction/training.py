@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ctenhance.choices import PROJECTION_ARCHITECTURES
 from ctenhance.physics.fbp import fbp
 from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.units import mu_to_hu
@@ -29,7 +30,7 @@ from ctenhance.reconstruction.conditions import (
 from ctenhance.reconstruction.dgdiff import HU_SCALE
 from ctenhance.reconstruction.drawing import Exposure, measure
 from ctenhance.reconstruction.models import load_projection_model
-from ctenhance.reconstruction.networks import PROJECTION_ARCHITECTURES, DoublyGuided, build
+from ctenhance.reconstruction.networks import DoublyGuided, build
 from ctenhance.reconstruction.projection_pairs import ProjectionSampler, integral_error
 from ctenhance.runtime import weights
 from ctenhance.runtime.errors import InputError

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,14 @@ class WeightsEntry:
     arguments: dict[str, Any]
     version: str
     card: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network with the entry of its weights."""
+
+    network: nn.Module
+    entry: WeightsEntry
 
 
 def user_folder() -> Path:
@@ -95,6 +103,22 @@ def load(
         return load_bytes(data), entry
     except SafetensorError as error:
         raise InputError(f"The weights file '{path}' is broken ({error}); get it again.") from error
+
+
+def load_model(
+    name_or_path: str | os.PathLike[str],
+    architectures: Collection[str],
+    build: Callable[[str, dict[str, Any]], nn.Module],
+) -> Model:
+    """Return the network of registered weights or of a file, ready to use on the CPU.
+
+    `build` makes an empty network of an architecture and its arguments. Raises InputError as `load` does,
+    and where the weights do not fit the network.
+    """
+    tensors, entry = load(name_or_path, architectures)
+    network = build(entry.architecture, entry.arguments)
+    fill(network, tensors, entry)
+    return Model(network.eval(), entry)
 
 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], entry: WeightsEntry) -> None:

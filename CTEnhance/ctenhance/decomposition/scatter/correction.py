@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from ctenhance.choices import SCATTER_MODES
 from ctenhance.decomposition.scatter.network import (
     ARCHITECTURE,
     CoarseModel,
@@ -27,7 +28,7 @@ from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.weights import WeightsEntry
 from ctenhance.scan.projections import Projections
 
-NONE, KERNEL, NETWORK = "none", "kernel", "network"
+NONE, KERNEL, NETWORK = SCATTER_MODES
 DEFAULT = "decompose-scatter"
 #: The entries of a projection file's `meta` that hold the scanner's SPR behind water and its grid ratio.
 SPR_ENTRY, GRID_ENTRY = "scatter_ratio", "grid_ratio"

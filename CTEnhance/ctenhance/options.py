@@ -1,0 +1,443 @@
+"""The settings of each verb: one frozen object that goes whole from command, panel or script to the report.
+
+    options = EnhanceOptions(strength=0.8, seed=1)
+    result = ctenhance.enhance(volume, options=options)
+    again = EnhanceOptions.from_report(result.report)
+
+What the fields mean stands with the verb (`help(ctenhance.enhance)`). Settings that cannot be raise
+InputError when the object is made; what depends on the model or the data, the verb checks. PyTorch is not
+imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ctenhance import choices
+from ctenhance.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from ctenhance.decomposition.calibration.thresholds import DriftCalibration
+    from ctenhance.physics.detector import PileUp
+
+Self = TypeVar("Self", bound="Options")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What all verbs take: the device, and the seed of everything that is drawn."""
+
+    device: str = "auto"
+    seed: int = 0
+
+    def settings(self) -> dict[str, Any]:
+        """The verb's own settings by name, as its report has them."""
+        raise NotImplementedError
+
+    def _common_arguments(self) -> list[str]:
+        return _arguments({"device": self.device, "seed": self.seed})
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnhanceOptions(Options):
+    """The settings of `ctenhance.enhance`."""
+
+    model: str | Path | None = None
+    strength: float = 1.0
+    steps: int | None = None
+    samples: int | None = None
+    uncertainty: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise InputError(
+                f"The strength is {self.strength:g}: choose it between 0 (input) and 1 (fully enhanced)."
+            )
+        most, default = choices.MOST_ENHANCE_STEPS, choices.DEFAULT_ENHANCE_STEPS
+        if self.steps is not None and not 1 <= self.steps <= most:
+            raise InputError(f"The number of steps is {self.steps}: choose 1 to {most} (default {default}).")
+        _check_samples(self.samples, self.uncertainty)
+
+    def settings(self) -> dict[str, Any]:
+        """The settings by name, as the report has them."""
+        return {
+            "strength": self.strength,
+            "steps": self.steps,
+            "samples": self.samples,
+            "uncertainty": self.uncertainty,
+        }
+
+    def to_arguments(self, *, uncertainty: Path | None = None) -> list[str]:
+        """The options of `ctenhance enhance`; `uncertainty`: the file for that map, where it is asked for."""
+        return [
+            *_arguments(
+                {
+                    "model": self.model,
+                    "strength": self.strength,
+                    "steps": self.steps,
+                    "samples": self.samples,
+                    "uncertainty": _file("uncertainty", self.uncertainty, uncertainty),
+                }
+            ),
+            *self._common_arguments(),
+        ]
+
+    @classmethod
+    def from_report(cls, report: Mapping[str, Any]) -> EnhanceOptions:
+        """The settings of a report, with which the same input gives the same result again.
+
+        A model that came from a file is called by its name in the registry. Raises InputError for what is no
+        report of `enhance`."""
+        settings, seed = _recorded(report, "enhance")
+        names = ("strength", "steps", "samples", "uncertainty")
+        return cls(**_picked(settings, names), model=_name(report.get("model")), seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructOptions(Options):
+    """The settings of `ctenhance.reconstruct`."""
+
+    method: str = choices.DEFAULT_METHOD
+    kernel: str = choices.DEFAULT_KERNEL
+    image_size: int | tuple[int, int] | None = None
+    pixel_mm: float | None = None
+    fov_mm: float | None = None
+    all_stages: bool = False
+    uncertainty: bool = False
+    residual: bool = False
+    samples: int | None = None
+    model_projection: str | Path | None = None
+    model_image: str | Path | None = None
+    projection_steps: int = choices.DEFAULT_RECONSTRUCT_STEPS
+    image_steps: int = choices.DEFAULT_RECONSTRUCT_STEPS
+
+    def __post_init__(self) -> None:
+        if self.method not in choices.METHODS:
+            raise InputError(
+                f"There is no reconstruction method '{self.method}': choose {', '.join(choices.METHODS)}."
+            )
+        _check_kernel(self.kernel)
+        for name, count in (("projection", self.projection_steps), ("image", self.image_steps)):
+            if not 1 <= count <= choices.MOST_RECONSTRUCT_STEPS:
+                raise InputError(
+                    f"The number of {name} steps is {count}: choose 1 to {choices.MOST_RECONSTRUCT_STEPS}."
+                )
+        if self.uncertainty and self.method == "fbp":
+            raise InputError("FBP draws nothing, so it has no uncertainty map: choose projection or need.")
+        _check_samples(self.samples, self.uncertainty)
+
+    @property
+    def draws(self) -> int:
+        """The draws for the uncertainty map; 0 where none is asked for."""
+        return (self.samples or choices.DEFAULT_SAMPLES) if self.uncertainty else 0
+
+    def settings(self) -> dict[str, Any]:
+        """The settings by name, as the report has them."""
+        return {
+            "method": self.method,
+            "kernel": self.kernel,
+            "image_size": self.image_size,
+            "pixel_mm": self.pixel_mm,
+            "projection_steps": self.projection_steps,
+            "image_steps": self.image_steps,
+            "samples": self.draws,
+        }
+
+    def to_arguments(self, *, uncertainty: Path | None = None, residual: Path | None = None) -> list[str]:
+        """The options of `ctenhance reconstruct`; `uncertainty` and `residual` are the files for these maps,
+        where they are asked for.
+
+        Raises InputError for an image that is not square, and for a pixel size, which the command lacks."""
+        size = self.image_size
+        if isinstance(size, tuple):
+            if size[0] != size[1]:
+                raise InputError("The command makes square images only: give one number as the image size.")
+            size = size[0]
+        if self.pixel_mm is not None:
+            raise InputError("The command takes no pixel size: give the field of view.")
+        return [
+            *_arguments(
+                {
+                    "method": self.method,
+                    "kernel": self.kernel,
+                    "matrix": size,
+                    "fov": self.fov_mm,
+                    "all": self.all_stages,
+                    "uncertainty": _file("uncertainty", self.uncertainty, uncertainty),
+                    "residual": _file("residual", self.residual, residual),
+                    "samples": self.samples,
+                    "model-projection": self.model_projection,
+                    "model-image": self.model_image,
+                    "projection-steps": self.projection_steps,
+                    "image-steps": self.image_steps,
+                }
+            ),
+            *self._common_arguments(),
+        ]
+
+    @classmethod
+    def from_report(cls, report: Mapping[str, Any]) -> ReconstructOptions:
+        """The settings of a report: they give the same reconstruction again, and the same uncertainty map.
+
+        Whether other stages and the residual were asked for does not stand there. Raises InputError for what
+        is no report of `reconstruct`."""
+        settings, seed = _recorded(report, "reconstruct")
+        names = ("method", "kernel", "pixel_mm", "projection_steps", "image_steps")
+        given = _picked(settings, (*names, "image_size", "samples"))
+        rows, columns = given.pop("image_size")
+        draws = given.pop("samples")
+        # the projections' network comes first, then the images'
+        models = [_name(model) for model in report.get("details", {}).get("models", ())] + [None, None]
+        return cls(
+            **given,
+            model_projection=models[0],
+            model_image=models[1],
+            image_size=(rows, columns),
+            uncertainty=draws > 0,
+            samples=draws or None,
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecomposeOptions(Options):
+    """The settings of `ctenhance.decompose`."""
+
+    basis: Sequence[str] = choices.BASIS
+    vmi: Sequence[float] = ()
+    low_noise: bool = False
+    guided_maps: bool = False
+    vnc: bool = False
+    zeff: bool = False
+    electron_density: bool = False
+    errors: bool = False
+    kernel: str = choices.DEFAULT_KERNEL
+    image_size: int | None = None
+    pixel_mm: float | None = None
+    calibration: DriftCalibration | str | Path | None = None
+    pile_up: PileUp | None = None
+    scatter: str | Path = choices.SCATTER_MODES[0]
+    scatter_ratio: float | None = None
+    grid_ratio: float | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.basis, str):
+            raise InputError(f"The basis '{self.basis}' is one text: give a list of names.")
+        # frozen: a list that is changed later must not change what was asked for
+        object.__setattr__(self, "basis", tuple(self.basis))
+        object.__setattr__(self, "vmi", tuple(self.vmi))
+        _check_kernel(self.kernel)
+
+    def settings(self) -> dict[str, Any]:
+        """The settings by name, as the report has them."""
+        return {
+            "basis": list(self.basis),
+            "drift_calibration": self.calibration is not None,
+            "scatter": self.scatter,
+            "scatter_ratio": self.scatter_ratio,
+            "grid_ratio": self.grid_ratio,
+            "vmi": list(self.vmi),
+            "low_noise": self.low_noise,
+            "guided_maps": self.guided_maps,
+            "vnc": self.vnc,
+            "zeff": self.zeff,
+            "electron_density": self.electron_density,
+            "errors": self.errors,
+            "kernel": self.kernel,
+        }
+
+    def to_arguments(self) -> list[str]:
+        """The options of `ctenhance decompose`.
+
+        Raises InputError for a calibration that is not in a file, and for a pixel size, which the command
+        lacks."""
+        if not (self.calibration is None or isinstance(self.calibration, str | Path)):
+            raise InputError("The command reads a calibration from a file: write it, and give its path.")
+        if self.pixel_mm is not None:
+            raise InputError("The command takes no pixel size: leave it out.")
+        pile_up = self.pile_up
+        return [
+            *_arguments(
+                {
+                    "basis": ",".join(self.basis),
+                    "vmi": ",".join(str(kev) for kev in self.vmi) or None,
+                    "low-noise": self.low_noise,
+                    "guided-maps": self.guided_maps,
+                    "vnc": self.vnc,
+                    "zeff": self.zeff,
+                    "electron-density": self.electron_density,
+                    "errors": self.errors,
+                    "kernel": self.kernel,
+                    "matrix": self.image_size,
+                    "calibration": self.calibration,
+                    "dead-time": None if pile_up is None else 1e9 * pile_up.dead_time_s,
+                    "view-time": None if pile_up is None else 1e6 * pile_up.view_time_s,
+                    "scatter": self.scatter,
+                    "scatter-ratio": self.scatter_ratio,
+                    "grid-ratio": self.grid_ratio,
+                }
+            ),
+            *self._common_arguments(),
+        ]
+
+    @classmethod
+    def from_report(
+        cls, report: Mapping[str, Any], *, calibration: DriftCalibration | str | Path | None = None
+    ) -> DecomposeOptions:
+        """The settings of a report; matrix, pixel size and pile-up do not stand there.
+
+        Raises InputError for what is no report of `decompose`, and for one of a calibrated scan without the
+        `calibration`."""
+        settings, seed = _recorded(report, "decompose")
+        names = ("basis", "vmi", "low_noise", "guided_maps", "vnc", "zeff", "electron_density", "errors")
+        names += ("kernel", "scatter", "scatter_ratio", "grid_ratio")  # type: ignore[assignment]
+        given = _picked(settings, names)
+        if settings.get("drift_calibration") and calibration is None:
+            raise InputError("The scan of this report was calibrated: name the calibration, too.")
+        if given["scatter"] == "network":
+            given["scatter"] = _name(report.get("model")) or "network"
+        return cls(**given, calibration=calibration, seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DegradeOptions(Options):
+    """The settings of `ctenhance.degrade`."""
+
+    preset: str = choices.DEFAULT_PRESET
+    dose: float | None = None
+    photons: float | None = None
+    clip: tuple[float, float] | None = None
+    replay: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.dose is not None and not 0 < self.dose <= 1:
+            raise InputError(
+                f"The dose {self.dose:g} is no fraction of the volume's own: give one above 0, up to 1."
+            )
+        if self.photons is not None and not 1e2 <= self.photons <= 1e9:
+            raise InputError(
+                f"{self.photons:g} photons per ray are none of a CT scan: give a number between 100 and 1e9."
+            )
+        if self.clip is not None and not self.clip[0] < self.clip[1]:
+            raise InputError(
+                f"The HU range {self.clip[0]:g} to {self.clip[1]:g} is empty: give the lower end first."
+            )
+        if self.preset not in choices.PRESETS:
+            *others, last = choices.PRESETS
+            raise InputError(
+                f"There is no degradation '{self.preset}': choose {', '.join(others)} or {last}."
+            )
+        changed = (self.dose, self.photons, self.clip) != (None, None, None)
+        if changed and self.replay is not None:
+            raise InputError(
+                "A replay takes preset, dose, photons and HU range from its report: leave them out, or "
+                "leave the replay out."
+            )
+        if changed and self.preset != choices.DEFAULT_PRESET:
+            raise InputError(
+                f"The degradation '{self.preset}' is published as it is and takes no dose, photons or clip: "
+                "leave them out or choose routine."
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """The settings by name, as the report has them."""
+        return {
+            "preset": self.preset,
+            "dose": self.dose,
+            "photons": self.photons,
+            "clip": self.clip,
+            "replay": self.replay is not None,
+        }
+
+    def to_arguments(self, *, replay: Path | None = None) -> list[str]:
+        """The options of `ctenhance degrade`; `replay` is the file of the report to replay, if there is one.
+
+        Raises InputError for photons and an HU range, which the command lacks."""
+        if (self.photons, self.clip) != (None, None):
+            raise InputError("The command takes neither photons nor an HU range: leave them out.")
+        given = {
+            "preset": self.preset,
+            "dose": self.dose,
+            "replay": _file("replay", self.replay is not None, replay),
+        }
+        return [*_arguments(given), *self._common_arguments()]
+
+    @classmethod
+    def from_report(cls, report: Mapping[str, Any]) -> DegradeOptions:
+        """The settings of a report, with which the same volume is degraded alike.
+
+        Raises InputError for what is no report of `degrade`."""
+        settings, seed = _recorded(report, "degrade")
+        given = _picked(settings, ("preset", "dose", "photons", "clip", "replay"))
+        if given.pop("replay"):
+            return cls(replay=report, seed=seed)
+        clip = given.pop("clip")
+        return cls(**given, clip=None if clip is None else (clip[0], clip[1]), seed=seed)
+
+
+def chosen(options: Self | None, keywords: Self) -> Self:
+    """The options of a call: `options` where they were given, else those of its keywords.
+
+    Raises TypeError for both: nobody could say which of them holds."""
+    if options is None:
+        return keywords
+    if keywords != type(keywords)():
+        raise TypeError("Settings were given both as keywords and as options: give them once.")
+    return options
+
+
+def _check_kernel(kernel: str) -> None:
+    if kernel not in choices.KERNELS:
+        raise InputError(
+            f"There is no reconstruction kernel '{kernel}': choose {', '.join(choices.KERNELS)}."
+        )
+
+
+def _check_samples(samples: int | None, uncertainty: bool) -> None:
+    if samples is None:
+        return
+    if uncertainty and samples < 2:
+        raise InputError(
+            f"An uncertainty map needs at least 2 samples, and {samples} were asked for: raise --samples."
+        )
+    if samples < 1:
+        raise InputError(f"The number of samples is {samples}: choose 1 or more.")
+
+
+def _arguments(values: Mapping[str, Any]) -> list[str]:
+    """Command-line options of values by name: a switch where one is True, nothing for None and False."""
+    found: list[str] = []
+    for name, value in values.items():
+        if value is True:
+            found.append(f"--{name}")
+        elif value is not None and value is not False:
+            found += [f"--{name}", str(value)]
+    return found
+
+
+def _file(name: str, asked: bool, path: Path | None) -> Path | None:
+    if asked and path is None:
+        raise ValueError(f"The command wants a file for '{name}': name one.")
+    return path if asked else None
+
+
+def _recorded(report: Mapping[str, Any], verb: str) -> tuple[Mapping[str, Any], int]:
+    """Settings and seed in a report of `verb`."""
+    settings, seed = report.get("settings"), report.get("seed")
+    if report.get("verb") != verb or not isinstance(settings, Mapping) or not isinstance(seed, int):
+        raise InputError(f"This is no report of '{verb}': give the one that it wrote.")
+    return settings, seed
+
+
+def _picked(settings: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    for name in names:
+        if name not in settings:
+            raise InputError(f"The report does not say '{name}': give one that this version wrote.")
+    return {name: settings[name] for name in names}
+
+
+def _name(model: Mapping[str, Any] | None) -> str | None:
+    return None if model is None else str(model["name"])
