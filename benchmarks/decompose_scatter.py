@@ -3,7 +3,7 @@
     python benchmarks/decompose_scatter.py --labels runs/scatter/labels/best.safetensors
 
 Peers: no correction, the kernel method (Ohnesorge), and the same network trained with scatter labels in
-projections (`train_scatter(…, labels=True)`), which is what is to be reached. Scatter is simulated from
+projections (`ScatterTraining(labels=True)`), which is what is to be reached. Scatter is simulated from
 physics (see `ctenhance.decomposition.scatter.physics`) by scanners drawn at random, brought to four ratios to
 the primary counts behind the object's middle. All see the same noisy counts; images are of mean counts,
 so that what is left is bias.

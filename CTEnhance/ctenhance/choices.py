@@ -29,6 +29,8 @@ DEFAULT_PRESET = "routine"
 ENHANCE_ARCHITECTURES = ("twin", "latent-diffusion")
 PROJECTION_ARCHITECTURES = ("spdiff-compact", "spdiff-published")
 IMAGE_ARCHITECTURES = ("doubly-guided",)
+#: The sizes of the one-step enhancing network that can be trained.
+TWIN_SIZES = ("twin", "twin-wide")
 
 #: Draws of a model whose mean or standard deviation is asked for, unless the user says how many. A one-step
 #: network gains 0.1 dB of PSNR on held-out patients by four; eight add 0.01.

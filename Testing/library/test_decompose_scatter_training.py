@@ -29,6 +29,7 @@ from ctenhance.physics.geometry import FanGeometry
 from ctenhance.physics.noise import bowtie_fluence
 from ctenhance.runtime import weights
 from ctenhance.training.loop import Settings
+from ctenhance.training.options import ScatterTraining
 
 
 def test_patients_become_tissues_with_iodine_where_it_can_be() -> None:
@@ -85,9 +86,8 @@ def test_training_learns_resumes_and_its_weights_load(
     run = tmp_path / "run"
 
     def train(steps: int) -> Path:
-        return training.train_scatter(
-            tmp_path / "data", run, labels=labels, steps=steps, batch=1, scans_per_volume=2, device="cpu"
-        )
+        options = ScatterTraining(labels=labels, steps=steps, batch=1, scans_per_volume=2, device="cpu")
+        return training.train_scatter(tmp_path / "data", run, options)
 
     train(2)
     files = sorted((run / "scans").glob("*.safetensors"))

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from ctenhance.runtime import weights
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError
 from ctenhance.runtime.progress import CancelToken
 from ctenhance.training.loop import Ahead, Settings, fit
+from ctenhance.training.options import AutoencoderTraining, DiffusionTraining, TrainOptions, TwinTraining
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +80,14 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
         return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
 
 
-SETTINGS = {"exclude": ["heldout"], "batch": 2, "crop": 64, "device": "cpu"}
+SETTINGS: dict[str, Any] = {"exclude": ["heldout"], "batch": 2, "crop": 64, "device": "cpu"}
 
 
 def test_a_cancelled_run_resumes_to_the_same_weights(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small(monkeypatch)
-    whole = training.train_twin(data, tmp_path / "whole", steps=6, **SETTINGS)
+    whole = training.train_twin(data, tmp_path / "whole", TwinTraining(steps=6, **SETTINGS))
     token = CancelToken()
     original = Ahead.__call__
 
@@ -96,9 +98,9 @@ def test_a_cancelled_run_resumes_to_the_same_weights(
 
     monkeypatch.setattr(Ahead, "__call__", stop_at_three)
     with pytest.raises(Cancelled):
-        training.train_twin(data, tmp_path / "parts", steps=6, cancel=token, **SETTINGS)
+        training.train_twin(data, tmp_path / "parts", TwinTraining(steps=6, **SETTINGS), cancel=token)
     monkeypatch.setattr(Ahead, "__call__", original)
-    resumed = training.train_twin(data, tmp_path / "parts", steps=6, **SETTINGS)
+    resumed = training.train_twin(data, tmp_path / "parts", TwinTraining(steps=6, **SETTINGS))
     first, second = tensors(whole), tensors(resumed)
     assert first.keys() == second.keys()
     for key, value in first.items():
@@ -111,7 +113,7 @@ def test_validation_decides_which_state_is_kept(
     data: Path, validation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small(monkeypatch)
-    training.train_twin(data, tmp_path, steps=3, validation=validation, **SETTINGS)
+    training.train_twin(data, tmp_path, TwinTraining(steps=3, validation=validation, **SETTINGS))
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     scored = [line for line in lines if "score" in line]
     assert scored
@@ -128,26 +130,26 @@ def test_validation_pairs_must_be_whole(validation: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("train", "given"),
+    ("train", "options", "given"),
     [
-        ("train_twin", {"validation": "none"}),
-        ("train_twin", {"start": "none.safetensors"}),
-        ("train_autoencoder", {"validation": "none"}),
-        ("train_enhance", {"autoencoder": "none.safetensors"}),
+        ("train_twin", TwinTraining, {"validation": "none"}),
+        ("train_twin", TwinTraining, {"start": "none.safetensors"}),
+        ("train_autoencoder", AutoencoderTraining, {"validation": "none"}),
+        ("train_enhance", DiffusionTraining, {"autoencoder": "none.safetensors"}),
     ],
 )
 def test_what_is_missing_is_told_before_the_bank_is_made(
-    data: Path, tmp_path: Path, train: str, given: dict[str, str]
+    data: Path, tmp_path: Path, train: str, options: type[TrainOptions], given: dict[str, str]
 ) -> None:
     missing = {name: tmp_path / value for name, value in given.items()}
     with pytest.raises(InputError, match="none"):
-        getattr(training, train)(data, tmp_path / "run", steps=2, **SETTINGS, **missing)
+        getattr(training, train)(data, tmp_path / "run", options(steps=2, **SETTINGS, **missing))
     assert not (tmp_path / "run" / "bank").exists()
 
 
 def test_data_folder_without_volumes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no NIfTI, NRRD or MHA"):
-        training.train_twin(tmp_path, tmp_path / "run", steps=1)
+        training.train_twin(tmp_path, tmp_path / "run", TwinTraining(steps=1))
 
 
 def test_torchrun_trains_one_network(data: Path, repository: Path, tmp_path: Path) -> None:
@@ -173,19 +175,20 @@ def test_a_checkpoint_of_another_network_is_refused(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small(monkeypatch)
-    training.train_twin(data, tmp_path, steps=1, **SETTINGS)
+    training.train_twin(data, tmp_path, TwinTraining(steps=1, **SETTINGS))
     monkeypatch.setitem(training.TWINS, "twin", {"features": [16, 8, 8, 8, 8, 8]})
     with pytest.raises(InputError, match="belongs to another network"):
-        training.train_twin(data, tmp_path, steps=2, **SETTINGS)
+        training.train_twin(data, tmp_path, TwinTraining(steps=2, **SETTINGS))
 
 
 def test_the_whole_chain_of_trainings(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small(monkeypatch)
-    twin = training.train_twin(data, tmp_path / "twin", steps=2, **SETTINGS)
-    autoencoder = training.train_autoencoder(data, tmp_path / "autoencoder", steps=2, **SETTINGS)
-    final = training.train_enhance(
-        data, tmp_path / "enhance", autoencoder=autoencoder, twin=twin, steps=4, **SETTINGS
+    twin = training.train_twin(data, tmp_path / "twin", TwinTraining(steps=2, **SETTINGS))
+    autoencoder = training.train_autoencoder(
+        data, tmp_path / "autoencoder", AutoencoderTraining(steps=2, **SETTINGS)
     )
+    options = DiffusionTraining(autoencoder=autoencoder, twin=twin, steps=4, **SETTINGS)
+    final = training.train_enhance(data, tmp_path / "enhance", options)
     model = load_model(final)
     assert model.stochastic
     trained, frozen = tensors(final), tensors(autoencoder)
@@ -232,7 +235,7 @@ def test_an_unknown_size_is_refused_before_the_bank_is_made(data: Path, tmp_path
     with pytest.raises(
         InputError, match="no size 'huge' of the one-step network: choose from twin, twin-wide"
     ):
-        training.train_twin(data, tmp_path / "run", architecture="huge", device="cpu")
+        training.train_twin(data, tmp_path / "run", TwinTraining(architecture="huge", device="cpu"))
     assert not (tmp_path / "run").exists()
 
 

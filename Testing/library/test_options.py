@@ -230,7 +230,7 @@ def test_choices_are_what_the_methods_know() -> None:
     from ctenhance.reconstruction import networks as reconstructing
     from ctenhance.runtime.weights import entries
 
-    assert choices.KERNELS == ("ramp", "shepp-logan", "hann", *KERNEL_MTF)
+    assert ("ramp", "shepp-logan", "hann", *KERNEL_MTF) == choices.KERNELS
     assert (choices.DEFAULT_PRESET, *PAPER_PRESETS) == choices.PRESETS
     able = {name for name, one in enhancing.ARCHITECTURES.items() if hasattr(one, "stochastic")}
     assert set(choices.ENHANCE_ARCHITECTURES) == able

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from ctenhance.reconstruction.models import load_image_model, load_projection_mo
 from ctenhance.reconstruction.projection_pairs import ProjectionSampler, integral_error
 from ctenhance.runtime.errors import Cancelled, InputError
 from ctenhance.runtime.progress import CancelToken
+from ctenhance.training.options import ImageTraining, ProjectionTraining
 
 PIXEL = 4.0
 
@@ -160,11 +162,12 @@ def test_the_loss_weighs_what_filtering_amplifies() -> None:
     )
 
 
+SETTINGS: dict[str, Any] = {"exclude": ["heldout"], "batch": 2, "crop": 64, "device": "cpu"}
+
+
 @pytest.fixture(scope="module")
 def projection(data: Path, run: Path) -> Path:
-    return training.train_projection(
-        data, run, validation=None, exclude=["heldout"], steps=3, batch=2, crop=64, device="cpu"
-    )
+    return training.train_projection(data, run, ProjectionTraining(steps=3, **SETTINGS))
 
 
 def test_the_projection_training_gives_usable_weights_and_resumes(
@@ -173,7 +176,7 @@ def test_the_projection_training_gives_usable_weights_and_resumes(
     model = load_projection_model(projection)
     assert model.entry.architecture == "spdiff-compact"
     assert "heldout" not in model.entry.trained_on
-    again = training.train_projection(data, run, exclude=["heldout"], steps=5, batch=2, crop=64, device="cpu")
+    again = training.train_projection(data, run, ProjectionTraining(steps=5, **SETTINGS))
     steps = [
         json.loads(line)["step"] for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
     ]
@@ -185,15 +188,10 @@ def test_the_published_network_trains_too_and_resumes(data: Path, run: Path, tmp
     (tmp_path / "sinograms").symlink_to(run / "sinograms")
     changed = []
     for steps in (1, 2):
-        best = training.train_projection(
-            data,
-            tmp_path,
-            architecture="spdiff-published",
-            exclude=["heldout"],
-            steps=steps,
-            batch=1,
-            crop=16,
+        options = ProjectionTraining(
+            architecture="spdiff-published", exclude=["heldout"], steps=steps, batch=1, crop=16
         )
+        best = training.train_projection(data, tmp_path, options)
         model = load_projection_model(best)
         assert model.entry.architecture == "spdiff-published"
         changed.append(model.network.state_dict()["last.weight"])
@@ -217,9 +215,8 @@ def test_the_image_training_sees_guides_of_its_projection_network(
 ) -> None:
     monkeypatch.setattr(training, "DRAWS", 1)
     monkeypatch.setattr(conditions, "WINDOW", 64)
-    best = training.train_image(
-        data, run, projection=projection, exclude=["heldout"], steps=2, batch=2, crop=48, device="cpu"
-    )
+    options = ImageTraining(projection=projection, steps=2, **{**SETTINGS, "crop": 48})
+    best = training.train_image(data, run, options)
     assert load_image_model(best).entry.architecture == "doubly-guided"
     files = sorted((run / "guides").glob("*.safetensors"))
     for one in conditions.load_conditions(files):
@@ -247,12 +244,12 @@ def test_image_batches_depend_on_their_step_alone(run: Path, projection: Path) -
 
 def test_refuses_what_is_no_projection_network(data: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no projection network"):
-        training.train_projection(data, tmp_path, architecture="doubly-guided")
+        training.train_projection(data, tmp_path, ProjectionTraining(architecture="doubly-guided"))
 
 
 def test_refuses_a_folder_without_volumes(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no"):
-        training.train_projection(tmp_path, tmp_path / "run")
+        training.train_projection(tmp_path, tmp_path / "run", ProjectionTraining())
 
 
 def test_the_command_names_the_network(data: Path, tmp_path: Path) -> None:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
-import inspect
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ctenhance.commands.apps import group
 from ctenhance.commands.support import Run, command
 from ctenhance.runtime.errors import InputError
+from ctenhance.training.options import (
+    AutoencoderTraining,
+    DiffusionTraining,
+    ImageTraining,
+    ProjectionTraining,
+    ScatterTraining,
+    TrainOptions,
+    TwinTraining,
+)
 
 train_app = group("train", "Train a model on a folder of CTs.")
 
@@ -47,8 +56,9 @@ ArchitectureOption = Annotated[
 ResumeOption = Annotated[bool, typer.Option(help="Go on from the last checkpoint in RUN_DIR.")]
 
 
-def _train(package: str, method: str, example: str, doc: str) -> None:
-    """Register `train METHOD`, which calls `train_METHOD` of the package's `training`."""
+def _train(package: str, method: str, options: type[TrainOptions], example: str, doc: str) -> None:
+    """Register `train METHOD`, which calls `train_METHOD` of the package's `training` with its options."""
+    fields = {field.name for field in dataclasses.fields(options)}
 
     def train(
         run: Run,
@@ -77,7 +87,7 @@ def _train(package: str, method: str, example: str, doc: str) -> None:
         if not data.is_dir():
             raise InputError(f"'{data}' is no folder; give the folder that holds the training volumes.")
         check_output_folder(runs)
-        asked = {
+        asked: dict[str, Any] = {
             "minutes": minutes,
             "steps": steps,
             "batch": batch,
@@ -90,28 +100,19 @@ def _train(package: str, method: str, example: str, doc: str) -> None:
             "architecture": architecture,
         }
         given = {name: value for name, value in asked.items() if value}  # the method has its own defaults
-        work = getattr(importlib.import_module(f"ctenhance.{package}.training"), f"train_{method}")
-        takes = inspect.signature(work).parameters
         for name in given:
-            if name not in takes:
+            if name not in fields:
                 raise InputError(f"'train {method}' takes no --{name}: leave it out.")
-        if "autoencoder" in takes and autoencoder is None:
+        if "autoencoder" in fields and autoencoder is None:
             raise InputError(
                 f"'train {method}' needs the weights of 'train autoencoder': name them with --autoencoder."
             )
+        chosen = options(**given, resume=resume, device=run.device, seed=run.seed)
         settings = {**asked, "resume": resume, "device": run.device}
         builder = ReportBuilder(f"train {method}", settings, seed=run.seed)
         with builder.stage("train"):
-            weights = work(
-                data,
-                runs,
-                **given,
-                resume=resume,
-                device=run.device,
-                seed=run.seed,
-                progress=run.progress,
-                cancel=run.cancel,
-            )
+            training = importlib.import_module(f"ctenhance.{package}.training")
+            weights = getattr(training, f"train_{method}")(data, runs, chosen, run.progress, run.cancel)
         run.finish(builder.finish(), {"weights": weights})
 
     train.__name__, train.__doc__ = method, doc
@@ -119,35 +120,44 @@ def _train(package: str, method: str, example: str, doc: str) -> None:
 
 
 _train(
-    "enhancement", "twin", "ctenhance train twin data/ runs/twin --minutes 60", "Train the one-step network."
+    "enhancement",
+    "twin",
+    TwinTraining,
+    "ctenhance train twin data/ runs/twin --minutes 60",
+    "Train the one-step network.",
 )
 _train(
     "enhancement",
     "autoencoder",
+    AutoencoderTraining,
     "ctenhance train autoencoder data/ runs/autoencoder --minutes 60",
     "Train the autoencoder whose latent space the diffusion model works in.",
 )
 _train(
     "enhancement",
     "enhance",
+    DiffusionTraining,
     "ctenhance train enhance data/ runs/enhance --autoencoder runs/autoencoder/best.safetensors",
     "Train the latent diffusion model; several graphics cards: torchrun -m ctenhance train enhance …",
 )
 _train(
     "reconstruction",
     "projection",
+    ProjectionTraining,
     "ctenhance train projection data/ runs/need --minutes 60",
     "Train the diffusion on projections; data of normal dose is enough.",
 )
 _train(
     "reconstruction",
     "image",
+    ImageTraining,
     "ctenhance train image data/ runs/need --projection runs/need/best.safetensors --minutes 60",
     "Train the guided diffusion on images; in the folder of 'train projection' it takes its scans.",
 )
 _train(
     "decomposition",
     "scatter",
+    ScatterTraining,
     "ctenhance train scatter data/ runs/scatter --minutes 45",
     "Train the scatter network of 'decompose' from material images, without scatter labels.",
 )

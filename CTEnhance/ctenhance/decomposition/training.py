@@ -34,7 +34,6 @@ from ctenhance.decomposition.scatter.network import (
 from ctenhance.decomposition.scatter.scans import (
     AIR_QUANTA,
     BASIS,
-    SCANS_PER_VOLUME,
     ScatterScan,
     build_scans,
     load_scans,
@@ -43,7 +42,15 @@ from ctenhance.decomposition.solver.layer import Decomposer
 from ctenhance.runtime import weights
 from ctenhance.runtime.progress import Cancellable, Progress, check
 from ctenhance.runtime.weights import WeightsEntry
-from ctenhance.training.loop import Settings, Validate, first_process_first, fit, training_volumes
+from ctenhance.training.loop import (
+    Settings,
+    Validate,
+    first_process_first,
+    fit,
+    training_volumes,
+    weights_entry,
+)
+from ctenhance.training.options import ScatterTraining
 
 #: The scanner's SPR behind water, the object's own that it may lead to, and quanta in air of a training ray
 #: (some hundred of a scan's).
@@ -190,78 +197,50 @@ def bias_that_goes(scans: Sequence[ScatterScan], chain: Chain) -> Validate:
 def train_scatter(
     data_dir: str | Path,
     run_dir: str | Path,
-    *,
-    labels: bool = False,
-    start: str | Path | None = None,
-    validation: str | Path | None = None,
-    exclude: Sequence[str] = (),
-    minutes: float = math.inf,
-    steps: int = 3000,
-    batch: int = 4,
-    scans_per_volume: int = SCANS_PER_VOLUME,
-    resume: bool = True,
-    device: str = "auto",
-    seed: int = 0,
+    options: ScatterTraining,
     progress: Progress | None = None,
     cancel: Cancellable | None = None,
 ) -> Path:
     """Train the scatter network on the volumes of `data_dir`; returns the weights file of its best state.
 
-    Scans of the volumes are drawn into `run_dir` first. `labels`: learn from known scatter in place of
-    material images, as a reference to compare with; `start`: weights to go on from; `validation`: a folder
-    of volumes of other patients; `exclude`: parts of file names to leave out. Stops after `steps` or
-    `minutes`, whichever comes first. Raises InputError where nothing can be trained on, Cancelled when asked
-    to stop."""
-    settings = Settings(
-        steps,
-        minutes,
+    Scans of the volumes are drawn into `run_dir` first. `options.validation` is a folder of volumes of other
+    patients. Raises InputError where nothing can be trained on, Cancelled when asked to stop."""
+    settings = Settings.of(
+        options,
         learning_rate=5e-4,  # at 1e-3 the maps' limits swallowed a network after some 2,500 steps
         ema=0.995,
         report_every=50,
         validate_every=250,
-        seed=seed,
-        resume=resume,
-        device=device,
     )
-    run_dir = Path(run_dir)
+    run_dir, seed = Path(run_dir), options.seed
     torch.manual_seed(seed)
     with first_process_first():
-        volumes = training_volumes(Path(data_dir), exclude)
-        files = build_scans(volumes, run_dir / "scans", seed, scans_per_volume, progress, cancel)
+        volumes = training_volumes(Path(data_dir), options.exclude)
+        files = build_scans(volumes, run_dir / "scans", seed, options.scans_per_volume, progress, cancel)
     scans = load_scans(files)
     chain = Chain()
     validate = None
-    if validation is not None:
+    if options.validation is not None:
         with first_process_first():
-            volumes = training_volumes(Path(validation), ())
+            volumes = training_volumes(Path(options.validation), ())
             kept = build_scans(volumes, run_dir / "validation", seed + 1, 3, cancel=cancel)
         held_out = load_scans(kept)
         validate = bias_that_goes(held_out[:: max(1, len(held_out) // _VALIDATION_SCANS)], chain)
     network = ScatterNet()
-    if start is not None:
-        network.load_state_dict(weights.load(start, [ARCHITECTURE])[0])
+    if options.start is not None:
+        network.load_state_dict(weights.load(options.start, [ARCHITECTURE])[0])
 
-    bank = _Bank(scans, chain, seed, labels)
+    bank = _Bank(scans, chain, seed, options.labels)
 
     def loss(model: nn.Module, step: int, rank: int, where: torch.device) -> torch.Tensor:
         rng = np.random.default_rng((seed, 3, step, rank))
-        drawn = zip(*(rng.integers(n, size=batch).tolist() for n in (len(scans), WAYS)), strict=True)
+        drawn = zip(*(rng.integers(n, size=options.batch).tolist() for n in (len(scans), WAYS)), strict=True)
         return torch.stack([bank.error(index, way, where, model) for index, way in drawn]).mean()
 
     names = sorted({scan.name.split(":")[0] for scan in scans if ":" in scan.name})
-    entry = WeightsEntry(
-        name=ARCHITECTURE,
-        file="",
-        sha256="",
-        licence="see the model card",
-        trained_on=", ".join(names),
-        architecture=ARCHITECTURE,
-        arguments={},
-        version="1",
-        card="",
-    )
-    folder = run_dir / ("labels" if labels else "images")
-    if start is None:
+    entry = weights_entry(ARCHITECTURE, {}, names)
+    folder = run_dir / ("labels" if options.labels else "images")
+    if options.start is None:
         _learn_amount(network, bank, folder / "amount", settings, entry, progress, cancel)
     network.amount.requires_grad_(False)
     return fit(network, loss, folder, settings, entry, validate, progress, cancel)

@@ -28,9 +28,10 @@ from ctenhance.enhancement.pairs import HU_SCALE, PairBatch, PairSampler, neighb
 from ctenhance.enhancement.schedule import TRAIN_STEPS
 from ctenhance.runtime import weights
 from ctenhance.runtime.errors import InputError
-from ctenhance.runtime.weights import WeightsEntry
+from ctenhance.runtime.progress import Cancellable, Progress
 from ctenhance.training.loop import (
     Ahead,
+    Loss,
     Settings,
     Validate,
     first_process_first,
@@ -38,7 +39,9 @@ from ctenhance.training.loop import (
     log_error,
     training_device,
     training_volumes,
+    weights_entry,
 )
+from ctenhance.training.options import AutoencoderTraining, DiffusionTraining, TwinTraining
 
 TWIN: dict[str, Any] = {"features": [32, 48, 64, 96, 128, 32]}
 #: The sizes of the one-step network. The wide one costs hardly more time a slice (0.099 against 0.087 s on
@@ -119,98 +122,71 @@ def _middle(batch: PairBatch, device: torch.device) -> tuple[torch.Tensor, torch
 
 @dataclasses.dataclass(frozen=True)
 class _Course:
-    """What the trainings have in common: the data, the settings, whom to tell."""
+    """What the trainings have in common: the data, how the loop runs, whom to tell."""
 
     sampler: PairSampler
     pairs: Ahead[PairBatch]
     settings: Settings
     run_dir: Path
-    progress: Any
-    cancel: Any
+    progress: Progress | None
+    cancel: Cancellable | None
 
     def run(
         self,
         network: nn.Module,
-        loss: Any,
+        loss: Loss,
         architecture: str,
         arguments: dict[str, Any],
         validate: Validate | None,
     ) -> Path:
-        entry = WeightsEntry(
-            name=architecture,
-            file="",
-            sha256="",
-            licence="see the model card",
-            trained_on=", ".join(volume.facts.name for volume in self.sampler.volumes),
-            architecture=architecture,
-            arguments=arguments,
-            version="1",
-            card="",
-        )
+        names = [volume.facts.name for volume in self.sampler.volumes]
+        entry = weights_entry(architecture, arguments, names)
         return fit(network, loss, self.run_dir, self.settings, entry, validate, self.progress, self.cancel)
 
 
 def _course(
     data_dir: str | Path,
     run_dir: str | Path,
-    exclude: Sequence[str],
-    crop: int,
+    options: TwinTraining | AutoencoderTraining | DiffusionTraining,
     settings: Settings,
-    progress: Any,
-    cancel: Any,
+    progress: Progress | None,
+    cancel: Cancellable | None,
 ) -> _Course:
-    torch.manual_seed(settings.seed)
+    torch.manual_seed(options.seed)
     run_dir = Path(run_dir)
-    references = training_volumes(Path(data_dir), exclude)
+    references = training_volumes(Path(data_dir), options.exclude)
     with first_process_first():
-        bank = build_bank(references, run_dir / "bank", settings.seed, progress, cancel)
-    sampler = PairSampler(load_bank(bank), crop, settings.seed)
+        bank = build_bank(references, run_dir / "bank", options.seed, progress, cancel)
+    sampler = PairSampler(load_bank(bank), options.crop, options.seed)
     return _Course(sampler, Ahead(sampler.batch), settings, run_dir, progress, cancel)
 
 
 def train_twin(
     data_dir: str | Path,
     run_dir: str | Path,
-    *,
-    start: str | Path | None = None,
-    architecture: str = "twin",
-    validation: str | Path | None = None,
-    exclude: Sequence[str] = (),
-    minutes: float = math.inf,
-    steps: int = 20000,
-    batch: int = 8,
-    crop: int = 128,
-    resume: bool = True,
-    device: str = "auto",
-    seed: int = 0,
-    progress: Any = None,
-    cancel: Any = None,
+    options: TwinTraining,
+    progress: Progress | None = None,
+    cancel: Cancellable | None = None,
 ) -> Path:
-    """Train the one-step network on `data_dir`; returns the weights file of its best state.
+    """Train the one-step network on the volumes of `data_dir`; returns the weights file of its best state.
 
-    `start`: weights of an earlier such training to go on from, of this size or a smaller one;
-    `architecture`: its size, one of `TWINS`. `validation`: folder of pairs; `exclude`:
-    parts of file names to leave out (validation and test patients). Stops after `steps` or `minutes`,
-    whichever comes first."""
-    settings = Settings(steps, minutes, seed=seed, resume=resume, device=device)
+    `options.validation` is a folder of pairs (see the module). Raises InputError where nothing can be
+    trained on, Cancelled when asked to stop."""
     # What may be missing is looked at before the bank is made, which takes long.
-    validate = pairs_validation(validation, Twin.multiple)
-    if architecture not in TWINS:
-        known = ", ".join(TWINS)
-        raise InputError(f"There is no size '{architecture}' of the one-step network: choose from {known}.")
-    arguments = TWINS[architecture]
+    validate = pairs_validation(options.validation, Twin.multiple)
+    arguments = TWINS[options.architecture]
     first = None
-    if start is not None:
-        tensors, entry = weights.load(start, ["twin"])
+    if options.start is not None:
+        tensors, entry = weights.load(options.start, ["twin"])
         first = tensors, entry.arguments["features"]
         grow(build("twin", arguments), *first, arguments["features"])
-    course = _course(data_dir, run_dir, exclude, crop, settings, progress, cancel)
+    course = _course(data_dir, run_dir, options, Settings.of(options), progress, cancel)
     network = build("twin", arguments)
     if first is not None:
         grow(network, *first, arguments["features"])
 
     def loss(model: nn.Module, step: int, rank: int, where: torch.device) -> torch.Tensor:
-        degraded, target = _middle(course.pairs(batch, step, rank), where)
+        degraded, target = _middle(course.pairs(options.batch, step, rank), where)
         return log_error(model(degraded), target)
 
     return course.run(network, loss, "twin", arguments, validate)
@@ -250,26 +226,17 @@ def grow(
 def train_autoencoder(
     data_dir: str | Path,
     run_dir: str | Path,
-    *,
-    validation: str | Path | None = None,
-    exclude: Sequence[str] = (),
-    minutes: float = math.inf,
-    steps: int = 20000,
-    batch: int = 8,
-    crop: int = 128,
-    resume: bool = True,
-    device: str = "auto",
-    seed: int = 0,
-    progress: Any = None,
-    cancel: Any = None,
+    options: AutoencoderTraining,
+    progress: Progress | None = None,
+    cancel: Cancellable | None = None,
 ) -> Path:
     """Train the KL autoencoder on references and degraded slices alike, since both get encoded in use.
 
-    The validation figure is the PSNR of the references' round trip.  Arguments as in `train_twin`.
+    The validation figure is the PSNR of the references' round trip.  All else as in `train_twin`.
     """
-    settings = Settings(steps, minutes, seed=seed, resume=resume, device=device)
-    validate = pairs_validation(validation, Autoencoder.multiple, round_trip=True)
-    course = _course(data_dir, run_dir, exclude, crop, settings, progress, cancel)
+    batch = options.batch
+    validate = pairs_validation(options.validation, Autoencoder.multiple, round_trip=True)
+    course = _course(data_dir, run_dir, options, Settings.of(options), progress, cancel)
     network = build("autoencoder", AUTOENCODER)
 
     def loss(model: nn.Module, step: int, rank: int, where: torch.device) -> torch.Tensor:
@@ -286,37 +253,25 @@ def train_autoencoder(
 def train_enhance(
     data_dir: str | Path,
     run_dir: str | Path,
-    *,
-    autoencoder: str | Path,
-    twin: str | Path | None = None,
-    validation: str | Path | None = None,
-    exclude: Sequence[str] = (),
-    minutes: float = math.inf,
-    steps: int = 20000,
-    batch: int = 8,
-    crop: int = 128,
-    resume: bool = True,
-    device: str = "auto",
-    seed: int = 0,
-    progress: Any = None,
-    cancel: Any = None,
+    options: DiffusionTraining,
+    progress: Progress | None = None,
+    cancel: Cancellable | None = None,
 ) -> Path:
     """Train the latent diffusion and then its detail decoder, each for half of `steps` and `minutes`.
 
-    `autoencoder`: weights of `train_autoencoder`, which stay frozen; `twin`: weights of `train_twin` that
-    the detail decoder starts from, so that it begins at the one-step network's quality. Arguments as in
-    `train_twin`."""
-    run_dir = Path(run_dir)
-    settings = Settings(steps // 2, minutes / 2, seed=seed, resume=resume, device=device)
-    validate = pairs_validation(validation, LatentDiffusion.multiple)
-    tensors, entry = weights.load(autoencoder, ["autoencoder"])
-    detail_start = None if twin is None else weights.load(twin, ["twin"])[0]
-    course = _course(data_dir, run_dir, exclude, crop, settings, progress, cancel)
+    The weights of `options.autoencoder` stay frozen; with `options.twin` the detail decoder begins at the
+    one-step network's quality. All else as in `train_twin`."""
+    run_dir, batch, seed = Path(run_dir), options.batch, options.seed
+    settings = Settings.of(options, steps=options.steps // 2, minutes=options.minutes / 2)
+    validate = pairs_validation(options.validation, LatentDiffusion.multiple)
+    tensors, entry = weights.load(options.autoencoder, ["autoencoder"])
+    detail_start = None if options.twin is None else weights.load(options.twin, ["twin"])[0]
+    course = _course(data_dir, run_dir, options, settings, progress, cancel)
     arguments = {"autoencoder": entry.arguments, "channels": DENOISER_CHANNELS, "features": TWIN["features"]}
     network = build("latent-diffusion", arguments)
     assert isinstance(network, LatentDiffusion)
     network.autoencoder.load_state_dict(tensors)
-    network.to(training_device(device))
+    network.to(training_device(options.device))
     if detail_start is not None:
         start_from_twin(network, detail_start)
 

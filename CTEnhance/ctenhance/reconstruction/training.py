@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from ctenhance.choices import PROJECTION_ARCHITECTURES
 from ctenhance.physics.fbp import fbp
 from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.units import mu_to_hu
@@ -33,8 +32,7 @@ from ctenhance.reconstruction.models import load_projection_model
 from ctenhance.reconstruction.networks import DoublyGuided, build
 from ctenhance.reconstruction.projection_pairs import ProjectionSampler, integral_error
 from ctenhance.runtime import weights
-from ctenhance.runtime.errors import InputError
-from ctenhance.runtime.weights import WeightsEntry
+from ctenhance.runtime.progress import Cancellable, Progress
 from ctenhance.training.loop import (
     Ahead,
     Settings,
@@ -43,7 +41,9 @@ from ctenhance.training.loop import (
     fit,
     log_error,
     training_volumes,
+    weights_entry,
 )
+from ctenhance.training.options import ImageTraining, ProjectionTraining
 
 PROJECTION: dict[str, Any] = {"features": [24, 32, 48, 64, 96, 24]}
 IMAGE: dict[str, Any] = {"features": [32, 48, 64, 96, 128, 32]}
@@ -53,22 +53,13 @@ DRAWS = 3
 VALIDATION_DOSES, VALIDATION_ELECTRONIC, VALIDATION_SIDE = (0.5, 0.1, 0.025), 10.0, 256
 
 
-def _entry(architecture: str, arguments: dict[str, Any], names: Sequence[str]) -> WeightsEntry:
-    return WeightsEntry(
-        name=architecture,
-        file="",
-        sha256="",
-        licence="see the model card",
-        trained_on=", ".join(names),
-        architecture=architecture,
-        arguments=arguments,
-        version="1",
-        card="",
-    )
-
-
 def _sinograms(
-    folder: str | Path, target: Path, exclude: Sequence[str], seed: int, progress: Any, cancel: Any
+    folder: str | Path,
+    target: Path,
+    exclude: Sequence[str],
+    seed: int,
+    progress: Progress | None,
+    cancel: Cancellable | None,
 ) -> list[CleanScan]:
     with first_process_first():
         volumes = training_volumes(Path(folder), exclude)
@@ -107,53 +98,34 @@ def projection_validation(scans: Sequence[CleanScan]) -> Validate:
 def train_projection(
     data_dir: str | Path,
     run_dir: str | Path,
-    *,
-    architecture: str = "spdiff-compact",
-    start: str | Path | None = None,
-    validation: str | Path | None = None,
-    exclude: Sequence[str] = (),
-    minutes: float = math.inf,
-    steps: int = 20000,
-    batch: int = 8,
-    crop: int = 128,
-    resume: bool = True,
-    device: str = "auto",
-    seed: int = 0,
-    progress: Any = None,
-    cancel: Any = None,
+    options: ProjectionTraining,
+    progress: Progress | None = None,
+    cancel: Cancellable | None = None,
 ) -> Path:
     """Train the projection network on the volumes of `data_dir`; returns the weights file of its best state.
 
-    `architecture`: spdiff-compact, or spdiff-published (4.4 million parameters, for a graphics card);
-    `start`: weights of an earlier such training to go on from; `validation`: a folder of volumes of other
-    patients; `exclude`: parts of file names to leave out. Stops after `steps` or `minutes`, whichever comes
-    first."""
-    if architecture not in PROJECTION_ARCHITECTURES:
-        raise InputError(
-            f"There is no projection network '{architecture}': choose one of "
-            f"{', '.join(PROJECTION_ARCHITECTURES)}."
-        )
-    settings = Settings(steps, minutes, seed=seed, resume=resume, device=device)
-    run_dir = Path(run_dir)
+    `options.validation` is a folder of volumes of other patients. Raises InputError where nothing can be
+    trained on, Cancelled when asked to stop."""
+    run_dir, architecture, seed = Path(run_dir), options.architecture, options.seed
     torch.manual_seed(seed)
-    scans = _sinograms(data_dir, run_dir / "sinograms", exclude, seed, progress, cancel)
+    scans = _sinograms(data_dir, run_dir / "sinograms", options.exclude, seed, progress, cancel)
     validate = None
-    if validation is not None:
-        held_out = _sinograms(validation, run_dir / "validation", (), seed, progress, cancel)
+    if options.validation is not None:
+        held_out = _sinograms(options.validation, run_dir / "validation", (), seed, progress, cancel)
         validate = projection_validation(held_out[:: max(1, len(held_out) // 6)])
-    drawn_ahead = Ahead(ProjectionSampler(scans, crop, seed).batch)
+    drawn_ahead = Ahead(ProjectionSampler(scans, options.crop, seed).batch)
     arguments = PROJECTION if architecture == "spdiff-compact" else {}
     network = build(architecture, arguments)
-    if start is not None:
-        network.load_state_dict(weights.load(start, [architecture])[0])
+    if options.start is not None:
+        network.load_state_dict(weights.load(options.start, [architecture])[0])
 
     def loss(model: nn.Module, step: int, rank: int, where: torch.device) -> torch.Tensor:
-        drawn = drawn_ahead(batch, step, rank)
+        drawn = drawn_ahead(options.batch, step, rank)
         integrals = spdiff.denoise(model, drawn.readings.to(where))
         return integral_error(integrals, drawn.integrals.to(where), drawn.scale.to(where))
 
-    entry = _entry(architecture, arguments, sorted({scan.name for scan in scans}))
-    return fit(network, loss, run_dir, settings, entry, validate, progress, cancel)
+    entry = weights_entry(architecture, arguments, sorted({scan.name for scan in scans}))
+    return fit(network, loss, run_dir, Settings.of(options), entry, validate, progress, cancel)
 
 
 def image_validation(conditions: Sequence[Condition]) -> Validate:
@@ -184,40 +156,26 @@ def image_validation(conditions: Sequence[Condition]) -> Validate:
 def train_image(
     data_dir: str | Path,
     run_dir: str | Path,
-    *,
-    projection: str | Path | None = None,
-    start: str | Path | None = None,
-    validation: str | Path | None = None,
-    exclude: Sequence[str] = (),
-    minutes: float = math.inf,
-    steps: int = 20000,
-    batch: int = 8,
-    crop: int = 128,
-    resume: bool = True,
-    device: str = "auto",
-    seed: int = 0,
-    progress: Any = None,
-    cancel: Any = None,
+    options: ImageTraining,
+    progress: Progress | None = None,
+    cancel: Cancellable | None = None,
 ) -> Path:
     """Train the image network on guides that the projection network makes; returns its best weights' file.
 
-    `projection`: weights of `train_projection`, the default ones otherwise; `start`: weights of an earlier
-    such training, or of the one-step enhancing network, to go on from. The clean sinograms are those of a
-    `train_projection` in the same run folder, where there was one. Other arguments as in
-    `train_projection`."""
-    settings = Settings(steps, minutes, seed=seed, resume=resume, device=device)
-    run_dir = Path(run_dir)
+    The clean sinograms are those of a `train_projection` in the same run folder, where there was one. All
+    else as in `train_projection`."""
+    run_dir, seed = Path(run_dir), options.seed
     torch.manual_seed(seed)
-    chosen = load_projection_model(projection)
-    scans = _sinograms(data_dir, run_dir / "sinograms", exclude, seed, progress, cancel)
+    chosen = load_projection_model(options.projection)
+    scans = _sinograms(data_dir, run_dir / "sinograms", options.exclude, seed, progress, cancel)
     with first_process_first():
         files = build_conditions(
             scans, chosen.network, run_dir / "guides", DRAWS, seed, progress=progress, cancel=cancel
         )
-    drawn_ahead = Ahead(ImageSampler(load_conditions(files), crop, seed).batch)
+    drawn_ahead = Ahead(ImageSampler(load_conditions(files), options.crop, seed).batch)
     validate = None
-    if validation is not None:
-        held_out = _sinograms(validation, run_dir / "validation", (), seed, progress, cancel)
+    if options.validation is not None:
+        held_out = _sinograms(options.validation, run_dir / "validation", (), seed, progress, cancel)
         with first_process_first():
             kept = build_conditions(
                 held_out, chosen.network, run_dir / "validation-guides", 1, seed, cancel=cancel
@@ -225,20 +183,20 @@ def train_image(
         validate = image_validation(load_conditions(kept))
     network = build("doubly-guided", IMAGE)
     assert isinstance(network, DoublyGuided)
-    if start is not None:
-        tensors, entry = weights.load(start, ["doubly-guided", "twin"])
+    if options.start is not None:
+        tensors, entry = weights.load(options.start, ["doubly-guided", "twin"])
         if entry.architecture == "twin":
             dgdiff.start_from_enhancer(network, tensors)
         else:
             network.load_state_dict(tensors)
 
     def loss(model: nn.Module, step: int, rank: int, where: torch.device) -> torch.Tensor:
-        drawn = drawn_ahead(batch, step, rank)
+        drawn = drawn_ahead(options.batch, step, rank)
         low, initial, clean = (x.to(where) for x in (drawn.low, drawn.initial, drawn.reference))
         sd = dgdiff.noise_level(low[:, 1:2], initial[:, 1:2])
         level, noise = drawn.level.to(where), drawn.noise.to(where)
         state = torch.where(level == 1, initial[:, 1:2], clean) + level * sd * noise
         return log_error(model(dgdiff.network_input(initial, low, state, sd, level)), clean)
 
-    entry = _entry("doubly-guided", IMAGE, sorted({scan.name for scan in scans}))
-    return fit(network, loss, run_dir / "image", settings, entry, validate, progress, cancel)
+    entry = weights_entry("doubly-guided", IMAGE, sorted({scan.name for scan in scans}))
+    return fit(network, loss, run_dir / "image", Settings.of(options), entry, validate, progress, cancel)

@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +31,7 @@ from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.files import replace_when_done, stem_of
 from ctenhance.runtime.progress import check
 from ctenhance.runtime.weights import WeightsEntry
+from ctenhance.training.options import TrainOptions
 
 Batch = TypeVar("Batch")
 
@@ -42,8 +43,8 @@ SMALL_ERROR = 0.003
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train: it ends after `steps` or `minutes`, whichever comes first; the learning rate falls to
-    fit."""
+    """How the loop runs: it ends after `steps` or `minutes`, whichever comes first; the learning rate falls
+    to fit."""
 
     steps: int = 20000
     minutes: float = math.inf
@@ -54,6 +55,12 @@ class Settings:
     seed: int = 0
     resume: bool = True
     device: str = "auto"
+
+    @classmethod
+    def of(cls, options: TrainOptions, **others: Any) -> Settings:
+        """What a training's options say of the loop, and `others` of these fields."""
+        names = ("steps", "minutes", "seed", "resume", "device")
+        return cls(**{**{name: getattr(options, name) for name in names}, **others})
 
 
 #: Loss of a batch; draws the batch of (step, rank) itself.
@@ -73,6 +80,21 @@ def training_volumes(data_dir: Path, exclude: Sequence[str]) -> list[Path]:
     if not kept:
         raise InputError(f"{data_dir} holds no NIfTI, NRRD or MHA volumes to train on (after --exclude).")
     return kept
+
+
+def weights_entry(architecture: str, arguments: dict[str, Any], volumes: Iterable[str]) -> WeightsEntry:
+    """The entry of weights that are being trained on the `volumes` of these names."""
+    return WeightsEntry(
+        name=architecture,
+        file="",
+        sha256="",
+        licence="see the model card",
+        trained_on=", ".join(volumes),
+        architecture=architecture,
+        arguments=arguments,
+        version="1",
+        card="",
+    )
 
 
 def bank_names(files: Sequence[Path]) -> list[str]:

@@ -51,8 +51,8 @@ TISSUES = ("water", "adipose", "bone", "iodine")
 SIZE, VIEWS, COLUMNS = 64, 180, 96
 VOLTAGES, DETECTORS = (80, 100, 120, 140), ("ideal", "cdte", "czt", "silicon")
 BEAMS = 20
-#: Scans in a bank for each volume, and drawn bodies for each of those.
-SCANS_PER_VOLUME, BODIES_PER_SCAN = 80, 0.6
+#: Drawn bodies in a bank for each scan of a volume.
+BODIES_PER_SCAN = 0.6
 #: Threshold shifts in keV that a calibrated detector still has, the same in all channels.
 _SHIFT_KEV = 0.03
 #: Counts are decomposed as if so many quanta had been in air: images of them have no noise.
@@ -287,8 +287,8 @@ def draw_scan(
 def build_scans(
     volumes: Sequence[Path],
     folder: Path,
-    seed: int = 0,
-    scans_per_volume: int = SCANS_PER_VOLUME,
+    seed: int,
+    scans_per_volume: int,
     progress: Progress | None = None,
     cancel: Cancellable | None = None,
 ) -> list[Path]:
