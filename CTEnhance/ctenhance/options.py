@@ -186,13 +186,13 @@ class ReconstructOptions(Options):
         is no report of `reconstruct`."""
         settings, seed = _recorded(report, "reconstruct")
         names = ("method", "kernel", "pixel_mm", "projection_steps", "image_steps")
-        given = _picked(settings, (*names, "image_size", "samples"))
-        rows, columns = given.pop("image_size")
-        draws = given.pop("samples")
+        values = _picked(settings, (*names, "image_size", "samples"))
+        rows, columns = values.pop("image_size")
+        draws = values.pop("samples")
         # the projections' network comes first, then the images'
         models = [_name(model) for model in report.get("details", {}).get("models", ())] + [None, None]
         return cls(
-            **given,
+            **values,
             model_projection=models[0],
             model_image=models[1],
             image_size=(rows, columns),
@@ -294,12 +294,12 @@ class DecomposeOptions(Options):
         settings, seed = _recorded(report, "decompose")
         names = ("basis", "vmi", "low_noise", "guided_maps", "vnc", "zeff", "electron_density", "errors")
         names += ("kernel", "scatter", "scatter_ratio", "grid_ratio")  # type: ignore[assignment]
-        given = _picked(settings, names)
+        values = _picked(settings, names)
         if settings.get("drift_calibration") and calibration is None:
             raise InputError("The scan of this report was calibrated: name the calibration, too.")
-        if given["scatter"] == "network":
-            given["scatter"] = _name(report.get("model")) or "network"
-        return cls(**given, calibration=calibration, seed=seed)
+        if values["scatter"] == "network":
+            values["scatter"] = _name(report.get("model")) or "network"
+        return cls(**values, calibration=calibration, seed=seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -358,12 +358,12 @@ class DegradeOptions(Options):
         Raises InputError for photons and an HU range, which the command lacks."""
         if (self.photons, self.clip) != (None, None):
             raise InputError("The command takes neither photons nor an HU range: leave them out.")
-        given = {
+        values = {
             "preset": self.preset,
             "dose": self.dose,
             "replay": _file("replay", self.replay is not None, replay),
         }
-        return [*_arguments(given), *self._common_arguments()]
+        return [*_arguments(values), *self._common_arguments()]
 
     @classmethod
     def from_report(cls, report: Mapping[str, Any]) -> DegradeOptions:
@@ -371,11 +371,11 @@ class DegradeOptions(Options):
 
         Raises InputError for what is no report of `degrade`."""
         settings, seed = _recorded(report, "degrade")
-        given = _picked(settings, ("preset", "dose", "photons", "clip", "replay"))
-        if given.pop("replay"):
+        values = _picked(settings, ("preset", "dose", "photons", "clip", "replay"))
+        if values.pop("replay"):
             return cls(replay=report, seed=seed)
-        clip = given.pop("clip")
-        return cls(**given, clip=None if clip is None else (clip[0], clip[1]), seed=seed)
+        clip = values.pop("clip")
+        return cls(**values, clip=None if clip is None else (clip[0], clip[1]), seed=seed)
 
 
 def chosen(options: Self | None, keywords: Self) -> Self:
@@ -418,10 +418,10 @@ def _arguments(values: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _file(name: str, asked: bool, path: Path | None) -> Path | None:
-    if asked and path is None:
+def _file(name: str, needed: bool, path: Path | None) -> Path | None:
+    if needed and path is None:
         raise ValueError(f"The command wants a file for '{name}': name one.")
-    return path if asked else None
+    return path if needed else None
 
 
 def _recorded(report: Mapping[str, Any], verb: str) -> tuple[Mapping[str, Any], int]:

@@ -16,7 +16,7 @@ from synthetic_dicom import hounsfield, write_series
 from typer.testing import CliRunner
 
 from ctenhance.cli import app
-from ctenhance.commands.support import told
+from ctenhance.commands.support import sentence_and_code
 from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError
 from ctenhance.runtime.files import folder_when_done, replace_when_done, require_space
@@ -46,13 +46,13 @@ def test_want_of_space_is_one_sentence_whatever_library_writes(
     for writing in (replace_when_done(tmp_path / "a.h5"), folder_when_done(tmp_path / "series")):
         with pytest.raises(CTEnhanceError, match=f"Cannot write '.*{why}") as caught, writing:
             raise LibraryError("it did not work") from error
-        assert "unexpected" not in told(caught.value)[0]
+        assert "unexpected" not in sentence_and_code(caught.value)[0]
     assert list(tmp_path.iterdir()) == []
     # And where nobody has caught it.
     try:
         raise LibraryError("it did not work") from error
     except LibraryError as raised:
-        assert why in told(raised)[0] and told(raised)[1] == 1
+        assert why in sentence_and_code(raised)[0] and sentence_and_code(raised)[1] == 1
 
 
 def test_a_full_disk_is_noticed_where_the_library_does_not_say_so(
@@ -109,5 +109,5 @@ def test_a_name_too_long_for_a_file_is_told_wherever_it_is_met(tmp_path: Path) -
     too_long = tmp_path / f"{300 * 'x'}.h5"
     with pytest.raises(OSError) as caught:
         too_long.open()
-    sentence, code = told(caught.value)
+    sentence, code = sentence_and_code(caught.value)
     assert sentence == f"The name '{too_long}' is too long for a file; choose a shorter one." and code == 2

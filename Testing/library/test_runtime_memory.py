@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 (its customary name)
 from synthetic_dicom import hounsfield
 
-from ctenhance.commands.support import told
+from ctenhance.commands.support import sentence_and_code
 from ctenhance.core.volume import CTVolume
 from ctenhance.runtime import memory
 from ctenhance.runtime.memory import free_main_memory, not_enough_memory
@@ -92,15 +92,17 @@ def test_a_shell_limit_counts(limit: str) -> None:
 
 
 def test_memory_that_runs_out_anywhere_is_one_sentence() -> None:
-    sentence, code = told(MemoryError())
+    sentence, code = sentence_and_code(MemoryError())
     assert sentence.startswith("There is not enough memory: what was to be computed does not fit into the ")
     for words in ("could not create a primitive", "std::bad_alloc", "Failed to allocate memory for image"):
-        assert told(RuntimeError(words))[0].startswith("There is not enough memory: what was to be computed")
+        assert sentence_and_code(RuntimeError(words))[0].startswith(
+            "There is not enough memory: what was to be computed"
+        )
     # A library that does not fit, as the loader of Linux says it.
     loader = "_SimpleITK.abi3.so: failed to map segment from shared object"
-    assert told(ImportError(loader))[0].startswith("There is not enough memory")
-    assert told(ImportError("No module named 'x'"))[0].startswith("Something unexpected")
-    assert told(RuntimeError("something else"))[0].startswith("Something unexpected")
+    assert sentence_and_code(ImportError(loader))[0].startswith("There is not enough memory")
+    assert sentence_and_code(ImportError("No module named 'x'"))[0].startswith("Something unexpected")
+    assert sentence_and_code(RuntimeError("something else"))[0].startswith("Something unexpected")
     assert code == 1 and not_enough_memory("x").endswith("crop the volume.")
 
 

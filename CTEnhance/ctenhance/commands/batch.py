@@ -13,7 +13,7 @@ import typer
 import ctenhance
 from ctenhance.commands.apps import app
 from ctenhance.commands.options import Choice, ModelOption, SamplesOption, StepsOption, StrengthOption
-from ctenhance.commands.support import Run, command, told
+from ctenhance.commands.support import Run, command, sentence_and_code
 from ctenhance.files.finished import Finished, files_state, settled, sole_writer
 from ctenhance.options import EnhanceOptions
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError
@@ -81,7 +81,7 @@ def run_batch(
             raise
         # Whatever one file provokes, the hundreds after it are still worth doing.
         except Exception as error:
-            _note_failure(run, outcome, case, told(error)[0])
+            _note_failure(run, outcome, case, sentence_and_code(error)[0])
     run.progress("cases", len(cases), len(cases))
     for case in cases:
         if case.name not in outcome.failed and not Finished(case.output).whole():

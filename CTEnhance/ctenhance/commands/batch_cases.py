@@ -115,10 +115,10 @@ def find_cases(source: Path, target: Path, choice: Choice | None = None, run: Ru
     if not items or (choice and not chosen):
         raise InputError(_why_no_case(source, choice, bool(parts), found, packed, empty))
     items.sort(key=lambda item: item.name)
-    given = Counter(item.name for item in items)
+    count = Counter(item.name for item in items)
     for item, place in zip(items, _distinct_places(items), strict=True):
         # A folder and a series in folders below it may have one name.
-        name = item.name if given[item.name] == 1 else f"{item.name} ({place.name})"
+        name = item.name if count[item.name] == 1 else f"{item.name} ({place.name})"
         case = Case(name, item.files, target / f"{place}.nii.gz", item.problem)
         if item.is_dicom:
             case = replace(case, where=choice.where, slices=conditions.note() or case.slices)

@@ -92,8 +92,8 @@ def drift(
             "combinations as there are materials stay unknown; see the standard errors."
         )
     listed, errors = (", ".join(f"{value:.2f}" for value in values) for values in (moved, unsure))
-    told = f"Shifts of the thresholds (RMS, keV): {listed}; their standard errors: {errors}"
-    run.finish(report.finish(), {"calibration": target}, told)
+    text = f"Shifts of the thresholds (RMS, keV): {listed}; their standard errors: {errors}"
+    run.finish(report.finish(), {"calibration": target}, text)
 
 
 def _amounts(listed: str) -> dict[str, float]:

@@ -34,5 +34,5 @@ def scatter(
     with report.stage("fit"):
         ratio, rms = water_spr(scan, method, grid_ratio, run.progress, run.cancel)
     report.details.update({"scatter_ratio": ratio, "error_mg_ml": rms})
-    told = f"Scatter to primary behind 300 mm of water: {ratio:.3f} (water then errs by {rms:.1f} mg/mL)"
-    run.finish(report.finish(), text=told, scatter_ratio=ratio)
+    text = f"Scatter to primary behind 300 mm of water: {ratio:.3f} (water then errs by {rms:.1f} mg/mL)"
+    run.finish(report.finish(), text=text, scatter_ratio=ratio)

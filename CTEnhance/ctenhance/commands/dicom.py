@@ -50,7 +50,7 @@ def dicom(
     from ctenhance.files.dicom.writing import Derivation, write_series
 
     origin = {} if made_by is None else read_json(made_by)
-    made = Derivation(
+    derivation = Derivation(
         quantity, kev, material, description, origin, like, low_noise, choice.series, choice.where
     )
     settings = {"quantity": quantity, "kev": kev, "low_noise": low_noise, "material": material}
@@ -60,6 +60,6 @@ def dicom(
     run.progress("read", 1, 1)
     report.input = volume.identity()
     with report.stage("write"):
-        write_series(volume, folder, made, run.progress, run.cancel, report.warn)
+        write_series(volume, folder, derivation, run.progress, run.cancel, report.warn)
     report.details["images"] = len(volume.array)
     run.finish(report.finish(), {"series": folder})

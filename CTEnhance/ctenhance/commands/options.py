@@ -49,7 +49,7 @@ class Choice:
     where: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def asked(cls, series: str | None, acquisition: str | None, where: Sequence[str] | None) -> Choice:
+    def of_options(cls, series: str | None, acquisition: str | None, where: Sequence[str] | None) -> Choice:
         """Return the choice that the options make; raises InputError where `where` has no value."""
         conditions = {} if acquisition is None else {"AcquisitionNumber": acquisition}
         for condition in where or ():

@@ -41,8 +41,8 @@ def create(
 
     run.plan([design])
     planned = Design.read(design)
-    made = create_study(planned, folder, key, progress=run.progress, cancel=run.cancel)
-    _tell_made(run, made, key, without_areas(planned.cases, planned.questions))
+    created = create_study(planned, folder, key, progress=run.progress, cancel=run.cancel)
+    _report_creation(run, created, key, without_areas(planned.cases, planned.questions))
 
 
 @command(
@@ -89,21 +89,24 @@ def from_folders(
         washout_days=washout_days,
         rules=rules,
     )
-    made = create_study(design, folder, key, progress=run.progress, cancel=run.cancel)
-    _tell_made(run, made, key, [*matched.sentences(), *without_areas(design.cases, design.questions)])
+    created = create_study(design, folder, key, progress=run.progress, cancel=run.cancel)
+    _report_creation(
+        run, created, key, [*matched.sentences(), *without_areas(design.cases, design.questions)]
+    )
 
 
-def _tell_made(run: Run, made: Study, key: Path | None, warnings: list[str]) -> None:
+def _report_creation(run: Run, created: Study, key: Path | None, warnings: list[str]) -> None:
     from ctenhance.study.creation import default_key_path
 
-    key_path = default_key_path(made.folder) if key is None else key
-    readings = {reader: len(made.trials(reader)) for reader in made.readers}
+    key_path = default_key_path(created.folder) if key is None else key
+    readings = {reader: len(created.trials(reader)) for reader in created.readers}
+    each = next(iter(readings.values()))
     text = (
-        f"{len(made.images)} images, {len(readings)} readers with {next(iter(readings.values()))} readings "
+        f"{len(created.images)} images, {len(readings)} readers with {each} readings "
         "each.\nKeep the key where no reader comes; without it the study cannot be unblinded."
     )
-    report = {"verb": "study create", "study": made.sha256, "readings": readings, "warnings": warnings}
-    run.finish(report, {"study": made.folder, "key": key_path}, text=text, readings=readings)
+    report = {"verb": "study create", "study": created.sha256, "readings": readings, "warnings": warnings}
+    run.finish(report, {"study": created.folder, "key": key_path}, text=text, readings=readings)
 
 
 @command(study_app, "ctenhance study status my-study")

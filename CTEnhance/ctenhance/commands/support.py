@@ -83,7 +83,7 @@ _COMMON: dict[str, tuple[Any, Any]] = {
 
 
 class Run:
-    """One command's run: its common settings, how it reports progress, and where its results are told."""
+    """One command's run: its common settings, how it reports progress, and where its results are printed."""
 
     def __init__(self, device: str, seed: int, report: Path | None, mode: ProgressMode) -> None:
         self.device = device
@@ -115,7 +115,7 @@ class Run:
 
         Raises InputError as `check_output` does, for DICOM as output, and for two outputs with one name.
         """
-        seen: set[Path] = set()
+        resolved_paths: set[Path] = set()
         for path, suffixes in [*outputs, (self.report_path, (".json",))]:
             if path is None:
                 continue
@@ -126,9 +126,9 @@ class Run:
                 )
             check_output(path, suffixes, inputs)
             resolved = path.resolve()
-            if resolved in seen:
+            if resolved in resolved_paths:
                 raise InputError(f"Two outputs have the same name '{path}'; give each its own.")
-            seen.add(resolved)
+            resolved_paths.add(resolved)
 
     def read(self, path: Path, choice: Choice | None = None) -> CTVolume:
         """Read a volume file or a DICOM folder; `choice` says what of it is meant."""
@@ -198,7 +198,7 @@ class Run:
     def fail(self, error: BaseException) -> NoReturn:
         """End the command with one sentence on standard error and the exit code for this error."""
         self.close()
-        sentence, code = told(error)
+        sentence, code = sentence_and_code(error)
         if self.mode is ProgressMode.JSON:
             with contextlib.suppress(OSError):  # the reader may be gone
                 write_event("error", self._out, text=sentence, exit_code=code)
@@ -206,7 +206,7 @@ class Run:
         raise typer.Exit(code)
 
 
-def told(error: BaseException) -> tuple[str, int]:
+def sentence_and_code(error: BaseException) -> tuple[str, int]:
     """Return the sentence for whatever stopped the work, and its exit code; print where, if asked to."""
     if os.environ.get(DEBUG):
         traceback.print_exception(error, file=sys.stderr)
@@ -258,15 +258,17 @@ def command(
         hints = typing.get_type_hints(function, include_extras=True)
         choice = next((name for name, hint in hints.items() if hint is Choice), None)
 
-        def wrapper(**given: Any) -> None:
-            common = {name: given.pop(name) for name in _COMMON}
+        def wrapper(**values: Any) -> None:
+            common = {name: values.pop(name) for name in _COMMON}
             run = Run(common["device"], common["seed"], common["report"], common["progress"])
             end_with_parent(run.cancel)
             try:
                 with _cancel_on_signals(run.cancel), contextlib.redirect_stdout(sys.stderr):
                     if choice is not None:
-                        given[choice] = Choice.asked(**{name: given.pop(name) for name in CHOICE_OPTIONS})
-                    function(run, **given)
+                        values[choice] = Choice.of_options(
+                            **{name: values.pop(name) for name in CHOICE_OPTIONS}
+                        )
+                    function(run, **values)
             except typer.Exit:
                 raise
             except (KeyboardInterrupt, BrokenPipeError):  # the latter: whoever read our events has gone

@@ -87,7 +87,7 @@ def _train(package: str, method: str, options: type[TrainOptions], example: str,
         if not data.is_dir():
             raise InputError(f"'{data}' is no folder; give the folder that holds the training volumes.")
         check_output_folder(runs)
-        asked: dict[str, Any] = {
+        options_given: dict[str, Any] = {
             "minutes": minutes,
             "steps": steps,
             "batch": batch,
@@ -99,16 +99,18 @@ def _train(package: str, method: str, options: type[TrainOptions], example: str,
             "projection": projection,
             "architecture": architecture,
         }
-        given = {name: value for name, value in asked.items() if value}  # the method has its own defaults
-        for name in given:
+        values = {
+            name: value for name, value in options_given.items() if value
+        }  # the method has its own defaults
+        for name in values:
             if name not in fields:
                 raise InputError(f"'train {method}' takes no --{name}: leave it out.")
         if "autoencoder" in fields and autoencoder is None:
             raise InputError(
                 f"'train {method}' needs the weights of 'train autoencoder': name them with --autoencoder."
             )
-        chosen = options(**given, resume=resume, device=run.device, seed=run.seed)
-        settings = {**asked, "resume": resume, "device": run.device}
+        chosen = options(**values, resume=resume, device=run.device, seed=run.seed)
+        settings = {**options_given, "resume": resume, "device": run.device}
         builder = ReportBuilder(f"train {method}", settings, seed=run.seed)
         with builder.stage("train"):
             training = importlib.import_module(f"ctenhance.{package}.training")

@@ -258,7 +258,7 @@ def _check_ceiling(counts: torch.Tensor, decomposer: Decomposer) -> None:
     """Raise InputError where many readings of a bin stand at one and the same greatest value below air's."""
     air = decomposer.spectra.sum(-1)
     if counts.shape[-1] != air.shape[-1]:
-        return  # told by the decomposer
+        return  # the decomposer says so
     most = counts.flatten(0, -2).amax(0)
     same = (counts == most).flatten(0, -2).double().mean(0)
     low = (most < air - 6 * air.sqrt()).reshape(-1, len(most)).all(0)
@@ -275,7 +275,7 @@ def _check_ceiling(counts: torch.Tensor, decomposer: Decomposer) -> None:
 def _check_saturation(counts: torch.Tensor, decomposer: Decomposer) -> None:
     air = decomposer.spectra.sum(-1)
     if counts.shape[-1] != air.shape[-1]:
-        return  # told by the decomposer
+        return  # the decomposer says so
     over = float((counts > OVER_AIR * air + 6 * air.sqrt()).float().mean())
     if over > MOST_OVER_AIR:
         raise InputError(

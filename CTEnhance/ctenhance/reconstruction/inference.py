@@ -122,9 +122,9 @@ class Cascade:
         return torch.stack(draws)
 
     @staticmethod
-    def _steps(asked: int, draw: int) -> int:
+    def _steps(steps: int, draw: int) -> int:
         """Diffusion steps of a draw; 0 is the result itself, the others are for the uncertainty map."""
-        return asked if draw == 0 else max(SAMPLE_STEPS, asked)
+        return steps if draw == 0 else max(SAMPLE_STEPS, steps)
 
     def image(self, near: list[_Guides], z: int) -> torch.Tensor:
         """The image stage's draws `[draw, y, x]` in HU of the middle one of three slices."""
