@@ -49,7 +49,7 @@ $(INSTALLED): pyproject.toml
 	  "$$found" -m venv $(VENV); \
 	fi
 	@$(PY) -c 'import torch' 2>/dev/null || $(PIP) '$(TORCH)' \
-	  || { echo "No $(TORCH) for this machine; taking a recent one."; $(PIP) 'torch>=2.2'; }
+	  || { echo "No $(TORCH) for this machine; taking a recent one."; $(PIP) 'torch>=2.4.1'; }
 	@$(PIP) --editable .
 	@touch $@
 

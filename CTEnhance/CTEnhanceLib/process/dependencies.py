@@ -21,7 +21,7 @@ from slicer.i18n import tr as _
 from ctenhance.runtime.errors import CTEnhanceError
 
 TORCH = "torch"
-TORCH_VERSIONS = ">=2.2"
+TORCH_VERSIONS = ">=2.4.1"
 # Part of Slicer itself (or chosen for the graphics card): pip must leave them as they are.
 _KEPT = ("numpy", "scipy", "SimpleITK", "vtk", "pydicom", "torch", "torchvision")
 

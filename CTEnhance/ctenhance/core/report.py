@@ -135,7 +135,7 @@ class ReportBuilder:
         }
         if self.details:
             report["details"] = self.details
-        return plain(report)
+        return {name: plain(value) for name, value in report.items()}
 
 
 def write_report(path: str | os.PathLike[str], report: Mapping[str, Any]) -> None:

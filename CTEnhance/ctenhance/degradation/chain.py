@@ -197,7 +197,7 @@ class DrawnChain:
             check(cancel)
             step.apply(scan, seed, index)  # type: ignore[attr-defined]
         check(cancel)
-        return image + scan.error_image().cpu().numpy()
+        return np.asarray(image + scan.error_image().cpu().numpy())
 
     def to_report(self) -> dict[str, Any]:
         """All that a replay needs, in JSON types."""

@@ -151,8 +151,8 @@ class Projections(ScanFields):
         if air.ndim == 0:
             air = np.full(bins, float(air))
         if bin_index is None:
-            return air.sum(-1)
-        return air[..., self._bin(bin_index)]
+            return np.asarray(air.sum(-1))
+        return np.asarray(air[..., self._bin(bin_index)])
 
     def _bin(self, index: int) -> int:
         if not 0 <= index < (self.n_bins or 0):
