@@ -16,6 +16,7 @@ import pytest
 from batch_folders import StandIn, batch, names, verb, write_ct
 from synthetic_dicom import hounsfield, write_series
 
+import ctenhance
 from ctenhance.core.volume import CTVolume
 from ctenhance.files import finished
 from ctenhance.files.finished import sole_writer
@@ -60,7 +61,8 @@ def test_batch_writes_volume_and_report_and_resumes(tmp_path: Path, verb: StandI
     options = ("--strength", 0.5, "--seed", 4, "--model", TWIN)
     assert "2 done, 0 finished before, 0 failed." in batch(tmp_path / "in", tmp_path / "out", *options).stdout
     given = {
-        name: verb.calls[0][name] for name in ("strength", "seed", "model", "samples", "steps", "device")
+        name: getattr(verb.calls[0]["options"], name)
+        for name in ("strength", "seed", "model", "samples", "steps", "device")
     }
     assert given == {
         "strength": 0.5, "seed": 4, "model": TWIN, "samples": None, "steps": None, "device": "auto",
@@ -175,7 +177,7 @@ def test_nothing_is_read_to_find_what_is_finished(
     for file in (tmp_path / "in").rglob("*.*"):
         os.utime(file, (1e9, 1e9))
     batch(tmp_path / "in", tmp_path / "out")
-    monkeypatch.setattr(CTVolume, "read", lambda *given: 1 / 0)
+    monkeypatch.setattr(ctenhance, "read", lambda *given, **named: 1 / 0)
     monkeypatch.setattr(finished, "file_sha256", lambda path: 1 / 0)
     assert "3 finished before" in batch(tmp_path / "in", tmp_path / "out").stdout
 
@@ -245,14 +247,14 @@ def test_failing_cases_stop_no_other(tmp_path: Path, verb: StandIn, monkeypatch:
     write_ct(tmp_path / "in" / "b.nii.gz")
     write_ct(tmp_path / "in" / "c.nii.gz")
     write_ct(tmp_path / "in" / f"{'d' * 245}.nii")  # its report's name is too long for the file system
-    write = CTVolume.write
+    write = ctenhance.write
 
-    def failing(self: CTVolume, path: Path) -> None:
+    def failing(volume: CTVolume, path: Path) -> None:
         if Path(path).name == "b.nii.gz":
             raise CTEnhanceError("The disk is full.")
-        write(self, path)
+        write(volume, path)
 
-    monkeypatch.setattr(CTVolume, "write", failing)
+    monkeypatch.setattr(ctenhance, "write", failing)
     report = tmp_path / "out" / "batch.json"  # its folder is made by the batch itself
     done = batch(tmp_path / "in", tmp_path / "out", "--report", report, "--progress", "json", code=1)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
@@ -302,14 +304,14 @@ def test_an_input_that_changes_while_it_is_read_fails(
     tmp_path: Path, verb: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_ct(tmp_path / "in" / "a.nii.gz", 1)
-    read = CTVolume.read
+    read = ctenhance.read
 
     def changing(*given: Any, **named: Any) -> CTVolume:
         volume = read(*given, **named)
         write_ct(path, 2)
         return volume
 
-    monkeypatch.setattr(CTVolume, "read", changing)
+    monkeypatch.setattr(ctenhance, "read", changing)
     assert "changed while they were read" in batch(tmp_path / "in", tmp_path / "out", code=1).stderr
     assert not names(tmp_path / "out")
 

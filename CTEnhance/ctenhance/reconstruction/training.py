@@ -5,7 +5,6 @@ bowties and electronics are drawn as training goes on. Validation is on patients
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
