@@ -132,7 +132,7 @@ class ReconstructOptions(Options):
     @property
     def draws(self) -> int:
         """The draws for the uncertainty map; 0 where none is asked for."""
-        return (self.samples or choices.DEFAULT_SAMPLES) if self.uncertainty else 0
+        return (self.samples or choices.SPREAD_SAMPLES) if self.uncertainty else 0
 
     def settings(self) -> dict[str, Any]:
         """The settings by name, as the report has them."""

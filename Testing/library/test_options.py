@@ -210,7 +210,7 @@ def test_one_sample_is_enough_without_an_uncertainty_map() -> None:
     assert EnhanceOptions(samples=1).samples == 1
     options = ReconstructOptions(samples=1)
     assert options.draws == 0 and options.settings()["samples"] == 0
-    assert ReconstructOptions(uncertainty=True).draws == choices.DEFAULT_SAMPLES
+    assert ReconstructOptions(uncertainty=True).draws == choices.SPREAD_SAMPLES
     assert ReconstructOptions(uncertainty=True, samples=7).draws == 7
 
 

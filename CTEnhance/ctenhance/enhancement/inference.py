@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from monai.inferers import sliding_window_inference
 
-from ctenhance.choices import DEFAULT_ENHANCE_STEPS, DEFAULT_SAMPLES
+from ctenhance.choices import DEFAULT_ENHANCE_STEPS, SPREAD_SAMPLES
 from ctenhance.core.report import ReportBuilder, Result
 from ctenhance.core.volume import CTVolume
 from ctenhance.enhancement.networks import ARCHITECTURES, SLICES, build
@@ -159,9 +159,8 @@ def _pad(x: torch.Tensor, multiple: int) -> torch.Tensor:
 
 
 def default_samples(model: Model, uncertainty: bool = False) -> int:
-    """The draws that are averaged unless the user says how many: a one-step network can afford some, a
-    diffusion model takes more than one for their spread only."""
-    return 1 if model.stochastic and not uncertainty else DEFAULT_SAMPLES
+    """The draws that are averaged unless the user says how many."""
+    return SPREAD_SAMPLES if uncertainty else 1
 
 
 def decide(options: EnhanceOptions) -> tuple[Model, EnhanceOptions]:
@@ -202,7 +201,7 @@ def enhance(
 
     `model`: registry name or weights file; `strength` blends input (0) and enhanced (1) after the fact;
     `steps`: of a diffusion model, 1 to 50;
-    `samples` draws are averaged (default: four of a one-step model, one of a diffusion model), and their
+    `samples` draws are averaged (default: one, and four where `uncertainty` is asked for), and their
     voxelwise SD is the uncertainty. Each draw turns and mirrors the slices, and a diffusion model draws its
     noise. The model works on axial slices (`CTVolume.axial`), however the volume is stored. `options`: all
     of these in one object, in place of the keywords. Raises InputError for settings that cannot be,
