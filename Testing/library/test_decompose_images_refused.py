@@ -101,6 +101,17 @@ def test_maps_given_as_hounsfield_units() -> None:
     assert "map with the unit 'mg/ml'" in refused({40: PAIR[40], 70: named})
 
 
+def test_what_is_all_water_or_lung_is_no_map_and_no_attenuation() -> None:
+    draw = np.random.default_rng(3)
+    for middle, sizes in ((0.0, (22.0, 8.0)), (-860.0, (50.0, 12.0))):
+        images = {
+            kev: CTVolume(draw.normal(middle, sd, (4, 60, 60)).astype(np.float32), SPACING)
+            for kev, sd in zip((40, 70), sizes, strict=True)
+        }
+        water = ctenhance.decompose_images(images, tolerance_mm=100).volumes["water"].array
+        assert water.mean() == pytest.approx(1000 + middle, abs=10)
+
+
 def test_noise_that_is_none() -> None:
     assert "2 standard deviations" in refused(PAIR, noise=[10.0])
     assert "2 standard deviations" in refused(PAIR, noise=[10.0, 0.0])

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from ctenhance.core.hounsfield import has_air, require_hounsfield
+from ctenhance.core.hounsfield import require_hounsfield
 from ctenhance.core.volume import CTVolume
 from ctenhance.decomposition.from_images.attenuation import Attenuation
 from ctenhance.decomposition.from_images.energies import Energy
@@ -26,7 +26,9 @@ _SAME_BODY, _LEAST_BODY = 0.9, 0.1
 _MOST_SLICES = 5
 #: Dense matter, of which lower energies show more: HU from here on, and how many voxels of it tell.
 _DENSE_HU, _ENOUGH_DENSE = 150.0, 200
-_LARGEST_MU = 60.0
+_LARGEST_MU, _LEAST_SD_HU = 60.0, 1.5
+#: Where one image shows so much air (HU within 100 of it), others have less than this HU.
+_LEAST_AIR, _MOST_IN_AIR_HU = 0.02, -400.0
 
 
 def require_unit(volumes: Sequence[CTVolume], energies: Sequence[Energy], unit: str) -> None:
@@ -59,9 +61,11 @@ def require_unit(volumes: Sequence[CTVolume], energies: Sequence[Energy], unit: 
 
 
 def _looks_like_attenuation(array: np.ndarray) -> bool:
-    """No CT in HU stays so near zero, and no matter attenuates more than this per cm (or per mm)."""
+    """No CT in HU stays so near zero but one of water alone, which noise takes below zero as often as above;
+    and no matter attenuates more than this per cm (or per mm)."""
     sample = array.reshape(-1)[:: max(1, array.size // 200_000) | 1]
-    return bool(np.abs(np.percentile(sample, [0.5, 99.5])).max() < _LARGEST_MU)
+    low, high = np.percentile(sample, [0.5, 99.5])
+    return bool(max(-low, high) < _LARGEST_MU and (sample.std() < _LEAST_SD_HU or low > -0.2 * high))
 
 
 def _require_hounsfield(volumes: Sequence[CTVolume], energies: Sequence[Energy]) -> None:
@@ -70,12 +74,6 @@ def _require_hounsfield(volumes: Sequence[CTVolume], energies: Sequence[Energy])
             require_hounsfield(volume.array)
         except InputError as error:
             raise InputError(f"The image at {energy} is not in HU: {error}") from error
-    air = [has_air(volume.array) for volume in volumes]
-    if any(air) and not all(air):
-        raise InputError(
-            f"The image at {energies[air.index(False)]} has no air at -1000 HU but that at "
-            f"{energies[air.index(True)]} has: it is a map of something else, or of another region."
-        )
 
 
 def require_attenuation(
@@ -165,6 +163,7 @@ def same_object(
     energies = attenuation.energies
     some = [np.clip(one, -1000, 3000).astype(np.float32) for one in images]
     bodies = [one > -500 for one in some]
+    _require_same_air(some, energies)
     shifts = []
     for index in range(1, len(some)):
         a, b = bodies[0], bodies[index]
@@ -183,6 +182,20 @@ def same_object(
         shifts.append(apart)
     _require_order(some, attenuation)
     return shifts
+
+
+def _require_same_air(images: Sequence[np.ndarray], energies: Sequence[Energy]) -> None:
+    """What is air at one energy is air at all, but not in a map of something else."""
+    for image, energy in zip(images, energies, strict=True):
+        air = np.abs(image + 1000) < 100
+        if air.mean() < _LEAST_AIR:
+            continue
+        for other, its_energy in zip(images, energies, strict=True):
+            if float(np.median(other[air])) > _MOST_IN_AIR_HU:
+                raise InputError(
+                    f"The image at {its_energy} has no air at -1000 HU where that at {energy} has: it is a map "
+                    "of something else, or of another region."
+                )
 
 
 def require_registered(shifts: Sequence[float], energies: Sequence[Energy], tolerance_mm: float) -> None:
