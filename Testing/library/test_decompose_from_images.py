@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize, nnls
 from spectral_images import body, hounsfield, rod, scan
+from typer.testing import CliRunner
 
 import ctenhance
+from ctenhance.cli import app
 from ctenhance.core.volume import CTVolume
 from ctenhance.decomposition import images as spectral
+from ctenhance.decomposition.from_images import ImageDecomposeOptions
 from ctenhance.decomposition.from_images import noise as noises
 from ctenhance.decomposition.from_images.attenuation import attenuation_of, distinctness, read_table
 from ctenhance.decomposition.from_images.energies import Energy
@@ -209,6 +215,31 @@ def test_the_verb_finds_iodine_and_its_error_and_gives_back_the_images() -> None
         70,
         100,
     )
+
+
+def test_options_are_keywords_command_and_report_alike() -> None:
+    options = ImageDecomposeOptions(basis=["water", "iodine"], vmi=[50], nonnegative=True, at_most=2, seed=3)
+    fields = {one.name: one for one in dataclasses.fields(options)}
+    parameters = dict(inspect.signature(ctenhance.decompose_images).parameters)
+    for name in ("images", "attenuation", "noise", "options", "progress", "cancel"):
+        del parameters[name]
+    assert {name: one.default for name, one in parameters.items()} == {
+        n: f.default for n, f in fields.items()
+    }
+    seen = {}
+
+    def catch(run, given, folder, found, *others) -> None:
+        seen["options"] = found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ctenhance.commands.decompose.decompose_images", catch)
+        CliRunner().invoke(app, ["decompose", "--image", "x", "maps", *options.to_arguments()])
+    assert seen["options"] == options
+    pair = scan([40, 70], [20, 8])
+    report = ctenhance.decompose_images(pair, options=options).report
+    assert ImageDecomposeOptions.from_report(report) == options
+    with pytest.raises(TypeError, match="once"):
+        ctenhance.decompose_images(pair, options=options, vnc=True)
 
 
 def test_low_noise_takes_the_noise_out_of_40_kev_and_leaves_iodine() -> None:

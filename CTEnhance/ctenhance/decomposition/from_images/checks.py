@@ -193,8 +193,8 @@ def _require_same_air(images: Sequence[np.ndarray], energies: Sequence[Energy]) 
         for other, its_energy in zip(images, energies, strict=True):
             if float(np.median(other[air])) > _MOST_IN_AIR_HU:
                 raise InputError(
-                    f"The image at {its_energy} has no air at -1000 HU where that at {energy} has: it is a map "
-                    "of something else, or of another region."
+                    f"The image at {its_energy} has no air at -1000 HU where that at {energy} has: it is a "
+                    "map of something else, or of another region."
                 )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ctenhance.choices import BASIS
 from ctenhance.core.report import ReportBuilder, Result
 from ctenhance.core.stack import ImageStack
 from ctenhance.core.volume import CTVolume
@@ -25,6 +26,7 @@ from ctenhance.decomposition.from_images.attenuation import (
 from ctenhance.decomposition.from_images.energies import Energy, different
 from ctenhance.decomposition.from_images.estimate import ImageDecomposer
 from ctenhance.decomposition.from_images.options import HU, ImageDecomposeOptions
+from ctenhance.options import chosen
 from ctenhance.runtime.device import pick_device
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check, silent
@@ -41,7 +43,7 @@ LARGE_MISFIT = 2.0
 def decompose_images(
     images: Mapping[str, CTVolume] | Mapping[float, CTVolume] | Mapping[str | float, CTVolume],
     *,
-    basis: Sequence[str] = ("water", "iodine"),
+    basis: Sequence[str] = BASIS,
     vmi: Sequence[float] = (),
     low_noise: bool = False,
     guided_maps: bool = False,
@@ -81,15 +83,29 @@ def decompose_images(
     noise in one object.
     Raises InputError for images that do not belong together and for what they cannot tell, Cancelled when
     asked to stop."""
-    keywords = ImageDecomposeOptions(
-        basis=basis, vmi=vmi, low_noise=low_noise, guided_maps=guided_maps, vnc=vnc, zeff=zeff,
-        electron_density=electron_density, errors=errors, residual=residual, unit=unit,
-        nonnegative=nonnegative, conserve_volume=conserve_volume, at_most=at_most, resample=resample,
-        tolerance_mm=tolerance_mm, body_mm=body_mm, device=device, seed=seed,
-    )  # fmt: skip
-    if options is not None and keywords != ImageDecomposeOptions():
-        raise TypeError("Settings were given both as keywords and as options: give them once.")
-    options = options or keywords
+    options = chosen(
+        options,
+        ImageDecomposeOptions(
+            basis=basis,
+            vmi=vmi,
+            low_noise=low_noise,
+            guided_maps=guided_maps,
+            vnc=vnc,
+            zeff=zeff,
+            electron_density=electron_density,
+            errors=errors,
+            residual=residual,
+            unit=unit,
+            nonnegative=nonnegative,
+            conserve_volume=conserve_volume,
+            at_most=at_most,
+            resample=resample,
+            tolerance_mm=tolerance_mm,
+            body_mm=body_mm,
+            device=device,
+            seed=seed,
+        ),
+    )
     tell = progress or silent
     energies = [Energy.of(label) for label in images]
     different(energies)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ctenhance import choices
+from ctenhance.options import Options
 from ctenhance.runtime.errors import InputError
 
 #: The units that images may have.
@@ -14,10 +16,10 @@ UNITS = (HU, PER_CM, PER_MM)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageDecomposeOptions:
+class ImageDecomposeOptions(Options):
     """The settings of `ctenhance.decompose_images`, apart from attenuations and noise themselves."""
 
-    basis: Sequence[str] = ("water", "iodine")
+    basis: Sequence[str] = choices.BASIS
     vmi: Sequence[float] = ()
     low_noise: bool = False
     guided_maps: bool = False
@@ -33,8 +35,6 @@ class ImageDecomposeOptions:
     resample: bool = False
     tolerance_mm: float = 1.0
     body_mm: float = 200.0
-    device: str = "auto"
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.basis, str):
@@ -59,7 +59,7 @@ class ImageDecomposeOptions:
 
     def to_arguments(self) -> list[str]:
         """The options of `ctenhance decompose`, beside its `--image`s."""
-        own: dict[str, Any] = asdict(self)
+        own = self.settings()
         own |= {"basis": ",".join(self.basis), "vmi": ",".join(f"{kev:g}" for kev in self.vmi) or None}
         found: list[str] = []
         for name, value in own.items():
@@ -68,7 +68,7 @@ class ImageDecomposeOptions:
                 found.append(option)
             elif value is not None and value is not False:
                 found += [option, str(value)]
-        return found
+        return [*found, *self._common_arguments()]
 
     @classmethod
     def from_report(cls, report: Mapping[str, Any]) -> ImageDecomposeOptions:
