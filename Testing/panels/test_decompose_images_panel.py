@@ -166,6 +166,50 @@ def test_a_dicom_study_needs_no_energies(panel: Any, user: Any, tmp_path: Path) 
     assert slicer.util.arrayFromVolume(maps[1])[:, rod()].mean() == pytest.approx(10, abs=0.2)
 
 
+def test_a_vendors_map_is_compared_in_mg_per_ml(
+    panel: Any, user: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slicer takes it for HU; its Real World Value Mapping says that 20 of it are 1 mg/mL."""
+    import pydicom
+    from pydicom.dataset import Dataset
+
+    from CTEnhanceLib.decompose import othermap
+
+    ui = panel.ui
+    ui.firstImageSelector.setCurrentNode(volume("liver 40 keV", values(40)))
+    ui.secondImageSelector.setCurrentNode(volume("liver 70 keV", values(70)))
+    user.turn()
+    press_apply(panel, user, SECONDS)
+    path = series(tmp_path / "map", 70)[0]
+    image = pydicom.dcmread(path)
+    item, code = Dataset(), Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "mg/ml", "UCUM", "mg/ml"
+    item.MeasurementUnitsCodeSequence, item.RealWorldValueSlope = [code], 0.05
+    item.RealWorldValueIntercept, item.LUTLabel = 0.0, "Iodine"
+    image.RealWorldValueMappingSequence, image.ImageType = (
+        [item],
+        ["DERIVED", "PRIMARY", "AXIAL", "MAT_SPECIFIC"],
+    )
+    image.save_as(path)
+    database = types.SimpleNamespace(fileForInstance=lambda uid: str(path))
+    monkeypatch.setattr(slicer, "dicomDatabase", database, raising=False)
+    other = volume("vendor iodine", np.full((SLICES, SIDE, SIDE), 190.0))
+    other.SetAttribute("DICOM.instanceUIDs", str(image.SOPInstanceUID))
+    ui.spectralRegionButton.checked = True
+    ui.otherMapSelector.setCurrentNode(other)
+    user.turn()
+    assert othermap.toDensity(other) == pytest.approx((0.05, 0.0))
+    assert "vendor iodine: 9.50 ± 0.00 mg/mL" in ui.spectralTable.text
+    # it is no image at an energy either
+    ui.secondImageSelector.setCurrentNode(other)
+    user.turn()
+    assert "is a map" in ui.applyButton.toolTip
+    ui.otherMapSelector.setCurrentNode(volume("plain CT", values(70)))
+    assert "'plain CT' is no density" in ui.spectralTable.text.replace("&#x27;", "'")
+    ui.otherMapSelector.setCurrentNode(None)
+    ui.spectralRegionButton.checked = False
+
+
 def test_energies_and_patients_of_volumes_come_from_their_dicom_images(
     panel: Any, user: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,12 +9,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import slicer
 from slicer.i18n import tr as _
 
 from ctenhance.runtime.errors import InputError
+from CTEnhanceLib.decompose.othermap import firstFile, isMap
 from CTEnhanceLib.process import transfer
-from CTEnhanceLib.scene import units, volumes
+from CTEnhanceLib.scene import volumes
 
 #: As many volumes as the panel offers.
 MOST = 3
@@ -62,7 +62,7 @@ class SpectralImages:
                     )
                 )
             volumes.requireScalarVolume(node)
-            if not units.mayBeHounsfield(node):
+            if isMap(node):
                 raise InputError(
                     _("'{name}' is a map, not a CT image in HU: choose the image.").format(name=name)
                 )
@@ -104,7 +104,7 @@ def _file(folder: Path, index: int) -> Path:
 
 def energyOf(node: Any) -> str:
     """Return the energy of a volume as the command line takes it, by its DICOM images or its name; or ''."""
-    header = _header(_firstFile(node))
+    header = _header(firstFile(node))
     if header is not None and header.energy:
         return str(header.energy)
     name = node.GetName() or ""
@@ -120,19 +120,12 @@ def energyOf(node: Any) -> str:
 
 def _requireOneScan(chosen: Sequence[tuple[str, Any]]) -> None:
     """Raise InputError where the volumes' DICOM images are of several patients, places or times."""
-    headers = [(_header(_firstFile(node)), node.GetName()) for _energy, node in chosen]
+    headers = [(_header(firstFile(node)), node.GetName()) for _energy, node in chosen]
     known = [(header, name) for header, name in headers if header is not None]
     if len(known) > 1:
         from ctenhance.files.dicom.energies import require_one_scan
 
         require_one_scan([header for header, _name in known], [f"'{name}'" for _header, name in known])
-
-
-def _firstFile(node: Any) -> str:
-    """Return the path of the first DICOM image that a volume was loaded from; '' where none is known."""
-    uids = (node.GetAttribute("DICOM.instanceUIDs") or "").split()
-    database = getattr(slicer, "dicomDatabase", None)
-    return str(database.fileForInstance(uids[0]) or "") if uids and database is not None else ""
 
 
 @lru_cache(maxsize=64)

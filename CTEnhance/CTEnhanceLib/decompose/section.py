@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import qt
+import slicer
 from slicer.i18n import tr as _
 
 from ctenhance.runtime.errors import InputError
-from CTEnhanceLib.decompose import volumes
+from CTEnhanceLib.decompose import othermap, volumes
 from CTEnhanceLib.decompose.curve import CurvePlot, materialTable, plotView
 from CTEnhanceLib.decompose.job import errorsOf, guidedOf, mapsOf, sourcesOf
 from CTEnhanceLib.decompose.spectral import Kind, SpectralImage, SpectralTable, curve
@@ -63,6 +65,8 @@ class SpectralSection:
         ui.materialOpacitySlider.connect("valueChanged(double)", self.views.setOpacity)
         ui.spectralRegionButton.connect("toggled(bool)", self._onRegion)
         ui.curveBox.connect("toggled(bool)", self._onCurve)
+        ui.otherMapSelector.setMRMLScene(slicer.mrmlScene)
+        ui.otherMapSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._onOtherMap)
         ui.spectralVolumeSelector.connect("currentIndexChanged(int)", self._onVolume)
         ui.addVolumeButton.connect("clicked()", self._onAdd)
         ui.studyButton.connect("clicked()", self._onStudy)
@@ -187,11 +191,26 @@ class SpectralSection:
         size = roi.sizeText(*roi.sizeOf(self._region.node, self._result))
         ui.spectralTable.text = materialTable(
             table, samples, np.stack(errors) if errors else None, images, size
-        )
+        ) + self._otherText(table, maps)
         if ui.curveBox.checked:
             self.plot.show(curve(table, samples, lowNoise))
         else:
             self.plot.remove()
+
+    def _otherText(self, table: SpectralTable, maps: list[Any]) -> str:
+        """Compare another map with that of the contrast agent, or of the material that it is named after."""
+        other = self.ui.otherMapSelector.currentNode()
+        if other is None:
+            return ""
+        name = other.GetName().lower()
+        found = [index for index, material in enumerate(table.materials) if material.lower() in name]
+        return othermap.text(self._region.node, self._result, maps[found[0] if found else -1], other)
+
+    def _onOtherMap(self, node: Any) -> None:
+        if node is not None:
+            with contextlib.suppress(InputError):  # the table says why, once there is a region
+                othermap.showUnit(node)
+        self.measure()
 
     def _table(self) -> SpectralTable:
         table = SpectralTable.of(placing.reportOf(self._result))
