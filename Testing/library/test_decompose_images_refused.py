@@ -69,6 +69,26 @@ def test_images_that_are_not_registered() -> None:
     assert ctenhance.decompose_images(PAIR).report["details"]["apart_mm"]["70"] < 0.1
 
 
+def test_images_that_are_a_slice_apart() -> None:
+    y, x = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
+    draw = np.random.default_rng(2)
+    # bodies that change from slice to slice
+    planes = np.stack(
+        [np.where((x / (50 - 2 * k)) ** 2 + (y / (34 + 2 * k)) ** 2 < 1, 20.0, -1000.0) for k in range(8)]
+    )
+    low, high = (
+        CTVolume((planes + draw.normal(0, sd, planes.shape)).astype(np.float32), SPACING) for sd in (20, 8)
+    )
+    assert ctenhance.decompose_images({40: low, 70: high}).report["details"]["apart_mm"]["70"] < 0.2
+    moved = changed(high, np.concatenate([high.array[1:], high.array[-1:]]))
+    assert "lies 2.0 mm from" in refused({40: low, 70: moved})
+    # where nothing changes along the patient, nothing is said of it
+    assert (
+        ctenhance.decompose_images(scan([40, 70], [30, 30], slices=8)).report["details"]["apart_mm"]["70"]
+        < 0.2
+    )
+
+
 def test_another_body() -> None:
     y, x = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
     other = np.where((x / 30) ** 2 + (y / 58) ** 2 < 1, 20.0, -1000.0) + np.zeros((2, 1, 1))
@@ -173,6 +193,8 @@ def test_the_command_writes_what_was_asked_for_or_nothing(tmp_path: Path) -> Non
         ([given[0], "--image=70=no/such.nrrd"], "no file or folder"),
         ([*given, "--basis", "water,iodine,calcium"], "cannot be told from 2 images"),
         ([*given, "--residual"], "There is no residual"),
+        ([*given, "--kernel", "sharp"], "--kernel is for projections only"),
+        ([*given, "--scatter", "network"], "--scatter is for projections only"),
         ([*given, "--attenuation", tmp_path / "none.csv"], "cannot be read"),
     ):
         code, said = run(*wrong, tmp_path / "other")
@@ -182,3 +204,5 @@ def test_the_command_writes_what_was_asked_for_or_nothing(tmp_path: Path) -> Non
     assert code == 2 and "not both" in said
     code, said = run(tmp_path / "maps2")
     assert code == 2 and "--image" in said
+    code, said = run("bins.ctproj.h5", folder, "--nonnegative")
+    assert code == 2 and "--nonnegative is for images" in said

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -44,6 +45,25 @@ def numbers(listed: str | None) -> list[float]:
         return [] if listed is None else [float(part) for part in names(listed)]
     except ValueError as error:
         raise InputError(f"'{listed}' is no list of numbers such as 40,70,100.") from error
+
+
+# What belongs to projections alone and to images alone, with what it is where it was not given.
+_OF_PROJECTIONS: dict[str, Any] = {
+    "kernel": "standard", "matrix": None, "calibration": None, "dead_time": None, "view_time": None,
+    "scatter": "none", "scatter_ratio": None, "grid_ratio": None,
+}  # fmt: skip
+_OF_IMAGES: dict[str, Any] = {
+    "unit": "HU", "attenuation": None, "noise": None, "nonnegative": False, "conserve_volume": False,
+    "at_most": None, "residual": False, "resample": False, "tolerance_mm": 1.0, "apart_s": 10.0,
+    "energies_as_given": False, "body_mm": 200.0,
+}  # fmt: skip
+
+
+def _require_none(given: Mapping[str, Any], defaults: Mapping[str, Any], of: str) -> None:
+    """Raise InputError for an option that would be without effect."""
+    for name, default in defaults.items():
+        if given[name] != default:
+            raise InputError(f"--{name.replace('_', '-')} is for {of} only: leave it out.")
 
 
 @command(app, "ctenhance decompose bins.ctproj.h5 maps --basis water,iodine --vmi 40,70,100 --vnc --errors")
@@ -132,7 +152,9 @@ def decompose(
     ] = 200.0,
 ) -> None:
     """Decompose projections or images at several energies into maps of materials and spectral images."""
+    given = locals()
     if image:
+        _require_none(given, _OF_PROJECTIONS, "projections")
         if folder is not None:
             raise InputError(f"Give projections ('{source}') or --image, not both.")
         from ctenhance.decomposition.from_images.options import ImageDecomposeOptions
@@ -146,6 +168,7 @@ def decompose(
         levels = numbers(noise) or None
         decompose_images(run, image, source, of_images, attenuation, levels, energies_as_given, apart_s)
         return
+    _require_none(given, _OF_IMAGES, "images (--image)")
     if folder is None:
         raise InputError(
             "Give the projections and a folder for the maps, or images at energies with --image."

@@ -153,20 +153,17 @@ def guided_maps(maps: torch.Tensor, materials: Sequence[str | Material], quiet_k
 
     It is linear in the maps: with w the weights of an energy, w(quiet) · maps + (w(E) - w(quiet)) · guided
     maps - 1000 is the low-noise image at E."""
-    quiet = vmi(maps, materials, quiet_kev)
-    return torch.stack([_guided(image, quiet) for image in maps])
-
-
-def _guided(image: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:
-    def mean(x: torch.Tensor) -> torch.Tensor:
-        flat = x.reshape(-1, 1, *x.shape[-2:])
-        side = 2 * GUIDE_RADIUS + 1
-        for shape, pad in (((side, 1), (GUIDE_RADIUS, 0)), ((1, side), (0, GUIDE_RADIUS))):
-            flat = F.avg_pool2d(flat, shape, 1, pad, count_include_pad=False)
-        return flat.reshape(x.shape)
-
     # HU squared lose digits in float32
-    image, guide, dtype = image.double(), guide.double(), image.dtype
-    centre, target = mean(guide), mean(image)
-    slope = (mean(guide * image) - centre * target) / (mean(guide**2) - centre**2 + GUIDE_HU**2)
-    return (mean(slope) * guide + mean(target - slope * centre)).to(dtype)
+    guide, images = vmi(maps, materials, quiet_kev).double(), maps.double()
+    centre, target = _box_mean(guide), _box_mean(images)
+    slope = (_box_mean(guide * images) - centre * target) / (_box_mean(guide**2) - centre**2 + GUIDE_HU**2)
+    return (_box_mean(slope) * guide + _box_mean(target - slope * centre)).to(maps.dtype)
+
+
+def _box_mean(images: torch.Tensor) -> torch.Tensor:
+    """The mean over the guide's window of images `[..., row, column]`, at edges over what is there of it."""
+    flat = images.reshape(-1, 1, *images.shape[-2:])
+    side = 2 * GUIDE_RADIUS + 1
+    for shape, pad in (((side, 1), (GUIDE_RADIUS, 0)), ((1, side), (0, GUIDE_RADIUS))):
+        flat = F.avg_pool2d(flat, shape, 1, pad, count_include_pad=False)
+    return flat.reshape(images.shape)

@@ -67,8 +67,10 @@ def read_rods(path: str | os.PathLike[str]) -> list[Rod]:
             reader = csv.DictReader(stream)
             rows = list(reader)
             columns = [one.strip() for one in reader.fieldnames or ()]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"The table of rods '{name}' cannot be read: {error}.") from error
+    except OSError as error:
+        raise InputError(f"The table of rods '{name}' cannot be read: {error.strerror}.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"'{name}' is no table of rods: give text with commas (CSV).") from error
     if not set(_COLUMNS) <= set(columns):
         raise InputError(f"The table of rods '{name}' needs the columns material and mg_per_ml.")
     found = []

@@ -68,8 +68,10 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     try:
         with open(path, newline="", encoding="utf-8-sig") as stream:
             rows = [row for row in csv.reader(stream) if any(field.strip() for field in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"The table '{name}' cannot be read as text with commas: {error}.") from error
+    except OSError as error:
+        raise InputError(f"The table '{name}' cannot be read: {error.strerror}.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"'{name}' is no table: give text with commas (CSV).") from error
     if len(rows) < 2 or len(rows[0]) < 2:
         raise InputError(
             f"The table '{name}' needs a first line 'image,water,iodine,…' and a line of cm²/g an image."

@@ -22,6 +22,8 @@ SAME_GRID = 0.05
 #: How far apart images may lie in mm.
 TOLERANCE_MM = 1.0
 #: Least overlap (Dice) of what is body in two images.
+#: Slices up and down that are looked at, and by how much more alike (correlation) another one must be.
+_SLICE_REACH, _CLEARLY_ALIKE = 2, 0.02
 _SAME_BODY, _LEAST_BODY = 0.9, 0.1
 _MOST_SLICES = 5
 #: Dense matter, of which lower energies show more: HU from here on, and how many voxels of it tell.
@@ -212,11 +214,7 @@ def _shift(one: np.ndarray, other: np.ndarray) -> np.ndarray | None:
     """Rows and columns by which `other` is displaced against `one`; None where nothing shows it.
 
     From the correlation of both slices' edges, its peak refined by parabolas."""
-    edges = []
-    for image in (one, other):
-        soft = np.clip(image, -400, 250)
-        edge = ndimage.gaussian_gradient_magnitude(soft, 1.5)
-        edges.append(edge - edge.mean())
+    edges = [_edges(image) for image in (one, other)]
     if min(float(edge.std()) for edge in edges) < 1.0:
         return None
     a, b = (np.fft.rfft2(edge) for edge in edges)
@@ -235,6 +233,42 @@ def _shift(one: np.ndarray, other: np.ndarray) -> np.ndarray | None:
         whole = int(at) - size if int(at) > size // 2 else int(at)
         found.append(whole + part)
     return np.array(found)
+
+
+def slices_apart(
+    one: np.ndarray, other: np.ndarray, scales: tuple[tuple[float, float], tuple[float, float]]
+) -> int:
+    """By how many slices `other` is displaced against `one` [z, y, x], up to two; 0 where that is not clear.
+
+    `scales`: factor and offset that make values relative to water's. A slice's edges are those of the slice
+    that they are most alike."""
+    reach = min(_SLICE_REACH, (len(one) - 1) // 2)
+    if reach < 1:
+        return 0
+    found = []
+    for index in np.unique(np.linspace(reach, len(one) - 1 - reach, _MOST_SLICES).astype(int)):
+        here = _edges(_relative_hu(one[index], scales[0]))
+        alike = {
+            by: _likeness(here, _edges(_relative_hu(other[index + by], scales[1])))
+            for by in range(-reach, reach + 1)
+        }
+        best = max(alike, key=lambda by: alike[by])
+        found.append(best if alike[best] > alike[0] + _CLEARLY_ALIKE else 0)
+    return int(np.median(found))
+
+
+def _relative_hu(plane: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
+    return 1000 * (scale[0] * plane + scale[1] - 1)
+
+
+def _edges(image: np.ndarray) -> np.ndarray:
+    edge = ndimage.gaussian_gradient_magnitude(np.clip(image, -400, 250).astype(np.float32), 1.5)
+    return edge - edge.mean()
+
+
+def _likeness(one: np.ndarray, other: np.ndarray) -> float:
+    size = float(np.sqrt((one**2).sum() * (other**2).sum()))
+    return float((one * other).sum()) / size if size > 0 else 0.0
 
 
 def _require_order(images: Sequence[np.ndarray], attenuation: Attenuation) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -200,6 +201,10 @@ class _Scene:
             for v, (factor, offset) in zip(volumes, scale, strict=True)
         ]
         shifts = checks.same_object(some, how, volumes[0].spacing)
+        for index, volume in enumerate(volumes[1:]):
+            scales = (scale[0], scale[index + 1])
+            along = checks.slices_apart(volumes[0].array, volume.array, scales) * volume.spacing[2]
+            shifts[index] = math.hypot(shifts[index], along)
         checks.require_registered(shifts, energies, options.tolerance_mm)
         rank, most = noises.independent_images(some), len(how.materials) - options.conserve_volume
         if rank < most:
