@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +143,28 @@ def test_an_energy_that_the_header_contradicts(tmp_path: Path) -> None:
     assert code == 2 and "given at 80 keV, but its MonoenergeticEnergyEquivalent tells 70 keV" in said
     code, said = decompose(*arguments, "--energies-as-given")
     assert code == 0, said
+
+
+def test_a_study_with_maps_and_the_usual_image_beside_the_energies(tmp_path: Path) -> None:
+    """As scanners export it: 40 and 70 keV, iodine, a non-contrast image, the 120-kV image."""
+    values = pair_of_series(tmp_path)
+    common = {"PixelSpacing": [1.0, 1.0], "AcquisitionDate": "20260301", "AcquisitionTime": "101500"}
+    others = {
+        "iodine": {"RescaleType": "MGML", "MultienergyCTCharacteristicsSequence": characteristics(70)},
+        "vnc": {"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "MAT_REMOVED"]},
+        "usual": {},
+    }
+    for number, (name, changes) in enumerate(others.items(), start=3):
+        write_series(
+            tmp_path / name, (0.0, 2.0), values=values[70], SeriesNumber=number,
+            SeriesInstanceUID=generate_uid(), **common, **changes,
+        )  # fmt: skip
+    found = {one.number: one.energies for one in energies_in(tmp_path)}
+    assert found == {1: ("40",), 2: ("70",), 3: ("",), 4: ("",), 5: ("120kV",)}
+    code, said = decompose("--image", tmp_path, tmp_path / "maps", "--report", tmp_path / "report.json")
+    assert code == 0 and "120kV was left out" in said
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert report["settings"]["from_images"] == ["40", "70"]
 
 
 def test_a_folder_that_leaves_open_which_series_is_meant(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def read_images(
     from ctenhance.files.dicom.energies import require_one_scan, scan_header_of
 
     labels, paths = [], []
-    for label, path in _expanded([_split(one) for one in given]):
+    for label, path in _expanded(run, [_split(one) for one in given]):
         labels.append(label)
         paths.append(path)
     named = [Energy.of(label).label for label in labels]
@@ -129,8 +129,9 @@ def _split(given: str) -> tuple[str, Path]:
     return parts[1].strip(), Path(parts[2])
 
 
-def _expanded(given: Sequence[tuple[str, Path]]) -> list[tuple[str, Path]]:
+def _expanded(run: Run, given: Sequence[tuple[str, Path]]) -> list[tuple[str, Path]]:
     """Each image with its energy: those of DICOM without one have what their headers tell."""
+    from ctenhance.decomposition.from_images.energies import Energy
     from ctenhance.files.dicom.energies import energies_in
 
     found: list[tuple[str, Path]] = []
@@ -147,7 +148,14 @@ def _expanded(given: Sequence[tuple[str, Path]]) -> list[tuple[str, Path]]:
             raise InputError(
                 f"Nothing tells the energy of '{path.name}': write it before the path: 40={path.name}."
             )
-        found += [(name, path) for name in energies]
+        names = list(dict.fromkeys(energies))
+        # beside monoenergetic images the scan's usual one says little, and that less exactly
+        mono = [name for name in names if Energy.of(name).kev is not None] if len(names) > 2 else []
+        if 2 <= len(mono) < len(names):
+            left = ", ".join(name for name in names if name not in mono)
+            run.log(f"'{path.name}': of its images at several energies, {left} was left out.", "note")
+            names = mono
+        found += [(name, path) for name in names]
     return found
 
 

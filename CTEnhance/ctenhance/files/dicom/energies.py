@@ -20,6 +20,7 @@ from ctenhance.core.volume import READABLE_SUFFIXES, CTVolume
 from ctenhance.files.dicom.header import DicomFile, number, read_file, text
 from ctenhance.files.dicom.kinds import slices_of
 from ctenhance.files.dicom.reading import files_of, series_numbers
+from ctenhance.files.dicom.units import measure_of
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import suffix_of
 
@@ -46,6 +47,8 @@ _KV = re.compile(r"(?<![A-Z0-9])(SN)?[ _]?(\d{2,3})[ _]?KVP?\b", re.I)
 _MONOENERGETIC = re.compile(r"\b(VMI|MONO\w*|MONOENERGETIC|MONOCHROMATIC|GSI)\b")
 #: What is of no one energy: blends of two voltages.
 _BLEND = re.compile(r"\b(M_-?\d*\.?\d+|MIXED|BLEND(ED)?|COMPOSED|AVERAGE WEIGHTED|DE_MIX\w*)\b")
+#: Maps, and images from which a material was taken: of what Image Type says (PS3.3 C.8.15.3.1.1).
+_OF_MATERIALS = re.compile(r"\b(MAT_\w+|EFF_ATOMIC_NUM|ELECTRON_DENSITY|VNC|DE_VNC\w*|IODINE\w*)\b")
 _TIN = re.compile(r"\b(TIN|SN)\b")
 
 
@@ -143,6 +146,11 @@ def read_at(path: Path, energy: str, check_hu: bool = True) -> CTVolume:
 
 
 def _energy(file: DicomFile, frame: int) -> tuple[str, str]:
+    kinds = (
+        f"{text(file.value('ImageType', frame=frame))} {text(file.value('FrameType', frame=frame))}".upper()
+    )
+    if measure_of(file, frame).is_other or _OF_MATERIALS.search(kinds):
+        return "", ""  # its energy, if it tells one, is that of what it was made of
     kev = number(file.value(_ENERGY, frame=frame))
     if kev is not None:
         return f"{kev:g}", _ENERGY
