@@ -22,6 +22,7 @@ from ctenhance.files.dicom.derivation import Derivation
 from ctenhance.files.dicom.energies import ATTRIBUTES, energies_in, scan_header
 from ctenhance.files.dicom.header import read_file
 from ctenhance.files.dicom.writing import write_series as write_dicom
+from ctenhance.runtime.errors import InputError
 
 KEV = "MonoenergeticEnergyEquivalent"
 
@@ -134,6 +135,19 @@ def test_series_that_are_not_one_scan(tmp_path: Path, changes: dict, sentence: s
             "--image", tmp_path / "s1", "--image", tmp_path / "s2", "--apart-s", 60, tmp_path / "m"
         )
         assert code == 0, said
+
+
+def test_python_asks_the_headers_too(tmp_path: Path) -> None:
+    pair_of_series(tmp_path, PatientID="OTHER-9")
+    low, high = (ctenhance.read(tmp_path / name) for name in ("s1", "s2"))
+    with pytest.raises(InputError, match="different patients"):
+        ctenhance.decompose_images({40: low, 70: high})
+    pair_of_series(tmp_path / "same")
+    low, high = (ctenhance.read(tmp_path / "same" / name) for name in ("s1", "s2"))
+    with pytest.raises(InputError, match="tells 70 keV"):
+        ctenhance.decompose_images({40: low, 80: high})
+    report = ctenhance.decompose_images({40: low, 70: high}).report
+    assert report["details"]["energies_from"] == dict.fromkeys(("40", "70"), KEV)
 
 
 def test_an_energy_that_the_header_contradicts(tmp_path: Path) -> None:

@@ -55,9 +55,9 @@ def inserts(
     ImageDecomposeOptions(unit=unit)  # raises the sentence
     report = ReportBuilder("calibrate inserts", {"unit": unit})
     table = read_rods(rods)
-    images, _ = read_images(run, image, unit == HU, energies_as_given, apart_s)
+    images = read_images(run, image, unit == HU)
     with report.stage("fit"):
-        found = calibrate_inserts(images, table, unit)
+        found = calibrate_inserts(images, table, unit, apart_s, energies_as_given)
     lines = [
         f"{label}: residual {residual:.1f} HU, "
         + ", ".join(f"{name} {value:.4g} cm²/g" for name, value in found.table[label].items())
@@ -68,7 +68,7 @@ def inserts(
     for note in found.notes:
         report.warn(note)
     if check:
-        again, _ = read_images(run, check, unit == HU, energies_as_given, apart_s)
+        again = read_images(run, check, unit == HU)
         if set(again) != set(images):
             raise InputError("The second scan (--check) must have the energies of the first.")
         tried = concentrations(again, found, unit)

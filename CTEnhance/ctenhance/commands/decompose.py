@@ -163,10 +163,11 @@ def decompose(
             basis=names(basis), vmi=numbers(vmi), low_noise=low_noise, guided_maps=guided_maps, vnc=vnc,
             zeff=zeff, electron_density=electron_density, errors=errors, residual=residual, unit=unit,
             nonnegative=nonnegative, conserve_volume=conserve_volume, at_most=at_most, resample=resample,
-            tolerance_mm=tolerance_mm, body_mm=body_mm, device=run.device, seed=run.seed,
+            tolerance_mm=tolerance_mm, apart_s=apart_s, energies_as_given=energies_as_given,
+            body_mm=body_mm, device=run.device, seed=run.seed,
         )  # fmt: skip
         levels = numbers(noise) or None
-        decompose_images(run, image, source, of_images, attenuation, levels, energies_as_given, apart_s)
+        decompose_images(run, image, source, of_images, attenuation, levels)
         return
     _require_none(given, _OF_IMAGES, "images (--image)")
     if folder is None:

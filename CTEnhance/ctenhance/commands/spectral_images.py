@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -55,8 +55,6 @@ def decompose_images(
     options: ImageDecomposeOptions,
     table: Path | None,
     noise: Sequence[float] | None,
-    as_given: bool,
-    apart_s: float,
 ) -> None:
     """Read the images, decompose them and write what was asked for into the folder."""
     from ctenhance.decomposition import products
@@ -70,7 +68,7 @@ def decompose_images(
         inputs = [_split(one)[1] for one in given] + ([table] if table else [])
         run.plan(inputs, *((path, VOLUME_SUFFIXES) for path in outputs.values()))
         attenuation = None if table is None else read_table(table)
-        images, places = read_images(run, given, options.unit == HU, as_given, apart_s)
+        images = read_images(run, given, options.unit == HU)
         result = decompose(
             images,
             attenuation=attenuation,
@@ -79,46 +77,25 @@ def decompose_images(
             progress=run.progress,
             cancel=run.cancel,
         )
-        result.report["details"]["energies_from"] = places
         found = {**result.volumes, **result.maps}
         run.write(*((found[name], path) for name, path in outputs.items()))
         run.finish(result.report, outputs)
 
 
-def read_images(
-    run: Run, given: Sequence[str], hounsfield: bool, as_given: bool, apart_s: float
-) -> tuple[dict[str, CTVolume], dict[str, Any]]:
-    """Volumes by energy, and for the report where each energy comes from.
-
-    Raises InputError for energies that nobody tells, or that the headers contradict, and for images of
-    several patients or scans."""
+def read_images(run: Run, given: Sequence[str], hounsfield: bool) -> dict[str, CTVolume]:
+    """Volumes by energy; raises InputError for energies that nobody tells or that were given twice."""
     from ctenhance.decomposition.from_images.energies import Energy, different
-    from ctenhance.files.dicom.energies import require_one_scan, scan_header_of
+    from ctenhance.files.dicom.energies import read_at
 
-    labels, paths = [], []
-    for label, path in _expanded(run, [_split(one) for one in given]):
-        labels.append(label)
-        paths.append(path)
-    named = [Energy.of(label).label for label in labels]
-    different([Energy.of(label) for label in labels])
-    volumes, headers, places = [], [], {}
-    for done, (label, path) in enumerate(zip(named, paths, strict=True)):
-        run.progress("read", done, len(named))
-        volume = _read(path, label, hounsfield)
+    pairs = [(Energy.of(label), path) for label, path in _expanded(run, [_split(one) for one in given])]
+    different([energy for energy, _ in pairs])
+    volumes = {}
+    for done, (energy, path) in enumerate(pairs):
+        run.progress("read", done, len(pairs))
+        volumes[energy.label] = read_at(path, energy.label, check_hu=hounsfield)
         check(run.cancel)
-        header = scan_header_of(volume)
-        found = Energy.of(header.energy).label if _is_energy(header.energy) else ""
-        if found and found.casefold() != label.casefold() and not as_given:
-            raise InputError(
-                f"'{path.name}' is given at {Energy.of(label)}, but its {header.place} tells "
-                f"{Energy.of(found)}: give that, or add --energies-as-given."
-            )
-        places[label] = header.place if found.casefold() == label.casefold() else "given"
-        volumes.append(volume)
-        headers.append(header)
-    run.progress("read", len(named), len(named))
-    require_one_scan(headers, [f"at {Energy.of(label)}" for label in named], apart_s)
-    return dict(zip(named, volumes, strict=True)), places
+    run.progress("read", len(pairs), len(pairs))
+    return volumes
 
 
 def _split(given: str) -> tuple[str, Path]:
@@ -164,18 +141,3 @@ def _is_dicom(path: Path) -> bool:
     from ctenhance.runtime.files import suffix_of
 
     return path.is_dir() or suffix_of(path) not in READABLE_SUFFIXES
-
-
-def _is_energy(said: str) -> bool:
-    from ctenhance.decomposition.from_images.energies import Energy
-
-    try:
-        return bool(said) and Energy.of(said).order is not None
-    except InputError:
-        return False
-
-
-def _read(path: Path, label: str, hounsfield: bool) -> CTVolume:
-    from ctenhance.files.dicom.energies import read_at
-
-    return read_at(path, label, check_hu=hounsfield)

@@ -17,6 +17,7 @@ import numpy as np
 from scipy import ndimage, optimize
 
 from ctenhance.core.volume import CTVolume
+from ctenhance.decomposition.from_images import checks
 from ctenhance.decomposition.from_images.attenuation import attenuation_of
 from ctenhance.decomposition.from_images.energies import Energy, different
 from ctenhance.decomposition.from_images.options import HU, PER_MM
@@ -105,8 +106,16 @@ def write_table(table: Mapping[str, Mapping[str, float]], path: Path) -> None:
     write_text(path, "\n".join(lines) + "\n")
 
 
-def calibrate_inserts(images: Mapping[str, CTVolume], rods: Sequence[Rod], unit: str = HU) -> Inserts:
+def calibrate_inserts(
+    images: Mapping[str, CTVolume],
+    rods: Sequence[Rod],
+    unit: str = HU,
+    apart_s: float = 10.0,
+    energies_as_given: bool = False,
+) -> Inserts:
     """Effective attenuations of the rods' materials in the images (HU, 1/cm or 1/mm) of one scan.
+
+    `apart_s` and `energies_as_given` are as in `decompose_images`.
 
     Rods without places are looked for: circles in the mean image, assigned by what the tables expect of each.
     Raises InputError where they are not found, or too few to fit."""
@@ -114,6 +123,8 @@ def calibrate_inserts(images: Mapping[str, CTVolume], rods: Sequence[Rod], unit:
     different(energies)
     volumes = list(images.values())
     first = volumes[0]
+    checks.require_one_scan(volumes, energies, apart_s)
+    checks.energies_from(volumes, energies, energies_as_given)
     if any(v.array.shape != first.array.shape or v.spacing != first.spacing for v in volumes):
         raise InputError("The images of the rods lie on different grids: give those of one scan.")
     names = ["water", *dict.fromkeys(rod.material for rod in rods if rod.material != "water")]

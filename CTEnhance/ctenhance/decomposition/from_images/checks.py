@@ -13,6 +13,8 @@ from ctenhance.core.volume import CTVolume
 from ctenhance.decomposition.from_images.attenuation import Attenuation
 from ctenhance.decomposition.from_images.energies import Energy
 from ctenhance.decomposition.from_images.options import HU, PER_CM, PER_MM
+from ctenhance.files.dicom.energies import require_one_scan as one_scan_of
+from ctenhance.files.dicom.energies import scan_header_of
 from ctenhance.runtime.errors import InputError
 
 #: cm⁻¹ in one of each unit; HU are told apart.
@@ -31,6 +33,39 @@ _DENSE_HU, _ENOUGH_DENSE = 150.0, 200
 _LARGEST_MU, _LEAST_SD_HU = 60.0, 1.5
 #: Where one image shows so much air (HU within 100 of it), others have less than this HU.
 _LEAST_AIR, _MOST_IN_AIR_HU = 0.02, -400.0
+
+
+def require_one_scan(volumes: Sequence[CTVolume], energies: Sequence[Energy], apart_s: float) -> None:
+    """Raise InputError where the DICOM headers are of other patients, frames of reference or times."""
+    headers = [scan_header_of(volume) for volume in volumes]
+    one_scan_of(headers, [f"at {energy}" for energy in energies], apart_s)
+
+
+def energies_from(volumes: Sequence[CTVolume], energies: Sequence[Energy], as_given: bool) -> dict[str, str]:
+    """What says so of each energy, by its label: an attribute of the DICOM headers, or "given".
+
+    Raises InputError where headers tell another energy, unless energies count `as_given`."""
+    found = {}
+    for volume, energy in zip(volumes, energies, strict=True):
+        header = scan_header_of(volume)
+        stated = _energy_of(header.energy)
+        same = stated is not None and stated.label.casefold() == energy.label.casefold()
+        if stated is not None and not same and not as_given:
+            raise InputError(
+                f"An image is given at {energy}, but its {header.place} tells {stated}: give that, or say "
+                "that energies count as given (--energies-as-given)."
+            )
+        found[energy.label] = header.place if same else "given"
+    return found
+
+
+def _energy_of(label: str) -> Energy | None:
+    """The energy that a header states, None where it is none that images have."""
+    try:
+        energy = Energy.of(label) if label else None
+    except InputError:
+        return None
+    return energy if energy is not None and energy.order is not None else None
 
 
 def require_unit(volumes: Sequence[CTVolume], energies: Sequence[Energy], unit: str) -> None:

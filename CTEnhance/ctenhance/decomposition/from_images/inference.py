@@ -61,6 +61,8 @@ def decompose_images(
     at_most: int | None = None,
     resample: bool = False,
     tolerance_mm: float = 1.0,
+    apart_s: float = 10.0,
+    energies_as_given: bool = False,
     body_mm: float = 200.0,
     device: str = "auto",
     seed: int = 0,
@@ -79,9 +81,10 @@ def decompose_images(
     `nonnegative`: no density below zero; `conserve_volume`: partial volumes (density by that of the pure
     material) add up to one, except in voxels mostly of air, which hold the first material alone; `at_most`:
     so many materials in one voxel, the likeliest ones. `resample`: onto the grid of the first image;
-    `tolerance_mm`: how far they may lie apart. `body_mm`: water that hardens the beam of images at a tube
-    voltage or of a spectrum. Nothing is drawn by the `seed`. `options`: all of these but the table and the
-    noise in one object.
+    `tolerance_mm`: how far they may lie apart. Of volumes from DICOM, `apart_s`: how many seconds they may be
+    apart; `energies_as_given`: even where their headers tell others. `body_mm`: water that hardens the beam
+    of images at a tube voltage or of a spectrum. Nothing is drawn by the `seed`. `options`: all of these but
+    the table and the noise in one object.
     Raises InputError for images that do not belong together and for what they cannot tell, Cancelled when
     asked to stop."""
     options = chosen(
@@ -102,6 +105,8 @@ def decompose_images(
             at_most=at_most,
             resample=resample,
             tolerance_mm=tolerance_mm,
+            apart_s=apart_s,
+            energies_as_given=energies_as_given,
             body_mm=body_mm,
             device=device,
             seed=seed,
@@ -188,6 +193,9 @@ class _Scene:
     ) -> _Scene:
         """Check all that can be wrong with images; raises InputError, and tells the rest to the report."""
         energies = how.energies
+        checks.require_one_scan(given, energies, options.apart_s)
+        sources = checks.energies_from(given, energies, options.energies_as_given)
+        report.details["energies_from"] = sources
         checks.require_unit(given, energies, options.unit)
         volumes, notes = checks.on_one_grid(given, energies, options.resample)
         for note in (*(n for volume in given for n in volume.meta.get("notes", [])), *notes):

@@ -34,6 +34,8 @@ class ImageDecomposeOptions(Options):
     at_most: int | None = None
     resample: bool = False
     tolerance_mm: float = 1.0
+    apart_s: float = 10.0
+    energies_as_given: bool = False
     body_mm: float = 200.0
 
     def __post_init__(self) -> None:
@@ -46,6 +48,8 @@ class ImageDecomposeOptions(Options):
             raise InputError(f"There is no unit '{self.unit}' of images: choose {', '.join(UNITS)}.")
         if not self.tolerance_mm >= 0:
             raise InputError(f"A tolerance of {self.tolerance_mm:g} mm is not possible: give 0 or more.")
+        if not self.apart_s >= 0:
+            raise InputError(f"Images cannot be {self.apart_s:g} s apart: give 0 or more.")
         if not 0 <= self.body_mm <= 1000:
             raise InputError(f"A body of {self.body_mm:g} mm of water is not possible: give 0 to 1000 mm.")
         if self.at_most is not None and self.at_most < 1:
