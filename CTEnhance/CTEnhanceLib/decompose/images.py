@@ -55,16 +55,16 @@ class SpectralImages:
             name = node.GetName()
             if nodes.count(node) > 1:
                 raise InputError(_("'{name}' is chosen twice: choose another volume.").format(name=name))
+            volumes.requireScalarVolume(node)
+            if isMap(node):
+                raise InputError(
+                    _("'{name}' is a map, not a CT image in HU: choose the image.").format(name=name)
+                )
             if not energy.strip():
                 raise InputError(
                     _("Write the energy of '{name}' beside it: 40 for 40 keV, 80kV or Sn140kV.").format(
                         name=name
                     )
-                )
-            volumes.requireScalarVolume(node)
-            if isMap(node):
-                raise InputError(
-                    _("'{name}' is a map, not a CT image in HU: choose the image.").format(name=name)
                 )
         _requireOneScan(self.volumes)
 

@@ -93,7 +93,7 @@ def scan_header(file: DicomFile, frame: int = 0) -> ScanHeader:
 
 
 def scan_header_of(volume: CTVolume) -> ScanHeader:
-    """What the headers of the volume's first image tell; nothing for one that is not from DICOM, or whose files
+    """What the headers of the first image tell; nothing for a volume that is not from DICOM, or whose files
     are gone."""
     files, frames = volume.meta.get("source_files"), volume.meta.get("source_frames")
     if not files or not frames:
