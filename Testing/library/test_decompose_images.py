@@ -19,6 +19,7 @@ from ctenhance.decomposition import decompose, images
 from ctenhance.decomposition.calibration.thresholds import DriftCalibration
 from ctenhance.decomposition.phantom import rod_phantom
 from ctenhance.decomposition.simulate import Beam, Imperfections, random_drift, simulate
+from ctenhance.options import DecomposeOptions
 from ctenhance.physics.detector import PileUp
 from ctenhance.physics.geometry import ParallelGeometry
 from ctenhance.physics.materials import material, solution
@@ -106,6 +107,25 @@ class Case:
 @pytest.fixture(scope="module")
 def case() -> Case:
     return Case()
+
+
+def test_a_report_gives_the_settings_to_do_it_again(case: Case) -> None:
+    result = decompose(case.scan, vmi=[60], vnc=True, errors=True, kernel="soft", device="cpu", seed=3)
+    options = DecomposeOptions.from_report(result.report)
+    again = decompose(case.scan, options=options)
+    for found, expected in ((again.volumes, result.volumes), (again.maps, result.maps)):
+        assert all(np.array_equal(found[name].array, expected[name].array) for name in expected)
+    assert again.report["settings"] == result.report["settings"]
+
+
+def test_the_report_of_a_calibrated_scan_wants_the_calibration(case: Case, tmp_path: Path) -> None:
+    shifts = torch.zeros(case.scan.n_columns, len(BEAM.thresholds_kev), dtype=torch.float64)
+    path = tmp_path / "drift.h5"
+    DriftCalibration.of(shifts, BEAM).write(path)
+    result = decompose(case.scan, calibration=path, device="cpu")  # a file will do, as in the command
+    with pytest.raises(InputError, match="name the calibration"):
+        DecomposeOptions.from_report(result.report)
+    assert DecomposeOptions.from_report(result.report, calibration=path).calibration == path
 
 
 def test_guided_maps_make_low_noise_images_of_every_energy(case: Case) -> None:

@@ -15,6 +15,7 @@ from ctenhance.core.report import write_report
 from ctenhance.core.volume import CTVolume
 from ctenhance.degradation import PRESETS, Chain, DrawnChain
 from ctenhance.degradation.source_noise import measure
+from ctenhance.options import DegradeOptions
 from ctenhance.runtime.errors import Cancelled, InputError
 from ctenhance.runtime.progress import CancelToken
 
@@ -240,6 +241,18 @@ def broken(change: object) -> dict:
 def test_reports_that_cannot_be_replayed_are_refused(report: dict, words: str) -> None:
     with pytest.raises(InputError, match=words):
         DrawnChain.from_report(report)
+
+
+def test_a_report_gives_the_settings_to_do_it_again() -> None:
+    source = body(2)
+    result = ctenhance.degrade(source, dose=0.25, clip=(-1000, 2000), device="cpu", seed=6)
+    options = DegradeOptions.from_report(result.report)
+    assert (options.dose, options.clip, options.seed) == (0.25, (-1000, 2000), 6)
+    again = ctenhance.degrade(source, options=options)
+    assert np.array_equal(again.volumes["degraded"].array, result.volumes["degraded"].array)
+    replayed = ctenhance.degrade(source, replay=result.report, device="cpu")
+    third = ctenhance.degrade(source, options=DegradeOptions.from_report(replayed.report))
+    assert np.array_equal(third.volumes["degraded"].array, result.volumes["degraded"].array)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from ctenhance.core.volume import CTVolume
 from ctenhance.enhancement import inference
 from ctenhance.enhancement.inference import SliceEnhancer, load_model
 from ctenhance.enhancement.networks import LatentDiffusion, Twin, build
+from ctenhance.options import EnhanceOptions
 from ctenhance.runtime import weights
 from ctenhance.runtime.errors import Cancelled, InputError
 from ctenhance.runtime.progress import CancelToken
@@ -218,6 +220,18 @@ def test_symmetries_turn_back(twin: Path) -> None:
         assert torch.equal(inference._turn_back(turned, symmetry), x)
         seen.add((turned.shape, tuple(turned.flatten().tolist())))
     assert len(seen) == inference.SYMMETRIES
+
+
+def test_a_report_gives_the_settings_to_do_it_again(model: Path) -> None:
+    volume = scan()
+    asked = EnhanceOptions(model=model, strength=0.5, samples=2, uncertainty=True, device="cpu", seed=4)
+    result = ctenhance.enhance(volume, options=asked)
+    options = EnhanceOptions.from_report(result.report)
+    assert options.model == model.stem  # the registry's name: a report names no path
+    again = ctenhance.enhance(volume, options=replace(options, model=model, device="cpu"))
+    assert np.array_equal(again.volumes["enhanced"].array, result.volumes["enhanced"].array)
+    assert np.array_equal(again.maps["uncertainty"].array, result.maps["uncertainty"].array)
+    assert again.report["settings"] == result.report["settings"]
 
 
 def test_cancel_stops_at_once(model: Path) -> None:

@@ -24,12 +24,14 @@ from reconstruct_scan import (
 )
 
 import ctenhance
+from ctenhance.options import ReconstructOptions
 from ctenhance.physics.fbp import fbp
 from ctenhance.physics.projector import project
 from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu, mu_to_hu
 from ctenhance.reconstruction import inference
 from ctenhance.reconstruction.consistency import Consistency, some_views
 from ctenhance.reconstruction.readings import Scan, counts_of, read_scan, relative_current
+from ctenhance.runtime import weights
 from ctenhance.runtime.errors import Cancelled, InputError
 from ctenhance.runtime.progress import CancelToken
 from ctenhance.scan.projections import Projections
@@ -192,6 +194,28 @@ def test_stops_when_asked(models: dict[str, Path]) -> None:
 
     with pytest.raises(Cancelled):
         ctenhance.reconstruct(measured(), device="cpu", progress=stop, cancel=cancel, **models)
+
+
+def test_a_report_gives_the_settings_to_do_it_again(models: dict[str, Path]) -> None:
+    asked = ReconstructOptions(
+        kernel="soft", fov_mm=200.0, uncertainty=True, samples=3, device="cpu", seed=2, **models
+    )
+    result = ctenhance.reconstruct(measured(), options=asked)
+    options = ReconstructOptions.from_report(result.report)
+    names = [weights.read_entry(path).name for path in models.values()]
+    assert [options.model_projection, options.model_image] == names
+    again = ctenhance.reconstruct(measured(), options=replace(options, device="cpu", **models))
+    for found, expected in ((again.volumes, result.volumes), (again.maps, result.maps)):
+        assert all(np.array_equal(found[name].array, expected[name].array) for name in expected)
+    assert again.report["settings"] == result.report["settings"]
+    plain = ctenhance.reconstruct(measured(), method="fbp", device="cpu")
+    assert ReconstructOptions.from_report(plain.report).uncertainty is False
+
+
+def test_one_sample_is_refused_for_an_uncertainty_map_only() -> None:
+    usual = ctenhance.reconstruct(measured(), method="fbp", device="cpu")
+    same = ctenhance.reconstruct(measured(), method="fbp", samples=1, device="cpu")
+    assert same.report["settings"] == usual.report["settings"]
 
 
 @pytest.mark.parametrize(
