@@ -24,8 +24,9 @@ from ctenhance.cli import app
 from ctenhance.commands.support import DEBUG
 from ctenhance.core.report import ReportBuilder, Result
 from ctenhance.core.volume import CTVolume
+from ctenhance.options import Options
 from ctenhance.runtime.errors import CTEnhanceError, InputError
-from ctenhance.runtime.progress import check
+from ctenhance.runtime.progress import Cancellable, Progress, check
 
 runner = CliRunner()
 
@@ -54,15 +55,17 @@ class Verb:
         self.calls = 0
         self.act: Callable[[], None] = lambda: None
 
-    def __call__(self, volume: CTVolume, **given: Any) -> Result:
-        self.given = given
+    def __call__(
+        self, volume: CTVolume, *, options: Options, progress: Progress, cancel: Cancellable
+    ) -> Result:
+        self.given = dict(vars(options))
         self.calls += 1
         for done in range(3):
-            given["progress"](self.name, done, 3)
+            progress(self.name, done, 3)
         self.act()
-        check(given["cancel"])
-        given["progress"](self.name, 3, 3)
-        builder = ReportBuilder(self.name, seed=given["seed"])
+        check(cancel)
+        progress(self.name, 3, 3)
+        builder = ReportBuilder(self.name, seed=options.seed)
         builder.warn("A warning.")
         report = {**builder.finish(), "input": volume.identity()}
         maps = {"uncertainty": volume.with_array(np.abs(volume.array))}
@@ -126,8 +129,7 @@ def test_enhance_hands_everything_over(ct: Path, tmp_path: Path, enhance: Verb) 
         "enhance", ct, out, "--model", "twin", "--strength", 0.5, "--steps", 4, "--samples", 3,
         "--uncertainty", sd, "--device", "cpu", "--seed", 7, "--report", report, "--progress", "none",
     )  # fmt: skip
-    given = {name: value for name, value in enhance.given.items() if name not in ("progress", "cancel")}
-    assert given == {
+    assert enhance.given == {
         "model": "twin", "strength": 0.5, "steps": 4, "samples": 3, "uncertainty": True, "device": "cpu",
         "seed": 7,
     }  # fmt: skip
@@ -142,8 +144,7 @@ def test_enhance_hands_everything_over(ct: Path, tmp_path: Path, enhance: Verb) 
 
 def test_defaults(ct: Path, tmp_path: Path, enhance: Verb) -> None:
     run("enhance", ct, tmp_path / "out.nii")
-    given = {name: value for name, value in enhance.given.items() if name not in ("progress", "cancel")}
-    assert given == {
+    assert enhance.given == {
         "model": None, "strength": 1.0, "steps": None, "samples": None, "uncertainty": False,
         "device": "auto", "seed": 0,
     }  # fmt: skip
@@ -319,8 +320,10 @@ def test_cancel_after_the_last_step_writes_nothing(
 def test_degrade_hands_everything_over(ct: Path, tmp_path: Path, degrade: Verb) -> None:
     replay = tmp_path / "old.json"
     replay.write_text('{"details": {"degradation": 1}}')
-    run("degrade", ct, tmp_path / "a.nii", "--preset", "sumi-paper", "--dose", 0.5, "--seed", 3)
-    assert (degrade.given["preset"], degrade.given["dose"], degrade.given["seed"]) == ("sumi-paper", 0.5, 3)
+    run("degrade", ct, tmp_path / "a.nii", "--preset", "routine", "--dose", 0.5, "--seed", 3)
+    assert (degrade.given["preset"], degrade.given["dose"], degrade.given["seed"]) == ("routine", 0.5, 3)
+    run("degrade", ct, tmp_path / "a.nii", "--preset", "sumi-paper")
+    assert (degrade.given["preset"], degrade.given["dose"]) == ("sumi-paper", None)
     assert degrade.given["replay"] is None
     run("degrade", ct, tmp_path / "a.nii", "--replay", replay)
     assert degrade.given["replay"] == {"details": {"degradation": 1}}
