@@ -23,8 +23,8 @@ from ctenhance.decomposition.scatter.network import (
     CELL_MM,
     CoarseModel,
     ScatterNet,
+    coarse_shape,
     full_size,
-    grid,
     limited,
     network_scatter,
     pooled,
@@ -43,11 +43,11 @@ from ctenhance.scan.projections import Projections
 
 def test_the_coarse_grid_has_cells_of_one_size_whatever_the_scan() -> None:
     for geometry in (fan(), fan(360, 700)):
-        n_views, n_cells, full_turn = grid(geometry)
+        n_views, n_cells, full_turn = coarse_shape(geometry)
         assert (n_views, full_turn) == (32, True)
         assert n_cells * CELL_MM == pytest.approx(geometry.field_of_view_mm, rel=0.06)
     half = ParallelGeometry.covering(ImageGrid(128, 128, 3.0))
-    assert grid(half)[0] == 16 and not grid(half)[2]
+    assert coarse_shape(half)[0] == 16 and not coarse_shape(half)[2]
 
 
 def test_the_network_says_the_same_of_a_finer_detector() -> None:

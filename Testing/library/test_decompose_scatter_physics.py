@@ -54,7 +54,7 @@ def test_scatter_of_a_cylinder_is_the_same_in_all_views_and_on_both_sides() -> N
 def test_scatter_has_converged_in_amount_and_from_bin_to_bin(views: int) -> None:
     phantom, geometry, _, _ = cylinder_scan()
     geometry = replace(geometry, view_angles=even_angles(views))
-    finer = Sampling(views=48, places=60, element_mm=9.0, steps=32, groups=30)
+    finer = Sampling(views=48, columns=60, element_mm=9.0, steps=32, groups=30)
     coarse, fine = (
         physical_scatter(phantom, geometry, beam(), sampling=sampling)[0] for sampling in (Sampling(), finer)
     )

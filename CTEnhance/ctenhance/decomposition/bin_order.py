@@ -51,8 +51,8 @@ def bin_order_warning(counts: torch.Tensor, spectra: torch.Tensor, energies_kev:
         measured = -torch.log(chosen[own].mean(0).clamp(min=1e-6))
         model = -torch.log(torch.exp(-expected_lines[own]).mean(0))
         cost += (measured[:, None] - model[None, :]).square() * own.double().mean()
-    place, spectrum = linear_sum_assignment(cost.numpy())
-    in_order, best = float(cost.diagonal().mean()), float(cost[place, spectrum].mean())
+    read, spectrum = linear_sum_assignment(cost.numpy())
+    in_order, best = float(cost.diagonal().mean()), float(cost[read, spectrum].mean())
     if best > _BETTER * in_order or in_order < _OFF**2:
         return None
     order = [int(k) + 1 for k in spectrum]

@@ -46,8 +46,8 @@ def random_drift(
     generator = torch.Generator().manual_seed(seed)
     white = torch.randn(n_columns, n_thresholds, generator=generator, dtype=torch.float64) * sd_kev
     phase = torch.rand(n_thresholds, generator=generator, dtype=torch.float64)
-    place = torch.arange(n_columns, dtype=torch.float64)[:, None] / n_columns
-    return white + smooth_kev * torch.sin(2 * torch.pi * (place + phase)) * 2**0.5
+    position = torch.arange(n_columns, dtype=torch.float64)[:, None] / n_columns
+    return white + smooth_kev * torch.sin(2 * torch.pi * (position + phase)) * 2**0.5
 
 
 def noisy_counts(expected: torch.Tensor, correlation: float, generator: torch.Generator) -> torch.Tensor:

@@ -74,19 +74,19 @@ def detector_model(
     if not min(sensor.pitch_mm, sensor.thickness_mm, sensor.cloud_mm, sensor.noise_kev) > 0:
         raise InputError("A sensor's pitch, thickness, charge cloud and noise must be above zero.")
     n = len(energies_kev)
-    # place x y depth, fluorescence: which line, direction z and azimuth, path; Compton: energy
+    # position x y depth, fluorescence: which line, direction z and azimuth, path; Compton: energy
     u = torch.quasirandom.SobolEngine(8, scramble=True, seed=7).draw(samples, dtype=torch.float64)
     u = u.clamp(1e-9, 1 - 1e-9)
-    place = (u[:, :2] - 0.5) * (3 * sensor.pitch_mm)  # the pixel and its eight neighbours
+    position = (u[:, :2] - 0.5) * (3 * sensor.pitch_mm)  # the pixel and its eight neighbours
     stuff = material(sensor.material)
     photo, compton = (
         stuff.mass_attenuation(energies_kev, kind) * (0.1 * stuff.density) for kind in ("photo", "incoh")
     )
     stopped = 1 - torch.exp(-(photo + compton) * sensor.thickness_mm)
-    own = _collected(place, sensor)
+    own = _collected(position, sensor)
     response = torch.zeros(n, n, dtype=torch.float64)
     for row, energy in enumerate(energies_kev.tolist()):
-        absorbed = _absorption(energy, sensor, place, own, u, float(photo[row] + compton[row]))
+        absorbed = _absorption(energy, sensor, position, own, u, float(photo[row] + compton[row]))
         recoil = _recoil(energy, u[:, 7].contiguous()) * own
         share = float(photo[row] / (photo[row] + compton[row]))
         weight = float(stopped[row]) * 9 / samples  # nine pixels' worth of interactions hit this one
@@ -109,15 +109,15 @@ def detector(given: str | os.PathLike[str] | Detector, energies_kev: torch.Tenso
     )
 
 
-def _collected(place: torch.Tensor, sensor: Sensor) -> torch.Tensor:
-    """Part of the charge cloud at `place` `[sample, 2]` that the pixel at the origin collects."""
+def _collected(position: torch.Tensor, sensor: Sensor) -> torch.Tensor:
+    """Part of the charge cloud at `position` `[sample, 2]` that the pixel at the origin collects."""
     scale = math.sqrt(2) * sensor.cloud_mm
     half = sensor.pitch_mm / 2
-    return (0.5 * (torch.erf((place + half) / scale) - torch.erf((place - half) / scale))).prod(-1)
+    return (0.5 * (torch.erf((position + half) / scale) - torch.erf((position - half) / scale))).prod(-1)
 
 
 def _absorption(
-    energy: float, sensor: Sensor, place: torch.Tensor, own: torch.Tensor, u: torch.Tensor, mu: float
+    energy: float, sensor: Sensor, position: torch.Tensor, own: torch.Tensor, u: torch.Tensor, mu: float
 ) -> torch.Tensor:
     """Energy `[sample]` that the pixel sees of absorbed quanta, with fluorescence where the element can."""
     deposited = energy * own
@@ -131,7 +131,7 @@ def _absorption(
         cosine = 2 * u[:, 5] - 1
         sine = (1 - cosine**2).sqrt()
         azimuth = 2 * math.pi * u[:, 6]
-        end = place + (path * sine)[:, None] * torch.stack([azimuth.cos(), azimuth.sin()], -1)
+        end = position + (path * sine)[:, None] * torch.stack([azimuth.cos(), azimuth.sin()], -1)
         # depth of the interaction: exponential within the sensor
         depth = -torch.log1p(-u[:, 2] * -math.expm1(-mu * sensor.thickness_mm)) / mu
         depth = depth + path * cosine

@@ -137,11 +137,11 @@ def attenuation_sinogram(hu: torch.Tensor, scan: ScanGeometry, grid: ImageGrid) 
     v = torch.arange(g.n_views, device=hu.device) * (views / g.n_views)
     t = torch.arange(g.n_columns, device=hu.device) - g.central_column
     c = t / 2 + half.central_column
-    places = torch.stack(
+    positions = torch.stack(
         torch.meshgrid(c * (2 / (n_columns - 1)) - 1, v * (2 / views) - 1, indexing="xy"), -1
     )  # [view, column, (column, view)]
-    places = places.to(hu.dtype).expand(hu.shape[0], -1, -1, -1)
-    return F.grid_sample(closed[:, None], places, align_corners=True, padding_mode="border")[:, 0]
+    positions = positions.to(hu.dtype).expand(hu.shape[0], -1, -1, -1)
+    return F.grid_sample(closed[:, None], positions, align_corners=True, padding_mode="border")[:, 0]
 
 
 def _evenly_spread(g: ParallelGeometry) -> bool:

@@ -73,9 +73,9 @@ def beyond(
         # where the body ends among these columns the line runs too high
         here = torch.minimum(here, (end[..., -_LAST:].mean(-1) / (2 * mu_water)).square())
         # where it still grows outwards, the end is taken for its maximum: how far it would grow is unknown
-        place = (-slope / 2).clamp(min=0)
-        radius_squared = (here + place.square())[..., None]
-        outward = place[..., None] + step * g.isocenter_pitch_mm
+        position = (-slope / 2).clamp(min=0)
+        radius_squared = (here + position.square())[..., None]
+        outward = position[..., None] + step * g.isocenter_pitch_mm
         chord = (radius_squared - outward.square()).clamp(min=0).sqrt()
         continued.append(2 * mu_water * chord * taper)
     return continued[0].flip(-1), continued[1]

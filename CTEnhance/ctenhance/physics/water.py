@@ -69,8 +69,8 @@ def _table(values: np.ndarray) -> torch.Tensor:
 
 def _looked_up(x: torch.Tensor, table: torch.Tensor, step: float) -> torch.Tensor:
     """`table`, known at whole multiples of `step`, at `x`: linear between, and as at the ends beyond them."""
-    place = x / step
-    low = place.floor().clamp(0, len(table) - 2)
+    position = x / step
+    low = position.floor().clamp(0, len(table) - 2)
     index = low.long()
     values = table.to(x)
-    return values[index] + (place - low) * (values[index + 1] - values[index])
+    return values[index] + (position - low) * (values[index + 1] - values[index])

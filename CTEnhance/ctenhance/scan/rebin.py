@@ -94,7 +94,7 @@ def rebin_helix(
         if first >= last:
             continue
         fan = scan.slice_rays(helix, view, scan.slices[first:last])
-        for at, weight in scan.places(view):
+        for at, weight in scan.shared_views(view):
             part = (np.float32(weight) * share).astype(np.float32)
             out[at, first:last] += part[:, None] * fan
             weights[at, first:last] += part
@@ -136,7 +136,7 @@ class _Scan:
         near = 1 - off / self.feed if self.feed else np.ones_like(off)
         return first, last, np.maximum(in_view * near, 1e-6)
 
-    def places(self, view: int) -> list[tuple[int, float]]:
+    def shared_views(self, view: int) -> list[tuple[int, float]]:
         """The slices' views, one or two neighbouring, that a view of the scan belongs to, with its shares."""
         start = self.angles[0]
         grid = self.angles - start

@@ -199,8 +199,8 @@ def calibrate_without_reference(
 
 def _slow(values: torch.Tensor, width: float) -> torch.Tensor:
     """Averages of `[column, threshold]` over columns by a Gaussian of that standard deviation."""
-    place = torch.arange(len(values), dtype=values.dtype)
-    kernel = torch.exp(-0.5 * ((place[:, None] - place) / width) ** 2)
+    position = torch.arange(len(values), dtype=values.dtype)
+    kernel = torch.exp(-0.5 * ((position[:, None] - position) / width) ** 2)
     return kernel @ values / kernel.sum(1, keepdim=True)
 
 

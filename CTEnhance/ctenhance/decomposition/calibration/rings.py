@@ -39,9 +39,9 @@ def ring_part(images: torch.Tensor, matter: torch.Tensor, width: int = 1) -> tor
     radius = (torch.arange(count).to(images) - (count - 1) / 2) / PER_PIXEL  # through the middle
     angle = torch.arange(DIRECTIONS).to(images) * (math.pi / DIRECTIONS)
     x = radius * torch.cos(angle)[:, None] * (2 / (width_px - 1))
-    place = torch.stack([x, radius * torch.sin(angle)[:, None] * (2 / (height - 1))], -1)
+    positions = torch.stack([x, radius * torch.sin(angle)[:, None] * (2 / (height - 1))], -1)
     together = torch.cat([images, matter[None]])
-    polar = F.grid_sample(together[None], place[None], align_corners=True)[0]
+    polar = F.grid_sample(together[None], positions[None], align_corners=True)[0]
     polar = F.avg_pool2d(polar, (1, width))
     smooth = _windows(polar).median(-1).values  # [material, direction, radius], matter last
     residue = (polar - smooth)[:-1]
@@ -72,5 +72,5 @@ def _cartesian(polar: torch.Tensor, height: int, width: int, reach: float) -> to
     radius = (y[:, None] ** 2 + x**2).sqrt()
     radius, angle = torch.where(angle < 0, -radius, radius), angle.remainder(math.pi)
     closed = torch.cat([polar, polar[..., :1, :].flip(-1)], -2)
-    place = torch.stack([radius / reach, angle * (2 / math.pi) - 1], -1)
-    return F.grid_sample(closed[None], place[None], align_corners=True)[0]
+    positions = torch.stack([radius / reach, angle * (2 / math.pi) - 1], -1)
+    return F.grid_sample(closed[None], positions[None], align_corners=True)[0]

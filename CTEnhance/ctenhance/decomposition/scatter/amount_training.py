@@ -70,11 +70,11 @@ def train_amount(
         turned = torch.rot90(images[chosen], int(rng.integers(4)), (2, 3))  # scatter knows no direction
         turned = turned.flip(3) if rng.random() < 0.5 else turned
         found = model(summaries[chosen].to(where), turned.to(where)).cpu()
-        place = ((found - low) / step_of).clamp(0, len(FACTORS) - 1)
-        before = place.detach().long().clamp(max=len(FACTORS) - 2)
+        position = ((found - low) / step_of).clamp(0, len(FACTORS) - 1)
+        before = position.detach().long().clamp(max=len(FACTORS) - 2)
         some = errors[chosen]
         left, right = (some.gather(1, (before + k)[:, None])[:, 0] for k in (0, 1))
-        return torch.lerp(left, right, place - before).mean()
+        return torch.lerp(left, right, position - before).mean()
 
     steps = min(STEPS, settings.steps)
     own = replace(

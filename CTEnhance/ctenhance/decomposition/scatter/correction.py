@@ -17,8 +17,8 @@ from ctenhance.decomposition.scatter.network import (
     ARCHITECTURE,
     CoarseModel,
     ScatterNet,
+    coarse_shape,
     full_size,
-    grid,
     network_scatter,
 )
 from ctenhance.decomposition.scatter.physics import middle
@@ -125,7 +125,7 @@ class ScatterEstimator:
         spr = self.method.water_spr
         if self.network is None:
             coarse = self.model.kernel(counts, geometry, spr)
-            full = full_size(coarse, counts.shape[0], counts.shape[1], grid(geometry)[2])
+            full = full_size(coarse, counts.shape[0], counts.shape[1], coarse_shape(geometry)[2])
         else:
             scan = self.model(counts, geometry, spr, self.method.grid_ratio)
             with torch.inference_mode():

@@ -137,7 +137,7 @@ class CoarseModel:
         features = [
             amount - 1,
             (20 * iodine).clamp(-3, 3),
-            (places(geometry, n_cells) / 100).expand(n_views, -1),
+            (cell_positions_mm(geometry, n_cells) / 100).expand(n_views, -1),
             torch.log(bowtie.sum(0)).expand(n_views, -1),
             torch.log(total[1] / own) / 2,
             torch.log(total[0] / total[1]).clamp(min=-2),
@@ -151,13 +151,13 @@ class CoarseModel:
             torch.full_like(amount, math.log(spr / REFERENCE_SPR)),
             torch.full_like(amount, float(grid_ratio is not None)),
         ]
-        full_turn = grid(geometry)[2]
+        full_turn = coarse_shape(geometry)[2]
         return CoarseScan(
             torch.stack(features).float(), relative.float(), every.float(), image, self.tilt, full_turn
         )
 
     def _cells(self, counts: torch.Tensor, geometry: ScanGeometry, spr: float) -> _Cells:
-        n_views, n_cells, _ = grid(geometry)
+        n_views, n_cells, _ = coarse_shape(geometry)
         # half a count makes the logarithm of Poisson counts nearly unbiased down to a few; logarithms, not
         # counts, are averaged, so that edges of the object do not look like scatter
         logs = torch.log(self.air) - torch.log(counts + 0.5)
@@ -195,7 +195,7 @@ class CoarseModel:
             primary = torch.maximum(few - known, (1 - MOST_OF_COUNTS) * few)
             return self.reference.image(primary * _AIR, few_fluence, few_scan, few_grid)
 
-        first = image(full_size(kernel, few.shape[0], few.shape[1], grid(geometry)[2]))
+        first = image(full_size(kernel, few.shape[0], few.shape[1], coarse_shape(geometry)[2]))
         found = self.reference.scatter(first, few_fluence, few_scan, ROUGH, grid_ratio)
         second = image(spr / _AIR * found)
         every = spr / _AIR * self.reference.scatter(second, fluence, geometry, grid_ratio=grid_ratio)
@@ -262,7 +262,7 @@ def _image(without: torch.Tensor, bare: torch.Tensor) -> torch.Tensor:
     return F.avg_pool2d(channels / torch.tensor(IMAGE_UNITS)[:, None, None], 2).clamp(-5, 5)
 
 
-def grid(geometry: ScanGeometry) -> tuple[int, int, bool]:
+def coarse_shape(geometry: ScanGeometry) -> tuple[int, int, bool]:
     """Views and cells of the coarse grid, and whether its views close a full turn."""
     arc, full_turn = view_arc(geometry)
     centre = geometry.ray_offsets_mm()
@@ -272,14 +272,14 @@ def grid(geometry: ScanGeometry) -> tuple[int, int, bool]:
     return n_views, n_cells, full_turn
 
 
-def places(geometry: ScanGeometry, n_cells: int) -> torch.Tensor:
+def cell_positions_mm(geometry: ScanGeometry, n_cells: int) -> torch.Tensor:
     """Distance of the cells' middles from the isocentre in mm, `[cell]`."""
     return F.adaptive_avg_pool1d(geometry.ray_offsets_mm()[None, None], n_cells)[0, 0]
 
 
 def _blurred(values: torch.Tensor, geometry: ScanGeometry, n_cells: int, width_mm: float) -> torch.Tensor:
     """Values `[..., cell]` spread by a Gaussian of that standard deviation along the detector."""
-    centre = places(geometry, n_cells)
+    centre = cell_positions_mm(geometry, n_cells)
     kernel = torch.exp(-0.5 * ((centre[:, None] - centre) / width_mm) ** 2)
     return values @ (kernel / kernel.sum(1).amax())
 

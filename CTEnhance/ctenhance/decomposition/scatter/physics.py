@@ -4,7 +4,7 @@ Every part of the object scatters once, by Klein and Nishina's cross section wit
 coherently, attenuated on both ways and seen through an anti-scatter grid: the deterministic half of
 Kyriakou, Riedel & Kalender (Phys Med Biol 51:4567, 2006). Their coarse Monte Carlo for the rest is replaced
 by single scatter made wider, softer and stronger behind thick parts. Scatter is computed in the plane, at
-few views and places, since it is smooth, and is scaled afterwards: its amount depends on the beam's height,
+few views and columns, since it is smooth, and is scaled afterwards: its amount depends on the beam's height,
 which is not in the geometry. Form factors are those of free atoms in water, for all tissues by their mass.
 """
 
@@ -40,13 +40,13 @@ CYLINDER_MM, _CYLINDER_PIXELS = 300.0, 64
 
 @dataclass(frozen=True)
 class Sampling:
-    """How finely scatter is computed: `views`, `places` on the detector, the side of a scattering element in
+    """How finely scatter is computed: `views`, `columns` of the detector, the side of a scattering element in
     mm, `steps` along a path, `groups` of energies.
 
     Half as many leave errors of several per cent from bin to bin, which look like iodine."""
 
     views: int = 24
-    places: int = 36
+    columns: int = 36
     element_mm: float = 12.0
     steps: int = 24
     groups: int = 20
@@ -60,7 +60,7 @@ class Sampling:
 
     def columns_of(self, geometry: ScanGeometry) -> torch.Tensor:
         """The columns at which scatter is computed."""
-        return torch.linspace(0, geometry.n_columns - 1, min(self.places, geometry.n_columns)).round().long()
+        return torch.linspace(0, geometry.n_columns - 1, min(self.columns, geometry.n_columns)).round().long()
 
 
 FINE = Sampling()
@@ -105,7 +105,7 @@ class ScatterSetup:
 
     def through_grid(self, outwards: torch.Tensor, from_source: torch.Tensor) -> torch.Tensor:
         """The part of quanta that passes the grid, which is focused on the source: of unit directions
-        `outwards` `[element, place, 2]`, at places `from_source` `[place, 2]`."""
+        `outwards` `[element, column, 2]`, at points `from_source` `[column, 2]`."""
         focus = from_source / from_source.norm(dim=1, keepdim=True)
         straight = (outwards * focus).sum(2).clamp(1e-3, 1)
         tangent = (1 - straight**2).clamp(min=0).sqrt() / straight
@@ -133,9 +133,9 @@ def cross_section(energy_kev: torch.Tensor, cosine: torch.Tensor) -> tuple[torch
     klein_nishina = kept**2 * (kept + 1 / kept - 1 + cosine**2)
     x, coherent, incoherent = (torch.as_tensor(v, dtype=cosine.dtype) for v in _water_factors())
     transfer = energy_kev / _KEV_ANGSTROM * ((1 - cosine).clamp(min=0) / 2).sqrt()
-    place = (transfer / (x[1] - x[0])).clamp(max=len(x) - 1.001)
-    index = place.long()
-    part = place - index
+    position = (transfer / (x[1] - x[0])).clamp(max=len(x) - 1.001)
+    index = position.long()
+    part = position - index
     f2, s = (table[index] * (1 - part) + table[index + 1] * part for table in (coherent, incoherent))
     return klein_nishina * s, polarised * f2
 
@@ -156,9 +156,9 @@ def _by_angle(beam: Quanta, groups: int) -> tuple[torch.Tensor, torch.Tensor, to
 
     def counted(part: torch.Tensor) -> torch.Tensor:
         """Counts `[angle, group, bin]` of quanta that keep a `part` `[angle, group]` of their energies."""
-        place = (part[..., None] * energies - energies[0]).clamp(min=0)  # [angle, group, energy]
-        index = place.long().clamp(max=len(energies) - 2)
-        rest = place - index
+        position = (part[..., None] * energies - energies[0]).clamp(min=0)  # [angle, group, energy]
+        index = position.long().clamp(max=len(energies) - 2)
+        rest = position - index
         return torch.stack(
             [torch.einsum("age,eg->ag", torch.lerp(r[index], r[index + 1], rest), share) for r in response],
             -1,
@@ -195,13 +195,13 @@ class _Paths:
         values = F.grid_sample(self.maps[None], grid, align_corners=False)[0].mean(-1)  # [material, path]
         return 0.1 * values.T.reshape(*start.shape[:-1], -1).to(start.dtype) * length[..., None]
 
-    def thickness(self, source: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """Mass per area in g/cm² `[place]` of the primary rays."""
-        direction = (places - source) / (places - source).norm(dim=1, keepdim=True)
+    def thickness(self, source: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        """Mass per area in g/cm² `[column]` of the primary rays."""
+        direction = (points - source) / (points - source).norm(dim=1, keepdim=True)
         nearest = source - direction * (direction @ source)[:, None]  # to the middle of the image
         inside = nearest.norm(dim=1) < self.radius
         ways = [self.integrals(nearest[inside], sign * direction[inside]).sum(-1) for sign in (1.0, -1.0)]
-        result = torch.zeros(len(places))
+        result = torch.zeros(len(points))
         result[inside] = ways[0] + ways[1]
         return result
 
@@ -220,7 +220,7 @@ def _scanner(geometry: ScanGeometry) -> tuple[float, float, torch.Tensor]:
 def _directions(
     geometry: ScanGeometry, fans: torch.Tensor, across: torch.Tensor, along: torch.Tensor
 ) -> torch.Tensor:
-    """Ways `[place, 2]` from the source to the detector at angles `fans`, in units of the distance to the
+    """Ways `[column, 2]` from the source to the detector at angles `fans`, in units of the distance to the
     detector along the central ray."""
     if isinstance(geometry, FanGeometry) and geometry.shape == FLAT:
         return fans.tan()[:, None] * across + along
@@ -252,7 +252,7 @@ def slice_scatter(
     cancel: Cancellable | None = None,
     sampling: Sampling = FINE,
 ) -> torch.Tensor:
-    """The same of one slice, at few views and places of the detector only: `[view, place, bin]` for
+    """The same of one slice, at few views and columns of the detector only: `[view, column, bin]` for
     `spread`."""
     setup = setup or ScatterSetup()
     angles = geometry.angles()[sampling.views_of(geometry)]
@@ -275,27 +275,27 @@ def slice_scatter(
         across = torch.tensor([math.cos(angle), math.sin(angle)])
         along = torch.tensor([-math.sin(angle), math.cos(angle)])
         source = -source_mm * along - middle
-        places = source + detector_mm * _directions(geometry, fans, across, along)
+        points = source + detector_mm * _directions(geometry, fans, across, along)
         to_source = source - elements
         from_source = to_source.norm(dim=1)
         backwards = to_source / from_source[:, None]
         way_in = paths.integrals(elements, backwards)
-        out = places - elements[:, None]  # [element, place, 2]
+        out = points - elements[:, None]  # [element, column, 2]
         distance = out.norm(dim=2)
         outwards = out / distance[..., None]
         way_out = paths.integrals(elements[:, None].expand_as(outwards), outwards)
-        passed = torch.exp(-(way_in[:, None] + way_out) @ mu)  # [element, place, group]
+        passed = torch.exp(-(way_in[:, None] + way_out) @ mu)  # [element, column, group]
         cosine = -(backwards[:, None] * outwards).sum(2).clamp(-1, 1)
         angles_of = (torch.acos(cosine) * (_ANGLES / math.pi)).long().clamp(max=_ANGLES - 1)
         lateral = torch.atan2(-to_source @ across, -to_source @ along)
         weight = mass * _fluence(setup.fluence, geometry, lateral) / from_source
-        weight = weight[:, None] * setup.through_grid(outwards, places - source)
+        weight = weight[:, None] * setup.through_grid(outwards, points - source)
         strength = (weight * (detector_mm / distance) ** 2)[..., None] * passed
-        # quanta by place, angle and group, then what these count
+        # quanta by column, angle and group, then what these count
         sums = torch.zeros(len(fans) * _ANGLES, strength.shape[-1])
         sums.index_add_(0, (rows + angles_of).flatten(), strength.flatten(0, 1))
         sums = sums.view(len(fans), -1)
-        thickness = paths.thickness(source, places)
+        thickness = paths.thickness(source, points)
         multiple = _multiple(sums @ softer, thickness, setup, geometry, len(fans))
         result[view] = sums @ single + multiple
     return result
@@ -346,31 +346,31 @@ def _fluence(fluence: torch.Tensor | None, geometry: ScanGeometry, angle: torch.
 
 
 def _multiple(
-    softer: torch.Tensor, thickness: torch.Tensor, setup: ScatterSetup, geometry: ScanGeometry, places: int
+    softer: torch.Tensor, thickness: torch.Tensor, setup: ScatterSetup, geometry: ScanGeometry, columns: int
 ) -> torch.Tensor:
-    """Multiple scatter `[place, bin]`: single scatter that is softer, wider and stronger behind thick
+    """Multiple scatter `[column, bin]`: single scatter that is softer, wider and stronger behind thick
     parts."""
     if setup.multiple == 0:
         return torch.zeros_like(softer)
     offsets = geometry.ray_offsets_mm()
-    step = float(offsets[-1] - offsets[0]) / max(1, places - 1)
-    place = torch.arange(places, dtype=softer.dtype) * step
-    kernel = torch.exp(-0.5 * ((place[:, None] - place) / setup.multiple_width_mm) ** 2)
+    step = float(offsets[-1] - offsets[0]) / max(1, columns - 1)
+    position = torch.arange(columns, dtype=softer.dtype) * step
+    kernel = torch.exp(-0.5 * ((position[:, None] - position) / setup.multiple_width_mm) ** 2)
     kernel = kernel / kernel.sum(1, keepdim=True).amax()
     return setup.multiple * (kernel @ (softer * (thickness / 10)[:, None]))
 
 
 def spread(coarse: torch.Tensor, geometry: ScanGeometry, sampling: Sampling = FINE) -> torch.Tensor:
-    """`[view, place, bin]` interpolated to all views and columns, `[view, column, bin]`."""
+    """Scatter at few views and columns interpolated to all of them, `[view, column, bin]` both."""
     if not bool(coarse.any()):
         return torch.zeros(geometry.n_views, geometry.n_columns, coarse.shape[-1], dtype=coarse.dtype)
     logs = coarse.clamp(min=max(1e-9 * float(coarse.max()), 1e-300)).log().numpy()
-    views, places = sampling.views_of(geometry).numpy(), sampling.columns_of(geometry).numpy()
+    views, columns = sampling.views_of(geometry).numpy(), sampling.columns_of(geometry).numpy()
     turn = view_arc(geometry)[1]
     if turn:
         views, logs = np.append(views, geometry.n_views), np.concatenate([logs, logs[:1]])
     logs = _interpolated(logs, 0, views, geometry.n_views, turn)
-    return torch.from_numpy(np.exp(_interpolated(logs, 1, places, geometry.n_columns, False)))
+    return torch.from_numpy(np.exp(_interpolated(logs, 1, columns, geometry.n_columns, False)))
 
 
 def _interpolated(values: np.ndarray, axis: int, known: np.ndarray, length: int, turn: bool) -> np.ndarray:
@@ -404,7 +404,7 @@ def spr_behind_middle(scatter: torch.Tensor, primary: torch.Tensor) -> float:
 def water_cylinder(geometry: ScanGeometry) -> tuple[MaterialPhantom, ScanGeometry]:
     """The cylinder that a scanner's scatter is known by, and one view of it."""
     pixel = 1.05 * CYLINDER_MM / _CYLINDER_PIXELS
-    place = (torch.arange(_CYLINDER_PIXELS) - (_CYLINDER_PIXELS - 1) / 2) * pixel
-    inside = place**2 + place[:, None] ** 2 < (CYLINDER_MM / 2) ** 2
+    position = (torch.arange(_CYLINDER_PIXELS) - (_CYLINDER_PIXELS - 1) / 2) * pixel
+    inside = position**2 + position[:, None] ** 2 < (CYLINDER_MM / 2) ** 2
     phantom = MaterialPhantom((material("water"),), inside.float()[None, None], pixel)
     return phantom, geometry.with_views((0.0,))

@@ -35,7 +35,7 @@ VIEWS, COLUMNS, SIZE = 240, 144, 96
 #: Views on either side that are averaged, as a part of the step: quanta are few behind thick bodies.
 _AROUND = 1.5
 #: How finely scatter is computed that only cleans the counts for the next image.
-ROUGH = Sampling(views=12, places=16, element_mm=20.0, steps=12, groups=8)
+ROUGH = Sampling(views=12, columns=16, element_mm=20.0, steps=12, groups=8)
 #: A grid and multiple scatter in the middle of what scanners have.
 REFERENCE_SETUP = ScatterSetup(grid_ratio=8.0, leak=0.045, multiple=0.32, multiple_width_mm=85.0)
 #: In g/cm³: less than this is noise of the air, and no material of the basis is denser.
@@ -59,8 +59,8 @@ class ReferenceScatter:
         bright = torch.ones_like(counts[0, :, :1]) if fluence is None else fluence[:, None]
         lines = self.decomposer.estimate(counts / bright, correct_bias=True).lines.float()
         images = density_images(lines, scan, grid, cut_off=self.decomposer.materials)
-        place = ((torch.arange(len(images[0])) + 0.5) / len(images[0]) * 2 - 1) ** 2
-        kept = (place + place[:, None] < 1) & (images.sum(0) > _LEAST_DENSITY)
+        axis = ((torch.arange(len(images[0])) + 0.5) / len(images[0]) * 2 - 1) ** 2
+        kept = (axis + axis[:, None] < 1) & (images.sum(0) > _LEAST_DENSITY)
         # materials other than water may be negative, as iodine is in fat
         least = torch.full((len(images), 1, 1), -_MOST_DENSITY)
         least[0] = 0

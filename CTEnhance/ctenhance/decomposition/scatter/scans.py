@@ -137,12 +137,12 @@ def patient_phantom(
 
 def _iodine(rng: np.random.Generator, size: int, pixel_mm: float) -> torch.Tensor:
     """Iodine in g/cm³ `[row, column]`: vessels and organs as drawn blobs, up to 20 mg/mL."""
-    place = (torch.arange(size) - (size - 1) / 2) * pixel_mm
+    axis = (torch.arange(size) - (size - 1) / 2) * pixel_mm
     amount = torch.zeros(size, size)
     for _ in range(int(rng.integers(2, 10))):
         x, y = rng.uniform(-0.35, 0.35, 2) * size * pixel_mm
         a, b = np.exp(rng.uniform(np.log(8), np.log(50), 2))
-        inside = ((place - x) / a) ** 2 + ((place[:, None] - y) / b) ** 2 < 1
+        inside = ((axis - x) / a) ** 2 + ((axis[:, None] - y) / b) ** 2 < 1
         amount[inside] = float(rng.uniform(1, 20 if a * b < 400 else 5)) / 1000
     return amount
 
@@ -153,8 +153,8 @@ def body_phantom(rng: np.random.Generator) -> MaterialPhantom:
     b = a * float(rng.uniform(0.6, 1.0))
     pixel = 2 * a * float(rng.uniform(1.08, 1.3)) / SIZE
     centre = rng.uniform(-0.04, 0.04, 2) * SIZE * pixel
-    place = (torch.arange(SIZE) - (SIZE - 1) / 2) * pixel
-    x, y = place - centre[0], place[:, None] - centre[1]
+    axis = (torch.arange(SIZE) - (SIZE - 1) / 2) * pixel
+    x, y = axis - centre[0], axis[:, None] - centre[1]
     body = (x / a) ** 2 + (y / b) ** 2 < 1
     contents = torch.zeros(len(TISSUES), 1, SIZE, SIZE)
     # half of all phantoms are of water
@@ -229,8 +229,8 @@ class DrawnKernel:
         that leaves `bright` `[column, 1]`."""
         logs = -torch.log(primary.sum(-1, keepdim=True).clamp(1e-9, 1))
         source = bright * primary ** self.powers[0] * logs ** self.powers[1]
-        place = torch.arange(primary.shape[-2], dtype=primary.dtype) * pitch_mm
-        apart = place[:, None] - place
+        axis = torch.arange(primary.shape[-2], dtype=primary.dtype) * pitch_mm
+        apart = axis[:, None] - axis
         kernel = torch.zeros_like(apart)
         for share, (left, right) in zip(self.shares, self.widths_mm, strict=True):
             width = torch.where(apart > 0, right, left).to(apart.dtype)

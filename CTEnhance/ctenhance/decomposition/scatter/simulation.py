@@ -57,7 +57,7 @@ class ScanScatter:
         for index in range(slabs.densities.shape[1]):
             parts.append(slice_scatter(slabs, index, geometry, quanta, setup, cancel))
             progress("scatter", index + 1, slabs.densities.shape[1])
-        self._slabs = torch.stack(parts)  # [slab, view, place, bin]
+        self._slabs = torch.stack(parts)  # [slab, view, column, bin]
         if not bool(self._slabs.any()):
             raise InputError("The phantom scatters nothing: choose another phantom, or a scatter of 0.")
         self._scale = spr / self._own_spr(phantom, beam, cancel)
@@ -72,10 +72,10 @@ class ScanScatter:
     def _slice(self, index: int) -> torch.Tensor:
         """Scatter of one slice in the unit of the slabs."""
         n_slabs = len(self._slabs)
-        place = min(max((index + 0.5) / self._n_slices * n_slabs - 0.5, 0.0), n_slabs - 1.0)
-        below = int(place)
+        position = min(max((index + 0.5) / self._n_slices * n_slabs - 0.5, 0.0), n_slabs - 1.0)
+        below = int(position)
         above = min(below + 1, n_slabs - 1)
-        here = torch.lerp(self._slabs[below], self._slabs[above], place - below)
+        here = torch.lerp(self._slabs[below], self._slabs[above], position - below)
         return spread(here, self._geometry)
 
     def _own_spr(self, phantom: MaterialPhantom, beam: Beam, cancel: Cancellable | None) -> float:

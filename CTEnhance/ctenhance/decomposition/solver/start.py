@@ -32,10 +32,10 @@ class Start:
     least: torch.Tensor
     most: torch.Tensor
 
-    def to(self, place: torch.device | str | torch.dtype) -> Start:
+    def to(self, target: torch.device | str | torch.dtype) -> Start:
         """The same start on a device, or in another precision."""
         return Start(
-            self.groups.to(place), self.coefficients.to(place), self.least.to(place), self.most.to(place)
+            self.groups.to(target), self.coefficients.to(target), self.least.to(target), self.most.to(target)
         )
 
     def __call__(self, primary: torch.Tensor, air: torch.Tensor) -> torch.Tensor:
