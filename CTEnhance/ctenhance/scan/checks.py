@@ -10,7 +10,7 @@ import numpy as np
 from ctenhance.core.arrays import blocks
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check
-from ctenhance.scan.fields import ScanFields
+from ctenhance.scan.fields import GEOMETRIES, ScanFields
 
 # Larger ones come from damaged headers.
 _MOST = {"views": 2_000_000, "rows": 100_000, "columns": 20_000, "bins": 64}
@@ -35,7 +35,7 @@ def quoted(value: Any) -> str:
 def check_fields(projections: ScanFields) -> None:
     """Bring every field into its type, or raise InputError naming it; the readings are not looked at."""
     p = projections
-    if p.geometry not in ("parallel", "fan_equiangular", "fan_flat"):
+    if p.geometry not in GEOMETRIES:
         raise InputError(
             f"The 'geometry' is {quoted(p.geometry)}, not parallel, fan_equiangular or fan_flat."
         )

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+GEOMETRIES = ("parallel", "fan_equiangular", "fan_flat")
+
 
 @dataclass(eq=False, repr=False)
 class ScanFields:

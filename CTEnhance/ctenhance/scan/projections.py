@@ -29,7 +29,6 @@ from ctenhance.scan.fields import ScanFields
 from ctenhance.scan.rays import rays_of
 
 SUFFIXES = (".ctproj.h5", ".h5", ".hdf5")
-GEOMETRIES = ("parallel", "fan_equiangular", "fan_flat")
 #: Image matrix where the projections name none.
 DEFAULT_IMAGE_SIZE = 512
 _IMAGE_SIDES = (16, 4096)
