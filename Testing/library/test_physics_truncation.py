@@ -20,7 +20,7 @@ from ctenhance.physics.fbp import fbp
 from ctenhance.physics.geometry import FanGeometry, ParallelGeometry, ScanGeometry, even_angles
 from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.materials import material
-from ctenhance.physics.truncation import MOST_CUT_OFF, beyond, cut_off
+from ctenhance.physics.truncation import MOST_TRUNCATED, beyond, truncated_share
 from ctenhance.physics.units import MU_WATER_PER_MM, mu_to_hu
 from ctenhance.scan.projections import Projections
 
@@ -59,7 +59,7 @@ def test_known_rays_outside_are_as_good_as_columns(kind: str) -> None:
 def test_a_body_that_is_cut_off_keeps_its_hu(kind: str) -> None:
     geometry = scan(kind, 130)
     sinogram = ellipse_sinogram(geometry, BODY[:1]).float()
-    assert cut_off(sinogram, geometry, GRID) > 0.5
+    assert truncated_share(sinogram, geometry, GRID) > 0.5
     images = [
         mu_to_hu(fbp(sinogram, geometry, GRID, "soft", outside=outside))
         for outside in (None, beyond(sinogram, geometry, MU_WATER_PER_MM))
@@ -75,17 +75,17 @@ def test_what_all_views_see_or_opposite_ones_complete_is_not_cut_off() -> None:
     whole = scan("equiangular", 166)  # the body ends some columns before the detector
     half = replace(whole, n_columns=120, central_column=30.25)
     for geometry in (whole, half):
-        assert cut_off(ellipse_sinogram(geometry, BODY), geometry, GRID) == 0
+        assert truncated_share(ellipse_sinogram(geometry, BODY), geometry, GRID) == 0
     # half a turn has no opposite views
     parallel = replace(scan("parallel", 120), central_column=30.25)
-    assert cut_off(ellipse_sinogram(parallel, BODY), parallel, GRID) > MOST_CUT_OFF
+    assert truncated_share(ellipse_sinogram(parallel, BODY), parallel, GRID) > MOST_TRUNCATED
 
 
 def test_noise_in_air_is_no_body() -> None:
     geometry = scan("equiangular", 190)
     generator = torch.Generator().manual_seed(0)
     counts = torch.poisson(500 * torch.exp(-ellipse_sinogram(geometry, BODY)), generator=generator)
-    assert cut_off(-torch.log(counts.clamp(min=0.5) / 500), geometry, GRID) < MOST_CUT_OFF
+    assert truncated_share(-torch.log(counts.clamp(min=0.5) / 500), geometry, GRID) < MOST_TRUNCATED
 
 
 def test_the_ends_are_continued_smoothly_and_end() -> None:
@@ -127,7 +127,7 @@ def test_maps_of_materials_are_continued_too() -> None:
     body = 0.1 * ellipse_sinogram(geometry, [Ellipse(1.0, (85.0, 60.0))])  # cm, so g/cm² of water
     lines = torch.stack([body, 0.005 * body], -1)
     materials = [material("water"), material("iodine")]
-    plain, mended = (density_images(lines, geometry, GRID, "soft", cut_off=m) for m in (None, materials))
+    plain, mended = (density_images(lines, geometry, GRID, "soft", truncated=m) for m in (None, materials))
     inner = rings(geometry)[0]
     assert float(plain[0][inner].mean()) > 1.01
     assert float(mended[0][inner].mean()) == pytest.approx(1, abs=0.005)

@@ -30,16 +30,16 @@ def density_images(
     grid: ImageGrid,
     kernel: Kernel = "standard",
     cancel: Cancellable | None = None,
-    cut_off: Sequence[Material] | None = None,
+    truncated: Sequence[Material] | None = None,
 ) -> torch.Tensor:
     """Partial densities in g/cm³ `[..., material, row, column]` of line integrals in g/cm² `[..., view,
-    column, material]`; differentiable. `cut_off`: the materials, where the body reaches beyond the
+    column, material]`; differentiable. `truncated`: the materials, where the body reaches beyond the
     detector, so that it has to be continued there."""
     parts = lines.movedim(-1, -3)
     outside = None
-    if cut_off is not None:
+    if truncated is not None:
         energy = torch.tensor([REFERENCE_KEV])
-        attenuation = attenuation_matrix(list(cut_off), energy)[:, 0]
+        attenuation = attenuation_matrix(list(truncated), energy)[:, 0]
         outside = beyond_parts(parts, attenuation, scan, float(material("water").linear_attenuation(energy)))
     return fbp(parts, scan, grid, kernel, cancel, outside) * _PER_MM_TO_G_CM3
 

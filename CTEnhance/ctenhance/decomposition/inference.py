@@ -34,7 +34,7 @@ from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check, silent
 from ctenhance.scan.geometry_check import tell_geometry
 from ctenhance.scan.projections import Projections
-from ctenhance.scan.truncation import cut_off_warning
+from ctenhance.scan.truncation import truncation_warning
 
 #: A reading this much above air, beyond noise, cannot be; more than the second part of them ends the work.
 OVER_AIR, MOST_OVER_AIR = 1.3, 0.01
@@ -174,7 +174,7 @@ def decompose(
         products.check_possible(decomposer.materials, options)
         estimator = None if method is None else ScatterEstimator(method, spectra, energies, selected)
     report.input = projections.identity(progress, cancel)
-    cut = cut_off_warning(projections, geometry, grid)
+    cut = truncation_warning(projections, geometry, grid)
     for note in (*projections.notes(progress, cancel), *([cut] if cut else [])):
         report.warn(note)
     report.details["data_consistency"] = tell_geometry(projections, report, cancel)
@@ -212,8 +212,8 @@ def decompose(
         misfit.append(_misfit(found, counts, scattered, decomposer))
         with report.stage("reconstruct"):
             lines = found.lines.float().to(selected)
-            cut_off = decomposer.materials if cut else None
-            maps = density_images(lines, geometry, grid, options.kernel, cancel, cut_off)
+            truncated = decomposer.materials if cut else None
+            maps = density_images(lines, geometry, grid, options.kernel, cancel, truncated)
             products.put_images(stack, row, maps, decomposer.materials, options)
             if options.errors:
                 sd = standard_error_images(

@@ -93,8 +93,8 @@ class SliceEnhancer:
 
     def __call__(self, stack: np.ndarray, z: int, draw: int = 0) -> np.ndarray:
         """Slice z of `stack` HU `[z, y, x]`, enhanced, `[y, x]`."""
-        seen = neighbours(stack, z)
-        x = torch.from_numpy(np.where(seen < LOWEST_HU, np.float32(AIR_HU), seen))
+        three = neighbours(stack, z)
+        x = torch.from_numpy(np.where(three < LOWEST_HU, np.float32(AIR_HU), three))
         x = x.clamp_(max=HIGHEST_HU).div_(HU_SCALE)[None]
         rows, columns = x.shape[-2:]
         symmetry = draw % SYMMETRIES

@@ -17,8 +17,9 @@ from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, ScanGeometry
 from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.redundancy import ray_weights
 
-#: A view is cut off where more than this is left at an end (5 mm of water); a scan where so many views are.
-CUT_OFF, MOST_CUT_OFF = 0.1, 0.02
+#: A view is truncated where a larger line integral is left at an end (5 mm of water), a scan where more than
+#: this part of its views is.
+TRUNCATED, MOST_TRUNCATED = 0.1, 0.02
 #: The cylinder is fitted to so many columns, smoothed over so many views.
 _COLUMNS, _VIEWS = 12, 9
 #: The mean of so many last columns is what is left at the end; the cylinder is not higher.
@@ -38,7 +39,7 @@ def _end(line_integrals: torch.Tensor, last: bool) -> torch.Tensor:
     return F.avg_pool2d(flat, (2 * half + 1, 1), 1).reshape(outer.shape)
 
 
-def cut_off(line_integrals: torch.Tensor, scan: ScanGeometry, grid: ImageGrid) -> float:
+def truncated_share(line_integrals: torch.Tensor, scan: ScanGeometry, grid: ImageGrid) -> float:
     """Share of the views `[..., view, column]` at whose ends the body goes on, unless opposite views show the
     rest of it. Raises InputError where the views do not suffice for an image on `grid`."""
     weights = ray_weights(scan, grid).mean(0)
@@ -46,7 +47,7 @@ def cut_off(line_integrals: torch.Tensor, scan: ScanGeometry, grid: ImageGrid) -
     cut = torch.zeros(line_integrals.shape[:-1], dtype=torch.bool, device=line_integrals.device)
     for last in (False, True):
         if float(weights[-1 if last else 0]) > _COUNTS_LITTLE * middle:
-            cut |= _end(line_integrals, last)[..., -_LAST:].mean(-1) > CUT_OFF
+            cut |= _end(line_integrals, last)[..., -_LAST:].mean(-1) > TRUNCATED
     return float(cut.double().mean())
 
 
@@ -91,5 +92,5 @@ def beyond_parts(
     continued = []
     for outside, last in zip(beyond(whole, scan, mu_water), (False, True), strict=True):
         of_parts, of_whole = (_end(x, last).mean(-1, keepdim=True) for x in (parts, whole))
-        continued.append(outside * (of_parts / of_whole.clamp(min=CUT_OFF)))
+        continued.append(outside * (of_parts / of_whole.clamp(min=TRUNCATED)))
     return continued[0], continued[1]

@@ -33,7 +33,7 @@ from ctenhance.runtime.seeds import generator
 from ctenhance.runtime.weights import Model
 from ctenhance.scan.geometry_check import tell_geometry
 from ctenhance.scan.projections import Projections
-from ctenhance.scan.truncation import cut_off_warning
+from ctenhance.scan.truncation import truncation_warning
 
 MAPS = ("uncertainty", "residual")
 #: Steps of both diffusions in each draw for an uncertainty map.
@@ -228,7 +228,7 @@ def reconstruct(
     selected = pick_device(options.device)
     grid = projections.image_grid(options.image_size, options.pixel_mm, options.fov_mm)
     geometry = projections.scan_geometry()
-    cut = cut_off_warning(projections, geometry, grid)
+    cut = truncation_warning(projections, geometry, grid)
     models = _models(options)
     options = replace(options, image_size=grid.shape, pixel_mm=grid.pixel_mm, fov_mm=None)
     report = ReportBuilder("reconstruct", options.settings(), selected, options.seed)

@@ -15,7 +15,7 @@ import torch
 
 from ctenhance.physics.fbp import fbp
 from ctenhance.physics.image_grid import ImageGrid
-from ctenhance.physics.truncation import MOST_CUT_OFF, cut_off
+from ctenhance.physics.truncation import MOST_TRUNCATED, truncated_share
 from ctenhance.physics.units import MU_WATER_PER_MM, mu_to_hu
 from ctenhance.runtime.errors import InputError
 from ctenhance.scan.projections import Projections
@@ -49,7 +49,7 @@ def attenuation_level(projections: Projections, rows: Sequence[int]) -> float | 
     try:
         scan = few.scan_geometry()
         suggested = ImageGrid(_SIDE, _SIDE, p.image_pixel_mm or scan.field_of_view_mm / _SIDE)
-        if cut_off(lines, scan, suggested) > MOST_CUT_OFF:
+        if truncated_share(lines, scan, suggested) > MOST_TRUNCATED:
             return None
         mean = lines.mean((0, 1))
         if float(mean.max()) < _NOTHING:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ctenhance.choices import SCATTER_MODES
 from ctenhance.decomposition.scatter.network import (
@@ -44,7 +45,7 @@ class ScatterMethod:
 
     name: str
     water_spr: float | None = None
-    network: ScatterNet | None = None
+    network: nn.Module | None = None
     entry: WeightsEntry | None = None
     grid_ratio: float | None = None
 
@@ -70,10 +71,8 @@ def scatter_method(
     if choice == KERNEL:
         return ScatterMethod(KERNEL, water_spr, grid_ratio=grid_ratio)
     name = weights.default_name(DEFAULT) if choice == NETWORK else choice
-    tensors, entry = weights.load(name, [ARCHITECTURE])
-    network = ScatterNet(**entry.arguments)
-    weights.fill(network, tensors, entry)
-    return ScatterMethod(NETWORK, water_spr, network.eval(), entry, grid_ratio)
+    model = weights.load_model(name, [ARCHITECTURE], lambda _, arguments: ScatterNet(**arguments))
+    return ScatterMethod(NETWORK, water_spr, model.network, model.entry, grid_ratio)
 
 
 def spr_in_file(projections: Projections) -> float | None:

@@ -58,7 +58,7 @@ class ReferenceScatter:
         `[column]`."""
         bright = torch.ones_like(counts[0, :, :1]) if fluence is None else fluence[:, None]
         lines = self.decomposer.estimate(counts / bright, correct_bias=True).lines.float()
-        images = density_images(lines, scan, grid, cut_off=self.decomposer.materials)
+        images = density_images(lines, scan, grid, truncated=self.decomposer.materials)
         axis = ((torch.arange(len(images[0])) + 0.5) / len(images[0]) * 2 - 1) ** 2
         kept = (axis + axis[:, None] < 1) & (images.sum(0) > _LEAST_DENSITY)
         # materials other than water may be negative, as iodine is in fat
