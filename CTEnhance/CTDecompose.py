@@ -6,11 +6,10 @@ and numpy.
 """
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-import qt
 import slicer
 import vtk
 from slicer import vtkMRMLScalarVolumeNode
@@ -18,28 +17,34 @@ from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
 
+from ctenhance import choices
+from ctenhance.options import DecomposeOptions
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from CTEnhanceLib.decompose import views, volumes
 from CTEnhanceLib.decompose.images import SpectralImages
 from CTEnhanceLib.decompose.imagesection import ImageSection
 from CTEnhanceLib.decompose.job import (
+    DEFAULT_OPTIONS,
     MATERIALS,
     NO_MATERIAL,
     DecomposeJob,
     Phantom,
     Scatter,
     SpectralSimulation,
-    Wanted,
     problem,
 )
 from CTEnhanceLib.decompose.section import SpectralSection
 from CTEnhanceLib.decompose.spectral import Kind, SpectralImage
 from CTEnhanceLib.panel import about
+from CTEnhanceLib.panel.sourcerows import SourceRows, chooseFile, typed, typedPath
 from CTEnhanceLib.panel.widget import PanelLogic, PanelWidget
 from CTEnhanceLib.process import transfer
-from CTEnhanceLib.process.projections import KERNELS
-from CTEnhanceLib.process.run import Settings, runAndWait
+from CTEnhanceLib.process.run import runAndWait
 from CTEnhanceLib.views import layouts
+
+SIMULATED_RODS = SpectralSimulation()
+# The widgets of settings that images which are there already do not have.
+OF_SCANS = ("kernelSelector", "matrixBox", "calibrationEdit", "calibrationButton", "scatterSelector")
 
 
 class CTDecompose(ScriptedLoadableModule):
@@ -114,7 +119,7 @@ class CTDecomposeParameterNode:
     firstMaterial: Annotated[str, Choice(list(MATERIALS))] = "water"
     secondMaterial: Annotated[str, Choice(list(MATERIALS))] = "iodine"
     thirdMaterial: Annotated[str, Choice([NO_MATERIAL, *MATERIALS])] = NO_MATERIAL
-    kernel: Annotated[str, Choice(list(KERNELS))] = KERNELS[0]
+    kernel: Annotated[str, Choice(list(choices.KERNELS))] = choices.DEFAULT_KERNEL
     matrix: Annotated[int, WithinRange(0, 4096)] = 0
     calibration: str = ""
     scatter: Scatter = Scatter.none
@@ -135,52 +140,22 @@ class CTDecomposeLogic(PanelLogic):
 
     def process(
         self,
-        path: str | Path | None = None,
-        basis: Sequence[str] = ("water", "iodine"),
-        kernel: str = KERNELS[0],
-        matrix: int = 0,
-        calibration: str | Path | None = None,
-        scatter: str = Scatter.none.value,
-        scatterRatio: float = 0.0,
-        gridRatio: float = 0.0,
-        errors: bool = True,
-        phantom: str = Phantom.RODS.value,
-        dose: float = 1.0,
-        slices: int = 8,
-        views: int = 720,
-        columns: int = 512,
-        device: str = "auto",
-        seed: int = 0,
+        source: str | Path | SpectralSimulation | SpectralImages = SIMULATED_RODS,
+        options: DecomposeOptions = DEFAULT_OPTIONS,
         progress: Callable[[str, float], None] | None = None,
-        images: Mapping[str, vtkMRMLScalarVolumeNode] | str | Path | None = None,
     ) -> vtkMRMLScalarVolumeNode:
         """Decompose and return the map of the first material, when it is there; Slicer stays usable.
 
-        path - a projection file with energy bins; None: the scan of a phantom is simulated
-        basis - two or three materials, by name or as name=formula@density
-        calibration - file with the drift of the thresholds, as `ctenhance calibrate drift` writes it
-        scatter - none, kernel, network, or the path of a network's weights
-        scatterRatio - the scanner's scatter to primary, from `ctenhance calibrate scatter`; 0: the file's
-        gridRatio - height by gap of its anti-scatter grid, which the network makes use of; 0: the file's
-        phantom, dose, slices, views, columns - of the simulated scan: rods, chest or a file of labels (.npz)
+        source - a projection file with energy bins; a scan of a phantom, which is simulated; or images at two
+                 or more energies: `SpectralImages((("40", node), ("70", other)))`, or, for those of a DICOM
+                 study that says its energies, `SpectralImages(folder=path)`
+        options - as for `ctenhance.decompose`: basis, kernel, scatter, errors, device and so on
         progress - is called with a stage and a percentage
-        images - volumes by energy, such as {"40": node, "70": other}, or the folder of a DICOM study that
-            tells its energies; in place of projections
 
         `CTEnhanceLib.decompose.job.mapsOf(node)` are all maps. Raises CTEnhanceError with one sentence when
         it cannot be done; the scene is as it was then.
         """
-        source: Path | SpectralSimulation | SpectralImages
-        if images is not None:
-            folder = Path(images) if isinstance(images, str | Path) else None
-            source = SpectralImages(() if isinstance(images, str | Path) else tuple(images.items()), folder)
-        elif path is not None:
-            source = Path(path)
-        else:
-            source = SpectralSimulation(phantom, dose, slices, views, columns)
-        drift = "" if calibration is None else str(calibration)
-        wanted = Wanted(tuple(basis), kernel, matrix, errors, drift, scatter, scatterRatio, gridRatio)
-        job = DecomposeJob(source, wanted, Settings(None, device, seed))
+        job = DecomposeJob(Path(source) if isinstance(source, str) else source, options)
         return runAndWait(job, self.requirementsPath(), progress)
 
     def addImage(
@@ -223,10 +198,21 @@ class CTDecomposeWidget(PanelWidget):
     def connectWidgets(self) -> None:
         """Connect the buttons."""
         ui = self.ui
-        self._seenResult = None
+        self._lastResult = None
         self.spectralSection = SpectralSection(ui, lambda make, done: self.runSection.start(make, done))
         self.imageSection = ImageSection(ui, self.panel)
-        ui.fileButton.connect("clicked()", self._onFile)
+        self._sourceRows = SourceRows(
+            ui,
+            shown={
+                Source.MEASURED: ("pathLabel", "pathEdit", "fileButton"),
+                Source.SIMULATED: ("phantomLabel", "phantomSelector", "doseLabel", "doseSlider"),
+            },
+            enabled={
+                Source.MEASURED: OF_SCANS,
+                Source.SIMULATED: (*OF_SCANS, "slicesBox", "viewsBox", "columnsBox"),
+            },
+            onPath=self._onPath,
+        )
         ui.calibrationButton.connect("clicked()", self._onCalibration)
 
     def opened(self) -> None:
@@ -236,7 +222,7 @@ class CTDecomposeWidget(PanelWidget):
 
     def reason(self) -> str:
         """Say what is wrong with the source or the settings, if anything."""
-        return problem(self._source(), self._wanted())
+        return problem(self._source(), self._options())
 
     def doing(self) -> str:
         """Say what Apply does."""
@@ -248,12 +234,11 @@ class CTDecomposeWidget(PanelWidget):
 
     def makeJob(self) -> DecomposeJob:
         """Return the run that the parameters ask for."""
-        chosen = self.parameters
-        return DecomposeJob(self._source(), self._wanted(), Settings(None, chosen.device, chosen.seed))
+        return DecomposeJob(self._source(), self._options())
 
     def resultArrived(self, result) -> None:
         """Tell of it, and remember it with the scene."""
-        self._seenResult = result
+        self._lastResult = result
         self.spectralSection.setResult(result)
         if self.parameters is not None:
             self.parameters.result = result
@@ -264,7 +249,7 @@ class CTDecomposeWidget(PanelWidget):
 
     def nodesGo(self) -> None:
         """Show no node any longer."""
-        self._seenResult = None
+        self._lastResult = None
         self.spectralSection.hide()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
@@ -277,29 +262,15 @@ class CTDecomposeWidget(PanelWidget):
     def follow(self) -> None:
         """Show what the parameters say."""
         ui, chosen = self.ui, self.parameters
-        simulated, images = chosen.source is Source.SIMULATED, chosen.source is Source.IMAGES
-        for widget in (ui.pathLabel, ui.pathEdit, ui.fileButton):
-            widget.visible = chosen.source is Source.MEASURED
+        images = chosen.source is Source.IMAGES
+        self._sourceRows.follow(chosen.source)
         self.imageSection.follow(chosen, images)
-        for widget in (ui.phantomLabel, ui.phantomSelector, ui.doseLabel, ui.doseSlider):
-            widget.visible = simulated
-        for widget in (ui.slicesBox, ui.viewsBox, ui.columnsBox):
-            widget.enabled = simulated
-        ofScan = (
-            ui.kernelSelector,
-            ui.matrixBox,
-            ui.calibrationEdit,
-            ui.calibrationButton,
-            ui.scatterSelector,
-        )
-        for widget in ofScan:
-            widget.enabled = not images
         ui.scatterRatioBox.enabled = chosen.scatter is not Scatter.none and not images
         # the kernel makes no use of it
         ui.gridRatioBox.enabled = chosen.scatter is Scatter.network and not images
         ui.thirdMaterialSelector.setItemText(0, _("no third one"))
-        if chosen.result is not self._seenResult:
-            self._seenResult = chosen.result
+        if chosen.result is not self._lastResult:
+            self._lastResult = chosen.result
             self.spectralSection.setResult(chosen.result)
             self.showResult(chosen.result)
 
@@ -311,39 +282,33 @@ class CTDecomposeWidget(PanelWidget):
             return SpectralSimulation(
                 chosen.phantom.value, chosen.dosePercent / 100, chosen.slices, chosen.views, chosen.columns
             )
-        path = _typed(chosen.path)
-        return Path(path).expanduser() if path else None
+        return typedPath(chosen.path)
 
-    def _wanted(self) -> Wanted:
+    def _options(self) -> DecomposeOptions:
         chosen = self.parameters
         materials = (chosen.firstMaterial, chosen.secondMaterial, chosen.thirdMaterial)
-        return Wanted(
-            tuple(name for name in materials if name != NO_MATERIAL),
-            chosen.kernel,
-            chosen.matrix,
-            chosen.errors,
-            _typed(chosen.calibration),
-            chosen.scatter.value,
-            chosen.scatterRatio,
-            chosen.gridRatio,
+        corrected = chosen.scatter is not Scatter.none
+        return DecomposeOptions(
+            basis=[name for name in materials if name != NO_MATERIAL],
+            kernel=chosen.kernel,
+            image_size=chosen.matrix or None,
+            errors=chosen.errors,
+            calibration=typed(chosen.calibration) or None,
+            scatter=chosen.scatter.value,
+            scatter_ratio=chosen.scatterRatio or None if corrected else None,
+            grid_ratio=chosen.gridRatio or None if corrected else None,
+            device=chosen.device,
+            seed=chosen.seed,
         )
 
-    def _onFile(self) -> None:
-        filters = _("Projections") + " (*.h5 *.hdf5)"
-        path = qt.QFileDialog.getOpenFileName(self.panel, _("Projection file"), "", filters)
-        if path and self.parameters is not None:
+    def _onPath(self, path: str) -> None:
+        if self.parameters is not None:
             self.parameters.path = path
 
     def _onCalibration(self) -> None:
-        filters = _("Calibrations") + " (*.h5 *.hdf5)"
-        path = qt.QFileDialog.getOpenFileName(self.panel, _("Drift of the thresholds"), "", filters)
+        path = chooseFile(self.panel, _("Drift of the thresholds"), _("Calibrations"))
         if path and self.parameters is not None:
             self.parameters.calibration = path
-
-
-def _typed(path: str) -> str:
-    """Return a path as the user typed or pasted it, without what surrounds it."""
-    return path.strip().strip('"')
 
 
 class CTDecomposeTest(ScriptedLoadableModuleTest):
@@ -363,10 +328,10 @@ class CTDecomposeTest(ScriptedLoadableModuleTest):
     def test_refusals(self):
         """What cannot be decomposed is said in a sentence."""
         logic = CTDecomposeLogic()
-        self.assertIn("Choose a projection file", problem(None, Wanted()))
+        self.assertIn("Choose a projection file", problem(None, DEFAULT_OPTIONS))
         with self.assertRaises(CTEnhanceError):
             logic.process("/no/such/file.ctproj.h5")
-        self.assertIn("twice", problem(SpectralSimulation(), Wanted(("water", "water"))))
+        self.assertIn("twice", problem(SpectralSimulation(), DecomposeOptions(basis=["water", "water"])))
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "no maps")
         with self.assertRaises(CTEnhanceError):
             logic.addImage(node)

@@ -15,22 +15,23 @@ from slicer.i18n import translate
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
 
+from ctenhance import choices
+from ctenhance.options import EnhanceOptions
 from ctenhance.runtime.errors import CTEnhanceError
 from CTEnhanceLib.compare import comparison
 from CTEnhanceLib.compare.resultchoice import resultsOf
 from CTEnhanceLib.compare.strength import StrengthWriter, canBlend, presets
-from CTEnhanceLib.enhance.job import VERB, EnhanceJob, isForeign, problem
+from CTEnhanceLib.enhance.job import DEFAULT_OPTIONS, VERB, EnhanceJob, isForeign, problem
 from CTEnhanceLib.panel import about
 from CTEnhanceLib.panel.modelchoice import ModelChoice
 from CTEnhanceLib.panel.widget import RESOURCES, PanelLogic, PanelWidget
 from CTEnhanceLib.process import transfer
-from CTEnhanceLib.process.run import Settings, runAndWait
+from CTEnhanceLib.process.run import runAndWait
 from CTEnhanceLib.scene import placing, volumes
 from CTEnhanceLib.views import layouts
 
 SAMPLE = "CTEnhanceChestPhantom"
 SAMPLE_SHA256 = "cf677e3c2772d6a7d4262f43d0162202c6cfcbec4a9c87d5cc41d61ff08f1c9b"
-ARCHITECTURES = ("twin", "latent-diffusion")
 
 
 class CTEnhance(ScriptedLoadableModule):
@@ -84,25 +85,20 @@ class CTEnhanceLogic(PanelLogic):
         self,
         inputNode: vtkMRMLScalarVolumeNode,
         outputNode: vtkMRMLScalarVolumeNode | None = None,
-        strength: float = 1.0,
-        model: str | None = None,
-        device: str = "auto",
-        seed: int = 0,
+        options: EnhanceOptions = DEFAULT_OPTIONS,
         overwrite: bool = False,
         progress: Callable[[str, float], None] | None = None,
     ) -> vtkMRMLScalarVolumeNode:
         """Enhance a CT volume and return the result, when it is there; Slicer stays usable meanwhile.
 
         outputNode - takes the result; None: a new volume
-        overwrite - whether that may be a volume with an image that is no result of CT Enhance
-        strength - 0 keeps the input, 1 is the full effect
-        model - name or path of the weights; None: the default ones
-        device - auto, cpu, cuda:0 … or mps
+        options - as for `ctenhance.enhance`: strength, model, device and so on
+        overwrite - whether the output may be a volume with an image that is no result of CT Enhance
         progress - is called with a stage and a percentage
 
         Raises CTEnhanceError with one sentence when it cannot be done; the scene is as it was then.
         """
-        job = EnhanceJob(inputNode, outputNode, strength, Settings(model, device, seed), overwrite)
+        job = EnhanceJob(inputNode, outputNode, options, overwrite)
         return runAndWait(job, self.requirementsPath(), progress)
 
 
@@ -117,10 +113,10 @@ class CTEnhanceWidget(PanelWidget):
     def connectWidgets(self) -> None:
         """Fill model and preset lists."""
         ui = self.ui
-        self._seenInput = self._seenResult = None
+        self._lastInput = self._lastResult = None
         self._strengthWriter = StrengthWriter(self._onStrengthWritten)
         self.models = ModelChoice(
-            ui.modelSelector, ui.modelBrowseButton, "enhance", ARCHITECTURES, self._onModel
+            ui.modelSelector, ui.modelBrowseButton, "enhance", choices.ENHANCE_ARCHITECTURES, self._onModel
         )
         for name, strength in presets():
             ui.presetSelector.addItem(_("{name} ({percent:.0f} %)").format(name=name, percent=100 * strength))
@@ -130,7 +126,7 @@ class CTEnhanceWidget(PanelWidget):
     def reason(self) -> str:
         """Say what is wrong with the nodes or the model, if anything."""
         chosen = self.parameters
-        return problem(chosen.inputVolume, chosen.outputVolume, chosen.strength) or self.models.reason()
+        return problem(chosen.inputVolume, chosen.outputVolume) or self.models.reason()
 
     def doing(self) -> str:
         """Say what Apply does."""
@@ -151,19 +147,19 @@ class CTEnhanceWidget(PanelWidget):
         ):
             self.runSection.showStatus(_("Nothing was computed: choose another output, or a new volume."))
             return None
-        settings = Settings(self.models.model(), chosen.device)
-        return EnhanceJob(chosen.inputVolume, output, chosen.strength, settings, overwrite)
+        options = EnhanceOptions(model=self.models.model(), strength=chosen.strength, device=chosen.device)
+        return EnhanceJob(chosen.inputVolume, output, options, overwrite)
 
     def resultArrived(self, result) -> None:
         """Show it from now on."""
         if self.parameters is not None:
-            self._seenInput, self._seenResult = placing.inputOf(result), result
+            self._lastInput, self._lastResult = placing.inputOf(result), result
             self.parameters.result = result
 
     def nodesGo(self) -> None:
         """Nothing is written into nodes that go."""
         self._strengthWriter.forget()
-        self._seenInput = self._seenResult = None
+        self._lastInput = self._lastResult = None
 
     def follow(self) -> None:
         """Show what the parameters say."""
@@ -188,18 +184,18 @@ class CTEnhanceWidget(PanelWidget):
 
     def _followNodes(self, chosen) -> None:
         """Notice another input or result: the two stay together, so that strengths go to what is shown."""
-        if chosen.result is not self._seenResult and placing.inputOf(chosen.result) is not None:
-            chosen.inputVolume = self._seenInput = placing.inputOf(chosen.result)
+        if chosen.result is not self._lastResult and placing.inputOf(chosen.result) is not None:
+            chosen.inputVolume = self._lastInput = placing.inputOf(chosen.result)
         source = chosen.inputVolume
-        if source is not self._seenInput:
-            self._seenInput = source
+        if source is not self._lastInput:
+            self._lastInput = source
             if chosen.outputVolume is not None and placing.inputOf(chosen.outputVolume) not in (None, source):
                 chosen.outputVolume = None  # not to be overwritten by accident
             if placing.inputOf(chosen.result) is not source:
                 own = [node for node in resultsOf(VERB) if placing.inputOf(node) is source]
                 chosen.result = own[-1] if own and source is not None else None
-        if chosen.result is not self._seenResult:
-            self._seenResult = chosen.result
+        if chosen.result is not self._lastResult:
+            self._lastResult = chosen.result
             if chosen.result is not None and placing.inputOf(chosen.result) is not None:
                 chosen.strength = placing.strengthOf(chosen.result)
             self.showResult(chosen.result)

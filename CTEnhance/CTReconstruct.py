@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-import qt
 import slicer
 import vtk
 from slicer import vtkMRMLScalarVolumeNode
@@ -18,30 +17,29 @@ from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
 
+from ctenhance import choices
+from ctenhance.options import ReconstructOptions
 from ctenhance.runtime.errors import CTEnhanceError
 from CTEnhanceLib.compare import comparison
 from CTEnhanceLib.panel import about
 from CTEnhanceLib.panel.modelchoice import ModelChoice
+from CTEnhanceLib.panel.sourcerows import SourceRows, typedPath
 from CTEnhanceLib.panel.widget import PanelLogic, PanelWidget
 from CTEnhanceLib.process import transfer
-from CTEnhanceLib.process.run import Settings, runAndWait
+from CTEnhanceLib.process.run import runAndWait
 from CTEnhanceLib.reconstruct import stages
 from CTEnhanceLib.reconstruct.job import (
     COLUMNS,
-    KERNELS,
+    DEFAULT_OPTIONS,
     VIEWS,
     Method,
     ReconstructJob,
     Simulation,
-    Wanted,
     problem,
 )
 from CTEnhanceLib.reconstruct.section import StagesSection
 from CTEnhanceLib.reconstruct.stages import comparedNames
 from CTEnhanceLib.views import layouts
-
-PROJECTION_ARCHITECTURES = ("spdiff-compact", "spdiff-published")
-IMAGE_ARCHITECTURES = ("doubly-guided",)
 
 
 class CTReconstruct(ScriptedLoadableModule):
@@ -97,7 +95,7 @@ class CTReconstructParameterNode:
     views: Annotated[int, WithinRange(32, 4096)] = VIEWS
     columns: Annotated[int, WithinRange(32, 4096)] = COLUMNS
     method: Method = Method.NEED
-    kernel: Annotated[str, Choice(list(KERNELS))] = KERNELS[0]
+    kernel: Annotated[str, Choice(list(choices.KERNELS))] = choices.DEFAULT_KERNEL
     matrix: Annotated[int, WithinRange(0, 4096)] = 0
     fieldOfView: Annotated[float, WithinRange(0, 1000)] = 0.0
     residual: bool = True
@@ -116,43 +114,24 @@ class CTReconstructLogic(PanelLogic):
 
     def process(
         self,
-        source: str | Path | vtkMRMLScalarVolumeNode,
-        method: str = "need",
-        dose: float = 1.0,
-        kernel: str = KERNELS[0],
-        matrix: int = 0,
-        fieldOfView: float = 0.0,
-        residual: bool = True,
-        uncertainty: bool = False,
-        projectionModel: str | None = None,
-        imageModel: str | None = None,
-        views: int = VIEWS,
-        columns: int = COLUMNS,
-        device: str = "auto",
-        seed: int = 0,
+        source: str | Path | vtkMRMLScalarVolumeNode | Simulation,
+        options: ReconstructOptions = DEFAULT_OPTIONS,
         progress: Callable[[str, float], None] | None = None,
     ) -> vtkMRMLScalarVolumeNode:
         """Reconstruct and return the last stage, when it is there; Slicer stays usable meanwhile.
 
-        source - a projection file, a folder of DICOM-CT-PD files, or a CT volume whose scan is simulated
-        method - need, projection or fbp
-        dose, views, columns - of the simulated scan; a dose of 1 is the full one
-        matrix, fieldOfView - pixels a side, and mm; 0: as the data suggest
-        residual, uncertainty - whether these maps are asked for
-        projectionModel, imageModel - name or path of the weights; None: the default ones
+        source - a projection file, a folder of DICOM-CT-PD files, or a scan to be simulated: a
+                 `Simulation(node, dose)`, or a CT volume for one at full dose
+        options - as for `ctenhance.reconstruct`: method, kernel, residual, device and so on
         progress - is called with a stage and a percentage
 
         Raises CTEnhanceError with one sentence when it cannot be done; the scene is as it was then.
         """
-        given = Path(source) if isinstance(source, str | Path) else Simulation(source, dose, views, columns)
-        if method not in [each.value for each in Method]:
-            raise CTEnhanceError(
-                _("There is no method '{name}': choose need, projection or fbp.").format(name=method)
-            )
-        wanted = Wanted(
-            Method(method), kernel, matrix, fieldOfView, residual, uncertainty, projectionModel, imageModel
-        )
-        job = ReconstructJob(given, wanted, Settings(None, device, seed))
+        if isinstance(source, str):
+            source = Path(source)
+        elif not isinstance(source, Path | Simulation):
+            source = Simulation(source, 1.0)
+        job = ReconstructJob(source, options)
         return runAndWait(job, self.requirementsPath(), progress)
 
 
@@ -168,24 +147,31 @@ class CTReconstructWidget(PanelWidget):
     def connectWidgets(self) -> None:
         """Fill the model lists, connect the buttons."""
         ui = self.ui
-        self._seenResult = None
+        self._lastResult = None
         self.projectionModels = ModelChoice(
             ui.projectionModelSelector,
             ui.projectionModelBrowseButton,
             "reconstruct-projection",
-            PROJECTION_ARCHITECTURES,
+            choices.PROJECTION_ARCHITECTURES,
             self._onProjectionModel,
         )
         self.imageModels = ModelChoice(
             ui.imageModelSelector,
             ui.imageModelBrowseButton,
             "reconstruct-image",
-            IMAGE_ARCHITECTURES,
+            choices.IMAGE_ARCHITECTURES,
             self._onImageModel,
         )
         self.stagesSection = StagesSection(ui)
-        ui.fileButton.connect("clicked()", self._onFile)
-        ui.folderButton.connect("clicked()", self._onFolder)
+        self._sourceRows = SourceRows(
+            ui,
+            shown={
+                Source.MEASURED: ("pathLabel", "pathEdit", "fileButton", "folderButton"),
+                Source.SIMULATED: ("inputLabel", "inputSelector", "doseLabel", "doseSlider"),
+            },
+            enabled={Source.SIMULATED: ("viewsBox", "columnsBox")},
+            onPath=self._onPath,
+        )
 
     def opened(self) -> None:
         """Follow the scene's parameters, and its stages."""
@@ -196,7 +182,7 @@ class CTReconstructWidget(PanelWidget):
         """Say what is wrong with the source, the settings or the models, if anything."""
         method = self.parameters.method
         return (
-            problem(self._source(), self._wanted())
+            problem(self._source(), self._options())
             or ("" if method is Method.FBP else self.projectionModels.reason())
             or (self.imageModels.reason() if method is Method.NEED else "")
         )
@@ -208,8 +194,7 @@ class CTReconstructWidget(PanelWidget):
 
     def makeJob(self) -> ReconstructJob:
         """Return the run that the parameters ask for."""
-        chosen = self.parameters
-        return ReconstructJob(self._source(), self._wanted(), Settings(None, chosen.device, chosen.seed))
+        return ReconstructJob(self._source(), self._options())
 
     def compared(self, result) -> tuple[str, str]:
         """Name the stages."""
@@ -217,7 +202,7 @@ class CTReconstructWidget(PanelWidget):
 
     def resultArrived(self, result) -> None:
         """Tell of it, and remember it with the scene."""
-        self._seenResult = result
+        self._lastResult = result
         self.stagesSection.setResult(result)
         if self.parameters is not None:
             self.parameters.result = result
@@ -228,32 +213,28 @@ class CTReconstructWidget(PanelWidget):
 
     def nodesGo(self) -> None:
         """Show no node any longer."""
-        self._seenResult = None
+        self._lastResult = None
         self.stagesSection.hide()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeAboutToBeRemoved(self, caller, event, node) -> None:
         """Stop showing a result that goes."""
-        if node is not None and node is self._seenResult and not slicer.mrmlScene.IsClosing():
+        if node is not None and node is self._lastResult and not slicer.mrmlScene.IsClosing():
             self.nodesGo()
         super().onNodeAboutToBeRemoved(caller, event, node)
 
     def follow(self) -> None:
         """Show what the parameters say."""
         ui, chosen = self.ui, self.parameters
-        simulated, method = chosen.source is Source.SIMULATED, chosen.method
-        for widget in (ui.pathLabel, ui.pathEdit, ui.fileButton, ui.folderButton):
-            widget.visible = not simulated
-        for widget in (ui.inputLabel, ui.inputSelector, ui.doseLabel, ui.doseSlider):
-            widget.visible = simulated
-        ui.viewsBox.enabled = ui.columnsBox.enabled = simulated
+        method = chosen.method
+        self._sourceRows.follow(chosen.source)
         ui.uncertaintyBox.enabled = method is not Method.FBP
         ui.projectionModelSelector.enabled = ui.projectionModelBrowseButton.enabled = method is not Method.FBP
         ui.imageModelSelector.enabled = ui.imageModelBrowseButton.enabled = method is Method.NEED
         self.projectionModels.follow(chosen.projectionModel)
         self.imageModels.follow(chosen.imageModel)
-        if chosen.result is not self._seenResult:
-            self._seenResult = chosen.result
+        if chosen.result is not self._lastResult:
+            self._lastResult = chosen.result
             self.stagesSection.setResult(chosen.result)
             self.showResult(chosen.result)
 
@@ -261,31 +242,25 @@ class CTReconstructWidget(PanelWidget):
         chosen = self.parameters
         if chosen.source is Source.SIMULATED:
             return Simulation(chosen.inputVolume, chosen.dosePercent / 100, chosen.views, chosen.columns)
-        path = chosen.path.strip().strip('"')
-        return Path(path).expanduser() if path else None
+        return typedPath(chosen.path)
 
-    def _wanted(self) -> Wanted:
+    def _options(self) -> ReconstructOptions:
         chosen = self.parameters
-        return Wanted(
-            chosen.method,
-            chosen.kernel,
-            chosen.matrix,
-            chosen.fieldOfView,
-            chosen.residual,
-            chosen.uncertainty and chosen.method is not Method.FBP,
-            self.projectionModels.model(),
-            self.imageModels.model(),
+        return ReconstructOptions(
+            method=chosen.method.value,
+            kernel=chosen.kernel,
+            image_size=chosen.matrix or None,
+            fov_mm=chosen.fieldOfView or None,
+            residual=chosen.residual,
+            uncertainty=chosen.uncertainty and chosen.method is not Method.FBP,
+            model_projection=self.projectionModels.model(),
+            model_image=self.imageModels.model(),
+            device=chosen.device,
+            seed=chosen.seed,
         )
 
-    def _onFile(self) -> None:
-        filters = _("Projections") + " (*.h5 *.hdf5)"
-        self._onPath(qt.QFileDialog.getOpenFileName(self.panel, _("Projection file"), "", filters))
-
-    def _onFolder(self) -> None:
-        self._onPath(qt.QFileDialog.getExistingDirectory(self.panel, _("Folder of DICOM-CT-PD files"), ""))
-
     def _onPath(self, path: str) -> None:
-        if path and self.parameters is not None:
+        if self.parameters is not None:
             self.parameters.path = path
 
     def _onProjectionModel(self, key: str) -> None:
@@ -314,14 +289,15 @@ class CTReconstructTest(ScriptedLoadableModuleTest):
     def test_refusals(self):
         """What cannot be reconstructed is said in a sentence."""
         logic = CTReconstructLogic()
-        self.assertIn("Choose a projection file", problem(None, Wanted()))
+        self.assertIn("Choose a projection file", problem(None, DEFAULT_OPTIONS))
         with self.assertRaises(CTEnhanceError):
             logic.process("/no/such/file.ctproj.h5")
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
-        self.assertIn("holds no image", problem(Simulation(node, 0.25), Wanted()))
+        self.assertIn("holds no image", problem(Simulation(node, 0.25), DEFAULT_OPTIONS))
         with self.assertRaises(CTEnhanceError):
-            logic.process(node, dose=0.25)
-        self.assertIn("no uncertainty", problem(Path(__file__), Wanted(Method.FBP, uncertainty=True)))
+            logic.process(Simulation(node, 0.25))
+        with self.assertRaises(CTEnhanceError):
+            ReconstructOptions(method="fbp", uncertainty=True)
 
     def test_arguments(self):
         """A simulated scan takes two verbs, measured projections one."""

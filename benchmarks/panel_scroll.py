@@ -135,7 +135,9 @@ def working(app: Any, before: Any, result: Any, shape: tuple[int, int, int]) -> 
     import SimpleITK as sitk  # noqa: N813 (its customary name)
     import slicer
 
-    from CTEnhanceLib.enhance.job import EnhanceJob, blend
+    from ctenhance.options import EnhanceOptions
+    from CTEnhanceLib.compare.strength import fillBlended
+    from CTEnhanceLib.enhance.job import EnhanceJob
     from CTEnhanceLib.process import transfer
 
     with tempfile.TemporaryDirectory() as folder:
@@ -145,10 +147,12 @@ def working(app: Any, before: Any, result: Any, shape: tuple[int, int, int]) -> 
         values = sitk.GetImageFromArray(np.zeros(shape, np.float32))
         sitk.WriteImage(values, str(Path(folder, "output.nii")))
         del values
-        steps = EnhanceJob(before, None, 0.8).load({"enhanced": Path(folder, "output.nii")})
+        steps = EnhanceJob(before, None, EnhanceOptions(strength=0.8)).load(
+            {"enhanced": Path(folder, "output.nii")}
+        )
         yield turns(app, steps).row("turns while the result is loaded and blended")
     arrays = [slicer.util.arrayFromVolume(node) for node in (before, result)]
-    yield turns(app, blend(*arrays, 0.5, arrays[1])).row("turns while another strength is written")
+    yield turns(app, fillBlended(arrays[1], *arrays, 0.5)).row("turns while another strength is written")
 
 
 def main() -> None:

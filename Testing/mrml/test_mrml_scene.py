@@ -10,7 +10,7 @@ import pytest
 import slicer
 
 from ctenhance.core.volume import CTVolume
-from CTEnhanceLib.enhance import job
+from CTEnhanceLib.compare.strength import fillBlended
 from CTEnhanceLib.measure import roi
 from CTEnhanceLib.process.devices import parseCards
 from CTEnhanceLib.process.worker import TimeLeft
@@ -69,7 +69,7 @@ def test_half_made_result_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_blend(strength: float) -> None:
     before, full = np.full((3, 4, 5), -7, np.int16), np.full((3, 4, 5), 3.5, np.float32)
     target = np.empty_like(full)
-    assert list(job.blend(before, full, strength, target))[-1] == 1.0
+    assert list(fillBlended(target, before, full, strength))[-1] == 1.0
     assert np.allclose(target, before + strength * (full - before))
 
 

@@ -173,7 +173,8 @@ def test_scatter_is_asked_for_with_its_ratio(panel: Any, user: Any, made: Path) 
     assert ui.thirdMaterialSelector.itemText(0) == "no third one"
     ui.pathEdit.text = str(made / "scan.ctproj.h5")
     assert not ui.scatterRatioBox.enabled
-    assert "--scatter" not in panel.makeJob().arguments(made)
+    arguments = panel.makeJob().arguments(made)
+    assert arguments[arguments.index("--scatter") + 1] == "none"
     ui.scatterSelector.currentIndex = known.index(Scatter.kernel)
     arguments = panel.makeJob().arguments(made)
     assert arguments[arguments.index("--scatter") + 1] == "kernel"
@@ -190,7 +191,9 @@ def test_scatter_is_asked_for_with_its_ratio(panel: Any, user: Any, made: Path) 
     arguments = panel.makeJob().arguments(made)
     assert float(arguments[arguments.index("--grid-ratio") + 1]) == 7.5
     ui.scatterSelector.currentIndex = 0
-    assert "--scatter" not in " ".join(panel.makeJob().arguments(made))
+    arguments = panel.makeJob().arguments(made)
+    assert arguments[arguments.index("--scatter") + 1] == "none"
+    assert not {"--scatter-ratio", "--grid-ratio"} & set(arguments)
 
 
 def test_scatter_of_scenes_of_earlier_versions_is_read(panel: Any) -> None:
@@ -206,10 +209,11 @@ def test_scatter_of_scenes_of_earlier_versions_is_read(panel: Any) -> None:
 
 
 def test_console(panel: Any, made: Path) -> None:
+    from ctenhance.options import DecomposeOptions
     from ctenhance.runtime.errors import CTEnhanceError
 
     logic = panel.logic
-    maps = logic.process(made / "scan.ctproj.h5", errors=False)
+    maps = logic.process(made / "scan.ctproj.h5", DecomposeOptions(errors=False))
     assert maps.GetName() == "scan water (mg/mL)"
     assert logic.addImage(maps, "vmi", 50).GetName() == "scan 50 keV"
     with pytest.raises(CTEnhanceError, match="between 40 and 190 keV"):

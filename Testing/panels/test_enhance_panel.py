@@ -262,13 +262,13 @@ def test_console_example_of_the_readme(panel: Any) -> None:
 
 def test_console_tells_progress(panel: Any, ct: Any, model: Path) -> None:
     from CTEnhance import CTEnhanceLogic
+    from ctenhance.options import EnhanceOptions
 
-    told = []
-    result = CTEnhanceLogic().process(
-        ct, strength=0.8, model=str(model), device="cpu", progress=lambda *each: told.append(each)
-    )
+    heard = []
+    options = EnhanceOptions(strength=0.8, model=str(model), device="cpu")
+    result = CTEnhanceLogic().process(ct, options=options, progress=lambda *each: heard.append(each))
     assert result.GetName() == "chest enhanced (tiny)"
-    percentages = [percentage for stage, percentage in told if stage == "Enhancing"]
+    percentages = [percentage for stage, percentage in heard if stage == "Enhancing"]
     assert percentages == sorted(percentages) and percentages[-1] > 90
 
 

@@ -136,15 +136,16 @@ import slicerhost
 
 slicerhost.start()
 import slicer
+from ctenhance.options import EnhanceOptions
 from CTEnhanceLib.enhance.job import EnhanceJob
-from CTEnhanceLib.process.run import Run, Settings
+from CTEnhanceLib.process.run import Run
 
 node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "chest")
 noise = np.random.default_rng(0).normal(0, 20, (400, 128, 128))
 noise[:, :40] -= 1000
 slicer.util.updateVolumeFromArray(node, noise.astype(np.int16))
 none = lambda *given: None
-run = Run(EnhanceJob(node, None, 1.0, Settings(sys.argv[1], "cpu")), none, none, print, none)
+run = Run(EnhanceJob(node, None, EnhanceOptions(model=sys.argv[1], device="cpu")), none, none, print, none)
 run.start()
 while run.active:
     slicer.app.processEvents()

@@ -188,7 +188,7 @@ class Comparison:
                 self._blend = LiveBlend(self.result, preview)
         except MemoryError:  # then it follows when the slider rests
             return self.result, written
-        self._blend.wanted = preview
+        self._blend.setting = preview
         self._blend.show([widget.mrmlSliceNode()])
         return self._blend.node, preview
 

@@ -1,4 +1,4 @@
-"""After minus before, at the strength that is shown: HU, made where a view looks, on diverging colours."""
+"""After minus before, at the strength that is shown: HU, sources where a view looks, on diverging colours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from CTEnhanceLib.views.liveslices import LiveSlices
 
 
 class LiveDifference(LiveSlices):
-    """`wanted` is the strength: what is read in a voxel is that part of the full effect."""
+    """`setting` is the strength: a voxel reads that part of the full effect."""
 
     def __init__(self, before: Any, after: Any, name: str, strength: float) -> None:
         super().__init__(before, name, strength)
@@ -30,7 +30,7 @@ class LiveDifference(LiveSlices):
     def values(self, samples: Sequence[np.ndarray]) -> np.ndarray:
         """Return their difference as float32."""
         before, after = (each.astype(np.float32) for each in samples)
-        return np.float32(self.wanted) * (after - before)
+        return np.float32(self.setting) * (after - before)
 
 
 class DifferenceView:
@@ -38,7 +38,7 @@ class DifferenceView:
 
     def __init__(self) -> None:
         self._live: LiveDifference | None = None
-        self._made: tuple[Any, ...] = ()
+        self._sources: tuple[Any, ...] = ()
         self._scale: ColorScale | None = None
 
     def show(self, widget: Any, result: Any, strength: float, hounsfield: float) -> Any:
@@ -48,18 +48,18 @@ class DifferenceView:
         """
         before, full = placing.inputOf(result), placing.fullEffectOf(result)
         after, strength = (result, 1.0) if full is None else (full, strength)
-        made = tuple((node.GetID(), node.GetImageData().GetMTime()) for node in (before, after))
-        if self._live is None or made != self._made:
+        sources = tuple((node.GetID(), node.GetImageData().GetMTime()) for node in (before, after))
+        if self._live is None or sources != self._sources:
             self.remove()
             name = _("{name} difference").format(name=result.GetName())
-            self._live, self._made = LiveDifference(before, after, name, strength), made
+            self._live, self._sources = LiveDifference(before, after, name, strength), sources
             self._scale = ColorScale(
                 widget.sliceView(), colortables.differences(), -hounsfield, hounsfield, "%.0f HU"
             )
         self._live.display.SetWindowLevel(2 * hounsfield, 0.0)
         if self._scale is not None:
             self._scale.setRange(-hounsfield, hounsfield)
-        self._live.wanted = strength
+        self._live.setting = strength
         self._live.show([widget.mrmlSliceNode()])
         return self._live.node
 

@@ -1,4 +1,4 @@
-"""The list of a panel's results in the scene: which of them is compared, and told of under Details."""
+"""The list of a panel's results in the scene: which of them is compared and described under Details."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from ctenhance.core.blend import blend
 from CTEnhanceLib.process.steps import TimedSteps
 from CTEnhanceLib.scene import placing, volumes
 from CTEnhanceLib.views.liveslices import LiveSlices
@@ -25,14 +26,13 @@ def presets() -> list[tuple[str, float]]:
     return [(_("Low"), 0.4), (_("Medium"), 0.7), (_("Full"), 1.0)]
 
 
-def blend(before: np.ndarray, full: np.ndarray, strength: float, target: np.ndarray) -> Iterator[float]:
-    """Fill `target` with before + strength * (full - before), a few slices a step; yield the part done."""
+def fillBlended(target: np.ndarray, before: np.ndarray, full: np.ndarray, strength: float) -> Iterator[float]:
+    """Fill `target` with the blend of float32 arrays, a few slices a step; yield the part done."""
     for slab in volumes.slabs(target):
         if strength == 1:
             target[slab] = full[slab]
         else:
-            first = before[slab].astype(np.float32)
-            target[slab] = first + np.float32(strength) * (full[slab] - first)
+            target[slab] = blend(before[slab].astype(np.float32), full[slab], strength)
         yield slab.stop / len(target)
 
 
@@ -48,7 +48,7 @@ def canBlend(result: Any) -> bool:
 
 
 class LiveBlend(LiveSlices):
-    """A result at the strength `wanted`, under the result's name and with its display."""
+    """A result at the strength `setting`, under the result's name and with its display."""
 
     def __init__(self, result: Any, strength: float) -> None:
         before, full = placing.inputOf(result), placing.fullEffectOf(result)
@@ -62,7 +62,7 @@ class LiveBlend(LiveSlices):
     def values(self, samples: Sequence[np.ndarray]) -> np.ndarray:
         """Return their blend as float32."""
         before, full = (each.astype(np.float32) for each in samples)
-        return before + np.float32(self.wanted) * (full - before)
+        return blend(before, full, self.setting)
 
 
 class StrengthWriter:
@@ -110,7 +110,9 @@ class StrengthWriter:
             slicer.util.arrayFromVolume(node)
             for node in (placing.inputOf(result), placing.fullEffectOf(result), result)
         )
-        self._steps = TimedSteps(blend(before, full, self._strength, target), self._written, self._failed)
+        self._steps = TimedSteps(
+            fillBlended(target, before, full, self._strength), self._written, self._failed
+        )
 
     def _written(self) -> None:
         result, self._steps, self._result = self._result, None, None

@@ -31,15 +31,8 @@ class SpectralImages:
     volumes: tuple[tuple[str, Any], ...] = ()
     folder: Path | None = None
 
-    def problem(self) -> str:
-        """Return the sentence that says why these cannot be decomposed, or an empty one."""
-        try:
-            self._check()
-        except InputError as error:
-            return str(error)
-        return ""
-
-    def _check(self) -> None:
+    def require(self) -> None:
+        """Raise InputError with the sentence that says why these cannot be decomposed, if anything."""
         if self.folder is not None:
             if self.volumes:
                 raise InputError(_("Choose volumes or a DICOM folder, not both."))

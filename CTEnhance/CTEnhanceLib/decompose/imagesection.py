@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import qt
 from slicer.i18n import tr as _
 
 from CTEnhanceLib.decompose.images import SpectralImages, energyOf
+from CTEnhanceLib.panel.sourcerows import typedPath
 
 #: The rows' names in the panel and in its parameters, in their order.
 ROWS = ("first", "second", "third")
@@ -49,8 +49,7 @@ class ImageSection:
             for row in ROWS
             if getattr(parameters, f"{row}Image") is not None
         ]
-        folder = parameters.imageFolder.strip().strip('"')
-        return SpectralImages(tuple(pairs), Path(folder).expanduser() if folder else None)
+        return SpectralImages(tuple(pairs), typedPath(parameters.imageFolder))
 
     def _onFolder(self) -> None:
         path = qt.QFileDialog.getExistingDirectory(self._panel, _("Folder of a DICOM study"))

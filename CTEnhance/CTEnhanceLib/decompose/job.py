@@ -3,9 +3,10 @@ to know."""
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,20 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
+from ctenhance.options import DecomposeOptions
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from CTEnhanceLib.decompose.images import SpectralImages
 from CTEnhanceLib.decompose.spectral import SpectralTable
 from CTEnhanceLib.process import transfer
-from CTEnhanceLib.process.projections import KERNELS, named
-from CTEnhanceLib.process.run import Command, Job, Settings
+from CTEnhanceLib.process.projections import (
+    ProjectionJob,
+    SimulatedScan,
+    Source,
+    commonArguments,
+    requireMatrix,
+    requireSource,
+)
+from CTEnhanceLib.process.run import Command
 from CTEnhanceLib.scene import placing, units, volumes
 
 # What the lists offer; the command line takes others, too, as name=formula@density.
@@ -27,7 +36,9 @@ MATERIALS = (
     "barium", "gold",
 )  # fmt: skip
 NO_MATERIAL = "none"
-_SMALLEST_MATRIX = 16
+
+# Unlike the command, a panel gives standard errors by default.
+DEFAULT_OPTIONS = DecomposeOptions(errors=True)
 
 # A result is the map of the first material; it refers to those of the others, to all standard errors, and to
 # all guided maps (`placing.GUIDED_ROLE`).
@@ -67,8 +78,8 @@ class Phantom(enum.Enum):
 
 
 @dataclass(frozen=True)
-class SpectralSimulation:
-    """A scan that is not there yet: of a phantom (its name, or a file of labels) at a share of full dose."""
+class SpectralSimulation(SimulatedScan):
+    """The scan of a phantom (its name, or a file of labels) at a share (0..1] of the full dose."""
 
     phantom: str = Phantom.RODS.value
     dose: float = 1.0
@@ -76,52 +87,34 @@ class SpectralSimulation:
     views: int = 720
     columns: int = 512
 
+    @property
+    def scanned(self) -> str:
+        """The phantom's name."""
+        return Path(self.phantom).stem
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is asked for; a matrix of 0 is what the data suggest, a scatter or grid ratio of 0 is the
-    file's."""
-
-    basis: tuple[str, ...] = ("water", "iodine")
-    kernel: str = KERNELS[0]
-    matrix: int = 0
-    errors: bool = True
-    calibration: str = ""
-    scatter: str = Scatter.none.value
-    scatterRatio: float = 0.0
-    gridRatio: float = 0.0
+    def command(self, folder: Path, projections: Path, options: Any) -> Command:
+        """Return `simulate`."""
+        arguments = ["simulate", str(projections)]
+        for name in ("phantom", "dose", "slices", "views", "columns"):
+            arguments += [f"--{name}", str(getattr(self, name))]
+        arguments += [] if options.image_size is None else ["--matrix", str(options.image_size)]
+        return Command(arguments, {"project": 60, "write": 5})
 
 
-def problem(source: Path | SpectralSimulation | SpectralImages | None, wanted: Wanted) -> str:
+def problem(source: Source | SpectralImages, options: DecomposeOptions) -> str:
     """Return the sentence that says why this cannot be decomposed, or an empty one."""
     try:
-        if isinstance(source, SpectralSimulation):
-            if not 0 < source.dose <= 1:
-                raise InputError(_("The dose must lie between 0 and 1, the full dose."))
-        elif isinstance(source, SpectralImages):
-            if sentence := source.problem():
-                raise InputError(sentence)
-        elif source is None:
-            raise InputError(_("Choose a projection file with energy bins (.ctproj.h5), or simulate a scan."))
-        elif not source.is_file():
-            raise InputError(_("There is no file '{path}': choose another.").format(path=source))
-        _checkBasis(wanted.basis)
-        if 0 < wanted.matrix < _SMALLEST_MATRIX:
-            raise InputError(
-                _(
-                    "The matrix is too small: choose {least} pixels or more, or 0 for what the data suggest."
-                ).format(least=_SMALLEST_MATRIX)
-            )
-        if wanted.kernel not in KERNELS:
-            raise InputError(
-                _("There is no kernel '{name}': choose one of {names}.").format(
-                    name=wanted.kernel, names=", ".join(KERNELS)
-                )
-            )
-        if wanted.calibration and not Path(wanted.calibration).is_file():
+        if isinstance(source, SpectralImages):
+            source.require()
+        else:
+            unchosen = _("Choose a projection file with energy bins (.ctproj.h5), or simulate a scan.")
+            requireSource(source, unchosen)
+        _checkBasis(options.basis)
+        requireMatrix(options.image_size)
+        if options.calibration is not None and not Path(options.calibration).is_file():
             raise InputError(
                 _("There is no calibration file '{path}': choose another, or none.").format(
-                    path=wanted.calibration
+                    path=options.calibration
                 )
             )
     except InputError as error:
@@ -174,64 +167,37 @@ def sourcesOf(result: Any, lowNoise: bool) -> list[Any]:
     return [*mapsOf(result), *(guidedOf(result) if lowNoise else [])]
 
 
-@dataclass
-class DecomposeJob(Job):
+class DecomposeJob(ProjectionJob):
     """From images, or energy bins (a file, or a scan still to be simulated), to maps of materials."""
-
-    source: Path | SpectralSimulation | SpectralImages | None
-    wanted: Wanted = field(default_factory=Wanted)
-    settings: Settings = field(default_factory=Settings)
-    _loaded: dict[str, transfer.LoadedVolume] = field(default_factory=dict)
 
     # Reading is part of it.
     stages = {"decompose": 88, "low noise": 4, "write": 8}  # noqa: RUF012
 
+    def __init__(self, source: Source | SpectralImages, options: DecomposeOptions = DEFAULT_OPTIONS) -> None:
+        super().__init__(source, options)
+
     def problem(self) -> str:
         """Say what is wrong with the source or the settings, if anything."""
-        return problem(self.source, self.wanted)
+        return problem(self.source, self.options)
 
     def prepare(self, folder: Path) -> Iterator[float]:
         """Write the images of the scene, where these are decomposed."""
         if isinstance(self.source, SpectralImages):
-            yield from self.source.prepare(folder)
-        yield 1.0
-
-    def preceding(self, folder: Path) -> Sequence[Command]:
-        """Simulate the scan, where there is none."""
-        source = self.source
-        if not isinstance(source, SpectralSimulation):
-            return ()
-        arguments = ["simulate", str(_simulated(folder))]
-        for name in ("phantom", "dose", "slices", "views", "columns"):
-            arguments += [f"--{name}", str(getattr(source, name))]
-        arguments += ["--matrix", str(self.wanted.matrix)] if self.wanted.matrix else []
-        return [Command([*arguments, *self.settings.arguments()], {"project": 60, "write": 5})]
+            return self.source.prepare(folder)
+        return super().prepare(folder)
 
     def arguments(self, folder: Path) -> list[str]:
-        """Ask for the maps and their errors; images are made of them as they are shown.
+        """Ask for the maps; images are made of them as they are shown.
 
         Guided maps take next to no time: about a hundredth of the run.
         """
-        wanted = self.wanted
         if isinstance(self.source, SpectralImages):
             arguments = ["decompose", str(folder / "maps"), *self.source.arguments(folder), "--guided-maps"]
-            arguments += ["--basis", ",".join(wanted.basis), *(["--errors"] if wanted.errors else [])]
-            return [*arguments, *self.settings.arguments()]
-        source = _simulated(folder) if isinstance(self.source, SpectralSimulation) else self.source
-        arguments = ["decompose", str(source), str(folder / "maps"), "--basis", ",".join(wanted.basis)]
-        arguments += ["--kernel", wanted.kernel, "--guided-maps"]
-        arguments += ["--errors"] if wanted.errors else []
-        scattered = wanted.scatter != Scatter.none.value
-        options = {
-            "matrix": wanted.matrix or None,
-            "calibration": wanted.calibration or None,
-            "scatter": wanted.scatter if scattered else None,
-            "scatter-ratio": (wanted.scatterRatio or None) if scattered else None,
-            "grid-ratio": (wanted.gridRatio or None) if scattered else None,
-        }
-        for name, value in options.items():
-            arguments += [] if value is None else [f"--{name}", str(value)]
-        return [*arguments, *self.settings.arguments()]
+            arguments += ["--basis", ",".join(self.options.basis)]
+            arguments += ["--errors"] if self.options.errors else []
+            return [*arguments, *commonArguments(self.options)]
+        options = dataclasses.replace(self.options, guided_maps=True)
+        return ["decompose", self.projections(folder), str(folder / "maps"), *options.to_arguments()]
 
     def load(self, outputs: Mapping[str, Path]) -> Iterator[float]:
         """Read the maps."""
@@ -261,18 +227,22 @@ class DecomposeJob(Job):
                     result.SetNthNodeReferenceID(role, index, node.GetID())
             placing.attachReport(result, report, added)
             # The hidden ones, too: who removes the folder removes them.
-            placing.placeTogether([*maps, *errors, *guided], _("{name} spectral").format(name=self._name()))
+            placing.placeTogether([*maps, *errors, *guided], _("{name} spectral").format(name=self.name()))
         return result
 
     def readable(self, sentence: str, folder: Path) -> str:
-        """The worker knows images and a simulated scan by their temporary files only."""
+        """The worker knows images, too, by their temporary files only."""
         if isinstance(self.source, SpectralImages):
             return self.source.readable(sentence, folder)
-        return sentence.replace(str(_simulated(folder)), _("simulated scan"))
+        return super().readable(sentence, folder)
+
+    def name(self) -> str:
+        """Return what the results are called after."""
+        return self.source.name() if isinstance(self.source, SpectralImages) else super().name()
 
     def _addMap(self, material: str, text: str, key: str, added: list[Any]) -> Any:
         loaded = self._loaded[key]
-        name = f"{self._name()} {text.format(name=material)}"
+        name = f"{self.name()} {text.format(name=material)}"
         node = placing.addNode("vtkMRMLScalarVolumeNode", name, added)
         display = placing.addFixedDisplay(node, added)
         placing.addVolume(loaded.image, loaded.ijkToRAS, name, added, output=node)
@@ -287,22 +257,10 @@ class DecomposeJob(Job):
     def _addGuided(self, material: str, result: Any, added: list[Any]) -> Any:
         """Add a map that is for low-noise images only: hidden, without a display, but saved."""
         name = _("{name} guided (mg/mL)").format(name=material)
-        node = placing.addNode("vtkMRMLScalarVolumeNode", f"{self._name()} {name}", added, hidden=True)
+        node = placing.addNode("vtkMRMLScalarVolumeNode", f"{self.name()} {name}", added, hidden=True)
         node.SetSaveWithScene(True)
         with slicer.util.NodeModify(node):
             volumes.copyGrid(result, node)
             node.SetAndObserveImageData(self._loaded[f"{material}_guided"].image)
         units.setUnits(node, units.DENSITY, material)
         return node
-
-    def _name(self) -> str:
-        source = self.source
-        if isinstance(source, SpectralSimulation):
-            return named(Path(source.phantom).stem, source.dose)
-        if isinstance(source, SpectralImages):
-            return source.name()
-        return source.name.split(".")[0] if source is not None else ""
-
-
-def _simulated(folder: Path) -> Path:
-    return folder / "simulated.ctproj.h5"

@@ -37,19 +37,19 @@ class LiveImage(LiveSlices):
     @property
     def image(self) -> SpectralImage:
         """What it shows."""
-        return self.wanted
+        return self.setting
 
     def setImage(self, image: SpectralImage, sliceNodes: Sequence[Any]) -> None:
         """Show another image, or energy, in these views."""
-        if image.lowNoise != self.wanted.lowNoise:
+        if image.lowNoise != self.setting.lowNoise:
             self.forgetSources()  # it is made of other maps
-        self.wanted = image
+        self.setting = image
         self.show(sliceNodes)
 
     def sources(self) -> Sequence[np.ndarray]:
         """Return the maps, and those of low noise where they are used."""
-        return [*self._maps, *(self._guided if self.wanted.lowNoise else [])]
+        return [*self._maps, *(self._guided if self.setting.lowNoise else [])]
 
     def values(self, samples: Sequence[np.ndarray]) -> np.ndarray:
         """Return the image of the maps' values."""
-        return self.wanted.values(self._table, samples)
+        return self.setting.values(self._table, samples)

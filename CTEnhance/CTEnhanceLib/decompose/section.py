@@ -13,6 +13,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from ctenhance import choices
 from ctenhance.runtime.errors import InputError
 from CTEnhanceLib.decompose import othermap, volumes
 from CTEnhanceLib.decompose.curve import CurvePlot, materialTable, plotView
@@ -54,6 +55,7 @@ class SpectralSection:
         ui.spectralButton.connect("toggled(bool)", self._onShow)
         ui.orientationSelector.connect("currentIndexChanged(int)", self._onOrientation)
         for index, slider in enumerate((ui.energySlider, ui.secondEnergySlider)):
+            slider.minimum, slider.maximum = choices.VIEWING_KEV[0], choices.VIEWING_KEV[-1]
             slider.connect("valueChanged(double)", functools.partial(self._onEnergy, index))
         for name, kev in PRESETS.items():
             getattr(ui, f"{name}Button").connect("clicked()", functools.partial(self._onPreset, kev))
@@ -283,13 +285,13 @@ class SpectralSection:
 
     def _placeCurve(self) -> None:
         """Have the plot below the views as long as there is something to draw in it."""
-        wanted, plot = self.ui.curveBox.checked, plotView()
+        asked, plot = self.ui.curveBox.checked, plotView()
         measured = self._region.node is not None
-        self.views.setBelow(plot if wanted and measured else "")
+        self.views.setBelow(plot if asked and measured else "")
         text = ""
-        if wanted and not plot:
+        if asked and not plot:
             text = _("This Slicer has no plots: the table stands alone.")
-        elif wanted and not measured and self.views.active:
+        elif asked and not measured and self.views.active:
             text = _("Press Measure: the curve is that of a box.")
         self._say(text)
 

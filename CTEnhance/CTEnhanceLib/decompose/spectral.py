@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from slicer.i18n import tr as _
 
-# What the slider offers, in keV.
-LEAST_KEV, MOST_KEV = 40, 190
+from ctenhance import choices
 
 
 class Kind(enum.Enum):
@@ -176,7 +175,7 @@ def curve(table: SpectralTable, samples: np.ndarray, lowNoise: bool = False) -> 
     An image is a sum of maps, so its mean follows from theirs and its variance from their covariance: no
     image has to be made.
     """
-    shown = (table.energies >= LEAST_KEV) & (table.energies <= MOST_KEV)
+    shown = (table.energies >= choices.VIEWING_KEV[0]) & (table.energies <= choices.VIEWING_KEV[-1])
     weights = table.weights(table.energies[shown], lowNoise)
     covariance = np.atleast_2d(np.cov(samples, bias=True))
     variance = np.einsum("ke,kl,le->e", weights, covariance, weights)

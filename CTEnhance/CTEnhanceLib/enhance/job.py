@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,18 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from ctenhance.options import EnhanceOptions
 from ctenhance.runtime.errors import CTEnhanceError, InputError
-from CTEnhanceLib.compare.strength import blend
+from CTEnhanceLib.compare.strength import fillBlended
 from CTEnhanceLib.process import transfer
-from CTEnhanceLib.process.run import Job, Settings
+from CTEnhanceLib.process.run import Job
 from CTEnhanceLib.scene import placing, volumes
 
 VERB = "enhance"
+DEFAULT_OPTIONS = EnhanceOptions()
 
 
-def problem(inputNode: Any, outputNode: Any, strength: float = 1.0) -> str:
+def problem(inputNode: Any, outputNode: Any) -> str:
     """Return the sentence that says why these nodes cannot be enhanced, or an empty one."""
     try:
         volumes.requireScalarVolume(inputNode)
@@ -30,8 +33,6 @@ def problem(inputNode: Any, outputNode: Any, strength: float = 1.0) -> str:
             raise InputError(
                 _("'{name}' is a segmentation: choose another output.").format(name=outputNode.GetName())
             )
-        if not 0 <= strength <= 1:
-            raise InputError(_("The strength must lie between 0 and 1."))
     except InputError as error:
         return str(error)
     return ""
@@ -45,7 +46,7 @@ def isForeign(outputNode: Any) -> bool:
 
 
 class EnhanceJob(Job):
-    """From input node to result node; `strength` in 0..1.
+    """From input node to result node.
 
     overwrite - whether the output may be a volume that is no result of CT Enhance
     """
@@ -57,19 +58,17 @@ class EnhanceJob(Job):
         self,
         inputNode: Any,
         outputNode: Any,
-        strength: float = 1.0,
-        settings: Settings | None = None,
+        options: EnhanceOptions = DEFAULT_OPTIONS,
         overwrite: bool = False,
     ) -> None:
-        self.inputNode, self.outputNode, self.strength = inputNode, outputNode, strength
+        self.inputNode, self.outputNode, self.options = inputNode, outputNode, options
         self.overwrite = overwrite
-        self.settings = settings or Settings()
         self._image: vtk.vtkImageData | None = None
         self._full: transfer.LoadedVolume | None = None
 
     def problem(self) -> str:
         """Say what is wrong with the nodes, if anything."""
-        found = problem(self.inputNode, self.outputNode, self.strength)
+        found = problem(self.inputNode, self.outputNode)
         if not found and isForeign(self.outputNode) and not self.overwrite:
             return _("'{name}' is no result of CT Enhance, and would be lost: choose a new volume.").format(
                 name=self.outputNode.GetName()
@@ -87,7 +86,8 @@ class EnhanceJob(Job):
     def arguments(self, folder: Path) -> list[str]:
         """Ask for the full effect: strengths are blended here, without another run."""
         paths = [str(folder / "input.mha"), str(folder / "output.nii")]
-        return [VERB, *paths, "--strength", "1", *self.settings.arguments()]
+        full = dataclasses.replace(self.options, strength=1.0, uncertainty=False)
+        return [VERB, *paths, *full.to_arguments()]
 
     def load(self, outputs: Mapping[str, Path]) -> Iterator[float]:
         """Read the full effect and blend the asked strength."""
@@ -96,7 +96,7 @@ class EnhanceJob(Job):
         if self._full.array.shape != before.shape:
             raise CTEnhanceError(_("The result has another size than the input; press Apply again."))
         self._image, image = volumes.newImage(before.shape, np.float32)
-        yield from blend(before, self._full.array, self.strength, image)
+        yield from fillBlended(image, before, self._full.array, self.options.strength)
 
     def place(self, report: dict[str, Any]) -> Any:
         """Put result, full effect and report beside the input, on its grid; return the result's node."""
@@ -104,7 +104,7 @@ class EnhanceJob(Job):
             raise CTEnhanceError(_("The input volume was removed meanwhile, so no result was added."))
         if self._full is None or self._image is None:
             raise CTEnhanceError(_("The result was not loaded; press Apply again."))
-        report.setdefault("settings", {})["strength"] = round(self.strength, 4)
+        report.setdefault("settings", {})["strength"] = round(self.options.strength, 4)
         output = self.outputNode
         if output is not None and not slicer.mrmlScene.IsNodePresent(output):
             output = None

@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 from CTEnhanceLib.process.texts import durationText
 
 _MOST_NUMBERS = 16
-# What is told first, in this order; the rest follows as the report has it.
+# What stands first, in this order; the rest follows as the report has it.
 _FIRST = ("verb", "started", "input", "model", "settings", "seed", "device", "seconds", "warnings", "details")
 
 

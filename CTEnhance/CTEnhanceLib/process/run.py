@@ -29,20 +29,6 @@ _POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What every verb takes. `model`: a name or a path; None: the default, or a verb without models."""
-
-    model: str | None = None
-    device: str = "auto"
-    seed: int = 0
-
-    def arguments(self) -> list[str]:
-        """Return the command line's options."""
-        options = ["--device", self.device, "--seed", str(self.seed)]
-        return options if self.model is None else ["--model", self.model, *options]
-
-
-@dataclass(frozen=True)
 class Command:
     """A verb with its arguments (as `Job.arguments`), and what its stages take (as `Job.stages`)."""
 

@@ -1,9 +1,9 @@
 """The worker: `PythonSlicer -m ctenhance …` as a child process, its events, its end and its ending.
 
 The child writes JSON lines to its standard output (`ctenhance.runtime.progress`). Only a normal exit with
-code 0 after a result event is a success; everything else is told as one sentence. Ending it means its whole
-process tree: PythonSlicer is a launcher, and the interpreter that computes is a child of it. When Slicer
-itself is killed, the child sees that it is gone, and ends.
+code 0 after a result event is a success; everything else is reported as one sentence. Ending it means its
+whole process tree: PythonSlicer is a launcher, and the interpreter that computes is a child of it. When
+Slicer itself is killed, the child sees that it is gone, and ends.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ class Worker:
             secondsLeft = self._timeLeft(stage, done, total)
             self._percent = max(self._percent, self._percentOf(stage, min(1.0, done / total)))
             if stage == "read" and done >= total:
-                # Models are loaded now: nothing more is told until the first step is done.
+                # Models are loaded now: nothing more is reported until the first step is done.
                 stage, secondsLeft = "prepare", None
             self._onProgress(WorkerProgress(stage, self._percent, secondsLeft))
         elif kind == "result":
@@ -293,7 +293,7 @@ class Worker:
         self._finish(self._onCancelled)
 
     def _finish(self, tell: Callable[[], None]) -> None:
-        # First: whoever is told may start the next run.
+        # First: the callback may start the next run.
         process, self._process = self._process, None
         self._poll.stop()
         self._poll.deleteLater()

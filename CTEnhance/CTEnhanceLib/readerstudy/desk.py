@@ -172,7 +172,7 @@ class ReadingDesk:
             self._clear()
         if self._case is not None:
             ahead: tuple[Path, ...] = ()
-            with contextlib.suppress(InputError):  # one that is missing is told of when it is its turn
+            with contextlib.suppress(InputError):  # a missing one is reported when its turn comes
                 ahead = self.session.upcoming
             self.shelf.request((*self._case.images, *ahead))
         self._update()

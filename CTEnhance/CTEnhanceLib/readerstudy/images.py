@@ -106,7 +106,7 @@ class ImageShelf:
 
     def __init__(self, digest: Callable[[Path], str], onChanged: Callable[[], None]) -> None:
         self._digest, self._onChanged = digest, onChanged
-        self._wanted: tuple[Path, ...] = ()
+        self._requested: tuple[Path, ...] = ()
         self._loaded: dict[Path, LoadedVolume] = {}
         self._failed: dict[Path, Exception] = {}
         self._steps: TimedSteps | None = None
@@ -119,8 +119,8 @@ class ImageShelf:
 
     def request(self, paths: Sequence[Path]) -> None:
         """Have these images, the first ones first, and let go of all others."""
-        self._wanted = tuple(dict.fromkeys(paths))
-        self._loaded = {path: image for path, image in self._loaded.items() if path in self._wanted}
+        self._requested = tuple(dict.fromkeys(paths))
+        self._loaded = {path: image for path, image in self._loaded.items() if path in self._requested}
         self._failed = {}
         if self._loading != self._missing():
             self._stop()
@@ -139,12 +139,12 @@ class ImageShelf:
 
     def clear(self) -> None:
         """Stop, and let go of all images."""
-        self._wanted, self._loaded, self._failed = (), {}, {}
+        self._requested, self._loaded, self._failed = (), {}, {}
         self._stop()
 
     def _missing(self) -> Path | None:
         gone = (*self._loaded, *self._failed)
-        return next((path for path in self._wanted if path not in gone), None)
+        return next((path for path in self._requested if path not in gone), None)
 
     def _go(self) -> None:
         path = self._missing()

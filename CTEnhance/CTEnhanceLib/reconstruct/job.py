@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,24 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from ctenhance.options import ReconstructOptions
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from CTEnhanceLib.process import transfer
-from CTEnhanceLib.process.projections import KERNELS, named
-from CTEnhanceLib.process.run import Command, Job, Settings
+from CTEnhanceLib.process.projections import (
+    ProjectionJob,
+    SimulatedScan,
+    Source,
+    requireMatrix,
+    requireSource,
+)
+from CTEnhanceLib.process.run import Command
 from CTEnhanceLib.scene import placing, volumes
 from CTEnhanceLib.scene.windows import setWindow, suitable
 
 VIEWS, COLUMNS = 1152, 736
-_SMALLEST_MATRIX = 16
+
+# Unlike the command, a panel shows the residual by default.
+DEFAULT_OPTIONS = ReconstructOptions(residual=True)
 
 # What a result refers to, by the name that the worker gives it.
 ROLES = {
@@ -53,76 +63,55 @@ class Method(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Simulation:
-    """A scan that is not there yet: of this volume node, at this share (0..1] of the full dose."""
+class Simulation(SimulatedScan):
+    """The scan of a volume node, at this share (0..1] of the full dose."""
 
     node: Any
     dose: float
     views: int = VIEWS
     columns: int = COLUMNS
 
+    @property
+    def scanned(self) -> str:
+        """The volume's name."""
+        return self.node.GetName()
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is asked for; 0 and None stand for what the data suggest and for the default models."""
-
-    method: Method = Method.NEED
-    kernel: str = KERNELS[0]
-    matrix: int = 0
-    fieldOfView: float = 0.0
-    residual: bool = True
-    uncertainty: bool = False
-    projectionModel: str | None = None
-    imageModel: str | None = None
+    def command(self, folder: Path, projections: Path, options: Any) -> Command:
+        """Return `project`, which reads the volume from the folder."""
+        arguments = ["project", str(_volume(folder)), str(projections)]
+        for name in ("dose", "views", "columns"):
+            arguments += [f"--{name}", str(getattr(self, name))]
+        return Command(arguments, {"read": 1, "project": 20, "write": 4})
 
 
-def problem(source: Path | Simulation | None, wanted: Wanted) -> str:
+def problem(source: Source, options: ReconstructOptions) -> str:
     """Return the sentence that says why this cannot be reconstructed, or an empty one."""
     try:
+        unchosen = _(
+            "Choose a projection file (.ctproj.h5) or a folder of DICOM-CT-PD files, or simulate one."
+        )
         if isinstance(source, Simulation):
             volumes.requireScalarVolume(source.node)
-            if not 0 < source.dose <= 1:
-                raise InputError(_("The dose must lie between 0 and 1, the full dose."))
-        elif source is None:
-            raise InputError(
-                _("Choose a projection file (.ctproj.h5) or a folder of DICOM-CT-PD files, or simulate one.")
-            )
-        elif not source.exists():
-            raise InputError(_("There is no file or folder '{path}': choose another.").format(path=source))
-        if 0 < wanted.matrix < _SMALLEST_MATRIX:
-            raise InputError(
-                _(
-                    "The matrix is too small: choose {least} pixels or more, or 0 for what the data suggest."
-                ).format(least=_SMALLEST_MATRIX)
-            )
-        if wanted.kernel not in KERNELS:
-            raise InputError(
-                _("There is no kernel '{name}': choose one of {names}.").format(
-                    name=wanted.kernel, names=", ".join(KERNELS)
-                )
-            )
-        if wanted.uncertainty and wanted.method is Method.FBP:
-            raise InputError(_("FBP has no uncertainty map: choose another method, or no such map."))
+        requireSource(source, unchosen, folders=True)
+        requireMatrix(options.image_size)
     except InputError as error:
         return str(error)
     return ""
 
 
-@dataclass
-class ReconstructJob(Job):
+class ReconstructJob(ProjectionJob):
     """From projections (a path, or a scan still to be simulated) to volume nodes."""
-
-    source: Path | Simulation | None
-    wanted: Wanted = field(default_factory=Wanted)
-    settings: Settings = field(default_factory=Settings)
-    _loaded: dict[str, transfer.LoadedVolume] = field(default_factory=dict)
 
     # Reading headers and sorting are for DICOM-CT-PD only.
     stages = {"read headers": 2, "check": 3, "rebin": 5, "reconstruct": 85, "write": 5}  # noqa: RUF012
 
+    def __init__(self, source: Source, options: ReconstructOptions = DEFAULT_OPTIONS) -> None:
+        super().__init__(source, options)
+        self.method = Method(options.method)
+
     def problem(self) -> str:
         """Say what is wrong with the source or the settings, if anything."""
-        return problem(self.source, self.wanted)
+        return problem(self.source, self.options)
 
     def remarks(self) -> list[str]:
         """Tell what the file of the volume that is to be scanned says of its grid besides."""
@@ -131,43 +120,28 @@ class ReconstructJob(Job):
     def prepare(self, folder: Path) -> Iterator[float]:
         """Write the volume that is to be scanned."""
         if isinstance(self.source, Simulation):
-            return transfer.writeMetaImage(self.source.node, folder / "input.mha")
+            return transfer.writeMetaImage(self.source.node, _volume(folder))
         return super().prepare(folder)
-
-    def preceding(self, folder: Path) -> Sequence[Command]:
-        """Simulate the scan, where there is none."""
-        source = self.source
-        if not isinstance(source, Simulation):
-            return ()
-        arguments = ["project", str(folder / "input.mha"), str(_simulated(folder))]
-        for name, value in (("dose", source.dose), ("views", source.views), ("columns", source.columns)):
-            arguments += [f"--{name}", str(value)]
-        return [Command([*arguments, *self.settings.arguments()], {"read": 1, "project": 20, "write": 4})]
 
     def arguments(self, folder: Path) -> list[str]:
         """Ask for all stages, the maps and the measured sinogram."""
-        wanted = self.wanted
-        source = _simulated(folder) if isinstance(self.source, Simulation) else self.source
-        arguments = ["reconstruct", str(source), str(folder / "output.nii")]
-        arguments += ["--method", wanted.method.value, "--kernel", wanted.kernel]
-        arguments += [] if wanted.method is Method.FBP else ["--all"]
-        options = {
-            "matrix": wanted.matrix or None,
-            "fov": wanted.fieldOfView or None,
-            "sinogram": folder / "sinogram.nii",
-            "residual": folder / "residual.nii" if wanted.residual else None,
-            "uncertainty": folder / "uncertainty.nii" if wanted.uncertainty else None,
-            "model-projection": None if wanted.method is Method.FBP else wanted.projectionModel,
-            "model-image": wanted.imageModel if wanted.method is Method.NEED else None,
-        }
-        for name, value in options.items():
-            arguments += [] if value is None else [f"--{name}", str(value)]
-        return [*arguments, *self.settings.arguments()]
+        method = self.method
+        # What a method has no use for, the command refuses.
+        options = dataclasses.replace(
+            self.options,
+            all_stages=method is not Method.FBP,
+            model_projection=None if method is Method.FBP else self.options.model_projection,
+            model_image=self.options.model_image if method is Method.NEED else None,
+        )
+        maps = {name: folder / f"{name}.nii" for name in ("residual", "uncertainty")}
+        paths = [self.projections(folder), str(folder / "output.nii")]
+        sinogram = ["--sinogram", str(folder / "sinogram.nii")]
+        return ["reconstruct", *paths, *sinogram, *options.to_arguments(**maps)]
 
     def load(self, outputs: Mapping[str, Path]) -> Iterator[float]:
         """Read the stages, the maps and the sinogram."""
         # With the method 'projection' that stage is the reconstruction itself.
-        skipped = "projection" if self.wanted.method is Method.PROJECTION else ""
+        skipped = "projection" if self.method is Method.PROJECTION else ""
         files = {
             name: path for name, path in outputs.items() if path.name.endswith(".nii") and name != skipped
         }
@@ -187,7 +161,7 @@ class ReconstructJob(Job):
                     stages.append((name, before))
             # What is compared with the result is the plain reconstruction of the same data.
             first = stages[0][1] if stages else before
-            result = self._addStage(loaded["reconstruction"], self.wanted.method, first, added)
+            result = self._addStage(loaded["reconstruction"], self.method, first, added)
             for name, node in stages:
                 result.SetNodeReferenceID(ROLES[name], node.GetID())
             for name, text in (("residual", _("residual")), ("uncertainty", _("uncertainty"))):
@@ -200,11 +174,10 @@ class ReconstructJob(Job):
         return result
 
     def readable(self, sentence: str, folder: Path) -> str:
-        """The worker knows a simulated scan by its temporary files only."""
-        if not isinstance(self.source, Simulation):
-            return sentence
-        named = sentence.replace(str(folder / "input.mha"), self.source.node.GetName())
-        return named.replace(str(_simulated(folder)), _("simulated scan"))
+        """The worker knows the volume, too, by its temporary file only."""
+        if isinstance(self.source, Simulation):
+            sentence = sentence.replace(str(_volume(folder)), self.source.scanned)
+        return super().readable(sentence, folder)
 
     def _scannedNode(self) -> Any:
         """Return the volume node that the scan was simulated from, if it is there still."""
@@ -222,7 +195,7 @@ class ReconstructJob(Job):
         return node if same else None
 
     def _addStage(self, loaded: Any, stage: Method, before: Any, added: list[Any]) -> Any:
-        node = self._addVolume(loaded, f"{self._name()} {stage.stage()}", before, added)
+        node = self._addVolume(loaded, f"{self.name()} {stage.stage()}", before, added)
         if before is None:
             setWindow(node, suitable(loaded.array))
         return node
@@ -243,7 +216,7 @@ class ReconstructJob(Job):
         width, height, _slices = image.image.GetDimensions()
         stretch = np.diag([width / columns, height / views, 1.0, 1.0])
         stretch[:2, 3] = stretch[0, 0] / 2 - 0.5, stretch[1, 1] / 2 - 0.5
-        node = placing.addNode("vtkMRMLScalarVolumeNode", f"{self._name()} sinogram", added, hidden=True)
+        node = placing.addNode("vtkMRMLScalarVolumeNode", f"{self.name()} sinogram", added, hidden=True)
         display = placing.addFixedDisplay(node, added)
         display.SetSaveWithScene(False)
         with slicer.util.NodeModify(node):
@@ -255,15 +228,9 @@ class ReconstructJob(Job):
         display.SetWindowLevel(max(high - low, 1e-3), (high + low) / 2)
         placing.referToHidden(result, placing.SINOGRAM_ROLE, node)
 
-    def _name(self) -> str:
-        source = self.source
-        if isinstance(source, Simulation):
-            return named(source.node.GetName(), source.dose)
-        return source.name.split(".")[0] if source is not None else ""
 
-
-def _simulated(folder: Path) -> Path:
-    return folder / "simulated.ctproj.h5"
+def _volume(folder: Path) -> Path:
+    return folder / "input.mha"
 
 
 def doseTexts(report: Mapping[str, Any] | None) -> tuple[str, str]:

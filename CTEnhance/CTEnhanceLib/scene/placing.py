@@ -1,6 +1,6 @@
 """Where a result stands in the scene: beside its input in the subject hierarchy, with its report attached.
 
-What belongs together is told by node references of the result, so it survives saving and loading the scene:
+Node references of the result say what belongs together, so that survives saving and loading the scene:
 its input, its report (a text node) and the full effect, from which other strengths are blended. The full
 effect is hidden and not saved; without it, another strength needs another run.
 """
@@ -76,20 +76,20 @@ def strengthOf(result: Any) -> float:
 def originals() -> list[Any]:
     """Return the volumes of the scene that the user can choose and no run of ours has made."""
     nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-    made = {node for node in nodes if inputOf(node) is not None or reportOf(node) is not None}
-    for node in list(made):
+    results = {node for node in nodes if inputOf(node) is not None or reportOf(node) is not None}
+    for node in list(results):
         roles = [node.GetNthNodeReferenceRole(index) for index in range(node.GetNumberOfNodeReferenceRoles())]
         for role in roles:
             if role.startswith(("CTReconstruct", "CTDecompose")):
                 count = node.GetNumberOfNodeReferences(role)
-                made |= {node.GetNthNodeReference(role, index) for index in range(count)}
+                results |= {node.GetNthNodeReference(role, index) for index in range(count)}
     return [
         node
         for node in nodes
         if node.GetClassName() == "vtkMRMLScalarVolumeNode"
         and not node.GetHideFromEditors()
         and node.GetImageData() is not None
-        and node not in made
+        and node not in results
         and units.mayBeHounsfield(node)
     ]
 

@@ -93,9 +93,9 @@ class LinkedViews:
         # What was on the screen, by axis, before the row was changed last: Slicer sets views back when it
         # lays them out.
         self._before: dict[str, Part] = {}
-        # By the views' nodes: their size when they were aligned last; what was to be seen, and what is (mm).
+        # By the views' nodes: their size when last aligned; the extents asked for and shown (mm).
         self._sizes: dict[str, tuple[int, ...]] = {}
-        self._seen: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {}
+        self._extents: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {}
 
     @property
     def shown(self) -> bool:
@@ -229,13 +229,13 @@ class LinkedViews:
             for widget in widgets:
                 part.show(widget, volume)
                 node = widget.mrmlSliceNode()
-                self._seen[node.GetID()] = part.seen, tuple(node.GetFieldOfView()[:2])
+                self._extents[node.GetID()] = part.extent, tuple(node.GetFieldOfView()[:2])
 
     def _onScreen(self) -> dict[str, Part]:
         """Return what the views on the screen show of their volumes, the first view along each axis.
 
-        Views of another shape show more beside what was to be seen. So long as the reader does not zoom, that
-        is not taken for what he wants to see, or the image would shrink with each change of the layout.
+        A view of another shape shows more than was asked for. Until the reader zooms, the extent asked for
+        counts, or the image would shrink with each change of the layout.
         """
         found: dict[str, Part] = {}
         for name in slicer.app.layoutManager().sliceViewNames():
@@ -244,9 +244,9 @@ class LinkedViews:
             if not node.IsMappedInLayout() or volume is None or volume.GetImageData() is None:
                 continue
             part = Part.of(widget, volume)
-            wanted, shown = self._seen.get(node.GetID(), ((0.0, 0.0), (0.0, 0.0)))
-            if self.shown and np.allclose(part.seen, shown, rtol=1e-3):
-                part = dataclasses.replace(part, seen=wanted)
+            asked, shown = self._extents.get(node.GetID(), ((0.0, 0.0), (0.0, 0.0)))
+            if self.shown and np.allclose(part.extent, shown, rtol=1e-3):
+                part = dataclasses.replace(part, extent=asked)
             found.setdefault(orientationOf(node), part)
         return found
 

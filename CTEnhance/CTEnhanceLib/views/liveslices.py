@@ -34,19 +34,19 @@ class _Look:
 
     plane: _Plane
     samples: list[_Sample]
-    wanted: Any = None
+    setting: Any = None
 
 
 class LiveSlices(ABC):
     """One such volume, `node`, on the grid of the node `like`; `display` is that of another volume to share
     window and level, or None: it has one of its own.
 
-    A kind of them says what is its own: `sources`, `values`, and `wanted`, which is changed by `show`.
+    A kind of them says what is its own: `sources`, `values`, and `setting`, which is changed by `show`.
     Raises MemoryError when there is no room.
     """
 
-    def __init__(self, like: Any, name: str, wanted: Any, display: Any = None) -> None:
-        self.wanted = wanted
+    def __init__(self, like: Any, name: str, setting: Any, display: Any = None) -> None:
+        self.setting = setting
         self._looks: dict[str, _Look] = {}
         data, self._values = volumes.lazyImage(slicer.util.arrayFromVolume(like).shape)
         with placing.whole() as added:
@@ -73,12 +73,12 @@ class LiveSlices(ABC):
 
     @abstractmethod
     def values(self, samples: Sequence[np.ndarray]) -> np.ndarray:
-        """Return what is `wanted`, of the sources' values in some voxels."""
+        """Return what is `setting`, of the sources' values in some voxels."""
 
     def show(self, sliceNodes: Sequence[Any]) -> None:
         """Make what these views look at, as far as it is not there."""
-        made = [self._fill(node) for node in sliceNodes]
-        if any(made):
+        filled = [self._fill(node) for node in sliceNodes]
+        if any(filled):
             slicer.util.arrayFromVolumeModified(self.node)
 
     def forgetSources(self) -> None:
@@ -97,11 +97,11 @@ class LiveSlices(ABC):
         look = self._looks.get(key)
         if look is None or look.plane != plane:
             look = self._looks[key] = _Look(plane, self._samples(plane))
-        if look.wanted == self.wanted:
+        if look.setting == self.setting:
             return False
         for part, samples in look.samples:
             self._values[part] = self.values(samples)
-        look.wanted = self.wanted
+        look.setting = self.setting
         return bool(look.samples)
 
     def _samples(self, plane: _Plane) -> list[_Sample]:

@@ -20,13 +20,13 @@ class Part:
     """What a view shows.
 
     `axes` [3, 3] and `centre` (mm): the plane's axes as columns, and the middle of what is seen, in RAS.
-    `seen` and `depth` (mm): how much, across and down, and how thick.
+    `extent` and `depth` (mm): how much, across and down, and how thick.
     `whole` - it is all of the volume, and stays so in views of other shapes.
     """
 
     axes: np.ndarray
     centre: np.ndarray
-    seen: tuple[float, float]
+    extent: tuple[float, float]
     depth: float
     whole: bool
 
@@ -55,7 +55,7 @@ class Part:
         axes = slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS())[:3, :3]
         if abs(float(axes[:, 2] @ self.axes[:, 2])) < _NEARLY:
             axes = self.axes
-        scale, centre = max(self.seen[0] / columns, self.seen[1] / rows), self.centre
+        scale, centre = max(self.extent[0] / columns, self.extent[1] / rows), self.centre
         if self.whole:
             _place(node, axes, centre)
             low, high = _bounds(widget, volume)

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from monai.inferers import sliding_window_inference
 
 from ctenhance.choices import DEFAULT_ENHANCE_STEPS, SPREAD_SAMPLES
+from ctenhance.core.blend import blend
 from ctenhance.core.report import ReportBuilder, Result
 from ctenhance.core.volume import CTVolume
 from ctenhance.enhancement.networks import ARCHITECTURES, SLICES, build
@@ -276,7 +277,7 @@ def _all_slices(
             delta = value - mean
             mean += delta / (draw + 1)
             squares += delta * (value - mean)
-        images["enhanced"][z] = array[z] + options.strength * (mean - array[z])
+        images["enhanced"][z] = blend(array[z], mean, options.strength)
         if options.uncertainty:
             images["uncertainty"][z] = options.strength * np.sqrt(squares / (samples - 1))
         if progress is not None:
