@@ -122,3 +122,58 @@ def test_the_thickness_that_changes_at_a_gap_is_named(tmp_path: Path):
     write_series(tmp_path, depths=(0, 2.5, 5, 7.5), prefix="a", SliceThickness=2.5)
     write_series(tmp_path, depths=(12.5, 17.5, 22.5), prefix="b", SliceThickness=5)
     assert "where SliceThickness changes from 2.5 to 5" in refusal(tmp_path)
+
+
+def write_rounded(folder: Path, depths: np.ndarray, numbers: list[int], **changes: object) -> None:
+    for index, depth in enumerate(depths):
+        place = (-124.63, -101.5, float(depth))
+        save(
+            dataset(hounsfield(1, seed=index)[0], place, InstanceNumber=numbers[index], **changes),
+            folder / f"{index}.dcm",
+        )
+
+
+@pytest.mark.parametrize("spacing", [1.25, 1.5, 1.75, 2.5, 3.3])
+@pytest.mark.parametrize("told", [{}, {"SliceThickness": None}, {"SpacingBetweenSlices": 0.0}])
+def test_positions_rounded_to_whole_millimetres(tmp_path: Path, spacing: float, told: dict[str, object]):
+    true = -311.6 + spacing * np.arange(24)
+    changes = {"SliceThickness": spacing, **{name: value or spacing for name, value in told.items()}}
+    if told.get("SliceThickness", 1) is None:
+        changes = {"SliceThickness": None}
+    write_rounded(tmp_path, true.round(), list(range(1, 25)), **changes)
+    volume = CTVolume.read(tmp_path)
+    # The thickness tells the distance exactly; without it there is a line through all.
+    near = 1e-6 if "SliceThickness" not in told else 0.03
+    assert volume.spacing[2] == pytest.approx(spacing, abs=near)
+    places = volume.origin[2] + volume.spacing[2] * np.arange(24)
+    assert np.abs(places - true).max() < 0.6
+    assert any("rounded to whole millimetres" in note for note in volume.meta["notes"])
+
+
+def test_a_missing_slice_is_seen_among_positions_in_whole_millimetres(tmp_path: Path):
+    """0, 1, 2, 4, 5, 6 are slices of 1.25 mm, or of 1 mm of which one is missing."""
+    numbers = [1, 2, 3, 5, 6, 7]
+    depths = np.array([0, 1, 2, 4, 5, 6])
+    write_rounded(tmp_path / "missing", depths, numbers, SliceThickness=1)
+    assert "a slice is missing between 2.00 and 4.00 mm" in refusal(tmp_path / "missing")
+    write_rounded(tmp_path / "unsaid", depths, [1] * 6, SliceThickness=None)
+    assert "a slice is missing" in refusal(tmp_path / "unsaid")
+    write_rounded(tmp_path / "rounded", depths, list(range(1, 7)), SliceThickness=1.25)
+    assert CTVolume.read(tmp_path / "rounded").spacing[2] == 1.25
+
+
+@pytest.mark.parametrize("spacing", [1.25, 1.5, 2.0, 2.5])
+@pytest.mark.parametrize("place", [2, 7, 13])
+def test_one_slice_of_many_in_whole_millimetres_is_missed(tmp_path: Path, spacing: float, place: int):
+    depths = np.delete((np.arange(16) * spacing).round(), place)
+    numbers = np.delete(np.arange(1, 17), place).tolist()
+    write_rounded(tmp_path / "numbered", depths, numbers, SliceThickness=spacing)
+    write_rounded(tmp_path / "alike", depths, [1] * 15, SliceThickness=spacing)
+    for folder in ("numbered", "alike"):
+        sentence = refusal(tmp_path / folder)
+        assert "missing" in sentence or "unevenly spaced" in sentence
+
+
+def test_whole_millimetres_are_no_shift_beside_the_axis(tmp_path: Path):
+    write_at(tmp_path, np.array([(0, 0, 0), (0, 0, 5), (1, 0, 10), (1, 0, 15)]))
+    assert "shifted sideways" in refusal(tmp_path)

@@ -374,3 +374,32 @@ def test_a_dimension_that_the_file_itself_declares_is_looked_at(tmp_path: Path):
 def test_all_attributes_are_dicoms():
     for keyword in dicom_scans.ATTRIBUTES:
         assert tag_for_keyword(keyword) is not None, keyword
+
+
+def _write_cine(folder: Path, places: int, times: int, leave_out: int = -1) -> np.ndarray:
+    """Write a scan that takes all times at one place before it goes on, as cine perfusion scans do."""
+    values = hounsfield(places * times)
+    for index, plane in enumerate(values):
+        if index != leave_out:
+            place = (-100, -90, 5.0 * (index // times))
+            # Two rows of the detector at once, so that times alone do not tell.
+            second = 30 * (index // times // 2) + index % times
+            made = dataset(plane, place, InstanceNumber=index + 1, AcquisitionTime=f"1200{second:02d}")
+            save(made, folder / f"{index:03d}.dcm")
+    return values
+
+
+def test_one_moment_of_a_cine_scan_can_be_chosen(tmp_path: Path) -> None:
+    values = _write_cine(tmp_path, places=4, times=5)
+    with pytest.raises(InputError, match=r"5 were taken at each place.*cine.*InstanceNumber=1\.\.20/5"):
+        CTVolume.read(tmp_path)
+
+    for first in (1, 3):
+        volume = CTVolume.read(tmp_path, where={"InstanceNumber": f"{first}..20/5"})
+        np.testing.assert_array_equal(volume.array, values[first - 1 :: 5])
+
+
+def test_a_cine_scan_with_an_image_less_is_told_as_one(tmp_path: Path) -> None:
+    _write_cine(tmp_path, places=4, times=5, leave_out=19)
+    with pytest.raises(InputError, match=r"several were taken at each place.*put one image of each place"):
+        CTVolume.read(tmp_path)

@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 (its customary name)
 from batch_folders import write_index
 from scipy import ndimage
-from synthetic_dicom import hounsfield, write_series
+from synthetic_dicom import dataset, hounsfield, save, write_series
 
 from ctenhance import CTVolume
 from ctenhance.files.dicom.writing import Derivation
@@ -136,3 +136,65 @@ def test_a_library_that_finds_no_memory_to_load_is_told() -> None:
     assert says_out_of_memory(ImportError("libtorch_cpu.so: failed to map segment from shared object"))
     assert says_out_of_memory(OSError(12, "Cannot allocate memory"))
     assert not says_out_of_memory(ImportError("No module named 'torch'"))
+
+
+@pytest.mark.parametrize(
+    ("slope", "offset", "said"),
+    [
+        (0.0, -1024.0, r"contradicts itself: by scl_slope 0 .* scl_inter -1024"),
+        (float("nan"), 5.0, "contradicts itself"),
+        (1.0, float("nan"), "no usable scaling"),
+        (float("inf"), 0.0, "no usable scaling"),
+    ],
+)
+def test_a_nifti_scaling_of_which_programs_make_different_values_is_refused(
+    tmp_path: Path, slope: float, offset: float, said: str
+) -> None:
+    path = tmp_path / "ct.nii"
+    values = hounsfield(4, 32, 32)
+    sitk.WriteImage(sitk.GetImageFromArray(values), str(path))
+    header = bytearray(path.read_bytes())
+    struct.pack_into("<2f", header, 112, slope, offset)
+    path.write_bytes(bytes(header))
+    with pytest.raises(InputError, match=said):
+        CTVolume.read(path)
+
+    struct.pack_into("<2f", header, 112, 0.0, 0.0)
+    path.write_bytes(bytes(header))
+    np.testing.assert_array_equal(CTVolume.read(path).array, values)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("ct.mgz", "is a FreeSurfer volume, which is not read"),
+        ("ct.img", "is half of a NIfTI or Analyze pair"),
+        ("ct.npy", "is an array without voxel size"),
+        ("ct.png", "is a picture without HU"),
+        ("scan.ctproj.h5", "of projections 'ctenhance reconstruct' makes a CT"),
+    ],
+)
+def test_other_formats_are_called_by_their_names(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / name).write_bytes(gzip.compress(bytes(400)))
+
+    for path in (tmp_path, tmp_path / name):
+        with pytest.raises(InputError, match=said):
+            CTVolume.read(path)
+
+
+def test_a_folder_with_a_volume_file_says_to_give_the_file(tmp_path: Path) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(hounsfield(4)), str(tmp_path / "ct.nii.gz"))
+
+    with pytest.raises(InputError, match=r"the volume 'ct.nii.gz'; give that file itself"):
+        CTVolume.read(tmp_path)
+
+
+@pytest.mark.parametrize(("keyword", "kind"), [("FloatPixelData", "<f4"), ("DoubleFloatPixelData", "<f8")])
+def test_floating_point_pixels_are_not_called_cut_off(tmp_path: Path, keyword: str, kind: str) -> None:
+    plane = hounsfield()[0]
+    made = dataset(plane, (0, 0, 0), PixelData=None, RescaleSlope=None, RescaleIntercept=None)
+    setattr(made, keyword, plane.astype(kind).tobytes())
+    save(made, tmp_path / "map.dcm")
+
+    with pytest.raises(InputError, match="holds its pixels as floating-point numbers"):
+        CTVolume.read(tmp_path)

@@ -114,7 +114,9 @@ def _require_whole_nifti(path: Path) -> None:
     """
     try:
         with _unpacked(path) as stream:
-            layout = _nifti_layout(stream.read(540))
+            header = stream.read(540)
+            layout = _nifti_layout(header)
+            _require_one_scaling(header, layout.order)
             stream.seek(layout.offset)
             # To the very end, because only there stands the checksum of a compressed file.
             length = bad = first_bad = 0
@@ -137,12 +139,33 @@ def _require_whole_nifti(path: Path) -> None:
 
 @dataclass(frozen=True)
 class _NiftiLayout:
-    """Where the voxels of a NIfTI file stand: bytes, shape (slowest axis first), type if floating-point."""
+    """Where the voxels of a NIfTI file stand: bytes, shape (slowest axis first), type of floats, order."""
 
     offset: int
     length: int
     shape: tuple[int, ...]
     float_type: str
+    order: str
+
+
+def _require_one_scaling(header: bytes, order: str) -> None:
+    """Raise InputError where programs make different values of a header's slope and offset.
+
+    A slope of 0 says that values are as they are stored, and so they are in nibabel; ITK takes off the offset
+    all the same.
+    """
+    slope, offset = struct.unpack_from(f"{order}2f", header, 112)
+    unscaled = slope == 0 or math.isnan(slope)
+    if unscaled and math.isfinite(offset) and offset != 0:
+        raise InputError(
+            f"its header contradicts itself: by scl_slope {slope:g} its values are as stored, by scl_inter "
+            f"{offset:g} they are not; set scl_slope to 1 if the offset is to be added, else scl_inter to 0."
+        )
+    if not unscaled and not (math.isfinite(slope) and math.isfinite(offset)):
+        raise InputError(
+            f"its header has no usable scaling (scl_slope {slope:g}, scl_inter {offset:g}); export the "
+            "volume again."
+        )
 
 
 def _nifti_layout(header: bytes) -> _NiftiLayout:
@@ -159,5 +182,5 @@ def _nifti_layout(header: bytes) -> _NiftiLayout:
             continue
         shape = tuple(max(length, 1) for length in dimensions[7:0:-1])[7 - max(0, min(dimensions[0], 7)) :]
         float_type = {16: f"{order}f4", 64: f"{order}f8"}.get(kind, "")
-        return _NiftiLayout(offset, math.prod(shape) * bits // 8, (1, 1, *shape), float_type)
+        return _NiftiLayout(offset, math.prod(shape) * bits // 8, (1, 1, *shape), float_type, order)
     raise struct.error("no NIfTI header")

@@ -4,7 +4,7 @@ A condition is an attribute's keyword and what it must be:
 
 - a value: numbers as numbers, texts without regard to case; where the attribute has several values (Image
   Type) one of them, or all, with / between
-- LOW..HIGH: a number in this range, both ends included
+- LOW..HIGH: a number in this range, both ends included; LOW..HIGH/STEP: every STEPth from LOW on
 - #N: the Nth of its values in ascending order, for those that are long or identify somebody
 - nothing: it is absent or empty
 - any: whatever it is; images count as one scan even where this attribute differs
@@ -12,6 +12,7 @@ A condition is an attribute's keyword and what it must be:
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ ANY = "any"
 Frame = tuple[DicomFile, int]
 Values = tuple[str | float, ...]
 
-_RANGE = re.compile(r"(-?[\d.]*\d)\.\.(-?[\d.]*\d)")
+_RANGE = re.compile(r"(-?[\d.]*\d)\.\.(-?[\d.]*\d)(?:/(\d+))?")
 _RANK = re.compile(r"#(\d+)")
 _DIGITS = 1e-3  # DICOM writes numbers as text, and so do our sentences
 _MOST_LISTED = 8
@@ -169,8 +170,11 @@ def _matches(values: Values, asked: str) -> bool:
     bounds = _RANGE.fullmatch(asked.replace(" ", ""))
     found = number(values[0])
     if bounds and found is not None:
-        low, high = number(bounds[1]), number(bounds[2])
-        return low is not None and high is not None and low - _DIGITS <= found <= high + _DIGITS
+        low, high, step = (number(bound) for bound in bounds.groups())
+        inside = low is not None and high is not None and low - _DIGITS <= found <= high + _DIGITS
+        if not inside or not step:
+            return inside
+        return abs(math.remainder(found - (low or 0.0), step)) <= _DIGITS
     several = re.split(r"[/\\]", asked)
     if len(several) > 1 and len(several) == len(values):
         return all(map(_same, values, several))

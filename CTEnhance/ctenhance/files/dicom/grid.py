@@ -16,20 +16,24 @@ if TYPE_CHECKING:
     from ctenhance.files.dicom.slices import Slice
 
 # A slice may lie this far from its place in the grid: up to 0.1 mm, but never more than a tenth of the slice
-# spacing or a fifth of a pixel; and as far as its position is rounded, be it to a tenth of a millimetre.
+# spacing or a fifth of a pixel; and as far as its position is rounded: to a tenth of a millimetre, and along
+# the normal even to whole ones, where nothing says that slices are missing.
 _TOLERANCE_MM = 0.1
 _TOLERANCE_OF_SPACING = 0.1
 _TOLERANCE_OF_PIXEL = 0.2
+_ROUNDINGS_MM = (1.0, 0.1, 0.01)
 _COARSEST_ROUNDING_MM = 0.1
 # Rounding by more than this share of the spacing would hide a missing slice.
 _ROUNDING_OF_SPACING = 0.25
 _RESAMPLE = "resample it to a rectangular grid first"
+_CERTAIN = 3  # so many wide gaps, each where rounding makes one, are no missing slices
+_LARGEST_GAP_OF_THICKNESS = 1.05
 _EXACT_MM = 1e-3
 _OF_A_STEP = 1e-3
 
 
-def grid_of(slices: Sequence[Slice], conditions: Conditions) -> tuple[float, np.ndarray]:
-    """Return the slices' distance and the position of the first one, mm.
+def grid_of(slices: Sequence[Slice], conditions: Conditions) -> tuple[float, np.ndarray, list[str]]:
+    """Return the slices' distance and the position of the first one, mm, and notes.
 
     The slices are sorted by depth, one at each place. Raises InputError if they form no rectangular grid.
     """
@@ -37,34 +41,77 @@ def grid_of(slices: Sequence[Slice], conditions: Conditions) -> tuple[float, np.
     if len(slices) == 1:
         # There is no distance to measure; the thickness is what the slice covers.
         thickness = first.file.value("SliceThickness", "SpacingBetweenSlices", frame=first.frame)
-        return max(number(thickness) or 0.0, 0.0) or 1.0, first.position
+        return max(number(thickness) or 0.0, 0.0) or 1.0, first.position, []
     positions = np.array([one.position for one in slices])
     depths = positions @ first.axes[2]
     # How far the rounding of three coordinates may move a slice along its rows, its columns and the normal.
-    *beside, along = (_rounding(positions) / 2 * np.abs(first.axes).sum(axis=1)).tolist()
+    written = _rounding(positions)
+    fine = np.where(written > _COARSEST_ROUNDING_MM, _COARSEST_ROUNDING_MM, written)
+    *beside, along = (np.abs(first.axes) @ fine / 2).tolist()
     sideways = (positions - first.position) @ first.axes[:2].T
     tolerance = max(min(_TOLERANCE_MM, _TOLERANCE_OF_PIXEL * min(first.pixel_spacing)), *beside)
     shift = _shift(sideways, depths, tolerance)
     spacing = _uneven(slices, depths, along, conditions)
+    pitch = None
+    if spacing is not None:
+        pitch = _rounded_to_whole(slices, depths, float(np.abs(first.axes[2]) @ written / 2))
+        spacing = spacing if pitch is None else None
     faults = [fault for fault in (shift, spacing) if fault is not None]
     if faults:
         raise InputError(_sentence(faults))
     steps = np.arange(len(slices))
+    if pitch is not None:
+        start = float(np.mean(depths - pitch * steps))
+        note = f"the positions of its slices are rounded to whole millimetres; taken as {pitch:.4g} mm apart"
+        return pitch, first.position + (start - depths[0]) * first.axes[2], [note]
     pitch = (depths[-1] - depths[0]) / (len(slices) - 1)
     if np.abs(depths - depths[0] - steps * pitch).max() <= _EXACT_MM:
-        return float(pitch), first.position
+        return float(pitch), first.position, []
     # Rounded or a little uneven: the straight line through all of them, not through the two at the ends.
     pitch, start = np.polyfit(steps, depths, 1)
     origin = first.position + sideways.mean(axis=0) @ first.axes[:2] + (start - depths[0]) * first.axes[2]
-    return float(pitch), origin
+    return float(pitch), origin, []
 
 
-def _rounding(positions: np.ndarray) -> float:
-    """Return the step in which the coordinates are written, mm, as far as it can be seen: 0.1, 0.01 or 0."""
-    for step in (_COARSEST_ROUNDING_MM, _COARSEST_ROUNDING_MM / 10):
-        if np.abs(positions - np.rint(positions / step) * step).max() < step * _OF_A_STEP:
-            return step
-    return 0.0
+def _rounding(positions: np.ndarray) -> np.ndarray:
+    """Return the step in which each coordinate is written, as far as it shows: 1, 0.1, 0.01 mm, or 0."""
+    found = np.zeros(3)
+    for step in reversed(_ROUNDINGS_MM):
+        found[np.abs(positions - np.rint(positions / step) * step).max(axis=0) < step * _OF_A_STEP] = step
+    return found
+
+
+def _rounded_to_whole(slices: Sequence[Slice], depths: np.ndarray, rounding: float) -> float | None:
+    """Return the distance (mm) of even slices whose positions were rounded to whole millimetres; else None.
+
+    0, 1, 2, 4, 5, 6 may be slices of 1.25 mm, or of 1 mm of which one is missing: what the headers say of
+    thickness, distance and number decides, and where they say nothing that rounding makes many such steps.
+    """
+    if rounding <= _COARSEST_ROUNDING_MM:
+        return None
+    least, most = _pitches(depths, rounding)
+    gaps = np.diff(depths)
+    if least > most or gaps.min() < 1 - _EXACT_MM or np.ptp(gaps) > 1 + _EXACT_MM:
+        return None
+    told = [
+        {number(one.file.value(keyword, frame=one.frame)) for one in slices}
+        for keyword in ("SpacingBetweenSlices", "SliceThickness")
+    ]
+    values = [next(iter(found)) if len(found) == 1 else None for found in told]
+    distance, thickness = (abs(value) if value else None for value in values)
+    declared = next((one for one in (distance, thickness) if one and least <= one <= most), None)
+    numbers = np.array([number(one.file.value("InstanceNumber")) or np.nan for one in slices])
+    steps = np.diff(numbers)
+    in_a_row = bool((steps == steps[0]).all() and steps[0])
+    if not in_a_row and (bool((steps > 0).all()) or bool((steps < 0).all())):
+        return None  # numbers are missing, too
+    if not in_a_row and declared is None:
+        wide = int(np.count_nonzero(gaps > gaps.min() + 0.5))
+        holes = thickness is not None and least > _LARGEST_GAP_OF_THICKNESS * thickness
+        if holes or min(wide, len(gaps) - wide) < _CERTAIN:
+            return None
+    fitted = float(np.polyfit(np.arange(len(depths)), depths, 1)[0])
+    return declared or min(max(fitted, least), most)
 
 
 class _Fault(NamedTuple):
@@ -156,9 +203,15 @@ def _uneven(
 
 
 def _is_rounded_line(depths: np.ndarray, rounding: float) -> bool:
-    """Say whether there are evenly spaced depths that differ from these by no more than the rounding (mm).
+    """Say whether there are evenly spaced depths that differ from these by no more than the rounding (mm)."""
+    least, most = _pitches(depths, rounding)
+    return least <= most
 
-    Then every two slices lie as far apart as their steps say, within twice the rounding.
+
+def _pitches(depths: np.ndarray, rounding: float) -> tuple[float, float]:
+    """Return least and largest distance of even depths that these are within the rounding (mm).
+
+    Every two slices lie as far apart as their steps say, within twice the rounding. None if least > largest.
     """
     tolerance = rounding + _EXACT_MM * rounding
     least, most = -np.inf, np.inf
@@ -166,4 +219,4 @@ def _is_rounded_line(depths: np.ndarray, rounding: float) -> bool:
         distances = depths[steps:] - depths[:-steps]
         least = max(least, float(distances.max() - 2 * tolerance) / steps)
         most = min(most, float(distances.min() + 2 * tolerance) / steps)
-    return least <= most
+    return least, most

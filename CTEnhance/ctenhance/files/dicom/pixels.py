@@ -49,6 +49,7 @@ _GDCM_SYNTAXES = (
 # Of those that pydicom would take for JPEG 2000, the only one that knows signs and every precision.
 _JPEG_2000_PLUGIN = "pylibjpeg"
 _STANDARD_ERROR = 2
+_FLOATS = {"FloatPixelData": "Float Pixel Data", "DoubleFloatPixelData": "Double Float Pixel Data"}
 # Of a JPEG stream.
 _LOSSLESS_FRAME, _START_OF_SCAN = b"\xff\xc3", b"\xff\xda"
 _AMBIGUOUS_PREDICTORS = (5, 6, 7)
@@ -68,6 +69,11 @@ def stored_values(path: Path) -> Pixels:
     try:
         dataset = pydicom.dcmread(path, force=True)
         # pydicom leaves out compressed pixel data that have no end.
+        if floats := next((one for one in _FLOATS if one in dataset), None):
+            raise InputError(
+                f"'{path.name}' holds its pixels as floating-point numbers ({_FLOATS[floats]}), as a map "
+                "does and no CT from a scanner; give the original CT, or save it as .nii.gz or .nrrd first."
+            )
         if "PixelData" not in dataset:
             raise InputError(
                 f"'{path.name}' has no complete pixel data (it was cut off, or exported without its image); "

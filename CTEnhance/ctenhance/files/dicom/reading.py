@@ -7,10 +7,11 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from ctenhance.core.volume import READABLE_SUFFIXES, CTVolume
 from ctenhance.files.dicom.choice import Conditions, Frame
 from ctenhance.files.dicom.header import DicomFile, number, read_file, text
 from ctenhance.files.dicom.kinds import ATTRIBUTES as KIND_ATTRIBUTES
@@ -19,9 +20,7 @@ from ctenhance.files.dicom.scans import ATTRIBUTES as SCAN_ATTRIBUTES
 from ctenhance.files.dicom.slices import HOUNSFIELD
 from ctenhance.files.dicom.stack import read_stack
 from ctenhance.runtime.errors import InputError
-
-if TYPE_CHECKING:
-    from ctenhance.core.volume import CTVolume
+from ctenhance.runtime.files import suffix_of
 
 _MOST_LISTED = 12
 DICOMDIR = "1.2.840.10008.1.3.10"
@@ -30,6 +29,19 @@ _ARCHIVES = (
     b"\x28\xb5\x2f\xfd",
 )  # fmt: skip
 _DISC_IMAGE_AT, _DISC_IMAGE = 0x8001, b"CD001"
+# Other files that hold images, by their suffix; an .img or .raw may be DICOM all the same.
+_VOLUMES = {
+    ".mgz": "a FreeSurfer volume", ".mgh": "a FreeSurfer volume", ".hdr": "half of a NIfTI or Analyze pair",
+    ".img": "half of a NIfTI or Analyze pair", ".mnc": "a MINC volume", ".gipl": "a GIPL volume",
+    ".vti": "a VTK volume", ".vtk": "a VTK volume", ".mrb": "a 3D Slicer scene", ".mrml": "a 3D Slicer scene",
+}  # fmt: skip
+_NOT_CT = {
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif"), "a picture without HU"),
+    **dict.fromkeys(
+        (".npy", ".npz", ".mat", ".raw", ".bin", ".vol"), "an array without voxel size and position"
+    ),
+    **dict.fromkeys((".h5", ".hdf5"), "an HDF5 file (of projections 'ctenhance reconstruct' makes a CT)"),
+}
 
 _TEXTS = {"kernel": "ConvolutionKernel", "manufacturer": "Manufacturer", "model": "ManufacturerModelName"}
 _IDENTIFIERS = {
@@ -101,6 +113,8 @@ def _raise_closed(error: OSError) -> None:
 
 
 def _why_no_dicom(path: Path) -> str:
+    if told := _other_format(path):
+        return told
     if _is_archive(path):
         return f"'{path.name}' is an archive (zip or the like); unpack it first, and give the folder."
     return (
@@ -109,10 +123,30 @@ def _why_no_dicom(path: Path) -> str:
     )
 
 
+def _other_format(path: Path) -> str:
+    """Return what is wrong with a file that holds an image in another format; '' if it does not."""
+    if kind := _VOLUMES.get(suffix_of(path)):
+        return (
+            f"'{path.name}' is {kind}, which is not read; give the DICOM series, or save it as .nii.gz, "
+            ".nii, .nrrd, .mha or .mhd, for instance with 3D Slicer."
+        )
+    if kind := _NOT_CT.get(suffix_of(path)):
+        return (
+            f"'{path.name}' is {kind}; give the DICOM series, or a .nii.gz, .nii, .nrrd, .mha or .mhd file."
+        )
+    return ""
+
+
 def _why_no_file(folders: Sequence[Path]) -> str:
+    others = ""
     for path in (one for folder in folders for one in _files_below(folder)):
-        if _is_archive(path):
+        if suffix_of(path) in READABLE_SUFFIXES:
+            return f"there is no DICOM image in it but the volume '{path.name}'; give that file itself."
+        others = others or _other_format(path)
+        if not others and _is_archive(path):
             return f"there is no DICOM image in it but an archive, '{path.name}'; unpack it first."
+    if others:
+        return f"there is no DICOM image in it: {others}"
     if any(_is_index(one) for folder in folders for one in _files_below(folder)):
         return (
             "there is no DICOM image in it but a DICOMDIR, which only lists images; copy the whole disc, "
@@ -192,8 +226,6 @@ def series_label(rank: int, first: DicomFile, count: int) -> str:
 def _volume(
     files: Sequence[DicomFile], conditions: Conditions, left_out: Sequence[DicomFile], check_hu: bool
 ) -> CTVolume:
-    from ctenhance.core.volume import CTVolume
-
     stack = read_stack(files, conditions, check_hu)
     notes = list(stack.notes)
     if is_capture(files[0]):

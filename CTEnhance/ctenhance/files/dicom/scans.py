@@ -88,7 +88,7 @@ _TIME = re.compile(
 )
 _PLAIN = re.compile(r"[\w=.#/+-]+")
 _MOST_NAMED = 3
-_FEWEST_TO_ALTERNATE, _BLOCK, _TIMES_UNLIKE, _LEAST_UNLIKE_HU, _MOSTLY = 3, 8, 1.3, 2.0, 0.8
+_FEWEST_TO_ALTERNATE = 3
 # Where frames lie is what makes a stack of them.
 _PLACES = ("ImagePositionPatient", "ImageOrientationPatient", "InStackPositionNumber", "SliceLocation")
 
@@ -157,25 +157,6 @@ def require_one_scan(slices: Sequence[Slice], conditions: Conditions) -> list[st
     return notes
 
 
-def images_alternate(array: np.ndarray) -> bool:
-    """Say whether every second slice of HU [z, y, x] is unlike its neighbours but like the next but one.
-
-    In one scan slices two apart differ more than neighbours do. Of two interleaved ones this trace remains
-    where the headers are stripped of all that differs between scans.
-    """
-    count, rows, columns = array.shape
-    if count < 2 * _FEWEST_TO_ALTERNATE or min(rows, columns) < _BLOCK:
-        return False
-    # Means over blocks, since noise differs from slice to slice anyway.
-    inside = array[:, : rows - rows % _BLOCK, : columns - columns % _BLOCK]
-    shape = (rows // _BLOCK, _BLOCK, columns // _BLOCK, _BLOCK)
-    means = np.stack([plane.reshape(shape).mean(axis=(1, 3)) for plane in inside])
-    near, next_but_one = (np.sqrt(np.mean((means[s:] - means[:-s]) ** 2, axis=(1, 2))) for s in (1, 2))
-    alike = np.maximum(next_but_one[:-1], next_but_one[1:])
-    unlike = near[1:-1] > np.maximum(_TIMES_UNLIKE * alike, _LEAST_UNLIKE_HU)
-    return bool(unlike.mean() > _MOSTLY)
-
-
 def how_to_tell(slices: Sequence[Slice], one: Slice, other: Slice, conditions: Conditions) -> str:
     """Return how two different images at one position differ, and how to choose; ends a sentence."""
     differences = []
@@ -191,6 +172,8 @@ def how_to_tell(slices: Sequence[Slice], one: Slice, other: Slice, conditions: C
     differences = differences or list(_one_after_the_other(slices))
     if differences:
         return f"{_texts(differences)}; {_choose(differences)}"
+    if advice := _in_turn(slices):
+        return advice
     if one.file is other.file:
         return "nothing in its header tells them apart; split the file into series first"
     return "nothing in their headers tells them apart; put the files of one into a folder"
@@ -374,6 +357,31 @@ def _one_after_the_other(slices: Sequence[Slice]) -> Iterable[_Difference]:
             yield _ranges(slices, keyword, blocks)
 
 
+def _in_turn(slices: Sequence[Slice]) -> str:
+    """Return how to choose where each place was imaged several times before the next (cine); or ''."""
+    places: dict[tuple[float, ...], list[Slice]] = {}
+    for one in slices:
+        places.setdefault(tuple(np.round(one.position, 2)), []).append(one)
+    for keyword in _IN_ORDER:
+        ranges = [sorted(_as_number(one, keyword) or np.nan for one in found) for found in places.values()]
+        ranges.sort()
+        known = np.isfinite(np.concatenate(ranges)).all()
+        if not known or any(later[0] <= one[-1] for one, later in pairwise(ranges)):
+            continue
+        counts = {len(found) for found in ranges}
+        several = str(counts.pop()) if len(counts) == 1 else "several"
+        told = f"{several} were taken at each place, one after the other by {keyword} (cine or perfusion)"
+        numbers = np.concatenate(ranges)
+        if keyword == "InstanceNumber" and several != "several" and (np.diff(numbers) == 1).all():
+            name = f"{int(numbers[0])}..{int(numbers[-1])}/{several}"
+            return (
+                f"{told}; choose the first of each place, for instance, with --where {keyword}={name} "
+                f"(in Python where={{'{keyword}': '{name}'}})"
+            )
+        return f"{told}; put one image of each place into a folder"
+    return ""
+
+
 def _ranges(slices: Sequence[Slice], keyword: str, scans: Sequence[Sequence[int]]) -> _Difference:
     """Return the difference of an attribute of which each scan has a range of values."""
     if identifies(keyword):
@@ -386,7 +394,10 @@ def _ranges(slices: Sequence[Slice], keyword: str, scans: Sequence[Sequence[int]
     names = [
         shown(low) if shown(low) == shown(high) else f"{shown(low)}..{shown(high)}" for low, high in bounds
     ]
-    ranges = [f"{name} ({len(scan)} slices)" for name, scan in zip(names, scans, strict=True)]
+    ranges = [
+        f"{name} ({len(scan)} slice{'' if len(scan) == 1 else 's'})"
+        for name, scan in zip(names, scans, strict=True)
+    ]
     ends = sorted(bounds, key=lambda pair: number(pair[0][0]) or 0.0)
     overlap = any(
         (number(high[0]) or 0.0) >= (number(low[0]) or 0.0) for (_, high), (low, _) in pairwise(ends)

@@ -15,11 +15,12 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from ctenhance.core.hounsfield import has_air, outside_field, padding_to_air, set_to_air
+from ctenhance.files.dicom.alternation import images_alternate
 from ctenhance.files.dicom.choice import Conditions, Frame
 from ctenhance.files.dicom.grid import grid_of
 from ctenhance.files.dicom.header import DAMAGE, DicomFile
 from ctenhance.files.dicom.pixels import stored_values
-from ctenhance.files.dicom.scans import choice_by, how_to_tell, images_alternate, require_one_scan
+from ctenhance.files.dicom.scans import choice_by, how_to_tell, require_one_scan
 from ctenhance.files.dicom.slices import HOUNSFIELD, Slice
 from ctenhance.files.dicom.units import common_unit, doubts, measure_of
 from ctenhance.runtime.errors import InputError
@@ -59,7 +60,8 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
     slices.sort(key=lambda one: one.depth)
     slices, repeated = _without_repetitions(slices, conditions)
     notes = require_one_scan(slices, conditions)
-    pitch, origin = grid_of(slices, conditions)
+    pitch, origin, rounded = grid_of(slices, conditions)
+    notes += rounded
     array = np.empty((len(slices), *slices[0].shape), dtype=np.float32)
     padded = beyond = air = False
     for index, values, more in _rescaled(slices):
