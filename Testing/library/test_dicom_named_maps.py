@@ -122,3 +122,93 @@ def test_of_hu_and_a_map_in_one_series_those_in_hu_can_be_chosen(tmp_path: Path)
     with pytest.raises(InputError, match=r"take only those in HU, for instance with --where .RescaleType=HU"):
         CTVolume.read(tmp_path)
     np.testing.assert_array_equal(CTVolume.read(tmp_path, where={"RescaleType": "HU"}).array, values)
+
+
+@pytest.mark.parametrize("rescale_type", ["HU", None])
+@pytest.mark.parametrize(
+    ("description", "noted"),
+    [
+        ("VMI 70 keV iodine images", True),
+        ("Monochromatic 50 keV, MD calcium", True),
+        ("Iodine removed, liver", False),
+        ("VNC (water, iodine subtracted)", False),
+        ("VUE calcium images", False),
+        ("MonoE 40 keV", False),
+    ],
+)
+def test_hu_with_the_name_of_a_material_is_read_where_air_shows_it(
+    tmp_path: Path, description: str, noted: bool, rescale_type: str | None
+) -> None:
+    values = write_series(tmp_path, SeriesDescription=description, RescaleType=rescale_type)
+
+    volume = CTVolume.read(tmp_path)
+
+    np.testing.assert_array_equal(volume.array, values)
+    assert any("density of a material; taken for Hounsfield" in n for n in volume.meta["notes"]) == noted
+
+
+@pytest.mark.parametrize(
+    "description",
+    ["Iodine map", "Iodine no water", "MD Calcium (Water)", "HAP density", "Rho e", "Z effective"],
+)
+@pytest.mark.parametrize("filled", [False, True])
+def test_a_map_of_a_material_is_refused_and_read_back_as_one(
+    tmp_path: Path, description: str, filled: bool
+) -> None:
+    values = _map()
+    if filled:
+        values[:, :, :4] = -1024
+        values[:, :, 4] = -1000
+    write_series(tmp_path, values=values, SeriesDescription=description)
+
+    with pytest.raises(InputError, match=r"not Hounsfield units|tells of density of a material, and no air"):
+        CTVolume.read(tmp_path)
+    assert CTVolume.read(tmp_path, check_hu=False).meta["unit"] in (
+        "density of a material",
+        "electron density",
+        "effective atomic number",
+    )
+
+
+def test_electron_density_with_minus_1000_in_air_is_no_ct(tmp_path: Path) -> None:
+    write_series(tmp_path, SeriesDescription="Electron density", RescaleType="HU")
+
+    with pytest.raises(InputError, match="values of electron density, not Hounsfield units"):
+        CTVolume.read(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [["VNC", "IODINE"], ["VMI", "WATER"], ["MAT_REMOVED", "IODINE"]])
+def test_image_type_with_the_material_that_was_taken_out(tmp_path: Path, kind: list[str]) -> None:
+    values = write_series(tmp_path, ImageType=["DERIVED", "SECONDARY", "AXIAL", *kind])
+
+    np.testing.assert_array_equal(CTVolume.read(tmp_path).array, values)
+
+
+def _lung(slices: int = 4) -> np.ndarray:
+    """HU [z, y, x] of lung and small vessels, of which no more than a thousandth is air."""
+    draw = np.random.default_rng(2)
+    return np.rint(draw.normal(np.where(draw.random((slices, 32, 32)) < 0.02, -100, -820), 25))
+
+
+@pytest.mark.parametrize("change", [{"RescaleIntercept": None}, {"RescaleIntercept": 0}])
+@pytest.mark.parametrize("signed", [0, 1])
+def test_lung_without_its_intercept_is_noted(tmp_path: Path, change: dict[str, Any], signed: int) -> None:
+    stored = (_lung() + 1024).astype(np.int16)
+    write_series(tmp_path, values=stored, PixelRepresentation=signed, RescaleType=None, **change)
+
+    notes = CTVolume.read(tmp_path).meta["notes"]
+
+    assert any("nothing below 0" in note and "intercept (often -1024)" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{}, {"PixelRepresentation": 1, "RescaleIntercept": 0}, {"RescaleIntercept": -8192}],
+    ids=["intercept", "signed", "extended"],
+)
+def test_tissue_and_lung_in_hu_need_no_note(tmp_path: Path, said: dict[str, Any]) -> None:
+    draw = np.random.default_rng(2)
+    for name, values in {"lung": _lung(), "muscle": np.rint(draw.normal(40, 25, (4, 32, 32)))}.items():
+        write_series(tmp_path / name, values=values, **said)
+
+        assert not CTVolume.read(tmp_path / name).meta["notes"]

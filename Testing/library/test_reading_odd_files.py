@@ -198,3 +198,21 @@ def test_floating_point_pixels_are_not_called_cut_off(tmp_path: Path, keyword: s
 
     with pytest.raises(InputError, match="holds its pixels as floating-point numbers"):
         CTVolume.read(tmp_path)
+
+
+@pytest.mark.parametrize("filling", [-1024, -1000])
+def test_a_filling_of_air_around_a_map_in_a_file_is_no_air(tmp_path: Path, filling: int) -> None:
+    values = np.random.default_rng(0).normal(20, 8, (4, 64, 64))
+    values[:, :, :20] = filling
+    values[:, :, 20:24] = -1000
+    sitk.WriteImage(sitk.GetImageFromArray(values.astype(np.float32)), str(tmp_path / "map.nrrd"))
+
+    assert any("no air (-1000 HU)" in note for note in CTVolume.read(tmp_path / "map.nrrd").meta["notes"])
+
+
+@pytest.mark.parametrize(("lung", "said"), [(-820, "nothing below 0"), (-1000, "no air")])
+def test_lung_or_air_without_its_intercept_in_a_file_is_noted(tmp_path: Path, lung: int, said: str) -> None:
+    values = np.random.default_rng(0).normal(lung, 18, (4, 48, 48)).round() + 1024
+    sitk.WriteImage(sitk.GetImageFromArray(values.astype(np.int16)), str(tmp_path / "lung.nii.gz"))
+
+    assert any(said in note for note in CTVolume.read(tmp_path / "lung.nii.gz").meta["notes"])

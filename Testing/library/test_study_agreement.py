@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ctenhance.study.statistics.agreement import fleiss_kappa, icc, krippendorff_alpha, weighted_kappa
-from ctenhance.study.statistics.estimate import bootstrap_limits, jackknifed
+from ctenhance.study.statistics.agreement import (
+    fleiss_kappa,
+    icc,
+    krippendorff_alpha,
+    pairs_with_kappa,
+    weighted_kappa,
+)
+from ctenhance.study.statistics.estimate import UNKNOWN, bootstrap_limits, jackknifed
 
 # Fleiss (1971), "Measuring nominal scale agreement among many raters", Psychological Bulletin 76, 378-382,
 # table 1: how many of 6 psychiatrists gave each of 5 diagnoses to each of 30 patients.
@@ -177,3 +183,18 @@ def test_bootstrap_limits_of_a_mean_are_those_of_the_t_test() -> None:
     limits = bootstrap_limits(drawn, 8)
     assert limits == pytest.approx([values.mean() - reach, values.mean() + reach], abs=0.12 * reach)
     assert np.diff(np.percentile(drawn, (2.5, 97.5))) < 0.85 * np.diff(limits)
+
+
+@pytest.mark.parametrize("weights", ["quadratic", "linear", "none"])
+def test_one_case_has_no_kappa(weights: str) -> None:
+    """By the formula it would be 0, whatever the two grades are."""
+    nan = math.nan
+    for ratings in ([[1.0], [2.0]], [[1, nan, 3], [4, 2, nan]]):
+        found = np.array(ratings)
+        assert weighted_kappa(found, weights) == UNKNOWN
+        assert pairs_with_kappa(found) == 0
+    # A third reader's pairs count, the one of a single case does not.
+    three = np.array([[1, nan, nan, nan], [2, 1, 2, 1], [nan, 1, 2, 2]])
+    alone = weighted_kappa(three[1:, 1:], weights)
+    assert weighted_kappa(three, weights).value == pytest.approx(alone.value)
+    assert pairs_with_kappa(three) == 1

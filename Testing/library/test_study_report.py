@@ -374,3 +374,11 @@ def test_a_multi_reader_comparison_is_planned_from_a_pilot(tmp_path: Path) -> No
     assert " cases" in planned and planned == run(*asked, "--components", components).output
     pilot.write_text('{"tables": 3}')
     assert "no results.json" in run(*asked, "--pilot", pilot, code=2).output
+
+
+def test_a_pilot_of_one_reader_cannot_be_planned_from(tmp_path: Path) -> None:
+    pilot = tmp_path / "results.json"
+    pilot.write_text(json.dumps({"study": {"readers": ["ann"]}, "tables": []}), encoding="utf-8")
+    output = run("study", "plan", "mrmc", "--pilot", str(pilot), code=2).output
+    assert "cannot be estimated" in output and "it has one reader, and that takes 2 arms, 2 readers" in output
+    assert "--components" in output

@@ -164,3 +164,33 @@ def test_a_forgotten_intercept_is_found_in_all_real_volumes(shared_data: Path, o
         array[cut] -= np.abs(draw.normal(0, 12, int(cut.sum())))
         with pytest.raises(InputError, match="intercept"):
             require_hounsfield(array + offset)
+
+
+def _with_islands(filling: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a body whose padding reaches the edge and stands in two places inside, blurred, and the mask."""
+    y, x = np.indices((64, 64))
+    islands = (DISTANCE >= 31) | (np.hypot(y - 30, x - 24) < 4) | (np.hypot(y - 40, x - 40) < 3)
+    padded = np.where(islands, filling, BODY)
+    return ndimage.gaussian_filter(padded, (0, 0.6, 0.6)), np.broadcast_to(islands, SHAPE)
+
+
+@pytest.mark.parametrize("filling", [-3024, -2000])
+def test_blurred_islands_of_padding_inside_become_air(filling: int):
+    padded, islands = _with_islands(noisy(filling, 5))
+    filled = padded.copy()
+    assert padding_to_air(filled, -1024) is not None
+    core = ndimage.binary_erosion(islands, np.ones((1, 3, 3)))
+    assert np.all(filled[core] == -1024)
+    assert filled.min() >= -1500
+
+
+def test_a_large_flat_piece_inside_is_padding_and_metal_is_not():
+    large = np.tile(BODY, (1, 4, 4))
+    y, x = np.indices(large.shape[1:])
+    face = np.hypot(y - 90, x - 100) < 20
+    filled = np.where(face, noisy(-2500, 6, large.shape), large)
+    assert padding_to_air(filled, -1024) is not None
+    assert np.all(filled[:, face] == -1024)
+    # Undershoot beside metal: steep, and small.
+    metal = np.where(face, -1000 - 1000 * np.clip(20 - np.hypot(y - 90, x - 100), 0, 20) / 20, large)
+    assert find_padding(metal) is None

@@ -23,8 +23,8 @@ lost (0..4095), unsigned values read as signed ones. Four facts distinguish them
    found all 46 scans and four crops in five, most of the others being small.)
 
 What it cannot detect: a small crop of lung or air alone to which 1024 was added looks like one of tissue, and
-so may one of an 8-bit picture or of MR without background. A noise-free digital phantom of pure water, or
-with water as its lowest value, is refused although it is in HU.
+so may one of an 8-bit picture or of MR without background; of these `doubt_without_air` says so. A noise-free
+digital phantom of pure water, or with water as its lowest value, is refused although it is in HU.
 For volumes that are not in HU by purpose (uncertainty, material densities) do not ask (`check_hu=False`).
 """
 
@@ -41,6 +41,9 @@ _LOWEST_HU, _HIGHEST_HU = -1500.0, 4000.0
 _LEAST_SHARE_INSIDE = 0.9
 _PADDING_SHARE, _PADDING_SHARE_AT_EDGE = 0.01, 0.001
 _RIM_PIXELS = 4  # as far as the ringing of JPEG 2000 and of an 8 x 8 block reaches
+# What is as low inside the field: of the padding's level, or a large flat piece, as of a face taken out.
+_NEAR_LEVEL, _FEWEST_NEAR = 150.0, 9
+_FLAT_SHARE, _FLAT_HU, _EDGE_PIXELS = 0.005, 100.0, 3
 _NEGATIVE_SHARE = 1e-4
 _LARGEST_DARK_TO_BRIGHT = 0.03
 _HIGHEST_MEDIAN_WITHOUT_NEGATIVES = 500.0
@@ -59,8 +62,7 @@ class Padding:
 
     `value`: one value repeated in at least one voxel in a hundred, or, at the slices' edges, in a thousand;
     or None: no measurement repeats one impossible value so often. `blurred`: lossy compression or resampling
-    has spread it, so that it is what of each slice is impossible and reaches the slice's edge, one voxel in a
-    thousand or more.
+    has spread it, so that it is what `outside_field` finds, one voxel in a thousand or more.
     """
 
     value: float | None
@@ -72,16 +74,47 @@ class Padding:
         return inside | outside_field(plane) if self.blurred else inside
 
 
-def outside_field(plane: np.ndarray) -> np.ndarray:
-    """Return the mask of what is under -1500 HU in a slice [y, x] and connected to its edge."""
+def outside_field(plane: np.ndarray, level: float | None = None) -> np.ndarray:
+    """Return the mask of what is under -1500 HU in a slice [y, x] and is no measurement.
+
+    That is what is connected to its edge, pieces inside of the same `level` (by default the median at the
+    edge), and large flat ones. Undershoot of metal is smaller, and not flat.
+    """
     from scipy import ndimage
 
     low = plane < _LOWEST_HU
-    if not (low[0].any() or low[-1].any() or low[:, 0].any() or low[:, -1].any()):
-        return np.zeros_like(low)
-    regions, _ = ndimage.label(low, structure=np.ones((3, 3)))
+    if not low.any():
+        return low
+    regions, count = ndimage.label(low, structure=np.ones((3, 3)))
     at_edge = np.unique(np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]]))
-    return np.isin(regions, at_edge[at_edge > 0])
+    at_edge = at_edge[at_edge > 0]
+    outside = np.isin(regions, at_edge)
+    if count > len(at_edge):
+        if level is None and len(at_edge):
+            level = float(np.median(plane[outside]))
+        inside = [index for index in _large(regions) if index not in at_edge]
+        outside |= np.isin(regions, [one for one in inside if _is_padding(plane, regions == one, level)])
+    return outside
+
+
+def _large(regions: np.ndarray) -> np.ndarray:
+    """Return the labels of regions that are more than a few pixels."""
+    return 1 + np.flatnonzero(np.bincount(regions.ravel())[1:] >= _FEWEST_NEAR)
+
+
+def _is_padding(plane: np.ndarray, piece: np.ndarray, level: float | None) -> bool:
+    from scipy import ndimage
+
+    # Its rim has been mixed with what is around it; a small piece is nearly all rim.
+    inner = ndimage.binary_erosion(piece)
+    middle = float(np.median(plane[inner if inner.any() else piece]))
+    if level is not None and abs(middle - level) < _NEAR_LEVEL:
+        return True
+    core = ndimage.binary_erosion(inner, iterations=_EDGE_PIXELS - 1)
+    if not core.any() or piece.sum() < _FLAT_SHARE * plane.size:
+        return False
+    low, high = np.percentile(plane[core], (25, 75))
+    return bool(high - low < _FLAT_HU)
 
 
 def find_padding(array: np.ndarray) -> Padding | None:
@@ -177,16 +210,38 @@ def require_hounsfield(array: np.ndarray) -> None:
         )
 
 
-def has_air(array: np.ndarray, but_lowest: bool = False) -> bool:
+def has_air(array: np.ndarray, varying: bool = False) -> bool:
     """Say whether air (-1000 HU) is in the volume [z, y, x]: what no other unit has there.
 
-    `but_lowest`: the lowest value does not count, which may be a filling.
+    `varying`: neither its lowest nor its most frequent value counts, which may be a filling.
     """
-    lowest = float(array.min()) if but_lowest else -np.inf
-    count = sum(
-        int(np.count_nonzero((np.abs(plane + 1000.0) < _AIR_WITHIN) & (plane != lowest))) for plane in array
-    )
+    lowest = float(array.min()) if varying else -np.inf
+    count = 0
+    for plane in array:
+        near = plane[(np.abs(plane + 1000.0) < _AIR_WITHIN) & (plane != lowest)]
+        count += near.size
+        if varying and near.size:
+            count -= int(np.unique(near, return_counts=True)[1].max())
     return count >= _LEAST_AIR_SHARE * array.size
+
+
+def doubt_without_air(array: np.ndarray) -> str:
+    """Return the note on values [z, y, x] whose unit nothing else tells; '' where air shows that it is HU.
+
+    A slice is enough: in many a volume air is in a few only.
+    """
+    if any(has_air(plane[None], varying=True) for plane in array):
+        return ""
+    below = sum(int(np.count_nonzero(plane < 0)) for plane in array)
+    if below < _NEGATIVE_SHARE * array.size:
+        return (
+            "there is no air (-1000 HU) in it and nothing below 0: make sure that its values are Hounsfield "
+            "units, no map of something else, and no lung or air without its rescale intercept (often -1024)"
+        )
+    return (
+        "there is no air (-1000 HU) in it, as in nearly every CT: make sure that its values are Hounsfield "
+        "units and no map of something else"
+    )
 
 
 def _share(values: np.ndarray, low: float, high: float) -> float:

@@ -7,16 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ctenhance.core.hounsfield import has_air, require_hounsfield
+from ctenhance.core.hounsfield import doubt_without_air, require_hounsfield
 from ctenhance.core.volume import READABLE_SUFFIXES, WRITABLE_SUFFIXES, AnyPath, CTVolume
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import check_output, suffix_of
-
-# Only DICOM states a unit.
-_NO_AIR = (
-    "there is no air (-1000 HU) in it, as in nearly every CT: make sure that its values are Hounsfield units "
-    "and no map of something else"
-)
 
 
 def read(
@@ -31,8 +25,10 @@ def read(
         volume = _read(path, series, where, check_hu)
         if check_hu:
             require_hounsfield(volume.array)
-            if "source_files" not in volume.meta and not any(has_air(plane[None]) for plane in volume.array):
-                volume.meta["notes"] = [*volume.meta.get("notes", []), _NO_AIR]
+            # Only DICOM states a unit.
+            doubt = "" if "source_files" in volume.meta else doubt_without_air(volume.array)
+            if doubt:
+                volume.meta["notes"] = [*volume.meta.get("notes", []), doubt]
     except InputError as error:
         reason = str(error)
         raise InputError(f"Cannot read {_named(path)}: {reason[0].lower()}{reason[1:]}") from error

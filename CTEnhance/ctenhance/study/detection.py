@@ -211,7 +211,9 @@ def read_pilot(path: Path, question: str | None = None) -> Pilot:
     InputError for another kind of file, and when the question is not there.
     """
     try:
-        tables = json.loads(path.read_text(encoding="utf-8"))["tables"]
+        results = json.loads(path.read_text(encoding="utf-8"))
+        tables = results["tables"]
+        readers = len(results.get("study", {}).get("readers", ()))
         found = {one["id"]: one["rows"][0] for one in tables if one["id"].startswith(_SCATTER)}
         pilots = {
             name.removeprefix(_SCATTER): Pilot(*(row[column] for column in _SCATTER_COLUMNS))
@@ -222,10 +224,17 @@ def read_pilot(path: Path, question: str | None = None) -> Pilot:
             f"'{path}' is no results.json of a study analysis; name the one that 'ctenhance study analyse' "
             "wrote."
         ) from error
+    if not pilots:
+        alone = "it has one reader, and " if readers == 1 else ""
+        raise InputError(
+            f"How areas scatter cannot be estimated from '{path}': {alone}that takes 2 arms, 2 readers, and "
+            "2 cases of either kind that all of them read; give a study that has these, or published numbers "
+            "with --components."
+        )
     if question is None and len(pilots) == 1:
         question = next(iter(pilots))
     if question not in pilots:
-        listed = ", ".join(pilots) or "none of its questions has them"
+        listed = ", ".join(pilots)
         raise InputError(f"Name one question whose areas '{path}' compares with --question: {listed}.")
     return pilots[question]
 

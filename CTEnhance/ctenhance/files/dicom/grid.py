@@ -93,11 +93,11 @@ def _rounded_to_whole(slices: Sequence[Slice], depths: np.ndarray, rounding: flo
     gaps = np.diff(depths)
     if least > most or gaps.min() < 1 - _EXACT_MM or np.ptp(gaps) > 1 + _EXACT_MM:
         return None
-    told = [
+    distinct = [
         {number(one.file.value(keyword, frame=one.frame)) for one in slices}
         for keyword in ("SpacingBetweenSlices", "SliceThickness")
     ]
-    values = [next(iter(found)) if len(found) == 1 else None for found in told]
+    values = [next(iter(found)) if len(found) == 1 else None for found in distinct]
     distance, thickness = (abs(value) if value else None for value in values)
     declared = next((one for one in (distance, thickness) if one and least <= one <= most), None)
     numbers = np.array([number(one.file.value("InstanceNumber")) or np.nan for one in slices])

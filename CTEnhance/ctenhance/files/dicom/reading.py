@@ -113,8 +113,8 @@ def _raise_closed(error: OSError) -> None:
 
 
 def _why_no_dicom(path: Path) -> str:
-    if told := _other_format(path):
-        return told
+    if reason := _other_format(path):
+        return reason
     if _is_archive(path):
         return f"'{path.name}' is an archive (zip or the like); unpack it first, and give the folder."
     return (

@@ -370,15 +370,15 @@ def _in_turn(slices: Sequence[Slice]) -> str:
             continue
         counts = {len(found) for found in ranges}
         several = str(counts.pop()) if len(counts) == 1 else "several"
-        told = f"{several} were taken at each place, one after the other by {keyword} (cine or perfusion)"
+        sentence = f"{several} were taken at each place, one after the other by {keyword} (cine or perfusion)"
         numbers = np.concatenate(ranges)
         if keyword == "InstanceNumber" and several != "several" and (np.diff(numbers) == 1).all():
             name = f"{int(numbers[0])}..{int(numbers[-1])}/{several}"
             return (
-                f"{told}; choose the first of each place, for instance, with --where {keyword}={name} "
+                f"{sentence}; choose the first of each place, for instance, with --where {keyword}={name} "
                 f"(in Python where={{'{keyword}': '{name}'}})"
             )
-        return f"{told}; put one image of each place into a folder"
+        return f"{sentence}; put one image of each place into a folder"
     return ""
 
 

@@ -22,7 +22,7 @@ from ctenhance.files.dicom.header import DAMAGE, DicomFile
 from ctenhance.files.dicom.pixels import stored_values
 from ctenhance.files.dicom.scans import choice_by, how_to_tell, require_one_scan
 from ctenhance.files.dicom.slices import HOUNSFIELD, Slice
-from ctenhance.files.dicom.units import common_unit, doubts, measure_of
+from ctenhance.files.dicom.units import common_unit, doubts, is_ct_all_the_same, measure_of
 from ctenhance.runtime.errors import InputError
 
 _AIR_HU = -1024.0
@@ -69,6 +69,9 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
         beyond |= more
         air |= has_air(array[index : index + 1])
         padded |= _fill_declared_padding(array[index], slices[index])
+    named = slices[0].measure.named
+    if unit == HOUNSFIELD and named and not check_hu and not is_ct_all_the_same(array):
+        unit = named
     # Some scanners do not declare the value outside the field of view, or declare another one.
     padding = padding_to_air(array, _AIR_HU) if unit == HOUNSFIELD else None
     if images_alternate(array):
@@ -198,7 +201,7 @@ def _fill_declared_padding(values: np.ndarray, one: Slice) -> bool:
     if one.padding is None or one.padding[0] >= _AIR_HU:
         return False
     declared = (values >= one.padding[0]) & (values <= one.padding[1]) & (values < _AIR_HU)
-    around = outside_field(values)
+    around = outside_field(values, sum(one.padding) / 2)
     # A pixel or two beside a sharp value are undershoot.
     blurred = int(np.count_nonzero(around & ~declared)) > _BLURRED_SHARE * int(np.count_nonzero(around))
     outside = declared | around if blurred else declared

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
-from ctenhance.core.hounsfield import has_air, require_hounsfield
+from ctenhance.core.hounsfield import doubt_without_air, has_air, require_hounsfield
 from ctenhance.files.dicom.choice import identifies, shown, values_of
 from ctenhance.files.dicom.header import DicomFile, number, text
 from ctenhance.files.dicom.slices import HOUNSFIELD, Measure, Slice
@@ -56,9 +56,12 @@ _UNSPECIFIED = {"US", "UNSPECIFIED", "UNSPEC", "NONE", "UNKNOWN", "NA"}
 
 _MATERIAL = r"(IODINE|WATER|CALCIUM|HAP|HYDROXYAPATITE|FAT|GADOLINIUM|GOLD|IRON|URIC ACID|MATERIAL)"
 _DENSITY = "density of a material"
-_OF_MATERIALS = (
+# Of some vendors these have -1000 in air, too: air does not show that they are HU.
+_LIKE_HU = (
     (r"Z ?EFF(ECTIVE)?(?! DOSE)|EFF(ECTIVE)? (Z|ATOMIC NUM(BER)?)|RHO ?Z", "effective atomic number"),
     (r"ELECTRON DENSIT(Y|IES)|RHO E|EDW", "electron density"),
+)
+_OF_MATERIALS = (
     (rf"{_MATERIAL} (DENSITY|CONCENTRATION|CONTENT|MAPS?|FRACTION|NO WATER|IMAGES?)", _DENSITY),
     (rf"MD {_MATERIAL}|{_MATERIAL} ?\( ?{_MATERIAL}", _DENSITY),
 )
@@ -68,7 +71,9 @@ _OF_PERFUSION = (
     (r"R?MTT|MEAN TRANSIT( TIME)?|TTP|T ?MAX|TTD|TTS|TIME TO (PEAK|DRAIN|START|MAX(IMUM)?)", "time"),
     (r"FLOW EXTRACTION( PRODUCT)?|PERMEABILITY|KTRANS|PATLAK|PARAMETRIC MAP", "permeability"),
 )
-_QUANTITIES = (*_OF_MATERIALS, *_OF_PERFUSION)
+_QUANTITIES = (*_LIKE_HU, *_OF_MATERIALS, *_OF_PERFUSION)
+# An image at an energy is HU, whichever material is to be seen in it.
+_AT_AN_ENERGY = re.compile(r"\b(\d* ?KEV|VMI|VMC|MONO|MONO ?E\w*|MONOCHROM\w*)\b")
 # Of which many a CT is named, too: they count where there is no air at -1000 HU, as there is in every CT.
 _WITHOUT_AIR = (
     *_OF_PERFUSION,
@@ -82,9 +87,11 @@ _WITHOUT_AIR = (
 _IN_IMAGE_TYPE = (*_QUANTITIES, (rf"{_MATERIAL}|DENSITY", _DENSITY), ("B[FV]|PS", "perfusion"))
 # What is left when a material is taken out is HU; so is a scan of something in which it is looked for.
 _TAKEN_OUT = re.compile(
-    r"\b(NO|NON|WITHOUT|MINUS|LESS|REMOVED|REMOVAL|SUPPRESSED|SUPPRESSION|FREE|VNC|SCOR(E|ING)|PHANTOMS?"
-    r"|CALIBRATION)\b"
+    r"\b(NO|NON|WITHOUT|MINUS|LESS|REMOVED|REMOVAL|SUPPRESSED|SUPPRESSION|SUBTRACTED|FREE|VNC|VNCA|VNI|VUE|TUE"
+    r"|UNENHANCED|SCOR(E|ING)|PHANTOMS?|CALIBRATION)\b"
 )
+# Names that air contradicts and many a CT has not: then a note says so.
+_NOTED = ("density of a material", "stopping power ratio")
 
 # Units that no CT image has: concentrations, perfusion, densities of electrons. After a number they are the
 # contrast agent's dose.
@@ -111,10 +118,14 @@ def measure_of(file: DicomFile, frame: int) -> Measure:
         return others[0]
     # A scan of which perfusion is computed may be named after it; no CT is named after a map of a material.
     in_hu = HOUNSFIELD in (mapped.unit, rescaled.unit, kind.unit)
-    described = _of_words(file, frame, _OF_MATERIALS if in_hu else _QUANTITIES)
+    known = (*_LIKE_HU, *_OF_MATERIALS) if in_hu else _QUANTITIES
+    if _AT_AN_ENERGY.search(_words(file.value("SeriesDescription", frame=frame) or "")):
+        known = tuple(one for one in known if one not in _OF_MATERIALS)
+    described = _of_words(file, frame, known)
     if described.is_other and HOUNSFIELD not in (mapped.unit, kind.unit):
         return described
-    named = _of_words(file, frame, _WITHOUT_AIR).unit
+    said_twice = HOUNSFIELD in (mapped.unit, kind.unit)
+    named = _of_words(file, frame, _WITHOUT_AIR if said_twice else (*_OF_MATERIALS, *_WITHOUT_AIR)).unit
     if not in_hu:
         return replace(rescaled, named=named)
     mapping = None if mapped.slope is None else (mapped.slope, mapped.intercept)
@@ -157,13 +168,36 @@ def doubts(slices: Sequence[Slice], array: np.ndarray, air: bool) -> list[str]:
 
     `array`: the volume; `air`: whether there is air in it, padding aside.
     """
-    first = slices[0].measure
-    if first.named and not any(has_air(plane[None], but_lowest=True) for plane in array):
+    named = slices[0].measure.named
+    notes = []
+    if named and not is_ct_all_the_same(array):
         raise InputError(
-            f"the description of the series of '{slices[0].name}' tells of {first.named}, and no air at "
+            f"the description of the series of '{slices[0].name}' tells of {named}, and no air at "
             "-1000 HU shows that it is a CT all the same; give the CT series."
         )
-    return _contradiction(slices) + _doubts_of_type(slices, array, air)
+    if named in _NOTED:
+        notes.append(
+            f"its description tells of {named}; taken for Hounsfield units, as air is at -1000 in it"
+        )
+    if not air and _may_lack_intercept(slices, array) and (doubt := doubt_without_air(array)):
+        notes.append(doubt)
+    return notes + _contradiction(slices) + _doubts_of_type(slices, array, air)
+
+
+def is_ct_all_the_same(array: np.ndarray) -> bool:
+    """Say whether there is air in the volume [z, y, x] that is no filling, whatever the texts call it."""
+    return any(has_air(plane[None], varying=True) for plane in array)
+
+
+def _may_lack_intercept(slices: Sequence[Slice], array: np.ndarray) -> bool:
+    """Say whether the header leads to no negative value, or only says nothing of an intercept."""
+    for one in slices:
+        found = number(one.file.value("RescaleIntercept", frame=one.frame))
+        if one.measure.slope is not None or (found is not None and found != 0):
+            continue
+        if found is None or not one.file.header.get("PixelRepresentation") or float(array.min()) >= 0:
+            return True
+    return False
 
 
 def _contradiction(slices: Sequence[Slice]) -> list[str]:
@@ -252,8 +286,11 @@ def _of_image_type(file: DicomFile, frame: int) -> Measure:
         value = file.value(keyword, frame=frame)
         several = [value] if isinstance(value, str) else list(value or ())
         values += [str(one) for one in several[0 if keyword == "DerivedPixelContrast" else 2 :]]
+    in_hu = any(_letters(one) in _HU_IMAGE_TYPES or _TAKEN_OUT.search(_words(one)) for one in values)
     for value in values:
-        known = _IMAGE_TYPES.get(_letters(value)) or _quantity(_words(value), _IN_IMAGE_TYPE)
+        # Beside VMI or VNC the name of a material is that of what was looked for, or taken out.
+        known = _IMAGE_TYPES.get(_letters(value))
+        known = known or ("" if in_hu else _quantity(_words(value), _IN_IMAGE_TYPE))
         if known:
             return Measure(known, "Image Type", value.strip()[:16])
     if any(_letters(value) in _HU_IMAGE_TYPES for value in values):

@@ -11,6 +11,7 @@ from scipy import stats
 
 from ctenhance.study.statistics.estimate import ALPHA, UNKNOWN, Estimate, complete_block, jackknifed
 
+_FEWEST_CASES = 2
 LEVELS = ("nominal", "ordinal", "interval")
 
 
@@ -35,7 +36,7 @@ def weighted_kappa(ratings: np.ndarray, weights: str = "quadratic") -> Estimate:
 
 
 def pairs_with_kappa(ratings: np.ndarray) -> int:
-    """Return how many pairs of readers have a kappa: grades in common, and not one and the same grade."""
+    """Return how many pairs of readers have a kappa: two cases in common, and not one and the same grade."""
     whole = np.ones((1, ratings.shape[1]))
     pairs = itertools.combinations(ratings, 2)
     return sum(bool(np.isfinite(_kappas(one, other, "quadratic")[0](whole))[0]) for one, other in pairs)
@@ -59,7 +60,9 @@ def _kappas(
         margins = [counted @ one for one in shown]
         with np.errstate(all="ignore"):
             chance = np.einsum("bi,ij,bj->b", margins[0], distance, margins[1]) / (counted @ both)
-            return np.where(chance > 0, 1 - counted @ observed / chance, math.nan)
+            # Of one case what chance would give is what was given: kappa would be 0 whatever the grades.
+            known = (chance > 0) & (np.count_nonzero(counted * both, axis=1) >= _FEWEST_CASES)
+            return np.where(known, 1 - counted @ observed / chance, math.nan)
 
     return kappa, both
 
