@@ -21,6 +21,7 @@ from ctenhance.core.volume import CTVolume
 from ctenhance.files import finished
 from ctenhance.files.finished import sole_writer
 from ctenhance.runtime.errors import CTEnhanceError
+from ctenhance.runtime.files import DISK_FULL
 
 __all__ = ["verb"]
 TWIN = "enhance-twin"
@@ -251,7 +252,7 @@ def test_failing_cases_stop_no_other(tmp_path: Path, verb: StandIn, monkeypatch:
 
     def failing(volume: CTVolume, path: Path) -> None:
         if Path(path).name == "b.nii.gz":
-            raise CTEnhanceError("The disk is full.")
+            raise CTEnhanceError("It did not come out whole.")
         write(volume, path)
 
     monkeypatch.setattr(ctenhance, "write", failing)
@@ -260,7 +261,7 @@ def test_failing_cases_stop_no_other(tmp_path: Path, verb: StandIn, monkeypatch:
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     failed = json.loads(report.read_text(encoding="utf-8"))["failed"]
     assert [name[:3] for name in sorted(failed)] == ["a_b", "b.n", "ddd"]
-    assert failed["b.nii.gz"] == "The disk is full." and "255 bytes" in failed[sorted(failed)[2]]
+    assert failed["b.nii.gz"] == "It did not come out whole." and "255 bytes" in failed[sorted(failed)[2]]
     assert [line["event"] for line in lines if line["event"] in ("log", "result", "error")] == [
         "log", "log", "log", "result", "error",
     ]  # fmt: skip
@@ -384,3 +385,44 @@ def test_names_that_are_no_text_are_told_and_stop_no_other(tmp_path: Path, verb:
     told = json.loads(report.read_text(encoding="utf-8"))
     assert told["done"] == ["[/b].nii"] and list(told["failed"]) == ["M?ller.nii"]
     assert "other than UTF-8" in done.stderr
+
+
+def test_a_full_disk_stops_the_batch_and_the_next_goes_on(
+    tmp_path: Path, verb: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abcd":
+        write_ct(tmp_path / "in" / f"{name}.nii.gz")
+    write = ctenhance.write
+
+    def until_full(volume: CTVolume, path: Path) -> None:
+        if Path(path).name == "b.nii.gz":
+            raise CTEnhanceError(f"Cannot write '{path}': {DISK_FULL}; free some space or choose another.")
+        write(volume, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ctenhance, "write", until_full)
+        error = batch(tmp_path / "in", tmp_path / "out", code=1).stderr
+    assert "Stopped at 'b.nii.gz', since the disk is full: 1 of 4 cases are finished" in error
+    assert "unexpected" not in error and len(verb.calls) == 2
+    assert names(tmp_path / "out") == ["a.nii.gz", "a.report.json"]
+
+    assert "3 done, 1 finished before" in batch(tmp_path / "in", tmp_path / "out").stdout
+
+
+def test_a_map_among_the_series_is_left_out_and_no_failure(tmp_path: Path, verb: StandIn) -> None:
+    series = {"ct": {}, "iodine": {"RescaleType": "MGML"}, "flow": {"SeriesDescription": "CBF [ml/100g/min]"}}
+    for number, (name, change) in enumerate(series.items(), start=1):
+        write_series(
+            tmp_path / "in" / name, SeriesNumber=number, SeriesInstanceUID=f"1.2.3.{number}", **change
+        )
+
+    done = batch(tmp_path / "in", tmp_path / "out", "--report", tmp_path / "batch.json")
+
+    assert "1 done, 0 finished before, 0 failed, 2 left out." in done.stdout
+    assert "left out: 'iodine': Cannot read" in done.stderr and "values in mg/ml" in done.stderr
+    report = json.loads((tmp_path / "batch.json").read_text(encoding="utf-8"))
+    assert sorted(report["left_out"]) == ["flow", "iodine"] and not report["failed"]
+
+    shutil.rmtree(tmp_path / "in" / "ct")
+    error = batch(tmp_path / "in", tmp_path / "other", code=2).stderr
+    assert "There is no CT in" in error and "values in ml/100g/min" in error

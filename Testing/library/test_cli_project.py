@@ -79,3 +79,12 @@ def test_refusals(ct: Path, tmp_path: Path, arguments: tuple[Any, ...], sentence
 def test_missing_input(tmp_path: Path) -> None:
     done = run("project", tmp_path / "none.nii", tmp_path / "out.ctproj.h5", *SMALL, code=2)
     assert "none.nii" in done.stderr
+
+
+def test_a_note_on_the_input_is_said_once(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    CTVolume(draw.normal(45, 10, (1, 32, 32)).round(), (6.0, 6.0, 2.5)).write(tmp_path / "liver.nrrd")
+    report = tmp_path / "report.json"
+    done = run("project", tmp_path / "liver.nrrd", tmp_path / "a.ctproj.h5", "--report", report, *SMALL)
+    assert done.output.count("there is no air") == 1
+    assert "there is no air" in json.loads(report.read_text(encoding="utf-8"))["input"]["notes"][0]

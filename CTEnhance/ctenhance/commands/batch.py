@@ -16,8 +16,14 @@ from ctenhance.commands.options import Choice, ModelOption, SamplesOption, Steps
 from ctenhance.commands.support import Run, command, sentence_and_code
 from ctenhance.files.finished import Finished, files_state, settled, sole_writer
 from ctenhance.options import EnhanceOptions
-from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError
-from ctenhance.runtime.files import LONGEST_NAME, check_output, check_output_folder
+from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError, NotCTError
+from ctenhance.runtime.files import (
+    DISK_FULL,
+    LONGEST_NAME,
+    check_output,
+    check_output_folder,
+    why_not_written,
+)
 from ctenhance.runtime.progress import check
 
 if TYPE_CHECKING:
@@ -34,11 +40,15 @@ CHANGED = "Its files changed while they were read; run the same command again on
 
 @dataclass
 class Outcome:
-    """Names of the cases that were done now, those that were finished before, and why the others failed."""
+    """Names of the cases that were done now, those that were finished before, and why the others failed.
+
+    `no_ct`: why what looked like a CT series is none after all.
+    """
 
     done: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    no_ct: dict[str, str] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """Return the outcome in JSON types."""
@@ -57,8 +67,8 @@ def run_batch(
     `recorded` is what reports say of the options (`recorded_settings`).
 
     Raises InputError, before any case is read, when results were made with other settings: one folder shall
-    not hold results that nobody can tell apart. Raises Cancelled when the user asks to stop; what was
-    finished until then stays.
+    not hold results that nobody can tell apart. Raises Cancelled when the user asks to stop, and
+    CTEnhanceError when the disk is full; what was finished until then stays.
     """
     outcome = Outcome()
     if not overwrite:
@@ -79,12 +89,21 @@ def run_batch(
             ) from error
         except BrokenPipeError:  # nobody listens any more
             raise
+        except NotCTError as error:
+            outcome.no_ct[case.name] = str(error)
+            run.log(f"left out: '{case.name}': {error}", "note")
         # Whatever one file provokes, the hundreds after it are still worth doing.
         except Exception as error:
+            if (why := why_not_written(error)) and why.startswith(DISK_FULL):
+                finished = len(outcome.done) + len(outcome.skipped)
+                raise CTEnhanceError(
+                    f"Stopped at '{case.name}', since the disk is full: {finished} of {len(cases)} cases are "
+                    "finished; free some space and run the same command again, which goes on from there."
+                ) from error
             _note_failure(run, outcome, case, sentence_and_code(error)[0])
     run.progress("cases", len(cases), len(cases))
     for case in cases:
-        if case.name not in outcome.failed and not Finished(case.output).whole():
+        if case.name in outcome.done + outcome.skipped and not Finished(case.output).whole():
             _note_failure(run, outcome, case, f"'{case.output}' was changed or removed meanwhile.")
     return outcome
 
@@ -234,13 +253,18 @@ def batch(
     with sole_writer(target):
         outcome = run_batch(run, found.cases, options, recorded, overwrite)
     settings = {"model": model, "strength": strength, "steps": steps, "samples": samples}
+    found.left_out |= {name: sentence.rstrip(".") for name, sentence in outcome.no_ct.items()}
+    cases = len(found.cases) - len(outcome.no_ct)
+    if not cases:
+        name, sentence = next(iter(outcome.no_ct.items()))
+        raise InputError(f"There is no CT in '{source}'; the first that was left out, '{name}': {sentence}")
     report = {"verb": "batch", "settings": settings, **outcome.summary(), "left_out": found.left_out}
     text = f"{len(outcome.done)} done, {len(outcome.skipped)} finished before, {len(outcome.failed)} failed"
     text += f", {len(found.left_out)} left out." if found.left_out else "."
     fields = {**outcome.summary(), "left_out": found.left_out}
     run.finish(report, {"folder": target}, text=text, **fields)
     if outcome.failed:
-        raise CTEnhanceError(_failures(outcome, len(found.cases), target))
+        raise CTEnhanceError(_failures(outcome, cases, target))
 
 
 def _failures(outcome: Outcome, cases: int, target: Path) -> str:

@@ -69,7 +69,7 @@ def project(
     }
     report = ReportBuilder("project", settings, place, run.seed)
     volume = run.read(source, choice)
-    report.input = volume.identity()
+    report.input = volume.input_report()
     with report.stage("project"):
         projections = simulate_projections(
             volume,
@@ -80,7 +80,8 @@ def project(
             cancel=run.cancel,
         )
     for note in projections.meta["notes"]:
-        report.warn(note)
+        if note not in volume.meta.get("notes", []):  # which were said when it was read
+            report.warn(note)
     with report.stage("write"):
         ctenhance.write_projections(projections, target, run.progress, run.cancel)
     report.details["projections"] = projections.identity(run.progress, run.cancel)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ctenhance.core.hounsfield import doubt_without_air, require_hounsfield
 from ctenhance.core.volume import READABLE_SUFFIXES, WRITABLE_SUFFIXES, AnyPath, CTVolume
-from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.errors import InputError, NotCTError
 from ctenhance.runtime.files import check_output, suffix_of
 
 
@@ -31,7 +31,8 @@ def read(
                 volume.meta["notes"] = [*volume.meta.get("notes", []), doubt]
     except InputError as error:
         reason = str(error)
-        raise InputError(f"Cannot read {_named(path)}: {reason[0].lower()}{reason[1:]}") from error
+        kind = NotCTError if isinstance(error, NotCTError) else InputError
+        raise kind(f"Cannot read {_named(path)}: {reason[0].lower()}{reason[1:]}") from error
     return volume
 
 

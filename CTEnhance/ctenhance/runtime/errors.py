@@ -11,6 +11,10 @@ class InputError(CTEnhanceError):
     """The given data or settings cannot be used."""
 
 
+class NotCTError(InputError):
+    """The image is whole, and says itself that it is no CT but a map of something else."""
+
+
 class Cancelled(CTEnhanceError):  # noqa: N818 (a request that was honoured, not an error)
     """The user asked to stop; nothing half-written is left behind."""
 

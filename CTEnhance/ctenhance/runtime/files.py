@@ -18,6 +18,7 @@ _PARTIAL = "partial"
 _MARK_LENGTH = 12
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _DISK_FULL_WORDS = ("no space left on device", "disk quota exceeded", "disk full", "disk is full")
+DISK_FULL = "the disk is full"
 _NO_SPACE = 1 << 16  # bytes; less is free only where a write has just filled the disk
 LONGEST_NAME = 255  # bytes, on all usual file systems
 _unfinished: set[Path] = set()  # temporary files and folders that are being written
@@ -119,14 +120,14 @@ def why_not_written(error: BaseException, folder: Path | None = None) -> str | N
         number = one.errno if isinstance(one, OSError) else None
         words = str(one).lower()
         if number in _DISK_FULL or any(said in words for said in _DISK_FULL_WORDS):
-            return "the disk is full; free some space or choose another"
+            return f"{DISK_FULL}; free some space or choose another"
         if number == errno.EFBIG:
             return "the file is larger than its disk or the system allows; choose another disk"
         one = one.__cause__ or one.__context__
     if folder is not None:
         with contextlib.suppress(OSError):
             if shutil.disk_usage(folder).free < _NO_SPACE:
-                return "the disk is full; free some space or choose another"
+                return f"{DISK_FULL}; free some space or choose another"
     return None
 
 
@@ -139,7 +140,7 @@ def require_space(target: str | os.PathLike[str], size: int) -> None:
         free = shutil.disk_usage(Path(target).absolute().parent).free
         if free < size + _NO_SPACE:
             raise CTEnhanceError(
-                f"Cannot write '{target}': the disk is full ({_megabytes(size)} are needed and "
+                f"Cannot write '{target}': {DISK_FULL} ({_megabytes(size)} are needed and "
                 f"{_megabytes(free)} free); free some space or choose another."
             )
 

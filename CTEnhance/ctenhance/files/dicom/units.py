@@ -23,7 +23,7 @@ from ctenhance.core.hounsfield import doubt_without_air, has_air, require_hounsf
 from ctenhance.files.dicom.choice import identifies, shown, values_of
 from ctenhance.files.dicom.header import DicomFile, number, text
 from ctenhance.files.dicom.slices import HOUNSFIELD, Measure, Slice
-from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.errors import InputError, NotCTError
 
 # With a slope of 1 an intercept from here down is made to hold HU as unsigned numbers.
 _INTERCEPT_OF_HU = -1000.0
@@ -137,9 +137,10 @@ def measure_of(file: DicomFile, frame: int) -> Measure:
 
 def common_unit(slices: Sequence[Slice], check_hu: bool) -> str:
     """Return the unit of the values; raises InputError where it is not HU and must be, or not the same."""
-    for one in slices:
-        if check_hu and one.measure.is_other:
-            raise InputError(f"'{one.name}' holds {one.measure}; {_instead(slices)}.")
+    others = [one for one in slices if one.measure.is_other]
+    if check_hu and others:
+        kind = NotCTError if len(others) == len(slices) else InputError
+        raise kind(f"'{others[0].name}' holds {others[0].measure}; {_instead(slices)}.")
     units = {one.measure.unit or HOUNSFIELD: one for one in slices}
     if len(units) > 1:
         (first, one), (second, other) = list(units.items())[:2]
@@ -171,7 +172,7 @@ def doubts(slices: Sequence[Slice], array: np.ndarray, air: bool) -> list[str]:
     named = slices[0].measure.named
     notes = []
     if named and not is_ct_all_the_same(array):
-        raise InputError(
+        raise NotCTError(
             f"the description of the series of '{slices[0].name}' tells of {named}, and no air at "
             "-1000 HU shows that it is a CT all the same; give the CT series."
         )
