@@ -118,3 +118,35 @@ def test_a_volume_that_does_not_fit_is_not_called_damaged(
     monkeypatch.setattr(sitk, "ImageFileReader", Reader)
     with pytest.raises(MemoryError):
         CTVolume.read(tmp_path / "a.nii")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not keep to these limits")
+@pytest.mark.parametrize(
+    ("verb", "megabytes"), [("reconstruct", 900), ("degrade", 900), ("enhance", 900), ("dicom", 300)]
+)
+def test_a_limit_below_what_the_libraries_need_is_one_sentence(
+    tmp_path: Path, verb: str, megabytes: int
+) -> None:
+    """Else torch or OpenBLAS end the process, or another package seems to be missing."""
+    CTVolume(hounsfield(3)).write(tmp_path / "a.nii")
+    target = {"dicom": "out"}.get(verb, "out.nii")
+    script = (
+        "import resource, sys\n"
+        f"resource.setrlimit(resource.RLIMIT_AS, ({megabytes} << 20, {megabytes} << 20))\n"
+        f"sys.argv = ['ctenhance', '{verb}', 'a.nii', '{target}', '--progress', 'none']\n"
+        "from ctenhance.cli import main; main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"this process may take {megabytes / 1024:.2f} GB (ulimit), and the libraries need" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a.nii"]
+
+
+def test_the_sentence_comes_even_where_nothing_can_be_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left() -> int:
+        raise MemoryError
+
+    monkeypatch.setattr(memory, "free_main_memory", none_left)
+    assert not_enough_memory("it does not fit").startswith(
+        "There is not enough memory: it does not fit; close"
+    )

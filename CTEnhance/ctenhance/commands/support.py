@@ -25,7 +25,7 @@ import ctenhance
 from ctenhance.commands.options import CHOICE_OPTIONS, Choice
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError
 from ctenhance.runtime.files import check_output, suffix_of, why_not_written
-from ctenhance.runtime.memory import not_enough_memory, says_out_of_memory
+from ctenhance.runtime.memory import not_enough_memory, require_address_space, says_out_of_memory
 from ctenhance.runtime.parent import end_with_parent
 from ctenhance.runtime.progress import (
     BarProgress,
@@ -50,6 +50,8 @@ EXIT_FAILURE = 1
 EXIT_INPUT = 2
 EXIT_CANCELLED = 130
 DEBUG = "CTENHANCE_DEBUG"
+# The files whose verbs compute nothing with torch.
+_LIGHT = ("compare", "dicom", "study", "weights")
 
 
 class ProgressMode(str, enum.Enum):
@@ -264,6 +266,7 @@ def command(
             end_with_parent(run.cancel)
             try:
                 with _cancel_on_signals(run.cancel), contextlib.redirect_stdout(sys.stderr):
+                    require_address_space(function.__module__.rpartition(".")[2] not in _LIGHT)
                     if choice is not None:
                         values[choice] = Choice.of_options(
                             **{name: values.pop(name) for name in CHOICE_OPTIONS}

@@ -7,9 +7,12 @@ machine has, and end or refuse what asks for more.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+
+from ctenhance.runtime.errors import CTEnhanceError
 
 # As torch, its oneDNN ("could not create a primitive") and ITK say it.
 _OUT_OF_MEMORY = re.compile(
@@ -17,6 +20,9 @@ _OUT_OF_MEMORY = re.compile(
     r"|failed to allocate|cannot allocate memory|failed to map segment",
     re.IGNORECASE,
 )
+# Address space that numerical libraries and ITK take before anything is computed, with torch and without, and
+# each of their threads for its stack and heap (measured with torch 2.13 on Linux: 1.1 GB with two threads).
+_WITH_TORCH, _WITHOUT_TORCH, _A_THREAD = 1.1 * 2**30, 0.5 * 2**30, 72 * 2**20
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUPS = Path("/proc/self/cgroup")
 # Of version 2 and 1: the files with the limit and with what is used, and what of that is a file cache that
@@ -46,11 +52,34 @@ def says_out_of_memory(error: BaseException) -> bool:
 
 def not_enough_memory(what: str) -> str:
     """Return the sentence to say when memory ran out; `what` did not fit."""
+    try:
+        left = f" into the {free_main_memory() / 2**30:.1f} GB that this process may still take"
+    except Exception:  # where there is none left, not even this can be found out
+        left = ""
     return (
-        f"There is not enough memory: {what} into the {free_main_memory() / 2**30:.1f} GB that this process "
-        "may still take; close other programs, allow it more (ulimit, the container, the batch job), or crop "
-        "the volume."
+        f"There is not enough memory: {what}{left}; close other programs, allow it more (ulimit, the "
+        "container, the batch job), or crop the volume."
     )
+
+
+def require_address_space(with_torch: bool = True) -> None:
+    """Raise CTEnhanceError where a shell's limit leaves less than the libraries need, before they are loaded.
+
+    Without room they do not fail in one way: some say that a package is missing, others end the process.
+    """
+    limits = list(_under_limits(0, 0))
+    if not limits:
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    threads = min(int(said), cores) if said.isdecimal() and int(said) > 0 else cores
+    needed = (_WITH_TORCH if with_torch else _WITHOUT_TORCH) + _A_THREAD * threads
+    if min(limits) < needed:
+        raise CTEnhanceError(
+            f"There is not enough memory: this process may take {min(limits) / 2**30:.2f} GB (ulimit), and "
+            f"the libraries need {needed / 2**30:.2f} GB before anything is computed; allow it more"
+            f"{', or set OMP_NUM_THREADS=1' if threads > 1 else ''}."
+        )
 
 
 def _under_control_groups() -> Iterator[int]:

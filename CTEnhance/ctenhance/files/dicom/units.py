@@ -118,7 +118,7 @@ def measure_of(file: DicomFile, frame: int) -> Measure:
         return others[0]
     # A scan of which perfusion is computed may be named after it; no CT is named after a map of a material.
     in_hu = HOUNSFIELD in (mapped.unit, rescaled.unit, kind.unit)
-    known = (*_LIKE_HU, *_OF_MATERIALS) if in_hu else _QUANTITIES
+    known: tuple[tuple[str, str], ...] = (*_LIKE_HU, *_OF_MATERIALS) if in_hu else _QUANTITIES
     if _AT_AN_ENERGY.search(_words(file.value("SeriesDescription", frame=frame) or "")):
         known = tuple(one for one in known if one not in _OF_MATERIALS)
     described = _of_words(file, frame, known)
