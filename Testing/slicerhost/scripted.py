@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import enum
 import functools
-import json
 import math
 import sys
 import typing
@@ -61,13 +60,15 @@ class _Field:
         if self.isNode:
             node.SetNodeReferenceID(name, None if value is None else value.GetID())
         else:
-            node.SetParameter(name, json.dumps(value.name if self.isEnum else value))
+            node.SetParameter(name, value.name if self.isEnum else str(value))  # as Slicer's scenes have it
 
     def read(self, node: Any, name: str) -> Any:
         if self.isNode:
             return node.GetNodeReference(name)
-        plain = json.loads(node.GetParameter(name))
-        return self.kind[plain] if self.isEnum else self.kind(plain)
+        text = node.GetParameter(name)
+        if self.kind is bool:
+            return text == "True"
+        return self.kind[text] if self.isEnum else self.kind(text)
 
     def connector(self, widget: Any) -> tuple[Any, Callable[[], Any], Callable[[Any], None]]:
         """Return signal, reader and writer for a widget; RuntimeError where the real wrapper has none."""

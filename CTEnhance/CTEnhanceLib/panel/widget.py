@@ -327,7 +327,9 @@ class PanelWidget(BasePanelWidget):
             self.runSection.showReport(result)
 
     def _onParameters(self, caller: Any = None, event: Any = None) -> None:
-        self.refresh()
+        # In a scene that is being loaded, parameters may come before the nodes that they name.
+        if not slicer.mrmlScene.IsImporting():
+            self.refresh()
 
     def _onDevice(self, spec: str) -> None:
         if self.parameters is not None:
