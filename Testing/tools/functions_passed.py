@@ -2,8 +2,8 @@
 
     python Testing/tools/functions_passed.py enhance ct.nii.gz out.nii.gz --samples 1
 
-A function is passed when it gets the volume, the projections, the result, or an array of them as large as a
-slice as an argument; they come in the order in which they are first entered. After the list: how many there
+A function is passed when it gets or returns the volume, the projections, the result, or an array of them as
+large as a slice; they come in the order in which that first happens. After the list: how many there
 are, and the calls that go back up, from a lower part to a higher one (docs/architecture.md); what is handed
 down to be called back is none of them. Run it at two commits to see whether a change made the way shorter.
 """
@@ -63,12 +63,14 @@ class Watch:
             self._names[code] = named if "<listcomp>" not in named and "<genexpr>" not in named else ""
         return self._names[code]
 
-    def __call__(self, frame: FrameType, event: str, _: Any) -> None:
-        name = self._name(frame.f_code) if event == "call" else ""
+    def __call__(self, frame: FrameType, event: str, returned: Any) -> None:
+        name = self._name(frame.f_code) if event in ("call", "return") else ""
         if not name:
             return
-        if any(map(is_data, arguments(frame))):
+        if any(map(is_data, [returned] if event == "return" else arguments(frame))):
             self.functions.setdefault(name)
+        if event == "return":
+            return
         back = frame.f_back
         while back is not None and not self._name(back.f_code):
             back = back.f_back

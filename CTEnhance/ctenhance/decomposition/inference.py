@@ -19,7 +19,6 @@ from ctenhance.decomposition.chain import density_images
 from ctenhance.decomposition.scatter.correction import (
     NONE,
     ScatterEstimator,
-    ScatterMethod,
     grid_ratio_in_file,
     scatter_method,
     spr_in_counts,
@@ -72,18 +71,17 @@ def absolute_spectra(projections: Projections) -> torch.Tensor:
         raise InputError(
             f"Row {int((sums <= 0).nonzero()[0, 0]) + 1} of '/effective_spectra' is zero: bin without quanta."
         )
-    _check_voltage(projections, shapes)
+    _check_voltage(projections.meta.get("kvp"), projections.energies_keV, shapes)
     air = torch.from_numpy(np.array(projections.air_counts, dtype=np.float64))
     if air.ndim == 0:
         air = air.expand(len(shapes))
     return (shapes / sums) * air[..., None]
 
 
-def _check_voltage(projections: Projections, spectra: torch.Tensor) -> None:
-    kvp = projections.meta.get("kvp")
+def _check_voltage(kvp: object, energies_kev: np.ndarray | None, spectra: torch.Tensor) -> None:
     if not isinstance(kvp, int | float):
         return
-    energies = torch.from_numpy(np.array(projections.energies_keV, dtype=np.float64))
+    energies = torch.from_numpy(np.array(energies_kev, dtype=np.float64))
     total = spectra.sum(0) / spectra.sum()
     highest = float(energies[total.flip(0).cumsum(0).flip(0) > 1e-5].max())
     if not kvp - 8 <= highest <= kvp + 1.5:
@@ -157,7 +155,11 @@ def decompose(
     )
     selected = pick_device(options.device)
     solver_device = torch.device("cpu") if selected.type == "mps" else selected  # no float64 there
-    method = _scatter_method(options, projections)
+    spr, grid_ratio = options.scatter_ratio, options.grid_ratio
+    if options.scatter != NONE:  # what the options leave open, the file may tell
+        spr = spr_in_file(projections) if spr is None else spr
+        grid_ratio = grid_ratio_in_file(projections) if grid_ratio is None else grid_ratio
+    method = scatter_method(options.scatter, spr, grid_ratio)
     decided = replace(options, scatter=NONE if method is None else method.name)
     report = ReportBuilder("decompose", decided.settings(), selected, options.seed)
     tell = progress or silent
@@ -239,15 +241,6 @@ def decompose(
     volumes = {name: projections.volume(array, grid) for name, array in stack.arrays.items()}
     about_maps = {name: volumes.pop(name) for name in list(volumes) if name.endswith(products.MAP_ENDINGS)}
     return Result(volumes=volumes, maps=about_maps, report=report.finish())
-
-
-def _scatter_method(options: DecomposeOptions, projections: Projections) -> ScatterMethod | None:
-    """The scatter correction, with the scanner's SPR and grid as the options or else the file tells them."""
-    spr, grid = options.scatter_ratio, options.grid_ratio
-    if options.scatter != NONE:
-        spr = spr_in_file(projections) if spr is None else spr
-        grid = grid_ratio_in_file(projections) if grid is None else grid
-    return scatter_method(options.scatter, spr, grid)
 
 
 def _calibration(calibration: DriftCalibration | str | Path) -> DriftCalibration:

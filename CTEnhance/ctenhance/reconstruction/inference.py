@@ -281,7 +281,8 @@ def reconstruct(
         with torch.inference_mode():
             return _all_slices(cascade, batch, progress)
 
-    most = min(MOST_SLICES, projections.n_rows, _affordable(selected, projections, grid))
+    n_readings = projections.n_views * projections.n_columns
+    most = min(MOST_SLICES, projections.n_rows, _affordable(selected, n_readings, grid.rows * grid.columns))
     with report.stage("reconstruct"):
         output, agreement = with_memory_fallback(run, halvings(most, 1), selected, report.warn)
     # an image of a wrong geometry may still agree with itself
@@ -308,12 +309,10 @@ def _models(options: ReconstructOptions) -> dict[str, Model]:
     return models
 
 
-def _affordable(device: torch.device, projections: Projections, grid: ImageGrid) -> int:
+def _affordable(device: torch.device, n_readings: int, n_pixels: int) -> int:
     """Slices that fit into a quarter of the free memory: sinograms refined for FBP, images, the networks'
     features of one slice at a time."""
-    sinogram = projections.n_views * projections.n_columns
-    image = grid.rows * grid.columns
-    return max(1, int(free_memory(device) / 4 / (4 * (12 * sinogram + 8 * image))))
+    return max(1, int(free_memory(device) / 4 / (4 * (12 * n_readings + 8 * n_pixels))))
 
 
 def _all_slices(cascade: Cascade, batch: int, progress: Progress | None) -> tuple[ImageStack, dict[str, Any]]:
