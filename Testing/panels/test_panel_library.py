@@ -101,6 +101,29 @@ def test_declined_installation_installs_nothing(tmp_path: Path, monkeypatch: pyt
     assert dependencies.ensure(path, "CT Enhance") is False
 
 
+def test_a_torch_too_old_for_all_others_is_told_before_anything_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from CTEnhanceLib.process import dependencies
+
+    path = tmp_path / "requirements.txt"
+    path.write_text("no-such-package\n")
+    monkeypatch.setattr(dependencies, "torchInstalled", lambda: True)
+    monkeypatch.setattr(dependencies, "_install", lambda *_: pytest.fail("nothing may be installed"))
+    version = dependencies.importlib.metadata.version
+    for old in ("2.2.2", "2.4.0+cu121"):
+        monkeypatch.setattr(
+            dependencies.importlib.metadata,
+            "version",
+            lambda name, v=old: v if name == "torch" else version(name),
+        )
+        for act in (lambda: dependencies.ensure(path, "CT Enhance"), lambda: dependencies.require(path)):
+            with pytest.raises(dependencies.CTEnhanceError, match=r"PyTorch 2\.\d.*too old.*>=2\.4\.1"):
+                act()
+    monkeypatch.setattr(dependencies.importlib.metadata, "version", lambda name: "2.6.0+cu124")
+    dependencies.requireNewTorch()
+
+
 def test_only_enhancing_models_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     from CTEnhanceLib.panel import modelchoice as models
 

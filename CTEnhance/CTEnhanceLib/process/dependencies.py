@@ -44,12 +44,30 @@ def torchInstalled() -> bool:
     return importlib.util.find_spec(TORCH) is not None
 
 
+def requireNewTorch() -> None:
+    """Raise CTEnhanceError when the installed torch is too old: no other package would then fit it."""
+    from packaging.specifiers import SpecifierSet
+
+    try:
+        version = importlib.metadata.version(TORCH)
+    except importlib.metadata.PackageNotFoundError:
+        return
+    if not SpecifierSet(TORCH_VERSIONS).contains(version, prereleases=True):
+        raise CTEnhanceError(
+            _(
+                "PyTorch {version} is too old for CT Enhance ({wanted}): uninstall it with the module "
+                "PyTorch Utils, restart Slicer and press Apply again."
+            ).format(version=version, wanted=TORCH_VERSIONS)
+        )
+
+
 def require(path: Path) -> None:
     """Raise CTEnhanceError, saying how to mend it, when torch or something in the file is missing."""
     if not torchInstalled():
         raise CTEnhanceError(
             _("PyTorch is missing: install the extension 'PyTorch' with the Extensions Manager.")
         )
+    requireNewTorch()
     lacking = missing(path)
     if lacking:
         raise CTEnhanceError(
@@ -66,6 +84,7 @@ def ensure(path: Path, requester: str) -> bool:
     """
     if not torchInstalled() and not _installTorch():
         return False
+    requireNewTorch()
     lacking = missing(path)
     if lacking and not _install(lacking, requester):
         return False

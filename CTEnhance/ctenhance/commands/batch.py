@@ -14,8 +14,6 @@ import ctenhance
 from ctenhance.commands.apps import app
 from ctenhance.commands.options import Choice, ModelOption, SamplesOption, StepsOption, StrengthOption
 from ctenhance.commands.support import Run, command, sentence_and_code
-from ctenhance.files.finished import Finished, files_state, settled, sole_writer
-from ctenhance.options import EnhanceOptions
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError, NotCTError
 from ctenhance.runtime.files import (
     DISK_FULL,
@@ -28,6 +26,7 @@ from ctenhance.runtime.progress import check
 
 if TYPE_CHECKING:
     from ctenhance.commands.batch_cases import Case
+    from ctenhance.options import EnhanceOptions
 
 _SETTINGS = {
     "weights": "weights file",
@@ -70,6 +69,8 @@ def run_batch(
     not hold results that nobody can tell apart. Raises Cancelled when the user asks to stop, and
     CTEnhanceError when the disk is full; what was finished until then stays.
     """
+    from ctenhance.files.finished import Finished
+
     outcome = Outcome()
     if not overwrite:
         _require_same_settings(cases, recorded)
@@ -123,6 +124,8 @@ def recorded_settings(options: EnhanceOptions) -> dict[str, Any]:
 
 
 def _require_same_settings(cases: Sequence[Case], recorded: Mapping[str, Any]) -> None:
+    from ctenhance.files.finished import Finished
+
     others = []
     for case in cases:
         other = Finished(case.output).other_setting({**recorded, "slices": case.slices})
@@ -144,6 +147,8 @@ def _finish(
     run: Run, case: Case, options: EnhanceOptions, recorded: Mapping[str, Any], overwrite: bool
 ) -> bool:
     """Enhance a case unless it is finished; say whether that was to be done."""
+    from ctenhance.files.finished import Finished, settled
+
     if case.problem:
         raise InputError(case.problem)
     _check_output(case)
@@ -188,6 +193,7 @@ def _finish(
 def _state(files: Sequence[Path]) -> str:
     """Return `files_state`; '' for what is gone and for a header whose values lie in another file."""
     from ctenhance.files.damage import values_beside
+    from ctenhance.files.finished import files_state
 
     try:
         return "" if len(files) == 1 and values_beside(files[0]) else files_state(files)
@@ -234,8 +240,9 @@ def batch(
 ) -> None:
     """Enhance every CT in a folder; a rerun resumes, and a failing case stops no other."""
     from ctenhance.commands.batch_cases import find_cases
+    from ctenhance.files.finished import sole_writer
 
-    options = EnhanceOptions(
+    options = ctenhance.EnhanceOptions(
         model=model, strength=strength, steps=steps, samples=samples, device=run.device, seed=run.seed
     )
     recorded = recorded_settings(options)  # what no case could use is refused before the search

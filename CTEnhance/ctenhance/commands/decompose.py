@@ -19,7 +19,6 @@ from ctenhance.commands.spectral_images import (
     folder_made,
 )
 from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command
-from ctenhance.options import DecomposeOptions
 from ctenhance.runtime.errors import InputError
 
 SpectralPath = Annotated[
@@ -180,7 +179,7 @@ def decompose(
     from ctenhance.decomposition.products import image_names
     from ctenhance.physics.detector import PileUp
 
-    options = DecomposeOptions(
+    options = ctenhance.DecomposeOptions(
         basis=materials,
         vmi=energies,
         low_noise=low_noise,

@@ -11,7 +11,6 @@ import ctenhance
 from ctenhance.commands.apps import app
 from ctenhance.commands.options import Choice, InputPath, OutputPath
 from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command, read_json
-from ctenhance.options import DegradeOptions
 
 
 @command(app, "ctenhance degrade chest.nii.gz routine.nii.gz --preset routine --dose 0.25 --seed 1")
@@ -34,7 +33,7 @@ def degrade(
     """Make a high-quality CT look like a routine one, with every drawn parameter recorded."""
     inputs = [source] if replay is None else [source, replay]
     run.plan(inputs, (target, VOLUME_SUFFIXES))
-    options = DegradeOptions(
+    options = ctenhance.DegradeOptions(
         preset=preset,
         dose=dose,
         replay=None if replay is None else read_json(replay),

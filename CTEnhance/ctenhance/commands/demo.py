@@ -11,7 +11,6 @@ import ctenhance
 from ctenhance.commands.apps import app
 from ctenhance.commands.options import Choice, ModelOption
 from ctenhance.commands.support import Run, command
-from ctenhance.core.report import ReportBuilder, write_report
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import check_output_folder
 from ctenhance.runtime.progress import check
@@ -34,6 +33,7 @@ def run_demo(
     Raises InputError for a dose outside 0 to 1 and for a CT that cannot be read, before anything is computed.
     """
     from ctenhance import quality
+    from ctenhance.core.report import ReportBuilder, write_report
 
     if not 0 < dose <= 1:
         raise InputError(f"The dose {dose} is no fraction of the full dose; give a number such as 0.25.")

@@ -19,7 +19,6 @@ from ctenhance.commands.options import (
     StrengthOption,
 )
 from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command
-from ctenhance.options import EnhanceOptions
 
 
 @command(app, "ctenhance enhance chest.nii.gz enhanced.nii.gz --strength 0.8 --report enhanced.json")
@@ -38,7 +37,7 @@ def enhance(
 ) -> None:
     """Enhance a routine CT: less noise, sharper detail, the same HU."""
     run.plan([source], (target, VOLUME_SUFFIXES), (uncertainty, VOLUME_SUFFIXES))
-    options = EnhanceOptions(
+    options = ctenhance.EnhanceOptions(
         model=model,
         strength=strength,
         steps=steps,

@@ -12,7 +12,6 @@ from ctenhance.choices import DEFAULT_RECONSTRUCT_STEPS
 from ctenhance.commands.apps import app
 from ctenhance.commands.options import KernelOption, MatrixOption, OutputPath
 from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command
-from ctenhance.options import ReconstructOptions
 from ctenhance.runtime.files import suffix_of
 
 ProjectionsPath = Annotated[
@@ -73,7 +72,7 @@ def reconstruct(
     stages = {name: _beside(target, name) for name in ("fbp", "projection")} if all_stages else {}
     planned = [target, uncertainty, residual, sinogram, *stages.values()]
     run.plan([source], *((path, VOLUME_SUFFIXES) for path in planned))
-    options = ReconstructOptions(
+    options = ctenhance.ReconstructOptions(
         method=method,
         kernel=kernel,
         image_size=matrix,

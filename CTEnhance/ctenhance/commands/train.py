@@ -13,15 +13,6 @@ import typer
 from ctenhance.commands.apps import group
 from ctenhance.commands.support import Run, command
 from ctenhance.runtime.errors import InputError
-from ctenhance.training.options import (
-    AutoencoderTraining,
-    DiffusionTraining,
-    ImageTraining,
-    ProjectionTraining,
-    ScatterTraining,
-    TrainOptions,
-    TwinTraining,
-)
 
 train_app = group("train", "Train a model on a folder of CTs.")
 
@@ -56,9 +47,9 @@ ArchitectureOption = Annotated[
 ResumeOption = Annotated[bool, typer.Option(help="Go on from the last checkpoint in RUN_DIR.")]
 
 
-def _train(package: str, method: str, options: type[TrainOptions], example: str, doc: str) -> None:
-    """Register `train METHOD`, which calls `train_METHOD` of the package's `training` with its options."""
-    fields = {field.name for field in dataclasses.fields(options)}
+def _train(package: str, method: str, options: str, example: str, doc: str) -> None:
+    """Register `train METHOD`, which calls `train_METHOD` of the package's `training` with its options,
+    a class of `training.options`."""
 
     def train(
         run: Run,
@@ -99,9 +90,10 @@ def _train(package: str, method: str, options: type[TrainOptions], example: str,
             "projection": projection,
             "architecture": architecture,
         }
-        values = {
-            name: value for name, value in options_given.items() if value
-        }  # the method has its own defaults
+        # the method has its own defaults
+        values = {name: value for name, value in options_given.items() if value}
+        kind = getattr(importlib.import_module("ctenhance.training.options"), options)
+        fields = {field.name for field in dataclasses.fields(kind)}
         for name in values:
             if name not in fields:
                 raise InputError(f"'train {method}' takes no --{name}: leave it out.")
@@ -109,7 +101,7 @@ def _train(package: str, method: str, options: type[TrainOptions], example: str,
             raise InputError(
                 f"'train {method}' needs the weights of 'train autoencoder': name them with --autoencoder."
             )
-        chosen = options(**values, resume=resume, device=run.device, seed=run.seed)
+        chosen = kind(**values, resume=resume, device=run.device, seed=run.seed)
         settings = {**options_given, "resume": resume, "device": run.device}
         builder = ReportBuilder(f"train {method}", settings, seed=run.seed)
         with builder.stage("train"):
@@ -124,42 +116,42 @@ def _train(package: str, method: str, options: type[TrainOptions], example: str,
 _train(
     "enhancement",
     "twin",
-    TwinTraining,
+    "TwinTraining",
     "ctenhance train twin data/ runs/twin --minutes 60",
     "Train the one-step network.",
 )
 _train(
     "enhancement",
     "autoencoder",
-    AutoencoderTraining,
+    "AutoencoderTraining",
     "ctenhance train autoencoder data/ runs/autoencoder --minutes 60",
     "Train the autoencoder whose latent space the diffusion model works in.",
 )
 _train(
     "enhancement",
     "enhance",
-    DiffusionTraining,
+    "DiffusionTraining",
     "ctenhance train enhance data/ runs/enhance --autoencoder runs/autoencoder/best.safetensors",
     "Train the latent diffusion model; several graphics cards: torchrun -m ctenhance train enhance …",
 )
 _train(
     "reconstruction",
     "projection",
-    ProjectionTraining,
+    "ProjectionTraining",
     "ctenhance train projection data/ runs/need --minutes 60",
     "Train the diffusion on projections; data of normal dose is enough.",
 )
 _train(
     "reconstruction",
     "image",
-    ImageTraining,
+    "ImageTraining",
     "ctenhance train image data/ runs/need --projection runs/need/best.safetensors --minutes 60",
     "Train the guided diffusion on images; in the folder of 'train projection' it takes its scans.",
 )
 _train(
     "decomposition",
     "scatter",
-    ScatterTraining,
+    "ScatterTraining",
     "ctenhance train scatter data/ runs/scatter --minutes 45",
     "Train the scatter network of 'decompose' from material images, without scatter labels.",
 )
