@@ -187,11 +187,9 @@ def decompose(
 
     def counts_of(row: int) -> torch.Tensor:
         counts = torch.from_numpy(np.asarray(projections.rows(row, row + 1).counts))[:, 0].to(solver_device)
-        if options.pile_up is None:
-            _check_ceiling(counts, decomposer)
-        else:
+        if options.pile_up is not None:
             counts = options.pile_up.corrected(counts.double())
-        _check_saturation(counts, decomposer)
+        _check_saturation(counts, decomposer, options.pile_up is not None)
         return counts
 
     if order := bin_order_warning(counts_of(projections.n_rows // 2), spectra, energies):
@@ -247,28 +245,24 @@ def _calibration(calibration: DriftCalibration | str | Path) -> DriftCalibration
     return calibration if isinstance(calibration, DriftCalibration) else DriftCalibration.read(calibration)
 
 
-def _check_ceiling(counts: torch.Tensor, decomposer: Decomposer) -> None:
-    """Raise InputError where many readings of a bin stand at one and the same greatest value below air's."""
+def _check_saturation(counts: torch.Tensor, decomposer: Decomposer, corrected: bool) -> None:
+    """Raise InputError for counts far above those in air, and, unless they were `corrected` for pile-up,
+    where many readings of a bin stand at one and the same greatest value below air's."""
     air = decomposer.spectra.sum(-1)
     if counts.shape[-1] != air.shape[-1]:
         return  # the decomposer says so
-    most = counts.flatten(0, -2).amax(0)
-    same = (counts == most).flatten(0, -2).double().mean(0)
-    low = (most < air - 6 * air.sqrt()).reshape(-1, len(most)).all(0)
-    full = (low & (same > MOST_OVER_AIR)).nonzero()
-    if len(full):
-        first = int(full[0])
-        raise InputError(
-            f"{100 * float(same[first]):.0f} % of the counts in energy bin {first + 1} are "
-            f"{float(most[first]):g} and none is higher, not even in air: the counter was saturated; scan "
-            "with less current."
-        )
-
-
-def _check_saturation(counts: torch.Tensor, decomposer: Decomposer) -> None:
-    air = decomposer.spectra.sum(-1)
-    if counts.shape[-1] != air.shape[-1]:
-        return  # the decomposer says so
+    if not corrected:
+        most = counts.flatten(0, -2).amax(0)
+        same = (counts == most).flatten(0, -2).double().mean(0)
+        low = (most < air - 6 * air.sqrt()).reshape(-1, len(most)).all(0)
+        full = (low & (same > MOST_OVER_AIR)).nonzero()
+        if len(full):
+            first = int(full[0])
+            raise InputError(
+                f"{100 * float(same[first]):.0f} % of the counts in energy bin {first + 1} are "
+                f"{float(most[first]):g} and none is higher, not even in air: the counter was saturated; "
+                "scan with less current."
+            )
     over = float((counts > OVER_AIR * air + 6 * air.sqrt()).float().mean())
     if over > MOST_OVER_AIR:
         raise InputError(

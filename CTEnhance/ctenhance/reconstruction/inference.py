@@ -156,14 +156,14 @@ class Cascade:
             # a slice has to wait for the one above it
             while following < stop and (following + 1 in waiting or following == rows - 1):
                 near = [waiting[min(max(following + k, 0), rows - 1)] for k in (-1, 0, 1)]
-                yield following, near[1], self._result(near, following)
+                if self.options.method == "need":
+                    result = self.image(near, following)
+                else:
+                    projected = self.options.method == "projection"
+                    result = near[1].initial if projected else near[1].low[None]
+                yield following, near[1], result
                 waiting.pop(following - 1, None)
                 following += 1
-
-    def _result(self, near: list[_Guides], z: int) -> torch.Tensor:
-        if self.options.method == "need":
-            return self.image(near, z)
-        return near[1].initial if self.options.method == "projection" else near[1].low[None]
 
     def residual(self, guides: _Guides, result: torch.Tensor) -> torch.Tensor:
         """What the data say and the result does not, as an image in HU: FBP of (measured - projected)."""
