@@ -74,7 +74,7 @@ def test_batch_writes_volume_and_report_and_resumes(tmp_path: Path, verb: StandI
 
     (tmp_path / "out" / "one.report.json").unlink()  # as if it had been stopped in between
     # The defaults, named.
-    again = ("--strength", 0.5, "--seed", 4, "--samples", 4, "--steps", 1)
+    again = ("--strength", 0.5, "--seed", 4, "--samples", 1, "--steps", 1)
     assert "1 done, 1 finished before" in batch(tmp_path / "in", tmp_path / "out", *again).stdout
     assert len(verb.calls) == 3
 
@@ -84,7 +84,7 @@ def test_batch_writes_volume_and_report_and_resumes(tmp_path: Path, verb: StandI
     [
         (("--strength", "0.5"), "another strength (1.0, not 0.5)"),
         (("--seed", "1"), "another seed (0, not 1)"),
-        (("--samples", "1"), "another number of samples (4, not 1)"),
+        (("--samples", "2"), "another number of samples (1, not 2)"),
         (
             ("--model", "enhance-latent-diffusion"),
             "another model (enhance-twin, not enhance-latent-diffusion)",
