@@ -58,11 +58,11 @@ class Source:
     load: Callable[[str], Case]
 
 
-def evenly(count: int, wanted: int) -> tuple[int, ...]:
-    """`wanted` of `count` indices at even distances, centred, all of them where there are no more."""
-    if wanted >= count:
+def evenly(count: int, most: int) -> tuple[int, ...]:
+    """At most `most` of `count` indices, at even distances and centred."""
+    if most >= count:
         return tuple(range(count))
-    return tuple(int((k + 0.5) * count / wanted) for k in range(wanted))
+    return tuple(int((k + 0.5) * count / most) for k in range(most))
 
 
 def pairs_source(folder: Path, slices: int) -> Source:

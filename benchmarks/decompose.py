@@ -183,8 +183,8 @@ def image_quality(beam: Beam, size: int, views: int) -> Table:
             )
             hu = float(torch.from_numpy(result.volumes[f"vmi_{kev:03.0f}keV"].array[0])[inside].mean())
             errors.append(f"{100 * (hu / 1000 + 1 - mu) / mu:+.2f}")
-        told = float(torch.from_numpy(result.maps["iodine_sd"].array[0])[inside].mean())
-        rows.append((f"{truth:g} mg/mL", f"{mean:.2f}", f"{sd:.2f}", f"{told:.2f}", *errors))
+        stated = float(torch.from_numpy(result.maps["iodine_sd"].array[0])[inside].mean())
+        rows.append((f"{truth:g} mg/mL", f"{mean:.2f}", f"{sd:.2f}", f"{stated:.2f}", *errors))
     rmse = float(np.sqrt(np.mean(np.square(misses))))
     return Table(
         "Iodine rods in 25 cm of water",
@@ -240,10 +240,10 @@ def _shift_figures(
     """RMSE of the shifts, the errors that were told, and the RMSE at the detector's ends, in keV."""
     if found is None:
         return "", "", ""
-    values, told = (found, None) if isinstance(found, torch.Tensor) else (found.shifts, found.errors)
+    values, stated = (found, None) if isinstance(found, torch.Tensor) else (found.shifts, found.errors)
     wrong, ends = (values - shifts)[:, :-1].square(), max(1, len(shifts) // 20)
     aside = torch.cat([wrong[:ends], wrong[-ends:]])
-    shown = "" if told is None else f"{told[:, :-1].square().mean().sqrt():.3f}"
+    shown = "" if stated is None else f"{stated[:, :-1].square().mean().sqrt():.3f}"
     return f"{wrong.mean().sqrt():.3f}", shown, f"{aside.mean().sqrt():.3f}"
 
 

@@ -52,7 +52,7 @@ def bin_images(scan: Projections, correct_water: bool) -> dict[str, CTVolume]:
     water = material("water").linear_attenuation(energies)
     grid, rays = scan.image_grid(), scan.scan_geometry()
     air = np.broadcast_to(np.asarray(scan.air_counts), scan.counts.shape[-1:])
-    made = {}
+    images = {}
     for index in range(scan.counts.shape[-1]):
         counts = np.asarray(scan.counts[:, 0, :, index], dtype=np.float64)
         lines = -np.log(np.maximum(counts, 0.5) / air[index])
@@ -67,8 +67,8 @@ def bin_images(scan: Projections, correct_water: bool) -> dict[str, CTVolume]:
             behind = spectrum * torch.exp(-BODY_MM * water)
             of_water = float((behind * water).sum() / behind.sum())
         image = fbp(torch.from_numpy(lines).float(), rays, grid, "standard").numpy() / of_water
-        made[f"bin{index + 1}"] = scan.volume(1000 * (image[None] - 1), grid)
-    return made
+        images[f"bin{index + 1}"] = scan.volume(1000 * (image[None] - 1), grid)
+    return images
 
 
 def spectra_of(scan: Projections) -> Spectra:

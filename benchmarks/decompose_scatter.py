@@ -140,10 +140,10 @@ def all_cases(data: Path, size: int, views: int, slices: int) -> list[Case]:
 def methods(labels: Path | None, own: str) -> list[tuple[str, str | Path, str]]:
     """Name, choice and what each is told of the scanner."""
     rows: list[tuple[str, str | Path, str]] = [(BEFORE, "none", "")]
-    rows += [("kernel (Ohnesorge)", "kernel", told) for told in (SPR, NOTHING)]
+    rows += [("kernel (Ohnesorge)", "kernel", given) for given in (SPR, NOTHING)]
     for name, choice in (("network, scatter labels", labels), ("network, material images (ours)", own)):
         if choice is not None:
-            rows += [(name, choice, told) for told in (ALL, SPR, NOTHING)]
+            rows += [(name, choice, given) for given in (ALL, SPR, NOTHING)]
     return rows
 
 
@@ -192,24 +192,24 @@ def measure(cases: Sequence[Case], labels: Path | None, own: str) -> Figures:
                 float(of) * math.exp(rng.normal(0, SPR_ERROR))
                 for of in (scan.water_spr * spr, scan.grid_ratio)
             )
-            for name, choice, told in methods(labels, own):
-                with_grid = told == ALL and math.isfinite(grid)
+            for name, choice, given in methods(labels, own):
+                with_grid = given == ALL and math.isfinite(grid)
                 method = scatter_method(
-                    choice, known if told in (ALL, SPR) else None, grid if with_grid else None
+                    choice, known if given in (ALL, SPR) else None, grid if with_grid else None
                 )
                 noise = np.random.default_rng((18, case.seed, int(1000 * spr)))
                 found = bias_left(case, scan, spr, method, chain, noise)
                 kind = BY_PHYSICS if math.isfinite(scan.grid_ratio) else BY_KERNEL
                 for group in (case.group, ALL_CASES, kind):
-                    figures.setdefault((group, name, told, spr), []).append(found)
+                    figures.setdefault((group, name, given, spr), []).append(found)
         print(case.group, case.name, flush=True)
     return figures
 
 
-def cut(figures: Figures, group: str, name: str, told: str, spr: float, what: int) -> float:
+def cut(figures: Figures, group: str, name: str, given: str, spr: float, what: int) -> float:
     """Part of the bias that goes, by the means over the cases."""
     before = np.mean([pair[what] for pair in figures[group, BEFORE, "", spr]])
-    after = np.mean([pair[what] for pair in figures[group, name, told, spr]])
+    after = np.mean([pair[what] for pair in figures[group, name, given, spr]])
     return float(1 - after / before)
 
 
@@ -218,14 +218,14 @@ def group_tables(figures: Figures) -> list[Table]:
     tables = []
     for group in dict.fromkeys(key[0] for key in figures):
         rows = []
-        for name, told in dict.fromkeys((n, t) for g, n, t, _ in figures if g == group):
+        for name, given in dict.fromkeys((n, t) for g, n, t, _ in figures if g == group):
             cells = []
             for spr in SPRS:
-                pairs = np.mean(figures[group, name, told, spr], axis=0)
+                pairs = np.mean(figures[group, name, given, spr], axis=0)
                 cells.append(f"{pairs[0]:.2f} / {pairs[1]:.1f}")
-            cuts = [np.mean([cut(figures, group, name, told, spr, what) for spr in SPRS]) for what in (0, 1)]
+            cuts = [np.mean([cut(figures, group, name, given, spr, what) for spr in SPRS]) for what in (0, 1)]
             cells.append("" if name == BEFORE else f"{100 * cuts[0]:.0f} / {100 * cuts[1]:.0f}")
-            rows.append((name, told, *cells))
+            rows.append((name, given, *cells))
         count = len(figures[group, BEFORE, "", SPRS[0]])
         header = ("correction", "is told", *(f"SPR {100 * r:.0f} %" for r in SPRS), "cut %")
         tables.append(

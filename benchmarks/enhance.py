@@ -112,14 +112,14 @@ def plan(asked: argparse.Namespace, threads: int) -> Plan:
         if getattr(asked, name) is not None and getattr(asked, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1.")
     known = {peer.name: peer for peer in all_peers(threads)}
-    wanted = list(known) if asked.peers is None else asked.peers
-    unknown = [name for name in wanted if name not in known]
+    names = list(known) if asked.peers is None else asked.peers
+    unknown = [name for name in names if name not in known]
     if unknown:
         raise InputError(f"There is no peer '{unknown[0]}': choose from {', '.join(known)}.")
     models = our_models(asked.model, asked.steps, asked.registered)
     if not models:
         say("No model of the project is registered or named by --model: the peers stand alone.")
-    return Plan(models, tuple(known[name] for name in wanted), asked.bm3d_slices)
+    return Plan(models, tuple(known[name] for name in names), asked.bm3d_slices)
 
 
 def run_source(source: Source, methods: Plan, out: Path | None) -> tuple[list[dict[str, Any]], list[str]]:

@@ -147,11 +147,11 @@ def alarm_table(scanners: Sequence[Scanner], people: Sequence[Body], say: Callab
         for seed, body in enumerate(people):
             say(f"right {scanner.kind} {body.name}")
             for label, p in bad_readings(scanner, body, seed):
-                fault, told = check_geometry(p)
+                fault, facts = check_geometry(p)
                 cell = rows.setdefault(label, [[0, 0, 0.0] for _ in scanners])[column]
                 cell[0] += fault is not None
                 cell[1] += 1
-                cell[2] = max(cell[2], told["opposite_rays_differ"] or 0.0)
+                cell[2] = max(cell[2], facts["opposite_rays_differ"] or 0.0)
                 if fault is not None:
                     say(f"FALSE ALARM {scanner.kind} {body.name} {label}: {fault.sentence}")
     return Table(

@@ -154,9 +154,9 @@ def main() -> None:
         volume = CTVolume.read(file)
         start = max(0, (len(volume.array) - arguments.slices) // 2)
         hu, window = volume.array[start : start + arguments.slices], FILTERS[i % len(FILTERS)]
-        own, wanted = own_noise(hu), arguments.reference_noise
-        if own < 0.9 * wanted:
-            hu = degrade(hu, volume.spacing[0], math.sqrt(wanted**2 - own**2), window, seed=100 + i)
+        own, target = own_noise(hu), arguments.reference_noise
+        if own < 0.9 * target:
+            hu = degrade(hu, volume.spacing[0], math.sqrt(target**2 - own**2), window, seed=100 + i)
             own = own_noise(hu)
         added = own * math.sqrt(1 / arguments.dose - 1)
         if arguments.phantom is not None:

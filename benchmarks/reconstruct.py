@@ -202,8 +202,8 @@ def run(asked: argparse.Namespace) -> None:
     gathered = read_json(asked.keep)["figures"] if asked.keep is not None and asked.keep.exists() else []
     done = {(f["scan"], f["part"], f["dose"]) for f in gathered}
     for scan, part in in_turn(asked.data, asked.only, asked.slices):
-        wanted = [dose for dose in asked.doses if (scan.name, part.number, dose) not in done]
-        if not wanted:
+        doses = [dose for dose in asked.doses if (scan.name, part.number, dose) not in done]
+        if not doses:
             continue
         volume = scan.volume
         # the volume's own pixels
@@ -211,7 +211,7 @@ def run(asked: argparse.Namespace) -> None:
         block = simulated(volume, part, geometry, grid, asked.kernel)
         reference = block.reference[list(block.chosen)]
         guide = smoothed_guide({"reference": reference}, volume.spacing)
-        for dose in wanted:
+        for dose in doses:
             say(f"{scan.name}, part {part.number + 1}, {100 * dose:g} %")
             seed = 1000 * part.number + asked.doses.index(dose)
             found = images_at(block, geometry, grid, dose, seed, volume.spacing[2], asked)
@@ -262,7 +262,7 @@ def all_tables(gathered: list[Figures], doses: list[float]) -> list[Table]:
     """A table a figure: methods down, doses across."""
     names = list(dict.fromkeys(f["method"] for f in gathered))
     header = ("method", *(f"{100 * dose:g} %" for dose in doses))
-    wanted = {
+    columns = {
         "psnr": ("PSNR (dB)", "{:.2f}"),
         "ssim": ("SSIM", "{:.4f}"),
         "rmse": ("RMSE (HU)", "{:.1f}"),
@@ -276,7 +276,7 @@ def all_tables(gathered: list[Figures], doses: list[float]) -> list[Table]:
         "seconds": ("seconds a slice, all of one core", "{:.1f}"),
     }
     tables = []
-    for key, (title, form) in wanted.items():
+    for key, (title, form) in columns.items():
         rows = []
         for name in names:
             values = [over_patients(gathered, name, dose, key) for dose in doses]

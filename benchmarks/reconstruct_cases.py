@@ -39,9 +39,9 @@ def parts(depth: int, slices: int | None) -> list[Part]:
         singles = [(max(z - 1, 0), min(z + 2, depth), z) for z in evenly(depth, slices)]
         return [Part(number, a, b, (z - a,)) for number, (a, b, z) in enumerate(singles)]
     edges = np.linspace(0, depth, -(-depth // _BLOCK) + 1).round().astype(int).tolist()
-    made = [Part(number, a, b, tuple(range(b - a))) for number, (a, b) in enumerate(pairwise(edges))]
+    found = [Part(number, a, b, tuple(range(b - a))) for number, (a, b) in enumerate(pairwise(edges))]
     golden = (5**0.5 - 1) / 2
-    return sorted(made, key=lambda part: (part.number + 1) * golden % 1)
+    return sorted(found, key=lambda part: (part.number + 1) * golden % 1)
 
 
 @dataclass(frozen=True)

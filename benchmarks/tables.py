@@ -187,7 +187,7 @@ def own_tests(patients: Sequence[Patient]) -> Table:
     for patient in patients:
         for name in names(patients, "ours"):
             record = patient["methods"][name]
-            seen = record["flicker"] or {}
+            flicker = record["flicker"] or {}
             keys = ("before_HU", "after_HU", "reference_HU", "ratio", "added_HU")
             rows.append(
                 (
@@ -196,7 +196,7 @@ def own_tests(patients: Sequence[Patient]) -> Table:
                         f"{_show(record[k]['change_sd_hu'], 1)} / {_show(record[k]['noise_hu'], 1)}"
                         for k in CLEAN
                     ),
-                    *(_show(seen.get(key), 2) for key in keys),
+                    *(_show(flicker.get(key), 2) for key in keys),
                 )
             )
     header = (
