@@ -119,11 +119,20 @@ def test_half_a_turn_of_parallel_rays_told_as_a_whole_one() -> None:
     }
 
 
-def test_a_last_view_that_is_the_first_again() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("views", [90, 300, 900])
+def test_a_last_view_that_is_told_to_be_the_first_again(kind: str, views: int) -> None:
     """numpy.linspace with its end instead of without."""
-    p = scan(views=180)
-    found = likely(replace(p, view_angles=np.linspace(0, 2 * math.pi, 180)))
-    assert found == {"view_angle_factor": pytest.approx(179 / 180, rel=5e-4)}
+    p = scan(kind, views=views, quanta=10 * FULL)
+    turn = math.pi if kind == "parallel" else 2 * math.pi
+    wrong = replace(p, view_angles=np.linspace(0, turn, views))
+    assert likely(wrong) == {"view_angle_factor": pytest.approx((views - 1) / views, abs=0.2 / views)}
+    assert "the last view does not repeat the first" in check_geometry(wrong)[0].sentence
+    # where it truly does, nothing is said
+    for quanta in (FULL, LOW / 10):
+        truly = scan(kind, views=views, quanta=quanta, arc=turn * views / (views - 1))
+        assert truly.view_angles[-1] == pytest.approx(turn)
+        assert check_geometry(truly)[0] is None
 
 
 def test_the_spacing_of_the_columns() -> None:

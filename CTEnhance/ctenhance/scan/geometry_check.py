@@ -29,9 +29,10 @@ from ctenhance.scan.projections import Projections
 
 #: Slices that are looked at, evenly spread.
 _SLICES = 4
-#: Columns to which they are binned: of smooth readings, of rough (noisy) ones, and for looking far.
-_FINE, _ROUGH, _COARSE, _COARSE_VIEWS = 192, 96, 32, 24
-_TOO_ROUGH = 0.01
+#: Columns to which they are binned, by how rough (noisy) they may be; the last for rougher ones.
+_FINE, _ROUGH = ((384, 0.003), (192, 0.01)), 96
+#: Columns and views for looking far.
+_COARSE, _COARSE_VIEWS = 32, 24
 #: Views with less than this part of the usual transmission were lost.
 _LOST = 0.3
 #: Rays that differ by less agree; where something may be very wrong they differ by more than the second, or,
@@ -47,6 +48,9 @@ _FEW, _BETTER_OTHERS = 0.05, 0.2
 _BETTER_UNKNOWN = 0.1
 #: Rays that differ more than this, although readings are smooth, agree in no geometry.
 _NO_AGREEMENT, _SMOOTH = 0.5, 0.1
+#: A last view that should repeat the first is a step off if it differs in the way (correlation) and, within a
+#: factor, as much as neighbouring views do; in columns so broad that views are alike.
+_SAME_STEP, _ONE_STEP, _BROAD, _SOMEWHAT_BETTER = 0.55, 4.0, 48, 0.95
 #: The least changes that are told beside those of `COLUMNS`: of the columns' spacing, relative to it; of the
 #: angles, in steps at the end of the scan.
 _SPACING, _STEPS_LOST = 0.02, 0.5
@@ -136,6 +140,9 @@ class _Rays:
         level = through.clamp(min=0).mean((0, 2))
         sound = level >= _LOST * level.median()
         through, angles = through[:, sound], angles[sound]
+        #: The whole scan was kept, from the first view to the last.
+        self.whole = bool(sound[0] and sound[-1])
+        self.through = through
         root = F.avg_pool1d(through, max(1, through.shape[-1] // _ROUGH)).clamp(min=0).sqrt()
         step = angles.diff().abs()
         change = root.diff(dim=1).abs().mean((0, 2))
@@ -145,11 +152,34 @@ class _Rays:
         #: The part of the views that do not follow the one before.
         jumps = change / step > _JUMP * (change / step).median()
         self.out_of_order = float(jumps.double().mean())
-        self.fine = OppositeRays(through, angles, _FINE)
-        self.rough = self.fine.roughness > _TOO_ROUGH
-        if self.rough:
+        for columns, limit in _FINE:
+            self.fine = OppositeRays(through, angles, columns)
+            self.rough = self.fine.roughness > limit
+            if not self.rough:
+                break
+        else:
             self.fine = OppositeRays(through, angles, _ROUGH)
         self.coarse = OppositeRays(through, angles, _COARSE, _COARSE_VIEWS)
+
+    def last_is_another(self, mirrored: bool, central: float) -> bool:
+        """Whether the last view, which should repeat the first (or `mirrored` about the `central` column, its
+        opposite), is one step before it: as the third is from the second, so is the first from the last."""
+        together = max(1, self.through.shape[-1] // _BROAD)
+        views = F.avg_pool1d(self.through[:, [0, 1, 2, -1]], together)
+        views = F.avg_pool1d(views, 3, 1).clamp(min=0).sqrt()
+        columns = views.shape[-1]
+        first, second, third, last = views.unbind(1)
+        if mirrored:
+            at = 2 * ((central - (together - 1) / 2) / together - 1) - torch.arange(columns)
+            seen = (at >= 0) & (at <= columns - 1)
+            left = at.floor().long().clamp(0, columns - 2)
+            last = torch.lerp(last[:, left], last[:, left + 1], at - left)
+            first, second, third, last = (one[:, seen] for one in (first, second, third, last))
+        jump, trend = first - last, third - second
+        alike, square = float((jump * trend).sum()), float(trend.square().sum())
+        if not alike > _SAME_STEP * math.sqrt(float(jump.square().sum()) * square):
+            return False
+        return 1 / _ONE_STEP < alike / square < _ONE_STEP
 
     def differ(self, supposed: Supposed, among: Supposed | None = None) -> float:
         return self.fine.disagreement(supposed, among)
@@ -183,7 +213,7 @@ class _Search:
     def fault(self) -> GeometryFault | None:
         """See `check_geometry`."""
         if self.differ < _AGREE:
-            return None
+            return self._last_view()
         candidates = list(self._nearby())
         if self.differ > (_DIFFER_ROUGH if self.rays.rough else _DIFFER):
             candidates += self._far()
@@ -196,7 +226,21 @@ class _Search:
             # of those that are about as good, the simplest, which stand first
             chosen = next(one for one in believed if one.differ < 1.1 * best + 1e-4)
             return self._told(self._needed(chosen))
-        return self._disorder()
+        return self._last_view() or self._disorder()
+
+    def _last_view(self) -> GeometryFault | None:
+        """What to tell where the angles say that the last view repeats the first, and it does not."""
+        angles, s = self.projections.view_angles, self.claimed
+        half_turns = abs(float(angles[-1] - angles[0])) / math.pi
+        n = round(half_turns)
+        off = abs(half_turns - n) * math.pi > 0.1 * self.rays.step
+        if off or n == 0 or (n % 2 == 1 and s.per_column) or not self.rays.whole or len(angles) < 8:
+            return None
+        if not self.rays.last_is_another(n % 2 == 1, s.central):
+            return None
+        other = replace(s, turn=(len(angles) - 1) / len(angles))
+        found = _Found(other, self.rays.differ(other))
+        return self._told(found) if found.differ < _SOMEWHAT_BETTER * self.differ else None
 
     def _disorder(self) -> GeometryFault | None:
         """What to tell where no other geometry helps, but the order of the views may be wrong."""

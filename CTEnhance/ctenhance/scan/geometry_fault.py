@@ -68,10 +68,12 @@ def another_geometry(
     changes += _columns_changed(p, claimed, s, likely)
     if abs(s.turn) != 1:
         step = math.degrees(abs(float(np.median(np.diff(p.view_angles)))))
-        likely["view_angle_factor"] = round(abs(s.turn), 4)
+        likely["view_angle_factor"] = round(abs(s.turn), 5)
+        once_too_few = abs((1 - abs(s.turn)) * p.n_views - 1) < 0.1
+        repeated = " (the last view does not repeat the first)" if once_too_few else ""
         changes.append(
             f"the views advance by {abs(s.turn) * step:.4g} degrees instead of {step:.4g}, "
-            f"{abs(s.turn) * step * p.n_views:.4g} in all"
+            f"{abs(s.turn) * step * p.n_views:.4g} in all{repeated}"
         )
     what = " and ".join(changes)
     if differ < UNKNOWN:
