@@ -185,6 +185,17 @@ def bad_readings(scanner: Scanner, body: Body, seed: int) -> Iterator[tuple[str,
     some = draw.choice(columns, 5, replace=False)
     yield "5 dead columns", broken(lambda r: r.__setitem__(np.s_[:, :, some], 0))
     yield "12 dead columns side by side", broken(lambda r: r.__setitem__(np.s_[:, :, 100:112], 0))
+    module = np.where((np.arange(columns) // 32) % 3 == 1, 1.05, 1.0).astype("f4")
+    yield "some modules 5 % brighter", changed(full, lambda r: r * module)
+    twos = np.where(np.arange(columns) % 2, 1.03, 1.0).astype("f4")
+    yield "every second column 3 % brighter", changed(full, lambda r: r * twos)
+    yield (
+        "every second view 3 % brighter",
+        changed(full, lambda r: r * np.resize(np.array([1, 1.03], "f4"), views)[:, None, None]),
+    )
+    yield "one slice of half the dose", broken(lambda r: r.__setitem__(np.s_[:, 1], 0.5 * r[:, 1]))
+    arcs = draw.choice(views, 20, replace=False)
+    yield "tube arcs in 20 views", broken(lambda r: r.__setitem__(arcs, 0.6 * r[arcs]))
     yield (
         "gains wrong by 2 % (rings)",
         changed(full, lambda r: r * draw.normal(1, 0.02, columns).astype("f4")),

@@ -77,12 +77,35 @@ class OppositeRays:
     def disagreement(self, supposed: Supposed, among: Supposed | None = None) -> float:
         """Mean difference of opposite rays, as a part of what the rays vary by: 0 to about 1; `UNKNOWN` where
         hardly a ray was measured from both sides. `among`: of rays alone that have an opposite there, too."""
+        compared = self._differences(supposed, among)
+        if compared is None:
+            return UNKNOWN
+        differences, own = compared
+        variation = float((own - own.mean(0)).abs().mean())
+        if variation < _LEAST_VARIATION * self._variation:
+            return UNKNOWN
+        return float(differences.mean()) / max(variation, 1e-9)
+
+    def by_slice(self, supposed: Supposed) -> torch.Tensor:
+        """The same of each slice, `[slice]`, `UNKNOWN` where it does not tell."""
+        compared = self._differences(supposed)
+        if compared is None:
+            return torch.full((self._root.shape[-1],), UNKNOWN)
+        differences, own = compared
+        variation = (own - own.mean(0)).abs().mean(0)
+        differ = differences.mean(0) / variation.clamp(min=1e-9)
+        return torch.where(variation < _LEAST_VARIATION * self._variation, UNKNOWN, differ)
+
+    def _differences(
+        self, supposed: Supposed, among: Supposed | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """How far rays are from their opposites, and the rays, both `[ray, slice]`; None of hardly a pair."""
         opposite, first, second, share, measured = self._pairs(supposed)
         if among is not None:
             measured = measured & self._pairs(among)[-1]
         view, column = measured.nonzero(as_tuple=True)
         if len(view) < _FEWEST_PAIRS * self._columns:
-            return UNKNOWN
+            return None
         left = opposite.floor().long().clamp(0, self._columns - 2)
         between = (opposite - left).to(self._root)[column, None]
         left, share = left[column], share[view, column].to(self._root)[:, None]
@@ -92,12 +115,9 @@ class OppositeRays:
             torch.lerp(table[at + left], table[at + left + 1], between)
             for at in (nearest[view, column] * self._columns for nearest in (first, second))
         )
-        variation = float((own - own.mean(0)).abs().mean())
-        if variation < _LEAST_VARIATION * self._variation:
-            return UNKNOWN
         # continued rays have more noise than those between two views
         noise = ((1 + (1 - share).square() + share.square()) / 2).sqrt()
-        return float(((own - torch.lerp(before, after, share)).abs() / noise).mean()) / max(variation, 1e-9)
+        return (own - torch.lerp(before, after, share)).abs() / noise, own
 
     def _pairs(self, supposed: Supposed) -> tuple[torch.Tensor, ...]:
         """The column `[column]` of each ray's opposite; of every compared ray `[view, column]` the two views

@@ -24,8 +24,15 @@ from ctenhance.core.report import ReportBuilder
 from ctenhance.physics.opposite_rays import UNKNOWN, OppositeRays, Supposed
 from ctenhance.runtime.progress import Cancellable, check
 from ctenhance.scan.attenuation_level import attenuation_level, image_warning, level_warning
-from ctenhance.scan.geometry_fault import COLUMNS, GeometryFault, another_geometry, percent
+from ctenhance.scan.geometry_fault import (
+    COLUMNS,
+    GeometryFault,
+    another_geometry,
+    percent,
+)
+from ctenhance.scan.order_check import unlike, wrong_order
 from ctenhance.scan.projections import Projections
+from ctenhance.scan.row_check import odd_rows
 
 #: Slices that are looked at, evenly spread.
 _SLICES = 4
@@ -33,8 +40,9 @@ _SLICES = 4
 _FINE, _ROUGH = ((384, 0.003), (192, 0.01)), 96
 #: Columns and views for looking far.
 _COARSE, _COARSE_VIEWS = 32, 24
-#: Views with less than this part of the usual transmission were lost.
-_LOST = 0.3
+#: Views with less than this part of the typical transmission were lost, and a few that differ by more than
+#: the second from those so many before and after them are not looked at.
+_LOST, _ODD, _NEAR_VIEWS = 0.3, 0.2, 5
 #: Rays that differ by less agree; where something may be very wrong they differ by more than the second, or,
 #: of rough readings, the third.
 _AGREE, _DIFFER, _DIFFER_ROUGH = 0.002, 0.01, 0.03
@@ -54,6 +62,10 @@ _SAME_STEP, _ONE_STEP, _BROAD, _SOMEWHAT_BETTER = 0.55, 4.0, 48, 0.95
 #: The least changes that are told beside those of `COLUMNS`: of the columns' spacing, relative to it; of the
 #: angles, in steps at the end of the scan.
 _SPACING, _STEPS_LOST = 0.02, 0.5
+#: Where opposite rays differ by more than this, readings may lie in another order; it is believed at once if
+#: they then differ by less than this part. More readings than these are not looked at so.
+#: So must neighbours.
+_MUCH, _BETTER_LIE, _MOST_READINGS, _SMOOTHER = 0.1, 0.2, 2**29, 0.6
 #: A view that differs so many times more than is usual from the one before is out of order; so many are told.
 _JUMP, _MOST_JUMPS, _ORDER_LOST = 8.0, 0.03, 0.04
 #: Smooth views no farther apart than this that differ so much are in no order at all, if opposite rays differ
@@ -139,10 +151,19 @@ class _Rays:
         angles = torch.from_numpy(p.view_angles)
         level = through.clamp(min=0).mean((0, 2))
         sound = level >= _LOST * level.median()
+        # some in which the tube arced
+        near = F.pad(level[None], (_NEAR_VIEWS, _NEAR_VIEWS), mode="replicate")[0]
+        near = near.unfold(0, 2 * _NEAR_VIEWS + 1, 1).median(1).values
+        shape = F.avg_pool1d(through.clamp(min=0), max(1, through.shape[-1] // 8)).mean(0)
+        shape = shape / shape.mean(1, keepdim=True).clamp(min=1e-9)
+        jump = torch.cat([shape[1:2] - shape[:1], shape.diff(dim=0)]).abs().mean(1)
+        odd, jump = (level - near).abs() > _ODD * near, jump > _JUMP * jump.median()
+        if float(odd.double().mean()) < _FEW and float(jump.double().mean()) < _MOST_JUMPS:
+            sound &= ~odd | jump
         through, angles = through[:, sound], angles[sound]
         #: The whole scan was kept, from the first view to the last.
         self.whole = bool(sound[0] and sound[-1])
-        self.through = through
+        self.through, self.angles = through, angles
         root = F.avg_pool1d(through, max(1, through.shape[-1] // _ROUGH)).clamp(min=0).sqrt()
         step = angles.diff().abs()
         change = root.diff(dim=1).abs().mean((0, 2))
@@ -150,7 +171,10 @@ class _Rays:
         #: Angle between neighbouring views, and how far their readings differ, as `differ` has it.
         self.step, self.neighbours = float(step.median()), float(change.median() / variation)
         #: The part of the views that do not follow the one before.
-        jumps = change / step > _JUMP * (change / step).median()
+        # (of another shape: the tube's current alone may jump)
+        shape = root / root.mean((0, 2), keepdim=True).clamp(min=1e-9)
+        turned = shape.diff(dim=1).abs().mean((0, 2)) / step
+        jumps = turned > _JUMP * turned.median()
         self.out_of_order = float(jumps.double().mean())
         for columns, limit in _FINE:
             self.fine = OppositeRays(through, angles, columns)
@@ -187,11 +211,12 @@ class _Rays:
 
 @dataclass(frozen=True)
 class _Found:
-    """Another geometry, how far its opposite rays differ, and the axes that are exchanged in it."""
+    """Another geometry, how far its opposite rays differ, and what is `exchanged`: two axes of the readings,
+    or all three, as they lie in memory."""
 
     supposed: Supposed
     differ: float
-    exchanged: tuple[int, int] | None = None
+    exchanged: tuple[int, ...] | None = None
 
 
 class _Search:
@@ -212,6 +237,15 @@ class _Search:
 
     def fault(self) -> GeometryFault | None:
         """See `check_geometry`."""
+        if self.differ > _MUCH:
+            for one in self._exchanged(lie=True):
+                if self._believed(one, self.differ) and one.differ < _BETTER_LIE * min(self.differ, 1.0):
+                    return self._told(one)
+        fault = odd_rows(self.projections, self.claimed, self.cancel)
+        fault = fault or wrong_order(self.rays.through, self.rays.angles, self.claimed, self.cancel)
+        return fault or self._other_geometry()
+
+    def _other_geometry(self) -> GeometryFault | None:
         if self.differ < _AGREE:
             return self._last_view()
         candidates = list(self._nearby())
@@ -316,8 +350,8 @@ class _Search:
         )
 
     def _needed(self, found: _Found) -> _Found:
-        """The same without changes of the central column and the spacing that hardly matter."""
-        for name in ("central", "per_column"):
+        """The same without changes that hardly matter, as that of a detector's shape where much is noise."""
+        for name in ("central", "per_column", "flat"):
             without = _with(found.supposed, name, getattr(self.claimed, name))
             if found.exchanged is None and without != self.claimed:
                 differ = self.rays.differ(without)
@@ -354,14 +388,34 @@ class _Search:
         best = self._best(s, "turn", steps)
         yield self._centred(self._refined(best, "turn", 0.025 * best.turn, 2e-4).supposed)
 
-    def _exchanged(self) -> Iterable[_Found]:
+    def _exchanged(self, lie: bool = False) -> Iterable[_Found]:
+        """Readings with exchanged axes, which are as smooth before; or that `lie` in another order."""
         p = self.projections
-        name = "line_integrals" if p.counts is None else "counts"
-        for one, other in itertools.combinations(range(3), 2):
-            if p.shape[one] == p.shape[other] > 1:
-                readings = np.swapaxes(p.readings, one, other)
-                rays = _Rays(replace(p, **{name: readings}))  # type: ignore[arg-type]
-                yield _Found(self.claimed, rays.differ(self.claimed), (one, other))
+        shape = p.shape[:3]
+        tried = [tuple(axis for axis in range(3) if shape[axis] > 1)]
+        if p.readings.size > _MOST_READINGS:
+            return
+        for axes in itertools.permutations(range(3)):
+            if (long := tuple(axis for axis in axes if shape[axis] > 1)) in tried:
+                continue
+            tried.append(long)
+            moved = tuple(sorted(axis for axis in range(3) if shape[axis] > 1 and axes[axis] != axis))
+            alike = len(moved) == 2 and shape[moved[0]] == shape[moved[1]]
+            if alike == lie:
+                continue
+            readings = p.readings.reshape(*(shape[axis] for axis in axes), *p.shape[3:])
+            other = self._with(readings.transpose(*np.argsort(axes), *range(3, readings.ndim)))
+            if alike or unlike(other) < _SMOOTHER * unlike(p):
+                yield _Found(self.claimed, _Rays(other).differ(self.claimed), moved if alike else axes)
+        if lie and p.n_columns < p.n_rows and (p.air_counts is None or np.ndim(p.air_counts) == 0):
+            central = self.claimed.central + (p.n_rows - p.n_columns) / 2
+            other = replace(self._with(p.readings.swapaxes(1, 2)), central_column=central)
+            turned = replace(self.claimed, central=central)
+            yield _Found(turned, _Rays(other).differ(turned), (1, 2))
+
+    def _with(self, readings: np.ndarray) -> Projections:
+        name = "line_integrals" if self.projections.counts is None else "counts"
+        return replace(self.projections, row_pitch_mm=1.0, **{name: readings})  # type: ignore[arg-type]
 
     def _best(self, start: Supposed, name: str, values: Iterable[float]) -> Supposed:
         check(self.cancel)

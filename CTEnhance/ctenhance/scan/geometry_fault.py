@@ -32,16 +32,30 @@ def percent(share: float) -> str:
     return f"{float(f'{100 * share:.2g}'):g} %"
 
 
+def out_of_order(what: str, come_as: str, before: float, after: float) -> GeometryFault:
+    """Rows, columns or views that are not in their order."""
+    by_name = come_as.startswith(("0, 1, 10, 100", "0, 9, 99"))
+    hint = " (as files sorted by name do: 1, 10, 100, 2)" if by_name else ""
+    return GeometryFault(
+        f"The {what} are likely not in their order: they come as {come_as}{hint}. Beside each other they "
+        f"differ by {percent(before)} of what rays vary by, and by {percent(after)} once put in order.",
+        before,
+        after,
+        {f"{what}_come_as": come_as},
+    )
+
+
 def another_geometry(
     p: Projections,
     claimed: Supposed,
     s: Supposed,
     differ: float,
     differ_if: float,
-    exchanged: tuple[int, int] | None,
+    exchanged: tuple[int, ...] | None,
     either: bool,
 ) -> GeometryFault:
-    """The fault of a scan that was made as `s` says, with `exchanged` axes, and not as `claimed`.
+    """The fault of a scan that was made as `s` says, and not as `claimed`; `exchanged`: two axes that
+    are, or all three as they lie in memory, the slowest first.
 
     `either`: columns in the reverse order would explain another central column, too."""
     columns = p.n_columns
@@ -49,9 +63,7 @@ def another_geometry(
     changes = []
     moved = abs(s.central - claimed.central) >= COLUMNS
     if exchanged is not None:
-        names = [_AXES[axis] for axis in exchanged]
-        likely["exchanged_axes"] = names
-        changes.append(f"the axes of {names[0]} and {names[1]} are exchanged")
+        changes.append(_lie_as(p, exchanged, likely))
     if s.turn < 0:
         likely["reversed"] = "view_angles or columns"
         changes.append(_reversed(claimed, s, columns))
@@ -62,7 +74,7 @@ def another_geometry(
         if either:
             or_else.append("the columns are in the reverse order")
         arc = abs(float(p.view_angles[-1] - p.view_angles[0]))
-        if arc < 2 * math.pi - 3 * arc / (p.n_views - 1):
+        if exchanged is None and arc < 2 * math.pi - 3 * arc / (p.n_views - 1):
             or_else.append("the patient moved between the first and the last view")
         changes.append(text + (f" (or {', or '.join(or_else)})" if or_else else ""))
     changes += _columns_changed(p, claimed, s, likely)
@@ -103,6 +115,21 @@ def _reversed(claimed: Supposed, s: Supposed, columns: int) -> str:
     return (
         f"{options[0][1]} (or {options[1][1]}: these are mirror images of each other, and no readings tell "
         "which is the patient)"
+    )
+
+
+def _lie_as(p: Projections, axes: tuple[int, ...], likely: dict[str, Any]) -> str:
+    """How readings lie whose axes are exchanged, or that were reshaped in another order than they lie in."""
+    if len(axes) == 2:
+        names = [_AXES[axis] for axis in axes]
+        likely["exchanged_axes"] = names
+        return f"the axes of {names[0]} and {names[1]} are exchanged"
+    likely["axes_lie_as"] = [_AXES[axis] for axis in axes]
+    lengths, back = tuple(p.shape[axis] for axis in axes), tuple(np.argsort(axes).tolist())
+    one, two, three = likely["axes_lie_as"]
+    return (
+        f"they are taken as they lie, {three} following each other first, then {two}, then {one} (numpy: "
+        f"readings.reshape{lengths}.transpose{back})"
     )
 
 
