@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from study_arms import write_arms
+from synthetic_dicom import hounsfield, write_series
+from typer.testing import CliRunner
 
+from ctenhance.cli import app
+from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.errors import InputError
 from ctenhance.study import create, design_from_folders
+from ctenhance.study.design import _case
 from ctenhance.study.folders import match, read_lesions
+from ctenhance.study.images import read_case
 
 
 def test_folders_are_matched_by_name(tmp_path: Path) -> None:
@@ -84,3 +91,55 @@ def test_names_are_checked_from_folders_too(tmp_path: Path, reader: str) -> None
     write_arms(tmp_path, cases=1)
     with pytest.raises(InputError, match="cannot be a name"):
         design_from_folders(tmp_path / "before", tmp_path / "after", ("bob", reader))
+
+
+def _two_series(folder: Path) -> dict[int, np.ndarray]:
+    """Write two CT series into one folder; return their HU by series number."""
+    return {
+        number: write_series(
+            folder,
+            values=hounsfield(4, 24, 24, seed=number),
+            prefix=f"s{number}-",
+            SeriesNumber=number,
+            SeriesInstanceUID=f"1.2.3.{number}",
+        )
+        for number in (2, 5)
+    }
+
+
+def test_a_series_of_dicom_folders_is_chosen_for_both_arms(tmp_path: Path) -> None:
+    for arm in ("before", "after"):
+        _two_series(tmp_path / arm / "p1")
+    asked = [
+        "study",
+        "from-folders",
+        *map(str, (tmp_path / "before", tmp_path / "after", tmp_path / "study")),
+    ]
+    asked += ["--reader", "ann", "--progress", "none"]
+    refused = CliRunner().invoke(app, asked)
+    assert refused.exit_code == 2 and "--series 2" in refused.output
+
+    done = CliRunner().invoke(app, [*asked, "--series", "5"])
+    assert done.exit_code == 0, done.output
+    values = hounsfield(4, 24, 24, seed=5)
+    for path in (tmp_path / "study" / "images").iterdir():
+        np.testing.assert_array_equal(CTVolume.read(path).array, values)
+
+
+def test_a_choice_among_volume_files_is_refused(tmp_path: Path) -> None:
+    write_arms(tmp_path, cases=2)
+    with pytest.raises(InputError, match="can be chosen in DICOM folders only"):
+        design_from_folders(tmp_path / "before", tmp_path / "after", ("ann",), choice={"series": 3})
+
+
+def test_a_design_says_which_series_of_each_image_is_meant(tmp_path: Path) -> None:
+    values = _two_series(tmp_path / "p1")
+    image = {"path": "p1", "series": 5, "where": {"KVP": 120}}
+    images = {"a": image, "b": {"path": "p1", "series": 2}}
+    case = _case({"name": "p1", "images": images}, "", ("a", "b"), tmp_path)
+    read = read_case(case)
+    np.testing.assert_array_equal(read["a"].array, values[5])
+    np.testing.assert_array_equal(read["b"].array, values[2])
+    for wrong in ({"path": "p1", "series": 1.5}, {"path": "p1", "serie": 2}, {"series": 2}):
+        with pytest.raises(InputError):
+            _case({"name": "p1", "images": {"a": wrong}}, "", ("a",), tmp_path)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ctenhance.commands.apps import group
+from ctenhance.commands.options import Choice
 from ctenhance.commands.support import Run, command
 from ctenhance.runtime.errors import InputError
 
@@ -56,6 +57,7 @@ def from_folders(
     after: Annotated[Path, typer.Argument(metavar="AFTER", help="A folder with images of the same names.")],
     folder: StudyFolder,
     reader: Annotated[list[str], typer.Option(help="A reader's name; may be given again.")],
+    choice: Choice,
     preset: Annotated[
         str,
         typer.Option(help="image quality (VGA), preference, realism (2AFC) or lesion detection (FROC)."),
@@ -88,6 +90,7 @@ def from_folders(
         sessions=sessions,
         washout_days=washout_days,
         rules=rules,
+        choice=choice.arguments() if choice else None,
     )
     created = create_study(design, folder, key, progress=run.progress, cancel=run.cancel)
     _report_creation(

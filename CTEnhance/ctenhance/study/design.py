@@ -49,13 +49,15 @@ class Lesion:
 class Case:
     """One patient or phantom: an image for every arm (file or DICOM folder), and the truth where it is known.
 
-    `diseased` is None where the truth is not known; a case with lesions is diseased.
+    `diseased` is None where the truth is not known; a case with lesions is diseased. `choices`: by arm, which
+    slices of a DICOM folder are meant, the arguments `series` and `where` of `CTVolume.read`.
     """
 
     name: str
     images: dict[str, Path]
     diseased: bool | None = None
     lesions: tuple[Lesion, ...] = ()
+    choices: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,10 @@ def _case(values: Any, where: str, arms: tuple[str, ...], folder: Path) -> Case:
     name = checked_name(fields.take("name", str), f"'name' of {where}")
     fields.where = f"case '{name}'"
     images = fields.take("images", dict)
+    choices = {}
     for arm in arms:
+        if isinstance(images.get(arm), dict):
+            images[arm], choices[arm] = _chosen(images[arm], f"the image '{arm}' of case '{name}'")
         if not isinstance(images.get(arm), str):
             raise InputError(
                 f"Case '{name}' has no image for the arm '{arm}'; name its file or DICOM folder."
@@ -151,7 +156,21 @@ def _case(values: Any, where: str, arms: tuple[str, ...], folder: Path) -> Case:
         raise InputError(
             f"Case '{name}' has lesions but says that it is not diseased; correct one of the two."
         )
-    return Case(name, {arm: folder / images[arm] for arm in arms}, diseased, lesions)
+    return Case(name, {arm: folder / images[arm] for arm in arms}, diseased, lesions, choices)
+
+
+def _chosen(values: dict[str, Any], where: str) -> tuple[str, dict[str, Any]]:
+    """Return the path of an image that is given as {"path": "scan", "series": 3, "where": {"KVP": 80}}, and
+    the choice."""
+    fields = Fields(values, where)
+    path = fields.take("path", str)
+    series = values.get("series")
+    if not isinstance(series, int | str | None) or isinstance(series, bool):
+        raise InputError(f"'series' of {where} must be a number or a UID, but it is {series!r}.")
+    fields.take("series", type(series), None)
+    choice = {"series": series, "where": fields.take("where", dict, {})}
+    fields.done()
+    return path, choice
 
 
 def _check(design: Design) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,12 +92,14 @@ def design_from_folders(
     lesions: str | os.PathLike[str] | None = None,
     repeats: int = 0,
     seed: int | None = None,
+    choice: Mapping[str, Any] | None = None,
     **conduct: Any,
 ) -> tuple[Design, Matched]:
     """Return the design of a study on two folders, and how their images were matched.
 
     `lesions` is a CSV file with the columns case, x, y, z, radius_mm (mm, LPS): every case not in it is taken
-    to be free of lesions. `conduct` takes the fields of `Conduct`.
+    to be free of lesions. `choice`: which slices of each DICOM folder are meant, the arguments `series` and
+    `where` of `CTVolume.read`. `conduct` takes the fields of `Conduct`.
     Raises InputError as `match`, `Design` and the readers of the truth do.
     """
     matched = match(before, after)
@@ -109,9 +112,14 @@ def design_from_folders(
             {BEFORE: first, AFTER: second},
             None if truth is None else name in truth,
             () if truth is None else truth.get(name, ()),
+            {arm: dict(choice) for arm, path in ((BEFORE, first), (AFTER, second)) if path.is_dir()}
+            if choice
+            else {},
         )
         for name, (first, second) in matched.pairs.items()
     )
+    if choice and not any(case.choices for case in cases):
+        raise InputError("Series and images can be chosen in DICOM folders only, and these are volume files.")
     design = Design(
         title=title or f"{ready.name[0].upper()}{ready.name[1:]}, {len(cases)} cases",
         arms=(BEFORE, AFTER),

@@ -53,7 +53,7 @@ def read_case(case: Case, cancel: Cancellable | None = None) -> dict[str, CTVolu
     for arm, path in case.images.items():
         check(cancel)
         try:
-            volumes[arm] = CTVolume.read(path)
+            volumes[arm] = CTVolume.read(path, **case.choices.get(arm, {}))
             first = next(iter(volumes))
             same_grid(volumes[first], volumes[arm])
         except InputError as error:

@@ -78,7 +78,10 @@ def training_volumes(data_dir: Path, exclude: Sequence[str]) -> list[Path]:
     files = sorted(p for pattern in ("*.nii.gz", "*.nii", "*.nrrd", "*.mha") for p in data_dir.rglob(pattern))
     kept = [f for f in files if not any(part in f.relative_to(data_dir).as_posix() for part in exclude)]
     if not kept:
-        raise InputError(f"{data_dir} holds no NIfTI, NRRD or MHA volumes to train on (after --exclude).")
+        raise InputError(
+            f"'{data_dir}' holds no NIfTI, NRRD or MHA volumes to train on (after --exclude); save DICOM "
+            "series as such files first, one a scan."
+        )
     return kept
 
 
