@@ -216,3 +216,36 @@ def test_lung_or_air_without_its_intercept_in_a_file_is_noted(tmp_path: Path, lu
     sitk.WriteImage(sitk.GetImageFromArray(values.astype(np.int16)), str(tmp_path / "lung.nii.gz"))
 
     assert any(said in note for note in CTVolume.read(tmp_path / "lung.nii.gz").meta["notes"])
+
+
+@pytest.mark.parametrize("slope", [0, -1])
+def test_a_slope_that_is_not_above_0_is_refused(tmp_path: Path, slope: int) -> None:
+    write_series(tmp_path)
+    for path in tmp_path.iterdir():
+        read = pydicom.dcmread(path)
+        read.RescaleSlope = slope
+        read.save_as(path)
+
+    with pytest.raises(InputError, match=f"has a slope of {slope} from stored values"):
+        CTVolume.read(tmp_path)
+
+
+def test_positions_rounded_so_coarsely_that_slices_meet_are_told_as_such(tmp_path: Path) -> None:
+    for index, plane in enumerate(hounsfield(8)):
+        place = (-100, -90, round(0.625 * index))
+        save(dataset(plane, place, InstanceNumber=index + 1), tmp_path / f"{index}.dcm")
+
+    with pytest.raises(InputError, match="positions are rounded to whole millimetres, too coarsely"):
+        CTVolume.read(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "line"), [("a.nrrd", b"space directions"), ("a.mha", b"ElementSpacing")])
+def test_a_header_without_voxel_size_is_noted(tmp_path: Path, name: str, line: bytes) -> None:
+    path = tmp_path / name
+    sitk.WriteImage(sitk.GetImageFromArray(hounsfield(4)), str(path), useCompression=False)
+    assert "notes" not in CTVolume.read(path).meta
+    content = path.read_bytes()
+    start = content.index(line)
+    path.write_bytes(content[:start] + content[content.index(b"\n", start) + 1 :])
+
+    assert CTVolume.read(path).meta["notes"] == ["its header gives no voxel size; taken as 1 mm"]

@@ -91,12 +91,15 @@ def test_two_voxel_sizes(tmp_path: Path):
 
 @pytest.mark.parametrize(("unit", "scale"), [(0, 1.0), (1, 1000.0), (2, 1.0), (3, 0.001)])
 def test_units_apply_to_size_and_place(tmp_path: Path, unit: int, scale: float):
+    stored = MOVED.copy()
+    stored[:3] /= 1000 if unit == 1 else 1  # a header in metres
+    voxel = tuple(one / (1000 if unit == 1 else 1) for one in VOXEL)
     for name, settings in {
-        "sform": {"sform": MOVED, "sform_code": 1},
-        "qform": {"qform": MOVED, "qform_code": 1},
+        "sform": {"sform": stored, "sform_code": 1},
+        "qform": {"qform": stored, "qform_code": 1},
     }.items():
-        volume = CTVolume.read(write(tmp_path / f"{name}.nii", VALUES, unit=unit, **settings))
-        expected = MOVED.copy()
+        volume = CTVolume.read(write(tmp_path / f"{name}.nii", VALUES, voxel=voxel, unit=unit, **settings))
+        expected = stored.copy()
         expected[:3] *= scale
         np.testing.assert_allclose(matrix(volume), expected, rtol=1e-5, atol=1e-6 * scale)
 
@@ -148,3 +151,25 @@ def test_nifti_2_is_called_by_its_name(tmp_path: Path):
     (tmp_path / "two.nii").write_bytes(bytes(header))
     with pytest.raises(InputError, match="NIfTI-2 cannot be read; save the volume as NIfTI-1 or NRRD"):
         CTVolume.read(tmp_path / "two.nii")
+
+
+@pytest.mark.parametrize("size", [0.0, float("nan")])
+def test_a_header_without_voxel_size(tmp_path: Path, size: float):
+    def without(name: str, **settings: Any) -> Path:
+        path = tmp_path / name
+        header = bytearray(Path(write(path, VALUES, **settings)).read_bytes())
+        struct.pack_into("<3f", header, 80, 0.7, 0.8, size)
+        path.write_bytes(bytes(header))
+        return path
+
+    volume = CTVolume.read(without("both.nii", qform=STRAIGHT, qform_code=1, sform=MOVED, sform_code=1))
+    np.testing.assert_allclose(matrix(volume), MOVED, atol=1e-5)
+    assert "that of its sform was taken" in volume.meta["notes"][0]
+    for name, settings in (("q.nii", {"qform": STRAIGHT, "qform_code": 1}), ("none.nii", {})):
+        with pytest.raises(InputError, match="gives no voxel size"):
+            CTVolume.read(without(name, **settings))
+
+
+def test_millimetres_that_are_called_metres(tmp_path: Path):
+    with pytest.raises(InputError, match=r"700 x 800 x 1500 mm, as its unit is the metre"):
+        CTVolume.read(write(tmp_path / "m.nii", VALUES, MOVED, 1, MOVED, 1, unit=1))

@@ -37,6 +37,14 @@ def require_sound(path: Path) -> None:
         _require_sound_compression(path)
 
 
+def states_voxel_size(path: Path) -> bool:
+    """Say whether the header of a NRRD or MetaImage file tells the size of its voxels."""
+    fields = _header(path).fields
+    return any(
+        name in fields for name in (b"space directions", b"spacings", b"elementspacing", b"elementsize")
+    )
+
+
 def values_beside(path: Path) -> bool:
     """Say whether it is a NRRD or MetaImage header whose values lie in another file."""
     return suffix_of(path) in (".nrrd", ".nhdr", ".mha", ".mhd") and _header(path).values != _LOCAL

@@ -39,6 +39,9 @@ _UNPLACED = (
     "position may be wrong"
 )
 
+_NO_SIZE = "its header gives no voxel size (pixdim); that of its sform was taken"
+_LARGEST_VOXEL_MM = 100.0
+
 
 @dataclass(frozen=True)
 class NiftiGrid:
@@ -62,7 +65,9 @@ def grid_of_nifti(header: bytes) -> NiftiGrid:
     size = np.maximum([dimensions[axis] if axis <= dimensions[0] else 1 for axis in (1, 2, 3)], 1)
     unit = _MILLIMETRES.get(header[123] & 7, 1.0)
     pixdim = np.array(struct.unpack_from(f"{order}8f", header, 76))
-    voxel = unit * np.where(np.abs(pixdim[1:4]) > 0, np.abs(pixdim[1:4]), 1.0)
+    given = np.isfinite(pixdim[1:4]) & (pixdim[1:4] != 0)
+    voxel = unit * np.where(given, np.abs(pixdim[1:4]), 1.0)
+    known = bool((given | (size == 1)).all())  # of a single slice the thickness need not be
     qform_code, sform_code = struct.unpack_from(f"{order}2h", header, 252)
     qform = sform = None
     stored = struct.unpack_from(f"{order}6f", header, 256)
@@ -71,13 +76,20 @@ def grid_of_nifti(header: bytes) -> NiftiGrid:
             raise InputError(
                 "its qform is no rotation (its header is damaged); copy it again from its source."
             )
-    elif qform_code > 0:
+    elif qform_code > 0 and known:
         qform = _rectangular("qform", _qform(stored, voxel, pixdim[0] < 0, unit), size)
     if sform_code > 0:
         rows = np.reshape(struct.unpack_from(f"{order}12f", header, 280), (3, 4)) * unit
         sform = _rectangular("sform", np.vstack([rows, [0, 0, 0, 1]]), size)
+    if not known and sform is None:
+        raise InputError(
+            "its header gives no voxel size (pixdim is 0 or no number); export the volume again."
+        )
+    _require_likely(voxel if sform is None or known else lengths_of(sform), unit)
     if sform is None:
         return NiftiGrid(None, [_UNPLACED]) if qform is None else NiftiGrid(_RAS_TO_LPS @ qform, [])
+    if not known:
+        return NiftiGrid(_RAS_TO_LPS @ sform, [_NO_SIZE])
     tolerance = _TOLERANCE * float(voxel.min())
     as_pixdim = sform.copy()
     as_pixdim[:3, :3] *= voxel / lengths_of(sform)
@@ -98,6 +110,16 @@ def grid_of_nifti(header: bytes) -> NiftiGrid:
             f"{taken} was taken, as 3D Slicer does, where other programs may take the {other}"
         )
     return NiftiGrid(_RAS_TO_LPS @ (sform if taken == "sform" else qform), notes)
+
+
+def _require_likely(voxel: np.ndarray, unit: float) -> None:
+    if voxel.max() > _LARGEST_VOXEL_MM:
+        size = " x ".join(f"{one:.4g}" for one in voxel)
+        in_metres = ", as its unit is the metre" if unit == _MILLIMETRES[1] else ""
+        raise InputError(
+            f"its voxels would be {size} mm{in_metres}; correct the header (xyzt_units, pixdim), or export the "
+            "volume again."
+        )
 
 
 def _qform(stored: Sequence[float], voxel: np.ndarray, left_handed: bool, unit: float) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813 (its customary name)
 
 from ctenhance.core.volume import CTVolume, require_scalar_volume, sitk_image
-from ctenhance.files.damage import DAMAGED, NIFTI, nifti_header, require_sound
+from ctenhance.files.damage import DAMAGED, NIFTI, nifti_header, require_sound, states_voxel_size
 from ctenhance.files.nifti_grid import NiftiGrid, apart, grid_of_nifti, lengths_of
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import cannot_write, replace_when_done, require_utf8, stem_of, suffix_of
@@ -65,7 +65,11 @@ def read_image_file(path: Path) -> CTVolume:
                     "resample it to a rectangular grid first."
                 ) from error
             raise InputError(_INCOMPLETE if suffix in (".mhd", ".nhdr") else DAMAGED) from error
-    volume = CTVolume.from_sitk(image, {"notes": grid.notes} if grid is not None and grid.notes else {})
+    if grid is not None:
+        notes = grid.notes
+    else:
+        notes = [] if states_voxel_size(path) else ["its header gives no voxel size; taken as 1 mm"]
+    volume = CTVolume.from_sitk(image, {"notes": notes} if notes else {})
     return volume if grid is None else _placed(volume, grid)
 
 

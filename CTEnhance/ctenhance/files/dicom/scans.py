@@ -369,6 +369,12 @@ def _in_turn(slices: Sequence[Slice]) -> str:
         if not known or any(later[0] <= one[-1] for one, later in pairwise(ranges)):
             continue
         counts = {len(found) for found in ranges}
+        if min(counts) == 1:
+            if all((np.rint(place) == place).all() for place in places):
+                return (
+                    "their positions are rounded to whole millimetres, too coarsely; export the series again"
+                )
+            continue
         several = str(counts.pop()) if len(counts) == 1 else "several"
         sentence = f"{several} were taken at each place, one after the other by {keyword} (cine or perfusion)"
         numbers = np.concatenate(ranges)

@@ -36,7 +36,7 @@ class Measure:
         return self.unit not in ("", HOUNSFIELD)
 
     def __str__(self) -> str:
-        short = re.search(r"[/%^]", self.unit) or len(self.unit) <= len("mm2/s")
+        short = re.search(r"[/%^]", self.unit) or len(self.unit) <= len("min")
         said = f"{self.place} {self.word}".strip()
         return f"values {'in' if short else 'of'} {self.unit}, not Hounsfield units ({said})"
 

@@ -158,6 +158,11 @@ def _slice(file: DicomFile, frame: int) -> Slice:
     intercept = float(file.value("RescaleIntercept", frame=frame) or 0.0)
     if measure.slope is not None:
         slope, intercept = measure.slope, measure.intercept
+    if slope <= 0:
+        raise InputError(
+            f"'{file.path.name}' has a slope of {slope:g} from stored values to its unit, where one above 0 must "
+            "be; export the series again."
+        )
     return Slice(
         file=file,
         frame=frame,
