@@ -117,8 +117,8 @@ def _require_likely(voxel: np.ndarray, unit: float) -> None:
         size = " x ".join(f"{one:.4g}" for one in voxel)
         in_metres = ", as its unit is the metre" if unit == _MILLIMETRES[1] else ""
         raise InputError(
-            f"its voxels would be {size} mm{in_metres}; correct the header (xyzt_units, pixdim), or export the "
-            "volume again."
+            f"its voxels would be {size} mm{in_metres}; correct the header (xyzt_units, pixdim), or export "
+            "the volume again."
         )
 
 

@@ -371,9 +371,7 @@ def _in_turn(slices: Sequence[Slice]) -> str:
         counts = {len(found) for found in ranges}
         if min(counts) == 1:
             if all((np.rint(place) == place).all() for place in places):
-                return (
-                    "their positions are rounded to whole millimetres, too coarsely; export the series again"
-                )
+                return "positions are rounded to whole millimetres, too coarsely; export the series again"
             continue
         several = str(counts.pop()) if len(counts) == 1 else "several"
         sentence = f"{several} were taken at each place, one after the other by {keyword} (cine or perfusion)"

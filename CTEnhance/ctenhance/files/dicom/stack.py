@@ -160,8 +160,8 @@ def _slice(file: DicomFile, frame: int) -> Slice:
         slope, intercept = measure.slope, measure.intercept
     if slope <= 0:
         raise InputError(
-            f"'{file.path.name}' has a slope of {slope:g} from stored values to its unit, where one above 0 must "
-            "be; export the series again."
+            f"'{file.path.name}' has a slope of {slope:g} from stored values to its unit, where one above 0 "
+            "must be; export the series again."
         )
     return Slice(
         file=file,
