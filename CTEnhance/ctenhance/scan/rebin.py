@@ -79,9 +79,9 @@ def rebin_helix(
     Raises InputError for a scan too short for one slice, with missing views, or without a steady feed;
     Cancelled when asked to stop.
     """
-    scan = _scan(helix, slice_mm)
-    _settle_row_direction(helix, scan)
-    n_slices, n_views = len(scan.slices), len(scan.angles)
+    slices = _slices_of(helix, slice_mm)
+    _settle_row_direction(helix, slices)
+    n_slices, n_views = len(slices.z_mm), len(slices.angles)
     out = scratch((n_views, n_slices, helix.n_columns))
     weights = np.zeros((n_views, n_slices), dtype=np.float32)
     squares = np.zeros_like(weights)
@@ -90,11 +90,11 @@ def rebin_helix(
             check(cancel)
             if progress is not None:
                 progress("rebin", view, helix.n_views)
-        first, last, share = scan.covered(float(helix.source_z[view]))
+        first, last, share = slices.covered(float(helix.source_z[view]))
         if first >= last:
             continue
-        fan = scan.slice_rays(helix, view, scan.slices[first:last])
-        for at, weight in scan.shared_views(view):
+        fan = slices.slice_rays(helix, view, slices.z_mm[first:last])
+        for at, weight in slices.shared_views(view):
             part = (np.float32(weight) * share).astype(np.float32)
             out[at, first:last] += part[:, None] * fan
             weights[at, first:last] += part
@@ -107,18 +107,18 @@ def rebin_helix(
         out[view] /= weights[view][:, None]
     if progress is not None:
         progress("rebin", helix.n_views, helix.n_views)
-    return scan.projections(helix, out, float(np.mean(squares / weights**2)))
+    return slices.projections(helix, out, float(np.mean(squares / weights**2)))
 
 
 @dataclass(frozen=True)
-class _Scan:
-    """What is common to all views: where the slices lie, their angles, and how views are shared."""
+class _Slices:
+    """The slices to make: where they lie, the angles of their views, and how the scan's views are shared."""
 
     angles: np.ndarray  # [slice view] rad, growing
     step: float  # rad
     phase: np.ndarray  # [view] rad in [0, 2 pi) from angles[0]
     feed: float  # mm per turn, 0 without feed
-    slices: np.ndarray  # [slice] mm
+    z_mm: np.ndarray  # [slice]
     thickness: float
     inner: float  # mm from the source's z: within it the detector sees the slice whole
     outer: float  # mm: beyond it, not even on the central ray
@@ -129,9 +129,9 @@ class _Scan:
     def covered(self, source_z: float) -> tuple[int, int, np.ndarray]:
         """First and last (excluded) slice that a source at `source_z` contributes to, and its weights."""
         reach = self.feed if self.feed else math.inf
-        first = int(np.searchsorted(self.slices, source_z - reach, side="right"))
-        last = int(np.searchsorted(self.slices, source_z + reach, side="left"))
-        off = np.abs(self.slices[first:last] - source_z)
+        first = int(np.searchsorted(self.z_mm, source_z - reach, side="right"))
+        last = int(np.searchsorted(self.z_mm, source_z + reach, side="left"))
+        off = np.abs(self.z_mm[first:last] - source_z)
         in_view = np.clip((self.outer - off) / max(self.outer - self.inner, 1e-6), _LEAST_WEIGHT, 1.0)
         near = 1 - off / self.feed if self.feed else np.ones_like(off)
         return first, last, np.maximum(in_view * near, 1e-6)
@@ -153,8 +153,8 @@ class _Scan:
             return [(right, 1.0)]
         return [(left, 1 - share), (right, share)]
 
-    def slice_rays(self, helix: Helix, view: int, slices: np.ndarray, row_sign: float = 1.0) -> np.ndarray:
-        """Line integrals `[slice, column]` in the planes at `slices` from one view."""
+    def slice_rays(self, helix: Helix, view: int, z_mm: np.ndarray, row_sign: float = 1.0) -> np.ndarray:
+        """Line integrals `[slice, column]` in the planes at `z_mm` `[slice]` from one view."""
         data = helix.load(view)
         gamma, distance = helix.fan(view)
         position = np.interp(self.column_angles(helix), gamma, np.arange(helix.n_columns))
@@ -167,7 +167,7 @@ class _Scan:
         if pitch < 0:
             data, pitch, central = data[::-1], -pitch, helix.n_rows - 1 - central
         middle = helix.source_radius[view] * np.cos(gamma)
-        slope = ((slices - helix.source_z[view])[:, None] / middle).astype(np.float32)
+        slope = ((z_mm - helix.source_z[view])[:, None] / middle).astype(np.float32)
         row = slope * (distance / pitch).astype(np.float32)
         row += np.float32(central + helix.z_shift[view] / pitch)
         half = np.maximum(0.5, 0.5 * self.thickness * distance / middle / pitch).astype(np.float32)
@@ -193,7 +193,7 @@ class _Scan:
 
     def projections(self, helix: Helix, line_integrals: np.ndarray, variance: float) -> Projections:
         """The slices as projections; `variance`: of the mean of a slice's views, relative to one of them."""
-        pitch = float(self.slices[1] - self.slices[0]) if len(self.slices) > 1 else self.thickness
+        pitch = float(self.z_mm[1] - self.z_mm[0]) if len(self.z_mm) > 1 else self.thickness
         # Quanta that would make the slices' noise.  The mean over t rows, the first and last of them cut
         # anywhere, has (t - 1/3) / t^2 of a row's variance.
         rows = max(1.0, self.thickness * self.distance / self.radius / abs(helix.row_pitch_mm))
@@ -211,12 +211,12 @@ class _Scan:
             row_pitch_mm=pitch,
             water_mu_per_mm=helix.water_mu_per_mm,
             image_pixel_mm=helix.image_pixel_mm,
-            isocenter_mm=(x, y, float(self.slices[0])),
+            isocenter_mm=(x, y, float(self.z_mm[0])),
             meta={**helix.meta, "table_feed_mm": self.feed, "slice_thickness_mm": self.thickness},
         )
 
 
-def _scan(helix: Helix, slice_mm: float | None) -> _Scan:
+def _slices_of(helix: Helix, slice_mm: float | None) -> _Slices:
     """Find feed, angles and slices; raises InputError as `rebin_helix` says."""
     angle = np.unwrap(helix.source_angle)
     step = _view_step(helix)
@@ -250,12 +250,12 @@ def _scan(helix: Helix, slice_mm: float | None) -> _Scan:
         )
     count = 1 + int((highest - lowest) / thickness + 1e-6)
     start = (lowest + highest - (count - 1) * thickness) / 2
-    return _Scan(
+    return _Slices(
         angles=angle[0] + kept,
         step=step,
         phase=np.mod(angle - angle[0] - kept[0], 2 * math.pi),
         feed=feed,
-        slices=start + thickness * np.arange(count),
+        z_mm=start + thickness * np.arange(count),
         thickness=thickness,
         inner=inner,
         outer=outer,
@@ -335,25 +335,25 @@ def _row_average(data: np.ndarray, row: np.ndarray, half: np.ndarray) -> np.ndar
     return ((integral(high) - integral(low)) / width).astype(np.float32)
 
 
-def _settle_row_direction(helix: Helix, scan: _Scan) -> None:
+def _settle_row_direction(helix: Helix, slices: _Slices) -> None:
     """Reverse the rows where neighbouring turns agree clearly better that way, or warn where the source of
     the data leaves no doubt about their direction.
 
     The sources of two successive turns see the slice halfway between them from the same angle: the right
     direction of the rows makes their rays agree.
     """
-    if not scan.feed:
+    if not slices.feed:
         return
     turned = np.abs(np.unwrap(helix.source_angle) - helix.source_angle[0])
     last = int(np.searchsorted(turned, turned[-1] - 2 * math.pi, side="right")) - 1
     ratios = []
     for view in np.unique(np.linspace(0, max(last, 0), 25).astype(int)):
         mate = int(np.argmin(np.abs(turned - turned[view] - 2 * math.pi)))
-        if abs(turned[mate] - turned[view] - 2 * math.pi) > 2 * scan.step:
+        if abs(turned[mate] - turned[view] - 2 * math.pi) > 2 * slices.step:
             continue
         middle = np.array([(helix.source_z[view] + helix.source_z[mate]) / 2])
         pair = [
-            [scan.slice_rays(helix, one, middle, sign) for one in (int(view), mate)] for sign in (1.0, -1.0)
+            [slices.slice_rays(helix, one, middle, sign) for one in (int(view), mate)] for sign in (1.0, -1.0)
         ]
         differ = [float(np.abs(one - other).mean()) for one, other in pair]
         ratios.append((differ[1] + 1e-9) / (differ[0] + 1e-9))
