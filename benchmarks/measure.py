@@ -12,20 +12,15 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import torch
 from scipy import ndimage
 
 from cases import Case
 from ctenhance.choices import DEFAULT_ENHANCE_STEPS
 from ctenhance.enhancement.bank import own_noise
-from ctenhance.enhancement.inference import (
-    WHOLE_SIDE,
-    Model,
-    SliceEnhancer,
-    default_samples,
-    load_model,
-)
+from ctenhance.enhancement.inference import WHOLE_SIDE, default_samples
+from ctenhance.enhancement.models import Model, load_model
 from ctenhance.enhancement.networks import ARCHITECTURES
+from ctenhance.enhancement.slices import SliceEnhancer
 from ctenhance.quality.flicker import flicker
 from ctenhance.quality.guide import smoothed_guide
 from ctenhance.quality.metrics import WINDOWS, ssim, to_window
@@ -54,7 +49,8 @@ class Ours:
 
     def for_volume(self, spacing_mm: float, seed: int = 0) -> Enhancer:
         """The model as `enhance` runs it, ready for slices that are `spacing_mm` apart."""
-        enhancer = SliceEnhancer(self.model, torch.device("cpu"), WHOLE_SIDE, self.steps, seed, spacing_mm)
+        network = self.model.on(self.model.engine("auto", "cpu", self.steps), self.steps)
+        enhancer = SliceEnhancer(self.model, network, WHOLE_SIDE, seed, spacing_mm)
         draws = default_samples(self.model)
         return lambda stack, z: np.mean([enhancer(stack, z, draw) for draw in range(draws)], axis=0)
 

@@ -38,3 +38,7 @@ SPREAD_SAMPLES = 4
 #: Diffusion steps of `enhance` and of either stage of `reconstruct`: the most, and the default.
 MOST_ENHANCE_STEPS, MOST_RECONSTRUCT_STEPS = 50, 10
 DEFAULT_ENHANCE_STEPS, DEFAULT_RECONSTRUCT_STEPS = 4, 1
+
+#: What may run the networks. The last two ask for a precision by name; `openvino` alone takes bfloat16 where
+#: the processor has it and the network's registry entry allows it, float32 otherwise.
+ENGINES = ("auto", "torch", "openvino", "openvino:float32", "openvino:bfloat16")

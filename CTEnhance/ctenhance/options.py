@@ -50,8 +50,10 @@ class EnhanceOptions(Options):
     steps: int | None = None
     samples: int | None = None
     uncertainty: bool = False
+    engine: str = choices.ENGINES[0]
 
     def __post_init__(self) -> None:
+        _check_engine(self.engine)
         if not 0 <= self.strength <= 1:
             raise InputError(
                 f"The strength is {self.strength:g}: choose it between 0 (input) and 1 (fully enhanced)."
@@ -80,6 +82,7 @@ class EnhanceOptions(Options):
                     "steps": self.steps,
                     "samples": self.samples,
                     "uncertainty": _file("uncertainty", self.uncertainty, uncertainty),
+                    "engine": self.engine,
                 }
             ),
             *self._common_arguments(),
@@ -113,8 +116,10 @@ class ReconstructOptions(Options):
     model_image: str | Path | None = None
     projection_steps: int = choices.DEFAULT_RECONSTRUCT_STEPS
     image_steps: int = choices.DEFAULT_RECONSTRUCT_STEPS
+    engine: str = choices.ENGINES[0]
 
     def __post_init__(self) -> None:
+        _check_engine(self.engine)
         if self.method not in choices.METHODS:
             raise InputError(
                 f"There is no reconstruction method '{self.method}': choose {', '.join(choices.METHODS)}."
@@ -173,6 +178,7 @@ class ReconstructOptions(Options):
                     "model-image": self.model_image,
                     "projection-steps": self.projection_steps,
                     "image-steps": self.image_steps,
+                    "engine": self.engine,
                 }
             ),
             *self._common_arguments(),
@@ -387,6 +393,12 @@ def chosen(options: Self | None, keywords: Self) -> Self:
     if keywords != type(keywords)():
         raise TypeError("Settings were given both as keywords and as options: give them once.")
     return options
+
+
+def _check_engine(engine: str) -> None:
+    if engine not in choices.ENGINES:
+        names = f"{', '.join(choices.ENGINES[:-1])} or {choices.ENGINES[-1]}"
+        raise InputError(f"There is no engine called '{engine}'; choose {names}.")
 
 
 def _check_kernel(kernel: str) -> None:

@@ -12,9 +12,10 @@ import torch
 import ctenhance
 from ctenhance.choices import SPREAD_SAMPLES
 from ctenhance.core.volume import CTVolume
-from ctenhance.enhancement import inference
-from ctenhance.enhancement.inference import SliceEnhancer, load_model
+from ctenhance.enhancement.models import load_model
 from ctenhance.enhancement.networks import LatentDiffusion, Twin, build
+from ctenhance.enhancement.slices import SliceEnhancer
+from ctenhance.enhancement.symmetry import SYMMETRIES, turned, turned_back
 from ctenhance.options import EnhanceOptions
 from ctenhance.runtime import weights
 from ctenhance.runtime.errors import Cancelled, InputError
@@ -66,6 +67,14 @@ def scan(slices: int = 3, rows: int = 70, columns: int = 45, spacing: float = 2.
     array = rng.normal(0, 30, (slices, rows, columns)).astype(np.float32)
     array[:, :10] = -1000
     return CTVolume(array, (0.7, 0.7, spacing), (1.0, 2.0, 3.0))
+
+
+def enhancer_of(
+    model: Path, tile: int = 2048, steps: int = 1, seed: int = 0, spacing: float = 1.0
+) -> SliceEnhancer:
+    """The model at work slice by slice, in torch on the CPU."""
+    loaded = load_model(model)
+    return SliceEnhancer(loaded, loaded.on(loaded.engine("torch", "cpu", steps), steps), tile, seed, spacing)
 
 
 def enhanced(volume: CTVolume, model: Path, **settings: object) -> np.ndarray:
@@ -159,12 +168,11 @@ def test_what_lies_beyond_the_range_stays_as_it_was(model: Path) -> None:
 @pytest.mark.parametrize("architecture", ["twin", "latent-diffusion"])
 def test_tiles_leave_no_seam(architecture: str, tmp_path: Path) -> None:
     """A network of small reach gives the same image tiled and whole; where tiles meet nothing shows."""
-    model = load_model(save_model(tmp_path, architecture))
+    model = save_model(tmp_path, architecture)
     volume = scan(slices=3, rows=320, columns=288)
 
     def run(tile: int) -> np.ndarray:
-        enhancer = SliceEnhancer(model, torch.device("cpu"), tile, 1, seed=0, spacing_mm=1.0)
-        return enhancer(volume.array, 1) - volume.array[1]
+        return enhancer_of(model, tile)(volume.array, 1) - volume.array[1]
 
     whole, tiled = run(2048), run(160)
     change = float(np.std(whole))
@@ -174,28 +182,49 @@ def test_tiles_leave_no_seam(architecture: str, tmp_path: Path) -> None:
     assert jump_rows.max() < 0.25 * change
 
 
+@pytest.mark.parametrize("draw", [0, 2, 5])
+def test_work_only_where_the_patient_is(draw: int, tmp_path: Path) -> None:
+    """Nothing around the patient changes by it, whatever lies beyond the box that is worked on."""
+    model = save_model(tmp_path, "twin")
+    rng = np.random.default_rng(3)
+    array = rng.normal(-1000, 20, (4, 544, 608)).astype(np.float32)
+    array[0, 200:280, 260:330] += 1040
+    array[3] -= 5  # air alone, and so is what lies below it
+    whole, boxed = enhancer_of(model), enhancer_of(model)
+    whole.kind = replace(whole.kind, reach=1 << 20)
+    first = [enhancer.changes(array, 0, 1, draw)[0] for enhancer in (whole, boxed)]
+    rows, columns = boxed._where(array).box
+    assert (rows.start, columns.start) == (0, 32)  # whole multiples
+    assert 280 + 224 <= rows.stop < 544 and 330 + 224 <= columns.stop < 608
+    np.testing.assert_allclose(first[1][200:280, 260:330], first[0][200:280, 260:330], atol=1e-3)
+    outside = np.ones(first[1].shape, bool)
+    outside[rows, columns] = False
+    assert outside.any() and not first[1][outside].any() and first[0][outside].any()
+    assert not boxed.changes(array, 2, 4, draw).any()
+    # emphysema is not air
+    array[3, 100:200, 100:200] += 60
+    assert enhancer_of(model).changes(array, 3, 4, draw).any()
+
+
 def test_noise_along_z_is_unit_correlated_and_independent_of_order(diffusion: Path) -> None:
-    model = load_model(diffusion)
-    enhancer = SliceEnhancer(model, torch.device("cpu"), 2048, 1, seed=9, spacing_mm=1.0)
-    x = torch.zeros(1, 3, 256, 256)
-    planes = [enhancer._noise(z, 0, x) for z in (4, 5, 40)]
+    enhancer = enhancer_of(diffusion, seed=9)
+    size = (256, 256)
+    planes = [enhancer.noise(z, 0, size) for z in (4, 5, 40)]
     for plane in planes:
         assert float(plane.std()) == pytest.approx(1, abs=0.03)
     corr = [float((planes[0] * other).mean()) for other in planes[1:]]
     assert corr[0] > 0.9  # neighbours 1 mm apart agree
     assert abs(corr[1]) < 0.05
-    again = SliceEnhancer(model, torch.device("cpu"), 2048, 1, seed=9, spacing_mm=1.0)
-    assert torch.equal(again._noise(5, 0, x), planes[1])
-    assert enhancer._noise(5, 0, torch.zeros(1, 3, 64, 128)).shape == (1, 2, 16, 32)  # another matrix
-    thick = SliceEnhancer(model, torch.device("cpu"), 2048, 1, seed=9, spacing_mm=50.0)
-    assert abs(float((thick._noise(4, 0, x) * thick._noise(5, 0, x)).mean())) < 0.05
+    np.testing.assert_array_equal(enhancer_of(diffusion, seed=9).noise(5, 0, size), planes[1])
+    assert enhancer.noise(5, 0, (64, 128)).shape == (2, 16, 32)  # another matrix
+    thick = enhancer_of(diffusion, seed=9, spacing=50.0)
+    assert abs(float((thick.noise(4, 0, size) * thick.noise(5, 0, size)).mean())) < 0.05
 
 
 def test_samples_are_averaged_and_their_spread_is_the_uncertainty(model: Path) -> None:
     volume = scan(slices=2, rows=40, columns=40)
     result = ctenhance.enhance(volume, model=model, samples=3, uncertainty=True, device="cpu", seed=1)
-    loaded = load_model(model)
-    enhancer = SliceEnhancer(loaded, torch.device("cpu"), 2048, 4 if loaded.stochastic else 1, 1, 2.0)
+    enhancer = enhancer_of(model, steps=4 if load_model(model).stochastic else 1, seed=1, spacing=2.0)
     draws = np.stack([enhancer(volume.array, 1, draw) for draw in range(3)])
     np.testing.assert_allclose(result.volumes["enhanced"].array[1], draws.mean(0), atol=2e-3)
     np.testing.assert_allclose(result.maps["uncertainty"].array[1], draws.std(0, ddof=1), atol=5e-3)
@@ -212,14 +241,16 @@ def test_usual_number_of_draws(model: Path) -> None:
     assert spread.report["settings"]["samples"] == SPREAD_SAMPLES
 
 
-def test_symmetries_turn_back(twin: Path) -> None:
+def test_symmetries_turn_back() -> None:
     x = torch.arange(12.0).reshape(1, 1, 3, 4)
     seen = set()
-    for symmetry in range(inference.SYMMETRIES):
-        turned = inference._turn(x, symmetry)
-        assert torch.equal(inference._turn_back(turned, symmetry), x)
-        seen.add((turned.shape, tuple(turned.flatten().tolist())))
-    assert len(seen) == inference.SYMMETRIES
+    for symmetry in range(SYMMETRIES):
+        one = turned(x, symmetry)
+        np.testing.assert_array_equal(turned(x.numpy(), symmetry), one)  # arrays and tensors alike
+        assert torch.equal(turned_back(one, symmetry), x)
+        np.testing.assert_array_equal(turned_back(turned(x.numpy(), symmetry), symmetry), x)
+        seen.add((one.shape, tuple(one.flatten().tolist())))
+    assert len(seen) == SYMMETRIES
 
 
 def test_a_report_gives_the_settings_to_do_it_again(model: Path) -> None:
@@ -282,7 +313,7 @@ def test_refuses_weights_that_do_not_fit(tmp_path: Path) -> None:
     entry = WeightsEntry("odd", "", "", "", "", "twin", {"features": [16] * 6}, "1", "")
     weights.save(path, build("twin", SMALL["twin"]).state_dict(), entry)
     with pytest.raises(InputError, match="do not fit their architecture"):
-        load_model(path)
+        ctenhance.enhance(scan(), model=path)
 
 
 def test_out_of_memory_goes_to_smaller_tiles_and_says_so(
@@ -291,7 +322,7 @@ def test_out_of_memory_goes_to_smaller_tiles_and_says_so(
     volume = scan(slices=2, rows=300, columns=300)
     run = SliceEnhancer._run
 
-    def starved(self: SliceEnhancer, x: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+    def starved(self: SliceEnhancer, x: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
         if self.tile > 200:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: out of memory")
         return run(self, x, noise)

@@ -13,7 +13,8 @@ from scipy import ndimage
 from ctenhance.enhancement import bank as bank_module
 from ctenhance.enhancement import pairs
 from ctenhance.enhancement.bank import build_bank, load_bank, own_noise, soft_tissue, write_bank_volume
-from ctenhance.enhancement.pairs import HU_SCALE, PairSampler, kernel_gain, matching_cutoff
+from ctenhance.enhancement.models import HU_SCALE
+from ctenhance.enhancement.pairs import PairSampler, kernel_gain, matching_cutoff
 from ctenhance.enhancement.training import pairs_validation, read_pairs
 from ctenhance.runtime import weights
 from ctenhance.runtime.errors import Cancelled, InputError

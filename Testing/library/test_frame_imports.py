@@ -37,12 +37,16 @@ FOREIGN = {"slicer", "qt", "ctk", "vtk", "vtkmodules", "mrml", "PythonQt", "PySi
 THIRD_PARTY = {
     "numpy", "scipy", "torch", "monai", "SimpleITK", "pydicom", "pylibjpeg", "openjpeg", "safetensors",
     "matplotlib", "typer", "rich", "psutil", "h5py", "statsmodels", "openpyxl",
-    "xraydb", "filelock",
+    "xraydb", "filelock", "openvino",
 }  # fmt: skip
 
 
 # What only training may import: the extra [train], which a user who enhances need not install.
-TRAINING_ONLY = {"skimage": {"ctenhance.enhancement.bank"}}
+TRAINING_ONLY = {
+    "skimage": {"ctenhance.enhancement.bank"},
+    "onnx": {"ctenhance.runtime.engines.export"},
+    "onnxscript": {"ctenhance.runtime.engines.export"},
+}
 
 
 def part_of(module: str) -> str:

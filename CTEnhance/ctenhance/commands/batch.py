@@ -12,7 +12,14 @@ import typer
 
 import ctenhance
 from ctenhance.commands.apps import app
-from ctenhance.commands.options import Choice, ModelOption, SamplesOption, StepsOption, StrengthOption
+from ctenhance.commands.options import (
+    Choice,
+    EngineOption,
+    ModelOption,
+    SamplesOption,
+    StepsOption,
+    StrengthOption,
+)
 from ctenhance.commands.support import Run, command, sentence_and_code
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError, NotCTError
 from ctenhance.runtime.files import (
@@ -112,13 +119,12 @@ def run_batch(
 def recorded_settings(options: EnhanceOptions) -> dict[str, Any]:
     """Return what the report of a finished case says of its making (`finished.settings_of`).
 
-    Raises InputError for a model or device that is not there, and for what the model cannot do.
+    Raises InputError for a model, engine or device that is not there, and for what the model cannot do.
     """
     from ctenhance.enhancement.inference import decide
-    from ctenhance.runtime.device import pick_device
 
-    pick_device(options.device)
     model, decided = decide(options)
+    model.engine(options.engine, options.device, decided.steps or 1)
     made_by = {"verb": "enhance", "model": model.entry.name, "weights": model.entry.sha256}
     return {**made_by, "seed": options.seed, **decided.settings()}
 
@@ -234,6 +240,7 @@ def batch(
     strength: StrengthOption = 1.0,
     steps: StepsOption = None,
     samples: SamplesOption = None,
+    engine: EngineOption = "auto",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Make all again, also with other settings than before.")
     ] = False,
@@ -243,7 +250,13 @@ def batch(
     from ctenhance.files.finished import sole_writer
 
     options = ctenhance.EnhanceOptions(
-        model=model, strength=strength, steps=steps, samples=samples, device=run.device, seed=run.seed
+        model=model,
+        strength=strength,
+        steps=steps,
+        samples=samples,
+        device=run.device,
+        engine=engine,
+        seed=run.seed,
     )
     recorded = recorded_settings(options)  # what no case could use is refused before the search
     found = find_cases(source, target, choice, run)

@@ -11,6 +11,7 @@ import ctenhance
 from ctenhance.commands.apps import app
 from ctenhance.commands.options import (
     Choice,
+    EngineOption,
     InputPath,
     ModelOption,
     OutputPath,
@@ -31,6 +32,7 @@ def enhance(
     strength: StrengthOption = 1.0,
     steps: StepsOption = None,
     samples: SamplesOption = None,
+    engine: EngineOption = "auto",
     uncertainty: Annotated[
         Path | None, typer.Option(metavar="MAP", help="Write the draws' standard deviation (HU) as a volume.")
     ] = None,
@@ -44,6 +46,7 @@ def enhance(
         samples=samples,
         uncertainty=uncertainty is not None,
         device=run.device,
+        engine=engine,
         seed=run.seed,
     )
     volume = run.read(source, choice)

@@ -29,6 +29,13 @@ StepsOption = Annotated[
 SamplesOption = Annotated[
     int | None, typer.Option(min=1, help="Average this many draws; the model's default otherwise.")
 ]
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        help="What runs the networks: auto, torch, openvino, openvino:float32 or openvino:bfloat16. auto is "
+        "torch on a graphics card, else OpenVINO where it is installed, else torch."
+    ),
+]
 KernelOption = Annotated[str, typer.Option(help="ramp, shepp-logan, hann, soft, standard or sharp.")]
 GridRatioOption = Annotated[
     float | None, typer.Option(help="Height by gap of the anti-scatter grid, if the scan tells none.")

@@ -10,7 +10,7 @@ import typer
 import ctenhance
 from ctenhance.choices import DEFAULT_RECONSTRUCT_STEPS
 from ctenhance.commands.apps import app
-from ctenhance.commands.options import KernelOption, MatrixOption, OutputPath
+from ctenhance.commands.options import EngineOption, KernelOption, MatrixOption, OutputPath
 from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command
 from ctenhance.runtime.files import suffix_of
 
@@ -36,6 +36,7 @@ def reconstruct(
         typer.Option(help="fbp; projection (denoised projections, then FBP); need (projections and images)."),
     ] = "need",
     kernel: KernelOption = "standard",
+    engine: EngineOption = "auto",
     matrix: MatrixOption = None,
     fov: Annotated[
         float | None, typer.Option(help="Field of view in mm; as the file suggests otherwise.")
@@ -86,6 +87,7 @@ def reconstruct(
         projection_steps=DEFAULT_RECONSTRUCT_STEPS if projection_steps is None else projection_steps,
         image_steps=DEFAULT_RECONSTRUCT_STEPS if image_steps is None else image_steps,
         device=run.device,
+        engine=engine,
         seed=run.seed,
     )
     from ctenhance.scan.sinogram import sinogram as measured_sinogram

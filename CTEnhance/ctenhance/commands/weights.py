@@ -1,10 +1,10 @@
-"""`ctenhance weights list|verify|add`."""
+"""`ctenhance weights list|verify|add|export`."""
 
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -71,3 +71,44 @@ def add(
     run.plan([path])
     entry = add_weights(path, name)
     run.finish({"added": asdict(entry)}, text=f"Added; use it with --model {entry.name}", name=entry.name)
+
+
+@command(weights_app, "ctenhance weights export my-twin")
+def export(
+    run: Run,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Registered weights; see 'weights list'.")],
+    bfloat16: Annotated[
+        bool, typer.Option(help="Allow bfloat16, having measured that it is near enough.")
+    ] = False,
+) -> None:
+    """Write the exported form (ONNX) beside weights, so that they run without PyTorch."""
+    from ctenhance.choices import DEFAULT_ENHANCE_STEPS
+    from ctenhance.enhancement import models, networks
+    from ctenhance.reconstruction import networks as reconstruction_networks
+    from ctenhance.runtime import weights
+    from ctenhance.runtime.engines.export import OPSET
+    from ctenhance.runtime.engines.export import export as export_one
+
+    run.plan([])
+    known: dict[str, Any] = {**networks.ARCHITECTURES, **reconstruction_networks.ARCHITECTURES}
+    if name not in {entry.name for entry in weights.entries()}:
+        raise InputError(
+            f"There are no registered weights called '{name}': add them with 'weights add' first."
+        )
+    path, _ = weights.find(name)
+    tensors, entry = weights.load(name)
+    if entry.architecture not in known or entry.architecture in models.PARTS:
+        raise InputError(f"The weights '{name}' have no exported form: they always run in PyTorch.")
+    network = known[entry.architecture](**entry.arguments)
+    weights.fill(network, tensors, entry)
+    form = (
+        networks.export_form(network, DEFAULT_ENHANCE_STEPS)
+        if entry.architecture in networks.ARCHITECTURES
+        else reconstruction_networks.export_form(network)
+    )
+    run.progress("export", 0, 1)
+    target = path.with_suffix(weights.EXPORTED_SUFFIX)
+    export_one(form, path, target)
+    found = weights.register_export(name, OPSET, bfloat16)
+    run.progress("export", 1, 1)
+    run.finish({"exported": found.onnx}, {"onnx": target}, name=name)

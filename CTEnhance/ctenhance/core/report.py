@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     import torch
 
     from ctenhance.core.volume import CTVolume
+    from ctenhance.runtime.engines.base import Engine
     from ctenhance.runtime.weights import WeightsEntry
 
 # The libraries whose version can change the numbers.
-_LIBRARIES = ("numpy", "scipy", "torch", "monai", "SimpleITK", "pydicom")
+_LIBRARIES = ("numpy", "scipy", "torch", "monai", "openvino", "SimpleITK", "pydicom")
 
 # Keys that name a person or lead back to one (DICOM PS3.15, annex E). Reports travel with images, so such a
 # key is dropped wherever it stands, whoever put it there.
@@ -72,6 +73,8 @@ class ReportBuilder:
         self.input: dict[str, Any] = {}
         self.details: dict[str, Any] = {}
         self.device = device
+        #: What ran the networks, where there are any.
+        self.engine: Engine | None = None
         self.seed = seed
         self._model: WeightsEntry | None = None
         self._warnings: list[str] = []
@@ -114,7 +117,14 @@ class ReportBuilder:
             "settings": self.settings,
             "seed": self.seed,
             "device": None if self.device is None else describe(self.device),
-            "threads": _threads(),
+            "threads": _threads(self.engine),
+            "engine": None
+            if self.engine is None
+            else {
+                "name": self.engine.name,
+                "version": self.engine.version,
+                "precision": self.engine.precision,
+            },
             "model": None
             if model is None
             else {
@@ -173,9 +183,11 @@ def _identifies(key: str) -> bool:
     return _IDENTIFYING.search(squeezed) is not None
 
 
-def _threads() -> int | None:
-    """Return how many threads torch computes with: sums are rounded in another order with another number."""
-    # Where it is not loaded it has computed nothing.
+def _threads(engine: Engine | None) -> int | None:
+    """Return how many threads compute: sums are rounded in another order with another number."""
+    if engine is not None:
+        return engine.threads
+    # Where torch is not loaded it has computed nothing.
     torch = sys.modules.get("torch")
     return None if torch is None else int(torch.get_num_threads())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import numpy as np
 
 import ctenhance
 from ctenhance.core.hounsfield import not_finite
+from ctenhance.runtime import large
 from ctenhance.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -177,7 +177,10 @@ class CTVolume:
         if image.GetDimension() == 2:
             image = sitk.JoinSeries(image)
         # The view does not copy; the volume must, because the view dies with the image.
-        array = np.array(sitk.GetArrayViewFromImage(image), dtype=np.float32)
+        view = sitk.GetArrayViewFromImage(image)
+        array = large.empty(view.shape)
+        for slab in large.slabs(array):
+            array[slab] = view[slab]
         return cls(array, image.GetSpacing(), image.GetOrigin(), np.array(image.GetDirection()), meta or {})
 
     def identity(self) -> dict[str, Any]:
@@ -187,8 +190,8 @@ class CTVolume:
         is the same after a round trip through a file.
         """
         digest = hashlib.sha256()
-        for plane in self.array:
-            digest.update((plane + np.float32(0)).astype("<f4", copy=False).tobytes())
+        for slab in large.slabs(self.array):
+            digest.update((self.array[slab] + np.float32(0)).astype("<f4", copy=False).data)
         return {
             "shape": list(self.array.shape),
             "spacing": [float(length) for length in self.spacing],
@@ -213,7 +216,8 @@ def _checked_array(array: Any) -> np.ndarray:
     with np.errstate(over="ignore"):
         values = np.ascontiguousarray(given, dtype=np.float32)
     # Minimum and maximum show NaN and infinity without a mask as large as the volume.
-    if not (math.isfinite(values.min()) and math.isfinite(values.max())):
+    ends = [(values[slab].min(), values[slab].max()) for slab in large.slabs(values)]
+    if not np.isfinite(ends).all():
         count = sum(int(np.count_nonzero(~np.isfinite(plane))) for plane in values)
         z = next(index for index, plane in enumerate(values) if not np.isfinite(plane).all())
         y, x = np.argwhere(~np.isfinite(values[z]))[0]
@@ -247,7 +251,12 @@ def sitk_image(array: np.ndarray, grid: CTVolume) -> sitk.Image:
     """Return a SimpleITK image of the array [z, y, x] on the volume's grid."""
     import SimpleITK as sitk  # noqa: N813
 
-    image = sitk.GetImageFromArray(array)
+    if array.nbytes < large.LEAST_BYTES:
+        image = sitk.GetImageFromArray(array)
+    else:
+        image = sitk.Image(array.shape[::-1], sitk.GetImageFromArray(array[:1, :1, :1]).GetPixelID())
+        for slab in large.slabs(array):
+            image[:, :, slab.start : min(slab.stop, len(array))] = sitk.GetImageFromArray(array[slab])
     image.SetSpacing(grid.spacing)
     image.SetOrigin(grid.origin)
     image.SetDirection(grid.direction.ravel().tolist())

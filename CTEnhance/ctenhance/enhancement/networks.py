@@ -13,11 +13,15 @@ import torch
 import torch.nn.functional as F
 from monai.networks.nets import AutoencoderKL, BasicUNet, DiffusionModelUNet
 from torch import nn
+from torch.export import Dim
 
 from ctenhance.enhancement.schedule import Schedule
+from ctenhance.runtime.engines.export import ExportForm, InTwoParts
 from ctenhance.runtime.errors import InputError
 
 SLICES = 3
+#: The output's scale: a fresh network then changes the image by tens of HU, not by thousands.
+CHANGE = 0.1
 
 
 def _unet(inputs: int, outputs: int, features: Sequence[int]) -> BasicUNet:
@@ -40,8 +44,7 @@ class Twin(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         middle = x[:, self.slices // 2 : self.slices // 2 + 1]
-        # 0.1: a fresh network then changes the image by tens of HU, not by thousands
-        return middle + 0.1 * F.pixel_shuffle(self.body(F.pixel_unshuffle(x, 2)), 2)
+        return middle + CHANGE * F.pixel_shuffle(self.body(F.pixel_unshuffle(x, 2)), 2)
 
 
 class Autoencoder(nn.Module):
@@ -134,7 +137,7 @@ class LatentDiffusion(nn.Module):
         """Latents drawn from `noise` given the degraded slices' latents `condition`; `steps` network
         evaluations."""
         schedule = self.scheduler(steps)
-        times = [torch.full((len(noise),), int(t), device=noise.device) for t in schedule.timesteps]
+        times = [torch.full((len(noise),), time, device=noise.device) for time in schedule.times]
         z = schedule.add_noise(condition, noise, times[0])
         for index, time in enumerate(times):
             z = schedule.step(self.denoiser(torch.cat([z, condition], 1), time), index, z)
@@ -154,6 +157,36 @@ class LatentDiffusion(nn.Module):
         if noise is None:
             noise = x.new_zeros((len(x), *self.latent_shape(x))).normal_()
         return self.render(x, self.sample(self.autoencoder.encode(x), noise, steps))
+
+
+class Change(nn.Module):
+    """What a network adds to the middle slice, `[batch, 1, y, x]`; a diffusion takes noise and has its number
+    of steps."""
+
+    def __init__(self, network: nn.Module, steps: int) -> None:
+        super().__init__()
+        self.network, self.steps = network, steps
+
+    def forward(self, x: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
+        image = self.network(x) if noise is None else self.network(x, noise, self.steps)
+        return image.float() - x[:, SLICES // 2 : SLICES // 2 + 1]
+
+
+def export_form(network: nn.Module, steps: int) -> ExportForm:
+    """What of a whole model is exported: any number of slices, sides of whole multiples."""
+    multiple, slices = int(network.multiple), Dim("slices")  # type: ignore[arg-type]
+    rows, columns = Dim("rows", max=1024), Dim("columns", max=1024)
+    x = torch.zeros(2, SLICES, 2 * multiple, 3 * multiple)
+    free = {0: slices, 2: multiple * rows, 3: multiple * columns}
+    if isinstance(network, Twin):
+        return ExportForm(InTwoParts(network.body, CHANGE), {"upper": x, "lower": x.clone()}, [free, free])
+    # one slice at a time: the diffusion's times are made for so many
+    x, free = x[:1], {axis: free[axis] for axis in (2, 3)}
+    latents, *sides = network.latent_shape(x)  # type: ignore[operator]
+    shrink = x.shape[-1] // sides[-1]
+    noise = {2: multiple // shrink * rows, 3: multiple // shrink * columns}
+    inputs = {"slices": x, "noise": torch.zeros(1, latents, *sides)}
+    return ExportForm(Change(network, steps), inputs, [free, noise], "network.")
 
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {

@@ -19,9 +19,8 @@ import torch.nn.functional as F
 from scipy import ndimage
 
 from ctenhance.enhancement.bank import ROUTINE_SLICES, BankVolume, smooth_between_edges, soft_tissue
+from ctenhance.enhancement.models import HU_SCALE
 
-#: Network units: 1 is 1000 HU.
-HU_SCALE = 1000.0
 #: Averaging 2 x 2 pixels leaves this share of the SD of CT noise, whose neighbours are correlated.
 POOLED_NOISE = 0.6
 #: ... and their correlation on the coarser grid is that of a kernel whose cut-off lies higher by this factor.

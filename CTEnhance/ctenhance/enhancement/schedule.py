@@ -6,11 +6,16 @@ steps to times that are not in its own list, and the older one takes no trailing
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 #: Diffusion steps of the noise schedule (MAISI's: beta 0.0015 to 0.0195, scaled linear; METHODS D).
 TRAIN_STEPS = 1000
 _BETA_START, _BETA_END = 0.0015, 0.0195
+_BETAS = torch.linspace(_BETA_START**0.5, _BETA_END**0.5, TRAIN_STEPS, dtype=torch.float32) ** 2
+_ALPHAS = torch.cumprod(1 - _BETAS, 0)
+_SHARES = _ALPHAS.tolist()
 
 
 class Schedule:
@@ -21,10 +26,11 @@ class Schedule:
     """
 
     def __init__(self, steps: int) -> None:
-        times = [TRAIN_STEPS * (steps - index) // steps - 1 for index in range(steps)]
-        self.timesteps = torch.tensor(times)
-        betas = torch.linspace(_BETA_START**0.5, _BETA_END**0.5, TRAIN_STEPS, dtype=torch.float32) ** 2
-        self.alphas_cumprod = torch.cumprod(1 - betas, 0)
+        #: As plain numbers, so that an exported network has them as constants.
+        self.times = [TRAIN_STEPS * (steps - index) // steps - 1 for index in range(steps)]
+        self.timesteps = torch.tensor(self.times)
+        self.alphas_cumprod = _ALPHAS
+        self._shares = [*(_SHARES[time] for time in self.times), 1.0]
 
     def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         """`clean` `[batch, …]` with the noise of the times `[batch]`."""
@@ -38,12 +44,10 @@ class Schedule:
 
     def step(self, velocity: torch.Tensor, index: int, z: torch.Tensor) -> torch.Tensor:
         """From the noise of `timesteps[index]` to that of the next one; behind the last one there is none."""
-        alpha = self.alphas_cumprod[self.timesteps[index]].to(z)
-        last = index + 1 == len(self.timesteps)
-        after = torch.ones_like(alpha) if last else self.alphas_cumprod[self.timesteps[index + 1]].to(z)
-        clean = alpha.sqrt() * z - (1 - alpha).sqrt() * velocity
-        noise = alpha.sqrt() * velocity + (1 - alpha).sqrt() * z
-        return after.sqrt() * clean + (1 - after).sqrt() * noise
+        alpha, after = self._shares[index : index + 2]
+        clean = math.sqrt(alpha) * z - math.sqrt(1 - alpha) * velocity
+        noise = math.sqrt(alpha) * velocity + math.sqrt(1 - alpha) * z
+        return math.sqrt(after) * clean + math.sqrt(1 - after) * noise
 
     def _share(self, time: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         alpha = self.alphas_cumprod.to(like)[time.to(like.device)]

@@ -23,8 +23,9 @@ from torch import nn
 from ctenhance.core.hounsfield import padding_to_air
 from ctenhance.core.volume import CTVolume
 from ctenhance.enhancement.bank import AIR_HU, build_bank, load_bank
+from ctenhance.enhancement.models import HU_SCALE
 from ctenhance.enhancement.networks import Autoencoder, LatentDiffusion, Twin, build
-from ctenhance.enhancement.pairs import HU_SCALE, PairBatch, PairSampler, neighbours
+from ctenhance.enhancement.pairs import PairBatch, PairSampler, neighbours
 from ctenhance.enhancement.schedule import TRAIN_STEPS
 from ctenhance.runtime import weights
 from ctenhance.runtime.errors import InputError

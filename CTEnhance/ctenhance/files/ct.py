@@ -11,6 +11,7 @@ from ctenhance.core.hounsfield import doubt_without_air, require_hounsfield
 from ctenhance.core.volume import READABLE_SUFFIXES, WRITABLE_SUFFIXES, AnyPath, CTVolume
 from ctenhance.runtime.errors import InputError, NotCTError
 from ctenhance.runtime.files import check_output, suffix_of
+from ctenhance.runtime.large import let_go
 
 
 def read(
@@ -27,6 +28,7 @@ def read(
             require_hounsfield(volume.array)
             # Only DICOM states a unit.
             doubt = "" if "source_files" in volume.meta else doubt_without_air(volume.array)
+            let_go(volume.array)
             if doubt:
                 volume.meta["notes"] = [*volume.meta.get("notes", []), doubt]
     except InputError as error:

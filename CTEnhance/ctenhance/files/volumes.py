@@ -17,6 +17,7 @@ import SimpleITK as sitk  # noqa: N813 (its customary name)
 from ctenhance.core.volume import CTVolume, require_scalar_volume, sitk_image
 from ctenhance.files.damage import DAMAGED, NIFTI, nifti_header, require_sound, states_voxel_size
 from ctenhance.files.nifti_grid import NiftiGrid, apart, grid_of_nifti, lengths_of
+from ctenhance.runtime import large
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import cannot_write, replace_when_done, require_utf8, stem_of, suffix_of
 from ctenhance.runtime.memory import says_out_of_memory
@@ -122,13 +123,16 @@ def _move_values(header: Path, target: Path, name: str) -> None:
 
 def _as_int16_if_whole(array: np.ndarray) -> np.ndarray:
     """Return the values as int16 if that keeps every one, else the array itself."""
-    if array.min() < _INT16.min or array.max() > _INT16.max:
-        return array
-    whole = np.empty(array.shape, dtype=np.int16)
-    for source, target in zip(array, whole, strict=True):
-        target[...] = source
-        if not np.array_equal(source, target):
+    # Most that is no whole numbers shows at once.
+    whole = None
+    for slab in large.slabs(array):
+        source = array[slab]
+        if source.min() < _INT16.min or source.max() > _INT16.max or (source != np.rint(source)).any():
             return array
+        if whole is None:
+            whole = np.empty(array.shape, dtype=np.int16)
+        whole[slab] = source
+    assert whole is not None
     return whole
 
 

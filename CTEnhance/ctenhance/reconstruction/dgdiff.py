@@ -21,7 +21,6 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from ctenhance.reconstruction.networks import DoublyGuided
 from ctenhance.runtime.errors import InputError
@@ -60,7 +59,7 @@ def network_input(
 
 
 def sample(
-    network: nn.Module,
+    network: Callable[..., torch.Tensor],
     initial: torch.Tensor,
     low: torch.Tensor,
     steps: int,
@@ -91,7 +90,7 @@ def sample(
 
 
 def expect(
-    network: nn.Module,
+    network: Callable[..., torch.Tensor],
     initial: torch.Tensor,
     low: torch.Tensor,
     noise: torch.Tensor,

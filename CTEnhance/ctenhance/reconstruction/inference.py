@@ -25,9 +25,11 @@ from ctenhance.physics.water import WaterCorrection
 from ctenhance.reconstruction import dgdiff, spdiff
 from ctenhance.reconstruction.consistency import Consistency
 from ctenhance.reconstruction.dgdiff import HU_SCALE
-from ctenhance.reconstruction.models import load_image_model, load_projection_model
+from ctenhance.reconstruction.models import load_image_model, load_projection_model, on_engine
 from ctenhance.reconstruction.readings import Counts, Scan, counts_of, read_scan, water_correction
-from ctenhance.runtime.device import free_memory, halvings, pick_device, with_memory_fallback
+from ctenhance.runtime.device import free_memory, halvings, with_memory_fallback
+from ctenhance.runtime.engines.base import AUTO, TORCH, Engine
+from ctenhance.runtime.engines.choice import pick_engine
 from ctenhance.runtime.progress import Cancellable, Progress, check
 from ctenhance.runtime.seeds import generator
 from ctenhance.runtime.weights import Model
@@ -53,7 +55,7 @@ class _Guides:
 
 
 class Cascade:
-    """One set of options on one device, slices in order; `models` by their stage, "projection" and "image".
+    """One set of options on one engine, slices in order; `models` by their stage, "projection" and "image".
 
     `truncated`: whether the body reaches beyond the detector and is continued there."""
 
@@ -68,17 +70,13 @@ class Cascade:
         truncated: bool,
         options: ReconstructOptions,
         models: Mapping[str, Model],
-        device: torch.device,
+        engine: Engine,
         cancel: Cancellable | None,
     ) -> None:
         self.projections, self.geometry, self.grid, self.scan = projections, geometry, grid, scan
         self.mu_water, self.water, self.truncated = mu_water, water, truncated
-        self.options, self.device, self.cancel = options, device, cancel
-        # channels_last is what CPU and tensor cores convolve fastest
-        self.networks = {
-            stage: model.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            for stage, model in models.items()
-        }
+        self.options, self.device, self.cancel = options, torch_device(engine), cancel
+        self.networks = {stage: on_engine(model, engine) for stage, model in models.items()}
 
     def _between(self) -> None:
         check(self.cancel)
@@ -189,6 +187,7 @@ def reconstruct(
     projection_steps: int = DEFAULT_RECONSTRUCT_STEPS,
     image_steps: int = DEFAULT_RECONSTRUCT_STEPS,
     device: str = "auto",
+    engine: str = AUTO,
     seed: int = 0,
     options: ReconstructOptions | None = None,
     progress: Progress | None = None,
@@ -201,10 +200,10 @@ def reconstruct(
     suggests otherwise. `uncertainty` adds `.maps["uncertainty"]`, the SD in HU over `samples` draws (4 unless
     given); `residual` adds `.maps["residual"]`, what the data say and the result does not. Models are
     registry names or weights files; `projection_steps` and `image_steps` are those of their diffusions, 1 to
-    10. Where the file tells the beam's spectrum, water's beam hardening is corrected. `options`: all of
-    these in one object, in place of the keywords. The report holds the dose estimate and how consistent the
-    result is with the data. Raises InputError for settings and projections that cannot be, Cancelled when
-    asked to stop."""
+    10; `engine`: what runs them, of `choices.ENGINES`. Where the file tells the beam's spectrum, water's beam
+    hardening is corrected. `options`: all of these in one object, in place of the keywords. The report holds
+    the dose estimate and how consistent the result is with the data. Raises InputError for settings and
+    projections that cannot be, Cancelled when asked to stop."""
     options = chosen(
         options,
         ReconstructOptions(
@@ -222,16 +221,19 @@ def reconstruct(
             projection_steps=projection_steps,
             image_steps=image_steps,
             device=device,
+            engine=engine,
             seed=seed,
         ),
     )
-    selected = pick_device(options.device)
     grid = projections.image_grid(options.image_size, options.pixel_mm, options.fov_mm)
     geometry = projections.scan_geometry()
     cut = truncation_warning(projections, geometry, grid)
     models = _models(options)
+    selected = pick_engine(options.engine, options.device, all(model.entry.onnx for model in models.values()))
+    selected.settle(all(model.entry.onnx.get("bfloat16") for model in models.values()))
+    place = torch_device(selected)
     options = replace(options, image_size=grid.shape, pixel_mm=grid.pixel_mm, fov_mm=None)
-    report = ReportBuilder("reconstruct", options.settings(), selected, options.seed)
+    report = ReportBuilder("reconstruct", options.settings(), place, options.seed)
     report.input = projections.identity(progress, cancel)
     for note in (*projections.notes(progress, cancel), *([cut] if cut else [])):
         report.warn(note)
@@ -264,7 +266,8 @@ def reconstruct(
         )
 
     def run(where: torch.device, batch: int) -> tuple[ImageStack, dict[str, Any]]:
-        report.device = where
+        report.device, runner = where, selected.at(where)
+        report.engine = runner if models else None
         cascade = Cascade(
             projections,
             geometry,
@@ -275,16 +278,16 @@ def reconstruct(
             cut is not None,
             options,
             models,
-            where,
+            runner,
             cancel,
         )
         with torch.inference_mode():
             return _all_slices(cascade, batch, progress)
 
     n_readings = projections.n_views * projections.n_columns
-    most = min(MOST_SLICES, projections.n_rows, _affordable(selected, n_readings, grid.rows * grid.columns))
+    most = min(MOST_SLICES, projections.n_rows, _affordable(place, n_readings, grid.rows * grid.columns))
     with report.stage("reconstruct"):
-        output, agreement = with_memory_fallback(run, halvings(most, 1), selected, report.warn)
+        output, agreement = with_memory_fallback(run, halvings(most, 1), place, report.warn)
     # an image of a wrong geometry may still agree with itself
     right = geometry_found["consistent"] and agreement["consistent"]
     report.details["data_consistency"] = agreement | geometry_found | {"consistent": right}
@@ -297,6 +300,11 @@ def reconstruct(
     volumes = {name: projections.volume(array, grid) for name, array in output.arrays.items()}
     maps = {name: volumes.pop(name) for name in list(volumes) if name in MAPS}
     return Result(volumes, maps, report.finish())
+
+
+def torch_device(engine: Engine) -> torch.device:
+    """Where projections and images are computed when the networks run on `engine`."""
+    return engine.device if engine.name == TORCH else torch.device("cpu")
 
 
 def _models(options: ReconstructOptions) -> dict[str, Model]:

@@ -17,17 +17,23 @@ import torch
 import torch.nn.functional as F
 from monai.networks.nets import BasicUNet
 from torch import nn
+from torch.export import Dim
 
+from ctenhance.runtime.engines.export import ExportForm, InTwoParts
 from ctenhance.runtime.errors import InputError
 
 SLICES = 3
+#: The output's scale: a fresh network then changes the image by tens of HU, not by thousands.
+CHANGE = 0.1
+#: Sides of what an exported network takes are whole multiples of this.
+MULTIPLE = 32
 #: Channels of `spdiff.features`: the readings of three slices on two scales, then attenuation and noise.
 PROJECTION_CHANNELS = 9
 #: Inputs of the image network: r and l of three slices each, the diffused image, two noise levels.
 IMAGE_CHANNELS = 2 * SLICES + 3
 
 
-def _padded(x: torch.Tensor, multiple: int) -> torch.Tensor:
+def padded(x: torch.Tensor, multiple: int) -> torch.Tensor:
     """Padded at the far sides to whole multiples, by the edge's own values."""
     down, right = -x.shape[-2] % multiple, -x.shape[-1] % multiple
     return F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x
@@ -49,7 +55,7 @@ class CompactProjection(nn.Module):
 
     def forward(self, x: torch.Tensor, log_quanta: torch.Tensor) -> torch.Tensor:
         rows, columns = x.shape[-2:]
-        half = F.pixel_unshuffle(_padded(x, 32), 2)
+        half = F.pixel_unshuffle(padded(x, MULTIPLE), 2)
         return F.pixel_shuffle(self.body(half), 2)[..., :rows, :columns]
 
 
@@ -98,7 +104,7 @@ class PublishedProjection(nn.Module):
         embedded = self._embed(log_quanta)
         shift = [part(embedded)[:, :, None, None] for part in self.shifts]
         # the readings about their wide baseline: both scales together, in units of their noise
-        x = _padded(x[:, :SLICES] + x[:, SLICES : 2 * SLICES] / 3, 4)
+        x = padded(x[:, :SLICES] + x[:, SLICES : 2 * SLICES] / 3, 4)
         first = self.inner(x)
         second = self.middle(F.avg_pool2d(first, 2) + shift[0])
         deepest = self.deepest(F.avg_pool2d(second, 2) + shift[1])
@@ -124,9 +130,22 @@ class DoublyGuided(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         rows, columns = x.shape[-2:]
         middle = x[:, SLICES // 2 : SLICES // 2 + 1]
-        half = F.pixel_unshuffle(_padded(x, 32), 2)
-        # 0.1: a fresh network then changes the image by tens of HU, not by thousands
-        return middle + 0.1 * F.pixel_shuffle(self.body(half), 2)[..., :rows, :columns]
+        half = F.pixel_unshuffle(padded(x, MULTIPLE), 2)
+        return middle + CHANGE * F.pixel_shuffle(self.body(half), 2)[..., :rows, :columns]
+
+
+def export_form(network: nn.Module) -> ExportForm:
+    """What of a network is exported: any number of slices, sides of whole multiples, which callers pad to; of
+    an image network the change that it makes to the middle slice of r."""
+    slices, rows, columns = Dim("slices"), Dim("rows", max=1024), Dim("columns", max=1024)
+    channels = IMAGE_CHANNELS if isinstance(network, DoublyGuided) else PROJECTION_CHANNELS
+    x = torch.zeros(2, channels, 2 * MULTIPLE, 3 * MULTIPLE)
+    free: list[dict[int, Any]] = [{0: slices, 2: MULTIPLE * rows, 3: MULTIPLE * columns}]
+    if isinstance(network, PublishedProjection):
+        return ExportForm(network, {"readings": x, "log_quanta": torch.zeros(2)}, [*free, {0: slices}])
+    scale = CHANGE if isinstance(network, DoublyGuided) else 1.0
+    body = InTwoParts(network.body, scale)  # type: ignore[arg-type]
+    return ExportForm(body, {"upper": x, "lower": x.clone()}, 2 * free)
 
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {

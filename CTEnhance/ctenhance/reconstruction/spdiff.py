@@ -22,7 +22,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from ctenhance.reconstruction.significance import put_back
 
@@ -186,7 +185,7 @@ def features(readings: Readings) -> Features:
     return Features(channels, baseline[:, middle], noise[:, middle], deviation[:, middle], log_quanta)
 
 
-def denoise(network: nn.Module, measured: Readings) -> torch.Tensor:
+def denoise(network: Callable[..., torch.Tensor], measured: Readings) -> torch.Tensor:
     """The network's line integrals `[batch, view, column]` of the middle slices."""
     found = features(measured)
     channels = found.channels.contiguous(memory_format=torch.channels_last)
@@ -194,7 +193,7 @@ def denoise(network: nn.Module, measured: Readings) -> torch.Tensor:
 
 
 def sample(
-    network: nn.Module,
+    network: Callable[..., torch.Tensor],
     measured: Readings,
     steps: int,
     generator: torch.Generator | None = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -52,6 +53,8 @@ def pick_device(spec: str | torch.device = "auto") -> torch.device:
 
 def free_memory(device: torch.device) -> int:
     """Return the bytes that a computation on `device` may still take."""
+    if device.type == "cpu":
+        return free_main_memory()
     import torch
 
     if device.type == "cuda":
@@ -65,11 +68,11 @@ def free_memory(device: torch.device) -> int:
 
 def describe(device: torch.device) -> str:
     """Return a name for reports, such as 'cuda:0 (NVIDIA H200)' or 'cpu (2 threads)'."""
-    import torch
-
-    if device.type == "cuda":
+    # Another engine's device is no torch's: where that is not loaded it has nothing to say.
+    torch = sys.modules.get("torch")
+    if device.type == "cuda" and torch is not None:
         return f"{device} ({torch.cuda.get_device_name(device)})"
-    if device.type == "cpu":
+    if device.type == "cpu" and torch is not None:
         threads = torch.get_num_threads()
         return f"cpu ({threads} thread{'' if threads == 1 else 's'})"
     return str(device)
@@ -99,12 +102,14 @@ def with_memory_fallback(
     CPU. Each step down is told to `warn`, so it stands in the report and the panel: it is never silent.
     Raises CTEnhanceError when even the smallest size does not fit into the CPU's memory.
     """
-    import torch
-
     ladder = list(sizes)
     if not ladder:
         raise ValueError("with_memory_fallback needs at least one size")
-    devices = [device] if device.type == "cpu" else [device, torch.device("cpu")]
+    devices = [device]
+    if device.type in ("cuda", "mps"):
+        import torch
+
+        devices.append(torch.device("cpu"))
     for place in devices:
         if place != device:
             warn(
@@ -133,16 +138,14 @@ def _try(run: Callable[[torch.device, int], T], device: torch.device, size: int)
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Say whether the error means that memory ran out, on any of torch's devices or in numpy."""
-    import torch
-
-    return isinstance(error, torch.cuda.OutOfMemoryError) or says_out_of_memory(error)
+    torch = sys.modules.get("torch")
+    return says_out_of_memory(error) or (torch is not None and isinstance(error, torch.cuda.OutOfMemoryError))
 
 
 def _release(device: torch.device) -> None:
-    import torch
-
     gc.collect()
-    if device.type == "cuda":
+    torch = sys.modules.get("torch")
+    if device.type == "cuda" and torch is not None:
         torch.cuda.empty_cache()
-    elif device.type == "mps":
+    elif device.type == "mps" and torch is not None:
         torch.mps.empty_cache()

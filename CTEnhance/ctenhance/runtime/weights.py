@@ -3,7 +3,8 @@
 The embedded ones stand in `ctenhance/weights` with their `registry.json`; a user's own ones in
 `~/.ctenhance/weights` (or `$CTENHANCE_HOME/weights`), put there by `add`. A weights file outside of both may
 be loaded by its path: it carries its entry as JSON in the safetensors metadata key "ctenhance", as `save`
-writes it.
+writes it. Registered weights may have an exported form beside them: an ONNX file of the graph alone, which
+takes the numbers from the safetensors file.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ METADATA_KEY = "ctenhance"
 REGISTRY = "registry.json"
 REGISTRY_VERSION = 1
 SUFFIX = ".safetensors"
+EXPORTED_SUFFIX = ".onnx"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -38,7 +40,9 @@ class WeightsEntry:
     """One line of a registry.
 
     `architecture` names the network's builder in its method package and `arguments` are that builder's
-    keyword arguments; `trained_on` says which data under which licence; `card` names the model card.
+    keyword arguments; `trained_on` says which data under which licence; `card` names the model card. `onnx`
+    is empty or tells of the exported form: `file`, `sha256`, `opset`, and whether `bfloat16` was measured to
+    be near enough to float32.
     """
 
     name: str
@@ -50,6 +54,7 @@ class WeightsEntry:
     arguments: dict[str, Any]
     version: str
     card: str
+    onnx: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,14 +96,7 @@ def load(
     from safetensors import SafetensorError
     from safetensors.torch import load as load_bytes
 
-    path, entry = _find(name_or_path)
-    # Read once and hash what was read, so that the tensors are those of the checked bytes.
-    data = _checked_bytes(path, entry)
-    if architectures is not None and entry.architecture not in architectures:
-        raise InputError(
-            f"The weights '{entry.name}' are for the architecture '{entry.architecture}', which is unknown "
-            f"here; known are {', '.join(sorted(architectures)) or 'none'}."
-        )
+    path, entry, data = _checked(name_or_path, architectures)
     try:
         return load_bytes(data), entry
     except SafetensorError as error:
@@ -121,6 +119,61 @@ def load_model(
     return Model(network.eval(), entry)
 
 
+def find(
+    name_or_path: str | os.PathLike[str], architectures: Collection[str] | None = None
+) -> tuple[Path, WeightsEntry]:
+    """Return the checked file and the entry of weights without loading them; raises InputError as `load`."""
+    path, entry, _data = _checked(name_or_path, architectures)
+    return path, entry
+
+
+def _checked(
+    name_or_path: str | os.PathLike[str], architectures: Collection[str] | None
+) -> tuple[Path, WeightsEntry, bytes]:
+    path, entry = _find(name_or_path)
+    # Read once and hash what was read, so that the tensors are those of the checked bytes.
+    data = _checked_bytes(path, entry.sha256)
+    if architectures is not None and entry.architecture not in architectures:
+        raise InputError(
+            f"The weights '{entry.name}' are for the architecture '{entry.architecture}', which is unknown "
+            f"here; known are {', '.join(sorted(architectures)) or 'none'}."
+        )
+    return path, entry, data
+
+
+def exported(name: str) -> Path:
+    """Return the ONNX file of registered weights, checked like the weights that it takes its numbers from.
+
+    Raises InputError where there is none, or where either is damaged.
+    """
+    path, entry = find(name)
+    if not entry.onnx:
+        raise InputError(
+            f"The weights '{name}' have no exported form: make it with 'ctenhance weights export {name}'."
+        )
+    target = path.with_name(entry.onnx["file"])
+    _checked_bytes(target, entry.onnx["sha256"])
+    return target
+
+
+def register_export(name: str, opset: int, bfloat16: bool) -> WeightsEntry:
+    """Enter the ONNX file that was written beside registered weights into their registry."""
+    path, entry = find(name)
+    target = path.with_suffix(EXPORTED_SUFFIX)
+    onnx = {
+        "file": target.name,
+        "sha256": hashlib.sha256(_read_bytes(target)).hexdigest(),
+        "opset": opset,
+        "bfloat16": bfloat16,
+    }
+    registry = _read_registry(path.parent)
+    for line in registry["weights"]:
+        if line.get("name") == entry.name:
+            line["onnx"] = onnx
+    write_text(path.parent / REGISTRY, json.dumps(registry, indent=2, ensure_ascii=False) + "\n")
+    return replace(entry, onnx=onnx)
+
+
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], entry: WeightsEntry) -> None:
     """Give a network the tensors that `load` returned with `entry`; InputError where they do not fit."""
     try:
@@ -134,7 +187,9 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], entry: WeightsEntry)
 def verify(name: str) -> WeightsEntry:
     """Return the entry when its file is there and has the registered hash; raises InputError otherwise."""
     path, entry = _find(name)
-    _checked_bytes(path, entry)
+    _checked_bytes(path, entry.sha256)
+    if entry.onnx:
+        _checked_bytes(path.with_name(entry.onnx["file"]), entry.onnx["sha256"])
     return entry
 
 
@@ -166,6 +221,7 @@ def read_entry(path: str | os.PathLike[str]) -> WeightsEntry:
             f"The '{METADATA_KEY}' entry in '{source}' is no JSON; train or export again."
         ) from error
     if isinstance(carried, dict):
+        carried.pop("onnx", None)  # only a registry can tell of another file
         carried = {**carried, "file": source.name, "sha256": hashlib.sha256(data).hexdigest()}
     return _entry(carried, f"the '{METADATA_KEY}' entry in '{source}'")
 
@@ -178,7 +234,7 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], entry: Wei
     from safetensors.torch import save_file
 
     target = Path(path)
-    carried = {key: value for key, value in asdict(entry).items() if key not in ("file", "sha256")}
+    carried = {key: value for key, value in asdict(entry).items() if key not in ("file", "sha256", "onnx")}
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replace_when_done(target) as temporary:
         save_file(whole, temporary, metadata={METADATA_KEY: json.dumps(carried, sort_keys=True)})
@@ -262,13 +318,17 @@ def _entry(line: Any, where: str) -> WeightsEntry:
     names = [known.name for known in fields(WeightsEntry)]
     if not isinstance(line, dict):
         raise InputError(f"{_capital(where)} holds an entry that is no object; mend it.")
-    missing = [name for name in names if name not in line]
+    missing = [
+        known.name
+        for known in fields(WeightsEntry)
+        if known.default_factory is MISSING and known.name not in line
+    ]
     unknown = [str(name) for name in line if name not in names]
     if missing or unknown:
         problem = f"lacks {', '.join(missing)}" if missing else f"has the unknown field {', '.join(unknown)}"
         raise InputError(f"{_capital(where)} {problem} (entry '{line.get('name', '?')}').")
-    for name in names:
-        kind = dict if name == "arguments" else str
+    for name in (name for name in names if name in line):
+        kind = dict if name in ("arguments", "onnx") else str
         if not isinstance(line[name], kind):
             raise InputError(f"{_capital(where)} has a field '{name}' that is no {kind.__name__}.")
     if not _NAME.fullmatch(line["name"]):
@@ -276,11 +336,16 @@ def _entry(line: Any, where: str) -> WeightsEntry:
             f"{_capital(where)} has the name '{line['name']}'; it takes up to 64 of a-z, 0-9, '.', '_', '-'."
         )
     # The file is opened relative to its registry: anything but a bare name could lead out of the folder.
-    file = line["file"]
-    if not file.endswith(SUFFIX) or file.startswith(".") or any(mark in file for mark in "/\\:\0"):
-        raise InputError(f"{_capital(where)} names the file '{file}', which is no bare {SUFFIX} file name.")
-    if not _SHA256.fullmatch(line["sha256"]):
-        raise InputError(f"{_capital(where)} has no valid sha256 for '{line['name']}'.")
+    for files, suffix in ((line, SUFFIX), (line.get("onnx"), EXPORTED_SUFFIX)):
+        if not files:
+            continue
+        file, sha256 = str(files.get("file", "")), str(files.get("sha256", ""))
+        if not file.endswith(suffix) or file.startswith(".") or any(mark in file for mark in "/\\:\0"):
+            raise InputError(
+                f"{_capital(where)} names the file '{file}', which is no bare {suffix} file name."
+            )
+        if not _SHA256.fullmatch(sha256):
+            raise InputError(f"{_capital(where)} has no valid sha256 for '{line['name']}'.")
     return WeightsEntry(**line)
 
 
@@ -299,12 +364,12 @@ def _read_bytes(path: Path) -> bytes:
         raise InputError(f"The weights file '{path}' cannot be read ({error.strerror or error}).") from error
 
 
-def _checked_bytes(path: Path, entry: WeightsEntry) -> bytes:
+def _checked_bytes(path: Path, sha256: str) -> bytes:
     data = _read_bytes(path)
     digest = hashlib.sha256(data).hexdigest()
-    if digest != entry.sha256:
+    if digest != sha256:
         raise InputError(
             f"The weights file '{path}' is not the registered one (sha256 {digest[:12]}… instead of "
-            f"{entry.sha256[:12]}…): it is damaged or was changed; get it again."
+            f"{sha256[:12]}…): it is damaged or was changed; get it again."
         )
     return data

@@ -1,0 +1,108 @@
+"""The enhancing networks: what is known of each architecture, and how it becomes ready to run.
+
+torch is imported only where a network is built with it: exported ones run without."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ctenhance.choices import DEFAULT_ENHANCE_STEPS
+from ctenhance.runtime import weights
+from ctenhance.runtime.engines.base import OPENVINO, Engine, Network, in_two_parts
+from ctenhance.runtime.engines.choice import pick_engine
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.weights import WeightsEntry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: Network units: 1 is 1000 HU.
+HU_SCALE = 1000.0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the pipeline must know of an architecture: sides are whole multiples of `multiple` pixels; a pixel
+    of the output depends on none further away than `reach` pixels; a stochastic one takes noise of `shrink`
+    times fewer pixels a side."""
+
+    multiple: int
+    reach: int
+    stochastic: bool = False
+    shrink: int = 1
+
+
+#: By architecture. The reach of the one-step network: two 3 x 3 convolutions on each of five grids on the way
+#: down and of four on the way up, in cells of 2 to 32 pixels (2 · 31 + 2 · 15), and the 15 cells that a pixel
+#: may lie from the corner of its coarsest one: 107 of 2 pixels, rounded up to whole multiples.
+KINDS = {"twin": Kind(32, 224), "latent-diffusion": Kind(32, 1 << 20, True, 4)}
+#: Parts of models: they can be trained and stored, not used alone.
+PARTS = ("autoencoder",)
+
+
+@dataclass
+class Model:
+    """Checked weights of a whole model, with the registry name or the path that they were asked for by."""
+
+    entry: WeightsEntry
+    source: str | Path
+
+    @property
+    def kind(self) -> Kind:
+        """What the pipeline must know of it."""
+        return KINDS[self.entry.architecture]
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether it draws noise."""
+        return self.kind.stochastic
+
+    @property
+    def multiple(self) -> int:
+        """Its sides are whole multiples of this."""
+        return self.kind.multiple
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """The network in torch, on the CPU. InputError where the weights do not fit their architecture."""
+        from ctenhance.enhancement.networks import ARCHITECTURES, build
+
+        return weights.load_model(self.source, ARCHITECTURES, build).network
+
+    def engine(self, spec: str, device: str, steps: int) -> Engine:
+        """The engine that runs it; raises InputError as `pick_engine` does."""
+        exported = bool(self.entry.onnx) and (not self.stochastic or steps == DEFAULT_ENHANCE_STEPS)
+        engine = pick_engine(spec, device, exported)
+        engine.settle(bool(self.entry.onnx.get("bfloat16")))
+        return engine
+
+    def on(self, engine: Any, steps: int) -> Network:
+        """What it adds to the middle of three slices, ready on an engine; a stochastic one takes the noise as
+        its second input."""
+        if engine.name == OPENVINO:
+            exported = engine.network(weights.exported(self.entry.name), self.entry.name)
+            if self.stochastic:
+                return lambda x, noise: np.concatenate(
+                    [exported(x[k : k + 1], noise[k : k + 1]) for k in range(len(x))]
+                )
+            return lambda x: exported(*in_two_parts(x))
+        from ctenhance.enhancement.networks import Change
+
+        return engine.network(Change(self.module, steps))
+
+
+def load_model(model: str | Path | None = None) -> Model:
+    """The model named `model` in the registry, of a weights file, or the default one.
+
+    Raises InputError where the weights are unknown, damaged, or none of a whole enhancing network.
+    """
+    source = weights.default_name("enhance") if model is None else model
+    _, entry = weights.find(source, (*KINDS, *PARTS))
+    if entry.architecture in PARTS:
+        raise InputError(f"The weights '{entry.name}' are only a part of a model: name a whole one.")
+    return Model(entry, source)

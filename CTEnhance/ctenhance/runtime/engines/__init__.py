@@ -1,0 +1,7 @@
+"""Inference engines: what runs a trained network, chosen once a run (`choice`), behind one small interface
+(`base`).
+
+`torch` runs on CUDA, MPS and CPUs; `openvino` runs exported networks on Intel's graphics and on any CPU,
+without torch. A network of either takes and gives numpy arrays. Nothing heavy is imported before it is needed:
+on a CPU `enhance` must start, and work, where there is no torch.
+"""

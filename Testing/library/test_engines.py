@@ -1,0 +1,267 @@
+"""Both engines do the same with every embedded network, one is chosen as told, and one needs no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ctenhance
+from ctenhance.core.volume import CTVolume
+from ctenhance.enhancement.models import load_model
+from ctenhance.enhancement.slices import SliceEnhancer
+from ctenhance.options import EnhanceOptions
+from ctenhance.physics.phantom import chest_phantom
+from ctenhance.runtime import weights
+from ctenhance.runtime.engines import choice
+from ctenhance.runtime.engines.base import BFLOAT16, FLOAT32, in_two_parts
+from ctenhance.runtime.engines.choice import pick_engine
+from ctenhance.runtime.errors import InputError
+
+pytest.importorskip("openvino", reason="OpenVINO is not installed")
+
+PACKAGE = Path(ctenhance.__file__).parents[1]
+#: By which mean HU of the input a tissue is known.
+TISSUES = {
+    "air": (-2000, -950),
+    "lung": (-950, -600),
+    "fat": (-150, -50),
+    "soft": (0, 100),
+    "bone": (300, 2000),
+}
+
+
+@pytest.fixture(scope="module")
+def chest() -> CTVolume:
+    """A drawn chest with the noise of a low dose, smooth as a kernel makes it."""
+    clean = chest_phantom(256, 256, 3, 1.4, seed=2)
+    rng = np.random.default_rng(5)
+    noise = rng.normal(0, 60, clean.array.shape)
+    noise = (noise + np.roll(noise, 1, 1) + np.roll(noise, 1, 2)) / np.sqrt(3)
+    return clean.with_array(np.clip(clean.array + noise, -1024, 3071).astype(np.float32))
+
+
+def change(name: str, engine: str, volume: CTVolume) -> np.ndarray:
+    model = load_model(name)
+    runner = model.engine(engine, "cpu", 4 if model.stochastic else 1)
+    network = model.on(runner, 4 if model.stochastic else 1)
+    return SliceEnhancer(model, network, 2048, 3, volume.spacing[2]).changes(volume.array, 1, 2)[0]
+
+
+@pytest.mark.parametrize("name", ["enhance-twin", "enhance-latent-diffusion"])
+def test_engines_agree_on_embedded_enhancing_networks(name: str, chest: CTVolume) -> None:
+    here, there = change(name, "torch", chest), change(name, f"openvino:{FLOAT32}", chest)
+    assert here.std() > 5  # it does something to compare
+    assert (there - here).std() < 0.05
+    assert abs(float((there - here).mean())) < 0.01
+
+
+def test_bfloat16_moves_no_tissue(chest: CTVolume) -> None:
+    """Held for the networks that the registry allows it, where the processor has it."""
+    allowed = [e.name for e in weights.entries() if e.architecture == "twin" and e.onnx.get("bfloat16")]
+    assert allowed == ["enhance-twin"]
+    if not load_model(allowed[0]).engine("openvino", "cpu", 1).has_bfloat16:
+        pytest.skip("this processor has no bfloat16")
+    exact, half = (change(allowed[0], f"openvino:{p}", chest) for p in (FLOAT32, BFLOAT16))
+    difference = half - exact
+    assert 0 < difference.std() < 0.5
+    for name, (low, high) in TISSUES.items():
+        inside = (chest.array[1] > low) & (chest.array[1] < high)
+        assert inside.sum() > 50, name
+        assert abs(float(difference[inside].mean())) < 0.1, name
+        assert difference[inside].std() < 0.5, name
+
+
+def test_every_embedded_pipeline_network_is_exported_and_small() -> None:
+    for entry in weights.entries():
+        if entry.architecture == "scatter-amount-and-place":
+            continue  # once a scan, on a coarse grid, amid a torch computation
+        path = weights.exported(entry.name)
+        assert entry.onnx["opset"] >= 20
+        # the numbers stay in the safetensors file
+        assert path.stat().st_size < 0.05 * path.with_name(entry.file).stat().st_size + 60_000
+        text = path.read_bytes()
+        assert entry.file.encode() in text
+        assert b".py" not in text and b"/home" not in text  # nothing of the computer that exported it
+
+
+def test_a_changed_graph_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for name in ("enhance-twin.safetensors", "enhance-twin.onnx", "registry.json"):
+        (folder / name).write_bytes((weights.EMBEDDED / name).read_bytes())
+    monkeypatch.setattr(weights, "EMBEDDED", folder)
+    assert weights.exported("enhance-twin").parent == folder
+    with (folder / "enhance-twin.onnx").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(InputError, match="damaged or was changed"):
+        weights.exported("enhance-twin")
+    with pytest.raises(InputError, match="damaged or was changed"):
+        weights.verify("enhance-twin")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{"file": "../x.onnx"}, {"file": "x.exe"}, {"sha256": "12"}],
+)
+def test_a_registry_cannot_lead_elsewhere(
+    told: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = json.loads((weights.EMBEDDED / "registry.json").read_text(encoding="utf-8"))
+    registry["weights"][0]["onnx"].update(told)
+    (tmp_path / "registry.json").write_text(json.dumps(registry))
+    monkeypatch.setattr(weights, "EMBEDDED", tmp_path)
+    with pytest.raises(InputError, match=r"no bare|no valid sha256"):
+        weights.entries()
+
+
+@pytest.mark.parametrize(
+    ("spec", "device", "exported", "there", "chosen"),
+    [
+        ("auto", "auto", True, {"torch", "openvino"}, "openvino"),
+        ("auto", "cpu", True, {"torch", "openvino"}, "openvino"),
+        ("auto", "cpu", False, {"torch", "openvino"}, "torch"),
+        ("auto", "cpu", True, {"torch"}, "torch"),
+        ("torch", "cpu", True, {"torch", "openvino"}, "torch"),
+        ("openvino", "auto", True, {"openvino"}, "openvino"),
+        (f"openvino:{FLOAT32}", "cpu", True, {"openvino"}, "openvino"),
+    ],
+)
+def test_choice_of_the_engine(
+    spec: str, device: str, exported: bool, there: set[str], chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "installed", lambda name: name in there)
+    monkeypatch.setattr(choice, "_torch_is_better", lambda device: device not in ("auto", "cpu"))
+    assert pick_engine(spec, device, exported).name == chosen
+
+
+@pytest.mark.parametrize(
+    ("spec", "device", "exported", "there", "sentence"),
+    [
+        ("openvino", "cpu", True, {"torch"}, "OpenVINO is not installed"),
+        ("openvino", "cuda", True, {"torch", "openvino"}, "no device called 'cuda'"),
+        ("openvino", "npu", True, {"torch", "openvino"}, r"not available"),
+        ("openvino", "cpu", False, {"torch", "openvino"}, "weights export"),
+        ("auto", "cpu", True, set(), "PyTorch is not installed"),
+        ("auto", "cpu", False, {"openvino"}, "weights export"),
+    ],
+)
+def test_refusals(
+    spec: str, device: str, exported: bool, there: set[str], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "installed", lambda name: name in there)
+    with pytest.raises(InputError, match=sentence):
+        pick_engine(spec, device, exported)
+
+
+def test_an_unknown_engine_is_refused_at_once() -> None:
+    with pytest.raises(InputError, match="no engine called 'tensorrt'"):
+        EnhanceOptions(engine="tensorrt")
+
+
+def test_a_graphics_card_is_torch_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert choice._torch_is_better("auto")
+    assert choice._torch_is_better("cuda:1")
+    assert not choice._torch_is_better("cpu")
+
+
+def test_two_parts_add_up() -> None:
+    values = np.random.default_rng(0).normal(-1, 0.3, (2, 3, 4)).astype(np.float32)
+    upper, lower = in_two_parts(values[:, :, ::-1])
+    np.testing.assert_array_equal(upper + lower, values[:, :, ::-1])
+    assert torch.equal(torch.from_numpy(upper).bfloat16().float(), torch.from_numpy(upper))
+    assert np.abs(lower).max() < 2**-7 * np.abs(values).max()
+
+
+def test_no_number_is_passed_on(chest: CTVolume) -> None:
+    """OpenVINO's ReLU would make 0 of it, and its neighbours tens of HU wrong."""
+    model = load_model("enhance-twin")
+    network = model.on(model.engine("openvino", "cpu", 1), 1)
+    for bad in (np.nan, np.inf):
+        x = np.zeros((1, 3, 64, 64), np.float32)
+        x[0, 0, 30, 30] = bad
+        with pytest.raises(ValueError, match="no finite numbers"), np.errstate(invalid="ignore"):
+            network(x)
+
+
+def test_batched_and_single_slices_are_equal(chest: CTVolume) -> None:
+    array = np.concatenate([chest.array, chest.array[::-1] * 0.9])
+    for engine in ("torch", f"openvino:{FLOAT32}"):
+        model = load_model("enhance-twin")
+        enhancer = SliceEnhancer(model, model.on(model.engine(engine, "cpu", 1), 1), 2048, 0, 1.0)
+        together = enhancer.changes(array, 0, len(array), draw=3)
+        single = np.concatenate([enhancer.changes(array, z, z + 1, draw=3) for z in range(len(array))])
+        np.testing.assert_allclose(together, single, atol=2e-3)
+
+
+WITHOUT_TORCH = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+from ctenhance.cli import main
+sys.argv = ["ctenhance", *sys.argv[1:]]
+main()
+"""
+
+
+def test_enhances_with_numpy_simpleitk_and_openvino_alone(chest: CTVolume, tmp_path: Path) -> None:
+    source, target, report = (tmp_path / name for name in ("in.nrrd", "out.nii.gz", "report.json"))
+    chest.write(source)
+    code = WITHOUT_TORCH.format(
+        blocked={
+            "torch",
+            "monai",
+            "scipy",
+            "safetensors",
+            "h5py",
+            "matplotlib",
+            "einops",
+            "pydicom",
+            "xraydb",
+        }
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "enhance", source, target, "--report", report, "--progress", "none"],
+        env={**os.environ, "PYTHONPATH": str(PACKAGE)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(report.read_text(encoding="utf-8"))
+    assert told["engine"]["name"] == "openvino"
+    assert told["engine"]["precision"] in (FLOAT32, BFLOAT16)
+    assert told["engine"]["version"] == told["versions"]["openvino"].split("-")[0]
+    here = ctenhance.enhance(chest, engine="torch", device="cpu").volumes["enhanced"].array
+    assert (CTVolume.read(target).array - here).std() < 0.5
+
+
+def test_enhancing_imports_no_torch(chest: CTVolume, tmp_path: Path) -> None:
+    """Where both are installed, torch (seconds) and what else is not used stay out."""
+    chest.write(tmp_path / "in.nrrd")
+    code = (
+        "import sys; from ctenhance.core.volume import CTVolume; import ctenhance; "
+        "ctenhance.enhance(CTVolume.read(sys.argv[1]), device='cpu'); "
+        "print(sorted({'torch', 'monai', 'scipy', 'matplotlib', 'pydicom'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "in.nrrd"],
+        env={**os.environ, "PYTHONPATH": str(PACKAGE)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
