@@ -2,6 +2,6 @@
 (`base`).
 
 `torch` runs on CUDA, MPS and CPUs; `openvino` runs exported networks on Intel's graphics and on any CPU,
-without torch. A network of either takes and gives numpy arrays. Nothing heavy is imported before it is needed:
+without torch. A network of either takes and gives numpy arrays. Nothing heavy is imported before it is used:
 on a CPU `enhance` must start, and work, where there is no torch.
 """
