@@ -220,6 +220,11 @@ class CTDecomposeWidget(PanelWidget):
         super().opened()
         self.spectralSection.refresh()
 
+    def left(self) -> None:
+        """The keys are free for others."""
+        super().left()
+        self.spectralSection.exit()
+
     def reason(self) -> str:
         """Say what is wrong with the source or the settings, if anything."""
         return problem(self._source(), self._options())

@@ -50,6 +50,18 @@ def press_apply(panel: Any, user: Any, *seconds: float) -> None:
     assert not slicerhost.messages, slicerhost.messages
 
 
+def press_key(user: Any, key: str) -> None:
+    """Press a key in the application's window."""
+    from PySide6 import QtGui, QtTest, QtWidgets
+
+    window = slicer.util.mainWindow()
+    QtWidgets.QWidget.show(window)
+    QtWidgets.QWidget.activateWindow(window)
+    user.waits(lambda: QtWidgets.QWidget.isActiveWindow(window), 60)
+    QtTest.QTest.keyClick(window, QtGui.QKeySequence(key)[0].key())
+    user.turn()
+
+
 def save_scene(path: Path) -> None:
     """Save the scene with its volumes and texts, as the application's dialog does."""
     for node in slicer.util.getNodesByClass("vtkMRMLStorableNode"):

@@ -13,14 +13,22 @@ def titles(view: str) -> list[str]:
     return [actor.GetInput().strip() for actor in titleActors(view)]
 
 
-def titleActors(view: str) -> list[Any]:
+def captions(view: str) -> list[str]:
+    """Return what is written at the lower edge of a view's image, in the frame that is drawn now."""
+    slicer.app.layoutManager().sliceWidget(view).sliceView().forceRender()
+    actors = titleActors(view, vtk.VTK_TEXT_BOTTOM)
+    return [
+        line.strip() for actor in actors if actor.GetVisibility() for line in actor.GetInput().split("\n")
+    ]
+
+
+def titleActors(view: str, edge: int = vtk.VTK_TEXT_TOP) -> list[Any]:
     """Return what writes there."""
     renderers = slicer.app.layoutManager().sliceWidget(view).sliceView().renderWindow().GetRenderers()
     props = renderers.GetFirstRenderer().GetViewProps()
     found = [props.GetItemAsObject(index) for index in range(props.GetNumberOfItems())]
-    upper = vtk.VTK_TEXT_TOP
     return [
         prop
         for prop in found
-        if prop.IsA("vtkTextActor") and prop.GetTextProperty().GetVerticalJustification() == upper
+        if prop.IsA("vtkTextActor") and prop.GetTextProperty().GetVerticalJustification() == edge
     ]

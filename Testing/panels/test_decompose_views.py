@@ -14,8 +14,9 @@ import vtk
 from spectral_scan import SLICES, compared, resliced, shown, shown_result, widget
 
 import slicerhost
-from panel_run import save_scene, temporaries
+from panel_run import press_key, save_scene, temporaries
 from view_pixels import pixels
+from view_titles import captions, titles
 
 SECONDS = 900
 
@@ -68,6 +69,20 @@ def test_shown_slices_are_those_of_the_library(
     own = resliced("CTDecomposeNumber")
     widget("CTDecomposeNumber").mrmlSliceCompositeNode().SetBackgroundVolumeID(z.GetID())
     assert np.abs(100 * own - resliced("CTDecomposeNumber")).max() < 0.01
+
+
+def test_presets_and_keys_set_the_window(panel: Any, user: Any, result: Any) -> None:
+    ui = panel.ui
+    for button, kev, window in (
+        (ui.angiographyButton, 50, "W 600 L 200 HU"),
+        (ui.metalButton, 130, "W 4000 L 1000 HU"),
+        (ui.softTissueButton, 70, "W 350 L 50 HU"),
+    ):
+        button.click()
+        assert titles("CTDecomposeFirst") == [f"{kev} keV"] and captions("CTDecomposeFirst")[1] == window
+    press_key(user, "6")
+    assert captions("CTDecomposeFirst")[1] == "W 80 L 40 HU"
+    assert captions("CTDecomposeMaterial")[1].endswith(" mg/mL")  # of its own
 
 
 def test_tilted_planes_and_thick_slabs(panel: Any, user: Any, result: Any, reference: Any) -> None:
@@ -270,9 +285,9 @@ def test_low_atomic_numbers_have_a_colour_and_no_matter_has_none(panel: Any, use
     image = pixels(widget("CTDecomposeNumber").sliceView())
     rows, columns = image.shape[:2]
     flat = numbers.reshape(rows, columns)[::-1]
-    # Away from title and colour scale: blue where there is matter, black where there is none.
+    # Away from title, caption and colour scale: blue where there is matter, black where there is none.
     seen = np.zeros(flat.shape, bool)
-    seen[60:, : columns * 3 // 4] = True
+    seen[60:-70, : columns * 3 // 4] = True
     coloured, black = image[(flat == 1) & seen], image[(flat == 0) & seen]
     assert len(coloured) > 1000 and len(black) > 1000
     assert (coloured[:, 2].astype(int) - coloured[:, 0] > 90).all() and black.max() == 0

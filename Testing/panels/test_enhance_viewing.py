@@ -9,9 +9,9 @@ import pytest
 import slicer
 
 import slicerhost
-from panel_run import close_panel, open_panel
+from panel_run import close_panel, open_panel, press_key
 from view_pixels import pixels
-from view_titles import titles
+from view_titles import captions, titles
 
 SHAPE, SPACING = (12, 64, 80), (2.0, 2.0, 5.0)
 BEFORE, AFTER, DIFFERENCE = "CTEnhanceBefore", "CTEnhanceAfter", "CTEnhanceDifference"
@@ -113,6 +113,42 @@ def test_flicker_changes_the_title_with_the_image(panel: Any, user: Any, result:
     ui.compareButton.click()
     assert name(AFTER) == "After" and not ui.flickerButton.checked
     ui.viewModeSelector.currentIndex = 0
+
+
+def test_the_image_says_what_it_is(panel: Any, user: Any, result: Any) -> None:
+    ui = panel.ui
+    ui.viewModeSelector.currentIndex = 0
+    ui.compareButton.click()
+    ui.lungButton.click()
+    count = slicer.util.arrayFromVolume(result).shape[0]
+    for number in (1, count):
+        spacing, origin = result.GetSpacing()[2], result.GetOrigin()[2]
+        offset = origin + (number - 1) * spacing
+        widget(BEFORE).sliceController().setSliceOffsetValue(offset)
+        for view in (BEFORE, AFTER):
+            place = f"{'I' if offset < 0 else 'S'} {abs(offset):.1f} mm"
+            assert captions(view) == [
+                f"Slice {number}/{count}, {place}",
+                "W 1500 L -600 HU",
+                "Research use only",
+            ]
+    ui.boneButton.click()
+    assert captions(AFTER)[1] == "W 2000 L 500 HU"
+    # The keys 1 to 8 are the windows, in the order of their buttons, as long as the comparison is shown.
+    for key, text in ((1, "W 1500 L -600 HU"), (5, "W 400 L 40 HU"), (7, "W 600 L 200 HU")):
+        press_key(user, str(key))
+        assert captions(AFTER)[1] == text
+    ui.compareButton.click()
+    press_key(user, "3")
+    assert result.GetDisplayNode().GetWindow() == 600  # Slicer's own again
+    ui.compareButton.click()
+    press_key(user, "3")
+    # It is in the image itself: light letters on dark ground in its lower left corner.
+    corner = pixels(widget(AFTER).sliceView())[-60:, :110]
+    assert (corner.min(-1) > 200).sum() > 50 and np.median(corner) < 60
+    for strength in (0.02, 1.0):
+        ui.strengthSlider.value = strength
+        assert titles(AFTER)[0].endswith(f"strength {100 * strength:.0f} %")
 
 
 def test_the_difference_reads_what_it_shows(panel: Any, user: Any, ct: Any, result: Any) -> None:

@@ -13,6 +13,7 @@ import pytest
 import slicer
 
 import slicerhost
+import view_titles
 from panel_run import close_panel, nodes, open_panel, press_apply, temporaries
 from view_pixels import pixels
 
@@ -135,6 +136,8 @@ def test_measured_projections_to_linked_stages(panel: Any, user: Any, made: Path
     assert [shown(name).GetBackgroundVolumeID() for name in names] == [
         node.GetID() for node in (*stages, result)
     ]
+    stage, *said = (line.strip() for line in view_titles.titles("CTReconstructNEED")[0].split("\n"))
+    assert stage == "NEED" and said == ["scan NEED, kernel standard, 10 % of normal dose"]
     assert len({node.GetDisplayNode() for node in (*stages, result)}) == 1
     panel.ui.boneButton.click()
     assert stages[0].GetDisplayNode().GetWindow() == 2000

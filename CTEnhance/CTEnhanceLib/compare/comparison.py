@@ -173,7 +173,7 @@ class Comparison:
                 after=self._after.label, percent=100 * opacity, before=self._before.label
             )
         name = self.result.GetName()
-        if full is not None:
+        if full is not None or placing.hasStrength(self.result):
             name = _("{name}, strength {percent:.0f} %").format(name=name, percent=100 * strength)
         self._name(AFTER_VIEW, f"{title}\n{name}", self._after)
 

@@ -16,8 +16,9 @@ from CTEnhanceLib.compare.resultchoice import ResultChoice
 from CTEnhanceLib.measure import roi
 from CTEnhanceLib.measure.region import MeasuredRegion
 from CTEnhanceLib.scene import placing
-from CTEnhanceLib.scene.windows import setWindow
+from CTEnhanceLib.scene.windows import WINDOWS, setWindow
 from CTEnhanceLib.views.linked import sliceWidget
+from CTEnhanceLib.views.windowkeys import WindowKeys
 
 FLICKER_KEY = "X"
 
@@ -52,13 +53,10 @@ class CompareSection:
         ui.flickerButton.connect("toggled(bool)", self._onFlicker)
         ui.differenceSlider.connect("valueChanged(double)", self.comparison.setDifferenceRange)
         ui.roiButton.connect("toggled(bool)", self._onRegion)
-        for name, button in (
-            ("lung", ui.lungButton),
-            ("mediastinum", ui.mediastinumButton),
-            ("bone", ui.boneButton),
-            ("liver", ui.liverButton),
-        ):
+        self._windowButtons = {name: getattr(ui, f"{name}Button") for name in WINDOWS}
+        for name, button in self._windowButtons.items():
             button.connect("clicked()", functools.partial(self._onWindow, name))
+        self._windowKeys = WindowKeys(parent, self._onWindow)
         self._shortcut = qt.QShortcut(qt.QKeySequence(FLICKER_KEY), slicer.util.mainWindow() or parent)
         self._shortcut.connect("activated()", self._onKey)
         self._shortcut.enabled = False
@@ -105,8 +103,9 @@ class CompareSection:
         self._refresh()
 
     def exit(self) -> None:
-        """The module is left: its key is free again; what is shown stays."""
+        """The module is left: its keys are free again; what is shown stays."""
         self._shortcut.enabled = False
+        self._windowKeys.enable(False)
 
     @property
     def measuring(self) -> bool:
@@ -144,7 +143,7 @@ class CompareSection:
             if ready
             else _("There is nothing to compare yet: press Apply, or choose a result.")
         )
-        for button in (ui.lungButton, ui.mediastinumButton, ui.boneButton, ui.liverButton):
+        for button in self._windowButtons.values():
             button.enabled = ready
         ui.flickerButton.enabled = ui.roiButton.enabled = active
         fades, differs = (self.comparison.mode is mode for mode in (Mode.FADE, Mode.WITH_DIFFERENCE))
@@ -152,6 +151,7 @@ class CompareSection:
         ui.fadeLabel.visible = ui.fadeSlider.visible = fades
         ui.differenceLabel.visible = ui.differenceSlider.visible = differs
         self._shortcut.enabled = active
+        self._windowKeys.enable(active)
 
     def _onMode(self, index: int) -> None:
         self.comparison.mode = list(Mode)[index]

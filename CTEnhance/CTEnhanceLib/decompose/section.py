@@ -28,9 +28,15 @@ from CTEnhanceLib.process.steps import TimedSteps
 from CTEnhanceLib.scene import placing
 from CTEnhanceLib.scene.windows import WINDOWS
 from CTEnhanceLib.views.linked import sliceWidget
+from CTEnhanceLib.views.windowkeys import WindowKeys
 
-# keV by what is looked for.
-PRESETS = {"angiography": 50, "softTissue": 70, "bone": 100, "metal": 130}
+# By what is looked for: keV, and the window in which it is seen.
+PRESETS = {
+    "angiography": (50, "angiography"),
+    "softTissue": (70, "mediastinum"),
+    "bone": (100, "bone"),
+    "metal": (130, "metal"),
+}
 
 
 class SpectralSection:
@@ -57,10 +63,11 @@ class SpectralSection:
         for index, slider in enumerate((ui.energySlider, ui.secondEnergySlider)):
             slider.minimum, slider.maximum = choices.VIEWING_KEV[0], choices.VIEWING_KEV[-1]
             slider.connect("valueChanged(double)", functools.partial(self._onEnergy, index))
-        for name, kev in PRESETS.items():
-            getattr(ui, f"{name}Button").connect("clicked()", functools.partial(self._onPreset, kev))
+        for name, (kev, window) in PRESETS.items():
+            getattr(ui, f"{name}Button").connect("clicked()", functools.partial(self._onPreset, kev, window))
         for name, button in self._windowButtons().items():
-            button.connect("clicked()", functools.partial(self.views.setWindow, *WINDOWS[name]))
+            button.connect("clicked()", functools.partial(self._onWindow, name))
+        self._windowKeys = WindowKeys(ui.spectralButton, self._onWindow)
         ui.lowNoiseBox.connect("toggled(bool)", self._onLowNoise)
         ui.spectralFadeSlider.connect("valueChanged(double)", self.views.setFade)
         ui.materialRangeSlider.connect("valueChanged(double)", self.views.setMaterialRange)
@@ -123,6 +130,10 @@ class SpectralSection:
         self.ui.spectralButton.checked = False
         self.setResult(None)
 
+    def exit(self) -> None:
+        """The module is left: its keys are free again; what is shown stays."""
+        self._windowKeys.enable(False)
+
     def nodeGoes(self, node: Any) -> bool:
         """A node is about to be removed; say whether it is one of those that are shown."""
         if node is self._region.node:
@@ -160,6 +171,7 @@ class SpectralSection:
             control.enabled = active and used
         for button in (*self._windowButtons().values(), *(getattr(ui, f"{name}Button") for name in PRESETS)):
             button.enabled = active
+        self._windowKeys.enable(active)
         for widget in (ui.spectralVolumeSelector, ui.studyEdit, ui.studyButton, ui.exportButton):
             widget.enabled = ready and not self.busy
         ui.addVolumeButton.enabled = ready and not self.busy and isinstance(self._chosen(), SpectralImage)
@@ -266,7 +278,11 @@ class SpectralSection:
         if self._region.node is not None:
             self.measure()
 
-    def _onPreset(self, kev: float) -> None:
+    def _onWindow(self, name: str) -> None:
+        self.views.setWindow(*WINDOWS[name])
+
+    def _onPreset(self, kev: float, window: str) -> None:
+        self._onWindow(window)
         self.ui.energySlider.value = kev
 
     def _onRegion(self, checked: bool) -> None:

@@ -16,6 +16,7 @@ from slicer.i18n import tr as _
 from CTEnhanceLib.process.transfer import LoadedVolume
 from CTEnhanceLib.readerstudy.blinding import Blindfold
 from CTEnhanceLib.scene import placing
+from CTEnhanceLib.views import slices
 from CTEnhanceLib.views.linked import LinkedViews, View, description, sliceWidget
 
 LEFT_VIEW, RIGHT_VIEW, ONE_VIEW = "CTReaderStudyLeft", "CTReaderStudyRight", "CTReaderStudyImage"
@@ -118,14 +119,14 @@ class StudyViews:
             "Home": self.whole,
         }
 
-    def scroll(self, slices: int) -> None:
-        """Go on by so many slices, in all views."""
+    def scroll(self, by: int) -> None:
+        """Go `by` so many slices on, in all views."""
         if self.shown:
             widget = sliceWidget(_views(len(self._nodes))[0].name)
             logic = widget.sliceLogic()
             step = logic.GetLowestVolumeSliceSpacing()[2]
-            low, high = _bounds(logic)
-            offset = min(max(logic.GetSliceOffset() + slices * step, low), high)
+            low, high = slices.bounds(logic)
+            offset = min(max(logic.GetSliceOffset() + by * step, low), high)
             # By the controller: only what it changes goes to the linked views.
             widget.sliceController().setSliceOffsetValue(offset)
 
@@ -134,11 +135,7 @@ class StudyViews:
         are; None where nothing is shown."""
         if not self.shown:
             return None
-        logic = sliceWidget(_views(len(self._nodes))[0].name).sliceLogic()
-        step = logic.GetLowestVolumeSliceSpacing()[2]
-        low, high = _bounds(logic)
-        count = round((high - low) / step) + 1
-        return min(max(round((logic.GetSliceOffset() - low) / step) + 1, 1), count), count
+        return slices.position(sliceWidget(_views(len(self._nodes))[0].name).sliceLogic())
 
     def zoom(self, factor: float) -> None:
         """Show more (above 1) or less of all images, about the middle of the views."""
@@ -217,11 +214,3 @@ def _views(count: int) -> tuple[View, ...]:
         View(name, label, _COLOR, titled=False)
         for name, label in ((LEFT_VIEW, _("Left")), (RIGHT_VIEW, _("Right")))
     )
-
-
-def _bounds(logic: Any) -> tuple[float, float]:
-    """Return the lowest and the highest slice offset of the volume (mm)."""
-    bounds = [0.0] * 6
-    logic.GetLowestVolumeSliceBounds(bounds)
-    half = logic.GetLowestVolumeSliceSpacing()[2] / 2
-    return bounds[4] + half, bounds[5] - half

@@ -233,6 +233,14 @@ def _volume(folder: Path) -> Path:
     return folder / "input.mha"
 
 
+def settingsText(report: Mapping[str, Any] | None) -> str:
+    """Return what a title says of a reconstruction besides its name: ', kernel soft, 25 % of normal dose'."""
+    kernel = ((report or {}).get("settings") or {}).get("kernel")
+    dose = _details(report, "dose_estimate").get("dose")
+    text = "" if kernel is None else _(", kernel {kernel}").format(kernel=kernel)
+    return text if dose is None else text + _(", {percent:.3g} % of normal dose").format(percent=100 * dose)
+
+
 def doseTexts(report: Mapping[str, Any] | None) -> tuple[str, str]:
     """Return what the report of a result says of the dose: in short, and as a sentence."""
     estimate = _details(report, "dose_estimate")

@@ -10,7 +10,7 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
-from CTEnhanceLib.reconstruct.job import ROLES, Method
+from CTEnhanceLib.reconstruct.job import ROLES, Method, settingsText
 from CTEnhanceLib.scene import colortables, placing
 from CTEnhanceLib.views.linked import LinkedViews, View, description
 
@@ -66,7 +66,7 @@ def stageViews() -> dict[Method, View]:
 
 def sinogramView() -> View:
     """Return the view of the measured sinogram."""
-    return View(SINOGRAM_VIEW, _("Measured sinogram of the slice"), "#B08A3C")
+    return View(SINOGRAM_VIEW, _("Measured sinogram of the slice"), "#B08A3C", captioned=False)
 
 
 def layouts() -> Iterator[tuple[int, str]]:
@@ -170,11 +170,13 @@ class StageViews:
         """Tell each view which volumes it shows; cheap where nothing changed."""
         if not self.active:
             return
+        settings = settingsText(placing.reportOf(self.result))
         for view, node in stagesOf(self.result):
             over = self._overlay.of(self.result) if node is self.result else None
             if over is not None:
                 self._color(over)
             self._views.setLayers(view.name, node, over, self._opacity if over is not None else 0.0)
+            self._views.setLabel(view.name, f"{view.label}\n{node.GetName()}{settings}")
         if self._sinogram:
             self._views.setLayers(SINOGRAM_VIEW, sinogramOf(self.result))
 

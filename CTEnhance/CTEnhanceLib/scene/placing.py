@@ -65,6 +65,11 @@ def reportOf(result: Any) -> dict[str, Any] | None:
         return None
 
 
+def hasStrength(result: Any) -> bool:
+    """Say whether a result's report tells of a strength."""
+    return "strength" in ((reportOf(result) or {}).get("settings") or {})
+
+
 def strengthOf(result: Any) -> float:
     """Return the strength that a result's voxels have, by its report; 1 if that does not say."""
     try:

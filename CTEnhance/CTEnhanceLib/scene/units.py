@@ -42,6 +42,14 @@ def setUnits(node: Any, quantity: Quantity, material: str = "") -> None:
         node.SetAttribute("CTEnhanceMaterial", material)
 
 
+def sign(node: Any) -> str:
+    """Return what stands behind the numbers of a volume node: HU, mg/mL or nothing."""
+    if mayBeHounsfield(node):
+        return ATTENUATION.sign
+    code = node.GetVoxelValueUnits().GetCodeValue()
+    return DENSITY.sign if code == DENSITY.unit[0] else ""
+
+
 def mayBeHounsfield(node: Any) -> bool:
     """Say whether a volume node is in HU, or does not tell its unit."""
     entry = node.GetVoxelValueUnits()

@@ -7,8 +7,17 @@ from typing import Any
 import numpy as np
 import slicer
 
-# Window and level in HU, as in common reading protocols.
-WINDOWS = {"lung": (1500, -600), "mediastinum": (350, 50), "bone": (2000, 500), "liver": (150, 90)}
+# Window and level in HU, as in common reading protocols; the order is that of the keys 1 to 8.
+WINDOWS = {
+    "lung": (1500, -600),
+    "mediastinum": (350, 50),
+    "bone": (2000, 500),
+    "liver": (150, 90),
+    "abdomen": (400, 40),
+    "brain": (80, 40),
+    "angiography": (600, 200),
+    "metal": (4000, 1000),
+}
 # In HU: what is lung, and what encloses it; and the share of lung in the body from which a scan is one of it.
 _LUNG, _ENCLOSING, _SHARE = (-960, -500), (-300, 3000), 0.15
 # So many slices and rows are looked at, at most.

@@ -16,6 +16,7 @@ import numpy as np
 import qt
 import slicer
 
+from CTEnhanceLib.views.caption import ViewCaption
 from CTEnhanceLib.views.layoutkeeper import keeper
 from CTEnhanceLib.views.part import Part, holds, orientationOf
 from CTEnhanceLib.views.title import ViewTitle
@@ -26,15 +27,17 @@ _VIEW_GROUP = 71
 _GOOD_WIDTH, _LEAST_WIDTH = 300, 140
 # After so many milliseconds views that are new on the screen have their sizes, at the latest.
 _SETTLING = (100, 300)
-# By the names of the views: their titles.
+# By the names of the views: what is written over their images.
 _titles: dict[str, ViewTitle] = {}
+_captions: dict[str, ViewCaption] = {}
 
 
 @dataclass(frozen=True)
 class View:
     """A slice view: its name in Slicer (one node each), its title and colour (#RRGGBB).
 
-    The title stands in the image, if `titled`: the view's bar has room for its first letter only.
+    The title stands in the image, if `titled`: the view's bar has room for its first letter only. So does, if
+    `captioned`, what is to be known of a CT image: slice, window, and that it is for research.
     Views of one `orientation` show the same plane; an empty one begins as axial and may be turned.
     """
 
@@ -43,6 +46,7 @@ class View:
     color: str
     orientation: str = ""
     titled: bool = True
+    captioned: bool = True
 
     def item(self) -> str:
         """Return the view as Slicer's layout descriptions have it."""
@@ -64,14 +68,17 @@ class View:
         """Return red, green and blue of its colour, 0 to 1."""
         return tuple(int(self.color[place : place + 2], 16) / 255 for place in (1, 3, 5))
 
-    def showTitle(self, sliceView: Any, text: str, color: Sequence[float]) -> None:
-        """Write a title over the image, at its upper edge, on this colour."""
+    def showTitle(self, widget: Any, text: str, color: Sequence[float]) -> None:
+        """Write a title over the image, at its upper edge, on this colour, and the caption below."""
+        sliceView = widget.sliceView()
         renderer = sliceView.renderWindow().GetRenderers().GetFirstRenderer()
         title = _titles.get(self.name)
         if title is None or not title.isIn(renderer):
             title = _titles[self.name] = ViewTitle(renderer)
             # Slicer writes the volumes' names into the corner, cut in their middle: '25 %' becomes '5 %'.
             sliceView.cornerAnnotation().SetVisibility(False)
+            if self.captioned:
+                _captions[self.name] = ViewCaption(renderer, widget.sliceLogic())
         title.show(text, color)
 
 
@@ -122,7 +129,7 @@ class LinkedViews:
                 composite.SetLinkedControl(True)
                 composite.SetHotLinkedControl(True)
                 if view.titled:
-                    view.showTitle(widget.sliceView(), view.label, view.rgb())
+                    view.showTitle(widget, view.label, view.rgb())
 
     def leave(self) -> None:
         """Bring the user's layout back, unless others show their views meanwhile."""
@@ -195,7 +202,7 @@ class LinkedViews:
                 with slicer.util.NodeModify(node):
                     node.SetLayoutLabel(like.label[:1])
                     node.SetLayoutColor(*like.rgb())
-                view.showTitle(widget.sliceView(), text, like.rgb())
+                view.showTitle(widget, text, like.rgb())
                 widget.sliceView().scheduleRender()
 
     def _planes(self) -> dict[str, list[Any]]:

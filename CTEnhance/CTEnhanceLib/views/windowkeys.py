@@ -1,0 +1,29 @@
+"""The keys 1 to 8: the windows of reading protocols, in the order of their buttons."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import qt
+import slicer
+
+from CTEnhanceLib.scene.windows import WINDOWS
+
+
+class WindowKeys:
+    """Calls `onWindow(name)` for the keys while enabled; in a field that is typed into they are digits."""
+
+    def __init__(self, parent: Any, onWindow: Callable[[str], None]) -> None:
+        self._shortcuts = []
+        for number, name in enumerate(WINDOWS, start=1):
+            shortcut = qt.QShortcut(qt.QKeySequence(str(number)), slicer.util.mainWindow() or parent)
+            shortcut.connect("activated()", functools.partial(onWindow, name))
+            shortcut.enabled = False
+            self._shortcuts.append(shortcut)
+
+    def enable(self, enabled: bool) -> None:
+        """Take the keys, or give them back to whoever else wants them."""
+        for shortcut in self._shortcuts:
+            shortcut.enabled = enabled
