@@ -14,12 +14,15 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/.ctenhance
 INSTALLED_TEST := $(VENV)/.ctenhance-test
+INSTALLED_VIEW := $(VENV)/.ctenhance-view
 INSTALLED_TRAIN := $(VENV)/.ctenhance-train
 INSTALLED_BENCHMARK := $(VENV)/.ctenhance-benchmark
 
 # make demo CT=my_chest.nii.gz OUT=results
 CT ?=
 OUT ?= demo
+# make demo ends in the page that shows the pair, at a terminal; VIEW=0 never, VIEW=1 always
+VIEW ?= $(shell [ -t 0 ] && [ -t 2 ] && echo 1 || echo 0)
 # make train-twin DATA=folder_of_cts RUN=runs/twin MINUTES=60
 DATA ?=
 MINUTES ?= 60
@@ -55,9 +58,15 @@ $(INSTALLED): pyproject.toml
 
 # The panels' tests need slicer-core, which has wheels for some Pythons and systems only; elsewhere they skip.
 $(INSTALLED_TEST): $(INSTALLED)
-	@$(PIP) --editable '.[test,panel]' || { echo "The panels' tests will skip: their packages could not be \
-	installed (slicer-core, PySide6; see pyproject.toml)."; $(PIP) --editable '.[test]'; }
+	@$(PIP) --editable '.[test,panel,view]' || { echo "The tests of the panels and of the page will skip: their \
+	packages could not be installed (slicer-core, PySide6, trame-slicer; see pyproject.toml)."; \
+	$(PIP) --editable '.[test]'; }
 	@touch $@
+
+# slicer-core has wheels for some Pythons and systems only; without it the demo ends in its self-contained page.
+$(INSTALLED_VIEW): $(INSTALLED)
+	@$(PIP) --editable '.[view]' && touch $@ || echo "The page in the browser needs packages that could not be \
+	installed here (slicer-core, trame-slicer)."
 
 $(INSTALLED_TRAIN): $(INSTALLED)
 	@$(PIP) --editable '.[train]'
@@ -68,8 +77,13 @@ $(INSTALLED_BENCHMARK): $(INSTALLED)
 	@touch $@
 
 .PHONY: demo
-demo: $(INSTALLED) ## enhance a chest phantom, or CT=path, and write the comparison into OUT=demo
+demo: $(INSTALLED) $(if $(filter-out 0,$(VIEW)),$(INSTALLED_VIEW)) ## enhance a phantom or CT=path into OUT=demo, and show it (VIEW=0: do not)
 	@$(PY) -m ctenhance demo '$(OUT)' $(if $(CT),--ct '$(CT)') $(ARGS)
+	@if [ '$(VIEW)' != 0 ] && [ -e $(INSTALLED_VIEW) ]; then \
+	  echo "Ctrl-C ends the page."; $(PY) -m ctenhance view '$(OUT)/degraded.nii.gz' '$(OUT)/enhanced.nii.gz'; \
+	else \
+	  echo "To look at it: make demo VIEW=1, or open $(OUT)/index.html"; \
+	fi
 
 .PHONY: lint
 lint: $(INSTALLED_TEST) ## check style and types
@@ -102,10 +116,14 @@ libraries: $(INSTALLED_TEST)
 
 # Qt's import hook would slow the library's tests, so the panels have a run of their own. 5: no test was chosen.
 PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses 2 --dist loadfile
-.PHONY: test test-panel
+.PHONY: test test-panel test-view
 test: lint browser libraries ## check style and types, then run all tests (ARGS='-k name' for some)
 	@$(PYTEST) Testing/library $(ARGS) || [ $$? -eq 5 ]
 	@$(PYTEST) Testing/mrml Testing/panels $(ARGS) || [ $$? -eq 5 ]
+	@$(PYTEST) Testing/view $(ARGS) || [ $$? -eq 5 ]
+
+test-view: browser libraries ## run the tests of the page in the browser only
+	@$(PYTEST) Testing/view $(ARGS)
 
 test-panel: libraries ## run the panels' tests only
 	@$(PYTEST) Testing/mrml Testing/panels $(ARGS)

@@ -31,6 +31,7 @@ VERBS = (
     "dicom",
     "batch",
     "study",
+    "view",
     "demo",
     "train",
     "weights",

@@ -165,6 +165,13 @@ class Run:
         else:
             print(f"{level.capitalize()}: {text}", file=sys.stderr)
 
+    def announce(self, text: str, **fields: str) -> None:
+        """Tell where a command that stays can be reached; its values go into the event as they are."""
+        if self.mode is ProgressMode.JSON:
+            write_event("serving", self._out, **fields)
+        elif self._out is not None:
+            print(text, file=self._out, flush=True)
+
     def finish(
         self,
         report: Mapping[str, Any],

@@ -1,0 +1,234 @@
+"""What can be shown side by side: volumes as they are, and images that are made of them slice by slice.
+
+An image that is made (a difference, another strength, another energy) exists only where it is looked at, so
+it
+costs no memory and is there at the next picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ctenhance.quality.display import PRESET_NAMES, PRESETS, chosen_window, difference_limit
+from ctenhance.view.planes import AXIAL, Plane
+from ctenhance.view.scene import Scene
+from ctenhance.view.shared import SharedVolume
+
+#: Level and width in HU; the first four are those of the project's figures.
+WINDOWS = {**PRESETS, "liver": (90.0, 150.0), "brain": (40.0, 80.0)}
+WINDOW_NAMES = {**PRESET_NAMES, "liver": "Liver", "brain": "Brain"}
+_SAMPLE = 1 << 20  # voxels that a window is found from
+FIRST_KEV = 70.0
+
+
+class Image:
+    """One image: `node(plane, index)` is what a view shows of it, `slice` its values there.
+
+    name   for people, short
+    unit   of its values: HU, or another, or nothing
+    display  Slicer's display node: window, level and colours
+    """
+
+    def __init__(self, name: str, unit: str, display: Any) -> None:
+        self.name, self.unit, self.display = name, unit, display
+
+    def node(self, plane: Plane, index: int) -> Any:
+        """Return the volume node to show for a slice."""
+        raise TypeError(f"{type(self).__name__} shows nothing")
+
+    def slice(self, plane: Plane, index: int) -> np.ndarray:
+        """Return the values of a slice, float32, along the two other array axes [z, y, x] in their order."""
+        raise TypeError(f"{type(self).__name__} has no values")
+
+    def close(self) -> None:
+        """Take it out of the scene."""
+
+
+class WholeImage(Image):
+    """A volume as it is."""
+
+    def __init__(self, scene: Scene, volume: SharedVolume, name: str, unit: str, display: Any) -> None:
+        super().__init__(name, unit, display)
+        self._scene, self.array = scene, volume.array()
+        self._node = scene.add_volume(volume, self.array, display)
+
+    def node(self, plane: Plane, index: int) -> Any:
+        """Return the volume's node: all slices are in it."""
+        return self._node
+
+    def slice(self, plane: Plane, index: int) -> np.ndarray:
+        """Return the values of a slice."""
+        return self.array.take(index, plane.axis).astype(np.float32)
+
+    def close(self) -> None:
+        """Take it out of the scene."""
+        self._scene.remove(self._node)
+
+
+class MadeImage(Image):
+    """A weighted sum of volumes, plus a constant; `weights` and `constant` may change at any time."""
+
+    def __init__(
+        self,
+        scene: Scene,
+        grid: SharedVolume,
+        arrays: Sequence[np.ndarray],
+        name: str,
+        unit: str,
+        display: Any,
+    ) -> None:
+        super().__init__(name, unit, display)
+        self._scene, self._grid, self._arrays = scene, grid, arrays
+        self.weights: tuple[float, ...] = (0.0,) * len(arrays)
+        self.constant = 0.0
+        self._nodes: dict[str, Any] = {}
+        self._made: dict[str, Any] = {}
+
+    def node(self, plane: Plane, index: int) -> Any:
+        """Return the node that holds this slice, made anew where another one was there."""
+        if plane.name not in self._nodes:
+            self._nodes[plane.name] = self._scene.add_slice(self.display)
+        node, wanted = self._nodes[plane.name], (index, self.weights, self.constant)
+        if self._made.get(plane.name) != wanted:
+            self._scene.put_slice(node, self.slice(plane, index), self._grid, plane, index)
+            self._made[plane.name] = wanted
+        return node
+
+    def slice(self, plane: Plane, index: int) -> np.ndarray:
+        """Return the values of a slice."""
+        parts = [array.take(index, plane.axis) for array in self._arrays]
+        total = np.full(parts[0].shape, self.constant, np.float32)
+        for weight, part in zip(self.weights, parts, strict=True):
+            if weight:
+                total += np.float32(weight) * part
+        return total
+
+    def close(self) -> None:
+        """Take it out of the scene."""
+        self._scene.remove(*self._nodes.values())
+
+
+class Blend(MadeImage):
+    """The second volume at a strength: 0 is the first one, 1 the second as it is."""
+
+    def __init__(self, scene: Scene, grid: SharedVolume, before: np.ndarray, whole: WholeImage) -> None:
+        super().__init__(scene, grid, (before, whole.array), whole.name, whole.unit, whole.display)
+        self._whole, self.array = whole, whole.array
+        self.strength = 1.0
+
+    def set(self, strength: float) -> None:
+        """Show it at this strength."""
+        self.strength = strength
+        self.weights = (1 - strength, strength)
+
+    def node(self, plane: Plane, index: int) -> Any:
+        """Return the volume itself at full strength, else the slice at this one."""
+        return self._whole.node(plane, index) if self.strength == 1 else super().node(plane, index)
+
+    def slice(self, plane: Plane, index: int) -> np.ndarray:
+        """Return the values of a slice."""
+        return self._whole.slice(plane, index) if self.strength == 1 else super().slice(plane, index)
+
+    def close(self) -> None:
+        """Take it out of the scene."""
+        super().close()
+        self._whole.close()
+
+
+class Monoenergetic(MadeImage):
+    """The image at an energy, of maps in mg/mL, by the table that came with them (`images.viewing_table`)."""
+
+    def __init__(
+        self, scene: Scene, maps: Mapping[str, SharedVolume], table: Mapping[str, Any], display: Any
+    ) -> None:
+        first = maps[table["materials"][0]]
+        arrays = [maps[name].array() for name in table["materials"]]
+        super().__init__(scene, first, arrays, "", "HU", display)
+        self._energies = np.array(table["energies_keV"], float)
+        self._hounsfield = np.array(table["hounsfield_per_mg_ml"], float)
+        self.constant = -1000.0
+        self.range = (float(self._energies[0]), float(self._energies[-1]))
+        self.set(FIRST_KEV)
+
+    def set(self, kev: float) -> None:
+        """Show the image at this energy, one between those of the table."""
+        self.kev, self.name = kev, f"{kev:g} keV"
+        self.weights = tuple(float(np.interp(kev, self._energies, row)) for row in self._hounsfield)
+
+
+_NAMES = {"before": "Before", "after": "After", "left": "Left", "right": "Right"}
+
+
+def images_of(scene: Scene, volumes: Mapping[str, SharedVolume], display: Any) -> dict[str, Image]:
+    """Return the images of volumes: each of them; of two their blend and difference; an uncertainty."""
+    grid = next(iter(volumes.values()))
+    unit = "HU" if grid.hounsfield else ""
+    images: dict[str, Image] = {
+        part: WholeImage(scene, volume, _NAMES.get(part, ""), unit, display)
+        for part, volume in volumes.items()
+        if part != "uncertainty"
+    }
+    before, after = images.get("before"), images.get("after")
+    if isinstance(before, WholeImage) and isinstance(after, WholeImage):
+        images["after"] = Blend(scene, grid, before.array, after)
+        own = scene.add_display(scene.add_colors("difference"))
+        change = MadeImage(scene, grid, (before.array, after.array), "Difference", unit, own)
+        change.weights = (-1.0, 1.0)
+        images["difference"] = change
+    if "uncertainty" in volumes:
+        own = scene.add_display(scene.add_colors("heat"))
+        images["uncertainty"] = WholeImage(scene, volumes["uncertainty"], "Uncertainty", unit, own)
+        _from_zero(images["uncertainty"])
+    return images
+
+
+def images_of_maps(
+    scene: Scene, maps: Mapping[str, SharedVolume], table: Mapping[str, Any], display: Any
+) -> dict[str, Image]:
+    """Return the images of a decomposition: one at an energy, and the map of its contrast medium."""
+    agents = [name for name in table["contrast_agents"] if name in maps]
+    shown = (agents or list(table["materials"]))[-1]
+    whole = WholeImage(scene, maps[shown], shown.capitalize(), "mg/mL", scene.add_display())
+    _from_zero(whole)
+    return {"kev": Monoenergetic(scene, maps, table, display), "map": whole}
+
+
+def _from_zero(image: Image) -> None:
+    """Give it a window from zero to its highest values."""
+    assert isinstance(image, WholeImage)
+    _low, high = span(image.array)
+    image.display.SetWindowLevel(max(high, 1e-3), max(high, 1e-3) / 2)
+
+
+def first_window(volume: SharedVolume, array: np.ndarray) -> tuple[float, float]:
+    """Return level and width that show tissue, whatever fills the outside of the field of view.
+
+    For HU it is the preset that suits the middle axial slice; of other values the span of what is not the
+    most frequent one (the background of a map).
+    """
+    if volume.hounsfield:
+        plane = Plane.of(volume, AXIAL)
+        _name, window = chosen_window(None, array.take(plane.count // 2, plane.axis))
+        return window
+    low, high = span(array)
+    return (low + high) / 2, max(high - low, 1e-6)
+
+
+def span(array: np.ndarray) -> tuple[float, float]:
+    """Return where the values lie, without their most frequent one and the outermost of the rest."""
+    step = max(1, array.size // _SAMPLE)
+    sample = np.asarray(array.reshape(-1)[::step], np.float64)
+    values, counts = np.unique(sample, return_counts=True)
+    rest = sample[sample != values[counts.argmax()]] if len(values) > 1 else sample
+    low, high = (float(value) for value in np.percentile(rest, [0.5, 99.5]))
+    return (low, high) if high > low else (float(sample.min()), float(sample.max()))
+
+
+def limit_of(before: np.ndarray, after: np.ndarray, plane: Plane) -> float:
+    """Return a round number of HU at which the difference map is of full colour."""
+    index = plane.count // 2
+    change = after.take(index, plane.axis).astype(np.float32) - before.take(index, plane.axis)
+    return difference_limit(change) or 1.0

@@ -1,0 +1,195 @@
+"""Reading what is to be looked at, each file in a process of its own: `python -m ctenhance.view.opening
+FILE OUT`.
+
+The process prints one line of JSON, the volume as it is shared, or the sentence that says why there is none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ctenhance.runtime.errors import CTEnhanceError, InputError
+from ctenhance.view.shared import SharedVolume, require_same_grid, share
+
+_MOST_BYTES = 1 << 20  # of a report
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be looked at: files or DICOM folders; or `maps`, a folder that `decompose` wrote, by
+    `table`.
+
+    `series` and `where` choose in DICOM folders, as in `CTVolume.read`.
+    """
+
+    before: Path | None = None
+    after: Path | None = None
+    uncertainty: Path | None = None
+    maps: Path | None = None
+    table: Mapping[str, Any] | None = None
+    series: str | None = None
+    where: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What was read: volumes by their part, the table of a decomposition, sentences of the readers."""
+
+    volumes: dict[str, SharedVolume]
+    table: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able object for a viewer's process."""
+        volumes = {name: volume.to_json() for name, volume in self.volumes.items()}
+        return {"volumes": volumes, "table": self.table, "notes": list(self.notes)}
+
+
+def wanted(
+    before: Path | None,
+    after: Path | None = None,
+    uncertainty: Path | None = None,
+    basis: Sequence[str] = (),
+    **choice: Any,
+) -> Wanted:
+    """Return what the arguments mean: a volume and another, or the folder of a decomposition alone.
+
+    `basis` names the materials of a decomposition whose report is not in its folder.
+    Raises InputError for paths that are not there, and for a second volume beside a decomposition.
+    """
+    for path in (before, after, uncertainty):
+        if path is not None and not path.exists():
+            raise InputError(f"There is no file or folder '{path}'; check the path.")
+    table = None if before is None or not before.is_dir() else _table(before, basis)
+    if table is None:
+        if basis:
+            raise InputError(
+                "A basis belongs to the folder of a decomposition; leave it out, or give the folder."
+            )
+        return Wanted(before, after, uncertainty, **choice)
+    if after is not None or uncertainty is not None:
+        raise InputError(f"'{before}' is a decomposition, which is looked at alone; leave the others out.")
+    return Wanted(maps=before, table=table)
+
+
+def _table(folder: Path, basis: Sequence[str]) -> Mapping[str, Any] | None:
+    """Return how images are made of the maps in a folder (`images.viewing_table`), None if there are none."""
+    if basis:
+        from ctenhance.decomposition.images import viewing_table
+
+        return _there(folder, viewing_table(basis))
+    tables = [table for path in sorted(folder.glob("*.json")) if (table := _reported(path)) is not None]
+    if len(tables) > 1:
+        raise InputError(
+            f"The folder '{folder}' has the reports of {len(tables)} decompositions; say which with --basis."
+        )
+    if tables:
+        return _there(folder, tables[0])
+    if any((folder / f"{name}.nii.gz").is_file() for name in ("water", "iodine")):
+        raise InputError(
+            f"The maps in '{folder}' have no report beside them (decompose --report); name their materials "
+            "with --basis, such as --basis water,iodine."
+        )
+    return None
+
+
+def _reported(path: Path) -> Mapping[str, Any] | None:
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            return None
+        report = json.loads(path.read_text(encoding="utf-8"))
+        table: Mapping[str, Any] = report["details"]["viewing"]
+        return table if report["verb"] == "decompose" and table["materials"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _there(folder: Path, table: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name in table["materials"]:
+        if not (folder / f"{name}.nii.gz").is_file():
+            raise InputError(f"The map '{name}.nii.gz' is missing in '{folder}'; decompose the scan again.")
+    return table
+
+
+async def opened(what: Wanted, folder: Path) -> Opened:
+    """Read all of it at once, into files in `folder`; raises InputError as `CTVolume.read` does."""
+    paths: dict[str, Path | None] = {
+        "before": what.before,
+        "after": what.after,
+        "uncertainty": what.uncertainty,
+    }
+    if what.maps is not None and what.table is not None:
+        paths = {f"map {name}": what.maps / f"{name}.nii.gz" for name in what.table["materials"]}
+    named = {name: path for name, path in paths.items() if path is not None}
+    choice = json.dumps({"series": what.series, "where": dict(what.where)})
+    reads = [_read(path, folder / f"{number}.raw", choice) for number, path in enumerate(named.values())]
+    results = await asyncio.gather(*reads)
+    volumes = {name: volume for name, (volume, _notes) in zip(named, results, strict=True)}
+    first = next(iter(volumes.values()), None)
+    for name, volume in volumes.items():
+        if first is not None and volume is not first:
+            require_same_grid(first, volume, {"after": "second volume"}.get(name, name))
+    table = None if what.table is None else dict(what.table)
+    return Opened(volumes, table, tuple(note for _volume, notes in results for note in notes))
+
+
+async def _read(path: Path, out: Path, choice: str) -> tuple[SharedVolume, list[str]]:
+    out.unlink(missing_ok=True)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", __name__, str(path), str(out), choice,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        told, _errors = await process.communicate()
+    except asyncio.CancelledError:
+        process.kill()
+        raise
+    try:
+        answer = json.loads(told)
+    except ValueError as error:
+        raise CTEnhanceError(
+            "A volume could not be read: is there enough memory and room on the disk?"
+        ) from error
+    if "error" in answer:
+        raise InputError(answer["error"])
+    return SharedVolume.of_json(answer["volume"]), answer["notes"]
+
+
+def main(path: str, out: str, choice: str) -> dict[str, Any]:
+    """Read a volume and write its voxels to `out`; return what is printed."""
+    from ctenhance.core.volume import READABLE_SUFFIXES, CTVolume
+    from ctenhance.runtime.files import suffix_of
+
+    asked = json.loads(choice)
+    if Path(path).is_file() and suffix_of(path) in READABLE_SUFFIXES:
+        asked = {}
+    try:
+        hounsfield = True
+        try:
+            volume = CTVolume.read(path, **asked)
+        except InputError:
+            # A map (an uncertainty, a density) can be looked at, too; what cannot be read fails again.
+            volume, hounsfield = CTVolume.read(path, **asked, check_hu=False), False
+        shared = share(volume, Path(out), hounsfield)
+    except CTEnhanceError as error:
+        return {"error": str(error)}
+    except MemoryError:
+        return {"error": "There is not enough memory to read the volume; close other programs and try again."}
+    except OSError as error:
+        return {
+            "error": f"The volume cannot be shown ({error.strerror or error}); free some space on the disk."
+        }
+    return {"volume": shared.to_json(), "notes": list(volume.meta.get("notes", []))}
+
+
+if __name__ == "__main__":
+    _out = os.dup(1)
+    os.dup2(2, 1)  # whatever a library prints, the line below is alone
+    os.write(_out, json.dumps(main(*sys.argv[1:4])).encode("ascii"))

@@ -1,0 +1,449 @@
+"""A viewer: linked slice views of one to three images, and what can be asked of them.
+
+`apply` takes what the user did, `state` says how things stand, `picture` draws a cell. Cells are named
+`plane/image`, such as `axial/after`; those of one plane look at the same slice, all share zoom and window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ctenhance.runtime.errors import InputError
+from ctenhance.view.asked import Asked
+from ctenhance.view.images import (
+    WINDOW_NAMES,
+    WINDOWS,
+    Blend,
+    Image,
+    MadeImage,
+    Monoenergetic,
+    WholeImage,
+    first_window,
+    images_of,
+    images_of_maps,
+    limit_of,
+)
+from ctenhance.view.planes import AXIAL, PLANES, Plane
+from ctenhance.view.regions import Region, statistics
+from ctenhance.view.scene import Cell, Scene
+from ctenhance.view.shared import SharedVolume
+
+SIDE, DIFFERENCE, ONE = "side", "difference", "one"
+THREE = "three"
+_LEAST_PIXELS, _MOST_PIXELS = 16, 4096
+_MOST_CELL_PIXELS = 4_000_000
+_LEAST_ZOOM, _MOST_ZOOM = 0.2, 40.0
+_WIDEST = 65535.0
+_UNCERTAINTY_OPACITY = 0.6
+
+
+class Viewer:
+    """What one browser window looks at.
+
+    volumes  by part: `before` and, on its grid, `after`, `uncertainty`; or maps in mg/mL, `map NAME`, with
+             the
+             `table` that says what images are made of them; or, for readers of a study, `left` and `right`,
+             or
+             `image`
+    """
+
+    def __init__(self, volumes: Mapping[str, SharedVolume], table: Mapping[str, Any] | None = None) -> None:
+        self._scene = Scene()
+        self.images: dict[str, Image] = {}
+        self.layout, self.mode = AXIAL, SIDE
+        self._cells: dict[str, Cell] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}
+        self.show(volumes, table)
+
+    def show(self, volumes: Mapping[str, SharedVolume], table: Mapping[str, Any] | None = None) -> None:
+        """Look at other volumes from now on: their middle slices, whole, in their first window."""
+        for cell in self._cells.values():
+            cell.show(None)
+        for image in self.images.values():
+            image.close()
+        self.images = {}
+        self._scene.forget_arrays()
+        self._display = self._scene.add_display()  # the one before went with its volumes
+        self.fade, self.difference_hu, self.uncertain = 1.0, 0.0, False
+        self.region: Region | None = None
+        self.dirty: set[str] = set()
+        self._grid = next(iter(volumes.values()))
+        self._planes = {name: Plane.of(self._grid, name) for name in PLANES}
+        if table is not None:
+            maps = {name.removeprefix("map "): one for name, one in volumes.items()}
+            self.images = images_of_maps(self._scene, maps, table, self._display)
+            self._first_window = WINDOWS["soft"]
+        else:
+            self.images = images_of(self._scene, volumes, self._display)
+            self._first_window = first_window(self._grid, self._grid.array())
+        if self.mode not in self.modes:
+            self.mode = SIDE
+        self.index = {name: plane.count // 2 for name, plane in self._planes.items()}
+        self.zoom, self._pan = 1.0, dict.fromkeys(PLANES, (0.0, 0.0))
+        self.set_window(*self._first_window)
+        if "difference" in self.images:
+            before, after = (self._whole(part) for part in ("before", "after"))
+            self._set_difference(limit_of(before, after, self._planes[AXIAL]))
+
+    # What is shown -------------------------------------------------------------------------------------
+
+    @property
+    def modes(self) -> list[str]:
+        """How images can be shown: side by side, with their difference, over each other."""
+        return [SIDE, DIFFERENCE, ONE] if "after" in self.images else [SIDE]
+
+    def shown_planes(self) -> list[str]:
+        """The planes on the screen, one row each."""
+        return list(PLANES) if self.layout == THREE else [self.layout]
+
+    def shown_images(self) -> list[str]:
+        """The images on the screen, from left to right."""
+        if self.mode == ONE:
+            return ["both"]
+        left_out = {"uncertainty"} | ({"difference"} if self.mode != DIFFERENCE else set())
+        return [part for part in self.images if part not in left_out]
+
+    def cells(self) -> list[str]:
+        """The names of the cells on the screen, row by row."""
+        return [f"{plane}/{image}" for plane in self.shown_planes() for image in self.shown_images()]
+
+    def state(self) -> dict[str, Any]:
+        """Return how things stand, JSON-able: all that the page shows beside the pictures."""
+        level, width = self.window
+        blend, kev = self.images.get("after"), self.images.get("kev")
+        return {
+            "layout": self.layout, "mode": self.mode, "modes": self.modes,
+            "planes": {
+                name: {"index": self.index[name], "count": self._planes[name].count,
+                       "letters": self._planes[name].letters()}
+                for name in self.shown_planes()
+            },
+            "cells": self.cells(), "columns": len(self.shown_images()),
+            "names": {name: self._name(name) for name in self.shown_images()},
+            "level": round(level, 1), "width": round(width, 1), "zoom": round(self.zoom, 3),
+            "windows": {key: WINDOW_NAMES[key] for key in WINDOWS} if self._in_hounsfield() else {},
+            "strength": blend.strength if isinstance(blend, Blend) else None,
+            "kev": kev.kev if isinstance(kev, Monoenergetic) else None,
+            "kevs": kev.range if isinstance(kev, Monoenergetic) else None,
+            "fade": self.fade if self.mode == ONE else None,
+            "difference": self.difference_hu if self.mode == DIFFERENCE else None,
+            "uncertainty": self.uncertain if "uncertainty" in self.images else None,
+            "region": self._region_state(),
+        }  # fmt: skip
+
+    def _name(self, image: str) -> str:
+        if image == "both":
+            return "Before" if self.fade == 0 else "After" if self.fade == 1 else "Before and after"
+        return self.images[image].name
+
+    def _in_hounsfield(self) -> bool:
+        return "kev" in self.images or self._grid.hounsfield
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """Level and width."""
+        return self._display.GetLevel(), self._display.GetWindow()
+
+    def set_window(self, level: float, width: float) -> None:
+        """Set level and width of all images but the difference and maps."""
+        self._display.SetWindowLevel(width, level)
+        self._touch()
+
+    def picture(self, cell: str) -> np.ndarray:
+        """Draw a cell that has a size; return it [row, column, RGB]."""
+        plane_name, image = cell.split("/")
+        plane, index = self._planes[plane_name], self.index[plane_name]
+        view = self._cells.get(cell)
+        if view is None:
+            view = self._cells[cell] = Cell(self._scene, cell.replace("/", " "))
+        view.resize(*self._sizes[cell])
+        if image == "both":
+            behind, front = (self.images[name].node(plane, index) for name in ("before", "after"))
+            view.show(behind, front, self.fade)
+        elif image == "after" and self.uncertain:
+            over = self.images["uncertainty"].node(plane, index)
+            view.show(self.images[image].node(plane, index), over, _UNCERTAINTY_OPACITY)
+        else:
+            view.show(self.images[image].node(plane, index))
+        scale = self._scale(plane_name)
+        right, up = self._pan[plane_name]
+        # Slicer has the middle between two pixels in that of the right and upper one.
+        right, up = right + scale / 2, up + scale / 2
+        centre = plane.centre(index) + right * plane.right + up * plane.up
+        view.look(plane, centre, scale, float(np.linalg.norm(plane.step)))
+        return view.picture()
+
+    def ready(self) -> list[str]:
+        """The cells on the screen that are to be drawn anew and have a size."""
+        return [cell for cell in self.cells() if cell in self.dirty and cell in self._sizes]
+
+    def close(self) -> None:
+        """Free the views."""
+        for view in self._cells.values():
+            view.close()
+
+    # What the user does --------------------------------------------------------------------------------
+
+    def apply(self, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Do what was asked; return an answer to it, if there is one. Raises InputError for anything else."""
+        name = asked.get("op")
+        action = _ACTIONS.get(name) if isinstance(name, str) else None
+        if action is None:
+            raise InputError("The page asked for something that the viewer does not know; reload it.")
+        return action(self, Asked(asked))
+
+    def _touch(self, plane: str | None = None) -> None:
+        self.dirty |= {cell for cell in self.cells() if plane is None or cell.startswith(f"{plane}/")}
+
+    def _sizes_of(self, asked: Asked) -> None:
+        sizes = asked.mapping("cells")
+        for cell in self.cells():
+            if cell in sizes:
+                width, height = (int(asked.number(None, value, 0, 1e6)) for value in asked.pair(sizes[cell]))
+                width, height = (min(max(one, _LEAST_PIXELS), _MOST_PIXELS) for one in (width, height))
+                if width * height > _MOST_CELL_PIXELS:
+                    height = _MOST_CELL_PIXELS // width
+                if self._sizes.get(cell) != (width, height):
+                    self._sizes[cell] = (width, height)
+                    self.dirty.add(cell)
+
+    def _scroll(self, asked: Asked) -> None:
+        plane = asked.one_of("plane", PLANES)
+        self._go(plane, self.index[plane] + int(asked.number("by", None, -1e5, 1e5)))
+
+    def _slice(self, asked: Asked) -> None:
+        self._go(asked.one_of("plane", PLANES), int(asked.number("to", None, -1e6, 1e6)))
+
+    def _go(self, plane: str, index: int) -> None:
+        wanted = min(max(index, 0), self._planes[plane].count - 1)
+        if wanted != self.index[plane]:
+            self.index[plane] = wanted
+            self._touch(plane)
+
+    def _jump(self, asked: Asked) -> None:
+        """Let the other planes show the point that was clicked."""
+        point = self._point(*self._place(asked))
+        for name in self.shown_planes():
+            if name != self._cell(asked).split("/")[0]:
+                self._go(name, self._planes[name].index_of(point))
+
+    def _pan_by(self, asked: Asked) -> None:
+        plane = asked.one_of("plane", PLANES)
+        scale, (right, up) = self._scale(plane), self._pan[plane]
+        right -= asked.number("dx", None, -1e5, 1e5) * scale
+        up += asked.number("dy", None, -1e5, 1e5) * scale
+        across, down = self._planes[plane].width, self._planes[plane].height
+        self._pan[plane] = (min(max(right, -across), across), min(max(up, -down), down))
+        self._touch(plane)
+
+    def _zoom_by(self, asked: Asked) -> None:
+        cell, x, y = self._place(asked)
+        point = self._point(cell, x, y)
+        self.zoom = min(max(self.zoom * asked.number("factor", None, 0.01, 100), _LEAST_ZOOM), _MOST_ZOOM)
+        moved = point - self._point(cell, x, y)  # what was below the mouse stays there
+        name = cell.split("/")[0]
+        plane, (right, up) = self._planes[name], self._pan[name]
+        self._pan[name] = (right + float(moved @ plane.right), up + float(moved @ plane.up))
+        self._touch()
+
+    def _home(self, _asked: Asked) -> None:
+        self.zoom, self._pan = 1.0, dict.fromkeys(PLANES, (0.0, 0.0))
+        self.index = {name: plane.count // 2 for name, plane in self._planes.items()}
+        self._touch()
+
+    def _window(self, asked: Asked) -> None:
+        preset = asked.values.get("preset")
+        if preset == "first":
+            self.set_window(*self._first_window)
+        elif preset is not None:
+            self.set_window(*WINDOWS[asked.one_of("preset", tuple(WINDOWS))])
+        else:
+            least = 1.0 if self._in_hounsfield() else 1e-6
+            self.set_window(
+                asked.number("level", None, -_WIDEST, _WIDEST),
+                asked.number("width", None, least, 2 * _WIDEST),
+            )
+
+    def _arrange(self, asked: Asked) -> None:
+        if "layout" in asked.values:
+            self.layout = asked.one_of("layout", (*PLANES, THREE))
+        if "mode" in asked.values:
+            self.mode = asked.one_of("mode", tuple(self.modes))
+        self._touch()
+
+    def _strengthen(self, asked: Asked) -> None:
+        blend, change = self.images.get("after"), self.images.get("difference")
+        if not isinstance(blend, Blend) or not isinstance(change, MadeImage):
+            raise InputError("There is only one volume, which has no strength.")
+        strength = asked.number("value", None, 0, 1)
+        blend.set(strength)
+        change.weights = (-strength, strength)
+        self._touch()
+
+    def _set_kev(self, asked: Asked) -> None:
+        image = self.images.get("kev")
+        if not isinstance(image, Monoenergetic):
+            raise InputError("Only a decomposition has images of other energies.")
+        image.set(asked.number("value", None, *image.range))
+        self._touch()
+
+    def _fade_to(self, asked: Asked) -> None:
+        self._into_one()
+        self.fade = asked.number("value", None, 0, 1)
+        self._touch()
+
+    def _flicker(self, _asked: Asked) -> None:
+        """Change from one to the other, in the same place."""
+        self._into_one()
+        self.fade = 0.0 if self.fade > 0.5 else 1.0
+        self._touch()
+
+    def _into_one(self) -> None:
+        if ONE not in self.modes:
+            raise InputError("There is only one volume, and nothing to change to.")
+        self.mode = ONE
+
+    def _set_uncertainty(self, asked: Asked) -> None:
+        if "uncertainty" not in self.images:
+            raise InputError("There is no uncertainty with this volume.")
+        self.uncertain = bool(asked.values.get("on"))
+        self._touch()
+
+    def _limit(self, asked: Asked) -> None:
+        self._set_difference(asked.number("hu", None, 0.1, 5000))
+        self._touch()
+
+    def _whole(self, part: str) -> np.ndarray:
+        image = self.images[part]
+        assert isinstance(image, WholeImage | Blend)
+        return image.array
+
+    def _set_difference(self, hu: float) -> None:
+        self.difference_hu = hu
+        self.images["difference"].display.SetWindowLevel(2 * hu, 0.0)
+
+    def _measure(self, asked: Asked) -> dict[str, Any]:
+        cell = self._cell(asked)
+        corners = [
+            self._point(cell, *(asked.number(key, None, -1e5, 1e5) for key in pair)) for pair in _CORNERS
+        ]
+        name = cell.split("/")[0]
+        self.region = Region.of(self._grid, self._planes[name], self.index[name], *corners)
+        return {"statistics": self._statistics()}
+
+    def _statistics(self) -> dict[str, Any] | None:
+        region = self.region
+        if region is None:
+            return None
+        plane = self._planes[region.plane]
+        return statistics(region, plane, {k: one for k, one in self.images.items() if k != "difference"})
+
+    def _refresh(self, _asked: Asked) -> None:
+        self._touch()
+
+    def _forget_region(self, _asked: Asked) -> None:
+        self.region = None
+
+    def _probe(self, asked: Asked) -> dict[str, Any]:
+        cell, x, y = self._place(asked)
+        name = cell.split("/")[0]
+        plane, point = self._planes[name], self._point(cell, x, y)
+        voxel = np.linalg.inv(self._grid.ijk_to_ras()) @ [*point, 1.0]
+        k, j, i = (round(float(value)) for value in voxel[2::-1])
+        if not all(0 <= at < length for at, length in zip((k, j, i), self._grid.shape, strict=True)):
+            return {"probe": None}
+        at = tuple(np.delete([k, j, i], plane.axis))
+        values = {
+            image.name: [round(float(image.slice(plane, self.index[name])[at]), 1), image.unit]
+            for image in self.images.values()
+        }
+        return {"probe": {"voxel": [i, j, k], "values": values}}
+
+    def point(self, asked: Mapping[str, Any]) -> tuple[str, np.ndarray]:
+        """Return the image that a pixel (`cell`, `x`, `y`) is in, and its point in RAS."""
+        cell, x, y = self._place(Asked(asked))
+        return cell.split("/")[1], self._point(cell, x, y)
+
+    def pixel(self, image: str, point: np.ndarray) -> tuple[str, float, float] | None:
+        """Return the cell of an image and the pixel there of a point in RAS; None where its slice is not
+        shown."""
+        for name in self.shown_planes():
+            cell, plane = f"{name}/{image}", self._planes[name]
+            if cell in self._sizes and plane.index_of(point) == self.index[name]:
+                (width, height), scale, (right, up) = self._sizes[cell], self._scale(name), self._pan[name]
+                away = point - plane.centre(self.index[name])
+                x = (float(away @ plane.right) - right) / scale + width / 2 - 0.5
+                return cell, x, height / 2 - 0.5 - (float(away @ plane.up) - up) / scale
+        return None
+
+    # Where things are ----------------------------------------------------------------------------------
+
+    def _scale(self, plane: str) -> float:
+        """Return the mm of a pixel, the same in all cells of a plane."""
+        sizes = [
+            self._sizes[cell] for cell in self.cells() if cell.startswith(f"{plane}/") and cell in self._sizes
+        ]
+        if not sizes:
+            return 1.0
+        width, height = (min(one) for one in zip(*sizes, strict=True))
+        return max(self._planes[plane].width / width, self._planes[plane].height / height) / self.zoom
+
+    def _cell(self, asked: Asked) -> str:
+        """Return the cell that is meant, one with a size."""
+        return asked.one_of("cell", tuple(one for one in self.cells() if one in self._sizes))
+
+    def _place(self, asked: Asked) -> tuple[str, float, float]:
+        return self._cell(asked), asked.number("x", None, -1e5, 1e5), asked.number("y", None, -1e5, 1e5)
+
+    def _point(self, cell: str, x: float, y: float) -> np.ndarray:
+        """Return the point in RAS at the centre of pixel (x, y), counted from the top left."""
+        name = cell.split("/")[0]
+        plane, scale, (width, height) = self._planes[name], self._scale(name), self._sizes.get(cell, (1, 1))
+        right, up = self._pan[name]
+        right += (x + 0.5 - width / 2) * scale
+        up += (height / 2 - 0.5 - y) * scale
+        return plane.centre(self.index[name]) + right * plane.right + up * plane.up
+
+    def _region_state(self) -> dict[str, Any] | None:
+        """Where the measured rectangle is in each cell: left, top, width, height in pixels."""
+        region = self.region
+        if region is None or region.index != self.index[region.plane]:
+            return None
+        plane, scale, boxes = self._planes[region.plane], self._scale(region.plane), {}
+        for cell in self.cells():
+            if cell.startswith(f"{region.plane}/") and cell in self._sizes:
+                width, height = self._sizes[cell]
+                right, up = self._pan[region.plane]
+                centre = plane.centre(region.index) + right * plane.right + up * plane.up
+                away = np.array([corner - centre for corner in region.corners])
+                x = away @ plane.right / scale + width / 2 - 0.5
+                y = height / 2 - 0.5 - away @ plane.up / scale
+                boxes[cell] = [float(x.min()), float(y.min()), float(np.ptp(x)), float(np.ptp(y))]
+        return {"boxes": boxes, "statistics": self._statistics()}
+
+
+_CORNERS = (("x0", "y0"), ("x1", "y1"))
+_ACTIONS: dict[str, Callable[[Viewer, Asked], dict[str, Any] | None]] = {
+    "sizes": Viewer._sizes_of,
+    "scroll": Viewer._scroll,
+    "slice": Viewer._slice,
+    "jump": Viewer._jump,
+    "pan": Viewer._pan_by,
+    "zoom": Viewer._zoom_by,
+    "home": Viewer._home,
+    "window": Viewer._window,
+    "arrange": Viewer._arrange,
+    "strength": Viewer._strengthen,
+    "kev": Viewer._set_kev,
+    "fade": Viewer._fade_to,
+    "flicker": Viewer._flicker,
+    "uncertainty": Viewer._set_uncertainty,
+    "difference": Viewer._limit,
+    "measure": Viewer._measure,
+    "unmeasure": Viewer._forget_region,
+    "probe": Viewer._probe,
+    "refresh": Viewer._refresh,
+}
