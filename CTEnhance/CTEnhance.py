@@ -6,6 +6,7 @@ and numpy.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import slicer
@@ -25,11 +26,12 @@ from CTEnhanceLib.enhance.job import DEFAULT_OPTIONS, VERB, EnhanceJob, isForeig
 from CTEnhanceLib.panel import about
 from CTEnhanceLib.panel.modelchoice import ModelChoice
 from CTEnhanceLib.panel.widget import RESOURCES, PanelLogic, PanelWidget
-from CTEnhanceLib.process import transfer
+from CTEnhanceLib.process import dependencies, transfer
 from CTEnhanceLib.process.run import runAndWait
 from CTEnhanceLib.scene import placing, volumes
 from CTEnhanceLib.views import layouts
 
+WITHOUT_TORCH = RESOURCES / "requirements-enhance.txt"
 SAMPLE = "CTEnhanceChestPhantom"
 SAMPLE_SHA256 = "cf677e3c2772d6a7d4262f43d0162202c6cfcbec4a9c87d5cc41d61ff08f1c9b"
 
@@ -80,6 +82,10 @@ class CTEnhanceLogic(PanelLogic):
     """Enhancing without the panel."""
 
     parameterNodeType = CTEnhanceParameterNode
+
+    def requirementsPath(self) -> Path:
+        """Return the file with the packages: without PyTorch a few that OpenVINO needs, else all."""
+        return super().requirementsPath() if dependencies.torchInstalled() else WITHOUT_TORCH
 
     def process(
         self,

@@ -10,6 +10,7 @@ import pytest
 import slicer
 
 import slicerhost
+from ctenhance.options import EnhanceOptions
 from panel_run import nodes, press_apply, save_scene, temporaries
 from view_pixels import pixels
 
@@ -241,14 +242,37 @@ def test_torch_missing(panel: Any, user: Any, ct: Any, monkeypatch: pytest.Monke
     assert "PyTorch is missing" in failure(panel, user)
 
 
-def test_torch_missing_in_the_console(panel: Any, ct: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_torch_openvino_is_enough_in_the_console(
+    panel: Any, ct: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from CTEnhanceLib.process import dependencies
 
     monkeypatch.setattr(dependencies, "torchInstalled", lambda: False)
+    logic = slicer.util.getModuleLogic("CTEnhance")
+    assert logic.requirementsPath().name == "requirements-enhance.txt"
+    assert not dependencies.needsTorch(logic.requirementsPath())
+    result = logic.process(ct, options=EnhanceOptions(model="enhance-twin", engine="openvino"))
+    before, after = (slicer.util.arrayFromVolume(node) for node in (ct, result))
+    assert after.shape == before.shape and not np.array_equal(after, before)
     scene = nodes()
-    with pytest.raises(dependencies.CTEnhanceError, match="PyTorch is missing"):
-        slicer.util.getModuleLogic("CTEnhance").process(ct)
+    monkeypatch.setattr(dependencies, "missing", lambda path: ["openvino>=2025.0"])
+    with pytest.raises(dependencies.CTEnhanceError, match="openvino"):
+        logic.process(ct)
     assert nodes() == scene
+
+
+def test_without_torch_the_installation_says_what_is_for_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    import CTEnhance
+    from CTEnhanceLib.process import dependencies
+
+    asked: list[tuple[list[str], str]] = []
+    monkeypatch.setattr(dependencies, "torchInstalled", lambda: False)
+    monkeypatch.setattr(dependencies, "missing", lambda path: ["openvino>=2025.0"])
+    monkeypatch.setattr(dependencies, "_installTorch", lambda: pytest.fail("PyTorch is not needed"))
+    monkeypatch.setattr(dependencies, "_install", lambda lacking, who: asked.append((lacking, who)))
+    assert dependencies.ensure(CTEnhance.WITHOUT_TORCH, "CT Enhance") is False  # declined
+    assert asked[0][0] == ["openvino>=2025.0"]
+    assert "OpenVINO" in asked[0][1] and "graphics card" in asked[0][1]
 
 
 def test_console_example_of_the_readme(panel: Any) -> None:

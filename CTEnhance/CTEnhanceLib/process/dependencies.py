@@ -1,7 +1,7 @@
 """The packages that the worker needs, checked and installed when Apply is pressed, and only after consent.
 
 PyTorch comes from Slicer's PyTorch extension, which picks the build for the graphics card; the others by pip,
-bound so that none of what Slicer ships is replaced.
+bound so that none of what Slicer ships is replaced. CT Enhance works without PyTorch, by OpenVINO.
 """
 
 from __future__ import annotations
@@ -39,6 +39,11 @@ def missing(path: Path) -> list[str]:
     return [str(each) for each in requirements(path) if not _met(each)]
 
 
+def needsTorch(path: Path) -> bool:
+    """Say whether what the file lists works with PyTorch only: MONAI is built on it."""
+    return any(each.name == "monai" for each in requirements(path))
+
+
 def torchInstalled() -> bool:
     """Say whether there is a torch; it is not imported, that would take seconds and hold its files."""
     return importlib.util.find_spec(TORCH) is not None
@@ -63,7 +68,7 @@ def requireNewTorch() -> None:
 
 def require(path: Path) -> None:
     """Raise CTEnhanceError, saying how to mend it, when torch or something in the file is missing."""
-    if not torchInstalled():
+    if needsTorch(path) and not torchInstalled():
         raise CTEnhanceError(
             _("PyTorch is missing: install the extension 'PyTorch' with the Extensions Manager.")
         )
@@ -82,10 +87,15 @@ def ensure(path: Path, requester: str) -> bool:
 
     Raises CTEnhanceError when an installation failed or cannot be done from here.
     """
-    if not torchInstalled() and not _installTorch():
+    if needsTorch(path) and not torchInstalled() and not _installTorch():
         return False
     requireNewTorch()
     lacking = missing(path)
+    if not needsTorch(path):
+        requester = _(
+            "{name} (OpenVINO, a download of 60 MB, runs its network on the processor; PyTorch, gigabytes, "
+            "is for graphics cards)"
+        ).format(name=requester)
     if lacking and not _install(lacking, requester):
         return False
     importlib.invalidate_caches()

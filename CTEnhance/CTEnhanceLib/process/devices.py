@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from slicer.i18n import tr as _
 
 from ctenhance.runtime.memory import free_main_memory
+from CTEnhanceLib.process.dependencies import torchInstalled
 from CTEnhanceLib.process.question import Question
 
 _QUERY = ["--query-gpu=index,name,memory.free,memory.total", "--format=csv,noheader,nounits"]
@@ -66,7 +67,8 @@ class DeviceQuery:
 
     def start(self) -> None:
         """Ask; a question that is under way is left to finish."""
-        program = shutil.which("nvidia-smi")
+        # a card can be used by PyTorch only
+        program = shutil.which("nvidia-smi") if torchInstalled() else None
         if program is None:
             self._onFound(computer())
         else:
