@@ -11,7 +11,7 @@ imported.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -73,7 +73,7 @@ class EnhanceOptions(Options):
         }
 
     def to_arguments(self, *, uncertainty: Path | None = None) -> list[str]:
-        """The options of `ctenhance enhance`; `uncertainty`: the file for that map, where it is asked for."""
+        """The options of `ctenhance enhance`; `uncertainty`: the file for that map, if any."""
         return [
             *_arguments(
                 {
@@ -120,6 +120,8 @@ class ReconstructOptions(Options):
 
     def __post_init__(self) -> None:
         _check_engine(self.engine)
+        if isinstance(self.image_size, Sequence):
+            object.__setattr__(self, "image_size", tuple(self.image_size))
         if self.method not in choices.METHODS:
             raise InputError(
                 f"There is no reconstruction method '{self.method}': choose {', '.join(choices.METHODS)}."
@@ -232,6 +234,8 @@ class DecomposeOptions(Options):
     def __post_init__(self) -> None:
         if isinstance(self.basis, str):
             raise InputError(f"The basis '{self.basis}' is one text: give a list of names.")
+        if not isinstance(self.vmi, Iterable):
+            raise InputError(f"The energies are {self.vmi!r}: give a list of keV, such as [40, 70].")
         # frozen: a list that is changed later must not change what was asked for
         object.__setattr__(self, "basis", tuple(self.basis))
         object.__setattr__(self, "vmi", tuple(self.vmi))

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -79,7 +80,7 @@ COMMANDS: list[tuple[str, Options, dict[str, Any], list[str]]] = [
         ReconstructOptions(
             method="projection",
             kernel="sharp",
-            image_size=(96, 96),
+            image_size=[96, 96],  # type: ignore[arg-type]
             fov_mm=300.5,
             all_stages=True,
             uncertainty=True,
@@ -197,6 +198,7 @@ def test_what_no_command_can_say_is_refused() -> None:
         (lambda: ReconstructOptions(method="fbp", uncertainty=True), "no uncertainty map"),
         (lambda: DecomposeOptions(kernel="bone"), "bone"),
         (lambda: DecomposeOptions(basis="water"), "list of names"),
+        (lambda: DecomposeOptions(vmi=70), "list of keV"),
         (lambda: DegradeOptions(dose=0.0), "fraction"),
         (lambda: DegradeOptions(preset="sumi-paper", dose=0.5), "choose routine"),
     ],
@@ -204,6 +206,11 @@ def test_what_no_command_can_say_is_refused() -> None:
 def test_settings_that_cannot_be_are_refused_at_once(make: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         make()
+
+
+def test_lists_may_be_arrays() -> None:
+    options = DecomposeOptions(vmi=np.arange(40, 61, 10), basis=("water", "iodine"))  # type: ignore[arg-type]
+    assert options.vmi == (40, 50, 60) and "40,50,60" in options.to_arguments()
 
 
 def test_one_sample_is_enough_without_an_uncertainty_map() -> None:

@@ -216,6 +216,9 @@ def test_one_sample_is_refused_for_an_uncertainty_map_only() -> None:
     usual = ctenhance.reconstruct(measured(), method="fbp", device="cpu")
     same = ctenhance.reconstruct(measured(), method="fbp", samples=1, device="cpu")
     assert same.report["settings"] == usual.report["settings"]
+    assert [text for text in same.report["warnings"] if text not in usual.report["warnings"]] == [
+        "Samples are drawn for an uncertainty map, and none was asked for: none were drawn."
+    ]
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def run_batch(
     recorded: Mapping[str, Any],
     overwrite: bool = False,
 ) -> Outcome:
-    """Enhance the cases that are not finished yet and tell what became of each.
+    """Enhance the cases that are not finished yet, and return the outcome of each.
 
     `recorded` is what reports say of the options (`recorded_settings`).
 

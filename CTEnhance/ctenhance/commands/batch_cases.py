@@ -73,7 +73,7 @@ def find_cases(source: Path, target: Path, choice: Choice | None = None, run: Ru
     of files and descriptions may name a patient.
 
     Raises InputError when `source` is no folder or holds no CT, or none that was chosen, and when results
-    would go into it among the inputs. `run` is told how far the search is, and asked whether to stop.
+    would go into it among the inputs. `run` shows the progress of the search and can cancel it.
     """
     _check_folders(source, target)
     choice = choice or Choice()
@@ -165,7 +165,7 @@ def _folders(source: Path, target: Path) -> Iterator[tuple[Path, list[Path], str
                 kept.append(name)
         folders[:] = kept
         visible = [here / name for name in sorted(names) if name[0] != "."]
-        # A broken link is told as a file that is not there; reading a pipe would wait for ever.
+        # A broken link counts as a missing file; reading a pipe would never end.
         yield here, [path for path in visible if isfile(path) or not exists(path)], ""
     for directory, problem in sorted(unreadable.items()):
         yield Path(directory), [], problem

@@ -83,7 +83,7 @@ def decompose_images(
 
 
 def read_images(run: Run, given: Sequence[str], hounsfield: bool) -> dict[str, CTVolume]:
-    """Volumes by energy; raises InputError for energies that nobody tells or that were given twice."""
+    """Volumes by energy; raises InputError for energies that are not known or that were given twice."""
     from ctenhance.decomposition.from_images.energies import Energy, different
     from ctenhance.files.dicom.energies import read_at
 

@@ -55,7 +55,7 @@ _LIGHT = ("compare", "dicom", "study", "weights")
 
 
 class ProgressMode(str, enum.Enum):
-    """How a command tells how far it is."""
+    """How a command reports its progress."""
 
     BAR = "bar"
     JSON = "json"
@@ -133,7 +133,7 @@ class Run:
             resolved_paths.add(resolved)
 
     def read(self, path: Path, choice: Choice | None = None) -> CTVolume:
-        """Read a volume file or a DICOM folder; `choice` says what of it is meant."""
+        """Read a volume file or a DICOM folder; `choice` selects series and images."""
         self.progress("read", 0, 1)
         volume = ctenhance.read(path, **(choice or Choice()).arguments())
         self.progress("read", 1, 1)
@@ -159,7 +159,7 @@ class Run:
         self.finish(result.report, paths)
 
     def log(self, text: str, level: str = "warning") -> None:
-        """Tell the user something that is neither a result nor a failure."""
+        """Print something that is neither a result nor a failure."""
         if self.mode is ProgressMode.JSON:
             write_event("log", self._out, level=level, text=text)
         else:

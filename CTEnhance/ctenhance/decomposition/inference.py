@@ -37,7 +37,7 @@ from ctenhance.scan.truncation import truncation_warning
 
 #: A reading this much above air, beyond noise, cannot be; more than the second part of them ends the work.
 OVER_AIR, MOST_OVER_AIR = 1.3, 0.01
-#: Mean squared misfit in standard deviations of counts and model above which the user is told.
+#: Mean squared misfit in standard deviations of counts and model above which the report warns.
 LARGE_MISFIT = 2.0
 _MISFIT_RAYS = 20000
 #: Rows within so much share the scatter of the one in their middle: it comes from more than this above and
@@ -128,7 +128,7 @@ def decompose(
     scatters, where it is known (else as the projections' `meta` tells): scatter by primary counts behind the
     middle of 300 mm of water; `grid_ratio`: height by gap of its anti-scatter grid, likewise. `options`: all
     of these in one object, in place of the keywords.
-    The report tells how the rays ended and how well the model fits the counts. Raises InputError for
+    The report says how the rays ended and how well the model fits the counts. Raises InputError for
     projections that cannot be decomposed, Cancelled when asked to stop."""
     options = chosen(
         options,

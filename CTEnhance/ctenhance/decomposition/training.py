@@ -55,7 +55,7 @@ from ctenhance.training.options import ScatterTraining
 #: The scanner's SPR behind water, the object's own that it may lead to, and quanta in air of a training ray
 #: (some hundred of a scan's).
 WATER_SPRS, OBJECT_SPRS, QUANTA = (0.03, 0.8), (0.03, 0.33), (3e6, 3e8)
-#: In so many drawn scans the scanner's amount of scatter is known, in so many its anti-scatter grid.
+#: The shares of drawn scans whose amount of scatter, and whose anti-scatter grid, is known.
 KNOWN, GRID_KNOWN = 0.6, 0.5
 #: Ways in which each scan is drawn. More scans teach more than more ways: each has a scanner of its own, and
 #: which one a network soon knows by the object.

@@ -123,7 +123,7 @@ def _middle(batch: PairBatch, device: torch.device) -> tuple[torch.Tensor, torch
 
 @dataclasses.dataclass(frozen=True)
 class _Course:
-    """What the trainings have in common: the data, how the loop runs, whom to tell."""
+    """What the trainings have in common: data, settings of the loop, progress and cancelling."""
 
     sampler: PairSampler
     pairs: Ahead[PairBatch]

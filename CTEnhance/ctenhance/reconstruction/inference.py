@@ -200,7 +200,7 @@ def reconstruct(
     suggests otherwise. `uncertainty` adds `.maps["uncertainty"]`, the SD in HU over `samples` draws (4 unless
     given); `residual` adds `.maps["residual"]`, what the data say and the result does not. Models are
     registry names or weights files; `projection_steps` and `image_steps` are those of their diffusions, 1 to
-    10; `engine`: what runs them, of `choices.ENGINES`. Where the file tells the beam's spectrum, water's beam
+    10; `engine`: what runs them, of `choices.ENGINES`. Where the file holds the beam's spectrum, water's beam
     hardening is corrected. `options`: all of these in one object, in place of the keywords. The report holds
     the dose estimate and how consistent the result is with the data. Raises InputError for settings and
     projections that cannot be, Cancelled when asked to stop."""
@@ -237,6 +237,8 @@ def reconstruct(
     report.input = projections.identity(progress, cancel)
     for note in (*projections.notes(progress, cancel), *([cut] if cut else [])):
         report.warn(note)
+    if options.samples is not None and not options.uncertainty:
+        report.warn("Samples are drawn for an uncertainty map, and none was asked for: none were drawn.")
     entries = [model.entry for model in models.values()]
     if entries:
         report.model(entries[-1])

@@ -253,7 +253,7 @@ def fit(
     half = device.type == "cuda" and torch.cuda.is_bf16_supported()
 
     def spent() -> float:
-        """The share of the training that is done; clocks differ, so the first process tells the others."""
+        """The share of the training that is done: that of the first process, since clocks differ."""
         share = torch.tensor(
             max(state["step"] / settings.steps, state["seconds"] / 60 / settings.minutes), device=device
         )
@@ -287,7 +287,7 @@ def fit(
             value.backward()
             length = nn.utils.clip_grad_norm_(trained, 1.0)
             state["step"] += 1
-            # One step that is no number would make all weights none.
+            # One step that is NaN would make all weights NaN.
             if math.isfinite(float(length)):
                 optimiser.step()
                 average.update_parameters(network)
