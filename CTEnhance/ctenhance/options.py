@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ctenhance import choices
 from ctenhance.runtime.errors import InputError
@@ -33,9 +33,12 @@ class Options:
     device: str = "auto"
     seed: int = 0
 
+    #: The fields that a report says.
+    REPORTED: ClassVar[tuple[str, ...]] = ()
+
     def settings(self) -> dict[str, Any]:
         """The verb's own settings by name, as its report has them."""
-        raise NotImplementedError
+        return {name: getattr(self, name) for name in self.REPORTED}
 
     def _common_arguments(self) -> list[str]:
         return _arguments({"device": self.device, "seed": self.seed})
@@ -44,6 +47,8 @@ class Options:
 @dataclass(frozen=True, kw_only=True)
 class EnhanceOptions(Options):
     """The settings of `ctenhance.enhance`."""
+
+    REPORTED = ("strength", "steps", "samples", "uncertainty")
 
     model: str | Path | None = None
     strength: float = 1.0
@@ -62,15 +67,6 @@ class EnhanceOptions(Options):
         if self.steps is not None and not 1 <= self.steps <= most:
             raise InputError(f"The number of steps is {self.steps}: choose 1 to {most} (default {default}).")
         _check_samples(self.samples, self.uncertainty)
-
-    def settings(self) -> dict[str, Any]:
-        """The settings by name, as the report has them."""
-        return {
-            "strength": self.strength,
-            "steps": self.steps,
-            "samples": self.samples,
-            "uncertainty": self.uncertainty,
-        }
 
     def to_arguments(self, *, uncertainty: Path | None = None) -> list[str]:
         """The options of `ctenhance enhance`; `uncertainty`: the file for that map, if any."""
@@ -94,14 +90,15 @@ class EnhanceOptions(Options):
 
         A model that came from a file is called by its name in the registry. Raises InputError for what is no
         report of `enhance`."""
-        settings, seed = _recorded(report, "enhance")
-        names = ("strength", "steps", "samples", "uncertainty")
-        return cls(**_picked(settings, names), model=_name(report.get("model")), seed=seed)
+        settings, seed = _recorded(report, "enhance", cls.REPORTED)
+        return cls(**settings, model=_name(report.get("model")), seed=seed)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructOptions(Options):
     """The settings of `ctenhance.reconstruct`."""
+
+    REPORTED = ("method", "kernel", "image_size", "pixel_mm", "projection_steps", "image_steps")
 
     method: str = choices.DEFAULT_METHOD
     kernel: str = choices.DEFAULT_KERNEL
@@ -143,15 +140,7 @@ class ReconstructOptions(Options):
 
     def settings(self) -> dict[str, Any]:
         """The settings by name, as the report has them."""
-        return {
-            "method": self.method,
-            "kernel": self.kernel,
-            "image_size": self.image_size,
-            "pixel_mm": self.pixel_mm,
-            "projection_steps": self.projection_steps,
-            "image_steps": self.image_steps,
-            "samples": self.draws,
-        }
+        return super().settings() | {"samples": self.draws}
 
     def to_arguments(self, *, uncertainty: Path | None = None, residual: Path | None = None) -> list[str]:
         """The options of `ctenhance reconstruct`; `uncertainty` and `residual` are the files for these maps,
@@ -192,10 +181,7 @@ class ReconstructOptions(Options):
 
         Whether other stages and the residual were asked for does not stand there. Raises InputError for what
         is no report of `reconstruct`."""
-        settings, seed = _recorded(report, "reconstruct")
-        names = ("method", "kernel", "pixel_mm", "projection_steps", "image_steps")
-        values = _picked(settings, (*names, "image_size", "samples"))
-        rows, columns = values.pop("image_size")
+        values, seed = _recorded(report, "reconstruct", (*cls.REPORTED, "samples"))
         draws = values.pop("samples")
         # the projections' network comes first, then the images'
         models = [_name(model) for model in report.get("details", {}).get("models", ())] + [None, None]
@@ -203,7 +189,6 @@ class ReconstructOptions(Options):
             **values,
             model_projection=models[0],
             model_image=models[1],
-            image_size=(rows, columns),
             uncertainty=draws > 0,
             samples=draws or None,
             seed=seed,
@@ -213,6 +198,11 @@ class ReconstructOptions(Options):
 @dataclass(frozen=True, kw_only=True)
 class DecomposeOptions(Options):
     """The settings of `ctenhance.decompose`."""
+
+    REPORTED = (
+        "basis", "vmi", "low_noise", "guided_maps", "vnc", "zeff", "electron_density", "errors", "kernel",
+        "scatter", "scatter_ratio", "grid_ratio",
+    )  # fmt: skip
 
     basis: Sequence[str] = choices.BASIS
     vmi: Sequence[float] = ()
@@ -243,21 +233,7 @@ class DecomposeOptions(Options):
 
     def settings(self) -> dict[str, Any]:
         """The settings by name, as the report has them."""
-        return {
-            "basis": list(self.basis),
-            "drift_calibration": self.calibration is not None,
-            "scatter": self.scatter,
-            "scatter_ratio": self.scatter_ratio,
-            "grid_ratio": self.grid_ratio,
-            "vmi": list(self.vmi),
-            "low_noise": self.low_noise,
-            "guided_maps": self.guided_maps,
-            "vnc": self.vnc,
-            "zeff": self.zeff,
-            "electron_density": self.electron_density,
-            "errors": self.errors,
-            "kernel": self.kernel,
-        }
+        return super().settings() | {"drift_calibration": self.calibration is not None}
 
     def to_arguments(self) -> list[str]:
         """The options of `ctenhance decompose`.
@@ -301,11 +277,8 @@ class DecomposeOptions(Options):
 
         Raises InputError for what is no report of `decompose`, and for one of a calibrated scan without the
         `calibration`."""
-        settings, seed = _recorded(report, "decompose")
-        names = ("basis", "vmi", "low_noise", "guided_maps", "vnc", "zeff", "electron_density", "errors")
-        names += ("kernel", "scatter", "scatter_ratio", "grid_ratio")  # type: ignore[assignment]
-        values = _picked(settings, names)
-        if settings.get("drift_calibration") and calibration is None:
+        values, seed = _recorded(report, "decompose", (*cls.REPORTED, "drift_calibration"))
+        if values.pop("drift_calibration") and calibration is None:
             raise InputError("The scan of this report was calibrated: name the calibration, too.")
         if values["scatter"] == "network":
             values["scatter"] = _name(report.get("model")) or "network"
@@ -315,6 +288,8 @@ class DecomposeOptions(Options):
 @dataclass(frozen=True, kw_only=True)
 class DegradeOptions(Options):
     """The settings of `ctenhance.degrade`."""
+
+    REPORTED = ("preset", "dose", "photons", "clip")
 
     preset: str = choices.DEFAULT_PRESET
     dose: float | None = None
@@ -331,6 +306,8 @@ class DegradeOptions(Options):
             raise InputError(
                 f"{self.photons:g} photons per ray are none of a CT scan: give a number between 100 and 1e9."
             )
+        if self.clip is not None:
+            object.__setattr__(self, "clip", tuple(self.clip))
         if self.clip is not None and not self.clip[0] < self.clip[1]:
             raise InputError(
                 f"The HU range {self.clip[0]:g} to {self.clip[1]:g} is empty: give the lower end first."
@@ -354,13 +331,7 @@ class DegradeOptions(Options):
 
     def settings(self) -> dict[str, Any]:
         """The settings by name, as the report has them."""
-        return {
-            "preset": self.preset,
-            "dose": self.dose,
-            "photons": self.photons,
-            "clip": self.clip,
-            "replay": self.replay is not None,
-        }
+        return super().settings() | {"replay": self.replay is not None}
 
     def to_arguments(self, *, replay: Path | None = None) -> list[str]:
         """The options of `ctenhance degrade`; `replay` is the file of the report to replay, if there is one.
@@ -380,12 +351,10 @@ class DegradeOptions(Options):
         """The settings of a report, with which the same volume is degraded alike.
 
         Raises InputError for what is no report of `degrade`."""
-        settings, seed = _recorded(report, "degrade")
-        values = _picked(settings, ("preset", "dose", "photons", "clip", "replay"))
+        values, seed = _recorded(report, "degrade", (*cls.REPORTED, "replay"))
         if values.pop("replay"):
             return cls(replay=report, seed=seed)
-        clip = values.pop("clip")
-        return cls(**values, clip=None if clip is None else (clip[0], clip[1]), seed=seed)
+        return cls(**values, seed=seed)
 
 
 def chosen(options: Self | None, keywords: Self) -> Self:
@@ -440,19 +409,15 @@ def _file(name: str, needed: bool, path: Path | None) -> Path | None:
     return path if needed else None
 
 
-def _recorded(report: Mapping[str, Any], verb: str) -> tuple[Mapping[str, Any], int]:
-    """Settings and seed in a report of `verb`."""
+def _recorded(report: Mapping[str, Any], verb: str, names: Sequence[str]) -> tuple[dict[str, Any], int]:
+    """The settings of these names in a report of `verb`, and its seed."""
     settings, seed = report.get("settings"), report.get("seed")
     if report.get("verb") != verb or not isinstance(settings, Mapping) or not isinstance(seed, int):
         raise InputError(f"This is no report of '{verb}': give the one that it wrote.")
-    return settings, seed
-
-
-def _picked(settings: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     for name in names:
         if name not in settings:
             raise InputError(f"The report does not say '{name}': give one that this version wrote.")
-    return {name: settings[name] for name in names}
+    return {name: settings[name] for name in names}, seed
 
 
 def _name(model: Mapping[str, Any] | None) -> str | None:
