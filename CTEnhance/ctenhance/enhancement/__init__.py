@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from ctenhance.enhancement.inference import enhance, load_model
+from ctenhance.enhancement.inference import enhance
+from ctenhance.enhancement.models import load_model
 
 __all__ = ["enhance", "load_model"]

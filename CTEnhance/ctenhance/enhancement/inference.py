@@ -152,7 +152,7 @@ def _slices_at_once(engine: Engine, array: np.ndarray) -> int:
     card as a quarter of its free memory holds."""
     if engine.device.type not in ("cuda", "mps"):
         return CPU_SLICES
-    pixels = array.shape[1] * array.shape[2]
+    pixels = int(array.shape[1] * array.shape[2])
     return max(1, min(MOST_SLICES, free_memory(engine.device) // (4 * BYTES_A_PIXEL * pixels)))
 
 
