@@ -138,6 +138,20 @@ def test_only_enhancing_models_are_offered(monkeypatch: pytest.MonkeyPatch) -> N
     assert offered[0].text == "c (default)" and "scans" in offered[0].explanation
 
 
+def test_models_have_names_for_people(app: Any) -> None:
+    from ctenhance import choices
+    from CTEnhanceLib.panel.modelchoice import installedModels
+
+    offered = installedModels("enhance", choices.ENHANCE_ARCHITECTURES)
+    assert [(model.key, model.text) for model in offered] == [
+        ("enhance-twin", "Standard (default)"),
+        ("enhance-latent-diffusion", "Diffusion"),
+    ]
+    for model in offered:  # the technical name, and on what it was trained, are in the tooltip
+        assert model.key in model.explanation and "Trained on" in model.explanation
+        assert "pass" in model.explanation.split(".")[0]
+
+
 def test_old_leftovers_go_and_others_stay(tmp_path: Path) -> None:
     from CTEnhanceLib.process.transfer import removeLeftovers
 

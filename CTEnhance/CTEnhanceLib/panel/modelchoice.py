@@ -36,12 +36,32 @@ def installedModels(verb: str, architectures: Iterable[str]) -> list[Model]:
     entries.sort(key=lambda entry: entry.name != default)
     found = []
     for entry in entries:
-        text = _("{name} (default)").format(name=entry.name) if entry.name == default else entry.name
-        explanation = _("Version {version}, {licence}. Trained on {data}.").format(
-            version=entry.version, licence=entry.licence, data=entry.trained_on
+        text, does = plainName(entry.name)
+        text = _("{name} (default)").format(name=text) if entry.name == default else text
+        explanation = _("{name}, version {version}, {licence}. Trained on {data}.").format(
+            name=entry.name, version=entry.version, licence=entry.licence, data=entry.trained_on
         )
-        found.append(Model(entry.name, text, explanation))
+        found.append(Model(entry.name, text, f"{does} {explanation}".strip()))
     return found
+
+
+def plainName(name: str) -> tuple[str, str]:
+    """Return what a model is called for people, and a sentence on what it does; any other keeps its name."""
+    return {
+        "enhance-twin": (
+            _("Standard"),
+            _("One pass over each slice: the fastest, also without a graphics card."),
+        ),
+        "enhance-latent-diffusion": (
+            _("Diffusion"),
+            _("Several passes from noise to image: slower, and meant for a graphics card."),
+        ),
+        "reconstruct-projection": (_("Standard"), _("Takes noise out of the projections.")),
+        "reconstruct-image": (
+            _("Standard"),
+            _("Takes noise out of the image, guided by FBP and projections."),
+        ),
+    }.get(name, (name, ""))
 
 
 def modelFromFile(path: str) -> Model:
