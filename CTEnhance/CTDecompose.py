@@ -220,6 +220,10 @@ class CTDecomposeWidget(PanelWidget):
         super().opened()
         self.spectralSection.refresh()
 
+    def keys(self) -> list[tuple[str, str]]:
+        """Name the windows' keys."""
+        return self.spectralSection.keys()
+
     def left(self) -> None:
         """The keys are free for others."""
         super().left()

@@ -151,6 +151,21 @@ def test_the_image_says_what_it_is(panel: Any, user: Any, result: Any) -> None:
         assert titles(AFTER)[0].endswith(f"strength {100 * strength:.0f} %")
 
 
+def test_f1_shows_all_keys(panel: Any, user: Any, result: Any) -> None:
+    press_key(user, "F1")
+    ((sheet, _details),) = slicerhost.messages
+    keys = dict(line.split("\t") for line in sheet.splitlines())
+    assert list(keys) == [*map(str, range(1, 9)), "X", "F1"]
+    assert "Lung" in keys["1"] and "Metal" in keys["8"]
+    slicerhost.messages.clear()
+    close_panel(panel)
+    try:
+        press_key(user, "F1")
+        assert not slicerhost.messages  # the key is Slicer's own again
+    finally:
+        open_panel("CTEnhance")
+
+
 def test_the_difference_reads_what_it_shows(panel: Any, user: Any, ct: Any, result: Any) -> None:
     ui = panel.ui
     ui.viewModeSelector.currentIndex = 1

@@ -107,6 +107,11 @@ class CompareSection:
         self._shortcut.enabled = False
         self._windowKeys.enable(False)
 
+    def keys(self) -> list[tuple[str, str]]:
+        """Return the section's keys and what they do."""
+        flicker = (FLICKER_KEY, _("Before in place of after, and back, while they are compared"))
+        return [*WindowKeys.rows(self._windowButtons), flicker]
+
     @property
     def measuring(self) -> bool:
         """Whether the table is about to follow the region."""

@@ -134,6 +134,10 @@ class SpectralSection:
         """The module is left: its keys are free again; what is shown stays."""
         self._windowKeys.enable(False)
 
+    def keys(self) -> list[tuple[str, str]]:
+        """Return the section's keys and what they do."""
+        return WindowKeys.rows(self._windowButtons())
+
     def nodeGoes(self, node: Any) -> bool:
         """A node is about to be removed; say whether it is one of those that are shown."""
         if node is self._region.node:

@@ -19,6 +19,7 @@ from slicer.util import VTKObservationMixin
 
 from CTEnhanceLib.compare.section import CompareSection
 from CTEnhanceLib.panel import styles
+from CTEnhanceLib.panel.keysheet import KeySheet
 from CTEnhanceLib.panel.runsection import AUTOMATIC, RunSection
 from CTEnhanceLib.process.run import Job
 from CTEnhanceLib.process.worker import PACKAGE_FOLDER
@@ -196,6 +197,10 @@ class PanelWidget(BasePanelWidget):
         if self.compareSection is not None:
             self.compareSection.show()
 
+    def keys(self) -> list[tuple[str, str]]:
+        """Return the panel's keys and what they do, for the sheet that F1 shows."""
+        return [] if self.compareSection is None else self.compareSection.keys()
+
     def nodesGo(self) -> None:
         """Let go of all nodes: the scene closes, or what is shown is being removed."""
 
@@ -214,6 +219,7 @@ class PanelWidget(BasePanelWidget):
 
     def buildSections(self) -> None:
         """Make what drives Run and Compare."""
+        self._keySheet = KeySheet(self.panel, self.title, lambda: self.keys())
         self.runSection = RunSection(
             self.ui,
             self.title,
@@ -232,6 +238,7 @@ class PanelWidget(BasePanelWidget):
     def gone(self) -> None:
         """End what runs."""
         self.runSection.kill()
+        self._keySheet.enable(False)
         self.nodesGo()
         if self.compareSection is not None:
             self.compareSection.exit()
@@ -239,6 +246,7 @@ class PanelWidget(BasePanelWidget):
 
     def opened(self) -> None:
         """Follow the scene's parameters."""
+        self._keySheet.enable(True)
         self.initializeParameterNode()
         if self.compareSection is not None:
             self.compareSection.enter()
@@ -246,6 +254,7 @@ class PanelWidget(BasePanelWidget):
 
     def left(self) -> None:
         """Take the comparison off the screen; a run goes on."""
+        self._keySheet.enable(False)
         if self.compareSection is not None:
             self.compareSection.exit()
         if not self.runSection.running:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import qt
 import slicer
+from slicer.i18n import tr as _
 
 from CTEnhanceLib.scene.windows import WINDOWS
 
@@ -22,6 +23,12 @@ class WindowKeys:
             shortcut.connect("activated()", functools.partial(onWindow, name))
             shortcut.enabled = False
             self._shortcuts.append(shortcut)
+
+    @staticmethod
+    def rows(buttons: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Return the keys and what they do, by the windows' buttons."""
+        text = _("Window of the images: {name}, while they are shown")
+        return [(str(number), text.format(name=buttons[name].text)) for number, name in enumerate(WINDOWS, 1)]
 
     def enable(self, enabled: bool) -> None:
         """Take the keys, or give them back to whoever else wants them."""

@@ -1,0 +1,32 @@
+"""One sheet of all keys of a panel, shown by F1 while the panel is open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+KEY = "F1"
+
+
+class KeySheet:
+    """Shows what `rows()` gives, pairs of keys and what they do, while it is enabled."""
+
+    def __init__(self, parent: Any, title: str, rows: Callable[[], Iterable[tuple[str, str]]]) -> None:
+        self._title, self._rows = title, rows
+        self._shortcut = qt.QShortcut(qt.QKeySequence(KEY), slicer.util.mainWindow() or parent)
+        self._shortcut.connect("activated()", self.show)
+        self._shortcut.enabled = False
+
+    def enable(self, enabled: bool) -> None:
+        """Take the key, or give it back."""
+        self._shortcut.enabled = enabled
+
+    def show(self) -> None:
+        """Show the sheet."""
+        rows = [*self._rows(), (KEY, _("This sheet"))]
+        lines = "\n".join(f"{keys}\t{text}" for keys, text in rows)
+        slicer.util.infoDisplay(lines, windowTitle=_("Keys of {panel}").format(panel=self._title))
