@@ -1,6 +1,8 @@
 """Does the check of the geometry find what is wrong, and is it silent where nothing is?
 
     python benchmarks/geometry_check.py --out benchmarks/results/geometry_check.md     real anatomy
+    python benchmarks/geometry_check.py --order --views 360 --columns 256 --patients 3 \\
+        --out benchmarks/results/geometry_order.md      rows, columns and views out of place
 
 Three slices of each scan are projected by the product and, where it is installed, by ASTRA (a library of its
 own: `pip install astra-toolbox`), get noise, are told with a wrong geometry and checked; then with the right
@@ -115,8 +117,55 @@ def _exchanged(p: Projections) -> Projections:
     return changed(square, lambda r: np.swapaxes(r, 0, 2))
 
 
+def displaced(_kind: str) -> dict[str, tuple[Wrong, Named]]:
+    """Elements of a stack of twelve slices that are not where they belong."""
+
+    def in_row(r: np.ndarray, row: int, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        r = r.copy()
+        r[:, row] = change(r[:, row])
+        return r
+
+    def quarters(r: np.ndarray) -> np.ndarray:
+        return np.concatenate([np.split(r, 4, 2)[k] for k in (0, 2, 1, 3)], 2)
+
+    rows, columns, views = named("rows_come_as"), named("columns_come_as"), named("views_come_as")
+    lie = named("axes_lie_as")
+    swapped = [0, 1, 9, 3, 4, 5, 6, 7, 8, 2, 10, 11]
+    changes: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Named]] = {
+        "one row mirrored": (
+            lambda r: in_row(r, 5, lambda one: one[:, ::-1]),
+            lambda found, _p: found.get("rows") == [5] and "reversed" in found,
+        ),
+        "one row off by 2 columns": (
+            lambda r: in_row(r, 5, lambda one: np.roll(one, 2, 1)),
+            lambda found, _p: found.get("rows") == [5] and "central_columns" in found,
+        ),
+        "two rows exchanged": (lambda r: r[:, swapped], rows),
+        "rows interleaved": (lambda r: np.concatenate([r[:, ::2], r[:, 1::2]], 1), rows),
+        "rows and columns mixed": (lambda r: r.swapaxes(1, 2).reshape(r.shape), lie),
+        "Fortran's order for C's": (lambda r: np.reshape(r.ravel(order="F"), r.shape), lie),
+        "halves exchanged": (lambda r: np.roll(r, r.shape[2] // 2, 2), columns),
+        "modules exchanged": (quarters, columns),
+        "columns interleaved": (lambda r: np.concatenate([r[:, :, ::2], r[:, :, 1::2]], 2), columns),
+        "views interleaved": (lambda r: np.concatenate([r[::2], r[1::2]]), views),
+        "a part of the views backwards": (
+            lambda r: np.concatenate([r[:100], r[149:99:-1], r[150:]]),
+            views,
+        ),
+        "every second view twice": (lambda r: np.repeat(r[::2], 2, 0), named("repeated_views")),
+    }
+    return {
+        label: (lambda p, change=change: changed(p, change), right)
+        for label, (change, right) in changes.items()
+    }
+
+
 def found_table(
-    scanners: Sequence[Scanner], people: Sequence[Body], projector: str, say: Callable[[str], None]
+    scanners: Sequence[Scanner],
+    people: Sequence[Body],
+    projector: str,
+    say: Callable[[str], None],
+    faults: Callable[[str], dict[str, tuple[Wrong, Named]]] = faults,
 ) -> Table:
     """Faults found of all, by dose, for every geometry."""
     rows: dict[str, list[list[int]]] = {}
@@ -174,6 +223,7 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=1152)
     parser.add_argument("--columns", type=int, default=736)
     parser.add_argument("--patients", type=int, default=len(PATIENTS))
+    parser.add_argument("--order", action="store_true")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -184,8 +234,13 @@ def main() -> None:
         print(text, file=sys.stderr, flush=True)
 
     start = time.process_time()
-    tables = [found_table(scanners, people, "the product", say)]
-    if astra is not None:
+    slices = "three slices"
+    if given.order:
+        stacks, slices = bodies(given.data, 12, 2)[: given.patients], "twelve slices (of right ones: three)"
+        tables = [found_table(scanners, stacks, "the product", say, displaced)]
+    else:
+        tables = [found_table(scanners, people, "the product", say)]
+    if astra is not None and not given.order:
         tables.append(
             found_table([s for s in scanners if s.kind != "fan-equiangular"], people[:3], "ASTRA", say)
         )
@@ -193,7 +248,7 @@ def main() -> None:
     text = "\n\n".join(
         [
             "# The check of the geometry\n\n"
-            f"{len(people)} scans, three slices of each, {given.views} views x {given.columns} columns, "
+            f"{len(people)} scans, {slices} of each, {given.views} views x {given.columns} columns, "
             f"{QUANTA:g} quanta a ray in air at full dose, electronic variance {ELECTRONIC:g}, the detector "
             f"off by {OFFSET:g} of a column. {time.process_time() - start:.0f} s of one core in all.",
             *(table.markdown() for table in tables),

@@ -56,15 +56,16 @@ class Body:
     pixel: float
 
 
-def bodies(folder: Path) -> list[Body]:
-    """The scans of `PATIENTS` that are in the folder, 2 x 2 pixels averaged."""
+def bodies(folder: Path, slices: int = 3, apart: int = 12) -> list[Body]:
+    """The scans of `PATIENTS` that are in the folder, 2 x 2 pixels averaged; `slices` of each, that many
+    `apart` (fewer of short scans)."""
     found = []
     for name in PATIENTS:
         for path in sorted(folder.glob(f"{name}*.nii.gz"))[:1]:
             volume = CTVolume.read(path)
-            middle = len(volume.array) // 2
-            away = min(12, middle - 1)
-            hu = torch.from_numpy(volume.array[[middle - away, middle, middle + away]])
+            step = max(1, min(apart, (len(volume.array) - 1) // max(1, slices - 1)))
+            first = (len(volume.array) - step * (slices - 1)) // 2
+            hu = torch.from_numpy(volume.array[first : first + step * slices : step])
             found.append(Body(name, F.avg_pool2d(hu[:, None], 2)[:, 0].numpy(), 2 * volume.spacing[0]))
     return found
 

@@ -192,11 +192,17 @@ def test_the_order_of_the_views(kind: str, quanta: float | None) -> None:
     assert likely(interleaved) == {"views_come_as": "0, 2, 4, 6, 8, …"}
     backwards = changed(p, lambda r: np.concatenate([r[:100], r[149:99:-1], r[150:]]))
     assert likely(backwards) == {"views_come_as": "0 to 99, 149 to 100, 150 to 299"}
+    pairs = changed(p, lambda r: r.reshape(-1, 2, *r.shape[1:])[:, ::-1].reshape(r.shape))
+    assert likely(pairs)["views_come_as"].startswith("1, 0, 3, 2, 5, 4, 7, 6, 9, 8, …")
     from_another = changed(p, lambda r: np.roll(r, 80, 0))
     if kind == "parallel":
         assert likely(from_another) == {"views_come_as": "220 to 299, 0 to 219"}
     else:  # a turn that begins elsewhere: a turned image, which no readings tell
         assert check_geometry(from_another)[0] is None
+    if kind != "parallel":  # of the same readings: a turn that begins with what comes behind the gap
+        lost = changed(p, lambda r: np.delete(r, slice(100, 112), 0), view_angles=p.view_angles[:-12])
+        assert likely(lost) == {"views_come_as": "188 to 287, 0 to 187"}
+        assert "(or some are missing between views 99 and 100)" in check_geometry(lost)[0].sentence
     kept = [v for v in range(VIEWS) if not 200 <= v < 206]
     assert check_geometry(changed(p, lambda r: r[kept], view_angles=p.view_angles[kept]))[0] is None
 
@@ -238,6 +244,12 @@ def an_empty_row(readings: np.ndarray) -> np.ndarray:
     return readings
 
 
+def wobbling(readings: np.ndarray) -> np.ndarray:
+    """Every second view from half a column beside."""
+    readings[1::2, :, 1:] = (readings[1::2, :, 1:] + readings[1::2, :, :-1]) / 2
+    return readings
+
+
 def tube_arcs(readings: np.ndarray) -> np.ndarray:
     readings[[3, 70, 71, 180, -2]] *= 0.5
     return readings
@@ -246,7 +258,16 @@ def tube_arcs(readings: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "bad",
-    [modules, every_second_column, every_second_view, a_faint_row, a_faint_panel, an_empty_row, tube_arcs],
+    [
+        modules,
+        every_second_column,
+        every_second_view,
+        a_faint_row,
+        a_faint_panel,
+        an_empty_row,
+        tube_arcs,
+        wobbling,
+    ],
 )
 def test_odd_elements_that_are_where_they_belong(kind: str, bad: Any) -> None:
     assert check_geometry(changed(stack(kind), bad))[0] is None

@@ -19,6 +19,8 @@ _SEAM, _CLOSE_BY, _MOST_SEAMS = 2.0, 8, 12
 #: Another order is believed if neighbours that are others in it differ by less than this part: where some
 #: get others, and where most do (of elements that come as every second one, neighbours are twice as far).
 _BETTER, _BETTER_MOST = 0.5, 0.75
+#: Of most, the two that differ most may do so by this part of what they do before.
+_WORST = 1.2
 #: So, too, with every element divided by its mean, lest elements of one gain be put together; where this says
 #: nothing, as of a centred disc, panels have to be this part of the whole at least.
 _NO_WORSE, _LEAST_PANEL = 1.1, 1 / 16
@@ -48,9 +50,13 @@ def other_order(elements: np.ndarray, between_air: bool = False) -> Order | None
         return None
     chain = _Chain(elements.astype(np.float32), between_air)
     found = min(chain.candidates(), key=chain.gain)
-    # most run as they stand
-    if np.count_nonzero(np.diff(found) == 1) < np.count_nonzero(np.diff(found) == -1):
-        found = found[::-1].copy()
+    # backwards as a whole it is as smooth: all are close to their places, or most run as they stand
+    back = found[::-1].copy()
+    close = [np.abs(one - chain.stands).max() <= chain.n / 8 for one in (found, back)]
+    if close[1] or (
+        not close[0] and np.count_nonzero(np.diff(found) == 1) < np.count_nonzero(np.diff(back) == 1)
+    ):
+        found = back
     if not chain.believed(found):
         return None
     before, after = chain.changed(found, chain.values)
@@ -109,16 +115,16 @@ class _Chain:
 
     def believed(self, order: np.ndarray) -> bool:
         """Whether neighbours are far more alike, and not because of their gain alone."""
-        cuts = np.flatnonzero(np.diff(order) != 1)
-        limit = _BETTER_MOST if len(cuts) > self.n / 2 else _BETTER
+        cuts = np.flatnonzero(np.abs(np.diff(order)) != 1)
+        most = len(cuts) > self.n / 3
+        limit = _BETTER_MOST if most else _BETTER
         before, after = self.changed(order, self.values)
         if not after < limit * before:
             return False
-        if limit == _BETTER:
-            # an odd element is as odd elsewhere
-            worst, still = self.changed(order, self.values, np.max)
-            if not still < _BETTER_MOST * worst:
-                return False
+        # an odd element is as odd elsewhere, and where parts are joined they have to fit
+        worst, still = self.changed(order, self.values, np.max)
+        if not still < (_WORST if most else _BETTER_MOST) * worst:
+            return False
         before, after = self.changed(order, self.scaled)
         if after < limit * before:
             return True

@@ -327,7 +327,8 @@ class _Search:
             return found.differ < _BETTER * min(self.differ, 1.0)
         here = replace(one, central=self.claimed.central, turn=1.0) == self.claimed and abs(one.turn) == 1
         if self.differ == UNKNOWN:
-            return here and found.differ < _BETTER_UNKNOWN
+            near = one.turn == 1 and abs(one.central - self.claimed.central) < _NEAR_COLUMNS
+            return here and not near and found.differ < _BETTER_UNKNOWN
         limit = _BETTER_CENTRE * self.differ if self._moved(found) else _BETTER * centred
         few = self.rays.fine.measured_twice(one) < _FEW
         if few != self.few:

@@ -32,10 +32,14 @@ def percent(share: float) -> str:
     return f"{float(f'{100 * share:.2g}'):g} %"
 
 
-def out_of_order(what: str, come_as: str, before: float, after: float) -> GeometryFault:
-    """Rows, columns or views that are not in their order."""
+def out_of_order(
+    what: str, come_as: str, before: float, after: float, missing_before: int | None = None
+) -> GeometryFault:
+    """Rows, columns or views that are not in their order, or where some may be missing."""
     by_name = come_as.startswith(("0, 1, 10, 100", "0, 9, 99"))
     hint = " (as files sorted by name do: 1, 10, 100, 2)" if by_name else ""
+    if missing_before is not None:
+        hint = f" (or some are missing between views {missing_before - 1} and {missing_before})"
     return GeometryFault(
         f"The {what} are likely not in their order: they come as {come_as}{hint}. Beside each other they "
         f"differ by {percent(before)} of what rays vary by, and by {percent(after)} once put in order.",

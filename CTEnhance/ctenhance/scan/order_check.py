@@ -52,8 +52,9 @@ def wrong_order(
             continue
         order = _agreeing(found, through, angles, claimed, axis, allowed)
         if order is not None:
+            begins = int(order[0]) if _one_cut(order) and what == "views" and claimed.per_column else None
             return out_of_order(
-                what, come_as(np.argsort(order)), found.before / variation, found.after / variation
+                what, come_as(np.argsort(order)), found.before / variation, found.after / variation, begins
             )
     beside = float((columns[1:] - columns[:-1]).abs().mean(1).median()) / variation
     following = float((views[1:] - views[:-1]).abs().mean(1).median()) / variation
@@ -96,7 +97,11 @@ def _in_turns(order: np.ndarray, views: torch.Tensor, angles: torch.Tensor) -> b
     steps = angles.diff().abs()
     whole = float(steps.sum() + steps.median()) / (2 * np.pi)
     closed = round(whole) > 0 and abs(whole - round(whole)) * 2 * np.pi < _NEARLY * float(steps.median())
-    return closed and np.count_nonzero(np.diff(order) != 1) == 1
+    return closed and _one_cut(order)
+
+
+def _one_cut(order: np.ndarray) -> bool:
+    return np.count_nonzero(np.diff(order) != 1) == 1
 
 
 def _agreeing(
