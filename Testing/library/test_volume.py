@@ -387,6 +387,29 @@ def test_maps_are_read_on_request(tmp_path: Path):
     assert CTVolume.read(tmp_path / "sd.nii.gz", check_hu=False).identity() == spread.identity()
 
 
+@pytest.mark.parametrize("kind", ["noise", "whole numbers", "constant", "repeated"])
+def test_packed_files_are_about_as_small_as_itks(tmp_path: Path, kind: str):
+    """What is fastest depends on the values: a pattern that repeats must not be packed as noise is."""
+    draw = np.random.default_rng(0)
+    shape = (12, 128, 128)
+    array = {
+        "noise": draw.normal(0, 30, shape),
+        "whole numbers": np.rint(draw.normal(0, 30, shape)),
+        "constant": np.full(shape, 0.3),
+        "repeated": np.tile(draw.normal(0, 30, 64), 12 * 128 * 2).reshape(shape),
+    }[kind]
+    made = CTVolume(array, (0.8, 0.8, 1.0))
+    made.write(tmp_path / "ours.nii.gz")
+    theirs = sitk.ReadImage(str(tmp_path / "ours.nii.gz"))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(theirs), made.array)
+    sitk.WriteImage(theirs, str(tmp_path / "itk.nii.gz"), useCompression=True)
+    ours, itk = ((tmp_path / name).stat().st_size for name in ("ours.nii.gz", "itk.nii.gz"))
+    assert ours <= 1.08 * itk + 1000
+    assert gzip.decompress((tmp_path / "ours.nii.gz").read_bytes()) == gzip.decompress(
+        (tmp_path / "itk.nii.gz").read_bytes()
+    )
+
+
 @pytest.mark.parametrize("suffix", WRITABLE_SUFFIXES)
 def test_a_failed_writing_leaves_what_was_there(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / f"ct{suffix}"

@@ -15,6 +15,7 @@ import threading
 import traceback
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Annotated, Any, NoReturn
@@ -50,6 +51,8 @@ EXIT_FAILURE = 1
 EXIT_INPUT = 2
 EXIT_CANCELLED = 130
 DEBUG = "CTENHANCE_DEBUG"
+# Volumes at once: packing takes most of the time, on one core each.
+_WRITTEN_AT_ONCE = 2
 # The files whose verbs compute nothing with torch.
 _LIGHT = ("compare", "dicom", "study", "weights")
 
@@ -143,12 +146,22 @@ class Run:
         return volume
 
     def write(self, *volumes: tuple[CTVolume, Path]) -> None:
-        """Write the volumes; nothing is written once the user has asked to stop."""
-        for done, (volume, path) in enumerate(volumes):
+        """Write the volumes, two at a time; nothing more is written once the user has asked to stop."""
+
+        def write(volume: CTVolume, path: Path) -> None:
             check(self.cancel)
-            self.progress("write", done, len(volumes))
             ctenhance.write(volume, path)
-        self.progress("write", len(volumes), len(volumes))
+
+        self.progress("write", 0, len(volumes))
+        with ThreadPoolExecutor(_WRITTEN_AT_ONCE) as pool:
+            under_way = [pool.submit(write, volume, path) for volume, path in volumes]
+            try:
+                for done, one in enumerate(under_way, start=1):
+                    one.result()
+                    self.progress("write", done, len(volumes))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
 
     def write_result(self, result: Result, outputs: Mapping[str, Path | None]) -> None:
         """Write a verb's images to `outputs` by their names (None: not asked for), and finish with its
