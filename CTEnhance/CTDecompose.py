@@ -241,6 +241,10 @@ class CTDecomposeWidget(PanelWidget):
             Source.IMAGES: _("Decompose the images."),
         }[self.parameters.source]
 
+    def slow(self) -> bool:
+        """Images take seconds on any processor."""
+        return self.parameters.source is not Source.IMAGES
+
     def makeJob(self) -> DecomposeJob:
         """Return the run that the parameters ask for."""
         return DecomposeJob(self._source(), self._options())

@@ -85,6 +85,19 @@ def test_two_volumes_to_maps(panel: Any, user: Any) -> None:
     assert np.allclose(slicer.util.arrayFromVolume(image), values(70), atol=0.05)
 
 
+def test_only_scans_are_said_to_take_minutes(panel: Any, user: Any) -> None:
+    from CTEnhanceLib.process.devices import computer
+
+    panel.runSection._onDevices(computer())  # a machine without a graphics card
+    panel.ui.deviceSelector.currentIndex = 1  # after a run nothing is said until a device is chosen
+    user.turn()
+    assert not panel.ui.deviceWarningLabel.visible
+    panel.ui.sourceSelector.currentIndex = 0
+    user.turn()
+    assert panel.ui.deviceWarningLabel.visible
+    panel.ui.deviceSelector.currentIndex = 0
+
+
 def test_swapped_energies_end_in_a_sentence_with_the_volumes_names(panel: Any, user: Any) -> None:
     import slicerhost
 

@@ -55,6 +55,7 @@ class RunSection:
         self._started = 0.0
         self._reason = ""
         self._device = AUTOMATIC
+        self._slow = True
         # Not while it is known how long it took.
         self._warnsOfTime = True
         self._devices: list[Device] = []
@@ -90,10 +91,11 @@ class RunSection:
         """Look which devices there are, and how much memory is free; the list follows when it is known."""
         self._query.start()
 
-    def refresh(self, reason: str, doing: str, device: str) -> None:
+    def refresh(self, reason: str, doing: str, device: str, slow: bool = True) -> None:
         """Show whether Apply can be pressed.
 
         reason - why not; empty: it can. doing - what Apply does. device - the parameter node's.
+        slow - whether it takes minutes without a graphics card.
         """
         ui, running = self.ui, self.running
         ui.applyButton.text = _("Cancel") if running else _("Apply")
@@ -104,7 +106,7 @@ class RunSection:
         if not running and reason != self._reason:
             # Said once; what a run said last stays to be read until something else is wrong, or mended.
             self.showStatus(reason)
-        self._reason, self._device = reason, device
+        self._reason, self._device, self._slow = reason, device, slow
         self._followDevice()
 
     def disable(self) -> None:
@@ -222,4 +224,4 @@ class RunSection:
         label = self.ui.deviceWarningLabel
         label.styleSheet = styles.warning()
         label.text = _("No graphics card is used: whole scans take minutes instead of seconds.")
-        label.visible = onProcessor and bool(self._devices) and self._warnsOfTime
+        label.visible = onProcessor and bool(self._devices) and self._warnsOfTime and self._slow

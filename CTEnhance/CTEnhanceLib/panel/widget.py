@@ -171,6 +171,10 @@ class PanelWidget(BasePanelWidget):
         """Return what Apply does, for its tooltip."""
         return ""
 
+    def slow(self) -> bool:
+        """Return whether what Apply does takes minutes without a graphics card."""
+        return True
+
     def compared(self, result: Any) -> tuple[str, str]:
         """Return what the two volumes of a comparison are called: that which a result is compared with, and
         the result (None: any)."""
@@ -324,7 +328,8 @@ class PanelWidget(BasePanelWidget):
         try:
             self.panel.enabled = not self.runSection.running
             self.follow()
-            self.runSection.refresh(self.reason(), self.doing(), self.parameters.device or AUTOMATIC)
+            device = self.parameters.device or AUTOMATIC
+            self.runSection.refresh(self.reason(), self.doing(), device, self.slow())
         finally:
             self._following = False
 
