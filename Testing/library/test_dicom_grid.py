@@ -158,6 +158,8 @@ def test_a_missing_slice_is_seen_among_positions_in_whole_millimetres(tmp_path: 
     assert "a slice is missing between 2.00 and 4.00 mm" in refusal(tmp_path / "missing")
     write_rounded(tmp_path / "unsaid", depths, [1] * 6, SliceThickness=None)
     assert "a slice is missing" in refusal(tmp_path / "unsaid")
+    write_rounded(tmp_path / "renumbered", depths, list(range(1, 7)), SliceThickness=1)
+    assert "a slice is missing" in refusal(tmp_path / "renumbered")
     write_rounded(tmp_path / "rounded", depths, list(range(1, 7)), SliceThickness=1.25)
     assert CTVolume.read(tmp_path / "rounded").spacing[2] == 1.25
 

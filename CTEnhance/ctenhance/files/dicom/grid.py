@@ -99,6 +99,9 @@ def _rounded_to_whole(slices: Sequence[Slice], depths: np.ndarray, rounding: flo
     ]
     values = [next(iter(found)) if len(found) == 1 else None for found in distinct]
     distance, thickness = (abs(value) if value else None for value in values)
+    # Rounding leaves a whole distance even: where that is what the header says, a wider gap is a hole.
+    if gaps.min() in (distance, thickness) and float(np.median(gaps)) == gaps.min():
+        return None
     declared = next((one for one in (distance, thickness) if one and least <= one <= most), None)
     numbers = np.array([number(one.file.value("InstanceNumber")) or np.nan for one in slices])
     steps = np.diff(numbers)
