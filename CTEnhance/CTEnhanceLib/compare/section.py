@@ -109,7 +109,7 @@ class CompareSection:
 
     def keys(self) -> list[tuple[str, str]]:
         """Return the section's keys and what they do."""
-        flicker = (FLICKER_KEY, _("Before in place of after, and back, while they are compared"))
+        flicker = (FLICKER_KEY, _("Before in place of after, and back"))
         return [*WindowKeys.rows(self._windowButtons), flicker]
 
     @property
@@ -156,7 +156,7 @@ class CompareSection:
         ui.fadeLabel.visible = ui.fadeSlider.visible = fades
         ui.differenceLabel.visible = ui.differenceSlider.visible = differs
         self._shortcut.enabled = active
-        self._windowKeys.enable(active)
+        self._windowKeys.enable(ready)
 
     def _onMode(self, index: int) -> None:
         self.comparison.mode = list(Mode)[index]

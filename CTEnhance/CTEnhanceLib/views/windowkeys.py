@@ -27,7 +27,7 @@ class WindowKeys:
     @staticmethod
     def rows(buttons: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Return the keys and what they do, by the windows' buttons."""
-        text = _("Window of the images: {name}, while they are shown")
+        text = _("Window: {name}")
         return [(str(number), text.format(name=buttons[name].text)) for number, name in enumerate(WINDOWS, 1)]
 
     def enable(self, enabled: bool) -> None:
