@@ -108,9 +108,10 @@ def test_all_commands_are_there() -> None:
         "enhance", "reconstruct", "decompose", "project", "simulate", "degrade", "compare", "dicom",
         "batch", "demo", "calibrate drift", "calibrate scatter", "calibrate inserts", "compare-maps",
         "study create", "study from-folders", "study status", "study unblind",
-        "study analyse", "study export", "study plan", "train twin", "train autoencoder", "train enhance",
+        "study analyse", "study export", "study plan", "study serve",
+        "train twin", "train autoencoder", "train enhance",
         "train projection", "train image", "train scatter",
-        "weights list", "weights verify", "weights add",
+        "weights list", "weights verify", "weights add", "weights export", "view",
     }  # fmt: skip
 
 
@@ -127,11 +128,12 @@ def test_enhance_hands_everything_over(ct: Path, tmp_path: Path, enhance: Verb) 
     out, sd, report = tmp_path / "out.nrrd", tmp_path / "sd.mha", tmp_path / "report.json"
     done = run(
         "enhance", ct, out, "--model", "twin", "--strength", 0.5, "--steps", 4, "--samples", 3,
-        "--uncertainty", sd, "--device", "cpu", "--seed", 7, "--report", report, "--progress", "none",
+        "--uncertainty", sd, "--device", "cpu", "--engine", "torch", "--seed", 7, "--report", report,
+        "--progress", "none",
     )  # fmt: skip
     assert enhance.given == {
         "model": "twin", "strength": 0.5, "steps": 4, "samples": 3, "uncertainty": True, "device": "cpu",
-        "seed": 7,
+        "engine": "torch", "seed": 7,
     }  # fmt: skip
     original = small_ct()
     assert np.array_equal(CTVolume.read(out).array, original.array + 1)
@@ -146,7 +148,7 @@ def test_defaults(ct: Path, tmp_path: Path, enhance: Verb) -> None:
     run("enhance", ct, tmp_path / "out.nii")
     assert enhance.given == {
         "model": None, "strength": 1.0, "steps": None, "samples": None, "uncertainty": False,
-        "device": "auto", "seed": 0,
+        "device": "auto", "engine": "auto", "seed": 0,
     }  # fmt: skip
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ct.nii.gz", "out.nii"]
 

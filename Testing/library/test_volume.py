@@ -350,7 +350,10 @@ REFUSALS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "mixed case": (lambda f: text(f / "ct.Nii.gz", "any"), "rename the file so that it ends in '.nii.gz'"),
     "empty file": (lambda f: text(f / "ct.nii.gz", ""), "the file is empty"),
     "zero-size": (lambda f: text(f / "ct.nrrd", EMPTY_NRRD), "damaged, cut off"),
-    "unknown kind": (lambda f: text(f / "ct.png", "picture"), "'ct.png' is a picture without HU; give the DICOM series"),
+    "unknown kind": (
+        lambda f: text(f / "ct.png", "picture"),
+        "'ct.png' is a picture without HU; give the DICOM series",
+    ),
 }  # fmt: skip
 
 
