@@ -1,7 +1,7 @@
 """Do opposite rays agree? A fan's ray at view angle b and angle g from the central ray runs along the same
 line as the ray at (b + pi - 2 g, -g); a parallel ray, as the one at b + pi on the other side of the central
 column. Where the two readings differ, the geometry is not that of the scan, and the one with which they agree
-tells what is wrong with it.
+shows what is wrong with it.
 
 Compared are square roots of transmissions, whose noise is the same everywhere: starved rays, and with them
 scatter, count for little, the body's outline for much. What harms both rays alike, as beam hardening does,
@@ -24,7 +24,7 @@ _ENOUGH_VIEWS = 240
 _BEYOND = 1.5
 #: Between views that are farther apart than so many steps some are missing.
 _GAP = 2.5
-#: Fewer pairs than this part of a view's columns tell nothing,
+#: Fewer pairs than this part of a view's columns mean nothing,
 _FEWEST_PAIRS = 0.5
 #: nor do pairs beside the body, which vary by less than this part of what all rays do.
 _LEAST_VARIATION = 0.3
@@ -87,7 +87,7 @@ class OppositeRays:
         return float(differences.mean()) / max(variation, 1e-9)
 
     def by_slice(self, supposed: Supposed) -> torch.Tensor:
-        """The same of each slice, `[slice]`, `UNKNOWN` where it does not tell."""
+        """The same of each slice, `[slice]`, `UNKNOWN` where it is not known."""
         compared = self._differences(supposed)
         if compared is None:
             return torch.full((self._root.shape[-1],), UNKNOWN)
@@ -128,18 +128,18 @@ class OppositeRays:
         fan = (number - central) * (supposed.per_column * self._together)
         fan = torch.atan(fan) if supposed.flat else fan
         angles, order = self._angles * supposed.turn, torch.arange(self._views)
-        wanted = angles[self._compared, None] + math.pi - 2 * fan
+        opposite_angle = angles[self._compared, None] + math.pi - 2 * fan
         if float(angles[-1]) < float(angles[0]):
-            angles, wanted = -angles, -wanted
+            angles, opposite_angle = -angles, -opposite_angle
         step = float(angles.diff().median())
         closed = angles[:1] + 2 * math.pi
         if float(closed) - _GAP * step < float(angles[-1]) < float(closed):
             angles, order = torch.cat([angles, closed]), torch.cat([order, order[:1]])
         lowest = float(angles[0]) - _BEYOND * step
-        wanted = lowest + (wanted - lowest) % (2 * math.pi)
-        after = torch.searchsorted(angles, wanted).clamp(1, len(angles) - 1)
+        opposite_angle = lowest + (opposite_angle - lowest) % (2 * math.pi)
+        after = torch.searchsorted(angles, opposite_angle).clamp(1, len(angles) - 1)
         before = angles[after - 1]
         gap = angles[after] - before
-        measured = (wanted <= float(angles[-1]) + _BEYOND * step) & (gap < _GAP * step)
+        measured = (opposite_angle <= float(angles[-1]) + _BEYOND * step) & (gap < _GAP * step)
         measured &= (opposite >= 0) & (opposite <= self._columns - 1)
-        return opposite, order[after - 1], order[after], (wanted - before) / gap, measured
+        return opposite, order[after - 1], order[after], (opposite_angle - before) / gap, measured

@@ -25,7 +25,7 @@ _WORST = 1.2
 #: nothing, as of a centred disc, panels have to be this part of the whole at least.
 _NO_WORSE, _LEAST_PANEL = 1.1, 1 / 16
 _FEWEST = 5
-#: Runs of neighbours that are told one by one.
+#: Runs of neighbours that are listed one by one.
 _MOST_RUNS, _SOME = 9, 5
 
 
@@ -45,7 +45,7 @@ def other_order(elements: np.ndarray, between_air: bool = False) -> Order | None
     """The order in which neighbours are far more alike than as they stand, None where there is none.
 
     `elements` `[element, feature]`: roots of transmissions, of the same rays otherwise; `between_air`: the
-    first and the last should be air, which is 1. What runs backwards as a whole is not told."""
+    first and the last should be air, which is 1. A reversal as a whole is not reported."""
     if len(elements) < _FEWEST:
         return None
     chain = _Chain(elements.astype(np.float32), between_air)

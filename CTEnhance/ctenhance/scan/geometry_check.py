@@ -1,10 +1,10 @@
-"""Is a scan's geometry what the file says? Opposite rays tell, and the geometry with which they agree says
-what is wrong: the order of the columns or the direction of rotation, the central column, the columns'
+"""Is a scan's geometry what the file says? Opposite rays answer that, and the geometry with which they agree
+says what is wrong: the order of the columns or the direction of rotation, the central column, the columns'
 spacing, the shape of the detector, the steps of the view angles, exchanged axes.
 
 Nothing is claimed unless another geometry makes the rays agree much better than the file's. Noise, scatter,
 dead columns, lost views and bodies beyond the detector harm the agreement in every geometry alike. What no
-readings can tell: mirrored columns and a reversed rotation together (a mirror image), either of them with
+readings can show: mirrored columns and a reversed rotation together (a mirror image), either of them with
 parallel rays, the first view's angle, lengths that are all wrong by one factor, and the order of the slices.
 """
 
@@ -59,14 +59,15 @@ _NO_AGREEMENT, _SMOOTH = 0.5, 0.1
 #: A last view that should repeat the first is a step off if it differs in the way (correlation) and, within a
 #: factor, as much as neighbouring views do; in columns so broad that views are alike.
 _SAME_STEP, _ONE_STEP, _BROAD, _SOMEWHAT_BETTER = 0.55, 4.0, 48, 0.95
-#: The least changes that are told beside those of `COLUMNS`: of the columns' spacing, relative to it; of the
-#: angles, in steps at the end of the scan.
+#: The least changes that are reported beside those of `COLUMNS`: of the columns' spacing, relative to it; of
+#: the angles, in steps at the end of the scan.
 _SPACING, _STEPS_LOST = 0.02, 0.5
 #: Where opposite rays differ by more than this, readings may lie in another order; it is believed at once if
 #: they then differ by less than this part. More readings than these are not looked at so.
 #: So must neighbours.
 _MUCH, _BETTER_LIE, _MOST_READINGS, _SMOOTHER = 0.1, 0.2, 2**29, 0.6
-#: A view that differs so many times more than is usual from the one before is out of order; so many are told.
+#: A view that differs so many times more than is usual from the one before is out of order; so many are
+#: listed.
 _JUMP, _MOST_JUMPS, _ORDER_LOST = 8.0, 0.03, 0.04
 #: Smooth views no farther apart than this that differ so much are in no order at all, if opposite rays differ
 #: by more than the last.
@@ -89,14 +90,14 @@ def check_geometry(
     Raises Cancelled when asked to stop."""
     search = _Search(projections, cancel)
     fault = search.fault()
-    told: dict[str, Any] = {"opposite_rays_differ": search.differ if search.differ < UNKNOWN else None}
+    facts: dict[str, Any] = {"opposite_rays_differ": search.differ if search.differ < UNKNOWN else None}
     if fault is not None:
-        told |= {
+        facts |= {
             "opposite_rays_differ_if": fault.differ_if,
             "likely_geometry": fault.likely,
             "geometry_warning": fault.sentence,
         }
-    return fault, told
+    return fault, facts
 
 
 def tell_geometry(
@@ -105,7 +106,7 @@ def tell_geometry(
     """Check the geometry and what the body attenuates, warn, and return the fields of `check_geometry` and
     whether the readings are `consistent` with the geometry."""
     with report.stage("geometry"):
-        fault, told = check_geometry(projections, cancel)
+        fault, facts = check_geometry(projections, cancel)
         level = attenuation_level(projections, _some_rows(projections))
     warnings = [image_warning(projections)]
     if fault is not None:
@@ -114,7 +115,7 @@ def tell_geometry(
         warnings.append(level_warning(level, projections))
     for warning in filter(None, warnings):
         report.warn(warning)
-    return {"consistent": fault is None, "attenuation_level_hu": level} | told
+    return {"consistent": fault is None, "attenuation_level_hu": level} | facts
 
 
 def _some_rows(projections: Projections) -> list[int]:
@@ -195,10 +196,10 @@ class _Rays:
         first, second, third, last = views.unbind(1)
         if mirrored:
             at = 2 * ((central - (together - 1) / 2) / together - 1) - torch.arange(columns)
-            seen = (at >= 0) & (at <= columns - 1)
+            measured = (at >= 0) & (at <= columns - 1)
             left = at.floor().long().clamp(0, columns - 2)
             last = torch.lerp(last[:, left], last[:, left + 1], at - left)
-            first, second, third, last = (one[:, seen] for one in (first, second, third, last))
+            first, second, third, last = (one[:, measured] for one in (first, second, third, last))
         jump, trend = first - last, third - second
         alike, square = float((jump * trend).sum()), float(trend.square().sum())
         if not alike > _SAME_STEP * math.sqrt(float(jump.square().sum()) * square):
@@ -240,7 +241,7 @@ class _Search:
         if self.differ > _MUCH:
             for one in self._exchanged(lie=True):
                 if self._believed(one, self.differ) and one.differ < _BETTER_LIE * min(self.differ, 1.0):
-                    return self._told(one)
+                    return self._fault_of(one)
         fault = odd_rows(self.projections, self.claimed, self.cancel)
         fault = fault or wrong_order(self.rays.through, self.rays.angles, self.claimed, self.cancel)
         return fault or self._other_geometry()
@@ -259,11 +260,11 @@ class _Search:
             best = min(one.differ for one in believed)
             # of those that are about as good, the simplest, which stand first
             chosen = next(one for one in believed if one.differ < 1.1 * best + 1e-4)
-            return self._told(self._needed(chosen))
+            return self._fault_of(self._needed(chosen))
         return self._last_view() or self._disorder()
 
     def _last_view(self) -> GeometryFault | None:
-        """What to tell where the angles say that the last view repeats the first, and it does not."""
+        """The warning where the angles say that the last view repeats the first, and it does not."""
         angles, s = self.projections.view_angles, self.claimed
         half_turns = abs(float(angles[-1] - angles[0])) / math.pi
         n = round(half_turns)
@@ -274,10 +275,10 @@ class _Search:
             return None
         other = replace(s, turn=(len(angles) - 1) / len(angles))
         found = _Found(other, self.rays.differ(other))
-        return self._told(found) if found.differ < _SOMEWHAT_BETTER * self.differ else None
+        return self._fault_of(found) if found.differ < _SOMEWHAT_BETTER * self.differ else None
 
     def _disorder(self) -> GeometryFault | None:
-        """What to tell where no other geometry helps, but the order of the views may be wrong."""
+        """The warning where no other geometry helps, but the order of the views may be wrong."""
         rays, differ = self.rays, percent(self.differ)
         no_order = rays.neighbours > _NEIGHBOURS and rays.step < _STEP and rays.fine.roughness < _SMOOTH_VIEWS
         if self.differ > _ORDER_LOST and rays.out_of_order > _MOST_JUMPS:
@@ -306,9 +307,10 @@ class _Search:
             {"views_out_of_order": likely},
         )
 
-    def _told(self, found: _Found) -> GeometryFault:
+    def _fault_of(self, found: _Found) -> GeometryFault:
         p, s = self.projections, found.supposed
-        # a body that looks alike from both sides, or parallel rays, tell the place of the centre alone
+        # a body that looks alike from both sides, or parallel rays, show where the centre is, and nothing
+        # else
         alike = self.rays.differ(replace(s, turn=-s.turn)) < 1.2 * found.differ + 1e-3
         either = alike and abs(p.n_columns - 1 - s.central - self.claimed.central) < COLUMNS
         return another_geometry(p, self.claimed, s, self.differ, found.differ, found.exchanged, either)

@@ -16,7 +16,7 @@ from ctenhance.scan.projections import Projections
 _VIEWS, _COLUMNS, _FINE = 48, 48, 192
 #: Another order is believed if opposite rays differ in it by less than this part of what they do as it is,
 #: or by no more than the second; where none were measured, by less than the third. Where fewer rays than this
-#: part have an opposite, they hardly tell: they must not contradict it.
+#: part have an opposite, they say little: they must not contradict it.
 _BETTER, _AGREE, _GOOD, _FEW, _NO_WORSE = 0.8, 0.02, 0.25, 0.05, 1.5
 #: Columns are in no order if neighbours differ so much, and so many times more than neighbouring views.
 _NO_ORDER, _THAN_VIEWS = 0.15, 4.0
@@ -24,7 +24,7 @@ _NO_ORDER, _THAN_VIEWS = 0.15, 4.0
 _NEARLY, _UNEVEN, _MOST_TURNS = 3.0, 1.4, 4
 #: Views that are looked at with the next.
 _PAIRS = 8
-#: Views that repeat others exactly are told if the others differ by more than this.
+#: Views that repeat others exactly are reported if the others differ by more than this.
 _ANOTHER = 1e-3
 
 

@@ -1,5 +1,5 @@
 """Is one row of a stack recorded otherwise than the others? Each is a scan of its own, so that opposite rays
-tell a mirrored or shifted one; with parallel rays, and for the order of the rows, its neighbours do.
+show a mirrored or shifted one; with parallel rays, and for the order of the rows, its neighbours do.
 """
 
 from __future__ import annotations
