@@ -110,8 +110,11 @@ def write_image_file(volume: CTVolume, path: Path) -> None:
         try:
             target = plain if suffix == _GZIP else written
             with _quiet():
-                # .mhd users expect a plain .raw beside it; the others are compressed where the format can.
-                sitk.WriteImage(image, os.fspath(target), useCompression=target.suffix in (".nrrd", ".mha"))
+                # .mhd users expect a plain .raw beside it; the others are compressed where the format can,
+                # but MetaImage would need the memory of another copy, for values that hardly get smaller.
+                small = volume.array.nbytes < large.LEAST_BYTES
+                compressed = target.suffix == ".nrrd" or (target.suffix == ".mha" and small)
+                sitk.WriteImage(image, os.fspath(target), useCompression=compressed)
             if suffix == _GZIP:
                 _pack(plain, written)
                 plain.unlink()
