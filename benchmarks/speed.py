@@ -123,15 +123,15 @@ class Table:
         before: list[float],
         after: list[float],
         unit: str,
-        wanted: float,
+        least: float,
         more_is_better: bool = False,
     ) -> None:
-        """A row; `wanted`: the least factor by which it shall be better."""
+        """A row; `least`: the least factor by which it shall be better."""
         one, two = statistics.median(before), statistics.median(after)
         factor = two / one if more_is_better else one / two
-        verdict = "hit" if factor >= wanted else "**missed**"
+        verdict = "hit" if factor >= least else "**missed**"
         self.rows.append(
-            f"| {name} | {one:.4g} {unit} | {two:.4g} {unit} | {factor:.2f} | ≥ {wanted:g} | {verdict} |"
+            f"| {name} | {one:.4g} {unit} | {two:.4g} {unit} | {factor:.2f} | ≥ {least:g} | {verdict} |"
         )
         print(self.rows[-1], flush=True)
 
