@@ -85,6 +85,31 @@ def test_two_volumes_to_maps(panel: Any, user: Any) -> None:
     assert np.allclose(slicer.util.arrayFromVolume(image), values(70), atol=0.05)
 
 
+def test_low_noise_images_of_images(panel: Any, user: Any) -> None:
+    """What is shown and kept has less noise than the image it came from, and the rod's contrast."""
+    from spectral_scan import shown
+
+    ui = panel.ui
+    ui.firstImageSelector.setCurrentNode(volume("liver 40 keV", values(40)))
+    ui.secondImageSelector.setCurrentNode(volume("liver 70 keV", values(70)))
+    user.turn()
+    press_apply(panel, user, SECONDS)
+    ui.energySlider.value = 40
+    assert ui.lowNoiseBox.enabled and not ui.lowNoiseBox.checked
+    ui.lowNoiseBox.click()
+    assert shown("CTDecomposeFirst").GetName() == "40 keV low noise"
+    from CTDecompose import CTDecomposeLogic
+
+    image = CTDecomposeLogic().addImage(panel.parameters.result, kev=40, lowNoise=True)
+    found = slicer.util.arrayFromVolume(image)
+    y, x = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
+    water = (x**2 + y**2 < 18**2) & (x**2 + (y - 6) ** 2 > 9**2)
+    assert found[:, water].std() < 0.7 * values(40)[:, water].std()
+    contrast = found[:, rod()].mean() - found[:, water].mean()
+    assert contrast == pytest.approx(817, rel=0.02)
+    ui.lowNoiseBox.click()
+
+
 def test_only_scans_are_said_to_take_minutes(panel: Any, user: Any) -> None:
     from CTEnhanceLib.process.devices import computer
 
