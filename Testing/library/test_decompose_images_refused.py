@@ -102,8 +102,8 @@ def test_attenuation_against_hounsfield_units() -> None:
         kev: changed(volume, (volume.array / 1000 + 1) * per_cm)
         for (kev, volume), per_cm in zip(PAIR.items(), water, strict=True)
     }
-    assert "give all in one unit" in refused({40: PAIR[40], 70: mu[70]})
-    assert "give all in one unit" in refused({40: PAIR[40], 70: mu[70]}, unit="1/cm")
+    assert "give all in one unit, and no maps" in refused({40: PAIR[40], 70: mu[70]})
+    assert "give all in one unit, and no maps" in refused({40: PAIR[40], 70: mu[70]}, unit="1/cm")
     assert "--unit 1/cm or 1/mm" in refused(mu)
     assert "--unit HU" in refused(PAIR, unit="1/cm")
     assert "unit is another one" in refused(mu, unit="1/mm")
@@ -117,6 +117,10 @@ def test_maps_given_as_hounsfield_units() -> None:
     assert refused({40: PAIR[40], 70: maps["water"]})
     assert refused({40: maps["iodine"], 70: PAIR[70]})
     assert refused({40: maps["iodine"], 70: maps["water"]})
+    # files do not say that they are maps
+    plain = {name: CTVolume(one.array, one.spacing) for name, one in maps.items()}
+    assert "a map of a material" in refused({40: plain["iodine"], 70: PAIR[70]})
+    assert "a map of a material" in refused({40: PAIR[40], 70: plain["water"]})
     named = PAIR[70].with_array(PAIR[70].array, unit="mg/ml")
     assert "map with the unit 'mg/ml'" in refused({40: PAIR[40], 70: named})
 

@@ -68,7 +68,7 @@ def decompose_images(
         inputs = [_split(one)[1] for one in given] + ([table] if table else [])
         run.plan(inputs, *((path, VOLUME_SUFFIXES) for path in outputs.values()))
         attenuation = None if table is None else read_table(table)
-        images = read_images(run, given, options.unit == HU)
+        images = read_images(run, given, options.unit == HU, check_files=False)
         result = decompose(
             images,
             attenuation=attenuation,
@@ -82,8 +82,11 @@ def decompose_images(
         run.finish(result.report, outputs)
 
 
-def read_images(run: Run, given: Sequence[str], hounsfield: bool) -> dict[str, CTVolume]:
-    """Volumes by energy; raises InputError for energies that are not known or that were given twice."""
+def read_images(
+    run: Run, given: Sequence[str], hounsfield: bool, check_files: bool = True
+) -> dict[str, CTVolume]:
+    """Volumes by energy; raises InputError for energies that are not known or that were given twice, and,
+    where `hounsfield`, for other values in DICOM and, with `check_files`, in files without a unit."""
     from ctenhance.decomposition.from_images.energies import Energy, different
     from ctenhance.files.dicom.energies import read_at
 
@@ -92,7 +95,9 @@ def read_images(run: Run, given: Sequence[str], hounsfield: bool) -> dict[str, C
     volumes = {}
     for done, (energy, path) in enumerate(pairs):
         run.progress("read", done, len(pairs))
-        volumes[energy.label] = read_at(path, energy.label, check_hu=hounsfield)
+        # of values without a unit the verb says better what they may be
+        checked = hounsfield and (check_files or not path.exists() or _is_dicom(path))
+        volumes[energy.label] = read_at(path, energy.label, check_hu=checked)
         check(run.cancel)
     run.progress("read", len(pairs), len(pairs))
     return volumes

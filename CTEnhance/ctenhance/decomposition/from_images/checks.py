@@ -88,7 +88,8 @@ def require_unit(volumes: Sequence[CTVolume], energies: Sequence[Energy], unit: 
         other = next(energy for energy in energies if energy not in wrong)
         a, b = (wrong[0], other) if hounsfield else (other, wrong[0])
         raise InputError(
-            f"The image at {a} looks like attenuation (1/cm) and that at {b} like HU: give all in one unit."
+            f"The image at {a} looks like attenuation (1/cm) or a map of a material and that at {b} like HU: "
+            "give all in one unit, and no maps."
         )
     if hounsfield:
         raise InputError(
@@ -110,7 +111,9 @@ def _require_hounsfield(volumes: Sequence[CTVolume], energies: Sequence[Energy])
         try:
             require_hounsfield(volume.array)
         except InputError as error:
-            raise InputError(f"The image at {energy} is not in HU: {error}") from error
+            raise InputError(
+                f"The image at {energy} is not in HU (a map of a material is no image at an energy): {error}"
+            ) from error
 
 
 def require_attenuation(
