@@ -100,6 +100,13 @@ def test_one_of_two_rows(kind: str) -> None:
     assert likely(wrong) == {"rows": [1], "reversed": "views or columns"}
 
 
+def test_a_mirrored_row_of_parallel_rays_off_centre_is_no_shifted_one() -> None:
+    parts = [scan("parallel", quanta=FULL, rows=1, seed=row, offset=0.25) for row in range(4)]
+    p = replace(parts[0], counts=np.concatenate([one.counts for one in parts], 1))
+    wrong = in_place(p, np.s_[:, 2], lambda r: r[:, ::-1])
+    assert likely(wrong) == {"rows": [2], "reversed": "views or columns"}
+
+
 def test_what_is_wrong_with_all_rows_is_no_fault_of_some() -> None:
     p = stack("fan_flat", LOW)
     assert likely(changed(p, lambda r: r[:, :, ::-1])) == {"reversed": "view_angles or columns"}

@@ -40,7 +40,7 @@ def odd_rows(
     if p.n_rows < 2:
         return None
     rows = _Rows(p, claimed, cancel)
-    return rows.by_opposite_rays() or rows.by_neighbours() or rows.order()
+    return rows.by_neighbours() or rows.by_opposite_rays() or rows.order()
 
 
 class _Rows:
