@@ -45,6 +45,7 @@ app = MedicalViewerApp()
 slicer_app, layouts = app._slicer_app, app._logic.layout_manager
 views = [ViewLayoutDefinition.axial_view(label) for label in ("Red", "Second")]
 layouts.register_layout("Pair", Layout(LayoutDirection.Horizontal, views))
+app._logic._layout_button_logic.data.current_layout_id = "Pair"
 layouts.set_layout("Pair")
 nodes = [slicer_app.io_manager.load_volumes(path)[0] for path in sys.argv[2:4]]
 for view, node in zip(slicer_app.view_manager.get_slice_views(), nodes):

@@ -22,7 +22,7 @@ from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: Long: the machine may be busy with others' work. Nothing waits for it where all is well.
-PATIENCE = 120.0
+PATIENCE = float(os.environ.get("CTENHANCE_PATIENCE", 240))
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
@@ -147,7 +147,10 @@ class Page:
             if (found == value) if value is not None else found:
                 return found
             time.sleep(0.03)
-        raise AssertionError(f"not reached: {script}; the page says {self.text('#status')!r}; {self.wrong}")
+        said = self.page.evaluate(
+            "[...document.querySelectorAll('[role=status]')].map((one) => one.textContent)"
+        )
+        raise AssertionError(f"not reached: {script}; the page says {said}; {self.wrong}")
 
     def at_rest(self) -> None:
         """Wait until every picture is the lossless one, and nothing is on its way."""

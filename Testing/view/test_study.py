@@ -167,6 +167,8 @@ def test_rules_hold_in_the_page(
     page.press("3", "1")
     page.until(f"{SAVED}.length === 2")
     assert page.page.evaluate(SAVED) == [["noise", "left", 3], ["noise", "right", 1]]
+    page.press("Tab", "1", "2", "Enter")
+    page.until(f"{SAVED}.some(([id, side, value]) => id === 'size' && side === 'left' && value === 12)")
     page.page.mouse.move(250, 400)
     page.press("m")
     page.until(f"{SAVED}.some(([id]) => id === 'lesion')")

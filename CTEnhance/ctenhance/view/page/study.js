@@ -172,7 +172,7 @@ const KINDS = {
       give(question, Number.isFinite(Number(text)) ? Number(text) : text);
     };
     field.onchange = save;
-    field.onkeydown = (event) => event.key === "Enter" && field.blur();
+    field.addEventListener("keydown", (event) => event.key === "Enter" && field.blur());
     line.append(field);
     return {
       press: (index) => { field.focus(); field.value = CHOICE_KEYS[index]; },

@@ -245,7 +245,7 @@ get("measure").onclick = () => {
   get("measure").setAttribute("aria-pressed", viewer.measuring);
 };
 get("entries").ondblclick = descend;
-get("entries").onkeydown = (event) => event.key === "Enter" && descend();
+get("entries").addEventListener("keydown", (event) => event.key === "Enter" && descend());
 get("open").onclick = () => {
   if (chosen() === null) return descend();
   said("status", "Opening the images…");
