@@ -63,9 +63,9 @@ def main() -> None:
         browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"] if root else [])
         served = Served("study", "serve", study, count=2)
         pages: dict[str, Any] = {}
-        for told in served.told:
-            pages[told["reader"]] = Page(browser.new_context())
-            pages[told["reader"]].page.goto(told["address"])
+        for link in served.told:
+            pages[link["reader"]] = Page(browser.new_context())
+            pages[link["reader"]].page.goto(link["address"])
         begun, case = time.monotonic(), 0
         while time.monotonic() - begun < 60 * given.minutes and case < given.cases:
             case += 1
