@@ -55,6 +55,16 @@ def test_a_filling_around_a_map_is_no_air(tmp_path: Path, filling: int) -> None:
         CTVolume.read(tmp_path)
 
 
+def test_a_volume_that_spans_less_than_any_patient_is_noted(tmp_path: Path) -> None:
+    write_series(tmp_path / "map", values=hounsfield(4) % 11 - 1, SeriesDescription="8", RescaleType="HU")
+    scan = write_series(tmp_path / "scan", SeriesDescription="8", RescaleType="HU")
+
+    notes = CTVolume.read(tmp_path / "map").meta["notes"]
+    assert any("span -1 to 9 HU only" in note for note in notes)
+    assert not any("span" in note for note in CTVolume.read(tmp_path / "scan").meta.get("notes", []))
+    assert scan.max() > 30
+
+
 @pytest.mark.parametrize(
     "description", ["CT Perfusion CBF source 5.0", "Delay 70 s", "Thorax z eff dose 2 mSv", "Parenchymal map"]
 )

@@ -54,6 +54,7 @@ _LEAST_SHIFTED_TISSUE = 0.03
 _LARGEST_AIR_SHARE_SHIFTED = 0.005
 _LEAST_TISSUE_SHARE = 0.02
 _AIR_WITHIN, _LEAST_AIR_SHARE = 100.0, 0.005
+_LEAST_SPAN = 30.0
 
 
 @dataclass(frozen=True)
@@ -241,6 +242,20 @@ def doubt_without_air(array: np.ndarray) -> str:
     return (
         "there is no air (-1000 HU) in it, as in nearly every CT: make sure that its values are Hounsfield "
         "units and no map of something else"
+    )
+
+
+def doubt_of_span(array: np.ndarray) -> str:
+    """Return the note on a volume [z, y, x] that spans fewer HU than any patient; '' for all others.
+
+    A map whose header calls it HU looks like that, and so does a piece of a quiet water phantom.
+    """
+    lowest, highest = (float(value) for value in (array.min(), array.max()))
+    if highest - lowest >= _LEAST_SPAN or lowest == highest:
+        return ""
+    return (
+        f"its values span {lowest:.4g} to {highest:.4g} HU only, less than any patient: make sure that it is "
+        "a CT and no map of something else"
     )
 
 

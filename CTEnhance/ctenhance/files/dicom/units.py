@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
-from ctenhance.core.hounsfield import doubt_without_air, has_air, require_hounsfield
+from ctenhance.core.hounsfield import doubt_of_span, doubt_without_air, has_air, require_hounsfield
 from ctenhance.files.dicom.choice import identifies, shown, values_of
 from ctenhance.files.dicom.header import DicomFile, number, text
 from ctenhance.files.dicom.slices import HOUNSFIELD, Measure, Slice
@@ -180,8 +180,9 @@ def doubts(slices: Sequence[Slice], array: np.ndarray, air: bool) -> list[str]:
         notes.append(
             f"its description tells of {named}; taken for Hounsfield units, as air is at -1000 in it"
         )
-    if not air and _may_lack_intercept(slices, array) and (doubt := doubt_without_air(array)):
-        notes.append(doubt)
+    if not air:
+        doubt = doubt_without_air if _may_lack_intercept(slices, array) else doubt_of_span
+        notes += filter(None, [doubt(array)])
     return notes + _contradiction(slices) + _doubts_of_type(slices, array, air)
 
 
