@@ -23,6 +23,7 @@ from ctenhance.runtime.engines import choice
 from ctenhance.runtime.engines.base import BFLOAT16, FLOAT32, in_two_parts
 from ctenhance.runtime.engines.choice import pick_engine
 from ctenhance.runtime.errors import InputError
+from ctenhance.scan.simulate import simulate_projections
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed")
 
@@ -76,6 +77,24 @@ def test_bfloat16_moves_no_tissue(chest: CTVolume) -> None:
         assert inside.sum() > 50, name
         assert abs(float(difference[inside].mean())) < 0.1, name
         assert difference[inside].std() < 0.5, name
+
+
+def test_engines_agree_on_both_stages_of_need() -> None:
+    phantom = chest_phantom(192, 192, 3, 1.8, seed=3)
+    scan = simulate_projections(phantom, dose=0.25, views=240, columns=272, seed=1)
+    images = {
+        engine: ctenhance.reconstruct(scan, engine=engine, device="cpu", all_stages=True).volumes
+        for engine in ("torch", f"openvino:{FLOAT32}", "openvino")
+    }
+    hu = images["torch"]["reconstruction"].array
+    for stage in ("projection", "reconstruction"):
+        here, exact, usual = (volumes[stage].array for volumes in images.values())
+        assert (exact - here).std() < 0.05
+        assert (usual - here).std() < 0.5  # bfloat16 where the processor has it
+        for name, (low, high) in TISSUES.items():
+            inside = (hu > low) & (hu < high)
+            assert inside.sum() > 50, name
+            assert abs(float((usual - here)[inside].mean())) < 0.1, name
 
 
 def test_every_embedded_pipeline_network_is_exported_and_small() -> None:
