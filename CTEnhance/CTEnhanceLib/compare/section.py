@@ -110,7 +110,7 @@ class CompareSection:
     def keys(self) -> list[tuple[str, str]]:
         """Return the section's keys and what they do."""
         flicker = (FLICKER_KEY, _("Before in place of after, and back"))
-        return [*WindowKeys.rows(self._windowButtons), flicker]
+        return [*WindowKeys.rows(), flicker]
 
     @property
     def measuring(self) -> bool:

@@ -136,7 +136,7 @@ class SpectralSection:
 
     def keys(self) -> list[tuple[str, str]]:
         """Return the section's keys and what they do."""
-        return WindowKeys.rows(self._windowButtons())
+        return WindowKeys.rows()
 
     def nodeGoes(self, node: Any) -> bool:
         """A node is about to be removed; say whether it is one of those that are shown."""
@@ -237,7 +237,9 @@ class SpectralSection:
         return table
 
     def _windowButtons(self) -> dict[str, Any]:
-        return {name: getattr(self.ui, f"spectral{name.capitalize()}Button") for name in WINDOWS}
+        """Return the buttons of the commonest windows, by name; the others have keys only, to save a row."""
+        names = ("lung", "mediastinum", "bone", "liver")
+        return {name: getattr(self.ui, f"spectral{name.capitalize()}Button") for name in names}
 
     def _say(self, text: str) -> None:
         self.ui.spectralNoteLabel.text = text

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import slicer
+from slicer.i18n import tr as _
 
 # Window and level in HU, as in common reading protocols; the order is that of the keys 1 to 8.
 WINDOWS = {
@@ -18,6 +19,22 @@ WINDOWS = {
     "angiography": (600, 200),
     "metal": (4000, 1000),
 }
+
+
+def label(name: str) -> str:
+    """Return what a window of WINDOWS is called for people."""
+    return {
+        "lung": _("Lung"),
+        "mediastinum": _("Mediastinum"),
+        "bone": _("Bone"),
+        "liver": _("Liver"),
+        "abdomen": _("Abdomen"),
+        "brain": _("Brain"),
+        "angiography": _("Vessels"),
+        "metal": _("Metal"),
+    }[name]
+
+
 # In HU: what is lung, and what encloses it; and the share of lung in the body from which a scan is one of it.
 _LUNG, _ENCLOSING, _SHARE = (-960, -500), (-300, 3000), 0.15
 # So many slices and rows are looked at, at most.

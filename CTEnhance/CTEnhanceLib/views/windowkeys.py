@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import qt
 import slicer
 from slicer.i18n import tr as _
 
-from CTEnhanceLib.scene.windows import WINDOWS
+from CTEnhanceLib.scene.windows import WINDOWS, label
 
 
 class WindowKeys:
@@ -25,10 +25,10 @@ class WindowKeys:
             self._shortcuts.append(shortcut)
 
     @staticmethod
-    def rows(buttons: Mapping[str, Any]) -> list[tuple[str, str]]:
-        """Return the keys and what they do, by the windows' buttons."""
+    def rows() -> list[tuple[str, str]]:
+        """Return the keys and what they do."""
         text = _("Window: {name}")
-        return [(str(number), text.format(name=buttons[name].text)) for number, name in enumerate(WINDOWS, 1)]
+        return [(str(number), text.format(name=label(name))) for number, name in enumerate(WINDOWS, 1)]
 
     def enable(self, enabled: bool) -> None:
         """Take the keys, or give them back to whoever else wants them."""
