@@ -10,11 +10,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = REPOSITORY / "CTEnhance" / "ctenhance"
-FILES = [
-    path
-    for path in sorted([*(REPOSITORY / "CTEnhance").rglob("*.py"), *(REPOSITORY / "benchmarks").glob("*.py")])
-    if path.parent.name != "view"
-]
+FILES = sorted([*(REPOSITORY / "CTEnhance").rglob("*.py"), *(REPOSITORY / "benchmarks").glob("*.py")])
 #: They say how a value came about, not what it is.
 OF_NO_MEANING = {"told", "seen", "made", "wanted", "untold", "unseen", "unwanted"}
 #: Former names, and the one that stands for all of them.

@@ -57,14 +57,14 @@ def view(
     if before is None and folder is None:
         raise InputError("Give a volume to look at, or a --folder to choose from.")
     require_view()
-    from ctenhance.view.opening import wanted
+    from ctenhance.view.opening import subject_of
     from ctenhance.view.serving import serve_view
 
     run.plan([])
     materials = [] if basis is None else [name.strip() for name in basis.split(",")]
     given = [path for path in (before, after, uncertainty) if path is not None]
     chosen = choice.each(given)[0] if given else choice
-    what = wanted(before, after, uncertainty, materials, **chosen.arguments())
+    what = subject_of(before, after, uncertainty, materials, **chosen.arguments())
     serve_view(
         what,
         folder,

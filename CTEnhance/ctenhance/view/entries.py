@@ -14,13 +14,13 @@ def serve_pair(connection: Connection, opened: str) -> None:
     serve_desk(connection, lambda: PairDesk(json.loads(opened)))
 
 
-def serve_reader(connection: Connection, told: str) -> None:
-    """Run the reading of one reader: `told` is JSON with the study's `folder` and the `reader`."""
+def serve_reader(connection: Connection, argument: str) -> None:
+    """Run the reading of one reader: `argument` is JSON with the study's `folder` and the `reader`."""
     import json
     from pathlib import Path
 
     from ctenhance.view.reading import ReaderDesk
     from ctenhance.view.worker import serve_desk
 
-    given = json.loads(told)
+    given = json.loads(argument)
     serve_desk(connection, lambda: ReaderDesk(Path(given["folder"]), given["reader"]))

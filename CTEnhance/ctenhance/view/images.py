@@ -85,16 +85,16 @@ class MadeImage(Image):
         self.weights: tuple[float, ...] = (0.0,) * len(arrays)
         self.constant = 0.0
         self._nodes: dict[str, Any] = {}
-        self._made: dict[str, Any] = {}
+        self._versions: dict[str, Any] = {}
 
     def node(self, plane: Plane, index: int) -> Any:
         """Return the node that holds this slice, made anew where another one was there."""
         if plane.name not in self._nodes:
             self._nodes[plane.name] = self._scene.add_slice(self.display)
-        node, wanted = self._nodes[plane.name], (index, self.weights, self.constant)
-        if self._made.get(plane.name) != wanted:
+        node, version = self._nodes[plane.name], (index, self.weights, self.constant)
+        if self._versions.get(plane.name) != version:
             self._scene.put_slice(node, self.slice(plane, index), self._grid, plane, index)
-            self._made[plane.name] = wanted
+            self._versions[plane.name] = version
         return node
 
     def slice(self, plane: Plane, index: int) -> np.ndarray:

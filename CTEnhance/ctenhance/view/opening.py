@@ -22,7 +22,7 @@ _MOST_BYTES = 1 << 20  # of a report
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Subject:
     """What is to be looked at: files or DICOM folders; or `maps`, a folder that `decompose` wrote, by
     `table`.
 
@@ -52,13 +52,13 @@ class Opened:
         return {"volumes": volumes, "table": self.table, "notes": list(self.notes)}
 
 
-def wanted(
+def subject_of(
     before: Path | None,
     after: Path | None = None,
     uncertainty: Path | None = None,
     basis: Sequence[str] = (),
     **choice: Any,
-) -> Wanted:
+) -> Subject:
     """Return what the arguments mean: a volume and another, or the folder of a decomposition alone.
 
     `basis` names the materials of a decomposition whose report is not in its folder.
@@ -73,10 +73,10 @@ def wanted(
             raise InputError(
                 "A basis belongs to the folder of a decomposition; leave it out, or give the folder."
             )
-        return Wanted(before, after, uncertainty, **choice)
+        return Subject(before, after, uncertainty, **choice)
     if after is not None or uncertainty is not None:
         raise InputError(f"'{before}' is a decomposition, which is looked at alone; leave the others out.")
-    return Wanted(maps=before, table=table)
+    return Subject(maps=before, table=table)
 
 
 def _table(folder: Path, basis: Sequence[str]) -> Mapping[str, Any] | None:
@@ -118,7 +118,7 @@ def _there(folder: Path, table: Mapping[str, Any]) -> Mapping[str, Any]:
     return table
 
 
-async def opened(what: Wanted, folder: Path) -> Opened:
+async def opened(what: Subject, folder: Path) -> Opened:
     """Read all of it at once, into files in `folder`; raises InputError as `CTVolume.read` does."""
     paths: dict[str, Path | None] = {
         "before": what.before,
@@ -147,12 +147,12 @@ async def _read(path: Path, out: Path, choice: str) -> tuple[SharedVolume, list[
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        told, _errors = await process.communicate()
+        line, _errors = await process.communicate()
     except asyncio.CancelledError:
         process.kill()
         raise
     try:
-        answer = json.loads(told)
+        answer = json.loads(line)
     except ValueError as error:
         raise CTEnhanceError(
             "A volume could not be read: is there enough memory and room on the disk?"

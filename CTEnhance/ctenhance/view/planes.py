@@ -84,14 +84,14 @@ class Plane:
 def _assigned(units: np.ndarray, name: str) -> tuple[list[int], list[np.ndarray]]:
     """Return the voxel axes (x, y, z) nearest to right, up and normal, each but once, and their
     directions."""
-    wanted = [np.array(vector, float) for vector in _SCREEN[name]]
+    ideal = [np.array(vector, float) for vector in _SCREEN[name]]
     best: tuple[float, list[int]] = (-1.0, [])
     for order in ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)):
-        likeness = sum(abs(units[:, axis] @ vector) for axis, vector in zip(order, wanted, strict=True))
+        likeness = sum(abs(units[:, axis] @ vector) for axis, vector in zip(order, ideal, strict=True))
         if likeness > best[0] + 1e-9:
             best = (float(likeness), list(order))
     vectors = [
         units[:, axis] * (1.0 if units[:, axis] @ vector >= 0 else -1.0)
-        for axis, vector in zip(best[1], wanted, strict=True)
+        for axis, vector in zip(best[1], ideal, strict=True)
     ]
     return best[1], vectors

@@ -57,7 +57,7 @@ class ReaderDesk:
         self._shown: int | None = None
         self._problem = ""
         self._window: tuple[float, float, float] | None = None
-        self._told: Any = None
+        self._last_tick: Any = None
         self._enter()
 
     @property
@@ -91,10 +91,10 @@ class ReaderDesk:
         reading = session.state == READING
         case = self._case
         study = session.study
-        told = {
+        reading_state = {
             "state": session.state,
             "progress": session.progress if reading else session.message,
-            "questions": [_told(question, side) for question, side in session.asked],
+            "questions": [_question_json(question, side) for question, side in session.asked],
             "answers": [[*key, value] for key, value in session.answers.items()] if reading else [],
             "missing": [[one.id, side] for one, side in session.missing] if reading else [],
             "number": None if case is None else case.number,
@@ -110,7 +110,7 @@ class ReaderDesk:
             "marks": self._marks(),
         }
         viewer = self.viewer
-        return {**({} if viewer is None else viewer.state()), "study": told}
+        return {**({} if viewer is None else viewer.state()), "study": reading_state}
 
     def tick(self) -> bool:
         """Show what has been loaded, note a window that was left, and tell of breaks."""
@@ -118,8 +118,8 @@ class ReaderDesk:
         before = self._shown
         self._show()
         now = (self._covered, self._warnings(), self._problem)
-        changed = before != self._shown or now != self._told
-        self._told = now
+        changed = before != self._shown or now != self._last_tick
+        self._last_tick = now
         return changed
 
     @property
@@ -322,7 +322,7 @@ def _three(*given: Any) -> tuple[float, float, float]:
     return x, y, z
 
 
-def _told(question: Question, side: str) -> dict[str, Any]:
+def _question_json(question: Question, side: str) -> dict[str, Any]:
     return {
         "id": question.id,
         "side": side,

@@ -136,9 +136,9 @@ class Cell:
             (self._view.set_background_volume_id, self._view.get_background_volume_id, behind),
             (self._view.set_foreground_volume_id, self._view.get_foreground_volume_id, front),
         ):
-            wanted = None if node is None else node.GetID()
-            if get_id() != wanted:
-                set_id(wanted)
+            node_id = None if node is None else node.GetID()
+            if get_id() != node_id:
+                set_id(node_id)
         if self._view.get_foreground_opacity() != opacity:
             self._view.set_foreground_opacity(opacity)
 

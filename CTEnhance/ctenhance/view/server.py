@@ -158,14 +158,14 @@ class Server:
         sending = asyncio.get_running_loop().create_task(session.attach(socket))
         limit = Limit(*_MESSAGES)
         try:
-            async for told in socket:
-                if told.type is not WSMsgType.TEXT or not limit.take():
+            async for received in socket:
+                if received.type is not WSMsgType.TEXT or not limit.take():
                     await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"too many messages")
                     break
                 if self._who(request) is None:
                     await session.close("The session has ended; ask for a new link.")
                     break
-                session.take(told.data)
+                session.take(received.data)
         finally:
             session.detach(socket)
             sending.cancel()
@@ -188,11 +188,11 @@ class Server:
     async def _download(self, request: web.Request) -> web.StreamResponse:
         """Give a file that the session's own work made, by the name that the session was told."""
         who = self._who(request)
-        wanted = "{id}/{name}".format(**request.match_info)
+        key_of_file = "{id}/{name}".format(**request.match_info)
         for key, session in self.sessions.items():
-            path = getattr(session, "work", None) and session.work.downloads.get(wanted)  # type: ignore[attr-defined]
+            path = getattr(session, "work", None) and session.work.downloads.get(key_of_file)  # type: ignore[attr-defined]
             if path and who is not None and key.partition("\n")[0] == who:
-                name = wanted.rpartition("/")[2]
+                name = key_of_file.rpartition("/")[2]
                 return web.FileResponse(
                     path, headers={"Content-Disposition": f'attachment; filename="{name}"'}
                 )

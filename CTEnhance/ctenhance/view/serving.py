@@ -16,7 +16,7 @@ from ctenhance.study.study_file import Study
 from ctenhance.view.entries import serve_pair, serve_reader
 from ctenhance.view.folder import Folder
 from ctenhance.view.guard import Doors, Places, is_loopback
-from ctenhance.view.opening import Opened, Wanted, opened
+from ctenhance.view.opening import Opened, Subject, opened
 from ctenhance.view.processes import warm_up
 from ctenhance.view.server import Server, listen
 from ctenhance.view.sessions import Session, ViewSession
@@ -24,18 +24,18 @@ from ctenhance.view.sessions import Session, ViewSession
 _POLL_SECONDS = 0.1
 _LINGER_SECONDS = 120.0
 
-Told = Callable[[str], None]
+Announce = Callable[[str], None]
 """Is given the address to open."""
 
 
 def serve_view(
-    what: Wanted,
+    what: Subject,
     folder: Path | None,
     host: str,
     port: int,
     address: str | None,
     token: bool,
-    tell: Told,
+    tell: Announce,
     cancel: Cancellable | None = None,
 ) -> None:
     """Serve a viewer until `cancel`; `tell` is called with its address as soon as it can be opened.
@@ -55,7 +55,7 @@ def serve_view(
 
         async def make(key: str) -> Session:
             session = ViewSession(key, asyncio.shield(reading), what, root, turn, serve_pair)
-            if what != Wanted():
+            if what != Subject():
                 session.open_soon()
             return session
 

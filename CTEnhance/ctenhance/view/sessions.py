@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.view.folder import Folder
-from ctenhance.view.opening import Opened, Wanted, opened
+from ctenhance.view.opening import Opened, Subject, opened
 from ctenhance.view.pictures import message
 from ctenhance.view.processes import Link
 from ctenhance.view.work import Work, found
@@ -149,7 +149,7 @@ class ViewSession(Session):
         self,
         key: str,
         first: Awaitable[Opened],
-        choice: Wanted,
+        choice: Subject,
         folder: Folder | None,
         turn: asyncio.Semaphore,
         serve: Callable[[Any, str], None],
@@ -189,7 +189,7 @@ class ViewSession(Session):
                 )
                 self.tell({"type": "entries", "folder": name, "entries": entries})
             elif operation == "open":
-                self._later(self._open(Wanted(self._chosen(asked))))
+                self._later(self._open(Subject(self._chosen(asked))))
             elif operation == "run":
                 options = asked.get("options")
                 self.work.start(
@@ -220,7 +220,7 @@ class ViewSession(Session):
             raise InputError("There is no folder to choose from; start the viewer with --folder.")
         return self._folder.path(asked.get("name"))
 
-    async def _open(self, choice: Wanted) -> None:
+    async def _open(self, choice: Subject) -> None:
         self._count += 1
         place = self._place / f"open-{self._count}"
         place.mkdir()

@@ -218,9 +218,9 @@ class Viewer:
         self._go(asked.one_of("plane", PLANES), int(asked.number("to", None, -1e6, 1e6)))
 
     def _go(self, plane: str, index: int) -> None:
-        wanted = min(max(index, 0), self._planes[plane].count - 1)
-        if wanted != self.index[plane]:
-            self.index[plane] = wanted
+        target = min(max(index, 0), self._planes[plane].count - 1)
+        if target != self.index[plane]:
+            self.index[plane] = target
             self._touch(plane)
 
     def _jump(self, asked: Asked) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError
 from ctenhance.runtime.parent import VARIABLE
-from ctenhance.view.opening import Wanted, wanted
+from ctenhance.view.opening import Subject, subject_of
 
 VERBS = ("enhance", "reconstruct", "decompose")
 _METHODS = ("need", "projection", "fbp")
@@ -35,7 +35,7 @@ Tell = Callable[[dict[str, Any]], None]
 class Result:
     """What a job made: files to fetch by name, and what is to be looked at."""
 
-    look: Wanted
+    look: Subject
     files: dict[str, Path] = field(default_factory=dict)
 
 
@@ -59,7 +59,7 @@ class Work:
         return self._task is not None and not self._task.done()
 
     def start(
-        self, verb: str, source: Path, options: Mapping[str, Any], done: Callable[[Wanted], Any]
+        self, verb: str, source: Path, options: Mapping[str, Any], done: Callable[[Subject], Any]
     ) -> None:
         """Begin a job on a file or folder; `done` opens what it made. Raises InputError when it cannot
         begin."""
@@ -95,7 +95,7 @@ class Work:
         return {"type": "work", "state": "running" if self.busy else "idle", "files": self._offered()}
 
     async def _run(
-        self, arguments: list[str], result: Result, source: Path, done: Callable[[Wanted], Any]
+        self, arguments: list[str], result: Result, source: Path, done: Callable[[Subject], Any]
     ) -> None:
         try:
             self._tell({"type": "work", "state": "waiting"})
@@ -133,8 +133,8 @@ class Work:
             with contextlib.suppress(ValueError):
                 event = json.loads(line)
                 if event["event"] == "progress":
-                    told = {name: event[name] for name in ("stage", "done", "total")}
-                    self._tell({"type": "work", "state": "running", **told})
+                    step = {name: event[name] for name in ("stage", "done", "total")}
+                    self._tell({"type": "work", "state": "running", **step})
                 elif event["event"] == "error":
                     sentence = str(event["text"])
         code = await process.wait()
@@ -170,7 +170,7 @@ def _planned(verb: str, source: Path, place: Path, options: Mapping[str, Any]) -
     if verb == "enhance":
         target, spread = place / "enhanced.nii.gz", place / "uncertainty.nii.gz"
         more = ["--samples", "4", "--uncertainty", str(spread)] if options.get("uncertainty") is True else []
-        look = Wanted(source, target, spread if more else None)
+        look = Subject(source, target, spread if more else None)
         files = {"enhanced.nii.gz": target, **({"uncertainty.nii.gz": spread} if more else {})}
         return ["enhance", str(source), str(target), *more, *report], Result(look, files)
     if verb == "reconstruct":
@@ -179,9 +179,9 @@ def _planned(verb: str, source: Path, place: Path, options: Mapping[str, Any]) -
             raise InputError(f"There is no method of this name; choose {', '.join(_METHODS)}.")
         arguments = ["reconstruct", str(source), str(target), "--method", str(method)]
         if method == "fbp":
-            return [*arguments, *report], Result(Wanted(target), {target.name: target})
+            return [*arguments, *report], Result(Subject(target), {target.name: target})
         first = place / "image_fbp.nii.gz"
-        look = Wanted(first, target)
+        look = Subject(first, target)
         return [*arguments, "--all", *report], Result(look, {one.name: one for one in (target, first)})
     if verb == "decompose":
         basis = options.get("basis", _BASES[0])
@@ -192,13 +192,13 @@ def _planned(verb: str, source: Path, place: Path, options: Mapping[str, Any]) -
         names = str(basis).split(",")
         files = {f"{name}.nii.gz": maps / f"{name}.nii.gz" for name in names}
         arguments = ["decompose", str(source), str(maps), "--basis", str(basis), "--report"]
-        return [*arguments, str(maps / "report.json")], Result(Wanted(maps=maps), files)
+        return [*arguments, str(maps / "report.json")], Result(Subject(maps=maps), files)
     raise InputError(f"The page cannot run this; choose {', '.join(VERBS)}.")
 
 
-def found(look: Wanted) -> Wanted:
+def found(look: Subject) -> Subject:
     """Return what there is to look at now that the job has run: a decomposition's table is in its report."""
-    return look if look.maps is None else wanted(look.maps)
+    return look if look.maps is None else subject_of(look.maps)
 
 
 def _zipped(folder: Path) -> Path:

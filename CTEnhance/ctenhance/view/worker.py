@@ -154,21 +154,21 @@ class Worker:
             self._lossy.clear()
         if not cells and not self._changed:
             return
-        parts, told = [], []
+        parts, drawn = [], []
         for cell in cells:
             assert viewer is not None
             picture = viewer.picture(cell)
             viewer.dirty.discard(cell)
             parts.append(encoded(picture, kind))
             height, width = picture.shape[:2]
-            told.append({"cell": cell, "width": width, "height": height, "bytes": len(parts[-1])})
+            drawn.append({"cell": cell, "width": width, "height": height, "bytes": len(parts[-1])})
         if kind == MOVING:
             self._lossy |= set(cells)
         self._changed = False
         self._sent += 1
         self._away += 1
         self._send(
-            {"type": "frame", "number": self._sent, "kind": kind, "cells": told, "state": self.desk.state()},
+            {"type": "frame", "number": self._sent, "kind": kind, "cells": drawn, "state": self.desk.state()},
             parts,
         )
 
