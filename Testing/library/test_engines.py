@@ -284,3 +284,22 @@ def test_enhancing_imports_no_torch(chest: CTVolume, tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_importing_the_engine_reports_to_nobody(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    reporter = tmp_path / "openvino_telemetry"
+    reporter.mkdir()
+    (reporter / "__init__.py").write_text(
+        "import pathlib\npathlib.Path(__file__).with_name('imported').touch()\nraise ImportError\n"
+    )
+    paths = [str(tmp_path), str(Path(ctenhance.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+    def run(code: str) -> None:
+        subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True)
+
+    run("import ctenhance.runtime.engines.openvino_engine")
+    assert not (reporter / "imported").exists()
+    run("import openvino")
+    assert (reporter / "imported").exists()  # else this test could not fail
