@@ -113,6 +113,9 @@ class Work:
             self._tell(
                 {"type": "work", "state": "failed", "text": str(error).replace(f"'{source}'", "the input")}
             )
+        except Exception as error:  # the page must not wait for what will not come
+            what = f"Something unexpected happened ({type(error).__name__})."
+            self._tell({"type": "work", "state": "failed", "text": what})
         finally:
             self._process = None
 
