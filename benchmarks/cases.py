@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ctenhance import degradation as degrade
+from ctenhance import degrade
 from ctenhance.core.volume import CTVolume
 from ctenhance.enhancement.training import read_pairs
 from ctenhance.runtime.errors import InputError
