@@ -249,3 +249,58 @@ def test_a_header_without_voxel_size_is_noted(tmp_path: Path, name: str, line: b
     path.write_bytes(content[:start] + content[content.index(b"\n", start) + 1 :])
 
     assert CTVolume.read(path).meta["notes"] == ["its header gives no voxel size; taken as 1 mm"]
+
+
+_DIRECTIONS = "space: left-posterior-superior\nspace directions: (0.08,0,0) (0,0.08,0) "
+_SLOPE, _OFFSET = "ElementToIntensityFunctionSlope = ", "ElementToIntensityFunctionOffset = "
+
+
+def _raw(path: Path, said: str) -> Path:
+    """Write a NRRD or MetaImage file with these lines in its header."""
+    values = hounsfield(4)
+    size = " ".join(str(length) for length in values.shape[::-1])
+    if path.suffix == ".nrrd":
+        start = f"NRRD0004\ntype: short\ndimension: 3\nsizes: {size}\nencoding: raw\nendian: little\n"
+        header = f"{start}{said}\n\n"
+    else:
+        start = f"ObjectType = Image\nNDims = 3\nDimSize = {size}\nBinaryData = True\n"
+        header = (
+            f"{start}ElementSpacing = 0.8 0.8 2\n{said}\nElementType = MET_SHORT\nElementDataFile = LOCAL\n"
+        )
+    path.write_bytes(header.encode() + values.astype("<i2").tobytes())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "words"),
+    [
+        ("a.nrrd", _DIRECTIONS + '(0,0,0.2)\nspace units: "cm" "cm" "cm"', "lengths in 'cm' .space units"),
+        ("a.nrrd", 'spacings: 0.08 0.08 0.2\nunits: "cm" "cm" "cm"', "lengths in 'cm' .units"),
+        ("a.mha", "DistanceUnits = cm", "lengths in 'cm' .DistanceUnits"),
+        ("a.nrrd", _DIRECTIONS + "none\nkinds: domain domain list", "third axis .* .kinds: 'list'"),
+        ("a.nrrd", _DIRECTIONS + "none", "third axis .* .space directions: none"),
+        ("a.nrrd", "spacings: 0.8 0.8 0.5\nkinds: space space time", "third axis .* .kinds: 'time'"),
+        ("a.mha", _SLOPE + "2", "a scaling of the values .*Slope 2.*Offset 0.*convert"),
+        ("a.mha", _OFFSET + "-1024", "a scaling of the values .*Slope 1.*Offset -1024"),
+    ],
+)
+def test_what_a_header_says_and_the_reader_cannot_heed_is_refused(
+    tmp_path: Path, name: str, said: str, words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        CTVolume.read(_raw(tmp_path / name, said))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a.nrrd", 'spacings: 0.8 0.8 2\nunits: "mm" "mm" "mm"\nkinds: domain domain domain\nunits:=cm'),
+        ("a.nrrd", 'spacings: 0.8 0.8 2\nunits: "" "" ""\nkinds: space space space'),
+        ("a.mha", f"DistanceUnits = mm\n{_SLOPE}1.0\n{_OFFSET}0"),
+    ],
+)
+def test_a_header_in_mm_and_as_stored_is_read(tmp_path: Path, name: str, said: str) -> None:
+    volume = CTVolume.read(_raw(tmp_path / name, said))
+
+    assert volume.spacing == pytest.approx((0.8, 0.8, 2))
+    np.testing.assert_array_equal(volume.array, hounsfield(4))

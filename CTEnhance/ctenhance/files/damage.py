@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import math
 import os
+import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -27,6 +28,10 @@ DAMAGED = "the file is damaged, cut off or not what its name says; copy it again
 NIFTI = (".nii", ".nii.gz")
 _CHUNK = 1 << 20
 _LOCAL = b"LOCAL"
+_MILLIMETRE = ("", "?", "???", "mm", "millimeter", "millimeters", "millimetre", "millimetres")
+_SPELLED = {"distanceunits": "DistanceUnits", "space units": "space units", "units": "units"}
+#: What a NRRD file calls an axis of space, or one that it does not explain.
+_OF_SPACE = ("domain", "space", "none", "???", "stub")
 
 
 def require_sound(path: Path) -> None:
@@ -35,6 +40,66 @@ def require_sound(path: Path) -> None:
         _require_whole_nifti(path)
     else:
         _require_sound_compression(path)
+
+
+def require_plain_meaning(path: Path) -> None:
+    """Raise InputError for a NRRD or MetaImage header that says what ITK's readers do not heed.
+
+    They take any unit of length as the millimetre, any third axis as one of space, and values as stored.
+    """
+    if suffix_of(path) in NIFTI:
+        return
+    meta_image = suffix_of(path) in (".mha", ".mhd")
+    fields = {
+        name.decode("latin-1"): value.decode("latin-1").strip()
+        for name, value in _header(path).fields.items()
+    }
+    if not meta_image:
+        _require_axes_of_space(fields)
+    for name in ("distanceunits",) if meta_image else ("space units", "units"):
+        value = fields.get(name, "")
+        units = re.findall(r'"([^"]*)"', value) or value.split()
+        for unit in units[:3]:
+            if unit.strip().lower() not in _MILLIMETRE:
+                raise InputError(
+                    f"its header gives lengths in '{unit}' ({_SPELLED[name]}), and only mm are read; "
+                    "convert the lengths in the header to mm, or export the volume again in mm."
+                )
+    if meta_image:
+        slope = fields.get("elementtointensityfunctionslope", "1")
+        offset = fields.get("elementtointensityfunctionoffset", "0")
+        if not (_is_number(slope, 1) and _is_number(offset, 0)):
+            raise InputError(
+                f"its header stores a scaling of the values (ElementToIntensityFunctionSlope {slope}, "
+                f"ElementToIntensityFunctionOffset {offset}), which is not applied in reading; convert the "
+                "stored values to HU first, and set slope 1 and offset 0."
+            )
+
+
+def _require_axes_of_space(fields: dict[str, str]) -> None:
+    """Raise InputError for a NRRD file of three axes whose third one is, say, time."""
+    if fields.get("dimension") != "3":
+        return
+    directions = re.findall(r"\([^)]*\)|\S+", fields.get("space directions", ""))
+    kinds = fields.get("kinds", "").lower().split()
+    kind = kinds[2] if len(kinds) == 3 else ""
+    if kind and kind not in _OF_SPACE:
+        said = f"kinds: '{kind}'"
+    elif len(directions) == 3 and directions[2].lower() == "none":
+        said = "space directions: none"
+    else:
+        return
+    raise InputError(
+        f"the third axis in its header is none of space ({said}), so that it holds no slices of a volume; "
+        "export the CT as a volume with three axes of space."
+    )
+
+
+def _is_number(text: str, number: float) -> bool:
+    try:
+        return float(text) == number
+    except ValueError:
+        return False
 
 
 def states_voxel_size(path: Path) -> bool:
@@ -66,6 +131,8 @@ def _header(path: Path) -> _Header:
     with path.open("rb") as stream:
         while line := stream.readline(_CHUNK):
             name, _, value = line.partition(b"=" if meta_image else b":")
+            if not meta_image and value.startswith(b"="):
+                continue  # a NRRD key, which anybody may name as a field is named
             fields[name.strip().lower()] = value.strip()
             # The last line of either header.
             if b"elementdatafile" in fields if meta_image else not line.strip():

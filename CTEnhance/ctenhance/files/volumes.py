@@ -17,7 +17,14 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813 (its customary name)
 
 from ctenhance.core.volume import CTVolume, require_scalar_volume, sitk_image
-from ctenhance.files.damage import DAMAGED, NIFTI, nifti_header, require_sound, states_voxel_size
+from ctenhance.files.damage import (
+    DAMAGED,
+    NIFTI,
+    nifti_header,
+    require_plain_meaning,
+    require_sound,
+    states_voxel_size,
+)
 from ctenhance.files.nifti_grid import NiftiGrid, apart, grid_of_nifti, lengths_of
 from ctenhance.runtime import large
 from ctenhance.runtime.errors import InputError
@@ -51,6 +58,7 @@ def read_image_file(path: Path) -> CTVolume:
     if not path.name.endswith((suffix, suffix.upper())):
         raise InputError(f"rename the file so that it ends in '{suffix}' in lower case.")
     require_sound(path)
+    require_plain_meaning(path)
     grid = grid_of_nifti(nifti_header(path)) if suffix in NIFTI else None
     reader = sitk.ImageFileReader()
     reader.SetImageIO(_IMAGE_IO[suffix])
