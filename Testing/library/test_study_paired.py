@@ -113,8 +113,27 @@ def test_a_reader_unlike_the_others_widens_the_interval_for_other_readers() -> N
     found = share(answers)
     these, others = found.these_readers, found.other_readers
     assert these.low is not None and others.low is not None and others.low < these.low - 0.1
-    assert share(np.ones((3, 10))).these_readers.p < 0.001  # type: ignore[operator]
     assert share(np.full((3, 10), math.nan)).these_readers.value is None
+
+
+def test_answers_all_alike_are_judged_by_the_cases_alone() -> None:
+    for all_answers, limits in ((1.0, (0.025 ** (1 / 6), 1)), (0.0, (0, 1 - 0.025 ** (1 / 6)))):
+        found = share(np.full((3, 6), all_answers))
+        for one in (found.these_readers, found.other_readers):
+            assert one.p == pytest.approx(2 / 64)
+            assert (one.low, one.high) == pytest.approx(limits)
+
+
+@pytest.mark.parametrize("cases", [6, 12, 30])
+@pytest.mark.parametrize("true", [0.8, 0.9, 0.95])
+def test_identical_readers_keep_the_coverage(cases: int, true: float) -> None:
+    held = 0.0
+    for right in range(cases + 1):
+        answers = np.repeat((np.arange(cases) < right)[None].astype(float), 3, axis=0)
+        found = share(answers).these_readers
+        if found.low <= true <= found.high:  # type: ignore[operator]
+            held += float(stats.binom.pmf(right, cases, true))
+    assert held >= 0.93
 
 
 def test_the_share_of_other_readers_is_a_t_test_where_one_sample_tells_all() -> None:

@@ -99,7 +99,8 @@ def share(answers: np.ndarray, null: float = 0.5, margin: float | None = None) -
     """Test the mean of answers [reader, case] between 0 and 1 (right or wrong, preferred or not, ties 0.5).
 
     With one reader the test is the binomial one (ties dropped); with several a t test of the case means, each
-    over the readers who have the case. For other readers: see `_random_readers`; on the readers and cases of
+    over the readers who have the case, or the exact binomial test of the cases where all answers are alike.
+    For other readers: see `_random_readers`; on the readers and cases of
     `complete_block`, since that model needs all of them. Equivalence: two one-sided tests (Schuirmann 1987).
     """
     by_reader = tuple(binomial(row, null) for row in answers)
@@ -114,15 +115,21 @@ def share(answers: np.ndarray, null: float = 0.5, margin: float | None = None) -
         error = math.sqrt(max(value * (1 - value), 0.25 / cases) / cases)
     else:
         error = _error(means)
-        these = _t_estimate(value, error, freedom, null)
+        these = _exact(value, cases, null) if value in (0, 1) else _t_estimate(value, error, freedom, null)
     block, whole = complete_block(present)
     others = UNKNOWN
     if whole.sum() > 1:
         found = answers[block][:, whole]
-        others = _random_readers(found, _error(found.mean(axis=0)), null)
+        if (same := float(found.mean())) in (0, 1):
+            others = _exact(same, int(whole.sum()), null)
+        else:
+            others = _random_readers(found, _error(found.mean(axis=0)), null)
     equivalent, interval = None, None
     reach = stats.t.ppf(1 - ALPHA, freedom) * error
     interval = (max(0.0, value - reach), min(1.0, value + reach))
+    if readers > 1 and value in (0, 1):
+        limit = ALPHA ** (1 / cases)
+        interval = (limit, 1.0) if value else (0.0, 1 - limit)
     if margin is not None:
         equivalent = float(
             max(
@@ -131,6 +138,16 @@ def share(answers: np.ndarray, null: float = 0.5, margin: float | None = None) -
             )
         )
     return Share(these, others, equivalent, margin, interval, by_reader)
+
+
+def _exact(value: float, cases: int, null: float) -> Estimate:
+    """Return a share of 0 or 1, all answers alike, with Clopper & Pearson's interval and the exact p value.
+
+    The case counts once: readers who all agree may say no more than one of them.
+    """
+    found = stats.binomtest(round(value * cases), cases, null)
+    limits = found.proportion_ci(1 - ALPHA, "exact")
+    return Estimate.of(value, float(limits.low), float(limits.high), float(found.pvalue))
 
 
 def _error(means: np.ndarray) -> float:
