@@ -19,6 +19,7 @@ from ctenhance.files.dicom.alternation import images_alternate
 from ctenhance.files.dicom.choice import Conditions, Frame
 from ctenhance.files.dicom.grid import grid_of
 from ctenhance.files.dicom.header import DAMAGE, DicomFile
+from ctenhance.files.dicom.intercepts import require_like_intercepts
 from ctenhance.files.dicom.pixels import stored_values
 from ctenhance.files.dicom.scans import choice_by, how_to_tell, require_one_scan
 from ctenhance.files.dicom.slices import HOUNSFIELD, Slice
@@ -69,6 +70,8 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
         beyond |= more
         air |= has_air(array[index : index + 1])
         padded |= _fill_declared_padding(array[index], slices[index])
+    if unit == HOUNSFIELD:
+        require_like_intercepts(slices, array)
     named = slices[0].measure.named
     if unit == HOUNSFIELD and named and not check_hu and not is_ct_all_the_same(array):
         unit = named

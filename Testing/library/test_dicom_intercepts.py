@@ -1,0 +1,60 @@
+"""Series of which one slice lost its rescale intercept, and those whose intercepts rightly differ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from synthetic_dicom import INTERCEPT, dataset, enhanced, hounsfield, save
+
+from ctenhance import CTVolume
+from ctenhance.runtime.errors import InputError
+
+
+@pytest.mark.parametrize("lost", [[3], [0], [7], [3, 4, 5, 6, 7], [4, 5, 6, 7]])
+@pytest.mark.parametrize("intercept", [None, 0])
+@pytest.mark.parametrize("kind", ["HU", None])
+def test_a_slice_without_its_intercept_is_refused(
+    tmp_path: Path, lost: list[int], intercept: int | None, kind: str | None
+) -> None:
+    for index, plane in enumerate(hounsfield(8)):
+        made = dataset(plane, (0, 0, 2 * index), RescaleType=kind)
+        if index in lost:
+            del made.RescaleIntercept
+            if intercept is not None:
+                made.RescaleIntercept = intercept
+        save(made, tmp_path / f"{index}.dcm")
+
+    with pytest.raises(InputError, match=r"'\d.dcm' has a rescale intercept of .*; export the series again"):
+        CTVolume.read(tmp_path)
+
+
+def test_the_slice_is_named(tmp_path: Path) -> None:
+    for index, plane in enumerate(hounsfield(8)):
+        made = dataset(plane, (0, 0, 2 * index))
+        made.RescaleIntercept = 0 if index == 5 else INTERCEPT
+        save(made, tmp_path / f"{index}.dcm")
+
+    with pytest.raises(InputError, match=r"'5.dcm' has a rescale intercept of 0, .* neighbour has -1024"):
+        CTVolume.read(tmp_path)
+
+
+def test_a_frame_without_its_intercept_is_refused(tmp_path: Path) -> None:
+    made = enhanced(hounsfield(6), 2.0 * np.arange(6), np.ones(6))
+    frame = made.PerFrameFunctionalGroupsSequence[4]
+    frame.PixelValueTransformationSequence[0].RescaleIntercept = 0
+    save(made, tmp_path / "e.dcm")
+
+    with pytest.raises(InputError, match=r"frame 5 of 'e.dcm' has a rescale intercept of 0"):
+        CTVolume.read(tmp_path)
+
+
+def test_intercepts_that_rightly_differ_are_kept(tmp_path: Path) -> None:
+    values = hounsfield(8)
+    for index, plane in enumerate(values):
+        signed: dict[str, Any] = {"PixelRepresentation": 1, "RescaleIntercept": 0} if index % 3 else {}
+        save(dataset(plane, (0, 0, 2 * index), **signed), tmp_path / f"{index}.dcm")
+
+    np.testing.assert_array_equal(CTVolume.read(tmp_path).array, values)
