@@ -196,13 +196,8 @@ class ReconstructOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecomposeOptions(Options):
-    """The settings of `ctenhance.decompose`."""
-
-    REPORTED = (
-        "basis", "vmi", "low_noise", "guided_maps", "vnc", "zeff", "electron_density", "errors", "kernel",
-        "scatter", "scatter_ratio", "grid_ratio",
-    )  # fmt: skip
+class SpectralOptions(Options):
+    """What both ways of decomposing take: the materials, and what is made of their maps."""
 
     basis: Sequence[str] = choices.BASIS
     vmi: Sequence[float] = ()
@@ -212,6 +207,26 @@ class DecomposeOptions(Options):
     zeff: bool = False
     electron_density: bool = False
     errors: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.basis, str):
+            raise InputError(f"The basis '{self.basis}' is one text: give a list of names.")
+        if not isinstance(self.vmi, Iterable):
+            raise InputError(f"The energies are {self.vmi!r}: give a list of keV, such as [40, 70].")
+        # frozen: a list that is changed later must not change what was asked for
+        object.__setattr__(self, "basis", tuple(self.basis))
+        object.__setattr__(self, "vmi", tuple(self.vmi))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecomposeOptions(SpectralOptions):
+    """The settings of `ctenhance.decompose`."""
+
+    REPORTED = (
+        "basis", "vmi", "low_noise", "guided_maps", "vnc", "zeff", "electron_density", "errors", "kernel",
+        "scatter", "scatter_ratio", "grid_ratio",
+    )  # fmt: skip
+
     kernel: str = choices.DEFAULT_KERNEL
     image_size: int | None = None
     pixel_mm: float | None = None
@@ -222,13 +237,7 @@ class DecomposeOptions(Options):
     grid_ratio: float | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.basis, str):
-            raise InputError(f"The basis '{self.basis}' is one text: give a list of names.")
-        if not isinstance(self.vmi, Iterable):
-            raise InputError(f"The energies are {self.vmi!r}: give a list of keV, such as [40, 70].")
-        # frozen: a list that is changed later must not change what was asked for
-        object.__setattr__(self, "basis", tuple(self.basis))
-        object.__setattr__(self, "vmi", tuple(self.vmi))
+        super().__post_init__()
         _check_kernel(self.kernel)
 
     def settings(self) -> dict[str, Any]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ctenhance import choices
-from ctenhance.options import Options
+from ctenhance.options import SpectralOptions
 from ctenhance.runtime.errors import InputError
 
 #: The units that images may have.
@@ -16,17 +15,9 @@ UNITS = (HU, PER_CM, PER_MM)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageDecomposeOptions(Options):
+class ImageDecomposeOptions(SpectralOptions):
     """The settings of `ctenhance.decompose_images`, apart from attenuations and noise themselves."""
 
-    basis: Sequence[str] = choices.BASIS
-    vmi: Sequence[float] = ()
-    low_noise: bool = False
-    guided_maps: bool = False
-    vnc: bool = False
-    zeff: bool = False
-    electron_density: bool = False
-    errors: bool = False
     residual: bool = False
     unit: str = HU
     nonnegative: bool = False
@@ -39,11 +30,7 @@ class ImageDecomposeOptions(Options):
     body_mm: float = 200.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.basis, str):
-            raise InputError(f"The basis '{self.basis}' is one text: give a list of names.")
-        # frozen: a list that is changed later must not change what was asked for
-        object.__setattr__(self, "basis", tuple(self.basis))
-        object.__setattr__(self, "vmi", tuple(self.vmi))
+        super().__post_init__()
         if self.unit not in UNITS:
             raise InputError(f"There is no unit '{self.unit}' of images: choose {', '.join(UNITS)}.")
         if not self.tolerance_mm >= 0:
