@@ -10,23 +10,11 @@ import pytest
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from layers import ORDER
+
 PACKAGE = Path(__file__).resolve().parents[2] / "CTEnhance" / "ctenhance"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-#: The order of the parts: each may import those of the lines above its own, and itself.
-ORDER: list[set[str]] = [
-    {"choices"},
-    {"runtime"},
-    {"options"},
-    {"core"},
-    {"physics"},
-    {"scan"},
-    {"files", "training"},
-    {"degradation", "quality"},
-    {"enhancement", "reconstruction", "decomposition", "study"},
-    {"view"},
-    {"cli", "commands", "__main__"},
-]
 ALLOWED: dict[str, set[str]] = {
     part: set().union(*ORDER[:level], ORDER[-1] if part in ORDER[-1] else set())
     for level, parts_of_line in enumerate(ORDER)

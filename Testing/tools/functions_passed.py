@@ -22,27 +22,19 @@ import numpy as np
 
 import ctenhance
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from layers import ORDER
+
 PACKAGE = Path(ctenhance.__file__).resolve().parent
 #: The least elements of an array that counts as an image or a sinogram.
 SLICE = 4096
-#: The parts from below to above; those of one line stand beside each other.
-ORDER = (
-    {"choices"},
-    {"runtime"},
-    {"options"},
-    {"core"},
-    {"physics"},
-    {"scan"},
-    {"files", "training"},
-    {"degradation", "quality"},
-    {"enhancement", "reconstruction", "decomposition", "study"},
-    {"commands", "cli", "__main__", "__init__"},
-)
 
 
 def level(name: str) -> int:
     """How high a function such as 'core/volume.py: CTVolume.read' stands."""
     part = name.split(": ")[0].split("/")[0].removesuffix(".py")
+    if part == "__init__":  # the package's public names, beside the commands
+        return len(ORDER) - 1
     return next(number for number, parts in enumerate(ORDER) if part in parts)
 
 
