@@ -45,6 +45,38 @@ def test_a_map_by_its_name_is_none_where_there_is_no_air(
         CTVolume.read(tmp_path)
 
 
+@pytest.mark.parametrize("rescale_type", ["HU", None])
+@pytest.mark.parametrize(
+    "keyword, said",
+    [
+        ("ImageComments", "MTT [s]"),
+        ("ImageComments", "Iodine concentration in µg/ml"),
+        ("DerivationDescription", "Iodine map"),
+        ("DerivationDescription", "cerebral blood flow (ml/100g/min)"),
+        ("WindowCenterWidthExplanation", "CBV"),
+        ("ImageFilterDescription", "Z effective"),
+    ],
+)
+def test_a_map_that_only_its_comments_name(
+    tmp_path: Path, keyword: str, said: str, rescale_type: str | None
+) -> None:
+    remark: dict[str, Any] = {keyword: said}
+    write_series(tmp_path / "map", values=_map(), RescaleType=rescale_type, **remark)
+    values = write_series(tmp_path / "scan", RescaleType=rescale_type, **remark)
+
+    with pytest.raises(
+        InputError, match=r"a description in 'image000\d.dcm' tells of .*, and no air at -1000"
+    ):
+        CTVolume.read(tmp_path / "map")
+    assert CTVolume.read(tmp_path / "map", check_hu=False).meta["unit"] != "HU"
+    np.testing.assert_array_equal(CTVolume.read(tmp_path / "scan").array, values)
+
+
+def test_a_map_without_any_word_is_noted(tmp_path: Path) -> None:
+    write_series(tmp_path, values=_map(), RescaleType=None)
+    assert any("there is no air (-1000 HU)" in note for note in CTVolume.read(tmp_path).meta["notes"])
+
+
 @pytest.mark.parametrize("filling", [-1024, -1000])
 def test_a_filling_around_a_map_is_no_air(tmp_path: Path, filling: int) -> None:
     values = _map()

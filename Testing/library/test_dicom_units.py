@@ -29,13 +29,14 @@ HOUNSFIELD = (
     "HU", "hu", " Hu ", "H.U.", "[HU]", "HU*", "HU_MOD", "Hounsfield", "HOUNSFIELD UNITS", "hounsfield_unit",
     "Houndsfield Unit", "Hounsfeld", "Hunsfield", "Hounsfiled", "Hounsefield units", "Hounfield", "HOUNSFILD",
     "Hounsfield-Einheiten", "unités Hounsfield", "Unidades Hounsfield", "UH", "HE", "CT number",
-    "Hounsfield units (HU)", "[hnsf'U]",
+    "Hounsfield units (HU)", "[hnsf'U]", "HNSF", "HU (HU)", "CT HU",
 )  # fmt: skip
 OTHER = (
     "MGML", "mg/ml", "MG/CC", "g/cm3", "Z_EFF", "ZEff", "ED", "EDW", "PCT", "%", "percent", "ml/100g/min",
     "ml/100 ml/s", "mL/100 g", "s", "sec", "1/cm", "cm-1", "BQML", "SUV", "OD", "iodine density", "rCBF",
     "MTT", "Tmax", "100ug/cc", "mgI/ml", "mg Iodine/ml", "electron density", "mg I/ml", "mm2/s",
-    "10^23 electrons/ml",
+    "10^23 electrons/ml", "10^-3 g/cm3", "1e-3 g/cc", "10*-3 g/ml", "mg(I)/ml", "µg/ml", "mcg/mL", "SUVbw",
+    "ppm", "0.1 %", "°C", "1/cm*1000", "HU*10", "HU/10", "10 HU", "Hounsfield x 10",
 )  # fmt: skip
 NO_UNIT = (
     "", "US", "UNSPECIFIED", "unknown", "normalized", "arbitrary units", "a.u.", "linear", "gray", "pixel",
@@ -71,6 +72,12 @@ def test_every_way_to_write_hounsfield_is_hu():
 
 def test_units_and_quantities_are_what_they_say():
     assert [said for said in OTHER if unit_of(said) in ("", "HU")] == []
+
+
+def test_a_unit_keeps_its_prefix() -> None:
+    assert {said: unit_of(said) for said in ("µg/ml", "10^-3 g/cm3", "HU*10")} == {
+        "µg/ml": "µg/ml", "10^-3 g/cm3": "10^-3 g/cm3", "HU*10": "HU*10",
+    }  # fmt: skip
 
 
 def test_other_words_say_nothing():
@@ -160,7 +167,7 @@ def test_rescale_types_that_mean_hu_need_no_note(tmp_path: Path, said: str):
 
 @pytest.mark.parametrize("said", ["US", "normalized", "UNSPECIFIED"])
 def test_other_words_are_taken_for_hu_where_the_values_show_it(tmp_path: Path, said: str):
-    note = f"Rescale Type '{said}' is no unit; taken for Hounsfield units by the values themselves"
+    note = f"Rescale Type '{said}' is no known unit; taken for Hounsfield units by the values themselves"
     values = write_series(tmp_path / "air", RescaleType=said, PixelRepresentation=1, RescaleIntercept=0)
     volume = CTVolume.read(tmp_path / "air")
     np.testing.assert_array_equal(volume.array, values)

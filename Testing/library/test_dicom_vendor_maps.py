@@ -38,7 +38,8 @@ def real_world(slope: float, unit: str) -> Sequence:
     "unit, factor",
     [
         ("mg/ml", 1.0), ("MG/ML", 1.0), ("mg/cm3", 1.0), ("g/l", 1.0), ("g/cm3", 1000.0), ("ug/ml", 0.001),
-        ("100ug/cm^3", 0.1), ("mg{I}/mL", 1.0), ("HU", None), ("ml/100g/min", None),
+        ("0.1 mg/ml", 0.1), ("10^-3 g/cm3", 1.0), ("1e-3 g/ml", 1.0), ("10^2 mg/l", 0.1), ("mcg/ml", 0.001),
+        ("µg/mL", 0.001), ("100ug/cm^3", 0.1), ("mg{I}/mL", 1.0), ("HU", None), ("ml/100g/min", None),
         ("density of a material", None),
     ],
 )  # fmt: skip

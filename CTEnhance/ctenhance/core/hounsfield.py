@@ -55,6 +55,7 @@ _LARGEST_AIR_SHARE_SHIFTED = 0.005
 _LEAST_TISSUE_SHARE = 0.02
 _AIR_WITHIN, _LEAST_AIR_SHARE = 100.0, 0.005
 _LEAST_SPAN = 30.0
+_CORNER_PIXELS = 4
 
 
 @dataclass(frozen=True)
@@ -256,6 +257,27 @@ def doubt_of_span(array: np.ndarray) -> str:
     return (
         f"its values span {lowest:.4g} to {highest:.4g} HU only, less than any patient: make sure that it is "
         "a CT and no map of something else"
+    )
+
+
+def doubt_of_corners(array: np.ndarray) -> str:
+    """Return the note on a volume [z, y, x] of which one value that is no air fills the corners; or ''.
+
+    So look an unknown padding, and images of which all but the patient was blanked.
+    """
+    side = _CORNER_PIXELS
+    if min(array.shape[1:]) < 2 * side:
+        return ""
+    value = float(array[0, 0, 0])
+    if abs(value + 1000.0) <= _AIR_WITHIN:
+        return ""
+    for rows in (slice(None, side), slice(-side, None)):
+        for columns in (slice(None, side), slice(-side, None)):
+            if (array[:, rows, columns] != value).any():
+                return ""
+    return (
+        f"one value, {value:g} HU, fills the corners of all slices, where air (-1000) is in a CT; results "
+        "near it mean nothing: set what lies outside the field of view or was blanked to -1024 first"
     )
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ctenhance.core.hounsfield import doubt_without_air, require_hounsfield
+from ctenhance.core.alternation import doubt_of_alternation
+from ctenhance.core.hounsfield import doubt_of_corners, doubt_without_air, require_hounsfield
 from ctenhance.core.volume import READABLE_SUFFIXES, WRITABLE_SUFFIXES, AnyPath, CTVolume
 from ctenhance.runtime.errors import InputError, NotCTError
 from ctenhance.runtime.files import check_output, suffix_of
@@ -27,10 +28,11 @@ def read(
         if check_hu:
             require_hounsfield(volume.array)
             # Only DICOM states a unit.
-            doubt = "" if "source_files" in volume.meta else doubt_without_air(volume.array)
+            doubts = [] if "source_files" in volume.meta else [doubt_without_air(volume.array)]
+            doubts += [doubt_of_corners(volume.array), doubt_of_alternation(volume.array)]
             let_go(volume.array)
-            if doubt:
-                volume.meta["notes"] = [*volume.meta.get("notes", []), doubt]
+            if any(doubts):
+                volume.meta["notes"] = [*volume.meta.get("notes", []), *filter(None, doubts)]
     except InputError as error:
         reason = str(error)
         kind = NotCTError if isinstance(error, NotCTError) else InputError

@@ -15,16 +15,21 @@ from ctenhance.runtime.errors import InputError
 MG_PER_ML = "mg/ml"
 _MASS = {"kg": 1e6, "g": 1e3, "mg": 1.0, "ug": 1e-3, "mcg": 1e-3}
 _VOLUME = {"ml": 1.0, "cc": 1.0, "cm3": 1.0, "mm3": 1e3, "dl": 1e-2, "l": 1e-3, "m3": 1e-6}
-_UNIT = re.compile(r"(\d*\.?\d*)(kg|mcg|mg|ug|g)(?:i|iodine|ca|hap|h2o|water)?/(ml|cc|cm3|mm3|dl|l|m3)")
+_UNIT = re.compile(
+    r"(?:(\d+\.?\d*|\.\d+)|(\d+\.?\d*e[+-]?\d+)|10(?:\^|\*\*?)?([+-]\d+)|10(?:\^|\*\*?)(\d+))?[x×*·]?"
+    r"(kg|mcg|mg|ug|g)(?:i|iodine|ca|hap|h2o|water)?/(ml|cc|cm3|mm3|dl|l|m3)"
+)
 
 
 def mg_per_ml_of(unit: str) -> float | None:
     """What one of `unit` is in mg/mL, None for a unit that is no mass by volume."""
-    squeezed = re.sub(r"[\s{}\[\]^.*·]", "", unit.lower().replace("µ", "u").replace("μ", "u"))
-    found = _UNIT.fullmatch(squeezed)
+    squeezed = re.sub(r"[\s{}()\[\]]", "", unit.lower().replace("µ", "u").replace("μ", "u"))
+    found = _UNIT.fullmatch(re.sub(r"m\^3", "m3", squeezed))
     if found is None:
         return None
-    return float(found[1] or 1) * _MASS[found[2]] * _VOLUME[found[3]]
+    number, scientific, negative, positive, mass, volume = found.groups()
+    power = float(negative or positive or 0)
+    return float(number or scientific or 10.0**power) * _MASS[mass] * _VOLUME[volume]
 
 
 def read_map(path: AnyPath | Sequence[AnyPath], series: int | str | None = None) -> CTVolume:

@@ -12,22 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydicom.dataset import Dataset
 
-from ctenhance.core.hounsfield import has_air, outside_field, padding_to_air, set_to_air
-from ctenhance.files.dicom.alternation import images_alternate
+from ctenhance.core.hounsfield import has_air, padding_to_air
 from ctenhance.files.dicom.choice import Conditions, Frame
 from ctenhance.files.dicom.grid import grid_of
 from ctenhance.files.dicom.header import DAMAGE, DicomFile
-from ctenhance.files.dicom.intercepts import require_like_intercepts
+from ctenhance.files.dicom.padding import AIR_HU, declared_padding, fill_padding
 from ctenhance.files.dicom.pixels import stored_values
+from ctenhance.files.dicom.rescaling import require_like_rescaling
 from ctenhance.files.dicom.scans import choice_by, how_to_tell, require_one_scan
 from ctenhance.files.dicom.slices import HOUNSFIELD, Slice
 from ctenhance.files.dicom.units import common_unit, doubts, is_ct_all_the_same, measure_of
 from ctenhance.runtime.errors import InputError
 
-_AIR_HU = -1024.0
-_BLURRED_SHARE = 0.01
 _SAME_PLACE_MM = 0.01
 _SAME_DIRECTION = 1e-3
 _ORTHONORMAL_TOLERANCE = 1e-2
@@ -69,23 +66,18 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
         array[index] = values
         beyond |= more
         air |= has_air(array[index : index + 1])
-        padded |= _fill_declared_padding(array[index], slices[index])
+        padded |= fill_padding(array[index], slices[index].padding)
     if unit == HOUNSFIELD:
-        require_like_intercepts(slices, array)
-    named = slices[0].measure.named
+        require_like_rescaling(slices, array)
+    named = next((one.measure.named for one in slices if one.measure.named), "")
     if unit == HOUNSFIELD and named and not check_hu and not is_ct_all_the_same(array):
         unit = named
     # Some scanners do not declare the value outside the field of view, or declare another one.
-    padding = padding_to_air(array, _AIR_HU) if unit == HOUNSFIELD else None
-    if images_alternate(array):
-        notes.append(
-            "every second slice is unlike its neighbours, as if two scans were mixed: look at the images "
-            "before you use the result"
-        )
+    padding = padding_to_air(array, AIR_HU) if unit == HOUNSFIELD else None
     if repeated:
         notes.append(f"repeated slices left out: {repeated}")
     if padded or padding is not None:
-        notes.append(f"padding outside the field of view set to {_AIR_HU:g} HU")
+        notes.append(f"padding outside the field of view set to {AIR_HU:g} HU")
     if beyond:
         notes.append("bits above Bits Stored, where old scanners kept overlays, left out of the values")
     if check_hu:
@@ -176,45 +168,8 @@ def _slice(file: DicomFile, frame: int) -> Slice:
         measure=measure,
         slope=slope,
         intercept=intercept,
-        padding=None if measure.is_other else _declared_padding(header, slope, intercept),
+        padding=None if measure.is_other else declared_padding(header, slope, intercept),
     )
-
-
-def _declared_padding(header: Dataset, slope: float, intercept: float) -> tuple[float, float] | None:
-    value, limit = header.get("PixelPaddingValue"), header.get("PixelPaddingRangeLimit")
-    if value is None:
-        return None
-    stored = [_as_stored(int(end), header) for end in (value, value if limit is None else limit)]
-    low, high = sorted(float(np.float32(end * slope + intercept)) for end in stored)
-    return low, high
-
-
-def _as_stored(value: int, header: Dataset) -> int:
-    """Return a padding value as the pixels have it: some writers give it unsigned where pixels are signed."""
-    allocated = int(header.get("BitsAllocated") or 16)
-    value %= 1 << allocated
-    if header.get("PixelRepresentation"):
-        for bits in (allocated, int(header.get("BitsStored") or allocated)):
-            if value >= 1 << (bits - 1):
-                value -= 1 << bits
-    return value
-
-
-def _fill_declared_padding(values: np.ndarray, one: Slice) -> bool:
-    """Set what the header declares as padding to air, in place, and return whether there was any.
-
-    Only where it is below -1024 HU: a wrongly declared padding value must not overwrite tissue. Where lossy
-    compression has blurred it, it is what no scanner measures and reaches the slice's edge.
-    """
-    if one.padding is None or one.padding[0] >= _AIR_HU:
-        return False
-    declared = (values >= one.padding[0]) & (values <= one.padding[1]) & (values < _AIR_HU)
-    around = outside_field(values, sum(one.padding) / 2)
-    # A pixel or two beside a sharp value are undershoot.
-    blurred = int(np.count_nonzero(around & ~declared)) > _BLURRED_SHARE * int(np.count_nonzero(around))
-    outside = declared | around if blurred else declared
-    set_to_air(values, outside, _AIR_HU, blurred)
-    return bool(outside.any())
 
 
 def _require_one_kind(slices: Sequence[Slice]) -> None:

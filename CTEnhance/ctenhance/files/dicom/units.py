@@ -33,7 +33,19 @@ _STORED_ENDS = (0.0, 1000.0)  # where two ways to HU are compared
 _LARGEST_CONTRADICTION_HU = 0.5
 _NAME = "HOUNSFIELD"
 _LIKENESS = 0.8  # of 'Houndsfeld' to the name: 0.9
-_HU_WORDS = {"HU", "UH", "HE", "HUS", "HUMOD", "HNSFU", "CTNUMBER", "CTNUMBERS", "CTVALUE", "CTVALUES"}
+_HU_WORDS = {
+    "HU",
+    "UH",
+    "HE",
+    "HUS",
+    "HUMOD",
+    "HNSF",
+    "HNSFU",
+    "CTNUMBER",
+    "CTNUMBERS",
+    "CTVALUE",
+    "CTVALUES",
+}
 # Around the name: Hounsfield units, unités Hounsfield, Hounsfield-Einheiten, modified Hounsfield units.
 _AROUND_NAME = re.compile(r"UNIT[EÉ]?S?|UNIDADES|UNIT[AÀ]|EINHEIT(EN)?|SCALE|VALUES?|NUMBERS?|MODIFIED")
 
@@ -90,6 +102,9 @@ _TAKEN_OUT = re.compile(
     r"\b(NO|NON|WITHOUT|MINUS|LESS|REMOVED|REMOVAL|SUPPRESSED|SUPPRESSION|SUBTRACTED|FREE|VNC|VNCA|VNI|VUE|TUE"
     r"|UNENHANCED|SCOR(E|ING)|PHANTOMS?|CALIBRATION)\b"
 )
+_REMARKS = (
+    "ImageComments", "DerivationDescription", "WindowCenterWidthExplanation", "ImageFilterDescription",
+)  # fmt: skip
 # Names that air contradicts and many a CT has not: then a note says so.
 _NOTED = ("density of a material", "stopping power ratio")
 
@@ -100,9 +115,13 @@ _UNIT = re.compile(
     r"([MUµμ]?G ?/ ?(ML|CC|CM\^?3)|ML ?/ ?(MIN ?/ ?)?100 ?(G|ML|CC)( ?/ ?(MIN|S(EC)?))?|%? ?EDW)(?![A-Z])"
 )
 _UNIT_ATOMS = re.compile(
-    r"(\d*([KMUNµμ]?(G|L|M|S|GY|BQ|MOL)|[MUµμ]?G(I|IODINE|CA|HAP|H2O|WATER)|C[MC]|DL|M?SEC|MIN|HZ|KEV|KV|CGY)"
-    r"|IODINE|CNTS|COUNTS|ELECTRONS|PCT|PERCENT|%|SUV|10\^\d+(ELECTRONS)?|1)(\^?-?[123])?"
+    r"(\d*([KMUNµμ]?(G|L|M|S|GY|BQ|MOL)|([MUµμ]|MC)G(I|IODINE|CA|HAP|H2O|WATER)?|C[MC]|DL|M?SEC|MIN|HZ|KEV|KV"
+    r"|CGY|CPS)|I|IODINE|CA|HAP|H2O|WATER|CNTS|COUNTS|E-?|ELECTRONS|PCT|PERCENT|%|PPM|SUV\w*|°C|DEGC|CELSIUS"
+    r"|10+|10\^\d+(ELECTRONS)?|1)(\^?-?[123])?"
 )
+# Before a unit, as in 10^-3 g/cm3.
+_POWER = re.compile(r"^[X×*]?(\d+(\.\d+)?(E[+-]?\d+)|10(\^|\*\*?)?[+-]?\d+|0?\.\d+)[X×*·]?")
+_TIMES_TEN = re.compile(r"(?<![\d.^])10+(?!\d)")  # as in HU*10
 
 
 def measure_of(file: DicomFile, frame: int) -> Measure:
@@ -126,6 +145,7 @@ def measure_of(file: DicomFile, frame: int) -> Measure:
         return described
     said_twice = HOUNSFIELD in (mapped.unit, kind.unit)
     named = _of_words(file, frame, _WITHOUT_AIR if said_twice else (*_OF_MATERIALS, *_WITHOUT_AIR)).unit
+    named = named or _of_remarks(file, frame)
     if not in_hu:
         return replace(rescaled, named=named)
     mapping = None if mapped.slope is None else (mapped.slope, mapped.intercept)
@@ -169,19 +189,20 @@ def doubts(slices: Sequence[Slice], array: np.ndarray, air: bool) -> list[str]:
 
     `array`: the volume; `air`: whether there is air in it, padding aside.
     """
-    named = slices[0].measure.named
+    named, name = next(((one.measure.named, one.name) for one in slices if one.measure.named), ("", ""))
     notes = []
     if named and not is_ct_all_the_same(array):
         raise NotCTError(
-            f"the description of the series of '{slices[0].name}' tells of {named}, and no air at "
-            "-1000 HU shows that it is a CT all the same; give the CT series."
+            f"a description in '{name}' tells of {named}, and no air at -1000 HU shows that it is a CT all "
+            "the same; give the CT series."
         )
     if named in _NOTED:
         notes.append(
             f"its description tells of {named}; taken for Hounsfield units, as air is at -1000 in it"
         )
     if not air:
-        doubt = doubt_without_air if _may_lack_intercept(slices, array) else doubt_of_span
+        unsaid = any(not one.measure.unit and not one.measure.word for one in slices)
+        doubt = doubt_without_air if unsaid or _may_lack_intercept(slices, array) else doubt_of_span
         notes += filter(None, [doubt(array)])
     return notes + _contradiction(slices) + _doubts_of_type(slices, array, air)
 
@@ -226,11 +247,15 @@ def _doubts_of_type(slices: Sequence[Slice], array: np.ndarray, air: bool) -> li
             f"'{doubtful.name}' does not say that its values are Hounsfield units (Rescale Type {word}), and "
             "no air at -1000 shows it; give the CT series."
         )
-    return [f"Rescale Type '{word}' is no unit; taken for Hounsfield units by the values themselves"]
+    return [f"Rescale Type '{word}' is no known unit; taken for Hounsfield units by the values themselves"]
 
 
 def unit_of(said: str) -> str:
     """Return the unit that a Rescale Type means: HU, another one, or empty for any other word."""
+    if _TIMES_TEN.search(said) and is_hounsfield(
+        re.sub(r"[*/×]|\bX\b", "", _TIMES_TEN.sub("", said.upper()))
+    ):
+        return said
     if is_hounsfield(said):
         return HOUNSFIELD
     letters = _letters(said)
@@ -242,7 +267,7 @@ def unit_of(said: str) -> str:
 
 def is_hounsfield(said: str) -> bool:
     """Say whether a text is a way to write HU: in any case, with a typing slip, in another language."""
-    if _letters(said) in _HU_WORDS:
+    if _letters(said) in _HU_WORDS or {*re.findall("[A-Z]+", said.upper())} in ({"HU"}, {"HU", "CT"}):
         return True
     rest = _letters(_AROUND_NAME.sub("", said.upper()))
     for word in (_letters(said), rest, rest.removesuffix("HU"), *map(_letters, said.split())):
@@ -306,12 +331,23 @@ def _of_words(file: DicomFile, frame: int, known: Sequence[tuple[str, str]]) -> 
     for item in file.value("RealWorldValueMappingSequence", frame=frame) or ():
         places["LUT label"] = f"{text(item.get('LUTLabel'))} {text(item.get('LUTExplanation'))}"
     for place, said in places.items():
-        if unit := _UNIT.search(said.upper()):
+        if unit := _UNIT.search(_capitals(said)):
             start, end = unit.span()
             return Measure(said[start:end].strip(), place, said[start:end].strip())
         if name := _quantity(_words(said), known):
             return Measure(name, place, "")
     return Measure()
+
+
+def _of_remarks(file: DicomFile, frame: int) -> str:
+    """Return the unit or quantity that the image's comments name, which may be of anything beside it."""
+    for keyword in _REMARKS:
+        said = text(file.value(keyword, frame=frame))
+        if unit := _UNIT.search(_capitals(said)):
+            return said[slice(*unit.span())].strip()
+        if name := _quantity(_words(said), (*_LIKE_HU, *_OF_MATERIALS, *_OF_PERFUSION)):
+            return name
+    return ""
 
 
 def _quantity(words: str, known: Sequence[tuple[str, str]] = _QUANTITIES) -> str:
@@ -323,12 +359,17 @@ def _quantity(words: str, known: Sequence[tuple[str, str]] = _QUANTITIES) -> str
 
 def _is_unit(said: str) -> bool:
     """Say whether a text is a unit such as ml/100g/min, 1/cm or %."""
-    parts = [part for part in re.split(r"[/*·\[\](){}]+", re.sub(r"\s", "", said.upper())) if part]
+    squeezed = _POWER.sub("", re.sub(r"\s", "", _capitals(said)), count=1)
+    parts = [part for part in re.split(r"[/*·\[\](){}]+", squeezed) if part]
     return bool(re.search(r"[^\W\d]|%", said)) and all(_UNIT_ATOMS.fullmatch(part) for part in parts)
 
 
+def _capitals(said: str) -> str:
+    return re.sub("[µμ]", "u", said).upper()
+
+
 def _letters(said: str) -> str:
-    return re.sub(r"[^A-Z0-9%]", "", said.upper())
+    return re.sub(r"[^A-Z0-9%]", "", _capitals(said))
 
 
 def _words(said: Any) -> str:

@@ -1,4 +1,4 @@
-"""Series of which one slice lost its rescale intercept, and those whose intercepts rightly differ."""
+"""Series of which some slices lost their rescaling, and those whose rescaling rightly differs."""
 
 from __future__ import annotations
 
@@ -58,3 +58,37 @@ def test_intercepts_that_rightly_differ_are_kept(tmp_path: Path) -> None:
         save(dataset(plane, (0, 0, 2 * index), **signed), tmp_path / f"{index}.dcm")
 
     np.testing.assert_array_equal(CTVolume.read(tmp_path).array, values)
+
+
+@pytest.mark.parametrize("changed", [[3], [0], [2, 3, 4]])
+@pytest.mark.parametrize("slope", [2.0, 0.5])
+def test_a_slice_of_another_slope_than_its_values_is_refused(
+    tmp_path: Path, changed: list[int], slope: float
+) -> None:
+    for index, plane in enumerate(hounsfield(8)):
+        image = dataset(plane, (0, 0, 2 * index))
+        if index in changed:
+            image.RescaleSlope = slope
+        save(image, tmp_path / f"{index}.dcm")
+
+    with pytest.raises(InputError, match=rf"'\d.dcm' has a rescale slope of {slope:g}, .* RescaleSlope"):
+        CTVolume.read(tmp_path)
+
+
+def test_slope_and_intercept_lost_together(tmp_path: Path) -> None:
+    for index, plane in enumerate(hounsfield(8)):
+        image = dataset(plane // 2 * 2, (0, 0, 2 * index), RescaleSlope=2)
+        if index == 5:
+            del image.RescaleSlope, image.RescaleIntercept
+        save(image, tmp_path / f"{index}.dcm")
+
+    with pytest.raises(InputError, match=r"'5.dcm' has a rescale slope and intercept of 1 and 0, or none"):
+        CTVolume.read(tmp_path)
+
+
+def test_a_slope_for_each_slice_is_kept(tmp_path: Path) -> None:
+    values = hounsfield(8)
+    for index, plane in enumerate(values):
+        save(dataset(plane, (0, 0, 2 * index), RescaleSlope=1 + 0.25 * index), tmp_path / f"{index}.dcm")
+
+    np.testing.assert_allclose(CTVolume.read(tmp_path).array, values, atol=1.5)

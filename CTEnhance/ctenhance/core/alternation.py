@@ -1,0 +1,115 @@
+"""Do the images of a stack alternate, as those of two interleaved scans whose headers are stripped do?
+
+In one scan neighbouring slices are more alike than those two apart: the patient, the noise and the kernel
+change slowly. Of two interleaved ones the trace of a difference remains in every second slice, however little
+it is: all of the body (contrast, energy), a part of it (a vessel, a shift), or only the noise (kernel, dose).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+_FEWEST, _BLOCK, _TIMES_UNLIKE, _LEAST_UNLIKE_HU, _MOSTLY = 3, 8, 1.3, 2.0, 0.8
+_WINDOW = 20  # slices in which a part of the body is looked for
+_BODY_HU = -300.0
+_FEWEST_BLOCKS = 6
+# Nine in ten slices differ by this. 21 real scans with windows of 6, 8, 12 and 20 slices reach 0.037 in the
+# logarithm of the noise; half the dose makes 0.35.
+_LEAST_NOISE, _LEAST_PART_HU, _OF_ITS_SPREAD = 0.08, 8.0, 2.0
+_LAST_TENTH = 0.1
+_QUIETEST_HU = 0.5
+_APART = (1, 3)  # pixels, of fine and of coarse noise
+
+
+class _Blocks(NamedTuple):
+    """Of every slice and block of pixels [z, y, x]: the mean, HU, and the noise of each of two grains, HU."""
+
+    means: np.ndarray
+    noise: tuple[np.ndarray, ...]
+
+
+def doubt_of_alternation(array: np.ndarray) -> str:
+    """Return the note on a volume of HU [z, y, x] whose slices alternate; '' for all others."""
+    if not images_alternate(array):
+        return ""
+    return (
+        "every second slice is unlike its neighbours, as if two scans were mixed, or slices interpolated: "
+        "look at the images before you use the result"
+    )
+
+
+def images_alternate(array: np.ndarray) -> bool:
+    """Say whether every second slice of HU [z, y, x] is unlike its neighbours but like the next but one."""
+    count, rows, columns = array.shape
+    if count < 2 * _FEWEST or min(rows, columns) < _BLOCK:
+        return False
+    blocks = _blocks(array)
+    if _as_a_whole(blocks.means):
+        return True
+    for start in range(0, max(count - _WINDOW // 2, 1), _WINDOW // 2):
+        window = slice(max(0, min(start, count - _WINDOW)), start + _WINDOW)
+        body = (blocks.means[window] > _BODY_HU).mean(axis=0) > 1 - _LAST_TENTH
+        if body.sum() < _FEWEST_BLOCKS:
+            body[:] = True
+        noise = [one[window] for one in blocks.noise] if body.sum() >= _FEWEST_BLOCKS else []
+        if _in_a_part(blocks.means[window]) or any(_in_noise(one, body) for one in noise):
+            return True
+    return False
+
+
+def _blocks(array: np.ndarray) -> _Blocks:
+    means: list[np.ndarray] = []
+    noise: tuple[list[np.ndarray], ...] = tuple([] for _ in _APART)
+    for plane in array:
+        means.append(_block_means(plane))
+        for grain, apart in zip(noise, _APART, strict=True):
+            # What a slope in either direction leaves out: noise, and edges that are the same next door.
+            rough = plane[apart:, apart:] - plane[apart:, :-apart]
+            rough -= plane[:-apart, apart:]
+            rough += plane[:-apart, :-apart]
+            padded = np.zeros_like(plane)
+            padded[:-apart, :-apart] = np.abs(rough, out=rough)
+            grain.append(_block_means(padded))
+    return _Blocks(np.stack(means), tuple(np.stack(grain) for grain in noise))
+
+
+def _block_means(plane: np.ndarray) -> np.ndarray:
+    rows, columns = (length // _BLOCK for length in plane.shape)
+    inside = plane[: rows * _BLOCK, : columns * _BLOCK]
+    means: np.ndarray = inside.reshape(rows, _BLOCK, columns, _BLOCK).mean(axis=(1, 3))
+    return means
+
+
+def _as_a_whole(means: np.ndarray) -> bool:
+    near, next_but_one = (np.sqrt(np.mean((means[s:] - means[:-s]) ** 2, axis=(1, 2))) for s in (1, 2))
+    alike = np.maximum(next_but_one[:-1], next_but_one[1:])
+    unlike = near[1:-1] > np.maximum(_TIMES_UNLIKE * alike, _LEAST_UNLIKE_HU)
+    return bool(unlike.mean() > _MOSTLY)
+
+
+def _to_and_fro(values: np.ndarray) -> np.ndarray:
+    """Return how far each slice but the ends lies from the middle of its neighbours, every second one
+    turned over: of one sign where slices alternate."""
+    off: np.ndarray = values[1:-1] - (values[:-2] + values[2:]) / 2
+    off[::2] *= -1
+    return off
+
+
+def _in_a_part(means: np.ndarray) -> bool:
+    """Say whether connected blocks [z, y, x] alternate: the fewer the slices, the more by chance."""
+    from scipy import ndimage
+
+    off = _to_and_fro(means)
+    middle = off.mean(axis=0)
+    least = np.quantile(off * np.sign(middle), _LAST_TENTH, axis=0)
+    alternating = (least > _LEAST_PART_HU) & (np.abs(middle) > _OF_ITS_SPREAD * off.std(axis=0, ddof=1))
+    parts, _ = ndimage.label(alternating)
+    enough = max(3.0, 800.0 / 2.0 ** (len(means) / 2))
+    return bool(np.bincount(parts.ravel())[1:].max(initial=0) >= enough)
+
+
+def _in_noise(noise: np.ndarray, body: np.ndarray) -> bool:
+    off = np.median(_to_and_fro(np.log(np.maximum(noise, _QUIETEST_HU)))[:, body], axis=1)
+    return bool(np.quantile(off * np.sign(off.mean()), _LAST_TENTH) > _LEAST_NOISE)

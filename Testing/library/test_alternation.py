@@ -1,0 +1,100 @@
+"""Slices that alternate, as of two scans mixed, and single scans, of which none is pointed out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813 (its customary name)
+from scipy import ndimage
+
+from ctenhance import CTVolume
+from ctenhance.core.alternation import doubt_of_alternation, images_alternate
+
+SLICES, SIDE = 16, 96
+Y, X = np.mgrid[:SIDE, :SIDE] - SIDE / 2
+
+
+def _scan(noise: float = 12.0, seed: int = 0, slices: int = SLICES) -> np.ndarray:
+    """A body that changes from slice to slice, HU [z, y, x], with noise of a soft kernel."""
+    draw = np.random.default_rng(seed)
+    planes = []
+    for index in range(slices):
+        body = np.hypot(X / (1 + 0.02 * index), Y) < 40
+        bone = np.hypot(X, Y - 25 + index) < 6
+        grain = ndimage.gaussian_filter(draw.normal(0, 1, X.shape), 0.7)
+        planes.append(np.where(bone, 700, np.where(body, 50, -1000)) + noise * grain / grain.std())
+    return np.stack(planes).astype(np.float32)
+
+
+def _mixed(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    both = one.copy()
+    both[1::2] = other[1::2]
+    return both
+
+
+@pytest.mark.parametrize("slices", [6, 9, 16, 45])
+@pytest.mark.parametrize("seed", range(3))
+def test_one_scan_does_not_alternate(slices: int, seed: int) -> None:
+    assert doubt_of_alternation(_scan(seed=seed, slices=slices)) == ""
+
+
+@pytest.mark.parametrize("slices", [8, 16, 45])
+@pytest.mark.parametrize("noise", [6.0, 18.0, 60.0])
+def test_scans_of_another_noise(noise: float, slices: int) -> None:
+    mixed = _mixed(_scan(slices=slices), _scan(noise, seed=1, slices=slices))
+    assert "as if two scans were mixed" in doubt_of_alternation(mixed)
+
+
+def test_scans_of_another_kernel() -> None:
+    sharp = _scan() + 12 * np.random.default_rng(3).normal(0, 1, (SLICES, SIDE, SIDE)).astype(np.float32)
+    assert images_alternate(_mixed(_scan(), sharp))
+
+
+def test_scans_with_and_without_contrast() -> None:
+    other = _scan(seed=1)
+    other[:, 40:64, 20:44] += 120
+    assert images_alternate(_mixed(_scan(), other))
+
+
+def test_contrast_in_a_few_slices_of_many() -> None:
+    other = _scan(seed=1, slices=80)
+    other[30:54, 40:64, 20:44] += 120
+    assert images_alternate(_mixed(_scan(slices=80), other))
+
+
+def test_scans_between_which_the_patient_moved() -> None:
+    assert images_alternate(_mixed(_scan(), np.roll(_scan(seed=1), 3, axis=2)))
+
+
+def test_a_volume_file_is_asked_too(tmp_path: Path) -> None:
+    CTVolume(_mixed(_scan(), _scan(30, seed=1))).write(tmp_path / "mixed.nii.gz")
+    assert any("every second slice" in one for one in CTVolume.read(tmp_path / "mixed.nii.gz").meta["notes"])
+
+
+def _real(shared_data: Path, name: str) -> np.ndarray:
+    image = sitk.ReadImage(str(next((shared_data / "ct").glob(f"{name}*.nii.gz"))))
+    return sitk.GetArrayFromImage(image).astype(np.float32)
+
+
+def test_no_real_scan_alternates(shared_data: Path) -> None:
+    alternating = []
+    for path in sorted((shared_data / "ct").glob("*.nii.gz")):
+        array = _real(shared_data, path.name.split(".")[0])
+        # As a whole, in pieces, and as thick as twice the slices.
+        pieces = [array, array[::2]]
+        pieces += [array[at : at + n] for n in (6, 8, 12) for at in range(0, max(len(array) - n, 1), n)]
+        alternating += [path.name for piece in pieces if images_alternate(piece)]
+    assert alternating == []
+
+
+@pytest.mark.parametrize(
+    "soft, sharp",
+    [("chest_lungdx_A0001_philips_kernelB", "chest_lungdx_A0001_philips_kernelL"),
+     ("phantom_head_philips_1mm_UB", "phantom_head_philips_1mm_YA")],
+)  # fmt: skip
+@pytest.mark.parametrize("slices", [6, 12, 40])
+def test_two_real_kernels_mixed_are_found(shared_data: Path, soft: str, sharp: str, slices: int) -> None:
+    mixed = _mixed(_real(shared_data, soft)[:slices], _real(shared_data, sharp)[:slices])
+    assert images_alternate(mixed)

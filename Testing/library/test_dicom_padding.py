@@ -1,0 +1,95 @@
+"""Declared padding at HU that tissue or metal may have, and one value that fills all corners."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from synthetic_dicom import hounsfield, write_series
+
+from ctenhance import CTVolume
+
+NOTE = "padding outside the field of view set to -1024 HU"
+SIDE = 64
+Y, X = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
+CORNERS = np.hypot(X, Y) > SIDE / 2
+
+
+def _padded(value: int) -> np.ndarray:
+    values = hounsfield(3, SIDE, SIDE).astype(np.int32)
+    values[:, CORNERS] = value
+    return values
+
+
+@pytest.mark.parametrize("value", [3071, 0, 40, -900, -1000, 1000, 32767 - 1024])
+def test_declared_padding_of_any_value_becomes_air_in_the_corners(tmp_path: Path, value: int) -> None:
+    values = _padded(value)
+    values[1, 30:32, 40:44] = value  # as high inside: metal, water, tissue
+    write_series(tmp_path, values=values, depths=(0, 2, 4), PixelPaddingValue=value + 1024)
+
+    volume = CTVolume.read(tmp_path)
+
+    assert (volume.array[:, CORNERS] == -1024).all() and (volume.array[1, 30:32, 40:44] == value).all()
+    # A single pixel of that value beside it cannot be told from it.
+    tissue = ~CORNERS & (values != value)
+    np.testing.assert_array_equal(volume.array[tissue], values[tissue])
+    assert volume.meta["notes"] == [NOTE]
+
+
+def test_padding_in_some_of_the_corners(tmp_path: Path) -> None:
+    """As where the image lies at the rim of the field of view."""
+    values = hounsfield(3, SIDE, SIDE).astype(np.int32)
+    outside = np.hypot(X + 20, Y + 20) > SIDE * 0.8
+    values[:, outside] = 0
+    write_series(tmp_path, values=values, depths=(0, 2, 4), PixelPaddingValue=1024)
+
+    np.testing.assert_array_equal(CTVolume.read(tmp_path).array, np.where(outside, -1024, values))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_tissue_of_the_declared_value_stays(tmp_path: Path, seed: int) -> None:
+    values = np.random.default_rng(seed).normal(50, 1.5, (3, SIDE, SIDE)).round().astype(np.int32)
+    values[:, 20:40, 20:40] = -950 + values[:, 20:40, 20:40]  # lung, away from the edge
+    values[:, 10:16, 10:16] = 50  # all alike, but no corner
+    write_series(tmp_path, values=values, depths=(0, 2, 4), PixelPaddingValue=1024 + 50)
+
+    np.testing.assert_array_equal(CTVolume.read(tmp_path).array, values)
+
+
+def test_a_range_that_covers_tissue_changes_none(tmp_path: Path) -> None:
+    values = hounsfield(3, SIDE, SIDE)
+    write_series(tmp_path, values=values, depths=(0, 2, 4), PixelPaddingValue=0, PixelPaddingRangeLimit=4095)
+
+    np.testing.assert_array_equal(CTVolume.read(tmp_path).array, values)
+
+
+def test_high_padding_that_lossy_compression_blurred(tmp_path: Path) -> None:
+    values = np.stack([ndimage.gaussian_filter(plane.astype(float), 0.6) for plane in _padded(3071)])
+    values[:, CORNERS] += np.random.default_rng(0).integers(-3, 4, (3, CORNERS.sum()))
+    write_series(tmp_path, values=values.round(), depths=(0, 2, 4), PixelPaddingValue=4095)
+
+    volume = CTVolume.read(tmp_path)
+
+    # At the edges' middles it is so thin that nothing is left of its value.
+    thick = ndimage.binary_opening(CORNERS, np.ones((3, 3)))
+    assert (volume.array[:, thick] == -1024).all() and volume.array.max() < 2000
+    far = ndimage.distance_transform_cdt(~CORNERS, "taxicab") > 4
+    np.testing.assert_array_equal(volume.array[:, far], values.round()[:, far])
+
+
+@pytest.mark.parametrize("suffix", ["", ".nrrd"])
+@pytest.mark.parametrize("value", [3071, 0])
+def test_one_value_in_all_corners_is_noted(tmp_path: Path, value: int, suffix: str) -> None:
+    values = _padded(value)
+    write_series(tmp_path / "dicom", values=values, depths=(0, 2, 4))
+    path = tmp_path / "dicom"
+    if suffix:
+        path = tmp_path / f"image{suffix}"
+        CTVolume(values.astype(np.float32)).write(path)
+
+    volume = CTVolume.read(path)
+
+    np.testing.assert_array_equal(volume.array, values)
+    assert any(f"one value, {value} HU, fills the corners" in note for note in volume.meta["notes"])
