@@ -13,6 +13,6 @@ ORDER: list[set[str]] = [
     {"files", "training"},
     {"degradation", "quality"},
     {"enhancement", "reconstruction", "decomposition", "study"},
-    {"view"},
+    {"view", "batch"},
     {"cli", "commands", "__main__"},
 ]

@@ -21,11 +21,11 @@ from typer.testing import CliRunner
 
 import ctenhance
 from ctenhance.cli import app
-from ctenhance.commands.support import DEBUG
 from ctenhance.core.report import ReportBuilder, Result
 from ctenhance.core.volume import CTVolume
 from ctenhance.options import Options
 from ctenhance.runtime.errors import CTEnhanceError, InputError
+from ctenhance.runtime.failures import DEBUG
 from ctenhance.runtime.progress import Cancellable, Progress, check
 
 runner = CliRunner()

@@ -156,7 +156,7 @@ def test_choice_of_the_engine(
     spec: str, device: str, exported: bool, there: set[str], chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(choice, "installed", lambda name: name in there)
-    monkeypatch.setattr(choice, "_torch_is_better", lambda device: device not in ("auto", "cpu"))
+    monkeypatch.setattr(choice, "torch_is_better", lambda device: device not in ("auto", "cpu"))
     assert pick_engine(spec, device, exported).name == chosen
 
 
@@ -187,9 +187,9 @@ def test_an_unknown_engine_is_refused_at_once() -> None:
 def test_a_graphics_card_is_torch_s(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(sys, "platform", "linux")
-    assert choice._torch_is_better("auto")
-    assert choice._torch_is_better("cuda:1")
-    assert not choice._torch_is_better("cpu")
+    assert choice.torch_is_better("auto")
+    assert choice.torch_is_better("cuda:1")
+    assert not choice.torch_is_better("cpu")
 
 
 def test_two_parts_add_up() -> None:

@@ -42,6 +42,10 @@ TRAINING_ONLY = {
 VIEW_ONLY = {"slicer", "vtk", "vtkmodules", "trame_slicer", "aiohttp", "PIL"}
 
 
+# What only a batch may import: the extra [batch].
+BATCH_ONLY = {"dask", "distributed"}
+
+
 def part_of(module: str) -> str:
     """Return the part that a dotted module name belongs to: 'core' for 'ctenhance.core.volume'."""
     pieces = module.split(".")
@@ -153,7 +157,7 @@ def test_only_declared_libraries_and_no_slicer(path: Path) -> None:
     import sys
 
     tops = {module.split(".")[0] for module in imported(path, path.read_text(encoding="utf-8"))}
-    view = VIEW_ONLY if part_of(module_name(path)) == "view" else set()
+    view = {"view": VIEW_ONLY, "batch": BATCH_ONLY}.get(part_of(module_name(path)), set())
     assert not tops & (FOREIGN - view)
     training = {library for library, users in TRAINING_ONLY.items() if module_name(path) in users}
     assert not tops - THIRD_PARTY - training - view - set(sys.stdlib_module_names) - {"ctenhance"}

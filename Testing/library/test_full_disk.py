@@ -16,9 +16,9 @@ from synthetic_dicom import hounsfield, write_series
 from typer.testing import CliRunner
 
 from ctenhance.cli import app
-from ctenhance.commands.support import sentence_and_code
 from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError
+from ctenhance.runtime.failures import sentence_and_code
 from ctenhance.runtime.files import folder_when_done, replace_when_done, require_space
 
 

@@ -11,9 +11,9 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 (its customary name)
 from synthetic_dicom import hounsfield
 
-from ctenhance.commands.support import sentence_and_code
 from ctenhance.core.volume import CTVolume
 from ctenhance.runtime import memory
+from ctenhance.runtime.failures import sentence_and_code
 from ctenhance.runtime.memory import free_main_memory, not_enough_memory
 
 

@@ -1,265 +1,126 @@
-"""Enhance every CT of a folder, one after the other: resumable, and no failing case stops the others."""
+"""`ctenhance batch`: a verb over every case of a folder: resumable, and no failing case stops the others."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import contextlib
+import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import ctenhance
 from ctenhance.commands.apps import app
-from ctenhance.commands.options import (
-    Choice,
-    EngineOption,
-    ModelOption,
-    SamplesOption,
-    StepsOption,
-    StrengthOption,
-)
-from ctenhance.commands.support import Run, command, sentence_and_code
-from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError, NotCTError
-from ctenhance.runtime.files import (
-    DISK_FULL,
-    LONGEST_NAME,
-    check_output,
-    check_output_folder,
-    why_not_written,
-)
-from ctenhance.runtime.progress import check
+from ctenhance.commands.batch_options import verb_of
+from ctenhance.commands.batch_run import outcomes_of, require_same_settings, run_batch
+from ctenhance.commands.options import Choice
+from ctenhance.commands.support import Run, command
+from ctenhance.runtime.errors import CTEnhanceError, InputError
+from ctenhance.runtime.files import check_output_folder
 
 if TYPE_CHECKING:
-    from ctenhance.commands.batch_cases import Case
-    from ctenhance.options import EnhanceOptions
-
-_SETTINGS = {
-    "weights": "weights file",
-    "steps": "number of steps",
-    "samples": "number of samples",
-    "slices": "choice of slices",
-}
-CHANGED = "Its files changed while they were read; run the same command again once they are all there."
-
-
-@dataclass
-class Outcome:
-    """Names of the cases that were done now, those that were finished before, and why the others failed.
-
-    `no_ct`: why what looked like a CT series is none after all.
-    """
-
-    done: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    no_ct: dict[str, str] = field(default_factory=dict)
-
-    def summary(self) -> dict[str, Any]:
-        """Return the outcome in JSON types."""
-        return {"done": self.done, "finished_before": self.skipped, "failed": self.failed}
-
-
-def run_batch(
-    run: Run,
-    cases: Sequence[Case],
-    options: EnhanceOptions,
-    recorded: Mapping[str, Any],
-    overwrite: bool = False,
-) -> Outcome:
-    """Enhance the cases that are not finished yet, and return the outcome of each.
-
-    `recorded` is what reports say of the options (`recorded_settings`).
-
-    Raises InputError, before any case is read, when results were made with other settings: one folder shall
-    not hold results that nobody can tell apart. Raises Cancelled when the user asks to stop, and
-    CTEnhanceError when the disk is full; what was finished until then stays.
-    """
-    from ctenhance.files.finished import Finished
-
-    outcome = Outcome()
-    if not overwrite:
-        _require_same_settings(cases, recorded)
-    for number, case in enumerate(cases):
-        run.progress("cases", number, len(cases))
-        try:
-            check(run.cancel)
-            if _finish(run, case, options, {**recorded, "slices": case.slices}, overwrite):
-                outcome.done.append(case.name)
-            else:
-                outcome.skipped.append(case.name)
-        except Cancelled as error:
-            finished = len(outcome.done) + len(outcome.skipped)
-            raise Cancelled(
-                f"Cancelled with {finished} of {len(cases)} cases finished; their results stay, and the same "
-                "command goes on from there."
-            ) from error
-        except BrokenPipeError:  # nobody listens any more
-            raise
-        except NotCTError as error:
-            outcome.no_ct[case.name] = str(error)
-            run.log(f"left out: '{case.name}': {error}", "note")
-        # Whatever one file provokes, the hundreds after it are still worth doing.
-        except Exception as error:
-            if (why := why_not_written(error)) and why.startswith(DISK_FULL):
-                finished = len(outcome.done) + len(outcome.skipped)
-                raise CTEnhanceError(
-                    f"Stopped at '{case.name}', since the disk is full: {finished} of {len(cases)} cases are "
-                    "finished; free some space and run the same command again, which goes on from there."
-                ) from error
-            _note_failure(run, outcome, case, sentence_and_code(error)[0])
-    run.progress("cases", len(cases), len(cases))
-    for case in cases:
-        if case.name in outcome.done + outcome.skipped and not Finished(case.output).whole():
-            _note_failure(run, outcome, case, f"'{case.output}' was changed or removed meanwhile.")
-    return outcome
-
-
-def recorded_settings(options: EnhanceOptions) -> dict[str, Any]:
-    """Return what the report of a finished case says of its making (`finished.settings_of`).
-
-    Raises InputError for a model, engine or device that is not there, and for what the model cannot do.
-    """
-    from ctenhance.enhancement.inference import decide
-
-    model, decided = decide(options)
-    model.engine(options.engine, options.device, decided.steps or 1)
-    made_by = {"verb": "enhance", "model": model.entry.name, "weights": model.entry.sha256}
-    return {**made_by, "seed": options.seed, **decided.settings()}
-
-
-def _require_same_settings(cases: Sequence[Case], recorded: Mapping[str, Any]) -> None:
-    from ctenhance.files.finished import Finished
-
-    others = []
-    for case in cases:
-        other = Finished(case.output).other_setting({**recorded, "slices": case.slices})
-        if other is not None:
-            others.append((case, other))
-    if others:
-        case, (name, known, value) = others[0]
-        if name == "weights":
-            known, value = f"{str(known)[:12]}…", f"{str(value)[:12]}…"
-        name = _SETTINGS.get(name, name)
-        more = f" and {len(others) - 1} more were" if len(others) > 1 else " was"
-        raise InputError(
-            f"'{case.output}'{more} made before with another {name} ({known}, not {value}); take --overwrite "
-            "to make all again, or name another folder."
-        )
-
-
-def _finish(
-    run: Run, case: Case, options: EnhanceOptions, recorded: Mapping[str, Any], overwrite: bool
-) -> bool:
-    """Enhance a case unless it is finished; say whether that was to be done."""
-    from ctenhance.files.finished import Finished, settled
-
-    if case.problem:
-        raise InputError(case.problem)
-    _check_output(case)
-    before = Finished(case.output)
-    state = _state(case.files)
-    if not overwrite and before.holds(recorded, state=state):
-        return False
-    volume = ctenhance.read(case.files, where=case.where)
-    if _state(case.files) != state:
-        raise InputError(CHANGED)
-    known = state if state and settled(case.files) else ""
-    identity = {
-        **volume.identity(),
-        "origin": list(volume.origin),
-        "direction": volume.direction.tolist(),
-    }
-    if not overwrite and before.holds(recorded, identity=identity):
-        before.write(before.report, known, identity)  # the next run need not read it
-        return False
-    for note in volume.meta.get("notes", []):
-        run.log(f"'{case.name}': {note}.", "note")
-
-    def progress(stage: str, done: int, total: int) -> None:
-        run.progress(f"{case.name}: {stage}", done, total)
-
-    result = ctenhance.enhance(volume, options=options, progress=progress, cancel=run.cancel)
-    check(run.cancel)
-    # The old report goes first: it must not stand beside a new volume.
-    case.report.unlink(missing_ok=True)
-    ctenhance.write(result.volumes["enhanced"], case.output)
-    report = {**result.report, "settings": {**result.report["settings"], "slices": case.slices}}
-    try:
-        before.write(report, known, identity)
-    except BaseException:
-        case.output.unlink(missing_ok=True)  # a result without its report would tell nothing of itself
-        raise
-    for warning in result.report.get("warnings", []):
-        run.log(f"'{case.name}': {warning}")
-    return True
-
-
-def _state(files: Sequence[Path]) -> str:
-    """Return `files_state`; '' for what is gone and for a header whose values lie in another file."""
-    from ctenhance.files.damage import values_beside
-    from ctenhance.files.finished import files_state
-
-    try:
-        return "" if len(files) == 1 and values_beside(files[0]) else files_state(files)
-    except OSError:
-        return ""
-
-
-def _check_output(case: Case) -> None:
-    check_output_folder(case.output.parent)
-    for path in (case.output, case.report):
-        if len(os.fsencode(path.name)) > LONGEST_NAME:
-            raise InputError(
-                f"The result's name would be longer than {LONGEST_NAME} bytes; give the input a shorter one."
-            )
-        if path.is_dir():
-            raise InputError(f"'{path}' is a folder where a file has to go; rename or remove it.")
-        check_output(path, inputs=case.files)
-
-
-def _note_failure(run: Run, outcome: Outcome, case: Case, sentence: str) -> None:
-    if case.name in outcome.done + outcome.skipped:
-        (outcome.done if case.name in outcome.done else outcome.skipped).remove(case.name)
-    elif case.output.is_file():
-        sentence += f" ('{case.output.name}' there is of an earlier run.)"
-    outcome.failed[case.name] = sentence
-    run.log(f"'{case.name}' failed: {sentence}")
+    from ctenhance.batch.manifest import Manifest
 
 
 @command(app, "ctenhance batch incoming/ enhanced/ --strength 0.8")
 def batch(
     run: Run,
-    source: Annotated[Path, typer.Argument(metavar="IN_DIR", help="Volumes and DICOM series, at any depth.")],
-    target: Annotated[
-        Path, typer.Argument(metavar="OUT_DIR", help="Enhanced volumes and a report for each.")
+    source: Annotated[
+        Path, typer.Argument(metavar="IN_DIR", help="Volumes and DICOM series, or projections, at any depth.")
     ],
+    target: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="The results and a report for each.")],
     choice: Choice,
-    model: ModelOption = None,
-    strength: StrengthOption = 1.0,
-    steps: StepsOption = None,
-    samples: SamplesOption = None,
-    engine: EngineOption = "auto",
+    verb: Annotated[
+        str, typer.Option(help="What to do: enhance, degrade, compare, decompose or reconstruct.")
+    ] = "enhance",
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Processes that share the cases; 0: this one alone. By cores and memory."),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="A Dask scheduler, such as tcp://node1:8786, for its workers."),
+    ] = None,
+    dashboard: Annotated[bool, typer.Option("--dashboard", help="Tell the address of Dask's page.")] = False,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Label maps by the cases' names, to go along with the results."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Make all again, also with other settings than before.")
     ] = False,
+    model: Annotated[str | None, typer.Option(help="enhance: weights by name or path.")] = None,
+    strength: Annotated[
+        float | None, typer.Option(min=0, max=1, help="enhance: 0 keeps the input, 1 is the full effect.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="enhance: diffusion steps.")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="enhance: average this many draws.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="enhance, reconstruct: what runs the networks, as for a single one.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="degrade: routine or a published one; a seed of its own for each case.")
+    ] = None,
+    dose: Annotated[float | None, typer.Option(help="degrade: fraction of the full dose.")] = None,
+    after: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="compare: the volumes after, by the same names.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="compare: the truth, by the same names.")
+    ] = None,
+    basis: Annotated[str | None, typer.Option(help="decompose: basis materials.")] = None,
+    vmi: Annotated[str | None, typer.Option(metavar="KEV,…", help="decompose: energies of images.")] = None,
+    low_noise: Annotated[bool, typer.Option("--low-noise", help="decompose: quiet images.")] = False,
+    guided_maps: Annotated[bool, typer.Option("--guided-maps", help="decompose: maps for viewers.")] = False,
+    vnc: Annotated[bool, typer.Option("--vnc", help="decompose: a virtual non-contrast image.")] = False,
+    zeff: Annotated[bool, typer.Option("--zeff", help="decompose: the effective atomic number.")] = False,
+    electron_density: Annotated[
+        bool, typer.Option("--electron-density", help="decompose: relative to water.")
+    ] = False,
+    errors: Annotated[bool, typer.Option("--errors", help="decompose: standard errors of maps.")] = False,
+    calibration: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="decompose: threshold shifts, for all cases.")
+    ] = None,
+    scatter: Annotated[str | None, typer.Option(help="decompose: none, kernel, network, weights.")] = None,
+    scatter_ratio: Annotated[float | None, typer.Option(help="decompose: the scanner's ratio.")] = None,
+    grid_ratio: Annotated[float | None, typer.Option(help="decompose: of the anti-scatter grid.")] = None,
+    method: Annotated[str | None, typer.Option(help="reconstruct: fbp, projection or need.")] = None,
+    kernel: Annotated[str | None, typer.Option(help="reconstruct, decompose: the kernel.")] = None,
+    matrix: Annotated[int | None, typer.Option(help="reconstruct, decompose: pixels a side.")] = None,
+    fov: Annotated[float | None, typer.Option(help="reconstruct: field of view in mm.")] = None,
+    model_projection: Annotated[str | None, typer.Option(help="reconstruct: weights.")] = None,
+    model_image: Annotated[str | None, typer.Option(help="reconstruct: weights.")] = None,
+    projection_steps: Annotated[int | None, typer.Option(help="reconstruct: diffusion steps.")] = None,
+    image_steps: Annotated[int | None, typer.Option(help="reconstruct: diffusion steps.")] = None,
 ) -> None:
-    """Enhance every CT in a folder; a rerun resumes, and a failing case stops no other."""
-    from ctenhance.commands.batch_cases import find_cases
+    """Do the same with every case of a folder; a rerun resumes, and a failing case stops no other."""
+    from ctenhance.batch import cluster, summary
+    from ctenhance.batch.labels import by_place
+    from ctenhance.batch.manifest import Manifest
+    from ctenhance.batch.verbs import VERBS
+    from ctenhance.batch.work import remove_unfinished_results
+    from ctenhance.commands.batch_cases import find_cases, with_partners
     from ctenhance.files.finished import sole_writer
 
-    options = ctenhance.EnhanceOptions(
-        model=model,
-        strength=strength,
-        steps=steps,
-        samples=samples,
-        device=run.device,
-        engine=engine,
-        seed=run.seed,
-    )
-    recorded = recorded_settings(options)  # what no case could use is refused before the search
-    found = find_cases(source, target, choice, run)
+    given = {
+        "model": model, "strength": strength, "steps": steps, "samples": samples, "engine": engine,
+        "preset": preset, "dose": dose, "after": after, "reference": reference, "basis": basis, "vmi": vmi,
+        "low_noise": low_noise, "guided_maps": guided_maps, "vnc": vnc, "zeff": zeff,
+        "electron_density": electron_density, "errors": errors, "calibration": calibration,
+        "scatter": scatter, "scatter_ratio": scatter_ratio, "grid_ratio": grid_ratio, "method": method,
+        "kernel": kernel, "matrix": matrix, "fov": fov, "model_projection": model_projection,
+        "model_image": model_image, "projection_steps": projection_steps, "image_steps": image_steps,
+    }  # fmt: skip
+    if (workers not in (None, 0)) or scheduler is not None or dashboard:
+        cluster.require_dask(dashboard)
+    if scheduler is not None and workers is not None:
+        raise InputError("The workers of a scheduler are its own: leave out --workers or --scheduler.")
+    asked = verb_of(verb, given, run)  # what no case could use is refused before the search
+    known_labels = None if labels is None else by_place(labels)
+    if labels is not None and not (VERBS[verb].takes_ct and VERBS[verb].gives_ct):
+        raise InputError(f"Label maps go along with --verb enhance and degrade only, not with {verb}.")
+    found = find_cases(source, target, choice, run, projections=not VERBS[verb].takes_ct)
+    found = with_partners(found, target, known_labels, after, reference)
     check_output_folder(target)
     run.plan([])
     if run.report_path is not None and run.report_path.resolve() in {
@@ -270,31 +131,67 @@ def batch(
         name, reason = next(iter(found.left_out.items()))
         more = f" and {len(found.left_out) - 1} more" if len(found.left_out) > 1 else ""
         run.log(f"left out: '{name}' ({reason}){more}.", "note")
-    with sole_writer(target):
-        outcome = run_batch(run, found.cases, options, recorded, overwrite)
-    settings = {"model": model, "strength": strength, "steps": steps, "samples": samples}
-    found.left_out |= {name: sentence.rstrip(".") for name, sentence in outcome.no_ct.items()}
-    cases = len(found.cases) - len(outcome.no_ct)
+    settings = {name: value for name, value in given.items() if value not in (None, False)}
+    settings |= {"seed": run.seed, "labels": labels is not None}
+    with sole_writer(target), Manifest(target) as manifest:
+        if manifest.put_aside is not None:
+            run.log(f"The manifest was damaged and is now '{manifest.put_aside.name}'.", "note")
+        remove_unfinished_results(target)
+        manifest.begin(verb, {**settings, **asked.recorded}, found.cases, found.left_out)
+        found.cases.clear()
+        if not overwrite:
+            require_same_settings(asked, manifest)
+        job = cluster.Job(asked, target.absolute(), overwrite)
+        try:
+            with outcomes_of(run, job, manifest, workers, scheduler, dashboard) as outcomes:
+                run_batch(run, manifest, outcomes, asked)
+        finally:
+            remove_unfinished_results(target)
+            with contextlib.suppress(OSError, sqlite3.Error, CTEnhanceError):  # the batch matters more
+                written = summary.write(manifest, target, asked)
+        _tell(run, manifest, settings, source, target, written)
+
+
+def _tell(
+    run: Run,
+    manifest: Manifest,
+    settings: Mapping[str, Any],
+    source: Path,
+    target: Path,
+    written: Mapping[str, Path],
+) -> None:
+    """Finish with the report of the batch; raises InputError where nothing was a case after all, and
+    CTEnhanceError where cases failed."""
+    from ctenhance.batch.case import BEFORE, DONE, FAILED, LEFT_OUT
+
+    failed, no_ct = manifest.names(FAILED), manifest.names(LEFT_OUT)
+    left_out = manifest.left_out() | {name: sentence.rstrip(".") for name, sentence in no_ct.items()}
+    cases = manifest.count() - len(no_ct)
     if not cases:
-        name, sentence = next(iter(outcome.no_ct.items()))
+        name, sentence = next(iter(no_ct.items()))
         raise InputError(f"There is no CT in '{source}'; the first that was left out, '{name}': {sentence}")
-    report = {"verb": "batch", "settings": settings, **outcome.summary(), "left_out": found.left_out}
-    text = f"{len(outcome.done)} done, {len(outcome.skipped)} finished before, {len(outcome.failed)} failed"
-    text += f", {len(found.left_out)} left out." if found.left_out else "."
-    fields = {**outcome.summary(), "left_out": found.left_out}
-    run.finish(report, {"folder": target}, text=text, **fields)
-    if outcome.failed:
-        raise CTEnhanceError(_failures(outcome, cases, target))
+    lists = {
+        "done": list(manifest.names(DONE)),
+        "finished_before": list(manifest.names(BEFORE)),
+        "failed": failed,
+        "left_out": left_out,
+    }
+    counts = {name: len(members) for name, members in lists.items()}
+    text = f"{counts['done']} done, {counts['finished_before']} finished before, {len(failed)} failed"
+    text += f", {len(left_out)} left out." if left_out else "."
+    report = {"verb": "batch", "settings": settings, **lists}
+    run.finish(report, {"folder": target, **written}, text=text, counts=counts, **lists)
+    if failed:
+        raise CTEnhanceError(_failures(failed, cases, target))
 
 
-def _failures(outcome: Outcome, cases: int, target: Path) -> str:
-    name, sentence = next(iter(outcome.failed.items()))
-    failed = len(outcome.failed)
+def _failures(failed: Mapping[str, str], cases: int, target: Path) -> str:
+    name, sentence = next(iter(failed.items()))
     if cases == 1:
         return f"The only case, '{name}', failed: {sentence}"
-    if failed == cases:
+    if len(failed) == cases:
         return f"All {cases} cases failed; the first, '{name}': {sentence}"
     return (
-        f"{failed} of {cases} cases failed, the others are in '{target}'; the first of them, '{name}': "
+        f"{len(failed)} of {cases} cases failed, the others are in '{target}'; the first of them, '{name}': "
         f"{sentence}"
     )

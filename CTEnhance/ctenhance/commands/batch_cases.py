@@ -10,40 +10,22 @@ from dataclasses import dataclass, field, replace
 from os.path import exists, isfile, realpath
 from pathlib import Path
 
+from ctenhance.batch.case import Case
+from ctenhance.batch.labels import KIND
 from ctenhance.commands.options import Choice
 from ctenhance.commands.support import Run
 from ctenhance.core.volume import READABLE_SUFFIXES
+from ctenhance.files.ctpd.reading import is_ctpd
 from ctenhance.files.dicom.choice import Conditions
 from ctenhance.files.dicom.search import FoundSeries, bystanders, join, label, numbered, search
-from ctenhance.files.finished import Finished, report_of
+from ctenhance.files.finished import Finished
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import stem_of, suffix_of
 from ctenhance.runtime.progress import check
 
 _PACKED = (".zip", ".tar", ".tgz", ".7z", ".rar", ".gz", ".bz2", ".xz", ".zst", ".iso")
 _MOST_LISTED = 6
-
-
-@dataclass(frozen=True)
-class Case:
-    """One CT and where its enhanced volume goes; `name` is the path inside the input folder.
-
-    `files` are one volume file, or the DICOM files of one series, of which `where` chooses images as in
-    `CTVolume.read`; `slices` says which. `problem` is a sentence where it is known already that it cannot be
-    read.
-    """
-
-    name: str
-    files: tuple[Path, ...]
-    output: Path
-    problem: str = ""
-    where: Mapping[str, str] = field(default_factory=dict)
-    slices: str = "all"
-
-    @property
-    def report(self) -> Path:
-        """The report beside the enhanced volume."""
-        return report_of(self.output)
+PROJECTION_SUFFIX = ".ctproj.h5"
 
 
 @dataclass
@@ -65,8 +47,16 @@ class _Item:
     is_dicom: bool = False
 
 
-def find_cases(source: Path, target: Path, choice: Choice | None = None, run: Run | None = None) -> Found:
+def find_cases(
+    source: Path,
+    target: Path,
+    choice: Choice | None = None,
+    run: Run | None = None,
+    projections: bool = False,
+) -> Found:
     """Return every volume file and every DICOM series, at any depth; `target` keeps the folders of `source`.
+
+    With `projections` every projection file and every folder of DICOM-CT-PD files, in place of these.
 
     `choice` leaves of the DICOM series only those with this number or UID and with images of this kind. A
     folder with several series gets a folder for their results, which are named by the series' numbers: names
@@ -77,6 +67,8 @@ def find_cases(source: Path, target: Path, choice: Choice | None = None, run: Ru
     """
     _check_folders(source, target)
     choice = choice or Choice()
+    if projections:
+        return _found_projections(source, target, choice, run)
     conditions = Conditions.of(choice.where)
     found, items = Found(), []
     parts: list[FoundSeries] = []
@@ -125,6 +117,88 @@ def find_cases(source: Path, target: Path, choice: Choice | None = None, run: Ru
         found.cases.append(case)
     _check_outputs(found.cases, source, target)
     return found
+
+
+def _found_projections(source: Path, target: Path, choice: Choice, run: Run | None) -> Found:
+    """The projection files, and the folders whose first DICOM file has projections."""
+    if choice:
+        raise InputError("Series and images can be chosen among CTs only; leave the choice out.")
+    items: list[_Item] = []
+    folders = list(_folders(source, target))
+    for number, (here, files, problem) in enumerate(folders):
+        if run is not None:
+            run.progress("search", number, len(folders))
+            check(run.cancel)
+        if problem:
+            sentence = _cannot_read(here, problem)
+            items.append(_Item(_name(here, source), (), (_inside(here, source),), sentence))
+        for file in files:
+            if file.name.lower().endswith(PROJECTION_SUFFIX):
+                inside = file.relative_to(source)
+                stem = file.name[: -len(PROJECTION_SUFFIX)] or file.name
+                items.append(_Item(_name(file, source), (file,), (inside.with_name(stem), inside)))
+        views = [file for file in files if not file.name.lower().endswith(PROJECTION_SUFFIX)]
+        if is_ctpd(views):
+            items.append(_Item(_name(here, source), tuple(views), (_inside(here, source),)))
+    if not items:
+        raise InputError(
+            f"There are no projections in '{source}': no {PROJECTION_SUFFIX} file and no DICOM-CT-PD files; "
+            "give a folder that holds some."
+        )
+    items.sort(key=lambda item: item.name)
+    cases = [
+        Case(item.name, item.files, target / f"{place}.nii.gz", item.problem)
+        for item, place in zip(items, _distinct_places(items), strict=True)
+    ]
+    _check_outputs(cases, source, target)
+    return Found(cases)
+
+
+def with_partners(
+    found: Found,
+    target: Path,
+    labels: Mapping[str, Path] | None,
+    after: Path | None,
+    reference: Path | None,
+) -> Found:
+    """Return the cases with the files that go with them: label maps by their places in the output folder, and
+    the volumes of a comparison by their names in the folders `after` and `reference`.
+
+    A case without its volume there has a problem; one without a label map goes without.
+    Raises InputError for folders that are none.
+    """
+    folders = {name: path for name, path in (("after", after), ("reference", reference)) if path is not None}
+    for path in folders.values():
+        if not path.is_dir():
+            raise InputError(f"There is no folder '{path}'; check the path.")
+    cases = []
+    for case in found.cases:
+        place = case.output.relative_to(target)
+        place = place.with_name(stem_of(place))
+        beside: dict[str, Path] = {}
+        problem = case.problem
+        label = None if labels is None else labels.get(place.as_posix())
+        if label is not None:
+            out = target / KIND / place.with_name(f"{place.name}{suffix_of(label)}")
+            beside |= {KIND: label, f"{KIND} out": out}
+        for name, folder in folders.items():
+            partner = _partner(folder, place)
+            if partner is not None:
+                beside[name] = partner
+            else:
+                problem = problem or f"There is no '{place}' in '{folder}'; give the folder with its partner."
+        cases.append(replace(case, beside=beside, problem=problem))
+    found.cases = cases
+    return found
+
+
+def _partner(folder: Path, place: Path) -> Path | None:
+    """The one volume file, or DICOM folder, at a place."""
+    for suffix in READABLE_SUFFIXES:
+        file = folder / place.with_name(f"{place.name}{suffix}")
+        if file.is_file():
+            return file
+    return folder / place if (folder / place).is_dir() else None
 
 
 def _check_folders(source: Path, target: Path) -> None:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import errno
 import functools
 import inspect
 import json
-import os
 import signal
 import sys
 import threading
-import traceback
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,9 +21,10 @@ import typer
 
 import ctenhance
 from ctenhance.commands.options import CHOICE_OPTIONS, Choice
-from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError
-from ctenhance.runtime.files import check_output, suffix_of, why_not_written
-from ctenhance.runtime.memory import not_enough_memory, require_address_space, says_out_of_memory
+from ctenhance.runtime.errors import Cancelled, InputError
+from ctenhance.runtime.failures import EXIT_CANCELLED, sentence_and_code
+from ctenhance.runtime.files import check_output, suffix_of
+from ctenhance.runtime.memory import require_address_space
 from ctenhance.runtime.parent import end_with_parent
 from ctenhance.runtime.progress import (
     BarProgress,
@@ -47,10 +45,6 @@ VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 _DICOM_SUFFIXES = ("", ".dcm", ".dicom", ".ima")
 
-EXIT_FAILURE = 1
-EXIT_INPUT = 2
-EXIT_CANCELLED = 130
-DEBUG = "CTENHANCE_DEBUG"
 # Volumes at once: packing takes most of the time, on one core each.
 _WRITTEN_AT_ONCE = 2
 # The files whose verbs compute nothing with torch.
@@ -178,6 +172,11 @@ class Run:
         else:
             print(f"{level.capitalize()}: {text}", file=sys.stderr)
 
+    def event(self, event: str, /, **fields: Any) -> None:
+        """Tell programs that read `--progress json` something; at a terminal nothing is printed."""
+        if self.mode is ProgressMode.JSON:
+            write_event(event, self._out, **fields)
+
     def announce(self, text: str, **fields: str) -> None:
         """Tell where a command that stays can be reached; its values go into the event as they are."""
         if self.mode is ProgressMode.JSON:
@@ -226,25 +225,6 @@ class Run:
                 write_event("error", self._out, text=sentence, exit_code=code)
         print(f"Error: {sentence}" if code != EXIT_CANCELLED else sentence, file=sys.stderr)
         raise typer.Exit(code)
-
-
-def sentence_and_code(error: BaseException) -> tuple[str, int]:
-    """Return the sentence for whatever stopped the work, and its exit code; print where, if asked to."""
-    if os.environ.get(DEBUG):
-        traceback.print_exception(error, file=sys.stderr)
-    if isinstance(error, Cancelled):
-        return str(error), EXIT_CANCELLED
-    if isinstance(error, CTEnhanceError):
-        return str(error), EXIT_INPUT if isinstance(error, InputError) else EXIT_FAILURE
-    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-        return f"The name '{error.filename}' is too long for a file; choose a shorter one.", EXIT_INPUT
-    if why := why_not_written(error):
-        return f"Something could not be written: {why}.", EXIT_FAILURE
-    if says_out_of_memory(error):
-        return not_enough_memory("what was to be computed does not fit"), EXIT_FAILURE
-    what = (str(error).strip().splitlines() or ["no message"])[0]
-    sentence = f"Something unexpected happened ({type(error).__name__}: {what})"
-    return f"{sentence}; run with {DEBUG}=1 for details.", EXIT_FAILURE
 
 
 @contextlib.contextmanager

@@ -41,8 +41,17 @@ class Kind:
 #: down and of four on the way up, in cells of 2 to 32 pixels (2 · 31 + 2 · 15), and the 15 cells that a pixel
 #: may lie from the corner of its coarsest one: 107 of 2 pixels, rounded up to whole multiples.
 KINDS = {"twin": Kind(32, 224), "latent-diffusion": Kind(32, 1 << 20, True, 4)}
+#: The network of the last run, where it is kept for the next one.
+_kept: dict[tuple[Any, ...], Network] | None = None
 #: Parts of models: they can be trained and stored, not used alone.
 PARTS = ("autoencoder",)
+
+
+def keep_networks() -> None:
+    """Keep the network of a run for the next, for a process that runs one after the other, never two at once:
+    to load it takes half a second."""
+    global _kept
+    _kept = {} if _kept is None else _kept
 
 
 @dataclass
@@ -84,6 +93,15 @@ class Model:
     def on(self, engine: Any, steps: int) -> Network:
         """What it adds to the middle of three slices, ready on an engine; a stochastic one takes the noise as
         its second input."""
+        if _kept is None:
+            return self._on(engine, steps)
+        key = (self.entry.sha256, engine.name, str(engine.device), engine.precision, engine.threads, steps)
+        if key not in _kept:
+            _kept.clear()
+            _kept[key] = self._on(engine, steps)
+        return _kept[key]
+
+    def _on(self, engine: Any, steps: int) -> Network:
         if engine.name == OPENVINO:
             exported = engine.network(weights.exported(self.entry.name), self.entry.name)
             if self.stochastic:

@@ -13,13 +13,13 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ctenhance.core.report import write_report
 from ctenhance.runtime.errors import InputError
-from ctenhance.runtime.files import stem_of
+from ctenhance.runtime.files import move, stem_of
 
 # File systems keep times to 2 s at worst: a file younger than this may change again without showing it.
 SETTLED_SECONDS = 3.0
@@ -71,12 +71,15 @@ def file_sha256(path: Path) -> str:
 class Finished:
     """What the report beside a result says, held against what is there now.
 
-    The `state` of an input is `files_state` of its files, or '' where that would not show every change.
+    `further` files belong to the result, and `report` is where the report lies if not beside it. The `state`
+    of an input is `files_state` of its files, or '' where that would not show every change.
     """
 
-    def __init__(self, result: Path) -> None:
+    def __init__(self, result: Path, further: Sequence[Path] = (), report: Path | None = None) -> None:
         self.result = result
-        self.report = read_report(report_of(result))
+        self.further = further
+        self.place = report_of(result) if report is None else report
+        self.report = read_report(self.place)
 
     def other_setting(self, asked: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
         """Return the first setting that differs as (name, as made, as asked), or None.
@@ -111,45 +114,75 @@ class Finished:
         return same and as_asked and self.whole()
 
     def whole(self) -> bool:
-        """Say whether the result is the very file that was written."""
+        """Say whether the result is the very file, or files, that were written."""
         written = self._part("output")
-        try:
-            if not self.result.is_file() or self.result.stat().st_size != written.get("bytes"):
-                return False
-            if files_state([self.result]) == written.get("files_state"):
-                return True
-            return file_sha256(self.result) == written.get("sha256")
-        except OSError:
+        others = written.get("further")
+        if self.further and not isinstance(others, dict):
             return False
+        return _is(self.result, written) and all(
+            _is(path, (others or {}).get(path.name)) for path in self.further
+        )
 
-    def write(self, report: Mapping[str, Any], state: str, identity: Mapping[str, Any]) -> None:
+    def write(
+        self,
+        report: Mapping[str, Any],
+        state: str,
+        identity: Mapping[str, Any],
+        folder: Path | None = None,
+    ) -> None:
         """Write the report of a result that has just been written, or of a finished one whose files moved.
 
+        With a `folder` on the same disk it is written there and then moved to its place.
         Raises what `write_report` raises, and OSError when the result is not there.
         """
-        output = {
-            "bytes": self.result.stat().st_size,
-            "sha256": file_sha256(self.result),
-            "files_state": files_state([self.result]),
-        }
+        output: dict[str, Any] = _described(self.result)
+        if self.further:
+            output["further"] = {path.name: _described(path) for path in self.further}
         source = {**(report.get("input") or {}), **identity, "files_state": state}
         self.report = {**report, "input": source, "output": output}
-        write_report(report_of(self.result), self.report)
+        if folder is None:
+            write_report(self.place, self.report)
+        else:
+            write_report(folder / self.place.name, self.report)
+            move(folder / self.place.name, self.place)
 
     def _part(self, name: str) -> dict[str, Any]:
         part = self.report.get(name)
         return part if isinstance(part, dict) else {}
 
 
+def _described(path: Path) -> dict[str, Any]:
+    return {
+        "bytes": path.stat().st_size,
+        "sha256": file_sha256(path),
+        "files_state": files_state([path]),
+    }
+
+
+def _is(path: Path, written: Any) -> bool:
+    """Whether a file is the one that `_described` once said."""
+    if not isinstance(written, dict):
+        return False
+    try:
+        if not path.is_file() or path.stat().st_size != written.get("bytes"):
+            return False
+        if files_state([path]) == written.get("files_state"):
+            return True
+        return file_sha256(path) == written.get("sha256")
+    except OSError:
+        return False
+
+
 def settings_of(report: Mapping[str, Any]) -> dict[str, Any]:
     """Return all that decides on the result besides the input, from a report: settings, seed and weights."""
-    settings, model = report.get("settings"), report.get("model")
+    settings, model, batch = report.get("settings"), report.get("model"), report.get("batch")
     model = model if isinstance(model, Mapping) else {}
     return {
         "verb": report.get("verb"),
         "model": model.get("name"),
         "weights": model.get("sha256"),
         "seed": report.get("seed"),
+        **(batch if isinstance(batch, Mapping) else {}),
         **(settings if isinstance(settings, Mapping) else {}),
     }
 

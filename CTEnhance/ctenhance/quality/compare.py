@@ -85,7 +85,7 @@ def same_grid(before: CTVolume, after: CTVolume, reference: CTVolume | None = No
     if reference is not None:
         volumes["reference"] = reference
     for name, volume in volumes.items():
-        difference = _difference(volume, before)
+        difference = grid_difference(volume, before, "'before'")
         if difference:
             raise InputError(
                 f"Cannot compare volumes on different grids: '{name}' has {difference}; "
@@ -94,18 +94,18 @@ def same_grid(before: CTVolume, after: CTVolume, reference: CTVolume | None = No
     return {name: volume.axial() for name, volume in volumes.items()}
 
 
-def _difference(volume: CTVolume, other: CTVolume) -> str | None:
-    """What differs between the grids: '… , but before has …', or None."""
+def grid_difference(volume: CTVolume, other: CTVolume, name: str) -> str | None:
+    """What differs between the grids: '… , but `name` has …', or None."""
     if volume.array.shape != other.array.shape:
         mine, theirs = ("×".join(map(str, reversed(v.array.shape))) for v in (volume, other))
-        return f"{mine} voxels (x, y, z), but 'before' has {theirs}"
+        return f"{mine} voxels (x, y, z), but {name} has {theirs}"
     spacing = np.array(other.spacing)
     if np.any(np.abs(np.array(volume.spacing) - spacing) > SPACING_TOLERANCE * spacing):
-        return f"a spacing of {_numbers(volume.spacing)} mm, but 'before' has {_numbers(other.spacing)} mm"
+        return f"a spacing of {_numbers(volume.spacing)} mm, but {name} has {_numbers(other.spacing)} mm"
     if np.any(np.abs(np.array(volume.origin) - other.origin) > ORIGIN_TOLERANCE * spacing.min()):
-        return f"its origin at {_numbers(volume.origin)} mm, but 'before' at {_numbers(other.origin)} mm"
+        return f"its origin at {_numbers(volume.origin)} mm, but {name} at {_numbers(other.origin)} mm"
     if np.abs(np.asarray(volume.direction) - np.asarray(other.direction)).max() > DIRECTION_TOLERANCE:
-        return "other axis directions than 'before'"
+        return f"other axis directions than {name}"
     return None
 
 

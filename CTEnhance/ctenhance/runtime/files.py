@@ -189,7 +189,7 @@ def replace_when_done(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         with _saying_why(target):
             yield temporary
-            _move(temporary, target)
+            move(temporary, target)
     finally:
         # After success the name is gone already. A failing deletion must not hide the first error.
         with contextlib.suppress(OSError):
@@ -215,7 +215,7 @@ def folder_when_done(path: str | os.PathLike[str]) -> Iterator[Path]:
         with _saying_why(target):
             temporary.mkdir()
             yield temporary
-            _move(temporary, target)
+            move(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         _unfinished.discard(temporary)
@@ -232,7 +232,8 @@ def remove_unfinished() -> None:
                 path.unlink()
 
 
-def _move(temporary: Path, target: Path) -> None:
+def move(temporary: Path, target: Path) -> None:
+    """Put what is finished into its place, which it replaces; raises CTEnhanceError where that fails."""
     try:
         if temporary.is_dir() and target.is_dir():
             target.rmdir()  # not every system renames over an empty folder

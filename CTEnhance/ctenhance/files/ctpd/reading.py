@@ -11,9 +11,11 @@ at z0 + (central row - r) * spacing.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -101,6 +103,18 @@ def read_ctpd(
     except InputError as error:
         reason = str(error)
         raise InputError(f"Cannot read '{folder}': {reason[0].lower()}{reason[1:]}") from error
+
+
+def is_ctpd(files: Sequence[Path]) -> bool:
+    """Whether the first DICOM file among these has projections."""
+    for path in files:
+        with contextlib.suppress(OSError, InputError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with path.open("rb") as stream:
+                if stream.read(132)[128:] != b"DICM":
+                    continue
+            return _header(path) is not None
+    return False
 
 
 def _read(

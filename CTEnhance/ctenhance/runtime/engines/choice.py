@@ -34,7 +34,7 @@ def pick_engine(spec: str, device: str, exported: bool) -> TorchEngine | OpenVin
     """
     name, _, precision = spec.partition(":")
     if name == AUTO:
-        name = TORCH if not exported or not installed(OPENVINO) or _torch_is_better(device) else OPENVINO
+        name = TORCH if not exported or not installed(OPENVINO) or torch_is_better(device) else OPENVINO
     if name == OPENVINO:
         _require_openvino(device, exported)
         from ctenhance.runtime.engines.openvino_engine import OpenVinoEngine
@@ -72,7 +72,7 @@ def _require_openvino(device: str, exported: bool) -> None:
         raise InputError(_NOT_EXPORTED)
 
 
-def _torch_is_better(device: str) -> bool:
+def torch_is_better(device: str) -> bool:
     """Whether a graphics card that torch can use is asked for, or there where none is."""
     if device != AUTO:
         return device not in ("cpu", *INTEL_DEVICES)

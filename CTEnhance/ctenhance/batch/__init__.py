@@ -1,0 +1,3 @@
+"""Many cases: what is done with one (`work`), by which verb (`verbs`), where (`here`, `cluster`), and what is
+written down of all (`manifest`, `summary`). `ctenhance batch` finds the cases.
+"""

@@ -1,0 +1,439 @@
+"""Cases over Dask: a cluster in this machine, or one whose scheduler is named.
+
+What Dask does, and what is minded here:
+- A task that only waited at a worker that died ends, after some such deaths, as if it had killed it. So no
+  more cases are out than there are workers, and those that end so are tried again alone, one after the
+  other, before one is called guilty.
+- Equal arguments are not run again: `pure=False`.
+- Nothing tells a running task that nobody waits for it any more; its state at its worker does. So cases stop
+  when the command ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import platform
+import queue
+import sys
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ctenhance
+from ctenhance.batch.case import FAILED, Case, Outcome
+from ctenhance.batch.verbs import Verb
+from ctenhance.batch.work import run_case
+from ctenhance.runtime.engines.choice import torch_is_better
+from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError
+from ctenhance.runtime.memory import free_main_memory
+from ctenhance.runtime.progress import Cancellable, Progress, check
+
+#: Memory that a case of usual size takes at most, for the number of workers.
+BYTES_A_WORKER = 4 << 30
+#: How long a scheduler that was lost, or has no workers, is waited for, in seconds.
+PATIENCE = 60.0
+#: How often a case may end its worker alone before it is given up.
+ALONE = 2
+_POLL, _BETWEEN_EVENTS = 0.2, 0.5
+_TOPIC = "ctenhance"
+#: Dask's settings in this machine: no memory limit a worker, as one that is alone may take all; a case whose
+#: worker died twice is set aside.
+_SETTINGS = {
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+    "distributed.scheduler.allowed-failures": 1,
+    "distributed.scheduler.worker-saturation": 1.0,
+}
+_THREADS = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+)  # fmt: skip
+#: The environment variable that tells workers in this machine which cards they share out among themselves.
+_CARDS = "CTENHANCE_CARDS"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all cases have in common; goes to the workers with each of them."""
+
+    verb: Verb
+    target: Path
+    overwrite: bool = False
+    version: str = ctenhance.__version__
+    run: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+def here(
+    job: Job, cases: Iterable[Case], progress: Progress, cancel: Cancellable
+) -> Iterator[tuple[Case, Outcome]]:
+    """The cases one after the other in this process, without Dask."""
+    for case in cases:
+        check(cancel)
+        outcome = run_case(job.verb, case, job.target, job.overwrite, job.run, progress, cancel)
+        outcome.worker = platform.node()
+        yield case, outcome
+
+
+def dask_is_there() -> bool:
+    """Whether Dask's distributed scheduler, and what protects it from other users, is installed."""
+    return all(importlib.util.find_spec(name) is not None for name in ("distributed", "cryptography"))
+
+
+def require_dask(dashboard: bool = False) -> None:
+    """Raise InputError where Dask is not installed."""
+    if not dask_is_there() or (dashboard and importlib.util.find_spec("bokeh") is None):
+        raise InputError(
+            "Dask is not installed: install it (pip install 'ctenhance[batch]'), or leave out --workers, "
+            "--scheduler and --dashboard."
+        )
+
+
+def _cards() -> str:
+    """The graphics cards of this machine, as CUDA_VISIBLE_DEVICES names them; '' if there is none."""
+    if not torch_is_better("auto") or sys.platform == "darwin":
+        return ""
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible if visible else ",".join(map(str, range(torch.cuda.device_count())))
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_workers(device: str) -> int:
+    """One a graphics card; else one a core, as long as each has the memory of a usual case."""
+    if torch_is_better(device):
+        return max(1, len(_cards().split(","))) if device in ("auto", "cuda") else 1
+    return max(1, min(cores(), free_main_memory() // BYTES_A_WORKER))
+
+
+@contextlib.contextmanager
+def connected(
+    workers: int, scheduler: str | None, dashboard: bool, log: Callable[[str, str], None]
+) -> Iterator[Connection]:
+    """A connection to the named scheduler, or to a cluster that is started in this machine and ends with the
+    block. Raises InputError for a scheduler that does not answer."""
+    import dask
+
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    with contextlib.ExitStack() as stack:
+        if scheduler is None:
+            stack.enter_context(dask.config.set(_SETTINGS))
+            cluster = stack.enter_context(_local_cluster(workers, dashboard))
+            connection = Connection(cluster, cluster.security)
+        else:
+            connection = Connection(scheduler, None)
+        stack.callback(connection.close)
+        connection.open()
+        if dashboard:
+            log(f"Dask's dashboard: {connection.client.dashboard_link}", "note")
+        yield connection
+
+
+def _local_cluster(workers: int, dashboard: bool) -> Any:
+    from distributed import LocalCluster
+    from distributed.security import Security
+
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    each = int(asked) if asked.isdecimal() and int(asked) > 0 else max(1, cores() // workers)
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        host="127.0.0.1",
+        # Whoever reaches a scheduler can run anything: certificates that live as long as the cluster keep
+        # other users of this machine out.
+        security=Security.temporary(),
+        dashboard_address="127.0.0.1:0" if dashboard else None,
+        memory_limit=0,
+        silence_logs=logging.CRITICAL,
+        env={**dict.fromkeys(_THREADS, str(each)), _CARDS: _cards()},
+    )
+
+
+class Connection:
+    """A client that is opened anew when its scheduler was lost and is there again."""
+
+    def __init__(self, address: Any, security: Any) -> None:
+        self.address, self.security = address, security
+        self.client: Any = None
+
+    def open(self) -> None:
+        """Connect; raises InputError for a scheduler that does not answer."""
+        from distributed import Client
+
+        try:
+            self.client = Client(self.address, security=self.security, timeout=PATIENCE / 4)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"The scheduler '{self.address}' does not answer ({type(error).__name__}): start it, or "
+                "check its address (tcp://machine:8786)."
+            ) from error
+
+    def reopen(self, cancel: Cancellable) -> None:
+        """Wait for a lost scheduler. Raises CTEnhanceError when it does not come back."""
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            check(cancel)
+            if self.client.status == "running":
+                return
+            if self.client.status == "closed":
+                with contextlib.suppress(InputError):
+                    self.open()
+                    return
+            time.sleep(_POLL)
+        raise CTEnhanceError(
+            f"The scheduler '{self.address}' is gone: start it again and run the same command, which goes "
+            "on from here."
+        )
+
+    def workers(self) -> int:
+        """How many workers there are now."""
+        try:
+            return len(self.client.nthreads())
+        except (OSError, RuntimeError, AttributeError):
+            return 0
+
+    def close(self) -> None:
+        """Leave the scheduler, which then lets go of what is out."""
+        with contextlib.suppress(Exception):
+            self.client.close(timeout=2)
+
+
+def over_dask(
+    connection: Connection, job: Job, cases: Iterable[Case], progress: Progress, cancel: Cancellable
+) -> Generator[tuple[Case, Outcome], None, None]:
+    """The cases over the workers of a scheduler, in the order in which they end.
+
+    Raises Cancelled when asked to stop, and CTEnhanceError when the scheduler is gone for good or has no
+    worker.
+    """
+    stream = _Stream(connection, job, progress, cancel)
+    try:
+        yield from stream.outcomes(iter(cases))
+    finally:
+        stream.let_go()
+
+
+class _Stream:
+    def __init__(self, connection: Connection, job: Job, progress: Progress, cancel: Cancellable) -> None:
+        self.connection, self.job = connection, job
+        self.progress, self.cancel = progress, cancel
+        self.out: dict[str, tuple[Case, Any]] = {}
+        self.again: deque[Case] = deque()
+        self.suspects: deque[tuple[Case, int]] = deque()
+        self.events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self.at_once, self.counted = 0, 0.0
+        self._listen()
+
+    def _listen(self) -> None:
+        self.listened = self.connection.client
+        self.listened.subscribe_topic(_TOPIC, lambda event: self.events.put(("told", event[1])))
+
+    def outcomes(self, waiting: Iterator[Case]) -> Iterator[tuple[Case, Outcome]]:
+        """Yield them as they end; the suspects at last, each alone."""
+        alone: tuple[Case, int] | None = None
+        while True:
+            check(self.cancel)
+            self._count_workers()
+            while len(self.out) < self.at_once and not alone:
+                case = self.again.popleft() if self.again else next(waiting, None)
+                if case is None:
+                    break
+                self._submit(case)
+            if not self.out:
+                if self.again:
+                    self._submit(self.again.popleft())  # a suspect whose scheduler was lost
+                elif self.suspects:
+                    alone = self.suspects.popleft()
+                    self._submit(alone[0])
+                elif self.at_once:
+                    return
+            ended = self._next_ended()
+            if ended is None:
+                continue
+            case, outcome = ended
+            if outcome is not None:
+                alone = None
+                yield case, outcome
+            elif alone is None:
+                self.suspects.append((case, 0))
+            elif alone[1] + 1 < ALONE:
+                self.suspects.append((case, alone[1] + 1))
+                alone = None
+            else:
+                alone = None
+                yield case, Outcome(FAILED, _GUILTY)
+
+    def _count_workers(self) -> None:
+        """As many cases are out as there are workers; asked again now and then, as workers come and go."""
+        if time.monotonic() < self.counted:
+            return
+        self.at_once = self.connection.workers()
+        self.counted = time.monotonic() + (5.0 if self.at_once else _POLL)
+        if self.at_once:
+            self.idle_since = None
+        elif self.idle_since is None:
+            self.idle_since = time.monotonic()
+        elif time.monotonic() - self.idle_since > PATIENCE and not self.out:
+            raise CTEnhanceError(
+                f"The scheduler '{self.connection.address}' has had no worker for {PATIENCE:.0f} s: start "
+                "some, and run the same command, which goes on from here."
+            )
+
+    idle_since: float | None = None
+
+    def _submit(self, case: Case) -> None:
+        if self.connection.client.status != "running":
+            self.connection.reopen(self.cancel)
+        if self.listened is not self.connection.client:
+            self._listen()
+        future = self.connection.client.submit(on_worker, self.job, case.absolute(), pure=False)
+        self.out[future.key] = (case, future)
+        future.add_done_callback(lambda done: self.events.put(("ended", done.key)))
+
+    def _next_ended(self) -> tuple[Case, Outcome | None] | None:
+        """The next case that ended, with None where its workers died; None where none did in a while."""
+        from distributed import KilledWorker
+
+        try:
+            kind, what = self.events.get(timeout=_POLL)
+        except queue.Empty:
+            if self.connection.client.status not in ("running", "connecting", "newly-created"):
+                self._take_back()
+            return None
+        if kind == "told":
+            self.progress(what["stage"], what["done"], what["total"])
+            return None
+        if what not in self.out:
+            return None
+        case, future = self.out[what]
+        try:
+            outcome = future.result(timeout=PATIENCE)
+        except KilledWorker:
+            del self.out[what]
+            return case, None
+        except TimeoutError:  # its worker died with the result: it is being made again
+            return None
+        except Exception as error:
+            del self.out[what]
+            if future.status in ("cancelled", "lost") or isinstance(error, Cancelled | OSError):
+                self.again.append(case)  # the scheduler was lost, or the worker was told to close
+                self.connection.reopen(self.cancel)
+                return None
+            raise
+        del self.out[what]
+        future.release()
+        return case, outcome
+
+    def _take_back(self) -> None:
+        """The scheduler is gone, and with it what was out."""
+        self.again.extend(case for case, _ in self.out.values())
+        self.out.clear()
+        self.connection.reopen(self.cancel)
+
+    def let_go(self) -> None:
+        """Cancel what is out; running cases stop at their next look."""
+        futures = [future for _, future in self.out.values()]
+        self.out.clear()
+        if futures:
+            with contextlib.suppress(Exception):
+                self.connection.client.cancel(futures)
+
+
+_GUILTY = (
+    "It ended the process that worked on it each time, also when nothing else ran: it needs more memory than "
+    "there is, or a library broke down on it; try it alone with 'ctenhance batch --workers 0'."
+)
+
+
+class _NotWanted:
+    """Set when nobody waits for the running task any more: its client cancelled it or is gone."""
+
+    def __init__(self, worker: Any, key: Any) -> None:
+        self.worker, self.key = worker, key
+
+    @property
+    def cancelled(self) -> bool:
+        task = self.worker.state.tasks.get(self.key)
+        return (
+            task is None
+            or task.state in ("cancelled", "released")
+            or self.worker.status.name in ("closing", "closed", "failed")
+        )
+
+
+_one_at_a_time = threading.Lock()
+_known: dict[str, str] = {}
+
+
+def on_worker(job: Job, case: Case) -> Outcome:
+    """The task: one case on the worker that runs it."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    cancel = _NotWanted(worker, worker.get_current_task())
+    last = 0.0
+
+    def progress(stage: str, done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > _BETWEEN_EVENTS or done == total:
+            last = time.monotonic()
+            worker.log_event(_TOPIC, {"stage": stage, "done": int(done), "total": int(total)})
+
+    with _one_at_a_time:  # one model a process, whatever its number of threads
+        _set_up(worker)
+        wrong = _other_version(job, str(worker.name))
+        outcome = (
+            Outcome(FAILED, wrong)
+            if wrong
+            else run_case(job.verb, case, job.target, job.overwrite, job.run, progress, cancel)
+        )
+    outcome.worker = f"{platform.node()}/{worker.name}"
+    return outcome
+
+
+def _set_up(worker: Any) -> None:
+    """Once a process: threads as many as the worker has, a card of its own, nothing on standard output."""
+    if _known.setdefault("pid", "") == str(os.getpid()):
+        return
+    _known["pid"] = str(os.getpid())
+    with contextlib.suppress(OSError):
+        os.dup2(2, 1)  # that is where the command tells its progress
+    if worker.state.nthreads > 1:  # Dask tells libraries to take one thread, whatever the worker has
+        os.environ["OMP_NUM_THREADS"] = str(worker.state.nthreads)
+    cards = [card for card in os.environ.get(_CARDS, "").split(",") if card]
+    if cards and isinstance(worker.name, int):  # before anything looks for a card
+        os.environ["CUDA_VISIBLE_DEVICES"] = cards[worker.name % len(cards)]
+    from ctenhance.enhancement import models
+
+    models.keep_networks()
+
+
+def _other_version(job: Job, worker: str) -> str:
+    """Why this worker cannot do the job: another version or other weights than the command's; '' if none."""
+    mark = repr((job.version, job.verb))
+    if mark not in _known:
+        _known[mark] = ""
+        if job.version != ctenhance.__version__:
+            _known[mark] = f"has ctenhance {ctenhance.__version__}, not {job.version}"
+        else:
+            try:
+                if type(job.verb).of(job.verb.options).recorded != job.verb.recorded:
+                    _known[mark] = "has other weights than the command"
+            except InputError as error:
+                _known[mark] = f"cannot do it ({error})"
+    why = _known[mark]
+    return why and f"The worker '{worker}' {why}: install the same everywhere."
