@@ -36,6 +36,7 @@ from CTEnhanceLib.reconstruct.job import (
     ReconstructJob,
     Simulation,
     problem,
+    scannedOf,
 )
 from CTEnhanceLib.reconstruct.section import StagesSection
 from CTEnhanceLib.reconstruct.stages import comparedNames
@@ -142,7 +143,7 @@ class CTReconstructWidget(PanelWidget):
     logicType = CTReconstructLogic
     verb = "reconstruct"
     takesVolume = True
-    sections = ("RunSection", "StagesSection", "CompareSection", "DetailsSection")
+    sections = ("RunSection", "StagesSection", "CompareSection", "OutSection", "DetailsSection")
 
     def connectWidgets(self) -> None:
         """Fill the model lists, connect the buttons."""
@@ -199,6 +200,10 @@ class CTReconstructWidget(PanelWidget):
     def compared(self, result) -> tuple[str, str]:
         """Name the stages."""
         return comparedNames(result)
+
+    def patientOf(self, result):
+        """Return the CT whose scan was simulated, where it was one."""
+        return scannedOf(result)
 
     def resultArrived(self, result) -> None:
         """Tell of it, and remember it with the scene."""

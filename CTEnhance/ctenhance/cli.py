@@ -29,6 +29,7 @@ VERBS = (
     "compare",
     "compare_maps",
     "dicom",
+    "film",
     "batch",
     "study",
     "view",

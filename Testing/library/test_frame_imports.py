@@ -26,7 +26,7 @@ FOREIGN = {"slicer", "qt", "ctk", "vtk", "vtkmodules", "mrml", "PythonQt", "PySi
 THIRD_PARTY = {
     "numpy", "scipy", "torch", "monai", "SimpleITK", "pydicom", "pylibjpeg", "openjpeg", "safetensors",
     "matplotlib", "typer", "rich", "psutil", "h5py", "statsmodels", "openpyxl",
-    "xraydb", "filelock", "openvino",
+    "xraydb", "filelock", "openvino", "PIL",
 }  # fmt: skip
 
 
@@ -39,7 +39,7 @@ TRAINING_ONLY = {
 
 
 # What only the page in the browser may import: the extra [view].
-VIEW_ONLY = {"slicer", "vtk", "vtkmodules", "trame_slicer", "aiohttp", "PIL"}
+VIEW_ONLY = {"slicer", "vtk", "vtkmodules", "trame_slicer", "aiohttp"}
 
 
 # What only a batch may import: the extra [batch].
@@ -88,7 +88,7 @@ def imported(path: Path, source: str) -> set[str]:
 
 LIBRARY = PACKAGE.parent / "CTEnhanceLib"
 #: The rooms that the panels share, each may import those before it; a panel's own room ("wing") all of them.
-SHARED = ["scene", "process", "views", "measure", "compare", "panel"]
+SHARED = ["scene", "process", "views", "measure", "compare", "out", "panel"]
 WINGS = {"enhance", "reconstruct", "decompose", "readerstudy"}
 PANEL_WINGS = {
     "CTEnhance": {"enhance"},

@@ -12,7 +12,8 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from ctenhance.runtime.errors import InputError
-from CTEnhanceLib.decompose.othermap import firstFile, isMap
+from CTEnhanceLib.decompose.othermap import isMap
+from CTEnhanceLib.out.patient import firstFile
 from CTEnhanceLib.process import transfer
 from CTEnhanceLib.scene import volumes
 

@@ -12,19 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import slicer
 from slicer.i18n import tr as _
 
 from ctenhance.runtime.errors import InputError
 from CTEnhanceLib.measure import roi
+from CTEnhanceLib.out.patient import firstFile
 from CTEnhanceLib.scene import units
-
-
-def firstFile(node: Any) -> str:
-    """Return the path of the first DICOM image that a volume was loaded from; '' where none is known."""
-    uids = (node.GetAttribute("DICOM.instanceUIDs") or "").split()
-    database = getattr(slicer, "dicomDatabase", None)
-    return str(database.fileForInstance(uids[0]) or "") if uids and database is not None else ""
 
 
 def toDensity(node: Any) -> tuple[float, float]:

@@ -23,6 +23,7 @@ from CTEnhanceLib.decompose.views import ORIENTATIONS, Mode, SpectralViews
 from CTEnhanceLib.decompose.volumes import ExportJob
 from CTEnhanceLib.measure import roi
 from CTEnhanceLib.measure.region import MeasuredRegion
+from CTEnhanceLib.out.patient import Study
 from CTEnhanceLib.process.run import Job
 from CTEnhanceLib.process.steps import TimedSteps
 from CTEnhanceLib.scene import placing
@@ -80,6 +81,7 @@ class SpectralSection:
         ui.addVolumeButton.connect("clicked()", self._onAdd)
         ui.studyButton.connect("clicked()", self._onStudy)
         ui.exportButton.connect("clicked()", self._onExportClicked)
+        ui.databaseButton.connect("clicked()", self._onDatabaseClicked)
         self.measure()
         self.refresh()
 
@@ -176,7 +178,13 @@ class SpectralSection:
         for button in (*self._windowButtons().values(), *(getattr(ui, f"{name}Button") for name in PRESETS)):
             button.enabled = active
         self._windowKeys.enable(active)
-        for widget in (ui.spectralVolumeSelector, ui.studyEdit, ui.studyButton, ui.exportButton):
+        for widget in (
+            ui.spectralVolumeSelector,
+            ui.studyEdit,
+            ui.studyButton,
+            ui.exportButton,
+            ui.databaseButton,
+        ):
             widget.enabled = ready and not self.busy
         ui.addVolumeButton.enabled = ready and not self.busy and isinstance(self._chosen(), SpectralImage)
         ui.addVolumeButton.toolTip = (
@@ -383,9 +391,12 @@ class SpectralSection:
             self.ui.exportButton, _("An empty folder for the DICOM files"), ""
         )
         if folder:
-            like = self.ui.studyEdit.text.strip().strip('"')  # as typed or pasted
-            job = ExportJob(
-                self._result, self._chosen(), Path(folder), Path(like).expanduser() if like else None
-            )
-            written = _("Written to {folder}.").format(folder=folder)
-            self._onExport(lambda: job, lambda _result: self._say(written))
+            self._export(Path(folder))
+
+    def _onDatabaseClicked(self) -> None:
+        self._say("")
+        self._export(None)
+
+    def _export(self, folder: Path | None) -> None:
+        job = ExportJob(self._result, folder, Study.typed(self.ui.studyEdit.text), self._chosen())
+        self._onExport(lambda: job, lambda _result: self._say(job.written()))

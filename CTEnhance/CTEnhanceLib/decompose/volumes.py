@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +15,8 @@ from ctenhance.runtime.errors import InputError
 from CTEnhanceLib.decompose.job import guidedOf, mapsOf, sourcesOf
 from CTEnhanceLib.decompose.spectral import Kind, SpectralImage, SpectralTable
 from CTEnhanceLib.decompose.views import QUANTITIES
+from CTEnhanceLib.out.dicom import SeriesJob
 from CTEnhanceLib.process import transfer
-from CTEnhanceLib.process.run import Job
 from CTEnhanceLib.scene import placing, units, volumes
 
 
@@ -97,43 +95,21 @@ def _reportOf(result: Any, image: SpectralImage) -> dict[str, Any]:
 
 
 @dataclass
-class ExportJob(Job):
-    """Writes an image of a result (computed) or one of its maps (by material) as a DICOM series.
+class ExportJob(SeriesJob):
+    """Writes an image of a result (computed) or one of its maps (by material) as a DICOM series."""
 
-    `folder` is made and must hold nothing yet. `like`: DICOM images of the patient, whose study the series
-    joins; None: it has one of its own.
-    """
-
-    result: Any
-    what: SpectralImage | str
-    folder: Path
-    like: Path | None = None
-
-    stages = {"read": 10, "write": 90}  # noqa: RUF012
+    what: SpectralImage | str = ""
 
     def problem(self) -> str:
-        """Say what is wrong with the image or the folder, if anything."""
+        """Say what is wrong with the image or where it goes, if anything."""
         if isinstance(self.what, SpectralImage):
             sentence = problem(self.result, self.what)
         else:
             sentence = "" if self._map() is not None else _("There are no maps yet: press Apply.")
-        if sentence:
-            return sentence
-        if self.like is not None and not self.like.exists():
-            return _(
-                "There is no folder '{path}' with images of the patient: choose another, or none."
-            ).format(path=self.like)
-        folder = self.folder
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            return _("'{folder}' holds files already: choose an empty folder or a new one.").format(
-                folder=folder
-            )
-        return ""
+        return sentence or super().problem()
 
-    def prepare(self, folder: Path) -> Iterator[float]:
-        """Write the volume, computed first where it is an image, and the report that it came with."""
-        report = placing.reportOf(self.result) or {}
-        (folder / "made.json").write_text(json.dumps(report), encoding="utf-8")
+    def volume(self) -> Generator[float, None, Any]:
+        """Return the map, or the image, which is computed first."""
         node = self._map()
         if node is None and isinstance(self.what, SpectralImage):
             loaded = yield from computed(self.result, self.what)
@@ -141,34 +117,21 @@ class ExportJob(Job):
             node.SetName(self.what.text())
             node.CopyOrientation(self.result)
             node.SetAndObserveImageData(loaded.image)
-        yield from transfer.writeMetaImage(node, folder / "input.mha")
+        return node
 
-    def arguments(self, folder: Path) -> list[str]:
-        """Say of what quantity the values are, so that no viewer takes them for HU that they are not."""
-        arguments = [
-            "dicom",
-            str(folder / "input.mha"),
-            str(self.folder),
-            "--made-by",
-            str(folder / "made.json"),
-            *(["--like", str(self.like)] if self.like is not None else []),
-        ]
+    def quantity(self) -> list[str]:
+        """Say what it is, with its energy or its material."""
         if not isinstance(self.what, SpectralImage):
-            return [*arguments, "--quantity", "density", "--material", self.what]
-        arguments += ["--quantity", self.what.kind.value]
+            return ["--quantity", "density", "--material", self.what]
+        arguments = ["--quantity", self.what.kind.value]
         if self.what.kind is Kind.VMI:
             arguments += ["--kev", f"{self.what.kev:g}"]
             arguments += ["--low-noise"] if self.what.lowNoise else []
         return arguments
 
-    def place(self, report: dict[str, Any]) -> Any:
-        """Change nothing in the scene."""
-        return self.result
-
-    def readable(self, sentence: str, folder: Path) -> str:
-        """The worker knows the image by its temporary file only."""
-        name = self.what.text() if isinstance(self.what, SpectralImage) else self.what
-        return sentence.replace(str(folder / "input.mha"), name)
+    def name(self) -> str:
+        """Return the image's name, or the material."""
+        return self.what.text() if isinstance(self.what, SpectralImage) else self.what
 
     def _map(self) -> Any:
         table = SpectralTable.of(placing.reportOf(self.result))

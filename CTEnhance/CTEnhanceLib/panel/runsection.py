@@ -136,6 +136,8 @@ class RunSection:
 
     def start(self, makeJob: Callable[[], Job | None], onResult: Callable[[Any], None]) -> None:
         """Run a job, Apply's or another; meanwhile Apply is Cancel. `onResult` gets what it has placed."""
+        if self.running:
+            return
         try:
             if not dependencies.ensure(self._requirements, self._title):
                 self.showStatus(_("Nothing was installed, so nothing was computed."))

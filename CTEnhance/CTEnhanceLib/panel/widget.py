@@ -18,6 +18,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic, ScriptedL
 from slicer.util import VTKObservationMixin
 
 from CTEnhanceLib.compare.section import CompareSection
+from CTEnhanceLib.out.section import OutSection
 from CTEnhanceLib.panel import styles
 from CTEnhanceLib.panel.keysheet import KeySheet
 from CTEnhanceLib.panel.runsection import AUTOMATIC, RunSection
@@ -152,11 +153,12 @@ class PanelWidget(BasePanelWidget):
     verb = ""
     takesVolume = False
     logicType: type[PanelLogic] = PanelLogic
-    sections: tuple[str, ...] = ("RunSection", "CompareSection", "DetailsSection")
+    sections: tuple[str, ...] = ("RunSection", "CompareSection", "OutSection", "DetailsSection")
 
     def __init__(self, parent: Any = None) -> None:
         self.parameters: Any = None
         self.compareSection: CompareSection | None = None
+        self.outSection: OutSection | None = None
         self._guiTag: Any = None
         self._following = self._nodesChanged = False
         super().__init__(parent)
@@ -179,6 +181,10 @@ class PanelWidget(BasePanelWidget):
         """Return what the two volumes of a comparison are called: that which a result is compared with, and
         the result (None: any)."""
         return _("Before"), _("After")
+
+    def patientOf(self, result: Any) -> Any:
+        """Return the node of the patient's own image that a result was made from, or None."""
+        return placing.inputOf(result)
 
     def makeJob(self) -> Job | None:
         """Return the job that the parameters ask for; None: the user, asked something, would rather not.
@@ -238,6 +244,9 @@ class PanelWidget(BasePanelWidget):
             self.compareSection = CompareSection(
                 self.ui, self.panel, self.compared, self.verb, self._onResultChosen
             )
+        if "OutSection" in self.sections and self.compareSection is not None:
+            run, comparison = self.runSection, self.compareSection.comparison
+            self.outSection = OutSection(self.ui, comparison, run.start, self.patientOf)
 
     def gone(self) -> None:
         """End what runs."""
@@ -330,6 +339,8 @@ class PanelWidget(BasePanelWidget):
             self.follow()
             device = self.parameters.device or AUTOMATIC
             self.runSection.refresh(self.reason(), self.doing(), device, self.slow())
+            if self.outSection is not None:
+                self.outSection.refresh(self.runSection.running)
         finally:
             self._following = False
 
@@ -337,6 +348,8 @@ class PanelWidget(BasePanelWidget):
         """Offer the comparison of this result (None: nothing) and show its report."""
         if self.compareSection is not None:
             self.compareSection.setResult(result)
+        if self.outSection is not None:
+            self.outSection.setResult(result)
         if result is not None and placing.reportOf(result) is not None:
             self.runSection.showReport(result)
 
@@ -372,6 +385,8 @@ class PanelWidget(BasePanelWidget):
             self.resultArrived(result)
             if self.compareSection is not None:
                 self.compareSection.setResult(result)
+            if self.outSection is not None:
+                self.outSection.setResult(result)
             self.showArrived(result)
         else:
             # The views are another module's now; the result is shown when this one is opened again.
@@ -382,3 +397,5 @@ class PanelWidget(BasePanelWidget):
         self.nodesGo()
         if self.compareSection is not None:
             self.compareSection.hide()
+        if self.outSection is not None:
+            self.outSection.setResult(None)

@@ -23,7 +23,7 @@ from ctenhance.runtime.errors import CTEnhanceError
 TORCH = "torch"
 TORCH_VERSIONS = ">=2.4.1"
 # Part of Slicer itself (or chosen for the graphics card): pip must leave them as they are.
-_KEPT = ("numpy", "scipy", "SimpleITK", "vtk", "pydicom", "torch", "torchvision")
+_KEPT = ("numpy", "scipy", "SimpleITK", "vtk", "pydicom", "pillow", "torch", "torchvision")
 
 
 def requirements(path: Path) -> list[Any]:

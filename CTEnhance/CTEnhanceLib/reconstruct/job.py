@@ -33,6 +33,8 @@ VIEWS, COLUMNS = 1152, 736
 # Unlike the command, a panel shows the residual by default.
 DEFAULT_OPTIONS = ReconstructOptions(residual=True)
 
+# The CT that was scanned: what results refer to by other names than this is one of our results itself.
+SCANNED_ROLE = "CTEnhanceScanned"
 # What a result refers to, by the name that the worker gives it.
 ROLES = {
     "fbp": "CTReconstructFBP",
@@ -170,6 +172,9 @@ class ReconstructJob(ProjectionJob):
                     placing.placeBeside(result, node)
                     result.SetNodeReferenceID(ROLES[name], node.GetID())
             self._addSinogram(loaded["sinogram"], loaded["reconstruction"], result, added)
+            scanned = self._scannedNode()
+            if scanned is not None:
+                result.SetNodeReferenceID(SCANNED_ROLE, scanned.GetID())
             placing.attachReport(result, report, added)
         return result
 
@@ -227,6 +232,11 @@ class ReconstructJob(ProjectionJob):
         low, high = float(some.min()), float(some.max())
         display.SetWindowLevel(max(high - low, 1e-3), (high + low) / 2)
         placing.referToHidden(result, placing.SINOGRAM_ROLE, node)
+
+
+def scannedOf(result: Any) -> Any:
+    """Return the CT whose simulated scan a result was made from, or None."""
+    return result.GetNodeReference(SCANNED_ROLE) if result is not None else None
 
 
 def _volume(folder: Path) -> Path:

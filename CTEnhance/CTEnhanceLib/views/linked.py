@@ -87,6 +87,12 @@ def sliceWidget(name: str) -> Any:
     return slicer.app.layoutManager().sliceWidget(name)
 
 
+def shownViews() -> tuple[View, ...]:
+    """Return the views that a panel shows now, in their order."""
+    owner = LinkedViews._owner
+    return () if owner is None else owner._views
+
+
 class LinkedViews:
     """Shows rows of views; `leave` brings the layout back that was there before any of them."""
 

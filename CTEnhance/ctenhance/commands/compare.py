@@ -9,7 +9,8 @@ import typer
 
 from ctenhance.commands.apps import app
 from ctenhance.commands.options import Choice
-from ctenhance.commands.support import FIGURE_SUFFIXES, Run, command
+from ctenhance.commands.support import FIGURE_SUFFIXES, Run, command, read_json
+from ctenhance.runtime.errors import InputError
 
 
 @command(app, "ctenhance compare before.nii.gz after.nii.gz --reference full.nii.gz --page compare.html")
@@ -31,6 +32,13 @@ def compare(
     page: Annotated[
         Path | None, typer.Option(help="Write a self-contained page with a slider (.html).")
     ] = None,
+    made_by: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="JSON",
+            help="The report of the run that made AFTER: the page tells model, settings, warnings.",
+        ),
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Write the metrics as JSON.")] = None,
 ) -> None:
     """Compare two volumes: noise, sharpness, HU by tissue, and likeness to a reference."""
@@ -40,6 +48,9 @@ def compare(
 
     inputs = [before, after] if reference is None else [before, after, reference]
     run.plan(inputs, (figure, FIGURE_SUFFIXES), (page, (".html",)), (json, (".json",)))
+    if made_by is not None and page is None:
+        raise InputError("A report (--made-by) is told on the page: give --page, too.")
+    made = None if made_by is None else read_json(made_by)
     builder = ReportBuilder("compare", seed=run.seed)
     choices = choice.each(inputs)
     if after_series is not None:
@@ -61,7 +72,7 @@ def compare(
     if page is not None:
         check(run.cancel)
         with builder.stage("page"):
-            quality.page(first, second, page, reference=truth, metrics=metrics)
+            quality.page(first, second, page, reference=truth, metrics=metrics, made_by=made)
         outputs["page"] = page
     if json is not None:
         write_report(json, metrics)

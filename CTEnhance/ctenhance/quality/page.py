@@ -14,6 +14,7 @@ import json
 import os
 import re
 import zlib
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -31,6 +32,7 @@ from ctenhance.quality.display import (
     chosen_window,
     difference_limit,
 )
+from ctenhance.quality.making import making
 from ctenhance.runtime.files import check_output, write_text
 
 Array = np.ndarray
@@ -50,12 +52,14 @@ def page(
     reference: CTVolume | None = None,
     title: str = "CT before and after",
     metrics: dict[str, Any] | None = None,
+    made_by: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a page (.html) with a divider to drag between the volumes, at most about 15 MB.
 
     At most 40 slices, evenly through the volume, are shown, cropped to the body, in HU rounded to 1, 2 or 4
     as the size allows. `metrics` is the result of `compare`, computed when None. `title` is the only text
-    that comes from outside; nothing of the volumes' meta data is shown.
+    that comes from outside; nothing of the volumes' meta data is shown. `made_by` is the report of the run
+    that made the second volume: model, settings and warnings are told then.
     Raises InputError for different grids and for a path that cannot be written.
     """
     target = check_output(path, (".html", ".htm"))
@@ -99,6 +103,7 @@ def page(
         "FACTS": html.escape(facts),
         "TABLE": _table(metrics),
         "SPECTRUM": _spectrum(metrics),
+        "MAKING": "" if made_by is None else making(made_by),
         "DATA": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
         "STYLE": _resource("page.css"),
         "SCRIPT": _resource("page.js"),

@@ -1,0 +1,121 @@
+"""Whose images a volume was made of: the DICOM series that it came from, in Slicer's DICOM database."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from ctenhance.runtime.errors import InputError
+
+
+@dataclass(frozen=True)
+class Study:
+    """DICOM images of a patient, whose study an exported series joins.
+
+    `folder` is one that the user named; or `files` are those of a series of the database, called `series`.
+    """
+
+    folder: Path | None = None
+    files: tuple[Path, ...] = ()
+    series: str = ""
+
+    @classmethod
+    def typed(cls, text: str) -> Study | None:
+        """Return the study of a folder as typed or pasted; None for an empty text."""
+        path = text.strip().strip('"')
+        return cls(folder=Path(path).expanduser()) if path else None
+
+    def problem(self) -> str:
+        """Return the sentence that says why it cannot be read, or an empty one."""
+        place = self.folder or (self.files[0] if self.files else None)
+        if place is not None and place.exists():
+            return ""
+        return _("There is no folder '{path}' with images of the patient: choose another, or none.").format(
+            path=place
+        )
+
+    def prepare(self, folder: Path) -> Generator[float, None, list[str]]:
+        """Return what the command line says of it, in short steps.
+
+        Files of a series that lie in several folders are linked (or copied) into one.
+        """
+        if self.folder is not None:
+            return ["--like", str(self.folder)]
+        places = {file.parent for file in self.files}
+        if len(places) == 1:
+            return ["--like", str(places.pop()), *(["--series", self.series] if self.series else [])]
+        gathered = folder / "patient"
+        yield from gather(self.files, gathered)
+        return ["--like", str(gathered)]
+
+
+def gather(files: tuple[Path, ...], folder: Path) -> Iterator[float]:
+    """Put files into one new folder under numbers, as links where that can be; yield the fraction done.
+
+    Raises InputError for a file that is gone.
+    """
+    folder.mkdir(parents=True)
+    for number, file in enumerate(files):
+        target = folder / f"{number:05d}.dcm"
+        try:
+            try:
+                os.link(file, target)
+            except OSError:  # another disk, or one without links
+                shutil.copyfile(file, target)
+        except OSError as error:
+            raise InputError(
+                _(
+                    "'{file}' of the DICOM database cannot be read ({reason}): import the series again."
+                ).format(file=file, reason=error.strerror or error)
+            ) from error
+        yield (number + 1) / len(files)
+
+
+def openDatabase() -> Any:
+    """Return Slicer's DICOM database, or None while there is none that is open."""
+    database = getattr(slicer, "dicomDatabase", None)
+    return database if database is not None and database.isOpen else None
+
+
+def firstFile(node: Any) -> str:
+    """Return the path of the first DICOM image that a volume was loaded from; '' where none is known."""
+    uids = (node.GetAttribute("DICOM.instanceUIDs") or "").split() if node is not None else []
+    database = getattr(slicer, "dicomDatabase", None)
+    return str(database.fileForInstance(uids[0]) or "") if uids and database is not None else ""
+
+
+def studyOf(node: Any) -> Study | None:
+    """Return the series that a volume was loaded from, where the database has it; else None."""
+    file = firstFile(node)
+    database = openDatabase()
+    if not file or database is None:
+        return None
+    series = str(database.seriesForFile(file) or "")
+    files = tuple(Path(one) for one in (database.filesForSeries(series) if series else ()))
+    return Study(files=files or (Path(file),), series=series)
+
+
+def insert(folder: Path) -> Iterator[float]:
+    """Put the DICOM files of a folder into the database, as copies of its own; yield the fraction done.
+
+    Raises InputError while the database is not open.
+    """
+    database = openDatabase()
+    if database is None:
+        raise InputError(noDatabase())
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    for number, path in enumerate(files):
+        database.insert(str(path), True, False)
+        yield (number + 1) / len(files)
+
+
+def noDatabase() -> str:
+    """Return why nothing goes into the database."""
+    return _("Slicer has no DICOM database yet: open the module DICOM once, which makes one.")

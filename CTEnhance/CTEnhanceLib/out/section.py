@@ -1,0 +1,166 @@
+"""A panel's section Out (`Resources/UI/OutSection.ui`): the result as DICOM, picture, film and page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import qt
+from slicer.i18n import tr as _
+
+from ctenhance.runtime.errors import CTEnhanceError
+from CTEnhanceLib.compare.comparison import Comparison
+from CTEnhanceLib.out import film, patient, pictures
+from CTEnhanceLib.out.dicom import ResultJob
+from CTEnhanceLib.out.page import PageJob
+from CTEnhanceLib.process.run import Job
+from CTEnhanceLib.scene import placing
+
+
+class OutSection:
+    """Connects the section's widgets; `setResult` says which result they are about.
+
+    run(makeJob, onDone) runs a job as Apply does; patientOf(result) is the node of the patient's own image,
+    whose study an exported series joins, or None.
+    """
+
+    def __init__(
+        self,
+        ui: Any,
+        comparison: Comparison,
+        run: Callable[[Callable[[], Job | None], Callable[[Any], None]], None],
+        patientOf: Callable[[Any], Any],
+    ) -> None:
+        self.ui = ui
+        self._comparison, self._run, self._patientOf = comparison, run, patientOf
+        self._running = False
+        self._result: Any = None
+        ui.outStudyButton.connect("clicked()", self._onStudy)
+        ui.outExportButton.connect("clicked()", self._onExport)
+        ui.outDatabaseButton.connect("clicked()", self._onDatabase)
+        ui.outPictureButton.connect("clicked()", self._onPicture)
+        ui.outFlickerButton.connect("clicked()", self._onFlicker)
+        ui.outScrollButton.connect("clicked()", self._onScroll)
+        ui.outPageButton.connect("clicked()", self._onPage)
+        self.refresh()
+
+    def setResult(self, result: Any) -> None:
+        """Offer this result; None: nothing."""
+        result = result if result is not None and placing.reportOf(result) is not None else None
+        if result is not self._result:
+            self._say("")
+        self._result = result
+        self.refresh(self._running)
+
+    def refresh(self, running: bool = False) -> None:
+        """Show what can be done now; nothing while something is `running`."""
+        self._running = running
+        ui, ready = self.ui, self._result is not None and not running
+        compared = ready and placing.inputOf(self._result) is not None
+        for widget in (ui.outStudyEdit, ui.outStudyButton, ui.outExportButton, ui.outDatabaseButton):
+            widget.enabled = ready
+        for button in (ui.outPictureButton, ui.outScrollButton, ui.outFlickerButton, ui.outPageButton):
+            button.enabled = compared
+        own = patient.studyOf(self._patientOf(self._result)) if ready else None
+        ui.outStudyEdit.placeholderText = (
+            _("That of the input, from Slicer's database")
+            if own is not None
+            else _("A new one, or a folder of the patient's images")
+        )
+
+    def _say(self, text: str) -> None:
+        self.ui.outNoteLabel.text = text
+        self.ui.outNoteLabel.visible = bool(text)
+
+    def _study(self) -> patient.Study | None:
+        return patient.Study.typed(self.ui.outStudyEdit.text) or patient.studyOf(
+            self._patientOf(self._result)
+        )
+
+    def _onStudy(self) -> None:
+        folder = qt.QFileDialog.getExistingDirectory(
+            self.ui.outStudyButton, _("DICOM images of the patient, whose study the series joins"), ""
+        )
+        if folder:
+            self.ui.outStudyEdit.text = folder
+
+    def _onExport(self) -> None:
+        folder = qt.QFileDialog.getExistingDirectory(
+            self.ui.outExportButton, _("An empty folder for the DICOM files"), ""
+        )
+        if folder:
+            self._export(Path(folder))
+
+    def _onDatabase(self) -> None:
+        self._export(None)
+
+    def _export(self, folder: Path | None) -> None:
+        self._say("")
+        job = ResultJob(self._result, folder, self._study())
+        self._run(lambda: job, lambda _result: self._say(job.written()))
+
+    def _onPicture(self) -> None:
+        path = self._asked(_("Picture"), ".png")
+        if path is not None:
+            self._showing()
+            try:
+                pictures.save(path)
+            except CTEnhanceError as error:
+                self._say(str(error))
+            else:
+                self._say(_("Written to {path}.").format(path=path))
+
+    def _onFlicker(self) -> None:
+        path = self._asked(_("Film"), ".gif")
+        if path is None:
+            return
+        self._comparing()
+        show = self._comparison.setFlicker
+        moves = [lambda: show(True), lambda: show(False)]
+        flicker = bool(self.ui.flickerButton.checked)
+        self._film(path, moves, lambda: show(flicker), film.FLICKER_SECONDS)
+
+    def _onScroll(self) -> None:
+        path = self._asked(_("Film"), ".gif")
+        if path is not None:
+            self._showing()
+            moves, back = film.scrolling()
+            self._film(path, moves, back, film.SCROLL_SECONDS)
+
+    def _film(
+        self, path: Path, moves: list[Callable[[], None]], back: Callable[[], None], seconds: float
+    ) -> None:
+        self._say("")
+        job = film.FilmJob(self._result, path, moves, back, seconds)
+        self._run(lambda: job, lambda _result: self._say(_("Written to {path}.").format(path=path)))
+
+    def _onPage(self) -> None:
+        path = self._asked(_("Page"), ".html")
+        if path is not None:
+            self._say("")
+            job = PageJob(self._result, path)
+            self._run(lambda: job, lambda _result: self._pageIsThere(path))
+
+    def _pageIsThere(self, path: Path) -> None:
+        self._say(_("Written to {path}.").format(path=path))
+        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))
+
+    def _asked(self, title: str, suffix: str) -> Path | None:
+        """Return the file that the user names, with its ending; None: he would rather not."""
+        path = qt.QFileDialog.getSaveFileName(
+            self.ui.outPictureButton, title, f"comparison{suffix}", f"{title} (*{suffix})"
+        )
+        if not path:
+            return None
+        return Path(path if path.lower().endswith(suffix) else f"{path}{suffix}")
+
+    def _comparing(self) -> None:
+        """Have the comparison on the screen."""
+        if not self._comparison.active:
+            self.ui.compareButton.checked = True
+
+    def _showing(self) -> None:
+        """Have something on the screen: what is there, or else the comparison."""
+        if not pictures.shownWidgets():
+            self._comparing()

@@ -1,0 +1,274 @@
+"""What leaves the panels: DICOM series, pictures, films and the page, by buttons."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+import slicer
+from PIL import Image
+
+import slicerhost
+from panel_run import close_panel, open_panel, press_apply, temporaries
+from view_titles import titles
+
+PATIENT = "Doe^Jane"
+SECONDS = 300.0
+
+
+class Database:
+    """`ctkDICOMDatabase`, as far as the panels ask it: files by instance and by series."""
+
+    isOpen = True  # noqa: N815
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self.files = folder, {}
+        folder.mkdir()
+
+    def insert(self, path: str, copied: bool, _thumbnail: bool) -> bool:
+        header = pydicom.dcmread(path, stop_before_pixels=True)
+        place = Path(path)
+        if copied:
+            place = Path(shutil.copy(path, self._folder / f"{header.SOPInstanceUID}.dcm"))
+        self.files[header.SOPInstanceUID] = (header.SeriesInstanceUID, str(place))
+        return True
+
+    def fileForInstance(self, uid: str) -> str:
+        return self.files.get(uid, ("", ""))[1]
+
+    def seriesForFile(self, file: str) -> str:
+        return next((series for series, path in self.files.values() if path == file), "")
+
+    def filesForSeries(self, uid: str) -> tuple[str, ...]:
+        return tuple(path for series, path in self.files.values() if series == uid)
+
+
+@pytest.fixture
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
+    made = Database(tmp_path / "database")
+    monkeypatch.setattr(slicer, "dicomDatabase", made, raising=False)
+    return made
+
+
+@pytest.fixture
+def patient(tmp_path: Path, database: Database) -> Any:
+    """A CT of a patient, loaded from the database: its volume node."""
+    from ctenhance.core.volume import CTVolume
+    from ctenhance.files.dicom.writing import write_series
+    from CTEnhanceLib.scene import volumes
+
+    noise = np.random.default_rng(0).normal(0, 20, (4, 48, 64))
+    image = np.full((4, 48, 64), -1000.0)
+    image[:, 8:40, 8:56] = 40
+    volume = CTVolume((image + noise).round().astype(np.float32), (0.8, 0.8, 2.5), (1.0, 2.0, 3.0))
+    folder = write_series(volume, tmp_path / "scan")
+    uids = []
+    for path in sorted(folder.iterdir()):
+        header = pydicom.dcmread(path)
+        header.PatientName, header.PatientID, header.StudyID, header.ImageType = PATIENT, "4711", "7", [
+            "ORIGINAL", "PRIMARY", "AXIAL",
+        ]  # fmt: skip
+        header.save_as(path)
+        database.insert(str(path), False, False)
+        uids.append(header.SOPInstanceUID)
+    node = volumes.nodeFromVolume(volume, f"4711 {PATIENT}")
+    node.SetAttribute("DICOM.instanceUIDs", " ".join(uids))
+    return node
+
+
+@pytest.fixture
+def enhanced(panel: Any, user: Any, patient: Any) -> Any:
+    panel.ui.inputSelector.setCurrentNode(patient)
+    press_apply(panel, user)
+    return panel.parameters.result
+
+
+def click(panel: Any, user: Any, button: str, chosen: Path | None = None) -> str:
+    """Press a button of the section, name a file where asked, and wait; return what is said then."""
+    import qt
+
+    qt.QFileDialog.chosen = "" if chosen is None else str(chosen)
+    getattr(panel.ui, button).click()
+    user.waits(lambda: panel.ui.applyButton.text == "Apply", SECONDS)
+    return str(panel.ui.outNoteLabel.text)
+
+
+def header(folder: Path) -> Any:
+    return pydicom.dcmread(min(folder.iterdir()))
+
+
+def test_export_joins_the_study_of_the_input(
+    panel: Any, user: Any, enhanced: Any, patient: Any, tmp_path: Path
+) -> None:
+    assert "Slicer's database" in panel.ui.outStudyEdit.placeholderText
+    assert click(panel, user, "outExportButton", tmp_path / "out") == f"Written to {tmp_path / 'out'}."
+    made, source = header(tmp_path / "out"), header(tmp_path / "scan")
+    assert (made.PatientName, made.PatientID, made.StudyID) == (PATIENT, "4711", "7")
+    assert made.StudyInstanceUID == source.StudyInstanceUID
+    assert made.FrameOfReferenceUID == source.FrameOfReferenceUID
+    assert made.SeriesInstanceUID != source.SeriesInstanceUID
+    assert made.ImageType[0] == "DERIVED" and "Enhanced" in made.SeriesDescription
+    values = made.pixel_array * float(made.RescaleSlope) + float(made.RescaleIntercept)
+    shown = slicer.util.arrayFromVolume(enhanced)
+    assert min(np.abs(values - slab).max() for slab in shown) <= 0.5
+    assert not slicerhost.messages and not temporaries()
+    # A folder that is no longer empty is refused, and what was said of another one is gone.
+    assert click(panel, user, "outExportButton", tmp_path / "out") == ""
+    assert "holds files already" in slicerhost.messages[0][0]
+
+
+def test_export_without_a_database_has_a_study_of_its_own(
+    panel: Any, user: Any, enhanced: Any, patient: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(slicer, "dicomDatabase")
+    panel.refresh()
+    assert "A new one" in panel.ui.outStudyEdit.placeholderText
+    click(panel, user, "outExportButton", tmp_path / "out")
+    assert header(tmp_path / "out").PatientID == "CTENHANCE"
+    # The user names the study.
+    panel.ui.outStudyEdit.text = f'"{tmp_path / "scan"}"'
+    click(panel, user, "outExportButton", tmp_path / "joined")
+    assert header(tmp_path / "joined").PatientName == PATIENT
+    click(panel, user, "outDatabaseButton")
+    assert "open the module DICOM once" in slicerhost.messages[0][0]
+
+
+def test_into_the_database(
+    panel: Any, user: Any, enhanced: Any, patient: Any, database: Database, tmp_path: Path
+) -> None:
+    before = len(database.files)
+    assert click(panel, user, "outDatabaseButton") == "It is in Slicer's DICOM database."
+    assert len(database.files) == before + 4 and not temporaries()
+    stored = [pydicom.dcmread(path) for _series, path in database.files.values()]
+    assert len({one.StudyInstanceUID for one in stored}) == 1
+    assert len({one.SeriesInstanceUID for one in stored}) == 2
+
+
+def test_files_of_a_series_in_several_folders(
+    panel: Any, user: Any, enhanced: Any, patient: Any, database: Database, tmp_path: Path
+) -> None:
+    for number, (uid, (series, path)) in enumerate(list(database.files.items())):
+        place = tmp_path / f"part{number}"
+        place.mkdir()
+        database.files[uid] = (series, str(Path(path).rename(place / "image")))
+    click(panel, user, "outExportButton", tmp_path / "out")
+    assert header(tmp_path / "out").PatientName == PATIENT
+
+
+def test_picture_shows_the_views_and_no_names(
+    panel: Any, user: Any, enhanced: Any, patient: Any, tmp_path: Path
+) -> None:
+    from CTEnhanceLib.out import pictures
+
+    before = titles("CTEnhanceBefore"), titles("CTEnhanceAfter")
+    assert any(PATIENT in text for text in before[0])
+    path = tmp_path / "slide.png"
+    assert click(panel, user, "outPictureButton", tmp_path / "slide") == f"Written to {path}."
+    assert (titles("CTEnhanceBefore"), titles("CTEnhanceAfter")) == before
+    image = np.asarray(Image.open(path))
+    widgets = [slicer.app.layoutManager().sliceWidget(f"CTEnhance{side}") for side in ("Before", "After")]
+    sizes = [widget.mrmlSliceNode().GetDimensions()[:2] for widget in widgets]
+    assert image.shape == (sizes[0][1], sizes[0][0] + 4 + sizes[1][0], 3)
+    left, right = image[:, : sizes[0][0]], image[:, sizes[0][0] + 4 :]
+    assert left.std() > 10 and right.std() > 10 and not np.array_equal(left, right)
+    assert PATIENT.encode() not in path.read_bytes()
+    with pictures.nameless(widgets):
+        written = titles("CTEnhanceBefore") + titles("CTEnhanceAfter")
+        assert written and not any("4711" in text or "Doe" in text for text in written)
+        assert any("tiny" in text for text in written)  # the model is told
+    panel.ui.compareButton.click()
+    assert "Stop" not in panel.ui.compareButton.text
+    click(panel, user, "outPictureButton", path)  # brings the comparison back
+    assert panel.ui.compareButton.checked
+
+
+def frames(path: Path) -> list[np.ndarray]:
+    film = Image.open(path)
+    found = []
+    for number in range(film.n_frames):
+        film.seek(number)
+        found.append(np.asarray(film.convert("RGB")))
+    return found
+
+
+def test_flicker_film(panel: Any, user: Any, enhanced: Any, patient: Any, tmp_path: Path) -> None:
+    click(panel, user, "outFlickerButton", tmp_path / "flicker")
+    before, after = frames(tmp_path / "flicker.gif")
+    assert np.abs(before.astype(int) - after).max() > 20
+    assert not panel.ui.flickerButton.checked and not temporaries()
+    film = Image.open(tmp_path / "flicker.gif")
+    assert film.info["duration"] == 600 and film.info["loop"] == 0
+    assert any("tiny" in text for text in titles("CTEnhanceAfter"))  # after is shown again
+
+
+def test_scroll_film(panel: Any, user: Any, enhanced: Any, patient: Any, tmp_path: Path) -> None:
+    logic = slicer.app.layoutManager().sliceWidget("CTEnhanceBefore").sliceLogic()
+    offset = logic.GetSliceOffset()
+    click(panel, user, "outScrollButton", tmp_path / "scroll.gif")
+    assert len(frames(tmp_path / "scroll.gif")) == 4
+    assert logic.GetSliceOffset() == offset
+
+
+def test_page_tells_model_tissue_and_warnings(
+    panel: Any, user: Any, enhanced: Any, patient: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import qt
+
+    opened: list[str] = []
+    monkeypatch.setattr(qt.QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()))
+    path = tmp_path / "page.html"
+    assert click(panel, user, "outPageButton", path) == f"Written to {path}."
+    text = path.read_text(encoding="utf-8")
+    assert opened == [str(path)] and not slicerhost.messages
+    for said in ("How it was made", "tiny", "Strength", "Soft tissue", "No warnings", "research use only"):
+        assert said in text, said
+    assert "Doe" not in text and "4711" not in text
+
+
+def test_nothing_to_keep_yet(panel: Any, patient: Any) -> None:
+    for button in (
+        "outExportButton",
+        "outDatabaseButton",
+        "outPictureButton",
+        "outFlickerButton",
+        "outPageButton",
+    ):
+        assert not getattr(panel.ui, button).enabled
+
+
+def test_another_job_waits_for_its_turn(
+    panel: Any, user: Any, enhanced: Any, patient: Any, tmp_path: Path
+) -> None:
+    panel.ui.applyButton.click()
+    assert not panel.ui.outExportButton.enabled and not panel.ui.outPageButton.enabled
+    panel.ui.applyButton.click()
+    user.waits(lambda: panel.ui.applyButton.text == "Apply", SECONDS)
+    assert panel.ui.outExportButton.enabled
+
+
+def test_reconstruction_joins_the_study_of_the_scanned_ct(
+    app: Any, user: Any, patient: Any, tmp_path: Path
+) -> None:
+    panel = open_panel("CTReconstruct")
+    try:
+        from CTEnhanceLib.reconstruct.job import Method
+        from CTReconstruct import Source
+
+        panel.parameters.source = Source.SIMULATED
+        panel.parameters.method = Method.FBP
+        panel.parameters.views = panel.parameters.columns = 64
+        panel.ui.inputSelector.setCurrentNode(patient)
+        press_apply(panel, user)
+        assert "Slicer's database" in panel.ui.outStudyEdit.placeholderText
+        click(panel, user, "outExportButton", tmp_path / "out")
+        made = header(tmp_path / "out")
+        assert made.PatientName == PATIENT and made.SeriesDescription.startswith("Reconstructed")
+        click(panel, user, "outPictureButton", tmp_path / "stages.png")
+        assert (tmp_path / "stages.png").is_file()
+    finally:
+        panel.runSection.kill()
+        close_panel(panel)
