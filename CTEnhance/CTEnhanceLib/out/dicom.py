@@ -72,8 +72,8 @@ class SeriesJob(Job):
     def arguments(self, folder: Path) -> list[str]:
         """Ask for the series."""
         target = self.folder or folder / "series"
-        made = ["--made-by", str(folder / "made.json")]
-        return ["dicom", str(folder / "input.mha"), str(target), *made, *self._like, *self.quantity()]
+        origin = ["--made-by", str(folder / "made.json")]
+        return ["dicom", str(folder / "input.mha"), str(target), *origin, *self._like, *self.quantity()]
 
     def load(self, outputs: Mapping[str, Path]) -> Iterator[float]:
         """Hand the series to the database, if it is meant for that."""

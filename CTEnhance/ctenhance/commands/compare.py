@@ -50,7 +50,7 @@ def compare(
     run.plan(inputs, (figure, FIGURE_SUFFIXES), (page, (".html",)), (json, (".json",)))
     if made_by is not None and page is None:
         raise InputError("A report (--made-by) is told on the page: give --page, too.")
-    made = None if made_by is None else read_json(made_by)
+    origin = None if made_by is None else read_json(made_by)
     builder = ReportBuilder("compare", seed=run.seed)
     choices = choice.each(inputs)
     if after_series is not None:
@@ -72,7 +72,7 @@ def compare(
     if page is not None:
         check(run.cancel)
         with builder.stage("page"):
-            quality.page(first, second, page, reference=truth, metrics=metrics, made_by=made)
+            quality.page(first, second, page, reference=truth, metrics=metrics, made_by=origin)
         outputs["page"] = page
     if json is not None:
         write_report(json, metrics)

@@ -66,6 +66,9 @@ def from_folders(
     sessions: Annotated[int, typer.Option(min=1, help="In how many sessions the cases are read.")] = 1,
     washout_days: Annotated[float, typer.Option(min=0, help="Days between two sessions.")] = 0.0,
     repeats: Annotated[int, typer.Option(min=0, help="Readings shown twice, in a session of their own.")] = 0,
+    practice: Annotated[
+        int, typer.Option(min=0, help="Cases, the first by name, to practise with; they do not count.")
+    ] = 0,
     rules: Annotated[str, typer.Option(help="warn or enforce: washout and breaks.")] = "warn",
     lesions: Annotated[
         Path | None, typer.Option(help="The true lesions (CSV: case, x, y, z, radius_mm; mm, LPS).")
@@ -86,6 +89,7 @@ def from_folders(
         title=title,
         lesions=lesions,
         repeats=repeats,
+        practice=practice,
         seed=run.seed,
         sessions=sessions,
         washout_days=washout_days,
@@ -102,7 +106,7 @@ def _report_creation(run: Run, created: Study, key: Path | None, warnings: list[
     from ctenhance.study.creation import default_key_path
 
     key_path = default_key_path(created.folder) if key is None else key
-    readings = {reader: len(created.trials(reader)) for reader in created.readers}
+    readings = {reader: sum(trial.counts for trial in created.trials(reader)) for reader in created.readers}
     each = next(iter(readings.values()))
     text = (
         f"{len(created.images)} images, {len(readings)} readers with {each} readings "

@@ -25,7 +25,7 @@ def write_film(
     Each is shown for so many `seconds` (to a hundredth), and the film begins anew at its end. Nothing but
     pixels is taken over. Raises InputError for a folder without pictures and for sizes that differ.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     path = check_output(target, (".gif",))
     folder = Path(source)
@@ -40,22 +40,22 @@ def write_film(
         for number, file in enumerate(files):
             check(cancel)
             progress("write", number, len(files))
-            with Image.open(file) as opened:
-                picture = opened.convert("RGB")
+            try:
+                with Image.open(file) as opened:
+                    picture = opened.convert("RGB")
+            except (OSError, SyntaxError, ValueError) as error:  # Pillow's own words for damage
+                raise InputError(f"The picture '{file.name}' cannot be read ({error}).") from error
             sizes.add(picture.size)
             if len(sizes) > 1:
                 raise InputError(f"'{file.name}' has another size than those before; a film has one size.")
             # Greys of the image and colours of the titles; without dithering, which would be new noise.
             yield picture.quantize(256, dither=Image.Dither.NONE)
 
-    try:
-        with replace_when_done(path) as temporary:
-            each = pictures()
-            next(each).save(
-                temporary, format="GIF", save_all=True, append_images=each, loop=0, optimize=False,
-                duration=max(20, round(100 * seconds) * 10),
-            )  # fmt: skip
-    except UnidentifiedImageError as error:
-        raise InputError(f"A picture in '{folder}' cannot be read ({error}).") from error
+    with replace_when_done(path) as temporary:
+        each = pictures()
+        next(each).save(
+            temporary, format="GIF", save_all=True, append_images=each, loop=0, optimize=False,
+            duration=max(20, round(100 * seconds) * 10),
+        )  # fmt: skip
     progress("write", len(files), len(files))
     return len(files)

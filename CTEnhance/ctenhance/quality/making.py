@@ -20,8 +20,8 @@ _HASH_DIGITS = 12
 def making(report: Mapping[str, Any]) -> str:
     """Return a section of HTML that says what a report tells of a run: verb, model, settings, device, times,
     warnings, and the same of the runs before it (`preceding`)."""
-    told = plain(report)
-    runs = [*(one for one in told.get("preceding") or [] if isinstance(one, Mapping)), told]
+    stated = plain(report)
+    runs = [*(one for one in stated.get("preceding") or [] if isinstance(one, Mapping)), stated]
     tables = "".join(_table(run) for run in runs)
     warnings = [str(text) for run in runs for text in run.get("warnings") or []]
     said = "".join(f"<li>{html.escape(text)}</li>" for text in warnings)

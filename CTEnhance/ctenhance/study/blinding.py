@@ -64,6 +64,17 @@ def readings(cases: int, arms: int, pairs: bool, sessions: int, rng: random.Rand
     return [flipped(shown[start:stop], rng) for start, stop in itertools.pairwise(cuts)]
 
 
+def practice(cases: int, arms: int, pairs: bool, rng: random.Random) -> list[Showing]:
+    """Return what one reader practises with: each of the cases once, arms (or pairs of arms) in turn."""
+    variants: list[tuple[int, ...]] = (
+        list(itertools.combinations(range(arms), 2)) if pairs else [(arm,) for arm in range(arms)]
+    )
+    rng.shuffle(variants)
+    shown = [tuple((case, arm) for arm in variants[case % len(variants)]) for case in range(cases)]
+    rng.shuffle(shown)
+    return flipped(shown, rng)
+
+
 def flipped(shown: Sequence[Showing], rng: random.Random) -> list[Showing]:
     """Return the showings with the two sides exchanged in half of those of each pair of arms."""
     sides: dict[tuple[int, ...], list[bool]] = {}

@@ -19,7 +19,14 @@ from ctenhance.study.design import Case, Design
 from ctenhance.study.fields import sha256_of
 from ctenhance.study.images import SUFFIX, TIME_STAMP, blinded, read_case, write_copy
 from ctenhance.study.key import Key, KeyCase
-from ctenhance.study.study_file import IMAGE_FOLDER, RECORD_FOLDER, STUDY_FILE, Study, Trial
+from ctenhance.study.study_file import (
+    IMAGE_FOLDER,
+    PRACTICE,
+    RECORD_FOLDER,
+    STUDY_FILE,
+    Study,
+    Trial,
+)  # fmt: skip
 
 
 def default_key_path(folder: str | os.PathLike[str]) -> Path:
@@ -52,10 +59,11 @@ def create(
     _check_targets(target, key_target)
     seed = secrets.randbits(63) if design.seed is None else design.seed
     salt = secrets.token_hex(16) if salt is None else salt
+    everything = (*design.cases, *design.practice)
     names = [
         f"{one}{SUFFIX}"
         for one in blinding.image_ids(
-            len(design.cases) * len(design.arms), blinding.stream(seed, salt, "names")
+            len(everything) * len(design.arms), blinding.stream(seed, salt, "names")
         )
     ]
     with folder_when_done(target) as partial:
@@ -63,8 +71,8 @@ def create(
         (partial / RECORD_FOLDER).mkdir()
         images: dict[str, tuple[str, int]] = {}
         cases: list[KeyCase] = []
-        for number, case in enumerate(design.cases):
-            report("images", number, len(design.cases))
+        for number, case in enumerate(everything):
+            report("images", number, len(everything))
             volumes = read_case(case, cancel)
             own = dict(zip(design.arms, names[number * len(design.arms) :], strict=False))
             grid = volumes[design.arms[0]]
@@ -81,10 +89,11 @@ def create(
                 for arm, volume in volumes.items()
             }
             cases.append(KeyCase(case.name, own, sources, case.diseased, case.lesions))
-        report("images", len(design.cases), len(design.cases))
+        report("images", len(everything), len(everything))
         os.utime(partial / IMAGE_FOLDER, (TIME_STAMP, TIME_STAMP))
         study_id = secrets.token_hex(8)
-        key = Key(study_id, seed, salt, design.arms, tuple(cases), design.truth)
+        count = len(design.cases)
+        key = Key(study_id, seed, salt, design.arms, tuple(cases[:count]), design.truth, tuple(cases[count:]))
         study = Study(
             folder=target,
             id=study_id,
@@ -127,6 +136,13 @@ def _trials(design: Design, names: list[str], reader: str, seed: int, salt: str)
         everything = [showing for sitting in sittings for showing in sitting]
         sittings.append(blinding.repeated(everything, design.repeats, rng))
     shown = [(session, showing) for session, sitting in enumerate(sittings, start=1) for showing in sitting]
+    if design.practice:
+        # From a stream of its own: the order of the cases is the same with and without practice.
+        rng = blinding.stream(seed, salt, "practice", reader)
+        first = blinding.practice(len(design.practice), len(design.arms), conduct.present == "pair", rng)
+        behind = len(design.cases)
+        moved = [tuple((behind + case, arm) for case, arm in showing) for showing in first]
+        shown = [*((PRACTICE, showing) for showing in moved), *shown]
     return tuple(
         Trial(number, session, tuple(names[case * len(design.arms) + arm] for case, arm in showing))
         for number, (session, showing) in enumerate(shown, start=1)

@@ -65,7 +65,8 @@ class Design:
     """A whole design. `truth` names for 'choice' questions the arm that is the right answer.
 
     `seed` is drawn from the system's random source where it is None; the order and the sides also depend on a
-    random salt that stands in the key only, so knowing the seed does not unblind.
+    random salt that stands in the key only, so knowing the seed does not unblind. Readers begin with
+    the `practice` cases, whose answers do not count.
     """
 
     title: str
@@ -77,6 +78,7 @@ class Design:
     repeats: int = 0
     truth: dict[str, str] = field(default_factory=dict)
     seed: int | None = None
+    practice: tuple[Case, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self)
@@ -125,6 +127,10 @@ class Design:
             repeats=fields.number("repeats", 0, 100_000, 0, kind=int),
             truth=truth,
             seed=fields.number("seed", 0, 2**63, None, kind=int),
+            practice=tuple(
+                _case(one, f"practice case {count}", arms, folder)
+                for count, one in enumerate(fields.take("practice", list, []), start=1)
+            ),
         )
         fields.done()
         return design
@@ -178,7 +184,7 @@ def _check(design: Design) -> None:
     where = "the study design"
     if not design.title.strip():
         raise InputError("The study design needs a 'title'.")
-    cases = tuple(case.name for case in design.cases)
+    cases = tuple(case.name for case in (*design.cases, *design.practice))
     for name, values in (("arms", design.arms), ("readers", design.readers), ("cases", cases)):
         for value in values:
             checked_name(value, f"'{name}' in {where}")

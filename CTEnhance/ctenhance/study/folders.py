@@ -93,13 +93,15 @@ def design_from_folders(
     repeats: int = 0,
     seed: int | None = None,
     choice: Mapping[str, Any] | None = None,
+    practice: int = 0,
     **conduct: Any,
 ) -> tuple[Design, Matched]:
     """Return the design of a study on two folders, and how their images were matched.
 
     `lesions` is a CSV file with the columns case, x, y, z, radius_mm (mm, LPS): every case not in it is taken
     to be free of lesions. `choice`: which slices of each DICOM folder are meant, the arguments `series` and
-    `where` of `CTVolume.read`. `conduct` takes the fields of `Conduct`.
+    `where` of `CTVolume.read`. `practice`: so many cases, the first by name, are practised with and do not
+    count. `conduct` takes the fields of `Conduct`.
     Raises InputError as `match`, `Design` and the readers of the truth do.
     """
     matched = match(before, after)
@@ -120,10 +122,17 @@ def design_from_folders(
     )
     if choice and not any(case.choices for case in cases):
         raise InputError("Series and images can be chosen in DICOM folders only, and these are volume files.")
+    if not 0 <= practice < len(cases):
+        raise InputError(
+            f"Of {len(cases)} cases {practice} cannot be practised with: at least one has to count; ask for "
+            "fewer (--practice)."
+        )
+    counted = len(cases) - practice
     design = Design(
-        title=title or f"{ready.name[0].upper()}{ready.name[1:]}, {len(cases)} cases",
+        title=title or f"{ready.name[0].upper()}{ready.name[1:]}, {counted} cases",
         arms=(BEFORE, AFTER),
-        cases=cases,
+        cases=cases[practice:],
+        practice=cases[:practice],
         readers=readers,
         questions=ready.questions,
         conduct=Conduct.parse(Fields(conduct, "the study"), ready.present),

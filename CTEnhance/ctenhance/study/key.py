@@ -30,6 +30,16 @@ class KeyCase:
     diseased: bool | None
     lesions: tuple[Lesion, ...]
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the case as the key's file has it."""
+        return {
+            "name": self.name,
+            "images": self.images,
+            "sources": self.sources,
+            "diseased": self.diseased,
+            "lesions": [lesion.to_json() for lesion in self.lesions],
+        }
+
 
 @dataclass(frozen=True)
 class Key:
@@ -41,6 +51,7 @@ class Key:
     arms: tuple[str, ...]
     cases: tuple[KeyCase, ...]
     truth: dict[str, str]
+    practice: tuple[KeyCase, ...] = ()
 
     def write(self, path: Path) -> None:
         """Write the key file, readable by its owner only (where the system knows of owners)."""
@@ -49,6 +60,7 @@ class Key:
 
     def text(self) -> str:
         """Return the file's text."""
+        practice = {"practice": [case.to_json() for case in self.practice]} if self.practice else {}
         return canonical(
             {
                 "format": FORMAT,
@@ -58,16 +70,8 @@ class Key:
                 "salt": self.salt,
                 "arms": list(self.arms),
                 "truth": self.truth,
-                "cases": [
-                    {
-                        "name": case.name,
-                        "images": case.images,
-                        "sources": case.sources,
-                        "diseased": case.diseased,
-                        "lesions": [lesion.to_json() for lesion in case.lesions],
-                    }
-                    for case in self.cases
-                ],
+                "cases": [case.to_json() for case in self.cases],
+                **practice,
             }
         )
 
@@ -92,6 +96,7 @@ class Key:
             arms=fields.names("arms"),
             truth=fields.take("truth", dict),
             cases=tuple(_case(one) for one in fields.take("cases", list)),
+            practice=tuple(_case(one) for one in fields.take("practice", list, [])),
         )
 
     def where(self) -> dict[str, tuple[KeyCase, str]]:

@@ -23,6 +23,7 @@ SCOPES = {
 }
 KINDS = tuple(SCOPES)
 LEFT, RIGHT, IMAGE = "left", "right", "image"
+PLANES = ("axial", "coronal", "sagittal")
 PREFERENCES = ("Left much better", "Left better", "No difference", "Right better", "Right much better")
 MOST_TEXT = 10_000
 MOST_MARKS = 500
@@ -41,6 +42,8 @@ class Question:
     anchors   likert: the words for 1, 2, …
     low, high number: the smallest and the largest that is taken
     required  whether the case counts as read only with an answer
+    plane     `axial`, `coronal` or `sagittal`: the views are turned to it while the question is answered; '':
+              they stay as they are
     """
 
     id: str
@@ -51,6 +54,7 @@ class Question:
     low: float = 0.0
     high: float = 100.0
     required: bool = True
+    plane: str = ""
 
     @classmethod
     def parse(cls, values: Any, where: str) -> Question:
@@ -80,6 +84,7 @@ class Question:
             low=low,
             high=high,
             required=fields.take("required", bool, kind not in ("text", "marks")),
+            plane=fields.one_of("plane", ("", *PLANES), ""),
         )
         fields.done()
         if question.scope != SCOPES[kind] and (SCOPES[kind] == PAIR or kind == "marks"):
@@ -99,6 +104,8 @@ class Question:
             values["anchors"] = list(self.anchors)
         if self.kind == "number":
             values.update(low=self.low, high=self.high)
+        if self.plane:
+            values["plane"] = self.plane
         return values
 
     @property

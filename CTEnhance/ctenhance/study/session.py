@@ -19,8 +19,20 @@ import ctenhance
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.study.questions import Question
 from ctenhance.study.records import Records, Row
-from ctenhance.study.standing import ANSWER, DONE, FINISH, LEAVE, NOTE, OPEN, SHOW, WINDOW, Standing
-from ctenhance.study.study_file import Study, Trial
+from ctenhance.study.standing import (
+    ANSWER,
+    DONE,
+    FINISH,
+    LEAVE,
+    NOTE,
+    OPEN,
+    PAUSE,
+    RESUME,
+    SHOW,
+    WINDOW,
+    Standing,
+)  # fmt: skip
+from ctenhance.study.study_file import PRACTICE, Study, Trial
 from ctenhance.study.timing import IDLE_AFTER_S, ActivityTimer, washout_sentence
 
 READING, WAITING, FINISHED = "reading", "waiting", "finished"
@@ -28,7 +40,10 @@ READING, WAITING, FINISHED = "reading", "waiting", "finished"
 
 @dataclass(frozen=True)
 class ReadingCase:
-    """What is shown: one or two `images` from left to right; `number` of `total` in the session."""
+    """What is shown: one or two `images` from left to right; `number` of `total` in the session.
+
+    `practice`: it is a case to practise with, whose answers do not count.
+    """
 
     trial: int
     number: int
@@ -36,6 +51,7 @@ class ReadingCase:
     session: int
     images: tuple[Path, ...]
     locked: bool
+    practice: bool = False
 
 
 class ReadingSession:
@@ -66,6 +82,7 @@ class ReadingSession:
         self._timer = ActivityTimer(tick, idle_after_s, conduct.break_minutes * 60)
         self._position = 0
         self._open = True
+        self._paused = False
         before = self._standing.last_time
         now = self._append(OPEN, ctenhance=ctenhance.__version__).time
         if before is not None and now - before < conduct.break_minutes * 60:
@@ -135,6 +152,7 @@ class ReadingSession:
             session=trial.session,
             images=tuple(self.study.image_path(name) for name in trial.images),
             locked=self._locked(trial),
+            practice=not trial.counts,
         )
 
     @property
@@ -142,6 +160,8 @@ class ReadingSession:
         """For the reader: 'Case 7 of 40', with the session where there are several."""
         if self.state != READING:
             return self.message
+        if not self._trial.counts:
+            return "Practice case {} of {}: its answers do not count".format(*self._place())
         text = "Case {} of {}".format(*self._place())
         last = self._trials[-1].session
         return text if last == 1 else f"{text}, session {self._trial.session} of {last}"
@@ -205,8 +225,29 @@ class ReadingSession:
             f"{conduct.break_minutes:g} minutes."
         )
 
+    @property
+    def paused(self) -> bool:
+        """Whether the reader has paused: no image is to be seen, and no time counts."""
+        return self._paused
+
+    def pause(self) -> None:
+        """Stop for a while; raises InputError unless there is something to read. Signing out ends it, too."""
+        trial = self._require_reading()
+        self._timer.ping()
+        self._append(PAUSE, trial=trial.number, **self._seconds())
+        self._paused = True
+
+    def resume(self) -> None:
+        """Go on after a pause; a long one counts as a break."""
+        if self._paused:
+            self._paused = False
+            self._timer.resume()
+            self._append(RESUME, trial=self._trial.number, **self._seconds())
+
     def activity(self) -> None:
         """Tell that the reader is there: called at every key press, click, scroll and window change."""
+        if self._paused:
+            return
         # While a break is being kept, moving the mouse does not start it anew.
         if not (self.study.conduct.enforced and self.break_due):
             self._timer.ping()
@@ -276,6 +317,9 @@ class ReadingSession:
             self._enter_session()
             return
         self.state = WAITING
+        if session == PRACTICE:
+            self.message = "The practice is over; the answers count from now on."
+            return
         early = self._too_early(session + 1)
         self.message = early or f"Session {session} is finished; session {session + 1} can begin."
 
@@ -334,6 +378,8 @@ class ReadingSession:
     def _require_reading(self) -> Trial:
         if self.state != READING:
             raise InputError(self.message)
+        if self._paused:
+            raise InputError("The reading is paused; go on first.")
         return self._trial
 
     def _require_open(self) -> Trial:
@@ -391,5 +437,5 @@ class ReadingSession:
 
     def _too_early(self, session: int) -> str:
         """Return a sentence when the washout before the session is not over, else ''."""
-        ended = self._standing.finished.get(session - 1)
+        ended = None if session == PRACTICE + 1 else self._standing.finished.get(session - 1)
         return washout_sentence(session, ended, self.study.conduct.washout_days, self._records.now())

@@ -10,6 +10,7 @@ from ctenhance.study.records import Row
 
 OPEN, SHOW, LEAVE, ANSWER, DONE = "open", "show", "leave", "answer", "done"
 FINISH, WINDOW, NOTE = "finish", "window", "note"
+PAUSE, RESUME = "pause", "resume"
 
 Asked = tuple[int, str, str]
 """A trial's number, a question's id, and 'left', 'right', 'image' or 'pair'."""

@@ -14,16 +14,27 @@ from ctenhance.study.fields import Fields, canonical, numbers, read_object, requ
 from ctenhance.study.questions import EACH, IMAGE, LEFT, PAIR, RIGHT, Question, parse_questions
 
 FORMAT, VERSION = "ctenhance-study", 1
+# Of a study with practice, which an earlier program would take for the first session.
+VERSION_WITH_PRACTICE = 2
+PRACTICE = 0
 STUDY_FILE, IMAGE_FOLDER, RECORD_FOLDER, CLOSED_FILE = "study.json", "images", "records", "unblinded.json"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One thing to read: its number and session (both from 1) and its images, left to right."""
+    """One thing to read: its number (from 1), its session and its images, left to right.
+
+    Sessions are counted from 1; that of `PRACTICE` (0) comes before, and its answers do not count.
+    """
 
     number: int
     session: int
     images: tuple[str, ...]
+
+    @property
+    def counts(self) -> bool:
+        """Whether its answers are results of the study."""
+        return self.session != PRACTICE
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,8 @@ class Study:
         path = Path(folder)
         path = path if path.name == STUDY_FILE else path / STUDY_FILE
         values = read_object(path, "study")
-        require_format(values, FORMAT, VERSION, path)
+        practises = values.get("version") == VERSION_WITH_PRACTICE
+        require_format(values, FORMAT, VERSION_WITH_PRACTICE if practises else VERSION, path)
         digest = values.pop("sha256", None)
         if digest != sha256_of(canonical(values)):
             raise InputError(
@@ -91,7 +103,7 @@ class Study:
         """Return the object that `read` reads, hash included."""
         values: dict[str, Any] = {
             "format": FORMAT,
-            "version": VERSION,
+            "version": VERSION_WITH_PRACTICE if self.practises else VERSION,
             "id": self.id,
             "title": self.title,
             "created": self.created,
@@ -112,6 +124,11 @@ class Study:
     def readers(self) -> tuple[str, ...]:
         """The readers' names."""
         return tuple(self.schedule)
+
+    @property
+    def practises(self) -> bool:
+        """Whether readers begin with cases that do not count."""
+        return any(not trial.counts for trials in self.schedule.values() for trial in trials)
 
     @property
     def sides(self) -> tuple[str, ...]:

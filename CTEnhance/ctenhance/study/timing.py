@@ -36,6 +36,13 @@ class ActivityTimer:
         self._last = now
         return self.active
 
+    def resume(self) -> None:
+        """Go on after a pause, none of which counts; one that is long enough is a break."""
+        now = self._tick()
+        if now - self._last >= self._break:
+            self.since_break = 0.0
+        self._last = now
+
     def silence(self) -> float:
         """Return the seconds since the last ping."""
         return max(0.0, self._tick() - self._last)

@@ -73,7 +73,7 @@ def status(folder: str | os.PathLike[str]) -> list[ReaderStatus]:
 
 
 def _status(study: Study, reader: str) -> ReaderStatus:
-    trials = study.trials(reader)
+    trials = [trial for trial in study.trials(reader) if trial.counts]
     rows: list[Row] = []
     problems: list[str] = []
     if study.record_path(reader).exists():
@@ -85,7 +85,7 @@ def _status(study: Study, reader: str) -> ReaderStatus:
     sessions = {trial.session for trial in trials}
     return ReaderStatus(
         reader=reader,
-        done=len(standing.done),
+        done=sum(trial.number in standing.done for trial in trials),
         total=len(trials),
         finished=sessions <= set(standing.finished),
         active_minutes=round(sum(standing.active.values()) / 60, 1),
@@ -184,6 +184,8 @@ def _of_reader(study: Study, key: Key, reader: str, standing: Standing) -> list[
     earlier: set[frozenset[str]] = set()
     found = []
     for trial in study.trials(reader):
+        if not trial.counts:
+            continue
         repeat = frozenset(trial.images) in earlier
         earlier.add(frozenset(trial.images))
         if trial.number not in standing.done:
