@@ -193,13 +193,15 @@ class CTDecomposeWidget(PanelWidget):
     title = _("CT Decompose")
     logicType = CTDecomposeLogic
     verb = "decompose"
-    sections = ("RunSection", "SpectralSection", "DetailsSection")
+    sections = ("RunSection", "SpectralSection", "ViewSection", "DetailsSection")
 
     def connectWidgets(self) -> None:
         """Connect the buttons."""
         ui = self.ui
         self._lastResult = None
-        self.spectralSection = SpectralSection(ui, lambda make, done: self.runSection.start(make, done))
+        self.spectralSection = SpectralSection(
+            ui, lambda make, done: self.runSection.start(make, done), self.history
+        )
         self.imageSection = ImageSection(ui, self.panel)
         self._sourceRows = SourceRows(
             ui,
@@ -221,8 +223,12 @@ class CTDecomposeWidget(PanelWidget):
         self.spectralSection.refresh()
 
     def keys(self) -> list[tuple[str, str]]:
-        """Name the windows' keys."""
-        return self.spectralSection.keys()
+        """Name the windows' keys, too."""
+        return [*self.spectralSection.keys(), *super().keys()]
+
+    def linkedViews(self):
+        """Return the spectral images."""
+        return [self.spectralSection.views.linked]
 
     def left(self) -> None:
         """The keys are free for others."""

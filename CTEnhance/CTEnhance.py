@@ -19,7 +19,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadab
 from ctenhance import choices
 from ctenhance.options import EnhanceOptions
 from ctenhance.runtime.errors import CTEnhanceError
-from CTEnhanceLib.compare import comparison
+from CTEnhanceLib.compare import modes
 from CTEnhanceLib.compare.resultchoice import resultsOf
 from CTEnhanceLib.compare.strength import StrengthWriter, canBlend, presets
 from CTEnhanceLib.enhance.job import DEFAULT_OPTIONS, VERB, EnhanceJob, isForeign, problem
@@ -47,7 +47,7 @@ class CTEnhance(ScriptedLoadableModule):
         )
         category = translate("qSlicerAbstractCoreModule", "Filtering")
         about.describe(self.parent, _("CT Enhance"), text, "panel-ct-enhance.md", [category])
-        layouts.atStartup(comparison.layouts)
+        layouts.atStartup(modes.layouts)
         transfer.removeLeftoversAtStartup()
         slicer.app.connect("startupCompleted()", registerSampleData)
 

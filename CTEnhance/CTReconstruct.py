@@ -20,7 +20,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadab
 from ctenhance import choices
 from ctenhance.options import ReconstructOptions
 from ctenhance.runtime.errors import CTEnhanceError
-from CTEnhanceLib.compare import comparison
+from CTEnhanceLib.compare import modes
 from CTEnhanceLib.panel import about
 from CTEnhanceLib.panel.modelchoice import ModelChoice
 from CTEnhanceLib.panel.sourcerows import SourceRows, typedPath
@@ -55,7 +55,7 @@ class CTReconstruct(ScriptedLoadableModule):
         )
         category = _("Tomographic Reconstruction")
         about.describe(self.parent, _("CT Reconstruct"), text, "panel-ct-reconstruct.md", [category])
-        layouts.atStartup(comparison.layouts, stages.layouts)
+        layouts.atStartup(modes.layouts, stages.layouts)
         transfer.removeLeftoversAtStartup()
 
 
@@ -143,7 +143,14 @@ class CTReconstructWidget(PanelWidget):
     logicType = CTReconstructLogic
     verb = "reconstruct"
     takesVolume = True
-    sections = ("RunSection", "StagesSection", "CompareSection", "OutSection", "DetailsSection")
+    sections = (
+        "RunSection",
+        "StagesSection",
+        "CompareSection",
+        "ViewSection",
+        "OutSection",
+        "DetailsSection",
+    )
 
     def connectWidgets(self) -> None:
         """Fill the model lists, connect the buttons."""
@@ -173,6 +180,10 @@ class CTReconstructWidget(PanelWidget):
             enabled={Source.SIMULATED: ("viewsBox", "columnsBox")},
             onPath=self._onPath,
         )
+
+    def linkedViews(self):
+        """Return the comparison and the stages."""
+        return [*super().linkedViews(), self.stagesSection.stages.views]
 
     def opened(self) -> None:
         """Follow the scene's parameters, and its stages."""

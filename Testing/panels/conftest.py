@@ -97,6 +97,7 @@ def _clean(app: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
     monkeypatch.setattr(sys, "excepthook", lambda _kind, error, _trace: failures.append(error))
     monkeypatch.setenv("CTENHANCE_HOME", str(tmp_path / "home"))
     slicer.mrmlScene.Clear(False)
+    slicer.app.userSettings().clear()
     slicerhost.messages.clear()
     slicerhost.answers.clear()
     yield

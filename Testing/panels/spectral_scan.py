@@ -45,7 +45,7 @@ def spectral_panel(app: Any) -> Iterator[Any]:
 
     opened = open_panel("CTDecompose")
     ui = opened.ui
-    ui.sourceSelector.currentIndex = ui.orientationSelector.currentIndex = 0
+    ui.sourceSelector.currentIndex = 0
     ui.energySlider.value, ui.secondEnergySlider.value = 70, 140
     yield opened
     opened.runSection.kill()

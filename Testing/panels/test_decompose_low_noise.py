@@ -51,7 +51,7 @@ def test_shown_slices_are_those_of_the_library(
     panel: Any, user: Any, result: Any, reference: Any, orientation: str
 ) -> None:
     ui = panel.ui
-    ui.orientationSelector.currentIndex = ["Axial", "Coronal", "Sagittal"].index(orientation)
+    getattr(ui, f"{orientation.lower()}Button").click()
     user.turn()
     quiet = {kev: reference(f"vmi_{kev:03d}keV", "quiet") for kev in (50, 70, 130)}
     plain = reference("vmi_050keV")

@@ -134,7 +134,7 @@ def test_the_image_says_what_it_is(panel: Any, user: Any, result: Any) -> None:
             ]
     ui.boneButton.click()
     assert captions(AFTER)[1] == "W 2000 L 500 HU"
-    # The keys 1 to 8 are the windows, in the order of their buttons, as long as the panel is open.
+    # The keys 1 to 9 are the windows, in the order of their buttons, as long as the panel is open.
     for key, text in ((1, "W 1500 L -600 HU"), (5, "W 400 L 40 HU"), (7, "W 600 L 200 HU")):
         press_key(user, str(key))
         assert captions(AFTER)[1] == text
@@ -155,7 +155,7 @@ def test_f1_shows_all_keys(panel: Any, user: Any, result: Any) -> None:
     press_key(user, "F1")
     ((sheet, _details),) = slicerhost.messages
     keys = dict(line.split("\t") for line in sheet.splitlines())
-    assert list(keys) == [*map(str, range(1, 9)), "X", "F1"]
+    assert list(keys) == [*map(str, range(1, 10)), *"XWPACSHMU", "F1"]
     assert "Lung" in keys["1"] and "Metal" in keys["8"]
     slicerhost.messages.clear()
     close_panel(panel)

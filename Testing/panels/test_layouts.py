@@ -85,7 +85,7 @@ def shown(own: int, spectral_panel: Any, spectral_files: Path, monkeypatch: pyte
 
 
 def test_all_layouts_are_known_once_slicer_has_started(app: Any) -> None:
-    from CTEnhanceLib.compare.comparison import Mode as Comparison
+    from CTEnhanceLib.compare.modes import Mode as Comparison
     from CTEnhanceLib.decompose.views import Mode as Spectral
 
     for panel in PANELS:

@@ -142,7 +142,7 @@ def test_a_pressed_button_looks_pressed(app: Any) -> None:
 
 def test_titles_are_read_on_any_image() -> None:
     """White letters, also where the image below is white: its ground is dark and dense enough."""
-    from CTEnhanceLib.compare.comparison import Mode
+    from CTEnhanceLib.compare.modes import Mode
     from CTEnhanceLib.decompose.views import Mode as Spectral
     from CTEnhanceLib.reconstruct import stages
     from CTEnhanceLib.views import title

@@ -80,6 +80,7 @@ class SliceView(Widget):
             viewer.GetActor2D().GetProperty().SetDisplayLocationToBackground()
             viewer.GetRenderer().AddViewProp(self.cornerAnnotation())
             self._interactor = vtk.vtkGenericRenderWindowInteractor()  # the displayable managers ask for it
+            self._interactor.SetInteractorStyle(None)  # VTK's own keeps the mouse to itself
             self._interactor.SetRenderWindow(viewer.GetRenderWindow())
             factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
             self._group = factory.InstantiateDisplayableManagers(viewer.GetRenderer())

@@ -1,4 +1,4 @@
-"""Before and after in slice views of their own: side by side, with the difference, fade, flicker.
+"""Two volumes in slice views of their own: side by side, with the difference, fade, flicker, swipe.
 
 Nothing here is computed for whole volumes: another strength and the difference are made of the shown slices
 only. What a view's title says, and what the mouse reads in it, is what it shows.
@@ -6,67 +6,38 @@ only. What a view's title says, and what the mouse reads in it, is what it shows
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import vtk
 from slicer.i18n import tr as _
 
 from CTEnhanceLib.compare.difference import DifferenceView
+from CTEnhanceLib.compare.modes import AFTER_COLOR, BEFORE_COLOR, WITH_PLOT, Mode, Side
+from CTEnhanceLib.compare.pair import Names, Pair, TiedWindows
 from CTEnhanceLib.compare.strength import LiveBlend
 from CTEnhanceLib.scene import placing
-from CTEnhanceLib.views.linked import LinkedViews, View, description, sliceWidget
-
-BEFORE_VIEW, AFTER_VIEW, DIFFERENCE_VIEW = "CTEnhanceBefore", "CTEnhanceAfter", "CTEnhanceDifference"
-
-
-class Mode(enum.Enum):
-    """What is shown: the value is the number of the layout."""
-
-    SIDE_BY_SIDE = 7101
-    WITH_DIFFERENCE = 7102
-    FADE = 7103
-
-    def text(self) -> str:
-        """Return the mode's name for people."""
-        return {
-            Mode.SIDE_BY_SIDE: _("Side by side"),
-            Mode.WITH_DIFFERENCE: _("Side by side and difference"),
-            Mode.FADE: _("Fade or flicker in one view"),
-        }[self]
-
-    def views(self, names: tuple[str, str] | None = None) -> tuple[View, ...]:
-        """Return the mode's views, from left to right; `names` are those of before and after."""
-        first, second = names or (_("Before"), _("After"))
-        before, after = View(BEFORE_VIEW, first, "#8C8C8C"), View(AFTER_VIEW, second, "#4CA64C")
-        change = View(DIFFERENCE_VIEW, _("Difference"), "#C26BB3")
-        return {
-            Mode.SIDE_BY_SIDE: (before, after),
-            Mode.WITH_DIFFERENCE: (before, after, change),
-            Mode.FADE: (after,),
-        }[self]
-
-
-def layouts() -> Iterator[tuple[int, str]]:
-    """Yield number and description of every layout that a comparison may need."""
-    for mode in Mode:
-        yield mode.value, description(mode.views())
+from CTEnhanceLib.views.linked import LinkedViews, View, sliceWidget
+from CTEnhanceLib.views.swipe import Swipe
 
 
 class Comparison:
-    """Shows a result beside `placing.inputOf(result)`; `hide` brings the former layout back.
+    """Shows a result beside another volume, its input if none is chosen; `hide` brings back what was before.
 
-    names(result) - what before and after are called in the views' titles
+    names(result) - what an input and its result are called in the views' titles
+    onSwipe(part) - the line of the swipe was dragged there
     """
 
-    def __init__(self, names: Callable[[Any], tuple[str, str]]) -> None:
+    def __init__(self, names: Names, onSwipe: Callable[[float], None] = lambda part: None) -> None:
         self.mode = Mode.SIDE_BY_SIDE
         self.result: Any = None
-        self._names = names
-        self._before, self._after = Mode.SIDE_BY_SIDE.views(names(None))
-        self._views = LinkedViews()
+        self.views = LinkedViews()
+        self._other: Any = None
+        self._swapped = False
+        self._ofResult = names
         self._difference = DifferenceView()
+        self._swipe = Swipe(onSwipe)
+        self._windows = TiedWindows()
         self._blend: LiveBlend | None = None
         self._tags: list[tuple[Any, int]] = []
         self._titles: dict[str, tuple[str, View]] = {}
@@ -74,53 +45,86 @@ class Comparison:
         self._flicker = False
         self._preview: float | None = None
         self._range = 50.0
+        self._below = ""
 
     @property
     def active(self) -> bool:
         """Whether the comparison is on the screen."""
-        return self.result is not None and self._views.shown
+        return self.result is not None and self.views.shown
+
+    @property
+    def pair(self) -> Pair | None:
+        """What is compared; None: nothing."""
+        other = self._other or placing.inputOf(self.result)
+        return Pair(self.result, other, self._swapped) if other is not None else None
+
+    def names(self) -> tuple[str, str]:
+        """Return what first and second are called."""
+        pair = self.pair
+        return self._ofResult(self.result) if pair is None else pair.names(self._ofResult)
 
     def show(self, result: Any, mode: Mode | None = None) -> None:
-        """Show this result and its input, in this mode or the one before."""
+        """Show this result and what it is compared with, in this mode or the one before."""
         self._release()
-        self.result = result
+        if result is not self.result:
+            self.result, self._other = result, self._other if self._other is not result else None
         self.mode = mode or self.mode
-        names = self._names(result)
-        self._before, self._after = Mode.SIDE_BY_SIDE.views(names)
-        self._views.show(self.mode.value, self.mode.views(names))
-        for view in (AFTER_VIEW, DIFFERENCE_VIEW)[: 2 if self.mode is Mode.WITH_DIFFERENCE else 1]:
-            widget = sliceWidget(view)
+        self._lay()
+        for view in self.mode.views():
+            widget = sliceWidget(view.name)
             if widget is not None:
                 node = widget.mrmlSliceNode()
                 self._tags.append((node, node.AddObserver(vtk.vtkCommand.ModifiedEvent, self._onSlice)))
+        pair = self.pair
+        if pair is not None:
+            self._windows.tie(pair.result.GetDisplayNode(), pair.other.GetDisplayNode())
         self._update()
-        self._views.fit(placing.inputOf(result))
+        self.views.fit(placing.inputOf(result) or result)
 
     def hide(self) -> None:
         """Go back to the layout that was there before."""
         self._release()
-        self._views.leave()
+        self.views.leave()
         self.forget()
 
     def forget(self) -> None:
         """Let go of all nodes (the scene closes); the layout stays."""
         self._release()
-        self._views.forget()
-        self.result = self._preview = None
-        self._flicker = False
+        self.views.forget()
+        self.result = self._other = self._preview = None
+        self._flicker = self._swapped = False
+
+    def setOther(self, other: Any) -> None:
+        """Compare with this volume; None: with the result's input."""
+        if other is not self._other:
+            self._other = other
+            if self.active:
+                self.show(self.result)
+
+    def setSwapped(self, swapped: bool) -> None:
+        """Show the result on the left, or on the right again."""
+        self._swapped = swapped
+        self._update()
+
+    def setBelow(self, item: str) -> None:
+        """Have another layout item below the views, or none (empty)."""
+        if item != self._below:
+            self._below = item
+            if self.active:
+                self.show(self.result)
 
     def setFade(self, fade: float) -> None:
-        """In one view: 0 shows before, 1 after."""
+        """In one view: 0 shows the first, 1 the second; of the swipe, where its line is."""
         self._fade = fade
         self._update()
 
-    def setFlicker(self, before: bool) -> None:
-        """Show before in place of after, or after again."""
-        self._flicker = before
+    def setFlicker(self, first: bool) -> None:
+        """Show the first in place of the second, or the second again."""
+        self._flicker = first
         self._update()
 
     def setStrengthPreview(self, strength: float | None) -> None:
-        """Show after as it would be at this strength; None: show its voxels again."""
+        """Show the result as it would be at this strength; None: show its voxels again."""
         self._preview = strength
         self._update()
 
@@ -129,12 +133,18 @@ class Comparison:
         self._range = hounsfield
         self._update()
 
+    def _lay(self) -> None:
+        number = self.mode.value + (WITH_PLOT if self._below else 0)
+        self.views.show(number, self.mode.views(self.names()), self.mode.rows, self._below)
+
     def _release(self) -> None:
         """Let go of what is made for the views."""
         for node, tag in self._tags:
             node.RemoveObserver(tag)
         self._tags, self._titles = [], {}
         self._difference.remove()
+        self._swipe.remove()
+        self._windows.release()
         self._dropBlend()
 
     def _dropBlend(self) -> None:
@@ -144,44 +154,56 @@ class Comparison:
 
     def _update(self) -> None:
         """Tell each view which volumes it shows, and name them; cheap where nothing changed."""
-        if not self.active:
+        pair = self.pair if self.active else None
+        if pair is None:
             return
-        before, full = placing.inputOf(self.result), placing.fullEffectOf(self.result)
-        if before is None:
-            return
-        after, strength = self._atStrength(full)
-        show = self._views.setLayers
-        if self.mode is not Mode.FADE:
-            show(BEFORE_VIEW, before)
-            self._name(BEFORE_VIEW, f"{self._before.label}\n{before.GetName()}", self._before)
-        if self.mode is Mode.WITH_DIFFERENCE:
-            self._showDifference(strength)
-        opacity = 0.0 if self._flicker else self._fade if self.mode is Mode.FADE else 1.0
-        if self.mode is Mode.FADE:
-            show(AFTER_VIEW, before, after, opacity)
-        else:
-            # One layer is a third faster to scroll than two.
-            show(AFTER_VIEW, before if self._flicker else after)
-        if after is self.result:
+        shown, strength = self._atStrength(pair)
+        nodes = {Side.FIRST: pair.first, Side.SECOND: pair.second}
+        images = {side: shown if node is pair.result else node for side, node in nodes.items()}
+        names = dict(zip((Side.FIRST, Side.SECOND), self.names(), strict=True))
+        places = self.mode.places(self.names())
+        for side, view in places:
+            if side is Side.DIFFERENCE:
+                self._showDifference(pair, strength, view)
+                continue
+            content = Side.FIRST if self._flicker else side
+            if self.mode.single:
+                opacity = 0.0 if self._flicker or self.mode is Mode.SWIPE else self._fade
+                self.views.setLayers(view.name, images[Side.FIRST], images[Side.SECOND], opacity)
+                self._showSwipe(view)
+                title, content = self._singleTitle(names)
+            else:
+                # One layer is a third faster to scroll than two.
+                self.views.setLayers(view.name, images[content])
+                title = names[content]
+            text = _describe(nodes[content], strength if nodes[content] is pair.result else None)
+            color = AFTER_COLOR if nodes[content] is pair.result else BEFORE_COLOR
+            self._name(view.name, f"{title}\n{text}", View(view.name, names[content], color))
+        if shown is self.result:
             self._dropBlend()  # now that no view shows it any more
-        if opacity == 0:
-            self._name(AFTER_VIEW, f"{self._before.label}\n{before.GetName()}", self._before)
-            return
-        title = self._after.label
-        if opacity < 1:
-            title = _("{after}, {percent:.0f} % over {before}").format(
-                after=self._after.label, percent=100 * opacity, before=self._before.label
-            )
-        name = self.result.GetName()
-        if full is not None or placing.hasStrength(self.result):
-            name = _("{name}, strength {percent:.0f} %").format(name=name, percent=100 * strength)
-        self._name(AFTER_VIEW, f"{title}\n{name}", self._after)
 
-    def _atStrength(self, full: Any) -> tuple[Any, float]:
-        """Return the node that is shown as after, and its strength."""
+    def _singleTitle(self, names: dict[Side, str]) -> tuple[str, Side]:
+        """Return the title of the view that shows both, and which of the two it is to be coloured as."""
+        first, second = names[Side.FIRST], names[Side.SECOND]
+        if self._flicker or (self._fade == 0 and self.mode is Mode.FADE):
+            return first, Side.FIRST
+        if self.mode is Mode.SWIPE:
+            return _("{first} | {second}").format(first=first, second=second), Side.SECOND
+        if self._fade < 1:
+            text = _("{after}, {percent:.0f} % over {before}")
+            return text.format(after=second, percent=100 * self._fade, before=first), Side.SECOND
+        return second, Side.SECOND
+
+    def _showSwipe(self, view: View) -> None:
+        widget = sliceWidget(view.name)
+        if self.mode is Mode.SWIPE and widget is not None:
+            self._swipe.show(widget, 1.0 if self._flicker else self._fade)
+
+    def _atStrength(self, pair: Pair) -> tuple[Any, float]:
+        """Return the node that is shown as the result, and its strength."""
         written, preview = placing.strengthOf(self.result), self._preview
-        widget = sliceWidget(AFTER_VIEW)
-        if preview is None or preview == written or full is None or widget is None:
+        lacks = placing.fullEffectOf(self.result) is None or placing.inputOf(self.result) is None
+        if preview is None or preview == written or lacks:
             return self.result, written
         try:
             if self._blend is None:
@@ -189,35 +211,54 @@ class Comparison:
         except MemoryError:  # then it follows when the slider rests
             return self.result, written
         self._blend.setting = preview
-        self._blend.show([widget.mrmlSliceNode()])
+        self._blend.show(self._resultViews(pair))
         return self._blend.node, preview
 
-    def _showDifference(self, strength: float) -> None:
-        widget, title = sliceWidget(DIFFERENCE_VIEW), _("Difference")
+    def _resultViews(self, pair: Pair) -> list[Any]:
+        """Return the slice nodes of the views that show the result."""
+        side = Side.FIRST if pair.swapped else Side.SECOND
+        shown = [
+            sliceWidget(view.name)
+            for each, view in self.mode.places()
+            if each is side or self.mode.single or (self._flicker and each is not Side.DIFFERENCE)
+        ]
+        return [widget.mrmlSliceNode() for widget in shown if widget is not None]
+
+    def _showDifference(self, pair: Pair, strength: float, view: View) -> None:
+        widget, title, node = sliceWidget(view.name), view.label, None
         if widget is None:
             return
+        first, second = self.names()
         try:
-            node = self._difference.show(widget, self.result, strength, self._range)
-            title += "\n" + _("{after} minus {before}").format(
-                after=self._after.label, before=self._before.label
-            )
+            if pair.sameVoxels:
+                node = self._difference.show(widget, pair, strength, self._range)
+                title += "\n" + _("{after} minus {before}").format(after=second, before=first)
+            else:
+                title += "\n" + _("none: their voxels are not in the same places")
         except MemoryError:
-            node = None
             title += "\n" + _("not enough memory: close other volumes")
-        self._views.setLayers(DIFFERENCE_VIEW, node)
-        self._name(DIFFERENCE_VIEW, title, Mode.WITH_DIFFERENCE.views()[2])
+        self.views.setLayers(view.name, node)
+        self._name(view.name, title, view)
 
     def _name(self, view: str, title: str, like: View) -> None:
         if self._titles.get(view) != (title, like):  # it has the view drawn anew
             self._titles[view] = title, like
-            self._views.setLabel(view, title, like)
+            self.views.setLabel(view, title, like)
 
     def _onSlice(self, caller: Any, _event: Any) -> None:
         """A view was scrolled: what it looks at now has to be there before it is drawn."""
-        if not self.active:
+        pair = self.pair if self.active else None
+        if pair is None:
             return
-        after, difference = sliceWidget(AFTER_VIEW), sliceWidget(DIFFERENCE_VIEW)
-        if self._blend is not None and after is not None and caller is after.mrmlSliceNode():
+        if self._blend is not None and caller in self._resultViews(pair):
             self._blend.show([caller])
-        if difference is not None and caller is difference.mrmlSliceNode():
+        if caller.GetLayoutName() == Side.DIFFERENCE.value:
             self._difference.follow(caller)
+
+
+def _describe(node: Any, strength: float | None) -> str:
+    """Return a volume's name, and its strength where it has one (None: that of its report)."""
+    if placing.fullEffectOf(node) is None and not placing.hasStrength(node):
+        return str(node.GetName())
+    strength = placing.strengthOf(node) if strength is None else strength
+    return _("{name}, strength {percent:.0f} %").format(name=node.GetName(), percent=100 * strength)

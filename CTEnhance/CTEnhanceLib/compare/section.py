@@ -11,55 +11,72 @@ import slicer
 from slicer.i18n import tr as _
 
 from ctenhance.runtime.errors import InputError
-from CTEnhanceLib.compare.comparison import AFTER_VIEW, BEFORE_VIEW, Comparison, Mode
+from CTEnhanceLib.compare.comparison import Comparison
+from CTEnhanceLib.compare.modes import Mode
+from CTEnhanceLib.compare.pair import Names, candidates
 from CTEnhanceLib.compare.resultchoice import ResultChoice
 from CTEnhanceLib.measure import roi
 from CTEnhanceLib.measure.region import MeasuredRegion
-from CTEnhanceLib.scene import placing
-from CTEnhanceLib.scene.windows import WINDOWS, setWindow
+from CTEnhanceLib.scene import bodywindows, placing, windows
+from CTEnhanceLib.views.history import History, WindowHistory
+from CTEnhanceLib.views.keys import Keys
 from CTEnhanceLib.views.linked import sliceWidget
-from CTEnhanceLib.views.windowkeys import WindowKeys
+from CTEnhanceLib.views.windowkeys import OWN, WindowKeys
 
-FLICKER_KEY = "X"
+FLICKER_KEY, SWAP_KEY, PLANES_KEY = "X", "W", "P"
 
 
 class CompareSection:
     """Connects the section's widgets; `setResult` says which result they are about.
 
-    A result is a volume node that refers to its counterpart (`placing.inputOf`), on the same grid.
+    A result is a volume node that refers to its counterpart (`placing.inputOf`), on the same grid; it can be
+    compared with any other CT as well.
     names(result) - what the two are called; `verb` - whose results are offered; `onChosen(result)`: one was
-    chosen.
+    chosen; `history` - to which changes of layout and window are added
     """
 
     def __init__(
         self,
         ui: Any,
         parent: Any,
-        names: Callable[[Any], tuple[str, str]],
+        names: Names,
         verb: str,
         onChosen: Callable[[Any], None],
+        history: History | None = None,
     ) -> None:
         self.ui = ui
-        self.comparison = Comparison(names)
+        self.comparison = Comparison(names, self._onSwipe)
         self.results = ResultChoice(ui.resultSelector, verb, onChosen)
         self._names = names
         self._result: Any = None
+        self._others: list[Any] = []
+        self._filling = False
+        self._history = history or History()
+        self._windowHistory = WindowHistory(self._history)
         self._region = MeasuredRegion(self.measure)
         for mode in Mode:
             ui.viewModeSelector.addItem(mode.text())
         ui.viewModeSelector.connect("currentIndexChanged(int)", self._onMode)
         ui.compareButton.connect("toggled(bool)", self._onCompare)
+        ui.otherSelector.connect("currentIndexChanged(int)", self._onOther)
+        ui.swapButton.connect("toggled(bool)", self._onSwap)
         ui.fadeSlider.connect("valueChanged(double)", self.comparison.setFade)
         ui.flickerButton.connect("toggled(bool)", self._onFlicker)
         ui.differenceSlider.connect("valueChanged(double)", self.comparison.setDifferenceRange)
         ui.roiButton.connect("toggled(bool)", self._onRegion)
-        self._windowButtons = {name: getattr(ui, f"{name}Button") for name in WINDOWS}
+        self._windowButtons = {name: getattr(ui, f"{name}Button") for name in windows.WINDOWS}
         for name, button in self._windowButtons.items():
             button.connect("clicked()", functools.partial(self._onWindow, name))
         self._windowKeys = WindowKeys(parent, self._onWindow)
-        self._shortcut = qt.QShortcut(qt.QKeySequence(FLICKER_KEY), slicer.util.mainWindow() or parent)
-        self._shortcut.connect("activated()", self._onKey)
-        self._shortcut.enabled = False
+        self._keys = Keys(
+            parent,
+            {
+                FLICKER_KEY: (_("The left one in place of the right one, and back"), self._onFlickerKey),
+                SWAP_KEY: (_("Swap left and right"), self._onSwapKey),
+                PLANES_KEY: (_("Both in three planes, and back"), self._onPlanesKey),
+            },
+        )
+        self._planesFrom = Mode.SIDE_BY_SIDE
         self._onFlicker(False)
         self.results.show(None)
         self._refresh()
@@ -69,15 +86,17 @@ class CompareSection:
         self.results.show(result)
         if result is not None and placing.inputOf(result) is None:
             result = None
-        if result is self._result:
+        changed, self._result = result is not self._result, result
+        self._listOthers()
+        if not changed:
             return
-        self._result = result
-        self._onFlicker(bool(self.ui.flickerButton.checked))  # the button names one of the two
         if self.comparison.active:
             if result is None:
                 self.ui.compareButton.checked = False
             else:
                 self.comparison.show(result)
+                self._windowHistory.follow(result.GetDisplayNode())
+        self._nameFlicker()  # the button names one of the two
         self._refresh()
 
     def show(self) -> None:
@@ -95,6 +114,8 @@ class CompareSection:
         self.ui.roiButton.checked = False
         self.ui.compareButton.checked = False
         self.setResult(None)
+        self._windowHistory.follow(None)
+        self._history.clear()
 
     def enter(self) -> None:
         """The module is opened: another one may have taken the views meanwhile."""
@@ -104,18 +125,22 @@ class CompareSection:
 
     def exit(self) -> None:
         """The module is left: its keys are free again; what is shown stays."""
-        self._shortcut.enabled = False
+        self._keys.enable(False)
         self._windowKeys.enable(False)
 
     def keys(self) -> list[tuple[str, str]]:
         """Return the section's keys and what they do."""
-        flicker = (FLICKER_KEY, _("Before in place of after, and back"))
-        return [*WindowKeys.rows(), flicker]
+        return [*WindowKeys.rows(), *self._keys.rows()]
 
     @property
     def measuring(self) -> bool:
         """Whether the table is about to follow the region."""
         return self._region.pending
+
+    def nodes(self) -> list[Any]:
+        """Return the nodes that are compared."""
+        pair = self.comparison.pair
+        return [self.comparison.result] if pair is None else [pair.result, pair.other]
 
     def nodeGoes(self, node: Any) -> None:
         """A node is about to be removed: perhaps the region, by the user."""
@@ -150,45 +175,122 @@ class CompareSection:
         )
         for button in self._windowButtons.values():
             button.enabled = ready
-        ui.flickerButton.enabled = ui.roiButton.enabled = active
-        fades, differs = (self.comparison.mode is mode for mode in (Mode.FADE, Mode.WITH_DIFFERENCE))
-        ui.fadeSlider.enabled, ui.differenceSlider.enabled = active and fades, active and differs
-        ui.fadeLabel.visible = ui.fadeSlider.visible = fades
+        ui.otherSelector.enabled = ready
+        ui.flickerButton.enabled = ui.roiButton.enabled = ui.swapButton.enabled = active
+        single, differs = self.comparison.mode.single, self.comparison.mode is Mode.WITH_DIFFERENCE
+        ui.fadeSlider.enabled, ui.differenceSlider.enabled = active and single, active and differs
+        ui.fadeLabel.visible = ui.fadeSlider.visible = single
+        ui.fadeLabel.text = _("Swipe:") if self.comparison.mode is Mode.SWIPE else _("Fade:")
         ui.differenceLabel.visible = ui.differenceSlider.visible = differs
-        self._shortcut.enabled = active
+        left, right = _("left"), _("right")
+        sides = (left, right) if ui.swapButton.checked else (right, left)
+        ui.resultLabel.text = _("Result ({side}):").format(side=sides[0])
+        ui.otherLabel.text = _("With ({side}):").format(side=sides[1])
+        self._keys.enable(active)
         self._windowKeys.enable(ready)
 
+    def _listOthers(self) -> None:
+        """Offer what the result can be compared with, its input first."""
+        selector, chosen = self.ui.otherSelector, self._other()
+        self._others = [] if self._result is None else candidates(self._result)
+        self._filling = True
+        try:
+            selector.clear()
+            for node in self._others:
+                selector.addItem(node.GetName(), node.GetID())
+            if chosen in self._others:
+                selector.currentIndex = self._others.index(chosen)
+        finally:
+            self._filling = False
+        self._chooseOther()
+
+    def _other(self) -> Any:
+        """Return what is chosen to compare with, or None."""
+        index = self.ui.otherSelector.currentIndex
+        return self._others[index] if 0 <= index < len(self._others) else None
+
+    def _chooseOther(self) -> None:
+        other = self._other()
+        self.comparison.setOther(None if other is placing.inputOf(self._result) else other)
+        self._nameFlicker()
+
+    def _onOther(self, _index: int) -> None:
+        if not self._filling:
+            self._chooseOther()
+            self.measure()
+            self._refresh()
+
+    def _onSwap(self, swapped: bool) -> None:
+        self.comparison.setSwapped(swapped)
+        self._nameFlicker()
+        self._refresh()
+
+    def _onSwapKey(self) -> None:
+        self.ui.swapButton.checked = not self.ui.swapButton.checked
+
+    def _onSwipe(self, part: float) -> None:
+        self.ui.fadeSlider.value = part
+
     def _onMode(self, index: int) -> None:
-        self.comparison.mode = list(Mode)[index]
+        before, self.comparison.mode = self.comparison.mode, list(Mode)[index]
+        if self.comparison.mode is Mode.SWIPE and self.ui.fadeSlider.value in (0.0, 1.0):
+            self.ui.fadeSlider.value = 0.5
         if self.comparison.active:
+            self._history.add(functools.partial(self._setMode, before))
             self.comparison.show(self._result)
         self._refresh()
 
+    def _setMode(self, mode: Mode) -> None:
+        self.ui.viewModeSelector.currentIndex = list(Mode).index(mode)
+
+    def _onPlanesKey(self) -> None:
+        if self.comparison.mode is Mode.PLANES:
+            self._setMode(self._planesFrom)
+        else:
+            self._planesFrom = self.comparison.mode
+            self._setMode(Mode.PLANES)
+
     def _onWindow(self, name: str) -> None:
-        if self._result is not None:
-            setWindow(self._result, name)
+        if self._result is None:
+            return
+        source = placing.inputOf(self._result)
+        window = bodywindows.ownWindow(source) if name == OWN else windows.WINDOWS[name]
+        windows.setValues(self._result, *window)
+        bodywindows.remember(source)
 
     def _onCompare(self, checked: bool) -> None:
         if checked and self._result is not None:
             self.comparison.show(self._result)
+            self._windowHistory.follow(self._result.GetDisplayNode())
         else:
+            self._rememberWindow()
             self.ui.flickerButton.checked = False
+            self.ui.swapButton.checked = False
             self.ui.roiButton.checked = False
             self.comparison.hide()
         self._refresh()
 
-    def _onKey(self) -> None:
+    def _rememberWindow(self) -> None:
+        """Keep the window that the reader leaves, also where it was set with the mouse."""
+        source = placing.inputOf(self._result)
+        if self.comparison.active and source is not None and slicer.mrmlScene.IsNodePresent(source):
+            bodywindows.remember(source)
+
+    def _onFlickerKey(self) -> None:
         self.ui.flickerButton.checked = not self.ui.flickerButton.checked
 
-    def _onFlicker(self, before: bool) -> None:
-        self.comparison.setFlicker(before)
-        name = self._names(self._result)[1 if before else 0]
+    def _onFlicker(self, first: bool) -> None:
+        self.comparison.setFlicker(first)
+        self._nameFlicker()
+
+    def _nameFlicker(self) -> None:
+        names = self.comparison.names() if self.comparison.active else self._names(self._result)
+        name = names[1 if self.ui.flickerButton.checked else 0]
         self.ui.flickerButton.text = _("Show {name} (key {key})").format(name=name, key=FLICKER_KEY)
 
     def _onRegion(self, checked: bool) -> None:
         self._region.remove()
-        view = AFTER_VIEW if self.comparison.mode is Mode.FADE else BEFORE_VIEW
-        widget = sliceWidget(view) if checked and self.comparison.active else None
-        if widget is not None:
+        widget = sliceWidget(self.comparison.mode.views()[0].name) if checked else None
+        if widget is not None and self.comparison.active:
             self._region.add(widget.mrmlSliceNode(), self._result)
         self.measure()

@@ -19,7 +19,7 @@ from CTEnhanceLib.decompose import othermap, volumes
 from CTEnhanceLib.decompose.curve import CurvePlot, materialTable, plotView
 from CTEnhanceLib.decompose.job import errorsOf, guidedOf, mapsOf, sourcesOf
 from CTEnhanceLib.decompose.spectral import Kind, SpectralImage, SpectralTable, curve
-from CTEnhanceLib.decompose.views import ORIENTATIONS, Mode, SpectralViews
+from CTEnhanceLib.decompose.views import FIRST_WINDOW, Mode, SpectralViews
 from CTEnhanceLib.decompose.volumes import ExportJob
 from CTEnhanceLib.measure import roi
 from CTEnhanceLib.measure.region import MeasuredRegion
@@ -28,8 +28,9 @@ from CTEnhanceLib.process.run import Job
 from CTEnhanceLib.process.steps import TimedSteps
 from CTEnhanceLib.scene import placing
 from CTEnhanceLib.scene.windows import WINDOWS
+from CTEnhanceLib.views.history import History, WindowHistory
 from CTEnhanceLib.views.linked import sliceWidget
-from CTEnhanceLib.views.windowkeys import WindowKeys
+from CTEnhanceLib.views.windowkeys import OWN, WindowKeys
 
 # By what is looked for: keV, and the window in which it is seen.
 PRESETS = {
@@ -43,11 +44,19 @@ PRESETS = {
 class SpectralSection:
     """Connects the section's widgets; `setResult` says which decomposition they are about.
 
-    onExport(makeJob, onWritten) runs a job in the way of Apply.
+    onExport(makeJob, onWritten) runs a job in the way of Apply; `history` - to which changes of layout and
+    window are added
     """
 
-    def __init__(self, ui: Any, onExport: Callable[[Callable[[], Job], Callable[[Any], None]], None]) -> None:
+    def __init__(
+        self,
+        ui: Any,
+        onExport: Callable[[Callable[[], Job], Callable[[Any], None]], None],
+        history: History | None = None,
+    ) -> None:
         self.ui = ui
+        self._history = history or History()
+        self._windowHistory = WindowHistory(self._history)
         self.views = SpectralViews()
         self.plot = CurvePlot()
         self._onExport = onExport
@@ -56,11 +65,8 @@ class SpectralSection:
         self._region = MeasuredRegion(self.measure)
         for mode in Mode:
             ui.spectralModeSelector.addItem(mode.text())
-        for name in (_("Axial"), _("Coronal"), _("Sagittal")):
-            ui.orientationSelector.addItem(name)
         ui.spectralModeSelector.connect("currentIndexChanged(int)", self._onMode)
         ui.spectralButton.connect("toggled(bool)", self._onShow)
-        ui.orientationSelector.connect("currentIndexChanged(int)", self._onOrientation)
         for index, slider in enumerate((ui.energySlider, ui.secondEnergySlider)):
             slider.minimum, slider.maximum = choices.VIEWING_KEV[0], choices.VIEWING_KEV[-1]
             slider.connect("valueChanged(double)", functools.partial(self._onEnergy, index))
@@ -167,7 +173,6 @@ class SpectralSection:
         )
         ui.energySlider.enabled = ui.spectralRegionButton.enabled = ui.curveBox.enabled = active
         for used, label, control in (
-            (mode is not Mode.PLANES, ui.orientationLabel, ui.orientationSelector),
             (mode.hasSecond, ui.secondEnergyLabel, ui.secondEnergySlider),
             (mode is Mode.FADE, ui.spectralFadeLabel, ui.spectralFadeSlider),
             (mode in (Mode.FOUR, Mode.OVERLAY), ui.materialRangeLabel, ui.materialRangeSlider),
@@ -256,7 +261,7 @@ class SpectralSection:
     def _show(self, mode: Mode | None = None) -> None:
         try:
             self.views.show(self._result, mode)
-            self.views.turn(ORIENTATIONS[self.ui.orientationSelector.currentIndex])
+            self._windowHistory.follow(self.views.display)
         except MemoryError:
             self.views.hide()
             self._say(_("There is not enough memory for these views: close other volumes."))
@@ -266,21 +271,20 @@ class SpectralSection:
         if checked and self._result is not None:
             self._show()
         else:
+            self._windowHistory.follow(None)
             self.views.hide()
             self.ui.spectralRegionButton.checked = False
             self._placeCurve()
         self.refresh()
 
     def _onMode(self, index: int) -> None:
-        mode = list(Mode)[index]
+        mode, before = list(Mode)[index], list(Mode).index(self.views.mode)
         if self.views.active:
+            self._history.add(lambda: setattr(self.ui.spectralModeSelector, "currentIndex", before))
             self._show(mode)
         else:
             self.views.mode = mode
         self.refresh()
-
-    def _onOrientation(self, index: int) -> None:
-        self.views.turn(ORIENTATIONS[index])
 
     def _onEnergy(self, index: int, kev: float) -> None:
         self.views.setEnergy(index, kev)
@@ -293,7 +297,7 @@ class SpectralSection:
             self.measure()
 
     def _onWindow(self, name: str) -> None:
-        self.views.setWindow(*WINDOWS[name])
+        self.views.setWindow(*(FIRST_WINDOW if name == OWN else WINDOWS[name]))
 
     def _onPreset(self, kev: float, window: str) -> None:
         self._onWindow(window)

@@ -25,7 +25,8 @@ FIRST_VIEW, SECOND_VIEW = "CTDecomposeFirst", "CTDecomposeSecond"
 MATERIAL_VIEW, PLAIN_VIEW, NUMBER_VIEW = "CTDecomposeMaterial", "CTDecomposePlain", "CTDecomposeNumber"
 CORONAL_VIEW, SAGITTAL_VIEW = "CTDecomposeCoronal", "CTDecomposeSagittal"
 AXIAL_VIEW = "CTDecomposeAxial"
-ORIENTATIONS = ("Axial", "Coronal", "Sagittal")
+# Window and level in HU, where the reader has chosen none.
+FIRST_WINDOW = (400.0, 50.0)
 # The numbers of the layouts with something below the views.
 _WITH_CURVE = 8
 QUANTITIES = {
@@ -100,13 +101,13 @@ class SpectralViews:
         self.mode = Mode.FOUR
         self.result: Any = None
         self.table: SpectralTable | None = None
-        self._views = LinkedViews()
+        self.linked = LinkedViews()
         self._live: dict[str, LiveImage] = {}
         self._scales: dict[str, ColorScale] = {}
         self._titles: dict[str, str] = {}
         self._tags: list[tuple[Any, int]] = []
         self._energies = [70.0, 140.0]
-        self._window, self._level = 400.0, 50.0
+        self._window, self._level = FIRST_WINDOW
         self._range, self._opacity, self._fade = 10.0, 0.6, 0.5
         self._below = ""
         self._lowNoise = False
@@ -114,7 +115,7 @@ class SpectralViews:
     @property
     def active(self) -> bool:
         """Whether spectral images are on the screen."""
-        return self.result is not None and self._views.shown
+        return self.result is not None and self.linked.shown
 
     @property
     def window(self) -> tuple[float, float]:
@@ -133,7 +134,7 @@ class SpectralViews:
         self.mode = mode or self.mode
         views = self.mode.views(self._theTable().contrastAgent)
         number = self.mode.value + (_WITH_CURVE if self._below else 0)
-        self._views.show(number, views, self.mode.rows, self._below)
+        self.linked.show(number, views, self.mode.rows, self._below)
         for key, image in self._images().items():
             self._addLive(key, image)
         for view in views:
@@ -149,13 +150,13 @@ class SpectralViews:
             scale = colortables.atomicNumberScale()
             self._addScale(NUMBER_VIEW, scale, colortables.Z_LEAST, colortables.Z_MOST)
         self._assign()
-        self._views.fit(mapsOf(result)[0])
+        self.linked.fit(mapsOf(result)[0])
         self._refresh()
 
     def hide(self) -> None:
         """Go back to the layout that was there before."""
         self._release()
-        self._views.leave()
+        self.linked.leave()
         self.result = self.table = None
 
     def setBelow(self, item: str) -> None:
@@ -198,11 +199,10 @@ class SpectralViews:
         self._fade = fade
         self._assign()
 
-    def turn(self, orientation: str) -> None:
-        """Show the volume along another axis, in all views but those of three planes."""
-        if self.active:
-            self._views.turn(orientation)
-            self._refresh()
+    @property
+    def display(self) -> Any:
+        """The display that the HU images share, or None."""
+        return self._live["first"].display if "first" in self._live else None
 
     def materialMap(self) -> Any:
         """Return the map of the contrast agent, or None."""
@@ -291,7 +291,7 @@ class SpectralViews:
         """Tell each view which volumes it shows; cheap where nothing changed."""
         if self.active:
             for layers in self._layers():
-                self._views.setLayers(*layers)
+                self.linked.setLayers(*layers)
 
     def _refresh(self) -> None:
         """Make what the views show, as far as it is not there, and name it."""
@@ -309,7 +309,7 @@ class SpectralViews:
             title = " + ".join(texts)
             if self._titles.get(view) != title:  # it has the view drawn anew
                 self._titles[view] = title
-                self._views.setLabel(view, title)
+                self.linked.setLabel(view, title)
 
     def _sliceNodes(self, live: LiveImage) -> list[Any]:
         """Return the views' nodes that show a live image."""

@@ -1,8 +1,8 @@
 """What all panels share: widget classes and a logic class to derive from (docs/panels.md shows how).
 
 `BasePanelWidget` is the widget's life (opened, left, scene closed); `PanelWidget`, for panels that compute,
-adds a parameter node and the sections Run, Compare and Details, each from a .ui file of its own and below the
-panel's own one.
+adds a parameter node and the sections Run, Compare, Views, Export and Details, each from a .ui file of its
+own and below the panel's own one.
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ from CTEnhanceLib.out.section import OutSection
 from CTEnhanceLib.panel import styles
 from CTEnhanceLib.panel.keysheet import KeySheet
 from CTEnhanceLib.panel.runsection import AUTOMATIC, RunSection
+from CTEnhanceLib.panel.viewsection import ViewSection
 from CTEnhanceLib.process.run import Job
 from CTEnhanceLib.process.worker import PACKAGE_FOLDER
 from CTEnhanceLib.scene import placing
+from CTEnhanceLib.views.history import History
+from CTEnhanceLib.views.linked import LinkedViews
 
 RESOURCES = PACKAGE_FOLDER / "Resources"
 # One width (pixels) for all panels, whatever their rows would like to have: two panels and three views have
@@ -153,12 +156,20 @@ class PanelWidget(BasePanelWidget):
     verb = ""
     takesVolume = False
     logicType: type[PanelLogic] = PanelLogic
-    sections: tuple[str, ...] = ("RunSection", "CompareSection", "OutSection", "DetailsSection")
+    sections: tuple[str, ...] = (
+        "RunSection",
+        "CompareSection",
+        "ViewSection",
+        "OutSection",
+        "DetailsSection",
+    )
 
     def __init__(self, parent: Any = None) -> None:
         self.parameters: Any = None
         self.compareSection: CompareSection | None = None
         self.outSection: OutSection | None = None
+        self.viewSection: ViewSection | None = None
+        self.history = History()
         self._guiTag: Any = None
         self._following = self._nodesChanged = False
         super().__init__(parent)
@@ -209,7 +220,12 @@ class PanelWidget(BasePanelWidget):
 
     def keys(self) -> list[tuple[str, str]]:
         """Return the panel's keys and what they do, for the sheet that F1 shows."""
-        return [] if self.compareSection is None else self.compareSection.keys()
+        rows = [] if self.compareSection is None else self.compareSection.keys()
+        return rows if self.viewSection is None else [*rows, *self.viewSection.keys()]
+
+    def linkedViews(self) -> list[LinkedViews]:
+        """Return what the panel may show; asked once all its sections are there."""
+        return [] if self.compareSection is None else [self.compareSection.comparison.views]
 
     def nodesGo(self) -> None:
         """Let go of all nodes: the scene closes, or what is shown is being removed."""
@@ -219,6 +235,8 @@ class PanelWidget(BasePanelWidget):
     def setup(self) -> None:
         """Build the panel; called once, when the module is opened first."""
         super().setup()
+        if "ViewSection" in self.sections:
+            self.viewSection = ViewSection(self.ui, self.panel, self.linkedViews(), self.history)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
@@ -242,7 +260,7 @@ class PanelWidget(BasePanelWidget):
         )
         if "CompareSection" in self.sections:
             self.compareSection = CompareSection(
-                self.ui, self.panel, self.compared, self.verb, self._onResultChosen
+                self.ui, self.panel, self.compared, self.verb, self._onResultChosen, self.history
             )
         if "OutSection" in self.sections and self.compareSection is not None:
             run, comparison = self.runSection, self.compareSection.comparison
@@ -253,23 +271,22 @@ class PanelWidget(BasePanelWidget):
         self.runSection.kill()
         self._keySheet.enable(False)
         self.nodesGo()
-        if self.compareSection is not None:
-            self.compareSection.exit()
+        self._leaveSections()
         self.setParameterNode(None)
 
     def opened(self) -> None:
         """Follow the scene's parameters."""
         self._keySheet.enable(True)
         self.initializeParameterNode()
-        if self.compareSection is not None:
-            self.compareSection.enter()
+        for section in (self.compareSection, self.viewSection):
+            if section is not None:
+                section.enter()
         self.runSection.askDevices()
 
     def left(self) -> None:
         """Take the comparison off the screen; a run goes on."""
         self._keySheet.enable(False)
-        if self.compareSection is not None:
-            self.compareSection.exit()
+        self._leaveSections()
         if not self.runSection.running:
             self.setParameterNode(None)
 
@@ -292,8 +309,7 @@ class PanelWidget(BasePanelWidget):
             return
         if self.compareSection is not None:
             self.compareSection.nodeGoes(node)
-            shown = self.compareSection.comparison.result
-            if node in (shown, placing.inputOf(shown)):
+            if node in self.compareSection.nodes():
                 self._forgetNodes()
         hidden = placing.hiddenNodesOf(node)
         if hidden:
@@ -367,7 +383,7 @@ class PanelWidget(BasePanelWidget):
         if self.parameters is not None and not slicer.mrmlScene.IsClosing():
             self._chooseInput()
             if self.compareSection is not None:
-                self.compareSection.results.show(self.parameters.result)
+                self.compareSection.setResult(self.parameters.result)
 
     def _chooseInput(self) -> None:
         """Take a CT as input where none is chosen: the first that is no result of ours."""
@@ -392,6 +408,11 @@ class PanelWidget(BasePanelWidget):
             # The views are another module's now; the result is shown when this one is opened again.
             self.setParameterNode(None)
             self.logic.getParameterNode().result = result
+
+    def _leaveSections(self) -> None:
+        for section in (self.compareSection, self.viewSection):
+            if section is not None:
+                section.exit()
 
     def _forgetNodes(self) -> None:
         self.nodesGo()

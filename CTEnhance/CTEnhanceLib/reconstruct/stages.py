@@ -66,7 +66,9 @@ def stageViews() -> dict[Method, View]:
 
 def sinogramView() -> View:
     """Return the view of the measured sinogram."""
-    return View(SINOGRAM_VIEW, _("Measured sinogram of the slice"), "#B08A3C", captioned=False)
+    # It has one plane: readings by view and channel.
+    name = _("Measured sinogram of the slice")
+    return View(SINOGRAM_VIEW, name, "#B08A3C", "Axial", captioned=False)
 
 
 def layouts() -> Iterator[tuple[int, str]]:
@@ -108,14 +110,14 @@ class StageViews:
 
     def __init__(self) -> None:
         self.result: Any = None
-        self._views = LinkedViews()
+        self.views = LinkedViews()
         self._sinogram = False
         self._overlay, self._range, self._opacity = Overlay.NONE, 50.0, 0.6
 
     @property
     def active(self) -> bool:
         """Whether the stages are on the screen."""
-        return self.result is not None and self._views.shown
+        return self.result is not None and self.views.shown
 
     def show(self, result: Any) -> None:
         """Show the stages of this result."""
@@ -124,13 +126,13 @@ class StageViews:
         views = [view for view, _node in stages]
         if self._sinogram and sinogramOf(result) is not None:
             views.append(sinogramView())
-        self._views.show(next(number for number, known in _choices() if known == views), views)
+        self.views.show(next(number for number, known in _choices() if known == views), views)
         self._update()
-        self._views.fit(result)
+        self.views.fit(result)
 
     def hide(self) -> None:
         """Go back to the layout that was there before, unless others show their views meanwhile."""
-        self._views.leave()
+        self.views.leave()
         self.result = None
 
     def setSinogram(self, shown: bool) -> None:
@@ -175,10 +177,10 @@ class StageViews:
             over = self._overlay.of(self.result) if node is self.result else None
             if over is not None:
                 self._color(over)
-            self._views.setLayers(view.name, node, over, self._opacity if over is not None else 0.0)
-            self._views.setLabel(view.name, f"{view.label}\n{node.GetName()}{settings}")
+            self.views.setLayers(view.name, node, over, self._opacity if over is not None else 0.0)
+            self.views.setLabel(view.name, f"{view.label}\n{node.GetName()}{settings}")
         if self._sinogram:
-            self._views.setLayers(SINOGRAM_VIEW, sinogramOf(self.result))
+            self.views.setLayers(SINOGRAM_VIEW, sinogramOf(self.result))
 
     def _color(self, node: Any) -> None:
         signed = self._overlay is Overlay.RESIDUAL

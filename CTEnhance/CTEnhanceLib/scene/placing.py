@@ -17,7 +17,7 @@ import numpy as np
 import slicer
 import vtk
 
-from CTEnhanceLib.scene import units, windows
+from CTEnhanceLib.scene import bodywindows, units
 from CTEnhanceLib.scene.volumes import copyGrid
 
 INPUT_ROLE = "CTEnhanceInput"
@@ -264,8 +264,7 @@ def _fixedDisplay(node: Any) -> Any:
     display = node.GetDisplayNode()
     # An automatic window would be computed anew, over all voxels, for each volume that shares the display. It
     # shows no tissue well, either. A window that the reader has set is kept.
-    if display.GetAutoWindowLevel() and node.GetImageData() is not None:
-        windows.setWindow(node, windows.suitable(slicer.util.arrayFromVolume(node)))
+    bodywindows.begin(node)
     display.SetAutoWindowLevel(False)
     return display
 

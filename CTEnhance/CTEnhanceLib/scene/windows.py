@@ -43,7 +43,11 @@ _MOST = (40, 128, 128)
 
 def setWindow(node: Any, name: str) -> None:
     """Give the volume's display, and so all volumes that share it, a window of WINDOWS."""
-    window, level = WINDOWS[name]
+    setValues(node, *WINDOWS[name])
+
+
+def setValues(node: Any, window: float, level: float) -> None:
+    """Give the volume's display, and so all volumes that share it, this window and level."""
     display = node.GetDisplayNode()
     with slicer.util.NodeModify(display):
         display.SetAutoWindowLevel(False)

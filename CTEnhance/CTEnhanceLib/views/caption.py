@@ -11,7 +11,7 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from CTEnhanceLib.scene import units
-from CTEnhanceLib.views import slices
+from CTEnhanceLib.views import slab, slices
 from CTEnhanceLib.views.title import ViewText
 
 _POINTS = 12
@@ -46,10 +46,11 @@ def lines(logic: Any) -> list[str]:
     where = _("Slice {number}/{count}, {place}").format(
         number=position[0], count=position[1], place=slices.place(logic.GetSliceNode())
     )
+    thick = slab.text(logic)
     display = volume.GetDisplayNode()
     if display is None:
-        return [where, _("Research use only")]
+        return [line for line in (where, thick, _("Research use only")) if line]
     window = _("W {width:.4g} L {level:.4g} {unit}").format(
         width=display.GetWindow(), level=display.GetLevel(), unit=units.sign(volume)
     )
-    return [where, window.strip(), _("Research use only")]
+    return [line for line in (where, thick, window.strip(), _("Research use only")) if line]

@@ -7,7 +7,7 @@ are shared where volumes have one display node. Whoever shows views takes them f
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import escape
@@ -19,9 +19,10 @@ import slicer
 from CTEnhanceLib.views.caption import ViewCaption
 from CTEnhanceLib.views.layoutkeeper import keeper
 from CTEnhanceLib.views.part import Part, holds, orientationOf
+from CTEnhanceLib.views.slab import Slab
 from CTEnhanceLib.views.title import ViewTitle
 
-_VIEW_GROUP = 71
+VIEW_GROUP = 71
 # Pixels: a row is parted where its views would be narrower, and no view asks for more than the least. By
 # itself each asks for the width of its bar, some 330, so four of them for a window wider than many screens.
 _GOOD_WIDTH, _LEAST_WIDTH = 300, 140
@@ -54,7 +55,7 @@ class View:
             "orientation": self.orientation or "Axial",
             "viewlabel": self.label[:1],
             "viewcolor": self.color,
-            "viewgroup": _VIEW_GROUP,
+            "viewgroup": VIEW_GROUP,
         }
         lines = "".join(
             f'<property name="{name}" action="default">{escape(str(value))}</property>'
@@ -96,11 +97,13 @@ def shownViews() -> tuple[View, ...]:
 class LinkedViews:
     """Shows rows of views; `leave` brings the layout back that was there before any of them."""
 
-    # Among all panels: who shows views now.
+    # Among all panels: who shows views now, and who is to be called when that changes.
     _owner: LinkedViews | None = None
+    listeners: list[Callable[[], None]] = []  # noqa: RUF012 (one list for all)
 
     def __init__(self) -> None:
         self._views: tuple[View, ...] = ()
+        self._slab = Slab()
         # The volume last fitted, and the views that show it.
         self._fitted: tuple[Any, tuple[View, ...]] | None = None
         # What was on the screen, by axis, before the row was changed last: Slicer sets views back when it
@@ -128,7 +131,7 @@ class LinkedViews:
                 # A layout gives these to new views only; views that a loaded scene brought have others.
                 node = widget.mrmlSliceNode()
                 with slicer.util.NodeModify(node):
-                    node.SetViewGroup(_VIEW_GROUP)
+                    node.SetViewGroup(VIEW_GROUP)
                     node.SetLayoutLabel(view.label[:1])
                     node.SetLayoutColor(*view.rgb())
                 composite = widget.mrmlSliceCompositeNode()
@@ -136,6 +139,7 @@ class LinkedViews:
                 composite.SetHotLinkedControl(True)
                 if view.titled:
                     view.showTitle(widget, view.label, view.rgb())
+        self._tell()
 
     def leave(self) -> None:
         """Bring the user's layout back, unless others show their views meanwhile."""
@@ -143,18 +147,46 @@ class LinkedViews:
             keeper.leave()
         self.forget()
 
+    def widgets(self) -> list[Any]:
+        """Return the slice widgets of the views, while they are shown."""
+        found = [sliceWidget(view.name) for view in self._views] if self.shown else []
+        return [widget for widget in found if widget is not None]
+
+    def setSlab(self, slab: Slab) -> None:
+        """Show so many slices as one, in all views of CT images alike, also in those that come."""
+        self._slab = slab
+        self._applySlab()
+
+    def turned(self) -> str | None:
+        """Return along which axis those views look that may be turned; None where there are none."""
+        widgets = self._planes().get("", ()) if self.shown else ()
+        return orientationOf(widgets[0].mrmlSliceNode()) if widgets else None
+
+    def _applySlab(self) -> None:
+        for view in self._views if self.shown else ():
+            widget = sliceWidget(view.name) if view.captioned else None
+            if widget is not None:
+                self._slab.apply(widget)
+
+    @staticmethod
+    def _tell() -> None:
+        for listener in tuple(LinkedViews.listeners):
+            listener()
+
     def forget(self) -> None:
         """Let go (the scene closes); the layout stays."""
-        if self.shown:
+        was, self._fitted, self._before = self.shown, None, {}
+        if was:
             LinkedViews._owner = None
             keeper.forget()
-        self._fitted, self._before = None, {}
+            self._tell()
 
     @staticmethod
     def leaveAll() -> None:
         """Bring the user's layout back, whoever shows views."""
         LinkedViews._owner = None
         keeper.leave()
+        LinkedViews._tell()
 
     def setLayers(self, view: str, background: Any, foreground: Any = None, opacity: float = 0.0) -> None:
         """Show these volume nodes (or None) in a view; cheap where nothing changes.
@@ -172,6 +204,7 @@ class LinkedViews:
             if foreground is not None:
                 composite.SetForegroundOpacity(opacity)
             composite.SetLabelVolumeID(None)
+        self._applySlab()  # its steps are those of the volume
 
     def fit(self, volume: Any, anew: bool = False) -> None:
         """Show a volume in every view, the same part at the same scale.
@@ -197,6 +230,7 @@ class LinkedViews:
             for node in nodes:
                 node.SetOrientation(orientation)
             self._align({})
+            self._tell()
 
     def setLabel(self, name: str, text: str, like: View | None = None) -> None:
         """Write another title over a view's image; letter and colour of its bar are as in the view `like`."""
@@ -243,6 +277,7 @@ class LinkedViews:
                 part.show(widget, volume)
                 node = widget.mrmlSliceNode()
                 self._extents[node.GetID()] = part.extent, tuple(node.GetFieldOfView()[:2])
+        self._applySlab()
 
     def _onScreen(self) -> dict[str, Part]:
         """Return what the views on the screen show of their volumes, the first view along each axis.

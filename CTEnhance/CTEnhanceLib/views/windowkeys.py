@@ -1,4 +1,4 @@
-"""The keys 1 to 8: the windows of reading protocols, in the order of their buttons."""
+"""The keys 1 to 9: the windows of reading protocols, in their buttons' order, and the scan's own one."""
 
 from __future__ import annotations
 
@@ -12,13 +12,19 @@ from slicer.i18n import tr as _
 
 from CTEnhanceLib.scene.windows import WINDOWS, label
 
+#: What key 9 asks for.
+OWN = ""
+
 
 class WindowKeys:
-    """Calls `onWindow(name)` for the keys while enabled; in a field that is typed into they are digits."""
+    """Calls `onWindow(name)` for the keys while enabled; in a field that is typed into they are digits.
+
+    name - one of WINDOWS, or OWN
+    """
 
     def __init__(self, parent: Any, onWindow: Callable[[str], None]) -> None:
         self._shortcuts = []
-        for number, name in enumerate(WINDOWS, start=1):
+        for number, name in enumerate((*WINDOWS, OWN), start=1):
             shortcut = qt.QShortcut(qt.QKeySequence(str(number)), slicer.util.mainWindow() or parent)
             shortcut.connect("activated()", functools.partial(onWindow, name))
             shortcut.enabled = False
@@ -28,7 +34,8 @@ class WindowKeys:
     def rows() -> list[tuple[str, str]]:
         """Return the keys and what they do."""
         text = _("Window: {name}")
-        return [(str(number), text.format(name=label(name))) for number, name in enumerate(WINDOWS, 1)]
+        rows = [(str(number), text.format(name=label(name))) for number, name in enumerate(WINDOWS, 1)]
+        return [*rows, (str(len(rows) + 1), _("Window: the scan's own, or what suits it"))]
 
     def enable(self, enabled: bool) -> None:
         """Take the keys, or give them back to whoever else wants them."""

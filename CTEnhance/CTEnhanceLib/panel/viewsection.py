@@ -1,0 +1,150 @@
+"""The section Views (`Resources/UI/ViewSection.ui`): plane, crosshair and slab of whatever a panel shows."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from CTEnhanceLib.views import crosshair
+from CTEnhanceLib.views.history import History
+from CTEnhanceLib.views.keys import Keys
+from CTEnhanceLib.views.linked import VIEW_GROUP, LinkedViews
+from CTEnhanceLib.views.part import AXES
+from CTEnhanceLib.views.slab import Projection, Slab
+
+
+class ViewSection:
+    """Connects the section's widgets.
+
+    views - all linked views that the panel may show
+    history - to which changes are added; its key is one of the section's
+    onTurned() - the views look along another axis now
+    """
+
+    def __init__(
+        self,
+        ui: Any,
+        parent: Any,
+        views: Sequence[LinkedViews],
+        history: History,
+        onTurned: Callable[[], None] = lambda: None,
+        more: Mapping[str, tuple[str, Callable[[], None]]] | None = None,
+    ) -> None:
+        self.ui = ui
+        self._views, self._history, self._onTurned = views, history, onTurned
+        self._crosshair = crosshair.Crosshair()
+        self._clicks = crosshair.ClickedPlace(self._onPlace)
+        self._slab = Slab()
+        self._buttons = {axis: getattr(ui, f"{axis.lower()}Button") for axis in AXES[::-1]}
+        for axis, button in self._buttons.items():
+            button.connect("clicked()", functools.partial(self.turn, axis))
+        ui.crosshairButton.connect("toggled(bool)", self._onCrosshair)
+        for projection in Projection:
+            ui.slabSelector.addItem(projection.text())
+        ui.slabSelector.connect("currentIndexChanged(int)", self._onSlab)
+        ui.slabSlider.connect("valueChanged(double)", self._onSlab)
+        self._keys = Keys(
+            parent,
+            {
+                "A": (_("Axial"), functools.partial(self.turn, "Axial")),
+                "C": (_("Coronal"), functools.partial(self.turn, "Coronal")),
+                "S": (_("Sagittal"), functools.partial(self.turn, "Sagittal")),
+                "H": (_("Crosshair on or off: a click in one view brings all there"), self._onCrosshairKey),
+                "M": (_("Slab: one slice, mean, MIP, MinIP in turn"), self._onSlabKey),
+                **(more or {}),
+                "U": (_("Undo the last change of layout or window"), self.undo),
+            },
+        )
+        self.refresh()
+
+    def enter(self) -> None:
+        """The panel is opened: follow who shows views."""
+        if self.refresh not in LinkedViews.listeners:
+            LinkedViews.listeners.append(self.refresh)
+        self.refresh()
+
+    def exit(self) -> None:
+        """The panel is left: its keys and the crosshair are Slicer's own again; what is shown stays."""
+        if self.refresh in LinkedViews.listeners:
+            LinkedViews.listeners.remove(self.refresh)
+        self._keys.enable(False)
+        self._clicks.release()
+        self._crosshair.remove()
+
+    def keys(self) -> list[tuple[str, str]]:
+        """Return the section's keys and what they do."""
+        return self._keys.rows()
+
+    def refresh(self) -> None:
+        """Show what can be done with the views that are on the screen."""
+        ui, shown = self.ui, self._shown()
+        turned = shown.turned() if shown is not None else None
+        for axis, button in self._buttons.items():
+            button.enabled = turned is not None
+            button.checked = axis == turned
+            button.toolTip = (
+                _("Show all views along this axis (key {key}).").format(key=axis[0])
+                if turned is not None
+                else _("All three planes are shown.")
+                if shown is not None
+                else _("There is nothing to turn yet: compare or show something.")
+            )
+        thick = self._slab.projection is not Projection.NONE
+        for widget in (ui.crosshairButton, ui.slabSelector):
+            widget.enabled = shown is not None
+        ui.slabSlider.enabled = shown is not None and thick
+        self._keys.enable(shown is not None)
+        if shown is not None and ui.crosshairButton.checked:
+            self._clicks.watch(shown.widgets())
+        else:
+            self._clicks.release()
+            self._crosshair.remove()
+
+    def turn(self, axis: str) -> None:
+        """Show the views along this axis, where they can be turned."""
+        shown = self._shown()
+        before = shown.turned() if shown is not None else None
+        if shown is not None and before is not None and before != axis:
+            self._history.add(functools.partial(self.turn, before))
+            shown.turn(axis)
+            self._onTurned()
+        self.refresh()
+
+    def undo(self) -> None:
+        """Take the last change of layout or window back."""
+        self._history.undo()
+
+    def _shown(self) -> LinkedViews | None:
+        return next((views for views in self._views if views.shown), None)
+
+    def _onPlace(self, place: tuple[float, float, float]) -> None:
+        self._crosshair.mark(place)
+        crosshair.bringTo(place, VIEW_GROUP)
+
+    def _onCrosshair(self, _checked: bool) -> None:
+        self.refresh()
+
+    def _onCrosshairKey(self) -> None:
+        self.ui.crosshairButton.checked = not self.ui.crosshairButton.checked
+
+    def _onSlabKey(self) -> None:
+        selector = self.ui.slabSelector
+        selector.currentIndex = (selector.currentIndex + 1) % selector.count
+
+    def _onSlab(self, _value: float) -> None:
+        before = self._slab
+        self._slab = Slab(list(Projection)[self.ui.slabSelector.currentIndex], self.ui.slabSlider.value)
+        if self._slab == before:
+            return
+        dragged = "slab" if self._slab.projection is before.projection else ""
+        self._history.add(functools.partial(self._setSlab, before), dragged)
+        for views in self._views:
+            views.setSlab(self._slab)
+        self.refresh()
+
+    def _setSlab(self, slab: Slab) -> None:
+        self.ui.slabSlider.value = slab.thickness
+        self.ui.slabSelector.currentIndex = list(Projection).index(slab.projection)

@@ -1,0 +1,107 @@
+"""A swipe: in one slice view the background left of a line and the foreground right of it.
+
+Slicer blends the two layers of a view and has no mask between them. So the foreground is drawn by an actor
+of our own over the view's image: it is fed by the output of the view's own foreground layer, so that slice,
+zoom, window and colours are those of the view at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import vtk
+
+_COLOR = (1.0, 0.85, 0.2)
+_REACH = 8  # pixels from the line, within which the mouse takes hold of it
+
+
+class Swipe:
+    """The swipe of one view, while it is shown; `onDrag(part)`: the mouse has brought its line there."""
+
+    def __init__(self, onDrag: Callable[[float], None]) -> None:
+        self._onDrag = onDrag
+        self._part = 0.5
+        self._widget: Any = None
+        self._dragging = False
+        self._tags: list[tuple[Any, int]] = []
+        self._mapper, self._image = vtk.vtkImageMapper(), vtk.vtkActor2D()
+        self._mapper.SetColorWindow(255)
+        self._mapper.SetColorLevel(127.5)
+        self._mapper.UseCustomExtentsOn()
+        self._image.SetMapper(self._mapper)
+        self._image.GetProperty().SetDisplayLocationToBackground()  # below titles, crosshair and regions
+        self._ends, lines = vtk.vtkLineSource(), vtk.vtkPolyDataMapper2D()
+        lines.SetInputConnection(self._ends.GetOutputPort())
+        self._line = vtk.vtkActor2D()
+        self._line.SetMapper(lines)
+        self._line.GetProperty().SetColor(*_COLOR)
+        self._line.GetProperty().SetLineWidth(2)
+
+    def show(self, widget: Any, part: float) -> None:
+        """Draw the line at this part of the view's width, 0 on the left."""
+        self._part = part
+        if widget is not self._widget:
+            self.remove()
+            self._widget = widget
+            renderer, interactor = _renderer(widget), widget.sliceView().renderWindow().GetInteractor()
+            for actor in (self._image, self._line):
+                renderer.AddViewProp(actor)
+            for owner, event, slot in (
+                (renderer, vtk.vtkCommand.StartEvent, self._onFrame),
+                (interactor, vtk.vtkCommand.LeftButtonPressEvent, self._onPress),
+                (interactor, vtk.vtkCommand.MouseMoveEvent, self._onMove),
+                (interactor, vtk.vtkCommand.LeftButtonReleaseEvent, self._onRelease),
+            ):
+                # Before Slicer's own, which may let no other one have the event.
+                self._tags.append((owner, owner.AddObserver(event, slot, 1.0)))
+        widget.sliceView().scheduleRender()
+
+    def remove(self) -> None:
+        """Take it out of the view."""
+        for owner, tag in self._tags:
+            owner.RemoveObserver(tag)
+        self._tags, self._dragging = [], False
+        if self._widget is not None:
+            for actor in (self._image, self._line):
+                _renderer(self._widget).RemoveViewProp(actor)
+            self._mapper.SetInputConnection(None)
+            self._widget.sliceView().scheduleRender()
+        self._widget = None
+
+    def _onFrame(self, renderer: Any, _event: str) -> None:
+        """A frame is about to be drawn: in the view's size, of the layer as it is."""
+        # While a view changes its size, its image may still have the former one.
+        sizes = zip(renderer.GetSize(), self._widget.mrmlSliceNode().GetDimensions(), strict=False)
+        width, height = (min(pair) for pair in sizes)
+        source = self._widget.sliceLogic().GetForegroundLayer().GetImageDataConnection()
+        x = min(max(round(self._part * width), 0), width)
+        for actor in (self._image, self._line):
+            actor.SetVisibility(source is not None and x < width)
+        if source is None or x >= width:
+            return
+        if (
+            self._mapper.GetNumberOfInputConnections(0) == 0
+            or self._mapper.GetInputConnection(0, 0) != source
+        ):
+            self._mapper.SetInputConnection(source)
+        self._mapper.SetCustomDisplayExtents([x, width - 1, 0, height - 1])
+        self._image.SetPosition(x, 0)
+        self._ends.SetPoint1(x, 0, 0)
+        self._ends.SetPoint2(x, height, 0)
+
+    def _onPress(self, caller: Any, _event: str) -> None:
+        width = _renderer(self._widget).GetSize()[0]
+        self._dragging = abs(caller.GetEventPosition()[0] - self._part * width) <= _REACH
+
+    def _onMove(self, caller: Any, _event: str) -> None:
+        width = _renderer(self._widget).GetSize()[0]
+        if self._dragging and width:
+            self._onDrag(min(max(caller.GetEventPosition()[0] / width, 0.0), 1.0))
+
+    def _onRelease(self, _caller: Any, _event: str) -> None:
+        self._dragging = False
+
+
+def _renderer(widget: Any) -> Any:
+    return widget.sliceView().renderWindow().GetRenderers().GetFirstRenderer()

@@ -1,0 +1,147 @@
+"""Any two volumes beside each other: results of one input, another scan; swapped, and as a swipe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+import vtk
+from test_enhance_viewing import AFTER, BEFORE, DIFFERENCE, addCT, addResult, choose, probed, widget
+
+from panel_run import press_key
+from view_pixels import pixels
+from view_titles import titles
+
+
+@pytest.fixture
+def two(panel: Any, user: Any) -> Any:
+    """Two results of one CT, 22 HU darker and 8 HU brighter; the first is compared with the CT."""
+    ct = addCT()
+    user.turn()
+    first, second = addResult(ct), addResult(ct, "two", change=8.0)
+    choose(panel, user, first)
+    panel.ui.viewModeSelector.currentIndex = 1
+    panel.ui.compareButton.click()
+    user.rests(0.4)
+    yield ct, first, second
+    panel.ui.viewModeSelector.currentIndex = 0
+
+
+def compare_with(panel: Any, node: Any) -> None:
+    selector = panel.ui.otherSelector
+    selector.currentIndex = selector.findData(node.GetID())
+    assert panel.compareSection.comparison.pair.other is node
+
+
+def said(view: str) -> str:
+    """Return the lines of a view's title."""
+    return "\n".join(line.strip() for line in titles(view)[0].split("\n"))
+
+
+def content(view: str) -> Any:
+    return widget(view).sliceLogic().GetBackgroundLayer().GetVolumeNode()
+
+
+def read() -> tuple[float, float, float]:
+    """Return what the mouse reads on the left, on the right, and of the difference."""
+    left, right, change = (probed(view, (10.0, 4.0, 2.5)) for view in (BEFORE, AFTER, DIFFERENCE))
+    return left, right, change
+
+
+def test_two_results_of_one_input(panel: Any, user: Any, two: Any) -> None:
+    _ct, first, second = two
+    compare_with(panel, second)
+    assert content(BEFORE) is second and content(AFTER) is first
+    assert said(BEFORE).startswith("Left\nchest enhanced (two)")
+    assert said(AFTER).startswith("Right\nchest enhanced (one)")
+    left, right, change = read()
+    assert change == pytest.approx(-30, abs=1e-3) and right - left == pytest.approx(-30, abs=1e-3)
+    assert "Right minus Left" in said(DIFFERENCE)
+    # The strength is that of the result, and the other stays as it is.
+    panel.ui.strengthSlider.value = 0.5
+    left, right, change = read()
+    assert change == pytest.approx(-19, abs=1e-3) and right - left == pytest.approx(-19, abs=1e-3)
+    user.waits(lambda: not panel._strengthWriter.pending)
+    assert read()[2] == pytest.approx(-19, abs=1e-3)
+    press_key(user, "W")
+    assert content(BEFORE) is first and content(AFTER) is second
+    left, right, change = read()
+    assert change == pytest.approx(19, abs=1e-3) and right - left == pytest.approx(19, abs=1e-3)
+    assert said(BEFORE).startswith("Left\nchest enhanced (one)")
+
+
+def test_swapped_with_its_input(panel: Any, user: Any, two: Any) -> None:
+    ct, first, _second = two
+    panel.ui.swapButton.click()
+    assert content(BEFORE) is first and content(AFTER) is ct
+    assert said(BEFORE).startswith("After\n") and said(AFTER).startswith("Before\nchest")
+    assert panel.ui.resultLabel.text == "Result (left):" and panel.ui.otherLabel.text == "With (right):"
+    assert read()[2] == pytest.approx(22, abs=1e-3) and "Before minus After" in said(DIFFERENCE)
+    panel.ui.strengthSlider.value = 0.5
+    left, right, change = read()
+    assert change == pytest.approx(11, abs=1e-3) and right - left == pytest.approx(11, abs=1e-3)
+    press_key(user, "X")
+    assert said(AFTER).startswith("After\n")
+    press_key(user, "X")
+    panel.ui.compareButton.click()
+    panel.ui.compareButton.click()
+    assert content(AFTER) is first and not panel.ui.swapButton.checked  # it begins as it is called
+
+
+def test_another_scan_on_another_grid(panel: Any, user: Any, two: Any) -> None:
+    """It is shown in the same places of the patient, in the same window; there is no difference to show."""
+    _ct, first, _second = two
+    prior = slicer.util.addVolumeFromArray(np.full((20, 40, 40), 70, np.int16), name="prior")
+    prior.SetSpacing(3, 3, 3)
+    prior.SetOrigin(-60, -60, -30)
+    prior.CreateDefaultDisplayNodes()
+    user.turn()
+    compare_with(panel, prior)
+    assert said(BEFORE).startswith("Other scan\nprior")
+    assert content(DIFFERENCE) is None and "not in the same places" in said(DIFFERENCE)
+    widget(BEFORE).sliceController().setSliceOffsetValue(6.0)
+    assert widget(AFTER).sliceLogic().GetSliceOffset() == pytest.approx(6.0)
+    for node in (first, prior):
+        node.GetDisplayNode().SetWindowLevel(777, 11)
+        for other in (first, prior):
+            display = other.GetDisplayNode()
+            assert (display.GetWindow(), display.GetLevel()) == (777, 11)
+        press_key(user, "5")
+        assert prior.GetDisplayNode().GetWindow() == 400
+    slicer.mrmlScene.RemoveNode(prior)
+    user.rests(0.1)
+    assert not panel.compareSection.comparison.active  # what was compared is gone
+
+
+def test_the_swipe_shows_each_on_its_side(panel: Any, user: Any, two: Any) -> None:
+    ui = panel.ui
+    ui.viewModeSelector.currentIndex = 2  # both in one view: all of the one, all of the other
+    images = []
+    for fade in (0.0, 1.0):
+        ui.fadeSlider.value = fade
+        images.append(pixels(widget(AFTER).sliceView()))
+    ui.viewModeSelector.currentIndex = 4
+    assert ui.fadeLabel.text == "Swipe:" and said(AFTER).startswith("Before | After")
+    body = slice(200, 320)  # between title and caption
+    for part in (0.5, 0.25, 0.75):
+        ui.fadeSlider.value = part
+        found, line = pixels(widget(AFTER).sliceView()), round(512 * part)
+        assert np.array_equal(found[body, : line - 3], images[0][body, : line - 3])
+        assert np.array_equal(found[body, line + 3 :], images[1][body, line + 3 :])
+        assert not np.array_equal(images[0][body], images[1][body])
+    # The mouse takes the line along; elsewhere it does not.
+    interactor = widget(AFTER).sliceView().renderWindow().GetInteractor()
+    for start, end, expected in ((384, 128, 0.25), (300, 400, 0.25)):
+        for place, event in ((start, "LeftButtonPress"), (end, "MouseMove"), (end, "LeftButtonRelease")):
+            interactor.SetEventInformation(place, 200)
+            interactor.InvokeEvent(getattr(vtk.vtkCommand, f"{event}Event"))
+        assert ui.fadeSlider.value == pytest.approx(expected, abs=0.01)
+    press_key(user, "X")
+    assert np.array_equal(pixels(widget(AFTER).sliceView())[body], images[0][body])
+    press_key(user, "X")
+    ui.viewModeSelector.currentIndex = 2
+    ui.fadeSlider.value = 0.0
+    assert np.array_equal(pixels(widget(AFTER).sliceView())[body], images[0][body])
+    ui.fadeSlider.value = 1.0
