@@ -29,6 +29,7 @@ import SimpleITK
 #: In reports: what differs from run to run.
 FLEETING = {
     "files_state",
+    "run",
     "seconds",
     "stages",
     "peak_memory_mb",
@@ -48,7 +49,7 @@ COMMANDS: dict[str, str] = {
     "degrade": "degrade ct.nii.gz routine.nii.gz --dose 0.25 --seed 1",
     "degrade-sumi": "degrade ct.nii.gz sumi.nii.gz --preset sumi-paper --seed 1",
     "compare": "compare ct.nii.gz enhanced.nii.gz --reference ct.nii.gz --json compare.json",
-    "batch": "batch incoming batch --samples 1",
+    "batch": "batch incoming batch --samples 1 --workers 0",
     "dicom": "dicom enhanced.nii.gz series",
     "dicom-read": "enhance series again.nrrd --samples 1",
     "project": "project ct.nii.gz scan.ctproj.h5 --dose 0.25 --views 180 --columns 192",
@@ -158,7 +159,8 @@ def run(only: list[str]) -> dict[str, Any]:
             for path in sorted(set(folder.rglob("*")) - seen):
                 if path.is_file():
                     seen.add(path)
-                    if not name.startswith("study"):  # a study's files have drawn names and salts
+                    # a study's files have drawn names and salts, a batch's own ones times
+                    if not name.startswith("study") and not {"ctenhance-batch", "README.md"} & {*path.parts}:
                         entry[path.relative_to(folder).as_posix()] = dict(_notes(path))
             notes[name] = json.loads(json.dumps(entry))
             print(f"{name}: exit {done.returncode}, {len(entry) - 2} files", file=sys.stderr, flush=True)

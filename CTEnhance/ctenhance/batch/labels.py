@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-import ctenhance
 from ctenhance.core.volume import READABLE_SUFFIXES, CTVolume
 from ctenhance.files.finished import file_sha256
 from ctenhance.quality.compare import grid_difference
@@ -26,7 +25,7 @@ def checked(path: Path, image: CTVolume) -> str:
     Raises InputError unless it holds whole numbers on the grid of its image: labels on another grid would
     say wrong things of the new image without a word.
     """
-    volume = ctenhance.read(path, check_hu=False)
+    volume = _read(path)
     difference = grid_difference(volume, image, "the image")
     if difference:
         raise InputError(
@@ -39,6 +38,15 @@ def checked(path: Path, image: CTVolume) -> str:
                 f"'{path.name}' is no label map: its values are no whole numbers; give one label a voxel."
             )
     return file_sha256(path)
+
+
+def _read(path: Path) -> CTVolume:
+    from ctenhance.files.volumes import read_image_file
+
+    try:
+        return read_image_file(path, labels=True)
+    except InputError as error:
+        raise InputError(f"The label map '{path.name}' cannot be used: {error}") from error
 
 
 def by_place(folder: Path) -> Mapping[str, Path]:

@@ -24,11 +24,13 @@ from ctenhance.batch.verbs import Verb
 from ctenhance.core.report import plain
 from ctenhance.quality.display import NOTICE
 from ctenhance.runtime import weights
-from ctenhance.runtime.files import write_text
+from ctenhance.runtime.files import stem_of, write_text
 
 TABLE, PAGE, CARD = "summary.csv", "summary.html", "README.md"
 #: Cases on one page.
 CASES_A_PAGE = 200
+#: So short a name is part of any sentence.
+_SHORT = 2
 _CARD_MARK = "<!-- written by ctenhance batch; it is replaced by the next one -->"
 _COLUMNS = (
     "noise_soft_before_HU", "noise_soft_after_HU", "mean_soft_change_HU", "noise_lung_before_HU",
@@ -53,7 +55,7 @@ def write(manifest: Manifest, target: Path, verb: Verb) -> dict[str, Path]:
     for stale in folder.glob("summary-*.html"):
         stale.unlink()
     pages = max(1, -(-manifest.count() // CASES_A_PAGE))
-    rows = manifest.rows("number, state, why, seconds, figures, thumbnail")
+    rows = manifest.rows("number, name, state, why, seconds, figures, thumbnail")
     for page in range(1, pages + 1):
         write_text(folder / _page_name(page), _page(manifest, verb, rows, page, pages))
     found = {"manifest": folder / NAME, "table": folder / TABLE, "page": folder / PAGE}
@@ -64,9 +66,14 @@ def write(manifest: Manifest, target: Path, verb: Verb) -> dict[str, Path]:
     return found
 
 
-def without_names(sentence: str) -> str:
-    """A sentence without what it names in quotation marks: paths, which may name a patient."""
-    return re.sub(r"'[^']*[\w)\]]'(?=[\s.,;:)]|$)", "'…'", sentence)
+def without_names(sentence: str, name: str = "") -> str:
+    """A sentence without what it names in quotation marks, paths, which may name a patient, and without the
+    parts of its case's `name` elsewhere."""
+    left = re.sub(r"(?<!\w)'.+?'(?=[\s.,;:)]|$)", "'…'", sentence)
+    for part in sorted({name, *name.split("/"), *map(stem_of, name.split("/"))}, key=len, reverse=True):
+        if len(part) > _SHORT:
+            left = left.replace(part, "…")
+    return left
 
 
 def _figures(text: str | None) -> dict[str, Any]:
@@ -100,10 +107,10 @@ def _table(manifest: Manifest) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["case", "state", "ended", "seconds", *columns, "why_not"])
-    for row in manifest.rows("number, state, why, ended, seconds, figures"):
+    for row in manifest.rows("number, name, state, why, ended, seconds, figures"):
         flat = _flat(_figures(row["figures"]))
         seconds = "" if row["seconds"] is None else round(row["seconds"], 2)
-        why = without_names(row["why"] or "")
+        why = without_names(row["why"] or "", row["name"])
         values = [flat.get(name, "") for name in columns]
         writer.writerow([row["number"], row["state"], row["ended"] or "", seconds, *values, why])
     return stream.getvalue()
@@ -155,7 +162,7 @@ def _line(row: Any) -> str:
     if row["thumbnail"]:
         data = base64.b64encode(row["thumbnail"]).decode("ascii")
         picture = f'<img alt="before and after" src="data:image/png;base64,{data}">'
-    why = f"<br>{html.escape(without_names(row['why']))}" if row["why"] else ""
+    why = f"<br>{html.escape(without_names(row['why'], row['name']))}" if row["why"] else ""
     seconds = "" if row["seconds"] is None else f"{row['seconds']:.1f}"
     state = "text failed" if row["state"] == FAILED else "text"
     return (

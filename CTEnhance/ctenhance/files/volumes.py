@@ -49,8 +49,11 @@ _QUIETING = threading.RLock()  # ITK's switch is one for all threads
 _EIGHT_BIT = (sitk.sitkUInt8, sitk.sitkInt8)
 
 
-def read_image_file(path: Path) -> CTVolume:
-    """Return the volume of a .nii, .nii.gz, .nrrd, .nhdr, .mha or .mhd file; raises InputError."""
+def read_image_file(path: Path, labels: bool = False) -> CTVolume:
+    """Return the volume of a .nii, .nii.gz, .nrrd, .nhdr, .mha or .mhd file; raises InputError.
+
+    One of `labels` may have voxels of 8 bits, which are none of a CT.
+    """
     require_utf8(path)
     if path.stat().st_size == 0:
         raise InputError("the file is empty; copy it again from its source.")
@@ -67,7 +70,7 @@ def read_image_file(path: Path) -> CTVolume:
         try:
             reader.ReadImageInformation()
             require_scalar_volume(reader.GetSize(), reader.GetNumberOfComponents(), reader.GetPixelID())
-            if reader.GetPixelID() in _EIGHT_BIT:
+            if reader.GetPixelID() in _EIGHT_BIT and not labels:
                 raise InputError(
                     "its voxels have 8 bits, which cannot hold Hounsfield units; give the original CT."
                 )
