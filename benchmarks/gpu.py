@@ -118,7 +118,7 @@ def measure(run: Run) -> None:
         return f"{np.std(both[0] - both[1]):.3f} HU RMS apart, {here.report['engine']['precision']}"
 
     run.row("enhance, one step", "slices/s", enhance("enhance-twin"), (many, few), remark=apart)
-    latent = enhance("enhance-latent-diffusion")
+    latent = enhance("enhance-diffusion")
     run.row("enhance, diffusion", "slices/s", latent, (max(few, many // 4), few), remark=apart)
 
     views, columns, slices = (72, 96, 2) if run.tiny else (1152, 736, 64)

@@ -26,7 +26,7 @@ PRESETS = ("routine", "sumi-paper", "sumi-paper-validation", "sumi-paper-3d")
 DEFAULT_PRESET = "routine"
 
 #: The networks that can do each task, by the name of their architecture in the registry of weights.
-ENHANCE_ARCHITECTURES = ("twin", "latent-diffusion")
+ENHANCE_ARCHITECTURES = ("twin", "residual-diffusion")
 PROJECTION_ARCHITECTURES = ("spdiff-compact", "spdiff-published")
 IMAGE_ARCHITECTURES = ("doubly-guided",)
 #: The sizes of the one-step enhancing network that can be trained.
@@ -36,7 +36,7 @@ TWIN_SIZES = ("twin", "twin-wide")
 #: to 0.15 dB of PSNR on held-out patients, for four times the time.
 SPREAD_SAMPLES = 4
 #: Diffusion steps of `enhance` and of either stage of `reconstruct`: the most, and the default.
-MOST_ENHANCE_STEPS, MOST_RECONSTRUCT_STEPS = 50, 10
+MOST_ENHANCE_STEPS, MOST_RECONSTRUCT_STEPS = 8, 10
 DEFAULT_ENHANCE_STEPS, DEFAULT_RECONSTRUCT_STEPS = 4, 1
 
 #: What may run the networks. The last two ask for a precision by name; `openvino` alone takes bfloat16 where

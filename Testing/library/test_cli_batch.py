@@ -86,8 +86,8 @@ def test_batch_writes_volume_and_report_and_resumes(tmp_path: Path, verb: StandI
         (("--seed", "1"), "another seed (0, not 1)"),
         (("--samples", "2"), "another number of samples (1, not 2)"),
         (
-            ("--model", "enhance-latent-diffusion"),
-            "another model (enhance-twin, not enhance-latent-diffusion)",
+            ("--model", "enhance-diffusion"),
+            "another model (enhance-twin, not enhance-diffusion)",
         ),
     ],
 )

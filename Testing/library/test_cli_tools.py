@@ -184,7 +184,7 @@ def test_demo_refusals(tmp_path: Path, verbs: dict[str, Any], quality: list[Any]
     assert not verbs and not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("method", ["twin", "autoencoder", "enhance"])
+@pytest.mark.parametrize("method", ["twin", "enhance"])
 def test_train_calls_the_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     given: dict[str, Any] = {}
     module, package = ModuleType("ctenhance.enhancement.training"), ModuleType("ctenhance.enhance")
@@ -201,17 +201,14 @@ def test_train_calls_the_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         given.update(seed=options.seed, progress=progress, cancel=cancel)
         return runs / "best.safetensors"
 
-    needed = ["--autoencoder", tmp_path / "a.safetensors"] if method == "enhance" else []
-
     setattr(module, f"train_{method}", train)
     package.training = module  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ctenhance.enhance", package)
     monkeypatch.setitem(sys.modules, "ctenhance.enhancement.training", module)
     folder, runs = tmp_path / "data", tmp_path / "runs"
     folder.mkdir()
-    done = run("train", method, folder, runs / "x", "--minutes", 2, "--no-resume", *needed)
+    done = run("train", method, folder, runs / "x", "--minutes", 2, "--no-resume")
     assert str(tmp_path / "runs" / "x" / "best.safetensors") in done.stdout
-    assert bool(given.pop("autoencoder", None)) == (method == "enhance")
     assert given.pop("progress") is not None and given.pop("cancel") is not None
     assert given == {
         "data": tmp_path / "data", "runs": tmp_path / "runs" / "x", "minutes": 2.0, "resume": False,
@@ -219,7 +216,7 @@ def test_train_calls_the_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     }  # fmt: skip
     run(
         "train", method, folder, runs, "--steps", 9, "--batch", 2, "--exclude", "a",
-        "--exclude", "b", "--validation", tmp_path, *needed,
+        "--exclude", "b", "--validation", tmp_path,
     )  # fmt: skip
     assert (given["steps"], given["batch"], given["exclude"], given["validation"]) == (
         9,
@@ -229,14 +226,12 @@ def test_train_calls_the_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     )
     assert given["resume"] is True
     monkeypatch.setenv("RANK", "1")  # as torchrun sets it for all cards but the first
-    done = run("train", method, folder, runs, "--report", tmp_path / "r.json", *needed)
+    done = run("train", method, folder, runs, "--report", tmp_path / "r.json")
     assert done.stdout == "" and not (tmp_path / "r.json").exists()
     monkeypatch.delenv("RANK")
-    wrong = {"twin": "--twin", "autoencoder": "--start", "enhance": "--start"}[method]
-    refused = run("train", method, folder, runs, *needed, wrong, tmp_path, code=2)
+    wrong = {"twin": "--twin", "enhance": "--start"}[method]
+    refused = run("train", method, folder, runs, wrong, tmp_path, code=2)
     assert f"takes no {wrong}" in refused.stderr
-    if needed:
-        assert "needs the weights" in run("train", method, folder, runs, code=2).stderr
     assert "is no folder" in run("train", method, tmp_path / "none", runs, code=2).stderr
 
 

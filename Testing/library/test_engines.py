@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import ctenhance
+from ctenhance.choices import ENHANCE_ARCHITECTURES
 from ctenhance.core.volume import CTVolume
 from ctenhance.enhancement.models import load_model
 from ctenhance.enhancement.slices import SliceEnhancer
@@ -55,7 +56,7 @@ def change(name: str, engine: str, volume: CTVolume) -> np.ndarray:
     return SliceEnhancer(model, network, 2048, 3, volume.spacing[2]).changes(volume.array, 1, 2)[0]
 
 
-@pytest.mark.parametrize("name", ["enhance-twin", "enhance-latent-diffusion"])
+@pytest.mark.parametrize("name", ["enhance-twin", "enhance-diffusion"])
 def test_engines_agree_on_embedded_enhancing_networks(name: str, chest: CTVolume) -> None:
     here, there = change(name, "torch", chest), change(name, f"openvino:{FLOAT32}", chest)
     assert here.std() > 5  # it does something to compare
@@ -65,7 +66,8 @@ def test_engines_agree_on_embedded_enhancing_networks(name: str, chest: CTVolume
 
 def test_bfloat16_moves_no_tissue(chest: CTVolume) -> None:
     """Held for the networks that the registry allows it, where the processor has it."""
-    allowed = [e.name for e in weights.entries() if e.architecture == "twin" and e.onnx.get("bfloat16")]
+    enhancing = [e for e in weights.entries() if e.architecture in ENHANCE_ARCHITECTURES]
+    allowed = [e.name for e in enhancing if e.onnx.get("bfloat16")]
     assert allowed == ["enhance-twin"]
     if not load_model(allowed[0]).engine("openvino", "cpu", 1).has_bfloat16:
         pytest.skip("this processor has no bfloat16")
@@ -77,6 +79,21 @@ def test_bfloat16_moves_no_tissue(chest: CTVolume) -> None:
         assert inside.sum() > 50, name
         assert abs(float(difference[inside].mean())) < 0.1, name
         assert difference[inside].std() < 0.5, name
+
+
+def test_an_exported_network_takes_any_number_of_slices() -> None:
+    """A graph that was exported for two slices at once would answer for other numbers without a word."""
+    rng = np.random.default_rng(1)
+    for name in ("enhance-twin", "enhance-diffusion"):
+        model = load_model(name)
+        network = model.on(model.engine(f"openvino:{FLOAT32}", "cpu", 4 if model.stochastic else 1), 4)
+        x = rng.normal(0, 0.03, (3, 3, 128, 64)).astype(np.float32)
+        inputs = (x, rng.normal(0, 1, (3, 1, 128, 64)).astype(np.float32)) if model.stochastic else (x,)
+        together = network(*inputs).copy()
+        assert together.shape == (3, 1, 128, 64)
+        for k in range(3):
+            alone = network(*(values[k : k + 1] for values in inputs))
+            np.testing.assert_allclose(alone, together[k : k + 1], atol=1e-5)
 
 
 def test_engines_agree_on_both_stages_of_need() -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 import ctenhance
 from ctenhance.choices import SPREAD_SAMPLES
 from ctenhance.core.volume import CTVolume
 from ctenhance.enhancement.models import load_model
-from ctenhance.enhancement.networks import LatentDiffusion, Twin, build
+from ctenhance.enhancement.networks import Twin, build
 from ctenhance.enhancement.slices import SliceEnhancer
 from ctenhance.enhancement.symmetry import SYMMETRIES, turned, turned_back
 from ctenhance.options import EnhanceOptions
@@ -24,12 +25,7 @@ from ctenhance.runtime.weights import WeightsEntry
 
 SMALL = {
     "twin": {"features": [8, 8, 8, 8, 8, 8]},
-    "latent-diffusion": {
-        "autoencoder": {"channels": [16, 16], "latents": 2},
-        "channels": [16, 16],
-        "features": [8, 8, 8, 8, 8, 8],
-    },
-    "autoencoder": {"channels": [16, 16], "latents": 2},
+    "residual-diffusion": {"twin": {"features": [8] * 6}, "features": [8] * 6},
 }
 
 
@@ -47,7 +43,7 @@ def save_model(folder: Path, architecture: str, fill: float | None = None) -> Pa
     return path
 
 
-@pytest.fixture(params=["twin", "latent-diffusion"])
+@pytest.fixture(params=["twin", "residual-diffusion"])
 def model(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return save_model(tmp_path, request.param)
 
@@ -59,7 +55,7 @@ def twin(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def diffusion(tmp_path: Path) -> Path:
-    return save_model(tmp_path, "latent-diffusion")
+    return save_model(tmp_path, "residual-diffusion")
 
 
 def scan(slices: int = 3, rows: int = 70, columns: int = 45, spacing: float = 2.0) -> CTVolume:
@@ -69,11 +65,10 @@ def scan(slices: int = 3, rows: int = 70, columns: int = 45, spacing: float = 2.
     return CTVolume(array, (0.7, 0.7, spacing), (1.0, 2.0, 3.0))
 
 
-def enhancer_of(
-    model: Path, tile: int = 2048, steps: int = 1, seed: int = 0, spacing: float = 1.0
-) -> SliceEnhancer:
+def enhancer_of(model: Path, tile: int = 2048, seed: int = 0, spacing: float = 1.0) -> SliceEnhancer:
     """The model at work slice by slice, in torch on the CPU."""
     loaded = load_model(model)
+    steps = 4 if loaded.stochastic else 1
     return SliceEnhancer(loaded, loaded.on(loaded.engine("torch", "cpu", steps), steps), tile, seed, spacing)
 
 
@@ -165,7 +160,7 @@ def test_what_lies_beyond_the_range_stays_as_it_was(model: Path) -> None:
     assert after[1, 2, 2] == -2000
 
 
-@pytest.mark.parametrize("architecture", ["twin", "latent-diffusion"])
+@pytest.mark.parametrize("architecture", ["twin", "residual-diffusion"])
 def test_tiles_leave_no_seam(architecture: str, tmp_path: Path) -> None:
     """A network of small reach gives the same image tiled and whole; where tiles meet nothing shows."""
     model = save_model(tmp_path, architecture)
@@ -216,19 +211,48 @@ def test_noise_along_z_is_unit_correlated_and_independent_of_order(diffusion: Pa
     assert corr[0] > 0.9  # neighbours 1 mm apart agree
     assert abs(corr[1]) < 0.05
     np.testing.assert_array_equal(enhancer_of(diffusion, seed=9).noise(5, 0, size), planes[1])
-    assert enhancer.noise(5, 0, (64, 128)).shape == (2, 16, 32)  # another matrix
+    assert enhancer.noise(5, 0, (64, 128)).shape == (1, 64, 128)  # another matrix
     thick = enhancer_of(diffusion, seed=9, spacing=50.0)
     assert abs(float((thick.noise(4, 0, size) * thick.noise(5, 0, size)).mean())) < 0.05
 
 
 def test_samples_are_averaged_and_their_spread_is_the_uncertainty(model: Path) -> None:
     volume = scan(slices=2, rows=40, columns=40)
-    result = ctenhance.enhance(volume, model=model, samples=3, uncertainty=True, device="cpu", seed=1)
-    enhancer = enhancer_of(model, steps=4 if load_model(model).stochastic else 1, seed=1, spacing=2.0)
-    draws = np.stack([enhancer(volume.array, 1, draw) for draw in range(3)])
+    result = ctenhance.enhance(volume, model=model, samples=4, uncertainty=True, device="cpu", seed=1)
+    stochastic = load_model(model).stochastic
+    enhancer = enhancer_of(model, seed=1, spacing=2.0)
+    draws = np.stack([enhancer(volume.array, 1, draw) for draw in range(4)])
     np.testing.assert_allclose(result.volumes["enhanced"].array[1], draws.mean(0), atol=2e-3)
-    np.testing.assert_allclose(result.maps["uncertainty"].array[1], draws.std(0, ddof=1), atol=5e-3)
+    variance = draws.var(0, ddof=1)
+    if stochastic:
+        halves, means = (draws[1::2] - draws[::2]) / 2, (draws[1::2] + draws[::2]) / 2
+        variance = (halves**2).mean(0) + means.var(0, ddof=1)
+    expected = np.sqrt(ndimage.uniform_filter(variance, 5, mode="nearest"))
+    np.testing.assert_allclose(result.maps["uncertainty"].array[1], expected, atol=5e-3)
     assert result.maps["uncertainty"].array.max() > 0
+
+
+def test_the_registry_s_factor_makes_the_spread_tell_of_errors(model: Path, tmp_path: Path) -> None:
+    volume = scan(slices=1, rows=40, columns=40)
+    tensors, entry = weights.load(model)
+    told = tmp_path / "told.safetensors"
+    weights.save(told, tensors, replace(entry, spread={"2": 3.0, "4": 1.5}))
+    plain, other = (
+        ctenhance.enhance(volume, model=path, samples=5, uncertainty=True, device="cpu")
+        for path in (model, told)
+    )
+    np.testing.assert_allclose(
+        other.maps["uncertainty"].array, 1.5 * plain.maps["uncertainty"].array, rtol=1e-5
+    )
+    np.testing.assert_array_equal(other.volumes["enhanced"].array, plain.volumes["enhanced"].array)
+    assert (plain.report["details"]["uncertainty_factor"], other.report["details"]["uncertainty_factor"]) == (
+        1,
+        1.5,
+    )
+    assert [weights.read_entry(told).spread_factor(n) for n in (1, 2, 3, 4, 8)] == [1.0, 3.0, 3.0, 1.5, 1.5]
+    for bad in ({"two": 1.0}, {"2": -1.0}, {"2": "1"}, {"2": float("inf")}):
+        with pytest.raises(InputError, match="spread factor"):
+            weights.save(tmp_path / "bad.safetensors", tensors, replace(entry, spread=bad))  # type: ignore[arg-type]
 
 
 def test_usual_number_of_draws(model: Path) -> None:
@@ -300,12 +324,10 @@ def test_refusals(twin: Path, settings: dict[str, object], sentence: str) -> Non
         ctenhance.enhance(scan(), model=twin, **settings)
 
 
-def test_refuses_too_many_steps_and_parts_of_models(diffusion: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="1 to 50"):
-        ctenhance.enhance(scan(), model=diffusion, steps=51)
-    part = save_model(tmp_path, "autoencoder")
-    with pytest.raises(InputError, match="part of a model"):
-        load_model(part)
+@pytest.mark.parametrize(("steps", "sentence"), [(9, "1 to 8"), (2, "a draw takes 3 to 8")])
+def test_refuses_steps_that_there_is_no_sampler_for(diffusion: Path, steps: int, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        ctenhance.enhance(scan(), model=diffusion, steps=steps)
 
 
 def test_refuses_weights_that_do_not_fit(tmp_path: Path) -> None:
@@ -331,85 +353,6 @@ def test_out_of_memory_goes_to_smaller_tiles_and_says_so(
     result = ctenhance.enhance(volume, model=model, device="cpu")
     assert any("ran out" in warning for warning in result.report["warnings"])
     assert result.volumes["enhanced"].array.shape == volume.array.shape
-
-
-def test_fewer_steps_are_fewer_evaluations(diffusion: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = build("latent-diffusion", SMALL["latent-diffusion"])
-    assert isinstance(network, LatentDiffusion)
-    calls = []
-    network.denoiser.register_forward_hook(lambda *_: calls.append(1))
-    x = torch.zeros(1, 3, 64, 64)
-    for steps in (1, 4, 8):
-        calls.clear()
-        network(x, steps=steps)
-        assert len(calls) == steps
-    assert network.scheduler(1).timesteps.tolist() == [999]
-    assert network.scheduler(4).timesteps.tolist() == [999, 749, 499, 249]
-
-
-def test_sampling_with_the_true_answer_finds_it() -> None:
-    """A denoiser that knows the clean latents leads every number of steps to them."""
-    network = build("latent-diffusion", SMALL["latent-diffusion"])
-    assert isinstance(network, LatentDiffusion)
-    clean = torch.randn(1, 2, 8, 8, generator=torch.Generator().manual_seed(2))
-    alphas = network.scheduler(1).alphas_cumprod
-
-    class Oracle(torch.nn.Module):
-        def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-            a = alphas[time].view(-1, 1, 1, 1)
-            noise = (x[:, :2] - a.sqrt() * clean) / (1 - a).sqrt()
-            return a.sqrt() * noise - (1 - a).sqrt() * clean
-
-    network.denoiser = Oracle()
-    for steps in (1, 2, 4, 8):
-        z = network.sample(torch.zeros_like(clean), torch.randn(1, 2, 8, 8), steps)
-        torch.testing.assert_close(z, clean, atol=1e-3, rtol=1e-3)
-
-
-@pytest.mark.parametrize("steps", [1, 2, 3, 4, 6, 7, 9, 30, 50])
-def test_the_latents_have_the_noise_that_their_time_says(steps: int) -> None:
-    """With a velocity of known parts, the denoiser sees those parts at the very time that it is told."""
-    network = build("latent-diffusion", SMALL["latent-diffusion"])
-    assert isinstance(network, LatentDiffusion)
-    draw = torch.Generator().manual_seed(3)
-    clean, noise = torch.randn(2, 1, 2, 8, 8, generator=draw)
-    schedule = network.scheduler(steps)
-    seen = []
-
-    class Known(torch.nn.Module):
-        def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-            seen.append(int(time[0]))
-            torch.testing.assert_close(x[:, :2], schedule.add_noise(clean, noise, time), atol=1e-5, rtol=1e-5)
-            return schedule.velocity(clean, noise, time)
-
-    network.denoiser = Known()
-    torch.testing.assert_close(network.sample(clean, noise, steps), clean, atol=1e-4, rtol=1e-4)
-    assert seen == [1000 * (steps - index) // steps - 1 for index in range(steps)]
-
-
-@pytest.mark.parametrize("steps", [1, 2, 4, 5, 8, 10])
-def test_steps_are_those_of_monai_where_its_list_fits(steps: int) -> None:
-    from monai.networks.schedulers import DDIMScheduler
-
-    schedule = LatentDiffusion.scheduler(steps)
-    peer = DDIMScheduler(
-        num_train_timesteps=1000,
-        schedule="scaled_linear_beta",
-        beta_start=0.0015,
-        beta_end=0.0195,
-        clip_sample=False,
-        prediction_type="v_prediction",
-    )
-    peer.set_timesteps(steps)
-    draw = torch.Generator().manual_seed(4)
-    z, noise, velocity = torch.randn(3, 1, 2, 8, 8, generator=draw)
-    time = schedule.timesteps[:1]
-    torch.testing.assert_close(schedule.add_noise(z, noise, time), peer.add_noise(z, noise, time))
-    torch.testing.assert_close(schedule.velocity(z, noise, time), peer.get_velocity(z, noise, time))
-    for index, one in enumerate(schedule.timesteps.tolist()):
-        expected = peer.step(velocity, one, z)[0]
-        z = schedule.step(velocity, index, z)
-        torch.testing.assert_close(z, expected, atol=1e-6, rtol=1e-5)
 
 
 def test_the_twin_sees_its_neighbours_and_keeps_hu_scale() -> None:

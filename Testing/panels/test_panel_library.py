@@ -130,10 +130,10 @@ def test_only_enhancing_models_are_offered(monkeypatch: pytest.MonkeyPatch) -> N
     def entry(name: str, architecture: str) -> Any:
         return models.weights.WeightsEntry(name, "", "", "MIT", "scans", architecture, {}, "1", "")
 
-    known = [entry("a", "autoencoder"), entry("b", "latent-diffusion"), entry("c", "twin")]
+    known = [entry("a", "autoencoder"), entry("b", "residual-diffusion"), entry("c", "twin")]
     monkeypatch.setattr(models.weights, "entries", lambda: known)
     monkeypatch.setattr(models.weights, "default_name", lambda verb: "c")
-    offered = models.installedModels("enhance", ["twin", "latent-diffusion"])
+    offered = models.installedModels("enhance", ["twin", "residual-diffusion"])
     assert [model.key for model in offered] == ["c", "b"]
     assert offered[0].text == "c (default)" and "scans" in offered[0].explanation
 
@@ -145,7 +145,7 @@ def test_models_have_names_for_people(app: Any) -> None:
     offered = installedModels("enhance", choices.ENHANCE_ARCHITECTURES)
     assert [(model.key, model.text) for model in offered] == [
         ("enhance-twin", "Standard (default)"),
-        ("enhance-latent-diffusion", "Diffusion"),
+        ("enhance-diffusion", "Diffusion"),
     ]
     for model in offered:  # the technical name, and on what it was trained, are in the tooltip
         assert model.key in model.explanation and "Trained on" in model.explanation

@@ -45,7 +45,7 @@ FLEETING_VRS = {"UI", "DA", "TM", "DT", "SQ", "OW", "OB"}
 COMMANDS: dict[str, str] = {
     "enhance": "enhance ct.nii.gz enhanced.nii.gz --samples 2 --uncertainty sd.nii.gz",
     "enhance-strength": "enhance ct.nrrd half.mha --samples 1 --strength 0.5",
-    "enhance-diffusion": "enhance ct.nii.gz drawn.nii.gz --model enhance-latent-diffusion",
+    "enhance-diffusion": "enhance ct.nii.gz drawn.nii.gz --model enhance-diffusion",
     "degrade": "degrade ct.nii.gz routine.nii.gz --dose 0.25 --seed 1",
     "degrade-sumi": "degrade ct.nii.gz sumi.nii.gz --preset sumi-paper --seed 1",
     "compare": "compare ct.nii.gz enhanced.nii.gz --reference ct.nii.gz --json compare.json",

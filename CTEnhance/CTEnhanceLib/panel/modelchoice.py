@@ -52,7 +52,7 @@ def plainName(name: str) -> tuple[str, str]:
             _("Standard"),
             _("One pass over each slice: the fastest, also without a graphics card."),
         ),
-        "enhance-latent-diffusion": (
+        "enhance-diffusion": (
             _("Diffusion"),
             _("Several passes from noise to image: slower, and meant for a graphics card."),
         ),

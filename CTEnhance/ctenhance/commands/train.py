@@ -31,10 +31,9 @@ ExcludeOption = Annotated[
 StartOption = Annotated[
     Path | None, typer.Option(help="twin, projection, image, scatter: weights to start from.")
 ]
-AutoencoderOption = Annotated[
-    Path | None, typer.Option(help="enhance: the weights of 'train autoencoder' to work in.")
+TwinOption = Annotated[
+    Path | None, typer.Option(help="enhance: the one-step network to train round; the default one otherwise.")
 ]
-TwinOption = Annotated[Path | None, typer.Option(help="enhance: the twin's weights to start detail from.")]
 ProjectionOption = Annotated[
     Path | None, typer.Option(help="image: the projection network that makes what this one sees.")
 ]
@@ -61,7 +60,6 @@ def _train(package: str, method: str, options: str, example: str, doc: str) -> N
         validation: ValidationOption = None,
         exclude: ExcludeOption = None,
         start: StartOption = None,
-        autoencoder: AutoencoderOption = None,
         twin: TwinOption = None,
         projection: ProjectionOption = None,
         architecture: ArchitectureOption = None,
@@ -85,7 +83,6 @@ def _train(package: str, method: str, options: str, example: str, doc: str) -> N
             "validation": validation,
             "exclude": exclude,
             "start": start,
-            "autoencoder": autoencoder,
             "twin": twin,
             "projection": projection,
             "architecture": architecture,
@@ -97,10 +94,6 @@ def _train(package: str, method: str, options: str, example: str, doc: str) -> N
         for name in values:
             if name not in fields:
                 raise InputError(f"'train {method}' takes no --{name}: leave it out.")
-        if "autoencoder" in fields and autoencoder is None:
-            raise InputError(
-                f"'train {method}' needs the weights of 'train autoencoder': name them with --autoencoder."
-            )
         chosen = kind(**values, resume=resume, device=run.device, seed=run.seed)
         settings = {**options_given, "resume": resume, "device": run.device}
         builder = ReportBuilder(f"train {method}", settings, seed=run.seed)
@@ -122,17 +115,10 @@ _train(
 )
 _train(
     "enhancement",
-    "autoencoder",
-    "AutoencoderTraining",
-    "ctenhance train autoencoder data/ runs/autoencoder --minutes 60",
-    "Train the autoencoder whose latent space the diffusion model works in.",
-)
-_train(
-    "enhancement",
     "enhance",
     "DiffusionTraining",
-    "ctenhance train enhance data/ runs/enhance --autoencoder runs/autoencoder/best.safetensors",
-    "Train the latent diffusion model; several graphics cards: torchrun -m ctenhance train enhance …",
+    "ctenhance train enhance data/ runs/enhance --twin runs/twin/best.safetensors",
+    "Train the diffusion round a one-step network; several cards: torchrun -m ctenhance train enhance …",
 )
 _train(
     "reconstruction",

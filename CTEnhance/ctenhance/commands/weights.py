@@ -83,7 +83,7 @@ def export(
 ) -> None:
     """Write the exported form (ONNX) beside weights, so that they run without PyTorch."""
     from ctenhance.choices import DEFAULT_ENHANCE_STEPS
-    from ctenhance.enhancement import models, networks
+    from ctenhance.enhancement import networks
     from ctenhance.reconstruction import networks as reconstruction_networks
     from ctenhance.runtime import weights
     from ctenhance.runtime.engines.export import OPSET
@@ -97,7 +97,7 @@ def export(
         )
     path, _ = weights.find(name)
     tensors, entry = weights.load(name)
-    if entry.architecture not in known or entry.architecture in models.PARTS:
+    if entry.architecture not in known:
         raise InputError(f"The weights '{name}' have no exported form: they always run in PyTorch.")
     network = known[entry.architecture](**entry.arguments)
     weights.fill(network, tensors, entry)

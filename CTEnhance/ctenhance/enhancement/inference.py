@@ -15,7 +15,9 @@ from ctenhance.choices import DEFAULT_ENHANCE_STEPS, SPREAD_SAMPLES
 from ctenhance.core.blend import blend
 from ctenhance.core.report import ReportBuilder, Result
 from ctenhance.core.volume import CTVolume
+from ctenhance.enhancement.draws import Draws
 from ctenhance.enhancement.models import Model, load_model
+from ctenhance.enhancement.sampler import fitted
 from ctenhance.enhancement.slices import Prepared, SliceEnhancer
 from ctenhance.enhancement.symmetry import SYMMETRIES
 from ctenhance.options import EnhanceOptions, chosen
@@ -62,6 +64,8 @@ def decide(options: EnhanceOptions) -> tuple[Model, EnhanceOptions]:
             f"The model '{model.entry.name}' works in one step: leave --steps out, or choose another model."
         )
     steps = (options.steps or DEFAULT_ENHANCE_STEPS) if model.stochastic else 1
+    if model.stochastic:
+        fitted(steps)
     return model, replace(options, steps=steps, samples=samples)
 
 
@@ -83,10 +87,12 @@ def enhance(
     """Enhance a CT: `.volumes["enhanced"]`, with `uncertainty` also `.maps["uncertainty"]` (SD in HU).
 
     `model`: registry name or weights file; `strength` blends input (0) and enhanced (1) after the fact;
-    `steps`: of a diffusion model, 1 to 50;
-    `samples` draws are averaged (default: one, and four where `uncertainty` is asked for), and their
-    voxelwise SD is the uncertainty. Each draw turns and mirrors the slices, and a diffusion model draws its
-    noise. `engine`: one of `choices.ENGINES`.
+    `steps`: of a diffusion model, 3 to 8;
+    `samples` draws are averaged (default: one, and four where `uncertainty` is asked for). Each draw turns
+    and mirrors the slices; a diffusion model draws its noise, for each second draw the negative of the one
+    before (antithetic), and turns the two alike. The uncertainty is the SD of the draws, pooled over 5 x 5
+    pixels, times a factor that the model's registry entry has from held-out patients: 90 % of the errors are
+    to lie within 1.645 times it. `engine`: one of `choices.ENGINES`.
     The model works on axial slices (`CTVolume.axial`), however the volume is stored. `options`: all
     of these in one object, in place of the keywords. Raises InputError for settings that cannot be,
     Cancelled when asked to stop."""
@@ -109,6 +115,9 @@ def enhance(
     selected = loaded.engine(options.engine, options.device, steps)
     report = ReportBuilder("enhance", options.settings(), selected.device, options.seed)
     report.model(loaded.entry)
+    factor = loaded.entry.spread_factor(options.samples or 1)
+    if options.uncertainty:
+        report.details["uncertainty_factor"] = factor
     report.input = volume.input_report()
     if selected.device.type == "cpu" and options.device == "auto":
         report.details["note"] = "No graphics card was used: none is available."
@@ -120,7 +129,7 @@ def enhance(
         network = loaded.on(runner, steps)
         enhancer = SliceEnhancer(loaded, network, tile, options.seed, stack.spacing[2])
         batch = _slices_at_once(runner, stack.array)
-        return _all_slices(stack.array, enhancer, batch, options, progress, cancel)
+        return _all_slices(stack.array, enhancer, batch, options, factor, progress, cancel)
 
     longest = max(SMALLEST_TILE, min(WHOLE_SIDE, max(stack.array.shape[1:]) + loaded.multiple))
     longest = math.ceil(longest / loaded.multiple) * loaded.multiple
@@ -161,26 +170,24 @@ def _all_slices(
     enhancer: SliceEnhancer,
     batch: int,
     options: EnhanceOptions,
+    factor: float,
     progress: Progress | None,
     cancel: Cancellable | None,
 ) -> dict[str, np.ndarray]:
-    """The enhanced volume, and the SD of its draws where it is asked for."""
+    """The enhanced volume, and where it is asked for the SD of its draws times `factor`."""
     names = ("enhanced", "uncertainty") if options.uncertainty else ("enhanced",)
     images = {name: large.empty(array.shape) for name in names}
     samples = options.samples or 1
     for start, stop, changes in _changes(array, enhancer, batch, samples, cancel):
-        mean = next(changes)
-        squares = np.zeros_like(mean) if samples > 1 else None
-        for number, change in enumerate(changes, 2):  # Welford's mean and spread over the draws
-            delta = change - mean
-            mean = mean + delta / np.float32(number)
-            squares += delta * (change - mean)
+        draws = Draws(enhancer.kind.stochastic)
+        for change in changes:
+            draws.add(change)
+        mean, sd = draws.mean, draws.sd if options.uncertainty else None
         for z in range(start, stop):
             check(cancel)
             images["enhanced"][z] = blend(array[z], array[z] + mean[z - start], options.strength)
-            if options.uncertainty and squares is not None:
-                spread = np.sqrt(squares[z - start] / np.float32(samples - 1))
-                images["uncertainty"][z] = options.strength * spread
+            if sd is not None:
+                images["uncertainty"][z] = options.strength * factor * sd[z - start]
             if progress is not None:
                 progress("enhance", z + 1, len(array))
         if stop % SLICES_KEPT < batch:

@@ -9,13 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ctenhance.choices import DEFAULT_ENHANCE_STEPS
 from ctenhance.runtime import weights
 from ctenhance.runtime.engines.base import OPENVINO, Engine, Network, in_two_parts
 from ctenhance.runtime.engines.choice import pick_engine
-from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.weights import WeightsEntry
 
 if TYPE_CHECKING:
@@ -28,23 +25,20 @@ HU_SCALE = 1000.0
 @dataclass(frozen=True)
 class Kind:
     """What the pipeline must know of an architecture: sides are whole multiples of `multiple` pixels; a pixel
-    of the output depends on none further away than `reach` pixels; a stochastic one takes noise of `shrink`
-    times fewer pixels a side."""
+    of the output depends on none further away than `reach` pixels; a stochastic one takes a slice of unit
+    noise beside the slices."""
 
     multiple: int
     reach: int
     stochastic: bool = False
-    shrink: int = 1
 
 
 #: By architecture. The reach of the one-step network: two 3 x 3 convolutions on each of five grids on the way
 #: down and of four on the way up, in cells of 2 to 32 pixels (2 · 31 + 2 · 15), and the 15 cells that a pixel
 #: may lie from the corner of its coarsest one: 107 of 2 pixels, rounded up to whole multiples.
-KINDS = {"twin": Kind(32, 224), "latent-diffusion": Kind(32, 1 << 20, True, 4)}
+KINDS = {"twin": Kind(32, 224), "residual-diffusion": Kind(64, 1 << 20, True)}
 #: The network of the last run, where it is kept for the next one.
 _kept: dict[tuple[Any, ...], Network] | None = None
-#: Parts of models: they can be trained and stored, not used alone.
-PARTS = ("autoencoder",)
 
 
 def keep_networks() -> None:
@@ -104,11 +98,7 @@ class Model:
     def _on(self, engine: Any, steps: int) -> Network:
         if engine.name == OPENVINO:
             exported = engine.network(weights.exported(self.entry.name), self.entry.name)
-            if self.stochastic:
-                return lambda x, noise: np.concatenate(
-                    [exported(x[k : k + 1], noise[k : k + 1]) for k in range(len(x))]
-                )
-            return lambda x: exported(*in_two_parts(x))
+            return exported if self.stochastic else lambda x: exported(*in_two_parts(x))
         from ctenhance.enhancement.networks import Change
 
         return engine.network(Change(self.module, steps))
@@ -117,10 +107,8 @@ class Model:
 def load_model(model: str | Path | None = None) -> Model:
     """The model named `model` in the registry, of a weights file, or the default one.
 
-    Raises InputError where the weights are unknown, damaged, or none of a whole enhancing network.
+    Raises InputError where the weights are unknown, damaged, or those of another task.
     """
     source = weights.default_name("enhance") if model is None else model
-    _, entry = weights.find(source, (*KINDS, *PARTS))
-    if entry.architecture in PARTS:
-        raise InputError(f"The weights '{entry.name}' are only a part of a model: name a whole one.")
+    _, entry = weights.find(source, KINDS)
     return Model(entry, source)

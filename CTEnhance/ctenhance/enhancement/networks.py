@@ -11,17 +11,20 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from monai.networks.nets import AutoencoderKL, BasicUNet, DiffusionModelUNet
+from monai.networks.nets import BasicUNet
 from torch import nn
 from torch.export import Dim
 
-from ctenhance.enhancement.schedule import Schedule
+from ctenhance.choices import DEFAULT_ENHANCE_STEPS
+from ctenhance.enhancement import sampler
 from ctenhance.runtime.engines.export import ExportForm, InTwoParts
 from ctenhance.runtime.errors import InputError
 
 SLICES = 3
 #: The output's scale: a fresh network then changes the image by tens of HU, not by thousands.
 CHANGE = 0.1
+#: Pixels a side that become the channels of one latent of the diffusion.
+UNIT = 4
 
 
 def _unet(inputs: int, outputs: int, features: Sequence[int]) -> BasicUNet:
@@ -47,121 +50,112 @@ class Twin(nn.Module):
         return middle + CHANGE * F.pixel_shuffle(self.body(F.pixel_unshuffle(x, 2)), 2)
 
 
-class Autoencoder(nn.Module):
-    """KL autoencoder of three slices at once: `[batch, 3, y, x]` to `latents` channels at a quarter of the
-    side.
+class ResidualDiffusion(nn.Module):
+    """A draw of what a scan of higher dose would show: the one-step network's mean, and on it a texture drawn
+    by diffusion, which a mean cannot have.
 
-    Rombach et al. 2022 in MONAI's form, on pixel-unshuffled slices: the first halving of the side costs no
-    convolution at full resolution. `scale` brings latents to unit variance; it is measured at the end of
-    training."""
+    The diffusion works on what the mean leaves of the reference, in latents that hold all of it: space to
+    depth, `UNIT` x `UNIT` pixels to as many channels, over the SD that a small network predicts there.
+    So its data have unit variance everywhere, whatever the dose, and the round trip of the latents loses
+    nothing. The denoiser sees the noisy latents beside the slices, the mean, and what the mean took away. It
+    predicts the velocity at an angle (`sampler`)."""
 
-    multiple = 4
-
-    def __init__(
-        self, channels: Sequence[int] = (32, 64), latents: int = 4, residual_blocks: int = 1
-    ) -> None:
-        super().__init__()
-        self.latents = latents
-        self.body = AutoencoderKL(
-            spatial_dims=2,
-            in_channels=4 * SLICES,
-            out_channels=4 * SLICES,
-            channels=tuple(channels),
-            attention_levels=(False,) * len(channels),
-            latent_channels=latents,
-            num_res_blocks=residual_blocks,
-            norm_num_groups=16,
-            with_encoder_nonlocal_attn=False,
-            with_decoder_nonlocal_attn=False,
-        )
-        self.register_buffer("scale", torch.ones(()))
-        self.scale: torch.Tensor
-
-    def posterior(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and SD of the unscaled latents."""
-        return self.body.encode(F.pixel_unshuffle(x, 2))
-
-    def encode(self, x: torch.Tensor) -> torch.Tensor:
-        """Scaled latents `[batch, latents, y / 4, x / 4]`: the mean, since a draw would only add noise of
-        our own."""
-        return self.posterior(x)[0] * self.scale
-
-    def decode(self, z: torch.Tensor) -> torch.Tensor:
-        """Three slices `[batch, 3, y, x]` of scaled latents."""
-        return F.pixel_shuffle(self.body.decode(z / self.scale), 2)
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        mean, sd = self.posterior(x)
-        z = mean + sd * torch.randn_like(sd) if self.training else mean
-        return F.pixel_shuffle(self.body.decode(z), 2), mean, sd
-
-
-class LatentDiffusion(nn.Module):
-    """SUMI's conditional latent diffusion, in few steps, with a decoder that sees the degraded slices.
-
-    The denoiser (v-prediction) gets the noisy latents beside those of the degraded slices. Sampling is DDIM
-    with trailing steps from the degraded latents under full noise. The decoded draw then is one input of a
-    pixel-domain U-Net beside the degraded slices themselves, so that detail need not pass the latent
-    bottleneck (the purpose of StableSR's controllable feature wrapping, Wang et al. 2024, in one network).
-    """
-
-    multiple = 32
+    multiple = 64
     stochastic = True
 
     def __init__(
-        self,
-        autoencoder: dict[str, Any] | None = None,
-        channels: Sequence[int] = (32, 64, 96),
-        features: Sequence[int] = (32, 48, 64, 96, 128, 32),
+        self, twin: dict[str, Any] | None = None, features: Sequence[int] = (64, 96, 128, 160, 192, 64)
     ) -> None:
         super().__init__()
-        self.autoencoder = Autoencoder(**(autoencoder or {}))
-        latents = self.autoencoder.latents
-        self.denoiser = DiffusionModelUNet(
-            spatial_dims=2,
-            in_channels=2 * latents,
-            out_channels=latents,
-            channels=tuple(channels),
-            attention_levels=(False,) * len(channels),
-            num_res_blocks=1,
-            norm_num_groups=16,
+        self.twin = Twin(**(twin or {}))
+        stacked = UNIT**2 * (SLICES + 2)
+        self.spread = nn.Sequential(
+            nn.Conv2d(stacked + 1, 48, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(48, 48, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(48, 48, 3, padding=2, dilation=2),
+            nn.ReLU(),
+            nn.Conv2d(48, 1, 1),
         )
-        self.detail = _unet(4 * (SLICES + 1), 4, features)
+        # beside the latents and what is seen: the scale, and cosine and sine of the angle
+        self.denoiser = _unet(UNIT**2 + stacked + 3, UNIT**2, features)
+
+    def scale(self, x: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+        """The SD of what the mean leaves, `[batch, 1, y / UNIT, x / UNIT]`, units of 1000 HU."""
+        removed = 50 * (x[:, 1:2] - mean)
+        power = F.avg_pool2d(F.avg_pool2d(removed.square(), UNIT), 5, 1, 2, count_include_pad=False)
+        stacked = F.pixel_unshuffle(torch.cat([x, mean, removed], 1), UNIT)
+        return 0.01 * self.spread(torch.cat([stacked, (power + 0.01).log()], 1)).clamp(-3, 5).exp()
+
+    def condition(self, x: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        """What the denoiser sees beside the latents."""
+        removed = (x[:, 1:2] - mean) / F.interpolate(scale, scale_factor=UNIT, mode="nearest")
+        stacked = F.pixel_unshuffle(torch.cat([x, mean, removed.clamp(-8, 8)], 1), UNIT)
+        return torch.cat([stacked, 0.5 * (scale / 0.02).log()], 1)
+
+    def velocity(self, z: torch.Tensor, condition: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
+        """The denoiser's velocity of latents at the angles `[batch]` (or `[1]` for all)."""
+        sides = torch.stack([angle.cos(), angle.sin()], 1)[:, :, None, None]
+        # z.shape, not len(z): an export would take that for a constant
+        sides = sides.expand(z.shape[0], -1, z.shape[-2], z.shape[-1])
+        return self.denoiser(torch.cat([z, condition, sides], 1))
 
     @staticmethod
-    def scheduler(steps: int) -> Schedule:
-        """The noise schedule with `steps` trailing times."""
-        return Schedule(steps)
+    def encode(residual: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        """Latents of what a mean leaves, `[batch, 1, y, x]`."""
+        return F.pixel_unshuffle(residual, UNIT) / scale
 
-    def sample(self, condition: torch.Tensor, noise: torch.Tensor, steps: int) -> torch.Tensor:
-        """Latents drawn from `noise` given the degraded slices' latents `condition`; `steps` network
-        evaluations."""
-        schedule = self.scheduler(steps)
-        times = [torch.full((len(noise),), time, device=noise.device) for time in schedule.times]
-        z = schedule.add_noise(condition, noise, times[0])
-        for index, time in enumerate(times):
-            z = schedule.step(self.denoiser(torch.cat([z, condition], 1), time), index, z)
-        return z
+    @staticmethod
+    def decode(z: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        """The inverse of `encode`."""
+        return F.pixel_shuffle(z * scale, UNIT)
 
-    def render(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-        """The middle slice from the degraded slices `x` and drawn latents `z`."""
-        prior = self.autoencoder.decode(z)[:, 1:2]
-        half = F.pixel_unshuffle(torch.cat([x, prior], 1), 2)
-        return x[:, 1:2] + 0.1 * F.pixel_shuffle(self.detail(half), 2)
+    def forward(
+        self,
+        x: torch.Tensor,
+        noise: torch.Tensor | None = None,
+        steps: int = DEFAULT_ENHANCE_STEPS,
+        reference: torch.Tensor | None = None,
+        angle: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """A draw from `noise` `[batch, 1, y, x]`; with a `reference` the loss of training at the angles
+        `[batch]` (here, since processes that train together share the gradients of `forward` alone)."""
+        noise = torch.randn_like(x[:, :1]) if noise is None else noise
+        mean = self.twin(x)
+        scale = self.scale(x, mean)
+        if reference is not None and angle is not None:
+            return self._loss(x, mean, scale, reference - mean, noise, angle)
+        condition = self.condition(x, mean, scale)
 
-    def latent_shape(self, x: torch.Tensor) -> tuple[int, int, int]:
-        """Shape `[channel, y, x]` of the noise that a slice of `x` needs."""
-        return self.autoencoder.latents, x.shape[-2] // 4, x.shape[-1] // 4
+        def velocity(z: torch.Tensor, at: float) -> torch.Tensor:
+            return self.velocity(z, condition, torch.full((1,), at, device=z.device))
 
-    def forward(self, x: torch.Tensor, noise: torch.Tensor | None = None, steps: int = 4) -> torch.Tensor:
-        if noise is None:
-            noise = x.new_zeros((len(x), *self.latent_shape(x))).normal_()
-        return self.render(x, self.sample(self.autoencoder.encode(x), noise, steps))
+        z = sampler.fitted(steps).draw(velocity, F.pixel_unshuffle(noise, UNIT))
+        return mean + self.decode(z, scale)
+
+    def _loss(
+        self,
+        x: torch.Tensor,
+        mean: torch.Tensor,
+        scale: torch.Tensor,
+        residual: torch.Tensor,
+        noise: torch.Tensor,
+        angle: torch.Tensor,
+    ) -> torch.Tensor:
+        """The velocity's squared error, and the scale's likelihood (of a Gaussian), `[2]`."""
+        power = self.encode(residual, scale).square().mean(1).clamp(max=50)
+        likelihood = (scale[:, 0].log() + 0.5 * power).mean()
+        scale = scale.detach()
+        z = self.encode(residual, scale).clamp(-8, 8)
+        noise = F.pixel_unshuffle(noise, UNIT)
+        found = self.velocity(sampler.mixed(z, noise, angle), self.condition(x, mean, scale), angle)
+        return torch.stack([F.mse_loss(found.float(), sampler.velocity_of(z, noise, angle)), likelihood])
 
 
 class Change(nn.Module):
-    """What a network adds to the middle slice, `[batch, 1, y, x]`; a diffusion takes noise and has its number
-    of steps."""
+    """What a network adds to the middle slice, `[batch, 1, y, x]`; a diffusion takes noise of that shape and
+    has its number of steps."""
 
     def __init__(self, network: nn.Module, steps: int) -> None:
         super().__init__()
@@ -180,19 +174,13 @@ def export_form(network: nn.Module, steps: int) -> ExportForm:
     free = {0: slices, 2: multiple * rows, 3: multiple * columns}
     if isinstance(network, Twin):
         return ExportForm(InTwoParts(network.body, CHANGE), {"upper": x, "lower": x.clone()}, [free, free])
-    # one slice at a time: the diffusion's times are made for so many
-    x, free = x[:1], {axis: free[axis] for axis in (2, 3)}
-    latents, *sides = network.latent_shape(x)  # type: ignore[operator]
-    shrink = x.shape[-1] // sides[-1]
-    noise = {2: multiple // shrink * rows, 3: multiple // shrink * columns}
-    inputs = {"slices": x, "noise": torch.zeros(1, latents, *sides)}
-    return ExportForm(Change(network, steps), inputs, [free, noise], "network.")
+    inputs = {"slices": x, "noise": x[:, :1].clone()}
+    return ExportForm(Change(network, steps), inputs, [free, free], "network.")
 
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {
     "twin": Twin,
-    "autoencoder": Autoencoder,
-    "latent-diffusion": LatentDiffusion,
+    "residual-diffusion": ResidualDiffusion,
 }
 
 

@@ -39,7 +39,6 @@ class SliceEnhancer:
     def __init__(self, model: Model, network: Network, tile: int, seed: int, spacing_mm: float) -> None:
         self.kind, self.network, self.seed = model.kind, network, seed
         self.tile = max(1, tile // self.kind.multiple) * self.kind.multiple
-        self.latents = int(model.entry.arguments.get("autoencoder", {}).get("latents", 4))
         reach = max(0.0, NOISE_CORRELATION_MM / spacing_mm)
         taps = np.exp(
             -0.5 * (np.arange(-math.ceil(2 * reach), math.ceil(2 * reach) + 1) / max(reach, 1e-3)) ** 2
@@ -64,7 +63,7 @@ class SliceEnhancer:
         patient = self._where(stack)
         box, worth = patient.box, patient.slices[start:stop]
         if box is None or not worth.any():
-            return Prepared((stop - start, *whole), None, None, None, draw)
+            return Prepared((stop - start, *whole), None, None, None, 0)
         planes = planes[:, box[0], box[1]]
         near = np.arange(start, stop)[:, None] + np.array([-1, 0, 1])
         middle = planes[start - first : stop - first]
@@ -72,24 +71,28 @@ class SliceEnhancer:
         x = np.where(planes < LOWEST_HU, AIR_HU, planes)
         np.minimum(x, HIGHEST_HU, out=x)
         x /= np.float32(HU_SCALE)
-        x = _padded(turned(x, draw % SYMMETRIES), self.kind.multiple)
+        symmetry = self.symmetry(draw)
+        x = _padded(turned(x, symmetry), self.kind.multiple)
         x = x[np.clip(near, 0, len(stack) - 1) - first]
         noise = None
         if self.kind.stochastic:
             noise = np.stack([self.noise(z, draw, x.shape[-2:]) for z in range(start, stop)])
-        return Prepared((stop - start, *whole), box, inside, (x, noise), draw)
+        return Prepared((stop - start, *whole), box, inside, (x, noise), symmetry)
+
+    def symmetry(self, draw: int) -> int:
+        """How a draw's slices are turned; the two draws of an antithetic pair are turned alike."""
+        return (draw // 2 if self.kind.stochastic else draw) % SYMMETRIES
 
     def run(self, batch: Prepared) -> np.ndarray:
         """The changes in HU `[slice, y, x]` of a batch; none where there is air alone."""
         if batch.box is None or batch.inputs is None:
             return np.zeros(batch.shape, np.float32)
         x, noise = batch.inputs
-        symmetry = batch.draw % SYMMETRIES
         change = self._run(x, noise)[:, 0]
         rows, columns = batch.inside.shape[1:]
-        if symmetry % 2:
+        if batch.symmetry % 2:
             rows, columns = columns, rows
-        change = turned_back(change[:, :rows, :columns], symmetry) * np.float32(HU_SCALE)
+        change = turned_back(change[:, :rows, :columns], batch.symmetry) * np.float32(HU_SCALE)
         change *= batch.inside
         if change.shape == batch.shape:
             return change
@@ -136,34 +139,32 @@ class SliceEnhancer:
         window = np.multiply.outer(*(_window(side) for side in sides))
         total = np.zeros((len(x), 1, *x.shape[-2:]), np.float32)
         weight = np.zeros(x.shape[-2:], np.float32)
-        shrink = self.kind.shrink
         for top in _starts(x.shape[-2], sides[0], self.kind.multiple):
             for left in _starts(x.shape[-1], sides[1], self.kind.multiple):
                 at: Any = (..., slice(top, top + sides[0]), slice(left, left + sides[1]))
                 inputs = [np.ascontiguousarray(x[at])]
                 if noise is not None:
-                    coarse = [slice(s.start // shrink, s.stop // shrink) for s in at[1:]]
-                    inputs.append(np.ascontiguousarray(noise[:, :, coarse[0], coarse[1]]))
+                    inputs.append(np.ascontiguousarray(noise[at]))
                 total[at] += self.network(*inputs) * window
                 weight[at[1:]] += window
         return total / weight
 
     def noise(self, z: int, draw: int, size: tuple[int, int]) -> np.ndarray:
-        """Unit-variance noise for slice z of this size in pixels, correlated along z; the same whatever slab
-        or order it is asked in."""
-        shape = (self.latents, *(n // self.kind.shrink for n in size))
+        """Unit-variance noise `[1, y, x]` for slice z of this size in pixels, correlated along z; the same
+        whatever slab or order it is asked in. Each odd draw has that of the draw before, turned negative."""
+        pair = draw // 2
         reach = len(self.taps) // 2
         for key, kept in list(self._planes.items()):
-            if key[0] != draw or abs(key[1] - z) > reach or kept.shape != shape:
+            if key[0] != pair or abs(key[1] - z) > reach or kept.shape != size:
                 del self._planes[key]
-        total = np.zeros(shape, np.float32)
+        total = np.zeros(size, np.float32)
         for k, tap in enumerate(self.taps):
-            plane = (draw, z + k - reach)
+            plane = (pair, z + k - reach)
             if plane not in self._planes:
                 seeds = [n % 2**32 for n in (self.seed, *plane)]
-                self._planes[plane] = np.random.default_rng(seeds).standard_normal(shape, np.float32)
+                self._planes[plane] = np.random.default_rng(seeds).standard_normal(size, np.float32)
             total += tap * self._planes[plane]
-        return total
+        return (-total if draw % 2 else total)[None]
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ class _Patient:
 
 class Prepared:
     """Slices as the network takes them: the whole `shape` `[slice, y, x]`, the `box` of it that is worked on
-    (None: only air), which of its pixels may change, the inputs, and the draw."""
+    (None: only air), which of its pixels may change, the inputs, and how they are turned."""
 
     def __init__(
         self,
@@ -186,9 +187,9 @@ class Prepared:
         box: tuple[slice, slice] | None,
         inside: np.ndarray | None,
         inputs: tuple[np.ndarray, np.ndarray | None] | None,
-        draw: int,
+        symmetry: int,
     ) -> None:
-        self.shape, self.box, self.inputs, self.draw = shape, box, inputs, draw
+        self.shape, self.box, self.inputs, self.symmetry = shape, box, inputs, symmetry
         self.inside = np.zeros((0, 0, 0), bool) if inside is None else inside
 
 

@@ -1,4 +1,4 @@
-"""The three trainings: the fast twin, the autoencoder, the latent diffusion with its detail decoder.
+"""The two trainings: the one-step network, and the diffusion round it.
 
 Each takes a folder of reference CTs (read and turned into a noise bank once, see `bank.py`), a run folder,
 and where there is one a folder of validation pairs `<name>_degraded.*` / `<name>_reference.*` of patients
@@ -17,16 +17,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
+from ctenhance.choices import DEFAULT_ENHANCE_STEPS
 from ctenhance.core.hounsfield import padding_to_air
 from ctenhance.core.volume import CTVolume
 from ctenhance.enhancement.bank import AIR_HU, build_bank, load_bank
 from ctenhance.enhancement.models import HU_SCALE
-from ctenhance.enhancement.networks import Autoencoder, LatentDiffusion, Twin, build
+from ctenhance.enhancement.networks import ResidualDiffusion, Twin, build
 from ctenhance.enhancement.pairs import PairBatch, PairSampler, neighbours
-from ctenhance.enhancement.schedule import TRAIN_STEPS
+from ctenhance.enhancement.sampler import LARGEST_ANGLE, SMALLEST_ANGLE, fitted
 from ctenhance.runtime import weights
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress
@@ -38,23 +38,22 @@ from ctenhance.training.loop import (
     first_process_first,
     fit,
     log_error,
-    training_device,
     training_volumes,
     weights_entry,
 )
-from ctenhance.training.options import AutoencoderTraining, DiffusionTraining, TwinTraining
+from ctenhance.training.options import DiffusionTraining, TwinTraining
 
 TWIN: dict[str, Any] = {"features": [32, 48, 64, 96, 128, 32]}
 #: The sizes of the one-step network. The wide one costs hardly more time a slice (0.099 against 0.087 s on
 #: one core), since its further channels are on the coarse grids.
 TWINS: dict[str, dict[str, Any]] = {"twin": TWIN, "twin-wide": {"features": [32, 64, 128, 192, 256, 32]}}
-AUTOENCODER: dict[str, Any] = {"channels": [32, 64], "latents": 4, "residual_blocks": 1}
-DENOISER_CHANNELS = [32, 64, 96]
-#: Weight of the Kullback-Leibler term (METHODS A.5: 1e-8 in 2-D, 1e-7 in 3-D, of larger latents).
-KL_WEIGHT = 1e-7
-#: Errors well below this (in units of 1000 HU) count squared, above it plainly: noisy draws must not rule
-#: the rest.
-SOFT_ERROR = 0.02
+#: The denoiser's features, and the learning rate that it is trained at.
+DENOISER = [64, 96, 128, 160, 192, 64]
+DIFFUSION_RATE = 4e-4
+#: Weight of the scale's likelihood beside the velocity's error.
+LIKELIHOOD_WEIGHT = 0.3
+#: Side in pixels of what is looked at of each slice when the diffusion is validated.
+VALIDATION_SIDE = 256
 
 
 def read_pairs(folder: Path) -> list[tuple[str, np.ndarray, np.ndarray]]:
@@ -79,11 +78,8 @@ def read_pairs(folder: Path) -> list[tuple[str, np.ndarray, np.ndarray]]:
     return pairs
 
 
-def pairs_validation(folder: str | Path | None, multiple: int, round_trip: bool = False) -> Validate | None:
-    """PSNR (dB, +-1000 HU, mean over slices) on the pairs of `folder`: 'score' and one figure a patient.
-
-    With `round_trip` the network is an autoencoder: it gets the reference and shall give it back.
-    """
+def pairs_validation(folder: str | Path | None, multiple: int) -> Validate | None:
+    """PSNR (dB, +-1000 HU, mean over slices) on the pairs of `folder`: 'score' and one figure a patient."""
     if folder is None:
         return None
     pairs = read_pairs(Path(folder))
@@ -95,25 +91,15 @@ def pairs_validation(folder: str | Path | None, multiple: int, round_trip: bool 
             values = []
             for z in range(len(low))[1:-1:2] or range(len(low)):
                 rows, columns = (n // multiple * multiple for n in low.shape[1:])
-                three = neighbours(high if round_trip else low, z)[:, :rows, :columns]
-                x = torch.from_numpy(three)[None].to(device) / HU_SCALE
-                # a network that draws shall draw alike at every validation, without moving the training's
-                # own draws
-                with torch.no_grad(), torch.random.fork_rng():
-                    torch.manual_seed(z)
-                    image = network(x)[0][:, 1:2] if round_trip else network(x)
-                y = image[0, 0].float().cpu().numpy() * HU_SCALE
+                x = torch.from_numpy(neighbours(low, z)[:, :rows, :columns].copy())[None].to(device)
+                with torch.no_grad():
+                    y = network(x / HU_SCALE)[0, 0].float().cpu().numpy() * HU_SCALE
                 error = y.clip(-1000, 1000) - high[z, :rows, :columns].clip(-1000, 1000)
                 values.append(20 * math.log10(2000 / max(float(np.sqrt(np.mean(error**2))), 1e-6)))
             figures[name] = float(np.mean(values))
         return {"score": float(np.mean(list(figures.values()))), **figures}
 
     return validate
-
-
-def soft_l1(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Charbonnier loss, mean of sqrt(error^2 + SOFT_ERROR^2) - SOFT_ERROR."""
-    return ((output.float() - target).square() + SOFT_ERROR**2).sqrt().mean() - SOFT_ERROR
 
 
 def _middle(batch: PairBatch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -148,7 +134,7 @@ class _Course:
 def _course(
     data_dir: str | Path,
     run_dir: str | Path,
-    options: TwinTraining | AutoencoderTraining | DiffusionTraining,
+    options: TwinTraining | DiffusionTraining,
     settings: Settings,
     progress: Progress | None,
     cancel: Cancellable | None,
@@ -224,33 +210,6 @@ def grow(
     network.load_state_dict(own)
 
 
-def train_autoencoder(
-    data_dir: str | Path,
-    run_dir: str | Path,
-    options: AutoencoderTraining,
-    progress: Progress | None = None,
-    cancel: Cancellable | None = None,
-) -> Path:
-    """Train the KL autoencoder on references and degraded slices alike, since both get encoded in use.
-
-    The validation figure is the PSNR of the references' round trip.  All else as in `train_twin`.
-    """
-    batch = options.batch
-    validate = pairs_validation(options.validation, Autoencoder.multiple, round_trip=True)
-    course = _course(data_dir, run_dir, options, Settings.of(options), progress, cancel)
-    network = build("autoencoder", AUTOENCODER)
-
-    def loss(model: nn.Module, step: int, rank: int, where: torch.device) -> torch.Tensor:
-        drawn = course.pairs(batch, step, rank)
-        half = batch // 2
-        x = torch.cat([drawn.reference[: batch - half], drawn.degraded[batch - half :]]).to(where)
-        image, mean, sd = model(x)
-        divergence = 0.5 * (mean.square() + sd.square() - 2 * sd.clamp(min=1e-8).log() - 1)
-        return soft_l1(image, x) + KL_WEIGHT * divergence.flatten(1).sum(1).mean()
-
-    return course.run(network, loss, "autoencoder", AUTOENCODER, validate)
-
-
 def train_enhance(
     data_dir: str | Path,
     run_dir: str | Path,
@@ -258,82 +217,71 @@ def train_enhance(
     progress: Progress | None = None,
     cancel: Cancellable | None = None,
 ) -> Path:
-    """Train the latent diffusion and then its detail decoder, each for half of `steps` and `minutes`.
+    """Train the diffusion round the one-step network of `options.twin`, which stays as it is.
 
-    The weights of `options.autoencoder` stay frozen; with `options.twin` the detail decoder begins at the
-    one-step network's quality. All else as in `train_twin`."""
-    run_dir, batch, seed = Path(run_dir), options.batch, options.seed
-    settings = Settings.of(options, steps=options.steps // 2, minutes=options.minutes / 2)
-    validate = pairs_validation(options.validation, LatentDiffusion.multiple)
-    tensors, entry = weights.load(options.autoencoder, ["autoencoder"])
-    detail_start = None if options.twin is None else weights.load(options.twin, ["twin"])[0]
+    Validation looks at the loss, at the sampler's own angles: no PSNR tells a good texture. All else as in
+    `train_twin`."""
+    validate = _diffusion_validation(options.validation)
+    twin = weights.default_name("enhance") if options.twin is None else options.twin
+    tensors, entry = weights.load(twin, ["twin"])
+    arguments = {"twin": entry.arguments, "features": DENOISER}
+    settings = Settings.of(options, learning_rate=DIFFUSION_RATE)
     course = _course(data_dir, run_dir, options, settings, progress, cancel)
-    arguments = {"autoencoder": entry.arguments, "channels": DENOISER_CHANNELS, "features": TWIN["features"]}
-    network = build("latent-diffusion", arguments)
-    assert isinstance(network, LatentDiffusion)
-    network.autoencoder.load_state_dict(tensors)
-    network.to(training_device(options.device))
-    if detail_start is not None:
-        start_from_twin(network, detail_start)
+    network = build("residual-diffusion", arguments)
+    assert isinstance(network, ResidualDiffusion)
+    network.twin.load_state_dict(tensors)
+    network.twin.requires_grad_(False)
 
-    prior = dataclasses.replace(course, run_dir=run_dir / "diffusion")
-    _train_only(network, network.denoiser)
-    _measure_scale(network.autoencoder, course.sampler)
+    def loss(model: nn.Module, step: int, rank: int, where: torch.device) -> torch.Tensor:
+        degraded, target = _middle(course.pairs(options.batch, step, rank), where)
+        generator = torch.Generator().manual_seed(options.seed + 7919 * step + rank)
+        angle = _angles(len(degraded), generator).to(where)
+        noise = torch.randn(target.shape, generator=generator).to(where)
+        return _weighted(model(degraded, noise, reference=target, angle=angle))
 
-    def diffusion_loss(model: nn.Module, step: int, rank: int, where: torch.device) -> torch.Tensor:
-        drawn = course.pairs(batch, step, rank)
-        generator = torch.Generator().manual_seed(seed + 7919 * step + rank)
-        with torch.no_grad():
-            encode = network.autoencoder.encode
-            z, condition = encode(drawn.reference.to(where)), encode(drawn.degraded.to(where))
-        time = torch.randint(TRAIN_STEPS, (len(z),), generator=generator).to(where)
-        noise = torch.randn(z.shape, generator=generator).to(where)
-        schedule = network.scheduler(1)
-        noisy = schedule.add_noise(z, noise, time)
-        v = model(torch.cat([noisy, condition], 1), time)
-        return torch.nn.functional.mse_loss(v.float(), schedule.velocity(z, noise, time))
-
-    best = prior.run(network.denoiser, diffusion_loss, "denoiser", {}, None)
-    network.denoiser.load_state_dict(load_file(str(best)))
-
-    detail = dataclasses.replace(course, run_dir=run_dir / "detail")
-    _train_only(network, network.detail)
-
-    def detail_loss(model: nn.Module, step: int, rank: int, where: torch.device) -> torch.Tensor:
-        degraded, target = _middle(course.pairs(batch, step, rank), where)
-        generator = torch.Generator().manual_seed(seed + 7919 * step + rank)
-        noise = torch.randn((len(degraded), *network.latent_shape(degraded)), generator=generator).to(where)
-        # any step count that a user may ask for
-        return log_error(model(degraded, noise, int(2 ** (step % 3))), target)
-
-    return detail.run(network, detail_loss, "latent-diffusion", arguments, validate)
+    return course.run(network, loss, "residual-diffusion", arguments, validate)
 
 
-def start_from_twin(network: LatentDiffusion, tensors: dict[str, torch.Tensor]) -> None:
-    """Give the detail decoder the twin's weights; the prior's input channels start at zero."""
-    own = network.detail.state_dict()
-    for name, value in tensors.items():
-        key = name.removeprefix("body.")
-        if key not in own:
-            raise InputError(
-                f"The twin's weights do not fit the detail decoder ('{name}'): train both alike."
-            )
-        if own[key].shape == value.shape:
-            own[key] = value
-        else:  # the first convolution: the degraded slices' channels come first, then the prior's
-            own[key] = torch.zeros_like(own[key])
-            own[key][:, : value.shape[1]] = value
-    network.detail.load_state_dict(own)
+def _angles(count: int, generator: torch.Generator) -> torch.Tensor:
+    """Angles to train at: half of them those of the usual sampler, or close by, half any."""
+    own = torch.tensor(fitted(DEFAULT_ENHANCE_STEPS).angles)
+    near = own[torch.randint(len(own), (count,), generator=generator)]
+    near = near + 0.04 * (torch.rand(count, generator=generator) - 0.5)
+    free = SMALLEST_ANGLE + (LARGEST_ANGLE - SMALLEST_ANGLE) * torch.rand(count, generator=generator)
+    return torch.where(torch.rand(count, generator=generator) < 0.5, near, free)
 
 
-def _train_only(network: nn.Module, part: nn.Module) -> None:
-    network.requires_grad_(False)
-    part.requires_grad_(True)
+def _weighted(losses: torch.Tensor) -> torch.Tensor:
+    return losses[0] + LIKELIHOOD_WEIGHT * losses[1]
 
 
-def _measure_scale(autoencoder: Autoencoder, sampler: PairSampler) -> None:
-    """Set the latents' scale to 1 / SD over reference crops (the diffusion's schedule is made for unit
-    variance)."""
-    with torch.no_grad():
-        mean, _ = autoencoder.posterior(sampler.batch(32, 0).reference.to(autoencoder.scale.device))
-        autoencoder.scale.copy_(1 / mean.std())
+def _diffusion_validation(folder: str | Path | None) -> Validate | None:
+    """The loss at the sampler's angles in the middle of every fourth slice of the pairs of `folder`, turned
+    round: 'score', and its parts."""
+    if folder is None:
+        return None
+    crops = []
+    for _, low, high in read_pairs(Path(folder)):
+        sides = []
+        for length in low.shape[1:]:
+            side = min(VALIDATION_SIDE, length // ResidualDiffusion.multiple * ResidualDiffusion.multiple)
+            sides.append(slice((length - side) // 2, (length - side) // 2 + side))
+        for z in range(len(low))[2:-1:4] or range(len(low)):
+            low_crop = neighbours(low, z)[:, sides[0], sides[1]]
+            crops.append([torch.from_numpy(a.copy()) for a in (low_crop, high[z][sides[0], sides[1]])])
+
+    def validate(network: nn.Module, device: torch.device) -> dict[str, float]:
+        network.eval()
+        generator = torch.Generator().manual_seed(1)
+        found = []
+        for low, high in crops:
+            x, y = low[None].to(device) / HU_SCALE, high[None, None].to(device) / HU_SCALE
+            for angle in fitted(DEFAULT_ENHANCE_STEPS).angles:
+                noise = torch.randn(y.shape, generator=generator).to(device)
+                with torch.no_grad():
+                    found.append(network(x, noise, reference=y, angle=torch.tensor([angle], device=device)))
+        velocity, likelihood = torch.stack(found).float().cpu().mean(0)
+        score = -float(_weighted(torch.stack([velocity, likelihood])))
+        return {"score": score, "velocity": float(velocity), "likelihood": float(likelihood)}
+
+    return validate

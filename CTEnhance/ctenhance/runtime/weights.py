@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -42,7 +43,8 @@ class WeightsEntry:
     `architecture` names the network's builder in its method package and `arguments` are that builder's
     keyword arguments; `trained_on` says which data under which licence; `card` names the model card. `onnx`
     is empty or tells of the exported form: `file`, `sha256`, `opset`, and whether `bfloat16` was measured to
-    be near enough to float32.
+    be near enough to float32. `spread` holds, by the number of draws, what their standard deviation is to be
+    multiplied by to tell of the true error, as measured on held-out patients.
     """
 
     name: str
@@ -55,6 +57,12 @@ class WeightsEntry:
     version: str
     card: str
     onnx: dict[str, Any] = field(default_factory=dict)
+    spread: dict[str, float] = field(default_factory=dict)
+
+    def spread_factor(self, draws: int) -> float:
+        """The factor for this number of draws: that of the next smaller number measured; 1 without any."""
+        known = [int(count) for count in self.spread if int(count) <= draws]
+        return float(self.spread[str(max(known))]) if known else 1.0
 
 
 @dataclass(frozen=True)
@@ -328,13 +336,20 @@ def _entry(line: Any, where: str) -> WeightsEntry:
         problem = f"lacks {', '.join(missing)}" if missing else f"has the unknown field {', '.join(unknown)}"
         raise InputError(f"{_capital(where)} {problem} (entry '{line.get('name', '?')}').")
     for name in (name for name in names if name in line):
-        kind = dict if name in ("arguments", "onnx") else str
+        kind = dict if name in ("arguments", "onnx", "spread") else str
         if not isinstance(line[name], kind):
             raise InputError(f"{_capital(where)} has a field '{name}' that is no {kind.__name__}.")
     if not _NAME.fullmatch(line["name"]):
         raise InputError(
             f"{_capital(where)} has the name '{line['name']}'; it takes up to 64 of a-z, 0-9, '.', '_', '-'."
         )
+    for count, factor in line.get("spread", {}).items():
+        number = isinstance(factor, int | float) and not isinstance(factor, bool)
+        if not count.isdecimal() or not number or not 0 < factor < math.inf:
+            raise InputError(
+                f"{_capital(where)} has the spread factor '{count}: {factor}' for '{line['name']}', which is "
+                "no positive number by a number of draws."
+            )
     # The file is opened relative to its registry: anything but a bare name could lead out of the folder.
     for files, suffix in ((line, SUFFIX), (line.get("onnx"), EXPORTED_SUFFIX)):
         if not files:

@@ -47,19 +47,16 @@ class TwinTraining(TrainOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoencoderTraining(TrainOptions):
-    """`crop`: side of a pair in pixels."""
-
-    crop: int = 128
-
-
-@dataclass(frozen=True, kw_only=True)
 class DiffusionTraining(TrainOptions):
-    """`autoencoder`: weights that stay as they are; `twin`: weights that the detail decoder starts from."""
+    """`twin`: weights of the one-step network to train the diffusion round, the default ones otherwise;
+    `crop`: side of a pair in pixels, a multiple of 64."""
 
-    autoencoder: str | Path
     twin: str | Path | None = None
     crop: int = 128
+
+    def __post_init__(self) -> None:
+        if self.crop < 64 or self.crop % 64:
+            raise InputError(f"The crop is {self.crop} pixels: choose a multiple of 64.")
 
 
 @dataclass(frozen=True, kw_only=True)
