@@ -19,8 +19,9 @@ from slicer.ScriptedLoadableModule import (
 from ctenhance.runtime.errors import CTEnhanceError
 from ctenhance.study import ReadingSession, Study
 from CTEnhanceLib.panel import about, styles
+from CTEnhanceLib.panel.keysheet import KeySheet
 from CTEnhanceLib.panel.widget import BasePanelWidget
-from CTEnhanceLib.readerstudy import views
+from CTEnhanceLib.readerstudy import keys, views
 from CTEnhanceLib.readerstudy.desk import ReadingDesk
 from CTEnhanceLib.views import layouts
 
@@ -63,6 +64,7 @@ class CTReaderStudyWidget(BasePanelWidget):
         """Make the reader's desk, and offer the study read last."""
         self.layout.addStretch(1)
         self.desk = ReadingDesk(self.ui, self.panel)
+        self._keySheet = KeySheet(self.panel, _("CT Reader Study"), keys.rows)
         self.ui.folderEdit.filters = ctk.ctkPathLineEdit.Dirs
         self.ui.folderEdit.connect("currentPathChanged(QString)", self.onFolder)
         self.ui.readerSelector.connect("currentIndexChanged(int)", self.onReader)
@@ -74,10 +76,12 @@ class CTReaderStudyWidget(BasePanelWidget):
     def opened(self):
         """Show the case that is being read, if any."""
         self.desk.enter()
+        self._keySheet.enable(True)
 
     def left(self):
         """Take everything off the screen; the sitting goes on."""
         self.desk.exit()
+        self._keySheet.enable(False)
 
     def sceneGoes(self):
         """Save what was typed; `opened` shows the case again."""
@@ -86,6 +90,7 @@ class CTReaderStudyWidget(BasePanelWidget):
     def gone(self):
         """End the sitting; everything is saved."""
         self.desk.signOut()
+        self._keySheet.enable(False)
 
     def onFolder(self, _path=""):
         """Offer the readers of the study in the folder; none of them is chosen, lest one reads as another."""

@@ -30,7 +30,8 @@ def make(
     """Write two arms of volumes (they differ in their noise and grid) and the study `root/study`."""
     random = np.random.default_rng(0)
     listed = []
-    for number in range(cases):
+    practised = more.pop("practise", 0)
+    for number in range(cases + practised):
         images = {}
         for arm, sd in zip(ARMS, (4, 40), strict=True):
             array = random.normal(40, sd, shape).astype(np.float32)
@@ -41,7 +42,16 @@ def make(
             images[arm] = str(path)
         listed.append({"name": f"miller-{number}", "images": images})
     asked = {"questions": more.pop("questions")} if "questions" in more else {"preset": preset}
-    values = {"title": "Tiny", "arms": list(ARMS), "cases": listed, "readers": list(readers), **asked, **more}
+    if practised:
+        more["practice"] = listed[cases:]
+    values = {
+        "title": "Tiny",
+        "arms": list(ARMS),
+        "cases": listed[:cases],
+        "readers": list(readers),
+        **asked,
+        **more,
+    }
     create(Design.parse(values, root), root / "study")
 
 

@@ -169,3 +169,93 @@ def test_looking_counts_as_activity(reader: Reader, make: Maker, clock: Clock) -
     clock.seconds += 3600  # away
     reader.presses("3")
     assert reader.desk.session.active_seconds == 80
+
+
+def orientations() -> set[str]:
+    from CTEnhanceLib.views.part import orientationOf
+
+    return {orientationOf(slicer.app.layoutManager().sliceWidget(name).mrmlSliceNode()) for name in VIEWS}
+
+
+def test_planes_by_key_and_by_question(reader: Reader, make: Maker) -> None:
+    asked = [
+        {"id": "noise", "kind": "yes-no", "text": "Noise?", "scope": "pair"},
+        {"id": "stripes", "kind": "yes-no", "text": "Stripes?", "scope": "pair", "plane": "coronal"},
+        {"id": "edges", "kind": "yes-no", "text": "Edges?", "scope": "pair"},
+    ]
+    reader.signsIn(make(cases=2, questions=asked))
+    assert orientations() == {"Axial"}
+    reader.presses("S")
+    assert orientations() == {"Sagittal"}
+    assert reader.ui.sliceLabel.text == "Slice 17 of 32"
+    reader.presses("A", "1")  # the answer leads to the question about a plane
+    assert orientations() == {"Coronal"}
+    reader.presses("Shift+Tab")
+    assert orientations() == {"Coronal"}
+    reader.presses("Tab", "2", "1", "PgDown")
+    reader.sees()
+    assert orientations() == {"Axial"}  # where every case begins
+
+
+def test_windows_by_number(reader: Reader, make: Maker) -> None:
+    reader.signsIn(make(cases=2))
+    windows = reader.desk.session.study.conduct.windows
+    display = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")[0].GetDisplayNode()
+    for number in (3, 1, 2):
+        reader.presses(f"Ctrl+{number}")
+        window = windows[number - 1]
+        assert (display.GetLevel(), display.GetWindow()) == (window.level, window.width)
+    reader.presses("Ctrl+9")  # there is none
+    assert (display.GetLevel(), display.GetWindow()) == (windows[1].level, windows[1].width)
+
+
+def test_a_pause_hides_the_images(reader: Reader, make: Maker) -> None:
+    folder = make(cases=2)
+    reader.signsIn(folder)
+    views = [slicer.app.layoutManager().sliceWidget(name) for name in VIEWS]
+    reader.presses("Up", "P")
+    offset = views[0].sliceLogic().GetSliceOffset()
+    assert not any(view.mrmlSliceCompositeNode().GetBackgroundVolumeID() for view in views)
+    assert "Paused" in reader.ui.statusLabel.text and reader.ui.pauseButton.text == "Go on (P)"
+    reader.presses("5", "PgDown", "Up", "W", "C")
+    assert not any(view.mrmlSliceCompositeNode().GetBackgroundVolumeID() for view in views)
+    assert not reader.desk.form.enabled and not reader.ui.nextButton.enabled
+    reader.presses("P")
+    assert all(view.mrmlSliceCompositeNode().GetBackgroundVolumeID() for view in views)
+    assert views[0].sliceLogic().GetSliceOffset() == offset and orientations() == {"Axial"}
+    assert "Answer with" in reader.ui.statusLabel.text
+    reader.presses("5")
+    reader.ui.pauseButton.click()
+    # Another module and back: still paused, and nothing is shown.
+    reader.panel.exit()
+    reader.panel.enter()
+    assert not slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") and reader.desk.session.paused
+    reader.ui.pauseButton.click()
+    reader.sees()
+    assert all(view.mrmlSliceCompositeNode().GetBackgroundVolumeID() for view in views)
+    reader.desk.signOut()
+    kinds = [row.kind for row in rows(folder)]
+    assert kinds.count("answer") == 1 and kinds.count("pause") == kinds.count("resume") == 2
+
+
+def test_practice_comes_first(reader: Reader, make: Maker) -> None:
+    folder = make(cases=3, practise=2)
+    reader.signsIn(folder)
+    assert reader.ui.progressLabel.text == "Practice case 1 of 2: its answers do not count"
+    reader.presses("1", "PgDown")
+    reader.sees()
+    reader.presses("1", "PgDown", "Ctrl+Return")
+    assert "count from now on" in reader.ui.progressLabel.text
+    reader.presses("Ctrl+Return")
+    reader.sees()
+    assert reader.ui.progressLabel.text == "Case 1 of 3"
+
+
+def test_sheet_of_keys(reader: Reader, make: Maker) -> None:
+    import slicerhost
+
+    reader.signsIn(make(cases=2))
+    reader.presses("F1")
+    text = slicerhost.messages[0][0]
+    for key in ("P\t", "A, C, S\t", "Ctrl+Return\t", "F1\t"):
+        assert key in text

@@ -7,7 +7,6 @@ its face in Slicer. Nothing of it is kept in the scene, so closing the scene los
 from __future__ import annotations
 
 import contextlib
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from ctenhance.study.questions import Question
 from ctenhance.study.session import FINISHED, READING, WAITING, ReadingCase
 from CTEnhanceLib.panel import styles
 from CTEnhanceLib.readerstudy.images import ImageShelf
+from CTEnhanceLib.readerstudy.keys import MOST_WINDOWS, PLANE_KEYS, WINDOW_KEY, StudyKeys
 from CTEnhanceLib.readerstudy.marks import MarksRow, cursor, middle
 from CTEnhanceLib.readerstudy.questions import CHOICE_KEYS, QuestionForm
 from CTEnhanceLib.readerstudy.views import StudyViews
@@ -52,8 +52,9 @@ class ReadingDesk:
         ui.previousButton.connect("clicked()", self.previous)
         ui.nextButton.connect("clicked()", self.next)
         ui.goOnButton.connect("clicked()", self.goOn)
+        ui.pauseButton.connect("clicked()", self.pause)
         ui.windowSelector.connect("activated(int)", self._onPreset)
-        self._shortcuts = self._makeShortcuts(slicer.util.mainWindow() or parent)
+        self._shortcuts = StudyKeys(slicer.util.mainWindow() or parent, self._keys(), self._onKey)
         self._clock = self._timer(_TICK_MILLISECONDS, self._onTick)
         self._windowRest = self._timer(_WINDOW_MILLISECONDS, self._logWindow)
         self._windowRest.setSingleShot(True)
@@ -72,6 +73,7 @@ class ReadingDesk:
             lambda: session.answers,
             self._answer,
             {"marks": MarksRow},
+            self._onQuestion,
         )
         self.ui.windowSelector.clear()
         for window in session.study.conduct.windows:
@@ -113,6 +115,23 @@ class ReadingDesk:
             self._go(ReadingSession.begin)
         elif session.can_finish:
             self._go(ReadingSession.finish)
+
+    def pause(self) -> None:
+        """Hide the images, while no time counts, or go on."""
+        session = self.session
+        if session is None or session.state != READING:
+            return
+        try:
+            if session.paused:
+                session.resume()
+            else:
+                self.flush()
+                session.pause()
+        except CTEnhanceError as error:
+            self._tell(error)
+            return
+        self._problem = ""
+        self._update()
 
     def flush(self) -> None:
         """Save what was typed, and the window that was set, and is not saved yet."""
@@ -183,13 +202,13 @@ class ReadingDesk:
         self.ui.signInSection.visible = session is None
         self.ui.readingSection.visible = session is not None
         reading = session is not None and session.state == READING
-        for shortcut in self._shortcuts:
-            shortcut.enabled = self._present and session is not None
+        self._shortcuts.enable(self._present and session is not None)
         if session is None:
             return
         self._showImages()
         locked = self._case is not None and self._case.locked
-        ready = reading and self._shown is not None and not self._covered
+        paused = session.paused
+        ready = reading and self._shown is not None and not self._covered and not paused
         self.form.show(ready and not locked)
         ui = self.ui
         ui.progressLabel.text = session.progress if reading else session.message
@@ -197,12 +216,14 @@ class ReadingDesk:
         if self._case is not None:
             ui.progressBar.maximum, ui.progressBar.value = self._case.total, self._case.number
         rows = (ui.questionsWidget, ui.sliceLabel, ui.windowRow, ui.keysLabel)
-        for widget in (*rows, ui.previousButton, ui.nextButton):
+        for widget in (*rows, ui.previousButton, ui.nextButton, ui.pauseButton):
             widget.visible = reading
-        ui.nextButton.enabled = ui.previousButton.enabled = ui.windowRow.enabled = not self._covered
+        for widget in (ui.nextButton, ui.previousButton, ui.windowRow):
+            widget.enabled = not self._covered and not paused
+        ui.pauseButton.text = _("Go on (P)") if paused else _("Pause (P)")
         text = {FINISHED: _("Sign out"), WAITING: _("Begin the next session")}
         ui.goOnButton.text = text.get(session.state, _("Finish the session")) + _("  (Ctrl+Return)")
-        ui.goOnButton.visible = not reading or session.can_finish
+        ui.goOnButton.visible = not reading or (session.can_finish and not paused)
         ui.signOutButton.visible = session.state != FINISHED
         self._saySlice()
         self._say(locked)
@@ -212,6 +233,8 @@ class ReadingDesk:
         loading = self._case is not None and self._shown is None and not self._covered
         if self._problem:
             text = self._problem
+        elif session.paused:
+            text = _("Paused: no image is shown and no time counts. P goes on.")
         elif loading:
             text = _("Loading the images…")
         elif locked:
@@ -233,11 +256,9 @@ class ReadingDesk:
         return _("All answered. Page Down goes to the next case.")
 
     def _saySlice(self) -> None:
-        position = self.views.position()
-        text = "" if position is None else _("Slice {number} of {count}")
-        self.ui.sliceLabel.text = (
-            text if position is None else text.format(number=position[0], count=position[1])
-        )
+        number, count = self.views.position() or (0, 0)
+        text = _("Slice {number} of {count}").format(number=number, count=count)
+        self.ui.sliceLabel.text = text if count else ""
 
     def _warn(self) -> None:
         session = self.session
@@ -253,7 +274,13 @@ class ReadingDesk:
         if not self._present or self._case is None or self._covered:
             self._clear()
             return
+        if self.session.paused:
+            self.views.blank()
+            self._showMarks(False)
+            return
         if self._shown == self._case.trial:
+            if self.views.unblank():
+                self._showMarks(True)
             return
         try:
             images = self.shelf.get(self._case.images)
@@ -268,8 +295,7 @@ class ReadingDesk:
         self.views.show(images, first.level, first.width)
         self.ui.windowSelector.currentIndex = 0
         self._shown = self._case.trial
-        for row in self._markRows():
-            row.showNode(self._case.locked)
+        self._showMarks(True)
         self.form.show(True)
         self.form.start()
         self.ui.questionsWidget.setFocus()  # out of any field: digits and letters are keys
@@ -278,10 +304,13 @@ class ReadingDesk:
     def _clear(self) -> None:
         """Take the images off the screen and out of the scene."""
         self._shown = None
-        for row in self._markRows():
-            row.removeNode()
+        self._showMarks(False)
         if self._case is None or not self._present or self._covered:
             self.views.remove()
+
+    def _showMarks(self, shown: bool) -> None:
+        for row in self._markRows():
+            row.showNode(self._case.locked) if shown else row.removeNode()
 
     def _markRows(self) -> list[MarksRow]:
         return [row for row in self.form.rows if isinstance(row, MarksRow)] if self.form is not None else []
@@ -303,6 +332,11 @@ class ReadingDesk:
         self._say(False)
         if not isinstance(error, InputError):
             slicer.util.errorDisplay(str(error))
+
+    def _onQuestion(self, question: Question) -> None:
+        """Another question is the current one: it may be about a plane."""
+        if question.plane and self._shown is not None:
+            self.views.turn(question.plane)
 
     def _digest(self, path: Path) -> str:
         return self.session.study.images[path.name][0]
@@ -361,7 +395,7 @@ class ReadingDesk:
 
     # Keys ----------------------------------------------------------------------------------------------
 
-    def _makeShortcuts(self, parent: Any) -> list[Any]:
+    def _keys(self) -> dict[str, Any]:
         keys: dict[str, Any] = {
             "PgDown": self.next,
             "PgUp": self.previous,
@@ -373,19 +407,18 @@ class ReadingDesk:
             "W": self._nextWindow,
             "M": self._mark,
             "Delete": self._removeMark,
+            "P": self.pause,
         }
         for index, key in enumerate(CHOICE_KEYS):
             keys[key] = lambda index=index: self.form.press(index)
-        shortcuts = []
-        for key, slot in keys.items():
-            shortcut = qt.QShortcut(qt.QKeySequence(key), parent)
-            shortcut.connect("activated()", functools.partial(self._onKey, slot))
-            shortcut.enabled = False
-            shortcuts.append(shortcut)
-        return shortcuts
+        for index in range(MOST_WINDOWS):
+            keys[WINDOW_KEY.format(number=index + 1)] = lambda index=index: self._onPreset(index)
+        for key, plane in PLANE_KEYS.items():
+            keys[key] = lambda plane=plane: self.views.turn(plane)
+        return keys
 
     def _onKey(self, slot: Any) -> None:
-        if self.session is not None:
+        if self.session is not None and (slot == self.pause or not self.session.paused):
             self.session.activity()
             slot()
 

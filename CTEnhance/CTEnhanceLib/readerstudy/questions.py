@@ -207,7 +207,7 @@ class QuestionForm:
 
     `standing()` returns the answers to this case as they stand, by (question, side); `answer` saves one.
     `special` makes the rows of kinds that are no plain widgets (marks): kind -> function of question, side
-    and answer.
+    and answer. `onCurrent(question)`: the keys are for this one now.
     """
 
     def __init__(
@@ -217,7 +217,9 @@ class QuestionForm:
         standing: Callable[[], Mapping[tuple[str, str], Any]],
         answer: Answer,
         special: Mapping[str, Callable[[Question, str, Answer], Row]],
+        onCurrent: Callable[[Question], None],
     ) -> None:
+        self._onCurrent = onCurrent
         self._layout, self._standing, self._save = layout, standing, answer
         self.rows: list[Row] = []
         self._current = 0
@@ -311,6 +313,7 @@ class QuestionForm:
         self._current = index
         self._mark()
         _reveal(self.current.widget)
+        self._onCurrent(self.current.question)
 
     def _mark(self) -> None:
         for index, row in enumerate(self.rows):

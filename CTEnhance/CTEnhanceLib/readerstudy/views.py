@@ -42,6 +42,7 @@ class StudyViews:
         self._display: Any = None
         self._window: tuple[float, float] | None = None
         self._tags: list[tuple[Any, int]] = []
+        self._blank = False
 
     @property
     def shown(self) -> bool:
@@ -65,12 +66,28 @@ class StudyViews:
         self.setWindow(level, width)
         for name, node in zip(names, self._nodes, strict=True):
             self._linked.setLayers(name, node)
+        self._blank = False
+        self.turn("axial")  # where every case begins, whatever the last one was looked at in
         self._linked.fit(self._nodes[0], anew=True)
 
     def blank(self) -> None:
-        """Show nothing in the views; the nodes stay."""
+        """Show nothing in the views; the nodes stay, and so do plane, slice and zoom."""
         for view in _views(len(self._nodes)) if self._nodes else ():
             self._linked.setLayers(view.name, None)
+        self._blank = True
+
+    def unblank(self) -> bool:
+        """Show the images again after `blank`; say whether they were hidden."""
+        hidden, self._blank = self._blank and self.shown, False
+        if hidden:
+            for view, node in zip(_views(len(self._nodes)), self._nodes, strict=True):
+                self._linked.setLayers(view.name, node)
+        return hidden
+
+    def turn(self, plane: str) -> None:
+        """Show the images in this plane: axial, coronal or sagittal."""
+        if self.shown and not self._blank:
+            self._linked.turn(plane.capitalize())
 
     def remove(self) -> None:
         """Take the images out of the views and of the scene; the views stay."""
