@@ -30,11 +30,13 @@ THIRD_PARTY = {
 }  # fmt: skip
 
 
-# What only training may import: the extra [train], which a user who enhances need not install.
-TRAINING_ONLY = {
+# What single files may import: the extras [train], [export] and [fast], which need not be installed.
+EXTRAS = {
     "skimage": {"ctenhance.enhancement.bank"},
     "onnx": {"ctenhance.runtime.engines.export"},
     "onnxscript": {"ctenhance.runtime.engines.export"},
+    "numba": {f"ctenhance.decomposition.solver.{name}" for name in ("fused", "compiled")},
+    "llvmlite": {"ctenhance.decomposition.solver.fused"},
 }
 
 
@@ -159,8 +161,8 @@ def test_only_declared_libraries_and_no_slicer(path: Path) -> None:
     tops = {module.split(".")[0] for module in imported(path, path.read_text(encoding="utf-8"))}
     view = {"view": VIEW_ONLY, "batch": BATCH_ONLY}.get(part_of(module_name(path)), set())
     assert not tops & (FOREIGN - view)
-    training = {library for library, users in TRAINING_ONLY.items() if module_name(path) in users}
-    assert not tops - THIRD_PARTY - training - view - set(sys.stdlib_module_names) - {"ctenhance"}
+    extras = {library for library, users in EXTRAS.items() if module_name(path) in users}
+    assert not tops - THIRD_PARTY - extras - view - set(sys.stdlib_module_names) - {"ctenhance"}
 
 
 def circles(root: Path, package: str) -> list[list[str]]:

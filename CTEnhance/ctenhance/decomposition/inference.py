@@ -173,6 +173,8 @@ def decompose(
     grid = projections.image_grid(options.image_size, options.pixel_mm)
     with report.stage("prepare"):
         decomposer = Decomposer(options.basis, spectra, energies).to(solver_device)
+        rays = projections.n_rows * projections.n_views * projections.n_columns
+        report.details["solver"] = decomposer.prepare(rays).solver
         products.check_possible(decomposer.materials, options)
         estimator = None if method is None else ScatterEstimator(method, spectra, energies, selected)
     report.input = projections.identity(progress, cancel)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import torch
 
+from ctenhance.decomposition.solver.compiled import MANY_RAYS, installed
 from ctenhance.decomposition.solver.likelihood import (
     LEAST_EXPECTED,
     Terms,
@@ -93,6 +95,7 @@ class Decomposer:
         self._fit_start(quadrature, mean, reference)
         self.quadrature = quadrature
         self.weights = quadrature.weights(self.spectra.cpu())
+        self.compiled = False
         self.to(spectra.device)
 
     def _fit_start(self, quadrature: Quadrature, spectra: torch.Tensor, reference: torch.Tensor) -> None:
@@ -128,6 +131,17 @@ class Decomposer:
         self.quadrature, self.start = self.quadrature.to(device), self.start.to(device)
         return self
 
+    def prepare(self, rays: int) -> Decomposer:
+        """This decomposer, about to estimate so many rays in all: from `MANY_RAYS` on, on a CPU and where
+        numba is installed, by compiled steps. Both ways end at the same maximum, within the tolerance."""
+        self.compiled = rays >= MANY_RAYS and self.spectra.device.type == "cpu" and installed()
+        return self
+
+    @property
+    def solver(self) -> str:
+        """What solves: torch, or numba with its version."""
+        return f"numba {version('numba')}" if self.compiled else "torch"
+
     def estimate(
         self,
         counts: torch.Tensor,
@@ -144,7 +158,13 @@ class Decomposer:
         weights, per_channel = self._group_weights(None)
         rays = _Rays(counts, per_channel, len(weights))
         found = self._solve(
-            rays.pack(counts), weights, rays.pack(scatter), tolerance, correct_bias, progress, cancel
+            rays.pack(counts, None),
+            weights,
+            rays.pack(scatter, None),
+            tolerance,
+            correct_bias,
+            progress,
+            cancel,
         )
         return Decomposition(
             rays.unpack(found.lines), rays.unpack(found.status[:, None])[..., 0], found.steps
@@ -244,11 +264,17 @@ class Decomposer:
                 f"The counts have {counts.shape[1]} bins but the effective spectra {weights.shape[1]}: a bin "
                 "is missing, or the spectra are of other thresholds."
             )
-        if not bool(torch.isfinite(counts).all()):
+        if not bool(torch.isfinite(counts.sum())):  # is finite only if all are
             raise InputError("The counts hold values that are no numbers; mark dead pixels as 0.")
-        problem = Problem(counts.detach().clamp(min=0), weights.detach(), scatter, self.quadrature)
+        problem = Problem(counts.detach(), weights.detach(), scatter, self.quadrature)
         return solve(
-            problem, self.start, tolerance, correct_bias=correct_bias, progress=progress, cancel=cancel
+            problem,
+            self.start,
+            tolerance,
+            correct_bias=correct_bias,
+            compiled=self.compiled,
+            progress=progress,
+            cancel=cancel,
         )
 
 
@@ -263,7 +289,8 @@ def _standard_errors(fisher: list[torch.Tensor]) -> torch.Tensor:
 
 
 class _Rays:
-    """Bring `[..., bin]` (or `[..., channel, bin]`) to `[group, bin, ray]` in float64, and back."""
+    """Bring `[..., bin]` (or `[..., channel, bin]`) to `[group, bin, ray]`, in float64 unless said otherwise,
+    and back."""
 
     def __init__(self, like: torch.Tensor, per_channel: bool, n_groups: int) -> None:
         self.per_channel = per_channel
@@ -274,10 +301,10 @@ class _Rays:
             )
         self.leading = like.shape[: -2 if per_channel else -1]
 
-    def pack(self, values: Any) -> Any:
+    def pack(self, values: Any, dtype: torch.dtype | None = torch.float64) -> Any:
         if values is None:
             return None
-        values = values.double()
+        values = values if dtype is None else values.to(dtype)
         if self.per_channel:
             return values.reshape(-1, *values.shape[-2:]).permute(1, 2, 0)
         return values.reshape(-1, values.shape[-1]).T[None]

@@ -83,6 +83,8 @@ def second_order_bias(
 
     Cox & Snell (J R Stat Soc B 30:248, 1968) for independent Poisson bins, where it becomes
     ½ F⁻¹ Σ_j (-∂y_j/∂A) tr(F⁻¹ ∂²y_j/∂A²) / y_j: the curvature of attenuation makes noisy rays read high.
+    Zero where it would be more than a standard error of any material: the series in 1 / counts is of no use
+    there, and may be wrong by hundreds of metres of water.
     """
     values = moments.unflatten(1, (-1, n_bins))
     inverse = _inverse(values[:, 0], scatter)
@@ -97,7 +99,9 @@ def second_order_bias(
     for (i, j), curve in zip(pairs(n_materials), curves.unbind(1), strict=True):
         trace = trace + (1.0 if i == j else 2.0) * covariance[i][j][:, None] * curve
     right = (0.5 * relative * trace[:, None]).sum(2)
-    return torch.stack(solve_symmetric(fisher, list(right.unbind(1))), 1)
+    bias = torch.stack(solve_symmetric(fisher, list(right.unbind(1))), 1)
+    variance = torch.stack([covariance[k][k] for k in range(n_materials)], 1)
+    return torch.where((bias.square() <= variance).all(1, keepdim=True), bias, 0.0)  # not a number: 0 too
 
 
 def cost(moments: torch.Tensor, counts: torch.Tensor, scatter: torch.Tensor | None) -> torch.Tensor:

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import torch
 
+from ctenhance.decomposition.solver.compiled import Steps
 from ctenhance.decomposition.solver.likelihood import (
     Terms,
     cost,
@@ -65,8 +66,8 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Problem:
-    """Rays and model of one solve: `counts` `[group, bin, ray]` float64, not negative; `weights` `[group,
-    bin, node]`; `scatter` like the counts or None."""
+    """Rays and model of one solve: `counts` `[group, bin, ray]`, of which those below 0 count as 0; `weights`
+    `[group, bin, node]`; `scatter` like the counts or None."""
 
     counts: torch.Tensor
     weights: torch.Tensor
@@ -119,6 +120,7 @@ def solve(
     tolerance: float = 1e-4,
     starved_counts: float = 20.0,
     correct_bias: bool = False,
+    compiled: bool = False,
     progress: Progress | None = None,
     cancel: Cancellable | None = None,
 ) -> Estimate:
@@ -126,13 +128,17 @@ def solve(
 
     Rays with fewer than `starved_counts` in all bins together are solved too but marked STARVED.
     `correct_bias` takes the estimate's own bias, to first order in 1 / counts, off the rays that converged.
+    `compiled`: by the same steps in numba, on a CPU.
     """
     counts = problem.counts
     n_groups, n_bins, n_rays = counts.shape
     k = len(problem.quadrature.attenuation)
-    lines = counts.new_empty(n_groups, k, n_rays)
+    lines = torch.empty(n_groups, k, n_rays, dtype=torch.float64, device=counts.device)
     status = torch.zeros(n_groups, n_rays, dtype=torch.int8, device=counts.device)
+    starved = torch.zeros(n_groups, n_rays, dtype=torch.bool, device=counts.device)
     quick, exact = (_Model.of(problem, start, dtype) for dtype in (torch.float32, torch.float64))
+    region = problem.quadrature.region
+    steps_of = Steps(exact.tables, exact.attenuation, exact.air, start, region) if compiled else None
     at_once = RAYS_PER_CHUNK.get(counts.device.type, RAYS_PER_CHUNK["cpu"])
     groups_at_once = max(1, at_once // max(1, n_rays))
     chunks = [
@@ -144,15 +150,21 @@ def solve(
     def work(chunk: tuple[slice, slice]) -> int:
         check(cancel)
         groups, rays = chunk
-        part = counts[groups, :, rays].contiguous()
-        scatter = None if problem.scatter is None else problem.scatter[groups, :, rays].contiguous()
-        found, good, took = _fast(part, scatter, groups, quick, exact, problem.quadrature, tolerance)
+        part = _float64(counts[groups, :, rays])
+        scatter = None if problem.scatter is None else _float64(problem.scatter[groups, :, rays])
+        if steps_of is None:
+            part = part.clamp(min=0)
+            counted = part.sum(1)
+            found, good, took = _fast(part, scatter, groups, quick, exact, problem.quadrature, tolerance)
+        else:
+            found, good, counted, took = steps_of(part, scatter, groups, tolerance, correct_bias)
+        starved[groups, rays] = counted < starved_counts
         status[groups, rays] = torch.where(good, CONVERGED, NOT_CONVERGED).to(torch.int8)
-        if correct_bias:
+        if correct_bias and steps_of is None:
             # a small correction: float32 is enough
             scatter = None if scatter is None else scatter.float()
             bias = second_order_bias(quick.moments(groups, found.float()), n_bins, scatter, k)
-            found = found - torch.where(good[:, None] & torch.isfinite(bias), bias.double(), 0.0)
+            found = found - torch.where(good[:, None], bias.double(), 0.0)
         lines[groups, :, rays] = found
         return took
 
@@ -171,8 +183,12 @@ def solve(
         lines[group, :, ray] = slow[0].T
         status[group, ray] = slow[1]
         steps = max(steps, QUICK_STEPS + slow[2])
-    status[counts.sum(1) < starved_counts] = STARVED
+    status[starved] = STARVED
     return Estimate(lines, status, steps)
+
+
+def _float64(values: torch.Tensor) -> torch.Tensor:
+    return values.to(torch.float64, memory_format=torch.contiguous_format)
 
 
 def _side_by_side(
@@ -276,8 +292,8 @@ def _slow(
     lower, upper = quadrature.region.lower[:, None], quadrature.region.upper[:, None]
     # every ray brings the table of its group, or all share the only one
     shared = len(all_tables) == 1
-    counts = problem.counts[group, :, ray].T[None]
-    scatter = None if problem.scatter is None else problem.scatter[group, :, ray].T[None]
+    counts = problem.counts[group, :, ray].T[None].double().clamp(min=0)
+    scatter = None if problem.scatter is None else problem.scatter[group, :, ray].T[None].double()
     tables = all_tables if shared else all_tables[group]
 
     def moments_at(at: torch.Tensor) -> torch.Tensor:
@@ -317,7 +333,7 @@ def _slow(
         damping = torch.where(accepted, (damping / 10).clamp(min=1e-12), (damping * 10).clamp(max=1e10))
     if correct_bias:
         bias = second_order_bias(moments, counts.shape[1], scatter, k)[0]
-        lines = lines - torch.where((status == CONVERGED) & torch.isfinite(bias), bias, 0.0)
+        lines = lines - torch.where(status == CONVERGED, bias, 0.0)
     return lines, status, taken
 
 

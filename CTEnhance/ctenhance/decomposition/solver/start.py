@@ -54,7 +54,7 @@ def _variables(logs: torch.Tensor, dim: int) -> torch.Tensor:
     return torch.cat([logs.mean(dim, keepdim=True), -logs.diff(dim=dim)], dim)
 
 
-def _exponents(k: int) -> list[tuple[int, ...]]:
+def exponents(k: int) -> list[tuple[int, ...]]:
     """Every term of the polynomial as the variables that are multiplied, shorter ones first."""
     return [term for n in range(1, DEGREE[k] + 1) for term in combinations_with_replacement(range(k), n)]
 
@@ -64,7 +64,7 @@ def _terms(variables: torch.Tensor, dim: int) -> torch.Tensor:
     variable."""
     parts = variables.unbind(dim)
     monomials: dict[tuple[int, ...], torch.Tensor] = {}
-    for term in _exponents(len(parts)):
+    for term in exponents(len(parts)):
         monomials[term] = monomials[term[:-1]] * parts[term[-1]] if len(term) > 1 else parts[term[0]]
     return torch.stack(list(monomials.values()), dim)
 
