@@ -92,8 +92,8 @@ def test_two_voxel_sizes(tmp_path: Path):
 @pytest.mark.parametrize(("unit", "scale"), [(0, 1.0), (1, 1000.0), (2, 1.0), (3, 0.001)])
 def test_units_apply_to_size_and_place(tmp_path: Path, unit: int, scale: float):
     stored = MOVED.copy()
-    stored[:3] /= 1000 if unit == 1 else 1  # a header in metres
-    voxel = tuple(one / (1000 if unit == 1 else 1) for one in VOXEL)
+    stored[:3] /= scale  # a header in metres, in micrometres
+    voxel = tuple(one / scale for one in VOXEL)
     for name, settings in {
         "sform": {"sform": stored, "sform_code": 1},
         "qform": {"qform": stored, "qform_code": 1},

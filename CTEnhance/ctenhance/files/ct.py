@@ -7,12 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ctenhance.core.alternation import doubt_of_alternation
 from ctenhance.core.hounsfield import doubt_of_corners, doubt_without_air, require_hounsfield
 from ctenhance.core.volume import READABLE_SUFFIXES, WRITABLE_SUFFIXES, AnyPath, CTVolume
 from ctenhance.runtime.errors import InputError, NotCTError
 from ctenhance.runtime.files import check_output, suffix_of
 from ctenhance.runtime.large import let_go
+
+#: A patient in metres is narrower than the first, and his pixels in centimetres than the second.
+_LEAST_WIDTH_MM, _LEAST_PIXEL_MM, _LARGEST_VOXEL_MM = 1.0, 0.1, 100.0
 
 
 def read(
@@ -26,10 +31,15 @@ def read(
     try:
         volume = _read(path, series, where, check_hu)
         if check_hu:
+            _require_likely_size(volume)
             require_hounsfield(volume.array)
             # Only DICOM states a unit.
             doubts = [] if "source_files" in volume.meta else [doubt_without_air(volume.array)]
-            doubts += [doubt_of_corners(volume.array), doubt_of_alternation(volume.array)]
+            doubts += [
+                _doubt_of_size(volume),
+                doubt_of_corners(volume.array),
+                doubt_of_alternation(volume.array),
+            ]
             let_go(volume.array)
             if any(doubts):
                 volume.meta["notes"] = [*volume.meta.get("notes", []), *filter(None, doubts)]
@@ -74,6 +84,28 @@ def _require_readable(path: Path) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"it cannot be opened ({reason}); check its permissions.") from error
+
+
+def _require_likely_size(volume: CTVolume) -> None:
+    """Raise InputError where lengths in the header are no millimetres, but metres or the like."""
+    across = np.multiply(volume.array.shape[:0:-1], volume.spacing[:2])
+    if across.max() >= _LEAST_WIDTH_MM and max(volume.spacing) <= _LARGEST_VOXEL_MM:
+        return
+    size = " x ".join(f"{one:.4g}" for one in volume.spacing)
+    raise InputError(
+        f"its voxels would be {size} mm, and its slices {across[0]:.3g} x {across[1]:.3g} mm, as if its "
+        "header gave lengths in another unit; correct it, or export the volume again in mm."
+    )
+
+
+def _doubt_of_size(volume: CTVolume) -> str:
+    width = min(volume.spacing[:2])
+    if width >= _LEAST_PIXEL_MM:
+        return ""
+    return (
+        f"its pixels are {width:.3g} mm wide, less than those of a patient's CT: make sure that the lengths "
+        "in its header are mm"
+    )
 
 
 def _read(

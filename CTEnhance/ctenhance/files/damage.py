@@ -21,7 +21,7 @@ from typing import IO, cast
 import numpy as np
 
 from ctenhance.core.hounsfield import not_finite
-from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.errors import InputError, NotCTError
 from ctenhance.runtime.files import suffix_of
 
 DAMAGED = "the file is damaged, cut off or not what its name says; copy it again from its source."
@@ -30,6 +30,7 @@ _CHUNK = 1 << 20
 _LOCAL = b"LOCAL"
 _MILLIMETRE = ("", "?", "???", "mm", "millimeter", "millimeters", "millimetre", "millimetres")
 _SPELLED = {"distanceunits": "DistanceUnits", "space units": "space units", "units": "units"}
+UNPLACED = "its header does not say where the volume lies: left and right and the position may be wrong"
 #: What a NRRD file calls an axis of space, or one that it does not explain.
 _OF_SPACE = ("domain", "space", "none", "???", "stub")
 
@@ -54,8 +55,21 @@ def require_plain_meaning(path: Path) -> None:
         name.decode("latin-1"): value.decode("latin-1").strip()
         for name, value in _header(path).fields.items()
     }
-    if not meta_image:
+    if meta_image:
+        modality = fields.get("modality", "").upper().removeprefix("MET_MOD_")
+        if modality in ("MR", "NM", "US"):
+            raise NotCTError(f"its header calls it {modality} (Modality), no CT; give the CT.")
+    else:
         _require_axes_of_space(fields)
+        if "sample units" in fields:
+            from ctenhance.files.dicom.units import unit_of  # pydicom takes a while to load
+
+            unit = fields["sample units"].strip('" ')
+            if unit_of(unit) not in ("", "HU"):
+                raise NotCTError(
+                    f"its values are in {unit}, not Hounsfield units (sample units in its header); give the "
+                    "CT."
+                )
     for name in ("distanceunits",) if meta_image else ("space units", "units"):
         value = fields.get(name, "")
         units = re.findall(r'"([^"]*)"', value) or value.split()
@@ -102,12 +116,44 @@ def _is_number(text: str, number: float) -> bool:
         return False
 
 
-def states_voxel_size(path: Path) -> bool:
-    """Say whether the header of a NRRD or MetaImage file tells the size of its voxels."""
+def taken_on_trust(path: Path, direction: np.ndarray) -> list[str]:
+    """Return notes on what the header of a NRRD or MetaImage file does not tell, or tells otherwise.
+
+    `direction`: 3 x 3, of the axes as ITK has read them, in LPS.
+    """
     fields = _header(path).fields
-    return any(
-        name in fields for name in (b"space directions", b"spacings", b"elementspacing", b"elementsize")
+    notes = []
+    sizes = (b"space directions", b"spacings", b"elementspacing", b"elementsize")
+    if not any(name in fields for name in sizes):
+        notes.append("its header gives no voxel size; taken as 1 mm")
+    if suffix_of(path) in (".nrrd", ".nhdr"):
+        space = fields.get(b"space", b"").decode("latin-1").lower().replace("_", "-")
+        anatomical = re.search("(left|right)-(anterior|posterior)-(superior|inferior)|[lr][ap][si]", space)
+        if not (anatomical and fields.get(b"space directions")):
+            notes.append(UNPLACED)
+        return notes
+    if not fields.keys() & {
+        b"transformmatrix",
+        b"rotation",
+        b"orientation",
+        b"offset",
+        b"position",
+        b"origin",
+    }:
+        notes.append(UNPLACED)
+    # RAI and LPS are one orientation, by where the axes come from and by where they go to.
+    code = fields.get(b"anatomicalorientation", b"").decode("latin-1").upper()
+    goes_to = "".join(
+        "LPS"[axis] if column[axis] > 0 else "RAI"[axis]
+        for column, axis in ((column, int(np.abs(column).argmax())) for column in direction.T)
     )
+    comes_from = goes_to.translate(str.maketrans("LPSRAI", "RAILPS"))
+    if len(goes_to) == 3 and re.fullmatch("[LRAPSI]{3}", code) and code not in (goes_to, comes_from):
+        notes.append(
+            f"its header contradicts itself: AnatomicalOrientation {code}, but {comes_from} by its "
+            "TransformMatrix, which was taken, as 3D Slicer does; left and right may be wrong"
+        )
+    return notes
 
 
 def values_beside(path: Path) -> bool:

@@ -23,7 +23,7 @@ from ctenhance.files.damage import (
     nifti_header,
     require_plain_meaning,
     require_sound,
-    states_voxel_size,
+    taken_on_trust,
 )
 from ctenhance.files.nifti_grid import NiftiGrid, apart, grid_of_nifti, lengths_of
 from ctenhance.runtime import large
@@ -86,10 +86,8 @@ def read_image_file(path: Path, labels: bool = False) -> CTVolume:
                     "resample it to a rectangular grid first."
                 ) from error
             raise InputError(_INCOMPLETE if suffix in (".mhd", ".nhdr") else DAMAGED) from error
-    if grid is not None:
-        notes = grid.notes
-    else:
-        notes = [] if states_voxel_size(path) else ["its header gives no voxel size; taken as 1 mm"]
+    direction = np.reshape(image.GetDirection(), (image.GetDimension(),) * 2)
+    notes = taken_on_trust(path, direction) if grid is None else grid.notes
     volume = CTVolume.from_sitk(image, {"notes": notes} if notes else {})
     return volume if grid is None else _placed(volume, grid)
 

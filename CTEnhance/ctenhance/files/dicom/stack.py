@@ -25,7 +25,7 @@ from ctenhance.files.dicom.slices import HOUNSFIELD, Slice
 from ctenhance.files.dicom.units import common_unit, doubts, is_ct_all_the_same, measure_of
 from ctenhance.runtime.errors import InputError
 
-_SAME_PLACE_MM = 0.01
+_SAME_PLACE_MM, _LEAST_WIDTH_MM = 0.01, 1.0
 _SAME_DIRECTION = 1e-3
 _ORTHONORMAL_TOLERANCE = 1e-2
 
@@ -146,6 +146,12 @@ def _slice(file: DicomFile, frame: int) -> Slice:
     between_rows, between_columns = numbers("PixelSpacing", 2).tolist()
     if min(between_rows, between_columns) <= 0:
         raise ValueError("PixelSpacing")
+    width, height = between_columns * int(header.Columns), between_rows * int(header.Rows)
+    if max(width, height) < _LEAST_WIDTH_MM:
+        raise InputError(
+            f"'{file.path.name}' is {width:.3g} x {height:.3g} mm wide by its header, as if that gave "
+            "metres; correct PixelSpacing, or export the series again."
+        )
     measure = measure_of(file, frame)
     found = file.value("RescaleSlope", frame=frame)
     # Without them the stored values count as HU; whether they are is asked of the whole volume later.
