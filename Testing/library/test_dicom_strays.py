@@ -113,3 +113,27 @@ def test_a_slice_that_lost_its_position_is_not_left_out(tmp_path: Path, index: i
 
     with pytest.raises(InputError, match=f"'{index}' does not say where it lies"):
         CTVolume.read(tmp_path)
+
+
+def _bolus(folder: Path, images: int = 5) -> None:
+    for index, plane in enumerate(hounsfield(images, seed=7)):
+        uids = {"SeriesInstanceUID": "1.2.3", "SeriesNumber": 1, "InstanceNumber": index + 1}
+        save(dataset(plane, (-100, -90, 30), **uids), folder / f"bolus{index}.dcm")
+
+
+def test_bolus_tracking_beside_a_scan_needs_no_choice(tmp_path: Path) -> None:
+    _bolus(tmp_path)
+    values = write_series(tmp_path)
+
+    volume = CTVolume.read(tmp_path)
+
+    np.testing.assert_array_equal(volume.array, values)
+    assert "left out, as no slices of this CT: 5 CT objects" in volume.meta["notes"]
+
+
+def test_bolus_tracking_alone_is_called_so(tmp_path: Path) -> None:
+    _bolus(tmp_path)
+
+    with pytest.raises(InputError, match=r"its 5 images all lie at one place .30.00 mm., as those of bolus"):
+        CTVolume.read(tmp_path)
+    assert CTVolume.read(tmp_path, where={"InstanceNumber": 3}).array.shape[0] == 1

@@ -194,3 +194,14 @@ def test_a_large_flat_piece_inside_is_padding_and_metal_is_not():
     # Undershoot beside metal: steep, and small.
     metal = np.where(face, -1000 - 1000 * np.clip(20 - np.hypot(y - 90, x - 100), 0, 20) / 20, large)
     assert find_padding(metal) is None
+
+
+def test_what_was_masked_is_not_told_to_lack_its_intercept():
+    draw = np.random.default_rng(0)
+    body = np.zeros((4, 64, 64), np.float32)
+    body[:, 10:54, 10:54] = draw.normal(60, 12, (4, 44, 44))
+    body[:, 20:26, 20:26] += 700
+    with pytest.raises(InputError, match="masked or cut off at 0; give the original CT"):
+        require_hounsfield(np.clip(body, 0, None))
+    with pytest.raises(InputError, match=r"without its rescale intercept.*subtract 1024"):
+        require_hounsfield(np.clip(np.where(body == 0, -1024, body) + 1024, 0, None))

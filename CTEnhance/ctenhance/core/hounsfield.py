@@ -56,6 +56,7 @@ _LEAST_TISSUE_SHARE = 0.02
 _AIR_WITHIN, _LEAST_AIR_SHARE = 100.0, 0.005
 _LEAST_SPAN = 30.0
 _CORNER_PIXELS = 4
+_LEAST_BLANKED, _SOFT_TISSUE, _LEAST_SOFT_SHARE = 0.05, (1.0, 150.0), 0.5
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,12 @@ def require_hounsfield(array: np.ndarray) -> None:
         dark, median, bright = np.percentile(inside, (1, 50, 99))
         starts_at_zero = dark < _LARGEST_DARK_TO_BRIGHT * bright
         if starts_at_zero or median > _HIGHEST_MEDIAN_WITHOUT_NEGATIVES:
+            if _is_blanked(inside):
+                raise InputError(
+                    f"its values run from {span}, and 0 stands where air and fat are below it in Hounsfield "
+                    "units, as where an image was masked or cut off at 0; give the original CT (or, if only "
+                    "what surrounds the patient was masked, set that to -1024)."
+                )
             raise InputError(
                 f"its values run from {span} with nothing below zero, where air and fat are in Hounsfield "
                 "units, so it looks like MR, PET, an 8-bit picture, a label map or CT without its rescale "
@@ -283,6 +290,16 @@ def doubt_of_corners(array: np.ndarray) -> str:
 
 def _share(values: np.ndarray, low: float, high: float) -> float:
     return float(np.mean((values >= low) & (values <= high))) if values.size else 0.0
+
+
+def _is_blanked(inside: np.ndarray) -> bool:
+    """Say whether values without negative ones hold tissue as in HU, and 0 where all else is."""
+    rest = inside[inside > 0]
+    return (
+        _share(inside, 0.0, 0.0) > _LEAST_BLANKED
+        and _share(rest, *_SOFT_TISSUE) > _LEAST_SOFT_SHARE
+        and _share(rest, *_SHIFTED_TISSUE) < 1 - _LEAST_SOFT_SHARE
+    )
 
 
 def _tissue_is_at_1024(inside: np.ndarray) -> bool:

@@ -70,6 +70,7 @@ class Outline:
     placed: bool
     axial: bool
     captures: bool
+    at_one_place: bool  # several, as of bolus tracking
 
 
 def slices_of(files: Sequence[DicomFile]) -> tuple[dict[str, list[DicomFile]], list[DicomFile]]:
@@ -196,8 +197,18 @@ def outline(images: Sequence[DicomFile]) -> Outline:
     slices = sum(len(file.frames) for file in images)
     captures = not any(map(_is_proper, images))
     stacked = Counter(plane for file in images for plane in [_plane(file)] * len(file.frames))
+    places = {
+        text(file.value("ImagePositionPatient", frame=frame))
+        for file in images
+        for frame in range(len(file.frames))
+    }
     return Outline(
-        slices, max(stacked.values()), any(map(_is_placed, images)), _is_axial(images[0]), captures
+        slices,
+        max(stacked.values()),
+        any(map(_is_placed, images)),
+        _is_axial(images[0]),
+        captures,
+        slices > 1 == len(places),
     )
 
 
@@ -206,13 +217,17 @@ def meant(series: Mapping[K, Outline]) -> set[K]:
 
     Without captures beside a proper CT, without those that have no position at all, as dose pages stored as
     CT images, and without one or two images from the front or the side, which is a scout whatever it says,
-    beside a series of more slices.
+    or several at one place, which are bolus tracking, beside a series of more slices.
     """
     proper = {uid: one for uid, one in series.items() if not one.captures} or series
     placed = {uid: one for uid, one in proper.items() if one.placed}
-    most = max((one.parallel for one in placed.values()), default=0)
-    scouts = {uid for uid, one in placed.items() if one.parallel <= _MOST_SCOUTS and not one.axial}
-    return (set(placed) - scouts if most > _MOST_SCOUTS else set(placed)) or set(proper)
+    most = max((one.parallel for one in placed.values() if not one.at_one_place), default=0)
+    beside = {
+        uid
+        for uid, one in placed.items()
+        if one.at_one_place or (one.parallel <= _MOST_SCOUTS and not one.axial)
+    }
+    return (set(placed) - beside if most > _MOST_SCOUTS else set(placed)) or set(proper)
 
 
 def _is_axial(file: DicomFile) -> bool:

@@ -159,6 +159,7 @@ def _joined(parts: Sequence[FoundSeries]) -> FoundSeries:
             first.outline,
             slices=sum(one.slices for one in outlines),
             parallel=sum(one.parallel for one in outlines),
+            at_one_place=False,
         ),
         first.excluded if all(part.excluded for part in parts) else "",
         next((part.problem for part in parts if part.problem), ""),

@@ -218,6 +218,12 @@ def _without_repetitions(slices: Sequence[Slice], conditions: Conditions) -> tup
             continue
         (_, before, _), (_, again, _) = *_rescaled([kept[-1]]), *_rescaled([one])
         if not np.array_equal(before, again):
+            apart = np.linalg.norm(slices[-1].position - slices[0].position)
+            if len(slices) > 2 and apart <= _SAME_PLACE_MM:
+                raise InputError(
+                    f"its {len(slices)} images all lie at one place ({one.depth:.2f} mm), as those of bolus "
+                    "tracking or a test bolus do, and are no volume; give the series with the slices."
+                )
             raise InputError(
                 f"two different images lie at {one.depth:.2f} mm ({_named(kept[-1], one)}), as when a series "
                 f"holds several phases or reconstructions; {how_to_tell(slices, kept[-1], one, conditions)}."
