@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import io
+import itertools
+import os
 import struct
 from pathlib import Path
 
@@ -304,3 +308,51 @@ def test_a_header_in_mm_and_as_stored_is_read(tmp_path: Path, name: str, said: s
 
     assert volume.spacing == pytest.approx((0.8, 0.8, 2))
     np.testing.assert_array_equal(volume.array, hounsfield(4))
+
+
+def test_gzip_is_read_however_it_was_packed(tmp_path: Path) -> None:
+    """In several parts, as parallel packers do it, and with zeros behind them."""
+    values = np.random.default_rng(0).normal(0, 100, (60, 120, 170)).astype(np.float64)  # 9.8 MB
+    sitk.WriteImage(sitk.GetImageFromArray(values), str(tmp_path / "ct.nii"))
+    plain = (tmp_path / "ct.nii").read_bytes()
+    cuts = [0, 3, 100_001, 5_000_003, len(plain)]
+    parts = [gzip.compress(plain[a:b], 1) for a, b in itertools.pairwise(cuts)]
+
+    def read(name: str, data: bytes) -> CTVolume:
+        (tmp_path / name).write_bytes(data)
+        return CTVolume.read(tmp_path / name)
+
+    assert np.array_equal(read("one.nii.gz", gzip.compress(plain)).array, values.astype(np.float32))
+    for name, data in (("parts", b"".join(parts)), ("zeros", b"".join(parts) + bytes(5000))):
+        assert np.array_equal(read(f"{name}.nii.gz", data).array, values.astype(np.float32)), name
+    for name, data in (("rest", b"".join(parts) + b"rest"), ("cut", b"".join(parts)[:-9])):
+        with pytest.raises(InputError, match="damaged, cut off"):
+            read(f"{name}.nii.gz", data)
+    values[50, 7, 160] = np.nan  # in the last of several pieces, at an odd place of it
+    sitk.WriteImage(sitk.GetImageFromArray(values), str(tmp_path / "ct.nii"))
+    with pytest.raises(InputError, match="slice 50, row 7, column 160"):
+        read("hole.nii.gz", gzip.compress((tmp_path / "ct.nii").read_bytes()))
+
+
+def test_a_full_temporary_folder_does_not_keep_a_packed_file_from_being_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    CTVolume(hounsfield(4)).write(tmp_path / "ct.nii.gz")
+
+    class Full(io.FileIO):
+        def write(self, _data: object) -> int:
+            tried.append(True)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    opened, tried = Path.open, []
+    monkeypatch.setattr(
+        Path,
+        "open",
+        lambda self, mode="r", *more, **named: (
+            Full(self, "xb")
+            if self.name == "plain.nii" and "x" in mode
+            else opened(self, mode, *more, **named)
+        ),
+    )
+    assert np.array_equal(CTVolume.read(tmp_path / "ct.nii.gz").array, hounsfield(4))
+    assert tried == [True]

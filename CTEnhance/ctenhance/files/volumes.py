@@ -1,13 +1,14 @@
 """NIfTI, NRRD and MetaImage files, in and out.
 
 SimpleITK does both: it knows the three formats' grids (qform and sform, space directions, transform matrix)
-and agrees with 3D Slicer on them. What it lets pass, `file_damage` finds.
+and agrees with 3D Slicer on them. What it lets pass, `damage` finds.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import threading
 import zlib
 from collections.abc import Iterator
@@ -19,7 +20,9 @@ import SimpleITK as sitk  # noqa: N813 (its customary name)
 from ctenhance.core.volume import CTVolume, require_scalar_volume, sitk_image
 from ctenhance.files.damage import (
     DAMAGED,
+    GZIP_WBITS,
     NIFTI,
+    is_packed,
     nifti_header,
     require_plain_meaning,
     require_sound,
@@ -40,7 +43,6 @@ _IMAGE_IO = {
 _SAME_GRID = 1e-3  # of a voxel: closer ITK's double precision is kept
 _INT16 = np.iinfo(np.int16)
 _GZIP = ".nii.gz"
-_GZIP_WBITS = 31  # zlib's word for gzip
 #: Ways of packing, fastest first. Runs and codes alone pack what is mostly noise as small as anything.
 _PACKINGS = ((1, zlib.Z_RLE), (1, zlib.Z_DEFAULT_STRATEGY), (6, zlib.Z_DEFAULT_STRATEGY))
 #: How much larger than by the last of them a file may become, and how many bytes are tried.
@@ -60,9 +62,45 @@ def read_image_file(path: Path, labels: bool = False) -> CTVolume:
     suffix = suffix_of(path)
     if not path.name.endswith((suffix, suffix.upper())):
         raise InputError(f"rename the file so that it ends in '{suffix}' in lower case.")
-    require_sound(path)
-    require_plain_meaning(path)
-    grid = grid_of_nifti(nifti_header(path)) if suffix in NIFTI else None
+    with _sound(path, suffix) as plain:
+        require_plain_meaning(path)
+        grid = grid_of_nifti(nifti_header(plain)) if suffix in NIFTI else None
+        image = _image(plain, suffix)
+    direction = np.reshape(image.GetDirection(), (image.GetDimension(),) * 2)
+    notes = taken_on_trust(path, direction) if grid is None else grid.notes
+    volume = CTVolume.from_sitk(image, {"notes": notes} if notes else {})
+    return volume if grid is None else _placed(volume, grid)
+
+
+@contextlib.contextmanager
+def _sound(path: Path, suffix: str) -> Iterator[Path]:
+    """Give a file that has been gone through: this one, or the same unpacked, so that it is done only once.
+
+    Raises InputError, as `require_sound` does.
+    """
+    if suffix != _GZIP or not is_packed(path):
+        require_sound(path)
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="ctenhance-", ignore_cleanup_errors=True) as folder:
+        plain = Path(folder) / "plain.nii"
+        with plain.open("xb", buffering=0) as stream:
+            room = True
+
+            def take(data: bytes) -> None:
+                nonlocal room
+                if room:
+                    try:
+                        room = stream.write(data) == len(data)
+                    except OSError:
+                        room = False
+
+            require_sound(path, take)
+        yield plain if room else path
+
+
+def _image(path: Path, suffix: str) -> sitk.Image:
+    """Return what ITK reads of a file that has been gone through; raises InputError."""
     reader = sitk.ImageFileReader()
     reader.SetImageIO(_IMAGE_IO[suffix])
     reader.SetFileName(os.fspath(path))
@@ -76,7 +114,7 @@ def read_image_file(path: Path, labels: bool = False) -> CTVolume:
                 )
             if reader.GetDimension() == 4:
                 reader.SetExtractSize([*reader.GetSize()[:3], 0])
-            image = reader.Execute()
+            return reader.Execute()
         except RuntimeError as error:
             if says_out_of_memory(error):
                 raise MemoryError from error
@@ -86,10 +124,6 @@ def read_image_file(path: Path, labels: bool = False) -> CTVolume:
                     "resample it to a rectangular grid first."
                 ) from error
             raise InputError(_INCOMPLETE if suffix in (".mhd", ".nhdr") else DAMAGED) from error
-    direction = np.reshape(image.GetDirection(), (image.GetDimension(),) * 2)
-    notes = taken_on_trust(path, direction) if grid is None else grid.notes
-    volume = CTVolume.from_sitk(image, {"notes": notes} if notes else {})
-    return volume if grid is None else _placed(volume, grid)
 
 
 def _placed(volume: CTVolume, grid: NiftiGrid) -> CTVolume:
@@ -150,14 +184,14 @@ def _pack(plain: Path, packed: Path) -> None:
             how for how, size in zip(_PACKINGS, sizes, strict=True) if size <= _LARGER * sizes[-1]
         )
         source.seek(0)
-        packer = zlib.compressobj(level, zlib.DEFLATED, _GZIP_WBITS, zlib.DEF_MEM_LEVEL, strategy)
+        packer = zlib.compressobj(level, zlib.DEFLATED, GZIP_WBITS, zlib.DEF_MEM_LEVEL, strategy)
         while chunk := source.read(_CHUNK):
             target.write(packer.compress(chunk))
         target.write(packer.flush())
 
 
 def _packed(values: bytes, level: int, strategy: int) -> bytes:
-    packer = zlib.compressobj(level, zlib.DEFLATED, _GZIP_WBITS, zlib.DEF_MEM_LEVEL, strategy)
+    packer = zlib.compressobj(level, zlib.DEFLATED, GZIP_WBITS, zlib.DEF_MEM_LEVEL, strategy)
     return packer.compress(values) + packer.flush()
 
 

@@ -110,8 +110,9 @@ class Cell:
     """One slice view: what it shows behind and in front, and where it looks."""
 
     def __init__(self, scene: Scene, name: str) -> None:
-        self._view = SliceView(scene.app.scene, scene.app.app_logic, name)
-        self._view.set_scheduled_render(NoScheduleRendering())
+        # From the start: else it would be drawn some twenty times while it is made, which takes 0.2 s.
+        still = NoScheduleRendering()
+        self._view = SliceView(scene.app.scene, scene.app.app_logic, name, scheduled_render_strategy=still)
         window = self._view.render_window()
         window.SetMultiSamples(0)
         self._image = vtk.vtkImageData()

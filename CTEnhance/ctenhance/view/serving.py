@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable
-from ctenhance.study.study_file import Study
 from ctenhance.view.entries import serve_pair, serve_reader
 from ctenhance.view.folder import Folder
 from ctenhance.view.guard import Doors, Places, is_loopback
 from ctenhance.view.opening import Opened, Subject, opened
 from ctenhance.view.processes import warm_up
-from ctenhance.view.server import Server, listen
 from ctenhance.view.sessions import Session, ViewSession
+
+if TYPE_CHECKING:
+    from ctenhance.view.server import Server
 
 _POLL_SECONDS = 0.1
 _LINGER_SECONDS = 120.0
@@ -52,6 +55,9 @@ def serve_view(
         warm_up()
         turn = asyncio.Semaphore(1)
         reading = asyncio.get_running_loop().create_task(opened(what, place))
+        # What takes long runs before the web server is loaded.
+        await asyncio.to_thread(importlib.import_module, "ctenhance.view.server")
+        from ctenhance.view.server import Server
 
         async def make(key: str) -> Session:
             session = ViewSession(key, asyncio.shield(reading), what, root, turn, serve_pair)
@@ -92,6 +98,9 @@ def serve_study(
     `hours` a new link is needed. `again` says whether new links are asked for. Raises InputError for a folder
     without a study, somebody who is no reader, and a port that is taken.
     """
+    from ctenhance.study.study_file import Study
+    from ctenhance.view.server import Server
+
     found = Study.read(study)
     chosen = list(readers) or list(found.readers)
     for reader in chosen:
@@ -135,6 +144,8 @@ async def run(
 
     `begun` is called when the server answers, and whenever `again` returns True.
     """
+    from ctenhance.view.server import listen
+
     runner = await listen(server, host, port)
     try:
         begun()
