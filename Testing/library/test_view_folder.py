@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ import pytest
 from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.errors import InputError
 from ctenhance.view.folder import Folder, points_elsewhere
+
+pinning = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="files are pinned on Linux only")
 
 
 @pytest.fixture
@@ -114,3 +118,103 @@ def test_devices_and_pipes_are_refused(root: Path) -> None:
     os.mkfifo(root / "pipe.nii")
     with pytest.raises(InputError, match="no such file"):
         Folder(root).path("pipe.nii")
+
+
+@pinning
+def test_what_was_chosen_stays_what_it_was(root: Path, tmp_path: Path) -> None:
+    secret = root.parent / "outside" / "secret.nii.gz"
+    before = (root / "ct.nii.gz").read_bytes()
+    pinned = Folder(root).pinned("ct.nii.gz", tmp_path / "one")
+    (root / "ct.nii.gz").unlink()
+    (root / "ct.nii.gz").symlink_to(secret)
+    assert pinned.path.read_bytes() == before
+    pinned.close()
+    with pytest.raises(OSError):
+        pinned.path.read_bytes()
+
+    pinned = Folder(root).pinned("series", tmp_path / "two")
+    (root / "series" / "1.dcm").unlink()
+    (root / "series" / "1.dcm").symlink_to(secret)
+    assert [path.read_bytes() for path in pinned.path.iterdir()] == [b"1"]
+    pinned.close()
+
+
+@pinning
+@pytest.mark.parametrize("what", ["the file", "a folder above it", "a file in the folder"])
+def test_a_link_that_comes_after_the_check_is_not_followed(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    outside = root.parent / "outside"
+    (root / "deep").mkdir()
+    (root / "deep" / "secret.nii.gz").write_bytes((root / "ct.nii.gz").read_bytes())
+    check, resolve = Folder.path, Path.resolve
+
+    def swap() -> None:
+        if what == "a file in the folder":
+            (root / "series" / "1.dcm").unlink()
+            (root / "series" / "1.dcm").symlink_to(outside / "secret.txt")
+            return
+        (root / "deep" / "secret.nii.gz").unlink()
+        if what == "the file":
+            (root / "deep" / "secret.nii.gz").symlink_to(outside / "secret.nii.gz")
+        else:
+            (root / "deep").rmdir()
+            (root / "deep").symlink_to(outside)
+
+    def checked(self: Folder, name: object) -> Path:
+        path = check(self, name)
+        swap()
+        # Even where somebody is so quick that no later look at the path shows it.
+        monkeypatch.setattr(Path, "resolve", lambda one, strict=False: one.absolute())
+        return path
+
+    monkeypatch.setattr(Folder, "path", checked)
+    name = "series" if what == "a file in the folder" else "deep/secret.nii.gz"
+    folder = Folder(resolve(root))
+    with pytest.raises(InputError, match="no such file"):
+        folder.pinned(name, tmp_path / "pinned")
+    assert not (tmp_path / "pinned").exists()
+
+
+@pinning
+def test_a_header_is_read_as_it_was_checked(root: Path, tmp_path: Path) -> None:
+    whole = (root / "ct.mha").read_bytes()
+    pinned = Folder(root).pinned("ct.mha", tmp_path / "pinned")
+    secret = root.parent / "outside" / "secret.txt"
+    header = whole.split(b"ElementDataFile")[0]
+    (root / "ct.mha").write_bytes(header + f"ElementDataFile = {secret}\n".encode())
+    assert pinned.path.read_bytes() == whole
+    with pytest.raises(InputError, match="takes its voxels from another"):
+        Folder(root).pinned("ct.mha", tmp_path / "again")
+
+
+@pinning
+def test_what_is_pinned_is_read_by_another_process(root: Path, tmp_path: Path) -> None:
+    pinned = Folder(root).pinned("ct.nii.gz", tmp_path / "pinned")
+    script = (
+        "import sys; from ctenhance import CTVolume; print(CTVolume.read(sys.argv[1]).identity()['sha256'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(pinned.path)],
+        pass_fds=pinned.descriptors, capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert done.stdout.strip() == CTVolume.read(root / "ct.nii.gz").identity()["sha256"]
+    pinned.close()
+
+
+@pinning
+def test_more_files_than_may_be_open_are_refused(root: Path, tmp_path: Path) -> None:
+    import resource
+
+    for number in range(40):
+        (root / "series" / f"{number}.dcm").write_bytes(b"1")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (830, limits[1]))
+    try:
+        with pytest.raises(InputError, match="too many files"):
+            Folder(root).pinned("series", tmp_path / "pinned")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ctenhance.view.guard import Doors, Limit, Places, headers, is_loopback
+from ctenhance.view.guard import Doors, Limit, Places, headers, is_foreign, is_loopback
 
 
 class Clock:
@@ -49,12 +49,47 @@ def test_a_session_ends_after_its_hours() -> None:
     assert doors.who(secret) is None
 
 
-def test_sessions_do_not_pile_up() -> None:
+def test_any_number_of_guests_takes_nobody_s_session() -> None:
     doors = Doors()
-    first = doors.open("guest 0")
-    for number in range(1, 1500):
-        last = doors.open(f"guest {number}")
-    assert doors.who(first) is None and doors.who(last) == "guest 1499"
+    reader, first = doors.enter(doors.token("ann")), doors.guest()
+    guests = {doors.guest() for _ in range(3000)}
+    assert len(guests) == 3000 and doors.who(reader) == "ann"
+    assert (doors.who(first) or "").startswith("guest ") and doors.who(first) not in map(doors.who, guests)
+    name, _dot, seal = first.partition(".")
+    forged = (
+        f"{name}x.{seal}",
+        f"{name}.{'0' * 64}",
+        f"{name}.",
+        ".",
+        f"{name}.{seal}é",
+        "ann.",
+        f"ann.{seal}",
+    )
+    assert [doors.who(one) for one in forged] == [None] * len(forged)
+    assert Doors().who(first) is None  # of another server
+
+
+@pytest.mark.parametrize(
+    ("site", "mode", "path", "foreign"),
+    [
+        ("same-origin", "cors", "/enter", False),
+        ("none", "navigate", "/", False),
+        ("cross-site", "navigate", "/", False),  # a link in a mail
+        (None, None, "/socket", False),  # no browser
+        ("cross-site", "no-cors", "/", True),  # a picture in somebody's page
+        ("cross-site", "navigate", "/download/a/b", True),
+        ("same-site", "websocket", "/socket", True),  # another port of this machine
+    ],
+)
+def test_what_browsers_say_of_a_request_counts(
+    site: str | None, mode: str | None, path: str, foreign: bool
+) -> None:
+    assert is_foreign(site, mode, path) is foreign
+
+
+def test_a_proxy_s_usual_port_may_be_written_out() -> None:
+    places = Places("127.0.0.1", 8080, "https://Reads.Example.org:443")
+    assert places.is_for_us("reads.example.org") and places.is_from_us("https://reads.example.org")
 
 
 def test_tokens_are_long_and_only_their_hashes_are_kept() -> None:

@@ -77,6 +77,14 @@ def test_a_pair_in_a_browser(
     )
     viewer.apply({"op": "slice", "plane": "axial", "to": 5})
 
+    page.page.fill("#slice", "3")
+    page.press("Enter")
+    page.until(f"{SLICE} === 'Axial 3 / 12'")
+    page.page.fill("#slice", "6")
+    page.press("Enter")
+    page.until(f"{SLICE} === 'Axial 6 / 12'")
+    page.page.evaluate("document.activeElement.blur()")
+
     # Windows: a preset by its key, numbers, and the mouse.
     page.press("3")
     page.until(f"{value('width')} === 1800")
@@ -118,8 +126,24 @@ def test_a_pair_in_a_browser(
     page.until("document.querySelector('#statistics table')")
     figures = page.text("#statistics")
     assert "voxels; SD −" in figures and "Before" in figures
+    page.press("l")
+    page.until("document.getElementById('length').textContent.startsWith('Distance ')")
+    drawn = "[...document.querySelectorAll('.cell svg')].filter((one) => one.style.display !== 'none').length"
+    assert page.page.evaluate(drawn) == 3
     page.press("Delete")
     page.until("!document.querySelector('#statistics table')")
+    assert page.page.evaluate(drawn) == 0
+    # By the mouse: across the image, whose pixels are of the size that fits it.
+    page.page.click("#distance")
+    page.page.mouse.move(100, 400)
+    page.page.mouse.down()
+    page.page.mouse.move(250, 400, steps=3)
+    page.page.mouse.up()
+    page.until("document.getElementById('length').textContent.startsWith('Distance ')")
+    scale = max(80 * 0.8 / page.sizes()["axial/before"][0], 64 * 0.9 / page.sizes()["axial/before"][1])
+    assert abs(float(page.text("#length").split()[1]) - 150 * scale) < 0.11
+    assert page.page.get_attribute("#distance", "aria-pressed") == "false"
+    page.press("Delete")
 
     # Uncertainty over the result.
     page.press("u")

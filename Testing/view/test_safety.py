@@ -8,6 +8,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,12 @@ async def talk(
                 if got[-1]["type"] == more.get("until", "answer"):
                     return got
     return got
+
+
+def spoken(talking: Any) -> Any:
+    """Run it in a thread of its own: Playwright, of another test's browser, has a loop in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, talking).result()
 
 
 @pytest.fixture
@@ -130,7 +137,7 @@ def test_attacks_are_refused(serve: Callable[..., Served], folder: Path, tmp_pat
         (f"http://{ours}", own, "../x"),
     ):
         with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
-            asyncio.run(talk(served, [], sent.split(";")[0], origin, tab=tab))
+            spoken(talk(served, [], sent.split(";")[0], origin, tab=tab))
         assert refused.value.status in (400, 401, 403)
 
     # Names that are not in the folder, by messages; and one that is.
@@ -147,25 +154,23 @@ def test_attacks_are_refused(serve: Callable[..., Served], folder: Path, tmp_pat
         {"a": 1},
     ):
         for asked in ({"op": "open", "name": name}, {"op": "run", "verb": "enhance", "name": name}):
-            told = asyncio.run(talk(served, [asked], sent))[-1]
+            told = spoken(talk(served, [asked], sent))[-1]
             assert told["problem"] and "outside" not in told["problem"], name
         time.sleep(0.1)
-    told = asyncio.run(talk(served, [{"op": "list", "folder": ""}], sent, until="entries"))
+    told = spoken(talk(served, [{"op": "list", "folder": ""}], sent, until="entries"))
     listed = [one for one in told if one["type"] == "entries"][-1]["entries"]
     assert listed == [{"name": "ct.nii.gz", "kind": "volume"}]
-    told = asyncio.run(talk(served, [{"op": "list", "folder": ".."}], sent))[-1]
+    told = spoken(talk(served, [{"op": "list", "folder": ".."}], sent))[-1]
     assert "no such file" in told["problem"]
-    told = asyncio.run(talk(served, [{"op": "run", "verb": "train; rm", "name": "ct.nii.gz"}], sent))[-1]
+    told = spoken(talk(served, [{"op": "run", "verb": "train; rm", "name": "ct.nii.gz"}], sent))[-1]
     assert "cannot run this" in told["problem"]
 
     # Messages that are none, that are too long, and too many.
-    told = asyncio.run(
-        talk(served, ["no json", "[1]", '{"op": 7}', "{}", {"op": "open", "name": "x"}], sent)
-    )[-1]
+    told = spoken(talk(served, ["no json", "[1]", '{"op": 7}', "{}", {"op": "open", "name": "x"}], sent))[-1]
     assert told["type"] == "answer"
-    told = asyncio.run(talk(served, ["a" * 70000], sent, until="never", seconds=20))[-1]
+    told = spoken(talk(served, ["a" * 70000], sent, until="never", seconds=20))[-1]
     assert told == {"type": "closed", "code": 1009}
-    told = asyncio.run(talk(served, [{"op": "probe"}] * 5000, sent, until="never", seconds=30))[-1]
+    told = spoken(talk(served, [{"op": "probe"}] * 5000, sent, until="never", seconds=30))[-1]
     assert told["type"] == "closed"
 
     # It is still there for everybody else.

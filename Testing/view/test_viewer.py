@@ -92,6 +92,84 @@ def test_what_is_asked_of_a_pixel_is_its_voxel(tmp_path: Path) -> None:
     made.close()
 
 
+def test_a_line_has_the_length_of_its_voxels(tmp_path: Path) -> None:
+    grid = {"spacing": (0.5, 2.0, 3.0)}
+    volume = share(CTVolume(np.zeros((5, 40, 60), np.float32), **grid), tmp_path / "line.raw")
+    made = Viewer({"before": volume})
+    exact(made, 300, 400)
+    for layout, (wide, high) in (("axial", (0.5 * 60, 2.0 * 40)), ("coronal", (0.5 * 60, 3.0 * 5))):
+        made.apply({"op": "arrange", "layout": layout})
+        exact(made, 300, 400)
+        cell = f"{layout}/before"
+        scale = max(wide / 300, high / 400)
+        made.apply({"op": "line", "cell": cell, "x0": 20, "y0": 50, "x1": 50, "y1": 90})
+        line = made.state()["line"]
+        assert line["mm"] == pytest.approx(50 * scale)
+        assert line["ends"][cell] == pytest.approx([20, 50, 50, 90])
+        made.apply({"op": "zoom", "cell": cell, "x": 10, "y": 10, "factor": 2})  # the line stays where it is
+        moved = made.state()["line"]
+        assert moved["mm"] == pytest.approx(line["mm"])
+        assert moved["ends"][cell] == pytest.approx([30.5, 90.5, 90.5, 170.5], abs=1)
+        made.apply({"op": "scroll", "plane": layout, "by": 1})
+        assert made.state()["line"] is None
+        made.apply({"op": "home"})
+    made.apply({"op": "line", "cell": "coronal/before", "middle": True})
+    assert made.state()["line"]["mm"] > 0
+    made.apply({"op": "unmeasure"})
+    assert made.state()["line"] is None
+    made.close()
+
+
+def test_the_middle_is_measured_in_the_cell_as_it_is_now(viewer: Viewer) -> None:
+    exact(viewer, 120, 90)
+    viewer.apply({"op": "arrange", "mode": "difference"})
+    exact(viewer, 60, 90)
+    viewer.apply({"op": "measure", "cell": "axial/after", "middle": True})
+    x, y, width, height = viewer.state()["region"]["boxes"]["axial/after"]
+    assert (x + width / 2, y + height / 2) == pytest.approx((30, 45)) and width == pytest.approx(10)
+
+
+def test_what_grey_and_colour_mean_is_said(viewer: Viewer, tmp_path: Path) -> None:
+    exact(viewer, 60, 50)
+    assert viewer.state()["scales"] == {"before": "L 40  W 400", "after": "L 40  W 400"}
+    viewer.apply({"op": "uncertainty", "on": True})
+    assert "uncertainty to " in viewer.state()["scales"]["after"]
+    assert viewer.state()["scales"]["after"].endswith(" HU")
+    assert viewer.state()["scales"]["before"] == "L 40  W 400"
+    viewer.apply({"op": "arrange", "mode": "difference"})
+    viewer.apply({"op": "difference", "hu": 30})
+    assert viewer.state()["scales"]["difference"] == "±30 HU"
+    viewer.apply({"op": "strength", "value": 0.25})
+    assert viewer.state()["names"] == {
+        "before": "Before",
+        "after": "After, strength 25%",
+        "difference": "Difference",
+    }
+    arrays = {"water": np.full((2, 9, 9), 1000.0), "iodine": np.zeros((2, 9, 9))}
+    arrays["iodine"][:, 3:6, 3:6] = 4.0
+    volumes = {
+        f"map {k}": share(CTVolume(a.astype(np.float32)), tmp_path / k, False) for k, a in arrays.items()
+    }
+    maps = Viewer(volumes, KEV_TABLE)
+    assert maps.state()["scales"] == {"kev": "L 40  W 400", "map": "0 to 4 mg/mL"}
+    maps.close()
+
+
+def test_what_is_little_uncertain_stays_as_it_is(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(-100, 200, (3, 40, 40)).astype(np.float32)
+    spread = np.zeros(values.shape, np.float32)
+    spread[:, 20:] = 20.0 + np.random.default_rng(1).uniform(0, 1, (3, 20, 40))
+    parts = {"before": values, "after": values, "uncertainty": spread}
+    made = Viewer({k: share(CTVolume(a), tmp_path / k, k != "uncertainty") for k, a in parts.items()})
+    exact(made, 40, 40)
+    plain = made.picture("axial/after").astype(int)
+    made.apply({"op": "uncertainty", "on": True})
+    over = made.picture("axial/after").astype(int)
+    assert np.abs(over - plain)[:19].max() <= 2
+    assert (over[21:, :, 0] - over[21:, :, 2]).min() > 50
+    made.close()
+
+
 def test_the_first_window_shows_tissue_whatever_the_padding(viewer: Viewer, tmp_path: Path) -> None:
     assert viewer.window == (40.0, 400.0)
     maps = np.zeros((4, 30, 30), np.float32)

@@ -12,10 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from conftest import Page, Served
+import pytest
+from conftest import REPOSITORY, Page, Served
 
 from ctenhance.core.volume import CTVolume
-from ctenhance.physics.phantom import chest_phantom
+
+sys.path.append(str(REPOSITORY / "Testing" / "library"))
+from reconstruct_scan import measured
+from synthetic_dicom import write_series
 
 CELLS = "document.querySelectorAll('.cell').length"
 WORKED = "document.getElementById('worked').textContent"
@@ -95,24 +99,122 @@ def _named(path: Path, target: Path) -> Path:
     return target
 
 
-def test_reconstruct_and_decompose_from_the_page(
-    serve: Callable[..., Served], look: Callable[..., Page], tmp_path: Path
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small scan of one energy and a small one in energy bins, each of two slices."""
+    folder = tmp_path_factory.mktemp("scans")
+    measured(rows=2).write(folder / "a-scan.ctproj.h5")
+    small = ["--slices", 2, "--matrix", 40, "--views", 64, "--columns", 64, "--detector", "ideal"]
+    command("simulate", folder / "bins.ctproj.h5", *small)
+    return folder
+
+
+def chosen(page: Page, index: int, verb: str) -> None:
+    """Choose a file and what to do with it, as a user does, and press Apply."""
+    page.until("document.querySelectorAll('#entries option').length === 2")
+    page.page.select_option("#entries", index=index)
+    page.page.select_option("#verb", verb)
+
+
+def test_need_from_the_page(
+    serve: Callable[..., Served], look: Callable[..., Page], scans: Path, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "scans"
-    folder.mkdir()
-    chest_phantom(slices=1, seed=1).write(tmp_path / "chest.nii.gz")
-    command("project", tmp_path / "chest.nii.gz", folder / "scan.ctproj.h5", "--dose", 0.5, "--views", 120)
-    page = look(serve("view", "--folder", folder).address)
-    page.until("document.querySelectorAll('#entries option').length === 1")
-    page.page.select_option("#entries", index=0)
-    page.page.select_option("#verb", "reconstruct")
-    page.page.select_option("#method", "fbp")
+    page = look(serve("view", "--folder", scans).address)
+    chosen(page, 0, "reconstruct")
+    assert page.page.input_value("#method") == "need"
     page.page.click("#run")
     page.until(f"{WORKED}.startsWith('Done')")
-    page.until(f"{CELLS} === 1")
+    page.until(f"{CELLS} === 2")
     page.at_rest()
+    names = "[...document.querySelectorAll('.cell .name')].map((one) => one.textContent)"
+    assert page.page.evaluate(names) == ["FBP", "NEED"]
+    assert not np.array_equal(page.pixels("axial/before"), page.pixels("axial/after"))
+    # It is what the command line makes of the same scan, and what is shown is what is fetched.
+    command("reconstruct", scans / "a-scan.ctproj.h5", tmp_path / "own.nii.gz", "--method", "need")
+    own = CTVolume.read(tmp_path / "own.nii.gz", check_hu=False)
+    there = CTVolume.read(_named(fetched(page, "image.nii.gz"), tmp_path / "there.nii.gz"), check_hu=False)
+    assert own.identity() == there.identity()
+    page.page.mouse.move(200, 400)
+    page.until("document.getElementById('probe').textContent.includes('NEED')")
+    voxel, _sign, values = page.text("#probe").partition(":")
+    i, j, k = (int(part) for part in voxel.split(","))
+    number = float(values.split("NEED")[1].split()[0])
+    assert number == pytest.approx(float(own.array[k, j, i]), abs=0.06)
+    with zipfile.ZipFile(fetched(page, "series.zip")) as archive:
+        assert len(archive.namelist()) == 2
+
+
+def test_decomposition_from_the_page(
+    serve: Callable[..., Served], look: Callable[..., Page], scans: Path, tmp_path: Path
+) -> None:
+    page = look(serve("view", "--folder", scans).address)
     # A scan without energy bins cannot be decomposed: that is said, without where the file is.
-    page.page.select_option("#verb", "decompose")
+    chosen(page, 0, "decompose")
     page.page.click("#run")
     page.until("document.getElementById('worked').classList.contains('problem')")
-    assert str(folder) not in page.text("#worked")
+    assert "energy" in page.text("#worked") and str(scans) not in page.text("#worked")
+    assert page.page.evaluate(CELLS) == 0
+
+    chosen(page, 1, "decompose")
+    page.page.select_option("#basis", "water,iodine")
+    page.page.click("#run")
+    page.until(f"{WORKED}.startsWith('Done')")
+    page.until(f"{CELLS} === 2")
+    page.at_rest()
+    name = "document.querySelector('.cell .name').textContent"
+    assert page.page.evaluate(name) == "70 keV"
+    quiet = page.pixels("axial/kev")
+    page.page.fill("#kev", "40")
+    page.until(f"{name} === '40 keV'")
+    page.at_rest()
+    assert not np.array_equal(page.pixels("axial/kev"), quiet)
+
+    # The maps are those of the command line, and the image at 40 keV is the one that it writes.
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    command("decompose", scans / "bins.ctproj.h5", maps, "--basis", "water,iodine", "--vmi", "40")
+    for material in ("water", "iodine"):
+        there = _named(fetched(page, f"{material}.nii.gz"), tmp_path / f"{material}.nii.gz")
+        own, other = (CTVolume.read(one, check_hu=False) for one in (maps / there.name, there))
+        assert own.identity() == other.identity()
+    page.page.mouse.move(300, 400)
+    page.until("document.getElementById('probe').textContent.includes('40 keV')")
+    voxel, _sign, values = page.text("#probe").partition(":")
+    i, j, k = (int(part) for part in voxel.split(","))
+    image = next(path for path in maps.iterdir() if "40" in path.name)
+    own = CTVolume.read(image, check_hu=False)
+    number = float(values.split("40 keV")[1].split()[0])
+    assert number == pytest.approx(float(own.array[k, j, i]), abs=1.0)
+
+
+def test_a_series_is_chosen_from_a_folder_with_several(
+    serve: Callable[..., Served], look: Callable[..., Page], tmp_path: Path
+) -> None:
+    disc = tmp_path / "scans" / "disc"
+    thin = write_series(disc, depths=range(0, 12), prefix="a", SeriesInstanceUID="1.2.3", SeriesNumber=2)
+    write_series(disc, depths=(0, 5, 10), prefix="b", SeriesInstanceUID="1.2.4", SeriesNumber=7)
+    page = look(serve("view", "--folder", tmp_path / "scans").address)
+    page.until("document.querySelectorAll('#entries option').length === 1")
+    page.page.focus("#open")
+    page.page.select_option("#entries", "disc")
+    page.press("Enter")
+    page.until("document.querySelectorAll('#entries option').length === 3")
+    listed = page.page.evaluate(
+        "[...document.querySelectorAll('#entries option')].map((one) => one.textContent)"
+    )
+    assert listed[1].startswith("series 2: 12 slices") and listed[2].startswith("series 7: 3 slices")
+    assert page.page.evaluate(CELLS) == 0
+    page.page.select_option("#entries", index=1)
+    page.page.click("#open")
+    page.until(f"{CELLS} === 1")
+    page.at_rest()
+    page.until("document.querySelector('.cell .slice').textContent.endsWith('/ 12')")
+    page.page.mouse.move(500, 400)
+    page.until("document.getElementById('probe').textContent.includes('HU')")
+    voxel, _sign, values = page.text("#probe").partition(":")
+    i, j, k = (int(part) for part in voxel.split(","))
+    assert float(values.split("Before")[1].split()[0]) == thin[k, j, i]
+    # The other one, in the same list.
+    page.page.select_option("#entries", index=2)
+    page.page.click("#open")
+    page.until("document.querySelector('.cell .slice').textContent.endsWith('/ 3')")

@@ -52,6 +52,9 @@ def view(
     host: HostOption = "127.0.0.1",
     address: AddressOption = None,
     token: Annotated[bool, typer.Option("--token", help="Ask for a token on this machine, too.")] = False,
+    job_minutes: Annotated[
+        float, typer.Option(min=0.01, help="Stop what the page runs after so long; others wait for it.")
+    ] = 60.0,
 ) -> None:
     """Look at a volume, or at two side by side, in a browser; Ctrl-C ends it."""
     if before is None and folder is None:
@@ -74,6 +77,7 @@ def view(
         token,
         tell=lambda link: run.announce(f"Open in a browser: {link}", address=link),
         cancel=run.cancel,
+        job_minutes=job_minutes,
     )
 
 

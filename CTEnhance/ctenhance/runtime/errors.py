@@ -15,6 +15,14 @@ class NotCTError(InputError):
     """The image is whole, and says itself that it is no CT but a map of something else."""
 
 
+class SeveralSeriesError(InputError):
+    """A folder holds several series; `series` has the number of each, and what it is in words."""
+
+    def __init__(self, message: str, series: list[tuple[int, str]]) -> None:
+        super().__init__(message)
+        self.series = series
+
+
 class Cancelled(CTEnhanceError):  # noqa: N818 (a request that was honoured, not an error)
     """The user asked to stop; nothing half-written is left behind."""
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from dataclasses import dataclass
+import shutil
+import stat
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,6 +21,25 @@ _MOST_LISTED = 500
 _MOST_FILES = 20_000
 _HEADER_BYTES = 1 << 16
 _LONGEST = 1024
+_OTHER_OPEN_FILES = 400  # than those that are pinned
+_OPENING = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_REFERRING = (".mha", ".nrrd", ".mhd", ".nhdr")
+ELSEWHERE = "This file takes its voxels from another one; give one that holds them itself."
+_CAN_PIN = sys.platform.startswith("linux")
+
+
+@dataclass
+class Pinned:
+    """What was chosen, as it was when it was checked: `path` names open files, which nobody can put another
+    one, or a link, in the place of. Processes that read it must be given the `descriptors`."""
+
+    path: Path
+    descriptors: list[int] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        while self.descriptors:
+            os.close(self.descriptors.pop())
 
 
 @dataclass(frozen=True)
@@ -46,7 +70,7 @@ class Folder:
         elif not path.is_file():
             raise self._outside()
         elif points_elsewhere(path):
-            raise InputError("This file takes its voxels from another one; give one that holds them itself.")
+            raise InputError(ELSEWHERE)
         return path
 
     def entries(self, name: str = "") -> list[dict[str, Any]]:
@@ -59,6 +83,69 @@ class Folder:
                 if kind and not entry.name.startswith("."):
                     found.append({"name": f"{name}/{entry.name}".lstrip("/"), "kind": kind})
         return sorted(found, key=lambda one: (one["kind"] != "folder", one["name"]))[:_MOST_LISTED]
+
+    def pinned(self, name: Any, place: Path) -> Pinned:
+        """Return the file or folder of this name, pinned in a new folder `place`.
+
+        Raises InputError, as `path` does, also for what has become a link since, or names another file.
+        """
+        real = self.path(name)
+        if not _CAN_PIN:
+            return Pinned(real)
+        place.mkdir()
+        pinned = Pinned(place / real.name)
+        try:
+            if real.is_dir():
+                pinned.path.mkdir()
+                self._pin_folder(real, pinned)
+            else:
+                self._pin(real, pinned.path, pinned)
+        except BaseException as error:
+            pinned.close()
+            shutil.rmtree(place, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise self._outside() from error
+            raise
+        return pinned
+
+    def _pin_folder(self, folder: Path, pinned: Pinned) -> None:
+        for here, _folders, files in os.walk(folder):
+            target = pinned.path / Path(here).relative_to(folder)
+            target.mkdir(exist_ok=True)
+            for name in files:
+                if len(pinned.descriptors) >= _most_open():
+                    raise InputError("This folder holds too many files; choose one further down.")
+                self._pin(Path(here, name).resolve(strict=True), target / name, pinned)
+
+    def _pin(self, real: Path, link: Path, pinned: Pinned) -> None:
+        """Open a file that may be chosen, no part of whose path is a link, and name it in a place of ours."""
+        self._require_inside(real)
+        with self._opened(real) as descriptor:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return
+            if (
+                suffix_of(link) in _REFERRING
+            ):  # a header could be written over: what is read is what was checked
+                with open(os.dup(descriptor), "rb") as source, link.open("xb") as target:
+                    shutil.copyfileobj(source, target, 1 << 20)
+                if points_elsewhere(link):
+                    raise InputError(ELSEWHERE)
+            else:
+                pinned.descriptors.append(os.dup(descriptor))
+                link.symlink_to(f"/proc/self/fd/{pinned.descriptors[-1]}")
+
+    @contextlib.contextmanager
+    def _opened(self, real: Path) -> Iterator[int]:
+        """Open a file by the parts of its path, one in the other, none of which may be a link."""
+        descriptor = os.open(self.root.resolve(), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for part in real.relative_to(self.root.resolve()).parts:
+                inner = os.open(part, _OPENING, dir_fd=descriptor)
+                os.close(descriptor)
+                descriptor = inner
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
     def _folder(self, name: str) -> Path:
         path = self.path(name)
@@ -100,10 +187,26 @@ class Folder:
         return InputError("There is no such file or folder among those that may be chosen.")
 
 
+def allow_open_files() -> None:
+    """Let this process have as many files open as it may: a folder that is read has all of its own open."""
+    if _CAN_PIN:
+        import resource
+
+        _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 1 << 16), hard))
+
+
+def _most_open() -> int:
+    import resource
+
+    return min(_MOST_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 - _OTHER_OPEN_FILES)
+
+
 def points_elsewhere(path: Path) -> bool:
     """Whether a volume file's header names another file, or a web address, as the place of its voxels."""
     suffix = suffix_of(path)
-    if suffix not in (".mha", ".nrrd", ".mhd", ".nhdr"):
+    if suffix not in _REFERRING:
         return False
     with path.open("rb") as stream:
         header = stream.read(_HEADER_BYTES)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 _TOKEN_BYTES = 24
-_MOST_TICKETS = 1000
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -52,6 +51,7 @@ class Doors:
         self._seconds, self._clock = hours * 3600, clock
         self._tokens: dict[str, str] = {}
         self._tickets: dict[str, Ticket] = {}
+        self._seal = secrets.token_bytes(_TOKEN_BYTES)
 
     def token(self, who: str) -> str:
         """Return a new token for somebody; the one before is void then."""
@@ -69,14 +69,29 @@ class Doors:
     def open(self, who: str) -> str:
         """Return the secret of a new session."""
         now = self._clock()
-        kept = [(digest, one) for digest, one in self._tickets.items() if one.who != who and one.until > now]
-        self._tickets = dict(kept[-_MOST_TICKETS:])
+        self._tickets = {
+            digest: one for digest, one in self._tickets.items() if one.who != who and one.until > now
+        }
         secret = secrets.token_urlsafe(_TOKEN_BYTES)
-        self._tickets[_digest(secret)] = Ticket(who, self._clock() + self._seconds)
+        self._tickets[_digest(secret)] = Ticket(who, now + self._seconds)
         return secret
+
+    def guest(self) -> str:
+        """Return the secret of a new session of somebody whom nobody knows.
+
+        Nothing is kept of it, so that any number of them takes no room and no session from others.
+        """
+        name = secrets.token_urlsafe(_TOKEN_BYTES)
+        return f"{name}.{self._sealed(name)}"
+
+    def _sealed(self, name: str) -> str:
+        return hmac.new(self._seal, name.encode(), hashlib.sha256).hexdigest()
 
     def who(self, secret: str | None) -> str | None:
         """Return whose session this is; None when there is none, or none any more."""
+        name, dot, seal = (secret or "").partition(".")
+        if dot and hmac.compare_digest(self._sealed(name).encode(), seal.encode()):
+            return f"guest {name}"
         ticket = self._tickets.get(_digest(secret or ""))
         if ticket is None:
             return None
@@ -95,13 +110,17 @@ class Places:
     """
 
     def __init__(self, host: str, port: int, address: str | None = None) -> None:
-        names = {host} | (set(LOOPBACK) if is_loopback(host) else set())
+        names = {bracketed(host)} | (set(LOOPBACK) if is_loopback(host) else set())
         self.port = port
         self.hosts = {f"{name}:{port}" for name in names}
         self.origins = {f"http://{one}" for one in self.hosts}
         self.secure = False
+        self.proxied = address is not None
         if address is not None:  # what a reverse proxy is reached by
-            scheme, _slashes, name = address.rstrip("/").partition("://")
+            scheme, _slashes, name = address.rstrip("/").lower().partition("://")
+            name = name.removesuffix(
+                {"https": ":443", "http": ":80"}.get(scheme, ":")
+            )  # browsers leave it out
             self.hosts.add(name)
             self.origins.add(f"{scheme}://{name}")
             self.secure = scheme == "https"
@@ -113,6 +132,16 @@ class Places:
     def is_from_us(self, origin: str | None) -> bool:
         """Whether the `Origin` is a page of ours; browsers always send it where it matters."""
         return origin is not None and origin.lower() in self.origins
+
+
+def is_foreign(site: str | None, mode: str | None, path: str) -> bool:
+    """Whether a browser says (`Sec-Fetch-Site`, `-Mode`) that a page of others asks; it may link to ours."""
+    return site in ("cross-site", "same-site") and not (mode == "navigate" and path == "/")
+
+
+def bracketed(host: str) -> str:
+    """Return a host as it stands in addresses."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
 def is_loopback(host: str) -> bool:

@@ -123,6 +123,8 @@ class Blend(MadeImage):
         """Show it at this strength."""
         self.strength = strength
         self.weights = (1 - strength, strength)
+        # One at little strength must not look like one at full.
+        self.name = self._whole.name + ("" if strength == 1 else f", strength {strength:.0%}")
 
     def node(self, plane: Plane, index: int) -> Any:
         """Return the volume itself at full strength, else the slice at this one."""
@@ -162,12 +164,15 @@ class Monoenergetic(MadeImage):
 _NAMES = {"before": "Before", "after": "After", "left": "Left", "right": "Right"}
 
 
-def images_of(scene: Scene, volumes: Mapping[str, SharedVolume], display: Any) -> dict[str, Image]:
+def images_of(
+    scene: Scene, volumes: Mapping[str, SharedVolume], display: Any, names: Mapping[str, str]
+) -> dict[str, Image]:
     """Return the images of volumes: each of them; of two their blend and difference; an uncertainty."""
+    called = {**_NAMES, **names}
     grid = next(iter(volumes.values()))
     unit = "HU" if grid.hounsfield else ""
     images: dict[str, Image] = {
-        part: WholeImage(scene, volume, _NAMES.get(part, ""), unit, display)
+        part: WholeImage(scene, volume, called.get(part, ""), unit, display)
         for part, volume in volumes.items()
         if part != "uncertainty"
     }

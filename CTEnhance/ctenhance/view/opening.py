@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ctenhance.runtime.errors import CTEnhanceError, InputError
+from ctenhance.runtime.errors import CTEnhanceError, InputError, SeveralSeriesError
 from ctenhance.view.shared import SharedVolume, require_same_grid, share
 
 _MOST_BYTES = 1 << 20  # of a report
@@ -26,7 +26,8 @@ class Subject:
     """What is to be looked at: files or DICOM folders; or `maps`, a folder that `decompose` wrote, by
     `table`.
 
-    `series` and `where` choose in DICOM folders, as in `CTVolume.read`.
+    `series` and `where` choose in DICOM folders, as in `CTVolume.read`; `names` says what `before` and
+    `after` are called. `descriptors` are files that stay open for those who read (`folder.Pinned`).
     """
 
     before: Path | None = None
@@ -36,20 +37,23 @@ class Subject:
     table: Mapping[str, Any] | None = None
     series: str | None = None
     where: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    descriptors: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Opened:
-    """What was read: volumes by their part, the table of a decomposition, sentences of the readers."""
+    """What was read: volumes by their part, the table of a decomposition, sentences of the readers, names."""
 
     volumes: dict[str, SharedVolume]
     table: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able object for a viewer's process."""
         volumes = {name: volume.to_json() for name, volume in self.volumes.items()}
-        return {"volumes": volumes, "table": self.table, "notes": list(self.notes)}
+        return {"volumes": volumes, "table": self.table, "names": dict(self.names)}
 
 
 def subject_of(
@@ -128,8 +132,16 @@ async def opened(what: Subject, folder: Path) -> Opened:
     if what.maps is not None and what.table is not None:
         paths = {f"map {name}": what.maps / f"{name}.nii.gz" for name in what.table["materials"]}
     named = {name: path for name, path in paths.items() if path is not None}
-    choice = json.dumps({"series": what.series, "where": dict(what.where)})
-    reads = [_read(path, folder / f"{number}.raw", choice) for number, path in enumerate(named.values())]
+    choice = {"series": what.series, "where": dict(what.where)}
+    reads = [
+        _read(
+            path,
+            folder / f"{number}.raw",
+            json.dumps({**choice, "map": name not in ("before", "after")}),
+            what.descriptors,
+        )
+        for number, (name, path) in enumerate(named.items())
+    ]
     results = await asyncio.gather(*reads)
     volumes = {name: volume for name, (volume, _notes) in zip(named, results, strict=True)}
     first = next(iter(volumes.values()), None)
@@ -137,14 +149,18 @@ async def opened(what: Subject, folder: Path) -> Opened:
         if first is not None and volume is not first:
             require_same_grid(first, volume, {"after": "second volume"}.get(name, name))
     table = None if what.table is None else dict(what.table)
-    return Opened(volumes, table, tuple(note for _volume, notes in results for note in notes))
+    notes = tuple(note for _volume, notes in results for note in notes)
+    return Opened(volumes, table, notes, what.names)
 
 
-async def _read(path: Path, out: Path, choice: str) -> tuple[SharedVolume, list[str]]:
+async def _read(
+    path: Path, out: Path, choice: str, descriptors: tuple[int, ...]
+) -> tuple[SharedVolume, list[str]]:
     out.unlink(missing_ok=True)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", __name__, str(path), str(out), choice,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        pass_fds=descriptors,
     )  # fmt: skip
     try:
         line, _errors = await process.communicate()
@@ -157,6 +173,8 @@ async def _read(path: Path, out: Path, choice: str) -> tuple[SharedVolume, list[
         raise CTEnhanceError(
             "A volume could not be read: is there enough memory and room on the disk?"
         ) from error
+    if "series" in answer:
+        raise SeveralSeriesError(answer["error"], [(number, label) for number, label in answer["series"]])
     if "error" in answer:
         raise InputError(answer["error"])
     return SharedVolume.of_json(answer["volume"]), answer["notes"]
@@ -168,13 +186,16 @@ def main(path: str, out: str, choice: str) -> dict[str, Any]:
     from ctenhance.runtime.files import suffix_of
 
     asked = json.loads(choice)
+    is_map = asked.pop("map", False)
     if Path(path).is_file() and suffix_of(path) in READABLE_SUFFIXES:
         asked = {}
     try:
-        hounsfield = True
+        hounsfield = not is_map
         try:
-            volume = CTVolume.read(path, **asked)
-        except InputError:
+            volume = CTVolume.read(path, **asked, check_hu=hounsfield)
+        except InputError as error:
+            if isinstance(error.__cause__, SeveralSeriesError):
+                return {"error": str(error), "series": error.__cause__.series}
             # A map (an uncertainty, a density) can be looked at, too; what cannot be read fails again.
             volume, hounsfield = CTVolume.read(path, **asked, check_hu=False), False
         shared = share(volume, Path(out), hounsfield)

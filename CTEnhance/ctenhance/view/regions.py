@@ -1,4 +1,4 @@
-"""A rectangle that is measured: mean and standard deviation of the voxels in it, image by image."""
+"""What is measured: mean and standard deviation of a rectangle, image by image, and the length of a line."""
 
 from __future__ import annotations
 
@@ -27,6 +27,13 @@ class Region:
     corners: tuple[np.ndarray, np.ndarray]
     part: tuple[slice, slice]
 
+    def boxes(self, pixels: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
+        """Return left, top, width and height in each cell, of the corners' `pixels` there."""
+        return {
+            cell: [*ends.min(axis=0).tolist(), *np.ptp(ends, axis=0).tolist()]
+            for cell, ends in pixels.items()
+        }
+
     @classmethod
     def of(cls, grid: SharedVolume, plane: Plane, index: int, first: np.ndarray, last: np.ndarray) -> Region:
         """Return the rectangle between two points of a slice; raises InputError when no voxel is in it."""
@@ -39,6 +46,20 @@ class Region:
         if any(one.stop <= one.start for one in part):
             raise InputError("There is no voxel in this rectangle; draw a larger one on the image.")
         return cls(plane.name, index, (first, last), (part[0], part[1]))
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line in slice `index` of a plane between two points, RAS in mm."""
+
+    plane: str
+    index: int
+    ends: tuple[np.ndarray, np.ndarray]
+
+    @property
+    def length(self) -> float:
+        """In mm."""
+        return float(np.linalg.norm(self.ends[1] - self.ends[0]))
 
 
 def statistics(region: Region, plane: Plane, images: Mapping[str, Image]) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class Scene:
         return display
 
     def add_colors(self, kind: str) -> Any:
-        """Return a colour node: `difference` (blue, black, red) or `heat` (black, red, yellow)."""
+        """Return a colour node: `difference` (blue, black, red) or `heat` (nothing, red, yellow)."""
         node = self.app.scene.AddNewNodeByClass("vtkMRMLColorTableNode")
         node.SetTypeToUser()
         steps = np.linspace(0, 1, 256)
@@ -92,7 +92,8 @@ class Scene:
                 color = [black + share * (full - black) for black, full in zip(_BLACK, end, strict=True)]
             else:
                 color = [min(1.0, 2 * step), max(0.0, 2 * step - 1), 0.0]
-            node.SetColor(number, *color, 1.0)
+            # What is small lets through what it lies over.
+            node.SetColor(number, *color, 1.0 if kind == "difference" else min(1.0, 2 * step))
         node.NamesInitialisedOn()
         return node
 

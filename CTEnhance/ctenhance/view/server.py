@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from ctenhance.runtime.errors import InputError
-from ctenhance.view.guard import Doors, Limit, Places, headers
+from ctenhance.view.guard import Doors, Limit, Places, headers, is_foreign
 from ctenhance.view.pictures import message
 from ctenhance.view.sessions import Session
 
@@ -24,6 +26,7 @@ _LONGEST_MESSAGE = 1 << 16
 _MESSAGES = (240, 720)  # a second, and at once
 _REQUESTS = (20, 120)
 _ENTRANCES = (0.5, 10)
+_MOST_CALLERS = 1000
 _TAB = re.compile(r"[0-9a-f]{32}")
 _JANITOR_SECONDS = 2.0
 
@@ -61,7 +64,7 @@ class Server:
         self._files = {path.name: (path.read_bytes(), _KINDS[path.suffix]) for path in PAGE.iterdir()
                        if path.suffix in _KINDS}  # fmt: skip
         self._start = start
-        # By address; behind a reverse proxy all have the proxy's, which is as well: the machine is one.
+        # By session, and of those who have none by address: nobody's requests use up those of others.
         self._limits: dict[str, Limit] = {}
         self._entrances = Limit(*_ENTRANCES)
         self._cookie = "__Host-ctenhance" if places.secure else f"ctenhance-{places.port}"
@@ -80,12 +83,9 @@ class Server:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
         try:
-            if not self._limit(request.remote or "").take():
+            self._require_ours(request)
+            if not self._limit(self._who(request) or _caller(request, self._places.proxied)).take():
                 raise web.HTTPTooManyRequests(text="Too many requests; wait some seconds.")
-            if not self._places.is_for_us(request.headers.get("Host")):
-                raise web.HTTPForbidden(text="This address is not one of this server.")
-            if "Origin" in request.headers and not self._places.is_from_us(request.headers["Origin"]):
-                raise web.HTTPForbidden(text="This request is from a page of another server.")
             if (request.content_length or 0) > _MOST_UPLOADED:
                 raise web.HTTPRequestEntityTooLarge(_MOST_UPLOADED, request.content_length or 0)
             response: web.StreamResponse = await handler(request)
@@ -96,16 +96,25 @@ class Server:
                 response.headers[name] = value
         return response
 
-    def _limit(self, address: str) -> Limit:
-        if len(self._limits) > 1000:
+    def _require_ours(self, request: web.Request) -> None:
+        """Refuse what other pages of the browser send, before it counts as a request of this one."""
+        sent = request.headers
+        if not self._places.is_for_us(sent.get("Host")):
+            raise web.HTTPForbidden(text="This address is not one of this server.")
+        foreign = is_foreign(sent.get("Sec-Fetch-Site"), sent.get("Sec-Fetch-Mode"), request.path)
+        if foreign or ("Origin" in sent and not self._places.is_from_us(sent["Origin"])):
+            raise web.HTTPForbidden(text="This request is from a page of another server.")
+
+    def _limit(self, caller: str) -> Limit:
+        if len(self._limits) > _MOST_CALLERS:
             self._limits.clear()
-        return self._limits.setdefault(address, Limit(*_REQUESTS))
+        return self._limits.setdefault(caller, Limit(*_REQUESTS))
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
         content, kind = self._files[self._start]
         response = web.Response(body=content, content_type=kind, charset="utf-8")
         if self._open_to_all and self._who(request) is None:
-            self._let_in(response, self.doors.open(f"guest {time.monotonic_ns()}"))
+            self._let_in(response, self.doors.guest())
         return response
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
@@ -118,10 +127,11 @@ class Server:
         """Take a token, which comes in the request's body: addresses end in logs and histories."""
         if not self._places.is_from_us(request.headers.get("Origin")):
             raise web.HTTPForbidden(text="This request is from no page of this server.")
-        if not self._entrances.take():
-            raise web.HTTPTooManyRequests(text="Too many tries; wait some seconds.")
+        # A right token is never kept waiting by others' wrong ones.
         secret = self.doors.enter((await request.text()).strip())
         if secret is None:
+            if not self._entrances.take():
+                raise web.HTTPTooManyRequests(text="Too many tries; wait some seconds.")
             raise web.HTTPForbidden(text="This link was used already, or is none; ask for a new one.")
         response = web.Response(text="")
         self._let_in(response, secret)
@@ -180,10 +190,22 @@ class Server:
                 return session
             if session is not None:
                 await session.close()
-            if len(self.sessions) - (session is not None) >= self._most:
-                raise InputError(f"{self._most} viewers are open, which is the most; close one of them.")
+            self.sessions.pop(key, None)
+            await self._make_room(key)
             session = self.sessions[key] = await self._make(key)
             return session
+
+    async def _make_room(self, key: str) -> None:
+        """End the session that nobody looks at for longest where there are too many; raises InputError."""
+        if len(self.sessions) < self._most:
+            return
+        left = [
+            (one.left, other) for other, one in self.sessions.items()
+            if one.left is not None and not _is_working(one)
+        ]  # fmt: skip
+        if not left:
+            raise InputError(f"{self._most} viewers are open, which is the most; close one of them.")
+        await self.sessions.pop(min(left)[1]).close()
 
     async def _download(self, request: web.Request) -> web.StreamResponse:
         """Give a file that the session's own work made, by the name that the session was told."""
@@ -223,13 +245,29 @@ class Server:
                 await session.close("Nothing was done for a while, so you were signed out; reload to go on.")
 
 
+def _caller(request: web.Request, proxied: bool) -> str:
+    """Return whose request it is by address: behind a reverse proxy the one that the proxy tells."""
+    forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip() if proxied else ""
+    return f"at {forwarded or request.remote}"
+
+
 def _is_working(session: Session) -> bool:
     work = getattr(session, "work", None)
     return work is not None and work.busy
 
 
+def _note(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    error = context.get("exception")
+    if error is not None and not isinstance(error, ConnectionError):
+        sys.stderr.write(f"The page's server met something unexpected ({type(error).__name__}).\n")
+
+
 async def listen(server: Server, host: str, port: int) -> web.AppRunner:
     """Begin to answer; raises InputError when the port is taken."""
+    # A trace of what went wrong may name files, which may name a patient.
+    asyncio.get_running_loop().set_exception_handler(_note)
+    for name in ("aiohttp.server", "aiohttp.web", "asyncio"):
+        logging.getLogger(name).disabled = True
     runner = web.AppRunner(server.application(), access_log=None, handle_signals=False, shutdown_timeout=2)
     await runner.setup()
     try:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable
 from ctenhance.view.entries import serve_pair, serve_reader
-from ctenhance.view.folder import Folder
-from ctenhance.view.guard import Doors, Places, is_loopback
+from ctenhance.view.folder import Folder, allow_open_files
+from ctenhance.view.guard import Doors, Places, bracketed, is_loopback
 from ctenhance.view.opening import Opened, Subject, opened
 from ctenhance.view.processes import warm_up
-from ctenhance.view.sessions import Session, ViewSession
+from ctenhance.view.sessions import Session, Turns, ViewSession
 
 if TYPE_CHECKING:
     from ctenhance.view.server import Server
@@ -40,6 +40,8 @@ def serve_view(
     token: bool,
     tell: Announce,
     cancel: Cancellable | None = None,
+    *,
+    job_minutes: float = 60.0,
 ) -> None:
     """Serve a viewer until `cancel`; `tell` is called with its address as soon as it can be opened.
 
@@ -47,20 +49,21 @@ def serve_view(
     """
     if folder is not None and not folder.is_dir():
         raise InputError(f"There is no folder '{folder}' to choose from; check the path.")
-    check_address(address)
+    check_address(address, host)
     root = None if folder is None else Folder(folder.resolve())
     place = Path(tempfile.mkdtemp(prefix="ctenhance-"))
 
     async def serve() -> None:
+        allow_open_files()
         warm_up()
-        turn = asyncio.Semaphore(1)
+        turns = Turns(60 * job_minutes)
         reading = asyncio.get_running_loop().create_task(opened(what, place))
         # What takes long runs before the web server is loaded.
         await asyncio.to_thread(importlib.import_module, "ctenhance.view.server")
         from ctenhance.view.server import Server
 
         async def make(key: str) -> Session:
-            session = ViewSession(key, asyncio.shield(reading), what, root, turn, serve_pair)
+            session = ViewSession(key, asyncio.shield(reading), what, root, turns, serve_pair)
             if what != Subject():
                 session.open_soon()
             return session
@@ -107,7 +110,7 @@ def serve_study(
         found.trials(reader)
     if found.closed:
         raise InputError(f"The study '{found.title}' was unblinded and is closed: no more answers are taken.")
-    check_address(address)
+    check_address(address, host)
 
     async def make(reader: str) -> Session:
         session = Session(reader)
@@ -169,12 +172,17 @@ def link(places: Places, host: str, address: str | None, doors: Doors, who: str 
 
     The token stands behind the #, so that no server or proxy notes it.
     """
-    base = address.rstrip("/") if address else f"http://{host}:{places.port}"
+    base = address.rstrip("/") if address else f"http://{bracketed(host)}:{places.port}"
     return f"{base}/" if who is None else f"{base}/#{doors.token(who)}"
 
 
-def check_address(address: str | None) -> None:
-    """Raise InputError for what is no address of a reverse proxy."""
+def check_address(address: str | None, host: str) -> None:
+    """Raise InputError for what is no address of a reverse proxy, and where one is needed."""
+    if address is None and host.strip("[]") in ("0.0.0.0", "::"):
+        raise InputError(
+            f"At --host {host} this machine is reached by several names; say which one is used with "
+            "--address, such as --port 8080 --address http://reads.example.org:8080."
+        )
     scheme, _slashes, name = (address or "https://a").rstrip("/").partition("://")
     if scheme not in ("http", "https") or not name or "/" in name:
         raise InputError(f"'{address}' is no address; give one such as https://reads.example.org.")

@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import shutil
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from ctenhance.runtime.errors import CTEnhanceError, InputError
+from ctenhance.runtime.errors import CTEnhanceError, InputError, SeveralSeriesError
 from ctenhance.view.folder import Folder
-from ctenhance.view.opening import Opened, Subject, opened
+from ctenhance.view.opening import Opened, Subject, opened, subject_of
 from ctenhance.view.pictures import message
 from ctenhance.view.processes import Link
 from ctenhance.view.work import Work, found
 
 _MOST_QUEUED = 128
+_HIGHEST_SERIES = 1 << 31
 TAKEN_OVER = "This page was opened in another window; go on there, or reload this one."
 
 
@@ -99,7 +102,9 @@ class Session:
         try:
             asked = json.loads(text)
             operation = asked["op"]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return
+        if not isinstance(operation, str):
             return
         if operation not in ("shown", "hello"):
             self.acted = self.used
@@ -139,6 +144,15 @@ class Session:
                 self._window = None
 
 
+class Turns:
+    """What sessions share, so that none of them has the machine to itself: so many read volumes at a time,
+    and one job runs, each at most `longest_seconds`."""
+
+    def __init__(self, longest_seconds: float) -> None:
+        self.work, self.opening = asyncio.Semaphore(1), asyncio.Semaphore(2)
+        self.longest_seconds = longest_seconds
+
+
 class ViewSession(Session):
     """A viewer of volumes, which can also run commands on what may be chosen.
 
@@ -151,14 +165,17 @@ class ViewSession(Session):
         first: Awaitable[Opened],
         choice: Subject,
         folder: Folder | None,
-        turn: asyncio.Semaphore,
+        turns: Turns,
         serve: Callable[[Any, str], None],
     ) -> None:
         super().__init__(key)
         self._first, self._choice, self._folder, self._serve = first, choice, folder, serve
         self._place = Path(tempfile.mkdtemp(prefix="ctenhance-"))
         (self._place / "work").mkdir()
-        self.work = Work(self._place / "work", turn, self.tell)
+        self.work = Work(self._place / "work", turns.work, self.tell, turns.longest_seconds)
+        self._opening = turns.opening
+        self._asked: dict[str, dict[str, Any]] = {}
+        self._doing: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._count = 0
         self._notes: list[str] = []
@@ -179,53 +196,110 @@ class ViewSession(Session):
 
     def handled(self, operation: str, asked: dict[str, Any]) -> bool:
         """List the folder, open something of it, run and cancel commands."""
-        try:
-            if operation == "list":
-                name = asked.get("folder", "")
-                entries = (
-                    []
-                    if self._folder is None
-                    else self._folder.entries(name if isinstance(name, str) else "/")
-                )
-                self.tell({"type": "entries", "folder": name, "entries": entries})
-            elif operation == "open":
-                self._later(self._open(Subject(self._chosen(asked))))
-            elif operation == "run":
-                options = asked.get("options")
-                self.work.start(
-                    str(asked.get("verb")),
-                    self._chosen(asked),
-                    options if isinstance(options, dict) else {},
-                    lambda look: self._open(found(look)),
-                )
-            elif operation == "cancel":
-                self.work.cancel()
-            else:
-                return False
-        except CTEnhanceError as error:
-            self.tell({"type": "answer", "to": operation, "problem": str(error)})
+        actions = {"list": self._list, "open": self._open_chosen, "run": self._run}
+        if operation == "cancel":
+            self.work.cancel()
+        elif operation in actions:
+            # One at a time, of those that came meanwhile the last: any number of them takes no more than one.
+            self._asked[operation] = asked
+            if operation not in self._doing:
+                self._doing.add(operation)
+                self._later(self._do(operation, actions[operation]))
+        else:
+            return False
         return True
+
+    async def _do(self, operation: str, action: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+        try:
+            while (asked := self._asked.pop(operation, None)) is not None:
+                try:
+                    await action(asked)
+                except CTEnhanceError as error:
+                    # By the names that were chosen, not by those that they are pinned under.
+                    text = re.sub(rf"{re.escape(str(self._place))}/chosen-\d+/", "", str(error))
+                    self.tell({"type": "answer", "to": operation, "problem": text})
+        finally:
+            self._doing.discard(operation)
+
+    async def _list(self, asked: dict[str, Any]) -> None:
+        name, folder = asked.get("folder", ""), self._folder
+        given = name if isinstance(name, str) else "/"
+        entries = [] if folder is None else await asyncio.to_thread(folder.entries, given)
+        self.tell({"type": "entries", "folder": name, "entries": entries})
+
+    async def _open_chosen(self, asked: dict[str, Any]) -> None:
+        choice, let_go = await self._chosen(asked)
+        try:
+            async with self._opening:
+                await self._open(choice, asked.get("name"))
+        finally:
+            let_go()
+
+    async def _run(self, asked: dict[str, Any]) -> None:
+        options = asked.get("options")
+        choice, let_go = await self._chosen(asked)
+        try:
+            self.work.start(
+                str(asked.get("verb")),
+                choice,
+                options if isinstance(options, dict) else {},
+                lambda look: self._open(found(look)),
+                let_go,
+            )
+        except BaseException:
+            let_go()
+            raise
 
     async def close(self, text: str = "") -> None:
         """End viewer and work, and remove the files."""
+        for task in list(self._tasks):
+            task.cancel()
         await super().close(text)
         await self.work.close()
         shutil.rmtree(self._place, ignore_errors=True)
 
-    def _chosen(self, asked: dict[str, Any]) -> Path:
-        """Return what the page chose: something in the folder, or what was opened at the start."""
+    async def _chosen(self, asked: dict[str, Any]) -> tuple[Subject, Callable[[], None]]:
+        """Return what the page chose, something in the folder or what was opened at the start, and what lets
+        go of it."""
         if asked.get("name") is None and self._choice.before is not None:
-            return self._choice.before
+            first = self._choice
+            return Subject(first.before, series=first.series, where=first.where), lambda: None
         if self._folder is None:
             raise InputError("There is no folder to choose from; start the viewer with --folder.")
-        return self._folder.path(asked.get("name"))
+        series = asked.get("series")
+        if series is not None and not (isinstance(series, int) and 0 <= series < _HIGHEST_SERIES):
+            raise InputError("There is no series of this number; choose one that is listed.")
+        self._count += 1
+        place = self._place / f"chosen-{self._count}"
+        pinned = await asyncio.to_thread(self._folder.pinned, asked.get("name"), place)
 
-    async def _open(self, choice: Subject) -> None:
+        def let_go() -> None:
+            pinned.close()
+            shutil.rmtree(place, ignore_errors=True)
+
+        try:
+            choice = await asyncio.to_thread(subject_of, pinned.path)
+        except BaseException:
+            let_go()
+            raise
+        number = None if series is None else str(series)
+        return replace(choice, series=number, descriptors=tuple(pinned.descriptors)), let_go
+
+    async def _open(self, choice: Subject, name: Any = None) -> None:
         self._count += 1
         place = self._place / f"open-{self._count}"
         place.mkdir()
         try:
             await self._show(await opened(choice, place))
+        except SeveralSeriesError as error:
+            shutil.rmtree(place, ignore_errors=True)
+            if not isinstance(name, str):
+                raise
+            listed = [
+                {"name": name, "kind": "series", "series": one, "label": what} for one, what in error.series
+            ]
+            self.tell({"type": "entries", "folder": name, "entries": listed})
+            return
         except BaseException:
             shutil.rmtree(place, ignore_errors=True)
             raise
@@ -245,6 +319,9 @@ class ViewSession(Session):
                 await coroutine
             except CTEnhanceError as error:
                 self.tell({"type": "answer", "to": "open", "problem": str(error)})
+            except Exception as error:  # the page must not wait for what will not come, nor a log name files
+                what = f"Something unexpected happened ({type(error).__name__})."
+                self.tell({"type": "answer", "to": "open", "problem": what})
 
         task = asyncio.get_running_loop().create_task(run())
         self._tasks.add(task)

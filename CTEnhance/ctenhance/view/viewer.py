@@ -26,21 +26,18 @@ from ctenhance.view.images import (
     images_of_maps,
     limit_of,
 )
-from ctenhance.view.planes import AXIAL, PLANES, Plane
-from ctenhance.view.regions import Region, statistics
+from ctenhance.view.looking import THREE, Looking
+from ctenhance.view.planes import AXIAL, PLANES
+from ctenhance.view.regions import Line, Region, statistics
 from ctenhance.view.scene import Cell, Scene
 from ctenhance.view.shared import SharedVolume
 
 SIDE, DIFFERENCE, ONE = "side", "difference", "one"
-THREE = "three"
-_LEAST_PIXELS, _MOST_PIXELS = 16, 4096
-_MOST_CELL_PIXELS = 4_000_000
-_LEAST_ZOOM, _MOST_ZOOM = 0.2, 40.0
 _WIDEST = 65535.0
 _UNCERTAINTY_OPACITY = 0.6
 
 
-class Viewer:
+class Viewer(Looking):
     """What one browser window looks at.
 
     volumes  by part: `before` and, on its grid, `after`, `uncertainty`; or maps in mg/mL, `map NAME`, with
@@ -48,14 +45,21 @@ class Viewer:
              `table` that says what images are made of them; or, for readers of a study, `left` and `right`,
              or
              `image`
+    names    what parts are called, where it is not before and after
     """
 
-    def __init__(self, volumes: Mapping[str, SharedVolume], table: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        volumes: Mapping[str, SharedVolume],
+        table: Mapping[str, Any] | None = None,
+        names: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__()
         self._scene = Scene()
         self.images: dict[str, Image] = {}
-        self.layout, self.mode = AXIAL, SIDE
+        self.mode = SIDE
         self._cells: dict[str, Cell] = {}
-        self._sizes: dict[str, tuple[int, int]] = {}
+        self._given_names = dict(names or {})
         self.show(volumes, table)
 
     def show(self, volumes: Mapping[str, SharedVolume], table: Mapping[str, Any] | None = None) -> None:
@@ -69,20 +73,18 @@ class Viewer:
         self._display = self._scene.add_display()  # the one before went with its volumes
         self.fade, self.difference_hu, self.uncertain = 1.0, 0.0, False
         self.region: Region | None = None
-        self.dirty: set[str] = set()
-        self._grid = next(iter(volumes.values()))
-        self._planes = {name: Plane.of(self._grid, name) for name in PLANES}
+        self.line: Line | None = None
+        self.look_at(next(iter(volumes.values())))
         if table is not None:
             maps = {name.removeprefix("map "): one for name, one in volumes.items()}
             self.images = images_of_maps(self._scene, maps, table, self._display)
             self._first_window = WINDOWS["soft"]
         else:
-            self.images = images_of(self._scene, volumes, self._display)
+            self.images = images_of(self._scene, volumes, self._display, self._given_names)
             self._first_window = first_window(self._grid, self._grid.array())
         if self.mode not in self.modes:
             self.mode = SIDE
-        self.index = {name: plane.count // 2 for name, plane in self._planes.items()}
-        self.zoom, self._pan = 1.0, dict.fromkeys(PLANES, (0.0, 0.0))
+        self._touch()
         self.set_window(*self._first_window)
         if "difference" in self.images:
             before, after = (self._whole(part) for part in ("before", "after"))
@@ -95,20 +97,12 @@ class Viewer:
         """How images can be shown: side by side, with their difference, over each other."""
         return [SIDE, DIFFERENCE, ONE] if "after" in self.images else [SIDE]
 
-    def shown_planes(self) -> list[str]:
-        """The planes on the screen, one row each."""
-        return list(PLANES) if self.layout == THREE else [self.layout]
-
     def shown_images(self) -> list[str]:
         """The images on the screen, from left to right."""
         if self.mode == ONE:
             return ["both"]
         left_out = {"uncertainty"} | ({"difference"} if self.mode != DIFFERENCE else set())
         return [part for part in self.images if part not in left_out]
-
-    def cells(self) -> list[str]:
-        """The names of the cells on the screen, row by row."""
-        return [f"{plane}/{image}" for plane in self.shown_planes() for image in self.shown_images()]
 
     def state(self) -> dict[str, Any]:
         """Return how things stand, JSON-able: all that the page shows beside the pictures."""
@@ -131,13 +125,27 @@ class Viewer:
             "fade": self.fade if self.mode == ONE else None,
             "difference": self.difference_hu if self.mode == DIFFERENCE else None,
             "uncertainty": self.uncertain if "uncertainty" in self.images else None,
-            "region": self._region_state(),
+            "region": self._region_state(), "line": self._line_state(),
+            "scales": {name: self._scale_text(name) for name in self.shown_images()},
         }  # fmt: skip
 
     def _name(self, image: str) -> str:
-        if image == "both":
-            return "Before" if self.fade == 0 else "After" if self.fade == 1 else "Before and after"
-        return self.images[image].name
+        if image != "both":
+            return self.images[image].name
+        before, after = (self.images[part].name for part in ("before", "after"))
+        return before if self.fade == 0 else after if self.fade == 1 else f"{before} and {after}"
+
+    def _scale_text(self, image: str) -> str:
+        """Return what grey levels or colours mean, in words."""
+        if image == "difference":
+            return f"±{self.difference_hu:g} {self.images[image].unit}".rstrip()
+        display = self._display if image == "both" else self.images[image].display
+        level, width = display.GetLevel(), display.GetWindow()
+        if image == "map":
+            return f"{level - width / 2:.3g} to {level + width / 2:.3g} {self.images[image].unit}"
+        over = self.images["uncertainty"] if image == "after" and self.uncertain else None
+        more = "" if over is None else f", uncertainty to {over.display.GetWindow():.3g} {over.unit}".rstrip()
+        return f"L {round(level, 1):g}  W {round(width, 1):g}{more}"
 
     def _in_hounsfield(self) -> bool:
         return "kev" in self.images or self._grid.hounsfield
@@ -176,10 +184,6 @@ class Viewer:
         view.look(plane, centre, scale, float(np.linalg.norm(plane.step)))
         return view.picture()
 
-    def ready(self) -> list[str]:
-        """The cells on the screen that are to be drawn anew and have a size."""
-        return [cell for cell in self.cells() if cell in self.dirty and cell in self._sizes]
-
     def close(self) -> None:
         """Free the views."""
         for view in self._cells.values():
@@ -194,65 +198,6 @@ class Viewer:
         if action is None:
             raise InputError("The page asked for something that the viewer does not know; reload it.")
         return action(self, Asked(asked))
-
-    def _touch(self, plane: str | None = None) -> None:
-        self.dirty |= {cell for cell in self.cells() if plane is None or cell.startswith(f"{plane}/")}
-
-    def _sizes_of(self, asked: Asked) -> None:
-        sizes = asked.mapping("cells")
-        for cell in self.cells():
-            if cell in sizes:
-                width, height = (int(asked.number(None, value, 0, 1e6)) for value in asked.pair(sizes[cell]))
-                width, height = (min(max(one, _LEAST_PIXELS), _MOST_PIXELS) for one in (width, height))
-                if width * height > _MOST_CELL_PIXELS:
-                    height = _MOST_CELL_PIXELS // width
-                if self._sizes.get(cell) != (width, height):
-                    self._sizes[cell] = (width, height)
-                    self.dirty.add(cell)
-
-    def _scroll(self, asked: Asked) -> None:
-        plane = asked.one_of("plane", PLANES)
-        self._go(plane, self.index[plane] + int(asked.number("by", None, -1e5, 1e5)))
-
-    def _slice(self, asked: Asked) -> None:
-        self._go(asked.one_of("plane", PLANES), int(asked.number("to", None, -1e6, 1e6)))
-
-    def _go(self, plane: str, index: int) -> None:
-        target = min(max(index, 0), self._planes[plane].count - 1)
-        if target != self.index[plane]:
-            self.index[plane] = target
-            self._touch(plane)
-
-    def _jump(self, asked: Asked) -> None:
-        """Let the other planes show the point that was clicked."""
-        point = self._point(*self._place(asked))
-        for name in self.shown_planes():
-            if name != self._cell(asked).split("/")[0]:
-                self._go(name, self._planes[name].index_of(point))
-
-    def _pan_by(self, asked: Asked) -> None:
-        plane = asked.one_of("plane", PLANES)
-        scale, (right, up) = self._scale(plane), self._pan[plane]
-        right -= asked.number("dx", None, -1e5, 1e5) * scale
-        up += asked.number("dy", None, -1e5, 1e5) * scale
-        across, down = self._planes[plane].width, self._planes[plane].height
-        self._pan[plane] = (min(max(right, -across), across), min(max(up, -down), down))
-        self._touch(plane)
-
-    def _zoom_by(self, asked: Asked) -> None:
-        cell, x, y = self._place(asked)
-        point = self._point(cell, x, y)
-        self.zoom = min(max(self.zoom * asked.number("factor", None, 0.01, 100), _LEAST_ZOOM), _MOST_ZOOM)
-        moved = point - self._point(cell, x, y)  # what was below the mouse stays there
-        name = cell.split("/")[0]
-        plane, (right, up) = self._planes[name], self._pan[name]
-        self._pan[name] = (right + float(moved @ plane.right), up + float(moved @ plane.up))
-        self._touch()
-
-    def _home(self, _asked: Asked) -> None:
-        self.zoom, self._pan = 1.0, dict.fromkeys(PLANES, (0.0, 0.0))
-        self.index = {name: plane.count // 2 for name, plane in self._planes.items()}
-        self._touch()
 
     def _window(self, asked: Asked) -> None:
         preset = asked.values.get("preset")
@@ -325,12 +270,12 @@ class Viewer:
         self.difference_hu = hu
         self.images["difference"].display.SetWindowLevel(2 * hu, 0.0)
 
+    def _draw_line(self, asked: Asked) -> None:
+        name, first, last = self._two_points(asked)
+        self.line = Line(name, self.index[name], (first, last))
+
     def _measure(self, asked: Asked) -> dict[str, Any]:
-        cell = self._cell(asked)
-        corners = [
-            self._point(cell, *(asked.number(key, None, -1e5, 1e5) for key in pair)) for pair in _CORNERS
-        ]
-        name = cell.split("/")[0]
+        name, *corners = self._two_points(asked)
         self.region = Region.of(self._grid, self._planes[name], self.index[name], *corners)
         return {"statistics": self._statistics()}
 
@@ -345,7 +290,7 @@ class Viewer:
         self._touch()
 
     def _forget_region(self, _asked: Asked) -> None:
-        self.region = None
+        self.region = self.line = None
 
     def _probe(self, asked: Asked) -> dict[str, Any]:
         cell, x, y = self._place(asked)
@@ -362,70 +307,25 @@ class Viewer:
         }
         return {"probe": {"voxel": [i, j, k], "values": values}}
 
-    def point(self, asked: Mapping[str, Any]) -> tuple[str, np.ndarray]:
-        """Return the image that a pixel (`cell`, `x`, `y`) is in, and its point in RAS."""
-        cell, x, y = self._place(Asked(asked))
-        return cell.split("/")[1], self._point(cell, x, y)
-
-    def pixel(self, image: str, point: np.ndarray) -> tuple[str, float, float] | None:
-        """Return the cell of an image and the pixel there of a point in RAS; None where its slice is not
-        shown."""
-        for name in self.shown_planes():
-            cell, plane = f"{name}/{image}", self._planes[name]
-            if cell in self._sizes and plane.index_of(point) == self.index[name]:
-                (width, height), scale, (right, up) = self._sizes[cell], self._scale(name), self._pan[name]
-                away = point - plane.centre(self.index[name])
-                x = (float(away @ plane.right) - right) / scale + width / 2 - 0.5
-                return cell, x, height / 2 - 0.5 - (float(away @ plane.up) - up) / scale
-        return None
-
-    # Where things are ----------------------------------------------------------------------------------
-
-    def _scale(self, plane: str) -> float:
-        """Return the mm of a pixel, the same in all cells of a plane."""
-        sizes = [
-            self._sizes[cell] for cell in self.cells() if cell.startswith(f"{plane}/") and cell in self._sizes
-        ]
-        if not sizes:
-            return 1.0
-        width, height = (min(one) for one in zip(*sizes, strict=True))
-        return max(self._planes[plane].width / width, self._planes[plane].height / height) / self.zoom
-
-    def _cell(self, asked: Asked) -> str:
-        """Return the cell that is meant, one with a size."""
-        return asked.one_of("cell", tuple(one for one in self.cells() if one in self._sizes))
-
-    def _place(self, asked: Asked) -> tuple[str, float, float]:
-        return self._cell(asked), asked.number("x", None, -1e5, 1e5), asked.number("y", None, -1e5, 1e5)
-
-    def _point(self, cell: str, x: float, y: float) -> np.ndarray:
-        """Return the point in RAS at the centre of pixel (x, y), counted from the top left."""
-        name = cell.split("/")[0]
-        plane, scale, (width, height) = self._planes[name], self._scale(name), self._sizes.get(cell, (1, 1))
-        right, up = self._pan[name]
-        right += (x + 0.5 - width / 2) * scale
-        up += (height / 2 - 0.5 - y) * scale
-        return plane.centre(self.index[name]) + right * plane.right + up * plane.up
-
     def _region_state(self) -> dict[str, Any] | None:
-        """Where the measured rectangle is in each cell: left, top, width, height in pixels."""
+        """Where the measured rectangle is in each cell, and what was measured."""
         region = self.region
         if region is None or region.index != self.index[region.plane]:
             return None
-        plane, scale, boxes = self._planes[region.plane], self._scale(region.plane), {}
-        for cell in self.cells():
-            if cell.startswith(f"{region.plane}/") and cell in self._sizes:
-                width, height = self._sizes[cell]
-                right, up = self._pan[region.plane]
-                centre = plane.centre(region.index) + right * plane.right + up * plane.up
-                away = np.array([corner - centre for corner in region.corners])
-                x = away @ plane.right / scale + width / 2 - 0.5
-                y = height / 2 - 0.5 - away @ plane.up / scale
-                boxes[cell] = [float(x.min()), float(y.min()), float(np.ptp(x)), float(np.ptp(y))]
+        boxes = region.boxes(self._pixels(region.plane, region.index, region.corners))
         return {"boxes": boxes, "statistics": self._statistics()}
 
+    def _line_state(self) -> dict[str, Any] | None:
+        """Where the line is in each cell, and its length."""
+        line = self.line
+        if line is None or line.index != self.index[line.plane]:
+            return None
+        ends = {
+            cell: at.ravel().tolist() for cell, at in self._pixels(line.plane, line.index, line.ends).items()
+        }
+        return {"ends": ends, "mm": line.length}
 
-_CORNERS = (("x0", "y0"), ("x1", "y1"))
+
 _ACTIONS: dict[str, Callable[[Viewer, Asked], dict[str, Any] | None]] = {
     "sizes": Viewer._sizes_of,
     "scroll": Viewer._scroll,
@@ -443,6 +343,7 @@ _ACTIONS: dict[str, Callable[[Viewer, Asked], dict[str, Any] | None]] = {
     "uncertainty": Viewer._set_uncertainty,
     "difference": Viewer._limit,
     "measure": Viewer._measure,
+    "line": Viewer._draw_line,
     "unmeasure": Viewer._forget_region,
     "probe": Viewer._probe,
     "refresh": Viewer._refresh,

@@ -54,10 +54,10 @@ class PairDesk:
 
     def __init__(self, opened: Mapping[str, Any]) -> None:
         volumes = {name: SharedVolume.of_json(one) for name, one in opened["volumes"].items()}
-        self.viewer: Viewer | None = Viewer(volumes, opened["table"]) if volumes else None
+        self.viewer: Viewer | None = Viewer(volumes, opened["table"], opened["names"]) if volumes else None
 
     def ask(self, asked: Mapping[str, Any]) -> dict[str, Any] | None:
-        """See `Viewer.apply`; another pair is opened with `open`, which the server alone sends."""
+        """See `Viewer.apply`."""
         return None if self.viewer is None else self.viewer.apply(asked)
 
     def state(self) -> dict[str, Any]:
@@ -117,11 +117,11 @@ class Worker:
     def _take(self, data: bytes) -> None:
         try:
             asked = json.loads(data)
-        except ValueError:
-            asked = None
-        if not isinstance(asked, dict):
+        except (ValueError, RecursionError):
             return
-        operation = asked.get("op")
+        operation = asked.get("op") if isinstance(asked, dict) else None
+        if not isinstance(operation, str):
+            return
         if operation == "end":
             raise EOFError
         if operation == "shown":
@@ -136,6 +136,9 @@ class Worker:
             answer = self.desk.ask(asked)
         except CTEnhanceError as error:
             answer = {"problem": str(error)}
+        except (TypeError, ValueError, ArithmeticError, LookupError, RecursionError):
+            # Of one message; the viewer stands as it stood.
+            answer = {"problem": "The page sent something that cannot be used; reload it."}
         if answer is not None:
             self._send({"type": "answer", "to": operation, **answer})
         if operation != "probe":

@@ -19,7 +19,7 @@ from ctenhance.files.dicom.kinds import is_capture, kinds, slices_of
 from ctenhance.files.dicom.scans import ATTRIBUTES as SCAN_ATTRIBUTES
 from ctenhance.files.dicom.slices import HOUNSFIELD
 from ctenhance.files.dicom.stack import read_stack
-from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.errors import InputError, SeveralSeriesError
 from ctenhance.runtime.files import suffix_of
 
 _MOST_LISTED = 12
@@ -184,16 +184,16 @@ def _choose(series: dict[str, list[DicomFile]], chosen: int | str | None) -> lis
             if str(chosen).strip() in (uid, str(numbers[uid])):
                 return files
     shown = sorted(series, key=numbers.__getitem__)
-    listing = "; ".join(
-        series_label(numbers[uid], series[uid][0], _count(series[uid])) for uid in shown[:_MOST_LISTED]
-    )
+    labels = [series_label(numbers[uid], series[uid][0], _count(series[uid])) for uid in shown]
+    listing = "; ".join(labels[:_MOST_LISTED])
     if len(shown) > _MOST_LISTED:
         listing += f"; and {len(shown) - _MOST_LISTED} more"
     if chosen is None:
         example = min(numbers.values())
-        raise InputError(
+        raise SeveralSeriesError(
             f"it holds {len(series)} CT series ({listing}); choose one by its number with "
-            f"--series {example} (in Python series={example}), or give a folder with the files of only one."
+            f"--series {example} (in Python series={example}), or give a folder with the files of only one.",
+            [(numbers[uid], label) for uid, label in zip(shown, labels, strict=True)],
         )
     raise InputError(f"it holds no CT series {chosen}; choose from: {listing}.")
 

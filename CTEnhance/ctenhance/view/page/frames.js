@@ -19,7 +19,7 @@ export class Viewer {
     this.state = null;
     this.pending = new Map();
     this.current = null;
-    this.measuring = false;
+    this.drawing = "";
     this.chain = Promise.resolve();
     this.tries = 0;
     new ResizeObserver(() => this.sendSizes()).observe(grid);
@@ -140,7 +140,11 @@ export class Viewer {
     box.className = "box";
     box.hidden = true;
     element.append(box);
-    const cell = { element, canvas, labels, box, marks: [], context: canvas.getContext("2d", { alpha: false }) };
+    const line = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    line.append(document.createElementNS("http://www.w3.org/2000/svg", "line"));
+    line.style.display = "none";
+    element.append(line);
+    const cell = { element, canvas, labels, box, line, marks: [], context: canvas.getContext("2d", { alpha: false }) };
     this.listen(name, cell);
     return cell;
   }
@@ -153,13 +157,22 @@ export class Viewer {
       const words = plane[0].toUpperCase() + plane.slice(1);
       cell.labels.name.textContent = state.names[image];
       cell.labels.slice.textContent = `${words} ${at.index + 1} / ${at.count}`;
-      cell.labels.windowed.textContent = image === "difference" ? `±${state.difference} HU` : `L ${state.level}  W ${state.width}`;
+      cell.labels.windowed.textContent = state.scales[image];
       for (const side of ["left", "right", "top", "bottom"]) cell.labels[`at-${side}`].textContent = at.letters[side];
       cell.element.setAttribute("aria-label", `${state.names[image]}, ${words} slice ${at.index + 1} of ${at.count}`);
       cell.element.classList.toggle("current", name === this.current && this.cells.size > 1);
       const boxes = state.region ? state.region.boxes : {};
-      if (!cell.drawing) this.place(cell.box, boxes[name]);
+      const ends = state.line ? state.line.ends : {};
+      if (cell.drawing !== "measure") this.place(cell.box, boxes[name]);
+      if (cell.drawing !== "line") this.placeLine(cell.line, ends[name]);
     }
+  }
+
+  placeLine(line, ends) {
+    line.style.display = ends ? "" : "none";
+    if (!ends) return;
+    // At the middles of the pixels.
+    ["x1", "y1", "x2", "y2"].forEach((name, index) => line.firstChild.setAttribute(name, (ends[index] + 0.5) / devicePixelRatio));
   }
 
   place(box, where) {
@@ -227,14 +240,6 @@ export class Viewer {
     this.soon("window", { op: "window", level, width });
   }
 
-  measureMiddle() {
-    const cell = this.cells.get(this.current);
-    if (!cell) return;
-    const [x, y] = [cell.canvas.width / 2, cell.canvas.height / 2];
-    const half = Math.min(x, y) / 6;
-    this.send({ op: "measure", cell: this.current, x0: x - half, y0: y - half, x1: x + half, y1: y + half });
-  }
-
   // Mouse ---------------------------------------------------------------------------------------------
 
   listen(name, cell) {
@@ -268,7 +273,7 @@ export class Viewer {
       element.focus();
       this.choose(name);
       if (this.on.clicked && event.button === 0 && this.on.clicked(name, ...at(event))) return;
-      const kind = this.measuring && event.button === 0 ? "measure"
+      const kind = this.drawing && event.button === 0 ? this.drawing
         : event.button === 1 || (event.button === 0 && event.shiftKey) ? "pan"
         : event.button === 2 || (event.button === 0 && event.ctrlKey) ? "zoom" : "window";
       element.setPointerCapture(event.pointerId);
@@ -278,11 +283,10 @@ export class Viewer {
     const end = (event) => {
       const { drag } = this;
       this.drag = null;
-      cell.drawing = false;
-      if (drag && drag.kind === "measure") {
+      cell.drawing = "";
+      if (drag && (drag.kind === "measure" || drag.kind === "line")) {
         const [x1, y1] = at(event);
-        this.measuring = false;
-        this.send({ op: "measure", cell: name, x0: drag.first[0], y0: drag.first[1], x1, y1 });
+        this.send({ op: drag.kind, cell: name, x0: drag.first[0], y0: drag.first[1], x1, y1 });
         this.on.measured();
       }
     };
@@ -300,8 +304,11 @@ export class Viewer {
       const width = Math.max(1, drag.width + (now[0] - drag.first[0]) * step);
       const level = drag.level + (now[1] - drag.first[1]) * step;
       this.window(Math.round(level * 10) / 10, Math.round(width * 10) / 10);
+    } else if (drag.kind === "line") {
+      cell.drawing = "line";
+      this.placeLine(cell.line, [...drag.first, ...now]);
     } else {
-      cell.drawing = true;
+      cell.drawing = "measure";
       const [x, y] = drag.first;
       this.place(cell.box, [Math.min(x, now[0]), Math.min(y, now[1]), Math.abs(now[0] - x), Math.abs(now[1] - y)]);
     }
@@ -311,6 +318,7 @@ export class Viewer {
   choose(name) {
     if (this.current === name) return;
     this.current = name;
+    if (this.on.chosen) this.on.chosen();
     for (const [other, { element }] of this.cells) element.classList.toggle("current", other === name && this.cells.size > 1);
   }
 
@@ -321,6 +329,8 @@ export class Viewer {
     if (event.ctrlKey && arrows[event.key]) this.pan(...arrows[event.key].map((n) => 20 * n * devicePixelRatio));
     else if (event.key === "ArrowUp") this.scroll(much);
     else if (event.key === "ArrowDown") this.scroll(-much);
+    else if (event.key === "PageUp") this.scroll(10);
+    else if (event.key === "PageDown") this.scroll(-10);
     else if (event.key === "+" || event.key === "=") this.zoom(1.25);
     else if (event.key === "-" ) this.zoom(0.8);
     else if (event.key === "Home") this.send({ op: "home" });

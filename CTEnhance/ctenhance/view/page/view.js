@@ -4,10 +4,10 @@ import { Viewer, said, typing } from "./frames.js";
 
 const get = (id) => document.getElementById(id);
 const KEYS = [
-  ["↑ ↓, Shift", "one slice on or back; ten"], ["+ −, Ctrl with arrows", "zoom; move"], ["Home", "whole image, middle slice"],
+  ["↑ ↓, Shift", "one slice on or back; ten, as Page Up and Down"], ["+ −, Ctrl with arrows", "zoom; move"], ["Home", "whole image, middle slice"],
   ["1 … 6", "window presets; 0: the first window"], ["A C S T", "axial, coronal, sagittal, all three"],
   ["B D O", "side by side, with the difference, both in one view"], ["X", "flicker: change from one to the other"],
-  ["[ ]", "strength; in one view with Shift: fade"], [", .", "energy"], ["U", "uncertainty"], ["M, Delete", "measure the middle; remove"],
+  ["[ ]", "strength; in one view with Shift: fade"], [", .", "energy"], ["U", "uncertainty"], ["M, L, Delete", "measure a rectangle, or a distance, in the middle; remove both"],
   ["P", "save the picture"], ["?", "these keys"],
   ["mouse", "wheel: slices, with Ctrl zoom; drag: window; right: zoom; middle or Shift: move; double click: the other planes go there"],
 ];
@@ -28,12 +28,14 @@ const viewer = new Viewer(get("grid"), {
   },
   probe: showProbe,
   problem: (head) => said("status", head.text, true),
-  measured: () => get("measure").setAttribute("aria-pressed", "false"),
+  measured: () => drawing(""),
+  chosen: () => viewer.state && viewer.state.cells && showSlice(viewer.state),
   can: (head) => {
     get("work").hidden = !head.work;
     get("chooser").hidden = !head.folder;
     showNotes(head.notes);
     if (head.folder) viewer.send({ op: "list", folder: "" });
+    showVerbs();
     if (!opened) said("status", head.folder ? "Opening… or choose something below." : "Opening the images…");
   },
   notes: (head) => showNotes(head.notes),
@@ -66,16 +68,25 @@ function showState(state) {
     });
     get("windows").replaceChildren(...buttons);
   }
+  showSlice(state);
   put("level", state.level);
   put("width", state.width);
   slider("strength", state.strength, state.strength === null ? "" : `${Math.round(100 * state.strength)} %`);
   if (state.kevs) [get("kev").min, get("kev").max] = state.kevs;
   slider("kev", state.kev, `${state.kev} keV`);
-  slider("fade", state.fade, state.fade === null ? "" : `${Math.round(100 * state.fade)} % after`);
-  slider("difference", state.difference, `±${state.difference} HU`);
+  slider("fade", state.fade, state.fade === null ? "" : `${Math.round(100 * state.fade)} % of the second`);
+  slider("difference", state.difference, state.difference === null ? "" : state.scales.difference);
   get("uncertaintyRow").hidden = state.uncertainty === null;
   get("uncertainty").checked = Boolean(state.uncertainty);
   showStatistics(state.region && state.region.statistics);
+  get("length").textContent = state.line ? `Distance ${state.line.mm.toFixed(1)} mm` : "";
+}
+
+function showSlice(state) {
+  const at = state.planes[viewer.plane()] || Object.values(state.planes)[0];
+  put("slice", at.index + 1);
+  get("slice").max = at.count;
+  get("slices").textContent = `of ${at.count}`;
 }
 
 function put(id, value) {
@@ -131,11 +142,15 @@ function showNotes(notes) {
 
 function showEntries(head) {
   folder = head.folder;
-  get("place").textContent = folder ? `In ${folder}` : "In the folder that may be chosen from";
+  const series = head.entries.length > 0 && head.entries[0].kind === "series";
+  if (series) said("status", "");
+  get("place").textContent = series ? `Several series in ${folder}: choose one` : folder ? `In ${folder}` : "In the folder that may be chosen from";
   const options = head.entries.map((entry) => {
-    const option = element("option", (entry.kind === "folder" ? "▸ " : "") + entry.name.split("/").pop());
+    const words = series ? entry.label : (entry.kind === "folder" ? "▸ " : "") + entry.name.split("/").pop();
+    const option = element("option", words);
     option.value = entry.name;
     option.dataset.kind = entry.kind;
+    if (series) option.dataset.series = entry.series;
     return option;
   });
   if (folder) {
@@ -146,11 +161,13 @@ function showEntries(head) {
   }
   get("entries").replaceChildren(...options);
   get("entries").selectedIndex = options.length ? 0 : -1;
+  showVerbs();
 }
 
 function chosen() {
   const option = get("entries").selectedOptions[0];
-  return option && option.dataset.kind !== "up" ? option.value : null;
+  if (!option || option.dataset.kind === "up") return null;
+  return { name: option.value, ...(option.dataset.series === undefined ? {} : { series: Number(option.dataset.series) }) };
 }
 
 function descend() {
@@ -183,6 +200,15 @@ function showWork(head) {
   }
 }
 
+// Projections are reconstructed or decomposed, volumes enhanced: what does not go is not offered.
+function showVerbs() {
+  const option = get("entries").selectedOptions[0];
+  const kind = get("chooser").hidden ? "volume" : option ? option.dataset.kind : "";
+  for (const one of get("verb").options) one.disabled = kind === "volume" || kind === "series" ? one.value !== "enhance" : kind === "projections" && one.value === "enhance";
+  if (get("verb").selectedOptions[0].disabled) get("verb").value = [...get("verb").options].find((one) => !one.disabled).value;
+  showVerb();
+}
+
 function showVerb() {
   const verb = get("verb").value;
   get("spreadRow").hidden = verb !== "enhance";
@@ -201,7 +227,7 @@ function screenshot() {
   context.fillRect(0, 0, sheet.width, sheet.height);
   context.textBaseline = "top";
   context.font = `${13 * scale}px sans-serif`;
-  for (const { element: cell, canvas, box } of viewer.cells.values()) {
+  for (const { element: cell, canvas, box, line } of viewer.cells.values()) {
     const edge = cell.getBoundingClientRect();
     const [x, y] = [(edge.left - grid.left) * scale, (edge.top - grid.top) * scale].map(Math.round);
     context.drawImage(canvas, x, y);
@@ -210,11 +236,21 @@ function screenshot() {
       const place = label.getBoundingClientRect();
       context.fillText(label.textContent, (place.left - grid.left) * scale, (place.top - grid.top) * scale);
     }
-    if (!box.hidden) {
-      context.strokeStyle = "#ffd75e";
-      context.strokeRect(x + box.offsetLeft * scale, y + box.offsetTop * scale, box.offsetWidth * scale, box.offsetHeight * scale);
+    context.strokeStyle = "#ffd75e";
+    if (!box.hidden) context.strokeRect(x + box.offsetLeft * scale, y + box.offsetTop * scale, box.offsetWidth * scale, box.offsetHeight * scale);
+    if (line.style.display !== "none") {
+      const [x0, y0, x1, y1] = ["x1", "y1", "x2", "y2"].map((name) => Number(line.firstChild.getAttribute(name)) * scale);
+      context.beginPath();
+      context.moveTo(x + x0, y + y0);
+      context.lineTo(x + x1, y + y1);
+      context.stroke();
     }
   }
+  context.fillStyle = "#9fb0be";
+  context.textAlign = "center";
+  context.textBaseline = "bottom";
+  context.font = `${11 * scale}px sans-serif`;
+  context.fillText("CTEnhance. For research use only, not for diagnosis.", sheet.width / 2, sheet.height - 18 * scale);
   sheet.toBlob((blob) => {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(blob);
@@ -222,6 +258,13 @@ function screenshot() {
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   });
+}
+
+// What the next drag with the mouse draws: a rectangle, a line, or nothing.
+function drawing(what) {
+  viewer.drawing = what;
+  get("measure").setAttribute("aria-pressed", what === "measure");
+  get("distance").setAttribute("aria-pressed", what === "line");
 }
 
 // Buttons and keys ------------------------------------------------------------------------------------
@@ -240,22 +283,24 @@ get("flicker").onclick = () => viewer.send({ op: "flicker" });
 get("home").onclick = () => viewer.send({ op: "home" });
 get("screenshot").onclick = screenshot;
 get("unmeasure").onclick = () => viewer.send({ op: "unmeasure" });
-get("measure").onclick = () => {
-  viewer.measuring = !viewer.measuring;
-  get("measure").setAttribute("aria-pressed", viewer.measuring);
-};
+get("measure").onclick = () => drawing(viewer.drawing === "measure" ? "" : "measure");
+get("distance").onclick = () => drawing(viewer.drawing === "line" ? "" : "line");
+get("slice").onchange = () => viewer.send({ op: "slice", plane: viewer.plane(), to: Number(get("slice").value) - 1 });
 get("entries").ondblclick = descend;
 get("entries").addEventListener("keydown", (event) => event.key === "Enter" && descend());
 get("open").onclick = () => {
   if (chosen() === null) return descend();
   said("status", "Opening the images…");
-  viewer.send({ op: "open", name: chosen() });
+  viewer.send({ op: "open", ...chosen() });
 };
 get("verb").onchange = showVerb;
+get("entries").onchange = showVerbs;
 get("run").onclick = () => {
   const options = { uncertainty: get("spread").checked, method: get("method").value, basis: get("basis").value };
   said("worked", "");
-  viewer.send({ op: "run", verb: get("verb").value, name: get("chooser").hidden ? null : chosen(), options });
+  const what = get("chooser").hidden ? { name: null } : chosen();
+  if (what === null) return said("worked", "Choose a volume, a folder with DICOM files or projections first.", true);
+  viewer.send({ op: "run", verb: get("verb").value, ...what, options });
 };
 get("cancel").onclick = () => viewer.send({ op: "cancel" });
 get("help").onclick = () => get("keys").showModal();
@@ -295,7 +340,7 @@ document.addEventListener("keydown", (event) => {
     else if (key === "{" || key === "}") nudge("fade", key === "{" ? -0.1 : 0.1, 0, 1);
     else if (key === "," || key === ".") nudge("kev", key === "," ? -1 : 1, ...(state.kevs || [0, 0]));
     else if (key === "u") viewer.send({ op: "uncertainty", on: !state.uncertainty });
-    else if (key === "m") viewer.measureMiddle();
+    else if (key === "m" || key === "l") viewer.send({ op: key === "m" ? "measure" : "line", cell: viewer.current, middle: true });
     else if (key === "delete") viewer.send({ op: "unmeasure" });
     else if (key === "p") screenshot();
     else if (key === "?") get("keys").showModal();
