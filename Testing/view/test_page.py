@@ -160,7 +160,7 @@ def test_a_pair_in_a_browser(
     viewer.apply({"op": "flicker"})
     same(page, viewer)
     page.press("x")
-    page.until("document.querySelector('.cell .name').textContent === 'After'")
+    page.until("document.querySelector('.cell .name').textContent === 'After, strength 80%'")
     viewer.apply({"op": "flicker"})
     same(page, viewer)
 

@@ -214,3 +214,72 @@ def test_a_damaged_image_is_told_without_its_name(
     assert (
         json.loads(page.page.evaluate("JSON.stringify([...document.querySelectorAll('.cell')].length)")) == 0
     )
+
+
+def test_practice_planes_and_a_pause(
+    serve: Callable[..., Served], look: Callable[..., Page], tmp_path: Path
+) -> None:
+    questions = [
+        {
+            "id": "noise",
+            "kind": "likert",
+            "text": "Noise?",
+            "anchors": ["Bad", "Fair", "Good"],
+            "plane": "coronal",
+        },
+        {"id": "edges", "kind": "likert", "text": "Edges?", "anchors": ["Bad", "Fair", "Good"]},
+    ]
+    windows = [{"name": "Soft", "level": 40, "width": 400}, {"name": "Bone", "level": 400, "width": 1800}]
+    made = [
+        tmp_path / arm / f"Miller {number}.nii.gz" for number in (0, 1) for arm in ("smooth-arm", "noisy-arm")
+    ]
+    practice = [{"name": "first-try", "images": {path.parent.name: str(path) for path in made[:2]}}]
+    make(tmp_path, questions=questions, cases=2, windows=windows, practice=practice, present="single")
+    page = look(links(serve("study", "serve", tmp_path / "study"))["ann"])
+    page.until(f"{PLACE}.startsWith('Practice case 1 of ')")
+    page.at_rest()
+    # The first question turns the views to its plane; the second leaves them there.
+    plane = "document.querySelector('.cell').dataset.cell.split('/')[0]"
+    page.until(plane, "coronal")
+    page.at_rest()
+    page.press("a")
+    page.until(plane, "axial")
+    page.press("2")
+    page.until(f"{SAVED}.length === 1")
+    page.press("s")
+    page.until(plane, "sagittal")
+    page.press("Shift+Digit2")
+    page.until("document.querySelector('.cell .windowed').textContent.startsWith('L 400')")
+
+    # A pause hides the images, takes no answers and keeps no way around.
+    page.press("p")
+    page.until("document.querySelectorAll('.cell').length === 0")
+    assert "Paused" in page.text("#cover") and page.text("#pause") == "Go on (P)"
+    page.press("3")
+    page.page.evaluate("document.getElementById('questions').inert = false")
+    page.press("3")
+    page.until("document.getElementById('status').textContent.includes('paused')")
+    page.page.reload()
+    page.until("document.getElementById('cover').textContent.includes('Paused')")
+    assert page.page.evaluate(SAVED) == [["noise", "image", 2]]
+    page.press("p")
+    page.until("document.querySelectorAll('.cell').length === 1")
+    page.at_rest()
+    page.press("3")
+    page.until(f"{SAVED}.length === 2")
+
+    # After the practice the answers count.
+    page.until("!document.getElementById('goOn').hidden")
+    page.press("Control+Enter")
+    page.until("document.getElementById('cover').textContent.includes('practice is over')")
+    page.press("Control+Enter")
+    page.until(f"{PLACE}.startsWith('Case 1 of')")
+    page.at_rest()
+    page.press("2", "3")
+    page.until(f"{SAVED}.length === 2")
+    found = Study.read(tmp_path / "study")
+    counts = {trial.number for trial in found.trials("ann") if trial.counts}
+    rows, problems = verify(found.record_path("ann"), found.sha256, "ann")
+    assert problems == []
+    assert {row.data["trial"] for row in rows if row.kind == "answer"} & counts
+    assert {"pause", "resume"} <= {row.kind for row in rows}

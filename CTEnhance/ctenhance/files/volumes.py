@@ -65,7 +65,7 @@ def read_image_file(path: Path, labels: bool = False) -> CTVolume:
     with _sound(path, suffix) as plain:
         require_plain_meaning(path)
         grid = grid_of_nifti(nifti_header(plain)) if suffix in NIFTI else None
-        image = _image(plain, suffix)
+        image = _image(plain, suffix, labels)
     direction = np.reshape(image.GetDirection(), (image.GetDimension(),) * 2)
     notes = taken_on_trust(path, direction) if grid is None else grid.notes
     volume = CTVolume.from_sitk(image, {"notes": notes} if notes else {})
@@ -99,7 +99,7 @@ def _sound(path: Path, suffix: str) -> Iterator[Path]:
         yield plain if room else path
 
 
-def _image(path: Path, suffix: str) -> sitk.Image:
+def _image(path: Path, suffix: str, labels: bool) -> sitk.Image:
     """Return what ITK reads of a file that has been gone through; raises InputError."""
     reader = sitk.ImageFileReader()
     reader.SetImageIO(_IMAGE_IO[suffix])

@@ -26,6 +26,7 @@ from ctenhance.view.viewer import Viewer
 
 _WINDOW_SECONDS = 0.3
 _LOOKING = ("sizes", "scroll", "slice", "pan", "zoom", "home", "refresh")
+PAUSED = "Paused: the images are hidden, and no time counts."
 _LONGEST_LINE = 4096
 _MOST_FIELDS = 64
 _BLOCK = 1 << 22
@@ -78,6 +79,8 @@ class ReaderDesk:
             "next": lambda _asked: self._go(ReadingSession.next),
             "previous": lambda _asked: self._go(ReadingSession.previous),
             "go on": self._go_on,
+            "plane": self._turn,
+            "pause": lambda _asked: self.session.resume() if self.session.paused else self.session.pause(),
         }
         if operation not in actions:
             raise InputError("The page asked for something that a study does not offer; reload it.")
@@ -102,7 +105,9 @@ class ReaderDesk:
             "locked": case is not None and case.locked,
             "finish": session.can_finish,
             "loading": case is not None and self._shown is None and not self._covered and not self._problem,
-            "cover": session.break_due if self._covered else "",
+            "cover": PAUSED if session.paused else session.break_due if self._covered else "",
+            "paused": session.paused,
+            "practice": case is not None and case.practice,
             "warnings": self._warnings(),
             "problem": self._problem,
             "windows": [[one.name, one.level, one.width] for one in study.conduct.windows],
@@ -168,6 +173,11 @@ class ReaderDesk:
             viewer.apply({"op": "window", "level": asked.get("level"), "width": asked.get("width")})
         self._window = (*viewer.window, time.monotonic())
 
+    def _turn(self, asked: Mapping[str, Any]) -> None:
+        """Turn the views to a plane."""
+        if self.viewer is not None:
+            self.viewer.apply({"op": "arrange", "layout": asked.get("plane")})
+
     def _note_window(self, before: float) -> None:
         if self._window is not None and self._window[2] < before:
             level, width, _when = self._window
@@ -229,7 +239,8 @@ class ReaderDesk:
     @property
     def _covered(self) -> bool:
         session = self.session
-        return session.state == READING and session.study.conduct.enforced and bool(session.break_due)
+        due = session.study.conduct.enforced and bool(session.break_due)
+        return session.state == READING and (due or session.paused)
 
     def _warnings(self) -> list[str]:
         due = self.session.break_due if self.session.state == READING else ""
@@ -329,6 +340,7 @@ def _question_json(question: Question, side: str) -> dict[str, Any]:
         "kind": question.kind,
         "text": question.text,
         "required": question.required,
+        "plane": question.plane,
         "choices": [list(one) for one in question.choices],
         "low": question.low,
         "high": question.high,

@@ -6,12 +6,14 @@ const get = (id) => document.getElementById(id);
 const CHOICE_KEYS = "1234567890-";
 const SHORT = 12;
 const TEXT_MILLISECONDS = 800;
+const PLANES = { a: "axial", c: "coronal", s: "sagittal" };
 const SIDES = { left: "Left", right: "Right" };
 const KEYS = [
   ["1 2 … 9 0 -", "the answers of the row with ▸; in a number's field the number; for a mark its confidence in tens of per cent"],
   ["Tab, Shift+Tab", "the next row, the one before"], ["Return, Esc", "end typing a number; leave a text"],
   ["Page Down, Page Up", "the next case, the one before"], ["↑ ↓, Shift", "one slice on or back; ten"],
-  ["+ −, Ctrl with arrows", "zoom; move"], ["Home", "the whole image, in its middle slice"], ["W", "the next window"],
+  ["+ −, Ctrl with arrows", "zoom; move"], ["Home", "the whole image, in its middle slice"], ["W, Shift+1, 2 …", "the next window; the first, second …"],
+  ["A C S", "axial, coronal, sagittal"], ["P", "pause: hides the images; again: go on"],
   ["M", "mark the point below the mouse, or the middle"], ["Delete", "remove the chosen mark"],
   ["Ctrl+Return", "finish the session, begin the next one"],
 ];
@@ -61,6 +63,7 @@ function showState(state) {
   if (!before || JSON.stringify(before.questions) !== asked) makeRows();
   makeWindows();
   rows.forEach((row) => row.set(answer(row.question)));
+  get("pause").textContent = study.paused ? "Go on (P)" : "Pause (P)";
   const ready = reading && !study.loading && !study.locked && !study.cover;
   get("questions").inert = !ready;
   if (trial !== study.progress && !study.loading) {
@@ -71,11 +74,13 @@ function showState(state) {
     if (document.activeElement && document.activeElement.blur) document.activeElement.blur();
   }
   mark();
+  turn();
   get("goOn").hidden = !(study.state === "waiting" || (reading && study.finish));
   get("goOn").textContent = study.state === "waiting" ? "Begin the next session (Ctrl+Return)" : "Finish the session (Ctrl+Return)";
   showMarks();
   const text = study.problem ? study.problem
     : study.loading ? "Loading the images…"
+    : study.paused ? "Paused. P goes on."
     : study.locked ? "The answers to this case are locked."
     : reading && study.finish ? "Every case is read. Finishing locks all answers of this session."
     : !reading ? ""
@@ -254,9 +259,20 @@ function mark() {
   });
 }
 
+// A question may ask for a plane: the views turn to it when it becomes the current one.
+let turned = "";
+function turn() {
+  const row = rows[current];
+  const now = `${trial}/${current}`;
+  if (!row || !viewer.cells.size || now === turned) return;
+  turned = now;
+  if (row.question.plane && row.question.plane !== viewer.plane()) viewer.send({ op: "plane", plane: row.question.plane });
+}
+
 function become(index) {
   current = Math.max(0, index);
   mark();
+  turn();
   if (rows[current]) rows[current].line.scrollIntoView({ block: "nearest" });
 }
 
@@ -312,6 +328,7 @@ function go(way) {
 get("window").onchange = () => { setWindow(Number(get("window").value)); get("window").blur(); };
 get("next").onclick = () => go("next");
 get("previous").onclick = () => go("previous");
+get("pause").onclick = () => { viewer.send({ op: "pause" }); get("pause").blur(); };
 get("goOn").onclick = () => go("go on");
 get("help").onclick = () => get("keys").showModal();
 get("closeKeys").onclick = () => get("keys").close();
@@ -331,6 +348,9 @@ document.addEventListener("keydown", (event) => {
     flush();
     if (document.activeElement) document.activeElement.blur();
   } else if (typing(event)) return;
+  else if (!event.ctrlKey && event.shiftKey && !CHOICE_KEYS.includes(event.key) && /^Digit[1-9]$/.test(event.code)) { const number = Number(event.code[5]) - 1; if (number < study.windows.length) setWindow(number); }
+  else if (!event.ctrlKey && PLANES[event.key.toLowerCase()]) viewer.send({ op: "plane", plane: PLANES[event.key.toLowerCase()] });
+  else if (!event.ctrlKey && event.key.toLowerCase() === "p") get("pause").onclick();
   else if (!event.ctrlKey && CHOICE_KEYS.includes(event.key) && !get("questions").inert) rows[current] && rows[current].press(CHOICE_KEYS.indexOf(event.key));
   else if (event.key.toLowerCase() === "w" && !event.ctrlKey) setWindow(windowNow + 1);
   else if (event.key.toLowerCase() === "m" && !event.ctrlKey) putMark();
