@@ -204,17 +204,21 @@ def test_what_is_pinned_is_read_by_another_process(root: Path, tmp_path: Path) -
 
 
 @pinning
-def test_more_files_than_may_be_open_are_refused(root: Path, tmp_path: Path) -> None:
+def test_more_files_than_may_be_open_are_copied(root: Path, tmp_path: Path) -> None:
     import resource
 
     for number in range(40):
-        (root / "series" / f"{number}.dcm").write_bytes(b"1")
+        (root / "series" / f"{number}.dcm").write_bytes(str(number).encode())
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     before = len(os.listdir("/proc/self/fd"))
     resource.setrlimit(resource.RLIMIT_NOFILE, (830, limits[1]))
     try:
-        with pytest.raises(InputError, match="too many files"):
-            Folder(root).pinned("series", tmp_path / "pinned")
+        pinned = Folder(root).pinned("series", tmp_path / "pinned")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert len(os.listdir("/proc/self/fd")) == before + 15
+    paths = sorted(pinned.path.iterdir())
+    assert len(paths) == 40 and sum(path.is_symlink() for path in paths) == 15
+    assert all(path.read_bytes() == path.stem.encode() for path in paths)
+    pinned.close()
     assert len(os.listdir("/proc/self/fd")) == before

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -179,6 +181,27 @@ def test_attacks_are_refused(serve: Callable[..., Served], folder: Path, tmp_pat
     assert served.stop() == 0
 
 
+def test_uploads_end_at_their_limit(serve: Callable[..., Served], folder: Path) -> None:
+    served = serve("view", "--folder", folder)
+    origin = {"Origin": f"http://127.0.0.1:{served.port}"}
+    # In chunks, whose sum nobody announces.
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
+    chunks = (b"a" * 1000 for _ in range(20))
+    connection.request("POST", "/enter", body=chunks, headers=origin, encode_chunked=True)
+    assert connection.getresponse().status == 413
+    # More than was announced, and to where nothing is taken at all.
+    assert get(served, "/enter", "POST", b"a" * 100, **origin, **{"Content-Length": "100000000"})[0] == 413
+    for path in ("/", "/page/view.js", "/download/a/b", "/socket", "/upload"):
+        assert get(served, path, "POST", b"a" * 3000, **origin)[0] in (404, 405), path
+    # A request that is never finished is nobody's burden.
+    with contextlib.ExitStack() as stack:
+        for _ in range(100):
+            half = stack.enter_context(socket.create_connection(("127.0.0.1", served.port), 60))
+            half.sendall(b"GET / HTTP/1.1\r\nHost: 127")
+        assert get(served, "/")[0] == 200
+    assert served.stop() == 0
+
+
 def test_many_requests_are_slowed(serve: Callable[..., Served], folder: Path) -> None:
     served = serve("view", "--folder", folder)
     statuses = [get(served, "/page/page.css")[0] for _ in range(300)]
@@ -217,6 +240,32 @@ def test_logs_name_no_files(
     served.process.send_signal(2)
     out, errors = served.process.communicate(timeout=120)
     assert "Miller" not in out + errors + json.dumps(served.told)
+
+
+def test_logs_name_no_files_when_things_go_wrong(serve: Callable[..., Served], folder: Path) -> None:
+    (folder / "Miller_John_1950.nii.gz").write_bytes(b"no volume")
+    (folder / "Miller_John_1950.mha").write_bytes(b"NDims = 3\nElementDataFile = /etc/hostname\n")
+    (folder / "Miller").mkdir()
+    (folder / "Miller" / "John.dcm").write_bytes(b"no image")
+    served = serve("view", "--folder", folder)
+    sent = cookie(served)
+    for name in (
+        "Miller_John_1950.nii.gz",
+        "Miller_John_1950.mha",
+        "Miller",
+        "Miller/John.dcm",
+        "Miller/\ud800",
+    ):
+        assert spoken(talk(served, [{"op": "open", "name": name}], sent))[-1]["problem"], name
+        asked = {"op": "run", "verb": "enhance", "name": name}
+        heads = spoken(talk(served, [asked], sent, until="work" if "/" not in name else "answer"))
+        assert heads, name
+    get(served, "/Miller_John?name=Miller")
+    get(served, "/download/Miller/John")
+    time.sleep(1)
+    served.process.send_signal(2)
+    out, errors = served.process.communicate(timeout=120)
+    assert "Miller" not in out + errors and "Traceback" not in errors and "hostname" not in out + errors
 
 
 def test_a_server_that_is_killed_leaves_no_viewer(

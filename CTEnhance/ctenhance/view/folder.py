@@ -113,8 +113,6 @@ class Folder:
             target = pinned.path / Path(here).relative_to(folder)
             target.mkdir(exist_ok=True)
             for name in files:
-                if len(pinned.descriptors) >= _most_open():
-                    raise InputError("This folder holds too many files; choose one further down.")
                 self._pin(Path(here, name).resolve(strict=True), target / name, pinned)
 
     def _pin(self, real: Path, link: Path, pinned: Pinned) -> None:
@@ -123,12 +121,12 @@ class Folder:
         with self._opened(real) as descriptor:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return
-            if (
-                suffix_of(link) in _REFERRING
-            ):  # a header could be written over: what is read is what was checked
+            refers = suffix_of(link) in _REFERRING
+            # A header could be written over after it was looked at, and not any number of files can be open.
+            if refers or len(pinned.descriptors) >= _most_open():
                 with open(os.dup(descriptor), "rb") as source, link.open("xb") as target:
                     shutil.copyfileobj(source, target, 1 << 20)
-                if points_elsewhere(link):
+                if refers and points_elsewhere(link):
                     raise InputError(ELSEWHERE)
             else:
                 pinned.descriptors.append(os.dup(descriptor))
