@@ -110,10 +110,12 @@ def test_a_choice_in_a_volume_file_is_refused(tmp_path: Path):
         CTVolume.read(tmp_path / "a.nrrd", where={"KVP": 80})
 
 
-@pytest.mark.parametrize("verb", ["enhance", "degrade", "project", "compare", "demo", "dicom", "batch"])
+@pytest.mark.parametrize(
+    "verb", ["enhance", "degrade", "project", "compare", "demo", "dicom write", "dicom list", "batch"]
+)
 def test_every_command_that_reads_a_volume_takes_the_choice(verb: str):
-    shown = CliRunner().invoke(app, [verb, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
-    for option in ("--series", "--acquisition", "--where"):
+    shown = CliRunner().invoke(app, [*verb.split(), "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
+    for option in ("--series", "--acquisition", "--where", "--resample-tilt"):
         assert option in shown
 
 

@@ -36,6 +36,7 @@ from pydicom.uid import (
 from synthetic_dicom import dataset, enhanced, hounsfield
 
 from ctenhance.core.volume import CTVolume
+from ctenhance.files.dicom import stack
 from ctenhance.runtime.errors import InputError
 
 HU = hounsfield(1, rows=48, columns=64)[0].astype(np.int32)
@@ -279,3 +280,40 @@ def test_jpeg_2000_and_its_header_contradict_each_other_on_the_sign(tmp_path: Pa
         else:
             with pytest.raises(InputError, match=r"says that its pixels are unsigned, its JPEG 2000 data"):
                 CTVolume.read(tmp_path / "one.dcm")
+
+
+@pytest.mark.parametrize("undefined", [False, True])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_uncompressed_frames_are_read_one_by_one(tmp_path: Path, undefined: bool, bits: int):
+    """Whatever the sequences' lengths, and in the order of the slices, not of the frames in the file."""
+    values = hounsfield(7, rows=15, columns=17).clip(-1024, None)
+    values = values - values % 16
+    depths, slopes = [0, 4, 8, 12, 2, 6, 10], [1 if bits == 16 else 8] * 6 + [16]
+    made = enhanced(values, depths=depths, slopes=slopes)
+    if bits == 8:
+        made.BitsAllocated, made.BitsStored, made.HighBit = 8, 8, 7
+        stored = [(plane + 1024) // slope for plane, slope in zip(values, slopes, strict=True)]
+        made.PixelData = np.stack(stored).astype(np.uint8).tobytes() + b"\0"  # an even length
+    if undefined:
+        made["PerFrameFunctionalGroupsSequence"].is_undefined_length = True
+        for group in made.PerFrameFunctionalGroupsSequence:
+            group.is_undefined_length_sequence_item = True
+            for element in group:
+                element.is_undefined_length = True
+    volume = read(made, tmp_path / "a.dcm")
+    np.testing.assert_array_equal(volume.array, values[np.argsort(depths)])
+    assert volume.meta["source_frames"] == [0, 4, 1, 5, 2, 6, 3]
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made = enhanced(hounsfield(3), depths=(0, 2, 4), slopes=[1, 1, 1])
+    made.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    grid = stack.grid_of
+
+    def cut_then(*arguments: Any) -> Any:
+        os.truncate(tmp_path / "a.dcm", (tmp_path / "a.dcm").stat().st_size - 100)
+        return grid(*arguments)
+
+    monkeypatch.setattr(stack, "grid_of", cut_then)
+    with pytest.raises(InputError, match="cannot be read to their end"):
+        CTVolume.read(tmp_path / "a.dcm")

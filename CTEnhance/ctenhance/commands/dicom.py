@@ -1,18 +1,32 @@
-"""`ctenhance dicom`."""
+"""`ctenhance dicom IN OUTDIR` and `ctenhance dicom list FOLDER`."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctenhance.commands.apps import app
+from ctenhance.commands.apps import group
 from ctenhance.commands.options import Choice
 from ctenhance.commands.support import Run, command, read_json
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.progress import check
+
+if TYPE_CHECKING:
+    from ctenhance.files.dicom.archive import Counts, ListedSeries
+
+#: 'ctenhance dicom IN OUTDIR' is 'ctenhance dicom write IN OUTDIR'.
+dicom_app = group("dicom", "Write a volume as a DICOM series, or list what DICOM folders hold.", "write")
 
 
-@command(app, "ctenhance dicom maps/vmi_070keV.nii.gz series --quantity vmi --kev 70 --like patient_folder")
+@command(
+    dicom_app,
+    "ctenhance dicom maps/vmi_070keV.nii.gz series --quantity vmi --kev 70 --like patient_folder",
+    name="write",
+)
 def dicom(
     run: Run,
     source: Annotated[
@@ -63,3 +77,80 @@ def dicom(
         write_series(volume, folder, derivation, run.progress, run.cancel, report.warn)
     report.details["images"] = len(volume.array)
     run.finish(report.finish(), {"series": folder})
+
+
+@command(dicom_app, "ctenhance dicom list archive/ --where ConvolutionKernel=Br40", name="list")
+def list_series(
+    run: Run,
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A folder of many studies, or a disc's DICOMDIR.")
+    ],
+    choice: Choice,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a series and line, with UIDs, instead of a table.")
+    ] = False,
+    names: Annotated[
+        bool, typer.Option("--names", help="Show patients' names and numbers and the studies' dates, too.")
+    ] = False,
+) -> None:
+    """List the series of whole archives, what can be done with each, and why not."""
+    run.plan([])
+    from ctenhance.files.dicom.archive import Archive, ListedSeries
+    from ctenhance.files.dicom.choice import Conditions
+
+    archive = Archive(folder, Conditions.of(choice.where), choice.series, names)
+    report: dict[str, Any] = {"series": []} if run.report_path is not None else {}
+    if not as_json:
+        run.say(_TABLE_HEAD)
+    for found in archive:
+        check(run.cancel)
+        run.progress("read", archive.counts.files, 0)
+        plain = found.plain() if isinstance(found, ListedSeries) else asdict(found)
+        if report:
+            report["series"].append(plain)
+        if as_json:
+            run.say(json.dumps(plain, ensure_ascii=False))
+        elif isinstance(found, ListedSeries):
+            run.say(_row(found))
+        else:
+            run.say(f"{'':24}'{found.file}': {found.why}")
+    counts = archive.counts
+    if not counts.files:
+        raise InputError(f"There is no file in '{folder}'; check the path.")
+    if not as_json:
+        run.say(_summary(counts))
+    run.finish({**report, "counts": asdict(counts)}, counts=asdict(counts))
+
+
+_TABLE_HEAD = (
+    f"{'study':>5} {'series':>6} {'mod.':5} {'slices':>6} {'mm':>6} {'kernel':10} {'energies':12} what"
+)
+
+
+def _row(found: ListedSeries) -> str:
+    people = " ".join(filter(None, found.people.values()))
+    number = "–" if found.series_number is None else str(found.series_number)
+    thickness = "" if found.thickness_mm is None else f"{found.thickness_mm:g}"
+    head = (
+        f"{found.study:>5} {number:>6} {found.modality[:5]:5} {found.slices:>6} {thickness:>6} "
+        f"{found.kernel[:10]:10} {'/'.join(found.energies)[:12]:12} {found.description}"
+    ).rstrip()
+    lines = [head if not people else f"{head} [{people}]"]
+    if found.uses:
+        where = f"in '{found.folder}'" + (f" with {found.choose}" if found.choose else "")
+        lines.append(f"can {', '.join(found.uses)}: {where}")
+    if found.why_not:
+        lines.append(
+            f"{'but' if found.uses else 'no:'} {found.why_not}"
+            + ("" if found.uses else f" ('{found.folder}')")
+        )
+    lines += [f"note: {note}" for note in found.notes]
+    return f"\n{'':24}".join(lines)
+
+
+def _summary(counts: Counts) -> str:
+    parts = [f"{counts.series} series of {counts.studies} studies in {counts.files} files"]
+    parts += [f"{counts.left_out} series not asked for"] if counts.left_out else []
+    parts += [f"{counts.not_dicom} files are no DICOM"] if counts.not_dicom else []
+    parts += [f"{counts.unreadable} cannot be read"] if counts.unreadable else []
+    return "; ".join(parts) + "."

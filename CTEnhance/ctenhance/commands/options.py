@@ -56,7 +56,13 @@ class Choice:
     where: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of_options(cls, series: str | None, acquisition: str | None, where: Sequence[str] | None) -> Choice:
+    def of_options(
+        cls,
+        series: str | None,
+        acquisition: str | None,
+        where: Sequence[str] | None,
+        resample_tilt: bool | None = None,
+    ) -> Choice:
         """Return the choice that the options make; raises InputError where `where` has no value."""
         conditions = {} if acquisition is None else {"AcquisitionNumber": acquisition}
         for condition in where or ():
@@ -66,6 +72,10 @@ class Choice:
             if keyword in conditions:
                 raise InputError(f"{keyword} is asked for twice; give each attribute once.")
             conditions[keyword] = value
+        if resample_tilt:
+            keyword, value = "GantryDetectorTilt", "resample"  # as `files.dicom.choice` has it
+            if conditions.setdefault(keyword, value) != value:
+                raise InputError(f"{keyword} is asked for twice; leave out --resample-tilt or the --where.")
         return cls(series, conditions)
 
     def __bool__(self) -> bool:
@@ -102,6 +112,13 @@ CHOICE_OPTIONS: dict[str, Any] = {
             metavar="ATTRIBUTE=VALUE",
             help="Take the DICOM images with this value only, such as KVP=80 or InstanceNumber=1..40; "
             "ATTRIBUTE=any takes different ones as one scan. May be repeated.",
+        ),
+    ],
+    "resample_tilt": Annotated[
+        bool | None,
+        typer.Option(
+            "--resample-tilt",
+            help="Lay DICOM slices of a tilted gantry straight, by interpolation within each; else refused.",
         ),
     ],
 }

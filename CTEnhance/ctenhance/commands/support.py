@@ -184,6 +184,13 @@ class Run:
         elif self._out is not None:
             print(text, file=self._out, flush=True)
 
+    def say(self, text: str) -> None:
+        """Print a line of a result that is told as it is found; in JSON mode as an event of its own."""
+        if self.mode is ProgressMode.JSON:
+            write_event("line", self._out, text=text)
+        elif self._out is not None:
+            print(text, file=self._out, flush=True)
+
     def finish(
         self,
         report: Mapping[str, Any],

@@ -7,8 +7,10 @@ nobody else needs the memory), and a command's own memory does not grow with the
 from __future__ import annotations
 
 import contextlib
+import math
 import mmap
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 
@@ -20,8 +22,28 @@ LEAST_BYTES = 1 << 28
 SLAB_BYTES = 1 << 25
 
 
+class _OfFile(mmap.mmap):
+    """A map whose content stays in a file when its pages are let go."""
+
+
+def in_memory(shape: tuple[int, ...]) -> np.ndarray:
+    """Return a float32 array of any content in memory of its own.
+
+    Where it is large and the system is Linux it is mapped page by page: numpy asks for huge pages, for which
+    a machine whose memory is full of files' contents first moves those about, for seconds a gigabyte.
+    """
+    bytes_needed = 4 * math.prod(shape)
+    if bytes_needed < LEAST_BYTES or sys.platform != "linux":
+        return np.empty(shape, np.float32)
+    try:
+        mapped = mmap.mmap(-1, bytes_needed, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"{bytes_needed} bytes") from error
+    return np.frombuffer(mapped, np.float32).reshape(shape)
+
+
 def empty(shape: tuple[int, ...]) -> np.ndarray:
-    """Return a float32 array of any content: mapped where it is large and a temporary file has the room."""
+    """Return a float32 array of any content: in a mapped file where it is large and there is room for one."""
     bytes_needed = 4 * int(np.prod(shape))
     if bytes_needed < LEAST_BYTES or not hasattr(os, "posix_fallocate"):
         return np.empty(shape, np.float32)
@@ -29,7 +51,7 @@ def empty(shape: tuple[int, ...]) -> np.ndarray:
         with tempfile.TemporaryFile(prefix="ctenhance-") as file:
             # Without the room for all of it, writing into the map would end the process.
             os.posix_fallocate(file.fileno(), 0, bytes_needed)
-            mapped = mmap.mmap(file.fileno(), bytes_needed)
+            mapped = _OfFile(file.fileno(), bytes_needed)
     except OSError:  # no room, or a file system that cannot
         return np.empty(shape, np.float32)
     return np.frombuffer(mapped, np.float32).reshape(shape)
@@ -42,7 +64,7 @@ def let_go(array: np.ndarray) -> None:
         owner = owner.base
     if isinstance(owner, memoryview):
         owner = owner.obj
-    if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+    if isinstance(owner, _OfFile) and hasattr(mmap, "MADV_DONTNEED"):
         with contextlib.suppress(OSError):
             owner.madvise(mmap.MADV_DONTNEED)
 

@@ -8,6 +8,7 @@ A condition is an attribute's keyword and what it must be:
 - #N: the Nth of its values in ascending order, for those that are long or identify somebody
 - nothing: it is absent or empty
 - any: whatever it is; images count as one scan even where this attribute differs
+- resample, of GantryDetectorTilt: whatever it is; slices of a tilted gantry are laid straight (`tilt`)
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from ctenhance.files.dicom.header import DicomFile, number
 from ctenhance.runtime.errors import InputError
 
 ANY = "any"
+#: The condition that chooses nothing: slices of a tilted gantry are to be resampled.
+RESAMPLE_TILT = ("GantryDetectorTilt", "resample")
 Frame = tuple[DicomFile, int]
 Values = tuple[str | float, ...]
 
@@ -80,6 +83,11 @@ class Conditions:
         """Whether the user has declared slices of several scans one."""
         return ANY in self.asked.values()
 
+    @property
+    def resample_tilt(self) -> bool:
+        """Whether slices of a tilted gantry are to be laid straight."""
+        return RESAMPLE_TILT in self.asked.items()
+
     def files(self, files: Sequence[DicomFile]) -> list[DicomFile]:
         """Return the files with a frame that may be meant; raises InputError if there is none.
 
@@ -104,6 +112,7 @@ class Conditions:
         choices = [
             f"{keyword}={'…' if identifies(keyword) and not _RANK.fullmatch(asked) else asked}"
             for keyword, asked in self.asked.items()
+            if (keyword, asked) != RESAMPLE_TILT
         ]
         return f"slices chosen by {' and '.join(choices)}" if choices else None
 
@@ -129,7 +138,7 @@ def _as_asked(value: Any) -> str:
 
 
 def _meant(frames: Sequence[Frame], keyword: str, asked: str) -> list[Frame]:
-    if asked == ANY:
+    if asked == ANY or (keyword, asked) == RESAMPLE_TILT:
         return list(frames)
     found = [values_of(file, frame, keyword) for file, frame in frames]
     if rank := _RANK.fullmatch(asked):

@@ -32,16 +32,27 @@ _EXACT_MM = 1e-3
 _OF_A_STEP = 1e-3
 
 
-def grid_of(slices: Sequence[Slice], conditions: Conditions) -> tuple[float, np.ndarray, list[str]]:
-    """Return the slices' distance and the position of the first one, mm, and notes.
+class Grid(NamedTuple):
+    """The slices' distance and the position of the first one, mm, and notes.
 
-    The slices are sorted by depth, one at each place. Raises InputError if they form no rectangular grid.
+    `shear`: how far each lies beside the one before, mm along rows and columns per mm of depth; None: not."""
+
+    pitch: float
+    origin: np.ndarray
+    notes: list[str]
+    shear: np.ndarray | None = None
+
+
+def grid_of(slices: Sequence[Slice], conditions: Conditions) -> Grid:
+    """Return the grid of slices that are sorted by depth, one at each place.
+
+    Raises InputError if they form no rectangular grid; a shear alone is one where the conditions say so.
     """
     first = slices[0]
     if len(slices) == 1:
         # There is no distance to measure; the thickness is what the slice covers.
         thickness = first.file.value("SliceThickness", "SpacingBetweenSlices", frame=first.frame)
-        return max(number(thickness) or 0.0, 0.0) or 1.0, first.position, []
+        return Grid(max(number(thickness) or 0.0, 0.0) or 1.0, first.position, [])
     positions = np.array([one.position for one in slices])
     depths = positions @ first.axes[2]
     # How far the rounding of three coordinates may move a slice along its rows, its columns and the normal.
@@ -51,6 +62,10 @@ def grid_of(slices: Sequence[Slice], conditions: Conditions) -> tuple[float, np.
     sideways = (positions - first.position) @ first.axes[:2].T
     tolerance = max(min(_TOLERANCE_MM, _TOLERANCE_OF_PIXEL * min(first.pixel_spacing)), *beside)
     shift = _shift(sideways, depths, tolerance)
+    shear = shift.shear if shift is not None and conditions.resample_tilt else None
+    if shear is not None:
+        shift = None
+        sideways = sideways - np.outer(depths - depths[0], shear)
     spacing = _uneven(slices, depths, along, conditions)
     pitch = None
     if spacing is not None:
@@ -58,19 +73,23 @@ def grid_of(slices: Sequence[Slice], conditions: Conditions) -> tuple[float, np.
         spacing = spacing if pitch is None else None
     faults = [fault for fault in (shift, spacing) if fault is not None]
     if faults:
+        if len(faults) > 1:  # what lays a tilted stack straight does not space it evenly
+            faults = [
+                fault._replace(advice=_RESAMPLE) if fault.shear is not None else fault for fault in faults
+            ]
         raise InputError(_sentence(faults))
     steps = np.arange(len(slices))
     if pitch is not None:
         start = float(np.mean(depths - pitch * steps))
         note = f"the positions of its slices are rounded to whole millimetres; taken as {pitch:.4g} mm apart"
-        return pitch, first.position + (start - depths[0]) * first.axes[2], [note]
+        return Grid(pitch, first.position + (start - depths[0]) * first.axes[2], [note], shear)
     pitch = (depths[-1] - depths[0]) / (len(slices) - 1)
     if np.abs(depths - depths[0] - steps * pitch).max() <= _EXACT_MM:
-        return float(pitch), first.position, []
+        return Grid(float(pitch), first.position, [], shear)
     # Rounded or a little uneven: the straight line through all of them, not through the two at the ends.
     pitch, start = np.polyfit(steps, depths, 1)
     origin = first.position + sideways.mean(axis=0) @ first.axes[:2] + (start - depths[0]) * first.axes[2]
-    return float(pitch), origin, []
+    return Grid(float(pitch), origin, [], shear)
 
 
 def _rounding(positions: np.ndarray) -> np.ndarray:
@@ -124,6 +143,7 @@ class _Fault(NamedTuple):
     figures: str
     advice: str
     remedy: str = ""
+    shear: np.ndarray | None = None
 
 
 def _sentence(faults: Sequence[_Fault]) -> str:
@@ -157,8 +177,9 @@ def _shift(sideways: np.ndarray, depths: np.ndarray, tolerance: float) -> _Fault
     return _Fault(
         f"sheared by {np.degrees(np.arctan(shear)):.1f} degrees (gantry tilt)",
         f": each lies {step:.2f} mm sideways of the one before, which no rectangular grid can hold",
-        _RESAMPLE,
+        f"{_RESAMPLE}, or here with --resample-tilt",
         "_Tilt",
+        slope,
     )
 
 

@@ -5,20 +5,23 @@ pydicom reads them: it gives every attribute, the nested ones of multi-frame ima
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pydicom
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
-from pydicom.uid import UID
+from pydicom.tag import BaseTag
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from ctenhance.runtime.errors import InputError
 
@@ -37,6 +40,7 @@ DAMAGE = (
     struct.error,
     OSError,
 )
+_PIXEL_DATA, _UNDEFINED = b"\xe0\x7f\x10\x00", 0xFFFFFFFF
 _FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 # Only these are kept of each header: 600 whole ones would fill memory with private elements and patient data.
 _KEYWORDS = (
@@ -67,6 +71,7 @@ _KEYWORDS = (
     "PixelRepresentation",
     "BitsAllocated",
     "BitsStored",
+    "HighBit",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
     "RescaleIntercept",
@@ -78,6 +83,12 @@ _KEYWORDS = (
     "MultienergyCTCharacteristicsSequence",
     *_FUNCTIONAL_GROUPS,
 )
+#: Overlay Bit Position of each of the overlays.
+OVERLAYS = [group << 16 | 0x0102 for group in range(0x6000, 0x6020, 2)]
+
+
+#: What has been converted of a header, by how it is written.
+_Known = dict[tuple[Any, ...] | None, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,12 +96,14 @@ class DicomFile:
     """A file, its header without the pixels, and of each frame what stands in it, by keyword.
 
     A frame of a multi-frame image has its own attributes, those of all frames and those of the file; empty
-    ones are left out.
+    ones are left out. `words_at`: where in the file the words of uncompressed little-endian pixels begin,
+    None for all others.
     """
 
     path: Path
     header: Dataset
     frames: tuple[Mapping[str, Any], ...]
+    words_at: int | None = None
 
     def value(self, *keywords: str, frame: int = 0) -> Any:
         """Return the first of the attributes that is there and not empty, or None."""
@@ -101,7 +114,7 @@ class DicomFile:
         return None
 
 
-def read_file(path: Path, also: Iterable[str] = ()) -> DicomFile | None:
+def read_file(path: Path, also: Iterable[str | int] = ()) -> DicomFile | None:
     """Return the file without its pixels, with the attributes that a CT needs and those in `also`.
 
     None for a file that is not DICOM; raises InputError when it is, but damaged.
@@ -123,10 +136,16 @@ def read_file(path: Path, also: Iterable[str] = ()) -> DicomFile | None:
     # Old and stripped files lack the mark and begin with their first element, always of group 2 or 8.
     if not marked and not (start[:2] in (b"\x02\x00", b"\x08\x00") and start[3:4] == b"\x00"):
         return None
+    tags: list[Any] = [*_KEYWORDS, *OVERLAYS, *also]
     try:
-        header = pydicom.dcmread(
-            path, stop_before_pixels=True, force=not marked, specific_tags=[*_KEYWORDS, *also]
-        )
+        with path.open("rb") as stream:
+            header = pydicom.dcmread(
+                stream,
+                stop_before_pixels=True,
+                force=not marked,
+                specific_tags=tags,
+            )
+            words_at = _words_at(stream, header)
         # pydicom converts a value when it is first asked for: this asks for all, here, where damage can be
         # told.
         frames = frames_of(header)
@@ -140,45 +159,109 @@ def read_file(path: Path, also: Iterable[str] = ()) -> DicomFile | None:
     # What merely begins like an element has no such identifier.
     if not marked and not header.SOPClassUID.startswith("1.2.840.10008."):
         return None
-    return DicomFile(path, header, frames)
+    return DicomFile(path, header, frames, words_at)
+
+
+def _words_at(stream: BinaryIO, header: Dataset) -> int | None:
+    """Return where the words begin, of a stream that stands at the element with the pixels."""
+    syntax = header.file_meta.get("TransferSyntaxUID")
+    if syntax not in (ExplicitVRLittleEndian, ImplicitVRLittleEndian):
+        return None
+    start = stream.read(12)
+    explicit = start[4:6] in (b"OB", b"OW")
+    if len(start) < 12 or start[:4] != _PIXEL_DATA or explicit == (syntax == ImplicitVRLittleEndian):
+        return None
+    (length,) = struct.unpack("<I", start[8:] if explicit else start[4:8])
+    begin = stream.tell() - (0 if explicit else 4)
+    complete = length != _UNDEFINED and begin + length <= os.fstat(stream.fileno()).st_size
+    expected = math.prod(int(header.get(name) or 0) for name in ("Rows", "Columns", "BitsAllocated"))
+    expected = expected * int(header.get("NumberOfFrames") or 1) // 8
+    plain = header.get("SamplesPerPixel", 1) == 1 and header.get("BitsAllocated") in (8, 16, 32)
+    return begin if complete and plain and 0 < expected <= length <= expected + 1 else None
 
 
 def frames_of(header: Dataset) -> tuple[Mapping[str, Any], ...]:
     """Return the attributes of each frame; one mapping for an image of a single frame."""
-    top = _of_macros([header]) | _filled(header)
+    collecting = gc.isenabled()
+    gc.disable()  # nothing of the many small objects that are made here is garbage, and looking takes a third
+    try:
+        return _frames_of(header)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _frames_of(header: Dataset) -> tuple[Mapping[str, Any], ...]:
+    known: _Known = {}
+    top = _of_macros(header, known) | _filled(header, known)
     shared, per_frame = (header.get(keyword) or () for keyword in _FUNCTIONAL_GROUPS)
-    of_all, groups = _of_macros(shared), per_frame or [None]
-    return tuple(top | of_all | _of_macros([group]) for group in groups)
+    of_all: dict[str, Any] = {}
+    for group in shared:
+        of_all |= _of_macros(group, known)
+    common = top | of_all
+    return tuple(common | (_of_macros(group, known) if group else {}) for group in per_frame or [None])
 
 
-def _of_macros(groups: Iterable[Dataset | None] | None) -> dict[str, Any]:
-    """Return the attributes within the functional groups: each is a sequence with one item."""
+def _of_macros(group: Dataset, known: _Known) -> dict[str, Any]:
+    """Return the attributes within a functional group: each is a sequence with one item."""
     found: dict[str, Any] = {}
-    for group in groups or ():
-        for keyword, value in _filled(group).items():
-            found[keyword] = value
-            if isinstance(value, Sequence) and keyword not in _FUNCTIONAL_GROUPS:
-                found |= _of_items(value)
+    for tag in sorted(group.keys(), key=int):
+        found |= _of_macro(group, tag, known)
     return found
 
 
-def _of_items(items: Sequence) -> dict[str, Any]:
+def _of_macro(group: Dataset, tag: BaseTag, known: _Known) -> Mapping[str, Any]:
+    """Return an attribute and, where it is a sequence, what its items say."""
+    written = _as_written(group, tag)
+    key = None if written is None else ("macro", *written)
+    if key in known:
+        return known[key]
+    found: dict[str, Any] = dict(_element(group, tag, known))
+    for keyword, value in tuple(found.items()):
+        if isinstance(value, Sequence) and keyword not in _FUNCTIONAL_GROUPS:
+            found |= _of_items(value, known)
+    if key is not None:
+        known[key] = found
+    return found
+
+
+def _of_items(items: Sequence, known: _Known) -> dict[str, Any]:
     """Return what the items of a macro say: of a single value that differs, as of two tubes' kV, all."""
-    first, *further = (_filled(item) for item in items)
-    for keyword, value in first.items():
+    first, *further = (_filled(item, known) for item in items)
+    for keyword, value in first.items() if further else ():
         values = [value, *(item[keyword] for item in further if keyword in item)]
         if all(isinstance(one, str | int | float) for one in values) and len(set(values)) > 1:
             first[keyword] = MultiValue(lambda one: one, values)
     return first
 
 
-def _filled(item: Dataset | None) -> dict[str, Any]:
+def _filled(item: Dataset, known: _Known) -> dict[str, Any]:
     """Return the public attributes of a dataset that are not empty, by keyword."""
-    return {
-        element.keyword: element.value
-        for element in item or ()
-        if element.keyword and not _is_empty(element.value)
-    }
+    found: dict[str, Any] = {}
+    for tag in sorted(item.keys(), key=int):
+        found |= _element(item, tag, known)
+    return found
+
+
+def _element(item: Dataset, tag: BaseTag, known: _Known) -> Mapping[str, Any]:
+    """Return an attribute's value by its keyword; nothing for a private or an empty one."""
+    key = _as_written(item, tag)
+    if key in known:
+        return known[key]
+    element = item[tag]
+    found = {element.keyword: element.value} if element.keyword and not _is_empty(element.value) else {}
+    if key is not None:
+        known[key] = found
+    return found
+
+
+def _as_written(item: Dataset, tag: BaseTag) -> tuple[Any, ...] | None:
+    """Return what an attribute's value depends on, None for one that is converted already.
+
+    Most of what thousands of frames say of themselves is the same, byte for byte: it is converted once.
+    """
+    raw = item.get_item(tag)
+    return (raw.tag, raw.VR, raw.value) if isinstance(raw, RawDataElement) else None
 
 
 def _is_empty(value: Any) -> bool:

@@ -185,7 +185,7 @@ def _kind(file: DicomFile, series: Sequence[DicomFile]) -> str | None:
     if in_colours or (number(file.header.get("SamplesPerPixel")) or 1) != 1:
         return _COLOURS
     # Eight bits without a slope hold no HU; a whole stack of them may be what somebody made of a CT.
-    bits, slope = (number(file.header.get(one)) for one in ("BitsAllocated", "RescaleSlope"))
+    bits, slope = number(file.header.get("BitsAllocated")), number(file.value("RescaleSlope"))
     eight_bits = (bits or 16) <= 8 and (slope or 1) <= 1 and len(series) <= _FEW_IMAGES
     if _PAGE.search(words) or eight_bits:
         return _PAGES

@@ -15,7 +15,7 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from ctenhance.files.dicom.header import DAMAGE
+from ctenhance.files.dicom.header import DAMAGE, OVERLAYS, DicomFile
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.files import why_not_written
 
@@ -56,16 +56,49 @@ _AMBIGUOUS_PREDICTORS = (5, 6, 7)
 _one_at_a_time = threading.Lock()
 
 
+def stored_planes(file: DicomFile, frames: Iterable[int]) -> Iterator[tuple[int, np.ndarray, bool]]:
+    """Yield (frame, stored values [y, x], integers, whether bits above Bits Stored held something unsaid).
+
+    Uncompressed frames are read one by one, so that a file of thousands needs the memory of one. A plane is
+    valid until the next one is asked for. Raises InputError for pixels that cannot be decoded.
+    """
+    asked = sorted(set(frames))
+    header, name = file.header, file.path.name
+    bits = int(header.get("BitsAllocated") or 0)
+    stored = int(header.get("BitsStored") or bits)
+    # Where the value stands at the word's upper end is found out from all frames together.
+    if file.words_at is None or int(header.get("HighBit") or stored - 1) + 1 > stored:
+        pixels = _decoded(file.path)
+        if len(pixels.values) <= asked[-1]:
+            raise InputError(f"the pixel data of '{name}' do not fit its header; export the series again.")
+        for frame in asked:
+            yield frame, pixels.values[frame], pixels.beyond
+        return
+    words = np.empty((int(header.Rows), int(header.Columns)), f"<u{bits // 8}")
+    try:
+        with file.path.open("rb", buffering=0) as stream:
+            for frame in asked:
+                stream.seek(file.words_at + frame * words.nbytes)
+                if stream.readinto(words.view(np.uint8).data) != words.nbytes:
+                    raise EOFError
+                plane = _values(words[None], header, name)
+                yield frame, plane.values[0], plane.beyond
+    except DAMAGE as error:
+        raise InputError(
+            f"the pixel data of '{name}' cannot be read to their end; copy it again from its source."
+        ) from error
+
+
 @dataclass(frozen=True)
-class Pixels:
+class _Pixels:
     """The stored values [frame, y, x], integers; `beyond`: bits above Bits Stored held something unsaid."""
 
     values: np.ndarray
     beyond: bool
 
 
-def stored_values(path: Path) -> Pixels:
-    """Return the stored values of a DICOM file; raises InputError for pixels that cannot be decoded."""
+def _decoded(path: Path) -> _Pixels:
+    """Return the stored values of all frames; raises InputError for pixels that cannot be decoded."""
     try:
         dataset = pydicom.dcmread(path, force=True)
         # pydicom leaves out compressed pixel data that have no end.
@@ -104,7 +137,7 @@ def stored_values(path: Path) -> Pixels:
         ) from error
 
 
-def _values(words: np.ndarray, header: Dataset, name: str) -> Pixels:
+def _values(words: np.ndarray, header: Dataset, name: str) -> _Pixels:
     """Return the values in decoded words [frame, y, x]: of each its Bits Stored, signed if so declared."""
     size = 8 * words.dtype.itemsize
     stored = int(header.get("BitsStored") or size)
@@ -112,7 +145,7 @@ def _values(words: np.ndarray, header: Dataset, name: str) -> Pixels:
     meant = np.dtype(f"i{words.dtype.itemsize}") if header.get("PixelRepresentation") else unsigned
     bits = words.astype(words.dtype.newbyteorder("="), copy=False).view(unsigned)
     if stored >= size:
-        return Pixels(bits.view(meant), False)
+        return _Pixels(bits.view(meant), False)
     values, clean = _lowest(bits, stored, meant)
     below = int(header.get("HighBit") or stored - 1) + 1 - stored
     if below > 0 and not clean:
@@ -123,7 +156,7 @@ def _values(words: np.ndarray, header: Dataset, name: str) -> Pixels:
                 f"{below + stored - 1}, Bits Stored {stored}); export the series again."
             )
         values, clean = _lowest(bits >> unsigned.type(below), stored, meant)
-    return Pixels(values, not clean and not _has_embedded_overlay(header))
+    return _Pixels(values, not clean and not _has_embedded_overlay(header))
 
 
 def _lowest(bits: np.ndarray, stored: int, meant: np.dtype) -> tuple[np.ndarray, bool]:
@@ -135,7 +168,7 @@ def _lowest(bits: np.ndarray, stored: int, meant: np.dtype) -> tuple[np.ndarray,
 
 
 def _has_embedded_overlay(header: Dataset) -> bool:
-    positions = (header.get((group, 0x0102)) for group in range(0x6000, 0x6020, 2))
+    positions = (header.get(tag) for tag in OVERLAYS)
     return any(position is not None and position.value for position in positions)
 
 

@@ -91,14 +91,14 @@ def files_of(paths: Sequence[Path], keywords: Sequence[str]) -> Iterator[DicomFi
                 raise InputError("it is a DICOMDIR, an index without images; give its folder.")
             yield file
             continue
-        for one in _files_below(path):
+        for one in files_below(path):
             file = read_file(one, keywords)
             # A DICOMDIR is an index of the files, which are found without it.
             if file is not None and file.header.SOPClassUID != DICOMDIR:
                 yield file
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
     """Yield the files at any depth; raises InputError for a folder that cannot be opened."""
     for here, subfolders, names in os.walk(folder, onerror=_raise_closed):
         subfolders.sort()
@@ -115,7 +115,7 @@ def _raise_closed(error: OSError) -> None:
 def _why_no_dicom(path: Path) -> str:
     if reason := _other_format(path):
         return reason
-    if _is_archive(path):
+    if is_archive(path):
         return f"'{path.name}' is an archive (zip or the like); unpack it first, and give the folder."
     return (
         f"'{path.name}' is no DICOM image; give a DICOM folder or DICOM files, or one file ending in "
@@ -139,15 +139,15 @@ def _other_format(path: Path) -> str:
 
 def _why_no_file(folders: Sequence[Path]) -> str:
     others = ""
-    for path in (one for folder in folders for one in _files_below(folder)):
+    for path in (one for folder in folders for one in files_below(folder)):
         if suffix_of(path) in READABLE_SUFFIXES:
             return f"there is no DICOM image in it but the volume '{path.name}'; give that file itself."
         others = others or _other_format(path)
-        if not others and _is_archive(path):
+        if not others and is_archive(path):
             return f"there is no DICOM image in it but an archive, '{path.name}'; unpack it first."
     if others:
         return f"there is no DICOM image in it: {others}"
-    if any(_is_index(one) for folder in folders for one in _files_below(folder)):
+    if any(_is_index(one) for folder in folders for one in files_below(folder)):
         return (
             "there is no DICOM image in it but a DICOMDIR, which only lists images; copy the whole disc, "
             "with its folders."
@@ -163,7 +163,7 @@ def _is_index(path: Path) -> bool:
     return file is not None and file.header.SOPClassUID == DICOMDIR
 
 
-def _is_archive(path: Path) -> bool:
+def is_archive(path: Path) -> bool:
     """Say whether a file is a zip, 7z, rar, xz, bzip2, gzip, zstd or tar archive, or the image of a disc."""
     with contextlib.suppress(OSError), path.open("rb") as stream:
         start = stream.read(262)

@@ -8,26 +8,32 @@ rescaling.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
+from hashlib import sha256
 
 import numpy as np
 
 from ctenhance.core.hounsfield import has_air, padding_to_air
 from ctenhance.files.dicom.choice import Conditions, Frame
-from ctenhance.files.dicom.grid import grid_of
+from ctenhance.files.dicom.grid import Grid, grid_of
 from ctenhance.files.dicom.header import DAMAGE, DicomFile
 from ctenhance.files.dicom.padding import AIR_HU, declared_padding, fill_padding
-from ctenhance.files.dicom.pixels import stored_values
+from ctenhance.files.dicom.pixels import stored_planes
 from ctenhance.files.dicom.rescaling import require_like_rescaling
 from ctenhance.files.dicom.scans import choice_by, how_to_tell, require_one_scan
 from ctenhance.files.dicom.slices import HOUNSFIELD, Slice
+from ctenhance.files.dicom.tilt import straighten
 from ctenhance.files.dicom.units import common_unit, doubts, is_ct_all_the_same, measure_of
 from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.large import in_memory
 
 _SAME_PLACE_MM, _LEAST_WIDTH_MM = 0.01, 1.0
+_READERS = 2  # at once, of uncompressed slices
 _SAME_DIRECTION = 1e-3
 _ORTHONORMAL_TOLERANCE = 1e-2
+_EXACT_FLOAT32 = 1 << 23  # whole numbers up to here, and sums of two
 
 
 @dataclass(frozen=True)
@@ -51,22 +57,9 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
 
     `check_hu`: refuse what is said to be no HU, and what is neither said to be HU nor shows it.
     """
-    frames = conditions.frames([frame for file in files for frame in _frames_of(file)])
-    slices = [_slice_of(file, frame) for file, frame in frames]
-    _require_one_kind(slices)
-    unit = common_unit(slices, check_hu)
-    slices.sort(key=lambda one: one.depth)
-    slices, repeated = _without_repetitions(slices, conditions)
-    notes = require_one_scan(slices, conditions)
-    pitch, origin, rounded = grid_of(slices, conditions)
-    notes += rounded
-    array = np.empty((len(slices), *slices[0].shape), dtype=np.float32)
-    padded = beyond = air = False
-    for index, values, more in _rescaled(slices):
-        array[index] = values
-        beyond |= more
-        air |= has_air(array[index : index + 1])
-        padded |= fill_padding(array[index], slices[index].padding)
+    slices, (pitch, origin, notes, shear), unit, repeated = laid_out(files, conditions, check_hu)
+    array = in_memory((len(slices), *slices[0].shape))
+    padded, beyond, air = _fill(array, slices)
     if unit == HOUNSFIELD:
         require_like_rescaling(slices, array)
     named = next((one.measure.named for one in slices if one.measure.named), "")
@@ -82,6 +75,11 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
         notes.append("bits above Bits Stored, where old scanners kept overlays, left out of the values")
     if check_hu:
         notes += doubts(slices, array, air)
+    if shear is not None:
+        outside = AIR_HU if unit == HOUNSFIELD else 0.0
+        array, moved, note = straighten(array, slices[0].pixel_spacing, pitch, shear, outside)
+        notes.append(note)
+        origin = origin + moved @ slices[0].axes[:2]
     x, y, z = origin.tolist()
     return Stack(
         array=array,
@@ -92,6 +90,45 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
         notes=notes,
         unit=unit,
     )
+
+
+def laid_out(
+    files: Sequence[DicomFile], conditions: Conditions, check_hu: bool
+) -> tuple[list[Slice], Grid, str, int]:
+    """Return what is meant of one series by the headers: slices in order, grid with notes, unit, how many
+    repeated slices were left out.
+
+    Raises InputError, with the reason alone, for all that `read_stack` refuses without the voxels.
+    """
+    frames = conditions.frames([frame for file in files for frame in _frames_of(file)])
+    slices = [_slice_of(file, frame) for file, frame in frames]
+    _require_one_kind(slices)
+    unit = common_unit(slices, check_hu)
+    slices.sort(key=lambda one: one.depth)
+    slices, repeated = _without_repetitions(slices, conditions)
+    notes = require_one_scan(slices, conditions)
+    grid = grid_of(slices, conditions)
+    return slices, grid._replace(notes=[*notes, *grid.notes]), unit, repeated
+
+
+def _fill(array: np.ndarray, slices: Sequence[Slice]) -> tuple[bool, bool, bool]:
+    """Read the slices into the array [z, y, x]; return whether there was declared padding, whether words
+    held more than their values, and whether there is air."""
+
+    def fill(begin: int, end: int) -> tuple[bool, bool, bool]:
+        padded = beyond = air = False
+        for index, plane, more in _rescaled(slices[begin:end], array[begin:end]):
+            beyond |= more
+            air = air or has_air(plane[None])
+            padded |= fill_padding(plane, slices[begin + index].padding)
+        return padded, beyond, air
+
+    # What is compressed is decoded a file at a time.
+    parts = _READERS if all(one.file.words_at is not None for one in slices) else 1
+    ends = [len(slices) * part // parts for part in range(parts + 1)]
+    with ThreadPoolExecutor(parts) as pool:
+        found = list(pool.map(fill, ends, ends[1:]))
+    return tuple(map(any, zip(*found, strict=True)))  # type: ignore[return-value]
 
 
 def _frames_of(file: DicomFile) -> list[Frame]:
@@ -136,13 +173,7 @@ def _slice(file: DicomFile, frame: int) -> Slice:
             raise ValueError(keyword)
         return found
 
-    orientation = numbers("ImageOrientationPatient", 6).reshape(2, 3)
-    right = orientation[0] / np.linalg.norm(orientation[0])
-    # Written with few digits, the two are perpendicular only roughly; the grid wants them exactly so.
-    down = orientation[1] - (orientation[1] @ right) * right
-    if not (np.abs(orientation @ orientation.T - np.eye(2)).max() < _ORTHONORMAL_TOLERANCE):
-        raise ValueError("ImageOrientationPatient")
-    down /= np.linalg.norm(down)
+    axes = _axes(tuple(numbers("ImageOrientationPatient", 6).tolist()))
     between_rows, between_columns = numbers("PixelSpacing", 2).tolist()
     if min(between_rows, between_columns) <= 0:
         raise ValueError("PixelSpacing")
@@ -169,7 +200,7 @@ def _slice(file: DicomFile, frame: int) -> Slice:
         frame=frame,
         shape=(int(header.Rows), int(header.Columns)),
         position=numbers("ImagePositionPatient", 3),
-        axes=np.stack([right, down, np.cross(right, down)]),
+        axes=axes,
         pixel_spacing=(between_columns, between_rows),
         measure=measure,
         slope=slope,
@@ -178,10 +209,30 @@ def _slice(file: DicomFile, frame: int) -> Slice:
     )
 
 
+@lru_cache(maxsize=16)
+def _axes(written: tuple[float, ...]) -> np.ndarray:
+    """Return the unit vectors along rows and columns, and their normal; raises ValueError for no such two."""
+    orientation = np.reshape(written, (2, 3))
+    right = orientation[0] / np.linalg.norm(orientation[0])
+    # Written with few digits, the two are perpendicular only roughly; the grid wants them exactly so.
+    down = orientation[1] - (orientation[1] @ right) * right
+    if not (np.abs(orientation @ orientation.T - np.eye(2)).max() < _ORTHONORMAL_TOLERANCE):
+        raise ValueError("ImageOrientationPatient")
+    down /= np.linalg.norm(down)
+    axes = np.stack([right, down, np.cross(right, down)])
+    axes.flags.writeable = False
+    return axes
+
+
 def _require_one_kind(slices: Sequence[Slice]) -> None:
     """Raise InputError unless all slices have the same matrix, pixel size and orientation."""
     first = slices[0]
     for other in slices[1:]:
+        if (other.shape, other.pixel_spacing) == (
+            first.shape,
+            first.pixel_spacing,
+        ) and other.axes is first.axes:
+            continue
         if other.shape != first.shape:
             what = f"sizes ({_size(first)} and {_size(other)} pixels)"
             keyword = "Rows" if other.shape[0] != first.shape[0] else "Columns"
@@ -212,12 +263,17 @@ def _named(one: Slice, other: Slice) -> str:
 def _without_repetitions(slices: Sequence[Slice], conditions: Conditions) -> tuple[list[Slice], int]:
     """Return the slices, sorted by depth, without copies of the same image, and how many those were."""
     kept: list[Slice] = []
+    again: list[tuple[Slice, Slice]] = []
     for one in slices:
         if not kept or np.linalg.norm(one.position - kept[-1].position) > _SAME_PLACE_MM:
             kept.append(one)
-            continue
-        (_, before, _), (_, again, _) = *_rescaled([kept[-1]]), *_rescaled([one])
-        if not np.array_equal(before, again):
+        else:
+            again.append((kept[-1], one))
+    both = list({id(one): one for pair in again for one in pair}.values())
+    # By their hashes, so that each file is opened once and no slice is kept.
+    known = {id(both[index]): sha256(values.tobytes()).digest() for index, values, _ in _rescaled(both)}
+    for first, one in again:
+        if known[id(first)] != known[id(one)]:
             apart = np.linalg.norm(slices[-1].position - slices[0].position)
             if len(slices) > 2 and apart <= _SAME_PLACE_MM:
                 raise InputError(
@@ -225,25 +281,39 @@ def _without_repetitions(slices: Sequence[Slice], conditions: Conditions) -> tup
                     "tracking or a test bolus do, and are no volume; give the series with the slices."
                 )
             raise InputError(
-                f"two different images lie at {one.depth:.2f} mm ({_named(kept[-1], one)}), as when a series "
-                f"holds several phases or reconstructions; {how_to_tell(slices, kept[-1], one, conditions)}."
+                f"two different images lie at {one.depth:.2f} mm ({_named(first, one)}), as when a series "
+                f"holds several phases or reconstructions; {how_to_tell(slices, first, one, conditions)}."
             )
-    return kept, len(slices) - len(kept)
+    return kept, len(again)
 
 
-def _rescaled(slices: Sequence[Slice]) -> Iterator[tuple[int, np.ndarray, bool]]:
-    """Yield (index, values [y, x], whether its words held more) of every slice, opening each file once."""
-    by_file: dict[Path, list[int]] = {}
+def _rescaled(
+    slices: Sequence[Slice], into: np.ndarray | None = None
+) -> Iterator[tuple[int, np.ndarray, bool]]:
+    """Yield (index, values [y, x], whether its words held more) of every slice, opening each file once.
+
+    The values are float32, planes of `into` [z, y, x] where that is given.
+    """
+    by_file: dict[DicomFile, dict[int, int]] = {}
     for index, one in enumerate(slices):
-        by_file.setdefault(one.file.path, []).append(index)
-    for path, indices in by_file.items():
-        pixels = stored_values(path)
-        for index in indices:
-            one = slices[index]
-            plane = pixels.values[one.frame]
+        by_file.setdefault(one.file, {})[one.frame] = index
+    for file, indices in by_file.items():
+        for frame, plane, beyond in stored_planes(file, indices):
+            one = slices[indices[frame]]
             if plane.shape != one.shape:
                 raise InputError(
-                    f"the pixel data of '{path.name}' do not fit its header; export the series again."
+                    f"the pixel data of '{one.name}' do not fit its header; export the series again."
                 )
-            # In float64, as slope and intercept are decimal numbers; rounded to float32 once.
-            yield index, plane * np.float64(one.slope) + np.float64(one.intercept), pixels.beyond
+            values = np.empty(one.shape, np.float32) if into is None else into[indices[frame]]
+            _put_in_units(plane, one, values)
+            yield indices[frame], values, beyond
+
+
+def _put_in_units(plane: np.ndarray, one: Slice, values: np.ndarray) -> None:
+    """Put stored values into `values` (float32) in the slice's unit."""
+    whole = one.slope == 1 and one.intercept.is_integer() and plane.dtype.itemsize <= 2
+    if whole and abs(one.intercept) < _EXACT_FLOAT32:
+        np.add(plane, one.intercept, out=values, dtype=np.float32)
+    else:
+        # In float64, as slope and intercept are decimal numbers; rounded to float32 once.
+        values[...] = plane * np.float64(one.slope) + np.float64(one.intercept)

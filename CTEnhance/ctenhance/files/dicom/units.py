@@ -14,6 +14,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -250,6 +251,7 @@ def _doubts_of_type(slices: Sequence[Slice], array: np.ndarray, air: bool) -> li
     return [f"Rescale Type '{word}' is no known unit; taken for Hounsfield units by the values themselves"]
 
 
+@lru_cache(maxsize=256)
 def unit_of(said: str) -> str:
     """Return the unit that a Rescale Type means: HU, another one, or empty for any other word."""
     if _TIMES_TEN.search(said) and is_hounsfield(
@@ -325,7 +327,7 @@ def _of_image_type(file: DicomFile, frame: int) -> Measure:
     return Measure()
 
 
-def _of_words(file: DicomFile, frame: int, known: Sequence[tuple[str, str]]) -> Measure:
+def _of_words(file: DicomFile, frame: int, known: tuple[tuple[str, str], ...]) -> Measure:
     """Return what the texts beside the image say, which are written for people: a unit, or a `known` name."""
     places = {"series description": text(file.value("SeriesDescription", frame=frame))}
     for item in file.value("RealWorldValueMappingSequence", frame=frame) or ():
@@ -350,7 +352,8 @@ def _of_remarks(file: DicomFile, frame: int) -> str:
     return ""
 
 
-def _quantity(words: str, known: Sequence[tuple[str, str]] = _QUANTITIES) -> str:
+@lru_cache(maxsize=256)
+def _quantity(words: str, known: tuple[tuple[str, str], ...] = _QUANTITIES) -> str:
     """Return the quantity that is named among the words, or an empty text."""
     if _TAKEN_OUT.search(words) and not re.search(r"\bNO WATER\b", words):
         return ""
@@ -364,6 +367,7 @@ def _is_unit(said: str) -> bool:
     return bool(re.search(r"[^\W\d]|%", said)) and all(_UNIT_ATOMS.fullmatch(part) for part in parts)
 
 
+@lru_cache(maxsize=256)
 def _capitals(said: str) -> str:
     return re.sub("[µμ]", "u", said).upper()
 

@@ -1,0 +1,187 @@
+"""`ctenhance dicom list`: every series of an archive, what can be done with it, and why not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage, generate_uid
+from synthetic_dicom import dataset, enhanced, hounsfield, save, write_series
+from test_dicom_tilt import write_tilted
+from typer.testing import CliRunner
+
+from ctenhance.cli import app
+from ctenhance.core.volume import CTVolume
+from ctenhance.files.dicom import archive
+from ctenhance.files.dicom.choice import Conditions
+
+
+def listed(folder: Path, *options: str) -> list[dict]:
+    done = CliRunner().invoke(app, ["dicom", "list", str(folder), "--json", "--progress", "none", *options])
+    assert done.exit_code == 0, done.output
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """Two patients: two kernels, two energies, a scout, an MR, a tilted head, a gap, a map; and no DICOM."""
+    root = tmp_path / "archive"
+    one = {"StudyInstanceUID": "1.2.1", "StudyDate": "20260102"}
+    write_series(
+        root / "a", SeriesInstanceUID="1.2.1.3", SeriesNumber=3, SeriesDescription="Thorax 1.0", **one
+    )
+    write_series(
+        root / "a", SeriesInstanceUID="1.2.1.4", SeriesNumber=4, ConvolutionKernel=["Br64", "3"], prefix="k",
+        SeriesDescription="Thorax sharp", KVP=80, **one,
+    )  # fmt: skip
+    scout = dataset(
+        hounsfield()[0],
+        (0, 0, 0),
+        SeriesInstanceUID="1.2.1.1",
+        ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"],
+        **one,
+    )
+    save(scout, root / "a" / "scout.dcm")
+    save(
+        dataset(hounsfield()[0], (0, 0, 0), SeriesInstanceUID="1.2.1.9", Modality="MR", **one),
+        root / "a" / "mr",
+    )
+    two = {"StudyInstanceUID": "1.2.2", "PatientName": "Other^One"}
+    write_series(
+        root / "b" / "gap", depths=(0, 2.5, 7.5, 10), SeriesInstanceUID="1.2.2.1", SeriesNumber=1, **two
+    )
+    write_series(
+        root / "b" / "map", SeriesInstanceUID="1.2.2.2", SeriesNumber=2, RescaleType="MGML",
+        RescaleSlope=0.01, RescaleIntercept=0, values=np.full((4, 12, 16), 5, np.int16), **two,
+    )  # fmt: skip
+    write_tilted(root / "c", 12.0)
+    (root / "b" / "notes.txt").write_text("nothing")
+    (root / "b" / "empty.dcm").write_bytes(b"")
+    (root / "b" / "more.zip").write_bytes(b"PK\x03\x04")
+    return root
+
+
+def test_each_series_with_what_can_be_done_and_why_not(many: Path):
+    found = listed(many)
+    by_uid = {one["series_instance_uid"]: one for one in found if "series_instance_uid" in one}
+    thorax, sharp = by_uid["1.2.1.3"], by_uid["1.2.1.4"]
+    assert thorax["uses"][:2] == ["enhance", "degrade"] and thorax["why_not"] == ""
+    assert (thorax["slices"], thorax["thickness_mm"], thorax["spacing_mm"], thorax["kernel"]) == (
+        4,
+        5,
+        2.5,
+        "B30f",
+    )
+    assert (sharp["kernel"], sharp["energies"], thorax["energies"]) == ("Br64/3", ["80kV"], ["120kV"])
+    assert "decompose --image" in thorax["uses"] and thorax["choose"] == "--series 3"
+    assert by_uid["1.2.1.1"]["uses"] == [] and "scout" in by_uid["1.2.1.1"]["why_not"]
+    assert "1 MR object" in by_uid["1.2.1.9"]["why_not"]
+    assert by_uid["1.2.2.1"]["uses"] == [] and "a slice is missing" in by_uid["1.2.2.1"]["why_not"]
+    assert by_uid["1.2.2.2"]["uses"] == ["compare-maps", "view"] and "mg/ml" in by_uid["1.2.2.2"]["why_not"]
+    tilted = next(one for one in by_uid.values() if one["folder"] == "c")
+    assert (
+        "enhance" in tilted["uses"] and tilted["choose"] == "--resample-tilt" and "tilt" in tilted["why_not"]
+    )
+    passed = {one["file"]: one["why"] for one in found if "why" in one}
+    assert passed.keys() == {str(Path("b/empty.dcm")), str(Path("b/more.zip"))}
+
+
+def test_what_it_says_can_be_done_is_so(many: Path):
+    for one in listed(many):
+        if one.get("uses", [""])[:1] == ["enhance"]:
+            choice = one["choose"].split()
+            where = {"GantryDetectorTilt": "resample"} if "--resample-tilt" in choice else None
+            series = choice[1] if choice[:1] == ["--series"] else None
+            volume = CTVolume.read(many / one["folder"], series, where=where)
+            assert len(volume.array) == one["slices"]
+
+
+def test_names_and_dates_only_where_asked_for(many: Path):
+    for options, shown in (((), False), (("--names",), True)):
+        for extra in ((), ("--json",)):
+            done = CliRunner().invoke(app, ["dicom", "list", str(many), *extra, *options])
+            assert ("Nobody^Known" in done.output and "20260102" in done.output) == shown
+            assert ("Other^One" in done.output) == shown
+
+
+@pytest.mark.parametrize(
+    ("options", "uids"),
+    [
+        (["--where", "ConvolutionKernel=Br64"], ["1.2.1.4"]),
+        (["--where", "SeriesDescription=Thorax 1.0"], ["1.2.1.3"]),
+        (["--where", "StudyInstanceUID=1.2.2"], ["1.2.2.1", "1.2.2.2"]),
+        (["--where", "KVP=80"], ["1.2.1.4"]),
+        (["--series", "4"], ["1.2.1.4"]),
+        (["--where", "SliceThickness=2..3"], None),
+    ],
+)
+def test_any_of_them_chooses(many: Path, options: list[str], uids: list[str] | None):
+    found = [one["series_instance_uid"] for one in listed(many, *options) if "uses" in one]
+    assert found == uids if uids is not None else len(found) == 1
+
+
+def test_parts_and_copies_of_a_series(tmp_path: Path):
+    """Split over folders below one it is one; copies in folders of the archive's own are said to be such."""
+    write_series(tmp_path / "disc" / "1", depths=(0, 2.5))
+    write_series(tmp_path / "disc" / "2", depths=(5, 7.5), prefix="b")
+    shutil.copytree(tmp_path / "disc", tmp_path / "x" / "disc")
+    first, second = listed(tmp_path)
+    assert (first["slices"], first["folder"], first["notes"]) == (4, "disc", [])
+    assert second["notes"] == ["has the UID of a series listed above: a copy, or another part of it"]
+
+
+def test_an_archive_is_told_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """No more headers are held at once than allowed, and nothing is lost for it."""
+    monkeypatch.setattr(archive, "MOST_HEADERS", 5)
+    for index in range(6):
+        write_series(tmp_path / f"p{index}", SeriesInstanceUID=f"1.2.{index}", StudyInstanceUID=f"1.{index}")
+    found = archive.Archive(tmp_path, Conditions.of(None))
+    stream = iter(found)
+    assert next(stream).slices == 4 and found.counts.files < 24  # type: ignore[union-attr]
+    assert sum(one.slices for one in stream) == 20  # type: ignore[union-attr]
+    assert (found.counts.series, found.counts.studies) == (6, 6)
+
+
+def test_a_disc_by_its_index(tmp_path: Path):
+    write_series(tmp_path / "IMAGES")
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = (
+        MediaStorageDirectoryStorage,
+        generate_uid(),
+    )
+    index = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    index.SOPClassUID = MediaStorageDirectoryStorage
+    items = []
+    for parts in (["IMAGES", "image0001.dcm"], ["IMAGES", "gone.dcm"], ["..", "..", "etc", "passwd"]):
+        item = Dataset()
+        item.ReferencedFileID = parts
+        items.append(item)
+    index.DirectoryRecordSequence = items
+    index.save_as(tmp_path / "DICOMDIR", enforce_file_format=True)
+    *passed, series = listed(tmp_path / "DICOMDIR")
+    assert [one["file"] for one in passed] == ["IMAGES/gone.dcm", "../../etc/passwd"]
+    assert "not there" in passed[0]["why"] and "outside" in passed[1]["why"]
+    assert series["slices"] == 4
+
+
+def test_an_enhanced_object_and_refusals(tmp_path: Path):
+    save(enhanced(hounsfield(6), range(6), [1] * 6), tmp_path / "e" / "one.dcm")
+    assert listed(tmp_path)[0]["slices"] == 6
+    for given in (tmp_path / "absent", tmp_path / "e" / "one.dcm"):
+        done = CliRunner().invoke(app, ["dicom", "list", str(given)])
+        assert done.exit_code == 2 and "Error:" in done.output
+    (tmp_path / "empty").mkdir()
+    assert CliRunner().invoke(app, ["dicom", "list", str(tmp_path / "empty")]).exit_code == 2
+
+
+def test_dicom_without_list_writes_as_ever(tmp_path: Path):
+    CTVolume(hounsfield(3)).write(tmp_path / "a.nrrd")
+    for words in (["dicom"], ["dicom", "write"]):
+        out = tmp_path / "-".join(words)
+        done = CliRunner().invoke(app, [*words, str(tmp_path / "a.nrrd"), str(out)])
+        assert done.exit_code == 0 and len(list(out.iterdir())) == 3, done.output
