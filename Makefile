@@ -134,7 +134,7 @@ cmake-list: ## write the list of the files that Slicer installs into CTEnhance/C
 
 .PHONY: benchmark
 benchmark: $(INSTALLED_BENCHMARK) ## measure against other methods, side by side
-	@$(PY) benchmarks/enhance.py $(ARGS)
+	@$(PY) benchmarks/run.py $(ARGS)
 
 .PHONY: screenshots benchmark-panel
 screenshots: libraries ## write the panels' pictures into docs/pictures (ARGS='--ct FILE --model FILE')

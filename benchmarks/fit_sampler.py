@@ -1,6 +1,6 @@
 """Fits the few-step samplers of `enhancement/sampler.py`, and prints the table that stands there.
 
-    python benchmarks/fit_sampler.py --steps 3 4 5 6 7 8
+    python benchmarks/fit_sampler.py --steps 3 4 5 8
 
 Data are Gaussian of one power a frequency, for which the best network is known: then a sampler multiplies the
 noise by a number, and its square is the power that comes out. Angles and gains are those for which it is
@@ -57,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, nargs="+", default=[3, 4, 5, 6, 7, 8])
+    parser.add_argument("--steps", type=int, nargs="+", default=[3, 4, 5, 8])
     for steps in parser.parse_args().steps:
         values = np.round(fit(steps), 4)
         plain = np.concatenate([(np.pi / 2) * (1 - (np.arange(steps) + 0.5) / steps), np.ones(steps - 1)])

@@ -1,35 +1,23 @@
-"""What each method does to each patient: images, and the figures that are taken from them."""
+"""The figures that are taken from a method's slices of a patient."""
 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from statistics import median
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
 from cases import Case
-from ctenhance.choices import DEFAULT_ENHANCE_STEPS
-from ctenhance.enhancement.bank import own_noise
-from ctenhance.enhancement.inference import WHOLE_SIDE, default_samples
-from ctenhance.enhancement.models import Model, load_model
-from ctenhance.enhancement.networks import ARCHITECTURES
-from ctenhance.enhancement.slices import SliceEnhancer
 from ctenhance.quality.flicker import flicker
 from ctenhance.quality.guide import smoothed_guide
-from ctenhance.quality.metrics import WINDOWS, ssim, to_window
+from ctenhance.quality.metrics import ssim, to_window
 from ctenhance.quality.noise import noise
 from ctenhance.quality.sharpness import sharpness
 from ctenhance.quality.tissue import tissue_bias
-from ctenhance.runtime import weights
-from peers import Peer, Tuned, psnr, tuned
-from tables import INPUT
+from methods import OURS, Done, Kept, Method, Ours
 
 Array = np.ndarray
 #: A model ready to run: from a volume HU `[z, y, x]` and z to that slice `[y, x]`.
@@ -37,63 +25,12 @@ Enhancer = Callable[[Array, int], Array]
 
 #: Pixels of the slice that the speed target is given for.
 PIXELS_512 = 512 * 512
-
-
-@dataclass(frozen=True)
-class Ours:
-    """One of the project's models under the name it has in the tables."""
-
-    label: str
-    model: Model
-    steps: int
-
-    def for_volume(self, spacing_mm: float, seed: int = 0) -> Enhancer:
-        """The model as `enhance` runs it, ready for slices that are `spacing_mm` apart."""
-        network = self.model.on(self.model.engine("auto", "cpu", self.steps), self.steps)
-        enhancer = SliceEnhancer(self.model, network, WHOLE_SIDE, seed, spacing_mm)
-        draws = default_samples(self.model)
-        return lambda stack, z: np.mean([enhancer(stack, z, draw) for draw in range(draws)], axis=0)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which methods are run, and on how many slices a patient those that take long."""
-
-    models: tuple[Ours, ...]
-    peers: tuple[Peer, ...]
-    slow_slices: int | None
-
-    def slices_of(self, peer: Peer, chosen: Sequence[int]) -> tuple[int, ...]:
-        """The slices of `chosen` that `peer` is run on: all, or for a slow one the middle of each part."""
-        if not peer.one_slice or self.slow_slices is None or self.slow_slices >= len(chosen):
-            return tuple(chosen)
-        parts = np.array_split(np.asarray(chosen), self.slow_slices)
-        return tuple(int(part[len(part) // 2]) for part in parts)
-
-
-def our_models(
-    paths: Sequence[str], steps: int | None, only: Sequence[str] | None = None
-) -> tuple[Ours, ...]:
-    """Every enhancing model of the registry (or those named in `only`), then the weights files `paths`.
-
-    Raises InputError where one cannot be loaded.
-    """
-    registered = [
-        entry.name
-        for entry in weights.entries()
-        if hasattr(ARCHITECTURES.get(entry.architecture), "stochastic")  # the others are parts of models
-    ]
-    names = registered if only is None else list(only)
-    found = [(name, load_model(name)) for name in names]
-    for path in paths:
-        model = load_model(path)
-        found.append((f"{model.entry.architecture} ({Path(path).stem})", model))
-    result: list[Ours] = []
-    for label, model in found:
-        taken = sum(ours.label.split(" #")[0] == label for ours in result)
-        count = (steps or DEFAULT_ENHANCE_STEPS) if model.stochastic else 1
-        result.append(Ours(f"{label} #{taken + 1}" if taken else label, model, count))
-    return tuple(result)
+#: Level and width in HU of the windows of PSNR and SSIM: ±1000 HU, -160 … 240 as low-dose papers have it.
+WINDOWS = {"full": (0.0, 2000.0), "abdomen": (40.0, 400.0), "lung": (-600.0, 1500.0)}
+#: The patient, not the air around.
+BODY_HU = -900.0
+#: Shares of the normal distribution that intervals are looked at for, and their reach in SD to each side.
+LEVELS = {0.5: 0.6745, 0.68: 0.9945, 0.8: 1.2816, 0.9: 1.6449, 0.95: 1.96, 0.99: 2.5758}
 
 
 def say(text: str) -> None:
@@ -101,121 +38,154 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def measure_case(case: Case, plan: Plan) -> tuple[dict[str, Any], dict[str, dict[int, Array]]]:
-    """Run every method on a patient.
+class Measuring:
+    """A patient, and what all methods are measured with on it."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+
+    @cached_property
+    def guide(self) -> Array:
+        """The smoothed reference, which says where tissues are."""
+        return smoothed_guide({"reference": self.case.reference}, self.case.spacing)
+
+    def figures(self, method: Method, done: Done) -> dict[str, Any]:
+        """All that is measured of a method."""
+        record: dict[str, Any] = {"kind": method.kind, "setting": done.setting, "seconds": done.seconds}
+        if done.seconds is not None:
+            record["seconds_per_512"] = done.seconds * PIXELS_512 / self.case.degraded[0].size
+        record |= self._likeness(done.images)
+        record["bias"] = self._bias(done.images)
+        record |= self._noise_and_edges(done.images)
+        if done.spread:
+            record["coverage"] = self._coverage(done)
+        if isinstance(method, Ours) and method.draws == 1 and method.kind == OURS:
+            record |= self._only_ours(method.for_volume(self.case.spacing[2]), done.images)
+        return record
+
+    def _likeness(self, images: Mapping[int, Array]) -> dict[str, Any]:
+        """PSNR (dB) and SSIM by slice, in each window: `psnr`, `ssim`, and with the window's name behind."""
+        result: dict[str, Any] = {}
+        for name, window in WINDOWS.items():
+            end = "" if name == "full" else f"_{name}"
+            pairs = {
+                z: (to_window(image, *window), to_window(self.case.reference[z], *window))
+                for z, image in images.items()
+            }
+            result[f"psnr{end}"] = {
+                str(z): float(-10 * np.log10(max(np.mean((a - b) ** 2, dtype=np.float64), 1e-12)))
+                for z, (a, b) in pairs.items()
+            }
+            result[f"ssim{end}"] = {str(z): ssim(*pair) or 0.0 for z, pair in pairs.items()}
+        return result
+
+    def _bias(self, images: Mapping[int, Array]) -> dict[str, dict[str, float | None]]:
+        """Mean HU by tissue, less the input's (`to_input`) and less the reference's (`to_reference`)."""
+        at = sorted(images)
+        volumes = {
+            "before": self.case.degraded[at],
+            "after": np.stack([images[z] for z in at]),
+            "reference": self.case.reference[at],
+        }
+        found = tissue_bias(volumes, self.guide[at], self.case.spacing)
+        return {
+            tissue: {"to_input": values["change_HU"], "to_reference": values["after_bias_HU"]}
+            for tissue, values in found.items()
+            if values is not None
+        }
+
+    def _noise_and_edges(self, images: Mapping[int, Array]) -> dict[str, Any]:
+        """Noise SD in soft tissue, the distance of its spectrum's shape from the reference's, and MTF50 as a
+        share of the reference's."""
+        at = sorted(images)
+        volumes = {"after": np.stack([images[z] for z in at]), "reference": self.case.reference[at]}
+        found = noise(volumes, self.guide[at], self.case.spacing)
+        soft, spectra = found["soft"], found["nps"]
+        record: dict[str, Any] = {
+            "noise_hu": soft and soft["after_HU"],
+            "reference_noise_hu": soft and soft["reference_HU"],
+            "nps_distance": spectra and shape_distance(*(spectra[key]["nps_HU2mm2"] for key in volumes)),
+            "mtf50_share": {},
+        }
+        spacing = (*self.case.spacing[:2], self.case.stride_mm)
+        for kind, edges in sharpness(volumes, self.guide[at], spacing).items():
+            here, truth = ((edges or {}).get(key, {}).get("mtf50_per_mm") for key in ("after", "reference"))
+            if here and truth:
+                record["mtf50_share"][kind] = here / truth
+        return record
+
+    def _coverage(self, done: Done) -> dict[str, Any]:
+        """The share of the patient's pixels whose reference lies within the interval of each level, and RMS
+        spread and error by fifths of the spread, from the least."""
+        errors, spreads = [], []
+        for z, sd in done.spread.items():
+            body = self.case.reference[z] > BODY_HU
+            errors.append(np.abs(self.case.reference[z] - done.images[z])[body])
+            spreads.append(np.maximum(sd[body], 1e-3))
+        error, spread = np.concatenate(errors), np.concatenate(spreads)
+        order = np.array_split(np.argsort(spread), 5)
+        return {
+            "levels": {str(level): float(np.mean(error < reach * spread)) for level, reach in LEVELS.items()},
+            "factor_90": float(np.quantile(error / spread, 0.9) / LEVELS[0.9]),
+            "fifths": [
+                {
+                    "spread_hu": float(np.sqrt(np.mean(spread[part] ** 2))),
+                    "error_hu": float(np.sqrt(np.mean(error[part] ** 2))),
+                }
+                for part in order
+            ],
+        }
+
+    def _only_ours(self, enhancer: Enhancer, done: Mapping[int, Array]) -> dict[str, Any]:
+        """What is asked of the project's own models alone: clean inputs stay, neighbouring slices agree."""
+        case = self.case
+        run = list(case.contiguous)
+        volumes = {
+            "before": case.degraded[run],
+            "after": np.stack([done[z] if z in done else enhancer(case.degraded, z) for z in run]),
+            "reference": case.reference[run],
+        }
+        x, y, z = case.spacing
+        return {
+            "clean": _change(enhancer, case.reference, case.spacing, case.chosen),
+            "quiet": _change(enhancer, quiet_copy(case.reference), (2 * x, 2 * y, z), case.chosen),
+            "flicker": flicker(volumes, self.guide[run], case.spacing),
+        }
+
+
+def measure_case(
+    source: str, case: Case, methods: Sequence[Method], kept: Kept
+) -> tuple[dict[str, Any], dict[str, dict[int, Array]]]:
+    """Run every method on a patient, or take what an earlier run has kept.
 
     Returns the patient's figures (JSON-able; see `tables.py` for what becomes of them) and each method's
     slices by their index.
     """
-    low, high = case.degraded, case.reference
-    images: dict[str, dict[int, Array]] = {INPUT: {z: low[z] for z in case.chosen}}
-    methods: dict[str, dict[str, Any]] = {INPUT: {"kind": INPUT, "setting": "", "seconds": None}}
-    noise_hu = own_noise(low[list(case.chosen)])
-    for peer in plan.peers:
-        at = plan.slices_of(peer, case.chosen)
-        say(f"  {peer.name}: tuning, then {len(at)} slices")
-        best = tuned(peer, [low[z] for z in at], [high[z] for z in at], noise_hu)
-        images[peer.name], seconds = _timed(partial(_denoise, best, low), at)
-        methods[peer.name] = {"kind": "peer", "setting": best.setting, "seconds": seconds}
-    guide = smoothed_guide({"reference": high}, case.spacing)
-    for ours in plan.models:
-        say(f"  {ours.label}: {len(case.chosen)} slices, the clean input, neighbouring slices")
-        enhancer = ours.for_volume(case.spacing[2])
-        images[ours.label], seconds = _timed(partial(enhancer, low), case.chosen)
-        methods[ours.label] = {"kind": "ours", "setting": f"steps {ours.steps}", "seconds": seconds}
-        methods[ours.label] |= _only_ours(case, guide, enhancer, images[ours.label])
-    area = low[0].size
-    for name, record in methods.items():
-        record |= _likeness(images[name], high)
-        if record["seconds"] is not None:
-            record["seconds_per_512"] = record["seconds"] * PIXELS_512 / area
-        record["bias"] = _bias(case, guide, images[name])
-    _noise_and_edges(case, guide, images, methods)
+    measuring = Measuring(case)
+    images: dict[str, dict[int, Array]] = {}
+    records: dict[str, dict[str, Any]] = {}
+    for method in methods:
+        found = kept.get(source, case, method)
+        if found is None:
+            say(f"  {method.label}")
+            done = method.run(case)
+            found = done, measuring.figures(method, done)
+            kept.put(source, case, method, *found)
+        images[method.label], records[method.label] = found[0].images, found[1]
     facts = {
         "name": case.name,
-        "matrix": list(low.shape[1:]),
+        "matrix": list(case.degraded.shape[1:]),
         "spacing_mm": list(case.spacing),
         "slices": list(case.chosen),
-        "methods": methods,
+        "methods": records,
     }
     return facts, images
 
 
-def _denoise(best: Tuned, volume: Array, z: int) -> Array:
-    return best(volume[z])
-
-
-def _timed(run: Callable[[int], Array], at: Sequence[int]) -> tuple[dict[int, Array], float]:
-    """The images at these slices, and the median of the seconds that one takes."""
-    images, seconds = {}, []
-    for z in at:
-        start = time.perf_counter()
-        images[z] = np.asarray(run(z), np.float32)
-        seconds.append(time.perf_counter() - start)
-    return images, median(seconds)
-
-
-def _likeness(images: Mapping[int, Array], reference: Array) -> dict[str, dict[str, float]]:
-    """PSNR (dB) and SSIM at ±1000 HU, by slice."""
-    level, width = WINDOWS["full"]
-    shown = {
-        z: (to_window(image, level, width), to_window(reference[z], level, width))
-        for z, image in images.items()
-    }
-    return {
-        "psnr": {str(z): psnr(image, reference[z]) for z, image in images.items()},
-        "ssim": {str(z): ssim(*pair) or 0.0 for z, pair in shown.items()},
-    }
-
-
-def _bias(case: Case, guide: Array, images: Mapping[int, Array]) -> dict[str, dict[str, float | None]]:
-    """Mean HU by tissue, less the input's (`to_input`) and less the reference's (`to_reference`)."""
-    at = sorted(images)
-    volumes = {
-        "before": case.degraded[at],
-        "after": np.stack([images[z] for z in at]),
-        "reference": case.reference[at],
-    }
-    found = tissue_bias(volumes, guide[at], case.spacing)
-    return {
-        tissue: {"to_input": values["change_HU"], "to_reference": values["after_bias_HU"]}
-        for tissue, values in found.items()
-        if values is not None
-    }
-
-
-def _noise_and_edges(
-    case: Case, guide: Array, images: Mapping[str, Mapping[int, Array]], methods: dict[str, dict[str, Any]]
-) -> None:
-    """Add to each method its noise SD in soft tissue and its MTF50 as a share of the reference's."""
-    for name, record in methods.items():
-        at = sorted(images[name])
-        volumes = {"after": np.stack([images[name][z] for z in at]), "reference": case.reference[at]}
-        soft = noise(volumes, guide[at], case.spacing)["soft"]
-        record["noise_hu"] = soft and soft["after_HU"]
-        record["reference_noise_hu"] = soft and soft["reference_HU"]
-        spacing = (*case.spacing[:2], case.stride_mm)
-        record["mtf50_share"] = {}
-        for kind, found in sharpness(volumes, guide[at], spacing).items():
-            here, truth = ((found or {}).get(key, {}).get("mtf50_per_mm") for key in ("after", "reference"))
-            if here and truth:
-                record["mtf50_share"][kind] = here / truth
-
-
-def _only_ours(case: Case, guide: Array, enhancer: Enhancer, done: Mapping[int, Array]) -> dict[str, Any]:
-    """What is asked of the project's own models alone: clean inputs stay, neighbouring slices agree."""
-    run = list(case.contiguous)
-    volumes = {
-        "before": case.degraded[run],
-        "after": np.stack([done[z] if z in done else enhancer(case.degraded, z) for z in run]),
-        "reference": case.reference[run],
-    }
-    x, y, z = case.spacing
-    return {
-        "clean": _change(enhancer, case.reference, case.spacing, case.chosen),
-        "quiet": _change(enhancer, quiet_copy(case.reference), (2 * x, 2 * y, z), case.chosen),
-        "flicker": flicker(volumes, guide[run], case.spacing),
-    }
+def shape_distance(spectrum: Sequence[float], reference: Sequence[float]) -> float:
+    """Half the sum of absolute differences of two radial spectra, each with a sum of 1."""
+    here, truth = (np.asarray(values) / np.sum(values) for values in (spectrum, reference))
+    return float(0.5 * np.abs(here - truth).sum())
 
 
 def quiet_copy(array: Array) -> Array:
@@ -233,7 +203,5 @@ def _change(
     guide = smoothed_guide({"reference": array}, spacing)
     volumes = {"before": array[at], "after": np.stack([enhancer(array, z) for z in at])}
     soft = tissue_bias(volumes, guide[at], spacing)["soft"]
-    own = noise({"before": array}, guide, spacing)[
-        "soft"
-    ]  # of all slices: a few have too few uniform regions
+    own = noise({"before": array}, guide, spacing)["soft"]  # of all slices: a few have too few regions
     return {"change_sd_hu": soft and soft["change_sd_HU"], "noise_hu": own and own["before_HU"]}

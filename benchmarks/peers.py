@@ -1,8 +1,10 @@
-"""The methods that the project's models are held against, each tuned on the very slices it is measured on.
+"""The filters that the project's models are held against, and how their strength is found.
 
 Total variation (Chambolle 2004), non-local means (Buades 2005, scikit-image's fast form), BM3D (Dabov 2007,
-the authors' package) and, as the floor, a Gaussian. Their strength is set per patient by the PSNR against
-that patient's own reference: an oracle that no user has, and a favour that the models do not get.
+the authors' package), a bilateral filter (Tomasi and Manduchi 1998) and, as the floor, a Gaussian. Their
+strength, in units of the input's noise, is found on the validation patients; or, as the ceiling of what they
+can do, per patient by the PSNR against that patient's own reference, on the very slices: an oracle that no
+user has, and a favour that the models do not get.
 """
 
 from __future__ import annotations
@@ -58,6 +60,19 @@ class Tuned:
         return self.filter(_shown(image), self.strength, self.noise_hu)
 
 
+@dataclass(frozen=True)
+class Fixed:
+    """A peer at one strength for all patients, in units of each one's noise."""
+
+    filter: Filter
+    strength: float
+    setting: str
+
+    def at(self, noise_hu: float) -> Tuned:
+        """For a patient with this noise."""
+        return Tuned(self.filter, self.strength, noise_hu, self.setting)
+
+
 def total_variation(image: Array, strength: float, noise_hu: float) -> Array:
     """TV denoising with weight `strength * noise_hu`."""
     from skimage.restoration import denoise_tv_chambolle
@@ -99,6 +114,20 @@ def block_matching(threads: int) -> Filter:
     return lambda image, strength, noise_hu: bm3d_hu(image, strength * noise_hu, threads)
 
 
+def bilateral(spatial_px: float) -> Filter:
+    """Bilateral filter of this SD in space, and of `strength * noise_hu` in HU."""
+
+    def run(image: Array, strength: float, noise_hu: float) -> Array:
+        from skimage.restoration import denoise_bilateral
+
+        side = 2 * math.ceil(2 * spatial_px) + 1
+        shifted = image - image.min()  # it takes no negative values
+        found = denoise_bilateral(shifted, side, strength * noise_hu, spatial_px, bins=4000, mode="edge")
+        return np.asarray(found + image.min(), np.float32)
+
+    return run
+
+
 def gaussian(image: Array, strength: float, noise_hu: float) -> Array:
     """Gaussian smoothing of SD `strength` pixels, whatever the noise."""
     return ndimage.gaussian_filter(image, strength)
@@ -109,6 +138,7 @@ def all_peers(threads: int) -> tuple[Peer, ...]:
     nlm = {"sigma 0": non_local_means, "sigma noise": non_local_means_less_noise}
     return (
         Peer("Gaussian", {"": gaussian}, 0.7),
+        Peer("bilateral", {f"{spatial} px": bilateral(spatial) for spatial in (1.0, 1.8)}, 2.8),
         Peer("TV", {"": total_variation}, 0.5),
         Peer("NLM", nlm, 0.8),
         Peer("BM3D", {"": block_matching(threads)}, 1.3, one_slice=True),
@@ -146,18 +176,27 @@ def tuned(peer: Peer, images: Sequence[Array], references: Sequence[Array], nois
 
     `noise_hu` only scales the search.
     """
-    pairs = [(_shown(image), reference) for image, reference in zip(images, references, strict=True)]
+    pairs = list(zip(images, references, strict=True))
     if peer.one_slice:
         pairs = [pairs[len(pairs) // 2]]
+    low, high = zip(*pairs, strict=True)
+    return fixed(peer, low, high, [noise_hu] * len(pairs)).at(noise_hu)
+
+
+def fixed(
+    peer: Peer, images: Sequence[Array], references: Sequence[Array], noise_hu: Sequence[float]
+) -> Fixed:
+    """`peer` at the strength, in units of each slice's noise, of the greatest mean PSNR over all slices."""
+    pairs = [(_shown(i), r, n) for i, r, n in zip(images, references, noise_hu, strict=True)]
     found = []
     for label, run in peer.variants.items():
 
         def score(strength: float, run: Filter = run) -> float:
-            return float(np.mean([psnr(run(image, strength, noise_hu), truth) for image, truth in pairs]))
+            return float(np.mean([psnr(run(image, strength, noise), truth) for image, truth, noise in pairs]))
 
         strength, value = tune(score, peer.start)
         setting = f"{strength:.2f}" + (f", {label}" if label else "")
-        found.append((value, Tuned(run, strength, noise_hu, setting)))
+        found.append((value, Fixed(run, strength, setting)))
     return max(found, key=lambda pair: pair[0])[1]
 
 

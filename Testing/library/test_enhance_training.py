@@ -196,6 +196,7 @@ def test_the_diffusion_is_trained_round_a_one_step_network(
     assert scored[-1]["score"] == pytest.approx(
         -scored[-1]["velocity"] - training.LIKELIHOOD_WEIGHT * scored[-1]["likelihood"]
     )
+    assert 0.05 < float(trained["amplitude"]) < 20 and float(trained["amplitude"]) != 1
     # it learns: the scale alone, from far too small a one, within these steps
     torch.manual_seed(0)
     fresh = build("residual-diffusion", load_model(final).entry.arguments)

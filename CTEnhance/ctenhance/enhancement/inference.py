@@ -87,7 +87,7 @@ def enhance(
     """Enhance a CT: `.volumes["enhanced"]`, with `uncertainty` also `.maps["uncertainty"]` (SD in HU).
 
     `model`: registry name or weights file; `strength` blends input (0) and enhanced (1) after the fact;
-    `steps`: of a diffusion model, 3 to 8;
+    `steps`: of a diffusion model, 3, 4, 5 or 8;
     `samples` draws are averaged (default: one, and four where `uncertainty` is asked for). Each draw turns
     and mirrors the slices; a diffusion model draws its noise, for each second draw the negative of the one
     before (antithetic), and turns the two alike. The uncertainty is the SD of the draws, pooled over 5 x 5

@@ -80,6 +80,9 @@ class ResidualDiffusion(nn.Module):
         )
         # beside the latents and what is seen: the scale, and cosine and sine of the angle
         self.denoiser = _unet(UNIT**2 + stacked + 3, UNIT**2, features)
+        # of what is drawn, as measured on held-out patients at the end of training
+        self.register_buffer("amplitude", torch.ones(()))
+        self.amplitude: torch.Tensor
 
     def scale(self, x: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
         """The SD of what the mean leaves, `[batch, 1, y / UNIT, x / UNIT]`, units of 1000 HU."""
@@ -115,12 +118,13 @@ class ResidualDiffusion(nn.Module):
         self,
         x: torch.Tensor,
         noise: torch.Tensor | None = None,
-        steps: int = DEFAULT_ENHANCE_STEPS,
+        steps: int | sampler.Sampler = DEFAULT_ENHANCE_STEPS,
         reference: torch.Tensor | None = None,
         angle: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """A draw from `noise` `[batch, 1, y, x]`; with a `reference` the loss of training at the angles
-        `[batch]` (here, since processes that train together share the gradients of `forward` alone)."""
+        """A draw from `noise` `[batch, 1, y, x]` in so many fitted `steps`, or by another sampler; with a
+        `reference` the loss of training at the angles `[batch]` (here, since processes that train together
+        share the gradients of `forward` alone)."""
         noise = torch.randn_like(x[:, :1]) if noise is None else noise
         mean = self.twin(x)
         scale = self.scale(x, mean)
@@ -131,8 +135,9 @@ class ResidualDiffusion(nn.Module):
         def velocity(z: torch.Tensor, at: float) -> torch.Tensor:
             return self.velocity(z, condition, torch.full((1,), at, device=z.device))
 
-        z = sampler.fitted(steps).draw(velocity, F.pixel_unshuffle(noise, UNIT))
-        return mean + self.decode(z, scale)
+        steps = sampler.fitted(steps) if isinstance(steps, int) else steps
+        z = steps.draw(velocity, F.pixel_unshuffle(noise, UNIT))
+        return mean + self.decode(self.amplitude * z, scale)
 
     def _loss(
         self,
@@ -157,7 +162,7 @@ class Change(nn.Module):
     """What a network adds to the middle slice, `[batch, 1, y, x]`; a diffusion takes noise of that shape and
     has its number of steps."""
 
-    def __init__(self, network: nn.Module, steps: int) -> None:
+    def __init__(self, network: nn.Module, steps: int | sampler.Sampler) -> None:
         super().__init__()
         self.network, self.steps = network, steps
 

@@ -26,11 +26,6 @@ FITTED: dict[int, tuple[tuple[float, ...], tuple[float, ...]]] = {
     3: ((1.4025, 0.9431, 0.1603), (1.6767, 1.0743)),
     4: ((1.4599, 1.1687, 0.4737, 0.1008), (1.5525, 0.9074, 1.1911)),
     5: ((1.4879, 1.2751, 0.7285, 0.2944, 0.0738), (1.5079, 0.8681, 1.0033, 1.2425)),
-    6: ((1.5495, 1.303, 0.7538, 0.3391, 0.2187, 0.0696), (1.5855, 0.8252, 0.9435, 0.9071, 1.4476)),
-    7: (
-        (1.4051, 1.3408, 0.8172, 0.5611, 0.49, 0.2652, 0.0704),
-        (1.6854, 0.7396, 0.5338, 1.6076, 1.1777, 1.2756),
-    ),
     8: (
         (1.4494, 1.3194, 0.8227, 0.6986, 0.4392, 0.2996, 0.1453, 0.0389),
         (1.5209, 0.8473, 0.6909, 1.3334, 0.9263, 1.1511, 1.2685),
@@ -65,8 +60,8 @@ def fitted(steps: int) -> Sampler:
     """The sampler of `steps` evaluations. Raises InputError for a number that there is none for."""
     if steps not in FITTED:
         raise InputError(
-            f"The number of steps is {steps}: a draw takes {min(FITTED)} to {max(FITTED)} (with fewer its "
-            "texture would have another power, and more do no better)."
+            f"The number of steps is {steps}: a draw takes {', '.join(map(str, FITTED))} steps (with fewer "
+            "its texture would have another power, and more do no better)."
         )
     return Sampler(*FITTED[steps])
 

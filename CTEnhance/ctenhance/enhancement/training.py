@@ -24,7 +24,7 @@ from ctenhance.core.hounsfield import padding_to_air
 from ctenhance.core.volume import CTVolume
 from ctenhance.enhancement.bank import AIR_HU, build_bank, load_bank
 from ctenhance.enhancement.models import HU_SCALE
-from ctenhance.enhancement.networks import ResidualDiffusion, Twin, build
+from ctenhance.enhancement.networks import UNIT, ResidualDiffusion, Twin, build
 from ctenhance.enhancement.pairs import PairBatch, PairSampler, neighbours
 from ctenhance.enhancement.sampler import LARGEST_ANGLE, SMALLEST_ANGLE, fitted
 from ctenhance.runtime import weights
@@ -54,6 +54,8 @@ DIFFUSION_RATE = 4e-4
 LIKELIHOOD_WEIGHT = 0.3
 #: Side in pixels of what is looked at of each slice when the diffusion is validated.
 VALIDATION_SIDE = 256
+#: What is not air around the patient, units of 1000 HU.
+BODY = -0.9
 
 
 def read_pairs(folder: Path) -> list[tuple[str, np.ndarray, np.ndarray]]:
@@ -102,13 +104,14 @@ def pairs_validation(folder: str | Path | None, multiple: int) -> Validate | Non
     return validate
 
 
-def _middle(batch: PairBatch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def middle_of(batch: PairBatch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """The degraded slices of a batch and the middle one of its references."""
     degraded = batch.degraded.to(device, memory_format=torch.channels_last)
     return degraded, batch.reference[:, 1:2].to(device)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Course:
+class Course:
     """What the trainings have in common: data, settings of the loop, progress and cancelling."""
 
     sampler: PairSampler
@@ -131,21 +134,22 @@ class _Course:
         return fit(network, loss, self.run_dir, self.settings, entry, validate, self.progress, self.cancel)
 
 
-def _course(
+def course_of(
     data_dir: str | Path,
     run_dir: str | Path,
     options: TwinTraining | DiffusionTraining,
     settings: Settings,
     progress: Progress | None,
     cancel: Cancellable | None,
-) -> _Course:
+) -> Course:
+    """What a training on the volumes of a folder needs; the noise bank is made where it is not there yet."""
     torch.manual_seed(options.seed)
     run_dir = Path(run_dir)
     references = training_volumes(Path(data_dir), options.exclude)
     with first_process_first():
         bank = build_bank(references, run_dir / "bank", options.seed, progress, cancel)
     sampler = PairSampler(load_bank(bank), options.crop, options.seed)
-    return _Course(sampler, Ahead(sampler.batch), settings, run_dir, progress, cancel)
+    return Course(sampler, Ahead(sampler.batch), settings, run_dir, progress, cancel)
 
 
 def train_twin(
@@ -167,13 +171,13 @@ def train_twin(
         tensors, entry = weights.load(options.start, ["twin"])
         first = tensors, entry.arguments["features"]
         grow(build("twin", arguments), *first, arguments["features"])
-    course = _course(data_dir, run_dir, options, Settings.of(options), progress, cancel)
+    course = course_of(data_dir, run_dir, options, Settings.of(options), progress, cancel)
     network = build("twin", arguments)
     if first is not None:
         grow(network, *first, arguments["features"])
 
     def loss(model: nn.Module, step: int, rank: int, where: torch.device) -> torch.Tensor:
-        degraded, target = _middle(course.pairs(options.batch, step, rank), where)
+        degraded, target = middle_of(course.pairs(options.batch, step, rank), where)
         return log_error(model(degraded), target)
 
     return course.run(network, loss, "twin", arguments, validate)
@@ -219,27 +223,66 @@ def train_enhance(
 ) -> Path:
     """Train the diffusion round the one-step network of `options.twin`, which stays as it is.
 
-    Validation looks at the loss, at the sampler's own angles: no PSNR tells a good texture. All else as in
-    `train_twin`."""
+    Validation looks at the loss, at the sampler's own angles: no PSNR tells a good texture. At the end the
+    draws' amplitude is measured on the same pairs. All else as in `train_twin`."""
     validate = _diffusion_validation(options.validation)
     twin = weights.default_name("enhance") if options.twin is None else options.twin
     tensors, entry = weights.load(twin, ["twin"])
     arguments = {"twin": entry.arguments, "features": DENOISER}
     settings = Settings.of(options, learning_rate=DIFFUSION_RATE)
-    course = _course(data_dir, run_dir, options, settings, progress, cancel)
+    course = course_of(data_dir, run_dir, options, settings, progress, cancel)
     network = build("residual-diffusion", arguments)
     assert isinstance(network, ResidualDiffusion)
     network.twin.load_state_dict(tensors)
     network.twin.requires_grad_(False)
 
     def loss(model: nn.Module, step: int, rank: int, where: torch.device) -> torch.Tensor:
-        degraded, target = _middle(course.pairs(options.batch, step, rank), where)
+        degraded, target = middle_of(course.pairs(options.batch, step, rank), where)
         generator = torch.Generator().manual_seed(options.seed + 7919 * step + rank)
         angle = _angles(len(degraded), generator).to(where)
         noise = torch.randn(target.shape, generator=generator).to(where)
         return _weighted(model(degraded, noise, reference=target, angle=angle))
 
-    return course.run(network, loss, "residual-diffusion", arguments, validate)
+    best = course.run(network, loss, "residual-diffusion", arguments, validate)
+    if options.validation is not None:
+        tensors, entry = weights.load(best)
+        network.load_state_dict(tensors)
+        network.amplitude.fill_(amplitude(network.eval(), Path(options.validation)))
+        weights.save(best, network.state_dict(), entry)
+    return best
+
+
+def amplitude(network: ResidualDiffusion, folder: Path) -> float:
+    """What draws are to be multiplied by, so that they have the power of what the mean leaves of held-out
+    patients: a scale that was learned on other pairs is off by some tenths.
+
+    The geometric mean over the patients of `folder` of the root of both powers' ratio, in the patient."""
+    device = network.amplitude.device
+    generator = torch.Generator().manual_seed(2)
+    ratios = []
+    for _, low, high in read_pairs(folder):
+        powers = torch.zeros(2)
+        for z in range(len(low))[2:-1:4] or range(len(low)):
+            sides = [_middle_part(length) for length in low.shape[1:]]
+            x = torch.from_numpy(neighbours(low, z)[:, sides[0], sides[1]].copy())[None].to(device) / HU_SCALE
+            y = torch.from_numpy(high[z][sides[0], sides[1]].copy())[None, None].to(device) / HU_SCALE
+            body = torch.nn.functional.avg_pool2d(y, UNIT) > BODY
+            noise = torch.randn(y.shape, generator=generator).to(device)
+            with torch.no_grad():
+                mean = network.twin(x)
+                scale = network.scale(x, mean)
+                drawn = network.encode(network(x, noise) - mean, scale) / network.amplitude
+                left = network.encode(y - mean, scale)
+            for k, latents in enumerate((left, drawn)):
+                powers[k] += (latents.square().mean(1, keepdim=True) * body).sum().cpu()
+        ratios.append(math.log(float(powers[0] / powers[1])) / 2)
+    return math.exp(float(np.mean(ratios)))
+
+
+def _middle_part(length: int) -> slice:
+    """The middle of a side, at most `VALIDATION_SIDE` long, a whole multiple of what the network takes."""
+    side = min(VALIDATION_SIDE, length // ResidualDiffusion.multiple * ResidualDiffusion.multiple)
+    return slice((length - side) // 2, (length - side) // 2 + side)
 
 
 def _angles(count: int, generator: torch.Generator) -> torch.Tensor:
@@ -262,10 +305,7 @@ def _diffusion_validation(folder: str | Path | None) -> Validate | None:
         return None
     crops = []
     for _, low, high in read_pairs(Path(folder)):
-        sides = []
-        for length in low.shape[1:]:
-            side = min(VALIDATION_SIDE, length // ResidualDiffusion.multiple * ResidualDiffusion.multiple)
-            sides.append(slice((length - side) // 2, (length - side) // 2 + side))
+        sides = [_middle_part(length) for length in low.shape[1:]]
         for z in range(len(low))[2:-1:4] or range(len(low)):
             low_crop = neighbours(low, z)[:, sides[0], sides[1]]
             crops.append([torch.from_numpy(a.copy()) for a in (low_crop, high[z][sides[0], sides[1]])])

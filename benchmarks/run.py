@@ -1,10 +1,14 @@
-"""The project's enhancing models beside tuned total variation, non-local means and BM3D, in one run.
+"""Everything that removes noise, on the same held-out patients, in one run.
 
-    python benchmarks/enhance.py                              held-out patients of ../shared/data/ct
-    python benchmarks/enhance.py --pairs PAIRS --out RESULTS  pairs, real or from make_pairs.py
-    python benchmarks/enhance.py --pairs PAIRS --data ../shared/data/ct --model runs/twin/best.safetensors
+    python benchmarks/run.py                                held-out patients of ../shared/data/ct
+    python benchmarks/run.py --pairs PAIRS --validate VALIDATION --out RESULTS
+    python benchmarks/run.py --pairs PAIRS --out RESULTS --trained red-cnn.safetensors --samplers 50
 
-prints tables and verdicts; `--out` also writes results.json, results.md and a picture a patient. Nothing is
+The project's models (one draw; of the diffusion also the mean of eight), filters tuned on the validation
+patients and, as their ceiling, on the very slices, networks of others trained on the same pairs
+(`train_peers.py`), and the diffusion's own network under DDIM and DDPM. It prints tables with intervals over
+patients, and verdicts; `--out` also writes results.json, results.md, a picture a patient and of the worst
+slices, and keeps each method's slices, so that a run that was stopped goes on where it was. Nothing is
 asserted.
 """
 
@@ -27,17 +31,19 @@ from cases import HELD_OUT, Source, held_out_source, pairs_source
 from ctenhance.core.report import write_report
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.files import write_text
-from measure import Plan, measure_case, our_models, say
+from measure import measure_case, say
+from methods import Filtered, Input, Kept, Method, Ours, Trained, other_samplers, our_models, tuned_on
 from peers import all_peers
-from picture import write_picture
+from picture import worst_of, write_picture, write_reliability
 from tables import all_tables, verdicts
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEFAULT_DATA = REPOSITORY.parent / "shared" / "data" / "ct"
 LIBRARIES = ("torch", "monai", "numpy", "scipy", "scikit-image", "bm3d")
 FAVOUR = (
-    "The strength of every peer is chosen per patient by the PSNR against that patient's own reference, on "
-    "the very slices it is measured on (BM3D: on one of them): a favour that the models do not get."
+    "A filter's strength is that of the validation patients; 'slice-tuned' is chosen per patient by the "
+    "PSNR against that patient's own reference, on the very slices it is measured on (BM3D: on one of them), "
+    "a favour that the models do not get. Intervals: 95 %, bootstrap over patients; few make them wide."
 )
 
 
@@ -87,7 +93,18 @@ def arguments() -> argparse.Namespace:
     )
     add("--registered", nargs="*", help="registered models to take (default: all; none named: none)")
     add("--steps", type=int, help="diffusion steps (default: the model's)")
-    add("--peers", nargs="*", help="peers to take: Gaussian TV NLM BM3D (default: all)")
+    add("--peers", nargs="*", help="filters to take: Gaussian bilateral TV NLM BM3D (default: all)")
+    add("--validate", type=Path, help="folder of pairs to find the filters' strengths on (default: none)")
+    add("--no-ceiling", action="store_true", help="leave out the filters tuned on the very slices")
+    add("--trained", type=Path, nargs="*", default=[], help="networks that train_peers.py trained")
+    add("--draws", type=int, default=8, help="draws that are averaged beside one draw (default 8)")
+    add(
+        "--samplers",
+        type=int,
+        nargs="*",
+        default=[],
+        help="steps of DDIM and DDPM of the diffusion's network",
+    )
     add("--threads", type=int, help="CPU threads (default: torch's, which follows OMP_NUM_THREADS)")
     add("--out", type=Path, help="folder for results.json, results.md and pictures")
     return parser.parse_args()
@@ -106,35 +123,52 @@ def sources(asked: argparse.Namespace) -> list[Source]:
     return found
 
 
-def plan(asked: argparse.Namespace, threads: int) -> Plan:
+def plan(asked: argparse.Namespace, threads: int) -> list[Method]:
     """The methods that were asked for; InputError for unknown ones, and for counts below 1."""
-    for name in ("slices", "bm3d_slices", "threads"):
+    for name in ("slices", "bm3d_slices", "threads", "draws"):
         if getattr(asked, name) is not None and getattr(asked, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1.")
     known = {peer.name: peer for peer in all_peers(threads)}
-    names = list(known) if asked.peers is None else asked.peers
-    unknown = [name for name in names if name not in known]
+    chosen = list(known) if asked.peers is None else asked.peers
+    unknown = [name for name in chosen if name not in known]
     if unknown:
         raise InputError(f"There is no peer '{unknown[0]}': choose from {', '.join(known)}.")
-    models = our_models(asked.model, asked.steps, asked.registered)
+    models = our_models(asked.model, asked.steps, asked.registered, asked.draws)
+    methods: list[Method] = [Input()]
+    if asked.validate is not None:
+        found = pairs_source(asked.validate, asked.slices)
+        cases = [found.load(name) for name in found.names]
+        for name in chosen:
+            say(f"{name}: strength on the validation patients")
+            methods.append(Filtered(known[name], asked.bm3d_slices, tuned_on(known[name], cases)))
+    if not asked.no_ceiling:
+        methods += [Filtered(known[name], asked.bm3d_slices) for name in chosen]
+    methods += [Trained(path) for path in asked.trained]
+    methods += other_samplers(models, asked.samplers)
     if not models:
         say("No model of the project is registered or named by --model: the peers stand alone.")
-    return Plan(models, tuple(known[name] for name in names), asked.bm3d_slices)
+    return [*methods, *models]
 
 
-def run_source(source: Source, methods: Plan, out: Path | None) -> tuple[list[dict[str, Any]], list[str]]:
+def run_source(
+    source: Source, methods: Sequence[Method], out: Path | None
+) -> tuple[list[dict[str, Any]], list[str]]:
     """Measure all patients of a source; returns their figures and the names of the pictures."""
     patients, pictures = [], []
+    label = "".join(letter if letter.isalnum() else "_" for letter in source.title).strip("_")
+    kept = Kept(None if out is None else out / "kept")
     for number, name in enumerate(source.names):
         say(f"{source.title}, patient {number + 1} of {len(source.names)}: {name}")
         case = source.load(name)
-        facts, images = measure_case(case, methods)
+        facts, images = measure_case(source.title, case, methods, kept)
         patients.append(facts)
         if out is not None:
-            label = "".join(letter if letter.isalnum() else "_" for letter in source.title).strip("_")
-            path = out / f"{label}_{name}.png"
-            write_picture(path, case, images, facts)
-            pictures.append(path.name)
+            for kind, z in {"": None, "_worst": worst_of(facts)}.items():
+                path = out / f"{label}_{name}{kind}.png"
+                write_picture(path, case, images, facts, z)
+                pictures.append(path.name)
+    if out is not None and write_reliability(out / f"{label}_reliability.png", patients):
+        pictures.append(f"{label}_reliability.png")
     return patients, pictures
 
 
@@ -142,6 +176,7 @@ def run(asked: argparse.Namespace) -> None:
     """Everything, from the command line's settings to the printed tables."""
     if asked.threads is not None and asked.threads >= 1:
         torch.set_num_threads(asked.threads)
+    measured = sources(asked)
     methods = plan(asked, torch.get_num_threads())
     facts = machine(torch.get_num_threads())
     if asked.out is not None:
@@ -150,7 +185,7 @@ def run(asked: argparse.Namespace) -> None:
     results["sources"] = []
     page = ["# Enhancement against its peers", "", machine_line(facts), "", FAVOUR]
     print(f"{machine_line(facts)}\n{FAVOUR}")
-    for source in sources(asked):
+    for source in measured:
         patients, pictures = run_source(source, methods, asked.out)
         tables = all_tables(patients)
         judged = verdicts(patients)
@@ -169,10 +204,11 @@ def _settings(asked: argparse.Namespace) -> dict[str, Any]:
     return json.loads(json.dumps(given, default=lambda value: Path(value).name))
 
 
-def _models(methods: Plan) -> list[dict[str, Any]]:
+def _models(methods: Sequence[Method]) -> list[dict[str, Any]]:
     return [
         {"label": ours.label, "sha256": ours.model.entry.sha256, "steps": ours.steps}
-        for ours in methods.models
+        for ours in methods
+        if isinstance(ours, Ours)
     ]
 
 

@@ -1,0 +1,168 @@
+"""The harness of the benchmark: what is kept is not done again; samplers and networks of others."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("skimage", reason="the peers need scikit-image")
+
+
+@pytest.fixture
+def bench(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(repository / "benchmarks"))
+    import cases
+    import measure
+    import methods
+    import tables
+    import train_peers
+
+    class Modules:
+        pass
+
+    found = Modules()
+    for module in (cases, measure, methods, tables, train_peers):
+        setattr(found, module.__name__, module)
+    return found
+
+
+def patient(bench: Any, seed: int = 0) -> Any:
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:96, :96] - 47.5
+    truth = np.where(np.hypot(x, y) < 40, 50.0, -1000.0).astype(np.float32)
+    high = (truth + rng.normal(0, 10, (4, 96, 96))).astype(np.float32)
+    low = (high + rng.normal(0, 30, high.shape)).astype(np.float32)
+    return bench.cases.Case("one", low, high, (0.7, 0.7, 2.0), (1, 2))
+
+
+def test_what_was_done_is_not_done_again(bench: Any, tmp_path: Path) -> None:
+    methods, case = bench.methods, patient(bench)
+    (gaussian,) = (peer for peer in __import__("peers").all_peers(1) if peer.name == "Gaussian")
+    runs = []
+
+    class Counted(methods.Filtered):
+        def run(self, case: Any) -> Any:
+            runs.append(self.label)
+            return super().run(case)
+
+    def measured(case: Any, *chosen: Any) -> Any:
+        return bench.measure.measure_case("here", case, chosen, methods.Kept(tmp_path))
+
+    first, images = measured(case, methods.Input(), Counted(gaussian))
+    second, again = measured(case, methods.Input(), Counted(gaussian))
+    assert runs == ["Gaussian, slice-tuned"]
+    assert second["methods"]["input"]["psnr"] == first["methods"]["input"]["psnr"]
+    np.testing.assert_array_equal(again["Gaussian, slice-tuned"][1], images["Gaussian, slice-tuned"][1])
+    # another strength, and other voxels under the same name, are done anew
+    fixed = methods.tuned_on(gaussian, [case])
+    third, _ = measured(case, methods.Input(), Counted(gaussian, None, fixed), Counted(gaussian))
+    measured(patient(bench, 1), methods.Input(), Counted(gaussian))
+    assert runs == ["Gaussian, slice-tuned", "Gaussian", "Gaussian, slice-tuned"]
+    kinds = {name: record["kind"] for name, record in third["methods"].items()}
+    assert kinds == {"input": "input", "Gaussian": "peer", "Gaussian, slice-tuned": "ceiling"}
+    assert bench.tables.all_tables([first])
+
+
+def test_likeness_and_coverage_by_hand(bench: Any) -> None:
+    case = patient(bench)
+    error = np.random.default_rng(5).normal(0, 10, case.reference.shape).astype(np.float32)
+    done = bench.methods.Done(
+        {z: case.reference[z] + error[z] for z in case.chosen},
+        spread={z: np.full(case.reference[z].shape, 10.0) for z in case.chosen},
+    )
+    found = bench.measure.Measuring(case).figures(bench.methods.Input(), done)
+    for key, low, high in (("psnr", -1000, 1000), ("psnr_abdomen", -160, 240)):
+        shown = done.images[1].clip(low, high) - case.reference[1].clip(low, high)
+        expected = 20 * math.log10((high - low) / np.sqrt(np.mean(shown.astype(float) ** 2)))
+        assert found[key]["1"] == pytest.approx(expected, abs=0.01)
+    levels = found["coverage"]["levels"]
+    for level, share in levels.items():
+        assert share == pytest.approx(float(level), abs=0.02)
+    assert found["coverage"]["factor_90"] == pytest.approx(1, abs=0.03)
+    assert bench.measure.shape_distance([1, 2, 1], [10, 20, 10]) == pytest.approx(0)
+    assert bench.measure.shape_distance([1, 0], [0, 3]) == pytest.approx(1)
+
+
+def test_plain_samplers_come_near_with_many_steps(bench: Any) -> None:
+    """Gaussian data and their exact velocity: DDIM and DDPM keep more of the power with more steps."""
+    power = torch.tensor([0.2, 1.0]).view(1, 2, 1, 1)
+    noise = torch.randn(1, 2, 200, 200, generator=torch.Generator().manual_seed(1))
+
+    def velocity(z: torch.Tensor, angle: float) -> torch.Tensor:
+        cos, sin = math.cos(angle), math.sin(angle)
+        return (cos * z - power * cos / (power * cos**2 + sin**2) * z) / sin
+
+    kept = {}
+    for fresh in (False, True):
+        for steps in (8, 200):
+            found = bench.methods.Plain.of(steps, fresh).draw(velocity, noise)
+            kept[fresh, steps] = (found.square().mean((0, 2, 3)) / power.flatten()).tolist()
+        assert all(
+            abs(1 - many) < abs(1 - few) for many, few in zip(kept[fresh, 200], kept[fresh, 8], strict=True)
+        )
+        assert all(0.85 < share < 1.05 for share in kept[fresh, 200])
+    assert [str(bench.methods.Plain.of(50, fresh)) for fresh in (False, True)] == ["DDIM 50", "DDPM 50"]
+
+
+def test_intervals_over_patients(bench: Any) -> None:
+    values = [40.0, 41.0, 43.0, 44.5, 41.5]
+    low, high = bench.tables.interval(values)
+    half = 2.776 * np.std(values, ddof=1) / math.sqrt(5)
+    assert low < np.mean(values) < high
+    assert high - low == pytest.approx(2 * half, rel=0.35)
+    assert bench.tables.interval([1.0, 2.0]) is None
+
+
+@pytest.mark.parametrize("name", ["red-cnn", "plain-unet"])
+def test_networks_of_others_can_be_trained_and_run(
+    bench: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from enhance_body import body
+
+    from ctenhance.training.options import TwinTraining
+
+    data = tmp_path / "data"
+    data.mkdir()
+    body(5, 12, 1).write(data / "one.nii.gz")
+    options = TwinTraining(steps=2, batch=1, crop=64, device="cpu")
+    best = bench.train_peers.train(name, data, tmp_path / "run", options)
+    method = bench.methods.Trained(best)
+    assert method.label == name and method.kind == "trained peer"
+    done = method.run(patient(bench))
+    assert {z: image.shape for z, image in done.images.items()} == {1: (96, 96), 2: (96, 96)}
+    assert all(np.isfinite(image).all() for image in done.images.values())
+
+
+def test_red_cnn_has_its_published_form(bench: Any) -> None:
+    network = bench.train_peers.RedCnn()
+    count = sum(parameter.numel() for parameter in network.parameters())
+    assert count == 1848865  # ten layers of 5 x 5 with 96 channels
+    x = torch.zeros(1, 3, 64, 64)
+    x[0, 1] = 0.3
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        torch.testing.assert_close(network(x), x[:, 1:2])  # the shortcut from input to output
+
+
+def test_a_mistake_is_one_sentence(repository: Path, tmp_path: Path) -> None:
+    for arguments, sentence in (
+        (["--pairs", tmp_path], "holds no pair"),
+        (["--pairs", tmp_path, "--draws", "0"], "holds no pair|at least 1"),
+    ):
+        done = subprocess.run(
+            [sys.executable, repository / "benchmarks" / "run.py", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**__import__("os").environ, "PYTHONPATH": str(repository / "CTEnhance")},
+        )
+        assert done.returncode == 2
+        assert any(part in done.stderr for part in sentence.split("|")), done.stderr
