@@ -42,6 +42,7 @@ BYTES_A_WORKER = 4 << 30
 PATIENCE = 60.0
 #: How often a case may end its worker alone before it is given up.
 ALONE = 2
+_STARTS = 3
 _POLL, _BETWEEN_EVENTS = 0.2, 0.5
 _TOPIC = "ctenhance"
 #: Dask's settings in this machine: no memory limit a worker, as one that is alone may take all; a case whose
@@ -132,7 +133,7 @@ def connected(
         if scheduler is None:
             stack.enter_context(dask.config.set(_SETTINGS))
             cluster = stack.enter_context(_local_cluster(workers, dashboard))
-            connection = Connection(cluster, cluster.security)
+            connection = Connection(cluster, cluster.security, workers)
         else:
             connection = Connection(scheduler, None)
         stack.callback(connection.close)
@@ -143,6 +144,19 @@ def connected(
 
 
 def _local_cluster(workers: int, dashboard: bool) -> Any:
+    """A cluster in this machine; a worker that dies while it starts is no reason to give up."""
+    for trial in range(_STARTS):
+        try:
+            return _started_cluster(workers, dashboard)
+        except RuntimeError as error:
+            if trial == _STARTS - 1:
+                raise CTEnhanceError(
+                    f"The {workers} worker processes do not start ({error}): take fewer, or --workers 0."
+                ) from error
+    raise AssertionError
+
+
+def _started_cluster(workers: int, dashboard: bool) -> Any:
     from distributed import LocalCluster
     from distributed.security import Security
 
@@ -166,8 +180,8 @@ def _local_cluster(workers: int, dashboard: bool) -> Any:
 class Connection:
     """A client that is opened anew when its scheduler was lost and is there again."""
 
-    def __init__(self, address: Any, security: Any) -> None:
-        self.address, self.security = address, security
+    def __init__(self, address: Any, security: Any, number: int = 0) -> None:
+        self.address, self.security, self.number = address, security, number
         self.client: Any = None
 
     def open(self) -> None:
@@ -200,9 +214,12 @@ class Connection:
         )
 
     def workers(self) -> int:
-        """How many workers there are now."""
+        """How many workers there are now. In this machine those that are missing are started again."""
         try:
-            return len(self.client.nthreads())
+            there = len(self.client.nthreads())
+            if there < self.number:
+                self.address.scale(self.number)
+            return there
         except (OSError, RuntimeError, AttributeError):
             return 0
 
