@@ -22,6 +22,7 @@ from ctenhance.runtime.errors import CTEnhanceError
 from CTEnhanceLib.compare import modes
 from CTEnhanceLib.compare.resultchoice import resultsOf
 from CTEnhanceLib.compare.strength import StrengthWriter, canBlend, presets
+from CTEnhanceLib.enhance.batchwindow import BatchWindow, Settings
 from CTEnhanceLib.enhance.job import DEFAULT_OPTIONS, VERB, EnhanceJob, isForeign, problem
 from CTEnhanceLib.panel import about
 from CTEnhanceLib.panel.modelchoice import ModelChoice
@@ -128,6 +129,44 @@ class CTEnhanceWidget(PanelWidget):
             ui.presetSelector.addItem(_("{name} ({percent:.0f} %)").format(name=name, percent=100 * strength))
         ui.presetSelector.addItem(_("Custom"))
         ui.presetSelector.connect("currentIndexChanged(int)", self._onPreset)
+        self.batchWindow = BatchWindow(
+            str(RESOURCES / "UI" / "BatchWindow.ui"),
+            self.title,
+            self._batchSettings,
+            self.logic.requirementsPath,
+            self.runSection.start,
+            self._onCaseOpened,
+            self._onBatch,
+        )
+        ui.batchButton.connect("clicked()", self.batchWindow.show)
+
+    def gone(self) -> None:
+        """End the batch, too."""
+        if hasattr(self, "batchWindow"):
+            self.batchWindow.kill()
+        super().gone()
+
+    def _batchSettings(self) -> Settings:
+        """Return what a batch is done with: the panel's model, strength and device."""
+        chosen, ui = self.parameters, self.ui
+        strength = 1.0 if chosen is None else chosen.strength
+        device = "auto" if chosen is None else chosen.device
+        options = EnhanceOptions(model=self.models.model(), strength=strength, device=device)
+        text = _("{model}, strength {percent:.0f} %, {device}").format(
+            model=ui.modelSelector.currentText, percent=100 * strength, device=ui.deviceSelector.currentText
+        )
+        return Settings(options, text)
+
+    def _onBatch(self, sentence: str) -> None:
+        self.ui.batchButton.text = _("Batch: {state}").format(state=sentence) if sentence else _("Batch…")
+
+    def _onCaseOpened(self, result) -> None:
+        """Show a case of the batch."""
+        if not self.parent.isEntered:
+            slicer.util.selectModule(self.moduleName)
+        if self.parameters is not None:
+            self.parameters.inputVolume = placing.inputOf(result)
+        self._onResult(result)
 
     def reason(self) -> str:
         """Say what is wrong with the nodes or the model, if anything."""

@@ -30,6 +30,7 @@ VERBS = (
     "compare_maps",
     "dicom",
     "film",
+    "convert",
     "batch",
     "study",
     "view",

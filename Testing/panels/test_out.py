@@ -43,6 +43,34 @@ class Database:
     def seriesForFile(self, file: str) -> str:
         return next((series for series, path in self.files.values() if path == file), "")
 
+    def patients(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self._tag(path, "PatientID") for _series, path in self.files.values()))
+
+    def studiesForPatient(self, patient: str) -> tuple[str, ...]:
+        return self._having("PatientID", patient, "StudyInstanceUID")
+
+    def seriesForStudy(self, study: str) -> tuple[str, ...]:
+        return self._having("StudyInstanceUID", study, "SeriesInstanceUID")
+
+    def instancesForSeries(self, uid: str) -> tuple[str, ...]:
+        return tuple(instance for instance, (series, _path) in self.files.items() if series == uid)
+
+    def fileValue(self, file: str, tag: str) -> str:
+        header = pydicom.dcmread(file, stop_before_pixels=True)
+        value = header[tag.replace(",", "")].value if tag.replace(",", "") in header else ""
+        return "\\".join(value) if isinstance(value, list | pydicom.multival.MultiValue) else str(value)
+
+    def instanceValue(self, uid: str, tag: str) -> str:
+        return self.fileValue(self.fileForInstance(uid), tag)
+
+    def _having(self, keyword: str, value: str, other: str) -> tuple[str, ...]:
+        files = [path for _series, path in self.files.values() if self._tag(path, keyword) == value]
+        return tuple(dict.fromkeys(self._tag(path, other) for path in files))
+
+    @staticmethod
+    def _tag(path: str, keyword: str) -> str:
+        return str(getattr(pydicom.dcmread(path, stop_before_pixels=True), keyword))
+
     def filesForSeries(self, uid: str) -> tuple[str, ...]:
         return tuple(path for series, path in self.files.values() if series == uid)
 

@@ -119,3 +119,47 @@ def insert(folder: Path) -> Iterator[float]:
 def noDatabase() -> str:
     """Return why nothing goes into the database."""
     return _("Slicer has no DICOM database yet: open the module DICOM once, which makes one.")
+
+
+@dataclass(frozen=True)
+class Series:
+    """A CT series of the database. `derived`: it is no scanner's, but made of another one, or a scout."""
+
+    uid: str
+    text: str
+    files: tuple[Path, ...]
+    derived: bool
+
+
+_MODALITY, _NAME, _DATE = "0008,0060", "0010,0010", "0008,0020"
+_DESCRIPTION, _TYPE = "0008,103e", "0008,0008"
+
+
+def ctSeries() -> Iterator[tuple[float, Series | None]]:
+    """Yield the fraction done and, where there is one, a CT series of the database, patient by patient."""
+    database = openDatabase()
+    patients = () if database is None else database.patients()
+    for number, person in enumerate(patients):
+        for study in database.studiesForPatient(person):
+            for uid in database.seriesForStudy(study):
+                files = tuple(Path(file) for file in database.filesForSeries(uid))
+                yield number / len(patients), _series(database, str(uid), files)
+
+
+def instancesOf(uid: str) -> tuple[str, ...]:
+    """Return the UIDs of the images of a series, as volume nodes name what they were loaded from."""
+    database = openDatabase()
+    return () if database is None else tuple(str(one) for one in database.instancesForSeries(uid))
+
+
+def _series(database: Any, uid: str, files: tuple[Path, ...]) -> Series | None:
+    if not files or database.fileValue(str(files[0]), _MODALITY) != "CT":
+        return None
+    name, date, description, kind = (
+        str(database.fileValue(str(files[0]), tag) or "").strip()
+        for tag in (_NAME, _DATE, _DESCRIPTION, _TYPE)
+    )
+    words = (name.replace("^", " ").strip(), date, description or _("CT"))
+    text = _("{what}, {count} images").format(what=", ".join(filter(None, words)), count=len(files))
+    derived = "DERIVED" in kind.upper() or "LOCALIZER" in kind.upper()
+    return Series(uid, text, files, derived)

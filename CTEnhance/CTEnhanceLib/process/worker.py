@@ -140,7 +140,9 @@ class Worker:
         onCancelled: Callable[[], None],
         onProgress: Callable[[WorkerProgress], None],
         stages: Mapping[str, float],
+        onEvent: Callable[[Mapping[str, Any]], None] = lambda event: None,
     ) -> None:
+        self._onEvent = onEvent
         self._onFinished, self._onFailed, self._onCancelled = onFinished, onFailed, onCancelled
         self._onProgress, self._stages, self._percent = onProgress, dict(stages), 0.0
         self._process: Any = None
@@ -230,6 +232,7 @@ class Worker:
             if line:
                 self._log.append(line)
             return
+        self._onEvent(event)
         if kind == "progress" and not self._cancelled:
             stage, done, total = str(event["stage"]), int(event["done"]), max(1, int(event["total"]))
             secondsLeft = self._timeLeft(stage, done, total)

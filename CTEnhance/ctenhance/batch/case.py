@@ -11,6 +11,9 @@ from typing import Any
 
 from ctenhance.files.finished import report_of
 
+#: In the folder of the results: all that a batch tells of itself, and its record in there.
+OWN_FOLDER, MANIFEST = "ctenhance-batch", "manifest.sqlite"
+WAITING = "waiting"
 DONE, BEFORE, FAILED, LEFT_OUT = "done", "finished before", "failed", "left out"
 
 

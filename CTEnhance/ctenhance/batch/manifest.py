@@ -15,12 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import ctenhance
-from ctenhance.batch.case import BEFORE, DONE, Case, Outcome
-from ctenhance.batch.work import OWN_FOLDER
+from ctenhance.batch.case import BEFORE, DONE, MANIFEST, OWN_FOLDER, WAITING, Case, Outcome
 from ctenhance.core.report import plain
 
-NAME = "manifest.sqlite"
-WAITING = "waiting"
 #: Cases that are held in memory at once.
 _PAGE = 200
 _TABLES = """
@@ -41,7 +38,7 @@ class Manifest:
 
     def __init__(self, target: Path) -> None:
         self.folder = target / OWN_FOLDER
-        self.path = self.folder / NAME
+        self.path = self.folder / MANIFEST
         self.folder.mkdir(exist_ok=True)
         self.put_aside: Path | None = None
         try:
@@ -49,7 +46,9 @@ class Manifest:
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
-            self.put_aside = self.path.with_name(f"damaged-{datetime.now().strftime('%Y%m%d-%H%M%S')}-{NAME}")
+            self.put_aside = self.path.with_name(
+                f"damaged-{datetime.now().strftime('%Y%m%d-%H%M%S')}-{MANIFEST}"
+            )
             self.path.replace(self.put_aside)
             self._open()
         self.run = 0

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import ctenhance
-from ctenhance.batch.case import BEFORE, DONE, FAILED, LEFT_OUT
-from ctenhance.batch.manifest import NAME, WAITING, Manifest
+from ctenhance.batch.case import BEFORE, DONE, FAILED, LEFT_OUT, MANIFEST, WAITING
+from ctenhance.batch.manifest import Manifest
 from ctenhance.batch.verbs import Verb
 from ctenhance.core.report import plain
 from ctenhance.quality.display import NOTICE
@@ -58,7 +58,7 @@ def write(manifest: Manifest, target: Path, verb: Verb) -> dict[str, Path]:
     rows = manifest.rows("number, name, state, why, seconds, figures, thumbnail")
     for page in range(1, pages + 1):
         write_text(folder / _page_name(page), _page(manifest, verb, rows, page, pages))
-    found = {"manifest": folder / NAME, "table": folder / TABLE, "page": folder / PAGE}
+    found = {"manifest": folder / MANIFEST, "table": folder / TABLE, "page": folder / PAGE}
     card = target / CARD
     if manifest.finished() and (not card.exists() or _is_ours(card)):
         write_text(card, _card(manifest, verb))
@@ -142,8 +142,8 @@ def _page(manifest: Manifest, verb: Verb, rows: Iterator[Any], page: int, pages:
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Batch</title>'
         f"<style>{_STYLE}</style></head><body><h1>Batch: {html.escape(verb.name)}</h1>"
         f"<p>{counts or 'no case'}. {_made_by(verb)}</p>"
-        f'<p class="note">{NOTICE} Cases have the numbers of <code>{NAME}</code>, which names their files. '
-        "Pictures are one slice before and after; noise and mean are of three slices.</p>"
+        f'<p class="note">{NOTICE} Cases have the numbers of <code>{MANIFEST}</code>, which names their '
+        "files. Pictures are one slice before and after; noise and mean are of three slices.</p>"
         f"{f'<p>Page {links}</p>' if pages > 1 else ''}"
         f'<table><tr><th>Case</th><th class="text">Before | after</th><th class="text">State</th>{measures}'
         f"<th>Seconds</th></tr>\n{''.join(lines)}</table></body></html>\n"
@@ -224,7 +224,7 @@ def _card(manifest: Manifest, verb: Verb) -> str:
 ## How it was made
 
 {model} Beside each result, `NAME.report.json` has its settings, seed, versions and the hashes of input and
-result. `ctenhance-batch/{NAME}` says for each case what, when, where, and why not.
+result. `ctenhance-batch/{MANIFEST}` says for each case what, when, where, and why not.
 
 | setting | value |
 |---|---|

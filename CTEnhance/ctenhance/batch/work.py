@@ -18,7 +18,7 @@ from typing import Any
 
 import ctenhance
 from ctenhance.batch import labels
-from ctenhance.batch.case import BEFORE, DONE, FAILED, LEFT_OUT, Case, Outcome
+from ctenhance.batch.case import BEFORE, DONE, FAILED, LEFT_OUT, OWN_FOLDER, Case, Outcome
 from ctenhance.batch.pictures import figures, thumbnail
 from ctenhance.batch.verbs import Verb
 from ctenhance.core.report import Result, write_report
@@ -36,8 +36,8 @@ from ctenhance.runtime.files import (
 from ctenhance.runtime.progress import Cancellable, Progress, check
 
 CHANGED = "Its files changed while they were read; run the same command again once they are all there."
-#: In the folder of the results: all that a batch tells of itself, and results in the making.
-OWN_FOLDER, UNFINISHED = "ctenhance-batch", "unfinished"
+#: In the batch's own folder: results in the making.
+UNFINISHED = "unfinished"
 
 
 def run_case(

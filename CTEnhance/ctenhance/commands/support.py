@@ -48,7 +48,7 @@ _DICOM_SUFFIXES = ("", ".dcm", ".dicom", ".ima")
 # Volumes at once: packing takes most of the time, on one core each.
 _WRITTEN_AT_ONCE = 2
 # The files whose verbs compute nothing with torch.
-_LIGHT = ("compare", "dicom", "film", "study", "weights")
+_LIGHT = ("compare", "convert", "dicom", "film", "study", "weights")
 
 
 class ProgressMode(str, enum.Enum):
