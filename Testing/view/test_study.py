@@ -235,7 +235,8 @@ def test_practice_planes_and_a_pause(
     ]
     practice = [{"name": "first-try", "images": {path.parent.name: str(path) for path in made[:2]}}]
     make(tmp_path, questions=questions, cases=2, windows=windows, practice=practice, present="single")
-    page = look(links(serve("study", "serve", tmp_path / "study"))["ann"])
+    served = serve("study", "serve", tmp_path / "study")
+    page = look(links(served)["ann"])
     page.until(f"{PLACE}.startsWith('Practice case 1 of ')")
     page.at_rest()
     # The first question turns the views to its plane; the second leaves them there.
@@ -269,6 +270,14 @@ def test_practice_planes_and_a_pause(
     page.until(f"{SAVED}.length === 2")
 
     # After the practice the answers count.
+    total = int(page.page.evaluate(PLACE).split(" of ")[1].split(":")[0])
+    for number in range(2, total + 1):
+        page.press("PageDown")
+        page.until(f"{PLACE}.startsWith('Practice case {number} of')")
+        page.at_rest()
+        page.press("1", "1")
+        page.until(f"{SAVED}.length === 2")
+    page.press("PageDown")
     page.until("!document.getElementById('goOn').hidden")
     page.press("Control+Enter")
     page.until("document.getElementById('cover').textContent.includes('practice is over')")
@@ -277,6 +286,7 @@ def test_practice_planes_and_a_pause(
     page.at_rest()
     page.press("2", "3")
     page.until(f"{SAVED}.length === 2")
+    assert served.stop() == 0
     found = Study.read(tmp_path / "study")
     counts = {trial.number for trial in found.trials("ann") if trial.counts}
     rows, problems = verify(found.record_path("ann"), found.sha256, "ann")

@@ -307,10 +307,13 @@ class Viewer(Looking):
         }
         return {"probe": {"voxel": [i, j, k], "values": values}}
 
+    def _is_shown(self, measured: Region | Line) -> bool:
+        return measured.plane in self.shown_planes() and measured.index == self.index[measured.plane]
+
     def _region_state(self) -> dict[str, Any] | None:
         """Where the measured rectangle is in each cell, and what was measured."""
         region = self.region
-        if region is None or region.index != self.index[region.plane]:
+        if region is None or not self._is_shown(region):
             return None
         boxes = region.boxes(self._pixels(region.plane, region.index, region.corners))
         return {"boxes": boxes, "statistics": self._statistics()}
@@ -318,7 +321,7 @@ class Viewer(Looking):
     def _line_state(self) -> dict[str, Any] | None:
         """Where the line is in each cell, and its length."""
         line = self.line
-        if line is None or line.index != self.index[line.plane]:
+        if line is None or not self._is_shown(line):
             return None
         ends = {
             cell: at.ravel().tolist() for cell, at in self._pixels(line.plane, line.index, line.ends).items()

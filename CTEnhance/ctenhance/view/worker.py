@@ -83,6 +83,7 @@ class Worker:
         self._connection, self.desk = connection, desk
         self._away, self._sent = 0, 0
         self._lossy: set[str] = set()
+        self._viewer: Viewer | None = None  # of whom pictures were sent last
         self._changed = True  # whether the state is to be told
         self._moved = 0.0
 
@@ -110,7 +111,7 @@ class Worker:
         viewer = self.desk.viewer
         if self._changed or (viewer is not None and viewer.ready()):
             return 0.0
-        if self._lossy:
+        if self._lossy and viewer is not None:
             return max(0.0, self._moved + REST_SECONDS - time.monotonic())
         return self.desk.pause
 
@@ -148,6 +149,11 @@ class Worker:
         if self._away >= MOST_AWAY:
             return
         viewer = self.desk.viewer
+        if viewer is not self._viewer:  # hidden, or to be seen (again): the page has no pictures of it
+            self._viewer = viewer
+            self._lossy.clear()
+            if viewer is not None:
+                viewer.apply({"op": "refresh"})
         cells = [] if viewer is None else viewer.ready()
         kind = MOVING
         if not cells and viewer is not None and self._lossy and not self._connection.poll():
