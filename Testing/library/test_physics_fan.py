@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from ctenhance.physics import fbp as fbp_module  # the module
 from ctenhance.physics import gather, projector
 from ctenhance.physics.analytic import Ellipse, ellipse_sinogram
 from ctenhance.physics.fbp import fbp
@@ -285,6 +286,51 @@ def test_the_projectors_own_sinogram_is_reconstructed() -> None:
     weight = (hu > -500).float()
     assert float((weight * grid.x_mm()).sum() / weight.sum()) == pytest.approx(15, abs=0.2)
     assert float((weight * grid.y_mm()[:, None]).sum() / weight.sum()) == pytest.approx(-20, abs=0.2)
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, "parallel"])
+@pytest.mark.parametrize("start", [0.0, 0.3])
+def test_quarter_turns_change_rounding_alone(
+    shape: str, start: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Views a quarter turn apart are worked on together; a phantom that is not alike when turned tells."""
+    angles = even_angles(240, start_rad=start)
+    geometry: ScanGeometry = fan(shape, angles) if shape != "parallel" else _parallel(angles)
+    grid = ImageGrid(150, 150, 1.6)
+    image = torch.zeros(2, *grid.shape, dtype=torch.float64)
+    image[0, 30:60, 20:110], image[1, 90:120, 100:115] = 0.02, 0.03
+    sinogram = project(image, geometry, grid)
+    outside = tuple(0.001 * random(2, 240, 8, seed=n) for n in (1, 2))
+    found = [fbp(sinogram, geometry, grid, "soft", outside=outside)]  # type: ignore[arg-type]
+    assert fbp_module._in_quarter_turns(geometry, grid)
+    monkeypatch.setattr(fbp_module, "_in_quarter_turns", lambda *_: False)
+    found.append(fbp(sinogram, geometry, grid, "soft", outside=outside))  # type: ignore[arg-type]
+    # samples that lie half way between two are rounded either way
+    assert float((found[0] - found[1]).std()) < 2e-6
+    assert float((found[0] - found[1]).abs().max()) < 2e-4
+
+
+def _parallel(angles: tuple[float, ...]) -> ParallelGeometry:
+    return ParallelGeometry(len(angles), 320, 1.0, view_angles=angles, central_column=159.75)
+
+
+def test_quarter_turns_are_recognised() -> None:
+    square = ImageGrid(64, 64, 1.0)
+    whole = fan(views=even_angles(240))
+    assert fbp_module._in_quarter_turns(whole, square)
+    assert fbp_module._in_quarter_turns(fan(views=even_angles(240, -2 * math.pi)), square) is False
+    for views in (
+        even_angles(241),
+        even_angles(242),
+        even_angles(240, math.pi),
+        even_angles(240, 1.99 * math.pi),
+    ):
+        assert not fbp_module._in_quarter_turns(fan(views=views), square)
+    uneven = list(even_angles(240))
+    uneven[100] += 1e-4
+    assert not fbp_module._in_quarter_turns(fan(views=tuple(uneven)), square)
+    assert not fbp_module._in_quarter_turns(whole, ImageGrid(64, 65, 1.0))
+    assert not fbp_module._in_quarter_turns(whole, ImageGrid(64, 64, 1.0, (0.5, 0.0)))
 
 
 @pytest.mark.parametrize("arc", [SHORT, 4.5, 2 * math.pi, 8.0])

@@ -88,6 +88,16 @@ def _needed_columns(scan: ScanGeometry, reach: float, offset: int, n: int) -> tu
     return max(0, math.floor(first) - 1), min(n, math.ceil(last) + 2)
 
 
+def _in_quarter_turns(scan: ScanGeometry, grid: ImageGrid) -> bool:
+    """Whether the last three quarters of the views are the first turned by 90, 180 and 270 degrees, about the
+    middle of a square image."""
+    if scan.n_views % 4 or grid.rows != grid.columns or any(grid.center_mm):
+        return False
+    quarters = scan.angles().double().view(4, -1)
+    away = quarters - quarters[:1] - torch.arange(4, dtype=torch.float64)[:, None] * (math.pi / 2)
+    return bool((away.sin().abs() < 1e-9).all() and (away.cos() > 0).all())
+
+
 def fbp(
     sinogram: torch.Tensor,
     scan: ScanGeometry,
@@ -121,18 +131,23 @@ def fbp(
 
     at_once = _CPU_SAMPLES if sinogram.device.type == "cpu" else _GPU_SAMPLES
     ends = [as_slices(end, (g.n_views, beyond), "sinogram's outside")[0] for end in outside or ()]
+    # views a quarter turn apart look at the turned image alike: their pixels' places are worked out once
+    turns = 4 if _in_quarter_turns(g, grid) else 1
+    batch, weight, *ends = (
+        x.unflatten(-2, (turns, -1)) for x in (batch, weight.expand(g.n_views, -1), *ends)
+    )
     images = []
-    parts = [stack.split(SLICES_AT_ONCE) for stack in (batch, *ends)]
+    parts = [stack.split(SLICES_AT_ONCE // turns) for stack in (batch, *ends)]
     for slices, *sides in zip(*parts, strict=True):
-        n_views = max(1, at_once // (max(1, len(slices)) * n * REFINE))
+        n_views = max(1, at_once // (max(1, len(slices)) * turns * n * REFINE))
         image = None
-        for low in range(0, g.n_views, n_views):
+        for low in range(0, g.n_views // turns, n_views):
             check(cancel)
             views = slice(low, low + n_views)
-            rays = slices[:, views] * weight[views]
+            rays = slices[..., views, :] * weight[:, views]
             if sides:
                 before, after = (
-                    side[:, views] * weight[views, at] for side, at in zip(sides, _ENDS, strict=True)
+                    side[..., views, :] * weight[:, views, at] for side, at in zip(sides, _ENDS, strict=True)
                 )
                 rays = torch.cat([before, rays, after], -1)
             padded = torch.nn.functional.pad(rays, (offset - beyond, n - g.n_columns - beyond - offset))
@@ -140,5 +155,6 @@ def fbp(
             fine = fine[..., first * REFINE : last * REFINE]
             part = backproject_pixels(fine, g, grid, REFINE, offset - first, low, cancel)
             image = part if image is None else image + part
-        images.append(image)
+        assert image is not None
+        images.append(sum(torch.rot90(image[:, turn], -turn, (-2, -1)) for turn in range(turns)))
     return torch.cat(images).reshape(*lead, *grid.shape)  # type: ignore[arg-type]

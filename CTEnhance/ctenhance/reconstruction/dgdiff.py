@@ -42,7 +42,8 @@ def noise_level(low: torch.Tensor, initial: torch.Tensor) -> torch.Tensor:
     half = WINDOW // 2
 
     def mean(x: torch.Tensor) -> torch.Tensor:
-        return F.avg_pool2d(F.pad(x, (half,) * 4, mode="replicate"), WINDOW, 1)
+        x = F.pad(x, (half,) * 4, mode="replicate")
+        return F.avg_pool2d(F.avg_pool2d(x, (WINDOW, 1), 1), (1, WINDOW), 1)
 
     return mean(difference.square()).sqrt().clamp(LEAST_NOISE, GREATEST_NOISE)
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from ctenhance.physics.water import WaterCorrection
+from ctenhance.reconstruction.smoothing import SECOND_DIFFERENCES_VARIANCE, second_differences
 from ctenhance.reconstruction.spdiff import (
     CLEAN_QUANTA,
     LAST_DIVISOR,
@@ -152,11 +153,8 @@ def _noise_by_view(detected: torch.Tensor, electronic: float) -> tuple[torch.Ten
 
     Second differences along views and columns leave noise alone, and the median over columns keeps edges
     out of it. The first and the last view are those beside them."""
-    second = torch.tensor([1.0, -2.0, 1.0]).to(detected)
-    kernel = (second[:, None] * second[None, :])[None, None]
-    flat = detected[:, None]
-    variance = F.conv2d(flat, kernel)[:, 0].square() / float(kernel.square().sum())
-    mean = F.avg_pool2d(flat, 3, 1)[:, 0]
+    variance = second_differences(detected).square() / SECOND_DIFFERENCES_VARIANCE
+    mean = F.avg_pool2d(detected[:, None], 3, 1)[:, 0]
     enough = mean > max(_FEWEST_COUNTS, 10 * electronic)
     relative = torch.where(enough, variance / mean.clamp(min=1e-6), torch.nan).nanmedian(-1).values
     known = (enough.sum(-1) >= _FEWEST_COLUMNS) & (relative > 0)

@@ -20,6 +20,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ctenhance.reconstruction.smoothing import along
+
 #: Scales of detail, beside the smooth rest.
 SCALES = 3
 #: Views and columns of a neighbourhood on the two finest scales; it doubles with each coarser one.
@@ -46,11 +48,7 @@ def noise_energies() -> tuple[float, ...]:
 
 
 def _smooth(x: torch.Tensor, scale: int) -> torch.Tensor:
-    taps, step = torch.tensor(_TAPS).to(x), 2**scale
-    x = F.pad(x, (0, 0, 2 * step, 2 * step), mode="replicate")
-    x = F.conv2d(x, taps[None, None, :, None], dilation=(step, 1))
-    x = F.pad(x, (2 * step, 2 * step, 0, 0), mode="replicate")
-    return F.conv2d(x, taps[None, None, None, :], dilation=(1, step))
+    return along(along(x, _TAPS, -2, 2**scale), _TAPS, -1, 2**scale)
 
 
 def _mean_nearby(x: torch.Tensor, side: int) -> torch.Tensor:

@@ -21,9 +21,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 
 from ctenhance.reconstruction.significance import put_back
+from ctenhance.reconstruction.smoothing import (
+    SECOND_DIFFERENCES_VARIANCE,
+    along,
+    asinh,
+    second_differences,
+)
 
 #: Quanta a ray at which a reading counts as clean, and at normal dose (METHODS C.2, C.3).
 CLEAN_QUANTA, NORMAL_QUANTA = 3e5, 2.5e5
@@ -109,25 +114,15 @@ def reverse_step(
     return shifted + torch.poisson((more_quanta - quanta) * clean.clamp(min=0), generator=generator)
 
 
-def _kernel(taps: tuple[float, ...]) -> torch.Tensor:
-    kernel = torch.tensor(taps)
-    return kernel / kernel.sum()
+def _kernel(*taps: float) -> list[float]:
+    return [tap / sum(taps) for tap in taps]
 
 
 #: Smoothing along views and along columns; the second comes on top of the first.
-_FIRST = (_kernel((1, 2, 1)), _kernel((1, 4, 6, 4, 1)))
-_SECOND = (_kernel((1, 2, 3, 2, 1)), _kernel((1, 2, 3, 4, 5, 4, 3, 2, 1)))
+_FIRST = (_kernel(1, 2, 1), _kernel(1, 4, 6, 4, 1))
+_SECOND = (_kernel(1, 2, 3, 2, 1), _kernel(1, 2, 3, 4, 5, 4, 3, 2, 1))
 #: SD of the first baseline, and of its difference from the second, relative to a reading's own noise.
 _FIRST_NOISE, _SECOND_NOISE = 0.32, 0.25
-
-
-def _smooth(x: torch.Tensor, kernels: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    flat = x.reshape(-1, 1, *x.shape[-2:])
-    along_views, along_columns = (k.to(x) for k in kernels)
-    v, c = len(along_views) // 2, len(along_columns) // 2
-    flat = F.conv2d(F.pad(flat, (0, 0, v, v), mode="replicate"), along_views[None, None, :, None])
-    flat = F.conv2d(F.pad(flat, (c, c, 0, 0), mode="replicate"), along_columns[None, None, None, :])
-    return flat.reshape(x.shape)
 
 
 @dataclass(frozen=True)
@@ -155,9 +150,9 @@ def features(readings: Readings) -> Features:
     """Readings `[batch, 3, view, column]` about their baselines, in units of their noise."""
     shifted, air, electronic = readings.shifted, readings.air, readings.electronic
 
-    def smoothed(counts: torch.Tensor, kernels: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    def smoothed(counts: torch.Tensor, kernels: tuple[list[float], list[float]]) -> torch.Tensor:
         # columns differ in gain: it is their transmissions that are alike
-        return air * _smooth((counts - electronic) / air, kernels) + electronic
+        return air * along(along((counts - electronic) / air, kernels[0], -2), kernels[1], -1) + electronic
 
     smooth = smoothed(shifted, _FIRST).clamp(min=LEAST_COUNT)
     wide = smoothed(smooth, _SECOND).clamp(min=LEAST_COUNT)
@@ -173,8 +168,8 @@ def features(readings: Readings) -> Features:
     channels = torch.cat(
         [
             # beyond some standard deviations it is structure: its size need not be exact
-            torch.asinh(deviation),
-            torch.asinh((smooth - wide) / (_SECOND_NOISE * sd)),
+            asinh(deviation),
+            asinh((smooth - wide) / (_SECOND_NOISE * sd)),
             baseline[:, middle] / 4 - 1,
             noise[:, middle].log() / 2 + 1,
             (noise[:, ::2].log().mean(1, keepdim=True) - noise[:, middle].log()),
@@ -233,10 +228,7 @@ def quanta_from_noise(line_integrals: torch.Tensor) -> float:
 
     Their variance is exp(p) / L; second differences along views and columns leave noise alone, and the
     median keeps edges out of it."""
-    second = torch.tensor([1.0, -2.0, 1.0]).to(line_integrals)
-    kernel = (second[:, None] * second[None, :])[None, None]
-    flat = line_integrals[:, None]
-    rough = F.conv2d(flat, kernel)[:, 0].square() / float(kernel.square().sum())
+    rough = second_differences(line_integrals).square() / SECOND_DIFFERENCES_VARIANCE
     relative = rough * torch.exp(-line_integrals[:, 1:-1, 1:-1])
     # the median of a chi-squared variable with one degree of freedom is 0.4549
     inverse = float(relative.flatten()[:: max(1, relative.numel() // 1_000_000)].median()) / 0.4549

@@ -1,0 +1,33 @@
+"""Separable smoothing by sums of shifted copies: torch convolves a single channel 20 times more slowly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+#: Variance of `second_differences` of white noise of unit variance.
+SECOND_DIFFERENCES_VARIANCE = 36.0
+
+
+def along(x: torch.Tensor, taps: Sequence[float], axis: int, step: int = 1) -> torch.Tensor:
+    """`x` `[batch, channel, view, column]` convolved with `taps` (an odd number of them, `step` apart) along
+    its axis -2 or -1; beyond its ends it goes on as it ends."""
+    half, n = len(taps) // 2 * step, x.shape[axis]
+    padded = F.pad(x, (half, half, 0, 0) if axis == -1 else (0, 0, half, half), mode="replicate")
+    total = padded.narrow(axis, 0, n) * taps[0]
+    for number, tap in enumerate(taps[1:], 1):
+        total = total.add_(padded.narrow(axis, number * step, n), alpha=tap)
+    return total
+
+
+def asinh(x: torch.Tensor) -> torch.Tensor:
+    """The inverse hyperbolic sine to float32's rounding, from functions that torch has vectors for."""
+    size = x.abs()
+    return torch.log1p(size + size.square() / (1 + (size.square() + 1).sqrt())).copysign(x)
+
+
+def second_differences(x: torch.Tensor) -> torch.Tensor:
+    """Second differences along views and columns `[..., view - 2, column - 2]`, which leave noise alone."""
+    return x.diff(n=2, dim=-1).diff(n=2, dim=-2)
