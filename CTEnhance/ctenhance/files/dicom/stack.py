@@ -18,7 +18,7 @@ import numpy as np
 from ctenhance.core.hounsfield import has_air, padding_to_air
 from ctenhance.files.dicom.choice import Conditions, Frame
 from ctenhance.files.dicom.grid import Grid, grid_of
-from ctenhance.files.dicom.header import DAMAGE, DicomFile
+from ctenhance.files.dicom.header import DAMAGE, DicomFile, text
 from ctenhance.files.dicom.padding import AIR_HU, declared_padding, fill_padding
 from ctenhance.files.dicom.pixels import stored_planes
 from ctenhance.files.dicom.rescaling import require_like_rescaling
@@ -275,7 +275,8 @@ def _without_repetitions(slices: Sequence[Slice], conditions: Conditions) -> tup
     for first, one in again:
         if known[id(first)] != known[id(one)]:
             apart = np.linalg.norm(slices[-1].position - slices[0].position)
-            if len(slices) > 2 and apart <= _SAME_PLACE_MM:
+            kinds = {text(each.file.value("ImageType", frame=each.frame)) for each in slices}
+            if len(slices) > 2 and apart <= _SAME_PLACE_MM and len(kinds) == 1:
                 raise InputError(
                     f"its {len(slices)} images all lie at one place ({one.depth:.2f} mm), as those of bolus "
                     "tracking or a test bolus do, and are no volume; give the series with the slices."

@@ -29,6 +29,7 @@ from ctenhance.runtime.errors import InputError, NotCTError
 # With a slope of 1 an intercept from here down is made to hold HU as unsigned numbers.
 _INTERCEPT_OF_HU = -1000.0
 
+_BELOW_MAPS_HU, _FEWEST_BELOW = -200.0, 0.002
 _NO_UNIT = "no unit"
 _STORED_ENDS = (0.0, 1000.0)  # where two ways to HU are compared
 _LARGEST_CONTRADICTION_HU = 0.5
@@ -202,8 +203,9 @@ def doubts(slices: Sequence[Slice], array: np.ndarray, air: bool) -> list[str]:
             f"its description tells of {named}; taken for Hounsfield units, as air is at -1000 in it"
         )
     if not air:
-        unsaid = any(not one.measure.unit and not one.measure.word for one in slices)
-        doubt = doubt_without_air if unsaid or _may_lack_intercept(slices, array) else doubt_of_span
+        unsaid = not any(one.measure.unit or one.measure.word for one in slices)
+        like_map = unsaid and np.count_nonzero(array < _BELOW_MAPS_HU) < _FEWEST_BELOW * array.size
+        doubt = doubt_without_air if like_map or _may_lack_intercept(slices, array) else doubt_of_span
         notes += filter(None, [doubt(array)])
     return notes + _contradiction(slices) + _doubts_of_type(slices, array, air)
 
