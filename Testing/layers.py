@@ -13,6 +13,6 @@ ORDER: list[set[str]] = [
     {"files", "training"},
     {"degradation", "quality"},
     {"enhancement", "reconstruction", "decomposition", "study"},
-    {"view", "batch"},
+    {"view", "batch", "service"},
     {"cli", "commands", "__main__"},
 ]

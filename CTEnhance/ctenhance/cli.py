@@ -29,6 +29,7 @@ VERBS = (
     "compare",
     "compare_maps",
     "dicom",
+    "serve_dicom",
     "film",
     "convert",
     "batch",

@@ -30,11 +30,12 @@ THIRD_PARTY = {
 }  # fmt: skip
 
 
-# What single files may import: the extras [train], [export] and [fast], which need not be installed.
+# What single files may import: the extras that need not be installed.
 EXTRAS = {
     "skimage": {"ctenhance.enhancement.bank"},
     "onnx": {"ctenhance.runtime.engines.export"},
     "onnxscript": {"ctenhance.runtime.engines.export"},
+    "pynetdicom": {"ctenhance.service.network"},
     "numba": {f"ctenhance.decomposition.solver.{name}" for name in ("fused", "compiled")},
     "llvmlite": {"ctenhance.decomposition.solver.fused"},
 }

@@ -153,7 +153,7 @@ def test_readme_names_existing_commands(repository: Path) -> None:
     from ctenhance.cli import app
 
     text = (repository / "README.md").read_text(encoding="utf-8")
-    used = set(re.findall(r"^ctenhance (\w+)", text, re.MULTILINE))
+    used = set(re.findall(r"^ctenhance ([\w-]+)", text, re.MULTILINE))
     assert used >= {"enhance", "degrade", "compare", "batch", "weights"}
     assert used <= set(get_command(app).commands)
     targets = set(

@@ -56,6 +56,10 @@ def dicom(
         Path | None, typer.Option(metavar="JSON", help="The report of the run that made the volume.")
     ] = None,
     description: Annotated[str | None, typer.Option(help="The series' description.")] = None,
+    uids_of: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Make the UIDs of this text: the same one gives the same UIDs."),
+    ] = None,
 ) -> None:
     """Write a volume as a derived DICOM series, with unit, energy and lineage."""
     run.plan([source])
@@ -65,7 +69,7 @@ def dicom(
 
     origin = {} if made_by is None else read_json(made_by)
     derivation = Derivation(
-        quantity, kev, material, description, origin, like, low_noise, choice.series, choice.where
+        quantity, kev, material, description, origin, like, low_noise, choice.series, choice.where, uids_of
     )
     settings = {"quantity": quantity, "kev": kev, "low_noise": low_noise, "material": material}
     report = ReportBuilder("dicom", settings, None, run.seed)

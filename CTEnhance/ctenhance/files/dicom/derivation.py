@@ -29,7 +29,8 @@ class Derivation:
 
     `quantity`: a name of `QUANTITIES`; `kev` of a monoenergetic image; `material` of a density; `report`:
     that of the run that made it; `like`: a DICOM folder or file of the patient's study, `series` and `where`
-    what of it, as in `CTVolume.read`; `low_noise`: the monoenergetic image was made of guided maps, too.
+    what of it, as in `CTVolume.read`; `low_noise`: the monoenergetic image was made of guided maps, too;
+    `uids_of`: a text of which the UIDs are made, so that the same text gives the same ones; else random.
     Raises InputError for a quantity without what it needs, for a material that the report's run did not have,
     and for a description that DICOM cannot hold.
     """
@@ -43,6 +44,7 @@ class Derivation:
     low_noise: bool = False
     series: int | str | None = None
     where: Mapping[str, Any] = field(default_factory=dict)
+    uids_of: str | None = None
 
     def __post_init__(self) -> None:
         if self.quantity not in QUANTITIES:

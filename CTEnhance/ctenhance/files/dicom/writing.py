@@ -88,7 +88,8 @@ def _write(
             if index % 4 == 0:
                 check(cancel)
                 progress("write", index, len(volume.array))
-            image = _image(shared, volume, index, slope, derivation.meaning)
+            instance = _new_uid(derivation, f"image {index}")
+            image = _image(shared, volume, index, slope, derivation.meaning, instance)
             if backwards:  # so that viewers that go by the number scroll both series the same way
                 image.InstanceNumber = len(volume.array) - index
             if source is not None:
@@ -146,7 +147,7 @@ def _shared(volume: CTVolume, derivation: Derivation, source: Source | None) -> 
     image.PositionReferenceIndicator = image.PatientPosition = ""
     image.SOPClassUID = CTImageStorage
     image.Modality = "CT"
-    image.SeriesInstanceUID = generate_uid(prefix=None)
+    image.SeriesInstanceUID = _new_uid(derivation, "series")
     image.SeriesDate = image.ContentDate = image.InstanceCreationDate = now.strftime("%Y%m%d")
     image.SeriesTime = image.ContentTime = image.InstanceCreationTime = now.strftime("%H%M%S")
     image.Manufacturer, image.ManufacturerModelName = "CTEnhance", "CTEnhance"
@@ -243,9 +244,10 @@ def _spelled(element: pydicom.DataElement) -> str:
     return f"{element.tag} {'' if element.VR == 'SQ' else text(element.value)}".rstrip()
 
 
-def _image(shared: Dataset, volume: CTVolume, index: int, slope: float, meaning: Quantity) -> FileDataset:
+def _image(
+    shared: Dataset, volume: CTVolume, index: int, slope: float, meaning: Quantity, instance: UID
+) -> FileDataset:
     """One slice as a file's content."""
-    instance = generate_uid(prefix=None)
     header = FileMetaDataset()
     header.MediaStorageSOPClassUID, header.MediaStorageSOPInstanceUID = CTImageStorage, instance
     header.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -297,6 +299,10 @@ def _code(code: Code) -> Dataset:
 
 def _uid(text: str) -> UID:
     return UID(f"2.25.{uuid.uuid5(_NAMESPACE, text).int}")
+
+
+def _new_uid(derivation: Derivation, what: str) -> UID:
+    return generate_uid(prefix=None) if derivation.uids_of is None else _uid(f"{what} {derivation.uids_of}")
 
 
 def _decimal(value: float | None) -> str:
