@@ -108,7 +108,7 @@ def test_all_commands_are_there() -> None:
         "enhance", "reconstruct", "decompose", "project", "simulate", "degrade", "compare", "dicom",
         "film", "convert",
         "batch", "demo", "calibrate drift", "calibrate scatter", "calibrate inserts", "compare-maps",
-        "study create", "study from-folders", "study status", "study unblind",
+        "study create", "study from-folders", "study from-template", "study status", "study unblind",
         "study analyse", "study export", "study plan", "study serve",
         "train twin", "train enhance",
         "train projection", "train image", "train scatter",

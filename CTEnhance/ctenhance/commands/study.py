@@ -1,4 +1,4 @@
-"""`ctenhance study create|from-folders|status|unblind|analyse|export|plan`."""
+"""`ctenhance study create|from-folders|from-template|status|unblind|analyse|export|plan`."""
 
 from __future__ import annotations
 
@@ -100,6 +100,57 @@ def from_folders(
     _report_creation(
         run, created, key, [*matched.sentences(), *without_areas(design.cases, design.questions)]
     )
+
+
+@command(
+    study_app,
+    "ctenhance study from-template realism routine/ quality/ my-study --reader ann --reader bob",
+    name="from-template",
+)
+def from_template(
+    run: Run,
+    template: Annotated[str, typer.Argument(metavar="TEMPLATE", help="realism.")],
+    routine: Annotated[Path, typer.Argument(metavar="ROUTINE", help="A folder of real routine scans.")],
+    quality: Annotated[
+        Path, typer.Argument(metavar="QUALITY", help="A folder of scans of higher dose, to degrade.")
+    ],
+    folder: StudyFolder,
+    reader: Annotated[list[str], typer.Option(help="A reader's name; may be given again.")],
+    dose: Annotated[
+        float | None, typer.Option(help="Dose fraction of the degraded scans; drawn for each otherwise.")
+    ] = None,
+    cases: Annotated[int | None, typer.Option(min=1, help="At most so many pairs.")] = None,
+    title: Annotated[str, typer.Option(help="What readers see as the study's name.")] = "",
+    key: KeyOption = None,
+) -> None:
+    """Make a study whose images are made here: can readers tell real routine scans from degraded ones?"""
+    import tempfile
+
+    from ctenhance.study import templates
+    from ctenhance.study.creation import check_targets, default_key_path
+    from ctenhance.study.creation import create as create_study
+
+    run.plan([routine, quality])
+    if template not in templates.TEMPLATES:
+        raise InputError(
+            f"There is no template '{template}': choose one of {', '.join(templates.TEMPLATES)}."
+        )
+    check_targets(folder, default_key_path(folder) if key is None else key)
+    with tempfile.TemporaryDirectory(prefix="ctenhance-") as place:
+        design, warnings = templates.realism(
+            routine,
+            quality,
+            tuple(reader),
+            Path(place),
+            dose=dose,
+            most=cases,
+            title=title,
+            seed=run.seed,
+            progress=run.progress,
+            cancel=run.cancel,
+        )
+        created = create_study(design, folder, key, progress=run.progress, cancel=run.cancel)
+    _report_creation(run, created, key, warnings)
 
 
 def _report_creation(run: Run, created: Study, key: Path | None, warnings: list[str]) -> None:

@@ -56,7 +56,7 @@ def create(
     report = silent if progress is None else progress
     target = Path(folder)
     key_target = default_key_path(target) if key_path is None else Path(key_path)
-    _check_targets(target, key_target)
+    check_targets(target, key_target)
     seed = secrets.randbits(63) if design.seed is None else design.seed
     salt = secrets.token_hex(16) if salt is None else salt
     everything = (*design.cases, *design.practice)
@@ -149,7 +149,8 @@ def _trials(design: Design, names: list[str], reader: str, seed: int, salt: str)
     )
 
 
-def _check_targets(folder: Path, key: Path) -> None:
+def check_targets(folder: Path, key: Path) -> None:
+    """Raise InputError where a study or its key cannot be made, before anything is."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(
             f"Cannot make the study '{folder}': something is there already; choose another name."
