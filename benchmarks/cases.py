@@ -65,6 +65,13 @@ def evenly(count: int, most: int) -> tuple[int, ...]:
     return tuple(int((k + 0.5) * count / most) for k in range(most))
 
 
+def middle_slices(volume: CTVolume, most: int) -> CTVolume:
+    """At most `most` slices from the middle of a scan."""
+    start = max(0, (len(volume.array) - most) // 2)
+    array = volume.array[start : start + most]
+    return CTVolume(array, volume.spacing, volume.origin, volume.direction, dict(volume.meta))
+
+
 def pairs_source(folder: Path, slices: int) -> Source:
     """Pairs `<name>_degraded.*` / `<name>_reference.*`.
 
@@ -96,13 +103,10 @@ def held_out_source(folder: Path, parts: Sequence[str], slices: int, dose: float
     seeds = {name: seed + number for number, name in enumerate(files)}
 
     def load(name: str) -> Case:
-        volume = CTVolume.read(files[name])
-        start = max(0, (len(volume.array) - MOST_SLICES) // 2)
-        reference = volume.array[start : start + MOST_SLICES]
-        cut = CTVolume(reference, volume.spacing, volume.origin, volume.direction, dict(volume.meta))
+        cut = middle_slices(CTVolume.read(files[name]), MOST_SLICES)
         degraded = degrade(cut, preset="routine", dose=dose, seed=seeds[name], device="cpu")
         low = degraded.volumes["degraded"].array
-        return Case(name, low, reference, _floats(volume.spacing), evenly(len(low), slices))
+        return Case(name, low, cut.array, _floats(cut.spacing), evenly(len(low), slices))
 
     note = (
         f"Scans of patients that no model was trained on, degraded by `routine` at dose {dose:g} (seeds from "

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from cases import HELD_OUT
+from cases import HELD_OUT, middle_slices
 from ctenhance.core.volume import CTVolume
 from ctenhance.degradation.chain import Chain
 from ctenhance.degradation.dose import Dose
@@ -249,9 +249,7 @@ def _run(given: argparse.Namespace) -> None:
         files = sorted(given.data.glob(f"*{part}*.nii.gz"))
         if len(files) != 1:
             raise InputError(f"{given.data.name} holds {len(files)} scans with '{part}' in the name, not 1.")
-        volume = CTVolume.read(files[0])
-        start = max(0, (len(volume.array) - given.slices) // 2)
-        volumes.append(volume.with_array(volume.array[start : start + given.slices]))
+        volumes.append(middle_slices(CTVolume.read(files[0]), given.slices))
     models = our_models([], None, given.model, 1)
     results: dict[str, Any] = {}
     rows = []
