@@ -222,6 +222,17 @@ def _cut(images: Array, side: int) -> Array:
     return images[:, start : start + side, start : start + side]
 
 
+def held_out(data: Path, only: Sequence[str], slices: int) -> list[CTVolume]:
+    """The middle slices of the scans of a folder that have these parts in their names, one each."""
+    volumes = []
+    for part in only:
+        files = sorted(data.glob(f"*{part}*.nii.gz"))
+        if len(files) != 1:
+            raise InputError(f"{data.name} holds {len(files)} scans with '{part}' in the name, not 1.")
+        volumes.append(middle_slices(CTVolume.read(files[0]), slices))
+    return volumes
+
+
 def main() -> None:
     """From the command line."""
     parser = argparse.ArgumentParser(
@@ -244,19 +255,14 @@ def main() -> None:
 
 
 def _run(given: argparse.Namespace) -> None:
-    volumes = []
-    for part in given.only:
-        files = sorted(given.data.glob(f"*{part}*.nii.gz"))
-        if len(files) != 1:
-            raise InputError(f"{given.data.name} holds {len(files)} scans with '{part}' in the name, not 1.")
-        volumes.append(middle_slices(CTVolume.read(files[0]), given.slices))
+    volumes = held_out(given.data, given.only, given.slices)
     models = our_models([], None, given.model, 1)
     results: dict[str, Any] = {}
     rows = []
     for dose in given.doses:
         by_method: dict[str, list[Any]] = {}
         for number, volume in enumerate(volumes):
-            methods = _processes(models, volume.spacing[2])
+            methods = processes(models, volume.spacing[2])
             for name, one in measure_patient(volume, dose, methods, given.seed + number).items():
                 by_method.setdefault(name, []).append(one)
         for name, found in by_method.items():
@@ -277,7 +283,9 @@ def _run(given: argparse.Namespace) -> None:
         write_text(given.out / "lesions.json", json.dumps(results, indent=1) + "\n")
 
 
-def _processes(models: Sequence[Any], spacing_mm: float) -> dict[str, Process]:
+def processes(models: Sequence[Any], spacing_mm: float) -> dict[str, Process]:
+    """What is done to a volume, by name: nothing, and each model."""
+
     def whole(ours: Any) -> Process:
         enhancer = ours.for_volume(spacing_mm)
         return lambda array: np.stack([enhancer(array, z) for z in range(len(array))])
@@ -293,7 +301,7 @@ def _invented(given: argparse.Namespace, models: Sequence[Any]) -> dict[str, flo
         rng = np.random.default_rng(seed)
         noisy = truth.with_array(truth.array + _grain(rng, truth.array.shape, 15.0))
         low = lowered(noisy, 0.25, seed)
-        for name, process in _processes(models, truth.spacing[2]).items():
+        for name, process in processes(models, truth.spacing[2]).items():
             image = process(low)
             counts.setdefault(name, []).append(invented(image[1], truth.array[1], truth.spacing[0]))
     return {name: float(np.mean(values)) for name, values in counts.items()}

@@ -1,0 +1,102 @@
+"""The lesion detector of the benchmark: its marks, its free-response figures, and that it can learn."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from enhance_body import body
+
+from ctenhance.study.design import Lesion
+
+pytest.importorskip("skimage", reason="the benchmarks need scikit-image")
+
+
+@pytest.fixture
+def detector(repository: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(repository / "benchmarks"))
+    import detector
+
+    return detector
+
+
+def test_marks_are_where_the_odds_are_highest(detector: ModuleType) -> None:
+    odds = np.zeros((6, 64, 64), np.float32)
+    odds[2, 10, 20], odds[2, 12, 21], odds[4, 50, 40], odds[5, 5, 60] = 0.9, 0.7, 0.4, 0.01
+    found = detector.marks(odds, (0.5, 0.5, 2.0))
+    assert [mark["point"] for mark in found] == [[10.0, 5.0, 4.0], [20.0, 25.0, 8.0]]
+    assert [mark["confidence"] for mark in found] == pytest.approx([90, 40])
+
+
+def test_free_response_by_hand(detector: ModuleType) -> None:
+    def mark(x: float, confidence: float) -> dict:
+        return {"point": [x, 0.0, 0.0], "confidence": confidence}
+
+    truths = [[Lesion((0.0, 0.0, 0.0), 5.0), Lesion((50.0, 0.0, 0.0), 5.0)], [Lesion((0.0, 0.0, 0.0), 5.0)]]
+    normal = [[mark(10, 30), mark(20, 20)], [mark(70, 60)]]
+    diseased = [[mark(1, 80), mark(52, 25), mark(90, 70)], [mark(-2, 40)]]
+    found = detector.froc(normal, diseased, truths)
+    # two false marks on two normal scans: those of 60 and 30; lesions rated 80 and 40 are above the third
+    assert found["lesions"] == 3
+    assert found["sensitivity"] == pytest.approx(1)  # 25 is above 20, too
+    assert detector.froc([[mark(1, 30), mark(2, 28), mark(3, 27)], [mark(7, 60)]], diseased, truths)[
+        "sensitivity"
+    ] == pytest.approx(2 / 3)
+    assert found["f1"] == pytest.approx(2 * 3 / (3 + 1 + 3))
+    # highest false marks 30 and 60: lesions (80, 25) and (40)
+    assert found["wafroc"] == pytest.approx(np.mean([[(1 + 0) / 2, (1 + 0) / 2], [1, 0]]))
+    nothing = detector.froc([[], []], [[], []], truths)
+    assert nothing["sensitivity"] == 0 and nothing["wafroc"] == pytest.approx(0.5)
+
+
+def test_lesions_are_drawn_where_their_tissue_is(detector: ModuleType) -> None:
+    rng = np.random.default_rng(1)
+    x = body(3, 5, 1).array
+    for _ in range(20):
+        drawn, target = detector.with_lesions(x, rng)
+        changed = np.abs(drawn - x)[1]
+        if not target.any():
+            assert not changed.any()
+            continue
+        y, column = np.unravel_index(target.argmax(), target.shape)
+        assert target.max() == 1 and changed[y, column] > 10
+        assert (
+            changed[np.hypot(*(np.mgrid[:180, :200] - np.array([y, column])[:, None, None])) > 12].max() < 0.1
+        )
+
+
+def test_the_detector_learns_and_is_read_again(detector: ModuleType, tmp_path: Path) -> None:
+    from ctenhance.runtime.errors import InputError
+    from ctenhance.training.options import TwinTraining
+
+    data = tmp_path / "data"
+    data.mkdir()
+    body(5, 12, 1).write(data / "one.nii.gz")
+    options = TwinTraining(steps=3, batch=2, crop=64, device="cpu")
+    best = detector.train(data, tmp_path / "run", options)
+    network = detector.load(best)
+    odds = detector.odds_of(network, body(3, 12, 2).array[:, :50, :70])
+    assert odds.shape == (3, 50, 70) and odds.min() >= 0 and odds.max() <= 1
+    with pytest.raises(InputError, match="architecture"):
+        detector.load(
+            __import__("ctenhance.runtime.weights", fromlist=["x"]).EMBEDDED / "enhance-twin.safetensors"
+        )
+    # its loss falls on one and the same batch
+    torch.manual_seed(0)
+    fresh, rng = detector.Detector(), np.random.default_rng(2)
+    pairs = [detector.with_lesions(body(3, 8, k).array[:, 32:160, 32:160], rng) for k in range(4)]
+    x = torch.from_numpy(np.stack([pair[0] for pair in pairs]).astype(np.float32)) / 1000
+    y = torch.from_numpy(np.stack([pair[1] for pair in pairs]))[:, None]
+    optimiser = torch.optim.Adam(fresh.parameters(), 5e-3)
+    losses = []
+    for _ in range(12):
+        loss = detector._loss(fresh(x), y)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert math.isfinite(losses[-1]) and losses[-1] < 0.8 * losses[0]
