@@ -28,6 +28,7 @@ from CTEnhanceLib.panel import about
 from CTEnhanceLib.panel.modelchoice import ModelChoice
 from CTEnhanceLib.panel.widget import RESOURCES, PanelLogic, PanelWidget
 from CTEnhanceLib.process import dependencies, transfer
+from CTEnhanceLib.process.devices import deviceOptions
 from CTEnhanceLib.process.run import runAndWait
 from CTEnhanceLib.scene import placing, volumes
 from CTEnhanceLib.views import layouts
@@ -67,7 +68,7 @@ class CTEnhanceParameterNode:
     outputVolume - takes the next result; a new volume if there is none
     model - name or path of the weights; empty: the default ones
     strength - 0 keeps the input, 1 is the full effect
-    device - auto, cpu, cuda:0 … or mps
+    device - auto, cpu, cuda:0 … or mps; 'cpu by torch' names what runs the network, too
     result - the result that is shown, and whose strength follows
     """
 
@@ -115,6 +116,7 @@ class CTEnhanceWidget(PanelWidget):
     title = _("CT Enhance")
     logicType = CTEnhanceLogic
     verb = VERB
+    engines = True
     takesVolume = True
 
     def connectWidgets(self) -> None:
@@ -151,7 +153,7 @@ class CTEnhanceWidget(PanelWidget):
         chosen, ui = self.parameters, self.ui
         strength = 1.0 if chosen is None else chosen.strength
         device = "auto" if chosen is None else chosen.device
-        options = EnhanceOptions(model=self.models.model(), strength=strength, device=device)
+        options = EnhanceOptions(model=self.models.model(), strength=strength, **deviceOptions(device))
         text = _("{model}, strength {percent:.0f} %, {device}").format(
             model=ui.modelSelector.currentText, percent=100 * strength, device=ui.deviceSelector.currentText
         )
@@ -192,7 +194,8 @@ class CTEnhanceWidget(PanelWidget):
         ):
             self.runSection.showStatus(_("Nothing was computed: choose another output, or a new volume."))
             return None
-        options = EnhanceOptions(model=self.models.model(), strength=chosen.strength, device=chosen.device)
+        where = deviceOptions(chosen.device)
+        options = EnhanceOptions(model=self.models.model(), strength=chosen.strength, **where)
         return EnhanceJob(chosen.inputVolume, output, options, overwrite)
 
     def resultArrived(self, result) -> None:

@@ -26,6 +26,7 @@ from CTEnhanceLib.panel.modelchoice import ModelChoice
 from CTEnhanceLib.panel.sourcerows import SourceRows, typedPath
 from CTEnhanceLib.panel.widget import PanelLogic, PanelWidget
 from CTEnhanceLib.process import transfer
+from CTEnhanceLib.process.devices import deviceOptions
 from CTEnhanceLib.process.run import runAndWait
 from CTEnhanceLib.reconstruct import stages
 from CTEnhanceLib.reconstruct.job import (
@@ -142,6 +143,7 @@ class CTReconstructWidget(PanelWidget):
     title = _("CT Reconstruct")
     logicType = CTReconstructLogic
     verb = "reconstruct"
+    engines = True
     takesVolume = True
     sections = (
         "RunSection",
@@ -271,8 +273,8 @@ class CTReconstructWidget(PanelWidget):
             uncertainty=chosen.uncertainty and chosen.method is not Method.FBP,
             model_projection=self.projectionModels.model(),
             model_image=self.imageModels.model(),
-            device=chosen.device,
             seed=chosen.seed,
+            **deviceOptions(chosen.device),
         )
 
     def _onPath(self, path: str) -> None:

@@ -5,7 +5,8 @@
 
 Builds run by turns, each time in a process of its own, so that whatever else the machine does meets both; the
 table has medians. The peers (non-local means of scikit-image in its fast form; BM3D once, where it is
-installed) run on the same slices in the same run. `--only enhance start memory need peers` chooses parts.
+installed) run on the same slices in the same run. `--only enhance start memory need decompose peers` chooses
+parts; all of them take some ten minutes on two idle cores.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ import numpy as np
 HERE = Path(__file__).resolve().parents[1]
 #: Slices of the chest that are enhanced, and reconstructed.
 SLICES, NEED_SLICES = 16, 4
-PARTS = ("enhance", "start", "memory", "need", "peers")
+PARTS = ("enhance", "start", "memory", "need", "decompose", "peers")
+#: Rays that are decomposed in one go: those of a row of a scan with 1000 views.
+RAYS = 1_000_000
 
 PEERS = """
 import importlib.util, json, sys, time
@@ -44,6 +47,40 @@ if sys.argv[2] == "bm3d" and importlib.util.find_spec("bm3d"):
     import bm3d
     found["bm3d"] = timed(lambda: bm3d.bm3d(plane, 30.0, profile="np"))
 print(json.dumps(found))
+"""
+
+#: Rays a second of the solver as `decompose` calls it, after a first run that is told alone (compiled code is
+#: made or loaded then), and how far the results lie from the maximum, in standard errors.
+DECOMPOSE = """
+import json, sys, time
+import torch
+try:
+    from ctenhance.decomposition.solver.layer import Decomposer
+except ImportError:  # as older builds have it
+    from ctenhance.decompose.layer import Decomposer
+from ctenhance.physics.detector_models import detector_model
+from ctenhance.physics.spectrum import energy_grid, tube_spectrum
+energies = energy_grid(120)
+thresholds = torch.tensor([20.0, 35.0, 50.0, 65.0, 80.0, 120.0], dtype=torch.float64)
+tube = tube_spectrum(120, energies_kev=energies)
+spectra = detector_model("czt", energies).effective_spectra(tube, thresholds)
+solver = Decomposer(["water", "iodine"], spectra * (5e5 / spectra.sum()), energies)
+solver_of = lambda: getattr(solver, "solver", "torch")
+if hasattr(solver, "prepare"):
+    solver.prepare(int(sys.argv[2]))
+draws, n = torch.Generator().manual_seed(0), int(sys.argv[1])
+lines = torch.rand(n, 2, dtype=torch.float64, generator=draws) * torch.tensor([35.0, 0.2]).double()
+counts = torch.poisson(solver.expected(lines, exact=True), generator=draws).float()
+def timed():
+    start = time.perf_counter()
+    found = solver.estimate(counts, correct_bias=True)
+    return time.perf_counter() - start, found
+first, _ = timed()
+best = min(timed()[0] for _ in range(2))
+some = counts[: n // 20]
+end = solver.estimate(some, tolerance=1e-10).lines
+away = (solver.estimate(some).lines - end).abs() / solver.standard_errors(end)
+print(json.dumps({"rate": n / best, "first": first, "solver": solver_of(), "away": float(away.max())}))
 """
 
 
@@ -200,6 +237,18 @@ def measure(before: Path, source: Path | None, parts: set[str], rounds: int, thr
             walls = ([one["seconds"] for one in run] for run in (old, new))
             table.add("reconstruct need, s a slice", *walls, "s", 2.5)
             notes.append(f"need: before {old[0]['engine']}; this build {new[0]['engine']}.")
+        if "decompose" in parts:
+            asked = (DECOMPOSE, str(RAYS), str(64 * RAYS))  # as of a scan with 64 rows
+            old, new = by_turns(
+                max(1, rounds // 2), *(partial(child, b, *asked, threads=threads) for b in builds)
+            )
+            rates = ([one["rate"] for one in run] for run in (old, new))
+            table.add("decompose, rays a second", *rates, "", 2.5, more_is_better=True)
+            notes.append(
+                f"decompose: before {old[0]['solver']}; this build {new[0]['solver']}, whose first run took "
+                f"{max(one['first'] for one in new):.1f} s; {old[0]['away']:.1e} and {new[0]['away']:.1e} "
+                "standard errors at most from the maximum."
+            )
     load = os.getloadavg()
     head = (
         f"{threads} threads, {os.cpu_count()} CPUs, {rounds} rounds by turns; load at the end: {load[0]:.1f}."

@@ -61,6 +61,21 @@ def test_apply_places_result(panel: Any, user: Any, ct: Any) -> None:
     )
 
 
+def test_the_engine_is_chosen_in_the_list_of_devices(panel: Any, user: Any, ct: Any) -> None:
+    selector = panel.ui.deviceSelector
+    user.waits(lambda: selector.count > 1, 30)
+    texts = [selector.itemText(index) for index in range(selector.count)]
+    chosen = next(index for index, text in enumerate(texts) if "with PyTorch" in text)
+    assert any("with OpenVINO" in text for text in texts)
+    selector.currentIndex = chosen
+    assert panel.parameters.device == "cpu by torch"
+    from CTEnhanceLib.scene.placing import reportOf
+
+    report = reportOf(apply(panel, user))
+    assert report is not None
+    assert report["engine"]["name"] == "torch" and report["device"].startswith("cpu")
+
+
 def test_cancel_leaves_nothing(panel: Any, user: Any, ct: Any, children: Any) -> None:
     scene = nodes()
     panel.ui.applyButton.click()
@@ -286,7 +301,6 @@ def test_console_example_of_the_readme(panel: Any) -> None:
 
 def test_console_tells_progress(panel: Any, ct: Any, model: Path) -> None:
     from CTEnhance import CTEnhanceLogic
-    from ctenhance.options import EnhanceOptions
 
     heard = []
     options = EnhanceOptions(strength=0.8, model=str(model), device="cpu")

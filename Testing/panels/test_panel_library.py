@@ -67,6 +67,40 @@ def test_graphics_cards_of_nvidia_smi() -> None:
     assert not any(card.isCPU for card in cards)
 
 
+def test_the_processor_stands_once_for_each_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    from CTEnhanceLib.process import devices
+
+    def listed(torch: bool, engines: bool) -> list[tuple[str, str]]:
+        monkeypatch.setattr(devices, "torchInstalled", lambda: torch)
+        monkeypatch.setattr(devices.platform, "system", lambda: "Linux")
+        return [(device.spec, device.text.split(",")[0]) for device in devices.computer(engines)]
+
+    plain = ("cpu", "Processor (CPU)")
+    openvino, torch = (
+        ("cpu", "Processor (CPU) with OpenVINO"),
+        ("cpu by torch", "Processor (CPU) with PyTorch"),
+    )
+    assert listed(torch=True, engines=False) == [plain]
+    assert listed(torch=False, engines=True) == [openvino]
+    assert listed(torch=True, engines=True) == [openvino, torch]
+    assert all(device.isCPU for device in devices.computer(True))
+
+
+def test_what_a_device_of_the_list_means_to_the_command() -> None:
+    from ctenhance.options import EnhanceOptions
+    from CTEnhanceLib.process.devices import deviceOptions, onProcessor
+
+    for spec, device, engine in (
+        ("auto", "auto", "auto"),
+        ("cpu", "cpu", "auto"),
+        ("cpu by torch", "cpu", "torch"),
+        ("cuda:1", "cuda:1", "auto"),
+    ):
+        options = EnhanceOptions(**deviceOptions(spec))
+        assert (options.device, options.engine) == (device, engine)
+        assert onProcessor(spec) is (device == "cpu")
+
+
 def test_requirements(tmp_path: Path) -> None:
     from CTEnhanceLib.process import dependencies
 

@@ -19,7 +19,7 @@ from CTEnhanceLib.panel import styles
 from CTEnhanceLib.panel.modelchoice import select
 from CTEnhanceLib.panel.reporttable import reportJson, reportTable
 from CTEnhanceLib.process import dependencies
-from CTEnhanceLib.process.devices import Device, DeviceQuery
+from CTEnhanceLib.process.devices import Device, DeviceQuery, onProcessor
 from CTEnhanceLib.process.run import Job, Run
 from CTEnhanceLib.process.texts import durationText, progressText
 from CTEnhanceLib.scene import placing
@@ -32,7 +32,7 @@ class RunSection:
 
     makeJob() -> Job, or None to leave it, called on Apply; onResult(result), after a run; onDevice(spec),
     when the user chooses one; onChanged(), when a run begins or ends: call `refresh` then; isOpen(): whether
-    the user sees the panel.
+    the user sees the panel; engines: whether networks run, so that the device list names what runs them.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class RunSection:
         onDevice: Callable[[str], None],
         onChanged: Callable[[], None],
         isOpen: Callable[[], bool],
+        engines: bool = False,
     ) -> None:
         self.ui = ui
         self._title, self._requirements = title, requirements
@@ -61,7 +62,7 @@ class RunSection:
         self._devices: list[Device] = []
         self._following = False
         self._report: dict[str, Any] | None = None
-        self._query = DeviceQuery(self._onDevices)
+        self._query = DeviceQuery(self._onDevices, engines)
         ui.deviceSelector.addItem(_("Automatic"), AUTOMATIC)
         ui.deviceSelector.connect("currentIndexChanged(int)", self._onDeviceIndex)
         ui.deviceRefreshButton.connect("clicked()", self.askDevices)
@@ -220,10 +221,10 @@ class RunSection:
             select(self.ui.deviceSelector, self._device)
         finally:
             self._following = False
-        onProcessor = self._device == "cpu" or (
+        slow = onProcessor(self._device) or (
             self._device == AUTOMATIC and all(device.isCPU for device in self._devices)
         )
         label = self.ui.deviceWarningLabel
         label.styleSheet = styles.warning()
         label.text = _("No graphics card is used: whole scans take minutes instead of seconds.")
-        label.visible = onProcessor and bool(self._devices) and self._warnsOfTime and self._slow
+        label.visible = slow and bool(self._devices) and self._warnsOfTime and self._slow

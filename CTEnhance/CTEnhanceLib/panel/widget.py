@@ -154,6 +154,8 @@ class PanelWidget(BasePanelWidget):
 
     title = ""
     verb = ""
+    #: Whether networks run, by an engine that the user may choose.
+    engines = False
     takesVolume = False
     logicType: type[PanelLogic] = PanelLogic
     sections: tuple[str, ...] = (
@@ -257,6 +259,7 @@ class PanelWidget(BasePanelWidget):
             self._onDevice,
             self.refresh,
             lambda: bool(self.parent.isEntered),
+            self.engines,
         )
         if "CompareSection" in self.sections:
             self.compareSection = CompareSection(
