@@ -147,12 +147,13 @@ benchmark-panel: libraries ## frames a second of linked views (ARGS='--slices 60
 	@QT_QPA_PLATFORM=offscreen $(PY) benchmarks/panel_scroll.py $(ARGS)
 	@QT_QPA_PLATFORM=offscreen $(PY) benchmarks/panel_decompose.py $(ARGS)
 
-.PHONY: train-twin train-enhance train-projection train-image
+.PHONY: train-twin train-detail train-enhance train-projection train-image
 train-twin: ## train the one-step network on DATA=folder for MINUTES=60 into RUN=runs/twin
+train-detail: ## train the one-step network to sharpen, too, on DATA=folder into RUN=runs/detail
 train-enhance: ## train the diffusion round the one-step network on DATA=folder into RUN=runs/enhance
 train-projection: ## train NEED's first network on DATA=folder into RUN=runs/projection
 train-image: ## train NEED's second network on DATA=folder into RUN=runs/image
-train-twin train-enhance train-projection train-image: train-%: $(INSTALLED_TRAIN)
+train-twin train-detail train-enhance train-projection train-image: train-%: $(INSTALLED_TRAIN)
 	@[ -n '$(DATA)' ] || { echo "Name the folder that holds the training CTs: make $@ DATA=folder" >&2; exit 1; }
 	@mkdir -p runs
 	@$(PY) -m ctenhance train $* '$(DATA)' '$(or $(RUN),runs/$*)' --minutes $(MINUTES) $(ARGS)

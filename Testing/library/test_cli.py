@@ -110,7 +110,7 @@ def test_all_commands_are_there() -> None:
         "batch", "demo", "calibrate drift", "calibrate scatter", "calibrate inserts", "compare-maps",
         "study create", "study from-folders", "study from-template", "study status", "study unblind",
         "study analyse", "study export", "study plan", "study serve",
-        "train twin", "train enhance",
+        "train twin", "train detail", "train enhance",
         "train projection", "train image", "train scatter",
         "weights list", "weights verify", "weights add", "weights export", "view",
     }  # fmt: skip

@@ -29,7 +29,7 @@ ExcludeOption = Annotated[
     typer.Option(help="Leave out files with this in their or their folder's name; may be given again."),
 ]
 StartOption = Annotated[
-    Path | None, typer.Option(help="twin, projection, image, scatter: weights to start from.")
+    Path | None, typer.Option(help="twin, detail, projection, image, scatter: weights to start from.")
 ]
 TwinOption = Annotated[
     Path | None, typer.Option(help="enhance: the one-step network to train round; the default one otherwise.")
@@ -40,7 +40,7 @@ ProjectionOption = Annotated[
 ArchitectureOption = Annotated[
     str | None,
     typer.Option(
-        help="projection: spdiff-compact, or spdiff-published for a graphics card. twin: twin or twin-wide."
+        help="projection: spdiff-compact, or spdiff-published for a graphics card. twin, detail: twin, twin-wide."
     ),
 ]
 ResumeOption = Annotated[bool, typer.Option(help="Go on from the last checkpoint in RUN_DIR.")]
@@ -112,6 +112,13 @@ _train(
     "TwinTraining",
     "ctenhance train twin data/ runs/twin --minutes 60",
     "Train the one-step network.",
+)
+_train(
+    "enhancement",
+    "detail",
+    "TwinTraining",
+    "ctenhance train detail data/ runs/detail --minutes 60 --architecture twin-wide",
+    "Train the one-step network to sharpen, too: references sharper than their blurred inputs.",
 )
 _train(
     "enhancement",

@@ -35,7 +35,7 @@ FINER, FINEST = 0.15, 2.0
 ITERATIVE = 0.1
 #: A scan with less noise than this is good as it is.
 QUIET_HU = 8.0
-_MARGIN = 8
+MARGIN = 8
 #: Slices to either side that a draw looks at: enough for a slice profile of seven slices around the
 #: neighbours.
 _REACH = 4
@@ -56,7 +56,7 @@ def neighbours(array: np.ndarray, z: int) -> np.ndarray:
     return array[[max(z - 1, 0), z, min(z + 1, len(array) - 1)]]
 
 
-def _frequency(rows: int, columns: int, pixel_mm: float) -> torch.Tensor:
+def frequency_of(rows: int, columns: int, pixel_mm: float) -> torch.Tensor:
     """Radial frequency in cycles/mm on the grid of `rfft2`."""
     fy = torch.fft.fftfreq(rows, d=pixel_mm)
     fx = torch.fft.rfftfreq(columns, d=pixel_mm)
@@ -86,7 +86,7 @@ def neighbour_correlation(volume: BankVolume) -> float:
 
 def matching_cutoff(correlation: float, pixel_mm: float) -> float:
     """Cut-off (cycles/mm) of the Gaussian-apodised ramp whose noise has this `neighbour_correlation`."""
-    frequency = _frequency(128, 128, pixel_mm)
+    frequency = frequency_of(128, 128, pixel_mm)
     fx = torch.fft.rfftfreq(128, d=pixel_mm)[None, :]
     detrend = 1 - torch.exp(-2 * (math.pi * frequency * 2.0 * pixel_mm) ** 2)
     low, high = 0.15, 3.0
@@ -133,6 +133,9 @@ class PairSampler:
     """Draws batches of pairs. A batch depends on the seed, the bank and its step alone, so a resumed run
     goes on alike."""
 
+    #: How often whole `routine` scans are drawn, as a share of `ROUTINE`.
+    whole_scans = 1.0
+
     def __init__(self, volumes: Sequence[BankVolume], crop: int = 128, seed: int = 0) -> None:
         self.volumes = list(volumes)
         self.crop = crop
@@ -159,8 +162,8 @@ class PairSampler:
         volume = self.volumes[which]
         facts = volume.facts
         depth, rows, columns = volume.hu.shape
-        pooled = rng.random() < (0.25 if facts.noise_hu < 16 else 0.55)
-        side = self.crop + 2 * _MARGIN
+        pooled = rng.random() < self.pooled_share(facts.noise_hu)
+        side = self.crop + 2 * MARGIN
         if pooled and min(rows, columns) < 2 * side:
             pooled = False
         finer = 1.0 if pooled or rng.random() > FINER else float(rng.uniform(1.1, FINEST))
@@ -172,7 +175,7 @@ class PairSampler:
         alone = depth == 1 or rng.random() < 0.2
         z = [middle if alone else min(max(middle + k, 0), depth - 1) for k in range(-_REACH, _REACH + 1)]
         place = _Place(z, y, x, reach, side)
-        if rng.random() < ROUTINE:
+        if rng.random() < ROUTINE * self.whole_scans:
             return self._turned(*self._routine(volume, place, alone, pooled))
         anatomy, shared = self._profiles(alone, facts.spacing_mm)
         own = facts.noise_hu * (POOLED_NOISE if pooled else 1.0)
@@ -202,11 +205,15 @@ class PairSampler:
             degraded = degraded.clamp(min=-1024)
         return self._turned(degraded, reference, sigma)
 
+    def pooled_share(self, noise_hu: float) -> float:
+        """The share of draws that are half-matrix copies, of a scan with this noise."""
+        return 0.25 if noise_hu < 16 else 0.55
+
     def _turned(
         self, degraded: torch.Tensor, reference: torch.Tensor, sigma: float
     ) -> tuple[torch.Tensor, torch.Tensor, float]:
         """The draw without its margin, turned and mirrored at random."""
-        inner = slice(_MARGIN, _MARGIN + self.crop)
+        inner = slice(MARGIN, MARGIN + self.crop)
         both = torch.cat([degraded[:, inner, inner], reference[:, inner, inner]])
         both = torch.rot90(both, int(self.rng.integers(4)), (1, 2))
         if self.rng.random() < 0.5:
@@ -280,7 +287,7 @@ class PairSampler:
         else:
             cutoff = float(np.exp(rng.uniform(np.log(0.35), np.log(1.6))))
             boost = float(rng.choice([0.0, 0.8]))
-        frequency = _frequency(side, side, pixel_mm)
+        frequency = frequency_of(side, side, pixel_mm)
         gain = kernel_gain(frequency, cutoff, float(rng.uniform(1.6, 3.0)), boost)
         # the power of unfiltered noise goes as the frequency, up to the detector's Nyquist
         band = frequency.clamp(max=float(frequency.max()) / math.sqrt(2))
@@ -345,12 +352,12 @@ class PairSampler:
         if kind > 0.3:
             return hu, noise
         # reflected, so that an edge of the crop does not come in at the other side
-        both = F.pad(torch.cat([hu, noise]), (_MARGIN,) * 4, mode="reflect")
-        frequency = _frequency(both.shape[-2], both.shape[-1], pixel_mm)
+        both = F.pad(torch.cat([hu, noise]), (MARGIN,) * 4, mode="reflect")
+        frequency = frequency_of(both.shape[-2], both.shape[-1], pixel_mm)
         if kind < 0.22:
             gain = torch.exp(-2 * (math.pi * frequency * float(rng.uniform(0.1, 0.5))) ** 2)
         else:
             gain = 1 + float(rng.uniform(0.1, 0.6)) * (1 - torch.exp(-((frequency / 0.4) ** 2)))
         both = torch.fft.irfft2(torch.fft.rfft2(both) * gain, s=both.shape[-2:])
-        both = both[:, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
+        both = both[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
         return both[:3], both[3:]

@@ -23,6 +23,7 @@ from ctenhance.choices import DEFAULT_ENHANCE_STEPS
 from ctenhance.core.hounsfield import padding_to_air
 from ctenhance.core.volume import CTVolume
 from ctenhance.enhancement.bank import AIR_HU, build_bank, load_bank
+from ctenhance.enhancement.detail import DetailSampler
 from ctenhance.enhancement.models import HU_SCALE
 from ctenhance.enhancement.networks import UNIT, ResidualDiffusion, Twin, build
 from ctenhance.enhancement.pairs import PairBatch, PairSampler, neighbours
@@ -141,6 +142,7 @@ def course_of(
     settings: Settings,
     progress: Progress | None,
     cancel: Cancellable | None,
+    kind: type[PairSampler] = PairSampler,
 ) -> Course:
     """What a training on the volumes of a folder needs; the noise bank is made where it is not there yet."""
     torch.manual_seed(options.seed)
@@ -148,8 +150,20 @@ def course_of(
     references = training_volumes(Path(data_dir), options.exclude)
     with first_process_first():
         bank = build_bank(references, run_dir / "bank", options.seed, progress, cancel)
-    sampler = PairSampler(load_bank(bank), options.crop, options.seed)
+    sampler = kind(load_bank(bank), options.crop, options.seed)
     return Course(sampler, Ahead(sampler.batch), settings, run_dir, progress, cancel)
+
+
+def train_detail(
+    data_dir: str | Path,
+    run_dir: str | Path,
+    options: TwinTraining,
+    progress: Progress | None = None,
+    cancel: Cancellable | None = None,
+) -> Path:
+    """Train the one-step network for the second task (`detail`): sharper, too. All else as in `train_twin`;
+    validation pairs should be of a soft and a sharp kernel, or of thick and thin slices."""
+    return train_twin(data_dir, run_dir, options, progress, cancel, DetailSampler)
 
 
 def train_twin(
@@ -158,6 +172,7 @@ def train_twin(
     options: TwinTraining,
     progress: Progress | None = None,
     cancel: Cancellable | None = None,
+    kind: type[PairSampler] = PairSampler,
 ) -> Path:
     """Train the one-step network on the volumes of `data_dir`; returns the weights file of its best state.
 
@@ -171,7 +186,7 @@ def train_twin(
         tensors, entry = weights.load(options.start, ["twin"])
         first = tensors, entry.arguments["features"]
         grow(build("twin", arguments), *first, arguments["features"])
-    course = course_of(data_dir, run_dir, options, Settings.of(options), progress, cancel)
+    course = course_of(data_dir, run_dir, options, Settings.of(options), progress, cancel, kind)
     network = build("twin", arguments)
     if first is not None:
         grow(network, *first, arguments["features"])
