@@ -238,7 +238,7 @@ def test_matching_cutoff_inverts_the_kernel() -> None:
 
 
 def test_references_of_the_detail_task_are_sharper_than_their_inputs(bank: list[Path]) -> None:
-    """In every draw: the steepest tenth of edges is steeper by what the blur took, and the noise is not more."""
+    """In every draw the steepest edges are steeper by what the blur took, and less noise is added."""
 
     def steepness(image: torch.Tensor) -> float:
         smooth = torch.from_numpy(ndimage.gaussian_filter(image.numpy(), 0.5))
