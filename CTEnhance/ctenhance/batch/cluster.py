@@ -55,6 +55,11 @@ _SETTINGS = {
     "distributed.scheduler.allowed-failures": 1,
     "distributed.scheduler.worker-saturation": 1.0,
 }
+#: Without --dashboard nothing of the batch is to be had over HTTP.
+_CLOSED: dict[str, Any] = {
+    "distributed.scheduler.http.routes": ["distributed.http.health"],
+    "distributed.worker.http.routes": ["distributed.http.health"],
+}
 _THREADS = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )  # fmt: skip
@@ -127,11 +132,12 @@ def connected(
     """A connection to the named scheduler, or to a cluster that is started in this machine and ends with the
     block. Raises InputError for a scheduler that does not answer."""
     import dask
+    import distributed  # noqa: F401 (its defaults have to be there before they are changed for a while)
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as stack:
         if scheduler is None:
-            stack.enter_context(dask.config.set(_SETTINGS))
+            stack.enter_context(dask.config.set({**_SETTINGS, **({} if dashboard else _CLOSED)}))
             cluster = stack.enter_context(_local_cluster(workers, dashboard))
             connection = Connection(cluster, cluster.security, workers)
         else:
@@ -170,7 +176,8 @@ def _started_cluster(workers: int, dashboard: bool) -> Any:
         # Whoever reaches a scheduler can run anything: certificates that live as long as the cluster keep
         # other users of this machine out.
         security=Security.temporary(),
-        dashboard_address="127.0.0.1:0" if dashboard else None,
+        dashboard_address="127.0.0.1:0",  # its usual port may be another's
+        scheduler_kwargs={"dashboard": dashboard},
         memory_limit=0,
         silence_logs=logging.CRITICAL,
         env={**dict.fromkeys(_THREADS, str(each)), _CARDS: _cards()},

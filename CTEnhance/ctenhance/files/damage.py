@@ -28,6 +28,8 @@ from ctenhance.runtime.files import suffix_of
 DAMAGED = "the file is damaged, cut off or not what its name says; copy it again from its source."
 NIFTI = (".nii", ".nii.gz")
 _CHUNK = 1 << 20
+#: Bytes behind the voxels of a NIfTI file that programs may leave there; a packed file could have any number.
+_MOST_BEHIND = 64 << 20
 _PACKED_CHUNK = 1 << 17
 _GZIP = b"\x1f\x8b"  # how a gzip file begins
 GZIP_WBITS = 31  # zlib's word for one
@@ -297,6 +299,8 @@ def _require_whole_nifti(path: Path, plain: Take | None) -> None:
                         first_bad = length // values.itemsize + int(where[0])
                     bad += where.size
                 length += len(chunk)
+                if length > layout.length + _MOST_BEHIND:
+                    raise InputError(DAMAGED)
     except (EOFError, OSError, ValueError, OverflowError, zlib.error, struct.error) as error:
         raise InputError(DAMAGED) from error
     if length < layout.length:

@@ -23,6 +23,7 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from ctenhance.files.dicom.sizes import DEFLATED, require_modest
 from ctenhance.runtime.errors import InputError
 
 # What pydicom raises on damaged files.
@@ -121,7 +122,7 @@ def read_file(path: Path, also: Iterable[str | int] = ()) -> DicomFile | None:
     """
     try:
         with path.open("rb") as stream:
-            start = stream.read(132)
+            start = stream.read(1024)
     except OSError as error:
         if path.is_symlink() and not os.path.exists(path):
             raise InputError(
@@ -132,7 +133,9 @@ def read_file(path: Path, also: Iterable[str | int] = ()) -> DicomFile | None:
         ) from error
     if not start and path.suffix.lower() == ".dcm":
         raise InputError(f"'{path.name}' is empty; copy it again from its source.")
-    marked = start[128:] == b"DICM"
+    marked = start[128:132] == b"DICM"
+    if marked and DEFLATED in start:
+        require_modest(path)
     # Old and stripped files lack the mark and begin with their first element, always of group 2 or 8.
     if not marked and not (start[:2] in (b"\x02\x00", b"\x08\x00") and start[3:4] == b"\x00"):
         return None

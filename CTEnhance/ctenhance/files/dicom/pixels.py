@@ -35,6 +35,7 @@ from pydicom.uid import (
 )
 
 from ctenhance.files.dicom.header import DAMAGE, OVERLAYS, DicomFile
+from ctenhance.files.dicom.sizes import require_size
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.files import why_not_written
 
@@ -119,6 +120,8 @@ def _decoded(path: Path) -> _Pixels:
                 ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
             )
         syntax = dataset.file_meta.TransferSyntaxUID
+        if syntax in (*_GDCM_SYNTAXES, *JPEG2000TransferSyntaxes):
+            require_size(_frames(dataset), int(dataset.Rows), int(dataset.Columns), path.name)
         if syntax in _GDCM_SYNTAXES:
             words = _words_by_gdcm(dataset, path.name)
         else:
@@ -172,15 +175,19 @@ def _has_embedded_overlay(header: Dataset) -> bool:
     return any(position is not None and position.value for position in positions)
 
 
-def _words_by_gdcm(dataset: Dataset, name: str) -> np.ndarray:
-    """Return the words [frame, y, x], unsigned, of JPEG or JPEG-LS compressed pixel data."""
-    count = int(dataset.get("NumberOfFrames") or 1)
+def _frames(dataset: Dataset) -> Iterator[bytes]:
+    """The compressed streams of the frames."""
     offsets = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
-    frames = generate_frames(
+    yield from generate_frames(
         dataset.PixelData,
-        number_of_frames=count,
+        number_of_frames=int(dataset.get("NumberOfFrames") or 1),
         extended_offsets=(offsets[0], offsets[1]) if offsets[0] and offsets[1] else None,
     )
+
+
+def _words_by_gdcm(dataset: Dataset, name: str) -> np.ndarray:
+    """Return the words [frame, y, x], unsigned, of JPEG or JPEG-LS compressed pixel data."""
+    count, frames = int(dataset.get("NumberOfFrames") or 1), _frames(dataset)
     with tempfile.TemporaryDirectory(prefix="ctenhance-") as folder:
         path = Path(folder, "frame.dcm")
         words = []
