@@ -15,10 +15,9 @@ import numpy as np
 
 from ctenhance.core.arrays import blocks, scratch
 from ctenhance.core.report import plain
-from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.errors import InputError, quoted
 from ctenhance.runtime.files import cannot_write, check_output, replace_when_done, require_space
 from ctenhance.runtime.progress import Cancellable, Progress, check
-from ctenhance.scan.checks import quoted
 from ctenhance.scan.projections import SUFFIXES, Projections
 
 if TYPE_CHECKING:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class CTEnhanceError(Exception):
     """A failure the user can act on; `str()` is one sentence saying what, where and what to do."""
@@ -28,3 +30,10 @@ class Cancelled(CTEnhanceError):  # noqa: N818 (a request that was honoured, not
 
     def __init__(self, message: str = "Cancelled; no output was written.") -> None:
         super().__init__(message)
+
+
+def quoted(value: Any) -> str:
+    """Return a value from a file in quotes, short and on one line, for a sentence."""
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    printable = "".join(letter if letter.isprintable() else " " for letter in text)
+    return f"'{' '.join(printable.split())[:40]}'"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ctenhance.core.arrays import blocks
-from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.errors import InputError, quoted
 from ctenhance.runtime.progress import Cancellable, Progress, check
 from ctenhance.scan.fields import GEOMETRIES, ScanFields
 
@@ -23,13 +23,6 @@ _LARGEST_MEDIAN_LINE_INTEGRAL = 15.0
 _MOST_ENERGIES = 10_000
 # Noise does not take a reading further below zero than this many standard deviations.
 _DEEPEST_NOISE_SD = 20.0
-
-
-def quoted(value: Any) -> str:
-    """Return a value from a file in quotes, short and on one line, for a sentence."""
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    printable = "".join(letter if letter.isprintable() else " " for letter in text)
-    return f"'{' '.join(printable.split())[:40]}'"
 
 
 def check_fields(projections: ScanFields) -> None:

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.errors import InputError, quoted
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+_LARGEST = 10**300  # JSON has whole numbers of any length, a float ends a little above
 _KINDS = {
     str: "a text",
     bool: "true or false",
@@ -75,7 +76,7 @@ class Fields:
         if value is None and default is None:
             return None
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
+            value = float(value) if abs(value) < _LARGEST else math.inf
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise InputError(
                 f"'{name}' in {self.where} must be {_KINDS[kind]}, but it is {_described(value)}."
@@ -99,7 +100,7 @@ class Fields:
         choices = tuple(allowed)
         if value not in choices:
             raise InputError(
-                f"'{name}' in {self.where} must be one of {', '.join(choices)}, but it is '{value}'."
+                f"'{name}' in {self.where} must be one of {', '.join(choices)}, but it is {quoted(value)}."
             )
         return value
 

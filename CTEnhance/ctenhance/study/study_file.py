@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.errors import InputError, quoted
 from ctenhance.study.conduct import Conduct
 from ctenhance.study.fields import Fields, canonical, numbers, read_object, require_format, sha256_of
 from ctenhance.study.questions import EACH, IMAGE, LEFT, PAIR, RIGHT, Question, parse_questions
@@ -95,7 +95,7 @@ class Study:
             for trial in trials:
                 if missing := set(trial.images) - set(study.images):
                     raise InputError(
-                        f"The study '{path}' shows an image '{missing.pop()}' that it does not list."
+                        f"The study '{path}' shows an image {quoted(missing.pop())} that it does not list."
                     )
         return study
 

@@ -27,9 +27,8 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from ctenhance.files.ctpd.elements import View
 from ctenhance.files.dicom.header import DAMAGE
 from ctenhance.physics.units import MU_WATER_PER_MM
-from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.errors import InputError, quoted
 from ctenhance.runtime.progress import Cancellable, Progress, check
-from ctenhance.scan.checks import quoted
 from ctenhance.scan.helix import Helix
 
 DEFAULT_POSITION = "HFS"

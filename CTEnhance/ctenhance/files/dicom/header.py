@@ -36,6 +36,7 @@ DAMAGE = (
     TypeError,
     AttributeError,
     IndexError,
+    OverflowError,
     NotImplementedError,
     RuntimeError,
     struct.error,

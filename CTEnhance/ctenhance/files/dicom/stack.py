@@ -102,6 +102,8 @@ def laid_out(
     """
     frames = conditions.frames([frame for file in files for frame in _frames_of(file)])
     slices = [_slice_of(file, frame) for file, frame in frames]
+    if not slices:
+        raise InputError(f"'{files[0].path.name}' says that it has no frames; export the series again.")
     _require_one_kind(slices)
     unit = common_unit(slices, check_hu)
     slices.sort(key=lambda one: one.depth)
