@@ -117,3 +117,13 @@ def test_identifiers_that_look_like_paths_reach_no_file(tmp_path: Path) -> None:
         f"in/series-{number}.{end}" for number in (1, 2) for end in ("nii.gz", "report.json")
     ]
     assert {path for path in tmp_path.parent.rglob("*") if tmp_path not in path.parents} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [("dicom", 258), ("dicom", 2638), ("study", 152), ("study", 321)]
+)
+def test_what_once_failed_is_refused(tmp_path: Path, name: str, number: int) -> None:
+    (tmp_path / "seeds").mkdir()
+    TARGETS[name].write(tmp_path / "seeds")
+    spoil(TARGETS[name], tmp_path / "seeds", tmp_path / "work", number)
+    assert tried(TARGETS[name], tmp_path / "work") == "refused"
