@@ -42,6 +42,16 @@ DAMAGE = (
     struct.error,
     OSError,
 )
+#: What has to be one number each for anything to be made of the pixels.
+_COUNTS = (
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+)
 _PIXEL_DATA, _UNDEFINED = b"\xe0\x7f\x10\x00", 0xFFFFFFFF
 _FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 # Only these are kept of each header: 600 whole ones would fill memory with private elements and patient data.
@@ -153,6 +163,8 @@ def read_file(path: Path, also: Iterable[str | int] = ()) -> DicomFile | None:
         # pydicom converts a value when it is first asked for: this asks for all, here, where damage can be
         # told.
         frames = frames_of(header)
+        if any(header.get(name) not in (None, "") and number(header[name].value) is None for name in _COUNTS):
+            raise ValueError("no number")
         stored = header.file_meta.get("MediaStorageSOPClassUID")
         header.SOPClassUID = UID(text(header.get("SOPClassUID") or stored))
         header.Modality = text(header.get("Modality"))[:16]  # no valid one is longer
@@ -283,6 +295,6 @@ def number(value: Any) -> float | None:
     """Return an attribute as a finite number, or None."""
     try:
         found = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return found if math.isfinite(found) else None
