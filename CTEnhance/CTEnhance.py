@@ -19,7 +19,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadab
 from ctenhance import choices
 from ctenhance.options import EnhanceOptions
 from ctenhance.runtime.errors import CTEnhanceError
-from CTEnhanceLib.compare import modes
+from CTEnhanceLib.compare import figures
 from CTEnhanceLib.compare.resultchoice import resultsOf
 from CTEnhanceLib.compare.strength import StrengthWriter, canBlend, presets
 from CTEnhanceLib.enhance.batchwindow import BatchWindow, Settings
@@ -49,7 +49,7 @@ class CTEnhance(ScriptedLoadableModule):
         )
         category = translate("qSlicerAbstractCoreModule", "Filtering")
         about.describe(self.parent, _("CT Enhance"), text, "panel-ct-enhance.md", [category])
-        layouts.atStartup(modes.layouts)
+        layouts.atStartup(figures.layouts)
         transfer.removeLeftoversAtStartup()
         slicer.app.connect("startupCompleted()", registerSampleData)
 

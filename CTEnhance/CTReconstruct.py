@@ -20,7 +20,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadab
 from ctenhance import choices
 from ctenhance.options import ReconstructOptions
 from ctenhance.runtime.errors import CTEnhanceError
-from CTEnhanceLib.compare import modes
+from CTEnhanceLib.compare import figures
 from CTEnhanceLib.panel import about
 from CTEnhanceLib.panel.modelchoice import ModelChoice
 from CTEnhanceLib.panel.sourcerows import SourceRows, typedPath
@@ -56,7 +56,7 @@ class CTReconstruct(ScriptedLoadableModule):
         )
         category = _("Tomographic Reconstruction")
         about.describe(self.parent, _("CT Reconstruct"), text, "panel-ct-reconstruct.md", [category])
-        layouts.atStartup(modes.layouts, stages.layouts)
+        layouts.atStartup(figures.layouts, stages.layouts)
         transfer.removeLeftoversAtStartup()
 
 
@@ -145,14 +145,7 @@ class CTReconstructWidget(PanelWidget):
     verb = "reconstruct"
     engines = True
     takesVolume = True
-    sections = (
-        "RunSection",
-        "StagesSection",
-        "CompareSection",
-        "ViewSection",
-        "OutSection",
-        "DetailsSection",
-    )
+    sections = ("RunSection", "StagesSection", *PanelWidget.sections[1:])
 
     def connectWidgets(self) -> None:
         """Fill the model lists, connect the buttons."""

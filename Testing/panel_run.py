@@ -63,11 +63,14 @@ def press_key(user: Any, key: str) -> None:
 
 
 def save_scene(path: Path) -> None:
-    """Save the scene with its volumes and texts, as the application's dialog does."""
+    """Save the scene with its volumes, texts, regions and tables, as the application's dialog does."""
+    endings = {"Volume": "nrrd", "Text": "txt", "Markups": "mrk.json", "Table": "tsv"}
     for node in slicer.util.getNodesByClass("vtkMRMLStorableNode"):
-        if node.GetSaveWithScene() and (node.IsA("vtkMRMLVolumeNode") or node.IsA("vtkMRMLTextNode")):
+        ending = next((end for kind, end in endings.items() if node.IsA(f"vtkMRML{kind}Node")), None)
+        if node.GetSaveWithScene() and ending is not None:
             node.AddDefaultStorageNode()
-            ending = "nrrd" if node.IsA("vtkMRMLVolumeNode") else "txt"
+            if node.GetStorageNode() is None:  # short texts stand in the scene's own file
+                continue
             name = node.GetName().replace("/", "_")
             node.GetStorageNode().SetFileName(str(path.with_name(f"{name}.{ending}")))
             assert node.GetStorageNode().WriteData(node)

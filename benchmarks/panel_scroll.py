@@ -89,12 +89,19 @@ def pair(shape: tuple[int, int, int]) -> tuple[Any, Any]:
 
 
 def viewing(app: Any, before: Any, result: Any, slices: int, count: int) -> Iterator[str]:
-    """Yield the rows of scrolling, strength, and window and level."""
-    from CTEnhanceLib.compare.comparison import Comparison, Mode
-    from CTEnhanceLib.views.linked import setWindow, sliceWidget
+    """Yield the rows of scrolling, slabs, crosshair, strength, and window and level."""
+    from CTEnhanceLib.compare.comparison import Comparison
+    from CTEnhanceLib.compare.modes import Mode
+    from CTEnhanceLib.scene.windows import setWindow
+    from CTEnhanceLib.views import crosshair
+    from CTEnhanceLib.views.linked import VIEW_GROUP, sliceWidget
+    from CTEnhanceLib.views.slab import Projection, Slab
 
     setWindow(before, "mediastinum")
-    comparison = Comparison()
+    comparison = Comparison(lambda _result: ("Before", "After"))
+    centre = np.zeros(6)
+    before.GetRASBounds(centre)
+    middle = (centre[::2] + centre[1::2]) / 2
 
     def draw() -> None:
         for view in comparison.mode.views():
@@ -103,6 +110,11 @@ def viewing(app: Any, before: Any, result: Any, slices: int, count: int) -> Iter
     def scroll(index: int) -> None:
         controller = sliceWidget(comparison.mode.views()[0].name).sliceController()
         controller.setSliceOffsetValue(float(index % slices))
+        draw()
+
+    def place(index: int) -> None:
+        there = middle + (index % 40 - 20) * np.array([1.0, -1.0, 1.0])
+        crosshair.bringTo((there[0], there[1], there[2]), VIEW_GROUP)
         draw()
 
     def strength(index: int) -> None:
@@ -120,9 +132,18 @@ def viewing(app: Any, before: Any, result: Any, slices: int, count: int) -> Iter
         (Mode.FADE, "scroll, fade in one view"),
     ):
         comparison.show(result, mode)
-        while comparison.busy:
-            app.processEvents()
+        app.processEvents()
         yield frames(scroll, count).row(what)
+    comparison.show(result, Mode.SWIPE)
+    yield frames(scroll, count).row("scroll, swipe in one view")
+    comparison.show(result, Mode.SIDE_BY_SIDE)
+    for projection in (Projection.MEAN, Projection.MAXIMUM):
+        comparison.views.setSlab(Slab(projection, 10.0))
+        yield frames(scroll, count).row(f"scroll a linked pair, slab of 10 mm ({projection.text()})")
+    comparison.views.setSlab(Slab())
+    yield frames(place, count).row("crosshair, linked pair")
+    comparison.show(result, Mode.PLANES)
+    yield frames(place, count).row("crosshair, three planes of both")
     comparison.show(result, Mode.SIDE_BY_SIDE)
     yield frames(strength, count).row("strength slider, pair redrawn")
     comparison.setStrengthPreview(None)
@@ -152,7 +173,28 @@ def working(app: Any, before: Any, result: Any, shape: tuple[int, int, int]) -> 
         )
         yield turns(app, steps).row("turns while the result is loaded and blended")
     arrays = [slicer.util.arrayFromVolume(node) for node in (before, result)]
-    yield turns(app, fillBlended(arrays[1], *arrays, 0.5)).row("turns while another strength is written")
+    steps = fillBlended(arrays[1], arrays[0], np.array(arrays[1], np.float32), 0.5)
+    yield turns(app, steps).row("turns while another strength is written")
+    yield measuring(app, before, result)
+
+
+def measuring(app: Any, before: Any, result: Any) -> str:
+    """Return the row of measuring a circle and a box in both, with the interval of their difference."""
+    import slicer
+
+    from CTEnhanceLib.measure import shapes, table
+
+    node = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
+    regions = [shapes.add(shape, node, result) for shape in (shapes.Shape.ROUND, shapes.Shape.SQUARE)]
+
+    def once(_index: int) -> None:
+        for region in regions:
+            table.measure(region, before, result, paired=True)
+
+    row = frames(once, 20).row("measure a circle and a box, before and after")
+    for region in regions:
+        slicer.mrmlScene.RemoveNode(region)
+    return row
 
 
 def main() -> None:

@@ -140,16 +140,16 @@ def test_compare_modes(panel: Any, user: Any, ct: Any) -> None:
 
     panel.ui.viewModeSelector.currentIndex = 0
     without = pixels(first.sliceView())
-    panel.ui.roiButton.click()
-    assert "Mean HU" in panel.ui.roiTable.text
+    panel.ui.squareButton.click()
+    assert "Mean HU" in panel.ui.regionTable.text
     assert not np.array_equal(pixels(first.sliceView()), without)
     slicer.mrmlScene.RemoveNode(slicer.util.getNodesByClass("vtkMRMLMarkupsROINode")[0])
-    user.waits(lambda: not panel.ui.roiButton.checked, seconds=5)
+    user.waits(lambda: not panel.ui.regionTable.text, seconds=5)
     assert np.array_equal(pixels(first.sliceView()), without)
-    panel.ui.roiButton.click()
+    panel.ui.squareButton.click()
     panel.ui.compareButton.click()
     assert manager.layout == layout
-    assert not slicer.util.getNodesByClass("vtkMRMLMarkupsROINode")
+    assert slicer.util.getNodesByClass("vtkMRMLMarkupsROINode")  # it is the user's, and saved with the scene
 
 
 def test_close_scene_during_run(panel: Any, user: Any, ct: Any, children: Any) -> None:

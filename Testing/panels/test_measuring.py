@@ -98,17 +98,18 @@ def test_only_voxels_inside_count() -> None:
     assert not isUniform(values) and isUniform(values, inside)
 
 
-def test_the_table_says_noise_of_uniform_boxes_only() -> None:
-    from CTEnhanceLib.measure.roi import Statistics, table
+def test_the_table_says_noise_of_uniform_regions_only(app: Any) -> None:
+    from ctenhance.quality.region import Difference
+    from CTEnhanceLib.measure.roi import Statistics
+    from CTEnhanceLib.measure.table import Row, richText
 
     def text(uniform: bool, slices: int = 3) -> str:
-        return table(
-            {
-                "Before": Statistics(500, slices, 40.0, 30.0, True),
-                "After": Statistics(500, slices, 41.0, 15.0, uniform),
-            }
-        )
+        first = Statistics(500, slices, 40.0, 30.0, True, 300.0)
+        second = Statistics(500, slices, 41.0, 15.0, uniform, 300.0)
+        row = Row("R1", "round", first, second, Difference(1.0, 0.5, 1.5, 80.0), True)
+        return richText([row], ("Before", "After"))
 
-    assert "noise (SD) -50 %" in text(True) and "Not noise" not in text(True)
-    assert "noise (SD)" not in text(False) and "SD -50 %" in text(False) and "Not noise alone" in text(False)
+    assert "noise (SD) -50 %" in text(True) and "not noise" not in text(True)
+    assert "noise (SD)" not in text(False) and "SD -50 %, not noise alone" in text(False)
     assert "500 voxels in 3 slices" in text(True) and "500 voxels in one slice" in text(True, 1)
+    assert "Difference +1.0 HU (95 %: +0.5 to +1.5)" in text(True) and "300 mm²" in text(True)

@@ -16,7 +16,7 @@ PANELS = ("CTEnhance", "CTReconstruct", "CTDecompose", "CTReaderStudy")
 HEIGHT = 700
 # Below them nothing has to be pressed.
 BUTTONS = {
-    "CTEnhance": ("applyButton", "compareButton", "flickerButton", "roiButton"),
+    "CTEnhance": ("applyButton", "compareButton", "flickerButton", "squareButton"),
     "CTReconstruct": ("applyButton", "stagesButton", "compareButton"),
     "CTDecompose": ("applyButton", "spectralButton", "spectralRegionButton", "exportButton"),
     "CTReaderStudy": ("signInButton",),

@@ -203,9 +203,9 @@ def test_measured_projections_to_linked_stages(panel: Any, user: Any, made: Path
     assert panel.compareSection.comparison._titles["CTEnhanceAfter"][0].startswith("FBP")
     assert panel.ui.flickerButton.text == "Show NEED (key X)"
     panel.ui.flickerButton.click()
-    panel.ui.roiButton.click()
-    assert ">FBP<" in panel.ui.roiTable.text and ">NEED<" in panel.ui.roiTable.text
-    panel.ui.roiButton.click()
+    panel.ui.squareButton.click()
+    assert ">FBP<" in panel.ui.regionTable.text and ">NEED<" in panel.ui.regionTable.text
+    panel.ui.removeRegionButton.click()
     panel.ui.stagesButton.click()
     assert not panel.ui.compareButton.checked and panel.stagesSection.stages.active
     panel.ui.stagesButton.click()

@@ -166,14 +166,14 @@ def main() -> None:
     ui.viewModeSelector.currentIndex = 0
     ui.mediastinumButton.click()
     fit(app, names[:2], 600)
-    ui.roiButton.click()
+    ui.squareButton.click()
     for region in slicer.util.getNodesByClass("vtkMRMLMarkupsROINode"):
         # Off the screen their size would be wrong: it follows the monitor's.
         region.GetDisplayNode().SetHandlesInteractive(False)
         # Into the left ventricle of the phantom.
         region.SetSize([20, 20, region.GetSize()[2]])
         region.SetCenter([a + b for a, b in zip(region.GetCenter(), (-40, 22, 0), strict=True)])
-    wait(app, lambda: not panel.compareSection.measuring)
+    wait(app, lambda: not panel.compareSection.measuring.pending)
     picture(app, names[:2], panel.parent, arguments.out / "panel-compare.png")
 
 

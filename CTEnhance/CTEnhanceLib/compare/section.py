@@ -6,21 +6,17 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ctenhance.runtime.errors import InputError
 from CTEnhanceLib.compare.comparison import Comparison
+from CTEnhanceLib.compare.measuring import MeasureSection
 from CTEnhanceLib.compare.modes import Mode
 from CTEnhanceLib.compare.pair import Names, candidates
 from CTEnhanceLib.compare.resultchoice import ResultChoice
-from CTEnhanceLib.measure import roi
-from CTEnhanceLib.measure.region import MeasuredRegion
 from CTEnhanceLib.scene import bodywindows, placing, windows
 from CTEnhanceLib.views.history import History, WindowHistory
 from CTEnhanceLib.views.keys import Keys
-from CTEnhanceLib.views.linked import sliceWidget
 from CTEnhanceLib.views.windowkeys import OWN, WindowKeys
 
 FLICKER_KEY, SWAP_KEY, PLANES_KEY = "X", "W", "P"
@@ -53,7 +49,7 @@ class CompareSection:
         self._filling = False
         self._history = history or History()
         self._windowHistory = WindowHistory(self._history)
-        self._region = MeasuredRegion(self.measure)
+        self.measuring = MeasureSection(ui, self.comparison)
         for mode in Mode:
             ui.viewModeSelector.addItem(mode.text())
         ui.viewModeSelector.connect("currentIndexChanged(int)", self._onMode)
@@ -63,7 +59,6 @@ class CompareSection:
         ui.fadeSlider.connect("valueChanged(double)", self.comparison.setFade)
         ui.flickerButton.connect("toggled(bool)", self._onFlicker)
         ui.differenceSlider.connect("valueChanged(double)", self.comparison.setDifferenceRange)
-        ui.roiButton.connect("toggled(bool)", self._onRegion)
         self._windowButtons = {name: getattr(ui, f"{name}Button") for name in windows.WINDOWS}
         for name, button in self._windowButtons.items():
             button.connect("clicked()", functools.partial(self._onWindow, name))
@@ -96,6 +91,7 @@ class CompareSection:
             else:
                 self.comparison.show(result)
                 self._windowHistory.follow(result.GetDisplayNode())
+            self.measure()
         self._nameFlicker()  # the button names one of the two
         self._refresh()
 
@@ -111,9 +107,9 @@ class CompareSection:
 
     def hide(self) -> None:
         """Give the layout back and let go of all nodes."""
-        self.ui.roiButton.checked = False
         self.ui.compareButton.checked = False
         self.setResult(None)
+        self.measuring.forget()
         self._windowHistory.follow(None)
         self._history.clear()
 
@@ -121,6 +117,7 @@ class CompareSection:
         """The module is opened: another one may have taken the views meanwhile."""
         if self.ui.compareButton.checked and not self.comparison.active:
             self.ui.compareButton.checked = False
+        self.measuring.nodesChanged()
         self._refresh()
 
     def exit(self) -> None:
@@ -132,37 +129,14 @@ class CompareSection:
         """Return the section's keys and what they do."""
         return [*WindowKeys.rows(), *self._keys.rows()]
 
-    @property
-    def measuring(self) -> bool:
-        """Whether the table is about to follow the region."""
-        return self._region.pending
-
     def nodes(self) -> list[Any]:
         """Return the nodes that are compared."""
         pair = self.comparison.pair
         return [self.comparison.result] if pair is None else [pair.result, pair.other]
 
-    def nodeGoes(self, node: Any) -> None:
-        """A node is about to be removed: perhaps the region, by the user."""
-        if node is self._region.node and node is not None:
-            # Not now: the scene is in the middle of a removal.
-            qt.QTimer.singleShot(0, lambda: setattr(self.ui.roiButton, "checked", False))
-
     def measure(self) -> None:
-        """Write the table of the region anew."""
-        before = placing.inputOf(self._result)
-        if self._region.node is None or before is None:
-            self.ui.roiTable.visible = False
-            return
-        try:
-            rows = {
-                name: roi.statistics(self._region.node, node)
-                for name, node in zip(self._names(self._result), (before, self._result), strict=True)
-            }
-            self.ui.roiTable.text = roi.table(rows)
-        except InputError as error:
-            self.ui.roiTable.text = str(error)
-        self.ui.roiTable.visible = True
+        """Measure the regions anew."""
+        self.measuring.measure()
 
     def _refresh(self) -> None:
         ui, ready, active = self.ui, self._result is not None, self.comparison.active
@@ -176,7 +150,7 @@ class CompareSection:
         for button in self._windowButtons.values():
             button.enabled = ready
         ui.otherSelector.enabled = ready
-        ui.flickerButton.enabled = ui.roiButton.enabled = ui.swapButton.enabled = active
+        ui.flickerButton.enabled = ui.swapButton.enabled = active
         single, differs = self.comparison.mode.single, self.comparison.mode is Mode.WITH_DIFFERENCE
         ui.fadeSlider.enabled, ui.differenceSlider.enabled = active and single, active and differs
         ui.fadeLabel.visible = ui.fadeSlider.visible = single
@@ -188,6 +162,7 @@ class CompareSection:
         ui.otherLabel.text = _("With ({side}):").format(side=sides[1])
         self._keys.enable(active)
         self._windowKeys.enable(ready)
+        self.measuring.refresh()
 
     def _listOthers(self) -> None:
         """Offer what the result can be compared with, its input first."""
@@ -223,6 +198,7 @@ class CompareSection:
     def _onSwap(self, swapped: bool) -> None:
         self.comparison.setSwapped(swapped)
         self._nameFlicker()
+        self.measure()
         self._refresh()
 
     def _onSwapKey(self) -> None:
@@ -266,9 +242,10 @@ class CompareSection:
             self._rememberWindow()
             self.ui.flickerButton.checked = False
             self.ui.swapButton.checked = False
-            self.ui.roiButton.checked = False
+            self.measuring.leave()
             self.comparison.hide()
         self._refresh()
+        self.measure()
 
     def _rememberWindow(self) -> None:
         """Keep the window that the reader leaves, also where it was set with the mouse."""
@@ -287,10 +264,3 @@ class CompareSection:
         names = self.comparison.names() if self.comparison.active else self._names(self._result)
         name = names[1 if self.ui.flickerButton.checked else 0]
         self.ui.flickerButton.text = _("Show {name} (key {key})").format(name=name, key=FLICKER_KEY)
-
-    def _onRegion(self, checked: bool) -> None:
-        self._region.remove()
-        widget = sliceWidget(self.comparison.mode.views()[0].name) if checked else None
-        if widget is not None and self.comparison.active:
-            self._region.add(widget.mrmlSliceNode(), self._result)
-        self.measure()

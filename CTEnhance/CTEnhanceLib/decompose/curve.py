@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import slicer
 from slicer.i18n import tr as _
 
 from CTEnhanceLib.decompose.spectral import Curve, Kind, SpectralImage, SpectralTable
-from CTEnhanceLib.scene import placing
+from CTEnhanceLib.views import plot
 
 PLOT_VIEW = "CTDecomposeCurve"
 _BLUE = (0.30, 0.50, 0.75)
@@ -19,69 +18,35 @@ _BLUE = (0.30, 0.50, 0.75)
 
 def plotView() -> str:
     """Return the view that the curve is drawn in, for a layout; empty where Slicer has no plots."""
-    if not hasattr(slicer.modules, "plots"):
-        return ""
-    properties = f'<property name="viewlabel" action="default">{_("HU")}</property>'
-    return f'<view class="vtkMRMLPlotViewNode" singletontag="{PLOT_VIEW}">{properties}</view>'
+    return plot.plotView(PLOT_VIEW, _("HU"))
 
 
 class CurvePlot:
-    """The table, series and chart of one region's curve, in the plot view of `plotView`."""
+    """One region's curve, in the plot view of `plotView`."""
 
     def __init__(self) -> None:
-        self.table: Any = None
-        self._chart: Any = None
-        self._nodes: list[Any] = []
+        self._plot = plot.Plot(PLOT_VIEW)
+
+    @property
+    def table(self) -> Any:
+        """The table that is drawn; None: nothing is."""
+        return self._plot.table
 
     def show(self, curve: Curve) -> None:
         """Draw this curve, with a standard deviation on both sides, in place of the one before."""
-        if self.table is None or not slicer.mrmlScene.IsNodePresent(self.table):
-            self._make()
-        columns = (curve.energies, curve.mean, curve.mean - curve.deviation, curve.mean + curve.deviation)
-        slicer.util.updateTableFromArray(self.table, columns, _columns())
         low = _("Spectral curve of the region, low noise")
-        self._chart.SetTitle(low if curve.lowNoise else _("Spectral curve of the region"))
-        view = slicer.mrmlScene.GetSingletonNode(PLOT_VIEW, "vtkMRMLPlotViewNode")
-        if view is not None:
-            view.SetPlotChartNodeID(self._chart.GetID())
+        title = low if curve.lowNoise else _("Spectral curve of the region")
+        curves = {
+            _("Mean HU"): curve.mean,
+            _("Mean - SD"): curve.mean - curve.deviation,
+            _("Mean + SD"): curve.mean + curve.deviation,
+        }
+        lines = [plot.Line(_BLUE), *[plot.Line(_BLUE, dashed=True)] * 2]
+        self._plot.show((title, _("keV"), _("HU")), curve.energies, curves, lines)
 
     def remove(self) -> None:
         """Take all of it out of the scene."""
-        for node in reversed(self._nodes):
-            if slicer.mrmlScene.IsNodePresent(node):
-                slicer.mrmlScene.RemoveNode(node)
-        self.table = self._chart = None
-        self._nodes = []
-
-    def _make(self) -> None:
-        with placing.whole() as added:
-            self.table = placing.addNode("vtkMRMLTableNode", _("Spectral curve"), added, hidden=True)
-            self._chart = placing.addNode("vtkMRMLPlotChartNode", _("Spectral curve"), added, hidden=True)
-            energy, *values = _columns()
-            for name in values:
-                series = placing.addNode("vtkMRMLPlotSeriesNode", name, added, hidden=True)
-                series.SetName(name)  # the legend's text, without a number
-                series.SetAndObserveTableNodeID(self.table.GetID())
-                series.SetXColumnName(energy)
-                series.SetYColumnName(name)
-                series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter)
-                series.SetMarkerStyle(slicer.vtkMRMLPlotSeriesNode.MarkerStyleNone)
-                mean = name == values[0]
-                solid, dashed = (
-                    slicer.vtkMRMLPlotSeriesNode.LineStyleSolid,
-                    slicer.vtkMRMLPlotSeriesNode.LineStyleDash,
-                )
-                series.SetLineStyle(solid if mean else dashed)
-                series.SetLineWidth(3 if mean else 1)
-                series.SetColor(*_BLUE)
-                self._chart.AddAndObservePlotSeriesNodeID(series.GetID())
-            self._chart.SetXAxisTitle(energy)
-            self._chart.SetYAxisTitle(_("HU"))
-        self._nodes = added
-
-
-def _columns() -> list[str]:
-    return [_("keV"), _("Mean HU"), _("Mean - SD"), _("Mean + SD")]
+        self._plot.remove()
 
 
 def materialTable(

@@ -1,29 +1,29 @@
-"""The box that the user drags in a view, and word of it when it has moved."""
+"""The regions that the user draws in views, and word of it when one has moved."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import qt
 import slicer
 import vtk
 
-from CTEnhanceLib.measure import roi
+from CTEnhanceLib.measure import roi, shapes
 
 _MEASURE_MILLISECONDS = 100
 
 
-class MeasuredRegion:
-    """One box, `node` (None: there is none). `onMoved()` is called a moment after it was dragged.
+class WatchedRegions:
+    """Watches markups. `onMoved()` is called a moment after one of them was dragged.
 
-    A dragged box tells of each pixel; measured is when there is time.
+    A dragged region tells of each pixel; measured is when there is time.
     """
 
     def __init__(self, onMoved: Callable[[], None]) -> None:
-        self.node: Any = None
-        self._display: Any = None
-        self._tags: list[int] = []
+        self.nodes: list[Any] = []
+        self._tags: list[tuple[Any, int]] = []
+        self._rounding = False
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(_MEASURE_MILLISECONDS)
@@ -34,24 +34,60 @@ class MeasuredRegion:
         """Whether `onMoved` is about to be called."""
         return bool(self._timer.active)
 
+    def watch(self, nodes: Sequence[Any]) -> None:
+        """Watch these, and no others."""
+        if list(nodes) == self.nodes:
+            return
+        for node, tag in self._tags:
+            node.RemoveObserver(tag)
+        self.nodes = list(nodes)
+        events = (
+            vtk.vtkCommand.ModifiedEvent,
+            slicer.vtkMRMLMarkupsNode.PointModifiedEvent,
+            slicer.vtkMRMLMarkupsNode.PointAddedEvent,
+            slicer.vtkMRMLMarkupsNode.PointRemovedEvent,
+        )
+        self._tags = [
+            (node, node.AddObserver(event, self._onMoved)) for node in self.nodes for event in events
+        ]
+        if not self.nodes:
+            self._timer.stop()
+
+    def _onMoved(self, node: Any, _event: Any) -> None:
+        if not self._rounding:
+            self._rounding = True
+            try:
+                shapes.keepRound(node)
+            finally:
+                self._rounding = False
+        if not self._timer.active:
+            self._timer.start()
+
+
+class MeasuredRegion:
+    """One box, `node` (None: there is none). `onMoved()` is called a moment after it was dragged."""
+
+    def __init__(self, onMoved: Callable[[], None]) -> None:
+        self.node: Any = None
+        self._display: Any = None
+        self._watched = WatchedRegions(onMoved)
+
+    @property
+    def pending(self) -> bool:
+        """Whether `onMoved` is about to be called."""
+        return self._watched.pending
+
     def add(self, sliceNode: Any, volumeNode: Any) -> None:
         """Put a box into the middle of the view, in place of the one before."""
         self.remove()
         self.node = roi.addRegion(sliceNode, volumeNode)
         self._display = self.node.GetDisplayNode()
-        events = (vtk.vtkCommand.ModifiedEvent, slicer.vtkMRMLMarkupsNode.PointModifiedEvent)
-        self._tags = [self.node.AddObserver(event, self._onMoved) for event in events]
+        self._watched.watch([self.node])
 
     def remove(self) -> None:
         """Take the box away."""
         if self.node is not None:
-            for tag in self._tags:
-                self.node.RemoveObserver(tag)
+            self._watched.watch([])
             node, display = self.node, self._display
             self.node = self._display = None  # before it goes: nobody else has removed it
             roi.removeRegion(node, display)
-            self._timer.stop()
-
-    def _onMoved(self, _caller: Any, _event: Any) -> None:
-        if not self._timer.active:
-            self._timer.start()

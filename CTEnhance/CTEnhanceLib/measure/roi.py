@@ -1,9 +1,7 @@
-"""Mean and standard deviation in a box that the user drags, before and after."""
+"""Mean and standard deviation in regions that the user draws: boxes, and closed curves in one layer."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +11,11 @@ import vtk
 from slicer.i18n import tr as _
 
 from ctenhance.runtime.errors import InputError
+from CTEnhanceLib.measure import polygon
 from CTEnhanceLib.measure.uniformity import isUniform
 
 # Above this, following the mouse would stutter.
-MOST_VOXELS = 4_000_000
+MOST_VOXELS = 1_000_000
 # Whether a box is uniform takes longer to see; larger ones are not in a patient.
 _MOST_JUDGED = 300_000
 _START_SIZE_MM = 30.0
@@ -25,14 +24,15 @@ _HANDLE_PER_CENT = 1.2
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of the voxels whose centres lie in the box: how many, in how many slices, mean and standard deviation
-    (HU), and whether that is noise alone (`uniformity`)."""
+    """Of the voxels whose centres lie in the region: how many, in how many slices, mean and standard
+    deviation (HU), whether that is noise alone (`uniformity`), and the region's area in its plane (mm²)."""
 
     count: int
     slices: int
     mean: float
     deviation: float
     uniform: bool
+    area: float
 
 
 def addRegion(sliceNode: Any, volumeNode: Any) -> Any:
@@ -40,19 +40,20 @@ def addRegion(sliceNode: Any, volumeNode: Any) -> Any:
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", _("CT region"))
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
-    display.SetFillVisibility(False)
-    display.SetPropertiesLabelVisibility(False)
-    display.SetInteractionHandleScale(_HANDLE_PER_CENT)  # the usual 3 % would cover what is measured
-    display.SetGlyphScale(_HANDLE_PER_CENT)
-    node.SetSaveWithScene(False)
     matrix = sliceNode.GetSliceToRAS()
-    node.SetCenter([matrix.GetElement(axis, 3) for axis in range(3)])
     thickness = max(_START_SIZE_MM / 6, 3 * max(volumeNode.GetSpacing()))
     # Thin along the axis that the view looks along.
     normal = [abs(matrix.GetElement(axis, 2)) for axis in range(3)]
     size = [_START_SIZE_MM] * 3
     size[int(np.argmax(normal))] = thickness
-    node.SetSize(size)
+    with slicer.util.NodeModify(node), slicer.util.NodeModify(display):
+        display.SetFillVisibility(False)
+        display.SetPropertiesLabelVisibility(False)
+        display.SetInteractionHandleScale(_HANDLE_PER_CENT)  # the usual 3 % would cover what is measured
+        display.SetGlyphScale(_HANDLE_PER_CENT)
+        node.SetSaveWithScene(False)
+        node.SetCenter([matrix.GetElement(axis, 3) for axis in range(3)])
+        node.SetSize(size)
     return node
 
 
@@ -71,13 +72,37 @@ def statistics(region: Any, volumeNode: Any) -> Statistics:
     part, inside = _box(region, volumeNode, volumeNode)
     found = _chosen(part, inside)
     uniform = part.size <= _MOST_JUDGED and isUniform(part, inside)
-    return Statistics(found.size, _slices(part, inside), float(found.mean()), float(found.std()), uniform)
+    mean, deviation = float(found.mean()), float(found.std())
+    return Statistics(found.size, _slices(region, part, inside), mean, deviation, uniform, areaOf(region))
+
+
+def areaOf(region: Any) -> float:
+    """Return a region's area in its plane (mm²): what a curve encloses, the largest face of a box."""
+    if region.IsA("vtkMRMLMarkupsCurveNode"):
+        return polygon.area(polygon.points(region))
+    _thinnest, *sides = sorted(region.GetSize())
+    return float(np.prod(sides))
+
+
+def voxels(region: Any, volumeNode: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the voxels about the region [slice, row, column], and which of them are in it; in the same order
+    for volumes on one grid. Raises InputError as `values` does."""
+    part, inside = _box(region, volumeNode, volumeNode)
+    return part, np.ones(part.shape, bool) if inside is None else inside
+
+
+def place(region: Any, volumeNode: Any) -> tuple[tuple[slice, ...], np.ndarray]:
+    """Return where the voxels about the region are [slice, row, column], and which of those are in it. Raises
+    InputError as `values` does."""
+    where, inside = _where(region, volumeNode, slicer.util.arrayFromVolume(volumeNode).shape)
+    size = [each.stop - each.start for each in where]
+    return where, np.ones(size, bool) if inside is None else inside
 
 
 def sizeOf(region: Any, volumeNode: Any) -> tuple[int, int]:
     """Return how many voxels are in the box, and in how many slices; raises InputError as `values` does."""
     part, inside = _box(region, volumeNode, volumeNode)
-    return _chosen(part, inside).size, _slices(part, inside)
+    return _chosen(part, inside).size, _slices(region, part, inside)
 
 
 def sizeText(count: int, slices: int) -> str:
@@ -97,41 +122,41 @@ def values(region: Any, volumeNode: Any, of: Any = None) -> np.ndarray:
     return _chosen(*_box(region, volumeNode, volumeNode if of is None else of))
 
 
-def table(rows: Mapping[str, Statistics]) -> str:
-    """Return the statistics as a small table in rich text."""
-    head = "".join(f"<th align='right'>&nbsp;{text}</th>" for text in (_("Mean HU"), _("SD HU")))
-    lines = "".join(
-        f"<tr><td>{html.escape(name)}</td><td align='right'>{row.mean:.1f}</td>"
-        f"<td align='right'>{row.deviation:.1f}</td></tr>"
-        for name, row in rows.items()
-    )
-    first, *_others, last = rows.values()
-    caption = sizeText(first.count, first.slices)
-    if first.deviation > 0:
-        uniform = all(row.uniform for row in rows.values())
-        text = _("noise (SD) {change:+.0f} %") if uniform else _("SD {change:+.0f} %")
-        caption += "; " + text.format(change=100 * (last.deviation / first.deviation - 1))
-        if not uniform:
-            caption += "<br>" + _("Not noise alone: the box is not uniform, or too small to tell.")
-    return f"<table cellpadding='3'><tr><th></th>{head}</tr>{lines}</table>{caption}"
-
-
 def _box(region: Any, volumeNode: Any, of: Any) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the voxels about the box [slice, row, column], and which of them are in it (None: all)."""
+    """Return the voxels about the region [slice, row, column], and which of them are in it (None: all)."""
     array = slicer.util.arrayFromVolume(of)
+    where, inside = _where(region, volumeNode, array.shape)
+    return array[where], inside
+
+
+def _where(
+    region: Any, volumeNode: Any, shape: tuple[int, ...]
+) -> tuple[tuple[slice, ...], np.ndarray | None]:
+    """Return where the voxels about the region are, and which of them are in it (None: all)."""
+    if region.IsA("vtkMRMLMarkupsCurveNode"):
+        toVoxels = np.linalg.inv(_toWorld(volumeNode))
+        start, inside = polygon.layer(polygon.points(region), toVoxels, shape)
+        _checkSize(inside.size)
+        return tuple(slice(n, n + m) for n, m in zip(start, inside.shape, strict=True)), inside
     toBox, half = _voxelsToBox(region, volumeNode)
     corners = _boxCorners(toBox, half)
     low = np.maximum(np.ceil(corners.min(axis=0) - 1e-6), 0).astype(int)
-    high = np.minimum(np.floor(corners.max(axis=0) + 1e-6), np.array(array.shape[::-1]) - 1).astype(int)
+    high = np.minimum(np.floor(corners.max(axis=0) + 1e-6), np.array(shape[::-1]) - 1).astype(int)
     if (high < low).any():
         raise InputError(_("The region holds no voxel of the volume: move or enlarge it."))
-    if np.prod(high - low + 1) > MOST_VOXELS:
+    _checkSize(int(np.prod(high - low + 1)))
+    where = tuple(slice(a, b + 1) for a, b in zip(low[::-1], high[::-1], strict=True))
+    return where, _inside(toBox, half, low, tuple(each.stop - each.start for each in where))
+
+
+def _checkSize(count: int) -> None:
+    if count > MOST_VOXELS:
         raise InputError(_("The region is too large to be measured live: make it smaller."))
-    part = array[low[2] : high[2] + 1, low[1] : high[1] + 1, low[0] : high[0] + 1]
-    return part, _inside(toBox, half, low, part.shape)
 
 
-def _slices(part: np.ndarray, inside: np.ndarray | None) -> int:
+def _slices(region: Any, part: np.ndarray, inside: np.ndarray | None) -> int:
+    if region.IsA("vtkMRMLMarkupsCurveNode"):
+        return 1  # of the view that it was drawn in
     return len(part) if inside is None else int(np.count_nonzero(inside.any(axis=(1, 2))))
 
 
@@ -144,6 +169,12 @@ def _chosen(part: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
 
 def _voxelsToBox(region: Any, volumeNode: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the matrix from voxel indices (x, y, z) to box coordinates, and half the box's sides there."""
+    boxToWorld = slicer.util.arrayFromVTKMatrix(region.GetObjectToWorldMatrix())
+    return np.linalg.inv(boxToWorld) @ _toWorld(volumeNode), np.array(region.GetSize()) / 2
+
+
+def _toWorld(volumeNode: Any) -> np.ndarray:
+    """Return the matrix from voxel indices (x, y, z) to the world (mm, RAS)."""
     toRAS = vtk.vtkMatrix4x4()
     volumeNode.GetIJKToRASMatrix(toRAS)
     toWorld = slicer.util.arrayFromVTKMatrix(toRAS)
@@ -154,8 +185,7 @@ def _voxelsToBox(region: Any, volumeNode: Any) -> tuple[np.ndarray, np.ndarray]:
         matrix = vtk.vtkMatrix4x4()
         transform.GetMatrixTransformToWorld(matrix)
         toWorld = slicer.util.arrayFromVTKMatrix(matrix) @ toWorld
-    boxToWorld = slicer.util.arrayFromVTKMatrix(region.GetObjectToWorldMatrix())
-    return np.linalg.inv(boxToWorld) @ toWorld, np.array(region.GetSize()) / 2
+    return np.array(toWorld)
 
 
 def _boxCorners(toBox: np.ndarray, half: np.ndarray) -> np.ndarray:

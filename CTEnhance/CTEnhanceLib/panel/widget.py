@@ -161,6 +161,7 @@ class PanelWidget(BasePanelWidget):
     sections: tuple[str, ...] = (
         "RunSection",
         "CompareSection",
+        "MeasureSection",
         "ViewSection",
         "OutSection",
         "DetailsSection",
@@ -275,6 +276,8 @@ class PanelWidget(BasePanelWidget):
         self._keySheet.enable(False)
         self.nodesGo()
         self._leaveSections()
+        if self.compareSection is not None:
+            self.compareSection.measuring.stop()
         self.setParameterNode(None)
 
     def opened(self) -> None:
@@ -310,10 +313,8 @@ class PanelWidget(BasePanelWidget):
         """Take the hidden nodes of a removed result along, and stop comparing it."""
         if slicer.mrmlScene.IsClosing() or node is None:
             return
-        if self.compareSection is not None:
-            self.compareSection.nodeGoes(node)
-            if node in self.compareSection.nodes():
-                self._forgetNodes()
+        if self.compareSection is not None and node in self.compareSection.nodes():
+            self._forgetNodes()
         hidden = placing.hiddenNodesOf(node)
         if hidden:
             # Not now: the scene is in the middle of a removal.
@@ -387,6 +388,7 @@ class PanelWidget(BasePanelWidget):
             self._chooseInput()
             if self.compareSection is not None:
                 self.compareSection.setResult(self.parameters.result)
+                self.compareSection.measuring.nodesChanged()
 
     def _chooseInput(self) -> None:
         """Take a CT as input where none is chosen: the first that is no result of ours."""

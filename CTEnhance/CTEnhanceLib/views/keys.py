@@ -11,7 +11,8 @@ import slicer
 #: What Slicer's own slice views and main window do something with; no panel takes one of them.
 OF_SLICER = frozenset(
     "g t f b v r [ ] { } space Left Right Up Down Delete Backspace Home End PgUp PgDown Tab "
-    "Ctrl+0 Ctrl+1 Ctrl+2 Ctrl+3 Ctrl+4 Ctrl+5 Ctrl+6 Ctrl+` Ctrl+b Ctrl+c Ctrl+f Ctrl+h Ctrl+Left Ctrl+o "
+    "Ctrl+0 Ctrl+1 Ctrl+2 Ctrl+3 Ctrl+4 Ctrl+5 Ctrl+6 Ctrl+` "
+    "Ctrl+b Ctrl+c Ctrl+f Ctrl+g Ctrl+h Ctrl+Left Ctrl+o "
     "Ctrl+p Ctrl+Right Ctrl+s Ctrl+v Ctrl+w Ctrl+x Ctrl+y Ctrl+z".lower().split()
 )
 

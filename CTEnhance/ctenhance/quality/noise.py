@@ -102,6 +102,19 @@ def find_regions(
     return flat[chosen, :3].astype(int)
 
 
+def corners_in(inside: Array, side: int) -> Array:
+    """Return corners [square, (z, y, x)] of squares of `side` pixels that lie wholly inside, half a side
+    apart."""
+    step, found = max(1, side // 2), []
+    for k, plane in enumerate(inside):
+        if min(plane.shape) >= side and plane.any():
+            y, x = np.nonzero(_square_sums(plane, side) == side * side)
+            if len(y):
+                kept = ((y - y.min()) % step == 0) & ((x - x.min()) % step == 0)
+                found.append(np.column_stack([np.full(kept.sum(), k), y[kept], x[kept]]))
+    return np.concatenate(found) if found else np.empty((0, 3), int)
+
+
 def _square_sums(values: Array, side: int) -> Array:
     """Sums over the squares of `side` pixels, by their corner."""
     total = np.zeros((values.shape[0] + 1, values.shape[1] + 1))

@@ -1,0 +1,199 @@
+"""The section Measure (`Resources/UI/MeasureSection.ui`): regions of a comparison, and what they hold."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from ctenhance.runtime.errors import InputError
+from CTEnhanceLib.compare.comparison import Comparison
+from CTEnhanceLib.compare.figures import Figure, FigurePlot, plotView
+from CTEnhanceLib.compare.pair import Pair
+from CTEnhanceLib.measure import roi, shapes, table
+from CTEnhanceLib.measure.region import WatchedRegions
+from CTEnhanceLib.measure.shapes import Shape
+from CTEnhanceLib.views.linked import sliceWidget
+
+
+class MeasureSection:
+    """Connects the section's widgets; the regions are markups, which are saved with the scene."""
+
+    def __init__(self, ui: Any, comparison: Comparison) -> None:
+        self.ui = ui
+        self._comparison = comparison
+        self._figure = FigurePlot()
+        self._watched = WatchedRegions(self.measure)
+        self._rows: list[table.Row] = []
+        self._known: dict[str, tuple[Any, table.Row]] = {}
+        self._filling = False
+        for shape in Shape:
+            getattr(ui, f"{shape.value}Button").connect("clicked()", functools.partial(self.add, shape))
+        for figure in Figure:
+            ui.figureSelector.addItem(figure.text())
+        ui.figureSelector.connect("currentIndexChanged(int)", self._onFigure)
+        ui.regionSelector.connect("currentIndexChanged(int)", self._onRegion)
+        ui.removeRegionButton.connect("clicked()", self._onRemove)
+        ui.copyTextButton.connect("clicked()", lambda: self._onCopy("\t"))
+        ui.copyCSVButton.connect("clicked()", lambda: self._onCopy(","))
+        ui.toTableButton.connect("clicked()", self._onTable)
+        self.refresh()
+
+    @property
+    def pending(self) -> bool:
+        """Whether the table is about to follow a region."""
+        return self._watched.pending
+
+    def add(self, shape: Shape) -> None:
+        """Put a region into the first view; a free one is drawn by clicks."""
+        pair = self._comparison.pair if self._comparison.active else None
+        view = self._comparison.mode.views()[0].name
+        if pair is None or sliceWidget(view) is None:
+            return
+        node = shapes.add(shape, sliceWidget(view).mrmlSliceNode(), pair.result)
+        if shape is Shape.FREE:
+            shapes.beginDrawing(node)
+        self.refresh()
+        self.ui.regionSelector.currentIndex = self._watched.nodes.index(node)
+        self.measure()
+
+    def nodesChanged(self) -> None:
+        """Regions have perhaps come or gone."""
+        if shapes.regions() != self._watched.nodes:
+            self.refresh()
+            self.measure()
+
+    def measure(self) -> None:
+        """Write the table, and draw the plot, anew."""
+        pair = self._comparison.pair if self._comparison.active else None
+        self._rows, lines = [], []
+        names = self._comparison.names() if pair is not None else ("", "")
+        for region in self._watched.nodes if pair is not None else ():
+            try:
+                row = self._measured(region, pair)
+            except InputError as error:
+                lines.append((region.GetName(), str(error)))
+            else:
+                self._rows.append(row)
+                lines.append(row)
+        self.ui.regionTable.text = table.richText(lines, names) if lines else ""
+        self.ui.regionTable.visible = bool(lines)
+        for button in (self.ui.copyTextButton, self.ui.copyCSVButton, self.ui.toTableButton):
+            button.enabled = bool(self._rows)
+        self._draw()
+
+    def _measured(self, region: Any, pair: Pair) -> table.Row:
+        """Return what a region holds; measured again only where it, or the voxels, have changed."""
+        nodes = (pair.first, pair.second, pair.first.GetImageData(), pair.second.GetImageData())
+        key = (pair, shapes.geometry(region), *(node.GetMTime() for node in nodes))
+        if self._known.get(region.GetID(), (None, None))[0] != key:
+            row = table.measure(region, pair.first, pair.second, pair.sameVoxels)
+            self._known[region.GetID()] = key, row
+        return self._known[region.GetID()][1]
+
+    def refresh(self) -> None:
+        """Show which regions there are, and what can be done."""
+        ui, active = self.ui, self._comparison.active
+        self._watched.watch(shapes.regions())
+        chosen = ui.regionSelector.currentIndex
+        self._filling = True
+        try:
+            ui.regionSelector.clear()
+            for node in self._watched.nodes:
+                ui.regionSelector.addItem(node.GetName(), node.GetID())
+            count = len(self._watched.nodes)
+            ui.regionSelector.currentIndex = min(max(chosen, 0), count - 1)
+        finally:
+            self._filling = False
+        for shape in Shape:
+            button = getattr(ui, f"{shape.value}Button")
+            button.enabled = active
+            button.toolTip = (
+                _tip(shape) if active else _("Press Compare first: regions are drawn in its views.")
+            )
+        for widget in (ui.regionSelector, ui.removeRegionButton):
+            widget.enabled = bool(self._watched.nodes)
+        ui.figureSelector.enabled = active and bool(self._watched.nodes)
+        for button in (ui.copyTextButton, ui.copyCSVButton, ui.toTableButton):
+            button.enabled = active and bool(self._rows)
+
+    def leave(self) -> None:
+        """The comparison is about to go: no plot stands below it any longer; the regions stay."""
+        shapes.endDrawing()
+        self.ui.figureSelector.currentIndex = 0
+        self._figure.remove()
+
+    def forget(self) -> None:
+        """Let go of all nodes."""
+        self.leave()
+        self.stop()
+        self._rows = []
+
+    def stop(self) -> None:
+        """Follow no region any longer."""
+        self._watched.watch([])
+        self._known = {}
+
+    def _region(self) -> Any:
+        """Return the region that is chosen, or None."""
+        index, nodes = self.ui.regionSelector.currentIndex, self._watched.nodes
+        return nodes[index] if 0 <= index < len(nodes) else None
+
+    def _draw(self) -> None:
+        figure, pair = list(Figure)[self.ui.figureSelector.currentIndex], self._comparison.pair
+        region = self._region() if self._comparison.active else None
+        text = ""
+        if figure is Figure.NONE or region is None or pair is None:
+            self._figure.remove()
+        elif not pair.sameVoxels:
+            self._figure.remove()
+            text = _("A plot needs two volumes with the same voxels.")
+        elif not plotView():
+            text = _("This Slicer has no plots.")
+        else:
+            try:
+                text = self._figure.show(figure, region, (pair.first, pair.second), self._comparison.names())
+            except InputError as error:
+                self._figure.remove()
+                text = str(error)
+        self.ui.figureLabel.text = text
+        self.ui.figureLabel.visible = bool(text)
+
+    def _onRegion(self, _index: int) -> None:
+        if not self._filling:
+            self._draw()
+
+    def _onFigure(self, index: int) -> None:
+        if self._comparison.active:
+            self._comparison.setBelow(plotView() if index else "")
+        self._draw()
+
+    def _onRemove(self) -> None:
+        node = self._region()
+        if node is not None:
+            shapes.endDrawing()
+            roi.removeRegion(node, node.GetDisplayNode())
+            self.nodesChanged()
+
+    def _onCopy(self, separator: str) -> None:
+        text = table.written(self._rows, self._comparison.names(), separator)
+        qt.QApplication.clipboard().setText(text)
+        self._say(_("Copied: {count} regions.").format(count=len(self._rows)))
+
+    def _onTable(self) -> None:
+        node = table.toNode(self._rows, self._comparison.names())
+        self._say(_("In the table '{name}' of the scene.").format(name=node.GetName()))
+
+    def _say(self, text: str) -> None:
+        slicer.util.showStatusMessage(text, 4000)
+
+
+def _tip(shape: Shape) -> str:
+    return {
+        Shape.ROUND: _("A circle in the slice: drag a point for its size, the arrows for its place."),
+        Shape.SQUARE: _("A box through several slices: drag its sides."),
+        Shape.FREE: _("Click the border point by point in one view; a double click ends it."),
+    }[shape]
