@@ -1,4 +1,4 @@
-"""Write the pictures of the page into docs/pictures: a pair with its difference, and a case of a study.
+"""Write the pictures of the page into docs/pictures: a pair, its difference, its planes, and a study.
 
 python Testing/tools/screenshots_view.py [--demo FOLDER]
 
@@ -41,11 +41,23 @@ def main() -> None:
         page = Page(browser.new_context())
         page.page.goto(served.address)
         page.at_rest()
-        page.press("d", "2", "m")
-        page.until("document.querySelector('#statistics table')")
+        page.press("d", "2")
         page.until("document.querySelectorAll('.cell').length === 3")
         page.at_rest()
+        page.page.click("#measure")
+        box = page.page.query_selector(".cell canvas").bounding_box()
+        places = [(box["x"] + share * box["width"], box["y"] + box["height"] / 2) for share in (0.53, 0.62)]
+        page.page.mouse.move(places[0][0], places[0][1] - 42)
+        page.page.mouse.down()
+        page.page.mouse.move(places[1][0], places[1][1] - 14, steps=3)
+        page.page.mouse.up()
+        page.until("document.querySelector('#statistics table')")
+        page.at_rest()
         page.page.screenshot(path=pictures / "view-difference.png")
+        page.press("Delete", "b", "t")
+        page.until("document.querySelectorAll('.cell').length === 6")
+        page.at_rest()
+        page.page.screenshot(path=pictures / "view-planes.png")
         served.stop()
         root = Path(place)
         for arm, name in (("before", "degraded"), ("after", "enhanced")):

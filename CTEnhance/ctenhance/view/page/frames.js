@@ -120,6 +120,7 @@ export class Viewer {
       if (!this.cells.has(this.current)) this.current = wanted[0] || null;
       this.sent = "";
       this.sendSizes();
+      if (this.on.probe) this.on.probe({ probe: null });
     }
   }
 
