@@ -44,7 +44,7 @@ def test_one_scan_does_not_alternate(slices: int, seed: int) -> None:
 @pytest.mark.parametrize("noise", [6.0, 18.0, 60.0])
 def test_scans_of_another_noise(noise: float, slices: int) -> None:
     mixed = _mixed(_scan(slices=slices), _scan(noise, seed=1, slices=slices))
-    assert "as if two scans were mixed" in doubt_of_alternation(mixed)
+    assert "as if scans were mixed" in doubt_of_alternation(mixed)
 
 
 def test_scans_of_another_kernel() -> None:
@@ -66,6 +66,14 @@ def test_contrast_in_a_few_slices_of_many() -> None:
 
 def test_scans_between_which_the_patient_moved() -> None:
     assert images_alternate(_mixed(_scan(), np.roll(_scan(seed=1), 3, axis=2)))
+
+
+@pytest.mark.parametrize("scans", [3, 4])
+def test_more_than_two_scans(scans: int) -> None:
+    noisy, contrast = _scan(slices=60), _scan(slices=60)
+    noisy[1::scans] = _scan(30, seed=1, slices=60)[1::scans]
+    contrast[::scans, 40:64, 20:44] += 120
+    assert images_alternate(noisy) and images_alternate(contrast)
 
 
 def test_a_volume_file_is_asked_too(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -19,7 +20,7 @@ import ctenhance
 from ctenhance.cli import app
 from ctenhance.decomposition.images import vmi_weights
 from ctenhance.files.dicom.derivation import Derivation
-from ctenhance.files.dicom.energies import ATTRIBUTES, energies_in, scan_header
+from ctenhance.files.dicom.energies import ATTRIBUTES, energies_in, read_at, scan_header
 from ctenhance.files.dicom.header import read_file
 from ctenhance.files.dicom.writing import write_series as write_dicom
 from ctenhance.runtime.errors import InputError
@@ -188,6 +189,19 @@ def test_a_folder_that_leaves_open_which_series_is_meant(tmp_path: Path) -> None
     assert code == 2 and "holds 2 series at 70 (numbers 2, 9)" in said
     code, said = decompose(f"--image=40={tmp_path / 's1'}", f"--image=100={tmp_path}", tmp_path / "m")
     assert code == 2 and "none at 100 but at 40, 70" in said
+
+
+def test_two_series_at_one_energy_are_chosen_from(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"MultienergyCTCharacteristicsSequence": characteristics(40)}
+    first = write_series(tmp_path, SeriesInstanceUID="1.2.1", SeriesNumber=3, prefix="a", **changes)
+    other = hounsfield(4, seed=5)
+    write_series(tmp_path, SeriesInstanceUID="1.2.2", SeriesNumber=4, values=other, prefix="b",
+                 ConvolutionKernel="B70f", **changes)  # fmt: skip
+
+    with pytest.raises(InputError, match=r"2 series at 40 .numbers 3, 4.: .* choose it with --series 3"):
+        read_at(tmp_path, "40")
+    np.testing.assert_array_equal(read_at(tmp_path, "40", series="3").array, first)
+    np.testing.assert_array_equal(read_at(tmp_path, "40", where={"ConvolutionKernel": "B70f"}).array, other)
 
 
 def test_maps_are_no_images_at_an_energy(tmp_path: Path) -> None:

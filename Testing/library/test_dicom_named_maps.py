@@ -34,6 +34,11 @@ def _map(slices: int = 4) -> np.ndarray:
         "Lung subtraction",
         "Xenon map",
         "AI probability map",
+        "Hirnperfusion Blutvolumen",
+        "Perfusion temps de transit moyen",
+        "CTA Subtraktion",
+        "K-edge Gd",
+        "DE ratio 80/140",
     ],
 )
 def test_a_map_by_its_name_is_none_where_there_is_no_air(

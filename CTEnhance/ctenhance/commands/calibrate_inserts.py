@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ctenhance.commands.calibrate import calibrate_app
+from ctenhance.commands.options import Choice
 from ctenhance.commands.spectral_images import (
     ApartOption,
     EnergiesAsGivenOption,
@@ -24,6 +25,7 @@ from ctenhance.runtime.errors import InputError
 )
 def inserts(
     run: Run,
+    choice: Choice,
     target: Annotated[
         Path,
         typer.Argument(metavar="OUT", help="The attenuations, for 'decompose --attenuation': a .csv file."),
@@ -55,7 +57,7 @@ def inserts(
     ImageDecomposeOptions(unit=unit)  # raises the sentence
     report = ReportBuilder("calibrate inserts", {"unit": unit})
     table = read_rods(rods)
-    images = read_images(run, image, unit == HU)
+    images = read_images(run, image, unit == HU, choice=choice)
     with report.stage("fit"):
         found = calibrate_inserts(images, table, unit, apart_s, energies_as_given)
     lines = [
@@ -68,7 +70,7 @@ def inserts(
     for note in found.notes:
         report.warn(note)
     if check:
-        again = read_images(run, check, unit == HU)
+        again = read_images(run, check, unit == HU, choice=choice)
         if set(again) != set(images):
             raise InputError("The second scan (--check) must have the energies of the first.")
         tried = concentrations(again, found, unit)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ctenhance.commands.options import Choice
 from ctenhance.commands.support import VOLUME_SUFFIXES, Run
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import check_output_folder
@@ -83,21 +84,31 @@ def decompose_images(
 
 
 def read_images(
-    run: Run, given: Sequence[str], hounsfield: bool, check_files: bool = True
+    run: Run,
+    given: Sequence[str],
+    hounsfield: bool,
+    check_files: bool = True,
+    choice: Choice | None = None,
 ) -> dict[str, CTVolume]:
     """Volumes by energy; raises InputError for energies that are not known or that were given twice, and,
-    where `hounsfield`, for other values in DICOM and, with `check_files`, in files without a unit."""
+    where `hounsfield`, for other values in DICOM and, with `check_files`, in files without a unit.
+
+    `choice`: of the DICOM folders among them.
+    """
     from ctenhance.decomposition.from_images.energies import Energy, different
     from ctenhance.files.dicom.energies import read_at
 
     pairs = [(Energy.of(label), path) for label, path in _expanded(run, [_split(one) for one in given])]
     different([energy for energy, _ in pairs])
+    choices = (choice or Choice()).each([path for _, path in pairs])
     volumes = {}
     for done, (energy, path) in enumerate(pairs):
         run.progress("read", done, len(pairs))
         # of values without a unit the verb says better what they may be
         checked = hounsfield and (check_files or not path.exists() or _is_dicom(path))
-        volumes[energy.label] = read_at(path, energy.label, check_hu=checked)
+        volumes[energy.label] = read_at(
+            path, energy.label, check_hu=checked, series=choices[done].series, where=choices[done].where
+        )
         check(run.cancel)
     run.progress("read", len(pairs), len(pairs))
     return volumes

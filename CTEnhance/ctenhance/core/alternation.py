@@ -20,6 +20,7 @@ _FEWEST_BLOCKS = 6
 # logarithm of the noise; half the dose makes 0.35.
 _LEAST_NOISE, _LEAST_PART_HU, _OF_ITS_SPREAD = 0.08, 8.0, 2.0
 _LAST_TENTH = 0.1
+_PERIODS, _FEWEST_TURNS, _TURNS = (3, 4), 8, 12  # of three and four scans; slices of each that are looked at
 _QUIETEST_HU = 0.5
 _AT_ONCE = 2
 _ROWS_ASKED = 20
@@ -38,7 +39,8 @@ def doubt_of_alternation(array: np.ndarray) -> str:
     if not images_alternate(array):
         return ""
     return (
-        "every second slice is unlike its neighbours, as if two scans were mixed, or slices interpolated: "
+        "every second slice (or third, fourth) is unlike its neighbours, as if scans were mixed, or slices "
+        "interpolated: "
         "look at the images before you use the result"
     )
 
@@ -60,7 +62,39 @@ def images_alternate(array: np.ndarray) -> bool:
         noise = [one[window] for one in blocks.noise] if body.sum() >= _FEWEST_BLOCKS else []
         if _in_a_part(blocks.means[window]) or any(_in_noise(one, body) for one in noise):
             return True
+    return any(_in_turn(blocks, period) for period in _PERIODS)
+
+
+def _in_turn(blocks: _Blocks, period: int) -> bool:
+    """Say whether every third (fourth) slice is unlike those between, as of so many scans mixed."""
+    count = len(blocks.means)
+    if count < period * _FEWEST_TURNS:
+        return False
+    window = min(count, period * _TURNS)
+    for start in range(0, max(count - window // 2, 1), window // 2):
+        part = slice(max(0, min(start, count - window)), start + window)
+        body = (blocks.means[part] > _BODY_HU).mean(axis=0) > 1 - _LAST_TENTH
+        if body.sum() < _FEWEST_BLOCKS:
+            body[:] = True
+        body = body[:: _step(len(body))]
+        if any(_is_part(off) for off in _off_period(blocks.means[part], period)):
+            return True
+        for noise in blocks.noise if body.sum() >= _FEWEST_BLOCKS else ():
+            if any(_is_more(np.median(off[:, body], axis=1)) for off in _off_period(noise[part], period)):
+                return True
     return False
+
+
+def _off_period(values: np.ndarray, period: int) -> list[np.ndarray]:
+    """Return how far slices lie from the mean over a period about them: every period-th, from each start."""
+    weights = np.ones(period) if period % 2 else np.r_[0.5, np.ones(period - 1), 0.5]
+    trend = sum(
+        weight * values[first : len(values) - len(weights) + 1 + first]
+        for first, weight in enumerate(weights / period)
+    )
+    half = len(weights) // 2
+    off = values[half : len(values) - half] - trend
+    return [off[first::period] for first in range(period)]
 
 
 def _blocks(array: np.ndarray) -> _Blocks:
@@ -115,25 +149,27 @@ def _to_and_fro(values: np.ndarray) -> np.ndarray:
 
 
 def _in_a_part(means: np.ndarray) -> bool:
-    """Say whether connected blocks [z, y, x] alternate: the fewer the slices, the more by chance."""
+    """Say whether connected blocks [z, y, x] alternate."""
+    return _is_part(_to_and_fro(means))
+
+
+def _is_part(off: np.ndarray) -> bool:
+    """Say whether connected blocks are all off to one side, HU [z, y, x]: the fewer the slices, the more of
+    them are so by chance."""
     from scipy import ndimage
 
-    off = _to_and_fro(means)
-    middle = off.mean(axis=0)
-    # Where nine in ten are above the least part and the spread is small, so is nearly the mean.
-    alternating = np.abs(middle) > _LEAST_PART_HU / 2
-    alternating[alternating] = np.abs(middle[alternating]) > _OF_ITS_SPREAD * off[:, alternating].std(
-        axis=0, ddof=1
+    least = np.quantile(off * np.sign(off.mean(axis=0)), _LAST_TENTH, axis=0)
+    alternating = (least > _LEAST_PART_HU) & (
+        np.abs(off.mean(axis=0)) > _OF_ITS_SPREAD * off.std(axis=0, ddof=1)
     )
-    if not alternating.any():
-        return False
-    least = np.quantile(off[:, alternating] * np.sign(middle[alternating]), _LAST_TENTH, axis=0)
-    alternating[alternating] = least > _LEAST_PART_HU
     parts, _ = ndimage.label(alternating)
-    enough = max(3.0, 800.0 / 2.0 ** (len(means) / 2))
+    enough = max(3.0, 400.0 / 2.0 ** (len(off) / 2))
     return bool(np.bincount(parts.ravel())[1:].max(initial=0) >= enough)
 
 
 def _in_noise(noise: np.ndarray, body: np.ndarray) -> bool:
-    off = np.median(_to_and_fro(noise[:, body]), axis=1)
+    return _is_more(np.median(_to_and_fro(noise)[:, body], axis=1))
+
+
+def _is_more(off: np.ndarray) -> bool:
     return bool(np.quantile(off * np.sign(off.mean()), _LAST_TENTH) > _LEAST_NOISE)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -121,18 +121,28 @@ def energies_in(path: Path) -> list[SeriesEnergies]:
     return sorted(found, key=lambda one: one.number)
 
 
-def read_at(path: Path, energy: str, check_hu: bool = True) -> CTVolume:
+def read_at(
+    path: Path,
+    energy: str,
+    check_hu: bool = True,
+    series: str | None = None,
+    where: Mapping[str, str] | None = None,
+) -> CTVolume:
     """The volume of a DICOM folder, or a file of any format, at an energy ('40', '80kV'), if that is what
-    tells its series or frames apart; raises InputError as `CTVolume.read`."""
-    if not path.exists() or (path.is_file() and suffix_of(path) in READABLE_SUFFIXES):
-        return CTVolume.read(path, check_hu=check_hu)
+    tells its series or frames apart; `series`, `where` and what is raised are those of `CTVolume.read`."""
+    is_file = path.is_file() and suffix_of(path) in READABLE_SUFFIXES
+    if not path.exists() or is_file or series is not None:
+        return CTVolume.read(path, series, where=where, check_hu=check_hu)
     found = energies_in(path)
     fitting = [one for one in found if energy in one.energies]
     named = f"'{path.name}'"
+    if len(fitting) > 1 and where:
+        return CTVolume.read(path, where=where, check_hu=check_hu)
     if len(fitting) > 1:
         numbers = ", ".join(str(one.number) for one in fitting)
         raise InputError(
-            f"{named} holds {len(fitting)} series at {energy} (numbers {numbers}): give the folder of one."
+            f"{named} holds {len(fitting)} series at {energy} (numbers {numbers}): give the folder of one, "
+            f"or choose it with --series {fitting[0].number}."
         )
     if len(found) > 1 and not fitting:
         known = (
@@ -143,9 +153,9 @@ def read_at(path: Path, energy: str, check_hu: bool = True) -> CTVolume:
         )
     if len(fitting) == 1 and (len(found) > 1 or len(fitting[0].energies) > 1):
         one = fitting[0]
-        where = {_ENERGY: energy} if one.within else None
-        return CTVolume.read(path, one.uid or None, where=where, check_hu=check_hu)
-    return CTVolume.read(path, check_hu=check_hu)
+        chosen = {**(where or {}), **({_ENERGY: energy} if one.within else {})}
+        return CTVolume.read(path, one.uid or None, where=chosen or None, check_hu=check_hu)
+    return CTVolume.read(path, where=where, check_hu=check_hu)
 
 
 def _energy(file: DicomFile, frame: int) -> tuple[str, str]:

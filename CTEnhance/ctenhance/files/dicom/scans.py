@@ -71,7 +71,7 @@ _ONE_FOR_A_ROTATION = (
 _OF_IMAGES_AT_ONE_PLACE = (
     "ImageComments", "DerivationDescription", "StationName", "ContentDate", "WindowCenter", "WindowWidth",
     "WindowCenterWidthExplanation", "OperatorsName", "GeneratorPower", "TableSpeed", "TableFeedPerRotation",
-    "LossyImageCompression",
+    "LossyImageCompression", "GantryDetectorTilt", "ReconstructionTargetCenterPatient", "InstitutionName",
 )  # fmt: skip
 # With the least difference that means another scan: absolute, or of the mean where there is a second number.
 _OF_EACH_SLICE = {

@@ -91,10 +91,19 @@ _AT_AN_ENERGY = re.compile(r"\b(\d* ?KEV|VMI|VMC|MONO|MONO ?E\w*|MONOCHROM\w*)\b
 # Of which many a CT is named, too: they count where there is no air at -1000 HU, as there is in every CT.
 _WITHOUT_AIR = (
     *_OF_PERFUSION,
-    (r"((HEPATIC )?ARTERIAL|PORTAL|TOTAL) ([A-Z]+ )?(FLOW|PERFUSION|FRACTION)|PERFUSION INDEX", "perfusion"),
+    (
+        r"((HEPATIC )?ARTERIAL|PORTAL|TOTAL) ([A-Z]+ )?(FLOW|PERFUSION|FRACTION)|\w*PERFUSI(ON\w*|E)",
+        "perfusion",
+    ),
+    (r"BLUT(VOLUMEN|FLUSS)|(VOLUME|DEBIT) SANGUIN|(VOLUMEN|FLUJO) SANGUINEO|TRANSIT(ZEIT)?", "perfusion"),
+    (r"K ?EDGE\w*|K KANTE\w*", _DENSITY),
     (r"DELAY|(IRF )?T0", "time"),
     (r"\w*SPR|STOPPING POWER( RATIO)?|RSP", "stopping power ratio"),
-    (r"SUBTRACT(ION|ED)?|DIFF(ERENCE)?|DELTA", "differences"),
+    (
+        r"SUBTRA[CK]T(ION|ED)?|SUBTRAHIERT|SOUSTRACTION|SOTTRAZIONE|SUSTRACCION|DIFF(ERENCE|ERENZ)?|DELTA",
+        "differences",
+    ),
+    (r"RATIO|QUOTIENT|VERH(AE)?LTNIS", "ratios"),
     (r"MAPS?|HEAT ?MAPS?|\w*PROBABILIT(Y|IES)|SEGMENTATIONS?|MASKS?|LABELS?|XENON|VENTILATION", "a map"),
 )
 # Within Image Type, which never mentions a contrast agent, the material alone suffices.
@@ -114,7 +123,8 @@ _NOTED = ("density of a material", "stopping power ratio")
 # contrast agent's dose.
 _UNIT = re.compile(
     r"(?<![\d.,])(?<!\d )(?<![A-Z])"
-    r"([MUµμ]?G ?/ ?(ML|CC|CM\^?3)|ML ?/ ?(MIN ?/ ?)?100 ?(G|ML|CC)( ?/ ?(MIN|S(EC)?))?|%? ?EDW)(?![A-Z])"
+    r"([MUµμ]?G ?/ ?(ML|CC|CM\^?3)|ML ?/ ?(MIN ?/ ?)?100 ?(G|ML|CC)( ?/ ?(MIN|S(EC)?))?|%? ?EDW"
+    r"|(?<=[\[(])%(?=[\])]))(?![A-Z])"
 )
 _UNIT_ATOMS = re.compile(
     r"(\d*([KMUNµμ]?(G|L|M|S|GY|BQ|MOL)|([MUµμ]|MC)G(I|IODINE|CA|HAP|H2O|WATER)?|C[MC]|DL|M?SEC|MIN|HZ|KEV|KV"
