@@ -58,7 +58,8 @@ def press_key(user: Any, key: str) -> None:
     QtWidgets.QWidget.show(window)
     QtWidgets.QWidget.activateWindow(window)
     user.waits(lambda: QtWidgets.QWidget.isActiveWindow(window), 60)
-    QtTest.QTest.keyClick(window, QtGui.QKeySequence(key)[0].key())
+    pressed = QtGui.QKeySequence(key)[0]
+    QtTest.QTest.keyClick(window, pressed.key(), pressed.keyboardModifiers())
     user.turn()
 
 

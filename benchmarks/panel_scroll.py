@@ -184,8 +184,14 @@ def measuring(app: Any, before: Any, result: Any) -> str:
 
     from CTEnhanceLib.measure import shapes, table
 
+    extent = np.zeros(6)
+    before.GetRASBounds(extent)
     node = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
     regions = [shapes.add(shape, node, result) for shape in (shapes.Shape.ROUND, shapes.Shape.SQUARE)]
+
+    for region in regions:
+        there = slicer.util.arrayFromMarkupsControlPoints(region, world=True).mean(axis=0)
+        shapes.move(region, (extent[::2] + extent[1::2]) / 2 - there)
 
     def once(_index: int) -> None:
         for region in regions:

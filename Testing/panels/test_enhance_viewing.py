@@ -155,7 +155,13 @@ def test_f1_shows_all_keys(panel: Any, user: Any, result: Any) -> None:
     press_key(user, "F1")
     ((sheet, _details),) = slicerhost.messages
     keys = dict(line.split("\t") for line in sheet.splitlines())
-    assert list(keys) == [*map(str, range(1, 10)), *"XWPACSHMU", "F1"]
+    assert list(keys) == [
+        *map(str, range(1, 10)),
+        *"XWPRQ",
+        *(f"Shift+{key}" for key in ("Left", "Right", "Up", "Down", "PgUp", "PgDown")),
+        *"NACSHMU",
+        "F1",
+    ]
     assert "Lung" in keys["1"] and "Metal" in keys["8"]
     slicerhost.messages.clear()
     close_panel(panel)

@@ -14,7 +14,7 @@ import slicer
 from scipy import stats
 from test_enhance_viewing import BEFORE, addCT, addResult, choose, widget
 
-from panel_run import close_panel, open_panel, save_scene
+from panel_run import close_panel, open_panel, press_key, save_scene
 
 SPACING = (2.0, 2.0, 5.0)
 
@@ -116,6 +116,36 @@ def test_a_circle_stays_round_as_a_point_is_dragged(panel: Any, user: Any, compa
         turns = np.diff(np.unwrap(np.arctan2(*(now - centre)[:, 1::-1].T)))
         assert np.allclose(np.abs(turns), np.pi / 8, atol=1e-4)
     assert float(settled(panel, user)[1][2]) == pytest.approx(np.pi * away[0] ** 2, rel=0.01)
+
+
+def test_regions_by_keyboard_alone(panel: Any, user: Any, compared: Any) -> None:
+    press_key(user, "R")
+    press_key(user, "Q")
+    circle, box = regions()
+    for node, key in ((box, ""), (circle, "N")):
+        if key:
+            press_key(user, key)
+        assert panel.ui.regionSelector.currentText == node.GetName()
+        before = {row[0]: float(row[2]) for row in settled(panel, user)[1:]}
+        place = slicer.util.arrayFromMarkupsControlPoints(node, world=True).mean(axis=0)
+        step = 0.01 * widget(BEFORE).mrmlSliceNode().GetFieldOfView()[0]
+        for way, by in (
+            ("Right", (-1, 0)),
+            ("Up", (0, 1)),
+            ("Up", (0, 1)),
+            ("Left", (1, 0)),
+            ("Down", (0, -1)),
+        ):
+            press_key(user, f"Shift+{way}")
+            place = place + step * np.array([*by, 0])
+            now = slicer.util.arrayFromMarkupsControlPoints(node, world=True).mean(axis=0)
+            assert np.allclose(now, place, atol=1e-3), way
+        press_key(user, "Shift+PgUp")
+        grown = {row[0]: float(row[2]) for row in settled(panel, user)[1:]}
+        assert grown[node.GetName()] == pytest.approx(1.21 * before[node.GetName()], rel=1e-3)
+        press_key(user, "Shift+PgDown")
+        shrunk = {row[0]: float(row[2]) for row in settled(panel, user)[1:]}
+        assert shrunk == pytest.approx(before, rel=1e-3)
 
 
 def test_a_drawn_region_and_a_box_beside_it(panel: Any, user: Any, compared: Any) -> None:

@@ -16,13 +16,17 @@ from CTEnhanceLib.compare.pair import Pair
 from CTEnhanceLib.measure import roi, shapes, table
 from CTEnhanceLib.measure.region import WatchedRegions
 from CTEnhanceLib.measure.shapes import Shape
+from CTEnhanceLib.views.keys import Keys
 from CTEnhanceLib.views.linked import sliceWidget
+
+# By one key press: the part of a view's width that a region moves, and the factor of its size.
+_MOVE, _STEP = 0.01, 1.1
 
 
 class MeasureSection:
     """Connects the section's widgets; the regions are markups, which are saved with the scene."""
 
-    def __init__(self, ui: Any, comparison: Comparison) -> None:
+    def __init__(self, ui: Any, parent: Any, comparison: Comparison) -> None:
         self.ui = ui
         self._comparison = comparison
         self._figure = FigurePlot()
@@ -40,7 +44,33 @@ class MeasureSection:
         ui.copyTextButton.connect("clicked()", lambda: self._onCopy("\t"))
         ui.copyCSVButton.connect("clicked()", lambda: self._onCopy(","))
         ui.toTableButton.connect("clicked()", self._onTable)
+        moves = {"Left": (-1, 0), "Right": (1, 0), "Up": (0, 1), "Down": (0, -1)}
+        self._keys = Keys(
+            parent,
+            {
+                "R": (_("Measure: a round region"), functools.partial(self.add, Shape.ROUND)),
+                "Q": (_("Measure: a square region"), functools.partial(self.add, Shape.SQUARE)),
+                **{
+                    f"Shift+{key}": (_("Move the chosen region"), functools.partial(self._onMove, *way))
+                    for key, way in moves.items()
+                },
+                "Shift+PgUp": (_("Enlarge the chosen region"), functools.partial(self._onEnlarge, _STEP)),
+                "Shift+PgDown": (
+                    _("Shrink the chosen region"),
+                    functools.partial(self._onEnlarge, 1 / _STEP),
+                ),
+                "N": (_("The next region is the chosen one"), self._onNext),
+            },
+        )
         self.refresh()
+
+    def keys(self) -> list[tuple[str, str]]:
+        """Return the section's keys and what they do."""
+        return self._keys.rows()
+
+    def exit(self) -> None:
+        """The panel is left: its keys are free again."""
+        self._keys.enable(False)
 
     @property
     def pending(self) -> bool:
@@ -117,6 +147,7 @@ class MeasureSection:
         for widget in (ui.regionSelector, ui.removeRegionButton):
             widget.enabled = bool(self._watched.nodes)
         ui.figureSelector.enabled = active and bool(self._watched.nodes)
+        self._keys.enable(active)
         for button in (ui.copyTextButton, ui.copyCSVButton, ui.toTableButton):
             button.enabled = active and bool(self._rows)
 
@@ -161,6 +192,23 @@ class MeasureSection:
                 text = str(error)
         self.ui.figureLabel.text = text
         self.ui.figureLabel.visible = bool(text)
+
+    def _onMove(self, right: float, up: float) -> None:
+        node, widget = self._region(), sliceWidget(self._comparison.mode.views()[0].name)
+        if node is not None and widget is not None:
+            plane = widget.mrmlSliceNode()
+            axes = slicer.util.arrayFromVTKMatrix(plane.GetSliceToRAS())[:3, :2]
+            shapes.move(node, axes @ (right, up) * plane.GetFieldOfView()[0] * _MOVE)
+
+    def _onEnlarge(self, factor: float) -> None:
+        node = self._region()
+        if node is not None:
+            shapes.enlarge(node, factor)
+
+    def _onNext(self) -> None:
+        selector = self.ui.regionSelector
+        if selector.count:
+            selector.currentIndex = (selector.currentIndex + 1) % selector.count
 
     def _onRegion(self, _index: int) -> None:
         if not self._filling:

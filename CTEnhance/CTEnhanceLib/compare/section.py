@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -49,7 +50,7 @@ class CompareSection:
         self._filling = False
         self._history = history or History()
         self._windowHistory = WindowHistory(self._history)
-        self.measuring = MeasureSection(ui, self.comparison)
+        self.measuring = MeasureSection(ui, parent, self.comparison)
         for mode in Mode:
             ui.viewModeSelector.addItem(mode.text())
         ui.viewModeSelector.connect("currentIndexChanged(int)", self._onMode)
@@ -124,10 +125,11 @@ class CompareSection:
         """The module is left: its keys are free again; what is shown stays."""
         self._keys.enable(False)
         self._windowKeys.enable(False)
+        self.measuring.exit()
 
     def keys(self) -> list[tuple[str, str]]:
         """Return the section's keys and what they do."""
-        return [*WindowKeys.rows(), *self._keys.rows()]
+        return [*WindowKeys.rows(), *self._keys.rows(), *self.measuring.keys()]
 
     def nodes(self) -> list[Any]:
         """Return the nodes that are compared."""
@@ -238,6 +240,8 @@ class CompareSection:
         if checked and self._result is not None:
             self.comparison.show(self._result)
             self._windowHistory.follow(self._result.GetDisplayNode())
+            # Not now: the panel's rows get their heights first.
+            qt.QTimer.singleShot(0, self._bringUp)
         else:
             self._rememberWindow()
             self.ui.flickerButton.checked = False
@@ -246,6 +250,16 @@ class CompareSection:
             self.comparison.hide()
         self._refresh()
         self.measure()
+
+    def _bringUp(self) -> None:
+        """Scroll the panel to the section: on small screens what it is for lies below its lower edge."""
+        widget = self.ui.compareCollapsibleButton
+        area = widget.parent()
+        while area is not None and not isinstance(area, qt.QScrollArea):
+            area = area.parent()
+        if area is not None and self.comparison.active:
+            # To its lower edge first, so that as much of it is seen as there is room for.
+            area.ensureWidgetVisible(self.ui.roundButton, 0, 40)
 
     def _rememberWindow(self) -> None:
         """Keep the window that the reader leaves, also where it was set with the mouse."""

@@ -22,6 +22,7 @@ class WatchedRegions:
 
     def __init__(self, onMoved: Callable[[], None]) -> None:
         self.nodes: list[Any] = []
+        self._displays: list[Any] = []
         self._tags: list[tuple[Any, int]] = []
         self._rounding = False
         self._timer = qt.QTimer()
@@ -40,7 +41,11 @@ class WatchedRegions:
             return
         for node, tag in self._tags:
             node.RemoveObserver(tag)
+        for node, display in zip(self.nodes, self._displays, strict=True):
+            if display is not None and not slicer.mrmlScene.IsNodePresent(node):
+                roi.removeRegion(node, display)  # else views go on drawing what somebody has removed
         self.nodes = list(nodes)
+        self._displays = [node.GetDisplayNode() for node in self.nodes]
         events = (
             vtk.vtkCommand.ModifiedEvent,
             slicer.vtkMRMLMarkupsNode.PointModifiedEvent,

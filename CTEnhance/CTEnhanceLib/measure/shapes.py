@@ -123,11 +123,8 @@ def _prepareDisplay(display: Any, color: tuple[float, float, float]) -> None:
 
 
 def _setCircle(node: Any, centre: np.ndarray, across: np.ndarray, down: np.ndarray, radius: float) -> None:
-    angles = 2 * np.pi * np.arange(_POINTS) / _POINTS
-    places = vtk.vtkPoints()
-    for angle in angles:
-        places.InsertNextPoint(*(centre + radius * (np.cos(angle) * across + np.sin(angle) * down)))
-    node.SetControlPointPositionsWorld(places)
+    angles = 2 * np.pi * np.arange(_POINTS)[:, None] / _POINTS
+    _setPoints(node, centre + radius * (np.cos(angles) * across + np.sin(angles) * down))
 
 
 def keepRound(node: Any) -> None:
@@ -156,6 +153,33 @@ def keepRound(node: Any) -> None:
         -np.sin(turned) * across + np.cos(turned) * up,
         float(away[moved]),
     )
+
+
+def move(node: Any, by: np.ndarray) -> None:
+    """Move a region by so much (mm, RAS)."""
+    if node.IsA("vtkMRMLMarkupsROINode"):
+        node.SetCenter(*(np.array(node.GetCenter()) + by))
+    else:
+        _setPoints(node, slicer.util.arrayFromMarkupsControlPoints(node, world=True) + by)
+
+
+def enlarge(node: Any, factor: float) -> None:
+    """Make a region so many times as wide and high in its plane, about its middle."""
+    if node.IsA("vtkMRMLMarkupsROINode"):
+        size = np.array(node.GetSize())
+        size[np.arange(3) != np.argmin(size)] *= factor
+        node.SetSize(*size)
+    elif node.GetNumberOfControlPoints():
+        points = slicer.util.arrayFromMarkupsControlPoints(node, world=True)
+        centre = points.mean(axis=0)
+        _setPoints(node, centre + factor * (points - centre))
+
+
+def _setPoints(node: Any, points: np.ndarray) -> None:
+    places = vtk.vtkPoints()
+    for point in points:
+        places.InsertNextPoint(*point)
+    node.SetControlPointPositionsWorld(places)
 
 
 def beginDrawing(node: Any) -> None:
