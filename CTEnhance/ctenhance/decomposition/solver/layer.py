@@ -272,7 +272,7 @@ class Decomposer:
             self.start,
             tolerance,
             correct_bias=correct_bias,
-            compiled=self.compiled,
+            compiled=self.compiled and counts.device.type == "cpu",
             progress=progress,
             cancel=cancel,
         )
