@@ -98,6 +98,7 @@ def _clean(app: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
     monkeypatch.setenv("CTENHANCE_HOME", str(tmp_path / "home"))
     slicer.mrmlScene.Clear(False)
     slicer.app.userSettings().clear()
+    slicer.app.userSettings().setValue("CTEnhance/noTrial", True)  # no process that a test did not ask for
     slicerhost.messages.clear()
     slicerhost.answers.clear()
     yield

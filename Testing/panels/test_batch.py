@@ -138,6 +138,12 @@ def test_a_double_click_compares(
     written = CTVolume.read(tmp_path / "out" / f"{name.removesuffix('.nii.gz')}.nii.gz")
     assert np.array_equal(slicer.util.arrayFromVolume(result), written.array)
     assert panel.compareSection.comparison.active and placing.reportOf(result)["verb"] == "enhance"
+    assert panel.compareSection.comparison.pair.other is placing.inputOf(result)
+    from CTEnhanceLib.out.patient import studyOf
+
+    study = studyOf(placing.inputOf(result))  # an export of it joins the patient's study
+    assert (study is not None) == (name == "three")
+    assert study is None or {file.parent for file in study.files} == {scans / "three"}
     nodes = len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"))
     assert window.opens(name) is result  # it is there already
     assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) == nodes and not temporaries()

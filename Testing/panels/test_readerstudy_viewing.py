@@ -259,3 +259,16 @@ def test_sheet_of_keys(reader: Reader, make: Maker) -> None:
     text = slicerhost.messages[0][0]
     for key in ("P\t", "A, C, S\t", "Ctrl+Return\t", "F1\t"):
         assert key in text
+
+
+def test_drawings_of_other_work_are_not_over_the_images(reader: Reader, make: Maker) -> None:
+    region = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "of another panel")
+    region.CreateDefaultDisplayNodes()
+    hidden = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "hidden already")
+    hidden.CreateDefaultDisplayNodes()
+    hidden.GetDisplayNode().SetVisibility2D(False)
+    reader.signsIn(make(cases=2))
+    assert not region.GetDisplayNode().GetVisibility2D()
+    reader.desk.signOut()
+    assert region.GetDisplayNode().GetVisibility2D()
+    assert not hidden.GetDisplayNode().GetVisibility2D()

@@ -82,8 +82,9 @@ class CompareSection:
         self.results.show(result)
         if result is not None and placing.inputOf(result) is None:
             result = None
+        ofInput = self._other() is placing.inputOf(self._result)
         changed, self._result = result is not self._result, result
-        self._listOthers()
+        self._listOthers(ofInput)
         if not changed:
             return
         if self.comparison.active:
@@ -166,8 +167,9 @@ class CompareSection:
         self._windowKeys.enable(ready)
         self.measuring.refresh()
 
-    def _listOthers(self) -> None:
-        """Offer what the result can be compared with, its input first."""
+    def _listOthers(self, ofInput: bool) -> None:
+        """Offer what the result can be compared with, its input first; that is chosen where the result before
+        was compared with its own (`ofInput`), else what was chosen then, if it can be."""
         selector, chosen = self.ui.otherSelector, self._other()
         self._others = [] if self._result is None else candidates(self._result)
         self._filling = True
@@ -175,7 +177,7 @@ class CompareSection:
             selector.clear()
             for node in self._others:
                 selector.addItem(node.GetName(), node.GetID())
-            if chosen in self._others:
+            if chosen in self._others and not ofInput:
                 selector.currentIndex = self._others.index(chosen)
         finally:
             self._filling = False

@@ -91,6 +91,8 @@ class OpenCaseJob(Job):
             placing.addFixedDisplay(source, added)
             placing.addVolume(before.image, before.ijkToRAS, self.name, added, output=source)
             windows.setWindow(source, windows.suitable(before.array))
+            if self.study is None and suffix_of(self.case.files[0]) not in _VOLUME_SUFFIXES:
+                patient.noteFiles(source, tuple(self.case.files))
             if self.uids:
                 source.SetAttribute("DICOM.instanceUIDs", " ".join(self.uids))
             model = (own.get("model") or {}).get("name") or _("no model")

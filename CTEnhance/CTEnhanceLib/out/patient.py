@@ -14,6 +14,8 @@ from slicer.i18n import tr as _
 
 from ctenhance.runtime.errors import InputError
 
+_FILES = "CTEnhanceDICOMFiles"
+
 
 @dataclass(frozen=True)
 class Study:
@@ -49,8 +51,8 @@ class Study:
         if self.folder is not None:
             return ["--like", str(self.folder)]
         places = {file.parent for file in self.files}
-        if len(places) == 1:
-            return ["--like", str(places.pop()), *(["--series", self.series] if self.series else [])]
+        if len(places) == 1 and self.series:
+            return ["--like", str(places.pop()), "--series", self.series]
         gathered = folder / "patient"
         yield from gather(self.files, gathered)
         return ["--like", str(gathered)]
@@ -91,8 +93,17 @@ def firstFile(node: Any) -> str:
     return str(database.fileForInstance(uids[0]) or "") if uids and database is not None else ""
 
 
+def noteFiles(node: Any, files: tuple[Path, ...]) -> None:
+    """Note of which DICOM files a volume was made, where the database does not know them."""
+    node.SetAttribute(_FILES, "\n".join(str(file) for file in files))
+
+
 def studyOf(node: Any) -> Study | None:
-    """Return the series that a volume was loaded from, where the database has it; else None."""
+    """Return the series that a volume was loaded from, where the database has it or its files are noted; else
+    None."""
+    noted = (node.GetAttribute(_FILES) or "").split("\n") if node is not None else []
+    if noted and noted[0] and Path(noted[0]).exists():
+        return Study(files=tuple(Path(file) for file in noted))
     file = firstFile(node)
     database = openDatabase()
     if not file or database is None:

@@ -16,11 +16,12 @@ from ctenhance.runtime.errors import CTEnhanceError, InputError
 
 @dataclass(frozen=True)
 class Model:
-    """A model: what `--model` takes, its name for people, and what it was trained on."""
+    """A model: what `--model` takes, its name for people, what it was trained on, in a line what it does."""
 
     key: str
     text: str
     explanation: str
+    does: str = ""
 
 
 def installedModels(verb: str, architectures: Iterable[str]) -> list[Model]:
@@ -41,7 +42,7 @@ def installedModels(verb: str, architectures: Iterable[str]) -> list[Model]:
         explanation = _("{name}, version {version}, {licence}. Trained on {data}.").format(
             name=entry.name, version=entry.version, licence=entry.licence, data=entry.trained_on
         )
-        found.append(Model(entry.name, text, f"{does} {explanation}".strip()))
+        found.append(Model(entry.name, text, f"{does} {explanation}".strip(), does))
     return found
 
 
@@ -93,6 +94,7 @@ class ModelChoice:
         onChosen: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._selector, self._onChosen = selector, onChosen
+        self._does: dict[str, str] = {}
         self._following = False
         self._problem = ""
         try:
@@ -116,6 +118,10 @@ class ModelChoice:
         selector = self._selector
         return selector.itemData(selector.currentIndex) if selector.count else None
 
+    def does(self) -> str:
+        """Return in a line what the model does that the list shows; empty where nobody has said it."""
+        return self._does.get(self.model() or "", "")
+
     def follow(self, key: str) -> None:
         """Show this model; an empty key stands for the default."""
         self._following = True
@@ -131,6 +137,7 @@ class ModelChoice:
         self._onChosen(path)
 
     def _add(self, model: Model) -> None:
+        self._does[model.key] = model.does
         self._selector.addItem(model.text, model.key)
         self._selector.setItemData(self._selector.count - 1, model.explanation, qt.Qt.ToolTipRole)
 

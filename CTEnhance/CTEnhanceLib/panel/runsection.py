@@ -110,6 +110,11 @@ class RunSection:
         self._reason, self._device, self._slow = reason, device, slow
         self._followDevice()
 
+    def knowTime(self) -> None:
+        """How long it takes is said elsewhere: no warning is needed."""
+        self._warnsOfTime = False
+        self._followDevice()
+
     def disable(self) -> None:
         """There are no parameters to run with at the moment."""
         if not self.running:

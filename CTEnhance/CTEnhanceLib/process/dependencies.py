@@ -22,6 +22,10 @@ from ctenhance.runtime.errors import CTEnhanceError
 
 TORCH = "torch"
 TORCH_VERSIONS = ">=2.4.1"
+# Of wheels, with what they bring along, in 2026; of others less than one.
+_MEGABYTES = {
+    "openvino": 60, "monai": 2, "pydicom": 2, "pylibjpeg-openjpeg": 4, "xraydb": 8, "h5py": 5, "pillow": 5,
+}  # fmt: skip
 # Part of Slicer itself (or chosen for the graphics card): pip must leave them as they are.
 _KEPT = ("numpy", "scipy", "SimpleITK", "vtk", "pydicom", "pillow", "torch", "torchvision")
 
@@ -37,6 +41,18 @@ def requirements(path: Path) -> list[Any]:
 def missing(path: Path) -> list[str]:
     """Return the requirements in the file, torch aside, that are not met."""
     return [str(each) for each in requirements(path) if not _met(each)]
+
+
+def nameOf(requirement: str) -> str:
+    """Return the package's name alone."""
+    from packaging.requirements import Requirement
+
+    return Requirement(requirement).name
+
+
+def megabytes(names: Iterable[str]) -> int:
+    """Return how much these requirements are to download, about, with what they bring along."""
+    return sum(_MEGABYTES.get(nameOf(each), 1) for each in names)
 
 
 def needsTorch(path: Path) -> bool:

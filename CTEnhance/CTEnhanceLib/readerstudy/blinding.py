@@ -22,6 +22,7 @@ class Blindfold:
         self._probe: Any = None
         self._annotations: tuple[Any, Any] | None = None
         self._views: set[str] = set()
+        self._hidden: list[Any] = []
 
     def close(self, views: Iterable[str]) -> None:
         """Hide it, with the bars of these views; may be called again, for other views."""
@@ -29,6 +30,7 @@ class Blindfold:
             self._closed = True
             self._closeProbe()
             self._closeAnnotations()
+            self._hideDrawings()
         for name in views:
             widget = slicer.app.layoutManager().sliceWidget(name)
             if widget is not None:
@@ -54,6 +56,19 @@ class Blindfold:
             if widget is not None:
                 widget.sliceController().visible = True
         self._views.clear()
+        for display in self._hidden:
+            if slicer.mrmlScene.IsNodePresent(display):
+                display.SetVisibility2D(True)
+        self._hidden = []
+
+    def _hideDrawings(self) -> None:
+        """Take regions, points and contours of other work out of the views, where they would lie over images
+        that they have nothing to do with."""
+        for kind in ("Markups", "Segmentation", "Model"):
+            for display in slicer.util.getNodesByClass(f"vtkMRML{kind}DisplayNode"):
+                if display.GetVisibility2D():
+                    display.SetVisibility2D(False)
+                    self._hidden.append(display)
 
     def _closeProbe(self) -> None:
         window = slicer.util.mainWindow()

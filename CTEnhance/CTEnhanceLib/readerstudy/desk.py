@@ -41,7 +41,7 @@ class ReadingDesk:
         self.session: ReadingSession | None = None
         self.form: QuestionForm | None = None
         self.views = StudyViews(self._onWindow, self._onActivity)
-        self.shelf = ImageShelf(self._digest, self._update)
+        self.shelf = ImageShelf(lambda path: self.session.study.images[path.name][0], self._update)
         self._present = False
         self._case: ReadingCase | None = None
         self._shown: int | None = None
@@ -239,6 +239,8 @@ class ReadingDesk:
             text = _("Loading the images…")
         elif locked:
             text = _("The answers to this case are locked.")
+        elif session.state == READING and session.can_finish and self._case.practice:
+            text = _("The practice is done. Finish it, and go on to the cases that count.")
         elif session.state == READING and session.can_finish:
             text = _("Every case is read. Finishing locks all answers of this session.")
         else:
@@ -337,9 +339,6 @@ class ReadingDesk:
         """Another question is the current one: it may be about a plane."""
         if question.plane and self._shown is not None:
             self.views.turn(question.plane)
-
-    def _digest(self, path: Path) -> str:
-        return self.session.study.images[path.name][0]
 
     def _onActivity(self) -> None:
         if self.session is not None:
