@@ -35,6 +35,7 @@ EXTRAS = {
     "skimage": {"ctenhance.enhancement.bank"},
     "onnx": {"ctenhance.runtime.engines.export"},
     "onnxscript": {"ctenhance.runtime.engines.export"},
+    "highdicom": {"ctenhance.files.dicom.parametric"},
     "pynetdicom": {"ctenhance.service.network"},
     "numba": {f"ctenhance.decomposition.solver.{name}" for name in ("fused", "compiled")},
     "llvmlite": {"ctenhance.decomposition.solver.fused"},

@@ -152,7 +152,7 @@ def test_verb_writes_a_series_and_refuses_a_full_folder(tmp_path: Path) -> None:
     volume(0, 20).write(source)
     report.write_text(json.dumps(REPORT), encoding="utf-8")
     arguments = ["dicom", str(source), str(tmp_path / "out"), "--quantity", "density", "--material", "iodine"]
-    arguments += ["--made-by", str(report), "--progress", "none"]
+    arguments += ["--made-by", str(report), "--progress", "none", "--storage", "ct"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert len(list((tmp_path / "out").iterdir())) == 3

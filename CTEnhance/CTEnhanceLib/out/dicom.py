@@ -72,7 +72,8 @@ class SeriesJob(Job):
     def arguments(self, folder: Path) -> list[str]:
         """Ask for the series."""
         target = self.folder or folder / "series"
-        origin = ["--made-by", str(folder / "made.json")]
+        # Slicer itself reads no parametric maps.
+        origin = ["--made-by", str(folder / "made.json"), "--storage", "ct"]
         return ["dicom", str(folder / "input.mha"), str(target), *origin, *self._like, *self.quantity()]
 
     def load(self, outputs: Mapping[str, Path]) -> Iterator[float]:

@@ -56,6 +56,13 @@ def dicom(
         Path | None, typer.Option(metavar="JSON", help="The report of the run that made the volume.")
     ] = None,
     description: Annotated[str | None, typer.Option(help="The series' description.")] = None,
+    storage: Annotated[
+        str,
+        typer.Option(
+            help="auto: CT images for HU, a Parametric Map for all else; ct: CT images whatever it is, as "
+            "3D Slicer, SimpleITK and most others read."
+        ),
+    ] = "auto",
     uids_of: Annotated[
         str | None,
         typer.Option(metavar="TEXT", help="Make the UIDs of this text: the same one gives the same UIDs."),
@@ -69,7 +76,17 @@ def dicom(
 
     origin = {} if made_by is None else read_json(made_by)
     derivation = Derivation(
-        quantity, kev, material, description, origin, like, low_noise, choice.series, choice.where, uids_of
+        quantity,
+        kev,
+        material,
+        description,
+        origin,
+        like,
+        low_noise,
+        choice.series,
+        choice.where,
+        uids_of,
+        storage,
     )
     settings = {"quantity": quantity, "kev": kev, "low_noise": low_noise, "material": material}
     report = ReportBuilder("dicom", settings, None, run.seed)
@@ -79,7 +96,7 @@ def dicom(
     report.input = volume.identity()
     with report.stage("write"):
         write_series(volume, folder, derivation, run.progress, run.cancel, report.warn)
-    report.details["images"] = len(volume.array)
+    report.details["images"] = 1 if derivation.as_map else len(volume.array)
     run.finish(report.finish(), {"series": folder})
 
 

@@ -13,6 +13,8 @@ import ctenhance
 from ctenhance.files.dicom.quantities import QUANTITIES, Quantity
 from ctenhance.runtime.errors import InputError
 
+#: How a volume is stored: PS3.3 A.3 (CT Image), A.75 (Parametric Map), or by the quantity.
+STORAGES = ("ct", "map", "auto")
 RESEARCH = "Research use only; not for diagnosis."
 _LONGEST_DESCRIPTION = 64
 _VERBS = {"enhance": "Enhanced CT", "degrade": "Degraded CT", "reconstruct": "Reconstructed CT"}
@@ -30,7 +32,8 @@ class Derivation:
     `quantity`: a name of `QUANTITIES`; `kev` of a monoenergetic image; `material` of a density; `report`:
     that of the run that made it; `like`: a DICOM folder or file of the patient's study, `series` and `where`
     what of it, as in `CTVolume.read`; `low_noise`: the monoenergetic image was made of guided maps, too;
-    `uids_of`: a text of which the UIDs are made, so that the same text gives the same ones; else random.
+    `uids_of`: a text of which the UIDs are made, so that the same text gives the same ones; else random;
+    `storage`: a name of `STORAGES`: CT images (ct), a Parametric Map (map), or by its unit (auto).
     Raises InputError for a quantity without what it needs, for a material that the report's run did not have,
     and for a description that DICOM cannot hold.
     """
@@ -45,8 +48,13 @@ class Derivation:
     series: int | str | None = None
     where: Mapping[str, Any] = field(default_factory=dict)
     uids_of: str | None = None
+    storage: str = "ct"
 
     def __post_init__(self) -> None:
+        if self.storage not in STORAGES:
+            raise InputError(f"There is no storage '{self.storage}': choose {', '.join(STORAGES)}.")
+        if self.storage == "map" and self.quantity in QUANTITIES and self.meaning.is_hounsfield:
+            raise InputError("A parametric map is for values that are not HU: write HU as CT images (ct).")
         if self.quantity not in QUANTITIES:
             raise InputError(f"There is no quantity '{self.quantity}': choose {', '.join(QUANTITIES)}.")
         if (self.quantity == "vmi") != (self.kev is not None):
@@ -71,6 +79,11 @@ class Derivation:
                 f"A series' description is one line of at most {_LONGEST_DESCRIPTION} characters without a "
                 "backslash: give another one."
             )
+
+    @property
+    def as_map(self) -> bool:
+        """Whether it is stored as a Parametric Map."""
+        return self.storage == "map" or (self.storage == "auto" and not self.meaning.is_hounsfield)
 
     @property
     def meaning(self) -> Quantity:

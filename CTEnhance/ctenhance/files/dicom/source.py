@@ -88,8 +88,8 @@ _FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroup
 _OF_THE_WHOLE = (*_PATIENT_AND_STUDY, *_PLACE, *_MARKS, *_SCANNER)
 _ASKED = (
     *_PATIENT_AND_STUDY, *_PLACE, *_SCAN, *_AS_SCANNED, *_ENERGY, *_SAME_FIELD, *_WINDOW, *_MARKS, *_SCANNER,
-    *_ENHANCED.values(), "SOPClassUID", "SOPInstanceUID", "ImageType", "SliceThickness", "SeriesNumber",
-    "SeriesDescription", "InstanceNumber", "NumberOfFrames", "ImagePositionPatient",
+    *_ENHANCED.values(), "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "ImageType", "SliceThickness",
+    "SeriesNumber", "SeriesDescription", "InstanceNumber", "NumberOfFrames", "ImagePositionPatient",
     *_FUNCTIONAL_GROUPS,
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Writing a volume as a derived DICOM CT series: one image a slice, with unit, energy and lineage.
+"""Writing a volume as a derived DICOM series: CT images, one a slice, or a Parametric Map (`parametric`).
 
 CT Image Storage with Image Type DERIVED\\SECONDARY; Rescale Type and Real World Value Mapping say the unit,
 the multi-energy macros (PS3.3 C.8.15.3.12 and .13) the energy and the basis. Patient and study are those of a
@@ -83,6 +83,17 @@ def _write(
         _tell_misfit(source, derivation, warn)
     slope = _slope(volume.array, derivation.meaning)
     backwards = source is not None and source.against_the_volume
+    if derivation.as_map:
+        from ctenhance.files.dicom.parametric import FILE, write_map
+
+        progress("write", 0, 1)
+        check(cancel)
+        with folder_when_done(folder) as temporary:
+            write_map(
+                temporary / FILE, volume, shared, derivation, source, lambda what: _new_uid(derivation, what)
+            )
+        progress("write", 1, 1)
+        return folder
     with folder_when_done(folder) as temporary:
         for index in range(len(volume.array)):
             if index % 4 == 0:
@@ -259,7 +270,8 @@ def _image(
     image.ImagePositionPatient = [_decimal(value) for value in position]
     image.ImageOrientationPatient = [_decimal(value) for value in (*x, *y)]
     image.PixelSpacing = [_decimal(volume.spacing[1]), _decimal(volume.spacing[0])]
-    image.SpacingBetweenSlices = _decimal(volume.spacing[2])
+    if len(volume.array) == 1:  # of several the positions say it, and the CT Image IOD has no such attribute
+        image.SpacingBetweenSlices = _decimal(volume.spacing[2])
     stored = np.rint(volume.array[index] / slope).astype("<i2")
     image.Rows, image.Columns = stored.shape
     image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
