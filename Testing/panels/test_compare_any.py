@@ -72,6 +72,26 @@ def test_two_results_of_one_input(panel: Any, user: Any, two: Any) -> None:
     assert said(BEFORE).startswith("Left\nchest enhanced (one)")
 
 
+def test_what_is_chosen_is_what_is_shown(panel: Any, user: Any, two: Any) -> None:
+    """After a pause, for the next result of this CT, and never for one of another CT."""
+    ct, first, second = two
+    compare_with(panel, second)
+    for _ in range(2):
+        panel.ui.compareButton.click()
+    assert content(BEFORE) is second and panel.ui.otherSelector.currentText == second.GetName()
+    choose(panel, user, second)  # it cannot be compared with itself
+    assert content(BEFORE) is ct and content(AFTER) is second
+    compare_with(panel, first)
+    other = addCT("another patient")
+    user.turn()
+    result = addResult(other)
+    choose(panel, user, result)
+    assert content(BEFORE) is other and panel.ui.otherSelector.currentText == "another patient"
+    assert said(BEFORE).startswith("Before\nanother patient")
+    choose(panel, user, first)
+    assert content(BEFORE) is ct and said(BEFORE).startswith("Before\nchest")
+
+
 def test_swapped_with_its_input(panel: Any, user: Any, two: Any) -> None:
     ct, first, _second = two
     panel.ui.swapButton.click()

@@ -82,9 +82,9 @@ class CompareSection:
         self.results.show(result)
         if result is not None and placing.inputOf(result) is None:
             result = None
-        ofInput = self._other() is placing.inputOf(self._result)
-        changed, self._result = result is not self._result, result
-        self._listOthers(ofInput)
+        former, self._result = self._result, result
+        changed = result is not former
+        self._listOthers(former)
         if not changed:
             return
         if self.comparison.active:
@@ -167,17 +167,19 @@ class CompareSection:
         self._windowKeys.enable(ready)
         self.measuring.refresh()
 
-    def _listOthers(self, ofInput: bool) -> None:
-        """Offer what the result can be compared with, its input first; that is chosen where the result before
-        was compared with its own (`ofInput`), else what was chosen then, if it can be."""
-        selector, chosen = self.ui.otherSelector, self._other()
+    def _listOthers(self, former: Any) -> None:
+        """Offer what the result can be compared with, its input first. Another one that was chosen beside a
+        result of the same input stays."""
+        selector, chosen, own = self.ui.otherSelector, self._other(), placing.inputOf(self._result)
+        if own is None or own is not placing.inputOf(former):
+            chosen = own
         self._others = [] if self._result is None else candidates(self._result)
         self._filling = True
         try:
             selector.clear()
             for node in self._others:
                 selector.addItem(node.GetName(), node.GetID())
-            if chosen in self._others and not ofInput:
+            if chosen in self._others:
                 selector.currentIndex = self._others.index(chosen)
         finally:
             self._filling = False
@@ -240,6 +242,7 @@ class CompareSection:
 
     def _onCompare(self, checked: bool) -> None:
         if checked and self._result is not None:
+            self._chooseOther()
             self.comparison.show(self._result)
             self._windowHistory.follow(self._result.GetDisplayNode())
             # Not now: the panel's rows get their heights first.
