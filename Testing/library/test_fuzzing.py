@@ -120,7 +120,8 @@ def test_identifiers_that_look_like_paths_reach_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "number"), [("dicom", 258), ("dicom", 2638), ("dicom", 101192), ("study", 152), ("study", 321)]
+    ("name", "number"),
+    [("dicom", 258), ("dicom", 2638), ("dicom", 101192), ("nifti", 100112), ("study", 152), ("study", 321)],
 )
 def test_what_once_failed_is_refused(tmp_path: Path, name: str, number: int) -> None:
     (tmp_path / "seeds").mkdir()

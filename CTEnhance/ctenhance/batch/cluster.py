@@ -196,7 +196,9 @@ class Connection:
         from distributed import Client
 
         try:
-            self.client = Client(self.address, security=self.security, timeout=PATIENCE / 4)
+            # A machine that is busy is no reason to give up a cluster that was started here.
+            timeout = PATIENCE if self.number else PATIENCE / 4
+            self.client = Client(self.address, security=self.security, timeout=timeout)
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(
                 f"The scheduler '{self.address}' does not answer ({type(error).__name__}): start it, or "

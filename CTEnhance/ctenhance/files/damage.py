@@ -28,6 +28,7 @@ from ctenhance.runtime.files import suffix_of
 DAMAGED = "the file is damaged, cut off or not what its name says; copy it again from its source."
 NIFTI = (".nii", ".nii.gz")
 _CHUNK = 1 << 20
+_NIFTI_1 = 348  # bytes of its header
 #: Bytes behind the voxels of a NIfTI file that programs may leave there; a packed file could have any number.
 _MOST_BEHIND = 64 << 20
 _PACKED_CHUNK = 1 << 17
@@ -364,9 +365,11 @@ def _require_one_scaling(header: bytes, order: str) -> None:
 
 def _nifti_layout(header: bytes) -> _NiftiLayout:
     """Return what the NIfTI-1 header promises; raises struct.error without one, InputError for NIfTI-2."""
+    if len(header) < _NIFTI_1:
+        raise struct.error("no whole NIfTI header")
     for order in "<>":
         (header_size,) = struct.unpack_from(f"{order}i", header, 0)
-        if header_size == 348:
+        if header_size == _NIFTI_1:
             dimensions = struct.unpack_from(f"{order}8h", header, 40)
             kind, bits = struct.unpack_from(f"{order}2h", header, 70)
             offset = int(struct.unpack_from(f"{order}f", header, 108)[0])
