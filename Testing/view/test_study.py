@@ -198,6 +198,7 @@ def test_what_cannot_be_served_is_said(study: Path, tmp_path: Path) -> None:
     assert "study" in fails(tmp_path)
     assert "no reader of the study" in fails(study, "--reader", "eve")
     assert "no address" in fails(study, "--address", "reads.example.org")
+    assert "--address" in fails(study, "--host", "0.0.0.0")
 
 
 def test_a_damaged_image_is_told_without_its_name(

@@ -3,17 +3,20 @@ fetch."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pydicom
 import pytest
-from conftest import REPOSITORY, Page, Served
+from conftest import PATIENCE, REPOSITORY, Page, Served
 
 from ctenhance.core.volume import CTVolume
 
@@ -37,6 +40,18 @@ def fetched(page: Page, name: str) -> Path:
         page.page.click(f"text=Download {name}")
     assert saved.value.suggested_filename == name
     return Path(saved.value.path())
+
+
+def at_work(served: Served) -> psutil.Process:
+    """The command that the page runs, as soon as there is one."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        for one in psutil.Process(served.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if "ctenhance" in one.cmdline():
+                    return one
+        time.sleep(0.02)
+    raise AssertionError("nothing runs")
 
 
 def test_enhance_from_the_page(
@@ -64,9 +79,12 @@ def test_enhance_from_the_page(
     page.page.focus("#run")
     page.press("Enter")
     page.until("!document.getElementById('cancel').disabled")
+    running = at_work(served)
+    assert "enhance" in running.cmdline()
     page.page.focus("#cancel")
     page.press("Enter")
     page.until(f"{WORKED}.startsWith('Cancelled')")
+    running.wait(60)
     assert (
         page.page.evaluate(CELLS) == 1
         and page.page.evaluate("document.querySelectorAll('#files a').length") == 0

@@ -323,13 +323,15 @@ function nudge(name, by, low, high) {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (get("keys").open || typing(event) || event.altKey || event.metaKey || !viewer.state || !viewer.state.cells) return;
+  // Brackets and the like are typed with AltGr on many keyboards, which some systems tell as Ctrl with Alt.
+  const graph = event.getModifierState("AltGraph");
+  if (get("keys").open || typing(event) || (event.altKey && !graph) || event.metaKey || !viewer.state || !viewer.state.cells) return;
   const { state } = viewer;
   const layouts = { a: "axial", c: "coronal", s: "sagittal", t: "three" };
   const modes = { b: "side", d: "difference", o: "one" };
   const key = event.key.toLowerCase();
   if (!viewer.key(event)) {
-    if (event.ctrlKey) return;
+    if (event.ctrlKey && !graph) return;
     const windows = Object.keys(state.windows);
     if (layouts[key]) viewer.send({ op: "arrange", layout: layouts[key] });
     else if (modes[key]) viewer.send({ op: "arrange", mode: modes[key] });
