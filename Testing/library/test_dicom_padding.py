@@ -38,6 +38,11 @@ def test_declared_padding_of_any_value_becomes_air_in_the_corners(tmp_path: Path
     assert volume.meta["notes"] == [NOTE]
 
 
+def test_padding_that_is_air_as_it_is_needs_no_note(tmp_path: Path) -> None:
+    write_series(tmp_path, values=_padded(-1024), depths=(0, 2, 4), PixelPaddingValue=0)
+    assert CTVolume.read(tmp_path).meta["notes"] == []
+
+
 def test_padding_in_some_of_the_corners(tmp_path: Path) -> None:
     """As where the image lies at the rim of the field of view."""
     values = hounsfield(3, SIDE, SIDE).astype(np.int32)

@@ -46,7 +46,7 @@ def fill_padding(values: np.ndarray, declared: tuple[float, float] | None) -> bo
 
     Where lossy compression has blurred it, it is what no scanner measures and reaches the slice's edge.
     """
-    if declared is None:
+    if declared is None or declared == (AIR_HU, AIR_HU):
         return False
     if declared[0] >= AIR_HU:
         outside = _in_corners(values, declared)
