@@ -17,7 +17,7 @@ HEIGHT = 700
 # Below them nothing has to be pressed.
 BUTTONS = {
     "CTEnhance": ("applyButton", "compareButton", "flickerButton", "squareButton"),
-    "CTReconstruct": ("applyButton", "stagesButton", "compareButton"),
+    "CTReconstruct": ("applyButton", "stagesButton", "compareButton", "squareButton"),
     "CTDecompose": ("applyButton", "spectralButton", "spectralRegionButton", "exportButton"),
     "CTReaderStudy": ("signInButton",),
 }

@@ -74,6 +74,12 @@ class StagesSection:
         ui.doseEstimateLabel.text, ui.doseEstimateLabel.toolTip = doseTexts(report)
         ui.consistencyLabel.text, ui.consistencyLabel.toolTip = consistencyTexts(report)
         ui.consistencyLabel.styleSheet = "" if agrees(report) else styles.warning()
+        # What says nothing yet leaves its place to the sections below.
+        for widget in (ui.doseEstimateTitle, ui.doseEstimateLabel, ui.consistencyTitle, ui.consistencyLabel):
+            widget.visible = ready
+        for widget in (ui.overlayRangeLabel, ui.overlayRangeSlider, ui.overlayOpacityLabel,
+                       ui.overlayOpacitySlider, ui.overlayLegendLabel):  # fmt: skip
+            widget.visible = list(Overlay)[ui.overlaySelector.currentIndex] is not Overlay.NONE
         self._sayOverlay()
 
     def _sayOverlay(self) -> None:
