@@ -98,3 +98,8 @@ def test_one_value_in_all_corners_is_noted(tmp_path: Path, value: int, suffix: s
 
     np.testing.assert_array_equal(volume.array, values)
     assert any(f"one value, {value} HU, fills the corners" in note for note in volume.meta["notes"])
+
+
+def test_padding_that_no_scanner_measures_needs_no_note_in_files(tmp_path: Path) -> None:
+    CTVolume(_padded(-3024).astype(np.float32)).write(tmp_path / "image.nii.gz")
+    assert CTVolume.read(tmp_path / "image.nii.gz").meta.get("notes", []) == []

@@ -276,8 +276,8 @@ def doubt_of_corners(array: np.ndarray) -> str:
     if min(array.shape[1:]) < 2 * side:
         return ""
     value = float(array[0, 0, 0])
-    if abs(value + 1000.0) <= _AIR_WITHIN:
-        return ""
+    if value < _LOWEST_HU or abs(value + 1000.0) <= _AIR_WITHIN:
+        return ""  # what is lower no scanner measures, and is known as padding
     for rows in (slice(None, side), slice(-side, None)):
         for columns in (slice(None, side), slice(-side, None)):
             if (array[:, rows, columns] != value).any():
