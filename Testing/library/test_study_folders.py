@@ -143,3 +143,9 @@ def test_a_design_says_which_series_of_each_image_is_meant(tmp_path: Path) -> No
     for wrong in ({"path": "p1", "series": 1.5}, {"path": "p1", "serie": 2}, {"series": 2}):
         with pytest.raises(InputError):
             _case({"name": "p1", "images": {"a": wrong}}, "", ("a",), tmp_path)
+
+def test_what_a_batch_tells_of_itself_is_no_image(tmp_path: Path) -> None:
+    write_arms(tmp_path, cases=2)
+    (tmp_path / "after" / "ctenhance-batch").mkdir()
+    (tmp_path / "after" / "README.md").write_text("a card")
+    assert not match(tmp_path / "before", tmp_path / "after").sentences()

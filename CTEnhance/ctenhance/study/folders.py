@@ -20,6 +20,8 @@ from ctenhance.study.fields import Fields
 from ctenhance.study.questions import preset
 
 BEFORE, AFTER = "before", "after"
+# In a folder of results: what `ctenhance batch` tells of itself.
+_OF_A_BATCH = "ctenhance-batch"
 _TRUTH_COLUMNS = ("case", "x", "y", "z", "radius_mm")
 
 
@@ -51,7 +53,11 @@ def images_in(folder: str | os.PathLike[str]) -> dict[str, Path]:
         raise InputError(f"'{place}' is no folder; give the folder that holds the images of one arm.")
     found: dict[str, Path] = {}
     for path in sorted(place.iterdir()):
-        if path.name.startswith(".") or not (path.is_dir() or suffix_of(path) in READABLE_SUFFIXES):
+        if (
+            path.name.startswith(".")
+            or path.name == _OF_A_BATCH
+            or not (path.is_dir() or suffix_of(path) in READABLE_SUFFIXES)
+        ):
             continue
         name = path.name if path.is_dir() else stem_of(path)
         if name in found:
