@@ -144,6 +144,7 @@ def test_a_design_says_which_series_of_each_image_is_meant(tmp_path: Path) -> No
         with pytest.raises(InputError):
             _case({"name": "p1", "images": {"a": wrong}}, "", ("a",), tmp_path)
 
+
 def test_what_a_batch_tells_of_itself_is_no_image(tmp_path: Path) -> None:
     write_arms(tmp_path, cases=2)
     (tmp_path / "after" / "ctenhance-batch").mkdir()
