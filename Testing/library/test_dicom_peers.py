@@ -180,6 +180,10 @@ def test_a_map_comes_back_exactly(name: str, alone: bool, patient: Path, tmp_pat
             read_map(path)
     with pytest.raises(InputError):
         CTVolume.read(folder)
+    done = CliRunner().invoke(app, ["dicom", "list", str(folder), "--json", "--progress", "none"])
+    listed = json.loads(done.stdout.splitlines()[0])
+    assert listed["uses"] == (["compare-maps"] if name == "density" else [])
+    assert "it is a parametric map" in listed["why_not"]
 
 
 def test_highdicom_reads_a_map(patient: Path, tmp_path: Path):

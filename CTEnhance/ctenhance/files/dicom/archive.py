@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
+from pydicom.uid import ParametricMapStorage
 
 from ctenhance.files.dicom.choice import RESAMPLE_TILT, Conditions, Frame, grouped, shown, values_of
 from ctenhance.files.dicom.energies import ATTRIBUTES as ENERGY_ATTRIBUTES
@@ -22,10 +23,12 @@ from ctenhance.files.dicom.grid import Grid
 from ctenhance.files.dicom.header import DicomFile, number, read_file, text
 from ctenhance.files.dicom.kinds import ATTRIBUTES as KIND_ATTRIBUTES
 from ctenhance.files.dicom.kinds import kinds, slices_of
+from ctenhance.files.dicom.maps import mg_per_ml_of
 from ctenhance.files.dicom.reading import DICOMDIR, files_below, is_archive, series_numbers
 from ctenhance.files.dicom.scans import ATTRIBUTES as SCAN_ATTRIBUTES
 from ctenhance.files.dicom.slices import HOUNSFIELD, Slice
 from ctenhance.files.dicom.stack import laid_out
+from ctenhance.files.dicom.units import measure_of
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import suffix_of
 
@@ -242,6 +245,11 @@ class Archive:
         """Say what can be done with the series, by what reading it would refuse."""
         if _FOCAL_CENTER in images[0].header:
             listed.uses = ["reconstruct", "decompose"]
+            return
+        if images[0].header.SOPClassUID == ParametricMapStorage:
+            unit = measure_of(images[0], 0).unit or "of an unknown unit"
+            listed.uses = ["compare-maps"] if mg_per_ml_of(unit) else []
+            listed.why_not = f"it is a parametric map, whose values are {unit}, not Hounsfield units"
             return
         try:
             found, others = slices_of(images)
