@@ -1,16 +1,13 @@
-"""The compiled solver against torch's: the same maximum, the same ends, a safe place for its machine code."""
+"""The compiled solver against torch's: the same maximum, the same ends."""
 
 from __future__ import annotations
-
-import os
-from pathlib import Path
 
 import pytest
 import torch
 from decompose_cases import ENERGIES, THRESHOLDS, beam, decomposer, toy_detector
 
 from ctenhance.decomposition.solver import layer
-from ctenhance.decomposition.solver.compiled import MANY_RAYS, only_ours
+from ctenhance.decomposition.solver.compiled import MANY_RAYS
 from ctenhance.decomposition.solver.layer import Decomposer
 from ctenhance.decomposition.solver.newton import AT_LIMIT, CONVERGED, STARVED
 from ctenhance.runtime.errors import Cancelled
@@ -164,23 +161,3 @@ def test_it_can_be_cancelled() -> None:
     d.compiled = True
     with pytest.raises(Cancelled):
         d.estimate(torch.full((10, 5), 1000.0), cancel=token)
-
-
-@pytest.mark.skipif(not hasattr(os, "getuid"), reason="folders have no such owners here")
-def test_machine_code_is_read_only_where_nobody_else_can_write(tmp_path: Path) -> None:
-    own = tmp_path / "cache"
-    own.mkdir(mode=0o700)
-    assert only_ours(own)
-    assert only_ours(own / "not" / "there" / "yet")
-    own.chmod(0o777)
-    assert not only_ours(own)
-    own.chmod(0o1777)  # others could add to it
-    assert not only_ours(own)
-    within = own / "within"
-    within.mkdir(mode=0o700)
-    assert only_ours(within)  # what is ours cannot be replaced there
-    own.chmod(0o777)
-    assert not only_ours(within)
-    link = tmp_path / "link"
-    link.symlink_to(own)
-    assert not only_ours(link)

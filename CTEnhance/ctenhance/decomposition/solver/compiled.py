@@ -1,17 +1,12 @@
-"""The compiled solver: whether it is there, where its machine code is kept, and torch's rays brought to it.
+"""The compiled solver: whether it is there, and torch's rays brought to it.
 
-numba keeps machine code beside a module, in `__pycache__`, or in the user's own cache directory, and reads
-it back by pickle, which may run what it reads. So it is kept only where nobody but the user (or the
-system's administrator) can write; anywhere else it is compiled anew.
+It is compiled anew in each process: numba's own store of machine code is read back by pickle, which may run
+what it reads.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import os
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +19,7 @@ from ctenhance.decomposition.solver.quadrature import (
 )
 from ctenhance.decomposition.solver.start import Start, exponents
 
-#: Rays from which compiling, which takes seconds where it was not done before, is worth while.
+#: Rays from which compiling, which takes seconds in each process, is worth while.
 MANY_RAYS = 10_000_000
 #: The compiled steps go on to this part of the tolerance: they cost little.
 STRICTER = 0.1
@@ -33,42 +28,6 @@ STRICTER = 0.1
 def installed() -> bool:
     """Say whether numba is there, without loading it."""
     return importlib.util.find_spec("numba") is not None
-
-
-@cache
-def _solver() -> Any:
-    """The compiled function, kept on the disk where that is safe."""
-    from ctenhance.decomposition.solver.fused import solve_group
-
-    try:
-        solve_group.enable_caching()
-    except RuntimeError:  # there is no place to write to
-        return solve_group
-    if not only_ours(Path(solve_group.stats.cache_path)):
-        from numba import njit
-
-        return njit(**solve_group.targetoptions)(solve_group.py_func)
-    return solve_group
-
-
-def only_ours(folder: Path) -> bool:
-    """Whether nobody but this user and the administrator can write into a folder, or replace it.
-
-    Where there are no such owners (Windows) the folders in question lie in the user's own profile."""
-    if not hasattr(os, "getuid"):
-        return True
-    folder = folder.resolve()
-    for place in (folder, *folder.parents):
-        if not place.exists():
-            continue
-        facts = place.stat()
-        if facts.st_uid not in (0, os.getuid()):
-            return False
-        # others may write where they cannot replace what is not theirs, as in /tmp
-        shared = facts.st_mode & 0o022
-        if shared and (place == folder or not facts.st_mode & 0o1000):
-            return False
-    return True
 
 
 class Steps:
@@ -104,6 +63,8 @@ class Steps:
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
         """Line integrals `[group, material, ray]` of `counts` `[group, bin, ray]`, less their bias where that
         is asked for; which of them converged inside the box; their quanta in all bins; and the most steps."""
+        from ctenhance.decomposition.solver.fused import solve_group
+
         n_groups, _, n_rays = counts.shape
         lines = np.empty((n_groups, len(self._attenuation[0]), n_rays))
         good, counted = np.zeros((n_groups, n_rays), bool), np.empty((n_groups, n_rays))
@@ -111,7 +72,7 @@ class Steps:
         spaces = self._space(counts.shape[1], np.float32), self._space(counts.shape[1], np.float64)
         steps = 0
         for index, group in enumerate(range(len(self._air))[groups]):
-            taken = _solver()(
+            taken = solve_group(
                 counts[index].numpy(),
                 scattered[index],
                 (*(tables[group] for tables in self._tables), *self._attenuation),
