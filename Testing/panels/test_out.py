@@ -257,6 +257,30 @@ def test_page_tells_model_tissue_and_warnings(
     assert "Doe" not in text and "4711" not in text
 
 
+def test_page_is_of_what_is_compared(
+    panel: Any, user: Any, enhanced: Any, patient: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With another volume beside the result the page is on that one; on another grid there is none."""
+    import qt
+
+    monkeypatch.setattr(qt.QDesktopServices, "openUrl", lambda url: True)
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "other")
+    other.CopyOrientation(patient)
+    slicer.util.updateVolumeFromArray(other, slicer.util.arrayFromVolume(patient) + 100)
+    other.CreateDefaultDisplayNodes()
+    user.turn()
+    selector = panel.ui.otherSelector
+    selector.currentIndex = selector.findText("other")
+    assert panel.compareSection.comparison.pair.other is other
+    click(panel, user, "outPageButton", tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    row = text[text.index("Soft tissue") :][:200]
+    assert "140" in row or "139" in row, row  # 40 HU and 100 more
+    other.SetOrigin(5, 5, 5)
+    assert click(panel, user, "outPageButton", tmp_path / "second.html") == ""
+    assert "other places" in slicerhost.messages[0][0] and not (tmp_path / "second.html").exists()
+
+
 def test_nothing_to_keep_yet(panel: Any, patient: Any) -> None:
     for button in (
         "outExportButton",

@@ -12,28 +12,34 @@ from slicer.i18n import tr as _
 
 from CTEnhanceLib.process import transfer
 from CTEnhanceLib.process.run import Job
-from CTEnhanceLib.scene import placing
+from CTEnhanceLib.scene import placing, volumes
 
 
 @dataclass
 class PageJob(Job):
-    """Writes one HTML file about a result and what it is compared with."""
+    """Writes one HTML file about a result and the volume node that it is compared with."""
 
     result: Any
+    other: Any
     path: Path
 
     stages = {"read": 10, "noise": 40, "page": 50}  # noqa: RUF012
 
     def problem(self) -> str:
         """Say what is missing, if anything."""
-        if placing.inputOf(self.result) is None:
+        if self.other is None:
             return _("There is nothing to tell of yet: press Apply, or choose a result.")
+        if not volumes.sameGrid(self.other, self.result):
+            return _(
+                "'{name}' has its voxels in other places than the result: a page compares voxel by voxel. "
+                "Compare the result with its input, or with another result of it."
+            ).format(name=self.other.GetName())
         return ""
 
     def prepare(self, folder: Path) -> Iterator[float]:
         """Write both volumes and the report."""
         (folder / "made.json").write_text(json.dumps(placing.reportOf(self.result) or {}), encoding="utf-8")
-        yield from transfer.writeMetaImage(placing.inputOf(self.result), folder / "before.mha")
+        yield from transfer.writeMetaImage(self.other, folder / "before.mha")
         yield from transfer.writeMetaImage(self.result, folder / "after.mha")
 
     def arguments(self, folder: Path) -> list[str]:
@@ -47,11 +53,7 @@ class PageJob(Job):
 
     def readable(self, sentence: str, folder: Path) -> str:
         """The worker knows the volumes by their temporary files only."""
-        before = placing.inputOf(self.result)
-        names = {
-            "before.mha": before.GetName() if before is not None else "",
-            "after.mha": self.result.GetName(),
-        }
+        names = {"before.mha": self.other.GetName(), "after.mha": self.result.GetName()}
         for file, name in names.items():
             sentence = sentence.replace(str(folder / file), name)
         return sentence

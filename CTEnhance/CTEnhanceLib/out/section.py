@@ -139,8 +139,15 @@ class OutSection:
         path = self._asked(_("Page"), ".html")
         if path is not None:
             self._say("")
-            job = PageJob(self._result, path)
+            job = PageJob(self._result, self._other(), path)
             self._run(lambda: job, lambda _result: self._pageIsThere(path))
+
+    def _other(self) -> Any:
+        """Return what the result is compared with on the screen, else its input."""
+        pair = self._comparison.pair
+        return (
+            placing.inputOf(self._result) if pair is None or pair.result is not self._result else pair.other
+        )
 
     def _pageIsThere(self, path: Path) -> None:
         self._say(_("Written to {path}.").format(path=path))
