@@ -333,12 +333,13 @@ def test_the_command_writes_maps_and_what_it_cannot(tmp_path: Path):
     CTVolume(values_of("density")).write(tmp_path / "iodine.nrrd")
     given = ["dicom", str(tmp_path / "iodine.nrrd")]
     quantity = ["--quantity", "density", "--material", "iodine"]
-    for storage, files in ((None, ["map.dcm"]), ("map", ["map.dcm"]), ("ct", ["slice0001.dcm"])):
+    for storage, one_file in ((None, True), ("map", True), ("ct", False)):
         out = tmp_path / str(storage)
         chosen = [] if storage is None else ["--storage", storage]
         done = CliRunner().invoke(app, [*given, str(out), *quantity, *chosen])
         assert done.exit_code == 0, done.output
-        assert sorted(path.name for path in out.iterdir())[:1] == files
+        names = sorted(path.name for path in out.iterdir())
+        assert names[0] == "slice0001.dcm" and (len(names) == 1) == one_file
     for storage, words in (
         ("map", "A parametric map is for values that are not HU"),
         ("xx", "There is no storage"),

@@ -27,7 +27,7 @@ from ctenhance.runtime.errors import InputError
 if TYPE_CHECKING:
     from ctenhance.files.dicom.source import Source
 
-FILE = "map.dcm"
+FILE = "slice0001.dcm"  # all slices in one; the name under which scripts look for those of a series
 _SAME_PLACE_MM, _TOLERANCE_MM = 1e-3, 0.1
 # Of what the images of a series share: what a Parametric Map says of itself, or highdicom from its source.
 _TAKEN_OVER = (
