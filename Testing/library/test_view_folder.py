@@ -61,6 +61,7 @@ def test_what_is_in_it_can_be_chosen(root: Path) -> None:
         "~/secret",
         "",
         "a" * 2000,
+        "\ud800",
         "nothing.nii.gz",
         None,
         7,

@@ -204,8 +204,13 @@ def test_uploads_end_at_their_limit(serve: Callable[..., Served], folder: Path) 
 
 def test_many_requests_are_slowed(serve: Callable[..., Served], folder: Path) -> None:
     served = serve("view", "--folder", folder)
+    guests = [cookie(served) for _ in range(5)]
     statuses = [get(served, "/page/page.css")[0] for _ in range(300)]
     assert statuses[0] == 200 and 429 in statuses
+    time.sleep(1)
+    # A new guest at each request is no way around.
+    statuses = [get(served, "/page/page.css", Cookie=own)[0] for own in guests for _ in range(60)]
+    assert 429 in statuses
     time.sleep(1)
     assert get(served, "/")[0] == 200
 

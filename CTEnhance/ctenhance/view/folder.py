@@ -62,7 +62,7 @@ class Folder:
             raise self._outside()
         try:
             path = self.root.joinpath(*parts).resolve(strict=True)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:  # the last: what no name can be encoded as
             raise self._outside() from error
         self._require_inside(path)
         if path.is_dir():

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 _TOKEN_BYTES = 24
+_GUEST = "guest "  # no reader's name has a space
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -84,6 +85,10 @@ class Doors:
         name = secrets.token_urlsafe(_TOKEN_BYTES)
         return f"{name}.{self._sealed(name)}"
 
+    def is_guest(self, who: str) -> bool:
+        """Whether this is somebody who came in without a token."""
+        return who.startswith(_GUEST)
+
     def _sealed(self, name: str) -> str:
         return hmac.new(self._seal, name.encode(), hashlib.sha256).hexdigest()
 
@@ -91,7 +96,7 @@ class Doors:
         """Return whose session this is; None when there is none, or none any more."""
         name, dot, seal = (secret or "").partition(".")
         if dot and hmac.compare_digest(self._sealed(name).encode(), seal.encode()):
-            return f"guest {name}"
+            return f"{_GUEST}{name}"
         ticket = self._tickets.get(_digest(secret or ""))
         if ticket is None:
             return None

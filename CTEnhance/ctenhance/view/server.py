@@ -84,7 +84,10 @@ class Server:
     async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
         try:
             self._require_ours(request)
-            if not self._limit(self._who(request) or _caller(request, self._places.proxied)).take():
+            who = self._who(request)
+            # Guests are many if they like, so that they are counted by where they come from.
+            known = who if who is not None and not self.doors.is_guest(who) else None
+            if not self._limit(known or _caller(request, self._places.proxied)).take():
                 raise web.HTTPTooManyRequests(text="Too many requests; wait some seconds.")
             if (request.content_length or 0) > _MOST_UPLOADED:
                 raise web.HTTPRequestEntityTooLarge(_MOST_UPLOADED, request.content_length or 0)
