@@ -153,6 +153,7 @@ class CTEnhanceWidget(PanelWidget):
             self._batchSettings,
             self.logic.requirementsPath,
             self.runSection.start,
+            lambda: self.runSection.running,
             self._onCaseOpened,
             self._onBatch,
         )

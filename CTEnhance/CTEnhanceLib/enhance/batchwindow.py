@@ -39,9 +39,9 @@ class Settings:
 class BatchWindow:
     """A window of its own: a batch goes on while it is closed, and while another module is open.
 
-    settings() are the panel's; requirements: the file with the packages that the worker needs; open(makeJob,
-    onDone) runs a job as Apply does; onOpened(result): the result of a case is in the scene; onRunning(text):
-    what there is to say of the batch in the panel.
+    settings() are the panel's; requirements: the file with the packages that the worker needs; run(makeJob,
+    onDone) runs a job as Apply does, unless one runs() already; onOpened(result): the result of a case is in
+    the scene; onRunning(text): what there is to say of the batch in the panel.
     """
 
     def __init__(
@@ -51,11 +51,12 @@ class BatchWindow:
         settings: Callable[[], Settings],
         requirements: Callable[[], Path],
         run: Callable[[Callable[[], Job | None], Callable[[Any], None]], None],
+        runs: Callable[[], bool],
         onOpened: Callable[[Any], None],
         onRunning: Callable[[str], None],
     ) -> None:
         self._title, self._settings, self._requirements = title, settings, requirements
-        self._runJob, self._onOpened, self._onRunning = run, onOpened, onRunning
+        self._runJob, self._runs, self._onOpened, self._onRunning = run, runs, onOpened, onRunning
         self.batch = Batch(self._onCase, self._onProgress, self._onEnded)
         self._rows: dict[str, int] = {}
         self._series: dict[str, patient.Series] = {}
@@ -329,6 +330,9 @@ class BatchWindow:
         shown = self._opened.get(state.name)
         if shown is not None and slicer.mrmlScene.IsNodePresent(shown):
             self._onOpened(shown)
+            return
+        if self._runs():
+            self._say(_("The panel is at work: wait until it is done, or cancel it there."))
             return
         case = caseOf(self.batch.target, state.name)
         if case is None:
