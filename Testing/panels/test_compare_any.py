@@ -144,18 +144,18 @@ def test_the_swipe_shows_each_on_its_side(panel: Any, user: Any, two: Any) -> No
         images.append(pixels(widget(AFTER).sliceView()))
     ui.viewModeSelector.currentIndex = 4
     assert ui.fadeLabel.text == "Swipe:" and said(AFTER).startswith("Before | After")
-    body = slice(200, 320)  # between title and caption
+    body, width = slice(200, 320), images[0].shape[1]  # between title and caption
     for part in (0.5, 0.25, 0.75):
         ui.fadeSlider.value = part
-        found, line = pixels(widget(AFTER).sliceView()), round(512 * part)
+        found, line = pixels(widget(AFTER).sliceView()), round(width * part)
         assert np.array_equal(found[body, : line - 3], images[0][body, : line - 3])
         assert np.array_equal(found[body, line + 3 :], images[1][body, line + 3 :])
         assert not np.array_equal(images[0][body], images[1][body])
     # The mouse takes the line along; elsewhere it does not.
     interactor = widget(AFTER).sliceView().renderWindow().GetInteractor()
-    for start, end, expected in ((384, 128, 0.25), (300, 400, 0.25)):
+    for start, end, expected in ((0.75, 0.25, 0.25), (0.6, 0.8, 0.25)):
         for place, event in ((start, "LeftButtonPress"), (end, "MouseMove"), (end, "LeftButtonRelease")):
-            interactor.SetEventInformation(place, 200)
+            interactor.SetEventInformation(round(width * place), 200)
             interactor.InvokeEvent(getattr(vtk.vtkCommand, f"{event}Event"))
         assert ui.fadeSlider.value == pytest.approx(expected, abs=0.01)
     press_key(user, "X")

@@ -21,7 +21,11 @@ def window(node: Any) -> tuple[float, float]:
 def database(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """What Slicer's DICOM database says of the body part, by instance."""
     parts: dict[str, str] = {}
-    stand_in = types.SimpleNamespace(isOpen=True, instanceValue=lambda uid, tag: parts.get(uid, ""))
+    stand_in = types.SimpleNamespace(
+        isOpen=True,
+        instanceValue=lambda uid, tag: parts.get(uid, ""),
+        fileForInstance=lambda uid: "",
+    )
     monkeypatch.setattr(slicer, "dicomDatabase", stand_in, raising=False)
     return parts
 

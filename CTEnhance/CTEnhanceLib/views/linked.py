@@ -104,6 +104,7 @@ class LinkedViews:
     def __init__(self) -> None:
         self._views: tuple[View, ...] = ()
         self._slab = Slab()
+        self._layout = 0
         # The volume last fitted, and the views that show it.
         self._fitted: tuple[Any, tuple[View, ...]] | None = None
         # What was on the screen, by axis, before the row was changed last: Slicer sets views back when it
@@ -123,6 +124,8 @@ class LinkedViews:
         `layout` is their number, `below` another view's description under them."""
         self._before = self._onScreen()
         LinkedViews._owner, self._views = self, tuple(views)
+        if layout != self._layout:  # the same views, too, are laid out anew
+            self._layout, self._fitted = layout, None
         keeper.show(layout, description(views, rows or _rowsFor(len(views)), below))
         for view in views:
             widget = sliceWidget(view.name)

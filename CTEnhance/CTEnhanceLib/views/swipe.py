@@ -1,8 +1,8 @@
 """A swipe: in one slice view the background left of a line and the foreground right of it.
 
-Slicer blends the two layers of a view and has no mask between them. So the foreground is drawn by an actor
-of our own over the view's image: it is fed by the output of the view's own foreground layer, so that slice,
-zoom, window and colours are those of the view at any time.
+Slicer blends the two layers of a view and has no mask between them. So both are drawn by actors of our own
+over the view's image: they are fed by the outputs of the view's own layers, so that slice, zoom, window and
+colours are those of the view at any time, whatever the opacity of the foreground, which linked views share.
 """
 
 from __future__ import annotations
@@ -25,12 +25,7 @@ class Swipe:
         self._widget: Any = None
         self._dragging = False
         self._tags: list[tuple[Any, int]] = []
-        self._mapper, self._image = vtk.vtkImageMapper(), vtk.vtkActor2D()
-        self._mapper.SetColorWindow(255)
-        self._mapper.SetColorLevel(127.5)
-        self._mapper.UseCustomExtentsOn()
-        self._image.SetMapper(self._mapper)
-        self._image.GetProperty().SetDisplayLocationToBackground()  # below titles, crosshair and regions
+        self._images = [_image() for _layer in range(2)]
         self._ends, lines = vtk.vtkLineSource(), vtk.vtkPolyDataMapper2D()
         lines.SetInputConnection(self._ends.GetOutputPort())
         self._line = vtk.vtkActor2D()
@@ -45,7 +40,7 @@ class Swipe:
             self.remove()
             self._widget = widget
             renderer, interactor = _renderer(widget), widget.sliceView().renderWindow().GetInteractor()
-            for actor in (self._image, self._line):
+            for actor in (*self._images, self._line):
                 renderer.AddViewProp(actor)
             for owner, event, slot in (
                 (renderer, vtk.vtkCommand.StartEvent, self._onFrame),
@@ -63,30 +58,31 @@ class Swipe:
             owner.RemoveObserver(tag)
         self._tags, self._dragging = [], False
         if self._widget is not None:
-            for actor in (self._image, self._line):
+            for actor in (*self._images, self._line):
                 _renderer(self._widget).RemoveViewProp(actor)
-            self._mapper.SetInputConnection(None)
+            for image in self._images:
+                image.GetMapper().SetInputConnection(None)
             self._widget.sliceView().scheduleRender()
         self._widget = None
 
     def _onFrame(self, renderer: Any, _event: str) -> None:
-        """A frame is about to be drawn: in the view's size, of the layer as it is."""
+        """A frame is about to be drawn: in the view's size, of the layers as they are."""
         # While a view changes its size, its image may still have the former one.
         sizes = zip(renderer.GetSize(), self._widget.mrmlSliceNode().GetDimensions(), strict=False)
         width, height = (min(pair) for pair in sizes)
-        source = self._widget.sliceLogic().GetForegroundLayer().GetImageDataConnection()
+        logic = self._widget.sliceLogic()
+        layers = logic.GetBackgroundLayer(), logic.GetForegroundLayer()
         x = min(max(round(self._part * width), 0), width)
-        for actor in (self._image, self._line):
-            actor.SetVisibility(source is not None and x < width)
-        if source is None or x >= width:
-            return
-        if (
-            self._mapper.GetNumberOfInputConnections(0) == 0
-            or self._mapper.GetInputConnection(0, 0) != source
-        ):
-            self._mapper.SetInputConnection(source)
-        self._mapper.SetCustomDisplayExtents([x, width - 1, 0, height - 1])
-        self._image.SetPosition(x, 0)
+        for image, layer, (begin, end) in zip(self._images, layers, ((0, x), (x, width)), strict=True):
+            source, mapper = layer.GetImageDataConnection(), image.GetMapper()
+            image.SetVisibility(source is not None and begin < end)
+            if source is None or begin >= end:
+                continue
+            if mapper.GetNumberOfInputConnections(0) == 0 or mapper.GetInputConnection(0, 0) != source:
+                mapper.SetInputConnection(source)
+            mapper.SetCustomDisplayExtents([begin, end - 1, 0, height - 1])
+            image.SetPosition(begin, 0)
+        self._line.SetVisibility(x < width)
         self._ends.SetPoint1(x, 0, 0)
         self._ends.SetPoint2(x, height, 0)
 
@@ -101,6 +97,17 @@ class Swipe:
 
     def _onRelease(self, _caller: Any, _event: str) -> None:
         self._dragging = False
+
+
+def _image() -> Any:
+    """Return an actor that draws a part of a layer's picture, below titles, crosshair and regions."""
+    mapper, actor = vtk.vtkImageMapper(), vtk.vtkActor2D()
+    mapper.SetColorWindow(255)
+    mapper.SetColorLevel(127.5)
+    mapper.UseCustomExtentsOn()
+    actor.SetMapper(mapper)
+    actor.GetProperty().SetDisplayLocationToBackground()
+    return actor
 
 
 def _renderer(widget: Any) -> Any:
