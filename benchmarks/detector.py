@@ -262,7 +262,9 @@ def _run(given: argparse.Namespace) -> None:
     for dose in given.doses:
         results[f"{dose:g}"] = found = measure(volumes, dose, detector, models, given.seed)
         for name, one in found.items():
-            merit = f"{one['wafroc']:.3f} [{one['limits'][0]:.3f}, {one['limits'][1]:.3f}]"
+            merit = f"{one['wafroc']:.3f}"
+            if one["limits"][0] is not None:
+                merit += f" [{one['limits'][0]:.3f}, {one['limits'][1]:.3f}]"
             figures = (str(one["lesions"]), f"{one['sensitivity']:.3f}", f"{one['f1']:.3f}", merit)
             rows.append((f"dose {dose:g}: {name}", *figures))
     header = ("dose: method", "lesions", "sensitivity at 1 false mark a scan", "best F1", "wAFROC")

@@ -270,7 +270,9 @@ def _run(given: argparse.Namespace) -> None:
             results.setdefault(f"{dose:g}", {})[name] = figures
             for group, values in figures.items():
                 limits = values.get("limits")
-                shown = "–" if limits is None else f"{values['area']:.3f} [{limits[0]:.3f}, {limits[1]:.3f}]"
+                shown = "–" if limits is None else f"{values['area']:.3f}"
+                if limits is not None and limits[0] is not None:
+                    shown += f" [{limits[0]:.3f}, {limits[1]:.3f}]"
                 kept = (f"{values['kept']:.2f}", f"{values['lost']:.0%}")
                 rows.append((f"{group}, dose {dose:g}: {name}", str(values["lesions"]), shown, *kept))
     header = ("lesions: method", "number", "area under the ROC curve", "contrast kept", "lost")

@@ -193,8 +193,8 @@ def test_the_diffusion_is_trained_round_a_one_step_network(
         assert torch.equal(trained[f"twin.{key}"], value)
     lines = [json.loads(line) for line in (tmp_path / "enhance" / "log.jsonl").read_text().splitlines()]
     scored = [line for line in lines if "score" in line]
-    assert scored[-1]["score"] == pytest.approx(
-        -scored[-1]["velocity"] - training.LIKELIHOOD_WEIGHT * scored[-1]["likelihood"]
+    assert scored[-1]["loss"] == pytest.approx(
+        scored[-1]["velocity"] + training.LIKELIHOOD_WEIGHT * scored[-1]["likelihood"]
     )
     assert 0.05 < float(trained["amplitude"]) < 20 and float(trained["amplitude"]) != 1
     # it learns: the scale alone, from far too small a one, within these steps
@@ -203,7 +203,7 @@ def test_the_diffusion_is_trained_round_a_one_step_network(
     fresh.twin.load_state_dict(frozen)  # type: ignore[union-attr, operator]
     validate = training._diffusion_validation(validation)
     assert validate is not None
-    assert scored[-1]["score"] > validate(fresh, torch.device("cpu"))["score"] + 0.1
+    assert scored[-1]["loss"] < validate(fresh, torch.device("cpu"))["loss"] - 0.1
 
 
 def test_the_angles_trained_at_are_the_samplers_and_others() -> None:

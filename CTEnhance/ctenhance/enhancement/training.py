@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -238,8 +239,8 @@ def train_enhance(
 ) -> Path:
     """Train the diffusion round the one-step network of `options.twin`, which stays as it is.
 
-    Validation looks at the loss, at the sampler's own angles: no PSNR tells a good texture. At the end the
-    draws' amplitude is measured on the same pairs. All else as in `train_twin`."""
+    Validation tells the loss at the sampler's own angles; the last state is kept. At the end the draws'
+    amplitude is measured on the same pairs. All else as in `train_twin`."""
     validate = _diffusion_validation(options.validation)
     twin = weights.default_name("enhance") if options.twin is None else options.twin
     tensors, entry = weights.load(twin, ["twin"])
@@ -314,8 +315,8 @@ def _weighted(losses: torch.Tensor) -> torch.Tensor:
 
 
 def _diffusion_validation(folder: str | Path | None) -> Validate | None:
-    """The loss at the sampler's angles in the middle of every fourth slice of the pairs of `folder`, turned
-    round: 'score', and its parts."""
+    """The loss at the sampler's angles in the middle of every fourth slice of the pairs of `folder`, and its
+    parts; the 'score' is the time."""
     if folder is None:
         return None
     crops = []
@@ -336,7 +337,10 @@ def _diffusion_validation(folder: str | Path | None) -> Validate | None:
                 with torch.no_grad():
                     found.append(network(x, noise, reference=y, angle=torch.tensor([angle], device=device)))
         velocity, likelihood = torch.stack(found).float().cpu().mean(0)
-        score = -float(_weighted(torch.stack([velocity, likelihood])))
-        return {"score": score, "velocity": float(velocity), "likelihood": float(likelihood)}
+        loss = float(_weighted(torch.stack([velocity, likelihood])))
+        # The velocity's error is in units of a scale that is learned itself: a state with too large a scale
+        # would look better than it is. So the last state is kept, not the one of the least loss.
+        parts = {"velocity": float(velocity), "likelihood": float(likelihood)}
+        return {"score": time.time(), "loss": loss, **parts}
 
     return validate
