@@ -157,7 +157,7 @@ def test_f1_shows_all_keys(panel: Any, user: Any, result: Any) -> None:
     keys = dict(line.split("\t") for line in sheet.splitlines())
     assert list(keys) == [
         *map(str, range(1, 10)),
-        *"XWPRQ",
+        *"XWPOQ",
         *(f"Shift+{key}" for key in ("Left", "Right", "Up", "Down", "PgUp", "PgDown")),
         *"NACSHMU",
         "F1",

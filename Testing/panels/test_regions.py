@@ -119,7 +119,7 @@ def test_a_circle_stays_round_as_a_point_is_dragged(panel: Any, user: Any, compa
 
 
 def test_regions_by_keyboard_alone(panel: Any, user: Any, compared: Any) -> None:
-    press_key(user, "R")
+    press_key(user, "O")
     press_key(user, "Q")
     circle, box = regions()
     for node, key in ((box, ""), (circle, "N")):

@@ -48,7 +48,7 @@ class MeasureSection:
         self._keys = Keys(
             parent,
             {
-                "R": (_("Measure: a round region"), functools.partial(self.add, Shape.ROUND)),
+                "O": (_("Measure: a round region"), functools.partial(self.add, Shape.ROUND)),
                 "Q": (_("Measure: a square region"), functools.partial(self.add, Shape.SQUARE)),
                 **{
                     f"Shift+{key}": (_("Move the chosen region"), functools.partial(self._onMove, *way))
