@@ -87,6 +87,8 @@ class OpenVinoEngine(Engine):
         }
         if self.device.type == "cpu" and threads():
             settings["INFERENCE_NUM_THREADS"] = threads()
+            # Several such processes would all sit on the first cores.
+            settings["ENABLE_CPU_PINNING"] = False
         try:
             compiled = self.core.compile_model(self.core.read_model(path), self._ov_name, settings)
         except RuntimeError as error:
