@@ -105,8 +105,8 @@ def commands(command: Any = None, trail: tuple[str, ...] = ()) -> list[tuple[str
 
 def test_all_commands_are_there() -> None:
     assert {" ".join(trail) for trail in commands()} == {
-        "enhance", "reconstruct", "decompose", "project", "simulate", "degrade", "compare", "dicom",
-        "film", "convert",
+        "enhance", "reconstruct", "decompose", "project", "simulate", "degrade", "compare",
+        "dicom list", "dicom write", "serve-dicom", "film", "convert",
         "batch", "demo", "calibrate drift", "calibrate scatter", "calibrate inserts", "compare-maps",
         "study create", "study from-folders", "study from-template", "study status", "study unblind",
         "study analyse", "study export", "study plan", "study serve",

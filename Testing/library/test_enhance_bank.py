@@ -135,7 +135,7 @@ def test_padding_is_air_in_bank_and_validation(tmp_path: Path) -> None:
     (volume,) = load_bank(build_bank([tmp_path / "held_reference.nii.gz"], tmp_path / "bank"))
     assert float(volume.routine.min()) > -1500
     # Two slices have no inner one; a score there is all the same.
-    validate = pairs_validation(tmp_path, 8, round_trip=False)
+    validate = pairs_validation(tmp_path, 8)
     assert validate is not None
     assert validate(torch.nn.Identity(), torch.device("cpu"))["score"] > 0
 

@@ -24,7 +24,7 @@ dicom_app = group("dicom", "Write a volume as a DICOM series, or list what DICOM
 
 @command(
     dicom_app,
-    "ctenhance dicom maps/vmi_070keV.nii.gz series --quantity vmi --kev 70 --like patient_folder",
+    "ctenhance dicom write maps/vmi_070keV.nii.gz series --quantity vmi --kev 70 --like patient_folder",
     name="write",
 )
 def dicom(
