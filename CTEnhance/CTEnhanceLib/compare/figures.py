@@ -10,7 +10,6 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
-from ctenhance.quality import region as quality
 from ctenhance.runtime.errors import InputError
 from CTEnhanceLib.compare import modes
 from CTEnhanceLib.compare.modes import AFTER_COLOR, BEFORE_COLOR
@@ -68,6 +67,8 @@ class FigurePlot:
 
         Raises InputError where it cannot be measured.
         """
+        from ctenhance.quality import region as quality  # brings SciPy, which is slow to load
+
         margin = 0.0 if figure is Figure.NOISE else quality.MARGIN_MM
         (before, after), inside, spacing = _flat(region, nodes, margin)
         volumes = {"first": before, "second": after}

@@ -7,14 +7,16 @@ import html
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from ctenhance.quality.region import Difference, paired_difference, unpaired_difference
 from CTEnhanceLib.measure import roi, shapes
+
+if TYPE_CHECKING:
+    from ctenhance.quality.region import Difference
 
 #: The table in the scene that takes the rows.
 TABLE_ATTRIBUTE = "CTEnhance.RegionTable"
@@ -45,6 +47,9 @@ class Row:
 
 def measure(region: Any, first: Any, second: Any, paired: bool) -> Row:
     """Measure a region in two volume nodes; raises InputError as `roi.values` does."""
+    # SciPy is slow to load; nothing at Slicer's start needs it
+    from ctenhance.quality.region import paired_difference, unpaired_difference
+
     parts = [roi.voxels(region, node) for node in (first, second)]
     if paired:
         difference = paired_difference(parts[0][0], parts[1][0], parts[0][1])

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import fft, stats
+from scipy import fft, special
 
 from ctenhance.quality import noise, sharpness
 from ctenhance.quality.guide import smoothed_guide
@@ -88,7 +88,7 @@ def unpaired_difference(before: tuple[Array, Array], after: tuple[Array, Array])
 def _interval(mean: float, error: float | None, independent: float | None) -> Difference:
     if error is None or independent is None:
         return Difference(mean, None, None, None)
-    reach = float(stats.t.ppf(0.5 + CONFIDENCE / 2, independent - 1)) * error
+    reach = float(special.stdtrit(independent - 1, 0.5 + CONFIDENCE / 2)) * error
     return Difference(mean, mean - reach, mean + reach, independent)
 
 
