@@ -159,6 +159,71 @@ def test_images_in_hu_are_ct(tmp_path: Path, case: str):
     assert "unit" not in volume.meta
 
 
+def map_without_air() -> np.ndarray:
+    return np.random.default_rng(6).integers(-33, 128, (4, 12, 16))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Iodine conc", "Iodine conc. mg I/ml", "Jodkarte", "carte iode", "Carte d'iode", "Mapa de yodo",
+        "Iod overlay", "Jod-Konzentration", "Calcium conc.", "Kalzium", "Uric Acid", "IOD", "PS", "BV",
+        "Spectral slope",
+    ],
+)  # fmt: skip
+def test_names_of_maps_are_believed_where_there_is_no_air(tmp_path: Path, said: str):
+    write_series(tmp_path, values=map_without_air(), SeriesDescription=said)
+    with pytest.raises(InputError, match="give the CT"):
+        CTVolume.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "place", ["ProtocolName", "AcquisitionProtocolName", "PerformedProcedureStepDescription"]
+)
+def test_names_of_protocols_are_believed_where_there_is_no_air(tmp_path: Path, place: str):
+    for index, said in enumerate(("Iodine density", "Iodine mg/ml")):
+        write_series(tmp_path / str(index), values=map_without_air(), **{place: said})
+        with pytest.raises(InputError, match="no air at -1000 HU"):
+            CTVolume.read(tmp_path / str(index))
+    # The protocol is that of all images of the examination.
+    for index, described in enumerate(("VNC 3.0", "Mono 70 keV")):
+        folder = tmp_path / f"hu{index}"
+        write_series(
+            folder, values=map_without_air(), SeriesDescription=described, **{place: "Iodine density"}
+        )
+        CTVolume.read(folder)
+    write_series(tmp_path / "air", **{place: "Iodine density"})
+    CTVolume.read(tmp_path / "air")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "DE Rho", "Rho", "Rho 3.0", "Elektronendichte", "e-Density", "ED map", "Rel. e- Dens.",
+        "Densité électronique",
+    ],
+)  # fmt: skip
+def test_electron_density_is_no_ct_even_with_air(tmp_path: Path, said: str):
+    write_series(tmp_path, values=hounsfield(4) * 0.9, SeriesDescription=said)
+    with pytest.raises(InputError, match=r"values of electron density, not Hounsfield units \(series desc"):
+        CTVolume.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "ED Head 5.0", "CT ED Trauma", "ED 1.0 Br40", "Rhomboid", "Rhodes protocol", "Abdomen PS", "HR Br40d",
+        "Kalzium Score", "Calcium Scoring 3.0", "Jod KM ven", "Ultravist 300 mg I/ml", "DE Dens",
+        "Type E dense",
+    ],
+)  # fmt: skip
+def test_names_of_examinations_are_no_maps(tmp_path: Path, said: str):
+    write_series(tmp_path / "air", SeriesDescription=said)
+    CTVolume.read(tmp_path / "air")
+    write_series(tmp_path / "none", values=map_without_air(), SeriesDescription=said)
+    CTVolume.read(tmp_path / "none")
+
+
 @pytest.mark.parametrize("said", HOUNSFIELD)
 def test_rescale_types_that_mean_hu_need_no_note(tmp_path: Path, said: str):
     write_series(tmp_path, RescaleType=said)

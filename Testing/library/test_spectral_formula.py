@@ -109,6 +109,52 @@ def test_what_is_no_formula_or_another_is_refused(formula: str, said: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("formula", "natural", "counted"),
+    [
+        ("U235O2", "UO2", "(U)235O2"), ("Ba133SO4", "BaSO4", "(Ba)133SO4"), ("H2O18", "H2O", "H2(O)18"),
+        ("NaI131", "NaI", "Na(I)131"), ("C13O2", "CO2", "(C)13O2"), ("Cs137Cl", "CsCl", "(Cs)137Cl"),
+        ("Pu239O2", "PuO2", "(Pu)239O2"), ("Lu177Cl3·6H2O", "LuCl3·6H2O", "(Lu)177Cl3·6H2O"),
+        ("Na22Cl", "NaCl", "(Na)22Cl"), ("Ca45(NO3)2", "Ca(NO3)2", "(Ca)45(NO3)2"),
+        ("C6H11F18O5", "C6H11FO5", "C6H11(F)18O5"), ("C8H10I131N3", "C8H10IN3", "C8H10(I)131N3"),
+        ("Li6F", "LiF", "(Li)6F"), ("N13H3", "NH3", "(N)13H3"),
+    ],
+)  # fmt: skip
+def test_mass_numbers_behind_the_symbol_are_no_counts(formula: str, natural: str, counted: str) -> None:
+    with pytest.raises(InputError) as caught:
+        atom_counts(formula)
+    assert f"write {natural} for the isotope" in str(caught.value)
+    assert f"and {counted} where the number counts" in str(caught.value)
+    number = max(atom_counts(counted).values())
+    assert atom_counts(natural) and number >= 6 and f"{number:g}" in formula
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "C60", "C12H22O11", "C18H34O2", "C13H10", "C13H28", "C11H24", "Be3Al2Si6O18", "C60F18", "C8F18",
+        "B10H14", "B10C", "B13C2", "Li7La3Zr2O12", "Mg24Y5", "Al23V4", "Mg17Al12", "Nd2Fe14B", "YB66",
+        "Na96Al96Si96O384", "Na24Si136", "C65H90N14O19S2", "C63H88CoN14O14P", "C19H26I3N3O9", "KC8",
+        "C6H9F3", "C17H36", "MoSi2", "Mg2Si", "Cu3Si", "Cu5Si", "Cu15Si4", "FeSi2", "Fe3Si", "Al2SiO5",
+        "Fe5Si3", "URu2Si2", "Al4Si3O12", "SiC", "Al2Si2O5(OH)4",
+    ],
+)  # fmt: skip
+def test_counts_that_are_mass_numbers_elsewhere_stay(formula: str) -> None:
+    assert atom_counts(formula)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AlSi10Mg", "AlSi12", "Al12Si", "AlCu4MgSi", "AlMgSi1", "AlSi7Mg0.3", "Al88Si12", "CuNi2Si",
+        "CuSi3Mn1", "FeSi6.5", "FeMn30Si5",
+    ],
+)  # fmt: skip
+def test_alloys_with_silicon_are_refused_as_others_are(name: str) -> None:
+    with pytest.raises(InputError, match=r"where the numbers count atoms, and .* % by mass"):
+        atom_counts(name)
+
+
+@pytest.mark.parametrize(
     ("name", "of_atoms", "by_mass"),
     [
         # 90/47.87, 6/26.98 and 4/50.94 (% by mass by molar mass) are as 0.862, 0.102 and 0.036.
@@ -117,6 +163,7 @@ def test_what_is_no_formula_or_another_is_refused(formula: str, said: str) -> No
         ("Ti90Al6V4", "Ti0.9Al0.06V0.04", "Ti0.862Al0.102V0.036"),
         ("CoCr28Mo6", "Co1Cr28Mo6", "Co0.651Cr0.313Mo0.0363"),
         ("AlMg3", "Al1Mg3", "Al0.967Mg0.0332"),
+        ("AlSi12", "Al1Si12", "Al0.884Si0.116"),
         ("Cu70Zn30", "Cu0.7Zn0.3", "Cu0.706Zn0.294"),
         ("H11.2O88.8", "H0.112O0.888", "H0.667O0.333"),
     ],

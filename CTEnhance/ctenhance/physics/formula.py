@@ -54,6 +54,14 @@ _NO_METALS = frozenset(
     )
 )
 _LIGHTEST_ISOTOPE, _ISOTOPES = 18, 0.07  # what a count may be before it looks like an isotope's mass number
+# Isotopes in use that are lighter, or further from the natural element's mass than others.
+_LIGHT_ISOTOPES = {
+    "Li": (6, 7), "B": (10, 11), "C": (11, 13, 14), "N": (13, 15), "O": (15, 17, 18), "F": (18,),
+}  # fmt: skip
+_NEAR_MASS = 5  # of mass numbers: Ca45, S35
+_FEW_OTHERS, _FEW_BESIDE_HEAVY, _HEAVY = 3, 0.5, 100  # times as many atoms as of all others are no compound
+# Bases of alloys with silicon, of which with these numbers there are no silicides.
+_WITH_SILICON = {"Al": 1, "Cu": 1, "Fe": 3}
 _GASES = {"CO": "Co", "HF": "Hf"}
 _DENSEST_GAS = 2.0  # g/cm³, however compressed
 
@@ -65,7 +73,8 @@ def atom_counts(formula: str) -> dict[str, float]:
     middle dots, an asterisk or a point before a letter parts the formula. Raises InputError, with the right
     spelling where it is known, for anything but a formula, for charges and isotopes, and for what can be read
     in two ways: a point between digits before water ('CaCl2.6H2O'), a zero in place of the letter O
-    ('Al203'), the counts of alloys ('Ti6Al4V'), isotopes ('Na131I'), a dopant in brackets ('CsI(Tl)')."""
+    ('Al203'), the counts of alloys ('Ti6Al4V'), isotopes ('Na131I', 'U235O2'), a dopant in brackets
+    ('CsI(Tl)')."""
     import xraydb
 
     plain = _plain(formula)
@@ -147,6 +156,7 @@ def _refuse_two_readings(formula: str, plain: str) -> None:
     _refuse_zeros(formula, plain)
     _refuse_isotopes(formula, plain)
     _refuse_alloys(formula, plain)
+    _refuse_isotopes_behind(formula, plain)
     dopant = re.search(r"\(([A-Z][a-z]?)\)(?![\d.])", plain)
     if dopant:
         raise InputError(
@@ -214,6 +224,48 @@ def _refuse_isotopes(formula: str, plain: str) -> None:
             )
 
 
+def _refuse_isotopes_behind(formula: str, plain: str) -> None:
+    """Mass numbers behind the symbol, which would be counts: 'U235O2', 'H2O18'."""
+    for part in plain.split(_SEPARATOR):
+        for found in re.finditer(r"([A-Z][a-z]?)(\d{1,3})(?![\d.])", part):
+            if not _is_mass_number(found.group(1), int(found.group(2)), part):
+                continue
+            before, behind = part[: found.start()], part[found.end() :]
+            natural, counted = f"{before}{found[1]}{behind}", f"{before}({found[1]}){found[2]}{behind}"
+            raise _two_readings(
+                formula,
+                f"{plain.replace(part, natural, 1)} for the isotope, as attenuation is of natural elements, "
+                f"and {plain.replace(part, counted, 1)} where the number counts {found[1]}",
+            )
+
+
+def _is_mass_number(symbol: str, number: int, part: str) -> bool:
+    """Say whether the number behind a symbol is an isotope's and hardly a count beside the other atoms."""
+    import xraydb
+
+    if symbol in _LIGHT_ISOTOPES:
+        near = number in _LIGHT_ISOTOPES[symbol]
+    else:
+        reach = max(_NEAR_MASS, _ISOTOPES * _mass(symbol))
+        near = number > _LIGHTEST_ISOTOPE and abs(number - _mass(symbol)) <= reach
+    if not near:
+        return False
+    try:
+        atoms = xraydb.chemparse(part.lstrip("0123456789."))
+    except ValueError:
+        return False
+    others = sum(atoms.values()) - number
+    if others <= 0 or (symbol == "C" and "H" in atoms) or (symbol == "B" and "C" in atoms):
+        return False
+    metals = not _NO_METALS.intersection(atoms)
+    if metals and number < _HEAVY:  # phases such as Mg24Y5
+        return False
+    if symbol == "F" and "H" in atoms and set(atoms) <= {"C", "H", "F", "N", "O"}:
+        return bool(atoms["H"] + number > 2 * atoms.get("C", 0) + atoms.get("N", 0) + 2)  # more than bonds
+    heavy = number >= _HEAVY and not metals
+    return bool(number >= (_FEW_BESIDE_HEAVY if heavy else _FEW_OTHERS) * others)
+
+
 def _refuse_alloys(formula: str, plain: str) -> None:
     """Names of alloys, whose numbers are per cent by mass ('Ti6Al4V', 'TiAl6V4'), and compositions in per
     cent, be it of atoms or of mass ('Cu70Zn30', 'H10.2C14.3N3.4O70.8')."""
@@ -225,16 +277,19 @@ def _refuse_alloys(formula: str, plain: str) -> None:
         return
     written = [number for number in numbers if number is not None]
     metals = not _NO_METALS.intersection(symbols)
+    silicon = _NO_METALS.intersection(symbols) == {"Si"} and symbols[0] in _WITH_SILICON
+    least = _WITH_SILICON[symbols[0]] if silicon else 1.001
+    metals = metals or silicon
     if len(written) == len(numbers):
         total = sum(written)
         if abs(total - 100) > (0.5 if metals else 3) or (not metals and "." not in plain):
             return
         shares = written
         counted = _atoms(dict(zip(symbols, written, strict=True)))
-    elif metals and written and max(written) > 1 and sum(written) < 100:
+    elif metals and written and max(written) >= least and sum(written) < 100:
         if numbers[0] is None:  # TiAl6V4; a metal without a number is there in traces
             shares = [100 - sum(written), *(number or 0.0 for number in numbers[1:])]
-        elif numbers[-1] is None:  # Ti6Al4V
+        elif numbers[-1] is None and (not silicon or symbols[0] == "Al"):  # Ti6Al4V, but Cu3Si
             shares = [100 - sum(written), *(number or 0.0 for number in numbers[:-1])]
         else:
             return

@@ -91,6 +91,7 @@ _KEYWORDS = (
     "RescaleType",
     "RealWorldValueMappingSequence",
     "SeriesDescription",
+    "PerformedProcedureStepDescription",
     "ModalityLUTSequence",
     "MultienergyCTCharacteristicsSequence",
     *_FUNCTIONAL_GROUPS,

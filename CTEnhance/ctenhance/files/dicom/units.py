@@ -73,7 +73,11 @@ _DENSITY = "density of a material"
 # Of some vendors these have -1000 in air, too: air does not show that they are HU.
 _LIKE_HU = (
     (r"Z ?EFF(ECTIVE)?(?! DOSE)|EFF(ECTIVE)? (Z|ATOMIC NUM(BER)?)|RHO ?Z", "effective atomic number"),
-    (r"ELECTRON DENSIT(Y|IES)|RHO E|EDW", "electron density"),
+    (
+        r"ELECTRON DENS(IT(Y|IES))?|RHO E|EDW|^RHO|(DE|DECT|DUAL ENERGY|REL) RHO|E DENS(ITY)?|ED MAPS?"
+        r"|ELEKTRONENDICHTE\w*|DENSITE? E?LECTRONIQUE|DENSIDAD ELECTR(O| )NICA|DENSITA? ELETTRONICA",
+        "electron density",
+    ),
 )
 _OF_MATERIALS = (
     (rf"{_MATERIAL} (DENSITY|CONCENTRATION|CONTENT|MAPS?|FRACTION|NO WATER|IMAGES?)", _DENSITY),
@@ -88,6 +92,8 @@ _OF_PERFUSION = (
 _QUANTITIES = (*_LIKE_HU, *_OF_MATERIALS, *_OF_PERFUSION)
 # An image at an energy is HU, whichever material is to be seen in it.
 _AT_AN_ENERGY = re.compile(r"\b(\d* ?KEV|VMI|VMC|MONO|MONO ?E\w*|MONOCHROM\w*)\b")
+_IODINE = r"(IODINE?|IOD|JOD|IODE|YODO|IODIO|JODIUM|JOOD)"
+_ANY_MATERIAL = rf"({_MATERIAL}|{_IODINE}|KALZIUM|CALCIO|WASSER|HARNS(AE)?URE)"
 # Of which many a CT is named, too: they count where there is no air at -1000 HU, as there is in every CT.
 _WITHOUT_AIR = (
     *_OF_PERFUSION,
@@ -97,6 +103,14 @@ _WITHOUT_AIR = (
     ),
     (r"BLUT(VOLUMEN|FLUSS)|(VOLUME|DEBIT) SANGUIN|(VOLUMEN|FLUJO) SANGUINEO|TRANSIT(ZEIT)?", "perfusion"),
     (r"K ?EDGE\w*|K KANTE\w*", _DENSITY),
+    (rf"{_ANY_MATERIAL} ?(CONC|KONZ|OVERLAY|KARTEN?|DICHTE|BILD(ER)?|KAART)\w*", _DENSITY),
+    (rf"(CARTE|CARTO\w*|MAPA|MAPPA)( D| DE| DI| DEL| DELLO)?( L)? {_ANY_MATERIAL}", _DENSITY),
+    (
+        r"^(IOD(INE?)?|JOD|IODE|YODO|CALCIUM|KALZIUM|URIC ACID|HARNS(AE?| )URE)( \d+)*$|^(DE )?URIC ACID",
+        _DENSITY,
+    ),
+    (r"^(PS|BV|BF)( \d+)*$", "perfusion"),
+    (r"SPECTRAL (HU )?(CURVE )?SLOPE", "slopes"),
     (r"DELAY|(IRF )?T0", "time"),
     (r"\w*SPR|STOPPING POWER( RATIO)?|RSP", "stopping power ratio"),
     (
@@ -113,6 +127,8 @@ _TAKEN_OUT = re.compile(
     r"\b(NO|NON|WITHOUT|MINUS|LESS|REMOVED|REMOVAL|SUPPRESSED|SUPPRESSION|SUBTRACTED|FREE|VNC|VNCA|VNI|VUE|TUE"
     r"|UNENHANCED|SCOR(E|ING)|PHANTOMS?|CALIBRATION)\b"
 )
+# Of all series of an examination: they say less than the description.
+_PROTOCOLS = ("ProtocolName", "AcquisitionProtocolName", "PerformedProcedureStepDescription")
 _REMARKS = (
     "ImageComments", "DerivationDescription", "WindowCenterWidthExplanation", "ImageFilterDescription",
 )  # fmt: skip
@@ -123,7 +139,8 @@ _NOTED = ("density of a material", "stopping power ratio")
 # contrast agent's dose.
 _UNIT = re.compile(
     r"(?<![\d.,])(?<!\d )(?<![A-Z])"
-    r"([MUµμ]?G ?/ ?(ML|CC|CM\^?3)|ML ?/ ?(MIN ?/ ?)?100 ?(G|ML|CC)( ?/ ?(MIN|S(EC)?))?|%? ?EDW"
+    r"([MUµμ]?G ?(\(?(I|IODINE|CA|HAP)\)? ?)?/ ?(ML|CC|CM\^?3)"
+    r"|ML ?/ ?(MIN ?/ ?)?100 ?(G|ML|CC)( ?/ ?(MIN|S(EC)?))?|%? ?EDW"
     r"|(?<=[\[(])%(?=[\])]))(?![A-Z])"
 )
 _UNIT_ATOMS = re.compile(
@@ -150,14 +167,17 @@ def measure_of(file: DicomFile, frame: int) -> Measure:
     # A scan of which perfusion is computed may be named after it; no CT is named after a map of a material.
     in_hu = HOUNSFIELD in (mapped.unit, rescaled.unit, kind.unit)
     known: tuple[tuple[str, str], ...] = (*_LIKE_HU, *_OF_MATERIALS) if in_hu else _QUANTITIES
-    if _AT_AN_ENERGY.search(_words(file.value("SeriesDescription", frame=frame) or "")):
+    description = _words(file.value("SeriesDescription", frame=frame) or "")
+    if at_an_energy := bool(_AT_AN_ENERGY.search(description)):
         known = tuple(one for one in known if one not in _OF_MATERIALS)
     described = _of_words(file, frame, known)
     if described.is_other and HOUNSFIELD not in (mapped.unit, kind.unit):
         return described
     said_twice = HOUNSFIELD in (mapped.unit, kind.unit)
     named = _of_words(file, frame, _WITHOUT_AIR if said_twice else (*_OF_MATERIALS, *_WITHOUT_AIR)).unit
-    named = named or _of_remarks(file, frame)
+    named = named or _of_texts(file, frame, _REMARKS, (*_LIKE_HU, *_OF_MATERIALS, *_OF_PERFUSION))
+    if not (said_twice or at_an_energy or _TAKEN_OUT.search(description)):
+        named = named or _of_texts(file, frame, _PROTOCOLS, _OF_MATERIALS)
     if not in_hu:
         return replace(rescaled, named=named)
     mapping = None if mapped.slope is None else (mapped.slope, mapped.intercept)
@@ -353,13 +373,15 @@ def _of_words(file: DicomFile, frame: int, known: tuple[tuple[str, str], ...]) -
     return Measure()
 
 
-def _of_remarks(file: DicomFile, frame: int) -> str:
-    """Return the unit or quantity that the image's comments name, which may be of anything beside it."""
-    for keyword in _REMARKS:
+def _of_texts(
+    file: DicomFile, frame: int, keywords: tuple[str, ...], known: tuple[tuple[str, str], ...]
+) -> str:
+    """Return the unit or `known` quantity that texts name which may be of anything beside the image."""
+    for keyword in keywords:
         said = text(file.value(keyword, frame=frame))
         if unit := _UNIT.search(_capitals(said)):
             return said[slice(*unit.span())].strip()
-        if name := _quantity(_words(said), (*_LIKE_HU, *_OF_MATERIALS, *_OF_PERFUSION)):
+        if name := _quantity(_words(said), known):
             return name
     return ""
 
