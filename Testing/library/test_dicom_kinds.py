@@ -46,13 +46,17 @@ RENDERINGS: dict[str, dict[str, Any]] = {
     "a thick MIP": {"ImageType": ["DERIVED", "SECONDARY", "MIP"]},
     "a projection": {"ImageType": ["DERIVED", "SECONDARY", "PROJECTION IMAGE", "CSA MIP"]},
     "a rendering": {"VolumeBasedCalculationTechnique": "VOLUME_RENDER"},
+}
+CURVES: dict[str, dict[str, Any]] = {
     "a curved one": {"VolumeBasedCalculationTechnique": "CURVED_MPR"},
+    "a dental one": {"ImageType": ["DERIVED", "SECONDARY", "REFORMATTED", "CPR"]},
 }
 BESIDE = [
     *((name, one, "localizer (scout) images") for name, one in SCOUTS.items()),
     *((name, one, "pictures of the screen or pages of an exam summary") for name, one in PAGES.items()),
     *((name, one, "colour pictures (RGB)") for name, one in COLOURS.items()),
     *((name, one, "projections through the volume") for name, one in RENDERINGS.items()),
+    *((name, one, "reformats along a curve") for name, one in CURVES.items()),
 ]
 
 
@@ -118,6 +122,38 @@ def test_words_that_slices_may_have_do_not_leave_them_out(tmp_path: Path):
         tmp_path, ImageType=image_type, SeriesDescription="Thorax after topogram", ScanOptions="HELICAL MODE"
     )
     assert CTVolume.read(tmp_path).array.shape == values.shape
+
+
+@pytest.mark.parametrize(
+    "description",
+    ["Dose Report", "Exam Summary", "Patientenprotokoll", "Untersuchungsübersicht", "Relevé: Rapport de dose",
+     "Résumé d'examen", "Informe de dosis", "Resumen del examen", "Protocolo do paciente",
+     "Protocollo paziente", "Riepilogo esame", "Dosisrapport", "DOSIS"],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["AXIAL", "OTHER"])
+def test_many_pages_are_no_slices_either(tmp_path: Path, description: str, kind: str):
+    pages = {"SeriesDescription": description, "ImageType": ["DERIVED", "SECONDARY", kind], "SeriesNumber": 9}
+    write_series(tmp_path / "pages", range(6), SeriesInstanceUID=generate_uid(), **pages)
+    with pytest.raises(InputError, match="it holds pictures of the screen or pages of an exam summary only"):
+        CTVolume.read(tmp_path)
+    values = write_series(tmp_path / "slices")
+    volume = CTVolume.read(tmp_path)
+    np.testing.assert_array_equal(volume.array, values)
+    assert volume.meta["notes"] == ["left out, as no slices of this CT: 6 CT objects"]
+
+
+@pytest.mark.parametrize(
+    ("description", "image_type"),
+    [
+        ("Low dose", ["DERIVED", "SECONDARY", "AXIAL"]),
+        ("Dosis 50%", ["DERIVED", "SECONDARY", "AXIAL"]),
+        ("Patient protocol 7", ["ORIGINAL", "PRIMARY", "AXIAL"]),
+        ("Thorax, protocol of the patient", ["ORIGINAL", "PRIMARY", "AXIAL"]),
+    ],
+)
+def test_slices_with_such_words_remain_slices(tmp_path: Path, description: str, image_type: list[str]):
+    values = write_series(tmp_path, SeriesDescription=description, ImageType=image_type)
+    np.testing.assert_array_equal(CTVolume.read(tmp_path).array, values)
 
 
 def test_single_slices_from_the_front_are_a_ct_when_there_is_nothing_else(tmp_path: Path):

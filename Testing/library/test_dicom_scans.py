@@ -191,6 +191,27 @@ def test_scans_that_differ_only_in_what_differs_anyway_are_seen_by_how_it_altern
     np.testing.assert_array_equal(CTVolume.read(tmp_path, where={keyword: condition[1]}).array, volumes[0])
 
 
+def test_two_times_in_one_file_are_told_apart_by_their_rank(tmp_path: Path):
+    values = hounsfield(8)
+    made = enhanced(values, np.arange(8) * 2.0, [1] * 8)
+    for index, frame in enumerate(made.PerFrameFunctionalGroupsSequence):
+        content = Dataset()
+        content.FrameAcquisitionDateTime = f"20200101101{5 * (index % 2)}00"
+        frame.FrameContentSequence = Sequence([content])
+    save(made, tmp_path / "both.dcm")
+    sentence = refusal(tmp_path)
+    assert "in one file" in sentence and "folder" not in sentence and "2020" not in sentence
+    assert "where={'AcquisitionDateTime': '#1'}" in sentence
+    chosen = CTVolume.read(tmp_path, where={"AcquisitionDateTime": "#1"})
+    np.testing.assert_array_equal(chosen.array, values[::2])
+    # Where each frame has a time of its own, nothing picks one scan.
+    for index, frame in enumerate(made.PerFrameFunctionalGroupsSequence):
+        frame.FrameContentSequence[0].FrameAcquisitionDateTime = f"20200101101{5 * (index % 2)}0{index}"
+    save(made, tmp_path / "both.dcm")
+    sentence = refusal(tmp_path)
+    assert "export each as a series of its own" in sentence and "folder" not in sentence
+
+
 @pytest.mark.parametrize("apart", [0, 4, 150])
 def test_two_scans_whose_headers_tell_nothing_are_pointed_out_by_their_images(tmp_path: Path, apart: int):
     values = hounsfield(12, rows=64, columns=64) + 15 * np.arange(12)[:, None, None] // 2

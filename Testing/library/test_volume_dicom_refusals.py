@@ -134,6 +134,20 @@ def unplaced_frames(folder: Path) -> None:
     save(made, folder / "two.dcm")
 
 
+def _with_frames(folder: Path, said: int) -> None:
+    made = enhanced(hounsfield(4), range(4), [1] * 4)
+    made.NumberOfFrames = said
+    save(made, folder / "four.dcm")
+
+
+def fewer_frames_than_described(folder: Path) -> None:
+    _with_frames(folder, 3)
+
+
+def one_frame_of_four(folder: Path) -> None:
+    _with_frames(folder, 1)
+
+
 def raw_data(folder: Path) -> None:
     one(folder, SOPClassUID="1.2.840.10008.5.1.4.1.1.66", ImagePositionPatient=None, Rows=None)
 
@@ -218,6 +232,8 @@ def other_files(folder: Path) -> None:
             unplaced_frames,
             ("'two.dcm' holds 2 frames without saying where each lies", "export single slices"),
         ),
+        (fewer_frames_than_described, ("'four.dcm' contradicts itself: it gives 3", "describes 4", "export")),
+        (one_frame_of_four, ("'four.dcm' contradicts itself: it gives 1 as", "describes 4", "export")),
         (raw_data, ("no slices with a position", "give the original CT")),
         (
             effective_atomic_number,

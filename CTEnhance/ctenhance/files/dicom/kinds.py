@@ -34,15 +34,21 @@ _SCOUT = re.compile(
 _PAGE = re.compile(
     r"\b(DOSE (INFO|INFORMATION|REPORT|RECORD|SHEET|SUMMARY|PAGE)|PATIENT(EN)? ?PROTO[CK]OLL?|PROTOCOL PAGE"
     r"|DOSIS ?(BERICHT|INFO|PROTOKOLL|REPORT)|(INFORME|RAPPORT|RELATORIO|REPORT|RESUM[EN]+) (DE|DI) DOS(E|IS)"
+    r"|PROTOCOLL?[OE]? (DE |DEL |DELLA |DI |DO |DU )?PA[CTZ]I?EN[TC]\w*|DOSIS ?(RAPPORT|BLATT)|DOSERAPPORT"
+    r"|UNTERSUCHUNGS ?(PROTOKOLL|UBERSICHT)|(HOJA|FEUILLE|FICHE|FOGLIO) (DE|DI) DOS(E|IS)"
+    r"|RAPPORTO (DI )?DOSE|(RESUMEN|RESUME|RESUMO|RIEPILOGO) (DE L |DEL |DELL |DO |D )?(ESAME|EXAMEN?)"
     r"|(EXAM|SCAN) (SUMMARY|PROTOCOL|PAGE)|SOM\d+ PROT|SCREEN ?(SAVE|SHOT|CAPTURE)S?|SAVED SCREEN|SSAVE"
-    r"|BLACK IMAGE)\b"
+    r"|BLACK IMAGE|^DOS(E|IS)$)\b"
 )
 _RENDERING = re.compile(
     r"\b(MIP|MINIP|MAX ?IP|MIN IP|(MAXIMUM|MINIMUM) INTENSITY( PROJECTION)?|PROJECTION IMAGE|VRT|SSD"
-    r"|(VOLUME|SURFACE|3D|CINEMATIC) ?RENDER(ED|ING)?|CURVED( MPR)?|CPR)\b"
+    r"|(VOLUME|SURFACE|3D|CINEMATIC) ?RENDER(ED|ING)?)\b"
 )
+_CURVE = re.compile(r"\b(CURVED( MPR)?|CPR)\b")
+_ACQUIRED = re.compile(r"ORIGINAL PRIMARY\b")  # in Image Type
 _WORDS_IN = ("ImageType", "FrameType", "ScanOptions", "AcquisitionType", "VolumeBasedCalculationTechnique")
-# Only where a series has so few images is its description believed: 'after scout' may describe slices.
+# Only where a series has so few images is its description believed: 'after scout' may describe slices. Of a
+# longer one it is where it tells of pages and the images are said to be derived or secondary, as pages are.
 _FEW_IMAGES = 3
 _MOST_SCOUTS = 2  # from one side
 ATTRIBUTES = (*_WORDS_IN, "SeriesDescription")
@@ -53,8 +59,9 @@ _KINDS = {
     "pictures of the screen or pages of an exam summary": "give the original CT slices",
     "colour pictures (RGB)": "give the original CT slices",
     "projections through the volume (MIP or rendering)": "give the slices that they were made from",
+    "reformats along a curve (CPR)": "give the slices that they were made from",
 }
-_SCOUTS, _PAGES, _COLOURS, _RENDERINGS = _KINDS
+_SCOUTS, _PAGES, _COLOURS, _RENDERINGS, _CURVES = _KINDS
 
 
 class NoSlicesError(InputError):
@@ -174,11 +181,10 @@ def _plane(file: DicomFile) -> int | None:
 
 def _kind(file: DicomFile, series: Sequence[DicomFile]) -> str | None:
     """Return which of the `_KINDS` a CT object of this series is; None for a slice."""
-    words = " ".join(text(file.value(keyword)) for keyword in _WORDS_IN)
+    words = _in_capitals(" ".join(text(file.value(keyword)) for keyword in _WORDS_IN))
+    described = _in_capitals(text(file.value("SeriesDescription")))
     if len(series) <= _FEW_IMAGES:
-        words += " " + text(file.value("SeriesDescription"))
-    words = unicodedata.normalize("NFKD", words).encode("ascii", "ignore").decode()
-    words = re.sub(r"[^A-Z0-9]+", " ", words.upper())
+        words += " " + described
     if _SCOUT.search(words):
         return _SCOUTS
     in_colours = file.header.get("PhotometricInterpretation") == "PALETTE COLOR"
@@ -187,9 +193,19 @@ def _kind(file: DicomFile, series: Sequence[DicomFile]) -> str | None:
     # Eight bits without a slope hold no HU; a whole stack of them may be what somebody made of a CT.
     bits, slope = number(file.header.get("BitsAllocated")), number(file.value("RescaleSlope"))
     eight_bits = (bits or 16) <= 8 and (slope or 1) <= 1 and len(series) <= _FEW_IMAGES
-    if _PAGE.search(words) or eight_bits:
+    derived = not _ACQUIRED.match(_in_capitals(text(file.value("ImageType"))))
+    by_description = (derived or len(series) <= _FEW_IMAGES) and _PAGE.search(described)
+    if _PAGE.search(words) or by_description or eight_bits:
         return _PAGES
+    if _CURVE.search(words):
+        return _CURVES
     return _RENDERINGS if _RENDERING.search(words) else None
+
+
+def _in_capitals(said: str) -> str:
+    """Return a text in capital letters without accents, other signs as spaces."""
+    said = unicodedata.normalize("NFKD", said).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Z0-9]+", " ", said.upper())
 
 
 def outline(images: Sequence[DicomFile]) -> Outline:

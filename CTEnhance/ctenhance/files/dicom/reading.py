@@ -16,6 +16,7 @@ from ctenhance.files.dicom.choice import Conditions, Frame
 from ctenhance.files.dicom.header import DicomFile, number, read_file, text
 from ctenhance.files.dicom.kinds import ATTRIBUTES as KIND_ATTRIBUTES
 from ctenhance.files.dicom.kinds import is_capture, kinds, slices_of
+from ctenhance.files.dicom.provenance import note_of_missing
 from ctenhance.files.dicom.scans import ATTRIBUTES as SCAN_ATTRIBUTES
 from ctenhance.files.dicom.slices import HOUNSFIELD
 from ctenhance.files.dicom.stack import read_stack
@@ -70,18 +71,27 @@ def read_dicom(
         # pydicom warns of every small offence against the standard; readers of CT scans cannot do anything.
         warnings.simplefilter("ignore")
         conditions = Conditions.of(where)
-        files = list(files_of(paths, (*KIND_ATTRIBUTES, *SCAN_ATTRIBUTES, *conditions.keywords)))
+        indices: list[Path] = []
+        files = list(files_of(paths, (*KIND_ATTRIBUTES, *SCAN_ATTRIBUTES, *conditions.keywords), indices))
         if not files:
             raise InputError(_why_no_file(paths))
         found, left_out = slices_of(files)
         kept = set(conditions.files([file for images in found.values() for file in images]))
         meant = {uid: [file for file in images if file in kept] for uid, images in found.items()}
         chosen = _choose({uid: images for uid, images in meant.items() if images}, series)
-        return _volume(chosen, conditions, left_out, check_hu)
+        volume = _volume(chosen, conditions, left_out, check_hu)
+        uid = text(chosen[0].header.get("SeriesInstanceUID"))
+        volume.meta["notes"] += filter(None, (note_of_missing(one, files, uid) for one in indices))
+        return volume
 
 
-def files_of(paths: Sequence[Path], keywords: Sequence[str]) -> Iterator[DicomFile]:
-    """The DICOM files among and below the paths, with the attributes that are asked for."""
+def files_of(
+    paths: Sequence[Path], keywords: Sequence[str], indices: list[Path] | None = None
+) -> Iterator[DicomFile]:
+    """The DICOM files among and below the paths, with the attributes that are asked for.
+
+    A DICOMDIR, an index of files that are found without it, is only added to `indices`.
+    """
     for path in paths:
         if not path.is_dir():
             file = read_file(path, keywords)
@@ -93,9 +103,10 @@ def files_of(paths: Sequence[Path], keywords: Sequence[str]) -> Iterator[DicomFi
             continue
         for one in files_below(path):
             file = read_file(one, keywords)
-            # A DICOMDIR is an index of the files, which are found without it.
             if file is not None and file.header.SOPClassUID != DICOMDIR:
                 yield file
+            elif file is not None and indices is not None:
+                indices.append(one)
 
 
 def files_below(folder: Path) -> Iterator[Path]:

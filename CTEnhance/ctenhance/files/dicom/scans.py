@@ -147,7 +147,7 @@ def require_one_scan(slices: Sequence[Slice], conditions: Conditions) -> list[st
         together = " ".join(f"--where {one.keyword}=any" for one in differences)
         raise InputError(
             f"it mixes {max(one.count for one in differences)} scans in one {what}, told apart by "
-            f"{_texts(differences)}; {_choose(differences)}, or take them as one scan with {together}."
+            f"{_texts(differences)}; {_choose(differences, what)}, or take them as one scan with {together}."
         )
     if changing:
         shown_ones = [keyword for keyword in changing if not identifies(keyword)] or changing
@@ -389,7 +389,9 @@ def _in_turn(slices: Sequence[Slice]) -> str:
 def _ranges(slices: Sequence[Slice], keyword: str, scans: Sequence[Sequence[int]]) -> _Difference:
     """Return the difference of an attribute of which each scan has a range of values."""
     if identifies(keyword):
-        return _Difference(keyword, keyword, count=len(scans))
+        groups = _groups(slices, keyword)
+        constant = len(groups) == len(scans)  # within each
+        return _difference(keyword, groups) if constant else _Difference(keyword, keyword, count=len(scans))
     bounds = []
     for scan in scans:
         found = [values_of(slices[index].file, slices[index].frame, keyword) for index in scan]
@@ -402,10 +404,8 @@ def _ranges(slices: Sequence[Slice], keyword: str, scans: Sequence[Sequence[int]
         f"{name} ({len(scan)} slice{'' if len(scan) == 1 else 's'})"
         for name, scan in zip(names, scans, strict=True)
     ]
-    ends = sorted(bounds, key=lambda pair: number(pair[0][0]) or 0.0)
-    overlap = any(
-        (number(high[0]) or 0.0) >= (number(low[0]) or 0.0) for (_, high), (low, _) in pairwise(ends)
-    )
+    ends = sorted([number(end[0]) or 0.0 for end in pair] for pair in bounds)
+    overlap = any(high >= low for (_, high), (low, _) in pairwise(ends))
     return _Difference(keyword, f"{keyword} {' and '.join(ranges)}", () if overlap else names, len(scans))
 
 
@@ -430,11 +430,12 @@ def _texts(differences: Sequence[_Difference]) -> str:
     return texts + (f"; and {further} further attribute{'' if further == 1 else 's'}" if further > 0 else "")
 
 
-def _choose(differences: Sequence[_Difference]) -> str:
+def _choose(differences: Sequence[_Difference], what: str = "series") -> str:
     """Return how to choose by the attribute that parts the slices most finely, the first of such."""
     best = max((one for one in differences if one.names), key=lambda one: one.count, default=None)
     if best is None:
-        return "put the files of each into a folder of their own"
+        several = "export each as a series of its own, from the scanner or the archive"
+        return several if what == "file" else "put the files of each into a folder of their own"
     name = next(name for name in best.names if name)
     condition = f"{best.keyword}={name}"
     option = (

@@ -21,6 +21,7 @@ from ctenhance.files.dicom.grid import Grid, grid_of
 from ctenhance.files.dicom.header import DAMAGE, DicomFile, text
 from ctenhance.files.dicom.padding import AIR_HU, declared_padding, fill_padding
 from ctenhance.files.dicom.pixels import stored_planes
+from ctenhance.files.dicom.provenance import notes_of_copies, notes_of_derivation
 from ctenhance.files.dicom.rescaling import require_like_rescaling
 from ctenhance.files.dicom.scans import choice_by, how_to_tell, require_one_scan
 from ctenhance.files.dicom.slices import HOUNSFIELD, Slice
@@ -75,6 +76,7 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
         notes.append("bits above Bits Stored, where old scanners kept overlays, left out of the values")
     if check_hu:
         notes += doubts(slices, array, air)
+        notes += [*notes_of_copies(array, slices), *notes_of_derivation(slices[0].file)]
     if shear is not None:
         outside = AIR_HU if unit == HOUNSFIELD else 0.0
         array, moved, note = straighten(array, slices[0].pixel_spacing, pitch, shear, outside)
@@ -143,7 +145,14 @@ def _frames_of(file: DicomFile) -> list[Frame]:
                 f"'{name}' maps its values by a table, not to Hounsfield units; give the original CT."
             )
         frames = int(header.get("NumberOfFrames") or 1)
-        if frames > 1 and len(header.get("PerFrameFunctionalGroupsSequence") or ()) != frames:
+        described = len(header.get("PerFrameFunctionalGroupsSequence") or ())
+        if described and described != frames:
+            raise InputError(
+                f"the header of '{name}' contradicts itself: it gives {frames} as the number of frames, and "
+                f"describes {described} of them (Per-Frame Functional Groups), as when frames were taken out "
+                "or lost; export the series again."
+            )
+        if frames > 1 and not described:
             raise InputError(
                 f"'{name}' holds {frames} frames without saying where each lies; export single slices."
             )
