@@ -231,6 +231,11 @@ def test_the_data_check_is_a_sentence_for_readers(panel: Any) -> None:
     found.update(departure=2.5, consistent=False)
     short, explanation = consistencyTexts(report)
     assert short.startswith("The image does not fit") and "slice 2" in short and not agrees(report)
+    found.update(geometry_warning="Opposite rays differ.")
+    assert consistencyTexts(report)[0] == "Opposite rays differ."
+    found.update(counts_warning="Counts were clipped.")
+    short, explanation = consistencyTexts(report)
+    assert short == "Counts were clipped." and "readings themselves" in explanation
     assert consistencyTexts({})[0] == "not known yet"
 
 

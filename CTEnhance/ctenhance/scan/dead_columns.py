@@ -7,8 +7,6 @@ Wider runs of such columns are left as they are: something stands in their way, 
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from scipy import ndimage
 
@@ -30,15 +28,19 @@ def dead_columns(
     """Whether columns of `[view, row, column(, bin)]` count nothing in any view, `[row, column(, bin)]`.
 
     Reads all counts, in blocks of views. Raises Cancelled when asked to stop."""
-    total = np.zeros(counts.shape[1:])
+    total, square = np.zeros(counts.shape[1:]), np.zeros(counts.shape[1:])
     for part in blocks(counts.shape):
         check(cancel)
         if progress is not None:
             progress("check", part.start, counts.shape[0])
-        total += np.asarray(counts[part]).sum(0, dtype=np.float64)
+        values = np.asarray(counts[part])
+        total += values.sum(0, dtype=np.float64)
+        if electronic_variance:
+            square += np.square(values, dtype=np.float32).sum(0, dtype=np.float64)
     if progress is not None:
         progress("check", counts.shape[0], counts.shape[0])
-    dead = total <= _NOISE_SD * math.sqrt(counts.shape[0] * electronic_variance)
+    # and of what is read itself: the variance may be in another unit, as of readings normalised to air
+    dead = total <= _NOISE_SD * np.sqrt(np.minimum(counts.shape[0] * electronic_variance, square))
     run = np.ones((1, MOST_TOGETHER + 1, 1)[: dead.ndim], dtype=bool)
     return dead & ~ndimage.binary_opening(dead, run)
 

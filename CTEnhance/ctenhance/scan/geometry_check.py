@@ -23,13 +23,9 @@ import torch.nn.functional as F
 from ctenhance.core.report import ReportBuilder
 from ctenhance.physics.opposite_rays import UNKNOWN, OppositeRays, Supposed
 from ctenhance.runtime.progress import Cancellable, check
+from ctenhance.scan.air_level import air_warning, counts_warning
 from ctenhance.scan.attenuation_level import attenuation_level, image_warning, level_warning
-from ctenhance.scan.geometry_fault import (
-    COLUMNS,
-    GeometryFault,
-    another_geometry,
-    percent,
-)
+from ctenhance.scan.geometry_fault import COLUMNS, GeometryFault, another_geometry, percent, unexplained
 from ctenhance.scan.order_check import unlike, wrong_order
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.row_check import odd_rows
@@ -54,8 +50,9 @@ _BETTER, _BETTER_CENTRE, _GOOD = 0.5, 0.4, 0.25
 _FEW, _BETTER_OTHERS = 0.05, 0.2
 #: Where hardly any ray has an opposite, another central column is believed if with it they differ by less.
 _BETTER_UNKNOWN = 0.1
-#: Rays that differ more than this, although readings are smooth, agree in no geometry.
-_NO_AGREEMENT, _SMOOTH = 0.5, 0.1
+#: Rays that differ more than this, although readings are smooth, agree in no geometry; more than the last,
+#: they may also be divided by a wrong air.
+_NO_AGREEMENT, _SMOOTH, _UNEXPLAINED = 0.5, 0.1, 0.12
 #: A last view that should repeat the first is a step off if it differs in the way (correlation) and, within a
 #: factor, as much as neighbouring views do; in columns so broad that views are alike.
 _SAME_STEP, _ONE_STEP, _BROAD, _SOMEWHAT_BETTER = 0.55, 4.0, 48, 0.95
@@ -85,7 +82,7 @@ def check_geometry(
 ) -> tuple[GeometryFault | None, dict[str, Any]]:
     """What is likely wrong with a scan's geometry, None where nothing is known against it; and for the report
     `opposite_rays_differ`, None where hardly any ray has an opposite, and what is likely instead, as fields
-    and as the `geometry_warning`.
+    and as the `geometry_warning`; this alone where they differ much and nothing tried explains it.
 
     Raises Cancelled when asked to stop."""
     search = _Search(projections, cancel)
@@ -97,25 +94,30 @@ def check_geometry(
             "likely_geometry": fault.likely,
             "geometry_warning": fault.sentence,
         }
+    elif _UNEXPLAINED < search.differ < UNKNOWN and not search.few and search.rays.fine.roughness < _SMOOTH:
+        facts["geometry_warning"] = unexplained(search.differ)
     return fault, facts
 
 
 def tell_geometry(
     projections: Projections, report: ReportBuilder, cancel: Cancellable | None = None
 ) -> dict[str, Any]:
-    """Check the geometry and what the body attenuates, warn, and return the fields of `check_geometry` and
-    whether the readings are `consistent` with the geometry."""
+    """Check the geometry, the counts and what the body attenuates, warn, and return the fields of
+    `check_geometry`, a `counts_warning`, and whether all is `consistent` with geometry and air counts."""
     with report.stage("geometry"):
         fault, facts = check_geometry(projections, cancel)
-        level = attenuation_level(projections, _some_rows(projections))
-    warnings = [image_warning(projections)]
-    if fault is not None:
-        warnings.append(fault.sentence)
-    elif level is not None:
+        rows = _some_rows(projections)
+        level, bad_counts = attenuation_level(projections, rows), counts_warning(projections, rows)
+        warnings = [bad_counts, air_warning(projections, rows), image_warning(projections)]
+    warnings.append(facts.get("geometry_warning"))
+    if fault is None and level is not None:
         warnings.append(level_warning(level, projections))
+    if bad_counts is not None:
+        facts["counts_warning"] = bad_counts
+    consistent = bad_counts is None and "geometry_warning" not in facts
     for warning in filter(None, warnings):
         report.warn(warning)
-    return {"consistent": fault is None, "attenuation_level_hu": level} | facts
+    return {"consistent": consistent, "attenuation_level_hu": level} | facts
 
 
 def _some_rows(projections: Projections) -> list[int]:

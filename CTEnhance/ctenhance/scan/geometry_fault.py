@@ -32,6 +32,16 @@ def percent(share: float) -> str:
     return f"{float(f'{100 * share:.2g}'):g} %"
 
 
+def unexplained(differ: float) -> str:
+    """A sentence on opposite rays that differ much, as no geometry that was tried explains."""
+    return (
+        f"The readings of opposite rays, which should be the same, differ by {percent(differ)} of what rays "
+        "vary by, and no simple change of the geometry mends that. Either angles or geometry are not what "
+        "the file says (views lost while '/view_angles' go on evenly, for one), or the readings are not "
+        "divided by their own air (the tube's current, gains, dead columns), or the patient moved far."
+    )
+
+
 def out_of_order(
     what: str, come_as: str, before: float, after: float, missing_before: int | None = None
 ) -> GeometryFault:

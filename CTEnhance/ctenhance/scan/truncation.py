@@ -7,6 +7,7 @@ import numpy as np
 from ctenhance.physics.geometry import ScanGeometry
 from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.truncation import MOST_TRUNCATED, truncated_share
+from ctenhance.scan.air_level import air_offset
 from ctenhance.scan.projections import Projections
 
 #: Slices, evenly spread, that are looked at.
@@ -17,11 +18,25 @@ def truncation_warning(projections: Projections, scan: ScanGeometry, grid: Image
     """A warning where the body goes on beyond the detector's ends, so that rays have to be extrapolated by
     `physics.truncation`; None where all was measured."""
     rows = np.unique(np.linspace(0, projections.n_rows - 1, _SLICES).round().astype(int)).tolist()
-    share = max(truncated_share(projections.rows(z, z + 1).to_line_integrals(), scan, grid) for z in rows)
+    lines = [projections.rows(z, z + 1).to_line_integrals() for z in rows]
+    shares = [truncated_share(of_row, scan, grid) for of_row in lines]
+    share = max(shares)
     if share <= MOST_TRUNCATED:
         return None
-    return (
+    warning = (
         f"Body or table reach beyond the detector in up to {share:.0%} of a slice's views: outside of the "
         f"{scan.field_of_view_mm:.0f} mm that every view sees values mean nothing, and near that edge "
         "they are rough."
     )
+    offsets = [
+        air_offset(of_row[0]) for of_row, cut in zip(lines, shares, strict=True) if cut > MOST_TRUNCATED
+    ]
+    if (offset := max((one or 0.0 for one in offsets), default=0.0)) > 0:
+        why = "the line integrals have an offset"
+        if projections.counts is not None:
+            why = f"the air counts are {np.exp(offset):.3g} times too high, or counts were clipped"
+        warning += (
+            f" Or else {why}: in nearly all views the rays at both ends read about {offset:.2g}, as no body "
+            "that is cut off makes them. Then all values are too high."
+        )
+    return warning

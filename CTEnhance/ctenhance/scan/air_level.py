@@ -1,0 +1,100 @@
+"""Do rays through air read zero, and do counts lie between zero and those in air?
+
+Air counts that are too low, or line integrals with an offset, leave opposite rays in agreement, but all
+values of the image are off. They show at the detector's ends, beside the body. Too high air counts look there
+like a body that reaches beyond the detector; but such a body's line integrals fall steeply outwards, and
+differ from view to view and from end to end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from ctenhance.physics.truncation import TRUNCATED
+from ctenhance.scan.projections import Projections
+
+#: Columns of an end that are looked at (and the largest part of all), and views that are taken together.
+_COLUMNS, _PART, _VIEWS = 12, 8, 9
+#: Rays through air read less than zero by this, and by so many SE of how their columns differ.
+_TOO_LOW, _SE = 0.03, 4.0
+#: An offset is no larger than this; both ends, the halves of an end, and nearly all views agree on it to such
+#: parts of it.
+_LARGEST, _ENDS, _FLAT, _SAME = 1.5, 0.1, 0.1, 0.2
+#: Counts that overflowed 16 bits: neighbours differ by 2^16 within this part of it, in such a part of rays.
+_WORD, _NEAR, _OVERFLOWED = 65536.0, 0.25, 1e-3
+#: Counts are clipped where more than this part of them are the same, the largest, and that lies below this
+#: part of those in air.
+_CLIPPED, _BELOW_AIR = 0.02, 0.95
+
+
+def air_offset(line_integrals: torch.Tensor) -> float | None:
+    """What rays `[view, column]` through air read, by the detector's ends: below zero, or, where both ends
+    have the same, above 0.1; None where neither is certain."""
+    n = max(1, min(_COLUMNS, line_integrals.shape[1] // _PART))
+    sides = [x.double().numpy() for x in (line_integrals[:, :n], line_integrals[:, -n:])]
+    columns = [np.median(side, 0) for side in sides]
+    levels = [float(column.mean()) for column in columns]
+    least = max(_TOO_LOW, _SE * max(float(column.std()) for column in columns) / n**0.5)
+    in_air = [level for level in levels if level < TRUNCATED]
+    if in_air:
+        return max(in_air) if max(in_air) < -least else None
+    level = sum(levels) / 2
+    if level > _LARGEST or abs(levels[1] - levels[0]) > _ENDS * level:
+        return None
+    for side, column in zip(sides, columns, strict=True):
+        several = len(side) // _VIEWS * _VIEWS
+        views = side[:several].mean(1).reshape(-1, _VIEWS).mean(1) if several else side.mean(1)
+        low, high = np.quantile(views, (0.05, 0.9))
+        half = max(1, n // 2)
+        if high - low > _SAME * level or abs(column[:half].mean() - column[-half:].mean()) > _FLAT * level:
+            return None
+    return level
+
+
+def air_warning(projections: Projections, rows: Sequence[int]) -> str | None:
+    """A warning where rays through air read less than zero in one of these rows; None where none do."""
+    found = {row: air_offset(projections.rows(row, row + 1).to_line_integrals()[0]) for row in rows}
+    low = {row: offset for row, offset in found.items() if offset is not None and offset < 0}
+    if not low:
+        return None
+    row = min(low, key=lambda one: low[one])
+    why = "the line integrals have an offset"
+    if projections.counts is not None:
+        why = f"the air counts are {np.exp(-low[row]):.3g} times too low"
+    return (
+        f"Rays through air read {low[row]:.2g} and not 0 (row {row}, from 0): probably {why}, or scatter was "
+        "not taken off. All values of the image are then wrong, the body's too low."
+    )
+
+
+def counts_warning(projections: Projections, rows: Sequence[int]) -> str | None:
+    """A warning where counts in these rows overflowed 16 bits, or were clipped; None where they did not."""
+    p = projections
+    if p.counts is None:
+        return None
+    for row in rows:
+        counts = np.asarray(p.rows(row, row + 1).counts)[:, 0]
+        for b in range(p.n_bins or 1):
+            read = counts if p.n_bins is None else counts[..., b]
+            air = float(np.min(p.air(None if p.n_bins is None else b)))
+            where = f"in row {row}" + ("" if p.n_bins is None else f" and bin {b}") + " (from 0)"
+            lowest, highest = float(read.min()), float(read.max())
+            jump = np.abs(np.abs(np.diff(read, axis=1)) - _WORD) < _NEAR * _WORD
+            fits = any(start <= lowest and highest <= start + _WORD for start in (0.0, -_WORD / 2))
+            if fits and air > _WORD / 2 and jump.mean() > _OVERFLOWED:
+                return (
+                    f"Counts overflowed 16 bits {where}: neighbouring columns differ by about 65536 in "
+                    f"{np.count_nonzero(jump)} places, and none reads more than {highest:.6g} where air "
+                    f"counts are {air:.6g}. The image means nothing: store them as float32 or with 32 bits."
+                )
+            share = float(np.mean(read == highest))
+            if share > _CLIPPED and highest < _BELOW_AIR * air:
+                return (
+                    f"{share:.0%} of the counts {where} are {highest:.6g} exactly and none is more, where "
+                    f"air counts are {air:.6g}: they were clipped, or the air counts are of another scan. "
+                    "Values are wrong in the whole image."
+                )
+    return None

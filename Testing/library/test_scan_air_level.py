@@ -1,0 +1,117 @@
+"""Air counts that are wrong, counts that overflowed or were clipped, and angles that skip views are told."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ellipse_scan import scan
+
+import ctenhance
+from ctenhance.scan.air_level import air_offset, air_warning, counts_warning
+from ctenhance.scan.geometry_check import check_geometry
+from ctenhance.scan.projections import Projections
+from ctenhance.scan.truncation import truncation_warning
+
+KINDS = ("fan_flat", "fan_equiangular", "parallel")
+QUANTA, LOW = 1.25e5, 6250.0
+
+
+def body(kind: str = "fan_flat", quanta: float | None = QUANTA, **more: Any) -> Projections:
+    return scan(kind, quanta=quanta, field=480.0, **more)
+
+
+def offset(p: Projections) -> float | None:
+    return air_offset(p.to_line_integrals()[0])
+
+
+def cut(p: Projections) -> str | None:
+    return truncation_warning(p, p.scan_geometry(), p.image_grid())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("quanta", [None, QUANTA, LOW])
+def test_right_air_and_bodies_that_are_cut_off_are_not_accused(kind: str, quanta: float | None) -> None:
+    p = body(kind, quanta)
+    assert air_warning(p, [0, 1]) is None and counts_warning(p, [0, 1]) is None and cut(p) is None
+    for field in (280.0, 200.0, 120.0):
+        told = cut(scan(kind, quanta=quanta, field=field))
+        assert told is not None and "Or else" not in told
+    round_body = scan(kind, [(0.0, 0.0, 150.0, 150.0, 0.0, 1.0)], quanta=quanta, field=290.0)
+    told = cut(round_body)
+    assert told is not None and "Or else" not in told
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("factor", [0.5, 0.8, 0.9, 0.95])
+def test_air_counts_too_low(kind: str, factor: float) -> None:
+    p = body(kind)
+    low = replace(p, air_counts=np.array(QUANTA * factor))
+    assert offset(low) == pytest.approx(math.log(factor), abs=0.01)
+    assert f"{1 / factor:.3g} times too low" in (air_warning(low, [0, 1]) or "")
+    lines = replace(
+        p, counts=None, air_counts=None, line_integrals=low.to_line_integrals().numpy().swapaxes(0, 1)
+    )
+    assert "have an offset" in (air_warning(lines, [1]) or "")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("factor", [1.2, 1.5, 2.0])
+def test_air_counts_too_high_are_the_other_cause(kind: str, factor: float) -> None:
+    p = body(kind)
+    told = cut(replace(p, air_counts=np.array(QUANTA * factor)))
+    assert told is not None and f"{factor:.3g} times too high" in told
+    one_row = p.counts.copy()
+    one_row[:, 1] /= factor
+    assert "times too high" in (cut(replace(p, counts=one_row)) or "")
+
+
+def test_uncalibrated_gains_are_no_wrong_air() -> None:
+    p = body()
+    gains = 1 + 0.05 * np.random.default_rng(1).normal(size=p.n_columns)
+    assert air_warning(replace(p, counts=p.counts * gains), [0, 1]) is None
+    assert air_offset(torch.zeros(30, 40)) is None
+
+
+def test_counts_that_overflowed_or_were_clipped() -> None:
+    p = body()
+    assert "clipped" in (counts_warning(replace(p, counts=np.minimum(p.counts, 65535)), [0]) or "")
+    wrong = replace(p, counts=np.mod(p.counts, 65536))
+    assert "overflowed 16 bits in row 1" in (counts_warning(wrong, [1]) or "")
+    report = ctenhance.reconstruct(wrong, method="fbp", device="cpu").report
+    found = report["details"]["data_consistency"]
+    assert not found["consistent"] and found["counts_warning"] in report["warnings"]
+
+
+def test_noise_free_counts_are_not_clipped() -> None:
+    p = body(quanta=None)
+    counts = 4e4 * np.exp(-p.line_integrals)
+    whole = replace(p, line_integrals=None, counts=counts, air_counts=np.array(4e4))
+    assert counts_warning(whole, [0, 1]) is None
+
+
+@pytest.mark.parametrize("kind", ["fan_flat", "fan_equiangular"])
+def test_lost_views_while_the_angles_go_on(kind: str) -> None:
+    p = body(kind)
+    kept = np.r_[:100, 160 : p.n_views]
+    angles = np.arange(len(kept)) * 2 * np.pi / len(kept)
+    fault, told = check_geometry(replace(p, counts=p.counts[kept], view_angles=angles))
+    assert "differ by" in told["geometry_warning"]
+    assert fault is not None or told["opposite_rays_differ"] > 0.12
+    # a gap that the angles tell is none
+    kept = np.r_[:100, 110 : p.n_views]
+    told = check_geometry(replace(p, counts=p.counts[kept], view_angles=p.view_angles[kept]))[1]
+    assert "geometry_warning" not in told
+
+
+def test_readings_normalised_to_air_with_the_noise_of_counts_have_no_dead_columns() -> None:
+    p = body()
+    normal = replace(p, counts=p.counts / np.float32(QUANTA), air_counts=np.array(1.0))
+    assert not normal.dead_columns().any()
+    dark = p.counts.copy()
+    dark[:, 0, 40] = np.random.default_rng(2).normal(0, 10**0.5, p.n_views)
+    assert np.argwhere(replace(p, counts=dark).dead_columns()).tolist() == [[0, 40]]
