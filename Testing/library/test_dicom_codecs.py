@@ -166,6 +166,32 @@ def test_an_overlay_that_the_header_declares_needs_no_note(tmp_path: Path):
     assert volume.meta["notes"] == []
 
 
+@pytest.mark.parametrize("case", ["16 bits", "16 bits signed"])
+@pytest.mark.parametrize("stored", [9, 10, 11])
+def test_bits_stored_that_cut_the_values_off_are_refused(tmp_path: Path, stored: int, case: str):
+    """The bits above hold values, not an overlay: wrapped tissue would look like an image all the same."""
+    made = image(case)
+    values = np.clip(np.linspace(-1000, 1900, HU.size).reshape(HU.shape) + HU % 20, -1000, 2000).astype(int)
+    made.PixelData = (values + (0 if made.PixelRepresentation else 1024)).astype("<i2").tobytes()
+    made.BitsStored, made.HighBit = stored, stored - 1
+    with pytest.raises(InputError, match=rf"have {stored} bits \(Bits Stored\), and they use more"):
+        read(made, tmp_path / "a.dcm")
+    made.BitsStored, made.HighBit = 12, 11
+    np.testing.assert_array_equal(read(made, tmp_path / "a.dcm").array[0], values)
+
+
+def test_bits_stored_that_cut_water_off_are_refused(tmp_path: Path):
+    """Of 10 bits, water (1024 stored) looks like air, and the edge between them is gone."""
+    y, x = np.indices(HU.shape)
+    noise = np.random.default_rng(4).normal(0, 6, HU.shape)
+    values = np.rint(np.where(np.hypot(y - 24, x - 32) < 18, noise, -1000 + noise)).astype(int)
+    made = image("16 bits")
+    made.PixelData = (values + 1024).astype("<u2").tobytes()
+    made.BitsStored, made.HighBit = 10, 9
+    with pytest.raises(InputError, match="have 10 bits"):
+        read(made, tmp_path / "a.dcm")
+
+
 def test_the_value_at_the_upper_end_of_the_word(tmp_path: Path):
     """As files from before 1993 have it; others only claim it."""
     for words in (UNSIGNED << 4, UNSIGNED):

@@ -7,8 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import ndimage
+from synthetic_dicom import write_series
 
-from ctenhance.core.hounsfield import find_padding, has_air, padding_to_air, require_hounsfield
+from ctenhance.core.hounsfield import (
+    doubt_of_scale,
+    find_padding,
+    has_air,
+    padding_to_air,
+    require_air_in_place,
+    require_hounsfield,
+)
 from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.errors import InputError
 
@@ -92,6 +100,12 @@ def test_refused(case: str):
     with pytest.raises(InputError) as caught:
         require_hounsfield(values)
     assert f"{values.min():g}" in str(caught.value)
+
+
+@pytest.mark.parametrize("case", HOUNSFIELD)
+def test_the_scale_of_what_is_in_hounsfield_units_is_not_doubted(case: str):
+    require_air_in_place(HOUNSFIELD[case])
+    assert doubt_of_scale(HOUNSFIELD[case]) == ""
 
 
 def test_large_volumes_are_judged_like_small_ones():
@@ -205,3 +219,38 @@ def test_what_was_masked_is_not_told_to_lack_its_intercept():
         require_hounsfield(np.clip(body, 0, None))
     with pytest.raises(InputError, match=r"without its rescale intercept.*subtract 1024"):
         require_hounsfield(np.clip(np.where(body == 0, -1024, body) + 1024, 0, None))
+
+
+CHEST = np.maximum(
+    noisy(np.select([DISTANCE < 12, DISTANCE < 20, DISTANCE < 28], [-850, 45, -100], -1000)), -1024
+)
+
+
+@pytest.mark.parametrize(("slope", "signed"), [(1.5, False), (2, False), (2, True)])
+def test_a_wrong_slope_is_noted(tmp_path: Path, slope: float, signed: bool):
+    intercept = 0 if signed else -1024
+    wrong = ((CHEST - intercept) * slope + intercept).astype(np.float32)
+    said = "slope were doubled" if signed else "between -200 and 200 HU"
+    assert said in doubt_of_scale(wrong)
+    changes = {"PixelRepresentation": int(signed), "RescaleIntercept": intercept, "RescaleSlope": slope}
+    given = CHEST[:, :, ::2].repeat(2, 2) // 2 * 2
+    write_series(tmp_path / "dicom", values=(given - intercept) * slope + intercept, **changes)
+    notes = CTVolume.read(tmp_path / "dicom").meta["notes"]
+    assert any(said in note for note in notes)
+    CTVolume(CHEST.astype(np.float32)).write(tmp_path / "right.nii.gz")
+    assert not CTVolume.read(tmp_path / "right.nii.gz").meta.get("notes")
+
+
+def test_a_wrong_slope_is_noted_in_files(tmp_path: Path):
+    CTVolume((2 * CHEST + 1024).astype(np.float32)).write(tmp_path / "wrong.nii.gz")
+    (note,) = CTVolume.read(tmp_path / "wrong.nii.gz").meta["notes"]
+    assert "between -200 and 200 HU" in note
+
+
+@pytest.mark.parametrize("lowest", [-2048, -2000])
+def test_air_of_an_intercept_taken_off_twice_is_not_padding_in_dicom_either(tmp_path: Path, lowest: int):
+    write_series(
+        tmp_path, values=np.maximum(CHEST - 1024, lowest), PixelRepresentation=1, RescaleIntercept=-1024
+    )
+    with pytest.raises(InputError, match="rescale intercept was taken off twice"):
+        CTVolume.read(tmp_path)

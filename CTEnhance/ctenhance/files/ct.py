@@ -10,7 +10,12 @@ from typing import Any
 import numpy as np
 
 from ctenhance.core.alternation import doubt_of_alternation
-from ctenhance.core.hounsfield import doubt_of_corners, doubt_without_air, require_hounsfield
+from ctenhance.core.hounsfield import (
+    doubt_of_corners,
+    doubt_of_scale,
+    doubt_without_air,
+    require_hounsfield,
+)
 from ctenhance.core.volume import READABLE_SUFFIXES, WRITABLE_SUFFIXES, AnyPath, CTVolume
 from ctenhance.runtime.errors import InputError, NotCTError
 from ctenhance.runtime.files import check_output, suffix_of
@@ -33,8 +38,10 @@ def read(
         if check_hu:
             _require_likely_size(volume)
             require_hounsfield(volume.array)
-            # Only DICOM states a unit.
-            doubts = [] if "source_files" in volume.meta else [doubt_without_air(volume.array)]
+            doubts = []
+            # DICOM states a unit, and is asked for its scale before its padding is replaced.
+            if "source_files" not in volume.meta:
+                doubts += [doubt_without_air(volume.array), doubt_of_scale(volume.array)]
             doubts += [
                 _doubt_of_size(volume),
                 doubt_of_corners(volume.array),

@@ -15,7 +15,7 @@ from hashlib import sha256
 
 import numpy as np
 
-from ctenhance.core.hounsfield import has_air, padding_to_air
+from ctenhance.core.hounsfield import doubt_of_scale, has_air, padding_to_air, require_air_in_place
 from ctenhance.files.dicom.choice import Conditions, Frame
 from ctenhance.files.dicom.grid import Grid, grid_of
 from ctenhance.files.dicom.header import DAMAGE, DicomFile, text
@@ -66,6 +66,10 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
     named = next((one.measure.named for one in slices if one.measure.named), "")
     if unit == HOUNSFIELD and named and not check_hu and not is_ct_all_the_same(array):
         unit = named
+    scale = ""
+    if unit == HOUNSFIELD and check_hu:
+        require_air_in_place(array)  # before it is taken for padding
+        scale = doubt_of_scale(array)
     # Some scanners do not declare the value outside the field of view, or declare another one.
     padding = padding_to_air(array, AIR_HU) if unit == HOUNSFIELD else None
     if repeated:
@@ -75,7 +79,7 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
     if beyond:
         notes.append("bits above Bits Stored, where old scanners kept overlays, left out of the values")
     if check_hu:
-        notes += doubts(slices, array, air)
+        notes += [*doubts(slices, array, air), *filter(None, [scale])]
         notes += [*notes_of_copies(array, slices), *notes_of_derivation(slices[0].file)]
     if shear is not None:
         outside = AIR_HU if unit == HOUNSFIELD else 0.0
