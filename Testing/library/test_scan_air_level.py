@@ -95,17 +95,26 @@ def test_noise_free_counts_are_not_clipped() -> None:
 
 
 @pytest.mark.parametrize("kind", ["fan_flat", "fan_equiangular"])
-def test_lost_views_while_the_angles_go_on(kind: str) -> None:
-    p = body(kind)
-    kept = np.r_[:100, 160 : p.n_views]
+@pytest.mark.parametrize(("lost", "quanta"), [(5, QUANTA), (30, LOW), (60, QUANTA)])
+def test_lost_views_while_the_angles_go_on(kind: str, lost: int, quanta: float) -> None:
+    p = body(kind, quanta)
+    kept = np.r_[:100, 100 + lost : p.n_views]
     angles = np.arange(len(kept)) * 2 * np.pi / len(kept)
     fault, told = check_geometry(replace(p, counts=p.counts[kept], view_angles=angles))
-    assert "differ by" in told["geometry_warning"]
-    assert fault is not None or told["opposite_rays_differ"] > 0.12
+    assert fault is not None and told["geometry_warning"] == fault.sentence
+    assert fault.likely == {"views_lost": pytest.approx(lost, abs=2), "views_lost_after": 99}
     # a gap that the angles tell is none
     kept = np.r_[:100, 110 : p.n_views]
     told = check_geometry(replace(p, counts=p.counts[kept], view_angles=p.view_angles[kept]))[1]
     assert "geometry_warning" not in told
+
+
+def test_opposite_rays_that_differ_much_are_not_called_consistent() -> None:
+    p = body()
+    current = 1 + 0.3 * np.sin(np.arange(p.n_views) / 9)[:, None, None]
+    fault, told = check_geometry(replace(p, counts=(p.counts * current).astype(np.float32)))
+    assert fault is None and told["opposite_rays_differ"] > 0.12
+    assert "the tube's current" in told["geometry_warning"]
 
 
 def test_readings_normalised_to_air_with_the_noise_of_counts_have_no_dead_columns() -> None:

@@ -26,7 +26,7 @@ from ctenhance.runtime.progress import Cancellable, check
 from ctenhance.scan.air_level import air_warning, counts_warning
 from ctenhance.scan.attenuation_level import attenuation_level, image_warning, level_warning
 from ctenhance.scan.geometry_fault import COLUMNS, GeometryFault, another_geometry, percent, unexplained
-from ctenhance.scan.order_check import unlike, wrong_order
+from ctenhance.scan.order_check import lost_views, unlike, wrong_order
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.row_check import odd_rows
 
@@ -263,7 +263,8 @@ class _Search:
             # of those that are about as good, the simplest, which stand first
             chosen = next(one for one in believed if one.differ < 1.1 * best + 1e-4)
             return self._fault_of(self._needed(chosen))
-        return self._last_view() or self._disorder()
+        lost = lost_views(self.rays.through, self.rays.angles, self.claimed)
+        return self._last_view() or lost or self._disorder()
 
     def _last_view(self) -> GeometryFault | None:
         """The warning where the angles say that the last view repeats the first, and it does not."""

@@ -26,6 +26,9 @@ _NEARLY, _UNEVEN, _MOST_TURNS = 3.0, 1.4, 4
 _PAIRS = 8
 #: Views that repeat others exactly are reported if the others differ by more than this.
 _ANOTHER = 1e-3
+#: Views were lost where two neighbours differ so many times more than this many around, if opposite rays then
+#: differ by less than this part of what they do; so many numbers of views are tried, up to a third of all.
+_LEAP, _AROUND, _MUCH_BETTER, _NUMBERS = 2.5, 5, 0.4, 24
 
 
 def wrong_order(
@@ -67,6 +70,50 @@ def wrong_order(
             {"columns_out_of_order": 1.0},
         )
     return None
+
+
+def lost_views(through: torch.Tensor, angles: torch.Tensor, claimed: Supposed) -> GeometryFault | None:
+    """The fault of a scan that lost views side by side, while its angles are spread over the whole arc."""
+    n = len(angles)
+    step = float(angles.diff().median())
+    if n < 4 * _AROUND or step == 0:
+        return None
+    root = through.clamp(min=0).sqrt()
+    views = F.avg_pool1d(root, max(1, root.shape[2] // _COLUMNS)).transpose(0, 1).flatten(1)
+    apart = (views[1:] - views[:-1]).abs().mean(1).double() / angles.diff().abs()
+    at = int(apart.argmax())
+    around = torch.cat([apart[max(0, at - _AROUND) : at], apart[at + 1 : at + 1 + _AROUND]])
+    if float(apart[at]) < _LEAP * float(around.median()):
+        return None
+    after = torch.arange(n) > at
+    arc = float(angles[-1] - angles[0]) + step
+
+    def differ(lost: int) -> float:
+        gap = lost * step
+        other = angles[0] + (angles - angles[0] + after * gap) * (arc / (arc + gap))
+        return OppositeRays(through, other, _FINE).disagreement(claimed)
+
+    tried = sorted({max(1, round(float(lost))) for lost in np.geomspace(1, n / 3, _NUMBERS)})
+    found = {lost: differ(lost) for lost in tried}
+    best = min(found, key=lambda lost: found[lost])
+    # those between the two beside it
+    place = tried.index(best)
+    low, high = tried[max(0, place - 1)], tried[min(len(tried) - 1, place + 1)]
+    for lost in range(low, high + 1, max(1, (high - low) // _AROUND)):
+        found[lost] = found.get(lost) or differ(lost)
+    best = min(found, key=lambda lost: found[lost])
+    before = differ(0)
+    if before == UNKNOWN or found[best] > min(_MUCH_BETTER * before, _GOOD):
+        return None
+    return GeometryFault(
+        f"About {best} views were likely lost after number {at} (from 0, of those that can be used), while "
+        "'/view_angles' go on evenly: the next one differs far more than others do, and opposite rays, which "
+        f"should read the same, differ by {percent(before)} of what rays vary by, but by "
+        f"{percent(found[best])} with a gap there. Give every view its own angle.",
+        before,
+        found[best],
+        {"views_lost": best, "views_lost_after": at},
+    )
 
 
 def unlike(p: Projections) -> float:
