@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_FEWEST, _BLOCK, _TIMES_UNLIKE, _LEAST_UNLIKE_HU, _MOSTLY = 3, 8, 1.3, 2.0, 0.8
+_FEWEST, BLOCK, _TIMES_UNLIKE, _LEAST_UNLIKE_HU, _MOSTLY = 3, 8, 1.3, 2.0, 0.8
 _WINDOW = 20  # slices in which a part of the body is looked for
 _BODY_HU = -300.0
 _FEWEST_BLOCKS = 6
@@ -48,7 +48,7 @@ def doubt_of_alternation(array: np.ndarray) -> str:
 def images_alternate(array: np.ndarray) -> bool:
     """Say whether every second slice of HU [z, y, x] is unlike its neighbours but like the next but one."""
     count, rows, columns = array.shape
-    if count < 2 * _FEWEST or min(rows, columns) < _BLOCK:
+    if count < 2 * _FEWEST or min(rows, columns) < BLOCK:
         return False
     blocks = _blocks(array)
     if _as_a_whole(blocks.means):
@@ -106,16 +106,16 @@ def _blocks(array: np.ndarray) -> _Blocks:
 
 def _blocks_of(plane: np.ndarray) -> list[np.ndarray]:
     """Return the means of a slice's blocks, and of each grain the noise in them, or in some rows of them."""
-    found = [_block_means(plane)]
-    rows, columns = (length // _BLOCK for length in plane.shape)
-    inside = plane[: rows * _BLOCK, : columns * _BLOCK].reshape(rows, _BLOCK, columns * _BLOCK)
+    found = [block_means(plane)]
+    rows, columns = (length // BLOCK for length in plane.shape)
+    inside = plane[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns * BLOCK)
     inside = inside[:: _step(rows)]
     for apart in _APART:
         # What a slope in either direction leaves out: noise, and edges that are the same next door.
         down = inside[:, apart:] - inside[:, :-apart]
-        rough = np.zeros((len(inside), columns * _BLOCK), np.float32)
+        rough = np.zeros((len(inside), columns * BLOCK), np.float32)
         np.abs(down[:, :, apart:] - down[:, :, :-apart]).mean(axis=1, out=rough[:, :-apart])
-        found.append(rough.reshape(len(inside), columns, _BLOCK).mean(axis=2))
+        found.append(rough.reshape(len(inside), columns, BLOCK).mean(axis=2))
     return found
 
 
@@ -124,12 +124,13 @@ def _step(rows: int) -> int:
     return max(1, rows // _ROWS_ASKED)
 
 
-def _block_means(plane: np.ndarray) -> np.ndarray:
-    rows, columns = (length // _BLOCK for length in plane.shape)
-    inside = plane[: rows * _BLOCK, : columns * _BLOCK]
+def block_means(plane: np.ndarray) -> np.ndarray:
+    """Return the means of a slice's blocks of BLOCK x BLOCK pixels."""
+    rows, columns = (length // BLOCK for length in plane.shape)
+    inside = plane[: rows * BLOCK, : columns * BLOCK]
     # Rows first, which stand one after the other in memory.
-    over_rows = inside.reshape(rows, _BLOCK, columns * _BLOCK).mean(axis=1)
-    means: np.ndarray = over_rows.reshape(rows, columns, _BLOCK).mean(axis=2)
+    over_rows = inside.reshape(rows, BLOCK, columns * BLOCK).mean(axis=1)
+    means: np.ndarray = over_rows.reshape(rows, columns, BLOCK).mean(axis=2)
     return means
 
 

@@ -16,6 +16,7 @@ from ctenhance.core.hounsfield import (
     doubt_without_air,
     require_hounsfield,
 )
+from ctenhance.core.order import doubt_of_order
 from ctenhance.core.volume import READABLE_SUFFIXES, WRITABLE_SUFFIXES, AnyPath, CTVolume
 from ctenhance.runtime.errors import InputError, NotCTError
 from ctenhance.runtime.files import check_output, suffix_of
@@ -45,7 +46,7 @@ def read(
             doubts += [
                 _doubt_of_size(volume),
                 doubt_of_corners(volume.array),
-                doubt_of_alternation(volume.array),
+                doubt_of_alternation(volume.array) or doubt_of_order(volume.array, volume.spacing[2]),
             ]
             let_go(volume.array)
             if any(doubts):
