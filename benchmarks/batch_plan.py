@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 import ctenhance
-from ctenhance.batch import cluster
+from ctenhance.batch import cluster, worker
 from ctenhance.batch.case import DONE, Case, Outcome
 from ctenhance.batch.pictures import figures, thumbnail
 from ctenhance.batch.verbs import Degrade
@@ -104,7 +104,7 @@ def measured(slices: int) -> Costs:
     )
 
 
-def waiting(job: cluster.Job, case: Case) -> Outcome:
+def waiting(job: worker.Job, case: Case) -> Outcome:
     """The simulated work: what a case takes, waited for."""
     began = time.perf_counter()
     time.sleep(float(case.slices))
@@ -120,7 +120,7 @@ def played(workers: int, cases: int, seconds: float) -> tuple[float, float]:
     # Scans differ in length: by a third around the mean.
     lengths = draw.gamma(9, seconds / 9, cases)
     listed = (Case(str(k), (), Path(str(k)), slices=str(length)) for k, length in enumerate(lengths))
-    job = cluster.Job(Degrade(DegradeOptions(), {}), Path())
+    job = worker.Job(Degrade(DegradeOptions(), {}), Path())
     real = cluster.on_worker
     with dask.config.set({"distributed.worker.memory.terminate": False}):
         local = LocalCluster(

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ctenhance.batch import cluster
+from ctenhance.batch import cluster, worker
 from ctenhance.batch.case import Case
 from ctenhance.batch.manifest import Manifest
 from ctenhance.batch.verbs import Degrade
@@ -42,7 +42,7 @@ def overhead(number: int) -> tuple[float, float]:
         # A case with a problem is the least that a worker can be given: it comes back with its sentence.
         cases = (Case(f"{k:06}", (), Path(temporary, f"{k:06}.nii.gz"), "nothing") for k in range(number))
         manifest.begin("degrade", {}, cases, {})
-        job = cluster.Job(job_verb, Path(temporary), version="")
+        job = worker.Job(job_verb, Path(temporary), version="")
         with cluster.connected(2, None, False, lambda text, level: None) as connection:
             before = psutil.Process().memory_info().rss
             began = time.perf_counter()

@@ -18,19 +18,14 @@ import os
 import platform
 import queue
 import sys
-import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import ctenhance
 from ctenhance.batch.case import FAILED, Case, Outcome
-from ctenhance.batch.verbs import Verb
 from ctenhance.batch.work import run_case
+from ctenhance.batch.worker import CARDS, TOPIC, Job, on_worker
 from ctenhance.runtime.engines.choice import torch_is_better
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError
 from ctenhance.runtime.memory import free_main_memory
@@ -43,8 +38,7 @@ PATIENCE = 60.0
 #: How often a case may end its worker alone before it is given up.
 ALONE = 2
 _STARTS = 3
-_POLL, _BETWEEN_EVENTS = 0.2, 0.5
-_TOPIC = "ctenhance"
+_POLL = 0.2
 #: Dask's settings in this machine: no memory limit a worker, as one that is alone may take all; a case whose
 #: worker died twice is set aside.
 _SETTINGS = {
@@ -63,19 +57,6 @@ _CLOSED: dict[str, Any] = {
 _THREADS = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )  # fmt: skip
-#: The environment variable that tells workers in this machine which cards they share out among themselves.
-_CARDS = "CTENHANCE_CARDS"
-
-
-@dataclass(frozen=True)
-class Job:
-    """What all cases have in common; goes to the workers with each of them."""
-
-    verb: Verb
-    target: Path
-    overwrite: bool = False
-    version: str = ctenhance.__version__
-    run: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 def here(
@@ -180,7 +161,7 @@ def _started_cluster(workers: int, dashboard: bool) -> Any:
         scheduler_kwargs={"dashboard": dashboard},
         memory_limit=0,
         silence_logs=logging.CRITICAL,
-        env={**dict.fromkeys(_THREADS, str(each)), _CARDS: _cards()},
+        env={**dict.fromkeys(_THREADS, str(each)), CARDS: _cards()},
     )
 
 
@@ -262,11 +243,12 @@ class _Stream:
         self.suspects: deque[tuple[Case, int]] = deque()
         self.events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self.at_once, self.counted = 0, 0.0
+        self.idle_since: float | None = None
         self._listen()
 
     def _listen(self) -> None:
         self.listened = self.connection.client
-        self.listened.subscribe_topic(_TOPIC, lambda event: self.events.put(("told", event[1])))
+        self.listened.subscribe_topic(TOPIC, lambda event: self.events.put(("told", event[1])))
 
     def outcomes(self, waiting: Iterator[Case]) -> Iterator[tuple[Case, Outcome]]:
         """Yield them as they end; the suspects at last, each alone."""
@@ -318,8 +300,6 @@ class _Stream:
                 f"The scheduler '{self.connection.address}' has had no worker for {PATIENCE:.0f} s: start "
                 "some, and run the same command, which goes on from here."
             )
-
-    idle_since: float | None = None
 
     def _submit(self, case: Case) -> None:
         if self.connection.client.status != "running":
@@ -383,83 +363,3 @@ _GUILTY = (
     "It ended the process that worked on it each time, also when nothing else ran: it needs more memory than "
     "there is, or a library broke down on it; try it alone with 'ctenhance batch --workers 0'."
 )
-
-
-class _NotWanted:
-    """Set when nobody waits for the running task any more: its client cancelled it or is gone."""
-
-    def __init__(self, worker: Any, key: Any) -> None:
-        self.worker, self.key = worker, key
-
-    @property
-    def cancelled(self) -> bool:
-        task = self.worker.state.tasks.get(self.key)
-        return (
-            task is None
-            or task.state in ("cancelled", "released")
-            or self.worker.status.name in ("closing", "closed", "failed")
-        )
-
-
-_one_at_a_time = threading.Lock()
-_known: dict[str, str] = {}
-
-
-def on_worker(job: Job, case: Case) -> Outcome:
-    """The task: one case on the worker that runs it."""
-    from distributed import get_worker
-
-    worker = get_worker()
-    cancel = _NotWanted(worker, worker.get_current_task())
-    last = 0.0
-
-    def progress(stage: str, done: int, total: int) -> None:
-        nonlocal last
-        if time.monotonic() - last > _BETWEEN_EVENTS or done == total:
-            last = time.monotonic()
-            worker.log_event(_TOPIC, {"stage": stage, "done": int(done), "total": int(total)})
-
-    with _one_at_a_time:  # one model a process, whatever its number of threads
-        _set_up(worker)
-        wrong = _other_version(job, str(worker.name))
-        outcome = (
-            Outcome(FAILED, wrong)
-            if wrong
-            else run_case(job.verb, case, job.target, job.overwrite, job.run, progress, cancel)
-        )
-    outcome.worker = f"{platform.node()}/{worker.name}"
-    return outcome
-
-
-def _set_up(worker: Any) -> None:
-    """Once a process: threads as many as the worker has, a card of its own, nothing on standard output."""
-    if _known.setdefault("pid", "") == str(os.getpid()):
-        return
-    _known["pid"] = str(os.getpid())
-    with contextlib.suppress(OSError):
-        os.dup2(2, 1)  # that is where the command tells its progress
-    if worker.state.nthreads > 1:  # Dask tells libraries to take one thread, whatever the worker has
-        os.environ["OMP_NUM_THREADS"] = str(worker.state.nthreads)
-    cards = [card for card in os.environ.get(_CARDS, "").split(",") if card]
-    if cards and isinstance(worker.name, int):  # before anything looks for a card
-        os.environ["CUDA_VISIBLE_DEVICES"] = cards[worker.name % len(cards)]
-    from ctenhance.enhancement import models
-
-    models.keep_networks()
-
-
-def _other_version(job: Job, worker: str) -> str:
-    """Why this worker cannot do the job: another version or other weights than the command's; '' if none."""
-    mark = repr((job.version, job.verb))
-    if mark not in _known:
-        _known[mark] = ""
-        if job.version != ctenhance.__version__:
-            _known[mark] = f"has ctenhance {ctenhance.__version__}, not {job.version}"
-        else:
-            try:
-                if type(job.verb).of(job.verb.options).recorded != job.verb.recorded:
-                    _known[mark] = "has other weights than the command"
-            except InputError as error:
-                _known[mark] = f"cannot do it ({error})"
-    why = _known[mark]
-    return why and f"The worker '{worker}' {why}: install the same everywhere."

@@ -94,7 +94,7 @@ def batch(
     image_steps: Annotated[int | None, typer.Option(help="reconstruct: diffusion steps.")] = None,
 ) -> None:
     """Do the same with every case of a folder; a rerun resumes, and a failing case stops no other."""
-    from ctenhance.batch import cluster, summary
+    from ctenhance.batch import cluster, summary, worker
     from ctenhance.batch.labels import by_place
     from ctenhance.batch.manifest import Manifest
     from ctenhance.batch.verbs import VERBS
@@ -141,7 +141,7 @@ def batch(
         found.cases.clear()
         if not overwrite:
             require_same_settings(asked, manifest)
-        job = cluster.Job(asked, target.absolute(), overwrite)
+        job = worker.Job(asked, target.absolute(), overwrite)
         try:
             with outcomes_of(run, job, manifest, workers, scheduler, dashboard) as outcomes:
                 run_batch(run, manifest, outcomes, asked)

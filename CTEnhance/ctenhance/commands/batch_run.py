@@ -14,9 +14,9 @@ from ctenhance.runtime.files import DISK_FULL, why_not_written
 
 if TYPE_CHECKING:
     from ctenhance.batch.case import Case, Outcome
-    from ctenhance.batch.cluster import Job
     from ctenhance.batch.manifest import Manifest
     from ctenhance.batch.verbs import Verb
+    from ctenhance.batch.worker import Job
 
 _SETTINGS = {
     "weights": "weights file",
