@@ -7,6 +7,7 @@ it is: all of the body (contrast, energy), a part of it (a vessel, a shift), or 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -53,16 +54,26 @@ def images_alternate(array: np.ndarray) -> bool:
     blocks = _blocks(array)
     if _as_a_whole(blocks.means):
         return True
-    for start in range(0, max(count - _WINDOW // 2, 1), _WINDOW // 2):
-        window = slice(max(0, min(start, count - _WINDOW)), start + _WINDOW)
-        body = (blocks.means[window] > _BODY_HU).mean(axis=0) > 1 - _LAST_TENTH
-        if body.sum() < _FEWEST_BLOCKS:
-            body[:] = True
-        body = body[:: _step(len(body))]
+    for window in _windows(count, _WINDOW):
+        body = _body(blocks.means[window])
         noise = [one[window] for one in blocks.noise] if body.sum() >= _FEWEST_BLOCKS else []
         if _in_a_part(blocks.means[window]) or any(_in_noise(one, body) for one in noise):
             return True
     return any(_in_turn(blocks, period) for period in _PERIODS)
+
+
+def _windows(count: int, length: int) -> Iterator[slice]:
+    """Yield windows of so many slices that overlap by half."""
+    for start in range(0, max(count - length // 2, 1), length // 2):
+        yield slice(max(0, min(start, count - length)), start + length)
+
+
+def _body(means: np.ndarray) -> np.ndarray:
+    """Return which blocks are body in nearly all slices (all, if hardly any is), of the rows looked at."""
+    body: np.ndarray = (means > _BODY_HU).mean(axis=0) > 1 - _LAST_TENTH
+    if body.sum() < _FEWEST_BLOCKS:
+        body[:] = True
+    return body[:: _step(len(body))]
 
 
 def _in_turn(blocks: _Blocks, period: int) -> bool:
@@ -70,13 +81,8 @@ def _in_turn(blocks: _Blocks, period: int) -> bool:
     count = len(blocks.means)
     if count < period * _FEWEST_TURNS:
         return False
-    window = min(count, period * _TURNS)
-    for start in range(0, max(count - window // 2, 1), window // 2):
-        part = slice(max(0, min(start, count - window)), start + window)
-        body = (blocks.means[part] > _BODY_HU).mean(axis=0) > 1 - _LAST_TENTH
-        if body.sum() < _FEWEST_BLOCKS:
-            body[:] = True
-        body = body[:: _step(len(body))]
+    for part in _windows(count, min(count, period * _TURNS)):
+        body = _body(blocks.means[part])
         if any(_is_part(off) for off in _off_period(blocks.means[part], period)):
             return True
         for noise in blocks.noise if body.sum() >= _FEWEST_BLOCKS else ():
