@@ -26,6 +26,7 @@ _QUIETEST_HU = 0.5
 _AT_ONCE = 2
 _ROWS_ASKED = 20
 _APART = (1, 3)  # pixels, of fine and of coarse noise
+_SHARES = np.full(BLOCK, 1.0 / BLOCK**2, np.float32)  # of one of BLOCK sums of BLOCK pixels, in their mean
 
 
 class _Blocks(NamedTuple):
@@ -70,7 +71,7 @@ def _windows(count: int, length: int) -> Iterator[slice]:
 
 def _body(means: np.ndarray) -> np.ndarray:
     """Return which blocks are body in nearly all slices (all, if hardly any is), of the rows looked at."""
-    body: np.ndarray = (means > _BODY_HU).mean(axis=0) > 1 - _LAST_TENTH
+    body: np.ndarray = np.count_nonzero(means > _BODY_HU, axis=0) > (1 - _LAST_TENTH) * len(means)
     if body.sum() < _FEWEST_BLOCKS:
         body[:] = True
     return body[:: _step(len(body))]
@@ -86,20 +87,19 @@ def _in_turn(blocks: _Blocks, period: int) -> bool:
         if any(_is_part(off) for off in _off_period(blocks.means[part], period)):
             return True
         for noise in blocks.noise if body.sum() >= _FEWEST_BLOCKS else ():
-            if any(_is_more(np.median(off[:, body], axis=1)) for off in _off_period(noise[part], period)):
+            if any(_is_more(off, body) for off in _off_period(noise[part], period)):
                 return True
     return False
 
 
 def _off_period(values: np.ndarray, period: int) -> list[np.ndarray]:
     """Return how far slices lie from the mean over a period about them: every period-th, from each start."""
-    weights = np.ones(period) if period % 2 else np.r_[0.5, np.ones(period - 1), 0.5]
-    trend = sum(
-        weight * values[first : len(values) - len(weights) + 1 + first]
-        for first, weight in enumerate(weights / period)
-    )
+    weights = [1.0] * period if period % 2 else [0.5, *[1.0] * (period - 1), 0.5]
+    inside = len(values) - len(weights) + 1
     half = len(weights) // 2
-    off = values[half : len(values) - half] - trend
+    off = values[half : half + inside].copy()
+    for first, weight in enumerate(weights):
+        off -= (weight / period) * values[first : first + inside]
     return [off[first::period] for first in range(period)]
 
 
@@ -119,9 +119,10 @@ def _blocks_of(plane: np.ndarray) -> list[np.ndarray]:
     for apart in _APART:
         # What a slope in either direction leaves out: noise, and edges that are the same next door.
         down = inside[:, apart:] - inside[:, :-apart]
+        across = down[:, :, apart:] - down[:, :, :-apart]
         rough = np.zeros((len(inside), columns * BLOCK), np.float32)
-        np.abs(down[:, :, apart:] - down[:, :, :-apart]).mean(axis=1, out=rough[:, :-apart])
-        found.append(rough.reshape(len(inside), columns, BLOCK).mean(axis=2))
+        np.add.reduce(np.abs(across, out=across), axis=1, out=rough[:, :-apart])
+        found.append(rough.reshape(len(inside), columns, BLOCK) @ (_SHARES * (BLOCK / (BLOCK - apart))))
     return found
 
 
@@ -135,8 +136,8 @@ def block_means(plane: np.ndarray) -> np.ndarray:
     rows, columns = (length // BLOCK for length in plane.shape)
     inside = plane[: rows * BLOCK, : columns * BLOCK]
     # Rows first, which stand one after the other in memory.
-    over_rows = inside.reshape(rows, BLOCK, columns * BLOCK).mean(axis=1)
-    means: np.ndarray = over_rows.reshape(rows, columns, BLOCK).mean(axis=2)
+    over_rows = np.add.reduce(inside.reshape(rows, BLOCK, columns * BLOCK), axis=1)
+    means: np.ndarray = over_rows.reshape(rows, columns, BLOCK) @ _SHARES
     return means
 
 
@@ -163,26 +164,43 @@ def _in_a_part(means: np.ndarray) -> bool:
 def _is_part(off: np.ndarray) -> bool:
     """Say whether connected blocks are all off to one side, HU [z, y, x]: the fewer the slices, the more of
     them are so by chance."""
-    from scipy import ndimage
-
     middle = off.mean(axis=0)
+    enough = max(3.0, 400.0 / 2.0 ** (len(off) / 2))
     # Where nine in ten are above the least part and the spread is small, so is nearly the mean: few blocks
     # are left for what takes long.
     alternating = np.abs(middle) > _LEAST_PART_HU / 2
-    if not alternating.any():
+    for is_so in (_of_small_spread, _nearly_all_off):
+        if np.count_nonzero(alternating) < enough:
+            return False
+        alternating[alternating] = is_so(off[:, alternating], middle[alternating])
+    if np.count_nonzero(alternating) < enough:
         return False
-    some, means = off[:, alternating], middle[alternating]
-    least = np.quantile(some * np.sign(means), _LAST_TENTH, axis=0)
-    spread = some.std(axis=0, ddof=1)
-    alternating[alternating] = (least > _LEAST_PART_HU) & (np.abs(means) > _OF_ITS_SPREAD * spread)
+    from scipy import ndimage
+
     parts, _ = ndimage.label(alternating)
-    enough = max(3.0, 400.0 / 2.0 ** (len(off) / 2))
     return bool(np.bincount(parts.ravel())[1:].max(initial=0) >= enough)
 
 
+def _of_small_spread(off: np.ndarray, middle: np.ndarray) -> np.ndarray:
+    small: np.ndarray = np.abs(middle) > _OF_ITS_SPREAD * off.std(axis=0, ddof=1)
+    return small
+
+
+def _nearly_all_off(off: np.ndarray, middle: np.ndarray) -> np.ndarray:
+    off_enough: np.ndarray = np.quantile(off * np.sign(middle), _LAST_TENTH, axis=0) > _LEAST_PART_HU
+    return off_enough
+
+
 def _in_noise(noise: np.ndarray, body: np.ndarray) -> bool:
-    return _is_more(np.median(_to_and_fro(noise)[:, body], axis=1))
+    return _is_more(_to_and_fro(noise), body)
 
 
-def _is_more(off: np.ndarray) -> bool:
-    return bool(np.quantile(off * np.sign(off.mean()), _LAST_TENTH) > _LEAST_NOISE)
+def _is_more(off: np.ndarray, body: np.ndarray) -> bool:
+    """Say whether the noise of nearly all slices is off to one side, by the median over the body's blocks."""
+    # So many under the least are too many: the first ones say no in nearly every scan, and save the others.
+    few = int(_LAST_TENTH * (len(off) - 1)) + 2
+    medians = np.median(off[:few, body], axis=1)
+    if (np.abs(medians) <= _LEAST_NOISE).all():
+        return False
+    medians = np.concatenate([medians, np.median(off[few:, body], axis=1)])
+    return bool(np.quantile(medians * np.sign(medians.mean()), _LAST_TENTH) > _LEAST_NOISE)
