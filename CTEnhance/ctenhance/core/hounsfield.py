@@ -130,9 +130,9 @@ def _is_padding(plane: np.ndarray, piece: np.ndarray, level: float | None) -> bo
     return bool(high - low < _FLAT_HU)
 
 
-def find_padding(array: np.ndarray) -> Padding | None:
-    """Return what pads the volume [z, y, x], or None."""
-    lowest = float(array.min())
+def find_padding(array: np.ndarray, lowest: float | None = None) -> Padding | None:
+    """Return what pads the volume [z, y, x], or None; `lowest`: its lowest value, where that is known."""
+    lowest = float(array.min()) if lowest is None else lowest
     if lowest >= _LOWEST_HU:
         return None
     repeated = at_edge = spread = 0
@@ -184,14 +184,14 @@ def require_hounsfield(array: np.ndarray) -> None:
             f"every voxel has the same value ({lowest:g}), so there is no image in it; give the original CT."
         )
     step = _step(array)
-    sample = array.reshape(-1)[::step]
+    sample = _sampled(array)
     if float(sample.std(dtype=np.float64)) < _LEAST_SD_HU:
         raise InputError(
             f"its values, {span}, vary less than the noise of any CT, as normalised images and masks do; "
             "convert them back to Hounsfield units (air -1000, water 0)."
         )
     require_air_in_place(array)
-    padding = find_padding(array)
+    padding = find_padding(array, lowest)
     inside = sample
     if padding is not None:
         inside = np.concatenate([plane[~padding.mask(plane)][::step] for plane in array])
@@ -231,7 +231,7 @@ def require_air_in_place(array: np.ndarray) -> None:
 
     To be asked before padding is set to air, for which such air might be taken.
     """
-    sample = array.reshape(-1)[:: _step(array)]
+    sample = _sampled(array)
     tissue = _share(sample, *_TISSUE_BELOW)
     if (
         _air_is_twice_as_low(sample)
@@ -247,7 +247,7 @@ def doubt_of_scale(array: np.ndarray) -> str:
 
     To be asked, too, before padding is set to air.
     """
-    sample = array.reshape(-1)[:: _step(array)]
+    sample = _sampled(array)
     air = _share(sample, *_AIR)
     if _air_is_twice_as_low(sample) and air < _LARGEST_AIR_SHARE_DOUBLED:
         return (
@@ -386,6 +386,11 @@ def _taken_off_twice(span: str) -> str:
         f"its values run from {span} with nothing where tissue is in Hounsfield units, so it looks like "
         "CT whose rescale intercept was taken off twice; export it again (air -1000, water 0)."
     )
+
+
+def _sampled(array: np.ndarray) -> np.ndarray:
+    """Return about a million of the values, one after the other in memory for all that looks at them."""
+    return np.ascontiguousarray(array.reshape(-1)[:: _step(array)])
 
 
 def _step(array: np.ndarray) -> int:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,7 +140,7 @@ def _as_asked(value: Any) -> str:
 def _meant(frames: Sequence[Frame], keyword: str, asked: str) -> list[Frame]:
     if asked == ANY or (keyword, asked) == RESAMPLE_TILT:
         return list(frames)
-    found = [values_of(file, frame, keyword) for file, frame in frames]
+    found = values_of_all(frames, keyword)
     if rank := _RANK.fullmatch(asked):
         groups = grouped(found)
         place = int(rank[1]) - 1
@@ -161,6 +161,18 @@ def places_of(keyword: str) -> tuple[str, ...]:
 def values_of(file: DicomFile, frame: int, keyword: str) -> Values:
     """Return an attribute's values in a frame, numbers as such; empty where it is absent."""
     return as_values(file.value(*places_of(keyword), frame=frame))
+
+
+def values_of_all(frames: Iterable[Frame], keyword: str) -> list[Values]:
+    """Return what `values_of` does of each frame: one object where they share what stands there."""
+    places, known = places_of(keyword), dict[int, Values]()
+    found = []
+    for file, frame in frames:
+        value = file.value(*places, frame=frame)
+        if id(value) not in known:
+            known[id(value)] = as_values(value)
+        found.append(known[id(value)])
+    return found
 
 
 def as_values(value: Any) -> Values:
@@ -204,9 +216,12 @@ def grouped(found: Sequence[Values]) -> list[tuple[Values, list[int]]]:
     """
     by_value: dict[Values, list[int]] = {}
     spelled: dict[Values, Values] = {}
+    before: Values | None = None
     for index, values in enumerate(found):
-        folded = tuple(one.casefold() if isinstance(one, str) else one for one in values)
-        by_value.setdefault(spelled.setdefault(folded, values), []).append(index)
+        if values is not before:
+            folded = tuple(one.casefold() if isinstance(one, str) else one for one in values)
+            members, before = by_value.setdefault(spelled.setdefault(folded, values), []), values
+        members.append(index)
     groups: list[tuple[Values, list[int]]] = []
     for values in sorted(by_value, key=_order):
         if groups and _close(groups[-1][0], values):

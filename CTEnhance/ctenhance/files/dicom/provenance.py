@@ -62,7 +62,9 @@ def notes_of_copies(array: np.ndarray, slices: Sequence[Slice]) -> list[str]:
             alike.append(index)
         else:
             pairs.append((first, index))
-    if not pairs or 2 * len(pairs) > len(array):
+            if 2 * len(pairs) > len(array):
+                return []
+    if not pairs:
         return []
     one, other = pairs[0]
     further = f" (and {len(pairs) - 1} more)" if len(pairs) > 1 else ""

@@ -13,7 +13,7 @@ import numpy as np
 
 from ctenhance.core.volume import READABLE_SUFFIXES, CTVolume
 from ctenhance.files.dicom.choice import Conditions, Frame
-from ctenhance.files.dicom.header import DicomFile, number, read_file, text
+from ctenhance.files.dicom.header import DicomFile, number, read_file, text, without_collecting
 from ctenhance.files.dicom.kinds import ATTRIBUTES as KIND_ATTRIBUTES
 from ctenhance.files.dicom.kinds import is_capture, kinds, slices_of
 from ctenhance.files.dicom.provenance import note_of_missing
@@ -72,13 +72,14 @@ def read_dicom(
         warnings.simplefilter("ignore")
         conditions = Conditions.of(where)
         indices: list[Path] = []
-        files = list(files_of(paths, (*KIND_ATTRIBUTES, *SCAN_ATTRIBUTES, *conditions.keywords), indices))
-        if not files:
-            raise InputError(_why_no_file(paths))
-        found, left_out = slices_of(files)
-        kept = set(conditions.files([file for images in found.values() for file in images]))
-        meant = {uid: [file for file in images if file in kept] for uid, images in found.items()}
-        chosen = _choose({uid: images for uid, images in meant.items() if images}, series)
+        with without_collecting():
+            files = list(files_of(paths, (*KIND_ATTRIBUTES, *SCAN_ATTRIBUTES, *conditions.keywords), indices))
+            if not files:
+                raise InputError(_why_no_file(paths))
+            found, left_out = slices_of(files)
+            kept = set(conditions.files([file for images in found.values() for file in images]))
+            meant = {uid: [file for file in images if file in kept] for uid, images in found.items()}
+            chosen = _choose({uid: images for uid, images in meant.items() if images}, series)
         volume = _volume(chosen, conditions, left_out, check_hu)
         uid = text(chosen[0].header.get("SeriesInstanceUID"))
         volume.meta["notes"] += filter(None, (note_of_missing(one, files, uid) for one in indices))

@@ -31,6 +31,7 @@ from ctenhance.files.dicom.choice import (
     places_of,
     shown,
     values_of,
+    values_of_all,
 )
 from ctenhance.files.dicom.header import number
 from ctenhance.runtime.errors import InputError
@@ -266,7 +267,7 @@ def _of_files(slices: Sequence[Slice]) -> Iterable[tuple[str, list[tuple[Values,
 
 
 def _groups(slices: Sequence[Slice], keyword: str) -> list[tuple[Values, list[int]]]:
-    return grouped([values_of(one.file, one.frame, keyword) for one in slices])
+    return grouped(values_of_all(((one.file, one.frame) for one in slices), keyword))
 
 
 def _blocks(groups: Sequence[tuple[Values, list[int]]], count: int) -> int:
@@ -316,6 +317,8 @@ def _alternating(slices: Sequence[Slice]) -> Iterable[_Difference]:
         if _alternate(groups, len(slices)):
             yield _difference(keyword, groups)
     for keyword, (least, least_of_mean) in _OF_EACH_SLICE.items():
+        if not any(one in slices[0].file.frames[slices[0].frame] for one in places_of(keyword)):
+            continue
         values = [_as_number(one, keyword) for one in slices]
         known = np.array([value for value in values if value is not None])
         if len(known) < len(slices):

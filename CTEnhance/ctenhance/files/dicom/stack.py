@@ -14,11 +14,12 @@ from functools import lru_cache
 from hashlib import sha256
 
 import numpy as np
+from pydicom.multival import MultiValue
 
 from ctenhance.core.hounsfield import doubt_of_scale, has_air, padding_to_air, require_air_in_place
 from ctenhance.files.dicom.choice import Conditions, Frame
 from ctenhance.files.dicom.grid import Grid, grid_of
-from ctenhance.files.dicom.header import DAMAGE, DicomFile, text
+from ctenhance.files.dicom.header import DAMAGE, DicomFile, text, without_collecting
 from ctenhance.files.dicom.padding import AIR_HU, declared_padding, fill_padding
 from ctenhance.files.dicom.pixels import stored_planes
 from ctenhance.files.dicom.provenance import notes_of_copies, notes_of_derivation
@@ -98,6 +99,7 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
     )
 
 
+@without_collecting()
 def laid_out(
     files: Sequence[DicomFile], conditions: Conditions, check_hu: bool
 ) -> tuple[list[Slice], Grid, str, int]:
@@ -174,7 +176,7 @@ def _slice_of(file: DicomFile, frame: int) -> Slice:
 
 
 def _slice(file: DicomFile, frame: int) -> Slice:
-    header = file.header
+    shape = int(file.value("Rows")), int(file.value("Columns"))
 
     def numbers(keyword: str, count: int) -> np.ndarray:
         value = file.value(keyword, frame=frame)
@@ -183,7 +185,8 @@ def _slice(file: DicomFile, frame: int) -> Slice:
                 f"'{file.path.name}' does not say where it lies ({keyword} is missing); export the series "
                 "again with its geometry."
             )
-        found = np.array(value, dtype=np.float64).reshape(-1)
+        several = value if isinstance(value, MultiValue | list) else [value]
+        found = np.array([float(one) for one in several])
         if found.size != count or not np.isfinite(found).all():
             raise ValueError(keyword)
         return found
@@ -192,7 +195,7 @@ def _slice(file: DicomFile, frame: int) -> Slice:
     between_rows, between_columns = numbers("PixelSpacing", 2).tolist()
     if min(between_rows, between_columns) <= 0:
         raise ValueError("PixelSpacing")
-    width, height = between_columns * int(header.Columns), between_rows * int(header.Rows)
+    height, width = between_rows * shape[0], between_columns * shape[1]
     if max(width, height) < _LEAST_WIDTH_MM:
         raise InputError(
             f"'{file.path.name}' is {width:.3g} x {height:.3g} mm wide by its header, as if that gave "
@@ -213,14 +216,14 @@ def _slice(file: DicomFile, frame: int) -> Slice:
     return Slice(
         file=file,
         frame=frame,
-        shape=(int(header.Rows), int(header.Columns)),
+        shape=shape,
         position=numbers("ImagePositionPatient", 3),
         axes=axes,
         pixel_spacing=(between_columns, between_rows),
         measure=measure,
         slope=slope,
         intercept=intercept,
-        padding=None if measure.is_other else declared_padding(header, slope, intercept),
+        padding=None if measure.is_other else declared_padding(file.header, slope, intercept),
     )
 
 

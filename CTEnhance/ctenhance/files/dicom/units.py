@@ -406,9 +406,15 @@ def _capitals(said: str) -> str:
     return re.sub("[µμ]", "u", said).upper()
 
 
+@lru_cache(maxsize=256)
 def _letters(said: str) -> str:
     return re.sub(r"[^A-Z0-9%]", "", _capitals(said))
 
 
 def _words(said: Any) -> str:
-    return re.sub(r"[^A-Z0-9()]+", " ", str(said).upper()).strip()
+    return _words_of(str(said))
+
+
+@lru_cache(maxsize=256)
+def _words_of(said: str) -> str:
+    return re.sub(r"[^A-Z0-9()]+", " ", said.upper()).strip()
