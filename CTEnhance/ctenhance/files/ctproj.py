@@ -15,6 +15,7 @@ import numpy as np
 
 from ctenhance.core.arrays import blocks, scratch
 from ctenhance.core.report import plain
+from ctenhance.files.heaps import require_open
 from ctenhance.runtime.errors import InputError, quoted
 from ctenhance.runtime.files import cannot_write, check_output, replace_when_done, require_space
 from ctenhance.runtime.progress import Cancellable, Progress, check
@@ -64,6 +65,7 @@ def read_file(path: Path, progress: Progress | None, cancel: Cancellable | None)
 
 
 def _read(path: Path, cancel: Cancellable | None) -> Projections:
+    require_open(path)
     try:
         stored = h5py.File(path, "r")
     except OSError as error:

@@ -18,6 +18,7 @@ import torch
 
 from ctenhance.decomposition.calibration.drift import ThresholdShifts
 from ctenhance.decomposition.solver.beam import Beam
+from ctenhance.files.heaps import require_open
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import replace_when_done, require_space
 from ctenhance.scan.projections import Projections
@@ -78,6 +79,7 @@ class DriftCalibration:
 
         name = Path(path).name
         try:
+            require_open(Path(path))
             with h5py.File(path, "r") as file:
                 if file.attrs.get("format") != FORMAT or int(file.attrs.get("version", 0)) != VERSION:
                     raise InputError(
