@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+import ctenhance
 from ctenhance import degrade
 from ctenhance.core.volume import CTVolume
 from ctenhance.enhancement.training import read_pairs
 from ctenhance.runtime.errors import InputError
+from kept import Store, digest
 
 Array = np.ndarray
 
@@ -89,8 +91,12 @@ def pairs_source(folder: Path, slices: int) -> Source:
     return Source(f"pairs in {folder.name}", note, tuple(pairs), load)
 
 
-def held_out_source(folder: Path, parts: Sequence[str], slices: int, dose: float, seed: int) -> Source:
-    """Held-out scans of `folder`, degraded here by `routine`.  Raises InputError where a scan is absent."""
+def held_out_source(
+    folder: Path, parts: Sequence[str], slices: int, dose: float, seed: int, kept: Store
+) -> Source:
+    """Held-out scans of `folder`, degraded here by `routine`, once where `kept` has a folder.
+
+    Raises InputError where a scan is absent."""
     files = {}
     for part in parts:
         found = sorted(folder.glob(f"*{part}*.nii.gz"))
@@ -104,8 +110,13 @@ def held_out_source(folder: Path, parts: Sequence[str], slices: int, dose: float
 
     def load(name: str) -> Case:
         cut = middle_slices(CTVolume.read(files[name]), MOST_SLICES)
-        degraded = degrade(cut, preset="routine", dose=dose, seed=seeds[name], device="cpu")
-        low = degraded.volumes["degraded"].array
+
+        def make() -> dict[str, Array]:
+            found = degrade(cut, preset="routine", dose=dose, seed=seeds[name], device="cpu")
+            return {"low": found.volumes["degraded"].array}
+
+        key = {"routine": digest(cut.array), "dose": dose, "seed": seeds[name], "by": ctenhance.__version__}
+        low = kept.arrays(key, make)["low"]
         return Case(name, low, cut.array, _floats(cut.spacing), evenly(len(low), slices))
 
     note = (

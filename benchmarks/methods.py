@@ -18,6 +18,7 @@ import torch
 
 from cases import Case
 from ctenhance.choices import DEFAULT_ENHANCE_STEPS, ENHANCE_ARCHITECTURES
+from ctenhance.core.volume import CTVolume
 from ctenhance.enhancement.bank import own_noise
 from ctenhance.enhancement.draws import Draws
 from ctenhance.enhancement.inference import WHOLE_SIDE
@@ -25,11 +26,16 @@ from ctenhance.enhancement.models import Model, load_model
 from ctenhance.enhancement.sampler import Sampler, fitted
 from ctenhance.enhancement.slices import SliceEnhancer
 from ctenhance.runtime import weights
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.files import replace_when_done, write_text
+from kept import Store, digest
 from peers import SHOWN_HU, Fixed, Peer, fixed, tuned
 
 Array = np.ndarray
 
 INPUT, PEER, CEILING, TRAINED, OURS = "input", "peer", "ceiling", "trained peer", "ours"
+#: Images that another program or an older build made of the same inputs.
+OTHER = "other program"
 
 
 @dataclass
@@ -103,6 +109,32 @@ class Filtered(Method):
             best = self.strength.at(noise_hu)
         images, seconds = _timed(lambda z: best(case.degraded[z]), at)
         return Done(images, best.setting, seconds)
+
+
+@dataclass
+class Given(Method):
+    """Images `<patient>.nii.gz` in a folder, made by another program or an older build of the same inputs."""
+
+    label: str
+    folder: Path
+    kind: str = OTHER
+
+    def key(self) -> dict[str, Any]:
+        files = sorted(self.folder.glob("*.nii.gz"))
+        data = hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files))
+        return {"label": self.label, "files": data.hexdigest()}
+
+    def run(self, case: Case) -> Done:
+        file = self.folder / f"{case.name}.nii.gz"
+        if not file.is_file():
+            raise InputError(f"{self.label}: '{self.folder.name}' holds no {file.name}.")
+        array = CTVolume.read(file).array
+        if array.shape != case.degraded.shape:
+            raise InputError(
+                f"{self.label}: {file.name} is {array.shape} and the patient's slices are "
+                f"{case.degraded.shape}: it has to be made of the same input."
+            )
+        return Done({z: np.asarray(array[z], np.float32) for z in case.chosen})
 
 
 @dataclass
@@ -249,8 +281,9 @@ def other_samplers(models: Sequence[Ours], steps: Sequence[int]) -> list[Ours]:
     ]
 
 
-def tuned_on(peer: Peer, cases: Sequence[Case]) -> Fixed:
-    """A peer at the strength that is best over the slices of several patients together."""
+def tuned_on(peer: Peer, cases: Sequence[Case], kept: Store | None = None) -> Fixed:
+    """A peer at the strength that is best over the slices of several patients together; found once where
+    `kept` has a folder."""
     low, high, noise = [], [], []
     for case in cases:
         middle = case.chosen[len(case.chosen) // 2] if peer.one_slice else None
@@ -259,7 +292,15 @@ def tuned_on(peer: Peer, cases: Sequence[Case]) -> Fixed:
         low += [case.degraded[z] for z in at]
         high += [case.reference[z] for z in at]
         noise += [own] * len(at)
-    return fixed(peer, low, high, noise)
+
+    def search() -> dict[str, Any]:
+        found = fixed(peer, low, high, noise)
+        (name,) = (name for name, run in peer.variants.items() if run is found.filter)
+        return {"variant": name, "strength": found.strength, "setting": found.setting}
+
+    kept = Store(None) if kept is None else kept
+    found = kept.facts({"validation": digest(*low, *high), "peer": peer.name}, search)
+    return Fixed(peer.variants[found["variant"]], found["strength"], found["setting"])
 
 
 def _timed(run: Callable[[int], Array], at: Sequence[int]) -> tuple[dict[int, Array], float]:
@@ -272,22 +313,15 @@ def _timed(run: Callable[[int], Array], at: Sequence[int]) -> tuple[dict[int, Ar
     return images, median(seconds)
 
 
-class Kept:
-    """Results of earlier runs in a folder: what is there under the same key is not done again."""
-
-    def __init__(self, folder: Path | None) -> None:
-        self.folder = folder
+class Kept(Store):
+    """Slices and figures of earlier runs in a folder: what is there under the same key is not done again."""
 
     def _paths(self, source: str, case: Case, method: Method) -> tuple[Path, str] | None:
-        if self.folder is None:
-            return None
-        data = hashlib.sha256()
-        for volume in (case.degraded, case.reference):
-            data.update(np.ascontiguousarray(volume[list(case.chosen)]).tobytes())
-        facts = {"source": source, "slices": list(case.chosen), "data": data.hexdigest(), **method.key()}
-        text = json.dumps(facts, sort_keys=True)
-        name = hashlib.sha256(text.encode()).hexdigest()[:24]
-        return self.folder / name, text
+        slices = list(case.chosen)
+        data = digest(case.degraded[slices], case.reference[slices])
+        facts = {"source": source, "slices": slices, "data": data, **method.key()}
+        path = self.path(facts)
+        return None if path is None else (path, json.dumps(facts, sort_keys=True))
 
     def get(self, source: str, case: Case, method: Method) -> tuple[Done, dict[str, Any]] | None:
         """Slices and figures, or None where they are still to be made."""
@@ -304,9 +338,6 @@ class Kept:
         paths = self._paths(source, case, method)
         if paths is None:
             return
-        from ctenhance.runtime.files import replace_when_done, write_text
-
-        paths[0].parent.mkdir(parents=True, exist_ok=True)
         arrays = {f"i{z}": image for z, image in done.images.items()}
         arrays |= {f"s{z}": image for z, image in done.spread.items()}
         with replace_when_done(paths[0].with_suffix(".npz")) as temporary, temporary.open("wb") as file:

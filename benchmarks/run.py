@@ -32,7 +32,7 @@ from ctenhance.core.report import write_report
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.files import write_text
 from measure import measure_case, say
-from methods import Filtered, Input, Kept, Method, Ours, Trained, other_samplers, our_models, tuned_on
+from methods import Filtered, Given, Input, Kept, Method, Ours, Trained, other_samplers, our_models, tuned_on
 from peers import all_peers
 from picture import worst_of, write_picture, write_reliability
 from tables import all_tables, verdicts
@@ -96,6 +96,13 @@ def arguments() -> argparse.Namespace:
     add("--peers", nargs="*", help="filters to take: Gaussian bilateral TV NLM BM3D (default: all)")
     add("--validate", type=Path, help="folder of pairs to find the filters' strengths on (default: none)")
     add("--no-ceiling", action="store_true", help="leave out the filters tuned on the very slices")
+    add(
+        "--images",
+        action="append",
+        default=[],
+        metavar="LABEL=FOLDER",
+        help="images <patient>.nii.gz that another program made of the same inputs; may be given again",
+    )
     add("--trained", type=Path, nargs="*", default=[], help="networks that train_peers.py trained")
     add("--draws", type=int, default=8, help="draws that are averaged beside one draw (default 8)")
     add(
@@ -110,7 +117,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def sources(asked: argparse.Namespace) -> list[Source]:
+def sources(asked: argparse.Namespace, kept: Kept) -> list[Source]:
     """The data that was asked for; InputError where there is none."""
     found = [pairs_source(folder, asked.slices) for folder in asked.pairs]
     data = asked.data
@@ -119,11 +126,11 @@ def sources(asked: argparse.Namespace) -> list[Source]:
         if not data.is_dir():
             raise InputError("There is no data to measure on: name a folder with --pairs or --data.")
     if data is not None:
-        found.append(held_out_source(data, asked.only, asked.slices, asked.dose, asked.seed))
+        found.append(held_out_source(data, asked.only, asked.slices, asked.dose, asked.seed, kept))
     return found
 
 
-def plan(asked: argparse.Namespace, threads: int) -> list[Method]:
+def plan(asked: argparse.Namespace, threads: int, kept: Kept) -> list[Method]:
     """The methods that were asked for; InputError for unknown ones, and for counts below 1."""
     for name in ("slices", "bm3d_slices", "threads", "draws"):
         if getattr(asked, name) is not None and getattr(asked, name) < 1:
@@ -140,9 +147,14 @@ def plan(asked: argparse.Namespace, threads: int) -> list[Method]:
         cases = [found.load(name) for name in found.names]
         for name in chosen:
             say(f"{name}: strength on the validation patients")
-            methods.append(Filtered(known[name], asked.bm3d_slices, tuned_on(known[name], cases)))
+            methods.append(Filtered(known[name], asked.bm3d_slices, tuned_on(known[name], cases, kept)))
     if not asked.no_ceiling:
         methods += [Filtered(known[name], asked.bm3d_slices) for name in chosen]
+    for given in asked.images:
+        label, _, folder = given.partition("=")
+        if not label or not Path(folder).is_dir():
+            raise InputError(f"--images {given}: give a label, '=' and a folder of images that is there.")
+        methods.append(Given(label, Path(folder)))
     methods += [Trained(path) for path in asked.trained]
     methods += other_samplers(models, asked.samplers)
     if not models:
@@ -151,12 +163,11 @@ def plan(asked: argparse.Namespace, threads: int) -> list[Method]:
 
 
 def run_source(
-    source: Source, methods: Sequence[Method], out: Path | None
+    source: Source, methods: Sequence[Method], out: Path | None, kept: Kept
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Measure all patients of a source; returns their figures and the names of the pictures."""
     patients, pictures = [], []
     label = "".join(letter if letter.isalnum() else "_" for letter in source.title).strip("_")
-    kept = Kept(None if out is None else out / "kept")
     for number, name in enumerate(source.names):
         say(f"{source.title}, patient {number + 1} of {len(source.names)}: {name}")
         case = source.load(name)
@@ -176,8 +187,9 @@ def run(asked: argparse.Namespace) -> None:
     """Everything, from the command line's settings to the printed tables."""
     if asked.threads is not None and asked.threads >= 1:
         torch.set_num_threads(asked.threads)
-    measured = sources(asked)
-    methods = plan(asked, torch.get_num_threads())
+    kept = Kept(None if asked.out is None else asked.out / "kept")
+    measured = sources(asked, kept)
+    methods = plan(asked, torch.get_num_threads(), kept)
     facts = machine(torch.get_num_threads())
     if asked.out is not None:
         asked.out.mkdir(parents=True, exist_ok=True)
@@ -186,7 +198,7 @@ def run(asked: argparse.Namespace) -> None:
     page = ["# Enhancement against its peers", "", machine_line(facts), "", FAVOUR]
     print(f"{machine_line(facts)}\n{FAVOUR}")
     for source in measured:
-        patients, pictures = run_source(source, methods, asked.out)
+        patients, pictures = run_source(source, methods, asked.out, kept)
         tables = all_tables(patients)
         judged = verdicts(patients)
         print("\n".join(["", source.title.upper(), source.note, *(f"\n{table.text()}" for table in tables)]))
@@ -201,6 +213,7 @@ def run(asked: argparse.Namespace) -> None:
 def _settings(asked: argparse.Namespace) -> dict[str, Any]:
     """The command line without folders, which name people and machines."""
     given = vars(asked) | {"model": [Path(model) for model in asked.model]}
+    given["images"] = [text.partition("=")[0] for text in asked.images]
     return json.loads(json.dumps(given, default=lambda value: Path(value).name))
 
 

@@ -166,3 +166,68 @@ def test_a_mistake_is_one_sentence(repository: Path, tmp_path: Path) -> None:
         )
         assert done.returncode == 2
         assert any(part in done.stderr for part in sentence.split("|")), done.stderr
+
+
+def test_strengths_of_the_validation_are_found_once(bench: Any, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    (nlm,) = (peer for peer in __import__("peers").all_peers(1) if peer.name == "NLM")
+    case, kept = patient(bench), bench.methods.Kept(tmp_path)
+    first = bench.methods.tuned_on(nlm, [case], kept)
+
+    def never(*_: Any) -> Any:
+        raise AssertionError("searched again")
+
+    deaf = replace(nlm, variants=dict.fromkeys(nlm.variants, never))
+    again = bench.methods.tuned_on(deaf, [case], kept)
+    assert (again.strength, again.setting) == (first.strength, first.setting)
+    with pytest.raises(AssertionError, match="again"):
+        bench.methods.tuned_on(deaf, [patient(bench, 1)], kept)
+
+
+def test_images_of_others_are_measured_as_they_are(bench: Any, tmp_path: Path) -> None:
+    from ctenhance.core.volume import CTVolume
+    from ctenhance.runtime.errors import InputError
+
+    case, methods = patient(bench), bench.methods
+    found = methods.Given("older build", tmp_path)
+    with pytest.raises(InputError, match=r"holds no one\.nii\.gz"):
+        found.run(case)
+    before = found.key()
+    CTVolume(np.round(case.reference), case.spacing, (0, 0, 0), np.eye(3), {}).write(tmp_path / "one.nii.gz")
+    assert found.key() != before
+    np.testing.assert_array_equal(found.run(case).images[2], np.round(case.reference[2]))
+    facts, _ = bench.measure.measure_case("here", case, [methods.Input(), found], methods.Kept(None))
+    record = facts["methods"]["older build"]
+    assert record["kind"] == "other program" and min(record["psnr"].values()) > 60
+    CTVolume(case.reference[:2], case.spacing, (0, 0, 0), np.eye(3), {}).write(tmp_path / "one.nii.gz")
+    with pytest.raises(InputError, match="same input"):
+        found.run(case)
+
+
+def test_gains_are_by_pairs_of_patients(bench: Any) -> None:
+    def person(name: str, mine: float, other: float) -> dict[str, Any]:
+        ours = {"kind": "ours", "psnr": {"1": mine, "2": mine + 2}, "clean": {}}
+        return {
+            "name": name,
+            "methods": {"input": {"kind": "input", "psnr": {"2": other}}, "model": ours},
+        }
+
+    patients = [person("a", 40.0, 41.0), person("b", 30.0, 33.0), person("c", 35.0, 34.0)]
+    table = bench.tables.gains(patients)
+    assert table.header == ("over", "model")
+    (name, cell), (_, own) = table.rows
+    assert name == "input" and cell.startswith("+1.00 [") and cell.endswith("2 of 3") and own == "–"
+
+
+def test_degraded_patients_are_kept(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from enhance_body import body
+
+    body(3, 12, 1).write(tmp_path / "someone.nii.gz")
+    kept = bench.methods.Kept(tmp_path / "kept")
+    first = bench.cases.held_out_source(tmp_path, ["someone"], 2, 0.5, 1, kept).load("someone")
+    monkeypatch.setattr(bench.cases, "degrade", None)
+    again = bench.cases.held_out_source(tmp_path, ["someone"], 2, 0.5, 1, kept).load("someone")
+    np.testing.assert_array_equal(again.degraded, first.degraded)
+    with pytest.raises(TypeError):
+        bench.cases.held_out_source(tmp_path, ["someone"], 2, 0.5, 2, kept).load("someone")
