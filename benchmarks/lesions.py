@@ -7,11 +7,14 @@ Nodules and liver lesions of drawn shape, diameter and contrast are put into hel
 the dose is lowered. Then, by diameter and dose, for the scan itself and for each model:
 
 - detectability: the area under the ROC curve of a channelised Hotelling observer, trained and tested on other
-  places, for places with a lesion against places without one;
+  places, for places with a lesion against the same places without it; and how far above the scan's own;
 - contrast kept: the change that the lesion makes to the image, over the change that it made to the scan, with
-  the same noise in both; and the share of lesions lost, which keep less than half of it;
-- structures invented: on a phantom whose truth has no noise, blobs of 3 mm and more per slice that are in the
-  image and not in the truth.
+  the same noise in both; the share of lesions lost, which keep less than half of it; and the same by spatial
+  frequency, the task transfer function at this contrast and noise;
+- structures invented: on phantoms whose truth has no noise, blobs of 3 mm and more per slice that are in the
+  image and not in the truth, and those that noise alone makes.
+
+With `--out` each scan's results are kept at each dose and method: a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -20,8 +23,9 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +42,7 @@ from ctenhance.quality.observer import area, ratings
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.files import write_text
 from ctenhance.study.statistics.roc import auc_kernel, figure_of_merit
+from kept import Store, digest
 from methods import our_models
 from tables import Table
 
@@ -52,8 +57,17 @@ PATCH_MM, COLUMN_MM = 18.0, 13.0
 EDGE_MM, BUMPS = 0.5, 0.2
 #: Below this share of its contrast a lesion is lost.
 LOST = 0.5
+#: Bands of spatial frequency (cycles/mm) that the transfer is given for.
+BANDS = ((0.05, 0.15), (0.15, 0.25), (0.25, 0.35), (0.35, 0.45))
+RESAMPLES = 1000
 #: A blob: so far from the truth (HU) after smoothing by this SD (mm), over an area of a disc of 3 mm.
 INVENTED_HU, SMOOTH_MM, BLOB_MM2 = 30.0, 1.0, 7.0
+
+NOTE = (
+    "Area: of a channelised Hotelling observer, with its jackknife interval over places; above the scan's: "
+    "on the same places, by bootstrap. Kept: median share of a lesion's contrast; lost: lesions that keep "
+    "less than half. Last columns: share of what a lesion adds to the scan that is kept, by frequency."
+)
 
 #: From a volume HU `[z, y, x]` to the enhanced one.
 Process = Callable[[Array], Array]
@@ -157,44 +171,77 @@ def invented(image: Array, truth: Array, pixel_mm: float) -> int:
     return int(np.sum(np.asarray(sizes) * pixel_mm**2 >= BLOB_MM2))
 
 
+def transfers(changed: Array, drawn: Array, pixel_mm: float) -> Array:
+    """What is to be summed over lesions for their transfer by band `[2, band]`: the cross spectrum of what
+    they made of the image and of the scan (patches `[y, x]`), and the spectrum of the latter."""
+    f = np.fft.fftfreq(drawn.shape[-1], pixel_mm)
+    radius = np.hypot(f[:, None], f[None, :])
+    truth = np.fft.fft2(drawn)
+    both = (np.fft.fft2(changed) * truth.conj()).real, np.abs(truth) ** 2
+    return np.array([[part[(radius >= a) & (radius < b)].sum() for a, b in BANDS] for part in both])
+
+
+#: By 'kind diameter': patches with and without lesions, contrasts kept, and `transfers`.
+Groups = dict[str, dict[str, Array]]
+
+
 def measure_patient(
-    volume: CTVolume, dose: float, methods: dict[str, Process], seed: int
-) -> dict[str, dict[str, dict[str, Any]]]:
-    """By method and by 'kind diameter': patches with and without lesions, and contrasts kept."""
+    volume: CTVolume,
+    dose: float,
+    methods: Mapping[str, Process],
+    seed: int,
+    store: Store | None = None,
+    keys: Mapping[str, Any] | None = None,
+) -> dict[str, Groups]:
+    """By method (and, for `store`, its key): what its images show of the lesions that are drawn."""
     guide = smoothed_guide({"reference": volume.array}, volume.spacing)
     side = round(PATCH_MM / volume.spacing[0])
     drawn = np.zeros_like(volume.array)
-    groups: dict[str, tuple[list[tuple[int, int, int]], list[tuple[int, int, int]], list[Array]]] = {}
+    groups: dict[str, tuple[list[tuple[int, int, int]], list[Array]]] = {}
     for kind, (_, contrast) in KINDS.items():
         free = places(guide, volume.spacing, kind, seed)
-        parts = np.array_split(np.arange(len(free)), 2 * len(DIAMETERS_MM))
         for number, diameter in enumerate(DIAMETERS_MM):
-            with_lesion, without = ([free[k] for k in parts[2 * number + j]] for j in (0, 1))
-            if not with_lesion or not without:
-                continue
+            at = free[number :: len(DIAMETERS_MM)]
             ones = []
-            for k, place in enumerate(with_lesion):
+            for k, place in enumerate(at):
                 lesion = Lesion(kind, place, diameter, 1000 * seed + 100 * number + k)
                 ones.append(contrast * weight(lesion, drawn.shape, volume.spacing))
                 drawn += ones[-1]
-            groups[f"{kind} {diameter:g} mm"] = with_lesion, without, ones
-    bare, full = (lowered(volume.with_array(volume.array + more), dose, seed) for more in (0 * drawn, drawn))
-    result: dict[str, dict[str, dict[str, Any]]] = {}
+            if at:
+                groups[f"{kind} {diameter:g} mm"] = at, ones
+
+    @cache
+    def inputs() -> tuple[Array, Array]:
+        bare, full = (lowered(volume.with_array(volume.array + m), dose, seed) for m in (0 * drawn, drawn))
+        return bare, full
+
+    def run(process: Process) -> dict[str, Array]:
+        before, after = (process(array) for array in inputs())
+        found: dict[str, Array] = {}
+        for group, (at, ones) in groups.items():
+            images = {"present": patches(after, at, side), "absent": patches(before, at, side)}
+            changed, truth = images["present"] - images["absent"], patches(drawn, at, side)
+            pairs = zip(changed, truth, strict=True)
+            images["transfer"] = np.array([transfers(one, other, volume.spacing[0]) for one, other in pairs])
+            images["kept"] = np.array([kept_contrast(after - before, drawn, one) for one in ones])
+            found |= {f"{group}|{name}": values for name, values in images.items()}
+        return found
+
+    store, facts = store or Store(None), {"data": digest(volume.array, drawn), "dose": dose, "seed": seed}
+    result: dict[str, Groups] = {}
     for name, process in methods.items():
-        before, after = process(bare), process(full)
-        result[name] = {
-            group: {
-                "present": patches(after, with_lesion, side),
-                "absent": patches(after, without, side),
-                "kept": [kept_contrast(after - before, drawn, one) for one in ones],
-            }
-            for group, (with_lesion, without, ones) in groups.items()
-        }
+        flat = store.arrays({**facts, "method": (keys or {}).get(name, name)}, lambda p=process: run(p))
+        found: Groups = {}
+        for key, values in flat.items():
+            group, _, what = key.partition("|")
+            found.setdefault(group, {})[what] = values
+        result[name] = found
     return result
 
 
-def summary(found: Sequence[dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """By 'kind diameter' over patients: the observer's area with its interval, contrast kept, share lost."""
+def summary(found: Sequence[Groups], base: Mapping[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+    """By 'kind diameter' over patients: the observer's area with its interval, and how far it is above that
+    of `base` (the `summary` of another method on the same places); contrast kept, share lost, transfer."""
     result: dict[str, dict[str, Any]] = {}
     for group in dict.fromkeys(name for one in found for name in one):
         parts = [one[group] for one in found if group in one]
@@ -203,18 +250,33 @@ def summary(found: Sequence[dict[str, dict[str, Any]]]) -> dict[str, dict[str, A
             np.concatenate([_cut(part[key], side) for part in parts]) for key in ("present", "absent")
         )
         kept = np.concatenate([part["kept"] for part in parts])
+        cross, power = np.concatenate([part["transfer"] for part in parts]).sum(0)
         result[group] = {
             "lesions": len(kept),
             "kept": float(np.median(kept)),
             "lost": float(np.mean(kept < LOST)),
+            "transfer": (cross / power).tolist(),
         }
         try:
             rated = ratings(present, absent)
         except InputError:
             continue  # too few places for the observer
         limits = figure_of_merit(auc_kernel(rated[1], rated[0]))
-        result[group] |= {"area": area(*rated), "limits": [limits.low, limits.high]}
+        result[group] |= {"area": area(*rated), "limits": [limits.low, limits.high], "ratings": rated}
+        if base is not None:
+            result[group]["gain"] = _gain(rated, base[group]["ratings"])
     return result
+
+
+def _gain(rated: tuple[Array, Array], other: tuple[Array, Array]) -> list[float]:
+    """The area of ratings less that of others of the same places, and its 95 % limits by bootstrap over
+    places."""
+    rng, count = np.random.default_rng(0), len(rated[0])
+    drawn = []
+    for _ in range(RESAMPLES):
+        at = rng.integers(count, size=count)
+        drawn.append(area(rated[0][at], rated[1][at]) - area(other[0][at], other[1][at]))
+    return [area(*rated) - area(*other), *(float(v) for v in np.quantile(drawn, (0.025, 0.975)))]
 
 
 def _cut(images: Array, side: int) -> Array:
@@ -242,9 +304,9 @@ def main() -> None:
     add("data", type=Path)
     add("--only", nargs="+", default=HELD_OUT, help="parts of the names of the scans to use")
     add("--doses", type=float, nargs="+", default=[1.0, 0.5, 0.25, 0.1])
-    add("--slices", type=int, default=8, help="of the middle of each scan")
+    add("--slices", type=int, default=24, help="of the middle of each scan")
     add("--model", nargs="*", default=["enhance-twin"])
-    add("--phantoms", type=int, default=2, help="phantoms for invented structures")
+    add("--phantoms", type=int, default=8, help="phantoms for invented structures")
     add("--seed", type=int, default=3)
     add("--out", type=Path)
     try:
@@ -257,32 +319,64 @@ def main() -> None:
 def _run(given: argparse.Namespace) -> None:
     volumes = held_out(given.data, given.only, given.slices)
     models = our_models([], None, given.model, 1)
-    results: dict[str, Any] = {}
+    keys = {ours.label: ours.key() for ours in models}
+    store = Store(None if given.out is None else given.out / "kept")
+    results: dict[str, Any] = {"doses": {}}
     rows = []
     for dose in given.doses:
-        by_method: dict[str, list[Any]] = {}
+        by_method: dict[str, list[Groups]] = {}
         for number, volume in enumerate(volumes):
             methods = processes(models, volume.spacing[2])
-            for name, one in measure_patient(volume, dose, methods, given.seed + number).items():
+            measured = measure_patient(volume, dose, methods, given.seed + number, store, keys)
+            print(f"dose {dose:g}: scan {number + 1} of {len(volumes)}", file=sys.stderr, flush=True)
+            for name, one in measured.items():
                 by_method.setdefault(name, []).append(one)
+        first = next(iter(by_method))
+        base = summary(by_method[first])
         for name, found in by_method.items():
-            figures = summary(found)
-            results.setdefault(f"{dose:g}", {})[name] = figures
-            for group, values in figures.items():
-                limits = values.get("limits")
-                shown = "–" if limits is None else f"{values['area']:.3f}"
-                if limits is not None and limits[0] is not None:
-                    shown += f" [{limits[0]:.3f}, {limits[1]:.3f}]"
-                kept = (f"{values['kept']:.2f}", f"{values['lost']:.0%}")
-                rows.append((f"{group}, dose {dose:g}: {name}", str(values["lesions"]), shown, *kept))
-    header = ("lesions: method", "number", "area under the ROC curve", "contrast kept", "lost")
-    print(Table("Lesions drawn into held-out patients", header, tuple(rows)).text())
+            figures = base if name == first else summary(found, base)
+            rows += [
+                (f"{group}, dose {dose:g}: {name}", *_cells(values)) for group, values in figures.items()
+            ]
+            results["doses"].setdefault(f"{dose:g}", {})[name] = figures
+    for figures in (one for found in results["doses"].values() for one in found.values()):
+        for values in figures.values():
+            values.pop("ratings", None)
+    bands = [f"{(a + b) / 2:g}/mm" for a, b in BANDS]
+    header = (
+        "lesions: method",
+        "number",
+        "area under the ROC curve",
+        "above the scan's",
+        "kept",
+        "lost",
+        *bands,
+    )
+    tables = [Table("Lesions drawn into held-out patients", header, tuple(rows), NOTE)]
     results["invented"] = _invented(given, models)
     blobs = tuple((name, f"{count:.2f}") for name, count in results["invented"].items())
-    print(Table("Structures invented, a slice", ("method at a quarter of the dose", "blobs"), blobs).text())
+    tables.append(Table("Structures invented, a slice", ("method at a quarter of the dose", "blobs"), blobs))
+    print("\n\n".join(table.text() for table in tables))
     if given.out is not None:
-        given.out.mkdir(parents=True, exist_ok=True)
         write_text(given.out / "lesions.json", json.dumps(results, indent=1) + "\n")
+        write_text(given.out / "lesions.md", "\n\n".join(table.markdown() for table in tables) + "\n")
+
+
+def _cells(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """A row of the table, but for its name."""
+
+    def shown(value: float, limits: Sequence[float | None], sign: str = "") -> str:
+        there = all(limit is not None for limit in limits)
+        return f"{value:{sign}.3f}" + (f" [{limits[0]:{sign}.3f}, {limits[1]:{sign}.3f}]" if there else "")
+
+    return (
+        str(values["lesions"]),
+        shown(values["area"], values["limits"]) if "area" in values else "–",
+        shown(values["gain"][0], values["gain"][1:], "+") if "gain" in values else "–",
+        f"{values['kept']:.2f}",
+        f"{values['lost']:.1%}",
+        *(f"{value:.2f}" for value in values["transfer"]),
+    )
 
 
 def processes(models: Sequence[Any], spacing_mm: float) -> dict[str, Process]:
@@ -299,13 +393,14 @@ def _invented(given: argparse.Namespace, models: Sequence[Any]) -> dict[str, flo
     """Blobs a slice on phantoms at a quarter of a dose that leaves 15 HU."""
     counts: dict[str, list[int]] = {}
     for seed in range(given.phantoms):
-        truth = chest_phantom(384, 384, 3, 0.9, 2.0, seed=10 + seed)
+        truth = chest_phantom(384, 384, 5, 0.9, 2.0, seed=10 + seed)
         rng = np.random.default_rng(seed)
         noisy = truth.with_array(truth.array + _grain(rng, truth.array.shape, 15.0))
         low = lowered(noisy, 0.25, seed)
-        for name, process in processes(models, truth.spacing[2]).items():
-            image = process(low)
-            counts.setdefault(name, []).append(invented(image[1], truth.array[1], truth.spacing[0]))
+        images = {name: process(low) for name, process in processes(models, truth.spacing[2]).items()}
+        for name, image in {"full dose": noisy.array, **images}.items():
+            pairs = zip(image[1:-1], truth.array[1:-1], strict=True)
+            counts.setdefault(name, []).extend(invented(one, other, truth.spacing[0]) for one, other in pairs)
     return {name: float(np.mean(values)) for name, values in counts.items()}
 
 

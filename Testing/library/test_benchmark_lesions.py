@@ -91,5 +91,52 @@ def test_a_sharp_and_a_blunt_method_are_told_apart(
     assert figures["itself"][group]["lost"] == 0 and figures["removed"][group]["lost"] == 1
     assert figures["blunt"]["liver 4 mm"]["kept"] < 0.5 < figures["blunt"][group]["kept"] < 0.95
     assert figures["itself"][group]["area"] > 0.9
-    low, high = figures["removed"][group]["limits"]
-    assert low - 0.05 < 0.5 < high + 0.05
+    assert figures["removed"][group]["area"] == pytest.approx(0.5, abs=0.02)
+    gain = lesions.summary([found["removed"]], figures["itself"])[group]["gain"]
+    assert gain[1] <= gain[0] <= gain[2] < -0.3
+    assert lesions.summary([found["itself"]], figures["itself"])[group]["gain"] == [0, 0, 0]
+
+
+def test_transfer_by_frequency(lesions: ModuleType) -> None:
+    """A Gaussian blur of SD s keeps exp(-2 (pi f s)^2) of a lesion at the frequency f."""
+    one = 100 * lesions.weight(lesions.Lesion("liver", (0, 16, 16), 4.0, 1), (1, 32, 32), (0.6, 0.6, 6.0))[0]
+    blurred = ndimage.gaussian_filter(one, 1.5, mode="wrap", truncate=6)
+    cross, power = lesions.transfers(blurred, one, 0.6)
+    f = np.fft.fftfreq(32, 0.6)
+    radius = np.hypot(f[:, None], f[None, :])
+    truth = np.abs(np.fft.fft2(one)) ** 2
+    for (low, high), found in zip(lesions.BANDS, cross / power, strict=True):
+        band = (radius >= low) & (radius < high)
+        kept = np.average(np.exp(-2 * (np.pi * radius * 0.9) ** 2)[band], weights=truth[band])
+        assert found == pytest.approx(kept, abs=0.01)
+    cross, power = lesions.transfers(one, one, 0.6)
+    np.testing.assert_allclose(cross, power)
+
+
+def test_a_run_that_was_stopped_goes_on(
+    lesions: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ctenhance.core.volume import CTVolume
+
+    rng = np.random.default_rng(2)
+    volume = CTVolume(
+        (100 + rng.normal(0, 8, (4, 128, 128))).astype(np.float32),
+        (0.75, 0.75, 3.0),
+        (0, 0, 0),
+        np.eye(3),
+        {},
+    )
+    store = lesions.Store(tmp_path)
+    first = lesions.measure_patient(volume, 1.0, {"itself": lambda array: array}, 1, store)
+
+    def never(array: np.ndarray) -> np.ndarray:
+        raise AssertionError("run again")
+
+    again = lesions.measure_patient(volume, 1.0, {"itself": never}, 1, store)
+    assert again["itself"].keys() == first["itself"].keys()
+    for group, values in first["itself"].items():
+        assert {name: one.tolist() for name, one in values.items()} == {
+            name: one.tolist() for name, one in again["itself"][group].items()
+        }
+    with pytest.raises(AssertionError, match="again"):
+        lesions.measure_patient(volume, 1.0, {"itself": never}, 2, store)
