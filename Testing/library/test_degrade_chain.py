@@ -306,4 +306,4 @@ def test_quarter_dose_doubles_the_noise_of_a_real_scan(shared_data: Path) -> Non
     weights = np.array(dose[0][0].axial_weights)  # type: ignore[attr-defined]
     expected = own.sd_hu * np.sqrt(1 + 3 * float(weights @ weights))
     assert after.sd_hu == pytest.approx(expected, rel=0.08)
-    assert after.roughness == pytest.approx(own.roughness, rel=0.15)
+    assert after.texture == pytest.approx(own.texture, rel=0.15)

@@ -19,7 +19,7 @@ from ctenhance.degradation.steps import VolumeInfo, stream
 def info(slices: int = 40, spacing: float = 1.0, thickness: float | None = None) -> VolumeInfo:
     array = np.zeros((slices, 8, 8), dtype=np.float32)
     return VolumeInfo(
-        array, (0.7, 0.7, spacing), thickness or spacing, OwnNoise(0, 0, 0, ()), Reconstruction(720, 0.4)
+        array, (0.7, 0.7, spacing), thickness or spacing, OwnNoise(0, (), 0, ()), Reconstruction(720, 0.4)
     )
 
 

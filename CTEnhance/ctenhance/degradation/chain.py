@@ -229,8 +229,9 @@ class DrawnChain:
                     f"The degradation report has version {recorded['version']}, not {REPORT_VERSION}: "
                     "replay with the version that wrote it."
                 )
+            kernel = recorded["reconstruction"]  # reports of older versions have no order
             reconstruction = Reconstruction(
-                int(recorded["reconstruction"]["views"]), float(recorded["reconstruction"]["roll_off_per_mm"])
+                int(kernel["views"]), float(kernel["roll_off_per_mm"]), float(kernel.get("order", 2))
             )
             steps = [_recorded_step(entry) for entry in recorded["steps"]]
             return cls(str(recorded["preset"]), int(recorded["seed"]), tuple(steps), reconstruction)
@@ -273,7 +274,7 @@ def _spacing(volume: CTVolume) -> tuple[float, float, float]:
 def _plain_info(volume: CTVolume) -> VolumeInfo:
     """For chains that work on the image alone: the volume's noise is not looked at."""
     spacing = _spacing(volume)
-    unmeasured = OwnNoise(0.0, 0.0, 0.0, ())
+    unmeasured = OwnNoise(0.0, (), 0.0, ())
     return VolumeInfo(volume.array, spacing, spacing[2], unmeasured, Reconstruction(VIEWS, 0.35))
 
 
@@ -283,7 +284,7 @@ def _scan_info(volume: CTVolume, seed: int) -> VolumeInfo:
     pixel_mm = square_pixel_mm(spacing)
     own = measure(volume.array)
     if own.measurable:
-        reconstruction = matching(own.roughness, pixel_mm)
+        reconstruction = matching(own.texture, pixel_mm)
     else:
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1 << 16,)))
         reconstruction = Reconstruction(VIEWS, _NOISELESS_ROLL_OFFS.draw(rng))

@@ -103,7 +103,7 @@ def photons_per_ray(
     maps = [(s, noise_variance(s.image, pixel_mm, reconstruction, exposure)) for s in own.slices]
     quantum, electronic = (_in_flat(maps, term) for term in (0, 1))
     # the local SD sees only the share of the variance that varies within its window
-    variance = own.sd_hu**2 / reconstruction.texture(pixel_mm)[1]
+    variance = own.sd_hu**2 / reconstruction.inside(pixel_mm)
     b = electronic * electronic_sd**2
     inverse = variance / quantum if b == 0 else (math.sqrt(quantum**2 + 4 * b * variance) - quantum) / (2 * b)
     return float(np.clip(1 / inverse, LEAST_PHOTONS_PER_MM2 * area, MOST_PHOTONS_PER_MM2 * area))
