@@ -38,6 +38,7 @@ from ctenhance.degradation.chain import Chain
 from ctenhance.degradation.dose import Dose
 from ctenhance.physics.phantom import chest_phantom
 from ctenhance.quality.guide import smoothed_guide
+from ctenhance.quality.metrics import psnr
 from ctenhance.quality.observer import area, ratings
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.files import write_text
@@ -60,6 +61,7 @@ LOST = 0.5
 #: Bands of spatial frequency (cycles/mm) that the transfer is given for.
 BANDS = ((0.05, 0.15), (0.15, 0.25), (0.25, 0.35), (0.35, 0.45))
 RESAMPLES = 1000
+WHOLE = "whole slices"
 #: A blob: so far from the truth (HU) after smoothing by this SD (mm), over an area of a disc of 3 mm.
 INVENTED_HU, SMOOTH_MM, BLOB_MM2 = 30.0, 1.0, 7.0
 
@@ -181,7 +183,7 @@ def transfers(changed: Array, drawn: Array, pixel_mm: float) -> Array:
     return np.array([[part[(radius >= a) & (radius < b)].sum() for a, b in BANDS] for part in both])
 
 
-#: By 'kind diameter': patches with and without lesions, contrasts kept, and `transfers`.
+#: By 'kind diameter': patches with and without lesions, contrasts kept, `transfers`; under `WHOLE` the PSNR.
 Groups = dict[str, dict[str, Array]]
 
 
@@ -225,6 +227,7 @@ def measure_patient(
             images["transfer"] = np.array([transfers(one, other, volume.spacing[0]) for one, other in pairs])
             images["kept"] = np.array([kept_contrast(after - before, drawn, one) for one in ones])
             found |= {f"{group}|{name}": values for name, values in images.items()}
+        found[f"{WHOLE}|psnr"] = np.array([psnr(*pair) for pair in zip(before, volume.array, strict=True)])
         return found
 
     store, facts = store or Store(None), {"data": digest(volume.array, drawn), "dose": dose, "seed": seed}
@@ -243,7 +246,7 @@ def summary(found: Sequence[Groups], base: Mapping[str, Any] | None = None) -> d
     """By 'kind diameter' over patients: the observer's area with its interval, and how far it is above that
     of `base` (the `summary` of another method on the same places); contrast kept, share lost, transfer."""
     result: dict[str, dict[str, Any]] = {}
-    for group in dict.fromkeys(name for one in found for name in one):
+    for group in dict.fromkeys(name for one in found for name in one if name != WHOLE):
         parts = [one[group] for one in found if group in one]
         side = min(part["present"].shape[-1] for part in parts)
         present, absent = (
@@ -322,7 +325,7 @@ def _run(given: argparse.Namespace) -> None:
     keys = {ours.label: ours.key() for ours in models}
     store = Store(None if given.out is None else given.out / "kept")
     results: dict[str, Any] = {"doses": {}}
-    rows = []
+    rows, likeness = [], []
     for dose in given.doses:
         by_method: dict[str, list[Groups]] = {}
         for number, volume in enumerate(volumes):
@@ -339,6 +342,10 @@ def _run(given: argparse.Namespace) -> None:
                 (f"{group}, dose {dose:g}: {name}", *_cells(values)) for group, values in figures.items()
             ]
             results["doses"].setdefault(f"{dose:g}", {})[name] = figures
+            if dose < 1:  # at full dose the scan is its own reference
+                values = [float(one[WHOLE]["psnr"].mean()) for one in found]
+                results.setdefault("psnr", {}).setdefault(f"{dose:g}", {})[name] = values
+                likeness.append((f"dose {dose:g}: {name}", *(f"{value:.2f}" for value in values)))
     for figures in (one for found in results["doses"].values() for one in found.values()):
         for values in figures.values():
             values.pop("ratings", None)
@@ -353,6 +360,7 @@ def _run(given: argparse.Namespace) -> None:
         *bands,
     )
     tables = [Table("Lesions drawn into held-out patients", header, tuple(rows), NOTE)]
+    tables.append(Table("PSNR without lesions, dB", ("dose: method", *given.only), tuple(likeness)))
     results["invented"] = _invented(given, models)
     blobs = tuple((name, f"{count:.2f}") for name, count in results["invented"].items())
     tables.append(Table("Structures invented, a slice", ("method at a quarter of the dose", "blobs"), blobs))
