@@ -20,6 +20,8 @@ CLEAN = {"clean": "the reference, enhanced,", "quiet": "its quiet copy, enhanced
 NONE = "–"
 #: Name and kind of what every method starts from.
 INPUT = "input"
+#: Figure of the noise of the reference.
+NOISE = "reference_noise_hu"
 
 Patient = Mapping[str, Any]
 #: Kinds of methods that the project's models are held against; those tuned on the slices are the ceiling.
@@ -184,7 +186,7 @@ def texture(patients: Sequence[Patient]) -> Table:
                 _show(mean(_of(patients, name, "seconds_per_512")), 2),
             )
         )
-    truth = mean(_of(patients, INPUT, "reference_noise_hu"))
+    truth = mean(_of(patients, INPUT, NOISE))
     rows.append(("reference", _show(truth, 1), "0", "1.00", "1.00", NONE, NONE))
     header = ("method", "noise HU", "NPS distance", "MTF50 skin", "MTF50 lung", "s/slice", "s/512² slice")
     note = (
@@ -230,11 +232,13 @@ def coverage(patients: Sequence[Patient]) -> Table:
 
 
 def by_patient(patients: Sequence[Patient]) -> Table:
-    """PSNR and SSIM of each patient."""
+    """PSNR and SSIM of each patient, whose name says body part, scanner and kernel."""
     methods = list(patients[0]["methods"])
     rows = tuple(
         (
             patient["name"],
+            "{:.2f} × {:g}".format(patient["spacing_mm"][0], patient["spacing_mm"][2]),
+            " / ".join(_show(patient["methods"][INPUT].get(key), 0) for key in ("noise_hu", NOISE)),
             *(
                 f"{_show(mean(patient['methods'][m]['psnr'].values()), 2)} / "
                 f"{_show(mean(patient['methods'][m]['ssim'].values()), 4)}"
@@ -243,7 +247,8 @@ def by_patient(patients: Sequence[Patient]) -> Table:
         )
         for patient in patients
     )
-    return Table("By patient: PSNR dB / SSIM", ("patient", *methods), rows)
+    header = ("patient", "pixel × slice mm", "noise in / reference HU", *methods)
+    return Table("By patient: PSNR dB / SSIM", header, rows)
 
 
 def settings(patients: Sequence[Patient]) -> Table:
