@@ -54,8 +54,8 @@ class Store:
             return dict(make())
         path = path.with_suffix(".arrays.npz")
         if not path.exists():
-            made = make()
+            found = make()
             with replace_when_done(path) as temporary, temporary.open("wb") as file:
-                np.savez(file, **made)  # type: ignore[arg-type]
+                np.savez(file, **found)  # type: ignore[arg-type]
         with np.load(path, allow_pickle=False) as held:
             return {name: held[name] for name in held.files}
