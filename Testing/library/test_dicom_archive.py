@@ -146,8 +146,7 @@ def test_an_archive_is_told_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (found.counts.series, found.counts.studies) == (6, 6)
 
 
-def test_a_disc_by_its_index(tmp_path: Path):
-    write_series(tmp_path / "IMAGES")
+def write_index(path: Path, *listed_files: list[str]) -> None:
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = (
@@ -157,16 +156,94 @@ def test_a_disc_by_its_index(tmp_path: Path):
     index = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     index.SOPClassUID = MediaStorageDirectoryStorage
     items = []
-    for parts in (["IMAGES", "image0001.dcm"], ["IMAGES", "gone.dcm"], ["..", "..", "etc", "passwd"]):
+    for parts in listed_files:
         item = Dataset()
         item.ReferencedFileID = parts
         items.append(item)
     index.DirectoryRecordSequence = items
-    index.save_as(tmp_path / "DICOMDIR", enforce_file_format=True)
+    index.save_as(path, enforce_file_format=True)
+
+
+def test_a_disc_by_its_index(tmp_path: Path):
+    write_series(tmp_path / "IMAGES")
+    write_index(
+        tmp_path / "DICOMDIR",
+        ["IMAGES", "image0001.dcm"],
+        ["IMAGES", "gone.dcm"],
+        ["..", "..", "etc", "passwd"],
+    )
     *passed, series = listed(tmp_path / "DICOMDIR")
     assert [one["file"] for one in passed] == ["IMAGES/gone.dcm", "../../etc/passwd"]
     assert "not there" in passed[0]["why"] and "outside" in passed[1]["why"]
     assert series["slices"] == 4
+
+
+@pytest.mark.parametrize("kept", [60, 30, 10])
+def test_a_damaged_index_hides_no_series(tmp_path: Path, kept: int):
+    write_series(tmp_path / "IMAGES")
+    write_index(tmp_path / "DICOMDIR", *[["IMAGES", f"LOST{number}"] for number in range(20)])
+    whole = (tmp_path / "DICOMDIR").read_bytes()
+    (tmp_path / "DICOMDIR").write_bytes(whole[: len(whole) * kept // 100])
+    done = CliRunner().invoke(app, ["dicom", "list", str(tmp_path / "DICOMDIR"), "--progress", "none"])
+    assert "unexpected" not in done.output
+    assert done.exit_code == 2 or "1 series of 1 studies" in done.output
+    assert listed(tmp_path)[-1]["slices"] == 4
+
+
+@pytest.mark.filterwarnings("ignore:.*VR CS")
+def test_an_index_with_names_that_no_file_can_have(tmp_path: Path):
+    write_series(tmp_path / "IMAGES")
+    write_index(tmp_path / "DICOMDIR", ["IMAGES", "a\0b"], ["x" * 5000])
+    *passed, series = listed(tmp_path / "DICOMDIR")
+    assert passed and series["slices"] == 4
+
+
+def test_texts_of_a_header_are_no_commands_to_the_terminal(tmp_path: Path):
+    name = "a\x1b]0;owned\x07\x9b2J"
+    write_series(tmp_path / name, SeriesDescription="Thorax\x1b[31m\r\nred", ConvolutionKernel="B\x1b[2J")
+    (tmp_path / name / "x\x1b[2J.zip").write_bytes(b"PK\x03\x04")
+    (tmp_path / name / "y\x1b[2J.dcm").write_bytes(b"")
+    out = CliRunner().invoke(app, ["dicom", "list", str(tmp_path), "--progress", "none"]).output
+    assert "red" in out and "1 series" in out and "archive" in out
+    assert all(letter.isprintable() or letter == "\n" for letter in out)
+    failed = CliRunner().invoke(app, ["enhance", str(tmp_path / name / "x\x1b[2J.zip"), "out.nii"])
+    assert failed.exit_code == 2 and "\x1b" not in failed.output
+
+
+#: By their encodings: descriptions as scanners write them there.
+DESCRIPTIONS = {
+    "ISO_IR 192": "胸部 高分解能 Ω Ж",
+    "GB18030": "胸部薄层平扫",
+    "GBK": "肺窗重建",
+    "ISO_IR 144": "Грудная клетка",
+    "ISO_IR 126": "Θώρακας",
+    "ISO_IR 100": "Ausschluß Lungenembolie",
+    "ISO_IR 13": "ｷｮｳﾌﾞ",
+    "\\ISO 2022 IR 87": "胸部単純",
+    "\\ISO 2022 IR 149": "흉부 조영",
+}
+
+
+@pytest.mark.parametrize("encoding", DESCRIPTIONS)
+def test_descriptions_and_names_of_files_in_every_writing(tmp_path: Path, encoding: str):
+    said = DESCRIPTIONS[encoding]
+    write_series(tmp_path / said, SpecificCharacterSet=encoding.split("\\"), SeriesDescription=said)
+    found = listed(tmp_path, "--where", f"SeriesDescription={said}")
+    assert (found[0]["description"], found[0]["folder"], found[0]["slices"]) == (said, said, 4)
+    assert CTVolume.read(tmp_path / said, where={"SeriesDescription": said}).array.shape == (4, 12, 16)
+
+
+def test_progress_names_no_total_that_nobody_knows(tmp_path: Path):
+    write_series(tmp_path)
+    done = CliRunner().invoke(app, ["dicom", "list", str(tmp_path), "--progress", "json"])
+    steps = [json.loads(line) for line in done.stdout.splitlines() if '"progress"' in line]
+    assert steps and {step["total"] for step in steps} == {0} and steps[0]["done"] == 1
+    for number in range(200):
+        (tmp_path / f"note{number}.txt").write_text("nothing")
+    done = CliRunner().invoke(app, ["dicom", "list", str(tmp_path), "--progress", "json"])
+    assert done.stdout.count('"progress"') < 150
+    done = CliRunner().invoke(app, ["dicom", "list", str(tmp_path)])
+    assert "/0" not in done.output and "204 files" in done.output
 
 
 def test_an_enhanced_object_and_refusals(tmp_path: Path):

@@ -12,7 +12,7 @@ import typer
 from ctenhance.commands.apps import group
 from ctenhance.commands.options import Choice
 from ctenhance.commands.support import Run, command, read_json
-from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.errors import InputError, printable
 from ctenhance.runtime.progress import check
 
 if TYPE_CHECKING:
@@ -119,13 +119,15 @@ def list_series(
     from ctenhance.files.dicom.archive import Archive, ListedSeries
     from ctenhance.files.dicom.choice import Conditions
 
-    archive = Archive(folder, Conditions.of(choice.where), choice.series, names)
+    def looked(files: int) -> None:
+        check(run.cancel)
+        run.progress("read", files, 0)
+
+    archive = Archive(folder, Conditions.of(choice.where), choice.series, names, looked)
     report: dict[str, Any] = {"series": []} if run.report_path is not None else {}
     if not as_json:
         run.say(_TABLE_HEAD)
     for found in archive:
-        check(run.cancel)
-        run.progress("read", archive.counts.files, 0)
         plain = found.plain() if isinstance(found, ListedSeries) else asdict(found)
         if report:
             report["series"].append(plain)
@@ -134,7 +136,7 @@ def list_series(
         elif isinstance(found, ListedSeries):
             run.say(_row(found))
         else:
-            run.say(f"{'':24}'{found.file}': {found.why}")
+            run.say(f"{'':24}'{printable(found.file)}': {printable(found.why)}")
     counts = archive.counts
     if not counts.files:
         raise InputError(f"There is no file in '{folder}'; check the path.")
@@ -166,7 +168,7 @@ def _row(found: ListedSeries) -> str:
             + ("" if found.uses else f" ('{found.folder}')")
         )
     lines += [f"note: {note}" for note in found.notes]
-    return f"\n{'':24}".join(lines)
+    return f"\n{'':24}".join(map(printable, lines))
 
 
 def _summary(counts: Counts) -> str:

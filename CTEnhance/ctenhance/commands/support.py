@@ -21,7 +21,7 @@ import typer
 
 import ctenhance
 from ctenhance.commands.options import CHOICE_OPTIONS, Choice
-from ctenhance.runtime.errors import Cancelled, InputError
+from ctenhance.runtime.errors import Cancelled, InputError, printable
 from ctenhance.runtime.failures import EXIT_CANCELLED, sentence_and_code
 from ctenhance.runtime.files import check_output, suffix_of
 from ctenhance.runtime.memory import require_address_space
@@ -170,7 +170,7 @@ class Run:
         if self.mode is ProgressMode.JSON:
             write_event("log", self._out, level=level, text=text)
         else:
-            print(f"{level.capitalize()}: {text}", file=sys.stderr)
+            print(f"{level.capitalize()}: {printable(text)}", file=sys.stderr)
 
     def event(self, event: str, /, **fields: Any) -> None:
         """Tell programs that read `--progress json` something; at a terminal nothing is printed."""

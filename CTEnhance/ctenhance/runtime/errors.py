@@ -32,8 +32,12 @@ class Cancelled(CTEnhanceError):  # noqa: N818 (a request that was honoured, not
         super().__init__(message)
 
 
+def printable(text: str) -> str:
+    """Return a text on one line, without what a terminal would take for a command."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 def quoted(value: Any) -> str:
     """Return a value from a file in quotes, short and on one line, for a sentence."""
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    printable = "".join(letter if letter.isprintable() else " " for letter in text)
-    return f"'{' '.join(printable.split())[:40]}'"
+    return f"'{' '.join(printable(text).split())[:40]}'"

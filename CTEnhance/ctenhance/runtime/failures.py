@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 
-from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError
+from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError, printable
 from ctenhance.runtime.files import why_not_written
 from ctenhance.runtime.memory import not_enough_memory, says_out_of_memory
 
@@ -24,7 +24,7 @@ def sentence_and_code(error: BaseException) -> tuple[str, int]:
     if isinstance(error, Cancelled):
         return str(error), EXIT_CANCELLED
     if isinstance(error, CTEnhanceError):
-        return str(error), EXIT_INPUT if isinstance(error, InputError) else EXIT_FAILURE
+        return printable(str(error)), EXIT_INPUT if isinstance(error, InputError) else EXIT_FAILURE
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return f"The name '{error.filename}' is too long for a file; choose a shorter one.", EXIT_INPUT
     if why := why_not_written(error):

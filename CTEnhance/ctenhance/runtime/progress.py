@@ -18,7 +18,7 @@ BARS_SHOWN = 6
 
 
 class Progress(Protocol):
-    """Told that `done` of `total` steps of the named stage are finished."""
+    """Told that `done` of `total` steps of the named stage are finished; 0: nobody knows of how many."""
 
     def __call__(self, stage: str, done: int, total: int) -> None: ...
 
@@ -69,7 +69,7 @@ def json_progress(stream: IO[str] | None = None, clock: Callable[[], float] = ti
     def report(stage: str, done: int, total: int) -> None:
         nonlocal last_stage, last_time
         now = clock()
-        if stage == last_stage and done < total and now - last_time < SECONDS_BETWEEN_EVENTS:
+        if stage == last_stage and (done < total or not total) and now - last_time < SECONDS_BETWEEN_EVENTS:
             return
         last_stage, last_time = stage, now
         write_event("progress", stream, stage=stage, done=int(done), total=int(total))
@@ -103,8 +103,8 @@ class BarProgress:
         if stage not in self._tasks:
             if len(self._tasks) == BARS_SHOWN:  # a batch has hundreds of stages, a terminal few lines
                 self._bars.remove_task(self._tasks.pop(next(iter(self._tasks))))
-            self._tasks[stage] = self._bars.add_task(stage, total=total)
-        self._bars.update(self._tasks[stage], completed=done, total=total)
+            self._tasks[stage] = self._bars.add_task(stage, total=total or None)
+        self._bars.update(self._tasks[stage], completed=done, total=total or None)
 
     def close(self) -> None:
         """Stop drawing; may be called more than once."""

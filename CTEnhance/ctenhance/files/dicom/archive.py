@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from ctenhance.files.dicom.choice import RESAMPLE_TILT, Conditions, Frame, group
 from ctenhance.files.dicom.energies import ATTRIBUTES as ENERGY_ATTRIBUTES
 from ctenhance.files.dicom.energies import scan_header
 from ctenhance.files.dicom.grid import Grid
-from ctenhance.files.dicom.header import DicomFile, number, read_file, text
+from ctenhance.files.dicom.header import DAMAGE, DicomFile, number, read_file, text
 from ctenhance.files.dicom.kinds import ATTRIBUTES as KIND_ATTRIBUTES
 from ctenhance.files.dicom.kinds import kinds, slices_of
 from ctenhance.files.dicom.maps import mg_per_ml_of
@@ -97,16 +97,21 @@ class Counts:
 class Archive:
     """A folder with many studies, or its DICOMDIR; iterate over it once for `ListedSeries` and `Passed`.
 
-    `conditions` and `series` leave only the series that have such images, with that number or UID. Raises
-    InputError for what is no folder."""
+    `conditions` and `series` leave only the series that have such images, with that number or UID; `looked`
+    is told how many files there have been, at each. Raises InputError for what is no folder."""
 
     def __init__(
-        self, path: Path, conditions: Conditions, series: str | None = None, people: bool = False
+        self,
+        path: Path,
+        conditions: Conditions,
+        series: str | None = None,
+        people: bool = False,
+        looked: Callable[[int], None] = lambda files: None,
     ) -> None:
         self.index = path if path.is_file() else None
         self.root = path.parent if path.is_file() else path
         self.counts = Counts()
-        self._conditions, self._series, self._people = conditions, series, people
+        self._conditions, self._series, self._people, self._looked = conditions, series, people, looked
         self._keywords: tuple[str | int, ...] = (
             *KIND_ATTRIBUTES, *SCAN_ATTRIBUTES, *ENERGY_ATTRIBUTES, *conditions.keywords, *_OF_PEOPLE,
             _FOCAL_CENTER,
@@ -149,6 +154,7 @@ class Archive:
 
     def _read(self, path: Path) -> DicomFile | Passed | None:
         self.counts.files += 1
+        self._looked(self.counts.files)
         name = os.path.relpath(path, self.root)
         try:
             file = read_file(path, self._keywords)
@@ -163,9 +169,11 @@ class Archive:
 
     def _missing(self) -> Iterator[Passed]:
         """What the index lists and is not there, or lies outside of the folder."""
-        for path in [self.index] if self.index is not None else []:
-            root = self.root.resolve()
-            for item in pydicom.dcmread(path).get("DirectoryRecordSequence") or ():
+        if self.index is None:
+            return
+        root = self.root.resolve()
+        try:
+            for item in pydicom.dcmread(self.index).get("DirectoryRecordSequence") or ():
                 value = item.get("ReferencedFileID")
                 if not value:
                     continue
@@ -176,6 +184,8 @@ class Archive:
                 elif not target.exists():
                     self.counts.unreadable += 1
                     yield Passed("/".join(parts), "the DICOMDIR lists it, but it is not there.")
+        except DAMAGE:
+            yield Passed(self.index.name, "the DICOMDIR is damaged; what it lists and is lost is not told.")
 
     def _listed(self, files: Sequence[DicomFile]) -> Iterator[ListedSeries]:
         members: dict[tuple[str, str], list[DicomFile]] = {}
