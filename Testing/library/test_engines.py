@@ -15,6 +15,7 @@ import torch
 import ctenhance
 from ctenhance.choices import ENHANCE_ARCHITECTURES
 from ctenhance.core.volume import CTVolume
+from ctenhance.enhancement.inference import enhance
 from ctenhance.enhancement.models import load_model
 from ctenhance.enhancement.slices import SliceEnhancer
 from ctenhance.options import EnhanceOptions
@@ -236,6 +237,31 @@ def test_batched_and_single_slices_are_equal(chest: CTVolume) -> None:
         together = enhancer.changes(array, 0, len(array), draw=3)
         single = np.concatenate([enhancer.changes(array, z, z + 1, draw=3) for z in range(len(array))])
         np.testing.assert_allclose(together, single, atol=2e-3)
+
+
+def test_slices_side_by_side_are_those_one_after_the_other(
+    chest: CTVolume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With more threads each takes slices of its own; an order that is not kept, or a request that two of
+    them use, would show."""
+    volume = CTVolume(np.concatenate([chest.array + 10 * k for k in range(5)]), chest.spacing)
+    results = {}
+    for threads in ("1", "3"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        seen: list[int] = []
+        result = enhance(
+            volume,
+            samples=2,
+            uncertainty=True,
+            engine="openvino:float32",
+            progress=lambda _stage, done, _total, seen=seen: seen.append(done),
+        )
+        assert result.report["threads"] == int(threads)
+        assert seen == list(range(1, len(volume.array) + 1))
+        results[threads] = result
+    for get in (lambda r: r.volumes["enhanced"], lambda r: r.maps["uncertainty"]):
+        one, three = (get(results[threads]).array for threads in ("1", "3"))
+        np.testing.assert_allclose(one, three, atol=2e-3)
 
 
 WITHOUT_TORCH = """

@@ -188,7 +188,7 @@ def test_work_only_where_the_patient_is(draw: int, tmp_path: Path) -> None:
     whole, boxed = enhancer_of(model), enhancer_of(model)
     whole.kind = replace(whole.kind, reach=1 << 20)
     first = [enhancer.changes(array, 0, 1, draw)[0] for enhancer in (whole, boxed)]
-    rows, columns = boxed._where(array).box
+    rows, columns = boxed.find_patient(array).box
     assert (rows.start, columns.start) == (0, 32)  # whole multiples
     assert 280 + 224 <= rows.stop < 544 and 330 + 224 <= columns.stop < 608
     np.testing.assert_allclose(first[1][200:280, 260:330], first[0][200:280, 260:330], atol=1e-3)

@@ -250,3 +250,24 @@ def test_log_error_is_the_psnr_turned_round() -> None:
     expected = math.log(2) - sum(psnr) / 2 / 20 * math.log(10)
     assert float(training.log_error(output, target)) == pytest.approx(expected, abs=0.01)
     assert math.isfinite(float(training.log_error(target, target)))
+
+
+def test_a_pruned_network_is_trained_from_a_larger_one(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small(monkeypatch)
+    widths = [[7, 6], *[[6, 7]] * 4, *[[4, 6, 7]] * 4]
+    monkeypatch.setitem(training.TWINS, "twin-lean", {"widths": widths})
+    large = training.train_twin(data, tmp_path / "large", TwinTraining(steps=1, **SETTINGS))
+    options = TwinTraining(steps=1, architecture="twin-lean", start=large, **SETTINGS)
+    lean = training.train_twin(data, tmp_path / "lean", options)
+    model = load_model(lean)
+    assert model.entry.arguments == {"widths": widths}
+    # the kernels are those of channels of the large network, moved by one step at most
+    own, other = tensors(lean)["body.conv_0.conv_0.conv.bias"], tensors(large)["body.conv_0.conv_0.conv.bias"]
+    assert (own[:, None] - other).abs().amin(1).max() < 1e-3
+    again = TwinTraining(steps=1, architecture="twin-lean", start=lean, **SETTINGS)
+    assert training.train_twin(data, tmp_path / "again", again).exists()
+    with pytest.raises(InputError, match="pruned network, which cannot be grown"):
+        training.train_twin(data, tmp_path / "grown", TwinTraining(steps=1, start=lean, **SETTINGS))
+    assert not (tmp_path / "grown").exists()

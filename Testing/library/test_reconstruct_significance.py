@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ctenhance.reconstruction.significance import noise_energies, put_back, significant
+from ctenhance.reconstruction.smoothing import mean_nearby
 
 VIEWS, COLUMNS = 240, 300
 
@@ -70,3 +71,15 @@ def test_rays_without_light_stay_finite() -> None:
     dark = torch.full((1, 32, 32), 14.0)
     found = put_back(dark, -20 * torch.ones_like(dark), torch.full((32,), 5e3), torch.full((1, 1, 1), 10.0))
     assert bool(torch.isfinite(found).all()) and float((found - dark).abs().max()) <= 0.7
+
+
+@pytest.mark.parametrize("side", [1, 9, 37])
+def test_the_mean_nearby_is_that_of_the_readings_there(side: int) -> None:
+    x = torch.rand(2, 1, 40, 53, generator=torch.Generator().manual_seed(0))
+    x[0, 0, 20, 5] = 1e9  # a dead detector element must not harm the others, nor the sums their means
+    half, found = side // 2, mean_nearby(x, side)
+    for row, column in ((0, 0), (39, 52), (3, 50), (21, 30), (10, 45)):
+        window = x[
+            ..., max(0, row - half) : row + half + 1, max(0, column - half) : column + half + 1
+        ].double()
+        assert torch.allclose(found[..., row, column].double(), window.mean((-2, -1)), rtol=1e-5)

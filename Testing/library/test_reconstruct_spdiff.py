@@ -193,3 +193,14 @@ def test_the_published_networks_time_is_continuous() -> None:
 def test_refuses_arguments_that_do_not_fit() -> None:
     with pytest.raises(InputError, match="spdiff-compact"):
         build("spdiff-compact", {"depth": 3})
+
+
+def test_slices_seen_together_are_seen_alike() -> None:
+    counts = torch.poisson(torch.full((4, 40, 60), 90.0), generator=seeded(1))
+    air = torch.linspace(500, 900, 60)
+    seen = spdiff.about_all(counts, air, 4.0)
+    for z in range(4):
+        measured = spdiff.readings(counts, air, 4.0, z)
+        alone, together = spdiff.features(measured), spdiff.features(measured, seen.near(z))
+        for part in ("channels", "baseline", "noise", "deviation", "log_quanta"):
+            assert torch.equal(getattr(alone, part), getattr(together, part)), part

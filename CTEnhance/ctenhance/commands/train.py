@@ -40,7 +40,8 @@ ProjectionOption = Annotated[
 ArchitectureOption = Annotated[
     str | None,
     typer.Option(
-        help="projection: spdiff-compact, or spdiff-published for a graphics card. Others: twin, twin-wide."
+        help="projection: spdiff-compact, or spdiff-published for a graphics card. Others: twin, twin-wide, "
+        "or twin-lean, pruned from --start."
     ),
 ]
 ResumeOption = Annotated[bool, typer.Option(help="Go on from the last checkpoint in RUN_DIR.")]

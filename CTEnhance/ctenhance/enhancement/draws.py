@@ -17,8 +17,8 @@ class Draws:
     the draws for independent would double the first. A last draw without its partner counts for the mean
     alone; of one pair only the first part is known."""
 
-    def __init__(self, paired: bool) -> None:
-        self.paired = paired
+    def __init__(self, paired: bool, spread: bool = True) -> None:
+        self.paired, self._spread = paired, spread
         self.count = 0
         self._mean: np.ndarray = np.zeros((), np.float32)
         self._half: np.ndarray | None = None  # the draw that waits for its partner
@@ -30,7 +30,12 @@ class Draws:
     def add(self, image: np.ndarray) -> None:
         """One more draw."""
         self.count += 1
-        self._mean = self._mean + (image - self._mean) / np.float32(self.count)
+        if self.count == 1:
+            self._mean = image
+        else:
+            self._mean = self._mean + (image - self._mean) / np.float32(self.count)
+        if not self._spread:
+            return
         if not self.paired:
             self._group(image)
         elif self._half is None:

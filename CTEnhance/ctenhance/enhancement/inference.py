@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Semaphore
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +20,7 @@ from ctenhance.core.volume import CTVolume
 from ctenhance.enhancement.draws import Draws
 from ctenhance.enhancement.models import Model, load_model
 from ctenhance.enhancement.sampler import fitted
-from ctenhance.enhancement.slices import Prepared, SliceEnhancer
+from ctenhance.enhancement.slices import SliceEnhancer
 from ctenhance.enhancement.symmetry import SYMMETRIES
 from ctenhance.options import EnhanceOptions, chosen
 from ctenhance.runtime import large
@@ -39,7 +41,15 @@ MOST_OBLONG = 1.5
 #: After so many slices those behind are let go.
 SLICES_KEPT = 32
 #: Slices in a batch on a CPU, and the most on a graphics card; bytes that a network takes for each pixel.
-CPU_SLICES, MOST_SLICES, BYTES_A_PIXEL = 4, 64, 1024
+CPU_SLICES, MOST_SLICES, BYTES_A_PIXEL = 2, 64, 1024
+
+
+@dataclass(frozen=True)
+class Work:
+    """How many slices are worked on together, and how many such batches the network takes side by side."""
+
+    batch: int
+    at_once: int
 
 
 def default_samples(model: Model, uncertainty: bool = False) -> int:
@@ -128,8 +138,8 @@ def enhance(
         report.device, report.engine = where, runner
         network = loaded.on(runner, steps)
         enhancer = SliceEnhancer(loaded, network, tile, options.seed, stack.spacing[2])
-        batch = _slices_at_once(runner, stack.array)
-        return _all_slices(stack.array, enhancer, batch, options, factor, progress, cancel)
+        work = Work(_slices_at_once(runner, stack.array), loaded.at_once(runner))
+        return _all_slices(stack.array, enhancer, work, options, factor, progress, cancel)
 
     longest = max(SMALLEST_TILE, min(WHOLE_SIDE, max(stack.array.shape[1:]) + loaded.multiple))
     longest = math.ceil(longest / loaded.multiple) * loaded.multiple
@@ -168,51 +178,64 @@ def _slices_at_once(engine: Engine, array: np.ndarray) -> int:
 def _all_slices(
     array: np.ndarray,
     enhancer: SliceEnhancer,
-    batch: int,
+    work: Work,
     options: EnhanceOptions,
     factor: float,
     progress: Progress | None,
     cancel: Cancellable | None,
 ) -> dict[str, np.ndarray]:
-    """The enhanced volume, and where it is asked for the SD of its draws times `factor`."""
+    """The enhanced volume, and where it is asked for the SD of its draws times `factor`.
+
+    Batches are worked on side by side, one at least being prepared while the network is at another."""
     names = ("enhanced", "uncertainty") if options.uncertainty else ("enhanced",)
     images = {name: large.empty(array.shape) for name in names}
-    samples = options.samples or 1
-    for start, stop, changes in _changes(array, enhancer, batch, samples, cancel):
-        draws = Draws(enhancer.kind.stochastic)
-        for change in changes:
-            draws.add(change)
-        mean, sd = draws.mean, draws.sd if options.uncertainty else None
-        for z in range(start, stop):
+    enhancer.find_patient(array)
+    permits = Semaphore(work.at_once)
+
+    def one(start: int, stop: int) -> int:
+        draws = Draws(enhancer.kind.stochastic, options.uncertainty)
+        for draw in range(options.samples or 1):
             check(cancel)
-            images["enhanced"][z] = blend(array[z], array[z] + mean[z - start], options.strength)
-            if sd is not None:
-                images["uncertainty"][z] = options.strength * factor * sd[z - start]
+            inputs = enhancer.prepared(array, start, stop, draw)
+            with permits:
+                draws.add(enhancer.run(inputs))
+        part = slice(start, stop)
+        full = array[part] + draws.mean
+        if options.strength != 1:
+            full = blend(array[part], full, options.strength)
+        images["enhanced"][part] = full
+        if (sd := draws.sd) is not None and options.uncertainty:
+            images["uncertainty"][part] = options.strength * factor * sd
+        return stop
+
+    done = 0
+    for stop in _in_order(one, len(array), work, cancel):
+        for z in range(done, stop):
+            check(cancel)
             if progress is not None:
                 progress("enhance", z + 1, len(array))
-        if stop % SLICES_KEPT < batch:
+        if stop // SLICES_KEPT > done // SLICES_KEPT:
             for filled in (array, *images.values()):
                 large.let_go(filled)
+        done = stop
     return images
 
 
-def _changes(
-    array: np.ndarray, enhancer: SliceEnhancer, batch: int, samples: int, cancel: Cancellable | None
-) -> Iterator[tuple[int, int, Iterator[np.ndarray]]]:
-    """The changes of each draw, batch after batch; the next one is prepared in a thread of its own while the
-    network is at work."""
-    batches = [(start, min(start + batch, len(array))) for start in range(0, len(array), batch)]
-    order = iter([(*part, draw) for part in batches for draw in range(samples)])
-    with ThreadPoolExecutor(1) as pool:
-        ready = [pool.submit(enhancer.prepared, array, *next(order))]
-
-        def one() -> np.ndarray:
-            check(cancel)
-            inputs: Prepared = ready.pop().result()
-            following = next(order, None)
-            if following is not None:
-                ready.append(pool.submit(enhancer.prepared, array, *following))
-            return enhancer.run(inputs)
-
+def _in_order(
+    one: Callable[[int, int], int], count: int, work: Work, cancel: Cancellable | None
+) -> Iterator[int]:
+    """What `one` gives for each batch, in order; few wait to be taken, so that little is held."""
+    workers = max(2, work.at_once)
+    batches = ((start, min(start + work.batch, count)) for start in range(0, count, work.batch))
+    pool = ThreadPoolExecutor(workers)
+    waiting: deque[Future[int]] = deque()
+    try:
         for start, stop in batches:
-            yield start, stop, (one() for _ in range(samples))
+            check(cancel)
+            waiting.append(pool.submit(one, start, stop))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

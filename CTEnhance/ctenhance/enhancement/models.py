@@ -84,6 +84,11 @@ class Model:
         engine.settle(bool(self.entry.onnx.get("bfloat16")))
         return engine
 
+    def at_once(self, engine: Engine) -> int:
+        """How many of its calls an engine runs side by side: on a CPU, OpenVINO gives each thread slices of
+        its own. A stochastic one is too large for that."""
+        return (engine.threads or 1) if engine.name == OPENVINO and not self.stochastic else 1
+
     def on(self, engine: Any, steps: int) -> Network:
         """What it adds to the middle of three slices, ready on an engine; a stochastic one takes the noise as
         its second input."""
@@ -97,7 +102,9 @@ class Model:
 
     def _on(self, engine: Any, steps: int) -> Network:
         if engine.name == OPENVINO:
-            exported = engine.network(weights.exported(self.entry.name), self.entry.name)
+            exported = engine.network(
+                weights.exported(self.entry.name), self.entry.name, self.at_once(engine)
+            )
             return exported if self.stochastic else lambda x: exported(*in_two_parts(x))
         from ctenhance.enhancement.networks import Change
 

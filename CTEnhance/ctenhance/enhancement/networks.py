@@ -31,19 +31,55 @@ def _unet(inputs: int, outputs: int, features: Sequence[int]) -> BasicUNet:
     return BasicUNet(2, inputs, outputs, tuple(features), act=("relu", {"inplace": True}), norm=None)  # type: ignore[arg-type]
 
 
+#: The steps of a U-Net in the order of their `widths`: pairs of convolutions from the finest grid to the
+#: coarsest, and back up, each behind an upsampling.
+DOWN = ("conv_0", *(f"down_{level}.convs" for level in (1, 2, 3, 4)))
+UP = ("upcat_4", "upcat_3", "upcat_2", "upcat_1")
+
+
+def _with_widths(body: BasicUNet, widths: Sequence[Sequence[int]]) -> BasicUNet:
+    """The U-Net with convolutions of so many outputs each: a pair in each step down, and in each step up
+    those of the upsampling and the pair."""
+    lengths = [len(step) for step in widths]
+    if lengths != [2] * len(DOWN) + [3] * len(UP):
+        raise ValueError("widths are five pairs and four threes")
+
+    def pair(name: str, inputs: int, outputs: Sequence[int]) -> int:
+        for k, number in enumerate(outputs):
+            body.get_submodule(f"{name}.conv_{k}").conv = nn.Conv2d(inputs, number, 3, padding=1)
+            inputs = number
+        return inputs
+
+    last = int(body.get_submodule("conv_0.conv_0.conv").in_channels)  # type: ignore[arg-type]
+    skips = [last := pair(name, last, outputs) for name, outputs in zip(DOWN, widths, strict=False)][:-1]
+    for name, (raised, *outputs) in zip(UP, widths[len(DOWN) :], strict=True):
+        body.get_submodule(f"{name}.upsample").deconv = nn.ConvTranspose2d(last, raised, 2, stride=2)
+        last = pair(f"{name}.convs", skips.pop() + raised, outputs)
+    body.final_conv = nn.Conv2d(last, body.final_conv.out_channels, 1)
+    return body
+
+
 class Twin(nn.Module):
     """The one-step network: a U-Net on pixel-unshuffled slices that predicts what to add to the middle slice.
 
-    No normalisation layer: HU is absolute.
+    No normalisation layer: HU is absolute. `widths`: the outputs of each convolution (see `_with_widths`), in
+    place of those that follow from `features`.
     """
 
     multiple = 32
     stochastic = False
 
-    def __init__(self, slices: int = SLICES, features: Sequence[int] = (32, 48, 64, 96, 128, 32)) -> None:
+    def __init__(
+        self,
+        slices: int = SLICES,
+        features: Sequence[int] = (32, 48, 64, 96, 128, 32),
+        widths: Sequence[Sequence[int]] | None = None,
+    ) -> None:
         super().__init__()
         self.slices = slices
         self.body = _unet(4 * slices, 4, features)
+        if widths is not None:
+            self.body = _with_widths(self.body, widths)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         middle = x[:, self.slices // 2 : self.slices // 2 + 1]

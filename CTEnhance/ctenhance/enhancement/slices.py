@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,7 @@ class SliceEnhancer:
         self.taps = (taps / np.sqrt((taps**2).sum())).astype(np.float32)
         self._planes: dict[tuple[int, int], np.ndarray] = {}
         self._patient = _Patient(None, None, np.zeros(0, bool))
+        self._drawing = Lock()
 
     def __call__(self, stack: np.ndarray, z: int, draw: int = 0) -> np.ndarray:
         """Slice z of `stack` HU `[z, y, x]`, enhanced, `[y, x]`."""
@@ -60,7 +62,7 @@ class SliceEnhancer:
         first, last = max(start - 1, 0), min(stop + 1, len(stack))
         planes = stack[first:last]
         whole = planes.shape[1:]
-        patient = self._where(stack)
+        patient = self.find_patient(stack)
         box, worth = patient.box, patient.slices[start:stop]
         if box is None or not worth.any():
             return Prepared((stop - start, *whole), None, None, None, 0)
@@ -76,7 +78,8 @@ class SliceEnhancer:
         x = x[np.clip(near, 0, len(stack) - 1) - first]
         noise = None
         if self.kind.stochastic:
-            noise = np.stack([self.noise(z, draw, x.shape[-2:]) for z in range(start, stop)])
+            with self._drawing:  # the planes are kept for the next slices
+                noise = np.stack([self.noise(z, draw, x.shape[-2:]) for z in range(start, stop)])
         return Prepared((stop - start, *whole), box, inside, (x, noise), symmetry)
 
     def symmetry(self, draw: int) -> int:
@@ -100,7 +103,7 @@ class SliceEnhancer:
         whole[:, batch.box[0], batch.box[1]] = change
         return whole
 
-    def _where(self, stack: np.ndarray) -> _Patient:
+    def find_patient(self, stack: np.ndarray) -> _Patient:
         """Where in a stack there is more than air; looked for once."""
         if self._patient.stack is not stack:
             blocks = [_block_means(stack[slab]) > NOT_AIR_HU for slab in large.slabs(stack)]

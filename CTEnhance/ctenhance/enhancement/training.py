@@ -28,6 +28,7 @@ from ctenhance.enhancement.detail import DetailSampler
 from ctenhance.enhancement.models import HU_SCALE
 from ctenhance.enhancement.networks import UNIT, ResidualDiffusion, Twin, build
 from ctenhance.enhancement.pairs import PairBatch, PairSampler, neighbours
+from ctenhance.enhancement.pruning import prune, require_wider
 from ctenhance.enhancement.sampler import LARGEST_ANGLE, SMALLEST_ANGLE, fitted
 from ctenhance.runtime import weights
 from ctenhance.runtime.errors import InputError
@@ -45,15 +46,31 @@ from ctenhance.training.loop import (
 )
 from ctenhance.training.options import DiffusionTraining, TwinTraining
 
+LEAN = [
+    [32, 32],
+    [48, 48],
+    [64, 64],
+    [64, 64],
+    [48, 48],
+    [48, 32, 32],
+    [48, 48, 48],
+    [48, 48, 64],
+    [32, 32, 32],
+]
 TWIN: dict[str, Any] = {"features": [32, 48, 64, 96, 128, 32]}
-#: The sizes of the one-step network. The wide one costs hardly more time a slice (0.099 against 0.087 s on
-#: one core), since its further channels are on the coarse grids.
-TWINS: dict[str, dict[str, Any]] = {"twin": TWIN, "twin-wide": {"features": [32, 64, 128, 192, 256, 32]}}
+#: The sizes of the one-step network. The lean one has of the wide one what does anything (`pruning`).
+TWINS: dict[str, dict[str, Any]] = {
+    "twin": TWIN,
+    "twin-wide": {"features": [32, 64, 128, 192, 256, 32]},
+    "twin-lean": {"widths": LEAN},
+}
 #: The denoiser's features, and the learning rate that it is trained at.
 DENOISER = [64, 96, 128, 160, 192, 64]
 DIFFUSION_RATE = 4e-4
 #: Weight of the scale's likelihood beside the velocity's error.
 LIKELIHOOD_WEIGHT = 0.3
+#: Pairs that are looked at to tell which channels do anything.
+PRUNING_PAIRS = 48
 #: Side in pixels of what is looked at of each slice when the diffusion is validated.
 VALIDATION_SIDE = 256
 #: What is not air around the patient, units of 1000 HU.
@@ -182,21 +199,47 @@ def train_twin(
     # What may be missing is looked at before the bank is made, which takes long.
     validate = pairs_validation(options.validation, Twin.multiple)
     arguments = TWINS[options.architecture]
-    first = None
+    source = None
     if options.start is not None:
-        tensors, entry = weights.load(options.start, ["twin"])
-        first = tensors, entry.arguments["features"]
-        grow(build("twin", arguments), *first, arguments["features"])
+        source = weights.load_model(options.start, ["twin"], build)
+        _take_over(build("twin", arguments), source, arguments)
     course = course_of(data_dir, run_dir, options, Settings.of(options), progress, cancel, kind)
     network = build("twin", arguments)
-    if first is not None:
-        grow(network, *first, arguments["features"])
+    if source is not None:
+        slices = course.sampler.batch(PRUNING_PAIRS, 0).degraded if "widths" in arguments else None
+        _take_over(network, source, arguments, slices)
 
     def loss(model: nn.Module, step: int, rank: int, where: torch.device) -> torch.Tensor:
         degraded, target = middle_of(course.pairs(options.batch, step, rank), where)
         return log_error(model(degraded), target)
 
     return course.run(network, loss, "twin", arguments, validate)
+
+
+def _take_over(
+    network: nn.Module,
+    source: weights.Model,
+    arguments: dict[str, Any],
+    slices: torch.Tensor | None = None,
+) -> None:
+    """Give a one-step network of `arguments` the weights of another size: grown, or pruned as seen on
+    `slices` (None: only look whether it can be). Raises InputError where neither can be."""
+    old = source.entry.arguments
+    assert isinstance(network, Twin) and isinstance(source.network, Twin)
+    if arguments == old:
+        network.load_state_dict(source.network.state_dict())
+    elif "widths" in arguments:
+        require_wider(source.network, network)
+        if slices is not None:
+            prune(network, source.network, slices)
+    elif "widths" in old:
+        raise InputError(
+            "The weights to start from are of a pruned network, which cannot be grown: choose its size "
+            "(--architecture twin-lean), or other weights."
+        )
+    else:
+        features = old.get("features", TWIN["features"])
+        grow(network, source.network.state_dict(), features, arguments["features"])
 
 
 def grow(

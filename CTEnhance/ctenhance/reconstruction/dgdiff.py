@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 
 from ctenhance.reconstruction.networks import DoublyGuided
+from ctenhance.reconstruction.smoothing import mean_nearby
 from ctenhance.runtime.errors import InputError
 
 HU_SCALE = 1000.0
@@ -38,14 +39,10 @@ TURNS = 4
 
 def noise_level(low: torch.Tensor, initial: torch.Tensor) -> torch.Tensor:
     """Local SD `[batch, 1, y, x]` of l - r, the middle slices `[batch, 1, y, x]`."""
-    difference = low - initial
     half = WINDOW // 2
-
-    def mean(x: torch.Tensor) -> torch.Tensor:
-        x = F.pad(x, (half,) * 4, mode="replicate")
-        return F.avg_pool2d(F.avg_pool2d(x, (WINDOW, 1), 1), (1, WINDOW), 1)
-
-    return mean(difference.square()).sqrt().clamp(LEAST_NOISE, GREATEST_NOISE)
+    square = F.pad((low - initial).square(), (half,) * 4, mode="replicate")
+    mean = mean_nearby(square, WINDOW)[..., half:-half, half:-half]
+    return mean.clamp(min=0).sqrt().clamp(LEAST_NOISE, GREATEST_NOISE)
 
 
 def network_input(
@@ -55,8 +52,7 @@ def network_input(
 
     `initial` (r) and `low` (l) `[batch, 3, y, x]`, `state` x_g and `noise` s `[batch, 1, y, x]`, `level` g
     broadcastable to it."""
-    channels = torch.cat([initial, low, state, noise, level * noise], 1).clamp(LOWEST, HIGHEST)
-    return channels.contiguous(memory_format=torch.channels_last)
+    return torch.cat([initial, low, state, noise, level * noise], 1).clamp_(LOWEST, HIGHEST)
 
 
 def sample(
@@ -66,14 +62,15 @@ def sample(
     steps: int,
     noise: torch.Tensor,
     between: Callable[[], None] = lambda: None,
+    sd: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Middle slices `[batch, 1, y, x]` drawn given the guides `[batch, 3, y, x]`, in `steps` network
     evaluations.
 
     `noise`: unit-variance draws `[steps, batch, 1, y, x]`. `between` is called before each evaluation (it may
-    raise to stop)."""
+    raise to stop). `sd`: the `noise_level`, where it is known already."""
     middle = slice(1, 2)
-    sd = noise_level(low[:, middle], initial[:, middle])
+    sd = noise_level(low[:, middle], initial[:, middle]) if sd is None else sd
     start = initial[:, middle]
     state, image = start + sd * noise[0], start
     for step in range(steps):
@@ -102,9 +99,10 @@ def expect(
 
     Arguments as in `sample`, with a draw of `noise` for each of `TURNS`."""
     total = torch.zeros_like(initial[:, 1:2])
+    sd = noise_level(low[:, 1:2], initial[:, 1:2])
     for turn in range(TURNS):
-        turned = [torch.rot90(x, turn, (-2, -1)) for x in (initial, low, noise[turn : turn + 1])]
-        one = sample(network, turned[0], turned[1], 1, turned[2], between)
+        turned = [torch.rot90(x, turn, (-2, -1)) for x in (initial, low, noise[turn : turn + 1], sd)]
+        one = sample(network, turned[0], turned[1], 1, turned[2], between, turned[3])
         total += torch.rot90(one, -turn, (-2, -1))
     return total / TURNS
 

@@ -91,7 +91,9 @@ class Cascade:
         check(self.cancel)
         sinograms = [line_integrals[:, None]]
         if "projection" in self.networks:
-            sinograms.append(torch.stack([self._denoised(counts, z - first, z) for z in range(start, stop)]))
+            seen = spdiff.about_all(counts.detected, counts.air, self.scan.electronic)
+            denoised = [self._denoised(counts, seen, z - first, z) for z in range(start, stop)]
+            sinograms.append(torch.stack(denoised))
         integrals = torch.cat(sinograms, 1)
         if self.water is not None:
             integrals = self.water.corrected(integrals)
@@ -108,15 +110,16 @@ class Cascade:
             for z in range(start, stop)
         ]
 
-    def _denoised(self, counts: Counts, index: int, z: int) -> torch.Tensor:
+    def _denoised(self, counts: Counts, seen: spdiff.About, index: int, z: int) -> torch.Tensor:
         """Line integrals `[draw, view, column]` of slice z, which is number `index` of `counts`."""
         measured = spdiff.readings(counts.detected, counts.air, self.scan.electronic, index)
+        near = seen.near(index)
         draws = []
         for draw in range(1 + self.options.draws):
             steps = self._steps(self.options.projection_steps, draw)
             random = generator(self.options.seed, z, draw, 0)
             network = self.networks["projection"]
-            draws.append(spdiff.sample(network, measured, steps, random, self._between)[0])
+            draws.append(spdiff.sample(network, measured, steps, random, self._between, near)[0])
         return torch.stack(draws)
 
     @staticmethod
@@ -322,7 +325,7 @@ def _models(options: ReconstructOptions) -> dict[str, Model]:
 def _affordable(device: torch.device, n_readings: int, n_pixels: int) -> int:
     """Slices that fit into a quarter of the free memory: sinograms refined for FBP, images, the networks'
     features of one slice at a time."""
-    return max(1, int(free_memory(device) / 4 / (4 * (12 * n_readings + 8 * n_pixels))))
+    return max(1, int(free_memory(device) / 4 / (4 * (18 * n_readings + 8 * n_pixels))))
 
 
 def _all_slices(cascade: Cascade, batch: int, progress: Progress | None) -> tuple[ImageStack, dict[str, Any]]:

@@ -18,9 +18,8 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from ctenhance.reconstruction.smoothing import along
+from ctenhance.reconstruction.smoothing import along, mean_nearby
 
 #: Scales of detail, beside the smooth rest.
 SCALES = 3
@@ -51,12 +50,6 @@ def _smooth(x: torch.Tensor, scale: int) -> torch.Tensor:
     return along(along(x, _TAPS, -2, 2**scale), _TAPS, -1, 2**scale)
 
 
-def _mean_nearby(x: torch.Tensor, side: int) -> torch.Tensor:
-    half = side // 2
-    x = F.avg_pool2d(x, (side, 1), 1, (half, 0), count_include_pad=False)
-    return F.avg_pool2d(x, (1, side), 1, (0, half), count_include_pad=False)
-
-
 def significant(z: torch.Tensor) -> torch.Tensor:
     """What of `z` `[batch, view, column]` is more than noise of unit variance, of the same shape."""
     rest = z[:, None]
@@ -65,7 +58,7 @@ def significant(z: torch.Tensor) -> torch.Tensor:
         smooth = _smooth(rest, scale) if scale < SCALES else torch.zeros_like(rest)
         detail, rest = rest - smooth, smooth
         side = (NEIGHBOURHOOD << max(0, scale - 1)) | 1
-        energy = _mean_nearby(detail.square(), side) / white
+        energy = mean_nearby(detail.square(), side) / white
         typical = energy[..., ::4, ::4].flatten(1).median(1).values.clamp(min=1)[:, None, None, None]
         found += detail * (1 - _CERTAIN * typical / energy.clamp(min=1e-9)).clamp(min=0)
     return found[:, 0]

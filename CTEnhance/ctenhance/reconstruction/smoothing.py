@@ -22,6 +22,21 @@ def along(x: torch.Tensor, taps: Sequence[float], axis: int, step: int = 1) -> t
     return total
 
 
+def mean_nearby(x: torch.Tensor, side: int) -> torch.Tensor:
+    """The mean of `x` `[batch, channel, view, column]` over `side` x `side` readings (an odd number); at the
+    ends over those that there are. By running sums, which take as long for any side, in float64: a reading
+    that is a million times the others must not be lost in theirs, nor theirs in its."""
+    half, counts = side // 2, []
+    for axis in (-2, -1):
+        n = x.shape[axis]
+        padding = (half + 1, half, 0, 0) if axis == -1 else (0, 0, half + 1, half)
+        sums = F.pad(x, padding).cumsum(axis, dtype=torch.float64)
+        x = (sums.narrow(axis, side, n) - sums.narrow(axis, 0, n)).float()
+        place = torch.arange(n, device=x.device)
+        counts.append(((place + half).clamp(max=n - 1) - (place - half).clamp(min=0) + 1).to(x))
+    return x / (counts[0][:, None] * counts[1])
+
+
 def asinh(x: torch.Tensor) -> torch.Tensor:
     """The inverse hyperbolic sine to float32's rounding, from functions that torch has vectors for."""
     size = x.abs()

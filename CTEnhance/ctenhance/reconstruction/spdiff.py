@@ -18,7 +18,7 @@ at 100 % and at 2.5 % of the dose."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -93,6 +93,13 @@ def readings(counts: torch.Tensor, air: torch.Tensor, electronic: float, z: int)
     return Readings(counts[near][None] + variance, quanta[near][None], variance)
 
 
+def about_all(counts: torch.Tensor, air: torch.Tensor, electronic: float) -> About:
+    """All slices of `counts` about their baselines; arguments as in `readings`."""
+    variance = torch.full((1, 1, 1, 1), electronic).to(counts)
+    quanta = air.to(counts).expand(len(counts), -1 if air.dim() > 2 else 1, -1)
+    return about(counts[None] + variance, quanta[None], variance)
+
+
 def shifted_poisson(
     transmission: torch.Tensor,
     quanta: torch.Tensor,
@@ -126,6 +133,51 @@ _FIRST_NOISE, _SECOND_NOISE = 0.32, 0.25
 
 
 @dataclass(frozen=True)
+class About:
+    """Readings `[batch, slice, view, column]` about their smooth baselines, each slice by itself."""
+
+    baseline: torch.Tensor
+    noise: torch.Tensor
+    log_noise: torch.Tensor
+    deviation: torch.Tensor
+    fine: torch.Tensor
+    coarse: torch.Tensor
+
+    def near(self, z: int) -> About:
+        """Slice `z` and its neighbours, as `readings` takes them."""
+        count = self.baseline.shape[1]
+        rows = [max(z - 1, 0), z, min(z + 1, count - 1)]
+        return About(*(getattr(self, part.name)[:, rows] for part in fields(self)))
+
+
+def about(shifted: torch.Tensor, air: torch.Tensor, electronic: torch.Tensor) -> About:
+    """Shifted readings `[batch, slice, view, column]` about their baselines, in units of their noise."""
+
+    def smoothed(counts: torch.Tensor, kernels: tuple[list[float], list[float]]) -> torch.Tensor:
+        # columns differ in gain: it is their transmissions that are alike
+        return air * along(along((counts - electronic) / air, kernels[0], -2), kernels[1], -1) + electronic
+
+    smooth = smoothed(shifted, _FIRST).clamp(min=LEAST_COUNT)
+    wide = smoothed(smooth, _SECOND).clamp(min=LEAST_COUNT)
+    sd = smooth.sqrt()
+    # where the first baseline drowns in its own noise the second takes over
+    trust = ((smooth - electronic) / (_FIRST_NOISE * sd) - 2).div(4).clamp(0, 1)
+    reference = wide + trust * (smooth - wide)
+    signal = reference - electronic
+    noise = sd / torch.maximum(signal, LEAST_SLOPE * sd)
+    deviation = (shifted - reference) / sd
+    return About(
+        baseline=(air / torch.maximum(signal, LEAST_SIGNAL * sd)).log(),
+        noise=noise,
+        log_noise=noise.log(),
+        deviation=deviation,
+        # beyond some standard deviations it is structure: its size need not be exact
+        fine=asinh(deviation),
+        coarse=asinh((smooth - wide) / (_SECOND_NOISE * sd)),
+    )
+
+
+@dataclass(frozen=True)
 class Features:
     """What the network sees, `channels` `[batch, 9, view, column]`, and how its output becomes a line
     integral.
@@ -146,45 +198,33 @@ class Features:
         return value.clamp(LEAST_INTEGRAL, GREATEST_INTEGRAL)
 
 
-def features(readings: Readings) -> Features:
-    """Readings `[batch, 3, view, column]` about their baselines, in units of their noise."""
-    shifted, air, electronic = readings.shifted, readings.air, readings.electronic
-
-    def smoothed(counts: torch.Tensor, kernels: tuple[list[float], list[float]]) -> torch.Tensor:
-        # columns differ in gain: it is their transmissions that are alike
-        return air * along(along((counts - electronic) / air, kernels[0], -2), kernels[1], -1) + electronic
-
-    smooth = smoothed(shifted, _FIRST).clamp(min=LEAST_COUNT)
-    wide = smoothed(smooth, _SECOND).clamp(min=LEAST_COUNT)
-    sd = smooth.sqrt()
-    # where the first baseline drowns in its own noise the second takes over
-    trust = ((smooth - electronic) / (_FIRST_NOISE * sd) - 2).div(4).clamp(0, 1)
-    reference = wide + trust * (smooth - wide)
-    signal = reference - electronic
-    baseline = (air / torch.maximum(signal, LEAST_SIGNAL * sd)).log()
-    noise = sd / torch.maximum(signal, LEAST_SLOPE * sd)
-    deviation = (shifted - reference) / sd
+def features(readings: Readings, seen: About | None = None) -> Features:
+    """Readings `[batch, 3, view, column]` about their baselines (`seen`, where these are known already)."""
+    found = seen or about(readings.shifted, readings.air, readings.electronic)
     middle = slice(1, 2)
+    log_noise = found.log_noise
     channels = torch.cat(
         [
-            # beyond some standard deviations it is structure: its size need not be exact
-            asinh(deviation),
-            asinh((smooth - wide) / (_SECOND_NOISE * sd)),
-            baseline[:, middle] / 4 - 1,
-            noise[:, middle].log() / 2 + 1,
-            (noise[:, ::2].log().mean(1, keepdim=True) - noise[:, middle].log()),
+            found.fine,
+            found.coarse,
+            found.baseline[:, middle] / 4 - 1,
+            log_noise[:, middle] / 2 + 1,
+            log_noise[:, ::2].mean(1, keepdim=True) - log_noise[:, middle],
         ],
         1,
     )
-    log_quanta = air[:, middle].expand_as(shifted[:, middle]).log().flatten(1).mean(1)
-    return Features(channels, baseline[:, middle], noise[:, middle], deviation[:, middle], log_quanta)
+    log_quanta = readings.air[:, middle].log().flatten(1).mean(1).expand(len(channels))
+    return Features(
+        channels, found.baseline[:, middle], found.noise[:, middle], found.deviation[:, middle], log_quanta
+    )
 
 
-def denoise(network: Callable[..., torch.Tensor], measured: Readings) -> torch.Tensor:
-    """The network's line integrals `[batch, view, column]` of the middle slices."""
-    found = features(measured)
-    channels = found.channels.contiguous(memory_format=torch.channels_last)
-    return found.integral(network(channels, found.log_quanta).float())[:, 0]
+def denoise(
+    network: Callable[..., torch.Tensor], measured: Readings, seen: About | None = None
+) -> torch.Tensor:
+    """The network's line integrals `[batch, view, column]` of the middle slices; `seen` as in `features`."""
+    found = features(measured, seen)
+    return found.integral(network(found.channels, found.log_quanta).float())[:, 0]
 
 
 def sample(
@@ -193,17 +233,19 @@ def sample(
     steps: int,
     generator: torch.Generator | None = None,
     between: Callable[[], None] = lambda: None,
+    seen: About | None = None,
 ) -> torch.Tensor:
     """Line integrals `[batch, view, column]` of the middle slices after `steps` network evaluations, with
     what of the readings was more than noise put back (`significance`).
 
     One step is the network's expectation; each further one adds the quanta that it predicted and looks again.
-    The neighbours stay as measured. `between` is called before each evaluation (it may raise to stop)."""
+    The neighbours stay as measured. `between` is called before each evaluation (it may raise to stop); `seen`
+    as in `features`."""
     middle = slice(1, 2)
     state = measured.shifted[:, middle]
     air, now = measured.air[:, middle].expand_as(state), 1.0
     between()
-    integral = denoise(network, measured)
+    integral = denoise(network, measured, seen)
     for factor in factors(float(air.max()), steps)[1:]:
         between()
         # drawn on the CPU: the same seed then means the same quanta on every device

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -79,12 +80,18 @@ class OpenVinoEngine(Engine):
         if self.precision == AUTO:
             self.precision = BFLOAT16 if bfloat16 and self.has_bfloat16 else FLOAT32
 
-    def network(self, path: Path, name: str) -> OpenVinoNetwork:
-        """Return an exported network, compiled; raises CTEnhanceError where the file cannot be run."""
+    def network(self, path: Path, name: str, at_once: int = 1) -> OpenVinoNetwork:
+        """Return an exported network, compiled; raises CTEnhanceError where the file cannot be run.
+
+        It may be called from `at_once` threads together, whose calls then share the processor's threads:
+        calls of one thread each never wait for each other within a layer.
+        """
         settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
             "PERFORMANCE_HINT": "LATENCY",
         }
+        if at_once > 1:
+            settings["NUM_STREAMS"] = at_once
         if self.device.type == "cpu" and threads():
             settings["INFERENCE_NUM_THREADS"] = threads()
             # Several such processes would all sit on the first cores.
@@ -96,14 +103,16 @@ class OpenVinoEngine(Engine):
                 f"OpenVINO cannot run the exported weights '{name}' ({str(error).strip().splitlines()[-1]}): "
                 "export them again, or choose --engine torch."
             ) from error
-        return OpenVinoNetwork(compiled)
+        return OpenVinoNetwork(compiled, at_once)
 
 
 class OpenVinoNetwork:
-    """A compiled network; each call runs it to its end."""
+    """A compiled network; each call runs it to its end, `at_once` of them side by side."""
 
-    def __init__(self, compiled: Any) -> None:
-        self._request = compiled.create_infer_request()
+    def __init__(self, compiled: Any, at_once: int = 1) -> None:
+        self._free: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(at_once):
+            self._free.put(compiled.create_infer_request())
 
     def __call__(self, *inputs: np.ndarray) -> np.ndarray:
         """Return the output of the inputs. Raises ValueError for values that are not finite."""
@@ -112,7 +121,11 @@ class OpenVinoNetwork:
             if not np.isfinite(values.sum(-1)).all():
                 raise ValueError("a network's input holds values that are no finite numbers")
         whole = {number: np.ascontiguousarray(values) for number, values in enumerate(inputs)}
-        return self._request.infer(whole)[0]
+        request = self._free.get()
+        try:
+            return request.infer(whole, share_inputs=True)[0]
+        finally:
+            self._free.put(request)
 
 
 def _physical_cores() -> int:
