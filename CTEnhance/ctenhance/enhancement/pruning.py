@@ -35,7 +35,7 @@ def _outputs(network: Twin, name: str) -> int:
 def require_wider(source: Twin, target: Twin) -> None:
     """Raise InputError unless each convolution of `source` has at least the outputs of that of `target`."""
     pairs = zip(widths_of(source), widths_of(target), strict=True)
-    if any(own < wanted for one, other in pairs for own, wanted in zip(one, other, strict=True)):
+    if any(own < numbers for one, other in pairs for own, numbers in zip(one, other, strict=True)):
         raise InputError(
             "The weights to start from belong to a network that is narrower somewhere: choose its size, or "
             "other weights."
@@ -43,7 +43,7 @@ def require_wider(source: Twin, target: Twin) -> None:
 
 
 @dataclass
-class _Seen:
+class _Activity:
     """What a network's layers give on sample slices: the SD of each channel behind a ReLU by the name of its
     convolution, and the second moments of the channels of each upsampling."""
 
@@ -56,10 +56,10 @@ def prune(target: Twin, source: Twin, slices: torch.Tensor) -> None:
 
     Raises InputError where the source is narrower."""
     require_wider(source, target)
-    seen = _look(source, slices)
+    activity = _look(source, slices)
     body = source.body
     weight = {name: value.detach() for name, value in body.named_parameters()}
-    wanted = widths_of(target)
+    numbers = widths_of(target)
     own = widths_of(source)
     new = target.body.state_dict()
     every = torch.arange(body.final_conv.out_channels)
@@ -73,7 +73,7 @@ def prune(target: Twin, source: Twin, slices: torch.Tensor) -> None:
         return values[:, first:stop].square().sum((0, 2, 3))
 
     def chosen(name: str, number: int, *listeners: torch.Tensor) -> torch.Tensor:
-        score = seen.spread[name].square() * torch.stack(listeners).sum(0)
+        score = activity.spread[name].square() * torch.stack(listeners).sum(0)
         return score.topk(number).indices.sort().values
 
     def put(
@@ -85,7 +85,7 @@ def prune(target: Twin, source: Twin, slices: torch.Tensor) -> None:
 
     kept = torch.arange(body.get_submodule("conv_0.conv_0.conv").in_channels)  # type: ignore[arg-type]
     skips = []
-    for level, (name, (first, second)) in enumerate(zip(DOWN, wanted, strict=False)):
+    for level, (name, (first, second)) in enumerate(zip(DOWN, numbers, strict=False)):
         inside = chosen(f"{name}.conv_0", first, listened(f"{name}.conv_1.conv"))
         if level + 1 < len(DOWN):
             joined = f"{UP[-1 - level]}.convs.conv_0.conv"
@@ -98,7 +98,7 @@ def prune(target: Twin, source: Twin, slices: torch.Tensor) -> None:
         kept = outputs
         skips.append(kept)
     skips.pop()
-    for step, (name, (raised, first, second)) in enumerate(zip(UP, wanted[len(DOWN) :], strict=True)):
+    for step, (name, (raised, first, second)) in enumerate(zip(UP, numbers[len(DOWN) :], strict=True)):
         inside = chosen(f"{name}.convs.conv_0", first, listened(f"{name}.convs.conv_1.conv"))
         if step + 1 < len(UP):
             ear = listened(f"{UP[step + 1]}.upsample.deconv", outputs_first=False)
@@ -108,7 +108,7 @@ def prune(target: Twin, source: Twin, slices: torch.Tensor) -> None:
         joins, lifts = f"{name}.convs.conv_0.conv", f"{name}.upsample.deconv"
         skip = own[len(UP) - 1 - step][1]
         upper = weight[f"{joins}.weight"][:, skip:]
-        down, up = _components(seen.moments[name], upper, raised)
+        down, up = _components(activity.moments[name], upper, raised)
         new[f"{lifts}.weight"] = torch.einsum("no,ioyx->inyx", down, weight[f"{lifts}.weight"][kept])
         new[f"{lifts}.bias"] = down @ weight[f"{lifts}.bias"]
         values = [weight[f"{joins}.weight"][:, skips.pop()], torch.einsum("poyx,on->pnyx", upper, up)]
@@ -133,20 +133,20 @@ def _components(
     return (main.T @ root.T).float(), torch.linalg.solve(root.T, main).float()
 
 
-def _look(network: Twin, slices: torch.Tensor) -> _Seen:
+def _look(network: Twin, slices: torch.Tensor) -> _Activity:
     """What the layers of a network give on slices."""
-    seen, hooks = _Seen(), []
+    activity, hooks = _Activity(), []
 
     def spread(name: str) -> Callable[..., None]:
         def keep(_module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
-            seen.spread[name] = output.std((0, 2, 3))
+            activity.spread[name] = output.std((0, 2, 3))
 
         return keep
 
     def moments(name: str) -> Callable[..., None]:
         def keep(_module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
             flat = output.transpose(0, 1).flatten(1).double()
-            seen.moments[name] = flat @ flat.T / flat.shape[1]
+            activity.moments[name] = flat @ flat.T / flat.shape[1]
 
         return keep
 
@@ -159,4 +159,4 @@ def _look(network: Twin, slices: torch.Tensor) -> _Seen:
         network.body(F.pixel_unshuffle(slices, 2))
     for hook in hooks:
         hook.remove()
-    return seen
+    return activity

@@ -91,8 +91,8 @@ class Cascade:
         check(self.cancel)
         sinograms = [line_integrals[:, None]]
         if "projection" in self.networks:
-            seen = spdiff.about_all(counts.detected, counts.air, self.scan.electronic)
-            denoised = [self._denoised(counts, seen, z - first, z) for z in range(start, stop)]
+            abouts = spdiff.about_all(counts.detected, counts.air, self.scan.electronic)
+            denoised = [self._denoised(counts, abouts, z - first, z) for z in range(start, stop)]
             sinograms.append(torch.stack(denoised))
         integrals = torch.cat(sinograms, 1)
         if self.water is not None:
@@ -110,10 +110,10 @@ class Cascade:
             for z in range(start, stop)
         ]
 
-    def _denoised(self, counts: Counts, seen: spdiff.About, index: int, z: int) -> torch.Tensor:
+    def _denoised(self, counts: Counts, abouts: spdiff.About, index: int, z: int) -> torch.Tensor:
         """Line integrals `[draw, view, column]` of slice z, which is number `index` of `counts`."""
         measured = spdiff.readings(counts.detected, counts.air, self.scan.electronic, index)
-        near = seen.near(index)
+        near = abouts.near(index)
         draws = []
         for draw in range(1 + self.options.draws):
             steps = self._steps(self.options.projection_steps, draw)

@@ -198,9 +198,9 @@ class Features:
         return value.clamp(LEAST_INTEGRAL, GREATEST_INTEGRAL)
 
 
-def features(readings: Readings, seen: About | None = None) -> Features:
-    """Readings `[batch, 3, view, column]` about their baselines (`seen`, where these are known already)."""
-    found = seen or about(readings.shifted, readings.air, readings.electronic)
+def features(readings: Readings, known: About | None = None) -> Features:
+    """Readings `[batch, 3, view, column]` about their baselines (`known`, where these are known already)."""
+    found = known or about(readings.shifted, readings.air, readings.electronic)
     middle = slice(1, 2)
     log_noise = found.log_noise
     channels = torch.cat(
@@ -220,10 +220,10 @@ def features(readings: Readings, seen: About | None = None) -> Features:
 
 
 def denoise(
-    network: Callable[..., torch.Tensor], measured: Readings, seen: About | None = None
+    network: Callable[..., torch.Tensor], measured: Readings, known: About | None = None
 ) -> torch.Tensor:
-    """The network's line integrals `[batch, view, column]` of the middle slices; `seen` as in `features`."""
-    found = features(measured, seen)
+    """The network's line integrals `[batch, view, column]` of the middle slices; `known` as in `features`."""
+    found = features(measured, known)
     return found.integral(network(found.channels, found.log_quanta).float())[:, 0]
 
 
@@ -233,19 +233,19 @@ def sample(
     steps: int,
     generator: torch.Generator | None = None,
     between: Callable[[], None] = lambda: None,
-    seen: About | None = None,
+    known: About | None = None,
 ) -> torch.Tensor:
     """Line integrals `[batch, view, column]` of the middle slices after `steps` network evaluations, with
     what of the readings was more than noise put back (`significance`).
 
     One step is the network's expectation; each further one adds the quanta that it predicted and looks again.
-    The neighbours stay as measured. `between` is called before each evaluation (it may raise to stop); `seen`
-    as in `features`."""
+    The neighbours stay as measured. `between` is called before each evaluation (it may raise to stop);
+    `known` as in `features`."""
     middle = slice(1, 2)
     state = measured.shifted[:, middle]
     air, now = measured.air[:, middle].expand_as(state), 1.0
     between()
-    integral = denoise(network, measured, seen)
+    integral = denoise(network, measured, known)
     for factor in factors(float(air.max()), steps)[1:]:
         between()
         # drawn on the CPU: the same seed then means the same quanta on every device
