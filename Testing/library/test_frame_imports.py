@@ -36,6 +36,7 @@ EXTRAS = {
     "onnx": {"ctenhance.runtime.engines.export"},
     "onnxscript": {"ctenhance.runtime.engines.export"},
     "highdicom": {"ctenhance.files.dicom.parametric"},
+    "isal": {"ctenhance.files.damage"},
     "pynetdicom": {"ctenhance.service.network"},
     "numba": {f"ctenhance.decomposition.solver.{name}" for name in ("fused", "compiled")},
     "llvmlite": {"ctenhance.decomposition.solver.fused"},

@@ -39,7 +39,8 @@ from ctenhance.view import server, serving, worker
 from ctenhance.view.opening import main
 from ctenhance.view.pictures import LOSSLESS, encoded
 
-told = main(str(folder / "ct.nii.gz"), str(folder / "ct.raw"), json.dumps({"series": None, "where": {}}))
+choice = json.dumps({"series": None, "where": {}})
+told = next(main(str(folder / "ct.nii.gz"), str(folder / "ct.raw"), choice))
 desk = worker.PairDesk({"volumes": {"before": told["volume"]}, "table": None, "names": {}})
 desk.viewer.apply({"op": "sizes", "cells": {"axial/before": [60, 50]}})
 picture = desk.viewer.picture("axial/before")

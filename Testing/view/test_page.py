@@ -21,9 +21,8 @@ def own_viewer(pair: Path, tmp_path: Path, *names: str) -> Viewer:
     """The same viewer without a page: what the page is to show."""
     volumes = {}
     for part, name in zip(("before", "after", "uncertainty"), names, strict=False):
-        told = main(
-            str(pair / f"{name}.nii.gz"), str(tmp_path / part), json.dumps({"series": None, "where": {}})
-        )
+        choice = json.dumps({"series": None, "where": {}})
+        told = next(main(str(pair / f"{name}.nii.gz"), str(tmp_path / part), choice))
         volumes[part] = SharedVolume.of_json(told["volume"])
     return Viewer(volumes)
 

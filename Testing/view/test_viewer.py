@@ -25,7 +25,7 @@ KEV_TABLE = {
 
 
 def opened(path: Path, out: Path) -> SharedVolume:
-    told = main(str(path), str(out), json.dumps({"series": None, "where": {}}))
+    told = next(main(str(path), str(out), json.dumps({"series": None, "where": {}})))
     return SharedVolume.of_json(json.loads(json.dumps(told["volume"])))
 
 

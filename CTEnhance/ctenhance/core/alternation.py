@@ -112,6 +112,7 @@ def _blocks(array: np.ndarray) -> _Blocks:
 
 def _blocks_of(plane: np.ndarray) -> list[np.ndarray]:
     """Return the means of a slice's blocks, and of each grain the noise in them, or in some rows of them."""
+    plane = plane.astype(np.float32, copy=False)  # differences of int16 may be beyond it
     found = [block_means(plane)]
     rows, columns = (length // BLOCK for length in plane.shape)
     inside = plane[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns * BLOCK)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from ctenhance.runtime.errors import InputError, NotCTError
 from ctenhance.runtime.files import check_output, suffix_of
 from ctenhance.runtime.large import let_go
 
+if TYPE_CHECKING:
+    from ctenhance.files.volumes import StoredVolume
+
 #: A patient in metres is narrower than the first, and his pixels in centimetres than the second.
 _LEAST_WIDTH_MM, _LEAST_PIXEL_MM, _LARGEST_VOXEL_MM = 1.0, 0.1, 100.0
 
@@ -34,28 +37,52 @@ def read(
     check_hu: bool = True,
 ) -> CTVolume:
     """Read a CT; all that `CTVolume.read` says of its arguments and of what it refuses holds."""
+    volume = read_or_map(path, None, series, where=where, check_hu=check_hu)
+    assert isinstance(volume, CTVolume)
+    if check_hu:
+        notes = doubts_of(volume)
+        let_go(volume.array)
+        if notes:
+            volume.meta["notes"] = [*volume.meta.get("notes", []), *notes]
+    return volume
+
+
+def read_or_map(
+    path: AnyPath | Sequence[AnyPath],
+    place: Path | None,
+    series: int | str | None = None,
+    *,
+    where: Mapping[str, Any] | None = None,
+    check_hu: bool = True,
+) -> CTVolume | StoredVolume:
+    """Read a CT, and refuse what `read` refuses, but do not look for what `doubts_of` finds.
+
+    `place`: a file that is not there yet, to which a packed one may be unpacked (`volumes.read_or_map`).
+    """
     try:
-        volume = _read(path, series, where, check_hu)
+        volume = _read(path, place, series, where, check_hu)
         if check_hu:
             _require_likely_size(volume)
             require_hounsfield(volume.array)
-            doubts = []
-            # DICOM states a unit, and is asked for its scale before its padding is replaced.
-            if "source_files" not in volume.meta:
-                doubts += [doubt_without_air(volume.array), doubt_of_scale(volume.array)]
-            doubts += [
-                _doubt_of_size(volume),
-                doubt_of_corners(volume.array),
-                doubt_of_alternation(volume.array) or doubt_of_order(volume.array, volume.spacing[2]),
-            ]
-            let_go(volume.array)
-            if any(doubts):
-                volume.meta["notes"] = [*volume.meta.get("notes", []), *filter(None, doubts)]
     except InputError as error:
         reason = str(error)
         kind = NotCTError if isinstance(error, NotCTError) else InputError
         raise kind(f"Cannot read {_named(path)}: {reason[0].lower()}{reason[1:]}") from error
     return volume
+
+
+def doubts_of(volume: CTVolume | StoredVolume) -> list[str]:
+    """Return the notes on a volume in HU that has been read and may not be what it seems."""
+    array, doubts = volume.array, []
+    # DICOM states a unit, and is asked for its scale before its padding is replaced.
+    if "source_files" not in volume.meta:
+        doubts += [doubt_without_air(array), doubt_of_scale(array)]
+    doubts += [
+        _doubt_of_size(volume),
+        doubt_of_corners(array),
+        doubt_of_alternation(array) or doubt_of_order(array, volume.spacing[2]),
+    ]
+    return [doubt for doubt in doubts if doubt]
 
 
 def write(volume: CTVolume, path: AnyPath) -> None:
@@ -94,7 +121,7 @@ def _require_readable(path: Path) -> None:
         raise InputError(f"it cannot be opened ({reason}); check its permissions.") from error
 
 
-def _require_likely_size(volume: CTVolume) -> None:
+def _require_likely_size(volume: CTVolume | StoredVolume) -> None:
     """Raise InputError where lengths in the header are no millimetres, but metres or the like."""
     across = np.multiply(volume.array.shape[:0:-1], volume.spacing[:2])
     if across.max() >= _LEAST_WIDTH_MM and max(volume.spacing) <= _LARGEST_VOXEL_MM:
@@ -106,7 +133,7 @@ def _require_likely_size(volume: CTVolume) -> None:
     )
 
 
-def _doubt_of_size(volume: CTVolume) -> str:
+def _doubt_of_size(volume: CTVolume | StoredVolume) -> str:
     width = min(volume.spacing[:2])
     if width >= _LEAST_PIXEL_MM:
         return ""
@@ -118,10 +145,11 @@ def _doubt_of_size(volume: CTVolume) -> str:
 
 def _read(
     path: AnyPath | Sequence[AnyPath],
+    place: Path | None,
     series: int | str | None,
     where: Mapping[str, Any] | None,
     check_hu: bool,
-) -> CTVolume:
+) -> CTVolume | StoredVolume:
     paths = [Path(path)] if isinstance(path, str | os.PathLike) else [Path(one) for one in path]
     if not paths:
         raise InputError("give at least one file.")
@@ -138,6 +166,6 @@ def _read(
         )
     if series is not None or where:
         raise InputError("series and images can be chosen in DICOM folders only; leave the choice out.")
-    from ctenhance.files.volumes import read_image_file
+    from ctenhance.files import volumes  # SimpleITK takes a while to load
 
-    return read_image_file(paths[0])
+    return volumes.read_or_map(paths[0], place)

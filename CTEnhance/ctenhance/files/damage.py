@@ -8,6 +8,7 @@ reading, and for a packed NIfTI file hardly any time, as its values are unpacked
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import os
@@ -25,15 +26,21 @@ from ctenhance.core.hounsfield import not_finite
 from ctenhance.runtime.errors import InputError, NotCTError
 from ctenhance.runtime.files import suffix_of
 
+_unpacking: Any = zlib
+with contextlib.suppress(ImportError):  # half the time; not built for every processor
+    from isal import isal_zlib as _unpacking
+
 DAMAGED = "the file is damaged, cut off or not what its name says; copy it again from its source."
 NIFTI = (".nii", ".nii.gz")
 _CHUNK = 1 << 20
 _NIFTI_1 = 348  # bytes of its header
+_INT16 = 4  # its word for that type
 #: Bytes behind the voxels of a NIfTI file that programs may leave there; a packed file could have any number.
 _MOST_BEHIND = 64 << 20
 _PACKED_CHUNK = 1 << 17
 _GZIP = b"\x1f\x8b"  # how a gzip file begins
 GZIP_WBITS = 31  # zlib's word for one
+_UNPACKING_FAILED = (zlib.error, _unpacking.error)
 _LOCAL = b"LOCAL"
 _MILLIMETRE = ("", "?", "???", "mm", "millimeter", "millimeters", "millimetre", "millimetres")
 _SPELLED = {"distanceunits": "DistanceUnits", "space units": "space units", "units": "units"}
@@ -224,20 +231,23 @@ def _require_sound_compression(path: Path) -> None:
     if compressed and path.is_file():
         with path.open("rb") as stream:
             stream.seek(start)
-            unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # zlib (MetaImage) or gzip (NRRD)
+            unpacker = _unpacking.decompressobj(zlib.MAX_WBITS | 32)  # zlib (MetaImage) or gzip (NRRD)
             try:
                 while chunk := stream.read(_CHUNK):
                     unpacker.decompress(chunk)
-            except zlib.error as error:
+            except _UNPACKING_FAILED as error:
                 raise InputError(DAMAGED) from error
         if not unpacker.eof:
             raise InputError(DAMAGED)
 
 
 def nifti_header(path: Path) -> bytes:
-    """Return the first bytes of a NIfTI file, unpacked; raises OSError, EOFError or zlib.error for damage."""
-    with _unpacked(path) as stream:
-        return stream.read(540)
+    """Return the first bytes of a NIfTI file, unpacked; raises InputError for damage."""
+    try:
+        with _unpacked(path) as stream:
+            return stream.read(540)
+    except (EOFError, OSError, *_UNPACKING_FAILED) as error:
+        raise InputError(DAMAGED) from error
 
 
 class _Unpacking(io.RawIOBase):
@@ -245,14 +255,14 @@ class _Unpacking(io.RawIOBase):
 
     def __init__(self, path: Path) -> None:
         self._source = path.open("rb")
-        self._unpacker: Any = zlib.decompressobj(GZIP_WBITS)
+        self._unpacker = _unpacking.decompressobj(GZIP_WBITS)
         self._tail = b""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the buffer; raises zlib.error and EOFError for damage."""
+        """Fill the buffer; raises what is in _UNPACKING_FAILED, and EOFError, for damage."""
         while True:
             chunk = self._tail or self._source.read(_PACKED_CHUNK)
             if self._unpacker.eof:  # one gzip file may follow another, or zeros
@@ -261,7 +271,7 @@ class _Unpacking(io.RawIOBase):
                     if self._source.peek(1):
                         continue
                     return 0
-                self._unpacker = zlib.decompressobj(GZIP_WBITS)
+                self._unpacker = _unpacking.decompressobj(GZIP_WBITS)
             piece = self._unpacker.decompress(chunk, len(buffer))
             self._tail = self._unpacker.unused_data or self._unpacker.unconsumed_tail
             if piece:
@@ -288,7 +298,7 @@ def _require_whole_nifti(path: Path, plain: Take | None) -> None:
     try:
         with _unpacked(path) as stream:
             header = stream.read(540)
-            layout = _nifti_layout(header)
+            layout = nifti_layout(header)
             _require_one_scaling(header, layout.order)
             # To the very end, because only there stands the checksum of a compressed file.
             length = bad = first_bad = 0
@@ -302,7 +312,7 @@ def _require_whole_nifti(path: Path, plain: Take | None) -> None:
                 length += len(chunk)
                 if length > layout.length + _MOST_BEHIND:
                     raise InputError(DAMAGED)
-    except (EOFError, OSError, ValueError, OverflowError, zlib.error, struct.error) as error:
+    except (EOFError, OSError, ValueError, OverflowError, struct.error, *_UNPACKING_FAILED) as error:
         raise InputError(DAMAGED) from error
     if length < layout.length:
         raise InputError(DAMAGED)
@@ -311,7 +321,7 @@ def _require_whole_nifti(path: Path, plain: Take | None) -> None:
         raise InputError(not_finite(bad, z, y, x))
 
 
-def _after(header: bytes, layout: _NiftiLayout, stream: IO[bytes], plain: Take | None) -> Iterator[bytes]:
+def _after(header: bytes, layout: NiftiLayout, stream: IO[bytes], plain: Take | None) -> Iterator[bytes]:
     """Yield a file's bytes from the first voxel on, of which `header` has been read, in pieces that cut no
     value; `plain` is given all up to the last voxel."""
     if layout.offset < 0:
@@ -333,14 +343,16 @@ def _after(header: bytes, layout: _NiftiLayout, stream: IO[bytes], plain: Take |
 
 
 @dataclass(frozen=True)
-class _NiftiLayout:
-    """Where the voxels of a NIfTI file stand: bytes, shape (slowest axis first), type of floats, order."""
+class NiftiLayout:
+    """Where the voxels of a NIfTI file stand: bytes, shape (slowest axis first), type of floats, order; and
+    whether they are whole numbers of 16 bits that nothing scales."""
 
     offset: int
     length: int
     shape: tuple[int, ...]
     float_type: str
     order: str
+    plain_int16: bool
 
 
 def _require_one_scaling(header: bytes, order: str) -> None:
@@ -363,7 +375,7 @@ def _require_one_scaling(header: bytes, order: str) -> None:
         )
 
 
-def _nifti_layout(header: bytes) -> _NiftiLayout:
+def nifti_layout(header: bytes) -> NiftiLayout:
     """Return what the NIfTI-1 header promises; raises struct.error without one, InputError for NIfTI-2."""
     if len(header) < _NIFTI_1:
         raise struct.error("no whole NIfTI header")
@@ -379,5 +391,7 @@ def _nifti_layout(header: bytes) -> _NiftiLayout:
             continue
         shape = tuple(max(length, 1) for length in dimensions[7:0:-1])[7 - max(0, min(dimensions[0], 7)) :]
         float_type = {16: f"{order}f4", 64: f"{order}f8"}.get(kind, "")
-        return _NiftiLayout(offset, math.prod(shape) * bits // 8, (1, 1, *shape), float_type, order)
+        scaling = struct.unpack_from(f"{order}2f", header, 112)
+        plain = (kind, bits) == (_INT16, 16) and scaling in ((1.0, 0.0), (0.0, 0.0))
+        return NiftiLayout(offset, math.prod(shape) * bits // 8, (1, 1, *shape), float_type, order, plain)
     raise struct.error("no NIfTI header")

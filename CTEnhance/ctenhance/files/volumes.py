@@ -12,7 +12,9 @@ import tempfile
 import threading
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 (its customary name)
@@ -24,6 +26,7 @@ from ctenhance.files.damage import (
     NIFTI,
     is_packed,
     nifti_header,
+    nifti_layout,
     require_plain_meaning,
     require_sound,
     taken_on_trust,
@@ -49,6 +52,26 @@ _PACKINGS = ((1, zlib.Z_RLE), (1, zlib.Z_DEFAULT_STRATEGY), (6, zlib.Z_DEFAULT_S
 _LARGER, _TRIED, _CHUNK = 1.05, 1 << 20, 1 << 22
 _QUIETING = threading.RLock()  # ITK's switch is one for all threads
 _EIGHT_BIT = (sitk.sitkUInt8, sitk.sitkInt8)
+_LEAST_OFFSET = 352  # of the voxels in a NIfTI file
+
+
+@dataclass(frozen=True)
+class StoredVolume:
+    """A volume whose voxels are int16 in a file, from byte `start` on, and whose `array` looks into it.
+
+    The rest is as `CTVolume` has it.
+    """
+
+    file: Path
+    start: int
+    array: np.ndarray
+    spacing: tuple[float, float, float]
+    origin: tuple[float, float, float]
+    direction: np.ndarray
+    meta: dict[str, Any]
+
+
+_AnyVolume = TypeVar("_AnyVolume", CTVolume, StoredVolume)
 
 
 def read_image_file(path: Path, labels: bool = False) -> CTVolume:
@@ -56,25 +79,60 @@ def read_image_file(path: Path, labels: bool = False) -> CTVolume:
 
     One of `labels` may have voxels of 8 bits, which are none of a CT.
     """
+    volume = read_or_map(path, None, labels)
+    assert isinstance(volume, CTVolume)
+    return volume
+
+
+def read_or_map(path: Path, place: Path | None, labels: bool = False) -> CTVolume | StoredVolume:
+    """Do what `read_image_file` does, but look into the voxels where a packed file is unpacked to `place`, a
+    new file, if they can be used as they stand there: that takes neither memory nor the time of a copy."""
     require_utf8(path)
     if path.stat().st_size == 0:
         raise InputError("the file is empty; copy it again from its source.")
     suffix = suffix_of(path)
     if not path.name.endswith((suffix, suffix.upper())):
         raise InputError(f"rename the file so that it ends in '{suffix}' in lower case.")
-    with _sound(path, suffix) as plain:
+    with _sound(path, suffix, place) as plain:
         require_plain_meaning(path)
-        grid = grid_of_nifti(nifti_header(plain)) if suffix in NIFTI else None
-        image = _image(plain, suffix, labels)
+        header = nifti_header(plain) if suffix in NIFTI else b""
+        grid = grid_of_nifti(header) if header else None
+        reader = _reader(plain, suffix, labels)
+        mapped = None if plain != place or grid is None else _mapped(plain, header, reader, grid.notes)
+        if mapped is not None and grid is not None:
+            return _placed(mapped, grid)
+        image = _image(reader, suffix)
     direction = np.reshape(image.GetDirection(), (image.GetDimension(),) * 2)
     notes = taken_on_trust(path, direction) if grid is None else grid.notes
     volume = CTVolume.from_sitk(image, {"notes": notes} if notes else {})
     return volume if grid is None else _placed(volume, grid)
 
 
+def _mapped(
+    plain: Path, header: bytes, reader: sitk.ImageFileReader, notes: list[str]
+) -> StoredVolume | None:
+    """Return the volume as it stands in an unpacked NIfTI file; None where its voxels are to be converted."""
+    layout = nifti_layout(header)
+    x, y, z = reader.GetSize() if reader.GetDimension() == 3 else (0, 0, 0)
+    if (
+        not layout.plain_int16
+        or layout.order != "<"
+        or layout.offset < _LEAST_OFFSET
+        or reader.GetPixelID() != sitk.sitkInt16
+        or (x * y * z * 2 != layout.length)
+        or layout.length == 0
+    ):
+        return None
+    array = np.memmap(plain, "<i2", "r", layout.offset, (z, y, x))
+    direction = np.reshape(reader.GetDirection(), (3, 3))
+    meta = {"notes": notes} if notes else {}
+    return StoredVolume(plain, layout.offset, array, reader.GetSpacing(), reader.GetOrigin(), direction, meta)
+
+
 @contextlib.contextmanager
-def _sound(path: Path, suffix: str) -> Iterator[Path]:
-    """Give a file that has been gone through: this one, or the same unpacked, so that it is done only once.
+def _sound(path: Path, suffix: str, place: Path | None) -> Iterator[Path]:
+    """Give a file that has been gone through: this one, or the same unpacked (to `place`, where it stays), so
+    that it is done only once.
 
     Raises InputError, as `require_sound` does.
     """
@@ -82,8 +140,12 @@ def _sound(path: Path, suffix: str) -> Iterator[Path]:
         require_sound(path)
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="ctenhance-", ignore_cleanup_errors=True) as folder:
-        plain = Path(folder) / "plain.nii"
+    with contextlib.ExitStack() as stack:
+        if place is None:
+            temporary = tempfile.TemporaryDirectory(prefix="ctenhance-", ignore_cleanup_errors=True)
+            plain = Path(stack.enter_context(temporary)) / "plain.nii"
+        else:
+            plain = place
         with plain.open("xb", buffering=0) as stream:
             room = True
 
@@ -99,22 +161,35 @@ def _sound(path: Path, suffix: str) -> Iterator[Path]:
         yield plain if room else path
 
 
-def _image(path: Path, suffix: str, labels: bool) -> sitk.Image:
-    """Return what ITK reads of a file that has been gone through; raises InputError."""
+def _reader(path: Path, suffix: str, labels: bool) -> sitk.ImageFileReader:
+    """Return ITK's reader of a file that has been gone through, its header read; raises InputError."""
     reader = sitk.ImageFileReader()
     reader.SetImageIO(_IMAGE_IO[suffix])
     reader.SetFileName(os.fspath(path))
+    with _refusing(suffix):
+        reader.ReadImageInformation()
+        require_scalar_volume(reader.GetSize(), reader.GetNumberOfComponents(), reader.GetPixelID())
+        if reader.GetPixelID() in _EIGHT_BIT and not labels:
+            raise InputError(
+                "its voxels have 8 bits, which cannot hold Hounsfield units; give the original CT."
+            )
+    return reader
+
+
+def _image(reader: sitk.ImageFileReader, suffix: str) -> sitk.Image:
+    """Return what ITK reads, its voxels as well; raises InputError."""
+    with _refusing(suffix):
+        if reader.GetDimension() == 4:
+            reader.SetExtractSize([*reader.GetSize()[:3], 0])
+        return reader.Execute()
+
+
+@contextlib.contextmanager
+def _refusing(suffix: str) -> Iterator[None]:
+    """Raise InputError for what ITK says, and MemoryError where memory is short."""
     with _quiet():
         try:
-            reader.ReadImageInformation()
-            require_scalar_volume(reader.GetSize(), reader.GetNumberOfComponents(), reader.GetPixelID())
-            if reader.GetPixelID() in _EIGHT_BIT and not labels:
-                raise InputError(
-                    "its voxels have 8 bits, which cannot hold Hounsfield units; give the original CT."
-                )
-            if reader.GetDimension() == 4:
-                reader.SetExtractSize([*reader.GetSize()[:3], 0])
-            return reader.Execute()
+            yield
         except RuntimeError as error:
             if says_out_of_memory(error):
                 raise MemoryError from error
@@ -126,7 +201,7 @@ def _image(path: Path, suffix: str, labels: bool) -> sitk.Image:
             raise InputError(_INCOMPLETE if suffix in (".mhd", ".nhdr") else DAMAGED) from error
 
 
-def _placed(volume: CTVolume, grid: NiftiGrid) -> CTVolume:
+def _placed(volume: _AnyVolume, grid: NiftiGrid) -> _AnyVolume:
     """Return the volume on the header's grid: ITK mixes the voxel size and unit of one form with another."""
     if grid.to_lps is None:
         return volume
@@ -135,8 +210,12 @@ def _placed(volume: CTVolume, grid: NiftiGrid) -> CTVolume:
     if apart(own, grid.to_lps, np.array(volume.array.shape[::-1])) <= _SAME_GRID * min(volume.spacing):
         return volume
     spacing = lengths_of(grid.to_lps)
-    x, y, z = grid.to_lps[:3, 3].tolist()
-    return CTVolume(volume.array, tuple(spacing), (x, y, z), grid.to_lps[:3, :3] / spacing, volume.meta)
+    return replace(
+        volume,
+        spacing=tuple(spacing.tolist()),
+        origin=tuple(grid.to_lps[:3, 3].tolist()),
+        direction=grid.to_lps[:3, :3] / spacing,
+    )
 
 
 def write_image_file(volume: CTVolume, path: Path) -> None:

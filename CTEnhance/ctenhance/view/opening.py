@@ -1,16 +1,18 @@
 """Reading what is to be looked at, each file in a process of its own: `python -m ctenhance.view.opening
 FILE OUT`.
 
-The process prints one line of JSON, the volume as it is shared, or the sentence that says why there is none.
+The process prints a line of JSON: the volume as it is shared, or the sentence that says why there is none.
+In HU it prints another one, later: notes on what may be wrong with it all the same.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,11 @@ from ctenhance.runtime.errors import CTEnhanceError, InputError, SeveralSeriesEr
 from ctenhance.view.shared import SharedVolume, require_same_grid, share
 
 _MOST_BYTES = 1 << 20  # of a report
+_LONGEST_LINE = 1 << 22  # of what a reading process prints
+_UNCHECKED = (
+    "the values could not be checked to the end (is there enough memory?): open them again before you rely "
+    "on what you see"
+)
 
 
 @dataclass(frozen=True)
@@ -43,12 +50,16 @@ class Subject:
 
 @dataclass(frozen=True)
 class Opened:
-    """What was read: volumes by their part, the table of a decomposition, sentences of the readers, names."""
+    """What was read: volumes by their part, the table of a decomposition, sentences of the readers, names.
+
+    `doubts` gives further sentences, once the values of all volumes have been looked through.
+    """
 
     volumes: dict[str, SharedVolume]
     table: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
+    doubts: asyncio.Task[list[str]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able object for a viewer's process."""
@@ -142,75 +153,130 @@ async def opened(what: Subject, folder: Path) -> Opened:
         )
         for number, (name, path) in enumerate(named.items())
     ]
-    results = await asyncio.gather(*reads)
-    volumes = {name: volume for name, (volume, _notes) in zip(named, results, strict=True)}
-    first = next(iter(volumes.values()), None)
-    for name, volume in volumes.items():
-        if first is not None and volume is not first:
-            require_same_grid(first, volume, {"after": "second volume"}.get(name, name))
+    tasks = [asyncio.ensure_future(read) for read in reads]
+    try:
+        results = await asyncio.gather(*tasks)
+        volumes = {name: read.volume for name, read in zip(named, results, strict=True)}
+        first = next(iter(volumes.values()), None)
+        for name, volume in volumes.items():
+            if first is not None and volume is not first:
+                require_same_grid(first, volume, {"after": "second volume"}.get(name, name))
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        for one in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(one, _Reading):
+                await _end(one.process)
+        raise
     table = None if what.table is None else dict(what.table)
-    notes = tuple(note for _volume, notes in results for note in notes)
-    return Opened(volumes, table, notes, what.names)
+    notes = tuple(note for read in results for note in read.notes)
+    doubts = asyncio.ensure_future(_doubts(results))
+    return Opened(volumes, table, notes, what.names, doubts)
 
 
-async def _read(
-    path: Path, out: Path, choice: str, descriptors: tuple[int, ...]
-) -> tuple[SharedVolume, list[str]]:
-    out.unlink(missing_ok=True)
+@dataclass(frozen=True)
+class _Reading:
+    """A volume that was read, sentences on it, and the process that still looks for more of them."""
+
+    volume: SharedVolume
+    notes: list[str]
+    process: asyncio.subprocess.Process
+
+    async def doubts(self) -> list[str]:
+        """Return what that process says of the values; raises ValueError where it ended without a word."""
+        assert self.process.stdout is not None
+        try:
+            found: list[str] = json.loads(await self.process.stdout.read())
+            return found
+        finally:
+            await _end(self.process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
+
+
+async def _doubts(readings: Sequence[_Reading]) -> list[str]:
+    try:
+        found = await asyncio.gather(*(one.doubts() for one in readings))
+    except ValueError:
+        return [_UNCHECKED]
+    return [doubt for doubts in found for doubt in doubts]
+
+
+async def _read(path: Path, out: Path, choice: str, descriptors: tuple[int, ...]) -> _Reading:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", __name__, str(path), str(out), choice,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-        pass_fds=descriptors,
+        pass_fds=descriptors, limit=_LONGEST_LINE,
     )  # fmt: skip
+    assert process.stdout is not None
     try:
-        line, _errors = await process.communicate()
+        answer = json.loads(await process.stdout.readline())
     except asyncio.CancelledError:
-        process.kill()
+        await _end(process)
         raise
-    try:
-        answer = json.loads(line)
     except ValueError as error:
+        await _end(process)
         raise CTEnhanceError(
             "A volume could not be read: is there enough memory and room on the disk?"
         ) from error
+    if "error" in answer:
+        await _end(process)
     if "series" in answer:
         raise SeveralSeriesError(answer["error"], [(number, label) for number, label in answer["series"]])
     if "error" in answer:
         raise InputError(answer["error"])
-    return SharedVolume.of_json(answer["volume"]), answer["notes"]
+    return _Reading(SharedVolume.of_json(answer["volume"]), answer["notes"], process)
 
 
-def main(path: str, out: str, choice: str) -> dict[str, Any]:
-    """Read a volume and write its voxels to `out`; return what is printed."""
-    from ctenhance.core.volume import READABLE_SUFFIXES, CTVolume
+def main(path: str, out: str, choice: str) -> Iterator[Any]:
+    """Read a volume and write its voxels to `out`, or one beside it; yield what is printed."""
+    from ctenhance.core.volume import READABLE_SUFFIXES
+    from ctenhance.files.ct import doubts_of, read_or_map
     from ctenhance.runtime.files import suffix_of
 
     asked = json.loads(choice)
-    is_map = asked.pop("map", False)
+    hounsfield = not asked.pop("map", False)
     if Path(path).is_file() and suffix_of(path) in READABLE_SUFFIXES:
         asked = {}
+    place = Path(out).with_suffix(".nii")
+    place.unlink(missing_ok=True)
+    Path(out).unlink(missing_ok=True)
+    failed: dict[str, Any] | None = None
     try:
-        hounsfield = not is_map
         try:
-            volume = CTVolume.read(path, **asked, check_hu=hounsfield)
+            volume = read_or_map(path, place, **asked, check_hu=hounsfield)
         except InputError as error:
-            if isinstance(error.__cause__, SeveralSeriesError):
-                return {"error": str(error), "series": error.__cause__.series}
+            if not hounsfield or isinstance(error.__cause__, SeveralSeriesError):
+                raise
             # A map (an uncertainty, a density) can be looked at, too; what cannot be read fails again.
-            volume, hounsfield = CTVolume.read(path, **asked, check_hu=False), False
+            place.unlink(missing_ok=True)
+            volume, hounsfield = read_or_map(path, place, **asked, check_hu=False), False
         shared = share(volume, Path(out), hounsfield)
     except CTEnhanceError as error:
-        return {"error": str(error)}
+        failed = {"error": str(error)}
+        if isinstance(error.__cause__, SeveralSeriesError):
+            failed["series"] = error.__cause__.series
     except MemoryError:
-        return {"error": "There is not enough memory to read the volume; close other programs and try again."}
+        failed = {
+            "error": "There is not enough memory to read the volume; close other programs and try again."
+        }
     except OSError as error:
-        return {
+        failed = {
             "error": f"The volume cannot be shown ({error.strerror or error}); free some space on the disk."
         }
-    return {"volume": shared.to_json(), "notes": list(volume.meta.get("notes", []))}
+    if failed is not None:
+        yield failed
+        return
+    yield {"volume": shared.to_json(), "notes": list(volume.meta.get("notes", []))}
+    yield doubts_of(volume) if hounsfield else []
 
 
 if __name__ == "__main__":
     _out = os.dup(1)
-    os.dup2(2, 1)  # whatever a library prints, the line below is alone
-    os.write(_out, json.dumps(main(*sys.argv[1:4])).encode("ascii"))
+    os.dup2(2, 1)  # whatever a library prints, the lines below are alone
+    for _answer in main(*sys.argv[1:4]):
+        os.write(_out, json.dumps(_answer).encode("ascii") + b"\n")

@@ -179,19 +179,21 @@ class ViewSession(Session):
         self._tasks: set[asyncio.Task[Any]] = set()
         self._count = 0
         self._notes: list[str] = []
+        self._checking = False  # whether there may be more of them
 
     def open_soon(self) -> None:
         """Show what was opened at the start, as soon as it is there."""
 
         async def show() -> None:
-            await self._show(await self._first)
+            await self._show(await self._first, of_all=True)
 
         self._later(show())
 
     def greet(self) -> None:
         """Tell what can be worked on, and what is running."""
         can = self._folder is not None or self._choice.before is not None
-        self.tell({"type": "can", "work": can, "folder": self._folder is not None, "notes": self._notes})
+        self.tell({"type": "can", "work": can, "folder": self._folder is not None})
+        self._tell_notes()
         self.tell(self.work.state())
 
     def handled(self, operation: str, asked: dict[str, Any]) -> bool:
@@ -308,10 +310,25 @@ class ViewSession(Session):
             if old != place:
                 shutil.rmtree(old, ignore_errors=True)
 
-    async def _show(self, what: Opened) -> None:
-        self._notes = list(what.notes)
-        self.tell({"type": "notes", "notes": self._notes})
-        await self.begin(self._serve, json.dumps(what.to_json()))
+    async def _show(self, what: Opened, of_all: bool = False) -> None:
+        """Show what was opened, and return when its values are checked; `of_all`: others look at it, too."""
+        notes = self._notes = list(what.notes)
+        self._checking = what.doubts is not None
+        self._tell_notes()
+        try:
+            await self.begin(self._serve, json.dumps(what.to_json()))
+            if what.doubts is not None:
+                doubts = await (asyncio.shield(what.doubts) if of_all else what.doubts)
+                if self._notes is notes:  # and nothing else was opened meanwhile
+                    notes += doubts
+                    self._checking = False
+                    self._tell_notes()
+        finally:
+            if what.doubts is not None and not of_all:
+                what.doubts.cancel()
+
+    def _tell_notes(self) -> None:
+        self.tell({"type": "notes", "notes": self._notes, "checking": self._checking})
 
     def _later(self, coroutine: Any) -> None:
         async def run() -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from ctenhance.files.volumes import StoredVolume
 
 #: Patient coordinates are LPS in files and in `CTVolume`, RAS in Slicer.
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
@@ -61,17 +64,22 @@ class SharedVolume:
         return matrix
 
 
-def share(volume: CTVolume, path: Path, hounsfield: bool = True) -> SharedVolume:
-    """Write the voxels of a volume into a new file, as int16 where that keeps every one."""
+def share(volume: CTVolume | StoredVolume, path: Path, hounsfield: bool = True) -> SharedVolume:
+    """Write the voxels of a volume into a new file, as int16 where that keeps every one; those that stand in
+    a file already (`read_or_map`) stay there."""
     array = volume.array
-    kind = "<i2" if _is_whole(array) else "<f4"
-    with path.open("xb") as stream:
-        for plane in array:  # plane by plane: no second copy of the volume
-            stream.write(np.ascontiguousarray(plane, kind).data)
+    if isinstance(volume, CTVolume):
+        file, start, kind = path, 0, "<i2" if _is_whole(array) else "<f4"
+        with path.open("xb") as stream:
+            for plane in array:  # plane by plane: no second copy of the volume
+                stream.write(np.ascontiguousarray(plane, kind).data)
+    else:
+        file, start, kind = volume.file, volume.start, "<i2"
     z, y, x = array.shape
     rows = np.asarray(volume.direction).reshape(3, 3).tolist()
     direction = tuple((float(x), float(y), float(z)) for x, y, z in rows)
-    return SharedVolume(str(path), 0, kind, (z, y, x), volume.spacing, volume.origin, direction, hounsfield)
+    spacing, origin = volume.spacing, volume.origin
+    return SharedVolume(str(file), start, kind, (z, y, x), spacing, origin, direction, hounsfield)
 
 
 def require_same_grid(first: SharedVolume, other: SharedVolume, name: str) -> None:

@@ -33,12 +33,11 @@ const viewer = new Viewer(get("grid"), {
   can: (head) => {
     get("work").hidden = !head.work;
     get("chooser").hidden = !head.folder;
-    showNotes(head.notes);
     if (head.folder) viewer.send({ op: "list", folder: "" });
     showVerbs();
     if (!opened) said("status", head.folder ? "Opening… or choose something below." : "Opening the images…");
   },
-  notes: (head) => showNotes(head.notes),
+  notes: showNotes,
   entries: showEntries,
   work: showWork,
 });
@@ -134,8 +133,10 @@ function showProbe(head) {
     ? `${probe.voxel.join(", ")}:  ${Object.entries(probe.values).map(([name, [value, unit]]) => `${name} ${value} ${unit}`).join("  ")}` : "\u00a0";
 }
 
-function showNotes(notes) {
-  get("notes").replaceChildren(...notes.map((note) => element("p", note)));
+function showNotes(head) {
+  // Pictures come before all is known of the values.
+  const checking = head.checking ? ["Checking the values…"] : [];
+  get("notes").replaceChildren(...[...head.notes, ...checking].map((note) => element("p", note)));
 }
 
 // Work --------------------------------------------------------------------------------------------------
