@@ -112,9 +112,11 @@ def test_strangers_take_no_session_and_no_turn_of_a_reader(
     ours = f"http://127.0.0.1:{served.port}"
     statuses = [get(served, "/enter", "POST", b"wrong", Origin=ours)[0] for _ in range(40)]
     assert statuses[0] == 403 and 429 in statuses
-    for _ in range(150):
-        get(served, "/")
-    assert get(served, "/")[0] == 429  # whoever asks so often is kept waiting
+    # Whoever asks so often is kept waiting: 120 at once, then 20 a second. A busy machine may not get there.
+    begun, answered = time.monotonic(), 0
+    while get(served, "/")[0] == 200 and time.monotonic() - begun < 10:
+        answered += 1
+        assert answered <= 122 + 20 * (time.monotonic() - begun)
     time.sleep(1)
     page = look(served.told[0]["address"])  # and comes in by the right link all the same
     page.at_rest()
