@@ -7,7 +7,9 @@ Patches of real noise are what flat soft tissue of a scan has over its smooth co
 dose that adds as much as there was). Both are brought to one SD. A classifier (a small convolutional network,
 trained on some of the scans and asked about the others) rates each patch; the area under its ROC curve is
 0.5 where the texture is perfect. It is stated for each scan, with its kernel, and beside it the area of one
-plain figure, the noise's mean frequency. Nothing is asserted.
+plain figure, the noise's mean frequency, and the distance of the two power spectra. What of a scan's fine
+structure stays in its patches gives real ones away, too, so the area says at most how far the noise is off.
+Nothing is asserted.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from ctenhance.quality.noise import detrended, find_regions
 from ctenhance.quality.observer import area
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.files import write_text
+from measure import shape_distance
 from tables import Table
 
 Array = np.ndarray
@@ -133,6 +136,15 @@ def mean_frequency(squares: Array) -> Array:
     return (power * radius).sum((1, 2)) / power.sum((1, 2))
 
 
+def spectrum_distance(some: Array, others: Array) -> float:
+    """Of the radial noise power spectra of two sets of patches, as `measure.shape_distance` has it."""
+    window = np.hanning(SIDE)[:, None] * np.hanning(SIDE)
+    f = np.fft.fftfreq(SIDE)
+    ring = np.minimum(np.hypot(f[:, None], f[None, :]) * SIDE, SIDE / 2 + 1).astype(int)
+    both = [(np.abs(np.fft.fft2(squares * window)) ** 2).mean(0) for squares in (some, others)]
+    return shape_distance(*(np.bincount(ring.ravel(), power.ravel()) for power in both))
+
+
 def judge_all(
     scans: Sequence[Patches], steps: int = STEPS, seed: int = 0
 ) -> list[dict[str, float | str | int]]:
@@ -146,12 +158,14 @@ def judge_all(
         for k, (real, simulated) in zip(
             asked, judged(known, [scans[k] for k in asked], steps, seed), strict=True
         ):
-            plain = area(mean_frequency(scans[k].simulated), mean_frequency(scans[k].real))
+            real_patches, simulated_patches = scans[k].real, scans[k].simulated
+            plain = area(mean_frequency(simulated_patches), mean_frequency(real_patches))
             rows[k] = {
                 "scan": scans[k].name,
                 "patches": len(real),
                 "area": area(simulated, real),
                 "mean_frequency_area": max(plain, 1 - plain),
+                "nps_distance": spectrum_distance(real_patches, simulated_patches),
             }
     return [rows[k] for k in sorted(rows)]
 
@@ -194,14 +208,18 @@ def _run(given: argparse.Namespace) -> None:
         raise InputError("Fewer than two scans have enough flat soft tissue: give more, or more slices.")
     rows = judge_all(scans, given.steps, given.seed)
     shown = tuple(
-        (str(row["scan"]), str(row["patches"]), f"{row['area']:.3f}", f"{row['mean_frequency_area']:.3f}")
+        (
+            str(row["scan"]),
+            str(row["patches"]),
+            *(f"{row[key]:.3f}" for key in ("area", "mean_frequency_area", "nps_distance")),
+        )
         for row in rows
     )
     note = (
         "0.5: not to be told apart. The judge was trained on other scans; the mean frequency is that of the "
         "same scan's real and simulated patches."
     )
-    header = ("scan with its kernel", "patches of each kind", "judge", "mean frequency")
+    header = ("scan with its kernel", "patches of each kind", "judge", "mean frequency", "NPS distance")
     print(Table("Simulated against real noise: area under the ROC curve", header, shown, note).text())
     if given.out is not None:
         given.out.mkdir(parents=True, exist_ok=True)

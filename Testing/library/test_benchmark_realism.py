@@ -59,3 +59,12 @@ def test_a_scan_gives_real_and_added_noise(realism: ModuleType) -> None:
     assert found.real.shape[1:] == found.simulated.shape[1:] == (24, 24)
     small = CTVolume(body(1, 15, 1).array[:, 50:130, 80:160], (0.8, 0.8, 2.0))
     assert realism.scan_patches(small, "few", 0.5, 1, 0) is None
+
+
+def test_spectra_are_as_far_apart_as_their_textures(realism: ModuleType) -> None:
+    rng = np.random.default_rng(3)
+    white, again = rng.normal(size=(2, 400, realism.SIDE, realism.SIDE))
+    smooth = ndimage.gaussian_filter(white, (0, 1.0, 1.0))
+    assert realism.spectrum_distance(white, again) < 0.02
+    assert realism.spectrum_distance(white, 3 * again) < 0.02  # of the shape alone
+    assert realism.spectrum_distance(white, smooth) > 0.4
