@@ -17,8 +17,9 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,19 @@ from ctenhance.study.design import Lesion as Truth
 from ctenhance.study.statistics.roc import figure_of_merit, scored_marks, wafroc_kernel
 from ctenhance.training.loop import Settings
 from ctenhance.training.options import TwinTraining
-from lesions import DIAMETERS_MM, KINDS, Array, Lesion, Process, lowered, places, processes, weight
+from kept import Store, digest
+from lesions import (
+    DIAMETERS_MM,
+    KINDS,
+    Array,
+    Lesion,
+    Process,
+    held_out,
+    lowered,
+    places,
+    processes,
+    weight,
+)
 from methods import our_models
 from tables import Table
 
@@ -180,32 +193,35 @@ def odds_of(detector: nn.Module, array: Array) -> Array:
     return result
 
 
-def measure(
-    volumes: Sequence[CTVolume], dose: float, detector: nn.Module, models: Sequence[Any], seed: int
-) -> dict[str, dict[str, Any]]:
-    """FROC figures by method, on lesions of all kinds and sizes drawn into `volumes`."""
-    normal: dict[str, list[Any]] = {}
-    diseased: dict[str, list[Any]] = {}
-    truths = []
-    for number, volume in enumerate(volumes):
-        guide = smoothed_guide({"reference": volume.array}, volume.spacing)
-        drawn, lesions = np.zeros_like(volume.array), []
-        for kind, (_, contrast) in KINDS.items():
-            for k, place in enumerate(places(guide, volume.spacing, kind, seed + number)[:12]):
-                diameter = DIAMETERS_MM[k % len(DIAMETERS_MM)]
-                drawn += contrast * weight(
-                    Lesion(kind, place, diameter, 100 * seed + k), drawn.shape, volume.spacing
-                )
-                x, y, z = np.array(place[::-1]) * np.array(volume.spacing)
-                lesions.append(Truth((float(x), float(y), float(z)), diameter / 2 + TOLERANCE_MM))
-        truths.append(lesions)
-        methods: dict[str, Process] = processes(models, volume.spacing[2])
-        for group, more in ((normal, 0 * drawn), (diseased, drawn)):
-            low = lowered(volume.with_array(volume.array + more), dose, seed + number)
-            for name, process in methods.items():
-                found = marks(odds_of(detector, process(low)), volume.spacing)
-                group.setdefault(name, []).append(found)
-    return {name: froc(normal[name], diseased[name], truths) for name in normal}
+def read_scan(
+    volume: CTVolume, dose: float, detector: nn.Module, methods: Mapping[str, Process], seed: int
+) -> dict[str, Any]:
+    """Marks by method on a scan as it is and with lesions of all kinds and sizes, and where these are."""
+    guide = smoothed_guide({"reference": volume.array}, volume.spacing)
+    drawn, lesions = np.zeros_like(volume.array), []
+    for kind, (_, contrast) in KINDS.items():
+        for k, place in enumerate(places(guide, volume.spacing, kind, seed)[:12]):
+            diameter = DIAMETERS_MM[k % len(DIAMETERS_MM)]
+            one = Lesion(kind, place, diameter, 100 * seed + k)
+            drawn += contrast * weight(one, drawn.shape, volume.spacing)
+            x, y, z = np.array(place[::-1]) * np.array(volume.spacing)
+            lesions.append([float(x), float(y), float(z), diameter / 2 + TOLERANCE_MM])
+    found: dict[str, Any] = {"lesions": lesions}
+    for group, more in (("normal", 0 * drawn), ("diseased", drawn)):
+        low = lowered(volume.with_array(volume.array + more), dose, seed)
+        found[group] = {
+            name: marks(odds_of(detector, process(low)), volume.spacing) for name, process in methods.items()
+        }
+    return found
+
+
+def measure(scans: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """FROC figures by method, of what `read_scan` found on several scans."""
+    truths = [[Truth((x, y, z), radius) for x, y, z, radius in scan["lesions"]] for scan in scans]
+    return {
+        name: froc(*([scan[group][name] for scan in scans] for group in ("normal", "diseased")), truths)
+        for name in scans[0]["normal"]
+    }
 
 
 def load(path: Path) -> nn.Module:
@@ -254,13 +270,20 @@ def _train(given: argparse.Namespace) -> None:
 
 
 def _run(given: argparse.Namespace) -> None:
-    from lesions import held_out
-
     volumes = held_out(given.data, given.only, given.slices)
     detector, models = load(given.detector), our_models([], None, given.model, 1)
+    store = Store(None if given.out is None else given.out / "kept")
+    entry = weights.load(given.detector, ["lesion-detector"])[1]
+    keys = {"detector": entry.sha256, "models": [ours.key() for ours in models], "seed": given.seed}
     results, rows = {}, []
     for dose in given.doses:
-        results[f"{dose:g}"] = found = measure(volumes, dose, detector, models, given.seed)
+        scans = []
+        for number, volume in enumerate(volumes):
+            print(f"dose {dose:g}: scan {number + 1} of {len(volumes)}", file=sys.stderr, flush=True)
+            methods = processes(models, volume.spacing[2])
+            key = {**keys, "data": digest(volume.array), "dose": dose}
+            scans.append(store.facts(key, partial(read_scan, volume, dose, detector, methods, given.seed)))
+        results[f"{dose:g}"] = found = measure(scans)
         for name, one in found.items():
             merit = f"{one['wafroc']:.3f}"
             if one["limits"][0] is not None:
@@ -268,10 +291,11 @@ def _run(given: argparse.Namespace) -> None:
             figures = (str(one["lesions"]), f"{one['sensitivity']:.3f}", f"{one['f1']:.3f}", merit)
             rows.append((f"dose {dose:g}: {name}", *figures))
     header = ("dose: method", "lesions", "sensitivity at 1 false mark a scan", "best F1", "wAFROC")
-    print(Table("The detector before and after", header, tuple(rows)).text())
+    table = Table("The detector before and after", header, tuple(rows))
+    print(table.text())
     if given.out is not None:
-        given.out.mkdir(parents=True, exist_ok=True)
         write_text(given.out / "detector.json", json.dumps(results, indent=1) + "\n")
+        write_text(given.out / "detector.md", table.markdown() + "\n")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from enhance_body import body
+from scipy import ndimage
 
 from ctenhance.study.design import Lesion
 
@@ -100,3 +101,25 @@ def test_the_detector_learns_and_is_read_again(detector: ModuleType, tmp_path: P
         optimiser.step()
         losses.append(float(loss.detach()))
     assert math.isfinite(losses[-1]) and losses[-1] < 0.8 * losses[0]
+
+
+def test_a_scan_is_marked_with_and_without_lesions(
+    detector: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Odds that are highest where the scan was changed: all lesions found, no mark without."""
+    from ctenhance.core.volume import CTVolume
+
+    array = np.full((4, 128, 128), 100, np.float32)
+    volume = CTVolume(array, (0.75, 0.75, 3.0), (0, 0, 0), np.eye(3), {})
+
+    def odds_of(network: object, image: np.ndarray) -> np.ndarray:
+        return np.clip(ndimage.gaussian_filter(np.abs(image - 100), (0, 1.5, 1.5)) / 20, 0, 1)
+
+    monkeypatch.setattr(detector, "odds_of", odds_of)
+    methods = {"itself": lambda array: array, "blind": lambda array: np.full_like(array, 100)}
+    scan = detector.read_scan(volume, 1.0, None, methods, 1)
+    assert len(scan["lesions"]) >= 3
+    assert scan["normal"] == {"itself": [], "blind": []} and scan["diseased"]["blind"] == []
+    found = detector.measure([scan, scan])
+    assert found["itself"]["sensitivity"] == 1 and found["itself"]["lesions"] == 2 * len(scan["lesions"])
+    assert found["blind"]["sensitivity"] == 0
