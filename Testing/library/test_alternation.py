@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from ctenhance import CTVolume
 from ctenhance.core.alternation import doubt_of_alternation, images_alternate
+from ctenhance.core.repetition import repeats
 
 SLICES, SIDE = 16, 96
 Y, X = np.mgrid[:SIDE, :SIDE] - SIDE / 2
@@ -106,3 +107,40 @@ def test_no_real_scan_alternates(shared_data: Path) -> None:
 def test_two_real_kernels_mixed_are_found(shared_data: Path, soft: str, sharp: str, slices: int) -> None:
     mixed = _mixed(_real(shared_data, soft)[:slices], _real(shared_data, sharp)[:slices])
     assert images_alternate(mixed)
+
+
+def _phases(array: np.ndarray, offsets: tuple[int, ...], where: np.ndarray) -> np.ndarray:
+    mixed = array.copy()
+    for index, plane in enumerate(mixed):
+        plane[where[index] if where.ndim == 3 else where] += offsets[index % len(offsets)]
+    return mixed
+
+
+@pytest.mark.parametrize(
+    "offsets", [(0, 15, 30), (0, 60, 25), (0, 25, 50, 15), (0, 80, 40, 40), (0, 0, 60, 60)]
+)
+def test_phases_and_pairs_of_weak_contrast(offsets: tuple[int, ...]) -> None:
+    vessels = np.hypot(X + 10, Y) < 14
+    assert repeats(_phases(_scan(slices=30), offsets, vessels))
+
+
+@pytest.mark.parametrize("noise", [6.0, 12.0])
+def test_a_small_insert_in_four_phases(noise: float) -> None:
+    insert = (np.abs(X) < 6) & (np.abs(Y) < 6)
+    assert repeats(_phases(_scan(noise, slices=26), (0, 50, 100, 30), insert))
+
+
+@pytest.mark.parametrize("slices", [14, 26, 60])
+@pytest.mark.parametrize("seed", range(3))
+def test_one_scan_does_not_repeat(slices: int, seed: int) -> None:
+    assert not repeats(_scan(seed=seed, slices=slices))
+
+
+def test_real_scans_in_phases_are_found(shared_data: Path) -> None:
+    found = []
+    for name in ("chest_LIDC-IDRI_0002", "neckchest_tcga_thca", "abdomen_TCGA-THCA"):
+        array = _real(shared_data, name)[:26]
+        soft = ndimage.gaussian_filter(((array > 20) & (array < 90)).astype(np.float32), (0, 4, 4)) > 0.7
+        found += [repeats(_phases(array, offsets, soft)) for offsets in ((0, 25, 50, 15), (0, 0, 60, 60))]
+        assert not repeats(array)
+    assert all(found)

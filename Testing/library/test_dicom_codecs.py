@@ -41,7 +41,10 @@ from ctenhance.runtime.errors import InputError
 
 HU = hounsfield(1, rows=48, columns=64)[0].astype(np.int32)
 HU[5, 5:8] = 1500, 2047, -1000
-BEYOND = "bits above Bits Stored, where old scanners kept overlays, left out of the values"
+BEYOND = (
+    "bits above Bits Stored left out of the values (an overlay of an old scanner, or metal too dense for "
+    "them)"
+)
 
 OVERLAY = np.zeros(HU.shape, np.uint16)
 OVERLAY[10:20, 10:30] = 0x8000
@@ -343,3 +346,15 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path: Path, monkeyp
     monkeypatch.setattr(stack, "grid_of", cut_then)
     with pytest.raises(InputError, match="cannot be read to their end"):
         CTVolume.read(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize("case", ["16 bits", "16 bits signed"])
+def test_a_few_pixels_that_bits_stored_cuts_off(tmp_path: Path, case: str):
+    """Of 11 bits only dense bone wraps: its edge goes on in the words, and jumps in their lower bits."""
+    made = image(case)
+    y, x = np.indices(HU.shape)
+    values = np.clip(np.rint(1120 - 40 * np.hypot(y - 20, x - 30)), 40, None).astype(int) + HU % 5
+    made.PixelData = (values + (0 if made.PixelRepresentation else 1024)).astype("<i2").tobytes()
+    made.BitsStored, made.HighBit = 11, 10
+    with pytest.raises(InputError, match=r"have 11 bits \(Bits Stored\), and they use more"):
+        read(made, tmp_path / "a.dcm")

@@ -259,3 +259,69 @@ def test_tissue_and_lung_in_hu_need_no_note(tmp_path: Path, said: dict[str, Any]
         write_series(tmp_path / name, values=values, **said)
 
         assert not CTVolume.read(tmp_path / name).meta["notes"]
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "Jodkarte", "carte de l'iode", "mapa de yodo", "mappa di iodio", "joodkaart", "mapa de iodo",
+        "effektive Ordnungszahl", "número atómico efectivo", "densité électronique", "densidade eletrônica",
+        "Kalzium", "acide urique", "débit sanguin", "flusso sanguigno", "bloedvolume",
+        "tempo de trânsito médio",
+        "Z Effective", "Iodine no water", "HAP(Water)", "GSI MD Cal(Water)", "LungVessels",
+        "Iodine uptake",
+        "perfusão", "diferencia", "quoziente",
+    ],
+)  # fmt: skip
+def test_maps_in_other_languages_and_of_further_products(tmp_path: Path, description: str) -> None:
+    write_series(tmp_path, values=_map(), SeriesDescription=description)
+    with pytest.raises(InputError, match=r"not Hounsfield units|no air at -1000 HU"):
+        CTVolume.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "description, word",
+    [
+        ("CaSupp 25-100", "CASUPP"), ("Calcium suppressed", "CALCIUM SUPPRESSED"), ("Liver VNC", "VNC"),
+        ("virtuell nativ", "VIRTUELL NATIV"), ("Virtual Unenhanced", "VIRTUAL UNENHANCED"),
+        ("Bone marrow", "BONE MARROW"),
+        ("Virtual Non-Calcium", "VIRTUAL NON CALCIUM"), ("Mono+ 40 keV", "MONO"), ("PureLumen", "PURELUMEN"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("values", [hounsfield(4), _map()], ids=["with air", "without air"])
+def test_virtual_images_are_hu_and_said_to_be_virtual(
+    tmp_path: Path, description: str, word: str, values: np.ndarray
+) -> None:
+    write_series(tmp_path, values=values, SeriesDescription=description)
+    notes = CTVolume.read(tmp_path).meta["notes"]
+    assert any(f"virtual image by its header ({word})" in note for note in notes)
+
+
+@pytest.mark.parametrize("description", ["Thorax 1.5", "bone marrow biopsy", "TUE", "Abdomen sans injection"])
+def test_a_routine_ct_is_not_called_virtual(tmp_path: Path, description: str) -> None:
+    write_series(tmp_path, SeriesDescription=description)
+    assert CTVolume.read(tmp_path).meta["notes"] == []
+
+
+@pytest.mark.parametrize(
+    "said, refused", [("Perfusion", True), ("Iodine concentration", True), ("Attenuation", False)]
+)
+def test_the_quantity_of_a_mapping_counts_though_its_unit_is_hu(
+    tmp_path: Path, said: str, refused: bool
+) -> None:
+    (mapping,) = _mapping(1.0, -1024.0)
+    quantity, concept = Dataset(), Dataset()
+    concept.CodeValue, concept.CodingSchemeDesignator, concept.CodeMeaning = "1", "99TEST", said
+    quantity.ConceptCodeSequence = [concept]
+    mapping.QuantityDefinitionSequence = [quantity]
+    write_series(tmp_path, RealWorldValueMappingSequence=[mapping])
+    if not refused:
+        assert CTVolume.read(tmp_path).meta["notes"] == []
+        return
+    with pytest.raises(InputError, match=f"not Hounsfield units.*{said[:16]}"):
+        CTVolume.read(tmp_path)
+
+
+def test_a_material_that_a_ct_may_be_named_after_is_noted_without_air(tmp_path: Path) -> None:
+    write_series(tmp_path, values=_map(), SeriesDescription="Kidney stones")
+    assert any("may tell of a material" in note for note in CTVolume.read(tmp_path).meta["notes"])

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import generate_uid
-from synthetic_dicom import dataset, hounsfield, save, write_series
+from synthetic_dicom import dataset, enhanced, hounsfield, save, write_series
 
 from ctenhance import CTVolume
 from ctenhance.runtime.errors import InputError
@@ -137,3 +138,32 @@ def test_bolus_tracking_alone_is_called_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"its 5 images all lie at one place .30.00 mm., as those of bolus"):
         CTVolume.read(tmp_path)
     assert CTVolume.read(tmp_path, where={"InstanceNumber": 3}).array.shape[0] == 1
+
+
+def _with_localizer(at: int, said: bool, sagittal: bool) -> FileDataset:
+    made = enhanced(hounsfield(6), [50.0 if index == at else 2.5 * index for index in range(6)], [1.0] * 6)
+    for index, frame in enumerate(made.PerFrameFunctionalGroupsSequence):
+        kind, plane = Dataset(), Dataset()
+        scout = index == at
+        kind.FrameType = ["ORIGINAL", "PRIMARY", "LOCALIZER" if scout and said else "VOLUME", "NONE"]
+        plane.ImageOrientationPatient = [0, 1, 0, 0, 0, -1] if scout and sagittal else [1, 0, 0, 0, 1, 0]
+        frame.CTImageFrameTypeSequence, frame.PlaneOrientationSequence = [kind], [plane]
+    return made
+
+
+@pytest.mark.parametrize("at", [0, 5])
+@pytest.mark.parametrize("said, sagittal", [(True, True), (True, False), (False, True)])
+def test_a_localizer_among_the_frames_is_left_out(
+    tmp_path: Path, at: int, said: bool, sagittal: bool
+) -> None:
+    save(_with_localizer(at, said, sagittal), tmp_path / "a.dcm")
+    volume = CTVolume.read(tmp_path)
+    slices = [index for index in range(6) if index != at]
+    np.testing.assert_array_equal(volume.array, hounsfield(6)[slices])
+    assert "1 frame left out, as localizers (scouts)" in volume.meta["notes"]
+
+
+def test_garbage_behind_the_mark_of_dicom(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(b"\0" * 128 + b"DICM" + np.random.default_rng(0).bytes(4000))
+    with pytest.raises(InputError, match=r"'a.dcm' (begins like a DICOM file|is damaged)"):
+        CTVolume.read(tmp_path)

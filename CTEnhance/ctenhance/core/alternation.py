@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ctenhance.core.repetition import repeats
+
 _FEWEST, BLOCK, _TIMES_UNLIKE, _LEAST_UNLIKE_HU, _MOSTLY = 3, 8, 1.3, 2.0, 0.8
 _WINDOW = 20  # slices in which a part of the body is looked for
 _BODY_HU = -300.0
@@ -60,7 +62,7 @@ def images_alternate(array: np.ndarray) -> bool:
         noise = [one[window] for one in blocks.noise] if body.sum() >= _FEWEST_BLOCKS else []
         if _in_a_part(blocks.means[window]) or any(_in_noise(one, body) for one in noise):
             return True
-    return any(_in_turn(blocks, period) for period in _PERIODS)
+    return any(_in_turn(blocks, period) for period in _PERIODS) or repeats(array)
 
 
 def _windows(count: int, length: int) -> Iterator[slice]:

@@ -37,6 +37,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ctenhance.core.scale import levels_of
 from ctenhance.runtime.errors import InputError
 
 _LEAST_SD_HU = 1.5
@@ -227,7 +228,7 @@ def require_hounsfield(array: np.ndarray) -> None:
 
 
 def require_air_in_place(array: np.ndarray) -> None:
-    """Raise InputError if air [z, y, x] is near -2000 HU and tissue near -1000.
+    """Raise InputError if air [z, y, x] is so low as no scanner measures it, and tissue stands above it.
 
     To be asked before padding is set to air, for which such air might be taken.
     """
@@ -240,10 +241,13 @@ def require_air_in_place(array: np.ndarray) -> None:
         and not _is_air_alone(sample[sample > _AIR_TWICE[1]])
     ):
         raise InputError(_taken_off_twice(f"{float(array.min()):g} to {float(array.max()):g}"))
+    levels = levels_of(array)
+    if levels.refuted:
+        raise InputError(f"{levels}; correct its rescale slope and intercept, or export it again.")
 
 
 def doubt_of_scale(array: np.ndarray) -> str:
-    """Return the note on values [z, y, x] that a wrong rescale slope has moved; '' for all others.
+    """Return the note on values [z, y, x] that a wrong slope or intercept has moved; '' for all others.
 
     To be asked, too, before padding is set to air.
     """
@@ -266,7 +270,8 @@ def doubt_of_scale(array: np.ndarray) -> str:
             "hardly anything in it lies between -200 and 200 HU, where water and soft tissue are in a CT: "
             "make sure that its rescale slope and intercept are right"
         )
-    return ""
+    levels = levels_of(array)
+    return f"{levels}: make sure that its rescale slope and intercept are right" if levels.wrong else ""
 
 
 def has_air(array: np.ndarray, varying: bool = False) -> bool:

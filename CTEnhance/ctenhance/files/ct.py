@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctenhance.core.alternation import doubt_of_alternation
+from ctenhance.core.drawn import is_page
 from ctenhance.core.hounsfield import (
     doubt_of_corners,
     doubt_of_scale,
@@ -63,6 +64,7 @@ def read_or_map(
         volume = _read(path, place, series, where, check_hu)
         if check_hu:
             _require_likely_size(volume)
+            _require_slices(volume)
             require_hounsfield(volume.array)
     except InputError as error:
         reason = str(error)
@@ -130,6 +132,25 @@ def _require_likely_size(volume: CTVolume | StoredVolume) -> None:
     raise InputError(
         f"its voxels would be {size} mm, and its slices {across[0]:.3g} x {across[1]:.3g} mm, as if its "
         "header gave lengths in another unit; correct it, or export the volume again in mm."
+    )
+
+
+def _require_slices(volume: CTVolume | StoredVolume) -> None:
+    """Raise InputError where images are pages of text, whatever their headers call them."""
+    pages = [index for index, plane in enumerate(volume.array) if is_page(plane)]
+    if not pages:
+        return
+    if len(pages) == len(volume.array):
+        raise NotCTError(
+            "its images look like pages of text, such as a dose report or an exam summary, and not like "
+            "slices; give the CT series."
+        )
+    files = volume.meta.get("source_files")
+    first = f"'{Path(files[pages[0]]).name}'" if files else f"slice {pages[0]} (counted from 0)"
+    further = f" (and {len(pages) - 1} more)" if len(pages) > 1 else ""
+    raise InputError(
+        f"{first}{further} looks like a page of text, such as a dose report, and not like a slice; take it "
+        "out, and give the others alone."
     )
 
 

@@ -174,6 +174,11 @@ def read_file(path: Path, also: Iterable[str | int] = ()) -> DicomFile | None:
         if not marked:
             return None
         raise InputError(f"'{path.name}' is damaged or cut off; copy it again from its source.") from error
+    if marked and not (header.SOPClassUID or header.Modality or header.get("Rows")):
+        raise InputError(
+            f"'{path.name}' begins like a DICOM file, but what follows its mark is no DICOM; copy it again "
+            "from its source."
+        )
     # What merely begins like an element has no such identifier.
     if not marked and not header.SOPClassUID.startswith("1.2.840.10008."):
         return None

@@ -11,7 +11,9 @@ import unicodedata
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from pydicom.uid import UID
 
@@ -62,6 +64,9 @@ _KINDS = {
     "reformats along a curve (CPR)": "give the slices that they were made from",
 }
 _SCOUTS, _PAGES, _COLOURS, _RENDERINGS, _CURVES = _KINDS
+
+
+_slice_frames: WeakKeyDictionary[DicomFile, list[int]] = WeakKeyDictionary()  # asked again and again
 
 
 class NoSlicesError(InputError):
@@ -125,8 +130,36 @@ def is_capture(file: DicomFile) -> bool:
     return str(file.header.SOPClassUID).startswith(_SECONDARY_CAPTURE)
 
 
+def slice_frames(file: DicomFile) -> list[int]:
+    """Return the frames of an image that are slices: all but scouts among them, if there are others.
+
+    A scout says so, or is one of at most two frames from another side.
+    """
+    if file not in _slice_frames:
+        _slice_frames[file] = _find_slice_frames(file)
+    return _slice_frames[file]
+
+
+def _find_slice_frames(file: DicomFile) -> list[int]:
+    frames = list(range(len(file.frames)))
+    if len(frames) == 1:
+        return frames
+    spoken = [frame for frame in frames if not _SCOUT.search(_said_of_frame(file, frame))]
+    planes = {frame: _plane(file, frame) for frame in spoken}
+    counts = Counter(planes.values())
+    if counts and max(counts.values()) > _MOST_SCOUTS:
+        spoken = [frame for frame in spoken if counts[planes[frame]] > _MOST_SCOUTS]
+    return spoken or frames
+
+
+def _said_of_frame(file: DicomFile, frame: int) -> str:
+    kind = file.value("FrameType", "ImageType", frame=frame)
+    others = (text(file.value(one, frame=frame)) for one in _WORDS_IN[2:])
+    return _in_capitals(" ".join([text(kind), *others]))
+
+
 def _is_placed(file: DicomFile) -> bool:
-    return file.value("ImagePositionPatient") is not None
+    return file.value("ImagePositionPatient", frame=slice_frames(file)[0]) is not None
 
 
 def _is_proper(file: DicomFile) -> bool:
@@ -144,7 +177,7 @@ def _without_strays(images: Sequence[DicomFile]) -> list[DicomFile]:
     One or two from another side (scouts) beside more slices, and pages: they lie nowhere, as no slice does
     of which that was lost, and have another size or Image Type.
     """
-    planes = {file: _plane(file) for file in images}
+    planes = {file: _plane(file, slice_frames(file)[0]) for file in images}
     counts = _slices_by_plane(planes)
     if max(counts.values(), default=0) <= _MOST_SCOUTS:
         return list(images)
@@ -160,7 +193,7 @@ def _slices_by_plane(planes: Mapping[DicomFile, int | None]) -> Counter[int]:
     counts: Counter[int] = Counter()
     for file, plane in planes.items():
         if plane is not None:
-            counts[plane] += len(file.frames)
+            counts[plane] += len(slice_frames(file))
     return counts
 
 
@@ -169,11 +202,11 @@ def _look(file: DicomFile) -> tuple[Any, ...]:
     return header.get("Rows"), header.get("Columns"), text(file.value("ImageType"))
 
 
-def _plane(file: DicomFile) -> int | None:
-    """Return the axis (x, y, z) nearest to the first slice's normal; None for an image that lies nowhere."""
-    orientation = [number(one) or 0.0 for one in file.value("ImageOrientationPatient") or ()]
+def _plane(file: DicomFile, frame: int) -> int | None:
+    """Return the axis (x, y, z) nearest to a frame's normal; None for an image that lies nowhere."""
+    orientation = [number(one) or 0.0 for one in file.value("ImageOrientationPatient", frame=frame) or ()]
     if len(orientation) != 6:
-        return 2 if _is_placed(file) else None
+        return 2 if file.value("ImagePositionPatient", frame=frame) is not None else None
     (a, b, c), (d, e, f) = orientation[:3], orientation[3:]
     normal = [abs(b * f - c * e), abs(c * d - a * f), abs(a * e - b * d)]
     return normal.index(max(normal))
@@ -181,7 +214,10 @@ def _plane(file: DicomFile) -> int | None:
 
 def _kind(file: DicomFile, series: Sequence[DicomFile]) -> str | None:
     """Return which of the `_KINDS` a CT object of this series is; None for a slice."""
-    words = _in_capitals(" ".join(text(file.value(keyword)) for keyword in _WORDS_IN))
+    if len(file.frames) == 1:
+        words = _in_capitals(" ".join(text(file.value(keyword)) for keyword in _WORDS_IN))
+    else:
+        words = _said_of_frame(file, slice_frames(file)[0])
     described = _in_capitals(text(file.value("SeriesDescription")))
     if len(series) <= _FEW_IMAGES:
         words += " " + described
@@ -202,6 +238,7 @@ def _kind(file: DicomFile, series: Sequence[DicomFile]) -> str | None:
     return _RENDERINGS if _RENDERING.search(words) else None
 
 
+@lru_cache(maxsize=256)
 def _in_capitals(said: str) -> str:
     """Return a text in capital letters without accents, other signs as spaces."""
     said = unicodedata.normalize("NFKD", said).encode("ascii", "ignore").decode()
@@ -210,14 +247,11 @@ def _in_capitals(said: str) -> str:
 
 def outline(images: Sequence[DicomFile]) -> Outline:
     """Return the outline of a series."""
-    slices = sum(len(file.frames) for file in images)
+    frames = [(file, frame) for file in images for frame in slice_frames(file)]
+    slices = len(frames)
     captures = not any(map(_is_proper, images))
-    stacked = Counter(plane for file in images for plane in [_plane(file)] * len(file.frames))
-    places = {
-        text(file.value("ImagePositionPatient", frame=frame))
-        for file in images
-        for frame in range(len(file.frames))
-    }
+    stacked = Counter(_plane(file, frame) for file, frame in frames)
+    places = {text(file.value("ImagePositionPatient", frame=frame)) for file, frame in frames}
     return Outline(
         slices,
         max(stacked.values()),
@@ -248,7 +282,8 @@ def meant(series: Mapping[K, Outline]) -> set[K]:
 
 def _is_axial(file: DicomFile) -> bool:
     """Say whether the slice lies across the patient's long axis (within 45 degrees), as far as it says."""
-    orientation = [number(one) or 0.0 for one in file.value("ImageOrientationPatient") or ()]
+    found = file.value("ImageOrientationPatient", frame=slice_frames(file)[0])
+    orientation = [number(one) or 0.0 for one in found or ()]
     if len(orientation) != 6:
         return True
     right, down = orientation[:3], orientation[3:]

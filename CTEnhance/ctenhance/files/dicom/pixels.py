@@ -54,8 +54,7 @@ _FLOATS = {"FloatPixelData": "Float Pixel Data", "DoubleFloatPixelData": "Double
 # Of a JPEG stream.
 _LOSSLESS_FRAME, _START_OF_SCAN = b"\xff\xc3", b"\xff\xda"
 _AMBIGUOUS_PREDICTORS = (5, 6, 7)
-# Pairs of neighbours: fewer are a few pixels of metal, of which a note tells.
-_FEWEST_CUT_OFF = 8
+_FEWEST_CUT_OFF = 8  # pairs of neighbours
 _one_at_a_time = threading.Lock()
 
 
@@ -161,29 +160,37 @@ def _values(words: np.ndarray, header: Dataset, name: str) -> _Pixels:
                 f"{below + stored - 1}, Bits Stored {stored}); export the series again."
             )
         values, clean = _lowest(bits >> unsigned.type(below), stored, meant)
-    beyond = not clean and not _has_embedded_overlay(header)
-    if beyond and below <= 0 and _are_cut_off(values, bits.view(meant), stored):
+    overlaid = _has_embedded_overlay(header)
+    # Clean, too, are words with zeros above signed values, and such of which the largest became negative.
+    if not overlaid and below <= 0 and _are_cut_off(values, bits.view(meant), stored):
         raise InputError(
             f"the header of '{name}' says that its values have {stored} bits (Bits Stored), and they use "
             "more, which would be cut off; set Bits Stored and High Bit to what the pixels have (often 12 "
             "and 11, or 16 and 15), or export the series again."
         )
-    return _Pixels(values, beyond)
+    return _Pixels(values, not clean and not overlaid)
 
 
 def _are_cut_off(values: np.ndarray, whole: np.ndarray, stored: int) -> bool:
     """Say whether the whole words [frame, y, x] are the values, and `values`, their lowest bits, are not.
 
-    Between neighbours the lower bits of values jump where the values pass a power of two; at the edge of an
-    overlay it is the words that jump.
+    Where the bits above begin to be used, as beside dense bone, the word goes on from its neighbour and its
+    lower bits jump; at the edge of an overlay it is the word that jumps. Many such places settle it, and most
+    of few.
     """
     steep = 1 << (stored - 1)
-    count = 0
+    cut_off = overlaid = many = 0
     for cut, word in zip(values, whole, strict=True):
+        more = cut != word
+        if not more.any():
+            continue
         for axis in (0, 1):
-            in_cut, in_word = (np.abs(np.diff(one.astype(np.int64), axis=axis)) for one in (cut, word))
-            count += int(np.count_nonzero((in_cut > steep) & (in_word < steep)))
-    return count >= _FEWEST_CUT_OFF
+            edges = np.diff(more, axis=axis)
+            in_cut, in_word = (np.abs(np.diff(one.astype(np.int64), axis=axis)[edges]) for one in (cut, word))
+            cut_off += int(np.count_nonzero(in_word < in_cut))
+            overlaid += int(np.count_nonzero(in_word > in_cut))
+            many += int(np.count_nonzero((in_cut > steep) & (in_word < steep)))
+    return many >= _FEWEST_CUT_OFF or cut_off > overlaid
 
 
 def _lowest(bits: np.ndarray, stored: int, meant: np.dtype) -> tuple[np.ndarray, bool]:

@@ -20,6 +20,7 @@ from ctenhance.core.hounsfield import doubt_of_scale, has_air, padding_to_air, r
 from ctenhance.files.dicom.choice import Conditions, Frame
 from ctenhance.files.dicom.grid import Grid, grid_of
 from ctenhance.files.dicom.header import DAMAGE, DicomFile, text, without_collecting
+from ctenhance.files.dicom.kinds import slice_frames
 from ctenhance.files.dicom.padding import AIR_HU, declared_padding, fill_padding
 from ctenhance.files.dicom.pixels import stored_planes
 from ctenhance.files.dicom.provenance import notes_of_copies, notes_of_derivation
@@ -78,7 +79,10 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
     if padded or padding is not None:
         notes.append(f"padding outside the field of view set to {AIR_HU:g} HU")
     if beyond:
-        notes.append("bits above Bits Stored, where old scanners kept overlays, left out of the values")
+        notes.append(
+            "bits above Bits Stored left out of the values (an overlay of an old scanner, or metal too dense "
+            "for them)"
+        )
     if check_hu:
         notes += [*doubts(slices, array, air), *filter(None, [scale])]
         notes += [*notes_of_copies(array, slices), *notes_of_derivation(slices[0].file)]
@@ -118,6 +122,8 @@ def laid_out(
     slices, repeated = _without_repetitions(slices, conditions)
     notes = require_one_scan(slices, conditions)
     grid = grid_of(slices, conditions)
+    if scouts := sum(len(file.frames) - len(slice_frames(file)) for file in files):
+        notes = [*notes, f"{scouts} frame{'' if scouts == 1 else 's'} left out, as localizers (scouts)"]
     return slices, grid._replace(notes=[*notes, *grid.notes]), unit, repeated
 
 
@@ -162,7 +168,7 @@ def _frames_of(file: DicomFile) -> list[Frame]:
             raise InputError(
                 f"'{name}' holds {frames} frames without saying where each lies; export single slices."
             )
-        return [(file, frame) for frame in range(frames)]
+        return [(file, frame) for frame in (slice_frames(file) if described else range(frames))]
     except DAMAGE as error:
         raise InputError(f"the header of '{name}' is damaged; export the series again.") from error
 

@@ -15,7 +15,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -23,6 +22,22 @@ from pydicom.dataset import Dataset
 from ctenhance.core.hounsfield import doubt_of_span, doubt_without_air, has_air, require_hounsfield
 from ctenhance.files.dicom.choice import identifies, shown, values_of
 from ctenhance.files.dicom.header import DicomFile, number, text
+from ctenhance.files.dicom.names import (
+    AT_AN_ENERGY,
+    IN_IMAGE_TYPE,
+    LIKE_HU,
+    OF_MATERIALS,
+    OF_PERFUSION,
+    QUANTITIES,
+    SHOWN_ALONE,
+    TAKEN_OUT,
+    UNIT,
+    WITHOUT_AIR,
+    Names,
+    quantity,
+    virtual,
+    words,
+)
 from ctenhance.files.dicom.slices import HOUNSFIELD, Measure, Slice
 from ctenhance.runtime.errors import InputError, NotCTError
 
@@ -68,65 +83,6 @@ _IMAGE_TYPES = {
 _HU_IMAGE_TYPES = {"VMI", "MATREMOVED", "MATMODIFIED"}
 _UNSPECIFIED = {"US", "UNSPECIFIED", "UNSPEC", "NONE", "UNKNOWN", "NA"}
 
-_MATERIAL = r"(IODINE|WATER|CALCIUM|HAP|HYDROXYAPATITE|FAT|GADOLINIUM|GOLD|IRON|URIC ACID|MATERIAL)"
-_DENSITY = "density of a material"
-# Of some vendors these have -1000 in air, too: air does not show that they are HU.
-_LIKE_HU = (
-    (r"Z ?EFF(ECTIVE)?(?! DOSE)|EFF(ECTIVE)? (Z|ATOMIC NUM(BER)?)|RHO ?Z", "effective atomic number"),
-    (
-        r"ELECTRON DENS(IT(Y|IES))?|RHO E|EDW|^RHO|(DE|DECT|DUAL ENERGY|REL) RHO|E DENS(ITY)?|ED MAPS?"
-        r"|ELEKTRONENDICHTE\w*|DENSITE? E?LECTRONIQUE|DENSIDAD ELECTR(O| )NICA|DENSITA? ELETTRONICA",
-        "electron density",
-    ),
-)
-_OF_MATERIALS = (
-    (rf"{_MATERIAL} (DENSITY|CONCENTRATION|CONTENT|MAPS?|FRACTION|NO WATER|IMAGES?)", _DENSITY),
-    (rf"MD {_MATERIAL}|{_MATERIAL} ?\( ?{_MATERIAL}", _DENSITY),
-)
-_OF_PERFUSION = (
-    (r"R?CBF|(REGIONAL )?(CEREBRAL )?BLOOD FLOW", "blood flow"),
-    (r"R?CBV|\w*PBV|(PERFUSED |CEREBRAL )?BLOOD VOLUME", "blood volume"),
-    (r"R?MTT|MEAN TRANSIT( TIME)?|TTP|T ?MAX|TTD|TTS|TIME TO (PEAK|DRAIN|START|MAX(IMUM)?)", "time"),
-    (r"FLOW EXTRACTION( PRODUCT)?|PERMEABILITY|KTRANS|PATLAK|PARAMETRIC MAP", "permeability"),
-)
-_QUANTITIES = (*_LIKE_HU, *_OF_MATERIALS, *_OF_PERFUSION)
-# An image at an energy is HU, whichever material is to be seen in it.
-_AT_AN_ENERGY = re.compile(r"\b(\d* ?KEV|VMI|VMC|MONO|MONO ?E\w*|MONOCHROM\w*)\b")
-_IODINE = r"(IODINE?|IOD|JOD|IODE|YODO|IODIO|JODIUM|JOOD)"
-_ANY_MATERIAL = rf"({_MATERIAL}|{_IODINE}|KALZIUM|CALCIO|WASSER|HARNS(AE)?URE)"
-# Of which many a CT is named, too: they count where there is no air at -1000 HU, as there is in every CT.
-_WITHOUT_AIR = (
-    *_OF_PERFUSION,
-    (
-        r"((HEPATIC )?ARTERIAL|PORTAL|TOTAL) ([A-Z]+ )?(FLOW|PERFUSION|FRACTION)|\w*PERFUSI(ON\w*|E)",
-        "perfusion",
-    ),
-    (r"BLUT(VOLUMEN|FLUSS)|(VOLUME|DEBIT) SANGUIN|(VOLUMEN|FLUJO) SANGUINEO|TRANSIT(ZEIT)?", "perfusion"),
-    (r"K ?EDGE\w*|K KANTE\w*", _DENSITY),
-    (rf"{_ANY_MATERIAL} ?(CONC|KONZ|OVERLAY|KARTEN?|DICHTE|BILD(ER)?|KAART)\w*", _DENSITY),
-    (rf"(CARTE|CARTO\w*|MAPA|MAPPA)( D| DE| DI| DEL| DELLO)?( L)? {_ANY_MATERIAL}", _DENSITY),
-    (
-        r"^(IOD(INE?)?|JOD|IODE|YODO|CALCIUM|KALZIUM|URIC ACID|HARNS(AE?| )URE)( \d+)*$|^(DE )?URIC ACID",
-        _DENSITY,
-    ),
-    (r"^(PS|BV|BF)( \d+)*$", "perfusion"),
-    (r"SPECTRAL (HU )?(CURVE )?SLOPE", "slopes"),
-    (r"DELAY|(IRF )?T0", "time"),
-    (r"\w*SPR|STOPPING POWER( RATIO)?|RSP", "stopping power ratio"),
-    (
-        r"SUBTRA[CK]T(ION|ED)?|SUBTRAHIERT|SOUSTRACTION|SOTTRAZIONE|SUSTRACCION|DIFF(ERENCE|ERENZ)?|DELTA",
-        "differences",
-    ),
-    (r"RATIO|QUOTIENT|VERH(AE)?LTNIS", "ratios"),
-    (r"MAPS?|HEAT ?MAPS?|\w*PROBABILIT(Y|IES)|SEGMENTATIONS?|MASKS?|LABELS?|XENON|VENTILATION", "a map"),
-)
-# Within Image Type, which never mentions a contrast agent, the material alone suffices.
-_IN_IMAGE_TYPE = (*_QUANTITIES, (rf"{_MATERIAL}|DENSITY", _DENSITY), ("B[FV]|PS", "perfusion"))
-# What is left when a material is taken out is HU; so is a scan of something in which it is looked for.
-_TAKEN_OUT = re.compile(
-    r"\b(NO|NON|WITHOUT|MINUS|LESS|REMOVED|REMOVAL|SUPPRESSED|SUPPRESSION|SUBTRACTED|FREE|VNC|VNCA|VNI|VUE|TUE"
-    r"|UNENHANCED|SCOR(E|ING)|PHANTOMS?|CALIBRATION)\b"
-)
 # Of all series of an examination: they say less than the description.
 _PROTOCOLS = ("ProtocolName", "AcquisitionProtocolName", "PerformedProcedureStepDescription")
 _REMARKS = (
@@ -135,14 +91,6 @@ _REMARKS = (
 # Names that air contradicts and many a CT has not: then a note says so.
 _NOTED = ("density of a material", "stopping power ratio")
 
-# Units that no CT image has: concentrations, perfusion, densities of electrons. After a number they are the
-# contrast agent's dose.
-_UNIT = re.compile(
-    r"(?<![\d.,])(?<!\d )(?<![A-Z])"
-    r"([MUµμ]?G ?(\(?(I|IODINE|CA|HAP)\)? ?)?/ ?(ML|CC|CM\^?3)"
-    r"|ML ?/ ?(MIN ?/ ?)?100 ?(G|ML|CC)( ?/ ?(MIN|S(EC)?))?|%? ?EDW"
-    r"|(?<=[\[(])%(?=[\])]))(?![A-Z])"
-)
 _UNIT_ATOMS = re.compile(
     r"(\d*([KMUNµμ]?(G|L|M|S|GY|BQ|MOL)|([MUµμ]|MC)G(I|IODINE|CA|HAP|H2O|WATER)?|C[MC]|DL|M?SEC|MIN|HZ|KEV|KV"
     r"|CGY|CPS)|I|IODINE|CA|HAP|H2O|WATER|CNTS|COUNTS|E-?|ELECTRONS|PCT|PERCENT|%|PPM|SUV\w*|°C|DEGC|CELSIUS"
@@ -166,18 +114,18 @@ def measure_of(file: DicomFile, frame: int) -> Measure:
         return others[0]
     # A scan of which perfusion is computed may be named after it; no CT is named after a map of a material.
     in_hu = HOUNSFIELD in (mapped.unit, rescaled.unit, kind.unit)
-    known: tuple[tuple[str, str], ...] = (*_LIKE_HU, *_OF_MATERIALS) if in_hu else _QUANTITIES
-    description = _words(file.value("SeriesDescription", frame=frame) or "")
-    if at_an_energy := bool(_AT_AN_ENERGY.search(description)):
-        known = tuple(one for one in known if one not in _OF_MATERIALS)
+    known: Names = (*LIKE_HU, *OF_MATERIALS) if in_hu else QUANTITIES
+    description = words(file.value("SeriesDescription", frame=frame) or "")
+    if at_an_energy := bool(AT_AN_ENERGY.search(description)):
+        known = tuple(one for one in known if one not in OF_MATERIALS)
     described = _of_words(file, frame, known)
     if described.is_other and HOUNSFIELD not in (mapped.unit, kind.unit):
         return described
     said_twice = HOUNSFIELD in (mapped.unit, kind.unit)
-    named = _of_words(file, frame, _WITHOUT_AIR if said_twice else (*_OF_MATERIALS, *_WITHOUT_AIR)).unit
-    named = named or _of_texts(file, frame, _REMARKS, (*_LIKE_HU, *_OF_MATERIALS, *_OF_PERFUSION))
-    if not (said_twice or at_an_energy or _TAKEN_OUT.search(description)):
-        named = named or _of_texts(file, frame, _PROTOCOLS, _OF_MATERIALS)
+    named = _of_words(file, frame, WITHOUT_AIR if said_twice else (*OF_MATERIALS, *WITHOUT_AIR)).unit
+    named = named or _of_texts(file, frame, _REMARKS, (*LIKE_HU, *OF_MATERIALS, *OF_PERFUSION))
+    if not (said_twice or at_an_energy or TAKEN_OUT.search(description)):
+        named = named or _of_texts(file, frame, _PROTOCOLS, OF_MATERIALS)
     if not in_hu:
         return replace(rescaled, named=named)
     mapping = None if mapped.slope is None else (mapped.slope, mapped.intercept)
@@ -223,7 +171,12 @@ def doubts(slices: Sequence[Slice], array: np.ndarray, air: bool) -> list[str]:
     """
     named, name = next(((one.measure.named, one.name) for one in slices if one.measure.named), ("", ""))
     notes = []
-    if named and not is_ct_all_the_same(array):
+    if named == SHOWN_ALONE and not is_ct_all_the_same(array):
+        notes.append(
+            f"its description may tell of {named}, and there is no air (-1000 HU) in it: make sure that it "
+            "is a CT and no map"
+        )
+    elif named and not is_ct_all_the_same(array):
         raise NotCTError(
             f"a description in '{name}' tells of {named}, and no air at -1000 HU shows that it is a CT all "
             "the same; give the CT series."
@@ -232,12 +185,27 @@ def doubts(slices: Sequence[Slice], array: np.ndarray, air: bool) -> list[str]:
         notes.append(
             f"its description tells of {named}; taken for Hounsfield units, as air is at -1000 in it"
         )
+    if computed := _virtual(slices[0]):
+        notes.append(
+            f"it is a virtual image by its header ({computed}), computed from a spectral scan: its HU and "
+            "its noise are not those of a routine CT"
+        )
     if not air:
         unsaid = not any(one.measure.unit or one.measure.word for one in slices)
         like_map = unsaid and np.count_nonzero(array < _BELOW_MAPS_HU) < _FEWEST_BELOW * array.size
         doubt = doubt_without_air if like_map or _may_lack_intercept(slices, array) else doubt_of_span
         notes += filter(None, [doubt(array)])
     return notes + _contradiction(slices) + _doubts_of_type(slices, array, air)
+
+
+def _virtual(one: Slice) -> str:
+    """Return what the header calls a virtual image: at an energy, or without a material; '' for others."""
+    kinds = one.file.value("ImageType", frame=one.frame)
+    said = [
+        text(one.file.value(keyword, frame=one.frame)) for keyword in ("SeriesDescription", *_REMARKS[:2])
+    ]
+    said += map(str, () if isinstance(kinds, str) else kinds or ())
+    return next((name for name in map(virtual, map(words, said)) if name), "")
 
 
 def is_ct_all_the_same(array: np.ndarray) -> bool:
@@ -295,7 +263,7 @@ def unit_of(said: str) -> str:
     letters = _letters(said)
     if letters in _UNSPECIFIED:
         return ""
-    known = _RESCALE_TYPES.get(letters) or _IMAGE_TYPES.get(letters) or _quantity(_words(said))
+    known = _RESCALE_TYPES.get(letters) or _IMAGE_TYPES.get(letters) or quantity(words(said))
     return known or (said if _is_unit(said) else "")
 
 
@@ -317,6 +285,11 @@ def _of_mapping(items: Sequence[Dataset]) -> Measure:
     """Return what the Real World Value Mapping says: of several units HU, if it is among them."""
     found = []
     for item in items:
+        for definition in item.get("QuantityDefinitionSequence") or ():
+            for code in definition.get("ConceptCodeSequence") or ():
+                meant = text(code.get("CodeMeaning"))
+                if name := quantity(words(meant), (*IN_IMAGE_TYPE, *WITHOUT_AIR)):
+                    return Measure(name, "Real World Value Mapping", meant.strip()[:16])
         for code in item.get("MeasurementUnitsCodeSequence") or ():
             value, meaning = (text(code.get(name)).strip() for name in ("CodeValue", "CodeMeaning"))
             value = value or text(code.get("LongCodeValue")).strip()
@@ -347,11 +320,11 @@ def _of_image_type(file: DicomFile, frame: int) -> Measure:
         value = file.value(keyword, frame=frame)
         several = [value] if isinstance(value, str) else list(value or ())
         values += [str(one) for one in several[0 if keyword == "DerivedPixelContrast" else 2 :]]
-    in_hu = any(_letters(one) in _HU_IMAGE_TYPES or _TAKEN_OUT.search(_words(one)) for one in values)
+    in_hu = any(_letters(one) in _HU_IMAGE_TYPES or TAKEN_OUT.search(words(one)) for one in values)
     for value in values:
         # Beside VMI or VNC the name of a material is that of what was looked for, or taken out.
         known = _IMAGE_TYPES.get(_letters(value))
-        known = known or ("" if in_hu else _quantity(_words(value), _IN_IMAGE_TYPE))
+        known = known or ("" if in_hu else quantity(words(value), IN_IMAGE_TYPE))
         if known:
             return Measure(known, "Image Type", value.strip()[:16])
     if any(_letters(value) in _HU_IMAGE_TYPES for value in values):
@@ -359,39 +332,29 @@ def _of_image_type(file: DicomFile, frame: int) -> Measure:
     return Measure()
 
 
-def _of_words(file: DicomFile, frame: int, known: tuple[tuple[str, str], ...]) -> Measure:
+def _of_words(file: DicomFile, frame: int, known: Names) -> Measure:
     """Return what the texts beside the image say, which are written for people: a unit, or a `known` name."""
     places = {"series description": text(file.value("SeriesDescription", frame=frame))}
     for item in file.value("RealWorldValueMappingSequence", frame=frame) or ():
         places["LUT label"] = f"{text(item.get('LUTLabel'))} {text(item.get('LUTExplanation'))}"
     for place, said in places.items():
-        if unit := _UNIT.search(_capitals(said)):
+        if unit := UNIT.search(_capitals(said)):
             start, end = unit.span()
             return Measure(said[start:end].strip(), place, said[start:end].strip())
-        if name := _quantity(_words(said), known):
+        if name := quantity(words(said), known):
             return Measure(name, place, "")
     return Measure()
 
 
-def _of_texts(
-    file: DicomFile, frame: int, keywords: tuple[str, ...], known: tuple[tuple[str, str], ...]
-) -> str:
+def _of_texts(file: DicomFile, frame: int, keywords: tuple[str, ...], known: Names) -> str:
     """Return the unit or `known` quantity that texts name which may be of anything beside the image."""
     for keyword in keywords:
         said = text(file.value(keyword, frame=frame))
-        if unit := _UNIT.search(_capitals(said)):
+        if unit := UNIT.search(_capitals(said)):
             return said[slice(*unit.span())].strip()
-        if name := _quantity(_words(said), known):
+        if name := quantity(words(said), known):
             return name
     return ""
-
-
-@lru_cache(maxsize=256)
-def _quantity(words: str, known: tuple[tuple[str, str], ...] = _QUANTITIES) -> str:
-    """Return the quantity that is named among the words, or an empty text."""
-    if _TAKEN_OUT.search(words) and not re.search(r"\bNO WATER\b", words):
-        return ""
-    return next((name for said, name in known if re.search(rf"\b({said})(\b|$)", words)), "")
 
 
 def _is_unit(said: str) -> bool:
@@ -409,12 +372,3 @@ def _capitals(said: str) -> str:
 @lru_cache(maxsize=256)
 def _letters(said: str) -> str:
     return re.sub(r"[^A-Z0-9%]", "", _capitals(said))
-
-
-def _words(said: Any) -> str:
-    return _words_of(str(said))
-
-
-@lru_cache(maxsize=256)
-def _words_of(said: str) -> str:
-    return re.sub(r"[^A-Z0-9()]+", " ", said.upper()).strip()

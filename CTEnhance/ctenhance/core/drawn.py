@@ -1,0 +1,49 @@
+"""Was an image drawn, as a page of text is, or measured?
+
+Scanners file dose reports and exam summaries as CT images, and not all of them say so. A page is one
+background, mostly, and strokes of a few pixels with sharp edges; noise is nowhere in it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_LEAST_GROUND = 0.5  # of all pixels
+_RUN_PIXELS, _SHORT = 6, 0.6  # strokes, and which part of all runs they are
+_FEWEST_RUNS, _RUNS_A_ROW = 40, 0.25
+# Of the steps between neighbours those that are no more than noise would make, of the page's own range.
+_SMALL_STEP, _MOST_SMALL = 0.04, 0.25
+_MOST_CHANGING, _EVERY_ROW = 0.5, 4  # of all pixels, from one to the next; rows that are asked first
+# Either few values are most of the strokes, or they blend into the background; what a threshold cut out of a
+# scan does neither.
+_INKS, _LEAST_INK, _WIDEST_GAP = 2, 0.5, 0.2
+
+
+def is_page(plane: np.ndarray) -> bool:
+    """Say whether a slice [y, x] is a page of text, or a picture of lines, rather than measured."""
+    some = plane[::_EVERY_ROW]
+    if np.count_nonzero(some[:, 1:] != some[:, :-1]) > _MOST_CHANGING * some.size:
+        return False
+    steps = np.abs(np.diff(plane.astype(np.float32), axis=1))
+    changes = steps > 0
+    if not changes.any() or changes.mean() > _MOST_CHANGING:
+        return False
+    values, counts = np.unique(plane, return_counts=True)
+    ground = values[counts.argmax()]
+    if counts.max() < _LEAST_GROUND * plane.size:
+        return False
+    scale = float(values[-1] - values[0])
+    others = values != ground
+    ink = np.sort(counts[others])[-_INKS:].sum()
+    blended = np.abs(values[others].astype(np.float64) - ground).min() <= _WIDEST_GAP * scale
+    if not blended and ink < _LEAST_INK * (plane.size - counts.max()):
+        return False
+    if np.mean(steps[changes] <= _SMALL_STEP * scale) > _MOST_SMALL:
+        return False
+    # Runs of what is not the background, along the rows.
+    drawn = np.zeros((plane.shape[0], plane.shape[1] + 2), np.int8)
+    drawn[:, 1:-1] = plane != ground
+    edges = np.diff(drawn, axis=1)
+    lengths = np.nonzero(edges < 0)[1] - np.nonzero(edges > 0)[1]
+    enough = max(_FEWEST_RUNS, _RUNS_A_ROW * len(plane))
+    return bool(lengths.size >= enough and np.mean(lengths <= _RUN_PIXELS) >= _SHORT)

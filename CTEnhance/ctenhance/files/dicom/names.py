@@ -1,0 +1,159 @@
+"""Names of quantities and of computed images, as people write them into headers, in seven languages.
+
+English, German, French, Spanish, Italian, Dutch and Portuguese, in capitals without accents; products of
+Siemens, GE, Philips, Canon and of workstations among them.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+from typing import Any
+
+Names = tuple[tuple[str, str], ...]
+
+_IODINE = r"(IODINE?|IOD[OE]?|JOD|YODO|IODIO|JODIUM|JOOD)"
+_MATERIAL = (
+    r"(IODINE|WATER|CALCIUM|CAL|HAP|HYDROXYAPATITE?|FAT|ADIPOSE|GADOLINIUM|GOLD|IRON|URIC ACID|MATERIAL"
+    r"|XENON|BLOOD|CHOLESTEROL|LIPID|BISMUTH|TANTALUM)"
+)
+_ANY_MATERIAL = (
+    rf"({_MATERIAL}|{_IODINE}|KALZIUM|CALCI(O|UM)|WASSER|WATER|EAU|AGUA|ACQUA|FETT|GRAISSE|GRASA|GRASSO"
+    r"|GORDURA|VET|HARNSA?E?URE|ACID[EO] URI(QUE|CO)|URINEZUUR|EISEN|FER|HIERRO|FERRO|IJZER)"
+)
+_OF = r"( (D|DE|DI|DEL|DELLO|DELLA|DU|DA|DO|VAN|VON))?( L)?"
+_DENSITY = "density of a material"
+#: A scan for which it is looked for may be named after it, too.
+SHOWN_ALONE = "a material that is shown alone"
+_Z, _RHO, _POWER = "effective atomic number", "electron density", "stopping power ratio"
+# Of some vendors these have -1000 in air, too: air does not show that they are HU.
+LIKE_HU: Names = (
+    (
+        r"Z ?EFF(ECTIVE)?(?! DOSE)|EFF(ECTIVE)? (Z|ATOMIC NUM(BER)?)|RHO ?Z|EFF(EKTIVE)? ?(Z|ORDNUNGSZAHL)"
+        r"|KERNLADUNGSZAHL|NUM[EO]RO ATOM(IQUE|ICO) (EFFECTIF|EFE[CT]+IVO|EFFICACE|EFETIVO)|Z EFE[CT]+IVO"
+        r"|EFFECTIEF ATOOM\w*|ATOMIC NUMBER",
+        _Z,
+    ),
+    (
+        r"ELECTRON DENS(IT(Y|IES))?|RHO E|EDW|^RHO|(DE|DECT|DUAL ENERGY|REL) RHO|E DENS(ITY)?|ED MAPS?"
+        r"|ELEKTRONEN ?DICHTE\w*|(DENSITE|DENSIDADE?|DENSITA)( DE| DI| DEGLI| D)? E?LE[CT]+R\w*"
+        r"|ELEKTRONEN ?DICHTHEID|ELECTRONEN ?DICHTHEID|E DICHTE",
+        _RHO,
+    ),
+)
+OF_MATERIALS: Names = (
+    (rf"{_MATERIAL} (DENSITY|CONCENTRATION|CONTENT|MAPS?|FRACTION|NO WATER|IMAGES?|UPTAKE)", _DENSITY),
+    (rf"(GSI )?M+D {_MATERIAL}|{_MATERIAL} ?\( ?{_MATERIAL}", _DENSITY),
+)
+OF_PERFUSION: Names = (
+    (r"R?CBF|(REGIONAL )?(CEREBRAL )?BLOOD FLOW", "blood flow"),
+    (r"R?CBV|\w*PBV|(PERFUSED |CEREBRAL )?BLOOD VOLUME", "blood volume"),
+    (r"R?MTT|MEAN TRANSIT( TIME)?|TTP|T ?MAX|TTD|TTS|TIME TO (PEAK|DRAIN|START|MAX(IMUM)?)", "time"),
+    (r"FLOW EXTRACTION( PRODUCT)?|PERMEABILITY|KTRANS|PATLAK|PARAMETRIC MAP", "permeability"),
+)
+QUANTITIES: Names = (*LIKE_HU, *OF_MATERIALS, *OF_PERFUSION)
+# An image at an energy is HU, whichever material is to be seen in it.
+AT_AN_ENERGY = re.compile(r"\b(\d* ?KEV|VMI|VMC|MONO ?PLUS|MONO|MONO ?E\w*|MONOCHROM\w*|MONOENERG\w*)\b")
+_DENSITY_WORDS = r"DICHTE|DENSITE|DENSIDADE?|DENSITA|DICHTHEID|KON[ZC]\w*|CON[CZ]\w*"
+# Of which many a CT is named, too: they count where there is no air at -1000 HU, as there is in every CT.
+WITHOUT_AIR: Names = (
+    *OF_PERFUSION,
+    (
+        r"((HEPATIC )?ARTERIAL|PORTAL|TOTAL) ([A-Z]+ )?(FLOW|PERFUSION|FRACTION)"
+        r"|\w*(PERFUS(ION\w*|IE|AO)|DURCHBLUTUNG|DOORBLOEDING)",
+        "perfusion",
+    ),
+    (
+        r"BLUT ?(VOLUMEN|FLUSS)|BLOED(STROOM|VOLUME)|(VOLUMEN?|DEBIT|FLUJO|FLUSSO|FLUXO)"
+        r" (CEREBRAL )?(SANGUI\w+|EMATICO)|\w*TRAN?SI(T|TO|T ?ZEIT|TTIJD)"
+        r"|(ZEIT|TEMPS|TIEMPO|TEMPO|TIJD) (BIS|AU|JUSQU|HASTA|AL|ATE|TOT)\b.*",
+        "perfusion",
+    ),
+    (r"K ?EDGE\w*|K KANTE\w*|K RAND\w*|BORD K|(BORDE|BORDO|BORDA) K", _DENSITY),
+    (
+        rf"{_ANY_MATERIAL} ?(OVERLAY|KARTEN?|BILD(ER)?|KAART|{_DENSITY_WORDS}"
+        r"|(NO|OHNE|SANS|SIN|SENZA|SEM|ZONDER) (WATER|WASSER|EAU|AGUA|ACQUA))\w*",
+        _DENSITY,
+    ),
+    (rf"(CARTE|CARTO\w*|MAPA|MAPPA|IMAGE|IMAGEN|IMAGEM|{_DENSITY_WORDS}){_OF} {_ANY_MATERIAL}", _DENSITY),
+    (
+        rf"^({_IODINE}|CALCIUM|KALZIUM|CALCIO|URIC ACID|HARNSA?E?URE|ACID[EO] URI(QUE|CO)|URINEZUUR)( \d+)*$"
+        r"|^(DE )?URIC ACID|(DE|DECT|SPECTRAL|GSI) (IODINE|CALCIUM|WATER|HAP|FAT)( \d+)*$"
+        r"|VNC (UND|AND|ET|Y|E|EN) IOD\w*|I ?MAP|IODINE(PLUS)?",
+        _DENSITY,
+    ),
+    (r"^(PS|BV|BF)( \d+)*$", "perfusion"),
+    (r"SPECTRAL (HU )?(CURVE )?SLOPE", "slopes"),
+    (r"DELAY|(IRF )?T0", "time"),
+    (r"\w*SPR|STOPPING POWER( RATIO)?|RSP|BREMSVERM\w*|POUVOIR D ARRET", _POWER),
+    (
+        r"SUB?TRA[CK]?T(ION|ED|IE|IERT)?|SUBTRAHIERT|SOUSTRACTION|SOTTRAZIONE|SU[BS]*TRACC?ION|SUBTRACAO"
+        r"|DIFF|DIFF?EREN(CE|ZA?|CIA|CA)|VERSCHIL\w*|DELTA",
+        "differences",
+    ),
+    (r"RATIO|QUOTIENTE?|COCIENTE|QUOZIENTE|VERHA?E?LTNIS|VERHOUDING", "ratios"),
+    (
+        r"MAPS?|HEAT ?MAPS?|\w*KARTEN?|CARTES?|CARTOGRAPHIE|MAPAS?|MAPP[AE]|\w*KAART|\w*PROBABILIT(Y|IES)"
+        r"|SEGMENTATIONS?|MASKS?|LABELS?|XENON|VENTILATION|LUNG ?VESSELS?|LUNGENGEFA?E?SSE",
+        "a map",
+    ),
+    # Products that show a material in colours or alone, whose names a protocol may have, too.
+    (
+        r"CONTRAST ENHANCED STRUCTURES?|(KIDNEY|RENAL) STONES?|NIERENSTEINE?|GOUT|GICHT|GOUTTE|GOTA|GOTTA"
+        r"|JICHT|TOPHI|BRAIN H(A?E)?MORR?HAGE|HIRNBLUTUNG|HARD ?PLAQUES?|BLOODPOOL|HEART PBV|XENON|TENDON\w*",
+        SHOWN_ALONE,
+    ),
+)
+# Within Image Type, which never mentions a contrast agent, the material alone suffices.
+IN_IMAGE_TYPE: Names = (*QUANTITIES, (rf"{_MATERIAL}|DENSITY", _DENSITY), ("B[FV]|PS", "perfusion"))
+# What is left when a material is taken out is HU, as computed from a spectral scan.
+_VIRTUAL = (
+    r"VNC|VNCA|VNI|VUE|CA ?SUPP?(RESSED)?|PURE ?(LUMEN|CALCIUM)"
+    r"|(BONE ?MARROW|KNOCHENMARK|MOELLE OSSEUSE|MEDULA (OSEA|OSSEA)|MIDOLLO OSSEO|BEENMERG)"
+    r"(?! ?(BIOP|PUN[CK]T|ASPIR|TRANSPL|PONCT))"
+    rf"|{_ANY_MATERIAL} ?(SUPP?RESSED|SUPPRIMIERT|SUPPRIME|SUPRIMIDO|SOPPRESSO|ONDERDRUKT|REMOVED|FREE)"
+    r"|VIRTU(AL|ALE|EEL|EL|ELL|ELLES?) (NATIV\w*|NON ?(CONTRAST|CALCIUM|IODINE|ENHANCED)|UNENHANCED"
+    r"|BLAN[CK]O?|SANS (CONTRASTE|CALCIUM|IODE|INJECTION))|VIRTUALE? (SIN|SENZA|SEM) \w+|NON CALCIUM"
+)
+_VIRTUAL_IMAGE = re.compile(rf"\b({_VIRTUAL})\b")
+# And a scan of something in which a material is looked for is one.
+TAKEN_OUT = re.compile(
+    r"\b(NO|NON|WITHOUT|MINUS|LESS|REMOVED|REMOVAL|SUPPRESSED|SUPPRESSION|SUBTRACTED|FREE|TUE|UNENHANCED"
+    rf"|SCOR(E|ING)|PHANTOMS?|CALIBRATION|{_VIRTUAL})\b"
+)
+_MADE_OF_BOTH = re.compile(r"\bNO WATER\b|\bVNC (UND|AND|ET|Y|E|EN) IOD")
+
+# Units that no CT image has: concentrations, perfusion, densities of electrons. After a number they are the
+# contrast agent's dose.
+UNIT = re.compile(
+    r"(?<![\d.,])(?<!\d )(?<![A-Z])"
+    r"([MUµμ]?G ?(\(?(I|IODINE|CA|HAP)\)? ?)?/ ?(ML|CC|CM\^?3)"
+    r"|ML ?/ ?(MIN ?/ ?)?100 ?(G|ML|CC)( ?/ ?(MIN|S(EC)?))?|%? ?EDW"
+    r"|(?<=[\[(])%(?=[\])]))(?![A-Z])"
+)
+
+
+@lru_cache(maxsize=512)
+def quantity(said: str, known: Names = QUANTITIES) -> str:
+    """Return the quantity that is named among `words`, or an empty text."""
+    if TAKEN_OUT.search(said) and not _MADE_OF_BOTH.search(said):
+        return ""
+    return next((name for names, name in known if re.search(rf"\b({names})(\b|$)", said)), "")
+
+
+def virtual(said: str) -> str:
+    """Return what among `words` names an image in HU that was computed: at an energy, without a material."""
+    found = _VIRTUAL_IMAGE.search(said) or AT_AN_ENERGY.search(said)
+    return found[0].strip() if found else ""
+
+
+def words(said: Any) -> str:
+    """Return a text in capital letters without accents; all other signs but brackets as spaces."""
+    return _words_of(str(said))
+
+
+@lru_cache(maxsize=512)
+def _words_of(said: str) -> str:
+    plain = unicodedata.normalize("NFKD", said).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Z0-9()]+", " ", plain.upper()).strip()

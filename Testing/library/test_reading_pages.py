@@ -1,0 +1,77 @@
+"""Pages of text that no header tells, by their content; and images that are no pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813 (its customary name)
+from PIL import Image, ImageDraw, ImageFont
+from synthetic_dicom import write_series
+
+from ctenhance import CTVolume
+from ctenhance.core.drawn import is_page
+from ctenhance.runtime.errors import InputError
+
+LINES = (
+    "Exam no: 4711",
+    "1  Scout  -  -  -",
+    "2  Helical I25.0-S310  8.51  312.55",
+    "Total Exam DLP: 312.55",
+)
+
+
+def page(
+    side: int = 256, size: int = 12, ground: int = -1024, ink: int = 2047, frame: bool = False
+) -> np.ndarray:
+    image = Image.new("L", (side, side), 0)
+    draw = ImageDraw.Draw(image)
+    for row, line in enumerate(LINES * 2):
+        draw.text((6, 8 + 20 * row), line, fill=255, font=ImageFont.load_default(size))
+    if frame:
+        draw.rectangle((2, side // 2, side - 4, side - 6), outline=255)
+        draw.rectangle((0, 0, side - 1, 6), fill=255)
+    return np.rint(np.asarray(image) / 255.0 * (ink - ground) + ground).astype(np.int16)
+
+
+@pytest.mark.parametrize("side", [128, 256, 512])
+@pytest.mark.parametrize("ground, ink", [(-1024, 2047), (-1000, 20), (255, 0), (0, 1)])
+@pytest.mark.parametrize("frame", [False, True])
+def test_pages_are_told_by_their_content(side: int, ground: int, ink: int, frame: bool) -> None:
+    assert is_page(page(side, 12, ground, ink, frame)) and is_page(page(side, 10, ground, ink, frame))
+
+
+@pytest.mark.parametrize("pages", [1, 3])
+def test_pages_alone_are_no_ct(tmp_path: Path, pages: int) -> None:
+    write_series(tmp_path, 2.5 * np.arange(pages), values=np.stack([page()] * pages))
+    with pytest.raises(InputError, match="look like pages of text"):
+        CTVolume.read(tmp_path)
+
+
+def test_a_page_among_slices_is_named(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    y, x = np.mgrid[:256, :256] - 128
+    body = np.where(np.hypot(x, y) < 90, 40, -1000) + draw.normal(0, 12, (6, 256, 256))
+    write_series(tmp_path, 2.5 * np.arange(6), values=np.rint(np.concatenate([body[:5], page()[None]])))
+    with pytest.raises(InputError, match=r"'image0001.dcm' looks like a page of text.*take it out"):
+        CTVolume.read(tmp_path)
+
+
+def test_what_is_drawn_but_no_page() -> None:
+    y, x = np.mgrid[:256, :256] - 128
+    disc = np.where(np.hypot(x, y) < 90, 0, -1000)
+    inserts = disc.copy()
+    for index in range(12):
+        turn = 2 * np.pi * index / 12
+        inserts[np.hypot(x - 60 * np.cos(turn), y - 60 * np.sin(turn)) < 2 + index] = 300
+    noise = np.random.default_rng(0).normal(0, 20, disc.shape).astype(int)
+    for plane in (disc, inserts, disc + noise, np.where(disc + noise > 40, disc + noise, -1024)):
+        assert not is_page(plane)
+
+
+def test_no_slice_of_a_real_scan_is_a_page(shared_data: Path) -> None:
+    for path in sorted((shared_data / "ct").glob("*.nii.gz")):
+        for plane in sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[::5]:
+            bones = np.where(plane > 150, plane, -1024)
+            assert not any(is_page(one) for one in (plane, bones, np.clip(plane, -160, 240))), path.name

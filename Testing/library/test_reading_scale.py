@@ -1,0 +1,106 @@
+"""Wrong slopes and intercepts, told by where air and soft tissue lie; and scans that are right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813 (its customary name)
+from synthetic_dicom import write_series
+
+from ctenhance import CTVolume
+from ctenhance.core.hounsfield import doubt_of_scale
+from ctenhance.core.scale import levels_of
+from ctenhance.runtime.errors import InputError
+
+SIDE = 96
+Y, X = np.mgrid[:SIDE, :SIDE] - SIDE / 2
+R = np.hypot(X, Y * 1.2)
+
+
+def chest(noise: float = 10.0, slices: int = 4) -> np.ndarray:
+    """Air, fat, muscle, lungs that vary and a spine, HU [z, y, x]."""
+    draw = np.random.default_rng(5)
+    plane = np.select([R < 30, R < 36, R < 42], [20.0, 50.0, -100.0], -1000.0)
+    for side in (-15, 15):
+        lung = np.hypot(X - side, Y) < 11
+        plane[lung] = -850 + 120 * np.sin(X[lung] * 1.3) * np.sin(Y[lung])
+    plane[np.hypot(X, Y - 22) < 4] = 500
+    return np.rint(plane + draw.normal(0, noise, (slices, SIDE, SIDE)))
+
+
+CHEST = chest()
+NOT = "its scale does not fit: what looks like air near"
+
+# Slope and intercept that are wrong, of pixels that are signed HU, or stored with 1024 added.
+WRONG = {
+    "slope 1.5, signed": CHEST * 1.5,
+    "slope 2, signed": CHEST * 2,
+    "slope 0.5, signed": CHEST * 0.5,
+    "slope 0.8, signed": CHEST * 0.8,
+    "slope 1.5": (CHEST + 1024) * 1.5 - 1024,
+    "slope 0.5": (CHEST + 1024) * 0.5 - 1024,
+    "intercept -1824": CHEST - 800,
+    "intercept -1500": CHEST - 476,
+    "intercept -1200": CHEST - 176,
+    "intercept -848": CHEST + 176,
+    "intercept -524": CHEST + 500,
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_a_wrong_scale_moves_is_said(tmp_path: Path, case: str) -> None:
+    values = np.rint(WRONG[case])
+    write_series(tmp_path, values=values, PixelRepresentation=1, RescaleIntercept=0)
+    try:
+        said = " ".join(CTVolume.read(tmp_path).meta["notes"])
+    except InputError as error:
+        said = str(error)
+    assert NOT in said or "between -200 and 200 HU" in said or "slope were doubled" in said
+
+
+def test_the_sentence_says_what_was_found() -> None:
+    levels = levels_of(CHEST - 476)
+    assert levels.air == pytest.approx(-1476, abs=5) and levels.wrong and levels.refuted
+    assert f"{NOT} {levels.air:.0f} HU and soft tissue or fat near {levels.tissue:.0f} HU" in str(levels)
+
+
+def test_air_below_which_padding_would_be_taken_is_refused(tmp_path: Path) -> None:
+    """An intercept of -1824: air at -1800 would become -1024, and fat and muscle look like lung."""
+    write_series(tmp_path, values=CHEST - 800, PixelRepresentation=1, RescaleIntercept=-1824)
+    with pytest.raises(InputError, match=r"its scale does not fit.*correct its rescale slope and intercept"):
+        CTVolume.read(tmp_path)
+
+
+RIGHT = {
+    "as it is": CHEST,
+    "quiet": chest(3),
+    "noisy": chest(30),
+    "without outer air": CHEST[:, 20:-20, 12:-12],
+    "a lung alone": CHEST[:, 32:64, 52:74].repeat(2, 1).repeat(2, 2),
+    "padded": np.where(R > 45, -2000, CHEST),
+    "padded and compressed": np.where(R > 45, -2000 + (CHEST % 3), CHEST),
+    "air that is cut off": np.maximum(CHEST, -1000),
+    "contrast": np.where((R < 30) & (CHEST > 0), CHEST + 250, CHEST),
+    "one slice": CHEST[:1],
+    "a phantom of acrylic": np.where(R < 40, 120, -1000) + CHEST % 9,
+    "soft tissue alone": np.where(R < 40, 40, -90) + chest(12) % 11,
+}
+
+
+@pytest.mark.parametrize("case", RIGHT)
+def test_a_right_scale_is_not_doubted(case: str) -> None:
+    assert not levels_of(RIGHT[case].astype(np.float32)).wrong
+
+
+def test_no_real_scan_is_doubted_and_each_is_if_it_is_moved(shared_data: Path) -> None:
+    missed = []
+    for path in sorted((shared_data / "ct").glob("*.nii.gz")):
+        array = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[::4].astype(np.float32)
+        half = array.shape[1] // 4
+        for piece in (array, array[:, half:-half], array[:, :, half:-half], array[:1]):
+            assert not levels_of(piece).wrong, path.name
+        missed += [(path.name, by) for by in (-800, -300, 500) if not doubt_of_scale(array + by)]
+    # A calcium phantom has as much of what is like lung as of air.
+    assert len({name for name, _ in missed}) <= 2
