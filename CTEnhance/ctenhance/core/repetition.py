@@ -46,8 +46,9 @@ def repeats(array: np.ndarray) -> bool:
 def _means(plane: np.ndarray, block: int) -> np.ndarray:
     rows, columns = (length // block for length in plane.shape)
     inside = plane[: rows * block, : columns * block]
-    found: np.ndarray = inside.reshape(rows, block, columns * block).mean(axis=1, dtype=np.float32)
-    return found.reshape(rows, columns, block).mean(axis=2)
+    over_rows = inside.reshape(rows, block, columns * block).mean(axis=1, dtype=np.float32)
+    found: np.ndarray = over_rows.reshape(rows, columns, block).mean(axis=2)
+    return found
 
 
 def _spectra(means: np.ndarray, window: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
