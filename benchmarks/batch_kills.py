@@ -1,13 +1,13 @@
-"""Random kills over a batch: are all cases there in the end, each once and whole?
+"""Random kills over one batch: are all cases there in the end, each once and whole?
 
-    python benchmarks/batch_kills.py [--kills 500] [--cases 200] [--seed 0] [--out results/batch_kills.md]
+    python benchmarks/batch_kills.py [--kills 500] [--cases 200] [--seed 0] [--folder F] [--out results/…md]
 
-Workers, the scheduler and the command itself are killed by signal 9, at random times. Rounds alternate
-between a cluster in this machine that the command starts (victims: a worker, the command with its scheduler)
-and a scheduler and workers of their own (victims: a worker, its nanny, the scheduler, the command). What was
-killed is started again, the command as a user would: the same line. A round is a fresh batch and ends when a
-command says that all is finished. Nearly all kills fall when a case was finished since the last one, since a
-command takes seconds to start, and nothing can be lost then; one in ten falls anywhere.
+Workers, nannies, the scheduler and the command itself are killed by signal 9, at random times. What was
+killed is started again, the command as a user would: the same line, but each time either over a cluster in
+this machine that it starts itself, or over a scheduler and workers that are there already. The time between
+kills is drawn, and longer or shorter as the kills are ahead of the finished cases or behind, so that the last
+kill falls near the end of the batch. Then the batch ends in peace, and is checked. With --folder the run can
+be interrupted and started again: it goes on with the same batch and the kills that were done.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import hashlib
 import json
+import math
 import os
 import random
 import re
@@ -36,15 +37,19 @@ from ctenhance.core.volume import CTVolume
 from ctenhance.files.finished import Finished
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-SHAPE = (3, 64, 64)
-#: Seconds between kills, drawn evenly.
-BETWEEN = (0.4, 2.4)
+#: Slices of a case, drawn evenly, and the pixels of a side: from a fraction of a second to a few.
+SLICES, SIDE = (2, 24), 192
+#: Seconds between kills where they keep pace with the cases: evenly from 0.1 to 1.9 times this.
+BETWEEN = 5.0
+#: How fast that grows or shrinks with the lead of the kills, as a share of all.
+PACE = 8.0
 
 
 def write_cases(folder: Path, number: int) -> None:
     for case in range(number):
-        hu = np.random.default_rng(case).normal(0, 12, SHAPE)
-        hu[:, :16] -= 1000
+        draw = np.random.default_rng(case)
+        hu = draw.normal(0, 12, (int(draw.integers(*SLICES, endpoint=True)), SIDE, SIDE))
+        hu[:, : SIDE // 4] -= 1000
         path = folder / f"p{case % 7}" / f"case{case:03}.nii.gz"
         path.parent.mkdir(parents=True, exist_ok=True)
         CTVolume(np.round(hu).astype(np.float32)).write(path)
@@ -96,6 +101,7 @@ class Cluster:
                 self.workers[number] = quiet([*line, "--no-dashboard", "--memory-limit", "0"])
 
     def victims(self) -> dict[str, list[int]]:
+        """The processes to kill, by what they are."""
         found: dict[str, list[int]] = {"worker": [], "nanny": [], "scheduler": []}
         if self.scheduler is not None:
             found["scheduler"].append(self.scheduler.pid)
@@ -123,52 +129,69 @@ def spawned(pid: int) -> list[int]:
         return []
 
 
-class Round:
+class Batch:
     """One batch, from an empty folder to the command that ends by itself."""
 
-    def __init__(self, source: Path, target: Path, cluster: Cluster | None, draw: random.Random) -> None:
-        self.source, self.target, self.cluster, self.draw = source, target, cluster, draw
-        self.kills: Counter[str] = Counter()
-        self.commands, self.finished = 0, 0
-        self.sentences: Counter[str] = Counter()
-        self.errors = target.with_suffix(".errors")
+    def __init__(self, folder: Path, cases: int, kills: int, draw: random.Random) -> None:
+        self.source, self.target, self.cases, self.most = folder / "in", folder / "out", cases, kills
+        self.cluster, self.draw = Cluster(), draw
+        self.record = folder / "record.json"
+        self.errors = folder / "errors.txt"
+        known = json.loads(self.record.read_text(encoding="utf-8")) if self.record.exists() else {}
+        self.kills = Counter(known.get("kills", {}))
+        self.starts = Counter(known.get("starts", {}))
+        self.sentences = Counter(known.get("sentences", {}))
+        self.in_work, self.seconds = known.get("in_work", 0), known.get("seconds", 0.0)
 
-    def run(self, most: int) -> None:
-        """Kill at most so many, then let it end in peace."""
+    def _note(self) -> None:
+        names = ("kills", "starts", "sentences", "in_work", "seconds")
+        self.record.write_text(json.dumps({name: getattr(self, name) for name in names}), encoding="utf-8")
+
+    def run(self) -> None:
+        """Kill so many, then let it end in peace."""
         command = None
-        following = time.monotonic() + 1
+        of = ""
+        began = following = time.monotonic()
         while True:
-            if self.cluster is not None:
-                self.cluster.keep_up()
+            self.cluster.keep_up()
             if command is not None and command.poll() is not None:
                 if command.returncode == 0:
-                    return
+                    break
                 if command.returncode > 0:  # not killed: it ended with a sentence
                     last = self.errors.read_text(encoding="utf-8").strip().splitlines()[-1:]
                     self.sentences[re.sub(r"'[^']*'", "'…'", last[0]) if last else "nothing said"] += 1
                 command = None
             if command is None:
-                own = ["--workers", "2"] if self.cluster is None else self.cluster.arguments
+                of = self.draw.choice(("local cluster", "own scheduler"))
+                own = ["--workers", "2"] if of == "local cluster" else self.cluster.arguments
                 line = ["ctenhance", "batch", str(self.source), str(self.target), *own]
                 command = quiet([*line, "--progress", "none"], self.errors)
-                self.commands += 1
+                self.starts[of] += 1
             time.sleep(0.05)
-            if time.monotonic() > following and sum(self.kills.values()) < most:
-                following = time.monotonic() + self.draw.uniform(*BETWEEN)
-                self._kill(command)
+            if time.monotonic() > following and sum(self.kills.values()) < self.most:
+                self._kill(command, of)
+                finished = sum(1 for _ in self.target.rglob("*.report.json"))
+                lead = sum(self.kills.values()) / self.most - finished / self.cases
+                following = time.monotonic() + self.draw.uniform(0.1, 1.9) * BETWEEN * math.exp(PACE * lead)
+                self.seconds += time.monotonic() - began
+                began = time.monotonic()
+                self._note()
+                if sum(self.kills.values()) % 10 == 0:
+                    print(f"{self.seconds:.0f} s: {dict(self.kills)}, {finished} finished", flush=True)
+        self.seconds += time.monotonic() - began
+        self._note()
 
-    def _kill(self, command: subprocess.Popen[bytes]) -> None:
-        found = {"worker": spawned(command.pid)} if self.cluster is None else self.cluster.victims()
-        finished = sum(1 for _ in self.target.rglob("*.report.json"))
-        at_work = finished > self.finished or self.draw.random() < 0.1
-        if not at_work:
-            return
-        self.finished = finished
-        kind = self.draw.choice([kind for kind, pids in found.items() if pids] + ["command"])
-        pid = command.pid if kind == "command" else self.draw.choice(found[kind])
+    def _kill(self, command: subprocess.Popen[bytes], of: str) -> None:
+        local = of == "local cluster"
+        found = {"worker": spawned(command.pid)} if local else self.cluster.victims()
+        pids = [(kind, pid) for kind, some in found.items() for pid in some] + [("command", command.pid)]
+        kind, pid = self.draw.choice(pids)
+        making = self.target / "ctenhance-batch" / "unfinished"
+        at_work = making.is_dir() and any(making.iterdir())
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-            self.kills[kind] += 1
+            self.kills[f"{kind}, {of}"] += 1
+            self.in_work += at_work
         if kind == "command":
             command.wait()
 
@@ -198,56 +221,41 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--cases", type=int, default=200)
-    parser.add_argument("--first", type=int, choices=(0, 1), default=0, help="1: begin with own scheduler")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="keep everything here, and go on from what is there")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "batch_kills.md")
     given = parser.parse_args()
-    draw = random.Random(given.seed)
-    began = time.monotonic()
-    kills: Counter[str] = Counter()
-    sentences: Counter[str] = Counter()
-    lines, wrong = [], []
-    with tempfile.TemporaryDirectory() as temporary:
-        source = Path(temporary, "in")
-        write_cases(source, given.cases)
-        plain = Path(temporary, "plain")
-        quiet(["ctenhance", "batch", str(source), str(plain), "--workers", "0"]).wait()
+    with contextlib.ExitStack() as stack:
+        folder = given.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        plain = folder / "plain"
+        if not (folder / "record.json").exists():
+            write_cases(folder / "in", given.cases)
+            quiet(["ctenhance", "batch", str(folder / "in"), str(plain), "--workers", "0"]).wait()
         expected = {path.relative_to(plain).as_posix(): voxels(path) for path in plain.rglob("*.nii.gz")}
         assert len(expected) == given.cases
-        number = given.first
-        while sum(kills.values()) < given.kills:
-            cluster = Cluster() if number % 2 else None
-            one = Round(source, Path(temporary, f"out{number}"), cluster, draw)
-            try:
-                one.run(given.kills - sum(kills.values()))
-            finally:
-                if cluster is not None:
-                    cluster.end()
-            kills += one.kills
-            sentences += one.sentences
-            found = one.check(expected)
-            wrong += found
-            of = "own scheduler" if cluster else "local cluster"
-            killed = ", ".join(f"{count} {kind}" for kind, count in sorted(one.kills.items()))
-            lines.append(f"| {len(lines) + 1} | {of} | {killed} | {one.commands} | {len(found)} |")
-            print(lines[-1], *found[:5], sep="\n", flush=True)
-            number += 1
-    minutes = (time.monotonic() - began) / 60
-    killed = ", ".join(f"{count} {kind}" for kind, count in sorted(kills.items()))
+        batch = Batch(folder, given.cases, given.kills, random.Random(f"{given.seed} {time.time()}"))
+        try:
+            batch.run()
+        finally:
+            batch.cluster.end()
+        wrong = batch.check(expected)
+    number = sum(batch.kills.values())
     text = (
         f"# Random kills over a batch\n\n`python benchmarks/batch_kills.py --kills {given.kills} --cases "
-        f"{given.cases} --seed {given.seed}`: {sum(kills.values())} kills ({killed}) in {len(lines)} batches "
-        f"of {given.cases} cases, {minutes:.0f} minutes, {os.cpu_count()} cores. **{len(wrong)} faults**: "
-        "every case looked for exactly once, the very file that was written, its voxels those of a run "
-        "without any kill, exactly one line in the manifest, nothing half-made left behind.\n\n"
-        "| batch | cluster | killed | starts of the command | faults |\n|---|---|---|---|---|\n"
-        + "\n".join(lines)
-        + "\n\nCommands that ended by themselves before all was finished, and were started again:\n\n"
-        + "\n".join(f"- {count} times: {sentence}" for sentence, count in sentences.most_common())
-        + "\n"
+        f"{given.cases}`: {number} kills in one batch of {given.cases} cases, {batch.seconds / 60:.0f} "
+        f"minutes, {os.cpu_count()} cores; {batch.in_work} of them while a result was being written. "
+        f"**{len(wrong)} faults**: every case looked for exactly once, the very file that was written, its "
+        "voxels those of a run without any kill, exactly one line in the manifest, nothing half-made left "
+        "behind.\n\n| killed | times |\n|---|---|\n"
+        + "".join(f"| {kind} | {count} |\n" for kind, count in sorted(batch.kills.items()))
+        + "\n| the command was started over | times |\n|---|---|\n"
+        + "".join(f"| {kind} | {count} |\n" for kind, count in sorted(batch.starts.items()))
+        + "\nCommands that ended by themselves before all was finished, and were started again:\n\n"
+        + ("".join(f"- {count} times: {said}\n" for said, count in batch.sentences.most_common()) or "none\n")
+        + ("\nFaults:\n\n" + "".join(f"- {one}\n" for one in wrong[:50]) if wrong else "")
     )
     given.out.write_text(text, encoding="utf-8")
-    print(json.dumps({"kills": dict(kills), "faults": wrong[:20], "minutes": round(minutes, 1)}))
+    print(json.dumps({"kills": dict(batch.kills), "faults": wrong[:20]}))
     sys.exit(1 if wrong else 0)
 
 

@@ -41,7 +41,8 @@ def overhead(number: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as temporary, Manifest(Path(temporary)) as manifest:
         # A case with a problem is the least that a worker can be given: it comes back with its sentence.
         cases = (Case(f"{k:06}", (), Path(temporary, f"{k:06}.nii.gz"), "nothing") for k in range(number))
-        manifest.begin("degrade", {}, cases, {})
+        manifest.begin("degrade", {})
+        manifest.add(list(cases))
         job = worker.Job(job_verb, Path(temporary), version="")
         with cluster.connected(2, None, False, lambda text, level: None) as connection:
             before = psutil.Process().memory_info().rss

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,11 @@ from synthetic_dicom import dataset, hounsfield, save
 from typer.testing import CliRunner
 
 import ctenhance
+from ctenhance.batch.case import Case
 from ctenhance.cli import app
+from ctenhance.commands.batch_cases import CaseSearch
+from ctenhance.commands.batch_search import LeftOut
+from ctenhance.commands.options import Choice
 from ctenhance.core.report import ReportBuilder, Result
 from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.progress import check
@@ -39,6 +44,31 @@ def batch(*arguments: object, code: int = 0) -> Any:
     done = CliRunner().invoke(app, ["batch", *(str(argument) for argument in arguments), *here])
     assert done.exit_code == code, done.output
     return done
+
+
+@dataclass
+class Found:
+    """What a search gave, all of it."""
+
+    cases: list[Case] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    withdrawn: dict[str, str] = field(default_factory=dict)
+
+
+def find_cases(source: Path, target: Path, choice: Choice | None = None) -> Found:
+    """The cases of a folder by their names, as `ctenhance batch` finds them."""
+    found = Found()
+    for one in CaseSearch(source, target, choice):
+        if isinstance(one, Case):
+            found.cases.append(one)
+        elif isinstance(one, LeftOut):
+            found.left_out[one.name] = one.reason
+        else:
+            found.withdrawn[one.name] = one.reason
+    found.cases = sorted(
+        (one for one in found.cases if one.name not in found.withdrawn), key=lambda one: one.name
+    )
+    return found
 
 
 def names(folder: Path) -> list[str]:

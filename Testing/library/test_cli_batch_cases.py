@@ -8,10 +8,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from batch_folders import batch, names, verb, write_ct, write_index
+from batch_folders import batch, find_cases, names, verb, write_ct, write_index
 from synthetic_dicom import hounsfield, write_series
 
-from ctenhance.commands.batch_cases import Case, find_cases
+from ctenhance.batch.case import Case
 from ctenhance.commands.options import Choice
 from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.errors import InputError

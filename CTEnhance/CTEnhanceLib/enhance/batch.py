@@ -71,7 +71,7 @@ class Batch:
         self.target = Path()
         self._worker: Worker | None = None
         self._started = 0.0
-        self._ended = 0
+        self._ended, self._total = 0, 0
 
     @property
     def running(self) -> bool:
@@ -86,7 +86,7 @@ class Batch:
     def start(self, source: Path, target: Path, options: EnhanceOptions, overwrite: bool = False) -> None:
         """Begin, or go on where it was stopped. Raises CTEnhanceError when there is no Python."""
         self.cases, self.target = {}, target
-        self._started, self._ended = time.monotonic(), 0
+        self._started, self._ended, self._total = time.monotonic(), 0, 0
         self._worker = Worker(
             self._onFinished, self._onFailed, self._onCancelled, self._onWorker, {"search": 1}, self._take
         )
@@ -125,7 +125,8 @@ class Batch:
             name, _colon, part = stage.rpartition(": ")
             if stage == "cases":
                 self._ended = done
-                if not self.cases:
+                if total != self._total:  # the search goes on while the first cases are done
+                    self._total = total
                     self._list()
                 self._onProgress(self._sentence(done, total), 100.0 * done / total)
             elif stage == "search":

@@ -220,12 +220,12 @@ class Connection:
 
 
 def over_dask(
-    connection: Connection, job: Job, cases: Iterable[Case], progress: Progress, cancel: Cancellable
+    connection: Connection, job: Job, cases: Iterable[Case | None], progress: Progress, cancel: Cancellable
 ) -> Generator[tuple[Case, Outcome], None, None]:
     """The cases over the workers of a scheduler, in the order in which they end.
 
-    Raises Cancelled when asked to stop, and CTEnhanceError when the scheduler is gone for good or has no
-    worker.
+    `cases` may give None where the next one is not known yet. Raises Cancelled when asked to stop, and
+    CTEnhanceError when the scheduler is gone for good or has no worker.
     """
     stream = _Stream(connection, job, progress, cancel)
     try:
@@ -250,20 +250,30 @@ class _Stream:
         self.listened = self.connection.client
         self.listened.subscribe_topic(TOPIC, lambda event: self.events.put(("told", event[1])))
 
-    def outcomes(self, waiting: Iterator[Case]) -> Iterator[tuple[Case, Outcome]]:
+    def outcomes(self, waiting: Iterator[Case | None]) -> Iterator[tuple[Case, Outcome]]:
         """Yield them as they end; the suspects at last, each alone."""
         alone: tuple[Case, int] | None = None
+        all_known = False
         while True:
             check(self.cancel)
             self._count_workers()
             while len(self.out) < self.at_once and not alone:
-                case = self.again.popleft() if self.again else next(waiting, None)
+                case: Case | None = None
+                if self.again:
+                    case = self.again.popleft()
+                elif not all_known:
+                    try:
+                        case = next(waiting)
+                    except StopIteration:
+                        all_known = True
                 if case is None:
                     break
                 self._submit(case)
             if not self.out:
                 if self.again:
                     self._submit(self.again.popleft())  # a suspect whose scheduler was lost
+                elif not all_known:
+                    pass
                 elif self.suspects:
                     alone = self.suspects.popleft()
                     self._submit(alone[0])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import functools
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -49,21 +52,37 @@ def _read(path: Path) -> CTVolume:
         raise InputError(f"The label map '{path.name}' cannot be used: {error}") from error
 
 
-def by_place(folder: Path) -> Mapping[str, Path]:
-    """The volume files of a folder, at any depth, by their place without the suffix.
+def places_in(folder: Path) -> Iterator[Path]:
+    """The places (paths without suffix) of all label maps of a folder, at any depth, in an order.
 
-    Raises InputError for a folder that is none, and for two files of one place.
+    Raises InputError for two files of one place.
     """
-    if not folder.is_dir():
-        raise InputError(f"There is no folder '{folder}'; check the path.")
-    found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.name[0] == "." or suffix_of(path) not in SUFFIXES or not path.is_file():
-            continue
-        place = path.relative_to(folder).with_name(stem_of(path)).as_posix()
-        if place in found:
-            raise InputError(
-                f"'{found[place].name}' and '{path.name}' in '{path.parent}' are both of '{place}': keep one."
-            )
-        found[place] = path
+    _in_one_folder.cache_clear()
+    for directory, folders, _names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        for place, files in sorted(_in_one_folder(Path(directory)).items()):
+            if len(files) > 1:
+                raise InputError(
+                    f"'{files[0]}' and '{files[1]}' in '{directory}' are both of "
+                    f"'{(Path(directory) / place).relative_to(folder).as_posix()}': keep one."
+                )
+            yield (Path(directory) / place).relative_to(folder)
+
+
+def at(folder: Path, place: Path) -> Path | None:
+    """The label map of a place, or None."""
+    here = (folder / place).parent
+    files = _in_one_folder(here).get(place.name)
+    return here / files[0] if files else None
+
+
+@functools.lru_cache(maxsize=8)
+def _in_one_folder(folder: Path) -> dict[str, list[str]]:
+    """The volume files of a folder by their names without suffix."""
+    found: dict[str, list[str]] = {}
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for name in sorted(entry.name for entry in entries if entry.is_file()):
+            path = folder / name
+            if name[0] != "." and suffix_of(path) in SUFFIXES:
+                found.setdefault(stem_of(path), []).append(name)
     return found

@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import ctenhance
-from ctenhance.batch.case import BEFORE, DONE, MANIFEST, OWN_FOLDER, WAITING, Case, Outcome
+from ctenhance.batch.case import BEFORE, DONE, LEFT_OUT, MANIFEST, OWN_FOLDER, WAITING, Case, Outcome
 from ctenhance.core.report import plain
 
 #: Cases that are held in memory at once.
@@ -28,6 +29,11 @@ CREATE TABLE IF NOT EXISTS cases (
     ended TEXT, seconds REAL, worker TEXT, output TEXT, figures TEXT, thumbnail BLOB, task TEXT);
 CREATE TABLE IF NOT EXISTS left_out (run INTEGER, name TEXT, why TEXT);
 """
+#: `found`: which case of its run it was in the search.
+_SINCE = """
+ALTER TABLE cases ADD COLUMN found INTEGER;
+"""
+_INDEX = "CREATE INDEX IF NOT EXISTS cases_found ON cases (run, found);"
 
 
 class Manifest:
@@ -41,6 +47,7 @@ class Manifest:
         self.path = self.folder / MANIFEST
         self.folder.mkdir(exist_ok=True)
         self.put_aside: Path | None = None
+        self._lock = threading.RLock()
         try:
             self._open()
         except sqlite3.DatabaseError as error:
@@ -51,15 +58,19 @@ class Manifest:
             )
             self.path.replace(self.put_aside)
             self._open()
-        self.run = 0
+        self.run, self._found = 0, 0
 
     def _open(self) -> None:
-        self._base = sqlite3.connect(self.path, timeout=30)
+        # The search adds cases from a thread of its own; `_lock` lets one at a time to the file.
+        self._base = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
         try:
             self._base.row_factory = sqlite3.Row
             self._base.execute("PRAGMA synchronous = NORMAL")
             self._base.execute("PRAGMA quick_check(1)")
             self._base.executescript(_TABLES)
+            if "found" not in {row["name"] for row in self._base.execute("PRAGMA table_info(cases)")}:
+                self._base.executescript(_SINCE)
+            self._base.executescript(_INDEX)
         except BaseException:
             self._base.close()
             raise
@@ -71,11 +82,9 @@ class Manifest:
         with contextlib.suppress(sqlite3.Error):
             self._base.close()
 
-    def begin(
-        self, verb: str, settings: Mapping[str, Any], cases: Iterable[Case], left_out: Mapping[str, str]
-    ) -> int:
-        """Note the cases of a run, all waiting, and what was left out in the search; return their number."""
-        with self._base:
+    def begin(self, verb: str, settings: Mapping[str, Any]) -> None:
+        """Note that a run begins."""
+        with self._lock, self._base:
             said = json.dumps(plain(settings))
             self.run = (
                 self._base.execute(
@@ -84,17 +93,47 @@ class Manifest:
                 ).lastrowid
                 or 0
             )
+            self._found = 0
+
+    def add(self, cases: Sequence[Case] = (), left_out: Mapping[str, str] | None = None) -> None:
+        """Note cases of this run that were found, all waiting, and what was left out in the search."""
+        rows = []
+        for case in cases:
+            self._found += 1
+            rows.append((case.name, self.run, self._found, WAITING, _text(case.output.name), case.to_text()))
+        with self._lock, self._base:
             self._base.executemany(
-                "INSERT INTO cases (name, run, state, output, task) VALUES (?, ?, ?, ?, ?) "
-                "ON CONFLICT (name) DO UPDATE SET run = excluded.run, state = excluded.state, "
-                "output = excluded.output, task = excluded.task, why = NULL",
-                ((case.name, self.run, WAITING, _text(case.output.name), case.to_text()) for case in cases),
+                "INSERT INTO cases (name, run, found, state, output, task) VALUES (?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT (name) DO UPDATE SET run = excluded.run, found = excluded.found, "
+                "state = excluded.state, output = excluded.output, task = excluded.task, why = NULL",
+                rows,
             )
             self._base.executemany(
                 "INSERT INTO left_out VALUES (?, ?, ?)",
-                ((self.run, _text(name), _text(why)) for name, why in left_out.items()),
+                ((self.run, _text(name), _text(why)) for name, why in (left_out or {}).items()),
             )
-        return self.count()
+
+    def withdraw(self, name: str, why: str) -> None:
+        """Leave out a case of this run that was found to be none."""
+        with self._lock, self._base:
+            self._base.execute(
+                "UPDATE cases SET state = ?, why = ? WHERE name = ?", (LEFT_OUT, _text(why), name)
+            )
+
+    def found_after(self, last: int) -> list[tuple[int, Case]]:
+        """Some of the waiting cases of this run that were found after the `last`-th, with their places."""
+        with self._lock:
+            rows = self._base.execute(
+                "SELECT found, task FROM cases WHERE run = ? AND found > ? AND state = ? ORDER BY found "
+                "LIMIT ?",
+                (self.run, last, WAITING, _PAGE),
+            ).fetchall()
+        return [(row["found"], Case.from_text(row["task"])) for row in rows]
+
+    def all_cases(self) -> Iterator[Case]:
+        """The cases of all runs, a few hundred in memory at once."""
+        for row in self._pages("number, task", "1", ()):
+            yield Case.from_text(row["task"])
 
     def cases(self, *states: str) -> Iterator[Case]:
         """The cases of this run in these states (all if none is named), a few hundred in memory at once."""
@@ -103,13 +142,17 @@ class Manifest:
 
     def rows(self, columns: str, *states: str) -> Iterator[sqlite3.Row]:
         """Rows of this run's cases by their numbers; `columns` are names of the table's, `number` first."""
-        last = 0
         chosen = f"AND state IN ({', '.join('?' * len(states))})" if states else ""
+        return self._pages(columns, f"run = ? {chosen}", (self.run, *states))
+
+    def _pages(self, columns: str, where: str, values: tuple[Any, ...]) -> Iterator[sqlite3.Row]:
+        last = 0
         while True:
-            page = self._base.execute(
-                f"SELECT {columns} FROM cases WHERE run = ? AND number > ? {chosen} ORDER BY number LIMIT ?",
-                (self.run, last, *states, _PAGE),
-            ).fetchall()
+            with self._lock:
+                page = self._base.execute(
+                    f"SELECT {columns} FROM cases WHERE {where} AND number > ? ORDER BY number LIMIT ?",
+                    (*values, last, _PAGE),
+                ).fetchall()
             if not page:
                 return
             yield from page
@@ -119,7 +162,8 @@ class Manifest:
         """How many of this run's cases are in these states, or how many there are."""
         chosen = f"AND state IN ({', '.join('?' * len(states))})" if states else ""
         query = f"SELECT count(*) FROM cases WHERE run = ? {chosen}"
-        return int(self._base.execute(query, (self.run, *states)).fetchone()[0])
+        with self._lock:
+            return int(self._base.execute(query, (self.run, *states)).fetchone()[0])
 
     def names(self, state: str) -> dict[str, str]:
         """The names of this run's cases in a state, and why."""
@@ -128,7 +172,8 @@ class Manifest:
     def left_out(self) -> dict[str, str]:
         """What the search of this run left out, and why."""
         query = "SELECT name, why FROM left_out WHERE run = ?"
-        return {row["name"]: row["why"] for row in self._base.execute(query, (self.run,))}
+        with self._lock:
+            return {row["name"]: row["why"] for row in self._base.execute(query, (self.run,))}
 
     def ended(self, case: Case, outcome: Outcome) -> None:
         """Note what became of a case; of one that was finished before, what is known of then stays."""
@@ -143,12 +188,12 @@ class Manifest:
             figures = json.dumps(plain(outcome.figures))
             values = (outcome.state, _text(outcome.why) or None, _now(), outcome.seconds, outcome.worker)
             values += (figures, outcome.thumbnail or None, case.name)
-        with self._base:
+        with self._lock, self._base:
             self._base.execute(query, values)
 
     def end(self, how: str) -> None:
         """Note how the run ended."""
-        with self._base:
+        with self._lock, self._base:
             self._base.execute("UPDATE runs SET ended = ?, how = ? WHERE id = ?", (_now(), how, self.run))
 
     def finished(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import sqlite3
 from collections.abc import Mapping
@@ -11,15 +12,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ctenhance.commands.apps import app
-from ctenhance.commands.batch_options import verb_of
-from ctenhance.commands.batch_run import outcomes_of, require_same_settings, run_batch
+from ctenhance.commands.batch_options import given_values, verb_of
+from ctenhance.commands.batch_run import (
+    outcomes_of,
+    require_same_setting,
+    require_same_settings,
+    run_batch,
+    until_first_case,
+)
 from ctenhance.commands.options import Choice
 from ctenhance.commands.support import Run, command
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.files import check_output_folder
 
 if TYPE_CHECKING:
+    from ctenhance.batch.case import Case
     from ctenhance.batch.manifest import Manifest
+    from ctenhance.commands.batch_cases import CaseSearch
 
 
 @command(app, "ctenhance batch incoming/ enhanced/ --strength 0.8")
@@ -84,6 +93,50 @@ def batch(
     scatter: Annotated[str | None, typer.Option(help="decompose: none, kernel, network, weights.")] = None,
     scatter_ratio: Annotated[float | None, typer.Option(help="decompose: the scanner's ratio.")] = None,
     grid_ratio: Annotated[float | None, typer.Option(help="decompose: of the anti-scatter grid.")] = None,
+    dead_time: Annotated[
+        float | None, typer.Option(metavar="NS", help="decompose: undo pile-up, the dead time in ns …")
+    ] = None,
+    view_time: Annotated[float | None, typer.Option(metavar="US", help="… and a view's time in µs.")] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ENERGY=NAME",
+            help="decompose: images at energies in place of projections; by the name in the folder of each "
+            "case (40=low.nii.gz, 80kV=A), a pattern (40=*_40.nii.gz), or '.' for its DICOM. Repeat.",
+        ),
+    ] = None,
+    unit: Annotated[str | None, typer.Option(help="decompose --image: HU, 1/cm or 1/mm.")] = None,
+    attenuation: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="decompose --image: attenuations or spectra.")
+    ] = None,
+    noise: Annotated[str | None, typer.Option(metavar="HU,…", help="decompose --image: of each.")] = None,
+    nonnegative: Annotated[
+        bool, typer.Option("--nonnegative", help="decompose --image: no density below zero.")
+    ] = False,
+    conserve_volume: Annotated[
+        bool, typer.Option("--conserve-volume", help="decompose --image: volumes add up to the voxel.")
+    ] = False,
+    at_most: Annotated[
+        int | None, typer.Option(metavar="N", help="decompose --image: materials in one voxel.")
+    ] = None,
+    residual: Annotated[
+        bool, typer.Option("--residual", help="decompose --image: what the basis does not explain.")
+    ] = False,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="decompose --image: onto the grid of the first.")
+    ] = False,
+    tolerance_mm: Annotated[
+        float | None, typer.Option(metavar="MM", help="decompose --image: how far they may lie apart.")
+    ] = None,
+    apart_s: Annotated[
+        float | None, typer.Option(metavar="S", help="decompose --image: how many seconds apart.")
+    ] = None,
+    energies_as_given: Annotated[
+        bool, typer.Option("--energies-as-given", help="decompose --image: where DICOM tells others.")
+    ] = False,
+    body_mm: Annotated[
+        float | None, typer.Option(metavar="MM", help="decompose --image: water that hardens a beam.")
+    ] = None,
     method: Annotated[str | None, typer.Option(help="reconstruct: fbp, projection or need.")] = None,
     kernel: Annotated[str | None, typer.Option(help="reconstruct, decompose: the kernel.")] = None,
     matrix: Annotated[int | None, typer.Option(help="reconstruct, decompose: pixels a side.")] = None,
@@ -95,11 +148,12 @@ def batch(
 ) -> None:
     """Do the same with every case of a folder; a rerun resumes, and a failing case stops no other."""
     from ctenhance.batch import cluster, summary, worker
-    from ctenhance.batch.labels import by_place
+    from ctenhance.batch.labels import places_in
     from ctenhance.batch.manifest import Manifest
     from ctenhance.batch.verbs import VERBS
     from ctenhance.batch.work import remove_unfinished_results
-    from ctenhance.commands.batch_cases import find_cases, with_partners
+    from ctenhance.commands.batch_cases import CTS, IMAGES, PROJECTIONS, CaseSearch, Partners
+    from ctenhance.commands.batch_feed import Feed
     from ctenhance.files.finished import sole_writer
 
     given = {
@@ -110,46 +164,76 @@ def batch(
         "scatter": scatter, "scatter_ratio": scatter_ratio, "grid_ratio": grid_ratio, "method": method,
         "kernel": kernel, "matrix": matrix, "fov": fov, "model_projection": model_projection,
         "model_image": model_image, "projection_steps": projection_steps, "image_steps": image_steps,
+        "dead_time": dead_time, "view_time": view_time, "image": image, "unit": unit,
+        "attenuation": attenuation, "noise": noise, "nonnegative": nonnegative,
+        "conserve_volume": conserve_volume, "at_most": at_most, "residual": residual, "resample": resample,
+        "tolerance_mm": tolerance_mm, "apart_s": apart_s, "energies_as_given": energies_as_given,
+        "body_mm": body_mm,
     }  # fmt: skip
     if (workers not in (None, 0)) or scheduler is not None or dashboard:
         cluster.require_dask(dashboard)
     if scheduler is not None and workers is not None:
         raise InputError("The workers of a scheduler are its own: leave out --workers or --scheduler.")
     asked = verb_of(verb, given, run)  # what no case could use is refused before the search
-    known_labels = None if labels is None else by_place(labels)
     if labels is not None and not (VERBS[verb].takes_ct and VERBS[verb].gives_ct):
         raise InputError(f"Label maps go along with --verb enhance and degrade only, not with {verb}.")
-    found = find_cases(source, target, choice, run, projections=not VERBS[verb].takes_ct)
-    found = with_partners(found, target, known_labels, after, reference)
+    partners = Partners(labels, after, reference)
+    if labels is not None:
+        collections.deque(places_in(labels), maxlen=0)  # refuses two of one case
+    kind = IMAGES if image else CTS if VERBS[verb].takes_ct else PROJECTIONS
+    search = CaseSearch(source, target, choice, kind, partners, run.cancel, image or ())
+    found = until_first_case(search, run)
     check_output_folder(target)
     run.plan([])
-    if run.report_path is not None and run.report_path.resolve() in {
-        path.resolve() for case in found.cases for path in (case.output, case.report)
-    }:
-        raise InputError(f"'{run.report_path}' is the report of a case; choose another name for --report.")
-    if found.left_out:
-        name, reason = next(iter(found.left_out.items()))
-        more = f" and {len(found.left_out) - 1} more" if len(found.left_out) > 1 else ""
-        run.log(f"left out: '{name}' ({reason}){more}.", "note")
-    settings = {name: value for name, value in given.items() if value not in (None, False)}
-    settings |= {"seed": run.seed, "labels": labels is not None}
+    settings = given_values(given) | {"seed": run.seed, "labels": labels is not None}
     with sole_writer(target), Manifest(target) as manifest:
         if manifest.put_aside is not None:
             run.log(f"The manifest was damaged and is now '{manifest.put_aside.name}'.", "note")
         remove_unfinished_results(target)
-        manifest.begin(verb, {**settings, **asked.recorded}, found.cases, found.left_out)
-        found.cases.clear()
-        if not overwrite:
-            require_same_settings(asked, manifest)
+        if not overwrite and not choice:  # of what is not chosen, nothing has to be the same
+            require_same_settings(asked, manifest, source)
+
+        def check_case(case: Case) -> None:
+            if run.report_path is not None and run.report_path.resolve() in {
+                path.resolve() for path in (case.output, case.report)
+            }:
+                raise InputError(
+                    f"'{run.report_path}' is the report of a case; choose another name for --report."
+                )
+            if not overwrite:
+                require_same_setting(asked, case)
+
+        manifest.begin(verb, {**settings, **asked.recorded})
         job = worker.Job(asked, target.absolute(), overwrite)
         try:
-            with outcomes_of(run, job, manifest, workers, scheduler, dashboard) as outcomes:
-                run_batch(run, manifest, outcomes, asked)
+            with (
+                Feed(search, found, manifest, check_case, run.cancel) as feed,
+                outcomes_of(run, job, feed, workers, scheduler, dashboard) as outcomes,
+            ):
+                run_batch(run, feed, outcomes, asked)
         finally:
             remove_unfinished_results(target)
             with contextlib.suppress(OSError, sqlite3.Error, CTEnhanceError):  # the batch matters more
                 written = summary.write(manifest, target, asked)
+        if feed.left_out:
+            name, reason = next(iter(feed.left_out.items()))
+            more = f" and {feed.left_out_number - 1} more" if feed.left_out_number > 1 else ""
+            run.log(f"left out: '{name}' ({reason}){more}.", "note")
+        if labels is not None:
+            _tell_stray_labels(run, labels, search)
         _tell(run, manifest, settings, source, target, written)
+
+
+def _tell_stray_labels(run: Run, folder: Path, search: CaseSearch) -> None:
+    """A label map by another name than its image would be left behind without a word."""
+    from ctenhance.batch.labels import places_in
+
+    strays = [str(place) for place in places_in(folder) if not search.has_place(place)]
+    if strays:
+        run.log(
+            f"{len(strays)} of the label maps in '{folder}' belong to no case, such as '{strays[0]}': a "
+            f"label map has the path and the name of its image ({search.labelled} have).",
+        )
 
 
 def _tell(

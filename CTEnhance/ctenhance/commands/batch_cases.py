@@ -1,195 +1,95 @@
-"""Which CTs a folder holds, and where the results of each go: the cases of `ctenhance batch`."""
+"""Which CTs a folder holds, and where the results of each go: the cases of `ctenhance batch`, as they are
+found."""
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
+import sqlite3
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from os.path import exists, isfile, realpath
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ctenhance.batch import labels
 from ctenhance.batch.case import Case
-from ctenhance.batch.labels import KIND
+from ctenhance.commands.batch_images import ONE_ENERGY, ImagePatterns
+from ctenhance.commands.batch_search import (
+    Entry,
+    Item,
+    LeftOut,
+    Studies,
+    TakenBack,
+    cannot_read,
+    dicom_among,
+    folders_of,
+    name_in,
+    place_of,
+)
 from ctenhance.commands.options import Choice
-from ctenhance.commands.support import Run
 from ctenhance.core.volume import READABLE_SUFFIXES
 from ctenhance.files.ctpd.reading import is_ctpd
 from ctenhance.files.dicom.choice import Conditions
-from ctenhance.files.dicom.search import FoundSeries, bystanders, join, label, numbered, search
 from ctenhance.files.finished import Finished
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import stem_of, suffix_of
-from ctenhance.runtime.progress import check
+from ctenhance.runtime.progress import Cancellable, CancelToken, check
 
 _PACKED = (".zip", ".tar", ".tgz", ".7z", ".rar", ".gz", ".bz2", ".xz", ".zst", ".iso")
 _MOST_LISTED = 6
+#: Of so many that are left out the names are known for the sentence that says why there is no case.
+_MOST_KEPT = 1000
+#: What is looked for.
+CTS, PROJECTIONS, IMAGES = "CTs", "projections", "images at energies"
 PROJECTION_SUFFIX = ".ctproj.h5"
-
-
-@dataclass
-class Found:
-    """The cases of a folder, in the order of their names, and what was left out, with the reason."""
-
-    cases: list[Case] = field(default_factory=list)
-    left_out: dict[str, str] = field(default_factory=dict)
+_ENDINGS = (".nii.gz", ".report.json")
 
 
 @dataclass(frozen=True)
-class _Item:
-    """A CT that was found; `places` are where its result may go inside the output folder, best first."""
+class Partners:
+    """Folders with files that go with the cases, by the same names: label maps, and volumes to compare with.
 
-    name: str
-    files: tuple[Path, ...]
-    places: tuple[Path, ...]
-    problem: str = ""
-    is_dicom: bool = False
-
-
-def find_cases(
-    source: Path,
-    target: Path,
-    choice: Choice | None = None,
-    run: Run | None = None,
-    projections: bool = False,
-) -> Found:
-    """Return every volume file and every DICOM series, at any depth; `target` keeps the folders of `source`.
-
-    With `projections` every projection file and every folder of DICOM-CT-PD files, in place of these.
-
-    `choice` leaves of the DICOM series only those with this number or UID and with images of this kind. A
-    folder with several series gets a folder for their results, which are named by the series' numbers: names
-    of files and descriptions may name a patient.
-
-    Raises InputError when `source` is no folder or holds no CT, or none that was chosen, and when results
-    would go into it among the inputs. `run` shows the progress of the search and can cancel it.
+    Raises InputError for folders that are none, and for two label maps of one case.
     """
-    _check_folders(source, target)
-    choice = choice or Choice()
-    if projections:
-        return _found_projections(source, target, choice, run)
-    conditions = Conditions.of(choice.where)
-    found, items = Found(), []
-    parts: list[FoundSeries] = []
-    empty = True
-    packed: list[Path] = []
-    folders = list(_folders(source, target))
-    for number, (here, files, problem) in enumerate(folders):
-        if run is not None:
-            run.progress("search", number, len(folders))
-            check(run.cancel)
-        empty = empty and not files
-        others = [file for file in files if suffix_of(file) not in READABLE_SUFFIXES]
-        packed += [file for file in others if file.suffix.lower() in _PACKED]
-        volumes = [file for file in files if suffix_of(file) in READABLE_SUFFIXES]
-        for file in volumes:
-            if Finished(file).report.get("output"):
-                found.left_out[_name(file, source)] = "a result of an earlier batch"
-            else:
-                inside = file.relative_to(source)
-                items.append(_Item(_name(file, source), (file,), (inside.with_name(stem_of(file)), inside)))
-        try:
-            if problem:
-                raise InputError(problem)
-            here_found, why_none = search(others, conditions)
-        except InputError as error:
-            sentence = _cannot_read(here, str(error))
-            items.append(_Item(_name(here, source), (), (_inside(here, source),), sentence))
-            continue
-        parts += here_found
-        if why_none:
-            found.left_out[_name(here, source)] = why_none.partition(";")[0].rstrip(".")
-    if run is not None:
-        run.progress("search", len(folders), len(folders))
-    chosen = list(_series_items(join(parts), source, choice, found))
-    items += chosen
-    if not items or (choice and not chosen):
-        raise InputError(_why_no_case(source, choice, bool(parts), found, packed, empty))
-    items.sort(key=lambda item: item.name)
-    count = Counter(item.name for item in items)
-    for item, place in zip(items, _distinct_places(items), strict=True):
-        # A folder and a series in folders below it may have one name.
-        name = item.name if count[item.name] == 1 else f"{item.name} ({place.name})"
-        case = Case(name, item.files, target / f"{place}.nii.gz", item.problem)
-        if item.is_dicom:
-            case = replace(case, where=choice.where, slices=conditions.note() or case.slices)
-        found.cases.append(case)
-    _check_outputs(found.cases, source, target)
-    return found
 
+    labels: Path | None = None
+    after: Path | None = None
+    reference: Path | None = None
 
-def _found_projections(source: Path, target: Path, choice: Choice, run: Run | None) -> Found:
-    """The projection files, and the folders whose first DICOM file has projections."""
-    if choice:
-        raise InputError("Series and images can be chosen among CTs only; leave the choice out.")
-    items: list[_Item] = []
-    folders = list(_folders(source, target))
-    for number, (here, files, problem) in enumerate(folders):
-        if run is not None:
-            run.progress("search", number, len(folders))
-            check(run.cancel)
-        if problem:
-            sentence = _cannot_read(here, problem)
-            items.append(_Item(_name(here, source), (), (_inside(here, source),), sentence))
-        for file in files:
-            if file.name.lower().endswith(PROJECTION_SUFFIX):
-                inside = file.relative_to(source)
-                stem = file.name[: -len(PROJECTION_SUFFIX)] or file.name
-                items.append(_Item(_name(file, source), (file,), (inside.with_name(stem), inside)))
-        views = [file for file in files if not file.name.lower().endswith(PROJECTION_SUFFIX)]
-        if is_ctpd(views):
-            items.append(_Item(_name(here, source), tuple(views), (_inside(here, source),)))
-    if not items:
-        raise InputError(
-            f"There are no projections in '{source}': no {PROJECTION_SUFFIX} file and no DICOM-CT-PD files; "
-            "give a folder that holds some."
-        )
-    items.sort(key=lambda item: item.name)
-    cases = [
-        Case(item.name, item.files, target / f"{place}.nii.gz", item.problem)
-        for item, place in zip(items, _distinct_places(items), strict=True)
-    ]
-    _check_outputs(cases, source, target)
-    return Found(cases)
+    def __post_init__(self) -> None:
+        for path in (self.labels, self.after, self.reference):
+            if path is not None and not path.is_dir():
+                raise InputError(f"There is no folder '{path}'; check the path.")
 
+    def of(self, case: Case, target: Path) -> Case:
+        """The case with the files that go with it, by its place in the output folder.
 
-def with_partners(
-    found: Found,
-    target: Path,
-    labels: Mapping[str, Path] | None,
-    after: Path | None,
-    reference: Path | None,
-) -> Found:
-    """Return the cases with the files that go with them: label maps by their places in the output folder, and
-    the volumes of a comparison by their names in the folders `after` and `reference`.
-
-    A case without its volume there has a problem; one without a label map goes without.
-    Raises InputError for folders that are none.
-    """
-    folders = {name: path for name, path in (("after", after), ("reference", reference)) if path is not None}
-    for path in folders.values():
-        if not path.is_dir():
-            raise InputError(f"There is no folder '{path}'; check the path.")
-    cases = []
-    for case in found.cases:
+        Without its volume there it has a problem; without a label map it goes without.
+        """
         place = case.output.relative_to(target)
         place = place.with_name(stem_of(place))
         beside: dict[str, Path] = {}
         problem = case.problem
-        label = None if labels is None else labels.get(place.as_posix())
+        label = None if self.labels is None else labels.at(self.labels, place)
+        if self.labels is not None and place.parts[0].casefold() == labels.KIND:
+            problem = problem or (
+                f"'{labels.KIND}' is where label maps go in the output folder: give the folder '"
+                f"{place.parts[0]}' another name, or take it out of the input."
+            )
         if label is not None:
-            out = target / KIND / place.with_name(f"{place.name}{suffix_of(label)}")
-            beside |= {KIND: label, f"{KIND} out": out}
-        for name, folder in folders.items():
+            out = target / labels.KIND / place.with_name(f"{place.name}{suffix_of(label)}")
+            beside |= {labels.KIND: label, f"{labels.KIND} out": out}
+        for name, folder in (("after", self.after), ("reference", self.reference)):
+            if folder is None:
+                continue
             partner = _partner(folder, place)
             if partner is not None:
                 beside[name] = partner
             else:
                 problem = problem or f"There is no '{place}' in '{folder}'; give the folder with its partner."
-        cases.append(replace(case, beside=beside, problem=problem))
-    found.cases = cases
-    return found
+        return replace(case, beside=beside, problem=problem)
 
 
 def _partner(folder: Path, place: Path) -> Path | None:
@@ -199,6 +99,286 @@ def _partner(folder: Path, place: Path) -> Path | None:
         if file.is_file():
             return file
     return folder / place if (folder / place).is_dir() else None
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """A case that was found and is none after all: later folders had the rest of it."""
+
+    name: str
+    reason: str
+
+
+class CaseSearch:
+    """Every volume file and every DICOM series of a folder, at any depth; the results keep its folders.
+
+    In place of these, PROJECTIONS are every projection file and every folder of DICOM-CT-PD files, and IMAGES
+    what `images` name ('40=low.nii.gz', '40=*_40.nii.gz', '.') in one folder. Iterate over it once: it gives
+    what it finds while it goes through the folders, in no order but that of the walk.
+
+    Raises InputError when `source` is no folder or holds no CT, or none that was chosen, before it gives the
+    first case, and when results would go into it among the inputs.
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        target: Path,
+        choice: Choice | None = None,
+        kind: str = CTS,
+        partners: Partners | None = None,
+        cancel: Cancellable | None = None,
+        images: Sequence[str] = (),
+    ) -> None:
+        _check_folders(source, target)
+        self.source, self.target = source, target
+        self.choice, self.kind = choice or Choice(), kind
+        self.pairs = ImagePatterns.of(images) if kind == IMAGES else None
+        self.partners, self.cancel = partners or Partners(), cancel or CancelToken()
+        if kind != CTS and self.choice:
+            raise InputError("Series and images can be chosen among CTs only; leave the choice out.")
+        self.conditions = Conditions.of(self.choice.where)
+        #: Folders that were looked into, and label maps that went to a case, so far.
+        self.folders, self.labelled = 0, 0
+        self._places = _Places()
+        self._left_out: dict[str, str] = {}
+        self._dicom, self._empty, self._packed = False, True, ""
+
+    def __iter__(self) -> Iterator[Case | LeftOut | Withdrawn]:
+        held: list[Case] = []
+        any_case = False
+        entries_of = {CTS: self._cts, PROJECTIONS: self._projections, IMAGES: self._images}
+        for entry in entries_of[self.kind]():
+            check(self.cancel)
+            if isinstance(entry, LeftOut):
+                if len(self._left_out) < _MOST_KEPT:
+                    self._left_out[entry.name] = entry.reason
+                yield entry
+            elif isinstance(entry, TakenBack):
+                yield Withdrawn(self._places.name_of(entry.key), entry.reason)
+            else:
+                # That nothing was chosen is to be known before the first case.
+                held.append(self._case(entry))
+                if any_case or not self.choice or entry.is_dicom:
+                    any_case = True
+                    yield from held
+                    held.clear()
+        if not any_case:
+            raise InputError(self._why_no_case())
+
+    def has_place(self, place: Path) -> bool:
+        """Whether a case was found whose result has this place in the output folder."""
+        return self._places.taken(place)
+
+    def _case(self, item: Item) -> Case:
+        place, name = self._places.give(item)
+        case = Case(name, item.files, self.target / f"{place}.nii.gz", item.problem)
+        if item.is_dicom:
+            case = replace(case, where=self.choice.where, slices=self.conditions.note() or case.slices)
+        _check_output(case, self.source, self.target)
+        case = self.partners.of(case, self.target)
+        if item.beside:
+            case = replace(case, beside={f"image {k:02}": path for k, path in enumerate(item.beside)})
+        self.labelled += labels.KIND in case.beside
+        return case
+
+    def _cts(self) -> Iterator[Entry]:
+        studies = Studies(self.source, self.choice, self.conditions)
+        try:
+            for here, inside, files, problem in folders_of(self.source, *self._no_inputs()):
+                self.folders += 1
+                check(self.cancel)
+                yield from self._volume_files(here, inside, files)
+                try:
+                    if problem:
+                        raise InputError(problem)
+                    why_none = studies.add(here, dicom_among(files), self.folders)
+                except InputError as error:
+                    yield self._not_readable(here, str(error))
+                    continue
+                if why_none:
+                    yield LeftOut(name_in(here, self.source), why_none.partition(";")[0].rstrip("."))
+                for entry in studies.ripe(self.folders):
+                    self._dicom = True
+                    yield entry
+            for entry in studies.rest(self.folders):
+                self._dicom = True
+                yield entry
+            yield from self._places.later()
+        finally:
+            studies.close()
+
+    def _volume_files(self, here: Path, inside: Sequence[str], files: Sequence[Path]) -> Iterator[Entry]:
+        """The volume files of a folder with the folders `inside`."""
+        self._empty = self._empty and not files
+        others = dicom_among(files)
+        self._packed = self._packed or next(
+            (file.name for file in others if file.suffix.lower() in _PACKED), ""
+        )
+        inner = [(here / name).relative_to(self.source) for name in inside]
+        self._places.will_be_folders(inner)
+        folders = {_spelled(place) for place in inner}
+        volumes = [file for file in files if suffix_of(file) in READABLE_SUFFIXES]
+        wishes = Counter(_spelled(file.relative_to(self.source).with_name(stem_of(file))) for file in volumes)
+        for file in volumes:
+            if Finished(file).report.get("output"):
+                yield LeftOut(name_in(file, self.source), "a result of an earlier batch")
+                continue
+            place = file.relative_to(self.source)
+            short = place.with_name(stem_of(file))
+            # Of names that are equal without their suffixes all keep these: 'a.nii' beside 'a.mha'.
+            places = (short, place) if wishes[_spelled(short)] == 1 else (place,)
+            item = Item(name_in(file, self.source), (file,), places)
+            if _spelled(short) in folders:
+                self._places.wait(item)  # that folder may be a series, whose result has the same name
+            else:
+                yield item
+
+    def _projections(self) -> Iterator[Entry]:
+        """The projection files, and the folders whose first DICOM file has projections."""
+        for here, inside, files, problem in folders_of(self.source, *self._no_inputs()):
+            self.folders += 1
+            check(self.cancel)
+            if problem:
+                yield self._not_readable(here, problem)
+            inner = [(here / name).relative_to(self.source) for name in inside]
+            self._places.will_be_folders(inner)
+            folders = {_spelled(place) for place in inner}
+            for file in files:
+                if file.name.lower().endswith(PROJECTION_SUFFIX):
+                    place = file.relative_to(self.source)
+                    short = place.with_name(file.name[: -len(PROJECTION_SUFFIX)] or file.name)
+                    item = Item(name_in(file, self.source), (file,), (short, place))
+                    if _spelled(short) in folders:
+                        self._places.wait(item)
+                    else:
+                        yield item
+            views = [file for file in files if not file.name.lower().endswith(PROJECTION_SUFFIX)]
+            if is_ctpd(views):
+                yield Item(name_in(here, self.source), tuple(views), (place_of(here, self.source),))
+        yield from self._places.later()
+
+    def _images(self) -> Iterator[Entry]:
+        """The folders, or names in a folder, with an image at each energy."""
+        assert self.pairs is not None
+        for here, _, files, problem in folders_of(self.source, *self._no_inputs()):
+            self.folders += 1
+            check(self.cancel)
+            self._empty = self._empty and not files
+            if problem:
+                yield self._not_readable(here, problem)
+                continue
+            for name, paths, lacking in self.pairs.found(here, files):
+                place = place_of(here, self.source) / name if name else place_of(here, self.source)
+                shown = name_in(here / name if name else here, self.source)
+                if lacking.startswith(ONE_ENERGY):
+                    yield LeftOut(shown, lacking)
+                elif lacking:
+                    yield Item(shown, (), (place,), lacking)
+                else:
+                    yield Item(shown, (), (place,), beside=tuple(paths))
+
+    def _no_inputs(self) -> Iterator[Path]:
+        """Folders that may lie in the input folder, and hold no cases."""
+        partners = self.partners
+        for path in (self.target, partners.labels, partners.after, partners.reference):
+            if path is not None:
+                yield path
+
+    def _not_readable(self, here: Path, reason: str) -> Item:
+        place = place_of(here, self.source)
+        return Item(name_in(here, self.source), (), (place,), cannot_read(here, reason))
+
+    def _why_no_case(self) -> str:
+        source = self.source
+        if self.pairs is not None:
+            return self.pairs.why_none(source, self._left_out)
+        if self.kind == PROJECTIONS:
+            return (
+                f"There are no projections in '{source}': no {PROJECTION_SUFFIX} file and no DICOM-CT-PD "
+                "files; give a folder that holds some."
+            )
+        reasons = [f"'{name}' ({reason})" for name, reason in sorted(self._left_out.items())]
+        listing = "; ".join(reasons[:_MOST_LISTED])
+        if len(reasons) > _MOST_LISTED:
+            listing += f"; and {len(reasons) - _MOST_LISTED} more"
+        if self.choice and self._dicom:
+            return f"There is no CT series in '{source}' as it was asked for: {listing}; choose another."
+        if self.choice:
+            return f"Series and images can be chosen in DICOM folders only, and '{source}' holds none."
+        if self._empty:
+            return f"There is no file in '{source}'; give the folder that holds the CTs."
+        if self._packed:
+            return (
+                f"There is no CT in '{source}' but packed files such as '{self._packed}'; unpack them and "
+                "give the folder with what was in them."
+            )
+        known = f"no {', '.join(READABLE_SUFFIXES)} file and no DICOM series"
+        return f"There is no CT in '{source}': {listing or known}; give a folder that holds CTs."
+
+
+class _Places:
+    """Where results go, of which no two are the same file, however the file system spells names.
+
+    In a temporary file of SQLite, since there may be a million of them.
+    """
+
+    def __init__(self) -> None:
+        self._base = sqlite3.connect("", check_same_thread=False)
+        self._base.executescript(
+            "CREATE TABLE taken (file TEXT PRIMARY KEY);"
+            "CREATE TABLE folder (file TEXT PRIMARY KEY);"
+            "CREATE TABLE name (name TEXT PRIMARY KEY, key TEXT);"
+            "CREATE INDEX name_key ON name (key);"
+            "CREATE TABLE later (name BLOB, file BLOB, places BLOB);"
+        )
+
+    def will_be_folders(self, places: Sequence[Path]) -> None:
+        """What has to be a folder cannot be a result."""
+        alike = [(one,) for one in map(_spelled, places) if one.endswith(_ENDINGS)]
+        self._base.executemany("INSERT OR IGNORE INTO folder VALUES (?)", alike)
+
+    def wait(self, item: Item) -> None:
+        """Keep the item of one file until all others have their places."""
+        places = "\0".join(place.as_posix() for place in item.places)
+        row = (item.name, os.fsencode(item.files[0]), os.fsencode(places))
+        self._base.execute("INSERT INTO later VALUES (?, ?, ?)", row)
+
+    def later(self) -> Iterator[Item]:
+        """The items that waited."""
+        for name, file, places in self._base.execute("SELECT * FROM later ORDER BY rowid"):
+            kept = tuple(Path(place) for place in os.fsdecode(places).split("\0"))
+            yield Item(name, (Path(os.fsdecode(file)),), kept)
+
+    def give(self, item: Item) -> tuple[Path, str]:
+        """A place and a name for an item that no other has."""
+        base = item.places[-1]
+        more = (base.with_name(f"{base.name}-{number}") for number in itertools.count(2))
+        place = next(one for one in itertools.chain(item.places, more) if self._free(one))
+        self._base.executemany(
+            "INSERT OR IGNORE INTO taken VALUES (?)", [(_spelled(Path(f"{place}{end}")),) for end in _ENDINGS]
+        )
+        # A folder and a series in folders below it may have one name.
+        name = item.name
+        if self._base.execute("SELECT 1 FROM name WHERE name = ?", (name,)).fetchone():
+            name = f"{name} ({place.name})"
+        self._base.execute("INSERT OR IGNORE INTO name VALUES (?, ?)", (name, item.key))
+        return place, name
+
+    def _free(self, place: Path) -> bool:
+        files = [_spelled(Path(f"{place}{end}")) for end in _ENDINGS]
+        query = "SELECT 1 FROM taken WHERE file IN (?, ?) UNION ALL SELECT 1 FROM folder WHERE file IN (?, ?)"
+        return self._base.execute(query, (*files, *files)).fetchone() is None
+
+    def taken(self, place: Path) -> bool:
+        """Whether a result has this place."""
+        query = "SELECT 1 FROM taken WHERE file = ?"
+        return self._base.execute(query, (_spelled(Path(f"{place}.nii.gz")),)).fetchone() is not None
+
+    def name_of(self, key: str) -> str:
+        """The name of the case of an item."""
+        row = self._base.execute("SELECT name FROM name WHERE key = ?", (key,)).fetchone()
+        return str(row[0])
 
 
 def _check_folders(source: Path, target: Path) -> None:
@@ -214,134 +394,20 @@ def _check_folders(source: Path, target: Path) -> None:
         )
 
 
-def _folders(source: Path, target: Path) -> Iterator[tuple[Path, list[Path], str]]:
-    """Yield each folder with its files, both sorted, and why it cannot be looked into, or ''.
-
-    Links are followed, as archives of links are usual, but no folder is visited twice. Hidden ones are
-    unfinished files and other programs' own; an output folder inside is no input.
-    """
-    unreadable: dict[str, str] = {}
-
-    def note(error: OSError) -> None:
-        unreadable[os.fspath(error.filename)] = (
-            f"it cannot be opened ({error.strerror}); check its permissions."
-        )
-
-    visited = {realpath(target), *(os.fspath(parent) for parent in source.resolve().parents)}
-    for directory, folders, names in os.walk(source, followlinks=True, onerror=note):
-        here = Path(directory)
-        visited.add(realpath(here))
-        kept = []
-        for name in sorted(folders):
-            place = realpath(here / name)
-            if name[0] != "." and place not in visited:
-                visited.add(place)
-                kept.append(name)
-        folders[:] = kept
-        visible = [here / name for name in sorted(names) if name[0] != "."]
-        # A broken link counts as a missing file; reading a pipe would never end.
-        yield here, [path for path in visible if isfile(path) or not exists(path)], ""
-    for directory, problem in sorted(unreadable.items()):
-        yield Path(directory), [], problem
-
-
-def _series_items(
-    series: Sequence[FoundSeries], source: Path, choice: Choice, found: Found
-) -> Iterator[_Item]:
-    aside = bystanders(series)
-    homes: dict[Path, list[FoundSeries]] = {}
-    for one in series:
-        if one in aside:
-            found.left_out[_name(one.home, source)] = "a scout or pictures beside the CT of the same study"
-        else:
-            homes.setdefault(one.home, []).append(one)
-    for home, members in homes.items():
-        inside = _inside(home, source)
-        for number, one in numbered(members).items():
-            name, place = _name(home, source), inside
-            if len(members) > 1:
-                name, place = f"{name} (series {number})", inside / f"series-{number}"
-            if choice.series is not None and choice.series.strip() not in (str(number), one.uid):
-                found.left_out[name] = f"{label(number, one)}, not asked for"
-            elif one.excluded:
-                found.left_out[name] = one.excluded.rstrip(".")
-            else:
-                problem = _cannot_read(home, one.problem) if one.problem else ""
-                yield _Item(name, one.files, (place,), problem, is_dicom=True)
-
-
-def _cannot_read(folder: Path, reason: str) -> str:
-    return f"Cannot read '{folder}': {reason[0].lower()}{reason[1:]}"
-
-
-def _why_no_case(
-    source: Path, choice: Choice, dicom: bool, found: Found, packed: Sequence[Path], empty: bool
-) -> str:
-    reasons = [f"'{name}' ({reason})" for name, reason in sorted(found.left_out.items())]
-    listing = "; ".join(reasons[:_MOST_LISTED])
-    if len(reasons) > _MOST_LISTED:
-        listing += f"; and {len(reasons) - _MOST_LISTED} more"
-    if choice and dicom:
-        return f"There is no CT series in '{source}' as it was asked for: {listing}; choose another."
-    if choice:
-        return f"Series and images can be chosen in DICOM folders only, and '{source}' holds none."
-    if empty:
-        return f"There is no file in '{source}'; give the folder that holds the CTs."
-    if packed:
-        return (
-            f"There is no CT in '{source}' but packed files such as '{packed[0].name}'; unpack them and give "
-            "the folder with what was in them."
-        )
-    known = f"no {', '.join(READABLE_SUFFIXES)} file and no DICOM series"
-    return f"There is no CT in '{source}': {listing or known}; give a folder that holds CTs."
-
-
-def _name(path: Path, source: Path) -> str:
-    """The path inside the input folder, as it can be written anywhere."""
-    inside = path.relative_to(source).as_posix() if path != source else path.resolve().name
-    return inside.encode("utf-8", "replace").decode("utf-8")
-
-
-def _inside(folder: Path, source: Path) -> Path:
-    # The input folder may be itself a series.
-    return folder.relative_to(source) if folder != source else Path(folder.resolve().name or "ct")
-
-
-def _distinct_places(items: Sequence[_Item]) -> Iterator[Path]:
-    """Yield a place for each, of which no two are the same file, however the file system spells names.
-
-    Of names that are equal without their suffixes all keep these: 'a.nii' beside 'a.mha'.
-    """
-    wishes = Counter(_spelled(item.places[0]) for item in items)
-    # What has to be a folder cannot be a result.
-    folders = {_spelled(parent) for item in items for place in item.places for parent in place.parents}
-    taken: set[str] = set()
-    for item in items:
-        places = list(
-            item.places if wishes[_spelled(item.places[0])] == 1 else item.places[1:] or item.places
-        )
-        base = item.places[-1]
-        places += [base.with_name(f"{base.name}-{number}") for number in range(2, len(items) + 3)]
-        for place in places:
-            names = {_spelled(Path(f"{place}{ending}")) for ending in (".nii.gz", ".report.json")}
-            if not names & (taken | folders):
-                taken |= names
-                yield place
-                break
-
-
 def _spelled(path: Path) -> str:
     # Some file systems take letters of either case, and accents in either form, for the same.
-    return unicodedata.normalize("NFC", path.as_posix()).casefold()
+    spelled = unicodedata.normalize("NFC", path.as_posix()).casefold()
+    return spelled.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _check_outputs(cases: Sequence[Case], source: Path, target: Path) -> None:
-    inner, outer = source.resolve(), target.resolve()
-    if inner in outer.parents:  # a folder of its own inside the inputs is not searched
-        return
-    for case in cases:
-        if inner in case.output.resolve().parents:
-            raise InputError(
-                f"The result of '{case.name}' would go into the input folder ('{case.output}'); name another "
-                "folder for the results."
-            )
+@functools.lru_cache(maxsize=1)
+def _outside(source: Path, target: Path) -> bool:
+    return source.resolve() in target.resolve().parents  # a folder of its own inside is not searched
+
+
+def _check_output(case: Case, source: Path, target: Path) -> None:
+    if not _outside(source, target) and source.resolve() in case.output.resolve().parents:
+        raise InputError(
+            f"The result of '{case.name}' would go into the input folder ('{case.output}'); name another "
+            "folder for the results."
+        )

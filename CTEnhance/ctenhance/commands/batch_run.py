@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from ctenhance.batch.manifest import Manifest
     from ctenhance.batch.verbs import Verb
     from ctenhance.batch.worker import Job
+    from ctenhance.commands.batch_cases import CaseSearch, Withdrawn
+    from ctenhance.commands.batch_feed import Feed
+    from ctenhance.commands.batch_search import LeftOut
 
 _SETTINGS = {
     "weights": "weights file",
@@ -27,50 +32,86 @@ _SETTINGS = {
 }
 
 
-def require_same_settings(verb: Verb, manifest: Manifest) -> None:
-    """Raise InputError when results were made with other settings: one folder shall not hold results that
-    nobody can tell apart."""
+def until_first_case(search: CaseSearch, run: Run) -> Iterator[Case | LeftOut | Withdrawn]:
+    """What a search finds, looked for until its first case. Raises InputError when there is none."""
+    from ctenhance.batch.case import Case
+
+    found = iter(search)
+    first = []
+    for one in found:
+        run.progress("search", search.folders, search.folders + 1)
+        first.append(one)
+        if isinstance(one, Case):
+            break
+    return itertools.chain(first, found)
+
+
+def require_same_settings(verb: Verb, manifest: Manifest, source: Path) -> None:
+    """Raise InputError when cases that the manifest knows were made with other settings: one folder shall not
+    hold results that nobody can tell apart. Cases of another input folder, or that are gone, do not count,
+    nor does the choice of slices, which is known with the case."""
+    others = 0
+    first: tuple[Path, tuple[str, Any, Any]] | None = None
+    inside = source.absolute()
+    for case in manifest.all_cases():
+        if case.files and inside in case.files[0].absolute().parents and case.files[0].exists():
+            asked = {name: value for name, value in verb.asked(case).items() if name != "slices"}
+            other = _other_setting(verb, case, asked)
+            others += other is not None
+            first = first or other
+    if first is not None:
+        raise InputError(_other_settings(first, others))
+
+
+def require_same_setting(verb: Verb, case: Case) -> None:
+    """The same for a case that was found. Raises InputError."""
+    other = _other_setting(verb, case, verb.asked(case))
+    if other is not None:
+        raise InputError(_other_settings(other, 1))
+
+
+def _other_setting(
+    verb: Verb, case: Case, asked: Mapping[str, Any]
+) -> tuple[Path, tuple[str, Any, Any]] | None:
     from ctenhance.batch.work import finished
 
-    first: tuple[Path, tuple[str, Any, Any]] | None = None
-    others = 0
-    for case in manifest.cases():
-        there = finished(verb, case)
-        other = there.other_setting(verb.asked(case))
-        if other is not None:
-            others += 1
-            first = first or (there.result, other)
-    if first is not None:
-        result, (name, known, value) = first
-        if name == "weights":
-            known, value = f"{str(known)[:12]}…", f"{str(value)[:12]}…"
-        name = _SETTINGS.get(name, name)
-        more = f" and {others - 1} more were" if others > 1 else " was"
-        raise InputError(
-            f"'{result}'{more} made before with another {name} ({known}, not {value}); take --overwrite "
-            "to make all again, or name another folder."
-        )
+    there = finished(verb, case)
+    other = there.other_setting(asked)
+    return None if other is None else (there.result, other)
 
 
-def run_batch(run: Run, manifest: Manifest, outcomes: Iterator[tuple[Case, Outcome]], verb: Verb) -> None:
+def _other_settings(first: tuple[Path, tuple[str, Any, Any]], number: int) -> str:
+    result, (name, known, value) = first
+    if name == "weights":
+        known, value = f"{str(known)[:12]}…", f"{str(value)[:12]}…"
+    name = _SETTINGS.get(name, name)
+    more = f" and {number - 1} more were" if number > 1 else " was"
+    return (
+        f"'{result}'{more} made before with another {name} ({known}, not {value}); take --overwrite "
+        "to make all again, or name another folder."
+    )
+
+
+def run_batch(run: Run, feed: Feed, outcomes: Iterator[tuple[Case, Outcome]], verb: Verb) -> None:
     """Write down and tell the outcome of each case as it ends.
 
     Raises Cancelled when the user asks to stop, and CTEnhanceError when the disk is full; what was finished
     until then stays.
     """
-    from ctenhance.batch.case import BEFORE, DONE, FAILED, LEFT_OUT
+    from ctenhance.batch.case import BEFORE, DONE, FAILED, LEFT_OUT, Outcome
 
-    total, ended = manifest.count(), 0
-    run.progress("cases", 0, total)
+    manifest = feed.manifest
     try:
         for case, outcome in outcomes:
+            if case.name in feed.withdrawn:  # while it was done; told below
+                continue
             manifest.ended(case, outcome)
-            ended += 1
+            feed.ended += 1
             if outcome.disk_full:
                 raise CTEnhanceError(
-                    f"Stopped at '{case.name}', since the disk is full: {manifest.finished()} of {total} "
-                    "cases are finished; free some space and run the same command again, which goes on from "
-                    "there."
+                    f"Stopped at '{case.name}', since the disk is full: {manifest.finished()} of "
+                    f"{feed.total} cases are finished; free some space and run the same command again, which "
+                    "goes on from there."
                 )
             for text, level in outcome.log:
                 run.log(text, level)
@@ -87,12 +128,12 @@ def run_batch(run: Run, manifest: Manifest, outcomes: Iterator[tuple[Case, Outco
                 why=outcome.why,
                 seconds=round(outcome.seconds, 3),
             )
-            run.progress("cases", ended, total)
+            run.progress("cases", feed.ended, feed.total)
     except Cancelled as error:
         manifest.end("cancelled")
         raise Cancelled(
-            f"Cancelled with {manifest.finished()} of {total} cases finished; their results stay, and the "
-            "same command goes on from there."
+            f"Cancelled with {manifest.finished()} of {feed.total} cases finished; their results stay, and "
+            "the same command goes on from there."
         ) from error
     except BaseException as error:
         with contextlib.suppress(sqlite3.Error):
@@ -103,8 +144,20 @@ def run_batch(run: Run, manifest: Manifest, outcomes: Iterator[tuple[Case, Outco
                 "on from there."
             ) from error
         raise
+    for case in manifest.cases() if feed.withdrawn else ():
+        if (why := feed.withdrawn.get(case.name)) is not None:
+            remove_result(verb, case)
+            manifest.ended(case, Outcome(LEFT_OUT, why))
+            run.log(f"left out: '{case.name}': {why}.", "note")
+            run.event("case", name=case.name, state=LEFT_OUT, output=None, why=why, seconds=0.0)
     _look_again(run, manifest, verb, (DONE, BEFORE))
     manifest.end("whole")
+
+
+def remove_result(verb: Verb, case: Case) -> None:
+    """Remove what was made of a case that was withdrawn: it holds a part only."""
+    for path in (case.report, *verb.outputs(case).values()):
+        path.unlink(missing_ok=True)
 
 
 def _look_again(run: Run, manifest: Manifest, verb: Verb, states: tuple[str, str]) -> None:
@@ -122,10 +175,11 @@ def _look_again(run: Run, manifest: Manifest, verb: Verb, states: tuple[str, str
 
 @contextlib.contextmanager
 def outcomes_of(
-    run: Run, job: Job, manifest: Manifest, workers: int | None, scheduler: str | None, dashboard: bool
+    run: Run, job: Job, feed: Feed, workers: int | None, scheduler: str | None, dashboard: bool
 ) -> Iterator[Iterator[tuple[Case, Outcome]]]:
     """The outcomes of all cases, in this process or over Dask."""
     from ctenhance.batch import cluster
+    from ctenhance.commands.batch_feed import AHEAD
 
     if workers is None and scheduler is None and not cluster.dask_is_there():
         run.log(
@@ -135,14 +189,32 @@ def outcomes_of(
         )
         workers = 0
     if workers == 0:
-        yield cluster.here(job, manifest.cases(), run.progress, run.cancel)
+        cases = (case for case in _cases_of(run, feed) if case is not None)
+        yield cluster.here(job, cases, run.progress, run.cancel)
         return
-    number = min(workers or cluster.default_workers(run.device), manifest.count())
+    number = workers or cluster.default_workers(run.device)
+    feed.start()
+    until = time.monotonic() + AHEAD
+    while feed.number < number and not feed.over and time.monotonic() < until:
+        time.sleep(0.02)  # a few cases do not need all workers
+    feed.raise_error()
+    number = max(1, min(number, feed.number) if feed.over else number)
     run.progress("workers", 0, 1)
     with cluster.connected(number, scheduler, dashboard, run.log) as connection:
         run.progress("workers", 1, 1)
-        stream = cluster.over_dask(connection, job, manifest.cases(), run.progress, run.cancel)
+        stream = cluster.over_dask(connection, job, _cases_of(run, feed), run.progress, run.cancel)
         try:
             yield stream
         finally:
             stream.close()
+
+
+def _cases_of(run: Run, feed: Feed) -> Iterator[Case | None]:
+    """The cases to be done, while it is told how far the search is."""
+    total = 0
+    for case in feed.waiting():
+        run.progress("search", feed.search.folders, feed.search.folders + (not feed.over))
+        if feed.total != total:
+            total = feed.total
+            run.progress("cases", feed.ended, total)
+        yield case
