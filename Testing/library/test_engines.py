@@ -15,6 +15,7 @@ import torch
 import ctenhance
 from ctenhance.choices import ENHANCE_ARCHITECTURES
 from ctenhance.core.volume import CTVolume
+from ctenhance.decomposition.scatter import network as scatter
 from ctenhance.enhancement.inference import enhance
 from ctenhance.enhancement.models import load_model
 from ctenhance.enhancement.slices import SliceEnhancer
@@ -262,6 +263,26 @@ def test_slices_side_by_side_are_those_one_after_the_other(
     for get in (lambda r: r.volumes["enhanced"], lambda r: r.maps["uncertainty"]):
         one, three = (get(results[threads]).array for threads in ("1", "3"))
         np.testing.assert_allclose(one, three, atol=2e-3)
+
+
+@pytest.mark.parametrize("shape", [(32, 50), (31, 47), (9, 8)])
+def test_engines_agree_on_the_scatter_network(shape: tuple[int, int]) -> None:
+    """It says logarithms of factors; `decompose` runs it in torch, which it needs all the same."""
+    model = weights.load_model(
+        "decompose-scatter", [scatter.ARCHITECTURE], lambda _, arguments: scatter.ScatterNet(**arguments)
+    )
+    engine = pick_engine(f"openvino:{FLOAT32}", "cpu", bool(model.entry.onnx))
+    network = engine.network(weights.exported(model.entry.name), model.entry.name)
+    draws = torch.Generator().manual_seed(0)
+    features = torch.randn(1, scatter.FEATURES, *shape, generator=draws)
+    image = torch.randn(1, len(scatter.IMAGE_UNITS), 33, 61, generator=draws)
+    for known, full_turn in ((0, True), (0, False), (1, True), (1, False)):
+        features[:, scatter.SPR_KNOWN] = known
+        with torch.no_grad():
+            here = model.network(features, image, full_turn).numpy()
+        there = network(features.numpy(), image.numpy(), np.array([full_turn], np.float32))
+        assert here.std() > 0.01
+        np.testing.assert_allclose(there, here, atol=1e-5)
 
 
 WITHOUT_TORCH = """

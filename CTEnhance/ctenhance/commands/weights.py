@@ -83,6 +83,7 @@ def export(
 ) -> None:
     """Write the exported form (ONNX) beside weights, so that they run without PyTorch."""
     from ctenhance.choices import DEFAULT_ENHANCE_STEPS
+    from ctenhance.decomposition.scatter import network as scatter
     from ctenhance.enhancement import networks
     from ctenhance.reconstruction import networks as reconstruction_networks
     from ctenhance.runtime import weights
@@ -90,7 +91,11 @@ def export(
     from ctenhance.runtime.engines.export import export as export_one
 
     run.plan([])
-    known: dict[str, Any] = {**networks.ARCHITECTURES, **reconstruction_networks.ARCHITECTURES}
+    known: dict[str, Any] = {
+        **networks.ARCHITECTURES,
+        **reconstruction_networks.ARCHITECTURES,
+        scatter.ARCHITECTURE: scatter.ScatterNet,
+    }
     if name not in {entry.name for entry in weights.entries()}:
         raise InputError(
             f"There are no registered weights called '{name}': add them with 'weights add' first."
@@ -101,11 +106,12 @@ def export(
         raise InputError(f"The weights '{name}' have no exported form: they always run in PyTorch.")
     network = known[entry.architecture](**entry.arguments)
     weights.fill(network, tensors, entry)
-    form = (
-        networks.export_form(network, DEFAULT_ENHANCE_STEPS)
-        if entry.architecture in networks.ARCHITECTURES
-        else reconstruction_networks.export_form(network)
-    )
+    if entry.architecture in networks.ARCHITECTURES:
+        form = networks.export_form(network, DEFAULT_ENHANCE_STEPS)
+    elif entry.architecture == scatter.ARCHITECTURE:
+        form = scatter.export_form(network)
+    else:
+        form = reconstruction_networks.export_form(network)
     run.progress("export", 0, 1)
     target = path.with_suffix(weights.EXPORTED_SUFFIX)
     export_one(form, path, target)

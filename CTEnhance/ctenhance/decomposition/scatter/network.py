@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.export import Dim
 
 from ctenhance.decomposition.phantom import MaterialPhantom
 from ctenhance.decomposition.scatter.physics import view_arc
@@ -25,6 +26,7 @@ from ctenhance.decomposition.solver.layer import Decomposer
 from ctenhance.decomposition.solver.likelihood import LEAST_EXPECTED
 from ctenhance.physics.geometry import ScanGeometry
 from ctenhance.physics.materials import material
+from ctenhance.runtime.engines.export import ExportForm
 
 CELL_MM, CELL_RAD = 10.0, 2 * math.pi / 32
 #: Widths in mm at the isocentre over which forward scatter is spread; the kernel method scales the middle
@@ -341,7 +343,9 @@ class ScatterNet(nn.Module):
         for start in self.out.parameters():  # as a reference scanner scatters
             nn.init.zeros_(start)
 
-    def forward(self, features: torch.Tensor, image: torch.Tensor, full_turn: bool = True) -> torch.Tensor:
+    def forward(
+        self, features: torch.Tensor, image: torch.Tensor, full_turn: bool | torch.Tensor = True
+    ) -> torch.Tensor:
         fine = self.enter(features, full_turn)
         half = self.down(_halved(fine), full_turn)
         low = self.low(_halved(half), full_turn)
@@ -362,14 +366,19 @@ class _Block(nn.Module):
         self.first = nn.Conv2d(inputs, outputs, 3)
         self.second = nn.Conv2d(outputs, outputs, 3)
 
-    def forward(self, x: torch.Tensor, full_turn: bool) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, full_turn: bool | torch.Tensor) -> torch.Tensor:
         x = F.silu(self.first(_padded(x, full_turn)))
         return F.silu(self.second(_padded(x, full_turn)))
 
 
-def _padded(x: torch.Tensor, full_turn: bool) -> torch.Tensor:
+def _padded(x: torch.Tensor, full_turn: bool | torch.Tensor) -> torch.Tensor:
     x = F.pad(x, (1, 1, 0, 0), mode="replicate")
-    return F.pad(x, (0, 0, 1, 1), mode="circular" if full_turn else "replicate")
+    first, last = x[:, :, :1], x[:, :, -1:]
+    if isinstance(full_turn, torch.Tensor):  # 0 or 1: an exported network takes it as a number
+        before, after = first + full_turn * (last - first), last + full_turn * (first - last)
+    else:
+        before, after = (last, first) if full_turn else (first, last)
+    return torch.cat([before, x, after], 2)
 
 
 def _halved(x: torch.Tensor) -> torch.Tensor:
@@ -378,6 +387,17 @@ def _halved(x: torch.Tensor) -> torch.Tensor:
 
 def _resized(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return F.interpolate(x, like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def export_form(network: ScatterNet) -> ExportForm:
+    """What of the network is exported: one scan of any size; `full_turn` is 1 or 0."""
+    views, cells, rows, columns = (Dim(name, min=8, max=2048) for name in ("views", "cells", "rows", "columns"))
+    inputs = {
+        "features": torch.zeros(1, FEATURES, 32, 50),
+        "image": torch.zeros(1, len(IMAGE_UNITS), 40, 44),
+        "full_turn": torch.ones(1),
+    }
+    return ExportForm(network, inputs, [{2: views, 3: cells}, {2: rows, 3: columns}, {}])
 
 
 def network_scatter(
