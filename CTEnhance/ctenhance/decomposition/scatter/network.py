@@ -391,7 +391,9 @@ def _resized(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 def export_form(network: ScatterNet) -> ExportForm:
     """What of the network is exported: one scan of any size; `full_turn` is 1 or 0."""
-    views, cells, rows, columns = (Dim(name, min=8, max=2048) for name in ("views", "cells", "rows", "columns"))
+    views, cells, rows, columns = (
+        Dim(name, min=8, max=2048) for name in ("views", "cells", "rows", "columns")
+    )
     inputs = {
         "features": torch.zeros(1, FEATURES, 32, 50),
         "image": torch.zeros(1, len(IMAGE_UNITS), 40, 44),
