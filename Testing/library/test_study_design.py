@@ -343,6 +343,15 @@ def test_edited_study_is_refused(made: Study) -> None:
         Study.read(made.folder / "nowhere")
 
 
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity"])
+def test_a_study_with_a_number_that_is_none_is_refused(made: Study, number: str) -> None:
+    path = made.folder / "study.json"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("{", '{"odd": ' + number + ",", 1), encoding="utf-8")
+    with pytest.raises(InputError, match=r"^The study .* cannot be read as JSON \(.* is no number\)\.$"):
+        Study.read(made.folder)
+
+
 def test_missing_and_damaged_images_are_told(made: Study) -> None:
     name = next(iter(made.images))
     path = made.image_path(name)

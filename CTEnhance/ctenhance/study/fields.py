@@ -44,11 +44,20 @@ def read_object(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
     if not file.is_file():
         raise InputError(f"There is no {what} at '{file}'; check the path.")
     try:
-        value = json.loads(file.read_text(encoding="utf-8-sig"))
+        text = file.read_text(encoding="utf-8-sig")
+        value = json.loads(text, parse_float=_finite, parse_constant=_finite)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"The {what} '{file}' cannot be read as JSON ({_first_line(error)}).") from error
     if not isinstance(value, dict):
         raise InputError(f"The {what} '{file}' holds no JSON object, but {_described(value)}.")
+    return value
+
+
+def _finite(number: str) -> float:
+    """Return a number of JSON, which has no infinite ones (Python would read 1e999 and NaN)."""
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number[:20]} is no number")
     return value
 
 
