@@ -323,6 +323,11 @@ def test_settings_that_are_wrong_are_named(tmp_path: Path, change: dict[str, Any
     assert done.exit_code == 2 and "Error: In '" in done.output
 
 
+def test_settings_that_are_not_there_are_told(tmp_path: Path):
+    with pytest.raises(InputError, match=r"There is no file '.*none\.json'; check the path\."):
+        read_settings(tmp_path / "none.json")
+
+
 def test_the_settings_of_the_documentation_are_right(repository: Path, tmp_path: Path):
     text = (repository / "docs" / "dicom-service.md").read_text(encoding="utf-8")
     path = tmp_path / "service.json"

@@ -93,6 +93,8 @@ def read_settings(path: Path) -> Settings:
     """Read the settings; raises InputError, naming the setting, for a file with anything wrong in it."""
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"There is no file '{path}'; check the path.") from error
     except (OSError, ValueError) as error:
         raise InputError(f"'{path}' cannot be read as JSON ({error}).") from error
     try:
