@@ -101,7 +101,8 @@ def simulate_projections(
         ("modulation", modulation, -1e-9),
     ):
         if not (math.isfinite(value) and value > least):
-            raise InputError(f"The {name} cannot be {value}.")
+            allowed = "above 0" if least == 0 else "0 or more"
+            raise InputError(f"The {name} cannot be {value}; give a number {allowed}.")
     array, corner, direction = _axial(volume)
     scan = clinical_scan(geometry, views, columns)
     grid = _grid(array, volume.spacing)

@@ -126,8 +126,8 @@ def unblind(
     late = [state.reader for state in states if not state.finished]
     if late and not unfinished:
         raise InputError(
-            f"Not all readers have finished ({', '.join(late)}); wait for them, leave them out, or say that "
-            "the study is to be closed unfinished."
+            f"Not all readers have finished ({', '.join(late)}); wait for them, leave them out (--without, "
+            "in Python without=[…]), or close the study unfinished (--unfinished, in Python unfinished=True)."
         )
     states = [state for state in states if state.rows]
     if not states:
