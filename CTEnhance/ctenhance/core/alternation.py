@@ -62,7 +62,7 @@ def images_alternate(array: np.ndarray) -> bool:
         noise = [one[window] for one in blocks.noise] if body.sum() >= _FEWEST_BLOCKS else []
         if _in_a_part(blocks.means[window]) or any(_in_noise(one, body) for one in noise):
             return True
-    return any(_in_turn(blocks, period) for period in _PERIODS) or repeats(array)
+    return any(_in_turn(blocks, period) for period in _PERIODS) or repeats(array, blocks.means)
 
 
 def _windows(count: int, length: int) -> Iterator[slice]:

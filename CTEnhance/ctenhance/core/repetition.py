@@ -29,16 +29,20 @@ _LEAST_OF_MANY = {12: (24.0, 60, 0.04), 24: (16.0, 40, 0.03)}
 _LEAST_IN_PHASE = 0.88
 
 
-def repeats(array: np.ndarray) -> bool:
-    """Say whether every second, third or fourth slice of HU [z, y, x] differs from those between."""
+def repeats(array: np.ndarray, block_means: np.ndarray | None = None) -> bool:
+    """Say whether every second, third or fourth slice of HU [z, y, x] differs from those between.
+
+    `block_means`: those of blocks of 8 x 8 pixels [z, y, x], where they are known.
+    """
     block = _BLOCK if min(array.shape[1:]) >= _WIDE_PIXELS else _SMALL_BLOCK
     if len(array) < _WINDOWS[0] + 2 or min(array.shape[1:]) < 4 * block:
         return False
-    means = np.stack([_means(plane, block) for plane in array])
+    if block_means is None or block != _BLOCK:
+        block_means = np.stack([_means(plane, block) for plane in array])
     return any(
-        _stands_out(spectrum, body, window // period, window)
+        _stands_out(spectrum, powers, body, window // period, window)
         for window in _WINDOWS
-        for spectrum, body in _spectra(means, window)
+        for spectrum, powers, body in _spectra(block_means, window)
         for period in _PERIODS
     )
 
@@ -51,32 +55,40 @@ def _means(plane: np.ndarray, block: int) -> np.ndarray:
     return found
 
 
-def _spectra(means: np.ndarray, window: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield of windows that overlap by half the spectrum along z [frequency, y, x], and which blocks are
-    body."""
+def _spectra(means: np.ndarray, window: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield of windows that overlap by half the spectrum along z [frequency, y, x], its power, and which
+    blocks are body."""
     length = window + 2
     for start in range(0, len(means) - length + 1, window // 2):
         part = means[start : start + length]
-        body = (part > _BODY_HU).mean(axis=0) > _NEARLY_ALL
+        body = np.count_nonzero(part > _BODY_HU, axis=0) > _NEARLY_ALL * length
         if body.sum() >= _FEWEST_BLOCKS:
             # How far from the middle of its neighbours: without it the slow changes would leak.
             off = part[1:-1] - (part[:-2] + part[2:]) / 2
-            yield np.fft.rfft(off, axis=0) / np.sqrt(window), body
+            spectrum = np.fft.rfft(off, axis=0) / np.sqrt(window)
+            yield spectrum, spectrum.real**2 + spectrum.imag**2, body
 
 
-def _stands_out(spectrum: np.ndarray, body: np.ndarray, line: int, window: int) -> bool:
-    from scipy import ndimage
-
-    highest = window // 2
+def _stands_out(spectrum: np.ndarray, powers: np.ndarray, body: np.ndarray, line: int, window: int) -> bool:
+    highest, power = window // 2, powers[line]
+    # Both means are bounded by what all blocks and the highest one have, which is enough in most windows.
+    most, at_most = (float(one) * 4 / window for one in (power[body].sum(), power[body].max()))
+    in_all = most > _QUIET * (body.sum() - 1) * (_LEAST_AMPLITUDE_HU / 2) ** 2
+    in_a_piece = at_most >= _LEAST_AMPLITUDE_HU**2
+    if not (in_all or in_a_piece):
+        return False
     # Few frequencies would be beside it by chance: of short windows another of the lines is among them.
     beside = [line - 2, line - 1, line + 1, line + 2] if line < highest else [line - 3, line - 2, line - 1]
-    power = np.abs(spectrum[line]) ** 2
-    others = np.mean(np.abs(spectrum[beside]) ** 2, axis=0)
+    others = powers[beside].mean(axis=0)
     quiet = body & (others <= np.quantile(others[body], _QUIET))
     amplitude = np.sqrt(max(0.0, float((power - others)[quiet].mean())) * 4 / window)
     overall = float(power[quiet].sum() / max(float(others[quiet].sum()), 1e-9))
     if overall > _LEAST_OVERALL[window] and amplitude > _LEAST_AMPLITUDE_HU / 2:
         return True
+    if not in_a_piece:
+        return False
+    from scipy import ndimage
+
     around = np.ones((3, 3))
     count, of_line, of_others = (
         ndimage.convolve(one * body, around, mode="constant") for one in (np.ones_like(power), power, others)
