@@ -315,3 +315,26 @@ def test_words_for_an_order() -> None:
     assert other_order(np.ones((50, 8)), between_air=True) is None
     assert other_order(np.random.default_rng(0).random((300, 64)).astype(np.float32)) is None
     assert math.isfinite(other_order(np.roll(np.linspace(0, 1, 60)[:, None] * np.ones(8), 20, 0)).after)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("one, other", [(2, 5), (3, 4), (2, 4)])
+def test_exchanged_rows_in_the_middle(kind: str, one: int, other: int) -> None:
+    def exchange(readings: np.ndarray) -> np.ndarray:
+        readings[:, [one, other]] = readings[:, [other, one]]
+        return readings
+
+    come = list(range(8))
+    come[one], come[other] = other, one
+    assert likely(changed(stack(kind, rows=8), exchange))["rows_come_as"] == come_as(np.array(come))
+
+
+@pytest.mark.parametrize("kind", ["fan_flat", "fan_equiangular"])
+@pytest.mark.parametrize("row, by", [(3, 20), (0, -7), (5, VIEWS // 2)])
+def test_a_row_that_is_turned_about_the_axis(kind: str, row: int, by: int) -> None:
+    p = stack(kind, rows=8)
+    found = likely(in_place(p, np.s_[:, row], lambda one: np.roll(one, by, axis=0)))
+    turn = math.degrees(p.view_angles[1] - p.view_angles[0])
+    assert found["rows"] == [row]
+    (told,) = found["turned_by_deg"]
+    assert math.remainder(abs(told) - abs(by * turn), 360) == pytest.approx(0, abs=1.5 * abs(turn))

@@ -12,7 +12,7 @@ import torch
 from ellipse_scan import scan
 
 import ctenhance
-from ctenhance.scan.air_level import air_offset, air_warning, counts_warning
+from ctenhance.scan.air_level import air_offset, air_warning, counts_warning, rows_warning
 from ctenhance.scan.geometry_check import check_geometry
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.truncation import truncation_warning
@@ -124,3 +124,27 @@ def test_readings_normalised_to_air_with_the_noise_of_counts_have_no_dead_column
     dark = p.counts.copy()
     dark[:, 0, 40] = np.random.default_rng(2).normal(0, 10**0.5, p.n_views)
     assert np.argwhere(replace(p, counts=dark).dead_columns()).tolist() == [[0, 40]]
+
+
+def stack(kind: str, quanta: float | None = QUANTA) -> Projections:
+    parts = [scan(kind, quanta=quanta, field=480.0, rows=1, seed=seed) for seed in range(8)]
+    name = "line_integrals" if quanta is None else "counts"
+    return replace(parts[0], **{name: np.concatenate([p.readings for p in parts], 1)}, row_pitch_mm=1.0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("row", [0, 3, 7])
+def test_one_row_of_many_that_reads_otherwise_through_air(kind: str, row: int) -> None:
+    p = stack(kind)
+    assert rows_warning(p) is None and rows_warning(stack(kind, LOW)) is None
+    for factor in (0.0, 0.97, 1.05):
+        counts = np.array(p.counts)
+        counts[:, row] *= factor
+        assert f"Row {row} of 8 (from 0) read" in (rows_warning(replace(p, counts=counts)) or "")
+
+
+def test_a_row_that_was_written_twice() -> None:
+    p = stack("fan_flat")
+    counts = np.array(p.counts)
+    counts[:, 5] = counts[:, 2]
+    assert "Rows 2 and 5 (from 0) read exactly the same" in (rows_warning(replace(p, counts=counts)) or "")

@@ -9,6 +9,7 @@ differ from view to view and from end to end.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -28,6 +29,10 @@ _WORD, _NEAR, _OVERFLOWED = 65536.0, 0.25, 1e-3
 #: Counts are clipped where more than this part of them are the same, the largest, and that lies below this
 #: part of those in air.
 _CLIPPED, _BELOW_AIR = 0.02, 0.95
+#: A row reads otherwise than those beside it by this through air, in so many rays (and part of all); views
+#: that are looked at.
+_ROW_OFF, _FEWEST_RAYS, _RAYS, _SOME_VIEWS, _IN_AIR = 0.02, 50, 0.02, 24, 0.1
+_NAMED = 8
 
 
 def air_offset(line_integrals: torch.Tensor) -> float | None:
@@ -98,3 +103,47 @@ def counts_warning(projections: Projections, rows: Sequence[int]) -> str | None:
                     "Values are wrong in the whole image."
                 )
     return None
+
+
+def rows_warning(projections: Projections) -> str | None:
+    """A warning where single rows read otherwise through air than the rows beside them, or are copies; None
+    where none do."""
+    p = projections
+    if p.n_rows < 3:
+        return None
+    every = max(1, p.n_views // _SOME_VIEWS)
+    name = "line_integrals" if p.counts is None else "counts"
+    few: Projections = replace(p, **{name: p.readings[::every]}, view_angles=p.view_angles[::every])  # type: ignore[arg-type]
+    known: dict[bytes, int] = {}
+    lines = np.empty((p.n_rows, len(few.view_angles), p.n_columns), np.float32)
+    for row in range(p.n_rows):
+        lines[row] = few.rows(row, row + 1).to_line_integrals()[0].numpy()
+        same = known.setdefault(lines[row].tobytes(), row)
+        if same != row and lines[row].min() < lines[row].max():
+            return (
+                f"Rows {same} and {row} (from 0) read exactly the same, as no two of a scan do: one was "
+                "written twice, and another may be lost."
+            )
+    off = {}
+    for row in range(p.n_rows):
+        beside = lines[[one for one in (row - 1, row + 1) if 0 <= one < p.n_rows]]
+        if row in (0, p.n_rows - 1):
+            beside = lines[[1, 2] if row == 0 else [-2, -3]]
+        in_air = np.abs(beside).max(0) < _IN_AIR
+        if in_air.sum() >= max(_FEWEST_RAYS, _RAYS * in_air.size):
+            off[row] = float(np.median(lines[row][in_air]) - np.median(beside.mean(0)[in_air]))
+    odd = [
+        row
+        for row, by in off.items()
+        # Of neighbours each finds the other odd: the odder one is meant.
+        if abs(by) > _ROW_OFF and all(abs(by) > 1.5 * abs(off.get(one, 0.0)) for one in (row - 1, row + 1))
+    ]
+    if not odd or 2 * len(odd) > p.n_rows:
+        return None
+    row = max(odd, key=lambda one: abs(off[one]))
+    named = ", ".join(map(str, odd[:_NAMED])) + (", …" if len(odd) > _NAMED else "")
+    return (
+        f"{'Row' if len(odd) == 1 else 'Rows'} {named} of {p.n_rows} (from 0) read otherwise through air "
+        f"than the rows beside (by {off[row]:.2g} in row {row}): probably wrong air counts or a wrong gain "
+        "there. The values of these slices, and of those made with them, are then wrong."
+    )

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from ctenhance.core.report import ReportBuilder
 from ctenhance.physics.opposite_rays import UNKNOWN, OppositeRays, Supposed
 from ctenhance.runtime.progress import Cancellable, check
-from ctenhance.scan.air_level import air_warning, counts_warning
+from ctenhance.scan.air_level import air_warning, counts_warning, rows_warning
 from ctenhance.scan.attenuation_level import attenuation_level, image_warning, level_warning
 from ctenhance.scan.geometry_fault import COLUMNS, GeometryFault, another_geometry, percent, unexplained
 from ctenhance.scan.order_check import lost_views, unlike, wrong_order
@@ -108,7 +108,8 @@ def tell_geometry(
         fault, facts = check_geometry(projections, cancel)
         rows = _some_rows(projections)
         level, bad_counts = attenuation_level(projections, rows), counts_warning(projections, rows)
-        warnings = [bad_counts, air_warning(projections, rows), image_warning(projections)]
+        of_air = air_warning(projections, rows) or rows_warning(projections)
+        warnings = [bad_counts, of_air, image_warning(projections)]
     warnings.append(facts.get("geometry_warning"))
     if fault is None and level is not None:
         warnings.append(level_warning(level, projections))

@@ -4,6 +4,7 @@ show a mirrored or shifted one; with parallel rays, and for the order of the row
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -27,6 +28,9 @@ _ODD, _BEST, _DIFFER, _ROUGH, _DIFFER_ROUGH = 2.0, 0.1, 0.01, 0.01, 0.03
 #: those of other rows.
 _BETTER, _LIKE_OTHERS = 0.4, 2.0
 _LOST = 0.3
+#: A row is turned about the axis if, so turned, it is this part as far from those beside it (squared), and
+#: was so many times as far as those are from one another.
+_TURNED, _ODD_TURNED = 0.3, 4.0
 _NAMED = 8
 
 
@@ -40,7 +44,7 @@ def odd_rows(
     if p.n_rows < 2:
         return None
     rows = _Rows(p, claimed, cancel)
-    return rows.by_neighbours() or rows.by_opposite_rays() or rows.order()
+    return rows.by_neighbours() or rows.by_opposite_rays() or rows.turned_about() or rows.order()
 
 
 class _Rows:
@@ -163,6 +167,50 @@ class _Rows:
             before,
             after,
             {"rows": np.flatnonzero(turned).tolist(), "reversed": "views or columns"},
+        )
+
+    def turned_about(self) -> GeometryFault | None:
+        """Rows whose views begin at another angle than those of the rows beside them."""
+        n = len(self.angles)
+        step = float(self.angles[1] - self.angles[0])
+        whole = abs(abs(step) * n - 2 * math.pi) < 0.5 * abs(step)
+        if len(self.through) < 3 or not whole or not bool((self.angles.diff() / step - 1).abs().max() < 0.1):
+            return None
+        root = self.through.clamp(min=0).sqrt()
+        spectra = torch.fft.rfft(root, dim=1)
+        power = root.square().sum((1, 2))
+        found: dict[int, tuple[float, float, float]] = {}
+        for row in range(len(root)):
+            beside = [one for one in (row - 1, row + 1) if 0 <= one < len(root)]
+            if len(beside) == 1:
+                beside.append(2 * beside[0] - row)
+            other = root[beside].mean(0)
+            both = torch.fft.irfft((spectra[row] * spectra[beside].mean(0).conj()).sum(1), n=n)
+            apart = (power[row] + other.square().sum() - 2 * both).clamp(min=0)
+            by = int(apart.argmin())
+            by = by - n if by > n // 2 else by
+            between = float((root[beside[0]] - root[beside[1]]).square().sum()) / 4
+            before, after = float(apart[0]), float(apart[by])
+            if abs(by) > 1 and after < _TURNED * before and before > _ODD_TURNED * between:
+                found[row] = (by * step, before, after)
+        if not 0 < 2 * len(found) <= len(root):
+            return None
+        variation = float(
+            (root - root.mean((1, 2), keepdim=True)).square().sum((1, 2)).mean().clamp(min=1e-9)
+        )
+        before, after = (
+            (float(np.mean([one[k] for one in found.values()])) / variation) ** 0.5 for k in (1, 2)
+        )
+        degrees = [math.degrees(one[0]) for one in found.values()]
+        likely = {"rows": list(found), "turned_by_deg": degrees}
+        by_how_much = f"{degrees[0]:.3g} degrees" if len(degrees) == 1 else "other angles"
+        return GeometryFault(
+            f"The geometry is likely wrong in {_named(list(found), self.projections.n_rows)}: they differ "
+            f"from the rows beside them by {percent(before)} of what rays vary by, but by {percent(after)} "
+            f"once they are turned about the axis by {by_how_much}, as if their views began elsewhere.",
+            before,
+            after,
+            likely,
         )
 
     def order(self) -> GeometryFault | None:
