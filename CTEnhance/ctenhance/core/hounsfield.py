@@ -244,7 +244,10 @@ def require_air_in_place(array: np.ndarray) -> None:
         raise InputError(_taken_off_twice(f"{float(array.min()):g} to {float(array.max()):g}"))
     levels = levels_of(array)
     if levels.refuted:
-        raise InputError(f"{levels}; correct its rescale slope and intercept, or export it again.")
+        raise InputError(
+            f"its values run from {float(array.min()):g} to {float(array.max()):g}, and {levels}; correct "
+            "its rescale slope and intercept, or export it again."
+        )
 
 
 def doubt_of_scale(array: np.ndarray) -> str:

@@ -35,7 +35,7 @@ def repeats(array: np.ndarray, block_means: np.ndarray | None = None) -> bool:
     `block_means`: those of blocks of 8 x 8 pixels [z, y, x], where they are known.
     """
     block = _BLOCK if min(array.shape[1:]) >= _WIDE_PIXELS else _SMALL_BLOCK
-    if len(array) < _WINDOWS[0] + 2 or min(array.shape[1:]) < 4 * block:
+    if len(array) < _WINDOWS[0] or min(array.shape[1:]) < 4 * block:
         return False
     if block_means is None or block != _BLOCK:
         block_means = np.stack([_means(plane, block) for plane in array])
@@ -58,13 +58,13 @@ def _means(plane: np.ndarray, block: int) -> np.ndarray:
 def _spectra(means: np.ndarray, window: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield of windows that overlap by half the spectrum along z [frequency, y, x], its power, and which
     blocks are body."""
-    length = window + 2
-    for start in range(0, len(means) - length + 1, window // 2):
-        part = means[start : start + length]
-        body = np.count_nonzero(part > _BODY_HU, axis=0) > _NEARLY_ALL * length
+    for start in range(0, len(means) - window + 1, window // 2):
+        part = means[start : start + window]
+        body = np.count_nonzero(part > _BODY_HU, axis=0) > _NEARLY_ALL * window
         if body.sum() >= _FEWEST_BLOCKS:
             # How far from the middle of its neighbours: without it the slow changes would leak.
-            off = part[1:-1] - (part[:-2] + part[2:]) / 2
+            off = np.zeros_like(part)
+            off[1:-1] = part[1:-1] - (part[:-2] + part[2:]) / 2
             spectrum = np.fft.rfft(off, axis=0) / np.sqrt(window)
             yield spectrum, spectrum.real**2 + spectrum.imag**2, body
 
