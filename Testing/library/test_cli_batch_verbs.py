@@ -189,6 +189,10 @@ def test_label_maps_go_along_with_their_images(tmp_path: Path, verb: StandIn) ->
         "d.nii.gz", "d.report.json", "labels/p/a.nrrd", "p/a.nii.gz", "p/a.report.json",
     ]  # fmt: skip
     assert "1 of 2 cases have a label map" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    label_map(tmp_path / "masks" / "p" / "a_seg.nrrd", image)
+    told = batch(tmp_path / "in", tmp_path / "out", *options, code=1).stderr
+    assert "1 of the label maps" in told and "belong to no case, such as 'p/a_seg'" in told
+    (tmp_path / "masks" / "p" / "a_seg.nrrd").unlink()
     # The label map is part of the result, and of what it was made of.
     assert "2 finished before" in batch(tmp_path / "in", tmp_path / "out", *options, code=1).stdout
     (tmp_path / "out" / "labels" / "p" / "a.nrrd").unlink()
@@ -203,7 +207,7 @@ def test_label_maps_go_along_with_their_images(tmp_path: Path, verb: StandIn) ->
 def test_what_is_sent_on_names_no_patient(tmp_path: Path) -> None:
     body(3, 20, 1).write(make(tmp_path / "in" / "Doe^Jane 1950" / "Doe.nii.gz"))
     (tmp_path / "in" / "O'Neil (Doe).nii.gz").write_bytes(b"nonsense")
-    done = batch(tmp_path / "in", tmp_path / "out", "--verb", "degrade", "--dose", 0.5, code=1)
+    done = batch(tmp_path / "in", tmp_path / "out", "--verb", "degrade", "--dose", 0.1, code=1)
     assert "O'Neil (Doe).nii.gz' failed" in done.stderr
     own = tmp_path / "out" / "ctenhance-batch"
     for path in (own / "summary.csv", own / "summary.html", tmp_path / "out" / "README.md"):
@@ -216,7 +220,7 @@ def test_what_is_sent_on_names_no_patient(tmp_path: Path) -> None:
     done_row = rows["done"]
     assert float(done_row["noise_soft_after_HU"]) > float(done_row["noise_soft_before_HU"]) > 10
     (tmp_path / "out" / "README.md").write_text("mine")
-    batch(tmp_path / "in", tmp_path / "out", "--verb", "degrade", "--dose", 0.5, code=1)
+    batch(tmp_path / "in", tmp_path / "out", "--verb", "degrade", "--dose", 0.1, code=1)
     assert (tmp_path / "out" / "README.md").read_text() == "mine"
 
 
@@ -231,6 +235,7 @@ def test_what_is_sent_on_names_no_patient(tmp_path: Path) -> None:
 )
 def test_names_in_sentences(sentence: str, left: str) -> None:
     assert without_names(sentence) == left
+    assert without_names("cut off, and Ann cannot", "cut_1/Ann") == "cut off, and … cannot"
     assert without_names("Jane_Doe is in a' b.nii", "Jane_Doe/a' b.nii") == "… is in …"
 
 

@@ -40,7 +40,8 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 68em; color: #1c2733 }
 table { border-collapse: collapse } th, td { padding: .3em .8em; text-align: right; vertical-align: middle }
 th { border-bottom: 2px solid #9aa7b4; font-weight: 600 } tr + tr td { border-top: 1px solid #dde3e8 }
-td.text, th.text { text-align: left } td.failed { color: #b3261e } img { display: block; width: 256px }
+td.text, th.text { text-align: left } td.change { white-space: nowrap }
+td.failed { color: #b3261e } img { display: block; width: 256px }
 .note { color: #5a6773 }
 """
 
@@ -71,8 +72,8 @@ def without_names(sentence: str, name: str = "") -> str:
     parts of its case's `name` elsewhere."""
     left = re.sub(r"(?<!\w)'.+?'(?=[\s.,;:)]|$)", "'…'", sentence)
     for part in sorted({name, *name.split("/"), *map(stem_of, name.split("/"))}, key=len, reverse=True):
-        if len(part) > _SHORT:
-            left = left.replace(part, "…")
+        if len(part) > _SHORT:  # as a word: 'cut' is a part of many sentences, and 'Ann' of 'cannot'
+            left = re.sub(rf"(?<![^\W\d_]){re.escape(part)}(?![^\W\d_])", "…", left)
     return left
 
 
@@ -137,7 +138,9 @@ def _page(manifest: Manifest, verb: Verb, rows: Iterator[Any], page: int, pages:
         f"<b>{number}</b>" if number == page else f'<a href="{_page_name(number)}">{number}</a>'
         for number in range(1, pages + 1)
     )
-    measures = "<th>Noise in soft tissue (HU)</th><th>… in lung (HU)</th><th>Mean of soft tissue (HU)</th>"
+    measures = (
+        "<th>Noise in soft tissue (HU)</th><th>… in lung (HU)</th><th>Change of soft tissue's mean (HU)</th>"
+    )
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Batch</title>'
         f"<style>{_STYLE}</style></head><body><h1>Batch: {html.escape(verb.name)}</h1>"
@@ -167,7 +170,9 @@ def _line(row: Any) -> str:
     state = "text failed" if row["state"] == FAILED else "text"
     return (
         f'<tr><td>{row["number"]}</td><td class="text">{picture}</td><td class="{state}">'
-        f"{html.escape(row['state'])}{why}</td><td>{change('soft')}</td><td>{change('lung')}</td>"
+        f"{html.escape(row['state'])}{why}</td>"
+        f'<td class="change">{change("soft")}</td>'
+        f'<td class="change">{change("lung")}</td>'
         f"<td>{'' if mean is None else f'{mean:+.1f}'}</td><td>{seconds}</td></tr>\n"
     )
 
@@ -206,7 +211,9 @@ def _card(manifest: Manifest, verb: Verb) -> str:
     if verb.gives_ct:
         carried = (
             f"{labelled} of {number} cases have a label map in `labels/`, the unchanged file of the "
-            "source set; its grid was checked against its image."
+            "source set; its grid was checked against its image. They were drawn on the source images. "
+            "Structures near the limits of noise and resolution may look different in the results: check "
+            "labels of such structures before training on them."
             if labelled
             else "No label maps were carried along."
         )
@@ -232,8 +239,7 @@ result. `ctenhance-batch/{MANIFEST}` says for each case what, when, where, and w
 
 ## Annotations
 
-{carried} They were drawn on the source images. Structures near the limits of noise and resolution may look
-different in the results: check labels of such structures before training on them.
+{carried}
 
 ## Use
 

@@ -7,6 +7,7 @@ and agrees with 3D Slicer on them. What it lets pass, `damage` finds.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import tempfile
 import threading
@@ -35,7 +36,7 @@ from ctenhance.files.nifti_grid import NiftiGrid, apart, grid_of_nifti, lengths_
 from ctenhance.runtime import large
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import cannot_write, replace_when_done, require_utf8, stem_of, suffix_of
-from ctenhance.runtime.memory import says_out_of_memory
+from ctenhance.runtime.memory import free_main_memory, says_out_of_memory
 
 _INCOMPLETE = "the file is damaged, or the file with its values is not beside it; copy both again."
 _IMAGE_IO = {
@@ -177,21 +178,23 @@ def _reader(path: Path, suffix: str, labels: bool) -> sitk.ImageFileReader:
 
 
 def _image(reader: sitk.ImageFileReader, suffix: str) -> sitk.Image:
-    """Return what ITK reads, its voxels as well; raises InputError."""
-    with _refusing(suffix):
+    """Return what ITK reads, its voxels as well; raises InputError, and MemoryError where memory is short."""
+    a_voxel = sitk.Image([1, 1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
+    with _refusing(suffix, 2 * a_voxel * math.prod(reader.GetSize()[:3])):  # the file's and its own copy
         if reader.GetDimension() == 4:
             reader.SetExtractSize([*reader.GetSize()[:3], 0])
         return reader.Execute()
 
 
 @contextlib.contextmanager
-def _refusing(suffix: str) -> Iterator[None]:
-    """Raise InputError for what ITK says, and MemoryError where memory is short."""
+def _refusing(suffix: str, needed: int = 0) -> Iterator[None]:
+    """Raise InputError for what ITK says, and MemoryError where memory is short: less than `needed` bytes, as
+    for want of memory ITK's reader of NIfTI says no more than that reading failed."""
     with _quiet():
         try:
             yield
         except RuntimeError as error:
-            if says_out_of_memory(error):
+            if says_out_of_memory(error) or (needed and needed > free_main_memory()):
                 raise MemoryError from error
             if "orthonormal" in str(error):
                 raise InputError(
