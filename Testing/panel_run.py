@@ -50,6 +50,21 @@ def press_apply(panel: Any, user: Any, *seconds: float) -> None:
     assert not slicerhost.messages, slicerhost.messages
 
 
+def lower_edge(panel: Any, widget: Any) -> int:
+    """Lay a panel out in its own width; return how far below its top a widget ends, in pixels."""
+    from PySide6 import QtCore, QtWidgets
+
+    whole = panel.parent
+    width = QtWidgets.QWidget.minimumSizeHint(whole).width()
+    for _ in range(3):  # each turn, a widget tells the next one that its rows have changed
+        slicer.app.processEvents()
+        height = QtWidgets.QWidget.layout(whole).totalHeightForWidth(width)
+        QtWidgets.QWidget.resize(whole, width, height)
+    assert QtWidgets.QWidget.isVisible(widget)
+    place = QtCore.QPoint(0, QtWidgets.QWidget.height(widget))
+    return int(QtWidgets.QWidget.mapTo(widget, whole, place).y())
+
+
 def press_key(user: Any, key: str) -> None:
     """Press a key in the application's window."""
     from PySide6 import QtGui, QtTest, QtWidgets

@@ -18,7 +18,7 @@ HEIGHT = 700
 BUTTONS = {
     "CTEnhance": ("applyButton", "compareButton", "flickerButton", "squareButton"),
     "CTReconstruct": ("applyButton", "stagesButton", "compareButton", "squareButton"),
-    "CTDecompose": ("applyButton", "spectralButton", "spectralRegionButton", "exportButton"),
+    "CTDecompose": ("applyButton", "spectralButton", "spectralRegionButton", "addVolumeButton"),
     "CTReaderStudy": ("signInButton",),
 }
 DARK = {
@@ -101,6 +101,8 @@ def contrast(one: QtGui.QColor, other: QtGui.QColor) -> float:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_what_is_said_can_be_read(app: Any, theme: str) -> None:
+    import qt
+
     from CTEnhanceLib.panel import styles
 
     kept = QtWidgets.QApplication.palette()
@@ -113,6 +115,11 @@ def test_what_is_said_can_be_read(app: Any, theme: str) -> None:
         for style in (styles.warning(), styles.failure(), styles.current()):
             color = QtGui.QColor(style.partition("color: ")[2].partition(";")[0])
             assert contrast(color, ground) >= 4.5, style
+        field = qt.QLineEdit()
+        styles.prepareFields([field])
+        shown = QtWidgets.QWidget.palette(field)
+        roles = QtGui.QPalette.ColorRole
+        assert contrast(shown.color(roles.PlaceholderText), shown.color(roles.Base)) >= 4.5
     finally:
         QtWidgets.QApplication.setPalette(kept)
 

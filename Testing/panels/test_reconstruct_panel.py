@@ -14,7 +14,7 @@ import slicer
 
 import slicerhost
 import view_titles
-from panel_run import close_panel, nodes, open_panel, press_apply, temporaries
+from panel_run import close_panel, lower_edge, nodes, open_panel, press_apply, temporaries
 from view_pixels import pixels
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -193,6 +193,7 @@ def test_measured_projections_to_linked_stages(panel: Any, user: Any, made: Path
 
     # Two of them more closely, with the section that all panels share; then the stages again.
     panel.ui.compareButton.click()
+    assert lower_edge(panel, panel.ui.squareButton) <= 700  # of what a window of 1000 pixels leaves a panel
     assert not panel.ui.stagesButton.checked
     assert shown("CTEnhanceBefore").GetBackgroundVolumeID() == stages[0].GetID()
     assert shown("CTEnhanceAfter").GetBackgroundVolumeID() == result.GetID()

@@ -74,13 +74,19 @@ class StagesSection:
         ui.doseEstimateLabel.text, ui.doseEstimateLabel.toolTip = doseTexts(report)
         ui.consistencyLabel.text, ui.consistencyLabel.toolTip = consistencyTexts(report)
         ui.consistencyLabel.styleSheet = "" if agrees(report) else styles.warning()
-        # What says nothing yet leaves its place to the sections below.
-        for widget in (ui.doseEstimateTitle, ui.doseEstimateLabel, ui.consistencyTitle, ui.consistencyLabel):
-            widget.visible = ready
+        self._showRows()
+        self._sayOverlay()
+
+    def _showRows(self) -> None:
+        """What says nothing yet, or nothing of a comparison, leaves its place to the sections below."""
+        ui, ready, compared = self.ui, self._result is not None, bool(self.ui.compareButton.checked)
+        ui.consistencyTitle.visible = ui.consistencyLabel.visible = ready
+        ui.doseEstimateTitle.visible = ui.doseEstimateLabel.visible = ready and not compared
+        ui.overlayLabel.visible = ui.overlaySelector.visible = not compared
+        chosen = list(Overlay)[ui.overlaySelector.currentIndex] is not Overlay.NONE
         for widget in (ui.overlayRangeLabel, ui.overlayRangeSlider, ui.overlayOpacityLabel,
                        ui.overlayOpacitySlider, ui.overlayLegendLabel):  # fmt: skip
-            widget.visible = list(Overlay)[ui.overlaySelector.currentIndex] is not Overlay.NONE
-        self._sayOverlay()
+            widget.visible = chosen and not compared
 
     def _sayOverlay(self) -> None:
         overlay = list(Overlay)[self.ui.overlaySelector.currentIndex]
@@ -106,6 +112,8 @@ class StagesSection:
     def _onCompare(self, checked: bool) -> None:
         if checked:  # its views stand where ours were
             self.refresh()
+        else:
+            self._showRows()
 
     def _onOverlay(self, index: int) -> None:
         self.stages.setOverlay(list(Overlay)[index])
