@@ -21,6 +21,7 @@ from ctenhance import choices
 from ctenhance.options import DecomposeOptions
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from CTEnhanceLib.decompose import views, volumes
+from CTEnhanceLib.decompose.curve import PLOT_VIEW
 from CTEnhanceLib.decompose.images import SpectralImages
 from CTEnhanceLib.decompose.imagesection import ImageSection
 from CTEnhanceLib.decompose.job import (
@@ -31,10 +32,12 @@ from CTEnhanceLib.decompose.job import (
     Phantom,
     Scatter,
     SpectralSimulation,
+    imageOf,
     problem,
 )
 from CTEnhanceLib.decompose.section import SpectralSection
 from CTEnhanceLib.decompose.spectral import Kind, SpectralImage
+from CTEnhanceLib.out.section import OutSection
 from CTEnhanceLib.panel import about
 from CTEnhanceLib.panel.sourcerows import SourceRows, chooseFile, typed, typedPath
 from CTEnhanceLib.panel.widget import PanelLogic, PanelWidget
@@ -193,14 +196,23 @@ class CTDecomposeWidget(PanelWidget):
     title = _("CT Decompose")
     logicType = CTDecomposeLogic
     verb = "decompose"
-    sections = ("RunSection", "SpectralSection", "ViewSection", "DetailsSection")
+    sections = ("RunSection", "SpectralSection", "ViewSection", "OutSection", "DetailsSection")
+    firstPlots = (PLOT_VIEW,)
+    firstLibraries = ()
 
     def connectWidgets(self) -> None:
         """Connect the buttons."""
         ui = self.ui
         self._lastResult = None
-        self.spectralSection = SpectralSection(
-            ui, lambda make, done: self.runSection.start(make, done), self.history
+        self.spectralSection = SpectralSection(ui, self.history, self._followExport)
+        self.outSection = OutSection(
+            ui,
+            self.runSection.start,
+            self.patientOf,
+            self.spectralSection.show,
+            series=lambda result, folder, study: volumes.ExportJob(
+                result, folder, study, self.spectralSection.chosen()
+            ),
         )
         self.imageSection = ImageSection(ui, self.panel)
         self._sourceRows = SourceRows(
@@ -229,6 +241,14 @@ class CTDecomposeWidget(PanelWidget):
     def linkedViews(self):
         """Return the spectral images."""
         return [self.spectralSection.views.linked]
+
+    def patientOf(self, result):
+        """Return the first of the images that it was decomposed from, where it was."""
+        return imageOf(result)
+
+    def firstViews(self):
+        """Return those of all modes."""
+        return views.allViews()
 
     def left(self) -> None:
         """The keys are free for others."""
@@ -319,6 +339,10 @@ class CTDecomposeWidget(PanelWidget):
             device=chosen.device,
             seed=chosen.seed,
         )
+
+    def _followExport(self) -> None:
+        if self.outSection is not None:
+            self.outSection.refresh(self.runSection.running or self.spectralSection.busy)
 
     def _onPath(self, path: str) -> None:
         if self.parameters is not None:

@@ -75,6 +75,7 @@ class CTEnhanceParameterNode:
     outputVolume - takes the next result; a new volume if there is none
     model - name or path of the weights; empty: the default ones
     strength - 0 keeps the input, 1 is the full effect
+    study - DICOM images of the patient, whose study exported series join; empty: that of the input
     device - auto, cpu, cuda:0 … or mps; 'cpu by torch' names what runs the network, too
     result - the result that is shown, and whose strength follows
     """
@@ -83,6 +84,7 @@ class CTEnhanceParameterNode:
     outputVolume: vtkMRMLScalarVolumeNode
     model: str = ""
     strength: Annotated[float, WithinRange(0, 1)] = 1.0
+    study: str = ""
     device: str = "auto"
     result: vtkMRMLScalarVolumeNode
 

@@ -84,6 +84,7 @@ class CTReconstructParameterNode:
     method, kernel - of the reconstruction
     matrix, fieldOfView - pixels a side, and mm; 0: as the data suggest
     residual, uncertainty - whether these maps are asked for
+    study - DICOM images of the patient, whose study exported series join; empty: that of the input
     projectionModel, imageModel - name or path of the weights; empty: the default ones
     device, seed - auto, cpu, cuda:0 … or mps; the same seed gives the same result on the same one
                    with the same number of threads
@@ -104,6 +105,7 @@ class CTReconstructParameterNode:
     uncertainty: bool = False
     projectionModel: str = ""
     imageModel: str = ""
+    study: str = ""
     device: str = "auto"
     seed: Annotated[int, WithinRange(0, 2**31 - 1)] = 0
     result: vtkMRMLScalarVolumeNode
@@ -179,6 +181,10 @@ class CTReconstructWidget(PanelWidget):
     def linkedViews(self):
         """Return the comparison and the stages."""
         return [*super().linkedViews(), self.stagesSection.stages.views]
+
+    def firstViews(self):
+        """Return those of the stages, and of the comparison."""
+        return [*stages.stageViews().values(), *super().firstViews()]
 
     def opened(self) -> None:
         """Follow the scene's parameters, and its stages."""

@@ -12,6 +12,9 @@ def pixels(view: Any) -> np.ndarray:
     import vtk
     from vtk.util import numpy_support
 
+    from CTEnhanceLib.views.drawing import oneByOne
+
+    oneByOne.finish()
     view.forceRender()
     grab = vtk.vtkWindowToImageFilter()
     grab.SetInput(view.renderWindow())

@@ -7,6 +7,8 @@ from typing import Any
 import slicer
 import vtk
 
+from CTEnhanceLib.views.drawing import oneByOne
+
 
 def titles(view: str) -> list[str]:
     """Return what is written at the upper edge of a view's image."""
@@ -15,6 +17,7 @@ def titles(view: str) -> list[str]:
 
 def captions(view: str) -> list[str]:
     """Return what is written at the lower edge of a view's image, in the frame that is drawn now."""
+    oneByOne.finish()
     slicer.app.layoutManager().sliceWidget(view).sliceView().forceRender()
     actors = titleActors(view, vtk.VTK_TEXT_BOTTOM)
     return [

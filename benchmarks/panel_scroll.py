@@ -94,6 +94,7 @@ def viewing(app: Any, before: Any, result: Any, slices: int, count: int) -> Iter
     from CTEnhanceLib.compare.modes import Mode
     from CTEnhanceLib.scene.windows import setWindow
     from CTEnhanceLib.views import crosshair
+    from CTEnhanceLib.views.drawing import oneByOne
     from CTEnhanceLib.views.linked import VIEW_GROUP, sliceWidget
     from CTEnhanceLib.views.slab import Projection, Slab
 
@@ -104,8 +105,11 @@ def viewing(app: Any, before: Any, result: Any, slices: int, count: int) -> Iter
     middle = (centre[::2] + centre[1::2]) / 2
 
     def draw() -> None:
-        for view in comparison.mode.views():
-            sliceWidget(view.name).sliceView().forceRender()
+        waiting = oneByOne.waiting
+        oneByOne.finish()
+        if not waiting:  # a change of the display alone: in the application all views draw themselves
+            for view in comparison.mode.views():
+                sliceWidget(view.name).sliceView().forceRender()
 
     def scroll(index: int) -> None:
         controller = sliceWidget(comparison.mode.views()[0].name).sliceController()

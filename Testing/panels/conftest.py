@@ -99,6 +99,7 @@ def _clean(app: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
     slicer.mrmlScene.Clear(False)
     slicer.app.userSettings().clear()
     slicer.app.userSettings().setValue("CTEnhance/noTrial", True)  # no process that a test did not ask for
+    slicer.app.userSettings().setValue("CTEnhance/nothingAhead", True)  # each view slows all that follow
     slicerhost.messages.clear()
     slicerhost.answers.clear()
     yield

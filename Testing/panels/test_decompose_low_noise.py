@@ -178,7 +178,7 @@ def test_export_says_so_and_joins_the_patients_study(
 
     def export(folder: str) -> Any:
         qt.QFileDialog.chosen = str(tmp_path / folder)
-        ui.exportButton.click()
+        ui.outExportButton.click()
         user.waits(lambda: ui.applyButton.text == "Apply", SECONDS)
         assert not slicerhost.messages, slicerhost.messages
         return pydicom.dcmread(min((tmp_path / folder).iterdir()))
@@ -195,9 +195,9 @@ def test_export_says_so_and_joins_the_patients_study(
 
     ui.lowNoiseBox.click()
     qt.QFileDialog.chosen = str(tmp_path / "original")
-    ui.studyButton.click()
+    ui.outStudyButton.click()
     assert panel.parameters.study == str(tmp_path / "original")
-    ui.studyEdit.text = f' "{tmp_path / "original"}" '  # as pasted
+    ui.outStudyEdit.text = f' "{tmp_path / "original"}" '  # as pasted
     made = export("quiet")
     assert made.SeriesDescription == "Monoenergetic 45 keV low noise"
     assert "45 keV low noise" in made.DerivationDescription
@@ -207,9 +207,9 @@ def test_export_says_so_and_joins_the_patients_study(
     assert made.SeriesInstanceUID != plain.SeriesInstanceUID
     assert made.SourceImageSequence[0].ReferencedSOPInstanceUID == plain.SOPInstanceUID
 
-    ui.studyEdit.text = str(tmp_path / "nowhere")
+    ui.outStudyEdit.text = str(tmp_path / "nowhere")
     qt.QFileDialog.chosen = str(tmp_path / "third")
-    ui.exportButton.click()
+    ui.outExportButton.click()
     assert slicerhost.messages[0][0].startswith(f"There is no folder '{tmp_path / 'nowhere'}'")
     assert ui.applyButton.text == "Apply" and not (tmp_path / "third").exists() and not temporaries()
 
@@ -238,11 +238,11 @@ def test_saved_scene_shows_the_same(
 ) -> None:
     ui = panel.ui
     ui.lowNoiseBox.click()
-    ui.studyEdit.text = "/a/folder"
+    ui.outStudyEdit.text = "/a/folder"
     save_scene(tmp_path / "scene.mrml")
     loaded(tmp_path / "scene.mrml", user)
     assert len(guided()) == 2 and all(node.GetHideFromEditors() for node in guided())
-    assert ui.lowNoiseBox.enabled and ui.lowNoiseBox.checked and ui.studyEdit.text == "/a/folder"
+    assert ui.lowNoiseBox.enabled and ui.lowNoiseBox.checked and ui.outStudyEdit.text == "/a/folder"
     ui.spectralButton.click()
     user.turn()
     assert shown(FIRST).GetName() == "70 keV low noise"
@@ -254,7 +254,7 @@ def test_saved_scene_shows_the_same(
     # Another scene begins without.
     slicer.mrmlScene.Clear(False)
     user.turn()
-    assert not ui.lowNoiseBox.checked and not ui.studyEdit.text
+    assert not ui.lowNoiseBox.checked and not ui.outStudyEdit.text
 
 
 def test_scene_without_the_data_of_hidden_nodes(

@@ -103,7 +103,7 @@ def test_simulated_scan_takes_two_verbs(panel: Any, user: Any) -> None:
 
     slicer.mrmlScene.Clear(False)
     user.turn()
-    assert not nodes() and not ui.spectralButton.enabled and not ui.exportButton.enabled
+    assert not nodes() and not ui.spectralButton.enabled and not ui.outExportButton.enabled
 
 
 def test_cancel_leaves_nothing(panel: Any, user: Any, children: Any) -> None:

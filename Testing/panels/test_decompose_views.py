@@ -300,6 +300,38 @@ def test_a_name_with_spaces_stays_whole(panel: Any, user: Any, result: Any) -> N
     assert panel.ui.spectralNoteLabel.text == "Added: 25 % left hip 70 keV."
 
 
+def test_the_window_is_kept_by_body_part(panel: Any, user: Any, result: Any, made: Path) -> None:
+    ui = panel.ui
+    ui.spectralButton.click()  # nobody has chosen a window: none is kept
+    assert not slicer.app.userSettings().value("CTEnhance/Windows/CONTENT-MEDIASTINUM")
+    ui.spectralButton.click()
+    press_key(user, "3")
+    ui.spectralButton.click()
+    assert slicer.app.userSettings().value("CTEnhance/Windows/CONTENT-MEDIASTINUM") == "2000 500"
+    slicer.app.userSettings().setValue("CTEnhance/Windows/CONTENT-MEDIASTINUM", "333 44")
+    shown_result(panel, made)
+    assert panel.spectralSection.views.window == (333, 44)
+
+
+def test_picture_and_film_as_in_the_other_panels(panel: Any, user: Any, result: Any, tmp_path: Path) -> None:
+    import qt
+    from PIL import Image
+    from PySide6 import QtWidgets
+
+    ui = panel.ui
+    assert not QtWidgets.QWidget.isVisible(ui.outFlickerButton)  # nothing flickers, and no page compares
+    assert not QtWidgets.QWidget.isVisible(ui.outPageButton)
+    qt.QFileDialog.chosen = str(tmp_path / "picture.png")
+    ui.outPictureButton.click()
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert min(picture.size) > 400
+    qt.QFileDialog.chosen = str(tmp_path / "film.gif")
+    ui.outScrollButton.click()
+    user.waits(lambda: ui.applyButton.text == "Apply", SECONDS)
+    with Image.open(tmp_path / "film.gif") as film:
+        assert film.n_frames == SLICES
+
+
 def test_export_names_energy_and_unit(panel: Any, user: Any, result: Any, tmp_path: Path) -> None:
     import pydicom
     import qt
@@ -309,11 +341,11 @@ def test_export_names_energy_and_unit(panel: Any, user: Any, result: Any, tmp_pa
     for index, folder in ((0, "vmi"), (5, "iodine")):
         ui.spectralVolumeSelector.currentIndex = index
         qt.QFileDialog.chosen = str(tmp_path / folder)
-        ui.exportButton.click()
+        ui.outExportButton.click()
         assert ui.applyButton.text == "Cancel" and ui.progressBar.visible
         user.waits(lambda: ui.applyButton.text == "Apply", SECONDS)
         assert not slicerhost.messages, slicerhost.messages
-        assert ui.spectralNoteLabel.text == f"Written to {tmp_path / folder}."
+        assert ui.outNoteLabel.text == f"Written to {tmp_path / folder}."
     images = [pydicom.dcmread(path) for path in sorted((tmp_path / "vmi").iterdir())]
     assert len(images) == SLICES
     assert images[0].MultienergyCTCharacteristicsSequence[0].MonoenergeticEnergyEquivalent == 65
@@ -322,9 +354,9 @@ def test_export_names_energy_and_unit(panel: Any, user: Any, result: Any, tmp_pa
     assert iodine.RescaleType == "MGML" and "Iodine" in iodine.SeriesDescription
     assert iodine.StudyInstanceUID == images[0].StudyInstanceUID
     # A folder with files in it is refused before anything runs.
-    ui.exportButton.click()
+    ui.outExportButton.click()
     assert "holds files already" in slicerhost.messages[0][0] and ui.applyButton.text == "Apply"
-    assert "holds files already" in ui.statusLabel.text and not ui.spectralNoteLabel.text
+    assert "holds files already" in ui.statusLabel.text and not ui.outNoteLabel.text
     assert not temporaries()
 
 
@@ -334,7 +366,7 @@ def test_export_cancelled_leaves_no_folder(
     import qt
 
     qt.QFileDialog.chosen = str(tmp_path / "series")
-    panel.ui.exportButton.click()
+    panel.ui.outExportButton.click()
     user.waits(children, SECONDS)
     panel.ui.applyButton.click()
     user.waits(lambda: panel.ui.applyButton.text == "Apply", SECONDS)

@@ -277,6 +277,7 @@ def test_process_zero_is_nobodys_worker() -> None:
 
 
 def test_views_of_one_width_have_titles_in_their_images(app: Any) -> None:
+    from CTEnhanceLib.views.drawing import oneByOne
     from CTEnhanceLib.views.linked import LinkedViews, View
 
     linked, other = LinkedViews(), LinkedViews()
@@ -293,6 +294,7 @@ def test_views_of_one_width_have_titles_in_their_images(app: Any) -> None:
     sizes = []
     for text in ("70 keV", "a title that is far too long for its view, " * 4, "40 keV"):
         linked.setLabel("HostFirst", text)
+        oneByOne.finish()
         view.forceRender()
         sizes.append(actor.GetTextProperty().GetFontSize())
         width, height = view.renderWindow().GetSize()

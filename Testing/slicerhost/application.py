@@ -67,7 +67,7 @@ class SliceView(Widget):
 
     def __init__(self, logic: Any) -> None:
         super().__init__()
-        self._logic, self._viewer = logic, None
+        self._logic, self._viewer, self._paused = logic, None, 0
         answering(self, mrmlSliceNode=logic.GetSliceNode(), cornerAnnotation=vtk.vtkCornerAnnotation())
         answering(self, scheduleRender=None)  # the application does when it is idle
 
@@ -91,6 +91,14 @@ class SliceView(Widget):
 
     def forceRender(self) -> None:
         self.renderWindow().Render()
+
+    def pauseRender(self) -> int:
+        self._paused += 1
+        return self._paused
+
+    def resumeRender(self) -> int:
+        self._paused -= 1
+        return self._paused
 
 
 def sliceWidget(node: Any) -> Widget:

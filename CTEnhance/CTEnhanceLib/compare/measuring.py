@@ -83,6 +83,7 @@ class MeasureSection:
         view = self._comparison.mode.views()[0].name
         if pair is None or sliceWidget(view) is None:
             return
+        self._comparison.views.hold()  # else a region in the making is drawn a dozen times
         node = shapes.add(shape, sliceWidget(view).mrmlSliceNode(), pair.result)
         if shape is Shape.FREE:
             shapes.beginDrawing(node)

@@ -73,6 +73,12 @@ class Mode(enum.Enum):
         return tuple(view for _side, view in self.places(names))
 
 
+def allViews() -> list[View]:
+    """Return the views of all modes, each once, those that are shown first in front."""
+    found = {view.name: view for mode in Mode for view in mode.views()}
+    return list(found.values())
+
+
 # Added to the number of a layout with something below the views.
 WITH_PLOT = 10
 

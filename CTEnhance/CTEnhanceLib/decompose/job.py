@@ -43,6 +43,8 @@ DEFAULT_OPTIONS = DecomposeOptions(errors=True)
 # A result is the map of the first material; it refers to those of the others, to all standard errors, and to
 # all guided maps (`placing.GUIDED_ROLE`).
 MAP_ROLE, ERROR_ROLE = "CTDecomposeMap", "CTDecomposeError"
+# And to the first of the images that were decomposed, where it was from such.
+IMAGE_ROLE = "CTDecomposeImage"
 # Widths in mg/mL that show a map: solvents and tissues, and what is dissolved in them.
 _WIDE, _NARROW = 1500.0, 20.0
 
@@ -167,6 +169,12 @@ def sourcesOf(result: Any, lowNoise: bool) -> list[Any]:
     return [*mapsOf(result), *(guidedOf(result) if lowNoise else [])]
 
 
+def imageOf(result: Any) -> Any:
+    """Return the first of the images that a result was decomposed from, or None: the patient's own one."""
+    node = None if result is None else result.GetNodeReference(IMAGE_ROLE)
+    return node if node is not None and node.GetImageData() is not None else None
+
+
 class DecomposeJob(ProjectionJob):
     """From images, or energy bins (a file, or a scan still to be simulated), to maps of materials."""
 
@@ -226,6 +234,9 @@ class DecomposeJob(ProjectionJob):
                 for index, node in enumerate(nodes):
                     result.SetNthNodeReferenceID(role, index, node.GetID())
             placing.attachReport(result, report, added)
+            images = self.source.volumes if isinstance(self.source, SpectralImages) else ()
+            if images and slicer.mrmlScene.IsNodePresent(images[0][1]):
+                result.SetNodeReferenceID(IMAGE_ROLE, images[0][1].GetID())
             # The hidden ones, too: who removes the folder removes them.
             placing.placeTogether([*maps, *errors, *guided], _("{name} spectral").format(name=self.name()))
         return result

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,11 +19,8 @@ from CTEnhanceLib.decompose.curve import CurvePlot, materialTable, plotView
 from CTEnhanceLib.decompose.job import errorsOf, guidedOf, mapsOf, sourcesOf
 from CTEnhanceLib.decompose.spectral import Kind, SpectralImage, SpectralTable, curve
 from CTEnhanceLib.decompose.views import FIRST_WINDOW, Mode, SpectralViews
-from CTEnhanceLib.decompose.volumes import ExportJob
 from CTEnhanceLib.measure import roi
 from CTEnhanceLib.measure.region import MeasuredRegion
-from CTEnhanceLib.out.patient import Study
-from CTEnhanceLib.process.run import Job
 from CTEnhanceLib.process.steps import TimedSteps
 from CTEnhanceLib.scene import placing
 from CTEnhanceLib.scene.windows import WINDOWS
@@ -44,22 +40,19 @@ PRESETS = {
 class SpectralSection:
     """Connects the section's widgets; `setResult` says which decomposition they are about.
 
-    onExport(makeJob, onWritten) runs a job in the way of Apply; `history` - to which changes of layout and
-    window are added
+    `history` - to which changes of layout and window are added; onRefreshed() - what can be done with the
+    result may have changed
     """
 
     def __init__(
-        self,
-        ui: Any,
-        onExport: Callable[[Callable[[], Job], Callable[[Any], None]], None],
-        history: History | None = None,
+        self, ui: Any, history: History | None = None, onRefreshed: Callable[[], None] = lambda: None
     ) -> None:
         self.ui = ui
         self._history = history or History()
         self._windowHistory = WindowHistory(self._history)
         self.views = SpectralViews()
         self.plot = CurvePlot()
-        self._onExport = onExport
+        self._onRefreshed = onRefreshed
         self._result: Any = None
         self._steps: TimedSteps | None = None
         self._region = MeasuredRegion(self.measure)
@@ -85,9 +78,6 @@ class SpectralSection:
         ui.otherMapSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._onOtherMap)
         ui.spectralVolumeSelector.connect("currentIndexChanged(int)", self._onVolume)
         ui.addVolumeButton.connect("clicked()", self._onAdd)
-        ui.studyButton.connect("clicked()", self._onStudy)
-        ui.exportButton.connect("clicked()", self._onExportClicked)
-        ui.databaseButton.connect("clicked()", self._onDatabaseClicked)
         self.measure()
         self.refresh()
 
@@ -183,20 +173,14 @@ class SpectralSection:
         for button in (*self._windowButtons().values(), *(getattr(ui, f"{name}Button") for name in PRESETS)):
             button.enabled = active
         self._windowKeys.enable(active)
-        for widget in (
-            ui.spectralVolumeSelector,
-            ui.studyEdit,
-            ui.studyButton,
-            ui.exportButton,
-            ui.databaseButton,
-        ):
-            widget.enabled = ready and not self.busy
-        ui.addVolumeButton.enabled = ready and not self.busy and isinstance(self._chosen(), SpectralImage)
+        ui.spectralVolumeSelector.enabled = ready and not self.busy
+        ui.addVolumeButton.enabled = ready and not self.busy and isinstance(self.chosen(), SpectralImage)
         ui.addVolumeButton.toolTip = (
             _("Make the whole volume and add it to the scene.")
             if not ready or ui.addVolumeButton.enabled or self.busy
             else _("This map is in the scene already.")
         )
+        self._onRefreshed()
 
     def measure(self) -> None:
         """Write table and curve of the region anew."""
@@ -339,7 +323,8 @@ class SpectralSection:
             for name in self._table().materials:
                 selector.addItem(_("Map of {name} (mg/mL)").format(name=name), name)
 
-    def _chosen(self) -> SpectralImage | str:
+    def chosen(self) -> SpectralImage | str:
+        """Return which image is chosen to be kept or exported, or the material of the map."""
         selector = self.ui.spectralVolumeSelector
         key = str(selector.itemData(selector.currentIndex)) if selector.count else Kind.VMI.name
         if key not in Kind.__members__:
@@ -351,7 +336,7 @@ class SpectralSection:
         self.refresh()
 
     def _onAdd(self) -> None:
-        result, image = self._result, self._chosen()
+        result, image = self._result, self.chosen()
         if not isinstance(image, SpectralImage):
             return
         self._say("")
@@ -381,26 +366,3 @@ class SpectralSection:
             else str(error)
         )
         self.refresh()
-
-    def _onStudy(self) -> None:
-        folder = qt.QFileDialog.getExistingDirectory(
-            self.ui.studyButton, _("DICOM images of the patient, whose study the series joins"), ""
-        )
-        if folder:
-            self.ui.studyEdit.text = folder
-
-    def _onExportClicked(self) -> None:
-        self._say("")  # what was written before says nothing of this one
-        folder = qt.QFileDialog.getExistingDirectory(
-            self.ui.exportButton, _("An empty folder for the DICOM files"), ""
-        )
-        if folder:
-            self._export(Path(folder))
-
-    def _onDatabaseClicked(self) -> None:
-        self._say("")
-        self._export(None)
-
-    def _export(self, folder: Path | None) -> None:
-        job = ExportJob(self._result, folder, Study.typed(self.ui.studyEdit.text), self._chosen())
-        self._onExport(lambda: job, lambda _result: self._say(job.written()))

@@ -14,10 +14,10 @@ import vtk
 from slicer.i18n import tr as _
 
 from CTEnhanceLib.decompose.curve import plotView
-from CTEnhanceLib.decompose.job import guidedOf, mapsOf
+from CTEnhanceLib.decompose.job import guidedOf, imageOf, mapsOf
 from CTEnhanceLib.decompose.live import LiveImage
 from CTEnhanceLib.decompose.spectral import Kind, SpectralImage, SpectralTable
-from CTEnhanceLib.scene import colortables, placing, units
+from CTEnhanceLib.scene import bodywindows, colortables, placing, units, windows
 from CTEnhanceLib.views.colorscale import ColorScale
 from CTEnhanceLib.views.linked import LinkedViews, View, description, sliceWidget
 
@@ -94,6 +94,11 @@ def layouts() -> Iterator[tuple[int, str]]:
             yield number, description(mode.views(_("Material")), mode.rows or 1, below)
 
 
+def allViews() -> list[View]:
+    """Return the views of all modes, each once, those that are shown first in front."""
+    return list({view.name: view for mode in Mode for view in mode.views(_("Material"))}.values())
+
+
 class SpectralViews:
     """Shows a result of CT Decompose; `hide` brings the former layout back."""
 
@@ -108,6 +113,8 @@ class SpectralViews:
         self._tags: list[tuple[Any, int]] = []
         self._energies = [70.0, 140.0]
         self._window, self._level = FIRST_WINDOW
+        # What of the body is shown, and the window in which it was shown first.
+        self._part, self._begun = "", FIRST_WINDOW
         self._range, self._opacity, self._fade = 10.0, 0.6, 0.5
         self._below = ""
         self._lowNoise = False
@@ -130,7 +137,10 @@ class SpectralViews:
     def show(self, result: Any, mode: Mode | None = None) -> None:
         """Show this result, in this mode or the one before. Raises MemoryError where there is no room."""
         self._release()
+        new = result is not self.result
         self.result, self.table = result, SpectralTable.of(placing.reportOf(result))
+        if new:
+            self._beginWindow()
         self.mode = mode or self.mode
         views = self.mode.views(self._theTable().contrastAgent)
         number = self.mode.value + (_WITH_CURVE if self._below else 0)
@@ -266,6 +276,22 @@ class SpectralViews:
         display = self._live["first"].display if "first" in self._live else None
         if display is not None:
             self._window, self._level = display.GetWindow(), display.GetLevel()
+            if (self._window, self._level) != self._begun:
+                self._begun = self._window, self._level
+                bodywindows.rememberFor(self._part, *self._begun)
+
+    def _beginWindow(self) -> None:
+        """Take the window that was kept for the part of the body, if one was."""
+        image = imageOf(self.result)
+        if image is not None:
+            self._part = bodywindows.bodyPart(image)
+        else:
+            maps = [slicer.util.arrayFromVolume(node) for node in mapsOf(self.result)]
+            some = [each[windows.sparse(each.shape)] for each in maps]
+            values = SpectralImage(Kind.VMI, 70.0).values(self._theTable(), some)
+            self._part = bodywindows.byContent(windows.suitable(values))
+        self._window, self._level = bodywindows.rememberedFor(self._part) or (self._window, self._level)
+        self._begun = self._window, self._level
 
     def _layers(self) -> Iterator[tuple[str, Any, Any, float]]:
         """Yield view, background, foreground and its opacity."""

@@ -20,6 +20,7 @@ from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from CTEnhanceLib.scene import placing
 from CTEnhanceLib.views import linked
+from CTEnhanceLib.views.drawing import oneByOne
 
 _GAP = 4  # pixels between views
 
@@ -40,6 +41,7 @@ def taken() -> np.ndarray:
     widgets = shownWidgets()
     if not widgets:
         raise InputError(_("There are no images on the screen: show the comparison first."))
+    oneByOne.finish()
     with nameless(widgets):
         return composed([(_place(widget), _image(widget.sliceView())) for widget in widgets])
 

@@ -1,4 +1,4 @@
-"""A panel's section Out (`Resources/UI/OutSection.ui`): the result as DICOM, picture, film and page."""
+"""A panel's section Export (`Resources/UI/OutSection.ui`): the result as DICOM, picture, film and page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 from ctenhance.runtime.errors import CTEnhanceError
 from CTEnhanceLib.compare.comparison import Comparison
 from CTEnhanceLib.out import film, patient, pictures
-from CTEnhanceLib.out.dicom import ResultJob
+from CTEnhanceLib.out.dicom import ResultJob, SeriesJob
 from CTEnhanceLib.out.page import PageJob
 from CTEnhanceLib.process.run import Job
 from CTEnhanceLib.scene import placing
@@ -22,18 +22,22 @@ class OutSection:
     """Connects the section's widgets; `setResult` says which result they are about.
 
     run(makeJob, onDone) runs a job as Apply does; patientOf(result) is the node of the patient's own image,
-    whose study an exported series joins, or None.
+    whose study an exported series joins, or None; show() brings images onto the screen; comparison is what
+    flickers and fills the page, None: neither is offered; series(result, folder, study) is what is exported.
     """
 
     def __init__(
         self,
         ui: Any,
-        comparison: Comparison,
         run: Callable[[Callable[[], Job | None], Callable[[Any], None]], None],
         patientOf: Callable[[Any], Any],
+        show: Callable[[], None],
+        comparison: Comparison | None = None,
+        series: Callable[[Any, Path | None, patient.Study | None], SeriesJob] = ResultJob,
     ) -> None:
         self.ui = ui
         self._comparison, self._run, self._patientOf = comparison, run, patientOf
+        self._show, self._series = show, series
         self._running = False
         self._result: Any = None
         ui.outStudyButton.connect("clicked()", self._onStudy)
@@ -43,6 +47,8 @@ class OutSection:
         ui.outFlickerButton.connect("clicked()", self._onFlicker)
         ui.outScrollButton.connect("clicked()", self._onScroll)
         ui.outPageButton.connect("clicked()", self._onPage)
+        for widget in (ui.outFlickerButton, ui.outPageLabel, ui.outPageButton):
+            widget.visible = comparison is not None
         self.refresh()
 
     def setResult(self, result: Any) -> None:
@@ -50,6 +56,13 @@ class OutSection:
         result = result if result is not None and placing.reportOf(result) is not None else None
         if result is not self._result:
             self._say("")
+            former = self._result
+            if (
+                former is not None
+                and result is not None
+                and self._patientOf(former) is not self._patientOf(result)
+            ):
+                self.ui.outStudyEdit.text = ""  # that of another patient, perhaps
         self._result = result
         self.refresh(self._running)
 
@@ -57,7 +70,7 @@ class OutSection:
         """Show what can be done now; nothing while something is `running`."""
         self._running = running
         ui, ready = self.ui, self._result is not None and not running
-        compared = ready and placing.inputOf(self._result) is not None
+        compared = ready and (self._comparison is None or placing.inputOf(self._result) is not None)
         for widget in (ui.outStudyEdit, ui.outStudyButton, ui.outExportButton, ui.outDatabaseButton):
             widget.enabled = ready
         for button in (ui.outPictureButton, ui.outScrollButton, ui.outFlickerButton, ui.outPageButton):
@@ -74,9 +87,8 @@ class OutSection:
         self.ui.outNoteLabel.visible = bool(text)
 
     def _study(self) -> patient.Study | None:
-        return patient.Study.typed(self.ui.outStudyEdit.text) or patient.studyOf(
-            self._patientOf(self._result)
-        )
+        typed = patient.Study.typed(self.ui.outStudyEdit.text)
+        return typed or patient.studyOf(self._patientOf(self._result))
 
     def _onStudy(self) -> None:
         folder = qt.QFileDialog.getExistingDirectory(
@@ -97,7 +109,7 @@ class OutSection:
 
     def _export(self, folder: Path | None) -> None:
         self._say("")
-        job = ResultJob(self._result, folder, self._study())
+        job = self._series(self._result, folder, self._study())
         self._run(lambda: job, lambda _result: self._say(job.written()))
 
     def _onPicture(self) -> None:
@@ -112,10 +124,11 @@ class OutSection:
                 self._say(_("Written to {path}.").format(path=path))
 
     def _onFlicker(self) -> None:
-        path = self._asked(_("Film"), ".gif")
-        if path is None:
+        path = self._asked(_("Film"), ".gif") if self._comparison is not None else None
+        if path is None or self._comparison is None:
             return
-        self._comparing()
+        if not self._comparison.active:
+            self._show()
         show = self._comparison.setFlicker
         moves = [lambda: show(True), lambda: show(False)]
         flicker = bool(self.ui.flickerButton.checked)
@@ -144,7 +157,7 @@ class OutSection:
 
     def _other(self) -> Any:
         """Return what the result is compared with on the screen, else its input."""
-        pair = self._comparison.pair
+        pair = None if self._comparison is None else self._comparison.pair
         return (
             placing.inputOf(self._result) if pair is None or pair.result is not self._result else pair.other
         )
@@ -162,12 +175,7 @@ class OutSection:
             return None
         return Path(path if path.lower().endswith(suffix) else f"{path}{suffix}")
 
-    def _comparing(self) -> None:
-        """Have the comparison on the screen."""
-        if not self._comparison.active:
-            self.ui.compareButton.checked = True
-
     def _showing(self) -> None:
-        """Have something on the screen: what is there, or else the comparison."""
+        """Have something on the screen."""
         if not pictures.shownWidgets():
-            self._comparing()
+            self._show()

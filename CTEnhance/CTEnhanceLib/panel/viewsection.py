@@ -121,6 +121,9 @@ class ViewSection:
         return next((views for views in self._views if views.shown), None)
 
     def _onPlace(self, place: tuple[float, float, float]) -> None:
+        shown = self._shown()
+        if shown is not None:
+            shown.hold()
         self._crosshair.mark(place)
         crosshair.bringTo(place, VIEW_GROUP)
 

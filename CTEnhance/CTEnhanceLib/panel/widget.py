@@ -17,9 +17,10 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic, ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
+from CTEnhanceLib.compare import figures, modes
 from CTEnhanceLib.compare.section import CompareSection
 from CTEnhanceLib.out.section import OutSection
-from CTEnhanceLib.panel import styles
+from CTEnhanceLib.panel import ahead, styles
 from CTEnhanceLib.panel.keysheet import KeySheet
 from CTEnhanceLib.panel.runsection import AUTOMATIC, RunSection
 from CTEnhanceLib.panel.viewsection import ViewSection
@@ -27,7 +28,7 @@ from CTEnhanceLib.process.run import Job
 from CTEnhanceLib.process.worker import PACKAGE_FOLDER
 from CTEnhanceLib.scene import placing
 from CTEnhanceLib.views.history import History
-from CTEnhanceLib.views.linked import LinkedViews
+from CTEnhanceLib.views.linked import LinkedViews, View
 
 RESOURCES = PACKAGE_FOLDER / "Resources"
 # One width (pixels) for all panels, whatever their rows would like to have: two panels and three views have
@@ -157,6 +158,9 @@ class PanelWidget(BasePanelWidget):
     #: Whether networks run, by an engine that the user may choose.
     engines = False
     takesVolume = False
+    #: What is made ready beside the views: plot views, by name, and libraries.
+    firstPlots: tuple[str, ...] = (figures.PLOT_VIEW,)
+    firstLibraries = ahead.MEASURING
     logicType: type[PanelLogic] = PanelLogic
     sections: tuple[str, ...] = (
         "RunSection",
@@ -230,6 +234,11 @@ class PanelWidget(BasePanelWidget):
         """Return what the panel may show; asked once all its sections are there."""
         return [] if self.compareSection is None else [self.compareSection.comparison.views]
 
+    def firstViews(self) -> list[View]:
+        """Return the views that the panel may show, which are made before that, those of the first result in
+        front."""
+        return [] if self.compareSection is None else modes.allViews()
+
     def nodesGo(self) -> None:
         """Let go of all nodes: the scene closes, or what is shown is being removed."""
 
@@ -240,6 +249,7 @@ class PanelWidget(BasePanelWidget):
         super().setup()
         if "ViewSection" in self.sections:
             self.viewSection = ViewSection(self.ui, self.panel, self.linkedViews(), self.history)
+        self.ahead = ahead.Ahead(self.firstViews, self.firstPlots, self.firstLibraries)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
@@ -247,6 +257,8 @@ class PanelWidget(BasePanelWidget):
             self.addObserver(scene, event, self.onSceneNodes)
         self.initializeParameterNode()
         self.runSection.askDevices()
+        if self.parent.isEntered:
+            self.ahead.start()
 
     def buildSections(self) -> None:
         """Make what drives Run and Compare."""
@@ -267,11 +279,17 @@ class PanelWidget(BasePanelWidget):
                 self.ui, self.panel, self.compared, self.verb, self._onResultChosen, self.history
             )
         if "OutSection" in self.sections and self.compareSection is not None:
-            run, comparison = self.runSection, self.compareSection.comparison
-            self.outSection = OutSection(self.ui, comparison, run.start, self.patientOf)
+            self.outSection = OutSection(
+                self.ui,
+                self.runSection.start,
+                self.patientOf,
+                lambda: setattr(self.ui.compareButton, "checked", True),
+                self.compareSection.comparison,
+            )
 
     def gone(self) -> None:
         """End what runs."""
+        self.ahead.stop()
         self.runSection.kill()
         self._keySheet.enable(False)
         self.nodesGo()
@@ -282,15 +300,18 @@ class PanelWidget(BasePanelWidget):
 
     def opened(self) -> None:
         """Follow the scene's parameters."""
+        styles.prepareFields(vars(self.ui).values())  # the theme may be another one now
         self._keySheet.enable(True)
         self.initializeParameterNode()
         for section in (self.compareSection, self.viewSection):
             if section is not None:
                 section.enter()
         self.runSection.askDevices()
+        self.ahead.start()
 
     def left(self) -> None:
         """Take the comparison off the screen; a run goes on."""
+        self.ahead.stop()
         self._keySheet.enable(False)
         self._leaveSections()
         if not self.runSection.running:
@@ -298,6 +319,7 @@ class PanelWidget(BasePanelWidget):
 
     def sceneGoes(self) -> None:
         """Let go of all nodes, and end the run."""
+        self.ahead.stop()
         self.runSection.cancel()
         self._forgetNodes()
         self.setParameterNode(None)
@@ -307,6 +329,7 @@ class PanelWidget(BasePanelWidget):
     def sceneEmptied(self) -> None:
         """Follow the new scene's parameters."""
         self.initializeParameterNode()
+        self.ahead.start()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeAboutToBeRemoved(self, caller: Any, event: Any, node: Any) -> None:

@@ -26,7 +26,12 @@ def bodyPart(node: Any) -> str:
         words = re.sub(r"[^A-Z0-9]", "", str(database.instanceValue(first[0], _BODY_PART) or "").upper())
         if words:
             return words
-    return f"CONTENT-{_suitable(node).upper()}"
+    return byContent(_suitable(node))
+
+
+def byContent(window: str) -> str:
+    """Return what stands for the part of the body whose voxels ask for this window of WINDOWS."""
+    return f"CONTENT-{window.upper()}"
 
 
 def _suitable(node: Any) -> str:
@@ -41,13 +46,22 @@ def remember(node: Any) -> None:
     """Keep the window that a CT is shown in, for the next one of the same part of the body."""
     display = node.GetDisplayNode()
     if display is not None and node.GetImageData() is not None and not display.GetAutoWindowLevel():
-        value = f"{display.GetWindow():g} {display.GetLevel():g}"
-        slicer.app.userSettings().setValue(f"{_SETTINGS}/{bodyPart(node)}", value)
+        rememberFor(bodyPart(node), display.GetWindow(), display.GetLevel())
+
+
+def rememberFor(part: str, window: float, level: float) -> None:
+    """Keep a window for a part of the body, named as by `bodyPart`."""
+    slicer.app.userSettings().setValue(f"{_SETTINGS}/{part}", f"{window:g} {level:g}")
 
 
 def remembered(node: Any) -> tuple[float, float] | None:
     """Return window and level that were kept for the part of the body that a CT shows, or None."""
-    text = slicer.app.userSettings().value(f"{_SETTINGS}/{bodyPart(node)}")
+    return rememberedFor(bodyPart(node))
+
+
+def rememberedFor(part: str) -> tuple[float, float] | None:
+    """Return window and level that were kept for a part of the body, or None."""
+    text = slicer.app.userSettings().value(f"{_SETTINGS}/{part}")
     try:
         window, level = (float(part) for part in str(text or "").split())
     except ValueError:

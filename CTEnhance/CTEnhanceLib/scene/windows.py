@@ -54,13 +54,18 @@ def setValues(node: Any, window: float, level: float) -> None:
         display.SetWindowLevel(window, level)
 
 
+def sparse(shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """Return which voxels [slice, row, column] are enough to tell what a volume shows."""
+    steps = (max(1, -(-length // most)) for length, most in zip(shape, _MOST, strict=True))
+    return tuple(slice(None, None, step) for step in steps)
+
+
 def suitable(values: np.ndarray) -> str:
     """Return the window of WINDOWS that suits a CT [slice, row, column] in HU: that of lung, or soft tissue.
 
     Slicer's own first window spans the whole range of the values, so that no tissue stands out from another.
     """
-    steps = (max(1, -(-length // most)) for length, most in zip(values.shape, _MOST, strict=True))
-    some = values[tuple(slice(None, None, step) for step in steps)]
+    some = values[sparse(values.shape)]
     wall = (some > _ENCLOSING[0]) & (some < _ENCLOSING[1])
     body = np.ones(some.shape, bool)
     for axis in (1, 2):

@@ -6,6 +6,7 @@ that no change of slice or window is missed.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from slicer.i18n import tr as _
@@ -42,15 +43,22 @@ def lines(logic: Any) -> list[str]:
     position = slices.position(logic)
     if position is None:
         return []
+    place, shades, purpose = _texts()
+    where = place.format(number=position[0], count=position[1], place=slices.place(logic.GetSliceNode()))
     volume = logic.GetBackgroundLayer().GetVolumeNode()
-    where = _("Slice {number}/{count}, {place}").format(
-        number=position[0], count=position[1], place=slices.place(logic.GetSliceNode())
+    display, window = volume.GetDisplayNode(), ""
+    if display is not None:
+        window = shades.format(
+            width=display.GetWindow(), level=display.GetLevel(), unit=units.sign(volume)
+        ).strip()
+    return [line for line in (where, slab.text(logic), window, purpose) if line]
+
+
+@functools.cache
+def _texts() -> tuple[str, str, str]:
+    """Return what is said of the slice, of the window, and for what it is: looked up once, not each frame."""
+    return (
+        _("Slice {number}/{count}, {place}"),
+        _("W {width:.4g} L {level:.4g} {unit}"),
+        _("Research use only"),
     )
-    thick = slab.text(logic)
-    display = volume.GetDisplayNode()
-    if display is None:
-        return [line for line in (where, thick, _("Research use only")) if line]
-    window = _("W {width:.4g} L {level:.4g} {unit}").format(
-        width=display.GetWindow(), level=display.GetLevel(), unit=units.sign(volume)
-    )
-    return [line for line in (where, thick, window.strip(), _("Research use only")) if line]

@@ -13,6 +13,8 @@ from typing import Any
 import slicer
 import vtk
 
+from CTEnhanceLib.views.drawing import oneByOne
+
 # docs/panels.md says which belong to whom.
 NUMBERS = range(7100, 7400)
 _NODE = "vtkMRMLLayoutNode"
@@ -27,7 +29,8 @@ def describe(number: int, description: str) -> None:
     """Tell Slicer what a layout looks like, whether it knows one of this number or not."""
     node = layoutNode()
     if node.IsLayoutDescription(number):
-        node.SetLayoutDescription(number, description)
+        if node.GetLayoutDescription(number) != description:  # it costs a fifth of a layout
+            node.SetLayoutDescription(number, description)
     else:
         node.AddLayoutDescription(number, description)
 
@@ -76,6 +79,7 @@ class LayoutKeeper:
 
     def _leaveStray(self) -> None:
         if self.shown is None and layoutNode().GetViewArrangement() in NUMBERS:
+            oneByOne.holdAll()
             layoutNode().SetViewArrangement(self.own())
 
     def _follow(self) -> None:

@@ -15,14 +15,19 @@ from xml.sax.saxutils import escape
 import numpy as np
 import qt
 import slicer
+import vtk
 
+from CTEnhanceLib.views import making
 from CTEnhanceLib.views.caption import ViewCaption
+from CTEnhanceLib.views.drawing import oneByOne
 from CTEnhanceLib.views.layoutkeeper import keeper
 from CTEnhanceLib.views.part import Part, holds, orientationOf
 from CTEnhanceLib.views.slab import Slab
 from CTEnhanceLib.views.title import ViewTitle
 
 VIEW_GROUP = 71
+# Of views that are not shown: as part of the other group they would follow every slice, which takes its time.
+_HIDDEN_GROUP = 72
 # Pixels: a row is parted where its views would be narrower, and no view asks for more than the least. By
 # itself each asks for the width of its bar, some 330, so four of them for a window wider than many screens.
 _GOOD_WIDTH, _LEAST_WIDTH = 300, 140
@@ -110,6 +115,7 @@ class LinkedViews:
         # What was on the screen, by axis, before the row was changed last: Slicer sets views back when it
         # lays them out.
         self._before: dict[str, Part] = {}
+        self._tags: list[tuple[Any, int]] = []
         # By the views' nodes: their size when last aligned; the extents asked for and shown (mm).
         self._sizes: dict[str, tuple[int, ...]] = {}
         self._extents: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {}
@@ -126,7 +132,15 @@ class LinkedViews:
         LinkedViews._owner, self._views = self, tuple(views)
         if layout != self._layout:  # the same views, too, are laid out anew
             self._layout, self._fitted = layout, None
+        for node in filter(None, map(making.nodeOf, views)):
+            node.SetSaveWithScene(True)
+        self._unobserve()
+        oneByOne.hold(view.name for view in views)
         keeper.show(layout, description(views, rows or _rowsFor(len(views)), below))
+        names = [view.name for view in views]
+        for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+            if node.GetViewGroup() == VIEW_GROUP and node.GetLayoutName() not in names:
+                node.SetViewGroup(_HIDDEN_GROUP)
         for view in views:
             widget = sliceWidget(view.name)
             if widget is not None:
@@ -137,9 +151,8 @@ class LinkedViews:
                     node.SetViewGroup(VIEW_GROUP)
                     node.SetLayoutLabel(view.label[:1])
                     node.SetLayoutColor(*view.rgb())
-                composite = widget.mrmlSliceCompositeNode()
-                composite.SetLinkedControl(True)
-                composite.SetHotLinkedControl(True)
+                self._tags.append((node, node.AddObserver(vtk.vtkCommand.ModifiedEvent, self._onSlice, 1.0)))
+                _link(widget, True)
                 if view.titled:
                     view.showTitle(widget, view.label, view.rgb())
         self._tell()
@@ -155,9 +168,14 @@ class LinkedViews:
         found = [sliceWidget(view.name) for view in self._views] if self.shown else []
         return [widget for widget in found if widget is not None]
 
+    def hold(self) -> None:
+        """Have all views drawn one a turn from now on: they are about to change."""
+        oneByOne.hold(view.name for view in self._views if self.shown)
+
     def setSlab(self, slab: Slab) -> None:
         """Show so many slices as one, in all views of CT images alike, also in those that come."""
         self._slab = slab
+        self.hold()
         self._applySlab()
 
     def turned(self) -> str | None:
@@ -166,10 +184,26 @@ class LinkedViews:
         return orientationOf(widgets[0].mrmlSliceNode()) if widgets else None
 
     def _applySlab(self) -> None:
-        for view in self._views if self.shown else ():
-            widget = sliceWidget(view.name) if view.captioned else None
-            if widget is not None:
-                self._slab.apply(widget)
+        found = [sliceWidget(view.name) for view in self._views if self.shown and view.captioned]
+        widgets = [widget for widget in found if widget is not None]
+        if all(self._slab.shownBy(widget) for widget in widgets):
+            return
+        # The bar of each view would have all others follow, one after another.
+        for widget in widgets:
+            _link(widget, False)
+        for widget in widgets:
+            self._slab.apply(widget)
+        for widget in widgets:
+            _link(widget, True)
+
+    def _onSlice(self, node: Any, _event: str) -> None:
+        """A view was scrolled, turned or zoomed, and the others follow: each is drawn once, when all have."""
+        oneByOne.hold([node.GetLayoutName()])
+
+    def _unobserve(self) -> None:
+        for node, tag in self._tags:
+            node.RemoveObserver(tag)
+        self._tags = []
 
     @staticmethod
     def _tell() -> None:
@@ -179,6 +213,7 @@ class LinkedViews:
     def forget(self) -> None:
         """Let go (the scene closes); the layout stays."""
         was, self._fitted, self._before = self.shown, None, {}
+        self._unobserve()
         if was:
             LinkedViews._owner = None
             keeper.forget()
@@ -230,6 +265,7 @@ class LinkedViews:
         """Turn those views that may be turned: Axial, Coronal or Sagittal; show all of the volume."""
         nodes = [widget.mrmlSliceNode() for widget in self._planes().get("", ())]
         if any(orientationOf(node) != orientation for node in nodes):
+            self.hold()
             for node in nodes:
                 node.SetOrientation(orientation)
             self._align({})
@@ -266,6 +302,7 @@ class LinkedViews:
             sizes = {widget.mrmlSliceNode().GetID(): _size(widget) for widget in widgets}
             if resized and all(self._sizes.get(node) == size for node, size in sizes.items()):
                 continue  # the reader may have moved on since
+            self.hold()
             self._sizes |= sizes
             leader = widgets[0].mrmlSliceNode()
             part = parts.get(orientation or orientationOf(leader))
@@ -300,6 +337,13 @@ class LinkedViews:
                 part = dataclasses.replace(part, extent=asked)
             found.setdefault(orientationOf(node), part)
         return found
+
+
+def _link(widget: Any, linked: bool) -> None:
+    composite = widget.mrmlSliceCompositeNode()
+    with slicer.util.NodeModify(composite):
+        composite.SetLinkedControl(linked)
+        composite.SetHotLinkedControl(linked)
 
 
 def _size(widget: Any) -> tuple[int, ...]:

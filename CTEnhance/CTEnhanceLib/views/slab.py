@@ -8,6 +8,7 @@ another way through its filter, by which the slab stands half a slice too low; s
 from __future__ import annotations
 
 import enum
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,15 +54,33 @@ class Slab:
         return count if self.projection is Projection.MEAN else count | 1
 
     def apply(self, widget: Any) -> None:
-        """Have a slice widget show it; cheap where it does already."""
-        node, spacing = widget.mrmlSliceNode(), widget.sliceLogic().GetLowestVolumeSliceSpacing()[2]
-        count = self.of(spacing) if spacing > 0 else 1
+        """Have a slice widget show it."""
+        node, (count, thickness, factor) = widget.mrmlSliceNode(), self._asked(widget)
         with slicer.util.NodeModify(node):
             node.SetSlabReconstructionEnabled(count > 1)
             if count > 1:
                 node.SetSlabReconstructionType(self.projection.value)
-                node.SetSlabReconstructionThickness(count * spacing * _MORE)
-                node.SetSlabReconstructionOversamplingFactor(node.GetFieldOfView()[2] * _MORE)
+                node.SetSlabReconstructionThickness(thickness)
+                node.SetSlabReconstructionOversamplingFactor(factor)
+
+    def shownBy(self, widget: Any) -> bool:
+        """Say whether a slice widget shows it already."""
+        node, (count, thickness, factor) = widget.mrmlSliceNode(), self._asked(widget)
+        if count < 2:
+            return not node.GetSlabReconstructionEnabled()
+        now = (
+            node.GetSlabReconstructionEnabled(),
+            node.GetSlabReconstructionType(),
+            node.GetSlabReconstructionThickness(),
+            node.GetSlabReconstructionOversamplingFactor(),
+        )
+        return bool(now == (True, self.projection.value, thickness, factor))
+
+    def _asked(self, widget: Any) -> tuple[int, float, float]:
+        """Return of how many slices it is in a widget, its thickness (mm), and the factor of oversampling."""
+        spacing = widget.sliceLogic().GetLowestVolumeSliceSpacing()[2]
+        count = self.of(spacing) if spacing > 0 else 1
+        return count, count * spacing * _MORE, widget.mrmlSliceNode().GetFieldOfView()[2] * _MORE
 
 
 def text(logic: Any) -> str:
@@ -72,7 +91,13 @@ def text(logic: Any) -> str:
     if count < 2 or not node.GetSlabReconstructionEnabled():
         return ""
     millimetres = count * reslice.GetSlabSliceSpacingFraction() * node.GetFieldOfView()[2]
+    kinds, template = _texts()
+    kind = kinds.get(node.GetSlabReconstructionType(), "")
+    return template.format(kind=kind, millimetres=millimetres, count=count)
+
+
+@functools.cache
+def _texts() -> tuple[dict[int, str], str]:
+    """Return the names of the projections, and what is said of a slab: they are written with each frame."""
     kinds = {each.value: each.text() for each in Projection}
-    return _("{kind} {millimetres:.3g} mm ({count} slices)").format(
-        kind=kinds.get(node.GetSlabReconstructionType(), _("Sum")), millimetres=millimetres, count=count
-    )
+    return {**kinds, vtk.VTK_IMAGE_SLAB_SUM: _("Sum")}, _("{kind} {millimetres:.3g} mm ({count} slices)")
