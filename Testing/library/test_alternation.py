@@ -10,7 +10,7 @@ import SimpleITK as sitk  # noqa: N813 (its customary name)
 from scipy import ndimage
 
 from ctenhance import CTVolume
-from ctenhance.core.alternation import doubt_of_alternation, images_alternate
+from ctenhance.core.alternation import doubt_of_alternation
 from ctenhance.core.repetition import repeats
 
 SLICES, SIDE = 16, 96
@@ -27,6 +27,10 @@ def _scan(noise: float = 12.0, seed: int = 0, slices: int = SLICES) -> np.ndarra
         grain = ndimage.gaussian_filter(draw.normal(0, 1, X.shape), 0.7)
         planes.append(np.where(bone, 700, np.where(body, 50, -1000)) + noise * grain / grain.std())
     return np.stack(planes).astype(np.float32)
+
+
+def images_alternate(array: np.ndarray) -> bool:
+    return "as if scans were mixed" in doubt_of_alternation(array)
 
 
 def _mixed(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -69,6 +73,16 @@ def test_scans_between_which_the_patient_moved() -> None:
     assert images_alternate(_mixed(_scan(), np.roll(_scan(seed=1), 3, axis=2)))
 
 
+def test_one_scan_behind_the_other() -> None:
+    moved = _scan(slices=24)
+    moved[10:] = np.roll(moved[10:], 12, axis=2)
+    assert "from slice 10 to slice 11 " in doubt_of_alternation(moved)
+    # A phantom's modules are even, and end all at once.
+    modules = np.repeat(_scan(slices=4)[[0, 3]], 12, axis=0)
+    modules += np.random.default_rng(0).normal(0, 5, modules.shape)
+    assert doubt_of_alternation(modules.astype(np.float32)) == ""
+
+
 @pytest.mark.parametrize("scans", [3, 4])
 def test_more_than_two_scans(scans: int) -> None:
     noisy, contrast = _scan(slices=60), _scan(slices=60)
@@ -94,7 +108,7 @@ def test_no_real_scan_alternates(shared_data: Path) -> None:
         # As a whole, in pieces, and as thick as twice the slices.
         pieces = [array, array[::2]]
         pieces += [array[at : at + n] for n in (6, 8, 12) for at in range(0, max(len(array) - n, 1), n)]
-        alternating += [path.name for piece in pieces if images_alternate(piece)]
+        alternating += [path.name for piece in pieces if doubt_of_alternation(piece)]
     assert alternating == []
 
 

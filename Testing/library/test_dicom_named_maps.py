@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from synthetic_dicom import hounsfield, write_series
 
 from ctenhance import CTVolume
+from ctenhance.files.dicom import names
 from ctenhance.runtime.errors import InputError
 
 
@@ -325,3 +326,34 @@ def test_the_quantity_of_a_mapping_counts_though_its_unit_is_hu(
 def test_a_material_that_a_ct_may_be_named_after_is_noted_without_air(tmp_path: Path) -> None:
     write_series(tmp_path, values=_map(), SeriesDescription="Kidney stones")
     assert any("may tell of a material" in note for note in CTVolume.read(tmp_path).meta["notes"])
+
+
+@pytest.mark.parametrize(
+    ("description", "quantity"),
+    [
+        ("電子密度 0.5mm", "electron density"),
+        ("电子密度", "electron density"),
+        ("전자밀도", "electron density"),
+        ("Электронная плотность", "electron density"),
+        ("実効原子番号", "effective atomic number"),
+        ("有效原子序数", "effective atomic number"),
+        ("ヨード密度画像", "density of a material"),
+        ("碘图", "density of a material"),
+        ("Карта йода", "density of a material"),
+        ("脳血流量", "blood flow"),
+    ],
+)
+def test_names_in_other_scripts(description: str, quantity: str) -> None:
+    assert names.quantity(names.words(description)) == quantity
+
+
+@pytest.mark.parametrize("description", ["仮想単色 70keV", "虚拟平扫", "Виртуальная нативная серия"])
+def test_virtual_images_in_other_scripts(description: str) -> None:
+    assert names.virtual(names.words(description))
+    assert not names.quantity(names.words(description))
+
+
+def test_electron_density_in_a_header_of_another_script(tmp_path: Path) -> None:
+    write_series(tmp_path, SeriesDescription="電子密度", SpecificCharacterSet="ISO_IR 192", RescaleType="HU")
+    with pytest.raises(InputError, match="electron density"):
+        CTVolume.read(tmp_path)

@@ -100,6 +100,14 @@ def test_one_value_in_all_corners_is_noted(tmp_path: Path, value: int, suffix: s
     assert any(f"one value, {value} HU, fills the corners" in note for note in volume.meta["notes"])
 
 
+def test_one_value_in_the_corners_of_some_slices_is_noted(tmp_path: Path) -> None:
+    values = _padded(-3024).astype(np.float32)
+    values[1] = _padded(0)[1]
+    CTVolume(values).write(tmp_path / "image.nii.gz")
+    notes = CTVolume.read(tmp_path / "image.nii.gz").meta["notes"]
+    assert any(f"one value, 0 HU, fills the corners of 1 of {len(values)} slices" in note for note in notes)
+
+
 def test_padding_that_no_scanner_measures_needs_no_note_in_files(tmp_path: Path) -> None:
     CTVolume(_padded(-3024).astype(np.float32)).write(tmp_path / "image.nii.gz")
     assert CTVolume.read(tmp_path / "image.nii.gz").meta.get("notes", []) == []

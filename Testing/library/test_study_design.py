@@ -104,7 +104,7 @@ LIKERT = {"id": "q", "kind": "likert", "text": "?", "anchors": ["bad", "good"]}
         ({"sessions": 0}, "between 1 and 100"),
         ({"sessions": 2}, "2 sessions for 1 readings"),
         ({"sessions": 1.5}, "a whole number"),
-        ({"washout_days": float("nan")}, "finite"),
+        ({"washout_days": float("nan")}, "NaN is no number"),
         ({"repeats": 2}, "only 1 readings"),
         ({"preset": "lesion", "sessions": 3}, "There is no preset"),
         ({"preset": "lesion detection", "sessions": 3}, "1 session or one for each of the 2 arms"),

@@ -40,10 +40,12 @@ def is_page(plane: np.ndarray) -> bool:
         return False
     if np.mean(steps[changes] <= _SMALL_STEP * scale) > _MOST_SMALL:
         return False
-    # Runs of what is not the background, along the rows.
+    # Runs of what is not the background, along the rows, but for those that go on outside: a page has margins,
+    # and what surrounds a phantom without noise is no stroke.
     drawn = np.zeros((plane.shape[0], plane.shape[1] + 2), np.int8)
     drawn[:, 1:-1] = plane != ground
     edges = np.diff(drawn, axis=1)
-    lengths = np.nonzero(edges < 0)[1] - np.nonzero(edges > 0)[1]
+    starts, ends = np.nonzero(edges > 0)[1], np.nonzero(edges < 0)[1]
+    lengths = (ends - starts)[(starts > 0) & (ends < plane.shape[1])]
     enough = max(_FEWEST_RUNS, _RUNS_A_ROW * len(plane))
     return bool(lengths.size >= enough and np.mean(lengths <= _RUN_PIXELS) >= _SHORT)

@@ -82,7 +82,8 @@ def doubts_of(volume: CTVolume | StoredVolume) -> list[str]:
     doubts += [
         _doubt_of_size(volume),
         doubt_of_corners(array),
-        doubt_of_alternation(array) or doubt_of_order(array, volume.spacing[2]),
+        doubt_of_alternation(array),
+        doubt_of_order(array, volume.spacing[2]),
     ]
     return [doubt for doubt in doubts if doubt]
 

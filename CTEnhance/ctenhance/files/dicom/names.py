@@ -1,7 +1,8 @@
-"""Names of quantities and of computed images, as people write them into headers, in seven languages.
+"""Names of quantities and of computed images, as people write them into headers, in eleven languages.
 
 English, German, French, Spanish, Italian, Dutch and Portuguese, in capitals without accents; products of
-Siemens, GE, Philips, Canon and of workstations among them.
+Siemens, GE, Philips, Canon and of workstations among them. What Japanese, Chinese, Korean and Russian headers
+say is put into English first.
 """
 
 from __future__ import annotations
@@ -23,6 +24,29 @@ _ANY_MATERIAL = (
     r"|GORDURA|VET|HARNSA?E?URE|ACID[EO] URI(QUE|CO)|URINEZUUR|EISEN|FER|HIERRO|FERRO|IJZER)"
 )
 _OF = r"( (D|DE|DI|DEL|DELLO|DELLA|DU|DA|DO|VAN|VON))?( L)?"
+# Of other scripts: how often they are met, the commonest names only.
+_IN_OTHER_SCRIPTS: Names = tuple(
+    (re.sub(r"(?<=[^ -~]) (?=[^ -~])", r"\\s*", names), f" {english} ")
+    for names, english in (
+        ("電子密度|电子密度|전자 밀도|ЭЛЕКТРОНН\\w* ПЛОТНОСТ\\w*", "ELECTRON DENSITY"),
+        (
+            "[実有实實]効?效?原子番号|有效原子序[数數]|유효 원자 ?번호|ЭФФЕКТИВН\\w* АТОМН\\w* НОМЕР\\w*",
+            "EFFECTIVE ATOMIC NUMBER",
+        ),
+        ("阻止能比|阻止本领比|저지능 ?비", "STOPPING POWER RATIO"),
+        (
+            "(ヨード|ヨウ素|沃度)(密度|濃度|マップ|画像)|碘(密度|浓度|濃度|图|圖|基图)|(요오드|아이오딘) ?(밀도|농도|맵|영상)"
+            "|(ПЛОТНОСТ\\w*|КОНЦЕНТРАЦ\\w*|КАРТ\\w*) ЙОДА|ЙОДН\\w* КАРТ\\w*",
+            "IODINE DENSITY",
+        ),
+        ("(脳|局所|腦|脑)?血流量|뇌? ?혈류량|(МОЗГОВ\\w* )?КРОВОТОК\\w*", "BLOOD FLOW"),
+        ("(脳|局所|腦|脑)?血[液容]量|뇌? ?혈액량|ОБЪЕМ\\w* КРОВИ", "BLOOD VOLUME"),
+        ("平均通過時間|平均通过时间|평균 ?통과 ?시간|СРЕДН\\w* ВРЕМЯ ТРАНЗИТА", "MTT"),
+        ("灌流|灌注|관류|ПЕРФУЗИ\\w*", "PERFUSION"),
+        ("仮想(単純|非造影)|虚拟平扫|虛擬平掃|가상 ?비조영|ВИРТУАЛЬН\\w* (НАТИВН|БЕСКОНТРАСТН)\\w*", "VNC"),
+        ("仮想単色|単色X線|虚拟单能|单能量|虛擬單能|가상 ?단색|МОНОХРОМАТ\\w*|МОНОЭНЕРГЕТ\\w*", "MONOENERGETIC"),
+    )
+)
 _DENSITY = "density of a material"
 #: A scan for which it is looked for may be named after it, too.
 SHOWN_ALONE = "a material that is shown alone"
@@ -155,5 +179,9 @@ def words(said: Any) -> str:
 
 @lru_cache(maxsize=512)
 def _words_of(said: str) -> str:
+    if not said.isascii():
+        said = unicodedata.normalize("NFKC", said).upper()
+        for names, english in _IN_OTHER_SCRIPTS:
+            said = re.sub(names, english, said)
     plain = unicodedata.normalize("NFKD", said).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Z0-9()]+", " ", plain.upper()).strip()

@@ -14,9 +14,11 @@ from ctenhance.files.dicom.header import DAMAGE, DicomFile, text
 from ctenhance.files.dicom.slices import Slice
 
 _MR_STORAGE = "1.2.840.10008.5.1.4.1.1.4"  # and its multi-frame kinds, .1, .3 and .4
+_CT = r"(CT|TC|TDM|TAC)"
 _FROM_MR = re.compile(
-    r"\b((SYNTHETIC|PSEUDO|SUBSTITUTE|SYNTH(ETISCH|ETIQUE|ETISCHES)?) ?CT"
-    r"|(CT|SCT) (FROM|OF|AUS|VON|DE|DA) (AN? )?(MR|MRI|MRT|IRM|RM)|MR ?(TO|2) ?CT|MRCAT)\b"
+    rf"\b((PSEUDO|SUBSTITUTE|SYNTH\w*|SINT\w*) ?{_CT}|{_CT} (SYNTH\w*|SINTETIC\w*)"
+    rf"|(CT|SCT) (FROM|OF|AUS|VON|DE|DA) (AN? )?(MR|MRI|MRT|IRM|RM)|MR ?(TO|2) ?CT|MRCAT"
+    rf"|(MR|MRI|MRT|IRM|RM) ?(BASED|BASIERT\w*|DERIVED|GENERATED) (S?{_CT}|SYNTH\w*|PSEUDO\w*))\b"
 )
 _EVERY_ROW = 16  # is asked first, whether two slices may be one
 
