@@ -229,7 +229,7 @@ def test_a_vendors_map_is_compared_in_mg_per_ml(
         ["DERIVED", "PRIMARY", "AXIAL", "MAT_SPECIFIC"],
     )
     image.save_as(path)
-    database = types.SimpleNamespace(fileForInstance=lambda uid: str(path))
+    database = types.SimpleNamespace(isOpen=True, fileForInstance=lambda uid: str(path))
     monkeypatch.setattr(slicer, "dicomDatabase", database, raising=False)
     other = volume("vendor iodine", np.full((SLICES, SIDE, SIDE), 190.0))
     other.SetAttribute("DICOM.instanceUIDs", str(image.SOPInstanceUID))
@@ -264,7 +264,7 @@ def test_energies_and_patients_of_volumes_come_from_their_dicom_images(
         node = volume("series", values(kev))
         node.SetAttribute("DICOM.instanceUIDs", " ".join(uids))
         loaded.append(node)
-    database = types.SimpleNamespace(fileForInstance=lambda uid: found.get(uid, ""))
+    database = types.SimpleNamespace(isOpen=True, fileForInstance=lambda uid: found.get(uid, ""))
     monkeypatch.setattr(slicer, "dicomDatabase", database, raising=False)
     ui.firstImageSelector.setCurrentNode(loaded[0])
     ui.secondImageSelector.setCurrentNode(loaded[1])
