@@ -50,14 +50,15 @@ def doubt_of_alternation(array: np.ndarray) -> str:
     blocks = _blocks(array)
     if _alternates(array, blocks):
         return (
-            "every second slice (or third, fourth) is unlike its neighbours, as if scans were mixed, or slices "
-            "interpolated: look at the images before you use the result"
+            "every second slice (or third, fourth) is unlike its neighbours, as if scans were mixed, or "
+            "slices interpolated: look at the images before you use the result"
         )
     seam = _seam(blocks.means)
     if seam:
         return (
-            f"from slice {seam} to slice {seam + 1} (counted as they are stored) the images change all at once, "
-            "as from one scan to another, or as where the patient moved: look at them before you use the result"
+            f"from slice {seam} to slice {seam + 1} (counted as they are stored) the images change all at "
+            "once, as from one scan to another, or as where the patient moved: look at them before you use "
+            "the result"
         )
     return ""
 

@@ -40,8 +40,8 @@ def is_page(plane: np.ndarray) -> bool:
         return False
     if np.mean(steps[changes] <= _SMALL_STEP * scale) > _MOST_SMALL:
         return False
-    # Runs of what is not the background, along the rows, but for those that go on outside: a page has margins,
-    # and what surrounds a phantom without noise is no stroke.
+    # Runs of what is not the background, along the rows, but for those that go on outside: a page has
+    # margins, and what surrounds a phantom without noise is no stroke.
     drawn = np.zeros((plane.shape[0], plane.shape[1] + 2), np.int8)
     drawn[:, 1:-1] = plane != ground
     edges = np.diff(drawn, axis=1)

@@ -347,8 +347,9 @@ def doubt_of_corners(array: np.ndarray) -> str:
         return ""
     where = "all slices" if count == len(array) else f"{count} of {len(array)} slices"
     return (
-        f"one value, {float(value[odd][0]):g} HU, fills the corners of {where}, where air (-1000) is in a CT; "
-        "results near it mean nothing: set what lies outside the field of view or was blanked to -1024 first"
+        f"one value, {float(value[odd][0]):g} HU, fills the corners of {where}, where air (-1000) is in a "
+        "CT; results near it mean nothing: set what lies outside the field of view or was blanked to -1024 "
+        "first"
     )
 
 
