@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ctenhance.core.blocks import BLOCK, block_means
 from ctenhance.core.repetition import repeats
 
-_FEWEST, BLOCK, _TIMES_UNLIKE, _LEAST_UNLIKE_HU, _MOSTLY = 3, 8, 1.3, 2.0, 0.8
+_FEWEST, _TIMES_UNLIKE, _LEAST_UNLIKE_HU, _MOSTLY = 3, 1.3, 2.0, 0.8
 _WINDOW = 20  # slices in which a part of the body is looked for
 _BODY_HU = -300.0
 _FEWEST_BLOCKS = 6
@@ -155,16 +156,6 @@ def _blocks_of(plane: np.ndarray) -> list[np.ndarray]:
 def _step(rows: int) -> int:
     """Every how many rows of blocks the noise is looked at: a median of hundreds is sure enough."""
     return max(1, rows // _ROWS_ASKED)
-
-
-def block_means(plane: np.ndarray) -> np.ndarray:
-    """Return the means of a slice's blocks of BLOCK x BLOCK pixels."""
-    rows, columns = (length // BLOCK for length in plane.shape)
-    inside = plane[: rows * BLOCK, : columns * BLOCK]
-    # Rows first, which stand one after the other in memory.
-    over_rows = np.add.reduce(inside.reshape(rows, BLOCK, columns * BLOCK), axis=1)
-    means: np.ndarray = over_rows.reshape(rows, columns, BLOCK) @ _SHARES
-    return means
 
 
 def _as_a_whole(means: np.ndarray) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ctenhance.core.alternation import BLOCK, block_means
+from ctenhance.core.blocks import BLOCK, block_means
 
 _FEWEST, _MOST, _APART = 12, 60, 3  # slices
 _WIDEST_MM = 10.0  # beyond this neighbours may have little in common

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ctenhance.core.blocks import BLOCK, block_means, block_of
+
 _WINDOWS, _PERIODS = (12, 24), (2, 3, 4)
-_WIDE_PIXELS, _BLOCK, _SMALL_BLOCK = 256, 8, 4
 _BODY_HU, _NEARLY_ALL, _FEWEST_BLOCKS = -300.0, 0.9, 12
 _LEAST_AMPLITUDE_HU = 5.0
 _QUIET = 0.7  # share of the blocks in which little else changes
@@ -29,30 +30,22 @@ _LEAST_OF_MANY = {12: (24.0, 60, 0.04), 24: (16.0, 40, 0.03)}
 _LEAST_IN_PHASE = 0.88
 
 
-def repeats(array: np.ndarray, block_means: np.ndarray | None = None) -> bool:
+def repeats(array: np.ndarray, means: np.ndarray | None = None) -> bool:
     """Say whether every second, third or fourth slice of HU [z, y, x] differs from those between.
 
-    `block_means`: those of blocks of 8 x 8 pixels [z, y, x], where they are known.
+    `means`: those of blocks of 8 x 8 pixels [z, y, x], where they are known.
     """
-    block = _BLOCK if min(array.shape[1:]) >= _WIDE_PIXELS else _SMALL_BLOCK
+    block = block_of(array)
     if len(array) < _WINDOWS[0] or min(array.shape[1:]) < 4 * block:
         return False
-    if block_means is None or block != _BLOCK:
-        block_means = np.stack([_means(plane, block) for plane in array])
+    if means is None or block != BLOCK:
+        means = np.stack([block_means(plane, block) for plane in array])
     return any(
         _stands_out(spectrum, powers, body, window // period, window)
         for window in _WINDOWS
-        for spectrum, powers, body in _spectra(block_means, window)
+        for spectrum, powers, body in _spectra(means, window)
         for period in _PERIODS
     )
-
-
-def _means(plane: np.ndarray, block: int) -> np.ndarray:
-    rows, columns = (length // block for length in plane.shape)
-    inside = plane[: rows * block, : columns * block]
-    over_rows = inside.reshape(rows, block, columns * block).mean(axis=1, dtype=np.float32)
-    found: np.ndarray = over_rows.reshape(rows, columns, block).mean(axis=2)
-    return found
 
 
 def _spectra(means: np.ndarray, window: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ctenhance.core.blocks import block_of
+
 _MOST_SLICES = 12
-_WIDE_PIXELS, _BLOCK, _SMALL_BLOCK = 256, 8, 4
 # Quarters of a flat block differ by no more than noise makes of them; constant ones were filled in.
 _FLAT_HU, _OF_NOISE, _LEAST_NOISE_HU = 10.0, 0.5, 0.5
 _HALF_WINDOW, _STEP = 20.0, 5.0  # HU, in which the blocks of one level lie
@@ -53,7 +54,7 @@ class Levels:
 
 def levels_of(array: np.ndarray) -> Levels:
     """Return the levels of air and soft tissue in an image [z, y, x] as read, before padding is replaced."""
-    block = _BLOCK if min(array.shape[1:]) >= _WIDE_PIXELS else _SMALL_BLOCK
+    block = block_of(array)
     if min(array.shape[1:]) < 4 * block:
         return Levels(None, None, False)
     means, noise, at_edge = _flat_blocks(array, block)

@@ -440,10 +440,8 @@ def _choose(differences: Sequence[_Difference], what: str = "series") -> str:
         several = "export each as a series of its own, from the scanner or the archive"
         return several if what == "file" else "put the files of each into a folder of their own"
     name = next(name for name in best.names if name)
-    condition = f"{best.keyword}={name}"
-    option = (
-        f"--acquisition {name}" if best.keyword == "AcquisitionNumber" else f"--where {_quoted(condition)}"
-    )
+    where = f"--where {_quoted(f'{best.keyword}={name}')}"
+    option = f"--acquisition {name}" if best.keyword == "AcquisitionNumber" else where
     value = name if number(name) is not None else repr(name)
     return f"choose one, for instance with {option} (in Python where={{'{best.keyword}': {value}}})"
 
