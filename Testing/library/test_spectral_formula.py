@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ctenhance.physics.formula import atom_counts
+from ctenhance.physics.formula import atom_counts, mass_shares
 from ctenhance.physics.materials import compound, material
 from ctenhance.runtime.errors import InputError
 
@@ -70,6 +70,7 @@ def test_a_point_that_may_part_a_hydrate_is_refused_with_the_right_spelling(form
         ("NiTi", {"Ni": 1.0, "Ti": 1.0}),
         ("Ti6Al4V1", {"Ti": 6.0, "Al": 4.0, "V": 1.0}),
         ("Au0.9Cu0.1", {"Au": 0.9, "Cu": 0.1}),
+        ("Si0.8Ge0.2", {"Si": 0.8, "Ge": 0.2}),
         ("C18F34", {"C": 18.0, "F": 34.0}),
         ("Na131I1", {"Na": 131.0, "I": 1.0}),
         ("C40H40O20", {"C": 40.0, "H": 40.0, "O": 20.0}),
@@ -99,7 +100,9 @@ def test_fractions_brackets_and_capitals_stay(formula: str, atoms: dict[str, flo
         ("HO", "write Ho"), ("YB2O3", "write Yb"),
         ("I-131", "isotope"), ("Na131I", "write NaI for the isotope"), ("Na18F", "write NaF"),
         ("H218O", "write H2O for the isotope"),
-        ("CH3-CH2-OH", "bonds without it"), ("CaCl2+6H2O", "hydrate as"), ("Ti-6Al-4V", "alloy by its atoms"),
+        ("CH3-CH2-OH", "bonds without it"), ("CaCl2+6H2O", "hydrate as"), ("Ti-6Al-4V", "Ti90%Al6%V4%"),
+        ("GD2O3", "write Gd2O3 where Gd"), ("CD4", "write Cd4 where Cd .* isotope D"),
+        ("H2O100%", "without %"),
         ("CsI(Tl)", "as dopants are written"), ("Gd2O2S(Tb)", r"\(Tb\)0.001"), ("Ca()", "no chemical"),
     ],
 )  # fmt: skip
@@ -157,23 +160,50 @@ def test_alloys_with_silicon_are_refused_as_others_are(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "of_atoms", "by_mass"),
     [
-        # 90/47.87, 6/26.98 and 4/50.94 (% by mass by molar mass) are as 0.862, 0.102 and 0.036.
-        ("Ti6Al4V", "Ti6Al4V1", "Ti0.862Al0.102V0.036"),
-        ("TiAl6V4", "Ti1Al6V4", "Ti0.862Al0.102V0.036"),
-        ("Ti90Al6V4", "Ti0.9Al0.06V0.04", "Ti0.862Al0.102V0.036"),
-        ("CoCr28Mo6", "Co1Cr28Mo6", "Co0.651Cr0.313Mo0.0363"),
-        ("AlMg3", "Al1Mg3", "Al0.967Mg0.0332"),
-        ("AlSi12", "Al1Si12", "Al0.884Si0.116"),
-        ("Cu70Zn30", "Cu0.7Zn0.3", "Cu0.706Zn0.294"),
-        ("H11.2O88.8", "H0.112O0.888", "H0.667O0.333"),
+        ("Ti6Al4V", "Ti6Al4V1", "Ti90%Al6%V4%"),
+        ("TiAl6V4", "Ti1Al6V4", "Ti90%Al6%V4%"),
+        ("Ti90Al6V4", "Ti1Al0.0667V0.0444", "Ti90%Al6%V4%"),
+        ("Ti0.90Al0.06V0.04", "Ti1Al0.0667V0.0444", "Ti90%Al6%V4%"),
+        ("CoCr28Mo6", "Co1Cr28Mo6", "Co66%Cr28%Mo6%"),
+        ("AlMg3", "Al1Mg3", "Al97%Mg3%"),
+        ("AlSi12", "Al1Si12", "Al88%Si12%"),
+        ("Cu70Zn30", "Cu1Zn0.429", "Cu70%Zn30%"),
+        ("H11.2O88.8", "H0.126O1", "H11.2%O88.8%"),
+        ("H 11.2 O 88.8", "H0.126O1", "H11.2%O88.8%"),
+        ("H11O89", "H0.124O1", "H11%O89%"),
+        ("H0.112O0.888", "H0.126O1", "H11.2%O88.8%"),
+        ("H0.105C0.256N0.027O0.612", "H0.172C0.418N0.0441O1", "H10.5%C25.6%N2.7%O61.2%"),
+        ("H 0.105 C 0.256 N 0.027 O 0.602", "H0.174C0.425N0.0449O1", "H10.61%C25.86%N2.727%O60.81%"),
+        ("Ca0.4P0.18O0.42", "Ca0.952P0.429O1", "Ca40%P18%O42%"),
     ],
 )
 def test_alloys_and_compositions_in_per_cent_are_refused_with_both_spellings(
     name: str, of_atoms: str, by_mass: str
 ) -> None:
-    with pytest.raises(InputError, match=f"{of_atoms} where .* atoms, and {by_mass} where .* mass"):
+    with pytest.raises(InputError, match=f"{of_atoms} where .* atoms, and {by_mass} for % by mass"):
         atom_counts(name)
-    atom_counts(of_atoms), atom_counts(by_mass)
+    assert atom_counts(of_atoms)
+    assert mass_shares(by_mass)
+
+
+def test_per_cent_by_mass_give_the_material_itself() -> None:
+    energies = torch.tensor([40.0, 60.0, 100.0])
+    made = material("wasser=H 11.1898% O 88.8102%@1").mass_attenuation(energies)
+    torch.testing.assert_close(made, material("water").mass_attenuation(energies))
+    assert dict(material("x=H11.2wt%O88.8 wt%@1").fractions) == pytest.approx({"H": 0.112, "O": 0.888})
+
+
+@pytest.mark.parametrize(
+    ("composition", "said"),
+    [
+        ("H11%O80%", "makes 91 % by mass and not 100"), ("H11.2O88.8%", "each element once"),
+        ("H50%H50%", "each element once"), ("Qq100%", "no element 'Qq'"), ("O88.8%H at%", "each element"),
+        ("(H2O)100%", "each element once"),
+    ],
+)  # fmt: skip
+def test_what_is_no_composition_by_mass_is_refused(composition: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        compound("x", composition, 1.0)
 
 
 def test_a_hydrates_attenuation_is_that_of_its_parts() -> None:

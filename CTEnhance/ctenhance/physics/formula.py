@@ -62,6 +62,10 @@ _NEAR_MASS = 5  # of mass numbers: Ca45, S35
 _FEW_OTHERS, _FEW_BESIDE_HEAVY, _HEAVY = 3, 0.5, 100  # times as many atoms as of all others are no compound
 # Bases of alloys with silicon, of which with these numbers there are no silicides.
 _WITH_SILICON = {"Al": 1, "Cu": 1, "Fe": 3}
+# Which make mixed crystals whose parts are of the atoms, as alloys' are.
+_SEMICONDUCTORS = frozenset(("Si", "P", "Ge", "As", "Se", "Te"))
+_MOST_HYDROGEN, _OFF_ONE, _OFF_WHOLE = 20, 0.03, 0.015
+_COUNTED = r"([A-Z][a-z]?)(\d+(?:\.\d+)?)?"
 _GASES = {"CO": "Co", "HF": "Hf"}
 _DENSEST_GAS = 2.0  # g/cm³, however compressed
 
@@ -114,8 +118,12 @@ def _plain(formula: str) -> str:
     if hyphen:
         raise InputError(
             f"'{formula}' holds '{hyphen.group()}', which is no part of a formula; write bonds without it "
-            "(C2H6O), a hydrate as CaCl2·6H2O, and an alloy by its atoms (Ti0.862Al0.102V0.036 for 6 % Al "
-            "and 4 % V by mass)."
+            "(C2H6O), a hydrate as CaCl2·6H2O, and an alloy by its per cent of mass (Ti90%Al6%V4%)."
+        )
+    if "%" in formula:
+        raise InputError(
+            f"'{formula}' is in per cent: give a material by mass as name=H11.2%O88.8%@density, and a "
+            "formula without %."
         )
     for dot in _DOTS:
         formula = formula.replace(dot, _SEPARATOR)
@@ -124,6 +132,7 @@ def _plain(formula: str) -> str:
     plain = re.sub(rf"\s*{_SEPARATOR}\s*(\d+(?:\.\d+)?)\s+", rf"{_SEPARATOR}\1", plain)  # '· 6 H2O'
     plain = re.sub(rf"\s*{_SEPARATOR}\s*", _SEPARATOR, plain)
     if re.search(r"\s[\d.]", plain):
+        _refuse_shares(formula, re.sub(r"\s", "", plain))
         raise InputError(
             f"'{formula}' can be read in two ways: write it without spaces, and a hydrate as CaCl2(H2O)6 or "
             "CaCl2·6H2O."
@@ -146,6 +155,7 @@ def _two_readings(formula: str, ways: str) -> InputError:
 def _refuse_two_readings(formula: str, plain: str) -> None:
     isotope = re.search(r"[DT](?![a-z])", plain)
     if isotope:
+        _refuse_capitals(formula, plain, isotope.start())
         raise InputError(
             f"'{formula}' has the isotope {isotope.group()}, but attenuation is of natural elements: write "
             "H, and a density that gives as many electrons."
@@ -155,6 +165,7 @@ def _refuse_two_readings(formula: str, plain: str) -> None:
     _refuse_points(formula, plain)
     _refuse_zeros(formula, plain)
     _refuse_isotopes(formula, plain)
+    _refuse_shares(formula, plain)
     _refuse_alloys(formula, plain)
     _refuse_isotopes_behind(formula, plain)
     dopant = re.search(r"\(([A-Z][a-z]?)\)(?![\d.])", plain)
@@ -168,6 +179,18 @@ def _refuse_two_readings(formula: str, plain: str) -> None:
     if plain.isupper() and plain[:2].isalpha() and meant:
         apart = f"{plain[0]}1{plain[1]}1"
         raise _two_readings(formula, f"{capital} where that element is meant, and {apart} where two are")
+
+
+def _refuse_capitals(formula: str, plain: str, at: int) -> None:
+    """A symbol in capitals that ends in D or T, which would be isotopes of hydrogen: 'GD2O3'."""
+    symbol = plain[max(0, at - 1) : at + 1].capitalize()
+    if plain.isupper() and len(symbol) == 2 and _mass(symbol):
+        natural = plain[: at - 1] + symbol + plain[at + 1 :]
+        raise _two_readings(
+            formula,
+            f"{natural} where {symbol} is meant, and H for the isotope {plain[at]}, as attenuation is of "
+            "natural elements",
+        )
 
 
 def _refuse_points(formula: str, plain: str) -> None:
@@ -267,44 +290,94 @@ def _is_mass_number(symbol: str, number: int, part: str) -> bool:
 
 
 def _refuse_alloys(formula: str, plain: str) -> None:
-    """Names of alloys, whose numbers are per cent by mass ('Ti6Al4V', 'TiAl6V4'), and compositions in per
-    cent, be it of atoms or of mass ('Cu70Zn30', 'H10.2C14.3N3.4O70.8')."""
-    if not re.fullmatch(r"(?:[A-Z][a-z]?(?:\d+(?:\.\d+)?)?){2,}", plain):
-        return
-    found = re.findall(r"([A-Z][a-z]?)([\d.]*)", plain)
-    symbols, numbers = [one for one, _ in found], [float(number) if number else None for _, number in found]
-    if len(set(symbols)) < len(symbols) or not all(_mass(symbol) for symbol in symbols):
-        return
+    """Names of alloys, whose numbers are per cent by mass ('Ti6Al4V', 'TiAl6V4')."""
+    symbols, numbers = _symbols_and_numbers(plain)
     written = [number for number in numbers if number is not None]
-    metals = not _NO_METALS.intersection(symbols)
-    silicon = _NO_METALS.intersection(symbols) == {"Si"} and symbols[0] in _WITH_SILICON
+    no_metals = _NO_METALS.intersection(symbols)
+    silicon = no_metals == {"Si"} and symbols[0] in _WITH_SILICON
     least = _WITH_SILICON[symbols[0]] if silicon else 1.001
-    metals = metals or silicon
-    if len(written) == len(numbers):
-        total = sum(written)
-        if abs(total - 100) > (0.5 if metals else 3) or (not metals and "." not in plain):
-            return
-        shares = written
-        counted = _atoms(dict(zip(symbols, written, strict=True)))
-    elif metals and written and max(written) >= least and sum(written) < 100:
-        if numbers[0] is None:  # TiAl6V4; a metal without a number is there in traces
-            shares = [100 - sum(written), *(number or 0.0 for number in numbers[1:])]
-        elif numbers[-1] is None and (not silicon or symbols[0] == "Al"):  # Ti6Al4V, but Cu3Si
-            shares = [100 - sum(written), *(number or 0.0 for number in numbers[:-1])]
-        else:
-            return
-        counted = "".join(f"{symbol}{number or '1'}" for symbol, number in found)
+    if (no_metals and not silicon) or not written or max(written) < least or sum(written) >= 100:
+        return
+    if numbers[0] is None:  # TiAl6V4; a metal without a number is there in traces
+        shares = [100 - sum(written), *(number or 0.0 for number in numbers[1:])]
+    elif numbers[-1] is None and (not silicon or symbols[0] == "Al"):  # Ti6Al4V, but Cu3Si
+        shares = [100 - sum(written), *(number or 0.0 for number in numbers[:-1])]
     else:
         return
-    by_mass = {symbol: share / _mass(symbol) for symbol, share in zip(symbols, shares, strict=True) if share}
-    raise _two_readings(
-        formula, f"{counted} where the numbers count atoms, and {_atoms(by_mass)} where they are % by mass"
+    counted = "".join(f"{symbol}{number or '1'}" for symbol, number in re.findall(_COUNTED, plain))
+    raise _shares_or_atoms(formula, counted, symbols, shares)
+
+
+def _refuse_shares(formula: str, plain: str) -> None:
+    """Compositions in per cent or parts of one, be it of atoms or of mass: 'Cu70Zn30',
+    'H10.2C14.3N3.4O70.8', 'H0.112O0.888'.
+
+    Numbers that count atoms are at least one somewhere; in alloys and semiconductors of two elements parts of
+    one are of the atoms ('Gd0.5Y0.5', 'Si0.8Ge0.2').
+    """
+    symbols, numbers = _symbols_and_numbers(plain)
+    shares = [number for number in numbers if number is not None]
+    if not symbols or len(shares) < len(numbers):
+        return
+    total, metals = sum(shares), not _NO_METALS.intersection(symbols)
+    if max(shares) < 1:
+        of_mass = not (_NO_METALS - _SEMICONDUCTORS).isdisjoint(symbols)
+        if not of_mass and (len(symbols) < 3 or abs(total - 1) > _OFF_ONE):
+            return
+    elif metals or "." in plain:
+        if abs(total - 100) > (0.5 if metals else 3):
+            return
+    # Of a hundred atoms of an organic compound many more are hydrogen.
+    elif abs(total - 100) > 0.5 or dict(zip(symbols, shares, strict=True)).get("H", 0) > _MOST_HYDROGEN:
+        return
+    raise _shares_or_atoms(formula, _atoms(symbols, shares), symbols, shares)
+
+
+def _symbols_and_numbers(plain: str) -> tuple[list[str], list[float | None]]:
+    """The elements and their numbers, None where there is none; nothing for what has brackets or parts."""
+    if not re.fullmatch(rf"(?:{_COUNTED}){{2,}}", plain):
+        return [], []
+    found = re.findall(_COUNTED, plain)
+    symbols, numbers = [one for one, _ in found], [float(number) if number else None for _, number in found]
+    if len(set(symbols)) < len(symbols) or not all(map(_mass, symbols)):
+        return [], []
+    return symbols, numbers
+
+
+def _shares_or_atoms(formula: str, counted: str, symbols: list[str], shares: list[float]) -> InputError:
+    whole = 100 / sum(shares)
+    by_mass = "".join(
+        f"{one}{share * whole:.4g}%" for one, share in zip(symbols, shares, strict=True) if share
     )
+    return _two_readings(formula, f"{counted} where the numbers count atoms, and {by_mass} for % by mass")
 
 
-def _atoms(counts: dict[str, float]) -> str:
-    """A formula of one atom in all."""
-    return "".join(f"{symbol}{count / sum(counts.values()):.3g}" for symbol, count in counts.items())
+def mass_shares(composition: str) -> dict[str, float]:
+    """Mass fractions by element symbol of a composition in per cent by mass, such as 'H11.2%O88.8%'.
+
+    Raises InputError for anything but symbols with a number and % each, and where these do not make 100.
+    """
+    plain = unicodedata.normalize("NFKC", re.sub(r"\s|(?i:wt\.?|w)(?=\s*%)", "", composition))
+    found = re.findall(r"([A-Z][a-z]?)(\d+(?:\.\d+)?)%", plain)
+    shares = {symbol: float(number) / 100 for symbol, number in found}
+    if "".join(f"{symbol}{number}%" for symbol, number in found) != plain or len(shares) < len(found):
+        raise InputError(
+            f"'{composition}' is no composition by mass: write each element once with its per cent behind, "
+            "for example H11.2%O88.8%."
+        )
+    if unknown := next((symbol for symbol in shares if not _mass(symbol)), None):
+        raise InputError(f"There is no element '{unknown}' as in '{composition}'.")
+    if abs(sum(shares.values()) - 1) > _OFF_WHOLE:
+        raise InputError(
+            f"'{composition}' makes {100 * sum(shares.values()):.4g} % by mass and not 100: give all of its "
+            "elements."
+        )
+    return shares
+
+
+def _atoms(symbols: list[str], shares: list[float]) -> str:
+    """A formula of as many atoms, of the most frequent one."""
+    return "".join(f"{one}{share / max(shares):.3g}" for one, share in zip(symbols, shares, strict=True))
 
 
 def _mass(symbol: str) -> float:

@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from ctenhance.physics.formula import atom_counts, refuse_gas_for_metal
+from ctenhance.physics.formula import atom_counts, mass_shares, refuse_gas_for_metal
 from ctenhance.runtime.errors import InputError
 
 #: Energies at which the tables hold, in keV.
@@ -104,10 +104,16 @@ def _atomic_mass(element: str) -> float:
 
 
 def compound(name: str, formula: str, density: float) -> Material:
-    """A material of a chemical formula such as 'Ca5(PO4)3OH' or 'CaCl2·6H2O' and a density in g/cm³.
+    """A material of a chemical formula such as 'Ca5(PO4)3OH' or 'CaCl2·6H2O', or of per cent by mass such as
+    'H11.2%O88.8%', and a density in g/cm³.
 
-    Raises InputError as `formula.atom_counts` does, and where the density belies the formula.
+    Raises InputError as `formula.atom_counts` and `formula.mass_shares` do, and where the density belies the
+    formula.
     """
+    if density > _DENSEST:
+        raise InputError(f"Nothing has {density:g} g/cm³ as '{name}' would: write the density in g/cm³.")
+    if "%" in formula or "％" in formula:
+        return Material(name, tuple(mass_shares(formula).items()), density)
     atoms = atom_counts(formula)
     refuse_gas_for_metal(formula, density)
     return Material(
@@ -183,7 +189,8 @@ def _named(name: str) -> Material:
 
 
 def material(given: str | Material) -> Material:
-    """The material of that name, or of a description 'name=formula@density' such as 'saline=NaCl@2.16'.
+    """The material of that name, or of a description 'name=formula@density' such as 'saline=NaCl@2.16', where
+    per cent by mass may stand for the formula ('tissue=H10.5%C25.6%N2.7%O61.2%@1.06').
 
     Raises InputError where there is no such material.
     """
@@ -195,7 +202,7 @@ def material(given: str | Material) -> Material:
     if name not in _TABLE:
         raise InputError(
             f"There is no material '{given}': choose {', '.join(NAMES)}, or write name=formula@density, "
-            "for example hafnium=Hf@13.3."
+            "for example hafnium=Hf@13.3, or with per cent by mass brass=Cu63%Zn37%@8.44."
         )
     return _named(name)
 
@@ -212,8 +219,6 @@ def _described(given: str) -> Material:
         density = float(spelled)
     except ValueError as error:
         raise InputError(f"'{spelled}' in '{given}' is no density in g/cm³.") from error
-    if density > _DENSEST:
-        raise InputError(f"Nothing has {density:g} g/cm³ as '{given}' says: write the density in g/cm³.")
     mixture = compound(name, formula, density)
     meant = _element_named(name)
     if meant and meant not in dict(mixture.fractions):
