@@ -20,15 +20,8 @@ from scipy import ndimage
 
 from ctenhance import quality
 from ctenhance.core.volume import CTVolume
-from ctenhance.quality.display import (
-    PRESETS,
-    Upright,
-    best_slice,
-    body_box,
-    chosen_window,
-    detail_box,
-    difference_limit,
-)
+from ctenhance.core.windows import PRESETS, chosen_window, difference_limit
+from ctenhance.quality.display import Upright, best_slice, body_box, detail_box
 from ctenhance.quality.page import encode
 from ctenhance.runtime.errors import InputError
 

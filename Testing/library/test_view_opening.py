@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import os
 import struct
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from synthetic_dicom import hounsfield
 
 from ctenhance.core.volume import CTVolume
+from ctenhance.core.windows import PRESETS
 from ctenhance.files import ct
 from ctenhance.files.volumes import StoredVolume
 from ctenhance.runtime.errors import InputError
@@ -121,6 +123,21 @@ def run(folder: Path, what: Subject) -> tuple[Opened, list[str]]:
         return found, await found.doubts
 
     return asyncio.run(both())
+
+
+@pytest.mark.parametrize(("inside", "window"), [(40.0, PRESETS["soft"]), (-800.0, PRESETS["lung"])])
+def test_the_first_window_is_that_of_the_middle_slice(
+    tmp_path: Path, inside: float, window: tuple[float, float]
+):
+    random = np.random.default_rng(0)
+    values = random.normal(-1000, 5, (9, 64, 64))
+    values[:, 8:56, 8:56] = random.normal(40, 15, (9, 48, 48))
+    values[:, 16:48, 16:48] = random.normal(inside, 15, (9, 32, 32))
+    values[4:5, :8] = -3024  # outside the field of view
+    CTVolume(values.round().astype(np.float32)).write(tmp_path / "ct.nii.gz")
+    found, _doubts = run(tmp_path, Subject(tmp_path / "ct.nii.gz"))
+    assert found.window == window
+    assert json.loads(json.dumps(found.to_json()))["window"] == list(window)
 
 
 def readers() -> list[psutil.Process]:

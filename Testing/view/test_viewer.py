@@ -182,6 +182,17 @@ def test_the_first_window_shows_tissue_whatever_the_padding(viewer: Viewer, tmp_
     other.close()
 
 
+def test_the_window_that_the_server_found_is_the_first_and_comes_back(
+    volumes: dict[str, SharedVolume],
+) -> None:
+    made = Viewer(volumes, window=(-600.0, 1500.0))
+    assert made.window == (-600.0, 1500.0)
+    made.set_window(40, 400)
+    made.apply({"op": "window", "preset": "first"})
+    assert made.window == (-600.0, 1500.0)
+    made.close()
+
+
 def test_linked_views_look_at_the_same(viewer: Viewer) -> None:
     assert viewer.cells() == ["axial/before", "axial/after"]
     exact(viewer, 200, 150)

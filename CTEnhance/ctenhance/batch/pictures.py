@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from ctenhance.core.volume import CTVolume
-from ctenhance.quality.display import Upright, best_slice, chosen_window
+from ctenhance.core.windows import chosen_window
+from ctenhance.quality.display import Upright, best_slice
 from ctenhance.quality.guide import smoothed_guide
 from ctenhance.quality.metrics import to_window
 from ctenhance.quality.noise import noise

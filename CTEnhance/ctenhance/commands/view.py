@@ -60,6 +60,9 @@ def view(
     if before is None and folder is None:
         raise InputError("Give a volume to look at, or a --folder to choose from.")
     require_view()
+    from ctenhance.view.processes import warm_up
+
+    warm_up()
     from ctenhance.view.opening import subject_of
     from ctenhance.view.serving import serve_view
 

@@ -1,4 +1,4 @@
-"""What figure and page share: windows, the way up, which slice and which detail to show."""
+"""What figure and page share: the way up, which slice and which detail to show."""
 
 from __future__ import annotations
 
@@ -8,23 +8,13 @@ import numpy as np
 from scipy import ndimage
 
 from ctenhance.core.volume import CTVolume
+from ctenhance.core.windows import BODY_HU, Window
 from ctenhance.quality.metrics import to_window
-from ctenhance.runtime.errors import InputError
 
 Array = np.ndarray
-Window = tuple[float, float]
 
-PRESETS: dict[str, Window] = {  # level, width in HU
-    "lung": (-600.0, 1500.0),
-    "soft": (40.0, 400.0),
-    "bone": (400.0, 1800.0),
-    "full": (0.0, 2000.0),
-}
-PRESET_NAMES = {"lung": "Lung", "soft": "Soft tissue", "bone": "Bone", "full": "±1000 HU"}
 NOTICE = "For research use only. Not for diagnosis."
-LUNG_PART = 0.12  # of the body's section, from which on a slice is shown in the lung window
 DETAIL_MM = (75.0, 58.0)  # width and height
-BODY_HU = -400.0
 
 
 @dataclass(frozen=True)
@@ -50,32 +40,6 @@ class Upright:
     def turn(self, array: Array) -> Array:
         """Return a view [z, y, x] that is the right way up."""
         return array[self.flips]
-
-
-def chosen_window(window: str | Window | None, plane: Array) -> tuple[str, Window]:
-    """Return name and (level, width) of a preset, of a pair, or of what suits the slice when None.
-
-    Raises InputError for an unknown name and for a width that is not positive.
-    """
-    if window is None:
-        window = "lung" if _lung_part(plane) > LUNG_PART else "soft"
-    if isinstance(window, str):
-        if window not in PRESETS:
-            raise InputError(
-                f"There is no window '{window}'; choose {', '.join(PRESETS)} or (level, width) in HU."
-            )
-        return PRESET_NAMES[window], PRESETS[window]
-    level, width = (float(value) for value in window)
-    if not width > 0:
-        raise InputError(f"The window's width must be above 0 HU, but it is {width:g}.")
-    return "Window", (level, width)
-
-
-def _lung_part(plane: Array) -> float:
-    smooth = ndimage.gaussian_filter(np.asarray(plane, np.float32), 2)
-    body = ndimage.binary_fill_holes(smooth > BODY_HU)
-    lung = (smooth > -960) & (smooth < -600) & body
-    return float(lung.sum() / max(int(body.sum()), 1))
 
 
 def body_box(plane: Array, margin: int) -> tuple[slice, slice]:
@@ -117,10 +81,3 @@ def _detail(plane: Array, window: Window) -> Array:
     """Edges of what the window shows; strong ones are held back, as many fine ones are meant."""
     shown = ndimage.gaussian_filter(to_window(plane, *window), 1.0)
     return np.minimum(np.hypot(*(ndimage.sobel(shown, axis) for axis in (0, 1))), 0.3)
-
-
-def difference_limit(difference: Array) -> float:
-    """A round limit (HU) of the colour scale that 98 % of the differences stay below."""
-    needed = float(np.percentile(np.abs(difference), 98))
-    steps = [base * 10**power for power in range(0, 4) for base in (1, 2, 5)]
-    return float(next((step for step in steps if step >= needed), steps[-1]))

@@ -10,17 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctenhance.core.volume import CTVolume
+from ctenhance.core.windows import Window, chosen_window, difference_limit
 from ctenhance.quality.compare import same_grid
-from ctenhance.quality.display import (
-    NOTICE,
-    Upright,
-    Window,
-    best_slice,
-    body_box,
-    chosen_window,
-    detail_box,
-    difference_limit,
-)
+from ctenhance.quality.display import NOTICE, Upright, best_slice, body_box, detail_box
 from ctenhance.quality.guide import smoothed_guide
 from ctenhance.quality.noise import noise
 from ctenhance.runtime.files import check_output, replace_when_done

@@ -21,17 +21,9 @@ from typing import Any
 import numpy as np
 
 from ctenhance.core.volume import CTVolume
+from ctenhance.core.windows import PRESET_NAMES, PRESETS, chosen_window, difference_limit
 from ctenhance.quality.compare import compare, rows, same_grid
-from ctenhance.quality.display import (
-    NOTICE,
-    PRESET_NAMES,
-    PRESETS,
-    Upright,
-    best_slice,
-    body_box,
-    chosen_window,
-    difference_limit,
-)
+from ctenhance.quality.display import NOTICE, Upright, best_slice, body_box
 from ctenhance.quality.making import making
 from ctenhance.runtime.files import check_output, write_text
 

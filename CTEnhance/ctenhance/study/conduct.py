@@ -88,7 +88,7 @@ class Conduct:
 
 def default_windows() -> tuple[Window, ...]:
     """Return the windows that the project's pictures use: soft tissue first, lung, bone."""
-    from ctenhance.quality.display import PRESET_NAMES, PRESETS
+    from ctenhance.core.windows import PRESET_NAMES, PRESETS
 
     return tuple(Window(PRESET_NAMES[key], *PRESETS[key]) for key in ("soft", "lung", "bone"))
 

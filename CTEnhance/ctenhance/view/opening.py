@@ -19,9 +19,13 @@ from typing import Any
 
 from ctenhance.runtime.errors import CTEnhanceError, InputError, SeveralSeriesError
 from ctenhance.view.shared import SharedVolume, require_same_grid, share
+from ctenhance.view.windows import first_window
 
 _MOST_BYTES = 1 << 20  # of a report
 _LONGEST_LINE = 1 << 22  # of what a reading process prints
+#: By how much this goes after the viewer's libraries, which take longest to load and are needed as soon, and
+#: then the search for doubts after the first picture.
+_BEHIND_LIBRARIES, _BEHIND_PICTURE = 5, 10
 _UNCHECKED = (
     "the values could not be checked to the end (is there enough memory?): open them again before you rely "
     "on what you see"
@@ -52,19 +56,21 @@ class Subject:
 class Opened:
     """What was read: volumes by their part, the table of a decomposition, sentences of the readers, names.
 
-    `doubts` gives further sentences, once the values of all volumes have been looked through.
+    `window` is the level and width in which it is shown first, None for a decomposition; `doubts` gives
+    further sentences, once the values of all volumes have been looked through.
     """
 
     volumes: dict[str, SharedVolume]
     table: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
+    window: tuple[float, float] | None = None
     doubts: asyncio.Task[list[str]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able object for a viewer's process."""
         volumes = {name: volume.to_json() for name, volume in self.volumes.items()}
-        return {"volumes": volumes, "table": self.table, "names": dict(self.names)}
+        return {"volumes": volumes, "table": self.table, "names": dict(self.names), "window": self.window}
 
 
 def subject_of(
@@ -154,6 +160,7 @@ async def opened(what: Subject, folder: Path) -> Opened:
         for number, (name, path) in enumerate(named.items())
     ]
     tasks = [asyncio.ensure_future(read) for read in reads]
+    window = None
     try:
         results = await asyncio.gather(*tasks)
         volumes = {name: read.volume for name, read in zip(named, results, strict=True)}
@@ -161,6 +168,9 @@ async def opened(what: Subject, folder: Path) -> Opened:
         for name, volume in volumes.items():
             if first is not None and volume is not first:
                 require_same_grid(first, volume, {"after": "second volume"}.get(name, name))
+        # Here and not in the viewer's process, which has enough to load before its first picture.
+        if first is not None and what.table is None:
+            window = await asyncio.to_thread(first_window, first)
     except BaseException:
         for task in tasks:
             task.cancel()
@@ -171,7 +181,7 @@ async def opened(what: Subject, folder: Path) -> Opened:
     table = None if what.table is None else dict(what.table)
     notes = tuple(note for read in results for note in read.notes)
     doubts = asyncio.ensure_future(_doubts(results))
-    return Opened(volumes, table, notes, what.names, doubts)
+    return Opened(volumes, table, notes, what.names, window, doubts)
 
 
 @dataclass(frozen=True)
@@ -232,6 +242,12 @@ async def _read(path: Path, out: Path, choice: str, descriptors: tuple[int, ...]
     return _Reading(SharedVolume.of_json(answer["volume"]), answer["notes"], process)
 
 
+def step_back(by: int) -> None:
+    """Let other processes go first, where more want to run than there are cores."""
+    if hasattr(os, "nice"):
+        os.nice(by)
+
+
 def main(path: str, out: str, choice: str) -> Iterator[Any]:
     """Read a volume and write its voxels to `out`, or one beside it; yield what is printed."""
     from ctenhance.core.volume import READABLE_SUFFIXES
@@ -278,7 +294,7 @@ def main(path: str, out: str, choice: str) -> Iterator[Any]:
 if __name__ == "__main__":
     _out = os.dup(1)
     os.dup2(2, 1)  # whatever a library prints, the lines below are alone
+    step_back(_BEHIND_LIBRARIES)
     for _answer in main(*sys.argv[1:4]):
         os.write(_out, json.dumps(_answer).encode("ascii") + b"\n")
-        if hasattr(os, "nice"):
-            os.nice(10)  # the first picture goes before the search for doubts
+        step_back(_BEHIND_PICTURE)

@@ -55,11 +55,12 @@ def serve_view(
 
     async def serve() -> None:
         allow_open_files()
-        warm_up()
         turns = Turns(60 * job_minutes)
         reading = asyncio.get_running_loop().create_task(opened(what, place))
         # What takes long runs before the web server is loaded.
         await asyncio.to_thread(importlib.import_module, "ctenhance.view.server")
+        # What the first window is found with, while the volumes are read.
+        asyncio.get_running_loop().run_in_executor(None, importlib.import_module, "scipy.ndimage")
         from ctenhance.view.server import Server
 
         async def make(key: str) -> Session:
@@ -118,7 +119,7 @@ def serve_study(
         return session
 
     async def serve() -> None:
-        warm_up()
+        warm_up("ctenhance.view.reading", "scipy.ndimage")
         places, doors = Places(host, port or free_port(host), address), Doors(hours)
         server = Server(
             make, "study.html", places, doors,

@@ -14,23 +14,20 @@ import numpy as np
 from ctenhance.runtime.errors import InputError
 from ctenhance.view.asked import Asked
 from ctenhance.view.images import (
-    WINDOW_NAMES,
-    WINDOWS,
     Blend,
     Image,
     MadeImage,
     Monoenergetic,
     WholeImage,
-    first_window,
     images_of,
     images_of_maps,
-    limit_of,
 )
 from ctenhance.view.looking import THREE, Looking
 from ctenhance.view.planes import AXIAL, PLANES
 from ctenhance.view.regions import Line, Region, statistics
 from ctenhance.view.scene import Cell, Scene
 from ctenhance.view.shared import SharedVolume
+from ctenhance.view.windows import WINDOW_NAMES, WINDOWS, first_window, limit_of
 
 SIDE, DIFFERENCE, ONE = "side", "difference", "one"
 _WIDEST = 65535.0
@@ -46,6 +43,7 @@ class Viewer(Looking):
              or
              `image`
     names    what parts are called, where it is not before and after
+    window   level and width of the first window, where they are known (`windows.first_window`)
     """
 
     def __init__(
@@ -53,6 +51,7 @@ class Viewer(Looking):
         volumes: Mapping[str, SharedVolume],
         table: Mapping[str, Any] | None = None,
         names: Mapping[str, str] | None = None,
+        window: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
         self._scene = Scene()
@@ -60,9 +59,14 @@ class Viewer(Looking):
         self.mode = SIDE
         self._cells: dict[str, Cell] = {}
         self._given_names = dict(names or {})
-        self.show(volumes, table)
+        self.show(volumes, table, window)
 
-    def show(self, volumes: Mapping[str, SharedVolume], table: Mapping[str, Any] | None = None) -> None:
+    def show(
+        self,
+        volumes: Mapping[str, SharedVolume],
+        table: Mapping[str, Any] | None = None,
+        window: tuple[float, float] | None = None,
+    ) -> None:
         """Look at other volumes from now on: their middle slices, whole, in their first window."""
         for cell in self._cells.values():
             cell.show(None)
@@ -81,7 +85,7 @@ class Viewer(Looking):
             self._first_window = WINDOWS["soft"]
         else:
             self.images = images_of(self._scene, volumes, self._display, self._given_names)
-            self._first_window = first_window(self._grid, self._grid.array())
+            self._first_window = window or first_window(self._grid)
         if self.mode not in self.modes:
             self.mode = SIDE
         self._touch()

@@ -54,7 +54,10 @@ class PairDesk:
 
     def __init__(self, opened: Mapping[str, Any]) -> None:
         volumes = {name: SharedVolume.of_json(one) for name, one in opened["volumes"].items()}
-        self.viewer: Viewer | None = Viewer(volumes, opened["table"], opened["names"]) if volumes else None
+        window = None if opened["window"] is None else tuple(opened["window"])
+        self.viewer: Viewer | None = (
+            Viewer(volumes, opened["table"], opened["names"], window) if volumes else None
+        )
 
     def ask(self, asked: Mapping[str, Any]) -> dict[str, Any] | None:
         """See `Viewer.apply`."""
