@@ -85,3 +85,30 @@ def test_a_large_volume_goes_through_files_and_enhancement_alike(
     whole = read.with_array(np.rint(read.array))
     whole.write(tmp_path / f"whole{suffix}")
     np.testing.assert_array_equal(ctenhance.read(tmp_path / f"whole{suffix}").array, np.rint(array))
+
+
+@pytest.mark.parametrize("values", (24, 5, 0))
+def test_memory_made_ready_ahead_is_nobody_elses(values: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(large, "LEAST_BYTES", 1)
+    with large.Ahead(values) as memory:
+        array, another = memory.array((2, 3, 4)), memory.array((2, 3, 4))
+        array[...], another[...] = 1, 2
+    # Whatever was prepared, nothing goes through it any more, and it lives on.
+    assert array.shape == (2, 3, 4) and array.dtype == np.float32 and array.min() == array.max() == 1
+    assert another.min() == another.max() == 2
+
+
+def test_memory_ahead_stops_when_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(large, "LEAST_BYTES", 1)
+    monkeypatch.setattr(large, "SLAB_BYTES", 4096)
+    with large.Ahead(1 << 24) as memory:
+        array = memory.array((1 << 24,))
+        array.fill(7)
+    assert array.min() == 7
+    with large.Ahead(1 << 24):
+        pass  # nobody wants it
+
+
+def test_no_memory_ahead_is_told_by_whoever_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with large.Ahead(1 << 50) as memory, pytest.raises(MemoryError):
+        memory.array((1 << 20, 1 << 15, 1 << 15))

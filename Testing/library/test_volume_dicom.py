@@ -16,6 +16,9 @@ from scipy import ndimage
 from synthetic_dicom import dataset, enhanced, hounsfield, save, write_series
 
 from ctenhance.core.volume import CTVolume
+from ctenhance.files.dicom.header import uncompressed_values
+from ctenhance.runtime import large
+from ctenhance.runtime.errors import InputError
 
 REAL_SERIES = (
     "lidc_idri_0001_ge_2.5mm_uncompressed",
@@ -265,6 +268,37 @@ def test_series_without_distinct_numbers_are_counted(tmp_path: Path):
     for name in ("1.2.3", "1.2.4"):
         write_series(tmp_path / name, SeriesInstanceUID=name)
     assert CTVolume.read(tmp_path, series=2).meta["series_instance_uid"] == "1.2.4"
+
+
+@pytest.mark.parametrize("least", (1, 1 << 28))
+def test_frames_are_the_same_whether_memory_was_made_ready_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least: int
+):
+    """It is for the one file there is, and for all of its frames: other choices need other memory."""
+    monkeypatch.setattr(large, "LEAST_BYTES", least)
+    values = hounsfield(6, 20, 24)
+    made = enhanced(values, depths=(0, 2, 4, 0, 2, 4), slopes=(1,) * 6)
+    for index, frame in enumerate(made.PerFrameFunctionalGroupsSequence):
+        frame.CTExposureSequence[0].XRayTubeCurrentInmA = 100.0 if index < 3 else 300.0
+    path = save(made, tmp_path / "both.dcm")
+    assert uncompressed_values(path) == values.size
+    for given in (path, tmp_path, [path]):
+        half = CTVolume.read(given, where={"XRayTubeCurrent": 300})
+        np.testing.assert_array_equal(half.array, values[3:])
+    save(enhanced(values, np.arange(6) * 2.0, (1,) * 6), path)
+    np.testing.assert_array_equal(CTVolume.read(path).array, values)
+    write_series(tmp_path / "another", values=hounsfield(4), SeriesInstanceUID="1.2.3.4.5")
+    with pytest.raises(InputError, match="it holds 2 CT series"):
+        CTVolume.read(tmp_path)
+
+
+def test_memory_is_made_ready_for_what_a_file_can_hold_only(tmp_path: Path):
+    made = enhanced(hounsfield(3), (0, 2, 4), (1,) * 3)
+    made.NumberOfFrames = 60000  # a file that says so without the pixels
+    assert uncompressed_values(save(made, tmp_path / "a.dcm")) == 0
+    (tmp_path / "b.dcm").write_bytes((tmp_path / "a.dcm").read_bytes()[:150])
+    (tmp_path / "c.dcm").write_bytes(b"no DICOM" * 100)
+    assert [uncompressed_values(tmp_path / name) for name in ("b.dcm", "c.dcm", "none.dcm")] == [0, 0, 0]
 
 
 def test_enhanced_multi_frame_ct(tmp_path: Path):

@@ -68,12 +68,14 @@ def _alternates(array: np.ndarray, blocks: _Blocks) -> bool:
     """Say whether every second slice of HU [z, y, x] is unlike its neighbours but like the next but one."""
     if _as_a_whole(blocks.means):
         return True
-    for window in _windows(len(array), _WINDOW):
-        body = _body(blocks.means[window])
-        noise = [one[window] for one in blocks.noise] if body.sum() >= _FEWEST_BLOCKS else []
-        if _in_a_part(blocks.means[window]) or any(_in_noise(one, body) for one in noise):
-            return True
-    return any(_in_turn(blocks, period) for period in _PERIODS) or repeats(array, blocks.means)
+    with ThreadPoolExecutor(1) as pool:
+        repeating = pool.submit(repeats, array, blocks.means)
+        for window in _windows(len(array), _WINDOW):
+            body = _body(blocks.means[window])
+            noise = [one[window] for one in blocks.noise] if body.sum() >= _FEWEST_BLOCKS else []
+            if _in_a_part(blocks.means[window]) or any(_in_noise(one, body) for one in noise):
+                return True
+        return any(_in_turn(blocks, period) for period in _PERIODS) or repeating.result()
 
 
 def _seam(means: np.ndarray) -> int:
@@ -130,27 +132,36 @@ def _off_period(values: np.ndarray, period: int) -> list[np.ndarray]:
 
 
 def _blocks(array: np.ndarray) -> _Blocks:
+    half = len(array) // 2
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        means, *noise = zip(*pool.map(_blocks_of, array), strict=True)
-    logarithms = (np.log(np.maximum(np.stack(grain), _QUIETEST_HU)) for grain in noise)
-    return _Blocks(np.stack(means), tuple(logarithms))
+        both = list(pool.map(_means_and_noise, (array[:half], array[half:])))
+    means, *noise = (np.concatenate(one) for one in zip(*both, strict=True))
+    return _Blocks(means, tuple(np.log(np.maximum(grain, _QUIETEST_HU)) for grain in noise))
 
 
-def _blocks_of(plane: np.ndarray) -> list[np.ndarray]:
-    """Return the means of a slice's blocks, and of each grain the noise in them, or in some rows of them."""
-    plane = plane.astype(np.float32, copy=False)  # differences of int16 may be beyond it
-    found = [block_means(plane)]
-    rows, columns = (length // BLOCK for length in plane.shape)
-    inside = plane[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns * BLOCK)
-    inside = inside[:: _step(rows)]
-    for apart in _APART:
-        # What a slope in either direction leaves out: noise, and edges that are the same next door.
-        down = inside[:, apart:] - inside[:, :-apart]
-        across = down[:, :, apart:] - down[:, :, :-apart]
-        rough = np.zeros((len(inside), columns * BLOCK), np.float32)
-        np.add.reduce(np.abs(across, out=across), axis=1, out=rough[:, :-apart])
-        found.append(rough.reshape(len(inside), columns, BLOCK) @ (_SHARES * (BLOCK / (BLOCK - apart))))
-    return found
+def _means_and_noise(array: np.ndarray) -> list[np.ndarray]:
+    """Return the means of the blocks of slices, and of each grain the noise in them, or in some rows of them,
+    [z, y, x]."""
+    rows, columns = (length // BLOCK for length in array.shape[1:])
+    asked, width = len(range(0, rows, _step(rows))), columns * BLOCK
+    means = np.empty((len(array), rows, columns), np.float32)
+    noise = [np.empty((len(array), asked, columns), np.float32) for _ in _APART]
+    # The same memory for all slices: to get it anew takes longer than the sums.
+    rough = np.empty((asked, width), np.float32)
+    down = [np.empty((asked, BLOCK - apart, width), np.float32) for apart in _APART]
+    across = [np.empty((asked, BLOCK - apart, width - apart), np.float32) for apart in _APART]
+    for z, plane in enumerate(array):
+        plane = plane.astype(np.float32, copy=False)  # differences of int16 may be beyond it
+        means[z] = block_means(plane)
+        inside = plane[: rows * BLOCK, :width].reshape(rows, BLOCK, width)[:: _step(rows)]
+        for apart, found, one, other in zip(_APART, noise, down, across, strict=True):
+            # What a slope in either direction leaves out: noise, and edges that are the same next door.
+            np.subtract(inside[:, apart:], inside[:, :-apart], out=one)
+            np.subtract(one[:, :, apart:], one[:, :, :-apart], out=other)
+            rough[:, -apart:] = 0
+            np.add.reduce(np.abs(other, out=other), axis=1, out=rough[:, :-apart])
+            np.matmul(rough.reshape(asked, columns, BLOCK), _SHARES * (BLOCK / (BLOCK - apart)), out=found[z])
+    return [means, *noise]
 
 
 def _step(rows: int) -> int:

@@ -151,9 +151,12 @@ def find_padding(array: np.ndarray, lowest: float | None = None) -> Padding | No
     return Padding(lowest if sharp else None, blurred) if sharp or blurred else None
 
 
-def padding_to_air(array: np.ndarray, air: float) -> Padding | None:
-    """Set the padding of HU [z, y, x] to `air` in place, and return what it was; None where there is none."""
-    padding = find_padding(array, _extremes(array)[0])
+def padding_to_air(array: np.ndarray, air: float, lowest: float | None = None) -> Padding | None:
+    """Set the padding of HU [z, y, x] to `air` in place, and return what it was; None where there is none.
+
+    `lowest`: the lowest value, where it is known.
+    """
+    padding = find_padding(array, extremes(array)[0] if lowest is None else lowest)
     if padding is not None:
         for plane in array:
             set_to_air(plane, padding.mask(plane), air, padding.blurred)
@@ -179,7 +182,7 @@ def not_finite(count: int, z: int, y: int, x: int) -> str:
 
 def require_hounsfield(array: np.ndarray) -> None:
     """Raise InputError, saying what the values look like, if the finite array [z, y, x] is not in HU."""
-    lowest, highest = _extremes(array)
+    lowest, highest = extremes(array)
     span = f"{lowest:g} to {highest:g}"
     if lowest == highest:
         raise InputError(
@@ -403,8 +406,8 @@ def _taken_off_twice(span: str) -> str:
     )
 
 
-def _extremes(array: np.ndarray) -> tuple[float, float]:
-    """Return the lowest and the highest of finite values [z, y, x], looked at once, by two threads."""
+def extremes(array: np.ndarray) -> tuple[float, float]:
+    """Return the lowest and the highest value [z, y, x], looked at once, by two threads; NaN where one is."""
 
     def of(part: np.ndarray) -> list[float]:
         return [float(end) for plane in part for end in (plane.min(), plane.max())]
@@ -412,7 +415,7 @@ def _extremes(array: np.ndarray) -> tuple[float, float]:
     half = len(array) // 2
     with ThreadPoolExecutor(2) as pool:
         ends = [end for found in pool.map(of, (array[:half], array[half:])) for end in found]
-    return min(ends), max(ends)
+    return float(np.min(ends)), float(np.max(ends))
 
 
 def _sampled(array: np.ndarray) -> np.ndarray:

@@ -10,6 +10,8 @@ multiple of twelve slices have all three frequencies exactly.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,32 +42,56 @@ def repeats(array: np.ndarray, means: np.ndarray | None = None) -> bool:
         return False
     if means is None or block != BLOCK:
         means = np.stack([block_means(plane, block) for plane in array])
-    return any(
-        _stands_out(spectrum, powers, body, window // period, window)
-        for window in _WINDOWS
-        for spectrum, powers, body in _spectra(means, window)
-        for period in _PERIODS
-    )
-
-
-def _spectra(means: np.ndarray, window: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield of windows that overlap by half the spectrum along z [frequency, y, x], its power, and which
-    blocks are body."""
-    for start in range(0, len(means) - window + 1, window // 2):
-        part = means[start : start + window]
-        body = np.count_nonzero(part > _BODY_HU, axis=0) > _NEARLY_ALL * window
+    above = means > _BODY_HU
+    for part in _parts(len(means)):
+        window = part.stop - part.start
+        body = np.count_nonzero(above[part], axis=0) > _NEARLY_ALL * window
         if body.sum() >= _FEWEST_BLOCKS:
-            # How far from the middle of its neighbours: without it the slow changes would leak.
-            off = np.zeros_like(part)
-            off[1:-1] = part[1:-1] - (part[:-2] + part[2:]) / 2
-            spectrum = np.fft.rfft(off, axis=0) / np.sqrt(window)
-            yield spectrum, spectrum.real**2 + spectrum.imag**2, body
+            spectrum = _spectrum(means[part])
+            if any(_stands_out(spectrum, body, window // period, window) for period in _PERIODS):
+                return True
+    return False
 
 
-def _stands_out(spectrum: np.ndarray, powers: np.ndarray, body: np.ndarray, line: int, window: int) -> bool:
+def _parts(count: int) -> Iterator[slice]:
+    """Yield windows of so many slices that overlap by half."""
+    for window in _WINDOWS:
+        for start in range(0, count - window + 1, window // 2):
+            yield slice(start, start + window)
+
+
+class _Spectrum(NamedTuple):
+    """Of the means in a window along z [frequency, y, x]: real and imaginary parts, and the power."""
+
+    real: np.ndarray
+    imaginary: np.ndarray
+    power: np.ndarray
+
+
+def _spectrum(part: np.ndarray) -> _Spectrum:
+    real, imaginary = (
+        (weights @ part.reshape(len(part), -1)).reshape(-1, *part.shape[1:])
+        for weights in _weights(len(part))
+    )
+    return _Spectrum(real, imaginary, real**2 + imaginary**2)
+
+
+@lru_cache(maxsize=len(_WINDOWS))
+def _weights(window: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the slices of a window count in each frequency, [frequency, slice], real and imaginary."""
+    # How far from the middle of its neighbours: without it the slow changes would leak.
+    off = np.eye(window) - (np.eye(window, k=1) + np.eye(window, k=-1)) / 2
+    off[[0, -1]] = 0
+    weights = np.fft.rfft(off, axis=0) / np.sqrt(window)
+    return weights.real.astype(np.float32), weights.imag.astype(np.float32)
+
+
+def _stands_out(spectrum: _Spectrum, body: np.ndarray, line: int, window: int) -> bool:
+    powers = spectrum.power
     highest, power = window // 2, powers[line]
+    in_body = power[body]
     # Both means are bounded by what all blocks and the highest one have, which is enough in most windows.
-    most, at_most = (float(one) * 4 / window for one in (power[body].sum(), power[body].max()))
+    most, at_most = (float(one) * 4 / window for one in (in_body.sum(), in_body.max()))
     in_all = most > _QUIET * (body.sum() - 1) * (_LEAST_AMPLITUDE_HU / 2) ** 2
     in_a_piece = at_most >= _LEAST_AMPLITUDE_HU**2
     if not (in_all or in_a_piece):
@@ -100,5 +126,6 @@ def _stands_out(spectrum: np.ndarray, powers: np.ndarray, body: np.ndarray, line
     if line == highest or ratio[at] < lowest or hot.sum() < max(fewest, share * body.sum()):
         return False
     # Twice the phase: it counts neither whether the difference is up or down.
-    in_phase = np.abs((spectrum[line][hot] ** 2).sum()) / power[hot].sum()
+    turned = (spectrum.real[line][hot] + 1j * spectrum.imaginary[line][hot]) ** 2
+    in_phase = np.abs(turned.sum()) / power[hot].sum()
     return bool(in_phase > _LEAST_IN_PHASE)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import ctenhance
-from ctenhance.core.hounsfield import not_finite
+from ctenhance.core.hounsfield import extremes, not_finite
 from ctenhance.runtime import large
 from ctenhance.runtime.errors import InputError
 
@@ -216,7 +216,7 @@ def _checked_array(array: Any) -> np.ndarray:
     with np.errstate(over="ignore"):
         values = np.ascontiguousarray(given, dtype=np.float32)
     # Minimum and maximum show NaN and infinity without a mask as large as the volume.
-    ends = [(values[slab].min(), values[slab].max()) for slab in large.slabs(values)]
+    ends = [extremes(values[slab]) for slab in large.slabs(values)]
     if not np.isfinite(ends).all():
         count = sum(int(np.count_nonzero(~np.isfinite(plane))) for plane in values)
         z = next(index for index, plane in enumerate(values) if not np.isfinite(plane).all())

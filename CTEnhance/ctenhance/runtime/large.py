@@ -12,6 +12,7 @@ import mmap
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -40,6 +41,50 @@ def in_memory(shape: tuple[int, ...]) -> np.ndarray:
     except OSError as error:
         raise MemoryError(f"{bytes_needed} bytes") from error
     return np.frombuffer(mapped, np.float32).reshape(shape)
+
+
+class Ahead:
+    """An array in memory that another thread goes through page by page, while headers are read.
+
+    The system clears a page when it is first touched: for a gigabyte that takes as long as to fill it. Use
+    it as a context: at its end the thread has ended.
+    """
+
+    def __init__(self, values: int) -> None:
+        self._values, self._wanted = values, threading.Event()
+        self._array: np.ndarray | None = None
+        self._thread: threading.Thread | None = None
+        # What is small takes no time, and what there is no memory for is told when it is asked for.
+        if 4 * values >= LEAST_BYTES:
+            with contextlib.suppress(MemoryError):
+                self._array = in_memory((values,))
+                self._thread = threading.Thread(target=self._touch, args=(self._array,), daemon=True)
+                self._thread.start()
+
+    def __enter__(self) -> Ahead:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+        self._array = None
+
+    def _touch(self, array: np.ndarray) -> None:
+        step = SLAB_BYTES // 4
+        for start in range(0, len(array), step):
+            if self._wanted.is_set():
+                return
+            array[start : start + step : mmap.PAGESIZE // 4] = 0
+
+    def _end(self) -> None:
+        self._wanted.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def array(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Return a float32 array of any content, once: this one where it has so many values."""
+        self._end()
+        found, self._array = self._array, None
+        return in_memory(shape) if found is None or found.size != math.prod(shape) else found.reshape(shape)
 
 
 def empty(shape: tuple[int, ...]) -> np.ndarray:

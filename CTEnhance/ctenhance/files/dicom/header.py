@@ -19,6 +19,7 @@ import pydicom
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_partial
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
@@ -53,6 +54,7 @@ _COUNTS = (
     "HighBit",
     "PixelRepresentation",
 )
+_FRAMES = 0x5200_0000  # where what is said of all frames and of each begins
 _PIXEL_DATA, _UNDEFINED = b"\xe0\x7f\x10\x00", 0xFFFFFFFF
 _FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 # Only these are kept of each header: 600 whole ones would fill memory with private elements and patient data.
@@ -183,6 +185,22 @@ def read_file(path: Path, also: Iterable[str | int] = ()) -> DicomFile | None:
     if not marked and not header.SOPClassUID.startswith("1.2.840.10008."):
         return None
     return DicomFile(path, header, frames, words_at)
+
+
+def uncompressed_values(path: Path) -> int:
+    """Return how many values the uncompressed image in a DICOM file has, by what precedes the description of
+    its frames; 0 where it is no such file."""
+    try:
+        with path.open("rb") as stream:
+            if DEFLATED in stream.read(1024):
+                return 0
+            stream.seek(0)
+            first = read_partial(stream, lambda tag, vr, length: tag >= _FRAMES)
+        values = math.prod(int(first.get(name) or 0) for name in ("Rows", "Columns"))
+        values *= int(first.get("NumberOfFrames") or 1)
+        return values if 0 < values * int(first.BitsAllocated) // 8 <= path.stat().st_size else 0
+    except DAMAGE:
+        return 0
 
 
 def _words_at(stream: BinaryIO, header: Dataset) -> int | None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ import numpy as np
 
 from ctenhance.core.volume import READABLE_SUFFIXES, CTVolume
 from ctenhance.files.dicom.choice import Conditions, Frame
-from ctenhance.files.dicom.header import DicomFile, number, read_file, text, without_collecting
+from ctenhance.files.dicom.header import (
+    DicomFile,
+    number,
+    read_file,
+    text,
+    uncompressed_values,
+    without_collecting,
+)
 from ctenhance.files.dicom.kinds import ATTRIBUTES as KIND_ATTRIBUTES
 from ctenhance.files.dicom.kinds import is_capture, kinds, slices_of
 from ctenhance.files.dicom.provenance import note_of_missing
@@ -22,6 +30,7 @@ from ctenhance.files.dicom.slices import HOUNSFIELD
 from ctenhance.files.dicom.stack import read_stack
 from ctenhance.runtime.errors import InputError, SeveralSeriesError
 from ctenhance.runtime.files import suffix_of
+from ctenhance.runtime.large import Ahead
 
 _MOST_LISTED = 12
 DICOMDIR = "1.2.840.10008.1.3.10"
@@ -72,18 +81,28 @@ def read_dicom(
         warnings.simplefilter("ignore")
         conditions = Conditions.of(where)
         indices: list[Path] = []
-        with without_collecting():
-            files = list(files_of(paths, (*KIND_ATTRIBUTES, *SCAN_ATTRIBUTES, *conditions.keywords), indices))
-            if not files:
-                raise InputError(_why_no_file(paths))
-            found, left_out = slices_of(files)
-            kept = set(conditions.files([file for images in found.values() for file in images]))
-            meant = {uid: [file for file in images if file in kept] for uid, images in found.items()}
-            chosen = _choose({uid: images for uid, images in meant.items() if images}, series)
-        volume = _volume(chosen, conditions, left_out, check_hu)
+        with Ahead(_values_of_one_file(paths)) as memory:
+            with without_collecting():
+                keywords = (*KIND_ATTRIBUTES, *SCAN_ATTRIBUTES, *conditions.keywords)
+                files = list(files_of(paths, keywords, indices))
+                if not files:
+                    raise InputError(_why_no_file(paths))
+                found, left_out = slices_of(files)
+                kept = set(conditions.files([file for images in found.values() for file in images]))
+                meant = {uid: [file for file in images if file in kept] for uid, images in found.items()}
+                chosen = _choose({uid: images for uid, images in meant.items() if images}, series)
+            volume = _volume(chosen, conditions, left_out, check_hu, memory)
         uid = text(chosen[0].header.get("SeriesInstanceUID"))
         volume.meta["notes"] += filter(None, (note_of_missing(one, files, uid) for one in indices))
         return volume
+
+
+def _values_of_one_file(paths: Sequence[Path]) -> int:
+    """Return how many values the uncompressed image has that is the only file among and below the paths."""
+    files = list(
+        islice((file for path in paths for file in ([path] if path.is_file() else files_below(path))), 2)
+    )
+    return uncompressed_values(files[0]) if len(files) == 1 else 0
 
 
 def files_of(
@@ -236,9 +255,13 @@ def series_label(rank: int, first: DicomFile, count: int) -> str:
 
 
 def _volume(
-    files: Sequence[DicomFile], conditions: Conditions, left_out: Sequence[DicomFile], check_hu: bool
+    files: Sequence[DicomFile],
+    conditions: Conditions,
+    left_out: Sequence[DicomFile],
+    check_hu: bool,
+    memory: Ahead,
 ) -> CTVolume:
-    stack = read_stack(files, conditions, check_hu)
+    stack = read_stack(files, conditions, check_hu, memory)
     notes = list(stack.notes)
     if is_capture(files[0]):
         notes.append("the slices are secondary captures, taken as a CT because they lie in a stack")

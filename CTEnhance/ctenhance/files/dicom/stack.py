@@ -30,7 +30,7 @@ from ctenhance.files.dicom.slices import HOUNSFIELD, Slice
 from ctenhance.files.dicom.tilt import straighten
 from ctenhance.files.dicom.units import common_unit, doubts, is_ct_all_the_same, measure_of
 from ctenhance.runtime.errors import InputError
-from ctenhance.runtime.large import in_memory
+from ctenhance.runtime.large import Ahead
 
 _SAME_PLACE_MM, _LEAST_WIDTH_MM = 0.01, 1.0
 _READERS = 2  # at once, of uncompressed slices
@@ -55,14 +55,15 @@ class Stack:
     unit: str
 
 
-def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: bool) -> Stack:
+def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: bool, memory: Ahead) -> Stack:
     """Return the volume of what is meant of one series; raises InputError with the reason alone.
 
-    `check_hu`: refuse what is said to be no HU, and what is neither said to be HU nor shows it.
+    `check_hu`: refuse what is said to be no HU, and what is neither said to be HU nor shows it. `memory`: for
+    the voxels.
     """
     slices, (pitch, origin, notes, shear), unit, repeated = laid_out(files, conditions, check_hu)
-    array = in_memory((len(slices), *slices[0].shape))
-    padded, beyond, air = _fill(array, slices)
+    array = memory.array((len(slices), *slices[0].shape))
+    padded, beyond, air, lowest = _fill(array, slices)
     if unit == HOUNSFIELD:
         require_like_rescaling(slices, array)
     named = next((one.measure.named for one in slices if one.measure.named), "")
@@ -73,7 +74,7 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
         require_air_in_place(array)  # before it is taken for padding
         scale = doubt_of_scale(array)
     # Some scanners do not declare the value outside the field of view, or declare another one.
-    padding = padding_to_air(array, AIR_HU) if unit == HOUNSFIELD else None
+    padding = padding_to_air(array, AIR_HU, lowest) if unit == HOUNSFIELD else None
     if repeated:
         notes.append(f"repeated slices left out: {repeated}")
     if padded or padding is not None:
@@ -127,24 +128,26 @@ def laid_out(
     return slices, grid._replace(notes=[*notes, *grid.notes]), unit, repeated
 
 
-def _fill(array: np.ndarray, slices: Sequence[Slice]) -> tuple[bool, bool, bool]:
+def _fill(array: np.ndarray, slices: Sequence[Slice]) -> tuple[bool, bool, bool, float]:
     """Read the slices into the array [z, y, x]; return whether there was declared padding, whether words
-    held more than their values, and whether there is air."""
+    held more than their values, whether there is air, and the lowest value."""
 
-    def fill(begin: int, end: int) -> tuple[bool, bool, bool]:
+    def fill(begin: int, end: int) -> tuple[bool, bool, bool, float]:
         padded = beyond = air = False
+        lowest = np.inf
         for index, plane, more in _rescaled(slices[begin:end], array[begin:end]):
             beyond |= more
             air = air or has_air(plane[None])
             padded |= fill_padding(plane, slices[begin + index].padding)
-        return padded, beyond, air
+            lowest = min(lowest, float(plane.min()))
+        return padded, beyond, air, lowest
 
     # What is compressed is decoded a file at a time.
     parts = _READERS if all(one.file.words_at is not None for one in slices) else 1
     ends = [len(slices) * part // parts for part in range(parts + 1)]
     with ThreadPoolExecutor(parts) as pool:
-        found = list(pool.map(fill, ends, ends[1:]))
-    return tuple(map(any, zip(*found, strict=True)))  # type: ignore[return-value]
+        padded, beyond, air, lowest = zip(*pool.map(fill, ends, ends[1:]), strict=True)
+    return any(padded), any(beyond), any(air), min(lowest)
 
 
 def _frames_of(file: DicomFile) -> list[Frame]:
