@@ -12,23 +12,28 @@ import numpy as np
 
 from ctenhance.core.volume import READABLE_SUFFIXES, CTVolume
 from ctenhance.files.finished import file_sha256
-from ctenhance.quality.compare import grid_difference
+from ctenhance.quality.compare import DIRECTION_TOLERANCE, grid_difference
 from ctenhance.runtime import large
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import stem_of, suffix_of
 
 KIND = "labels"
+PUT_IN_ORDER = "the label map has its axes in another order or direction: its voxels are put in the image's"
 #: Headers whose values lie in another file are not carried along: two files would have to stay together.
 SUFFIXES = tuple(suffix for suffix in READABLE_SUFFIXES if suffix not in (".mhd", ".nhdr"))
+_EXACT_FLOAT32 = 1 << 24  # whole numbers up to here
+_HEADER_BYTES = 1 << 16
 
 
-def checked(path: Path, image: CTVolume) -> str:
-    """Return the SHA-256 of a label map's file.
+def checked(path: Path, image: CTVolume) -> tuple[str, CTVolume | None]:
+    """Return the SHA-256 of a label map's file, and the same labels in the image's order of voxels where the
+    file has them in another one; None where it can go along as it is.
 
-    Raises InputError unless it holds whole numbers on the grid of its image: labels on another grid would
-    say wrong things of the new image without a word.
+    Raises InputError unless it holds whole numbers on the grid of its image, whatever the order and direction
+    of its axes: labels on another grid would say wrong things of the new image without a word.
     """
-    volume = _read(path)
+    stored = _read(path)
+    volume = _in_order_of(image, stored)
     difference = grid_difference(volume, image, "the image")
     if difference:
         raise InputError(
@@ -40,7 +45,42 @@ def checked(path: Path, image: CTVolume) -> str:
             raise InputError(
                 f"'{path.name}' is no label map: its values are no whole numbers; give one label a voxel."
             )
-    return file_sha256(path)
+    if volume is stored:
+        return file_sha256(path), None
+    if np.abs(volume.array).max() > _EXACT_FLOAT32 or _names_segments(path):
+        raise InputError(
+            f"The label map '{path.name}' has its axes in another order or direction than its image, and "
+            "would lose names of its segments, or labels beyond 16 million, in theirs: save it on the grid "
+            "of its image, for instance with 3D Slicer."
+        )
+    return file_sha256(path), volume
+
+
+def _in_order_of(image: CTVolume, labels: CTVolume) -> CTVolume:
+    """Return the labels with axes exchanged and turned so that they run as the image's; the same object where
+    they do, or where no such change makes them."""
+    turned = image.direction.T @ labels.direction  # [axis of the image, axis of the labels], (x, y, z)
+    along = np.abs(turned).argmax(axis=1)
+    signs = np.sign(turned[range(3), along])
+    if np.abs(turned - np.eye(3)[along] * signs[:, None]).max() > DIRECTION_TOLERANCE:
+        return labels
+    if along.tolist() == [0, 1, 2] and (signs > 0).all():
+        return labels
+    array = labels.array.transpose([2 - axis for axis in along[::-1]])
+    array = array[tuple(slice(None, None, int(sign)) for sign in signs[::-1])]
+    spacing, sizes = np.array(labels.spacing)[along], np.array(array.shape[::-1])
+    direction = labels.direction[:, along]
+    # The voxel that becomes the first one is the last along each axis that is turned.
+    origin = labels.origin + direction @ ((signs < 0) * spacing * (sizes - 1))
+    return CTVolume(
+        array, tuple(spacing.tolist()), tuple(origin.tolist()), direction * signs, dict(labels.meta)
+    )
+
+
+def _names_segments(path: Path) -> bool:
+    """Say whether the header of a file names segments, as 3D Slicer's do."""
+    with path.open("rb") as stream:
+        return suffix_of(path) == ".nrrd" and b"Segment0_" in stream.read(_HEADER_BYTES)
 
 
 def _read(path: Path) -> CTVolume:

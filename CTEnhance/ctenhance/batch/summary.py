@@ -211,7 +211,8 @@ def _card(manifest: Manifest, verb: Verb) -> str:
     if verb.gives_ct:
         carried = (
             f"{labelled} of {number} cases have a label map in `labels/`, the unchanged file of the "
-            "source set; its grid was checked against its image. They were drawn on the source images. "
+            "source set, or its labels in the order of the image's voxels where it had them in another; its "
+            "grid was checked against its image. They were drawn on the source images. "
             "Structures near the limits of noise and resolution may look different in the results: check "
             "labels of such structures before training on them."
             if labelled

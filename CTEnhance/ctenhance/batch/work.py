@@ -108,8 +108,9 @@ def _run(
         return Outcome(DONE if of_this_run else BEFORE, figures=_figures(before))
     source = verb.read(case, progress, token)
     identity = dict(verb.identity(source, progress, token))
+    label_map = None
     if labelled := _label_output(case):
-        identity["labels"] = labels.checked(case.beside[labels.KIND], source)
+        identity["labels"], label_map = labels.checked(case.beside[labels.KIND], source)
     if _state(inputs) != state:
         raise InputError(CHANGED)
     known = state if state and settled(inputs) else ""
@@ -117,6 +118,8 @@ def _run(
         before.write(before.report, known, identity)  # the next run need not read it
         return Outcome(DONE if of_this_run else BEFORE, figures=_figures(before))
     log = [(f"'{case.name}': {note}.", "note") for note in verb.notes(source)]
+    if label_map is not None:
+        log.append((f"'{case.name}': {labels.PUT_IN_ORDER}.", "note"))
     result = verb.run(source, case, identity, progress, token)
     check(cancel)
     log += [(f"'{case.name}': {warning}", "warning") for warning in result.report.get("warnings", [])]
@@ -135,7 +138,10 @@ def _run(
             else:
                 write_report(place, result.report["details"][name])
         for path in labelled.values():
-            shutil.copyfile(case.beside[labels.KIND], folder / f"labels-{path.name}")
+            if label_map is None:
+                shutil.copyfile(case.beside[labels.KIND], folder / f"labels-{path.name}")
+            else:
+                ctenhance.write(label_map, folder / f"labels-{path.name}")
         check(cancel)
         # The old report goes first: it must not stand beside a new volume.
         case.report.unlink(missing_ok=True)
