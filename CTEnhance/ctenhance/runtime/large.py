@@ -51,7 +51,7 @@ class Ahead:
     """
 
     def __init__(self, values: int) -> None:
-        self._values, self._wanted = values, threading.Event()
+        self._enough = threading.Event()
         self._array: np.ndarray | None = None
         self._thread: threading.Thread | None = None
         # What is small takes no time, and what there is no memory for is told when it is asked for.
@@ -71,12 +71,12 @@ class Ahead:
     def _touch(self, array: np.ndarray) -> None:
         step = SLAB_BYTES // 4
         for start in range(0, len(array), step):
-            if self._wanted.is_set():
+            if self._enough.is_set():
                 return
             array[start : start + step : mmap.PAGESIZE // 4] = 0
 
     def _end(self) -> None:
-        self._wanted.set()
+        self._enough.set()
         if self._thread is not None:
             self._thread.join()
 
