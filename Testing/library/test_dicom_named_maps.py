@@ -286,7 +286,7 @@ def test_maps_in_other_languages_and_of_further_products(tmp_path: Path, descrip
         ("CaSupp 25-100", "CASUPP"), ("Calcium suppressed", "CALCIUM SUPPRESSED"), ("Liver VNC", "VNC"),
         ("virtuell nativ", "VIRTUELL NATIV"), ("Virtual Unenhanced", "VIRTUAL UNENHANCED"),
         ("Bone marrow", "BONE MARROW"),
-        ("Virtual Non-Calcium", "VIRTUAL NON CALCIUM"), ("Mono+ 40 keV", "MONO"), ("PureLumen", "PURELUMEN"),
+        ("Virtual Non-Calcium", "VIRTUAL NON CALCIUM"), ("Mono+ 40 keV", "MONO"), ("PureLumen", "PURE LUMEN"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("values", [hounsfield(4), _map()], ids=["with air", "without air"])

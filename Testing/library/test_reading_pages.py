@@ -70,6 +70,14 @@ def test_what_is_drawn_but_no_page() -> None:
         assert not is_page(plane)
 
 
+def test_maps_of_a_body_are_no_pages() -> None:
+    y, x = np.mgrid[:96, :96] - 48
+    noise = np.random.default_rng(0).normal(0, 25, (96, 96))
+    for level in (-20, 20, 60):
+        plane = np.rint(np.where(np.hypot(x, y * 1.2) < 40, np.clip(level + noise, 0, 100), 0))
+        assert not is_page(plane) and not is_page(plane // 10)
+
+
 def test_no_slice_of_a_real_scan_is_a_page(shared_data: Path) -> None:
     for path in sorted((shared_data / "ct").glob("*.nii.gz")):
         for plane in sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[::5]:

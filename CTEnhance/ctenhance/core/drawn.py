@@ -17,6 +17,8 @@ _MOST_CHANGING, _EVERY_ROW = 0.5, 4  # of all pixels, from one to the next; rows
 # Either few values are most of the strokes, or they blend into the background; what a threshold cut out of a
 # scan does neither.
 _INKS, _LEAST_INK, _WIDEST_GAP = 2, 0.5, 0.2
+# Between lines of text are rows with hardly anything; in a map of the body within one background are none.
+_LITTLE, _LEAST_BETWEEN = 0.03, 0.1
 
 
 def is_page(plane: np.ndarray) -> bool:
@@ -44,6 +46,10 @@ def is_page(plane: np.ndarray) -> bool:
     # margins, and what surrounds a phantom without noise is no stroke.
     drawn = np.zeros((plane.shape[0], plane.shape[1] + 2), np.int8)
     drawn[:, 1:-1] = plane != ground
+    inked = drawn.mean(axis=1) > _LITTLE
+    written = np.flatnonzero(inked)
+    if not written.size or np.mean(~inked[written[0] : written[-1] + 1]) < _LEAST_BETWEEN:
+        return False
     edges = np.diff(drawn, axis=1)
     starts, ends = np.nonzero(edges > 0)[1], np.nonzero(edges < 0)[1]
     lengths = (ends - starts)[(starts > 0) & (ends < plane.shape[1])]

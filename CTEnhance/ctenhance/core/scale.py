@@ -24,6 +24,7 @@ _ABOVE_AIR, _HIGHEST_AIR = 400.0, -200.0
 _TISSUE, _TISSUE_SHARE = (-150.0, 160.0), 0.1
 # Air is flat; lung is not, and what stands for it in phantoms is not at the edge of the image.
 _NARROW, _WIDE, _TIGHT, _TIGHTER, _OF_EDGE = 10.0, 75.0, 0.25, 0.4, 0.6
+_QUIETEST_HU = 2.5  # SD within flat pieces
 _MATERIALS, _MOVED, _IN_PLACE = (-925.0, -600.0), 0.9, 0.75
 _LOWEST_AIR, _OF_TISSUE_NOISE = -1300.0, 0.25  # below it is nothing but air of a wrong scale, or padding
 _HIGHEST_PADDING, _HIGHEST_GAP = -1900.0, 2300.0
@@ -63,6 +64,13 @@ def levels_of(array: np.ndarray) -> Levels:
     air = _lowest_level(means, least)
     dense = means[means > (_HIGHEST_AIR if air is None else air + _ABOVE_AIR)]
     tissue = _main_level(dense, least)
+    around = air is not None and bool(at_edge.any())
+    if around:
+        around = float(np.mean(np.abs(means[at_edge] - air) <= _HALF_WINDOW)) >= _OF_EDGE
+    if around and air is not None and air > _HIGHEST_AIR and np.median(noise) < _QUIETEST_HU:
+        # Noise that is too small, too, where one low level surrounds all.
+        within = _main_level(means[means > air + 2 * _HALF_WINDOW], least)
+        return Levels(air, within, within is not None)
     if air is None or tissue is None or air > _HIGHEST_AIR:
         return Levels(None, tissue, False)
     if abs(air - _AIR) <= _AIR_OFF:
@@ -86,7 +94,6 @@ def levels_of(array: np.ndarray) -> Levels:
         wrong &= _main_level(right, max(_FEWEST_RIGHT, _AS_OFTEN[0] * there.sum())) is None
     if _MATERIALS[0] <= air <= _MATERIALS[1]:
         moved = _in_place(dense - (air - _AIR)) > _MOVED and _in_place(dense) < _IN_PLACE
-        around = bool(at_edge.any()) and float(np.mean(there[at_edge])) >= _OF_EDGE
         wrong &= tight >= _TIGHTER and (moved or around)
     return Levels(air, tissue, wrong)
 

@@ -17,7 +17,8 @@ from ctenhance.core.hounsfield import (
     doubt_without_air,
     require_hounsfield,
 )
-from ctenhance.core.order import doubt_of_order
+from ctenhance.core.limits import limits_of, require_whole_words
+from ctenhance.core.order import blank_slices, doubt_of_blanks, doubt_of_order, require_rows
 from ctenhance.core.volume import READABLE_SUFFIXES, WRITABLE_SUFFIXES, AnyPath, CTVolume
 from ctenhance.runtime.errors import InputError, NotCTError
 from ctenhance.runtime.files import check_output, suffix_of
@@ -65,6 +66,9 @@ def read_or_map(
         if check_hu:
             _require_likely_size(volume)
             _require_slices(volume)
+            require_rows(volume.array)
+            if "source_files" not in volume.meta:  # DICOM is asked before its padding is replaced
+                require_whole_words(volume.array)
             require_hounsfield(volume.array)
     except InputError as error:
         reason = str(error)
@@ -79,11 +83,15 @@ def doubts_of(volume: CTVolume | StoredVolume) -> list[str]:
     # DICOM states a unit, and is asked for its scale before its padding is replaced.
     if "source_files" not in volume.meta:
         doubts += [doubt_without_air(array), doubt_of_scale(array)]
+    limits, blanks = limits_of(array), blank_slices(array)
+    images = np.delete(array, blanks, axis=0) if blanks else array
     doubts += [
         _doubt_of_size(volume),
-        doubt_of_corners(array),
-        doubt_of_alternation(array),
-        doubt_of_order(array, volume.spacing[2]),
+        str(limits),
+        doubt_of_corners(array) if limits.floor is None else "",
+        doubt_of_blanks(blanks, len(array)),
+        doubt_of_alternation(images),
+        doubt_of_order(images, volume.spacing[2]),
     ]
     return [doubt for doubt in doubts if doubt]
 

@@ -22,6 +22,7 @@ from typing import Any
 from pydicom.datadict import DicomDictionary, dictionary_VR, tag_for_keyword
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as DicomSequence
+from pydicom.valuerep import PersonName
 
 from ctenhance.files.dicom.header import DicomFile, number
 from ctenhance.runtime.errors import InputError
@@ -182,6 +183,8 @@ def as_values(value: Any) -> Values:
     several = list(value) if isinstance(value, MultiValue | list) else [value] if value != "" else []
     if several and isinstance(several[0], int | float):
         return tuple(float(one) for one in several)
+    if several and isinstance(several[0], PersonName):  # 'A', 'A^' and 'A^^^' are one name
+        return tuple(str(one).rstrip("^= ").strip() for one in several)
     return tuple(str(one).strip() for one in several)
 
 

@@ -24,6 +24,8 @@ _ANY_MATERIAL = (
     r"|GORDURA|VET|HARNSA?E?URE|ACID[EO] URI(QUE|CO)|URINEZUUR|EISEN|FER|HIERRO|FERRO|IJZER)"
 )
 _OF = r"( (D|DE|DI|DEL|DELLO|DELLA|DU|DA|DO|VAN|VON))?( L)?"
+_JOINED = re.compile(r"(?<=[a-z]{2})(?=[A-Z][A-Za-z])")  # 'IodineMap'
+_RAISED = str.maketrans("¹²³⁻", "123-")
 # Of other scripts: how often they are met, the commonest names only.
 _IN_OTHER_SCRIPTS: Names = tuple(
     (re.sub(r"(?<=[^ -~]) (?=[^ -~])", r"\\s*", names), f" {english} ")
@@ -49,6 +51,12 @@ _IN_OTHER_SCRIPTS: Names = tuple(
             "仮想単色|単色X線|虚拟单能|单能量|虛擬單能|가상 ?단색|МОНОХРОМАТ\\w*|МОНОЭНЕРГЕТ\\w*",
             "MONOENERGETIC",
         ),
+        ("脂肪(分数|含量|率)|지방 ?분율", "FAT FRACTION"),
+        ("マップ|伪彩图?|偽彩圖?|지도|맵|КАРТ[АЫ]|ΧΑΡΤΗΣ?|מפת|خريطة", "MAP"),
+        ("ヨード|ヨウ素|碘|요오드|아이오딘|ЙОД\\w*|ΙΩΔΙΟΥ?|יוד|اليود", "IODINE"),
+        ("(?<=\\()(水|ВОДА)(?=\\))|ВОДЫ", "WATER"),
+        ("钙|鈣|カルシウム|КАЛЬЦИ\\w*", "CALCIUM"),
+        ("反転|翻[转轉]|镜像|鏡像|回転|旋[转轉]|ПОВЕРНУТ\\w*|ЗЕРКАЛЬН\\w*|ОТРАЖЕН\\w*", "FLIPPED"),
     )
 )
 _DENSITY = "density of a material"
@@ -72,7 +80,16 @@ LIKE_HU: Names = (
 )
 OF_MATERIALS: Names = (
     (rf"{_MATERIAL} (DENSITY|CONCENTRATION|CONTENT|MAPS?|FRACTION|NO WATER|IMAGES?|UPTAKE)", _DENSITY),
-    (rf"(GSI )?M+D {_MATERIAL}|{_MATERIAL} ?\( ?{_MATERIAL}", _DENSITY),
+    (rf"(GSI )?M+D {_MATERIAL}|{_ANY_MATERIAL} ?\( ?{_ANY_MATERIAL}", _DENSITY),
+    (
+        r"(Q ?CT )?(BMD|BONE MINERAL( DENSITY)?|KNOCHENDICHTE) (MG|MAPS?|QCT)|QCT BMD",
+        "bone density",
+    ),
+    (
+        r"FAT FRACTION|FETT(ANTEIL|FRAKTION|GEHALT)"
+        r"|(FRACTION|FRACCION|FRAZIONE) (DE |DI )?(GRAISSE|GRASA|GRASSO)|VETFRACTIE|PDFF|FRACAO DE GORDURA",
+        "fraction of fat",
+    ),
 )
 OF_PERFUSION: Names = (
     (r"R?CBF|(REGIONAL )?(CEREBRAL )?BLOOD FLOW", "blood flow"),
@@ -100,7 +117,7 @@ WITHOUT_AIR: Names = (
     ),
     (r"K ?EDGE\w*|K KANTE\w*|K RAND\w*|BORD K|(BORDE|BORDO|BORDA) K", _DENSITY),
     (
-        rf"{_ANY_MATERIAL} ?(OVERLAY|KARTEN?|BILD(ER)?|KAART|{_DENSITY_WORDS}"
+        rf"{_ANY_MATERIAL} ?(OVERLAY|KART(EN?|AN?|TA|ET)|KORT(ET)?|BILD(ER)?|KAART|{_DENSITY_WORDS}"
         r"|(NO|OHNE|SANS|SIN|SENZA|SEM|ZONDER) (WATER|WASSER|EAU|AGUA|ACQUA))\w*",
         _DENSITY,
     ),
@@ -122,7 +139,8 @@ WITHOUT_AIR: Names = (
     ),
     (r"RATIO|QUOTIENTE?|COCIENTE|QUOZIENTE|VERHA?E?LTNIS|VERHOUDING", "ratios"),
     (
-        r"MAPS?|HEAT ?MAPS?|\w*KARTEN?|CARTES?|CARTOGRAPHIE|MAPAS?|MAPP[AE]|\w*KAART|\w*PROBABILIT(Y|IES)"
+        r"MAPS?|HEAT ?MAPS?|\w*KART(EN?|AN?|TA|ET)|\w+KORT(ET)?|HARITA\w*|TERKEP\w*"
+        r"|MAPY|CARTES?|CARTOGRAPHIE|MAPAS?|MAPP[AE]|\w*KAART|\w*PROBABILIT(Y|IES)"
         r"|SEGMENTATIONS?|MASKS?|LABELS?|XENON|VENTILATION|LUNG ?VESSELS?|LUNGENGEFA?E?SSE",
         "a map",
     ),
@@ -183,9 +201,16 @@ def words(said: Any) -> str:
 
 @lru_cache(maxsize=512)
 def _words_of(said: str) -> str:
+    said = _JOINED.sub(" ", said)
     if not said.isascii():
         said = unicodedata.normalize("NFKC", said).upper()
         for names, english in _IN_OTHER_SCRIPTS:
             said = re.sub(names, english, said)
     plain = unicodedata.normalize("NFKD", said).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Z0-9()]+", " ", plain.upper()).strip()
+
+
+@lru_cache(maxsize=256)
+def capitals(said: str) -> str:
+    """Return a text in which units are looked for: in capitals, raised digits as others."""
+    return re.sub("[µμ]", "u", said).translate(_RAISED).upper()

@@ -17,6 +17,7 @@ import numpy as np
 from pydicom.multival import MultiValue
 
 from ctenhance.core.hounsfield import doubt_of_scale, has_air, padding_to_air, require_air_in_place
+from ctenhance.core.limits import require_whole_words
 from ctenhance.files.dicom.choice import Conditions, Frame
 from ctenhance.files.dicom.grid import Grid, grid_of
 from ctenhance.files.dicom.header import DAMAGE, DicomFile, text, without_collecting
@@ -24,10 +25,11 @@ from ctenhance.files.dicom.kinds import slice_frames
 from ctenhance.files.dicom.padding import AIR_HU, declared_padding, fill_padding
 from ctenhance.files.dicom.pixels import stored_planes
 from ctenhance.files.dicom.provenance import notes_of_copies, notes_of_derivation
+from ctenhance.files.dicom.remarks import notes_of_hidden_names, notes_of_remarks
 from ctenhance.files.dicom.rescaling import require_like_rescaling
 from ctenhance.files.dicom.scans import choice_by, how_to_tell, require_one_scan
 from ctenhance.files.dicom.slices import HOUNSFIELD, Slice
-from ctenhance.files.dicom.tilt import straighten
+from ctenhance.files.dicom.tilt import notes_of_tilt, straighten
 from ctenhance.files.dicom.units import common_unit, doubts, is_ct_all_the_same, measure_of
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.large import Ahead
@@ -71,7 +73,8 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
         unit = named
     scale = ""
     if unit == HOUNSFIELD and check_hu:
-        require_air_in_place(array)  # before it is taken for padding
+        require_whole_words(array)  # before what is low is taken for padding
+        require_air_in_place(array)
         scale = doubt_of_scale(array)
     # Some scanners do not declare the value outside the field of view, or declare another one.
     padding = padding_to_air(array, AIR_HU, lowest) if unit == HOUNSFIELD else None
@@ -87,6 +90,9 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
     if check_hu:
         notes += [*doubts(slices, array, air), *filter(None, [scale])]
         notes += [*notes_of_copies(array, slices), *notes_of_derivation(slices[0].file)]
+        notes += [*notes_of_remarks(slices), *notes_of_tilt(slices, shear)]
+        if unit == HOUNSFIELD and not named and not is_ct_all_the_same(array):
+            notes += notes_of_hidden_names(slices[0].file, array)
     if shear is not None:
         outside = AIR_HU if unit == HOUNSFIELD else 0.0
         array, moved, note = straighten(array, slices[0].pixel_spacing, pitch, shear, outside)

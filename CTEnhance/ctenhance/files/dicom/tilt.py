@@ -6,14 +6,20 @@ So nothing is blurred from slice to slice, and a slice that moves by whole pixel
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 (its customary name)
 
+from ctenhance.files.dicom.header import number, text
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.large import in_memory
 
+if TYPE_CHECKING:
+    from ctenhance.files.dicom.slices import Slice
+
+_LEAST_TILT = 0.5  # degrees
 _MOST_GROWTH = 4  # times as many pixels: more is no gantry's tilt (30 degrees), but a wrong position
 _WHOLE = 1e-3
 
@@ -24,6 +30,22 @@ class Straightened(NamedTuple):
     array: np.ndarray
     offset: np.ndarray
     note: str
+
+
+def notes_of_tilt(slices: Sequence[Slice], shear: np.ndarray | None) -> list[str]:
+    """Return the note on slices as measured whose header tells of a tilt that their positions do not show."""
+    one = slices[0]
+    tilt = abs(number(one.file.value("GantryDetectorTilt", frame=one.frame)) or 0.0)
+    acquired = "ORIGINAL" in text(one.file.value("FrameType", "ImageType", frame=one.frame)).upper()
+    if tilt < _LEAST_TILT or shear is not None or not acquired:
+        return []
+    leaning = float(np.degrees(np.arccos(min(1.0, np.abs(one.axes[2]).max()))))
+    if len(slices) == 1 and abs(leaning - tilt) < _LEAST_TILT:
+        return []
+    return [
+        f"its header gives a gantry tilt of {tilt:g} degrees, but its slices lie straight above each other "
+        "by their positions: if they were tilted, the volume is sheared and its lengths and angles are wrong"
+    ]
 
 
 def straighten(

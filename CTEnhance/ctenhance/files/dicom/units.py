@@ -34,6 +34,7 @@ from ctenhance.files.dicom.names import (
     UNIT,
     WITHOUT_AIR,
     Names,
+    capitals,
     quantity,
     virtual,
     words,
@@ -338,7 +339,7 @@ def _of_words(file: DicomFile, frame: int, known: Names) -> Measure:
     for item in file.value("RealWorldValueMappingSequence", frame=frame) or ():
         places["LUT label"] = f"{text(item.get('LUTLabel'))} {text(item.get('LUTExplanation'))}"
     for place, said in places.items():
-        if unit := UNIT.search(_capitals(said)):
+        if unit := UNIT.search(capitals(said)):
             start, end = unit.span()
             return Measure(said[start:end].strip(), place, said[start:end].strip())
         if name := quantity(words(said), known):
@@ -350,7 +351,7 @@ def _of_texts(file: DicomFile, frame: int, keywords: tuple[str, ...], known: Nam
     """Return the unit or `known` quantity that texts name which may be of anything beside the image."""
     for keyword in keywords:
         said = text(file.value(keyword, frame=frame))
-        if unit := UNIT.search(_capitals(said)):
+        if unit := UNIT.search(capitals(said)):
             return said[slice(*unit.span())].strip()
         if name := quantity(words(said), known):
             return name
@@ -359,16 +360,11 @@ def _of_texts(file: DicomFile, frame: int, keywords: tuple[str, ...], known: Nam
 
 def _is_unit(said: str) -> bool:
     """Say whether a text is a unit such as ml/100g/min, 1/cm or %."""
-    squeezed = _POWER.sub("", re.sub(r"\s", "", _capitals(said)), count=1)
+    squeezed = _POWER.sub("", re.sub(r"\s", "", capitals(said)), count=1)
     parts = [part for part in re.split(r"[/*·\[\](){}]+", squeezed) if part]
     return bool(re.search(r"[^\W\d]|%", said)) and all(_UNIT_ATOMS.fullmatch(part) for part in parts)
 
 
 @lru_cache(maxsize=256)
-def _capitals(said: str) -> str:
-    return re.sub("[µμ]", "u", said).upper()
-
-
-@lru_cache(maxsize=256)
 def _letters(said: str) -> str:
-    return re.sub(r"[^A-Z0-9%]", "", _capitals(said))
+    return re.sub(r"[^A-Z0-9%]", "", capitals(said))

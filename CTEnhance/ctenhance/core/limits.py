@@ -1,0 +1,111 @@
+"""Were values cut off at a limit, or did they begin again from below beyond one?
+
+A window that was applied, a format of few values, and a look-up table cut values off: many voxels are exactly
+the highest (or lowest) of all, where a scan has a few. Scanners do so above 2000 HU, in metal, and below air.
+Where a word had too few bits, values beyond the largest go on from the smallest: dense bone becomes as low as
+nothing else in the body, and the neighbours across its edge differ by a power of two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ctenhance.runtime.errors import InputError
+
+# No real scan has so many there: most have one voxel or a few.
+_LEAST_VOXELS, _LEAST_SHARE, _TIMES_BESIDE, _BESIDE_HU = 30, 1e-5, 5.0, 20.0
+_LOWEST_CEILING, _HIGHEST_CEILING, _LOWEST_FLOOR = 20.0, 2000.0, -930.0
+# Of words of 11 and 12 bits, with the least share of the edges of what is low (of air, too) across which the
+# neighbour is at the top. 46 real scans have one such place in 12,000 at most.
+_SPANS = {2048.0: 0.003, 4096.0: 0.3}
+_NEARLY, _OF_SPAN, _TOP, _LEAST_JUMP, _FEWEST_JUMPS = 0.9, 0.25, 0.12, 0.75, 8
+
+
+@dataclass(frozen=True)
+class Limits:
+    """HU at which values were cut off below and above; None where they were not."""
+
+    floor: float | None
+    ceiling: float | None
+
+    def __str__(self) -> str:
+        """Return the note on them; '' where there is no limit."""
+        if self.floor is not None and self.ceiling is not None:
+            return (
+                f"its values are cut off at {self.floor:.4g} and at {self.ceiling:.4g} HU, as where a window "
+                "was applied: what lies beyond, such as air, lung or bone, is lost; use the original CT"
+            )
+        if self.ceiling is not None:
+            return (
+                f"its values are cut off at {self.ceiling:.4g} HU, where many voxels stand and nothing "
+                "above: bone, contrast agent or metal beyond it are lost; use the original CT"
+            )
+        if self.floor is None:
+            return ""
+        return (
+            f"its values are cut off at {self.floor:.4g} HU, where many voxels stand and nothing "
+            "below, though air is -1000 in a CT: it is no CT in HU, was cut off by a window, or has a wrong "
+            "rescale slope or intercept; use the original CT"
+        )
+
+
+def limits_of(array: np.ndarray) -> Limits:
+    """Return the limits at which HU [z, y, x] were cut off, but for those of scanners."""
+    low, high = _ends(array)
+    floor = low if low > _LOWEST_FLOOR and _is_limit(array, low, 1) else None
+    ceiling = high if _LOWEST_CEILING < high < _HIGHEST_CEILING and _is_limit(array, high, -1) else None
+    return Limits(floor, ceiling)
+
+
+def require_whole_words(array: np.ndarray) -> None:
+    """Raise InputError where values [z, y, x] beyond the largest of their words went on from the smallest."""
+    if _begin_again(array):
+        raise InputError(
+            "beside its highest values stand its lowest ones, as where dense bone or metal did not fit into "
+            "the bits of a value and began again from below; export it again, with more bits."
+        )
+
+
+def _begin_again(array: np.ndarray) -> bool:
+    jumps = {span: [0, 0] for span in _SPANS}
+    for plane in array:
+        low, high = float(plane.min()), float(plane.max())
+        for span in _SPANS:
+            if not _NEARLY * span <= high - low < span:
+                continue
+            below, top = plane <= low + _OF_SPAN * span, plane >= high - _TOP * span
+            for axis in (0, 1):
+                one, other = _neighbours(plane, axis)
+                lows, tops = _neighbours(below, axis), _neighbours(top, axis)
+                # Metal that was cut off beside its shadow, and what was filled in, is at the very limits.
+                inside = (np.minimum(one, other) > low) & (np.maximum(one, other) < high)
+                across = ((lows[0] & tops[1]) | (lows[1] & tops[0])) & inside
+                across &= np.abs(other - one) >= _LEAST_JUMP * span
+                jumps[span][0] += int(np.count_nonzero(across))
+                jumps[span][1] += int(np.count_nonzero(lows[0] ^ lows[1]))
+    return any(across >= max(_FEWEST_JUMPS, _SPANS[span] * edges) for span, (across, edges) in jumps.items())
+
+
+def _neighbours(plane: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    return (plane[:-1], plane[1:]) if axis == 0 else (plane[:, :-1], plane[:, 1:])
+
+
+def _ends(array: np.ndarray) -> tuple[float, float]:
+    ends = [(float(plane.min()), float(plane.max())) for plane in array]
+    return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+def _is_limit(array: np.ndarray, limit: float, inward: int) -> bool:
+    """Say whether many more voxels are exactly at this end of all values than just within."""
+    at = beside = 0
+    for plane in array:
+        off = inward * (
+            plane[plane <= limit + _BESIDE_HU] if inward > 0 else plane[plane >= limit - _BESIDE_HU]
+        )
+        off = off - inward * limit
+        at += int(np.count_nonzero(off < 0.5))
+        beside += int(np.count_nonzero(off >= 0.5))
+    least = max(_LEAST_VOXELS, _LEAST_SHARE * array.size)
+    return at >= least and at > _TIMES_BESIDE * beside / _BESIDE_HU

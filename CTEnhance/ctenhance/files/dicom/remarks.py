@@ -1,0 +1,111 @@
+"""What the texts of a header say in passing: that an image was turned or its values changed, or is a map.
+
+They are written by people and programs into many attributes, so they make a note and no more, but where the
+values look like a map's, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.datadict import DicomDictionary
+from pydicom.dataset import Dataset
+
+from ctenhance.files.dicom.header import DAMAGE, DicomFile, text
+from ctenhance.files.dicom.names import QUANTITIES, UNIT, WITHOUT_AIR, capitals, quantity, words
+from ctenhance.files.dicom.slices import Slice
+from ctenhance.runtime.errors import NotCTError
+
+_PLACES = ("DerivationDescription", "ImageComments")
+_NOT = r"(?<!\bNOT )(?<!\bNO )(?<!\bNON )(?<!\bNICHT )(?<!\bWITHOUT )"
+_TURNED = re.compile(
+    rf"\b{_NOT}(FLIP(PED|H|V|LR|UD)?|MIRROR(ED|ING)?|ROTATED|ROTATION (BY|OF|9|1|2)|TRANSPOSED|UPSIDE DOWN"
+    r"|(LEFT|L) ?(AND|/)? ?(RIGHT|R) (SWAPPED|EXCHANGED|REVERSED|INVERTED)|GESPIEGELT|GEDREHT|ROTIERT"
+    r"|MIROIR|RETOURNEE?|PIVOTEE?|ESPEJ(O|AD[AO])|VOLTEAD[AO]|ROTAD[AO]|GIRAD[AO]|SPECCHIAT[AO]|RUOTAT[AO]"
+    r"|CAPOVOLT[AO]|GESPIEGELD|GEDRAAID|ESPELHAD[AO]|SPEGLAD|OBROCON\w*)\b"
+)
+_CHANGED = re.compile(
+    rf"\b{_NOT}(CLIPPED|CLAMPED|CLIPPING|THRESHOLDED|WINDOWED|WINDOW(ING)? (LEVEL(ING)? )?APPLIED"
+    r"|NORMALI[SZ](ED|ATION|IERT)|EQUALI[SZ](ED|ATION)|INVERTED|GRA?E?Y ?SCALE INVERSION|8 ?BITS?)\b"
+)
+_KINDS_OF_TEXT = ("LO", "SH", "ST", "LT", "UT", "UC", "CS")
+# Of the person, the contrast agent (with its concentration), the place, and what all images of CT have there.
+_OTHERS = re.compile(
+    r"Contrast|Patient|Institution|Physician|Operator|Station|Person|Identi|Accession|StudyID|Serial|Address"
+    r"|Medical|Occupation|Allerg|Ethnic|Smok|Pregnan|Code(Value|Version)|CodingScheme|LossyImage|Character"
+    r"|^(Modality|PhotometricInterpretation|ImageType|FrameType|RescaleType|SeriesDescription)$"
+)
+# Read of a file of many frames, of which the whole header is long.
+_TEXTS = [tag for tag, (vr, *_, name) in DicomDictionary.items() if vr in _KINDS_OF_TEXT and name]
+_NAMES = (*QUANTITIES, *WITHOUT_AIR)
+_BELOW_MAPS_HU, _FEWEST_BELOW = -5.0, 0.002
+
+
+def notes_of_remarks(slices: Sequence[Slice]) -> list[str]:
+    """Return the notes on slices that were turned or changed by what describes them."""
+    found: dict[str, str] = {}
+    for said in {text(one.file.value(place, frame=one.frame)) for one in slices for place in _PLACES}:
+        for kind, named in (("turned", _TURNED), ("changed", _CHANGED)):
+            if match := named.search(words(said)):
+                found[kind] = match[0].strip().lower()
+    notes = []
+    if word := found.get("turned"):
+        notes.append(
+            f"its header says that it was turned ({word}), which positions and orientation need not have "
+            "followed: make sure that left and right, front and back are right"
+        )
+    if word := found.get("changed"):
+        notes.append(
+            f"its header says that its values were changed ({word}): make sure that they are Hounsfield "
+            "units all the same"
+        )
+    return notes
+
+
+def notes_of_hidden_names(file: DicomFile, array: np.ndarray) -> list[str]:
+    """Return the note on a volume without air [z, y, x] that any text of its header calls a map.
+
+    Raises NotCTError where nothing in it is below zero, either.
+    """
+    for keyword, said in _texts(file):
+        unit = UNIT.search(capitals(said))
+        named = (
+            said[slice(*unit.span())].strip() if unit else quantity(words(said), (*QUANTITIES, *WITHOUT_AIR))
+        )
+        if not named:
+            continue
+        if np.count_nonzero(array < _BELOW_MAPS_HU) < _FEWEST_BELOW * array.size:
+            raise NotCTError(
+                f"a text in '{file.path.name}' ({keyword}) tells of {named}, and neither air at -1000 HU nor "
+                "fat shows that it is a CT all the same; give the CT series."
+            )
+        return [
+            f"a text in its header ({keyword}) tells of {named}, and there is no air (-1000 HU) in it: make "
+            "sure that it is a CT and no map"
+        ]
+    return []
+
+
+def _texts(file: DicomFile) -> Iterator[tuple[str, str]]:
+    """Yield the texts of a file's header, each with its keyword."""
+    with contextlib.suppress(*DAMAGE):
+        tags: Any = list(_TEXTS) if len(file.frames) > 1 else None
+        header = pydicom.dcmread(file.path, stop_before_pixels=True, force=True, specific_tags=tags)
+        yield from _of_dataset(header)
+
+
+def _of_dataset(header: Dataset) -> Iterator[tuple[str, str]]:
+    for element in header:
+        place = element.keyword or "a private attribute"
+        if _OTHERS.search(place):
+            continue
+        if element.VR == "SQ":
+            for item in element.value or ():
+                yield from _of_dataset(item)
+        elif element.VR in _KINDS_OF_TEXT and element.value:
+            yield place, text(element.value)

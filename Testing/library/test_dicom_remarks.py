@@ -1,0 +1,105 @@
+"""What texts of a header say in passing: turned and changed images, maps, and a tilt that is nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from synthetic_dicom import hounsfield, write_series
+
+from ctenhance.core.volume import CTVolume
+from ctenhance.runtime.errors import NotCTError
+
+POSITIVE = np.abs(hounsfield(4)) % 70 + 3 * (hounsfield(4, seed=1) > 0)  # a map: nothing below zero
+WITHOUT_AIR = hounsfield(4) // 8 + 20  # fat, and no air
+
+
+def notes(folder: Path) -> list[str]:
+    return list(CTVolume.read(folder).meta["notes"])
+
+
+@pytest.mark.parametrize(
+    "said, word",
+    [
+        ("flipped horizontally", "flipped"), ("mirrored left/right", "mirrored"),
+        ("Rotated by 90 deg", "rotated"),
+        ("FlipLR", "flip"), ("Bild gespiegelt", "gespiegelt"), ("image en miroir", "miroir"),
+        ("imagen volteada", "volteada"), ("左右反転", "flipped"),
+        ("left and right swapped", "left and right"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("place", ["DerivationDescription", "ImageComments"])
+def test_a_turned_image_is_noted(tmp_path: Path, said: str, word: str, place: str) -> None:
+    write_series(tmp_path, SpecificCharacterSet="ISO_IR 192", **{place: said})  # type: ignore[arg-type]
+    (note,) = notes(tmp_path)
+    assert f"it was turned ({word}" in note and "left and right" in note
+
+
+@pytest.mark.parametrize(
+    "said", ["clipped to [-160, 240]", "Windowed for AI", "histogram equalized", "8-bit"]
+)
+def test_changed_values_are_noted(tmp_path: Path, said: str) -> None:
+    write_series(tmp_path, DerivationDescription=said)
+    (note,) = notes(tmp_path)
+    assert "values were changed" in note
+
+
+@pytest.mark.parametrize("said", ["not flipped", "rotation time 0.5 s", "Denoised by CTEnhance", "MPR 3 mm"])
+def test_other_remarks_are_not_noted(tmp_path: Path, said: str) -> None:
+    write_series(tmp_path, DerivationDescription=said, ImageComments=said, StudyDescription="CT perfusion")
+    assert not notes(tmp_path)
+
+
+PLACES: list[dict[str, Any]] = [
+    {"StudyDescription": "Iodine map"},
+    {"SoftwareVersions": ["VB20", "IodineMap 2.1"]},
+    {"FilterMaterial": "Iode(Eau)"},
+    {"ProtocolName": "Neuro CBF"},
+    {"AcquisitionDeviceProcessingDescription": "Electron density"},
+    {"ManufacturerModelName": "QCT BMD"},
+    {"RequestedProcedureDescription": "碘(水)"},
+]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_map_that_any_text_names(tmp_path: Path, place: dict[str, Any]) -> None:
+    place = {**place, "SpecificCharacterSet": "ISO_IR 192"}
+    write_series(tmp_path / "positive", values=POSITIVE, RescaleIntercept=0, **place)
+    write_series(tmp_path / "fat", values=WITHOUT_AIR, **place)
+    write_series(tmp_path / "scan", **place)
+    (keyword,) = set(place) - {"SpecificCharacterSet"}
+    with pytest.raises(NotCTError, match="tells of "):
+        CTVolume.read(tmp_path / "positive")
+    assert any(f"({keyword}) tells of" in note for note in notes(tmp_path / "fat"))
+    assert not any("tells of" in note for note in notes(tmp_path / "scan"))
+
+
+def test_a_map_that_a_sequence_or_a_private_text_names(tmp_path: Path) -> None:
+    item = Dataset()
+    item.CodeMeaning = "Perfusion map of the brain"
+    write_series(tmp_path / "code", values=WITHOUT_AIR, ProcedureCodeSequence=Sequence([item]))
+    assert any("(CodeMeaning) tells of" in note for note in notes(tmp_path / "code"))
+
+
+def test_a_piece_without_air_that_nothing_names_stays(tmp_path: Path) -> None:
+    write_series(tmp_path, values=WITHOUT_AIR, StudyDescription="CT lumbar spine", ProtocolName="L-spine")
+    assert not notes(tmp_path)
+
+
+@pytest.mark.parametrize("tilt, noted", [("15", True), ("-12.5", True), ("0", False), ("0.1", False)])
+def test_a_tilt_that_positions_do_not_show_is_noted(tmp_path: Path, tilt: str, noted: bool) -> None:
+    write_series(tmp_path / "acquired", GantryDetectorTilt=tilt)
+    write_series(tmp_path / "reformat", GantryDetectorTilt=tilt, ImageType=["DERIVED", "SECONDARY", "MPR"])
+    assert any("gantry tilt of" in note for note in notes(tmp_path / "acquired")) == noted
+    assert not notes(tmp_path / "reformat")
+
+
+def test_one_name_with_and_without_its_empty_parts(tmp_path: Path) -> None:
+    write_series(tmp_path, PatientName="MUELLER^A")
+    more = hounsfield(2, seed=5)
+    write_series(tmp_path, (10.0, 12.5), prefix="more", values=more, PatientName="Mueller^A^^^")
+    assert not notes(tmp_path)

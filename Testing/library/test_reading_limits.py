@@ -1,0 +1,120 @@
+"""Values that were cut off or began again from below, slices that are blank, rows and columns exchanged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk  # noqa: N813 (its customary name)
+from synthetic_dicom import write_series
+
+from ctenhance import CTVolume
+from ctenhance.core.limits import limits_of, require_whole_words
+from ctenhance.core.order import blank_slices, require_rows
+from ctenhance.runtime.errors import InputError
+
+Y, X = np.mgrid[:96, :96] - 48.0
+R = np.hypot(X, Y * 1.2)
+
+
+def body(slices: int = 4, metal: float = 0.0) -> np.ndarray:
+    """Air, muscle, fat and a spine that is denser inside, HU [z, y, x]."""
+    draw = np.random.default_rng(3)
+    plane = np.select([R < 30, R < 38], [40.0, -100.0], -1000.0)
+    plane += np.clip(1600 - 150 * np.hypot(X, Y - 14), 0, 1200)
+    plane += metal * (np.hypot(X - 15, Y) < 4)
+    return np.rint(plane + draw.normal(0, 10, (slices, 96, 96))).clip(-1024, 3071)
+
+
+BODY = body()
+
+
+def notes(folder: Path, values: np.ndarray) -> list[str]:
+    write_series(
+        folder, 2.5 * np.arange(len(values)), values=values, PixelRepresentation=1, RescaleIntercept=0
+    )
+    return list(CTVolume.read(folder).meta["notes"])
+
+
+@pytest.mark.parametrize("ceiling", [120, 300, 1000])
+def test_a_ceiling_is_told(tmp_path: Path, ceiling: int) -> None:
+    (note,) = notes(tmp_path, BODY.clip(None, ceiling))
+    assert f"cut off at {ceiling} HU" in note and "nothing above" in note
+
+
+@pytest.mark.parametrize("floor", [-200, -500])
+def test_a_floor_is_told_and_not_as_odd_corners(tmp_path: Path, floor: int) -> None:
+    (note,) = notes(tmp_path, BODY.clip(floor, None))
+    assert f"cut off at {floor} HU" in note and "nothing below" in note
+
+
+def test_a_window_is_told_of_eight_bits_too(tmp_path: Path) -> None:
+    for name, step in (("exact", 1.0), ("eight bits", 400 / 255)):
+        values = np.rint(np.rint((BODY.clip(-160, 240) + 160) / step) * step - 160)
+        (note,) = notes(tmp_path / name, values)
+        assert "cut off at -160 and at 240 HU, as where a window was applied" in note
+
+
+@pytest.mark.parametrize("least", [-1024, -1000])  # air as measured, and as cut off by the scanner
+def test_a_slope_that_is_ten_times_too_small_is_told_as_such(tmp_path: Path, least: int) -> None:
+    write_series(tmp_path, values=BODY.clip(least, None))
+    for path in tmp_path.iterdir():
+        made = pydicom.dcmread(path)
+        made.RescaleSlope, made.RescaleIntercept = "0.1", "-102.4"
+        made.save_as(path)
+    assert any("rescale slope" in note for note in CTVolume.read(tmp_path).meta["notes"])
+
+
+def test_scanners_limits_are_none() -> None:
+    for values in (BODY, body(metal=5000), BODY.clip(-1000, None), BODY[:, 30:66, 30:66]):
+        assert not str(limits_of(values))
+        require_whole_words(values)
+
+
+@pytest.mark.parametrize(
+    "largest, span", [(250, 2048), (1023, 2048), (900, 4096)], ids=["bone", "eleven bits", "twelve bits"]
+)
+def test_values_that_begin_again_are_refused(tmp_path: Path, largest: int, span: int) -> None:
+    wrapped = np.where(largest < BODY, BODY - span, BODY)
+    with pytest.raises(InputError, match="did not fit into the bits of a value"):
+        notes(tmp_path, wrapped)
+    image = sitk.GetImageFromArray(wrapped.astype(np.int16))
+    sitk.WriteImage(image, str(tmp_path / "wrapped.nii"))
+    with pytest.raises(InputError, match="did not fit into the bits of a value"):
+        CTVolume.read(tmp_path / "wrapped.nii")
+
+
+def test_blank_slices_are_told_and_not_as_no_order(tmp_path: Path) -> None:
+    values = np.concatenate([BODY, body(10) + 1, body(4)[::-1]])
+    values = values + np.arange(len(values))[:, None, None] * 2
+    values[6] = -1024
+    (note,) = notes(tmp_path, values)
+    assert "slice 7 of 18" in note and "holds one value only" in note
+    assert blank_slices(values) == [6]
+    values[[0, 1, -1]] = -1024  # as added around a volume
+    assert blank_slices(values) == [6]
+
+
+def test_exchanged_rows_and_columns_are_refused() -> None:
+    part = BODY[:, :80]
+    require_rows(part)
+    for values in (part, BODY[:, :, 8:70]):
+        rows, columns = values.shape[1:]
+        with pytest.raises(InputError, match=f"as {rows} rows of {columns} pixels .* exchanged the two"):
+            require_rows(np.ascontiguousarray(values).reshape(-1, columns, rows))
+
+
+def test_no_real_scan_has_any_of_it(shared_data: Path) -> None:
+    for path in sorted(shared_data.glob("ct/*.nii.gz")) + sorted(shared_data.glob("singles/*.nii.gz")):
+        array = np.atleast_3d(sitk.GetArrayFromImage(sitk.ReadImage(str(path)))).astype(np.float32)[::3]
+        part = slice(array.shape[1] // 4, -array.shape[1] // 4)
+        for piece in (array, array[:, part, part], array[:1], array[:, part]):
+            assert not str(limits_of(piece)) and not blank_slices(piece), path.name
+            require_whole_words(piece)
+            require_rows(piece)
+        if not path.name.startswith("phantom"):
+            assert limits_of(array.clip(None, 300)).ceiling == 300
+            with pytest.raises(InputError):
+                require_whole_words(np.where(array > 200, array.clip(None, 1000) - 2048, array))
