@@ -60,6 +60,15 @@ def test_what_a_wrong_scale_moves_is_said(tmp_path: Path, case: str) -> None:
     assert NOT in said or "between -200 and 200 HU" in said or "slope were doubled" in said
 
 
+@pytest.mark.parametrize("slope, intercept", [(1, 50), (1, -50), (0.9, -102), (1.0, 0), (1.0, 20)])
+def test_fat_and_muscle_tell_less_than_air_does(slope: float, intercept: float) -> None:
+    draw = np.random.default_rng(2)
+    plane = np.select([R < 28, R < 40], [50.0, -100.0], -1000.0) + draw.normal(0, 10, (4, SIDE, SIDE))
+    said = doubt_of_scale(np.rint(slope * plane + intercept).astype(np.float32))
+    right = slope == 1 and abs(intercept) < 40
+    assert not said if right else "its scale does not fit" in said and "fat" in said
+
+
 def test_the_sentence_says_what_was_found() -> None:
     levels = levels_of(CHEST - 476)
     assert levels.air == pytest.approx(-1476, abs=5) and levels.wrong and levels.refuted
@@ -95,12 +104,14 @@ def test_a_right_scale_is_not_doubted(case: str) -> None:
 
 
 def test_no_real_scan_is_doubted_and_each_is_if_it_is_moved(shared_data: Path) -> None:
-    missed = []
+    missed, moved_little = [], []
     for path in sorted((shared_data / "ct").glob("*.nii.gz")):
         array = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[::4].astype(np.float32)
         half = array.shape[1] // 4
         for piece in (array, array[:, half:-half], array[:, :, half:-half], array[:1]):
             assert not levels_of(piece).wrong, path.name
+        moved_little += [bool(doubt_of_scale(array + by)) for by in (-60, 60)]
         missed += [(path.name, by) for by in (-800, -300, 500) if not doubt_of_scale(array + by)]
     # A calcium phantom has as much of what is like lung as of air.
     assert len({name for name, _ in missed}) <= 2
+    assert np.mean(moved_little) > 0.6

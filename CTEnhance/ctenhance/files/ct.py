@@ -19,6 +19,7 @@ from ctenhance.core.hounsfield import (
 )
 from ctenhance.core.limits import limits_of, require_whole_words
 from ctenhance.core.order import blank_slices, doubt_of_blanks, doubt_of_order, require_rows
+from ctenhance.core.scale import OFF_SCALE
 from ctenhance.core.volume import READABLE_SUFFIXES, WRITABLE_SUFFIXES, AnyPath, CTVolume
 from ctenhance.runtime.errors import InputError, NotCTError
 from ctenhance.runtime.files import check_output, suffix_of
@@ -84,11 +85,15 @@ def doubts_of(volume: CTVolume | StoredVolume) -> list[str]:
     if "source_files" not in volume.meta:
         doubts += [doubt_without_air(array), doubt_of_scale(array)]
     limits, blanks = limits_of(array), blank_slices(array)
+    # A wrong scale or a window says what is in the corners, too.
+    explained = limits.floor is not None or any(
+        OFF_SCALE in one for one in (*doubts, *volume.meta.get("notes", []))
+    )
     images = np.delete(array, blanks, axis=0) if blanks else array
     doubts += [
         _doubt_of_size(volume),
         str(limits),
-        doubt_of_corners(array) if limits.floor is None else "",
+        "" if explained else doubt_of_corners(array),
         doubt_of_blanks(blanks, len(array)),
         doubt_of_alternation(images),
         doubt_of_order(images, volume.spacing[2]),
