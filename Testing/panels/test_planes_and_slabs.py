@@ -167,6 +167,36 @@ def test_a_slab_is_as_thick_as_asked_and_says_so(panel: Any, user: Any, compared
     assert not any("slices)" in line for line in captions(BEFORE))
 
 
+@pytest.mark.parametrize("degrees", [0.0, 8.0])
+def test_a_slab_stands_in_the_middle_of_its_view(
+    panel: Any, user: Any, compared: Any, degrees: float
+) -> None:
+    """Along the volume's slices, where VTK takes its fast way, and in a tilted plane, where it cannot."""
+    ui, node = panel.ui, widget(BEFORE).mrmlSliceNode()
+    widget(BEFORE).sliceController().setSliceOffsetValue(2.5)
+    turn = vtk.vtkTransform()
+    turn.SetMatrix(node.GetSliceToRAS())
+    turn.RotateX(degrees)
+    node.GetSliceToRAS().DeepCopy(turn.GetMatrix())
+    node.UpdateMatrices()
+    user.rests(0.3)
+    one, found = middle(BEFORE), {}
+    reslice = widget(BEFORE).sliceLogic().GetBackgroundLayer().GetReslice()
+    assert degrees or reslice.GetSlabSliceSpacingFraction() == 1.0
+    ui.slabSlider.value = 25.0
+    for index in (1, 2, 3):
+        ui.slabSelector.currentIndex = index
+        user.rests(0.3)
+        found[index] = middle(BEFORE)
+    # In a tilted plane each is rounded to whole HU; half a slice would be 5 HU.
+    assert found[1] == pytest.approx(one, abs=0.05 if degrees == 0 else 1.05)
+    assert found[2] - one == pytest.approx(one - found[3], abs=0.05 if degrees == 0 else 2.05)
+    assert found[2] - one > 15
+    ui.slabSelector.currentIndex = 0
+    user.rests(0.3)
+    assert middle(BEFORE) == pytest.approx(one, abs=1e-6)
+
+
 def test_a_slab_of_what_is_made_live(panel: Any, user: Any, compared: Any) -> None:
     """Another strength and the difference are there in all slices of the slab, before voxels are written."""
     ui = panel.ui

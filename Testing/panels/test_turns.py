@@ -55,6 +55,10 @@ def test_six_views_are_drawn_one_a_turn(panel: Any, user: Any, frames: Any) -> N
     assert frames(lambda: panel.viewSection._onPlace((3.0, 4.0, 5.0))) == [1] * 6
     # Views that stay where they are, are not drawn: only those that look along the axis of the move.
     assert frames(lambda: panel.viewSection._onPlace((3.0, 4.0, 5.0))) in ([1] * 6, [])
+    # Once, also where a view asks to be drawn by itself.
+    views = panel.compareSection.comparison.views
+    assert frames(lambda: [views.hold(), panel.ui.swapButton.click()]) == [1] * 6
+    frames(lambda: [views.hold(), panel.ui.swapButton.click()])
     scroll = widget("CTEnhanceBeforeCoronal").sliceController().setSliceOffsetValue
     assert frames(lambda: scroll(12.0)) == [1] * 2
     assert not any(widget(view).sliceView()._paused for view in SIX)

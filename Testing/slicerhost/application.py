@@ -67,9 +67,8 @@ class SliceView(Widget):
 
     def __init__(self, logic: Any) -> None:
         super().__init__()
-        self._logic, self._viewer, self._paused = logic, None, 0
+        self._logic, self._viewer, self._paused, self._asked = logic, None, 0, False
         answering(self, mrmlSliceNode=logic.GetSliceNode(), cornerAnnotation=vtk.vtkCornerAnnotation())
-        answering(self, scheduleRender=None)  # the application does when it is idle
 
     def renderWindow(self) -> Any:
         if self._viewer is None:
@@ -89,7 +88,11 @@ class SliceView(Widget):
         self._viewer.GetRenderWindow().SetSize(*self._logic.GetSliceNode().GetDimensions()[:2])
         return self._viewer.GetRenderWindow()
 
+    def scheduleRender(self) -> None:
+        self._asked = bool(self._paused)  # by itself the application draws when it is idle
+
     def forceRender(self) -> None:
+        self._asked = False
         self.renderWindow().Render()
 
     def pauseRender(self) -> int:
@@ -98,6 +101,8 @@ class SliceView(Widget):
 
     def resumeRender(self) -> int:
         self._paused -= 1
+        if self._asked and not self._paused:
+            self.forceRender()  # at once: what waited is late already
         return self._paused
 
 

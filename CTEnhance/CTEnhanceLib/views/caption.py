@@ -31,6 +31,7 @@ class ViewCaption(ViewText):
         letters.SetVerticalJustificationToBottom()
 
     def _onFrame(self, caller: Any, event: str) -> None:
+        slab.centre(self._logic)
         self.show("\n".join(lines(self._logic)), _GROUND)
         super()._onFrame(caller, event)
 

@@ -55,8 +55,9 @@ class OneByOne:
         if self._waiting:
             view = _view(self._waiting.pop(0))
             if view is not None:
-                view.resumeRender()
+                # In this order, or it would be drawn twice: by itself a view that may draw again does so.
                 view.forceRender()
+                view.resumeRender()
         if not self._waiting and self._timer is not None:
             self._timer.stop()
 

@@ -1,8 +1,10 @@
 """Thick slabs: what is shown of several slices at once, in all linked views alike.
 
-Slicer's slice nodes make them. Their factor of oversampling has to be set to the depth of a view in mm: with
-any other one a slab is `depth / factor` times as thick as was asked for. With exactly the depth VTK takes
-another way through its filter, by which the slab stands half a slice too low; so it is a millionth more.
+Slicer's slice nodes make them, with `vtkImageReslice`. Slicer gives it the spacing of the slices divided by
+the node's factor of oversampling; only where that is 1 does it take its fast way, along the volume's own
+rows, also for single slices: with Slicer's factor of 2 a slice takes five times as long, and a slab six
+times. So the factor is set to the spacing. On the fast way a slab stands half a slice too low: `centre` has
+the filter begin half a slice higher.
 """
 
 from __future__ import annotations
@@ -16,7 +18,10 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
+# Thicker by this part, or a slice would be lost by rounding.
 _MORE = 1 + 1e-6
+# A view is as deep as one slice, so that the filter's steps are slices; in other views they are made so.
+_SAME = 1e-6
 
 
 class Projection(enum.Enum):
@@ -58,29 +63,50 @@ class Slab:
         node, (count, thickness, factor) = widget.mrmlSliceNode(), self._asked(widget)
         with slicer.util.NodeModify(node):
             node.SetSlabReconstructionEnabled(count > 1)
+            node.SetSlabReconstructionOversamplingFactor(factor)
             if count > 1:
                 node.SetSlabReconstructionType(self.projection.value)
                 node.SetSlabReconstructionThickness(thickness)
-                node.SetSlabReconstructionOversamplingFactor(factor)
+        centre(widget.sliceLogic())
 
     def shownBy(self, widget: Any) -> bool:
         """Say whether a slice widget shows it already."""
         node, (count, thickness, factor) = widget.mrmlSliceNode(), self._asked(widget)
-        if count < 2:
-            return not node.GetSlabReconstructionEnabled()
-        now = (
-            node.GetSlabReconstructionEnabled(),
-            node.GetSlabReconstructionType(),
-            node.GetSlabReconstructionThickness(),
-            node.GetSlabReconstructionOversamplingFactor(),
-        )
-        return bool(now == (True, self.projection.value, thickness, factor))
+        enabled = bool(node.GetSlabReconstructionEnabled())
+        if enabled != (count > 1) or node.GetSlabReconstructionOversamplingFactor() != factor:
+            return False
+        now = node.GetSlabReconstructionType(), node.GetSlabReconstructionThickness()
+        return not enabled or now == (self.projection.value, thickness)
 
     def _asked(self, widget: Any) -> tuple[int, float, float]:
         """Return of how many slices it is in a widget, its thickness (mm), and the factor of oversampling."""
         spacing = widget.sliceLogic().GetLowestVolumeSliceSpacing()[2]
-        count = self.of(spacing) if spacing > 0 else 1
-        return count, count * spacing * _MORE, widget.mrmlSliceNode().GetFieldOfView()[2] * _MORE
+        depth = widget.mrmlSliceNode().GetFieldOfView()[2]
+        if spacing <= 0:
+            return 1, 0.0, widget.mrmlSliceNode().GetSlabReconstructionOversamplingFactor()
+        count = self.of(spacing)
+        # With another depth a slab is `depth / factor` times as thick as was asked for.
+        factor = spacing if count == 1 or abs(depth - spacing) < _SAME * spacing else depth * _MORE
+        return count, count * spacing * _MORE, factor
+
+
+def centre(logic: Any) -> None:
+    """Have a view's slab stand in its middle, whichever way it is made; asked again before each frame."""
+    for layer in (logic.GetBackgroundLayer(), logic.GetForegroundLayer()):
+        reslice = layer.GetReslice()
+        slab = reslice.GetSlabNumberOfSlices() > 1
+        begin = 0.5 if slab and _isFast(reslice) else 0.0
+        if reslice.GetOutputOrigin()[2] != begin:
+            reslice.SetOutputOrigin(0.0, 0.0, begin)
+
+
+def _isFast(reslice: Any) -> bool:
+    """Say whether the filter takes its way along the volume's own rows."""
+    transform = reslice.GetResliceTransform()
+    if reslice.GetSlabSliceSpacingFraction() != 1 or not hasattr(transform, "GetMatrix"):
+        return False
+    matrix = transform.GetMatrix()
+    return all(sum(matrix.GetElement(row, column) != 0 for column in range(3)) == 1 for row in range(3))
 
 
 def text(logic: Any) -> str:
