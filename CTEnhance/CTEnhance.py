@@ -23,7 +23,6 @@ from CTEnhanceLib.compare import figures
 from CTEnhanceLib.compare.resultchoice import resultsOf
 from CTEnhanceLib.compare.strength import StrengthWriter, canBlend, presets
 from CTEnhanceLib.enhance.batchwindow import BatchWindow, Settings
-from CTEnhanceLib.enhance.firstuse import FirstUse
 from CTEnhanceLib.enhance.job import DEFAULT_OPTIONS, VERB, EnhanceJob, isForeign, problem
 from CTEnhanceLib.panel import about
 from CTEnhanceLib.panel.modelchoice import ModelChoice
@@ -140,15 +139,7 @@ class CTEnhanceWidget(PanelWidget):
             ui.presetSelector.addItem(_("{name} ({percent:.0f} %)").format(name=name, percent=100 * strength))
         ui.presetSelector.addItem(_("Custom"))
         ui.presetSelector.connect("currentIndexChanged(int)", self._onPreset)
-        self.firstUse = FirstUse(
-            ui,
-            RESOURCES / "SampleData" / f"{ROUTINE_SAMPLE}.nrrd",
-            self._trialOptions,
-            self.logic.requirementsPath,
-            self._mayTry,
-            self._onSample,
-            self.runSection.knowTime,
-        )
+        ui.sampleButton.connect("clicked()", self._onSample)
         self.batchWindow = BatchWindow(
             str(RESOURCES / "UI" / "BatchWindow.ui"),
             self.title,
@@ -161,26 +152,25 @@ class CTEnhanceWidget(PanelWidget):
         )
         ui.batchButton.connect("clicked()", self.batchWindow.show)
 
-    def left(self) -> None:
-        """Try nothing any more."""
-        self.firstUse.stop()
-        super().left()
-
     def gone(self) -> None:
         """End the batch, too."""
-        self.firstUse.stop()
         self.batchWindow.kill()
         super().gone()
 
-    def _trialOptions(self) -> list[str]:
-        return EnhanceOptions(model=self.models.model(), device=self.parameters.device).to_arguments()
+    def trialJob(self) -> EnhanceJob | None:
+        """Try nothing beside a batch."""
+        if self.batchWindow.batch.running:
+            return None
+        return EnhanceJob(self.parameters.inputVolume, None, self._options())
 
-    def _mayTry(self) -> bool:
-        busy = self.runSection.running or self.batchWindow.batch.running
-        return self.parameters is not None and not busy and not self.reason()
+    def _options(self) -> EnhanceOptions:
+        chosen = self.parameters
+        where = deviceOptions(chosen.device)
+        return EnhanceOptions(model=self.models.model(), strength=chosen.strength, **where)
 
-    def _onSample(self, node) -> None:
-        if self.parameters is not None:
+    def _onSample(self) -> None:
+        node = slicer.util.loadVolume(str(RESOURCES / "SampleData" / f"{ROUTINE_SAMPLE}.nrrd"))
+        if node is not None and self.parameters is not None:
             self.parameters.inputVolume = node
 
     def _batchSettings(self) -> Settings:
@@ -229,9 +219,7 @@ class CTEnhanceWidget(PanelWidget):
         ):
             self.runSection.showStatus(_("Nothing was computed: choose another output, or a new volume."))
             return None
-        where = deviceOptions(chosen.device)
-        options = EnhanceOptions(model=self.models.model(), strength=chosen.strength, **where)
-        return EnhanceJob(chosen.inputVolume, output, options, overwrite)
+        return EnhanceJob(chosen.inputVolume, output, self._options(), overwrite)
 
     def resultArrived(self, result) -> None:
         """Show it from now on."""
@@ -249,13 +237,13 @@ class CTEnhanceWidget(PanelWidget):
         chosen = self.parameters
         self._followNodes(chosen)
         self.models.follow(chosen.model)
-        if self.runSection.running:
-            self.firstUse.stop()
-        else:
-            model = self.models.model() or ""
-            self.firstUse.follow(chosen.inputVolume, model, self.models.does(), chosen.device)
+        ui = self.ui
+        none = chosen.inputVolume is None and not placing.originals()
+        ui.sampleButton.visible = ui.sampleLabel.visible = none
+        ui.modelNoteLabel.text = self.models.does()
+        ui.modelNoteLabel.visible = bool(ui.modelNoteLabel.text)
         near = [i for i, (_name, strength) in enumerate(presets()) if abs(strength - chosen.strength) < 0.005]
-        self.ui.presetSelector.currentIndex = near[0] if near else len(presets())
+        ui.presetSelector.currentIndex = near[0] if near else len(presets())
         result = chosen.result
         if self.runSection.running or result is None or placing.inputOf(result) is None:
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -83,6 +83,23 @@ class SpectralImages:
         if self.folder is not None:
             return self.folder.name
         return str(self.volumes[0][1].GetName()) if self.volumes else ""
+
+    def few(self) -> SpectralImages | None:
+        """Return the slices in the middle of each volume; None where these do not lie over each other, or
+        are in a folder."""
+        nodes = [node for _energy, node in self.volumes]
+        if not nodes or any(not volumes.sameGrid(node, nodes[0]) for node in nodes):
+            return None
+        return SpectralImages(tuple((energy, volumes.middleSlices(node)) for energy, node in self.volumes))
+
+    def count(self) -> int | None:
+        """Return how many slices the first volume has; None: the worker finds out."""
+        size = volumes.imageSize(self.volumes[0][1]) if self.volumes else None
+        return None if size is None else size[2]
+
+    def likeness(self) -> Hashable:
+        """Return what the time of a slice depends on."""
+        return self.folder, tuple((volumes.imageSize(node) or ())[:2] for _energy, node in self.volumes)
 
     def readable(self, sentence: str, folder: Path) -> str:
         """Put the volumes' names in place of the files that the worker knows."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from CTEnhanceLib.process.projections import (
     requireMatrix,
     requireSource,
 )
-from CTEnhanceLib.process.run import Command
+from CTEnhanceLib.process.run import Command, Job
 from CTEnhanceLib.scene import placing, units, volumes
 
 # What the lists offer; the command line takes others, too, as name=formula@density.
@@ -101,6 +101,18 @@ class SpectralSimulation(SimulatedScan):
             arguments += [f"--{name}", str(getattr(self, name))]
         arguments += [] if options.image_size is None else ["--matrix", str(options.image_size)]
         return Command(arguments, {"project": 60, "write": 5})
+
+    def few(self) -> SpectralSimulation:
+        """Scan two slices of the phantom."""
+        return dataclasses.replace(self, slices=min(2, self.slices))
+
+    def count(self) -> int:
+        """As many slices as are asked for."""
+        return self.slices
+
+    def likeness(self) -> Hashable:
+        """The phantom and the size of its scan; not the dose."""
+        return self.phantom, self.views, self.columns
 
 
 def problem(source: Source | SpectralImages, options: DecomposeOptions) -> str:
@@ -187,6 +199,23 @@ class DecomposeJob(ProjectionJob):
     def problem(self) -> str:
         """Say what is wrong with the source or the settings, if anything."""
         return problem(self.source, self.options)
+
+    def few(self) -> Job | None:
+        """Of images, the slices in the middle of each; of a folder's none."""
+        if not isinstance(self.source, SpectralImages):
+            return super().few()
+        few = self.source.few()
+        return None if few is None else DecomposeJob(few, self.options)
+
+    def slices(self) -> int | None:
+        """As many as the first of the images has."""
+        return self.source.count() if isinstance(self.source, SpectralImages) else super().slices()
+
+    def likeness(self) -> Hashable:
+        """Of images, their number and size."""
+        if not isinstance(self.source, SpectralImages):
+            return super().likeness()
+        return self.source.likeness(), repr(dataclasses.replace(self.options, seed=0))
 
     def prepare(self, folder: Path) -> Iterator[float]:
         """Write the images of the scene, where these are decomposed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +125,19 @@ class EnhanceJob(Job):
     def readable(self, sentence: str, folder: Path) -> str:
         """The worker knows the volume by its temporary file only."""
         return sentence.replace(str(folder / "input.mha"), self.inputNode.GetName())
+
+    def few(self) -> Job:
+        """The same of the slices in the middle."""
+        return EnhanceJob(volumes.middleSlices(self.inputNode), None, self.options)
+
+    def slices(self) -> int | None:
+        """As many as the input has."""
+        size = volumes.imageSize(self.inputNode)
+        return None if size is None else size[2]
+
+    def likeness(self) -> Hashable:
+        """Model, device and the size of a slice; not the strength."""
+        size = volumes.imageSize(self.inputNode)
+        return (
+            None if size is None else (VERB, repr(dataclasses.replace(self.options, strength=1.0)), size[:2])
+        )

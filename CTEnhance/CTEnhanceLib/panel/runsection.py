@@ -16,6 +16,7 @@ from slicer.i18n import tr as _
 
 from ctenhance.runtime.errors import CTEnhanceError
 from CTEnhanceLib.panel import styles
+from CTEnhanceLib.panel.estimate import Estimate
 from CTEnhanceLib.panel.modelchoice import select
 from CTEnhanceLib.panel.reporttable import reportJson, reportTable
 from CTEnhanceLib.process import dependencies
@@ -30,9 +31,10 @@ AUTOMATIC = "auto"
 class RunSection:
     """Connects the sections' widgets.
 
-    makeJob() -> Job, or None to leave it, called on Apply; onResult(result), after a run; onDevice(spec),
-    when the user chooses one; onChanged(), when a run begins or ends: call `refresh` then; isOpen(): whether
-    the user sees the panel; engines: whether networks run, so that the device list names what runs them.
+    makeJob() -> Job, or None to leave it, called on Apply; trialJob(): the same, timed; onResult(result),
+    after a run; onDevice(spec), when the user chooses one; onChanged(), when a run begins or ends: call
+    `refresh` then; isOpen(): whether the user sees the panel; engines: whether networks run, so that the
+    device list names what runs them.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class RunSection:
         title: str,
         requirements: Path,
         makeJob: Callable[[], Job | None],
+        trialJob: Callable[[], Job | None],
         onResult: Callable[[Any], None],
         onDevice: Callable[[str], None],
         onChanged: Callable[[], None],
@@ -50,6 +53,8 @@ class RunSection:
         self.ui = ui
         self._title, self._requirements = title, requirements
         self._makeJob, self._onResult, self._onChanged = makeJob, onResult, onChanged
+        self._trialJob = trialJob
+        self.estimate = Estimate(ui, requirements, self._knowTime)
         self._afterRun = onResult
         self._onDevice, self._isOpen = onDevice, isOpen
         self._run: Run | None = None
@@ -77,16 +82,22 @@ class RunSection:
 
     def cancel(self) -> None:
         """Stop what runs; the status line tells when it is over."""
+        self.rest()
         if self._run is not None:
             self.ui.applyButton.enabled = False
             self._run.cancel()
 
     def kill(self) -> None:
         """End what runs at once, for when the module goes."""
+        self.rest()
         if self._run is not None:
             self._run.kill()
             self._run = None
         self._query.stop()
+
+    def rest(self) -> None:
+        """Try nothing: the panel is left, or its nodes go. A run goes on."""
+        self.estimate.stop()
 
     def askDevices(self) -> None:
         """Look which devices there are, and how much memory is free; the list follows when it is known."""
@@ -109,11 +120,10 @@ class RunSection:
             self.showStatus(reason)
         self._reason, self._device, self._slow = reason, device, slow
         self._followDevice()
-
-    def knowTime(self) -> None:
-        """How long it takes is said elsewhere: no warning is needed."""
-        self._warnsOfTime = False
-        self._followDevice()
+        if running:
+            self.rest()
+        else:
+            self.estimate.follow(None if reason else self._trialJob())
 
     def disable(self) -> None:
         """There are no parameters to run with at the moment."""
@@ -159,6 +169,11 @@ class RunSection:
             self._onFailed(str(error), "")
             return
         self._onChanged()
+
+    def _knowTime(self) -> None:
+        """How long it takes is said: no warning is needed."""
+        self._warnsOfTime = False
+        self._followDevice()
 
     def _writeReport(self, _asJson: bool = False) -> None:
         report, ui = self._report, self.ui

@@ -196,19 +196,20 @@ class PanelWidget(BasePanelWidget):
         return True
 
     def compared(self, result: Any) -> tuple[str, str]:
-        """Return what the two volumes of a comparison are called: that which a result is compared with, and
-        the result (None: any)."""
+        """Return what the two of a comparison are called: the other one, and the result (None: any)."""
         return _("Before"), _("After")
 
     def patientOf(self, result: Any) -> Any:
         """Return the node of the patient's own image that a result was made from, or None."""
         return placing.inputOf(result)
 
+    def trialJob(self) -> Job | None:
+        """Return what is tried to tell how long a run takes, asking nothing; None: nothing is tried now."""
+        return self.makeJob()
+
     def makeJob(self) -> Job | None:
         """Return the job that the parameters ask for; None: the user, asked something, would rather not.
-
-        Raises InputError when they cannot be met.
-        """
+        Raises InputError when they cannot be met."""
         raise TypeError(f"{type(self).__name__} has no job for its Apply button")
 
     def follow(self) -> None:
@@ -235,8 +236,7 @@ class PanelWidget(BasePanelWidget):
         return [] if self.compareSection is None else [self.compareSection.comparison.views]
 
     def firstViews(self) -> list[View]:
-        """Return the views that the panel may show, which are made before that, those of the first result in
-        front."""
+        """Return the views to be made ahead, those of the first result in front."""
         return [] if self.compareSection is None else modes.allViews()
 
     def nodesGo(self) -> None:
@@ -268,6 +268,7 @@ class PanelWidget(BasePanelWidget):
             self.title,
             self.logic.requirementsPath(),
             self.makeJob,
+            self.trialJob,
             self._onResult,
             self._onDevice,
             self.refresh,
@@ -312,6 +313,7 @@ class PanelWidget(BasePanelWidget):
     def left(self) -> None:
         """Take the comparison off the screen; a run goes on."""
         self.ahead.stop()
+        self.runSection.rest()
         self._keySheet.enable(False)
         self._leaveSections()
         if not self.runSection.running:
@@ -416,9 +418,7 @@ class PanelWidget(BasePanelWidget):
     def _chooseInput(self) -> None:
         """Take a CT as input where none is chosen: the first that is no result of ours."""
         if self.takesVolume and not self.parameters.inputVolume:
-            found = placing.originals()
-            if found:
-                self.parameters.inputVolume = found[0]
+            self.parameters.inputVolume = next(iter(placing.originals()), None)
 
     def _onResultChosen(self, result: Any) -> None:
         if self.parameters is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,18 @@ class SimulatedScan(abc.ABC):
     def command(self, folder: Path, projections: Path, options: Any) -> Command:
         """Return the verb that writes the projections, without --device and --seed."""
 
+    @abc.abstractmethod
+    def few(self) -> SimulatedScan:
+        """Return the scan of two slices of it."""
+
+    @abc.abstractmethod
+    def count(self) -> int | None:
+        """Return how many slices it has; None: there is nothing to scan yet."""
+
+    @abc.abstractmethod
+    def likeness(self) -> Hashable:
+        """Return what the time that a slice takes depends on."""
+
 
 Source = Path | SimulatedScan | None
 
@@ -57,6 +70,23 @@ class ProjectionJob(Job):
     def readable(self, sentence: str, folder: Path) -> str:
         """The worker knows a simulated scan by its temporary file only."""
         return sentence.replace(str(_simulated(folder)), _("simulated scan"))
+
+    def few(self) -> Job | None:
+        """A simulated scan is made of two slices; measured projections are not cut."""
+        if not isinstance(self.source, SimulatedScan):
+            return None
+        return type(self)(self.source.few(), self.options)
+
+    def slices(self) -> int | None:
+        """As many as are to be simulated; a file's own are known to the worker."""
+        return self.source.count() if isinstance(self.source, SimulatedScan) else None
+
+    def likeness(self) -> Hashable:
+        """Source and options, but for the seed."""
+        source = self.source
+        if isinstance(source, SimulatedScan):
+            source = source.likeness() if source.count() else None
+        return None if source is None else (source, repr(dataclasses.replace(self.options, seed=0)))
 
     def name(self) -> str:
         """Return what the results are called after.

@@ -11,7 +11,7 @@ import abc
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,21 @@ class Job(abc.ABC):
     def readable(self, sentence: str, folder: Path) -> str:
         """Return a sentence of the worker with the user's names in place of temporary files."""
         return sentence
+
+    def few(self) -> Job | None:
+        """Return the same on the two slices in the middle, to be timed; None: there is no cutting it."""
+        return None
+
+    def slices(self) -> int | None:
+        """Return how many slices it is to make; None: only the worker can tell."""
+        return None
+
+    def likeness(self) -> Hashable:
+        """Return what the time that a slice takes depends on: of jobs with the same, one tells for all.
+
+        None: it is not to be timed.
+        """
+        return None
 
 
 class Run:

@@ -6,29 +6,32 @@ A figure from another computer would say nothing: processors differ tenfold, gra
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import slicer
+import qt
 
 from ctenhance.runtime.errors import CTEnhanceError
 from CTEnhanceLib.process import transfer
+from CTEnhanceLib.process.run import Command, Job
 from CTEnhanceLib.process.steps import TimedSteps
 from CTEnhanceLib.process.worker import Worker
-from CTEnhanceLib.scene import volumes
 
 SLICES = 2
+#: Whoever has not done two slices by then is left alone: it keeps the processor from other work.
+MOST_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
 class Pace:
-    """What two slices took: all of it (seconds), and the second slice alone."""
+    """What a trial took: all of it (seconds), and each slice after the first; `total`: how many slices there
+    are, where the trial itself has found out."""
 
     whole: float
     slice: float
+    total: int | None = None
 
     def seconds(self, slices: int) -> float:
         """Return what so many slices take."""
@@ -36,17 +39,21 @@ class Pace:
 
 
 class Trial:
-    """Tries the middle of a volume; `onDone(Pace or None)` is called when it is over, None: it has failed.
+    """Tries a job; `onDone(Pace or None)` is called when it is over, None: it has failed.
 
-    arguments(input, output): the command line for files of these paths; stage: what its slices report.
+    A job that has a `few` is tried on those slices; any other is left when it has done two.
     """
 
     def __init__(self, onDone: Callable[[Pace | None], None]) -> None:
         self._onDone = onDone
         self._folder: Path | None = None
+        self._job: Job | None = None
         self._steps: TimedSteps | None = None
         self._worker: Worker | None = None
-        self._times: list[tuple[int, float]] = []
+        self._commands: list[Command] = []
+        self._paces: list[Pace] = []
+        self._times: dict[int, float] = {}
+        self._whole = False
         self._stage, self._started = "", 0.0
 
     @property
@@ -54,19 +61,17 @@ class Trial:
         """Whether it is on its way."""
         return self._folder is not None
 
-    def start(self, node: Any, arguments: Callable[[Path, Path], list[str]], stage: str) -> None:
+    def start(self, job: Job) -> None:
         """Begin; returns at once."""
         self.stop()
-        self._stage, self._times = stage, []
+        few = job.few()
+        self._job, self._whole = few or job, few is None
         try:
-            self._folder = folder = transfer.runFolder()
+            self._folder = transfer.runFolder()
         except CTEnhanceError:
             self._end(None)
             return
-        few = _middle(node)
-        self._steps = TimedSteps(
-            _written(few, folder / "input.mha"), lambda: self._run(arguments), lambda _error: self._end(None)
-        )
+        self._steps = TimedSteps(self._job.prepare(self._folder), self._run, lambda _error: self._end(None))
 
     def stop(self) -> None:
         """Leave it; nobody is told."""
@@ -76,12 +81,26 @@ class Trial:
             self._worker.kill()
         self._clear()
 
-    def _run(self, arguments: Callable[[Path, Path], list[str]]) -> None:
-        if self._folder is None:
+    def _run(self) -> None:
+        if self._folder is None or self._job is None:
             return
-        self._steps, self._started = None, time.monotonic()
+        self._steps, self._paces = None, []
+        try:
+            last = Command(self._job.arguments(self._folder), self._job.stages)
+            self._commands = [*self._job.preceding(self._folder), last]
+        except CTEnhanceError:
+            self._end(None)
+            return
+        self._next()
+
+    def _next(self) -> None:
+        """Have a process of its own work on the next command."""
+        command = self._commands[len(self._paces)]
+        self._times, self._started = {}, time.monotonic()
+        # The stage that takes longest is the one that goes slice by slice.
+        self._stage = max(command.stages, key=lambda name: command.stages[name])
         self._worker = Worker(
-            lambda _event: self._end(self._pace()),
+            lambda _event: self._finished(),
             lambda _sentence: self._end(None),
             lambda: None,
             lambda _progress: None,
@@ -89,22 +108,53 @@ class Trial:
             self._take,
         )
         try:
-            self._worker.start(arguments(self._folder / "input.mha", self._folder / "output.nii"))
+            self._worker.start(list(command.arguments))
         except CTEnhanceError:
             self._worker = None
             self._end(None)
 
     def _take(self, event: Mapping[str, Any]) -> None:
-        if event.get("event") == "progress" and event.get("stage") == self._stage:
-            self._times.append((int(event["done"]), time.monotonic()))
+        if event.get("event") != "progress":
+            return
+        now, total = time.monotonic(), None
+        if event.get("stage") == self._stage:
+            self._times.setdefault(int(event["done"]), now)
+            total = int(event["total"])
+        if not self._whole or len(self._paces) + 1 < len(self._commands):
+            return
+        if total is not None and int(event["done"]) >= min(SLICES, total):
+            pace = Pace(now - self._started, self._each(now - self._started), total)
+            self._leave(pace)
+        elif now - self._started > MOST_SECONDS:
+            self._leave(None)
 
-    def _pace(self) -> Pace:
+    def _leave(self, pace: Pace | None) -> None:
+        """End what has told enough; not now, when its worker is in the middle of telling."""
+        worker, folder, self._whole = self._worker, self._folder, False
+        if worker is None:
+            return
+
+        def end() -> None:
+            if self._folder is folder and self._worker is worker:
+                worker.kill()
+                self._end(pace)
+
+        qt.QTimer.singleShot(0, end)
+
+    def _finished(self) -> None:
         whole = time.monotonic() - self._started
-        first, last = (self._times[0], self._times[-1]) if self._times else ((0, 0.0), (0, 0.0))
-        steps = last[0] - first[0]
+        self._paces.append(Pace(whole, self._each(whole)))
+        if len(self._paces) < len(self._commands):
+            self._next()
+        else:
+            self._end(Pace(sum(one.whole for one in self._paces), sum(one.slice for one in self._paces)))
+
+    def _each(self, whole: float) -> float:
+        """Return the seconds of one slice: from the first one's end on, which had to wait for the engine."""
+        done = [number for number in self._times if number > 0]
+        steps = max(done, default=0) - min(done, default=0)
         # Where both came at once nothing tells one slice from the start of the engine: both count half.
-        each = (last[1] - first[1]) / steps if steps > 0 else whole / SLICES
-        return Pace(whole, each)
+        return (self._times[max(done)] - self._times[min(done)]) / steps if steps else whole / SLICES
 
     def _end(self, pace: Pace | None) -> None:
         self._worker = None
@@ -112,26 +162,7 @@ class Trial:
         self._onDone(pace)
 
     def _clear(self) -> None:
-        self._steps = self._worker = None
+        self._steps = self._worker = self._job = None
         if self._folder is not None:
             transfer.removeFolder(self._folder)
             self._folder = None
-
-
-def _middle(node: Any) -> Any:
-    """Return a node, in no scene, with the two slices in the middle of a volume."""
-    array = slicer.util.arrayFromVolume(node)
-    start = max(0, len(array) // 2 - SLICES // 2)
-    part = array[start : start + SLICES]
-    image, values = volumes.newImage(part.shape, part.dtype if part.dtype != np.int64 else np.float64)
-    values[...] = part
-    few = slicer.vtkMRMLScalarVolumeNode()
-    few.SetName(node.GetName())
-    few.CopyOrientation(node)
-    few.SetAndObserveImageData(image)
-    return few
-
-
-def _written(node: Any, path: Path) -> Iterator[float]:
-    """Write the node; it lives as long as this goes on."""
-    yield from transfer.writeMetaImage(node, path)

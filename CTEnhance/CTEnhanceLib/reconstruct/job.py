@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,19 @@ class Simulation(SimulatedScan):
         for name in ("dose", "views", "columns"):
             arguments += [f"--{name}", str(getattr(self, name))]
         return Command(arguments, {"read": 1, "project": 20, "write": 4})
+
+    def few(self) -> Simulation:
+        """Scan the two slices in the middle."""
+        return dataclasses.replace(self, node=volumes.middleSlices(self.node))
+
+    def count(self) -> int | None:
+        """As many slices as the volume has."""
+        size = volumes.imageSize(self.node)
+        return None if size is None else size[2]
+
+    def likeness(self) -> Hashable:
+        """The size of a slice and of its scan; not the dose."""
+        return (volumes.imageSize(self.node) or ())[:2], self.views, self.columns
 
 
 def problem(source: Source, options: ReconstructOptions) -> str:

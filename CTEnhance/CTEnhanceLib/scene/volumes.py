@@ -205,3 +205,23 @@ def slabs(array: np.ndarray) -> Iterator[slice]:
     thickness = max(1, _STEP_BYTES // max(1, array[:1].nbytes))
     for start in range(0, len(array), thickness):
         yield slice(start, min(start + thickness, len(array)))
+
+
+def middleSlices(node: Any, count: int = 2) -> Any:
+    """Return a node, in no scene, with the slices in the middle of a volume."""
+    array = slicer.util.arrayFromVolume(node)
+    start = max(0, len(array) // 2 - count // 2)
+    part = array[start : start + count]
+    image, values = newImage(part.shape, part.dtype if part.dtype != np.int64 else np.float64)
+    values[...] = part
+    few = slicer.vtkMRMLScalarVolumeNode()
+    few.SetName(node.GetName())
+    few.CopyOrientation(node)
+    few.SetAndObserveImageData(image)
+    return few
+
+
+def imageSize(node: Any) -> tuple[int, int, int] | None:
+    """Return how many columns, rows and slices a volume has; None: it holds no image."""
+    image = None if node is None else node.GetImageData()
+    return None if image is None else image.GetDimensions()
