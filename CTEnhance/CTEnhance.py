@@ -34,12 +34,9 @@ from CTEnhanceLib.scene import placing, volumes
 from CTEnhanceLib.views import layouts
 
 WITHOUT_TORCH = RESOURCES / "requirements-enhance.txt"
-# A chest phantom, nearly without noise, and the same as a routine scan at a quarter of the dose shows it
-# (`ctenhance degrade --preset routine --dose 0.25`): on that one sees what enhancing does.
-SAMPLE, ROUTINE_SAMPLE = "CTEnhanceChestPhantom", "CTEnhanceRoutineChest"
 SAMPLES_SHA256 = {
-    SAMPLE: "cf677e3c2772d6a7d4262f43d0162202c6cfcbec4a9c87d5cc41d61ff08f1c9b",
-    ROUTINE_SAMPLE: "f77c6803e1da2c9c8342af9ab72f4e4befc8fc2cb6776c20be700e9e5dbfa4d1",
+    about.SAMPLE: "cf677e3c2772d6a7d4262f43d0162202c6cfcbec4a9c87d5cc41d61ff08f1c9b",
+    about.ROUTINE_SAMPLE: "f77c6803e1da2c9c8342af9ab72f4e4befc8fc2cb6776c20be700e9e5dbfa4d1",
 }
 
 
@@ -63,7 +60,7 @@ def registerSampleData():
     """Offer the phantoms that come with the module in the module Sample Data."""
     icon = RESOURCES / "Icons" / "CTEnhance.png"
     for name, sha256 in SAMPLES_SHA256.items():
-        about.registerSample(name, RESOURCES / "SampleData" / f"{name}.nrrd", sha256, icon)
+        about.registerSample(name, about.samplePath(name), sha256, icon)
 
 
 @parameterNodeWrapper
@@ -169,7 +166,7 @@ class CTEnhanceWidget(PanelWidget):
         return EnhanceOptions(model=self.models.model(), strength=chosen.strength, **where)
 
     def _onSample(self) -> None:
-        node = slicer.util.loadVolume(str(RESOURCES / "SampleData" / f"{ROUTINE_SAMPLE}.nrrd"))
+        node = about.loadSample(about.ROUTINE_SAMPLE)
         if node is not None and self.parameters is not None:
             self.parameters.inputVolume = node
 

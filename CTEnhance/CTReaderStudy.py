@@ -75,6 +75,7 @@ class CTReaderStudyWidget(BasePanelWidget):
 
     def opened(self):
         """Show the case that is being read, if any."""
+        super().opened()
         self.desk.enter()
         self._keySheet.enable(True)
 

@@ -41,6 +41,7 @@ from CTEnhanceLib.reconstruct.job import (
 )
 from CTEnhanceLib.reconstruct.section import StagesSection
 from CTEnhanceLib.reconstruct.stages import comparedNames
+from CTEnhanceLib.scene import placing
 from CTEnhanceLib.views import layouts
 
 
@@ -167,6 +168,7 @@ class CTReconstructWidget(PanelWidget):
             choices.IMAGE_ARCHITECTURES,
             self._onImageModel,
         )
+        ui.sampleButton.connect("clicked()", self._onSample)
         self.stagesSection = StagesSection(ui)
         self._sourceRows = SourceRows(
             ui,
@@ -245,6 +247,8 @@ class CTReconstructWidget(PanelWidget):
         ui, chosen = self.ui, self.parameters
         method = chosen.method
         self._sourceRows.follow(chosen.source)
+        nothing = not chosen.path and chosen.inputVolume is None and not placing.originals()
+        ui.sampleButton.visible = ui.sampleLabel.visible = nothing
         ui.uncertaintyBox.enabled = method is not Method.FBP
         ui.projectionModelSelector.enabled = ui.projectionModelBrowseButton.enabled = method is not Method.FBP
         ui.imageModelSelector.enabled = ui.imageModelBrowseButton.enabled = method is Method.NEED
@@ -275,6 +279,11 @@ class CTReconstructWidget(PanelWidget):
             seed=chosen.seed,
             **deviceOptions(chosen.device),
         )
+
+    def _onSample(self) -> None:
+        node = about.loadSample(about.SAMPLE)
+        if node is not None and self.parameters is not None:
+            self.parameters.source, self.parameters.inputVolume = Source.SIMULATED, node
 
     def _onPath(self, path: str) -> None:
         if self.parameters is not None:

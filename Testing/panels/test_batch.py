@@ -149,6 +149,34 @@ def test_a_double_click_compares(
     assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) == nodes and not temporaries()
 
 
+def test_the_window_makes_room_for_the_images(window: Window, panel: Any, app: Any) -> None:
+    """On a screen that has no room for both it lies over the panel, and the images stay free."""
+    import qt
+
+    main = slicer.util.mainWindow()
+    images = qt.QWidget(main)
+    main.setCentralWidget(images)
+    main.setGeometry(0, 0, 1280, 800)
+    main.setContentsMargins(480, 0, 0, 0)  # where the panel is
+    main.show()
+    dialog = panel.batchWindow.dialog
+    dialog.move(200, 100)
+    try:
+        app.processEvents()
+        panel.batchWindow._stepAside()
+        app.processEvents()
+        left = images.mapToGlobal(qt.QPoint(0, 0)).x()
+        assert left >= 480 and dialog.frameGeometry.right() < left and dialog.visible
+        assert dialog.height <= 400 and dialog.width > 400
+        before = dialog.pos
+        panel.batchWindow._stepAside()  # there is room already
+        assert dialog.pos == before
+    finally:
+        main.setContentsMargins(0, 0, 0, 0)
+        main.takeCentralWidget()
+        main.hide()
+
+
 def test_what_has_gone_is_said(window: Window, panel: Any, user: Any, scans: Path, tmp_path: Path) -> None:
     window.starts(scans, tmp_path / "out")
     window.ends()

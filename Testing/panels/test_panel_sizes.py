@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import slicer
 from PySide6 import QtCore, QtGui, QtWidgets
 
 from panel_run import close_panel, open_panel
@@ -27,6 +28,7 @@ DARK = {
     "Base": "#2A2A2A",
     "Text": "#F0F0F0",
     "Button": "#353535",
+    "ButtonText": "#F0F0F0",
 }
 
 
@@ -115,11 +117,22 @@ def test_what_is_said_can_be_read(app: Any, theme: str) -> None:
         for style in (styles.warning(), styles.failure(), styles.current()):
             color = QtGui.QColor(style.partition("color: ")[2].partition(";")[0])
             assert contrast(color, ground) >= 4.5, style
-        field = qt.QLineEdit()
-        styles.prepareFields([field])
+        root = qt.QWidget()
+        kinds = (qt.QLineEdit, qt.QSpinBox, qt.QPushButton, qt.QLabel)
+        field, box, button, label = made = [kind() for kind in kinds]
+        for widget in made:
+            QtWidgets.QWidget.setParent(widget, root)
+        styles.prepareColors([root], [field])
+        roles, off = QtGui.QPalette.ColorRole, QtGui.QPalette.ColorGroup.Disabled
         shown = QtWidgets.QWidget.palette(field)
-        roles = QtGui.QPalette.ColorRole
         assert contrast(shown.color(roles.PlaceholderText), shown.color(roles.Base)) >= 4.5
+        words = {field: roles.Text, box: roles.Text, button: roles.ButtonText, label: roles.WindowText}
+        for widget, role in words.items():
+            shown = QtWidgets.QWidget.palette(widget)
+            for place in (roles.Window, roles.Button, roles.Base):
+                if role is not roles.WindowText or place is roles.Window:
+                    assert contrast(shown.color(off, role), palette.color(place)) >= 4.5, (widget, place)
+            assert shown.color(off, role) != palette.color(role)  # it is seen to be off all the same
     finally:
         QtWidgets.QApplication.setPalette(kept)
 
@@ -131,7 +144,7 @@ def test_a_pressed_button_looks_pressed(app: Any) -> None:
 
     button = qt.QPushButton("Compare")
     button.checkable = True
-    styles.prepareButtons([button])
+    styles.prepareWidgets([button])
     button.resize(120, 30)
 
     def looks() -> np.ndarray:
@@ -145,6 +158,19 @@ def test_a_pressed_button_looks_pressed(app: Any) -> None:
     assert np.abs(pressed[15, 8] - released[15, 8]).max() > 80
     words, ground = (pick(pressed.reshape(-1, 3), axis=0) for pick in (np.max, np.median))
     assert contrast(*(QtGui.QColor(*color.astype(int).tolist()) for color in (words, ground))) >= 4.5
+
+
+def test_tab_reaches_lists_of_nodes(app: Any) -> None:
+    """As in the application, a list of nodes has its focus given to a widget that takes none."""
+    import qt
+
+    from CTEnhanceLib.panel import styles
+
+    nodes, box = slicer.qMRMLNodeComboBox(), qt.QComboBox()
+    QtWidgets.QWidget.setParent(box, nodes)
+    QtWidgets.QWidget.setFocusProxy(box, nodes)
+    styles.prepareWidgets([nodes])
+    assert QtWidgets.QWidget.focusProxy(box) is None
 
 
 def test_titles_are_read_on_any_image() -> None:

@@ -96,6 +96,20 @@ def shown(view: str) -> Any:
     return slicer.app.layoutManager().sliceWidget(view).mrmlSliceCompositeNode()
 
 
+def test_the_sample_on_the_empty_panel(panel: Any, user: Any) -> None:
+    """One press loads the phantom and chooses its simulated scan."""
+    ui = panel.ui
+    assert ui.sampleButton.visible and not ui.applyButton.enabled
+    ui.sampleButton.click()
+    assert ui.inputSelector.currentNode().GetName() == "CTEnhanceChestPhantom" and ui.inputSelector.visible
+    assert ui.applyButton.enabled and not ui.sampleButton.visible and ui.doseSlider.value == 25
+    slicer.mrmlScene.Clear(False)
+    user.turn()
+    assert ui.sampleButton.visible
+    ui.pathEdit.text = "somewhere.ctproj.h5"
+    assert not ui.sampleButton.visible
+
+
 def test_a_wrong_central_column_is_told(panel: Any, user: Any, made: Path) -> None:
     import qt
 

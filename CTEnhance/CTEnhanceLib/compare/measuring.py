@@ -16,6 +16,7 @@ from CTEnhanceLib.compare.pair import Pair
 from CTEnhanceLib.measure import roi, shapes, table
 from CTEnhanceLib.measure.region import WatchedRegions
 from CTEnhanceLib.measure.shapes import Shape
+from CTEnhanceLib.views import scrolling
 from CTEnhanceLib.views.keys import Keys
 from CTEnhanceLib.views.linked import sliceWidget
 
@@ -90,6 +91,8 @@ class MeasureSection:
         self.refresh()
         self.ui.regionSelector.currentIndex = self._watched.nodes.index(node)
         self.measure()
+        # Not now: the table gets its height first.
+        qt.QTimer.singleShot(0, lambda: scrolling.bringUp(self.ui.regionTable, self.ui.copyTextButton))
 
     def nodesChanged(self) -> None:
         """Regions have perhaps come or gone."""

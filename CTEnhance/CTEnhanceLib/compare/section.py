@@ -16,6 +16,7 @@ from CTEnhanceLib.compare.modes import Mode
 from CTEnhanceLib.compare.pair import Names, candidates
 from CTEnhanceLib.compare.resultchoice import ResultChoice
 from CTEnhanceLib.scene import bodywindows, placing, windows
+from CTEnhanceLib.views import scrolling
 from CTEnhanceLib.views.history import History, WindowHistory
 from CTEnhanceLib.views.keys import Keys
 from CTEnhanceLib.views.windowkeys import OWN, WindowKeys
@@ -258,13 +259,9 @@ class CompareSection:
 
     def _bringUp(self) -> None:
         """Scroll the panel to the section: on small screens what it is for lies below its lower edge."""
-        widget = self.ui.compareCollapsibleButton
-        area = widget.parent()
-        while area is not None and not isinstance(area, qt.QScrollArea):
-            area = area.parent()
-        if area is not None and self.comparison.active:
-            # To its lower edge first, so that as much of it is seen as there is room for.
-            area.ensureWidgetVisible(self.ui.roundButton, 0, 40)
+        if self.comparison.active:
+            # To its lower edge, so that as much of it is seen as there is room for.
+            scrolling.bringUp(self.ui.roundButton)
 
     def _rememberWindow(self) -> None:
         """Keep the window that the reader leaves, also where it was set with the mouse."""

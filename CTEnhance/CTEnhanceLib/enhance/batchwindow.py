@@ -25,6 +25,8 @@ from CTEnhanceLib.process.texts import durationText
 
 FOLDER, DATABASE = 0, 1
 _WIDTH, _HEIGHT = 860, 520
+# Where images are looked at the window makes room beside them, if there is so much (pixels).
+_LEAST_WIDTH, _MARGIN = 300, 4
 _PAGE = Path("ctenhance-batch") / "summary.html"
 
 
@@ -93,6 +95,7 @@ class BatchWindow:
         if self._fromDatabase and not self._busy:
             self._listDatabase()
         self.refresh()
+        styles.prepareColors([self.dialog], vars(self.ui).values())
         self.dialog.show()
         self.dialog.raise_()
 
@@ -330,6 +333,7 @@ class BatchWindow:
         shown = self._opened.get(state.name)
         if shown is not None and slicer.mrmlScene.IsNodePresent(shown):
             self._onOpened(shown)
+            self._stepAside()
             return
         if self._runs():
             self._say(_("The panel is at work: wait until it is done, or cancel it there."))
@@ -348,8 +352,23 @@ class BatchWindow:
         def arrived(result: Any) -> None:
             self._opened[state.name] = result
             self._onOpened(result)
+            self._stepAside()
 
         self._runJob(lambda: job, arrived)
+
+    def _stepAside(self) -> None:
+        """Leave the images free, where the window lies over them, and the keys to them."""
+        main = slicer.util.mainWindow()
+        images = None if main is None else main.centralWidget()
+        if images is None:
+            return
+        corner, own = images.mapToGlobal(qt.QPoint(0, 0)), self.dialog.frameGeometry
+        free = corner.x() - main.x
+        if own.right() > corner.x() and free >= _LEAST_WIDTH:
+            height = min(own.height(), images.height // 2)
+            self.dialog.resize(free - 2 * _MARGIN, height)
+            self.dialog.move(main.x + _MARGIN, corner.y() + images.height - height)
+        main.activateWindow()
 
     def _onPage(self) -> None:
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self.batch.target / _PAGE)))

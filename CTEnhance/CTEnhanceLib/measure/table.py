@@ -131,17 +131,23 @@ def richText(rows: Sequence[Row | tuple[str, str]], names: tuple[str, str]) -> s
 
 
 def _changed(row: Row) -> str:
-    difference = row.difference
+    difference, mean = row.difference, _signed(row.difference.mean)
     if difference.low is None or difference.high is None:
-        text = _("Difference {mean:+.1f} HU; too small for an interval").format(mean=difference.mean)
+        text = _("Difference {mean} HU; too small for an interval").format(mean=mean)
     else:
-        text = _("Difference {mean:+.1f} HU (95 %: {low:+.1f} to {high:+.1f})").format(
-            mean=difference.mean, low=difference.low, high=difference.high
+        text = _("Difference {mean} HU (95 %: {low} to {high})").format(
+            mean=mean, low=_signed(difference.low), high=_signed(difference.high)
         )
     if row.change is not None:
-        change = _("noise (SD) {change:+.0f} %") if row.uniform else _("SD {change:+.0f} %, not noise alone")
-        text += "; " + change.format(change=row.change)
+        change = _("noise (SD) {change} %") if row.uniform else _("SD {change} %, not noise alone")
+        text += "; " + change.format(change=_signed(row.change, 0))
     return text
+
+
+def _signed(value: float, digits: int = 1) -> str:
+    """Return a number with its sign; what rounds to nothing has none."""
+    text = f"{value:+.{digits}f}"
+    return text if any(digit in text for digit in "123456789") else text[1:]
 
 
 def toNode(rows: Sequence[Row], names: tuple[str, str]) -> Any:

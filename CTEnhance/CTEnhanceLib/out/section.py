@@ -38,7 +38,7 @@ class OutSection:
         self.ui = ui
         self._comparison, self._run, self._patientOf = comparison, run, patientOf
         self._show, self._series = show, series
-        self._running = False
+        self._running = self._exporting = False
         self._result: Any = None
         ui.outStudyButton.connect("clicked()", self._onStudy)
         ui.outExportButton.connect("clicked()", self._onExport)
@@ -69,6 +69,9 @@ class OutSection:
     def refresh(self, running: bool = False) -> None:
         """Show what can be done now; nothing while something is `running`."""
         self._running = running
+        if self._exporting and not running:  # it has failed, or was cancelled
+            self._exporting = False
+            self._say("")
         ui, ready = self.ui, self._result is not None and not running
         compared = ready and (self._comparison is None or placing.inputOf(self._result) is not None)
         for widget in (ui.outStudyEdit, ui.outStudyButton, ui.outExportButton, ui.outDatabaseButton):
@@ -81,6 +84,19 @@ class OutSection:
             if own is not None
             else _("A new one, or a folder of the patient's images")
         )
+
+    def _begin(self, job: Job, done: Callable[[], None]) -> None:
+        """Run an export, and say so here: what Run says of it may be out of sight."""
+
+        def arrived(_result: Any) -> None:
+            self._exporting = False
+            done()
+
+        self._say("")
+        self._run(lambda: job, arrived)
+        if self._running:
+            self._exporting = True
+            self._say(_("Exporting… (Apply, above, is Cancel meanwhile.)"))
 
     def _say(self, text: str) -> None:
         self.ui.outNoteLabel.text = text
@@ -108,9 +124,8 @@ class OutSection:
         self._export(None)
 
     def _export(self, folder: Path | None) -> None:
-        self._say("")
         job = self._series(self._result, folder, self._study())
-        self._run(lambda: job, lambda _result: self._say(job.written()))
+        self._begin(job, lambda: self._say(job.written()))
 
     def _onPicture(self) -> None:
         path = self._asked(_("Picture"), ".png")
@@ -144,16 +159,14 @@ class OutSection:
     def _film(
         self, path: Path, moves: list[Callable[[], None]], back: Callable[[], None], seconds: float
     ) -> None:
-        self._say("")
         job = film.FilmJob(self._result, path, moves, back, seconds)
-        self._run(lambda: job, lambda _result: self._say(_("Written to {path}.").format(path=path)))
+        self._begin(job, lambda: self._say(_("Written to {path}.").format(path=path)))
 
     def _onPage(self) -> None:
         path = self._asked(_("Page"), ".html")
         if path is not None:
-            self._say("")
             job = PageJob(self._result, self._other(), path)
-            self._run(lambda: job, lambda _result: self._pageIsThere(path))
+            self._begin(job, lambda: self._pageIsThere(path))
 
     def _other(self) -> Any:
         """Return what the result is compared with on the screen, else its input."""

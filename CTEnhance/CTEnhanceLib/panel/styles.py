@@ -1,7 +1,8 @@
-"""What the panels' colours have to do on light and on dark themes: be read."""
+"""What all widgets of the panels have to do: be read on light and on dark themes, and be reached by key."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import qt
@@ -12,14 +13,21 @@ _LIGHT = {"warning": "#9A4200", "failure": "#B01818", "current": "#1B5E9E"}
 _DARK = {"warning": "#FFB366", "failure": "#FF9C9C", "current": "#8EC5FF"}
 # Pixels; by itself a button asks for more than its words, and four in a row would not fit.
 _LEAST_WIDTH = 24
-# How far what stands in empty fields is from their ground towards the colour of words.
-_PLACEHOLDER = 0.65
+Color = tuple[int, ...]
+# WCAG's least contrast of words is 4.5; styles shade the grounds a little.
+_LEAST_CONTRAST, _STEPS = 5.0, 64
+# Roles of words, and the grounds on which they stand.
+_DISABLED = {
+    qt.QPalette.WindowText: (qt.QPalette.Window,),
+    qt.QPalette.ButtonText: (qt.QPalette.Button, qt.QPalette.Window),
+    qt.QPalette.Text: (qt.QPalette.Base, qt.QPalette.Window, qt.QPalette.Button),
+}
 # Styles draw a pressed button hardly differently, on dark themes not at all.
 _PRESSED = (
     "QPushButton:checked { background-color: #1F5FA8; color: #FFFFFF; border: 1px solid #123A66; "
     "border-radius: 3px; padding: 3px 6px; }"
     "QPushButton:checked:focus { border: 2px solid #FFC83D; padding: 2px 5px; }"
-    "QPushButton:checked:disabled { background-color: #7A8CA0; }"
+    "QPushButton:checked:disabled { background-color: #5F7185; }"
 )
 
 
@@ -38,30 +46,69 @@ def current() -> str:
     return f"color: {_colors()['current']}; font-weight: bold;"
 
 
-def prepareButtons(widgets: Any) -> None:
-    """Let the buttons among the widgets be as narrow as their words, and those that stay pressed look so."""
+def prepareWidgets(widgets: Any) -> None:
+    """Let the buttons among the widgets be as narrow as their words, and those that stay pressed look so; let
+    the key Tab come to lists of nodes, whose inner list gives its focus to a widget that takes none."""
     for widget in widgets:
+        if isinstance(widget, slicer.qMRMLNodeComboBox):
+            for box in widget.findChildren(qt.QComboBox):
+                box.setFocusProxy(None)
         if isinstance(widget, qt.QPushButton):
             widget.minimumWidth = max(widget.minimumWidth, _LEAST_WIDTH)
             if widget.checkable:
                 widget.styleSheet = _PRESSED
 
 
-def prepareFields(widgets: Any) -> None:
-    """Have what stands in empty fields among the widgets be read: by itself it is half as dark as words."""
+def prepareColors(roots: Any, widgets: Any) -> None:
+    """Have all words of a panel be read on the theme that is on now: of what cannot be used at the moment,
+    which by itself is three times paler than that takes, and of what stands in empty fields."""
+    palette = _palette()
+    off = palette.color(qt.QPalette.Disabled, qt.QPalette.ButtonText).name()
+    for root in roots:
+        root.setPalette(palette)
     for widget in widgets:
         if isinstance(widget, qt.QLineEdit):
-            palette = qt.QPalette(slicer.app.palette())
-            text, ground = (palette.color(role) for role in (qt.QPalette.Text, qt.QPalette.Base))
-            parts = [
-                round(_PLACEHOLDER * one + (1 - _PLACEHOLDER) * other)
-                for one, other in zip(_rgb(text), _rgb(ground), strict=True)
-            ]
-            palette.setColor(qt.QPalette.PlaceholderText, qt.QColor(*parts))
             widget.setPalette(palette)
+        elif isinstance(widget, qt.QPushButton) and widget.checkable:  # its style sheet asks no palette
+            widget.styleSheet = f"QPushButton:!checked:disabled {{ color: {off}; }}{_PRESSED}"
 
 
-def _rgb(color: Any) -> tuple[int, int, int]:
+def _palette() -> Any:
+    """Return the application's palette, in which what is off or stands in empty fields can be read."""
+    palette = qt.QPalette(slicer.app.palette())
+    for words, grounds in _DISABLED.items():
+        text, *under = (_rgb(palette.color(qt.QPalette.Active, role)) for role in (words, *grounds))
+        palette.setColor(qt.QPalette.Disabled, words, qt.QColor(*readable(text, under)))
+    text, ground = (_rgb(palette.color(role)) for role in (qt.QPalette.Text, qt.QPalette.Base))
+    palette.setColor(qt.QPalette.PlaceholderText, qt.QColor(*readable(text, [ground])))
+    return palette
+
+
+def readable(text: Color, grounds: Sequence[Color]) -> Color:
+    """Return the palest colour between that of words and their grounds that is read on all of these."""
+    for part in range(_STEPS + 1):
+        mixed = tuple(
+            round(ground + (word - ground) * part / _STEPS)
+            for word, ground in zip(text, grounds[0], strict=True)
+        )
+        if all(contrast(mixed, ground) >= _LEAST_CONTRAST for ground in grounds):
+            return mixed
+    return text
+
+
+def contrast(one: Color, other: Color) -> float:
+    """Return the contrast of two colours, 1 to 21, as WCAG 2 defines it."""
+    light, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(color: Color) -> float:
+    parts = [part / 255 for part in color]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _rgb(color: Any) -> Color:
     return color.red(), color.green(), color.blue()
 
 

@@ -73,17 +73,16 @@ class BasePanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ScriptedLoadableModuleWidget.setup(self)
         self.panel = slicer.util.loadUI(self.resourcePath(f"UI/{self.moduleName}.ui"))
         self.layout.addWidget(self.panel)
-        whole = [self.panel]
+        self._whole = whole = [self.panel]
         for section in self.sections:
             whole.append(slicer.util.loadUI(str(RESOURCES / "UI" / f"{section}.ui")))
             self.layout.addWidget(whole[-1])
         self.ui = slicer.util.childWidgetVariables(self.panel)
-        for widget in whole[1:]:
-            vars(self.ui).update(vars(slicer.util.childWidgetVariables(widget)))
         for widget in whole:
+            vars(self.ui).update(vars(slicer.util.childWidgetVariables(widget)))
             widget.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Preferred)
             widget.minimumWidth = WIDTH
-        styles.prepareButtons(vars(self.ui).values())
+        styles.prepareWidgets(vars(self.ui).values())
         self.panel.setMRMLScene(slicer.mrmlScene)
         self.logic = self.logicType()
         self.buildSections()
@@ -127,7 +126,8 @@ class BasePanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Connect the panel's own widgets (in `ui`) that no parameter is bound to."""
 
     def opened(self) -> None:
-        """The panel is on the screen."""
+        """The panel is on the screen; the theme may be another one now."""
+        styles.prepareColors(self._whole, vars(self.ui).values())
 
     def left(self) -> None:
         """The user has gone to another module."""
@@ -301,7 +301,7 @@ class PanelWidget(BasePanelWidget):
 
     def opened(self) -> None:
         """Follow the scene's parameters."""
-        styles.prepareFields(vars(self.ui).values())  # the theme may be another one now
+        super().opened()
         self._keySheet.enable(True)
         self.initializeParameterNode()
         for section in (self.compareSection, self.viewSection):

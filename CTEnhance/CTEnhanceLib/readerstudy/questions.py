@@ -79,7 +79,7 @@ class ChoiceRow(Row):
             button.connect("clicked()", functools.partial(self.press, index))
             self.line.addWidget(button)
             self._buttons.append(button)
-        styles.prepareButtons(self._buttons)
+        styles.prepareWidgets(self._buttons)
 
     def set(self, value: Any) -> None:
         """Show which button was pressed."""

@@ -54,8 +54,8 @@ class Method(enum.Enum):
     def label(self) -> str:
         """Return the method's name in a list."""
         return {
-            Method.NEED: _("NEED: projections and images"),
-            Method.PROJECTION: _("Projection stage, then FBP"),
+            Method.NEED: _("NEED: both stages"),
+            Method.PROJECTION: _("Projection stage"),
             Method.FBP: _("FBP alone"),
         }[self]
 
