@@ -68,14 +68,12 @@ def _alternates(array: np.ndarray, blocks: _Blocks) -> bool:
     """Say whether every second slice of HU [z, y, x] is unlike its neighbours but like the next but one."""
     if _as_a_whole(blocks.means):
         return True
-    with ThreadPoolExecutor(1) as pool:
-        repeating = pool.submit(repeats, array, blocks.means)
-        for window in _windows(len(array), _WINDOW):
-            body = _body(blocks.means[window])
-            noise = [one[window] for one in blocks.noise] if body.sum() >= _FEWEST_BLOCKS else []
-            if _in_a_part(blocks.means[window]) or any(_in_noise(one, body) for one in noise):
-                return True
-        return any(_in_turn(blocks, period) for period in _PERIODS) or repeating.result()
+    for window in _windows(len(array), _WINDOW):
+        body = _body(blocks.means[window])
+        noise = [one[window] for one in blocks.noise] if body.sum() >= _FEWEST_BLOCKS else []
+        if _in_a_part(blocks.means[window]) or any(_in_noise(one, body) for one in noise):
+            return True
+    return any(_in_turn(blocks, period) for period in _PERIODS) or repeats(array, blocks.means)
 
 
 def _seam(means: np.ndarray) -> int:
@@ -132,20 +130,22 @@ def _off_period(values: np.ndarray, period: int) -> list[np.ndarray]:
 
 
 def _blocks(array: np.ndarray) -> _Blocks:
+    rows, columns = (length // BLOCK for length in array.shape[1:])
+    asked = len(range(0, rows, _step(rows)))
+    means = np.empty((len(array), rows, columns), np.float32)
+    noise = tuple(np.empty((len(array), asked, columns), np.float32) for _ in _APART)
     half = len(array) // 2
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        both = list(pool.map(_means_and_noise, (array[:half], array[half:])))
-    means, *noise = (np.concatenate(one) for one in zip(*both, strict=True))
-    return _Blocks(means, tuple(np.log(np.maximum(grain, _QUIETEST_HU)) for grain in noise))
+        parts = (slice(None, half), slice(half, None))
+        list(pool.map(lambda one: _look(array[one], means[one], [grain[one] for grain in noise]), parts))
+    return _Blocks(means, noise)
 
 
-def _means_and_noise(array: np.ndarray) -> list[np.ndarray]:
-    """Return the means of the blocks of slices, and of each grain the noise in them, or in some rows of them,
-    [z, y, x]."""
-    rows, columns = (length // BLOCK for length in array.shape[1:])
-    asked, width = len(range(0, rows, _step(rows))), columns * BLOCK
-    means = np.empty((len(array), rows, columns), np.float32)
-    noise = [np.empty((len(array), asked, columns), np.float32) for _ in _APART]
+def _look(array: np.ndarray, means: np.ndarray, noise: list[np.ndarray]) -> None:
+    """Put in what the blocks of slices have [z, y, x]: their means, and of each grain the logarithm of the
+    noise in them, or in some rows of them."""
+    rows, columns = means.shape[1:]
+    asked, width = noise[0].shape[1], columns * BLOCK
     # The same memory for all slices: to get it anew takes longer than the sums.
     rough = np.empty((asked, width), np.float32)
     down = [np.empty((asked, BLOCK - apart, width), np.float32) for apart in _APART]
@@ -161,7 +161,8 @@ def _means_and_noise(array: np.ndarray) -> list[np.ndarray]:
             rough[:, -apart:] = 0
             np.add.reduce(np.abs(other, out=other), axis=1, out=rough[:, :-apart])
             np.matmul(rough.reshape(asked, columns, BLOCK), _SHARES * (BLOCK / (BLOCK - apart)), out=found[z])
-    return [means, *noise]
+    for found in noise:
+        np.log(np.maximum(found, _QUIETEST_HU, out=found), out=found)
 
 
 def _step(rows: int) -> int:

@@ -156,7 +156,7 @@ def padding_to_air(array: np.ndarray, air: float, lowest: float | None = None) -
 
     `lowest`: the lowest value, where it is known.
     """
-    padding = find_padding(array, extremes(array)[0] if lowest is None else lowest)
+    padding = find_padding(array, _extremes(array)[0] if lowest is None else lowest)
     if padding is not None:
         for plane in array:
             set_to_air(plane, padding.mask(plane), air, padding.blurred)
@@ -182,7 +182,7 @@ def not_finite(count: int, z: int, y: int, x: int) -> str:
 
 def require_hounsfield(array: np.ndarray) -> None:
     """Raise InputError, saying what the values look like, if the finite array [z, y, x] is not in HU."""
-    lowest, highest = extremes(array)
+    lowest, highest = _extremes(array)
     span = f"{lowest:g} to {highest:g}"
     if lowest == highest:
         raise InputError(
@@ -406,8 +406,8 @@ def _taken_off_twice(span: str) -> str:
     )
 
 
-def extremes(array: np.ndarray) -> tuple[float, float]:
-    """Return the lowest and the highest value [z, y, x], looked at once, by two threads; NaN where one is."""
+def _extremes(array: np.ndarray) -> tuple[float, float]:
+    """Return the lowest and the highest of finite values [z, y, x], looked at once, by two threads."""
 
     def of(part: np.ndarray) -> list[float]:
         return [float(end) for plane in part for end in (plane.min(), plane.max())]
@@ -415,7 +415,7 @@ def extremes(array: np.ndarray) -> tuple[float, float]:
     half = len(array) // 2
     with ThreadPoolExecutor(2) as pool:
         ends = [end for found in pool.map(of, (array[:half], array[half:])) for end in found]
-    return float(np.min(ends)), float(np.max(ends))
+    return min(ends), max(ends)
 
 
 def _sampled(array: np.ndarray) -> np.ndarray:

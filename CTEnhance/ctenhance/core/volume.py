@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import ctenhance
-from ctenhance.core.hounsfield import extremes, not_finite
+from ctenhance.core.hounsfield import not_finite
 from ctenhance.runtime import large
 from ctenhance.runtime.errors import InputError
 
@@ -25,6 +26,7 @@ READABLE_SUFFIXES = (*WRITABLE_SUFFIXES, ".nhdr")
 
 # Directions come from text with six digits or from float32 headers; anything further off is shear.
 _ORTHONORMAL_TOLERANCE = 1e-4
+_AT_ONCE = 2  # threads that look at voxels
 
 # Entries of `meta` that say something of each slice, or along which axis slices are thick.
 _OF_SLICES = ("slice_thickness_mm", "sop_instance_uids", "source_files", "source_frames")
@@ -216,13 +218,21 @@ def _checked_array(array: Any) -> np.ndarray:
     with np.errstate(over="ignore"):
         values = np.ascontiguousarray(given, dtype=np.float32)
     # Minimum and maximum show NaN and infinity without a mask as large as the volume.
-    ends = [extremes(values[slab]) for slab in large.slabs(values)]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        ends = list(pool.map(lambda slab: _ends_of(values, slab), large.slabs(values)))
     if not np.isfinite(ends).all():
         count = sum(int(np.count_nonzero(~np.isfinite(plane))) for plane in values)
         z = next(index for index, plane in enumerate(values) if not np.isfinite(plane).all())
         y, x = np.argwhere(~np.isfinite(values[z]))[0]
         raise InputError(not_finite(count, z, y, x))
     return values
+
+
+def _ends_of(values: np.ndarray, slab: slice) -> tuple[float, float]:
+    part = values[slab]
+    ends = float(part.min()), float(part.max())
+    large.let_go(values)
+    return ends
 
 
 def _three_numbers(values: Any, name: str) -> tuple[float, float, float]:
