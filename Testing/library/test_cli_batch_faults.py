@@ -9,19 +9,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 from batch_folders import StandIn, batch, names, verb, write_ct
+from disks import remount, small_disk
 from synthetic_dicom import write_series
 
 from ctenhance.core.volume import CTVolume
 from ctenhance.files.finished import Finished
 
-__all__ = ["verb"]
+__all__ = ["small_disk", "verb"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
 PATIENCE = 240
 
@@ -62,24 +62,6 @@ def test_a_case_too_large_for_the_memory_fails_alone(tmp_path: Path) -> None:
         assert [states[name][0] for name in ("a.nii", "large.nii", "z.nii")] == ["done", "failed", "done"]
         assert "not enough memory" in states["large.nii"][1], states
         assert names(target) == ["a.nii.gz", "a.report.json", "z.nii.gz", "z.report.json"]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own of 300 kB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    line = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(place)]
-    if sys.platform != "linux" or subprocess.run(line, capture_output=True).returncode:
-        pytest.skip("this user may not mount a disk")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def remount(place: Path, options: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{options}", str(place)], check=True)
 
 
 def test_a_disk_that_is_really_full_and_one_that_is_read_only(

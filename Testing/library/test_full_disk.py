@@ -8,10 +8,14 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pydicom
 import pytest
+from disks import remount, small_disk
+from enhance_body import body
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGLSLossless
+from reconstruct_scan import measured
 from synthetic_dicom import hounsfield, write_series
 from typer.testing import CliRunner
 
@@ -20,6 +24,8 @@ from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError
 from ctenhance.runtime.failures import sentence_and_code
 from ctenhance.runtime.files import folder_when_done, replace_when_done, require_space
+
+__all__ = ["small_disk"]
 
 
 class LibraryError(RuntimeError):
@@ -111,3 +117,43 @@ def test_a_name_too_long_for_a_file_is_told_wherever_it_is_met(tmp_path: Path) -
         too_long.open()
     sentence, code = sentence_and_code(caught.value)
     assert sentence == f"The name '{too_long}' is too long for a file; choose a shorter one." and code == 2
+
+
+VERBS = {
+    "degrade": ("degrade", "ct.nii", "DISK/d.nii.gz"),
+    "enhance": ("enhance", "ct.nii", "DISK/e.nii.gz", "--strength", "0"),
+    "convert": ("convert", "ct.nii", "DISK/c.nii"),
+    "compare": ("compare", "ct.nii", "ct.nii", "--figure", "DISK/f.png"),
+    "project": ("project", "ct.nii", "DISK/p.ctproj.h5", "--views", "300"),
+    "reconstruct": ("reconstruct", "scan.ctproj.h5", "DISK/r.nii.gz", "--method", "fbp", "--matrix", "512"),
+    "dicom write": ("dicom", "write", "ct.nii", "DISK/series"),
+    "batch": ("batch", "cts", "DISK/many", "--verb", "degrade", "--workers", "0"),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_says_once_that_a_disk_is_full_or_read_only(
+    tmp_path: Path, small_disk: Path, capfd: pytest.CaptureFixture[str], verb: str
+) -> None:
+    """Also what the libraries would say on the terminal is no second sentence."""
+    monotonous = np.tile(body(1, 20, 1).array, (12, 1, 1))
+    noise = np.random.default_rng(1).normal(0, 9, monotonous.shape).astype(np.float32)
+    ct = CTVolume(np.round(monotonous + noise), spacing=(0.8, 0.8, 2.0))
+    ct.write(tmp_path / "ct.nii")
+    (tmp_path / "cts").mkdir()
+    shutil.copy(tmp_path / "ct.nii", tmp_path / "cts")
+    if verb == "reconstruct":
+        measured().write(tmp_path / "scan.ctproj.h5")
+    line = [str(tmp_path / one) if (tmp_path / one).exists() else one for one in VERBS[verb]]
+    line = [one.replace("DISK", str(small_disk)) for one in line]
+    (small_disk / "filling").write_bytes(bytes(250_000))
+    for options, code, said in (("rw", 1, "the disk is full"), ("ro", 2, "Cannot ")):
+        remount(small_disk, options)
+        capfd.readouterr()
+        done = CliRunner().invoke(app, [*line, "--progress", "none"])
+        assert done.exit_code == code, done.output
+        lines = [one for one in done.stderr.splitlines() if not one.startswith(("Note:", "Warning:"))]
+        assert len(lines) == 1 and lines[0].startswith("Error: ") and said in lines[0], done.stderr
+        assert capfd.readouterr() == ("", "")
+        left = {path.name for path in small_disk.iterdir()} - {"filling"}
+        assert left <= ({"many"} if verb == "batch" else set())

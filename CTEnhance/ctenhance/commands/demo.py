@@ -12,7 +12,7 @@ from ctenhance.commands.apps import app
 from ctenhance.commands.options import Choice, ModelOption
 from ctenhance.commands.support import Run, command
 from ctenhance.runtime.errors import InputError
-from ctenhance.runtime.files import check_output_folder
+from ctenhance.runtime.files import check_output_folder, require_space
 from ctenhance.runtime.progress import check
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def run_demo(
             original = _phantom(run, slices or PHANTOM_SLICES)
         else:
             original = _middle(run.read(ct, choice), slices)
+    # Told now and not after minutes of work.
+    require_space(folder / "original.nii.gz", 2 * original.array.size)
     builder.input = original.input_report()
     check(run.cancel)
     common: dict[str, Any] = {

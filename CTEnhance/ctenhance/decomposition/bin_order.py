@@ -43,7 +43,7 @@ def bin_order_warning(counts: torch.Tensor, spectra: torch.Tensor, energies_kev:
     expected_lines = -torch.log(expected[at] / air)
     # means over rays of like thickness: single readings are too noisy for a logarithm
     groups = torch.bucketize(
-        part, torch.logspace(math.log10(_LEAST_PART), math.log10(_MOST_PART), 8).to(part)
+        part.contiguous(), torch.logspace(math.log10(_LEAST_PART), math.log10(_MOST_PART), 8).to(part)
     )
     cost = torch.zeros(len(air), len(air), dtype=torch.float64)
     for group in groups.unique():

@@ -35,7 +35,14 @@ from ctenhance.files.damage import (
 from ctenhance.files.nifti_grid import NiftiGrid, apart, grid_of_nifti, lengths_of
 from ctenhance.runtime import large
 from ctenhance.runtime.errors import InputError
-from ctenhance.runtime.files import cannot_write, replace_when_done, require_utf8, stem_of, suffix_of
+from ctenhance.runtime.files import (
+    cannot_write,
+    replace_when_done,
+    require_space,
+    require_utf8,
+    stem_of,
+    suffix_of,
+)
 from ctenhance.runtime.memory import free_main_memory, says_out_of_memory
 
 _INCOMPLETE = "the file is damaged, or the file with its values is not beside it; copy both again."
@@ -239,6 +246,8 @@ def write_image_file(volume: CTVolume, path: Path) -> None:
                 # but MetaImage would need the memory of another copy, for values that hardly get smaller.
                 small = volume.array.nbytes < large.LEAST_BYTES
                 compressed = target.suffix == ".nrrd" or (target.suffix == ".mha" and small)
+                if not compressed:  # ITK would say on the terminal, too, that it cannot
+                    require_space(path, image.GetSizeOfPixelComponent() * volume.array.size)
                 sitk.WriteImage(image, os.fspath(target), useCompression=compressed)
             if suffix == _GZIP:
                 _pack(plain, written)
