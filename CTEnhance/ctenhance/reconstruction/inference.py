@@ -23,12 +23,13 @@ from ctenhance.physics.truncation import beyond
 from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu, mu_to_hu
 from ctenhance.physics.water import WaterCorrection
 from ctenhance.reconstruction import dgdiff, spdiff
+from ctenhance.reconstruction.abreast import Abreast
 from ctenhance.reconstruction.consistency import Consistency
 from ctenhance.reconstruction.dgdiff import HU_SCALE
 from ctenhance.reconstruction.models import load_image_model, load_projection_model, on_engine
 from ctenhance.reconstruction.readings import Counts, Scan, counts_of, read_scan, water_correction
 from ctenhance.runtime.device import free_memory, halvings, with_memory_fallback
-from ctenhance.runtime.engines.base import AUTO, TORCH, Engine
+from ctenhance.runtime.engines.base import AUTO, OPENVINO, TORCH, Engine
 from ctenhance.runtime.engines.choice import pick_engine
 from ctenhance.runtime.progress import Cancellable, Progress, check
 from ctenhance.runtime.seeds import generator
@@ -57,7 +58,8 @@ class _Guides:
 class Cascade:
     """One set of options on one engine, slices in order; `models` by their stage, "projection" and "image".
 
-    `truncated`: whether the body reaches beyond the detector and is continued there."""
+    `truncated`: whether the body reaches beyond the detector and is continued there. `abreast`: the threads
+    that run the networks, each on slices of its own."""
 
     def __init__(
         self,
@@ -71,12 +73,14 @@ class Cascade:
         options: ReconstructOptions,
         models: Mapping[str, Model],
         engine: Engine,
+        abreast: Abreast,
         cancel: Cancellable | None,
     ) -> None:
         self.projections, self.geometry, self.grid, self.scan = projections, geometry, grid, scan
         self.mu_water, self.water, self.truncated = mu_water, water, truncated
         self.options, self.device, self.cancel = options, torch_device(engine), cancel
-        self.networks = {stage: on_engine(model, engine) for stage, model in models.items()}
+        self.abreast = abreast
+        self.networks = {stage: on_engine(one, engine, abreast.threads) for stage, one in models.items()}
 
     def _between(self) -> None:
         check(self.cancel)
@@ -92,8 +96,10 @@ class Cascade:
         sinograms = [line_integrals[:, None]]
         if "projection" in self.networks:
             abouts = spdiff.about_all(counts.detected, counts.air, self.scan.electronic)
-            denoised = [self._denoised(counts, abouts, z - first, z) for z in range(start, stop)]
-            sinograms.append(torch.stack(denoised))
+            denoised = self.abreast.map(
+                lambda z: self._denoised(counts, abouts, z - first, z), range(start, stop)
+            )
+            sinograms.append(torch.stack(list(denoised)))
         integrals = torch.cat(sinograms, 1)
         if self.water is not None:
             integrals = self.water.corrected(integrals)
@@ -153,18 +159,21 @@ class Cascade:
         following = 0
         for start in range(0, rows, batch):
             stop = min(start + batch, rows)
-            waiting |= dict(zip(range(start, stop), self.guides(start, stop), strict=True))
+            waiting.update(zip(range(start, stop), self.guides(start, stop), strict=True))
             # a slice has to wait for the one above it
-            while following < stop and (following + 1 in waiting or following == rows - 1):
-                near = [waiting[min(max(following + k, 0), rows - 1)] for k in (-1, 0, 1)]
-                if self.options.method == "need":
-                    result = self.image(near, following)
-                else:
-                    projected = self.options.method == "projection"
-                    result = near[1].initial if projected else near[1].low[None]
-                yield following, near[1], result
-                waiting.pop(following - 1, None)
-                following += 1
+            whole = range(following, rows if stop == rows else max(following, stop - 1))
+            results = self.abreast.map(lambda z: self._result(waiting, z), whole)
+            for z, result in zip(whole, results, strict=True):
+                yield z, waiting[z], result
+                waiting.pop(z - 1, None)
+            following = whole.stop
+
+    def _result(self, guides: Mapping[int, _Guides], z: int) -> torch.Tensor:
+        """The result's draws `[draw, y, x]` in HU of slice z, of its guides and its neighbours'."""
+        if self.options.method == "need":
+            last = self.projections.n_rows - 1
+            return self.image([guides[min(max(z + k, 0), last)] for k in (-1, 0, 1)], z)
+        return guides[z].initial if self.options.method == "projection" else guides[z].low[None]
 
     def residual(self, guides: _Guides, result: torch.Tensor) -> torch.Tensor:
         """What the data say and the result does not, as an image in HU: FBP of (measured - projected)."""
@@ -273,20 +282,22 @@ def reconstruct(
     def run(where: torch.device, batch: int) -> tuple[ImageStack, dict[str, Any]]:
         report.device, runner = where, selected.at(where)
         report.engine = runner if models else None
-        cascade = Cascade(
-            projections,
-            geometry,
-            grid,
-            scan,
-            mu_water,
-            water,
-            cut is not None,
-            options,
-            models,
-            runner,
-            cancel,
-        )
-        with torch.inference_mode():
+        threads = min(batch, runner.threads or 1) if models and runner.name == OPENVINO else 1
+        with torch.inference_mode(), Abreast(threads) as abreast:
+            cascade = Cascade(
+                projections,
+                geometry,
+                grid,
+                scan,
+                mu_water,
+                water,
+                cut is not None,
+                options,
+                models,
+                runner,
+                abreast,
+                cancel,
+            )
             return _all_slices(cascade, batch, progress)
 
     n_readings = projections.n_views * projections.n_columns
@@ -337,6 +348,7 @@ def _all_slices(cascade: Cascade, batch: int, progress: Progress | None) -> tupl
     )
     if progress is not None:
         progress("reconstruct", 0, rows)
+    waiting: list[tuple[Counts, torch.Tensor, torch.Tensor]] = []
     for z, guides, result in cascade.slices(batch):
         check(cascade.cancel)
         output.put("reconstruction", z, result[0])
@@ -347,7 +359,12 @@ def _all_slices(cascade: Cascade, batch: int, progress: Progress | None) -> tupl
             output.put("uncertainty", z, result[1:].std(0))
         if options.residual:
             output.put("residual", z, cascade.residual(guides, result[0]))
-        agreement.add(guides.counts, result[:1], guides.low[None], cascade.cancel)
+        waiting.append((guides.counts, result[:1], guides.low[None]))
+        # together, as the rays' places are worked out once for all of them
+        if len(waiting) == batch or z + 1 == rows:
+            counts, results, low = zip(*waiting, strict=True)
+            agreement.add(Counts.of_all(counts), torch.cat(results), torch.cat(low), cascade.cancel)
+            waiting.clear()
         if progress is not None:
             progress("reconstruct", z + 1, rows)
     return output, agreement.describe()

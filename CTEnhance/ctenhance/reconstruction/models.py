@@ -33,13 +33,13 @@ def load_image_model(model: str | Path | None = None) -> Model:
     return weights.load_model(name, IMAGE_ARCHITECTURES, build)
 
 
-def on_engine(model: Model, engine: Any) -> Callable[..., torch.Tensor]:
+def on_engine(model: Model, engine: Any, at_once: int = 1) -> Callable[..., torch.Tensor]:
     """The network ready on an engine: tensors in and out as those of `networks.build`, on torch's device
-    where that is the engine, on the CPU otherwise."""
+    where that is the engine, on the CPU otherwise, where it may be called from `at_once` threads together."""
     if engine.name == TORCH:
         ready: Callable[..., torch.Tensor] = engine.network(model.network).run
         return ready
-    exported = engine.network(weights.exported(model.entry.name), model.entry.name)
+    exported = engine.network(weights.exported(model.entry.name), model.entry.name, at_once)
     if isinstance(model.network, PublishedProjection):
         return lambda x, log_quanta: _run(exported, x, lambda values: (values, log_quanta.numpy()))
     if model.entry.architecture in IMAGE_ARCHITECTURES:

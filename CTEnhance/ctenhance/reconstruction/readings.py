@@ -3,6 +3,7 @@ what the beam's spectrum does to line integrals."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,6 +134,11 @@ class Counts:
     def of(self, rows: slice) -> Counts:
         """Those of some slices."""
         return Counts(self.detected[rows], self.air[rows])
+
+    @classmethod
+    def of_all(cls, parts: Sequence[Counts]) -> Counts:
+        """Those of several parts, one after the other."""
+        return cls(torch.cat([one.detected for one in parts]), torch.cat([one.air for one in parts]))
 
 
 def counts_of(projections: Projections, scan: Scan, device: torch.device) -> Counts:
