@@ -83,6 +83,25 @@ def test_one_scan_behind_the_other() -> None:
     assert doubt_of_alternation(modules.astype(np.float32)) == ""
 
 
+@pytest.mark.parametrize("at", [3, 10, 20])
+@pytest.mark.parametrize("kernel", ["soft", "sharp", "half the dose"])
+def test_another_kernel_from_one_slice_on(at: int, kernel: str) -> None:
+    array = _scan(slices=24)
+    if kernel == "soft":
+        array[at:] = ndimage.gaussian_filter(array[at:], (0, 0.8, 0.8))
+    elif kernel == "sharp":
+        array[at:] += 0.7 * (array[at:] - ndimage.gaussian_filter(array[at:], (0, 1, 1)))
+    else:
+        array[at:] = _scan(17.0, seed=1, slices=24)[at:]
+    said = doubt_of_alternation(array)
+    assert f"from slice {at} to slice {at + 1} " in said and "the noise changes all at once" in said
+
+
+def test_noise_that_changes_step_by_step() -> None:
+    array = np.concatenate([_scan(4.0 * 1.15**k, seed=k, slices=24)[2 * k : 2 * k + 2] for k in range(12)])
+    assert doubt_of_alternation(array) == ""
+
+
 @pytest.mark.parametrize("scans", [3, 4])
 def test_more_than_two_scans(scans: int) -> None:
     noisy, contrast = _scan(slices=60), _scan(slices=60)
@@ -121,6 +140,14 @@ def test_no_real_scan_alternates(shared_data: Path) -> None:
 def test_two_real_kernels_mixed_are_found(shared_data: Path, soft: str, sharp: str, slices: int) -> None:
     mixed = _mixed(_real(shared_data, soft)[:slices], _real(shared_data, sharp)[:slices])
     assert images_alternate(mixed)
+
+
+@pytest.mark.parametrize("at", [5, 20, 33])
+def test_a_real_kernel_from_one_slice_on_is_found(shared_data: Path, at: int) -> None:
+    soft, sharp = (_real(shared_data, f"chest_lungdx_A0001_philips_kernel{name}") for name in "BL")
+    for one, other in ((soft, sharp), (sharp, soft)):
+        said = doubt_of_alternation(np.concatenate([one[:at], other[at:]]))
+        assert f"from slice {at} to slice {at + 1} " in said and "one reconstruction" in said
 
 
 def _phases(array: np.ndarray, offsets: tuple[int, ...], where: np.ndarray) -> np.ndarray:

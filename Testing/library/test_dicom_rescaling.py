@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
-from synthetic_dicom import INTERCEPT, dataset, enhanced, hounsfield, save
+from synthetic_dicom import INTERCEPT, dataset, enhanced, hounsfield, save, write_series
 
 from ctenhance import CTVolume
 from ctenhance.runtime.errors import InputError
@@ -92,3 +93,18 @@ def test_a_slope_for_each_slice_is_kept(tmp_path: Path) -> None:
         save(dataset(plane, (0, 0, 2 * index), RescaleSlope=1 + 0.25 * index), tmp_path / f"{index}.dcm")
 
     np.testing.assert_allclose(CTVolume.read(tmp_path).array, values, atol=1.5)
+
+
+@pytest.mark.parametrize("wrong", [-1000, -1014, -1050])
+def test_an_intercept_that_is_off_by_little_from_one_slice_on(tmp_path: Path, wrong: int) -> None:
+    values = hounsfield(8, 32, 32)
+    write_series(tmp_path / "right", 2.5 * np.arange(8), values=values)
+    for index, path in enumerate(sorted((tmp_path / "right").iterdir())):
+        made = pydicom.dcmread(path)
+        if index >= 5:
+            made.RescaleIntercept = wrong
+        (tmp_path / "wrong").mkdir(exist_ok=True)
+        made.save_as(tmp_path / "wrong" / path.name)
+    assert not CTVolume.read(tmp_path / "right").meta["notes"]
+    with pytest.raises(InputError, match="rescale intercept of"):
+        CTVolume.read(tmp_path / "wrong")

@@ -11,6 +11,7 @@ import SimpleITK as sitk  # noqa: N813 (its customary name)
 from synthetic_dicom import write_series
 
 from ctenhance import CTVolume
+from ctenhance.core.drawn import doubt_of_marks
 from ctenhance.core.limits import limits_of, require_whole_words
 from ctenhance.core.order import blank_slices, require_rows
 from ctenhance.runtime.errors import InputError
@@ -97,6 +98,32 @@ def test_blank_slices_are_told_and_not_as_no_order(tmp_path: Path) -> None:
     assert blank_slices(values) == [6]
 
 
+def test_one_slice_of_another_scan(tmp_path: Path) -> None:
+    values = body(8)
+    values[5] = np.where(np.roll(R, 20, axis=1) < 20, 60, -1000) + BODY[0] % 9
+    (note,) = notes(tmp_path, values)
+    assert "slice 6 " in note and "unlike the one before and the one behind it" in note
+
+
+def test_marks_that_were_drawn_into_the_images(tmp_path: Path) -> None:
+    values = body(6)
+    assert not doubt_of_marks(values) and not doubt_of_marks(body(6, metal=6000))
+    values[:, 4:12, 5:40:3] = 1500
+    (note,) = notes(tmp_path, values)
+    assert "the same marks stand in all slices (the first in row 4, column 4," in note
+
+
+@pytest.mark.parametrize("pitch, thickness, noted", [(0.1, 5, True), (1.0, 5, False), (0.25, 0.25, False)])
+def test_images_of_one_place_at_several_times(
+    tmp_path: Path, pitch: float, thickness: float, noted: bool
+) -> None:
+    write_series(tmp_path, pitch * np.arange(6), values=body(6), SliceThickness=thickness)
+    found = [
+        note for note in CTVolume.read(tmp_path).meta["notes"] if "of one place at several times" in note
+    ]
+    assert len(found) == noted
+
+
 def test_exchanged_rows_and_columns_are_refused() -> None:
     part = BODY[:, :80]
     require_rows(part)
@@ -112,6 +139,7 @@ def test_no_real_scan_has_any_of_it(shared_data: Path) -> None:
         part = slice(array.shape[1] // 4, -array.shape[1] // 4)
         for piece in (array, array[:, part, part], array[:1], array[:, part]):
             assert not str(limits_of(piece)) and not blank_slices(piece), path.name
+            assert not doubt_of_marks(piece), path.name
             require_whole_words(piece)
             require_rows(piece)
         if not path.name.startswith("phantom"):

@@ -1,4 +1,4 @@
-"""Was an image drawn, as a page of text is, or measured?
+"""Was an image drawn, as a page of text is, or drawn on, or measured?
 
 Scanners file dose reports and exam summaries as CT images, and not all of them say so. A page is one
 background, mostly, and strokes of a few pixels with sharp edges; noise is nowhere in it.
@@ -19,6 +19,9 @@ _MOST_CHANGING, _EVERY_ROW = 0.5, 4  # of all pixels, from one to the next; rows
 _INKS, _LEAST_INK, _WIDEST_GAP = 2, 0.5, 0.2
 # Between lines of text are rows with hardly anything; in a map of the body within one background are none.
 _LITTLE, _LEAST_BETWEEN = 0.03, 0.1
+# Marks: slices that are compared, steps between neighbours, pixels' and marks' HU.
+_FEWEST_SLICES, _SLICES_ASKED, _FEWEST_STEPS, _STEPS_A_PIXEL = 3, 8, 30, 0.4
+_LEAST_STEP_HU, _LEAST_MARK_HU = 400.0, 0.0
 
 
 def is_page(plane: np.ndarray) -> bool:
@@ -48,10 +51,40 @@ def is_page(plane: np.ndarray) -> bool:
     drawn[:, 1:-1] = plane != ground
     inked = drawn.mean(axis=1) > _LITTLE
     written = np.flatnonzero(inked)
-    if not written.size or np.mean(~inked[written[0] : written[-1] + 1]) < _LEAST_BETWEEN:
+    if not written.size:
+        return False
+    if np.mean(~inked[written[0] : written[-1] + 1]) < _LEAST_BETWEEN:
         return False
     edges = np.diff(drawn, axis=1)
     starts, ends = np.nonzero(edges > 0)[1], np.nonzero(edges < 0)[1]
     lengths = (ends - starts)[(starts > 0) & (ends < plane.shape[1])]
     enough = max(_FEWEST_RUNS, _RUNS_A_ROW * len(plane))
     return bool(lengths.size >= enough and np.mean(lengths <= _RUN_PIXELS) >= _SHORT)
+
+
+def doubt_of_marks(array: np.ndarray) -> str:
+    """Return the note on slices [z, y, x] into which the same text or lines were drawn; '' for others.
+
+    Such pixels are the same in all slices, as noise lets none be, and far above what is beside them; metal
+    that was cut off at the highest value has fewer edges.
+    """
+    if len(array) < _FEWEST_SLICES:
+        return ""
+    some = array[:: max(1, len(array) // _SLICES_ASKED)]
+    same = some[0] >= _LEAST_MARK_HU
+    for plane in some[1:]:
+        same &= plane == some[0]
+    if np.count_nonzero(same) < _FEWEST_STEPS:
+        return ""
+    left, right = (same[:, 1:], same[:, :-1])
+    for plane in some:
+        step = np.diff(plane.astype(np.float32, copy=False), axis=1)
+        left, right = left & (step >= _LEAST_STEP_HU), right & (step <= -_LEAST_STEP_HU)
+    steps = left | right
+    if np.count_nonzero(steps) < max(_FEWEST_STEPS, _STEPS_A_PIXEL * np.count_nonzero(same)):
+        return ""
+    row, column = (int(one) for one in np.argwhere(steps)[0])
+    return (
+        f"the same marks stand in all slices (the first in row {row}, column {column}, counted from 0), as "
+        "text or lines that were drawn into the images: what is below them is lost; use the original CT"
+    )

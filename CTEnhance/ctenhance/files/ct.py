@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctenhance.core.alternation import doubt_of_alternation
-from ctenhance.core.drawn import is_page
+from ctenhance.core.drawn import doubt_of_marks, is_page
 from ctenhance.core.hounsfield import (
     doubt_of_corners,
     doubt_of_scale,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ctenhance.files.volumes import StoredVolume
 
 #: A patient in metres is narrower than the first, and his pixels in centimetres than the second.
+_FEWEST_IN_ONE_PLACE, _OF_THICKNESS = 3, 0.15
 _LEAST_WIDTH_MM, _LEAST_PIXEL_MM, _LARGEST_VOXEL_MM = 1.0, 0.1, 100.0
 
 
@@ -84,7 +85,7 @@ def doubts_of(volume: CTVolume | StoredVolume) -> list[str]:
     # DICOM states a unit, and is asked for its scale before its padding is replaced.
     if "source_files" not in volume.meta:
         doubts += [doubt_without_air(array), doubt_of_scale(array)]
-    limits, blanks = limits_of(array), blank_slices(array)
+    marks, limits, blanks = doubt_of_marks(array), limits_of(array), blank_slices(array)
     # A wrong scale or a window says what is in the corners, too.
     explained = limits.floor is not None or any(
         OFF_SCALE in one for one in (*doubts, *volume.meta.get("notes", []))
@@ -92,11 +93,11 @@ def doubts_of(volume: CTVolume | StoredVolume) -> list[str]:
     images = np.delete(array, blanks, axis=0) if blanks else array
     doubts += [
         _doubt_of_size(volume),
-        str(limits),
+        _doubt_of_pitch(volume),
+        marks or str(limits),
         "" if explained else doubt_of_corners(array),
         doubt_of_blanks(blanks, len(array)),
-        doubt_of_alternation(images),
-        doubt_of_order(images, volume.spacing[2]),
+        doubt_of_alternation(images) or doubt_of_order(images, volume.spacing[2]),
     ]
     return [doubt for doubt in doubts if doubt]
 
@@ -175,6 +176,19 @@ def _doubt_of_size(volume: CTVolume | StoredVolume) -> str:
     return (
         f"its pixels are {width:.3g} mm wide, less than those of a patient's CT: make sure that the lengths "
         "in its header are mm"
+    )
+
+
+def _doubt_of_pitch(volume: CTVolume | StoredVolume) -> str:
+    """Return the note on slices that hardly lie apart, as images of one place at several times; or ''."""
+    count, pitch = len(volume.array), volume.spacing[2]
+    thickness = float(volume.meta.get("slice_thickness_mm") or min(volume.spacing[:2]))
+    if count < _FEWEST_IN_ONE_PLACE or pitch >= _OF_THICKNESS * thickness or (count - 1) * pitch >= thickness:
+        return ""
+    return (
+        f"its {count} slices lie {pitch:.3g} mm apart, all of them within the {thickness:g} mm of one, as "
+        "images of one place at several times (bolus tracking, perfusion) do: make sure that they "
+        "are a volume"
     )
 
 

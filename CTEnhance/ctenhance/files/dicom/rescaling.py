@@ -11,6 +11,7 @@ from ctenhance.files.dicom.slices import Slice
 from ctenhance.runtime.errors import InputError
 
 _LEAST_DIFFERENCE_HU = 150.0
+_AIR_HU, _NEAR_AIR_HU, _FEWEST_OF_AIR, _LEAST_OF_AIR_HU = -1000.0, 120.0, 100, 9.0
 _PERCENTILES = (1, 10, 25, 50, 75, 90, 99)
 _LEAST_JUMP_SHARE = 0.3  # of what the two rescalings make different
 
@@ -25,9 +26,12 @@ def require_like_rescaling(slices: Sequence[Slice], array: np.ndarray) -> None:
     if len(counts) == 1:
         return
     levels = np.stack([np.percentile(plane, _PERCENTILES) for plane in array])
+    air = _levels_of_air(array)
     for index in range(1, len(slices)):
         pair = slices[index - 1], slices[index]
-        if not _jump(levels[index - 1], levels[index], *map(_rescaling, pair)):
+        if not _air_jumps(air, index, *pair) and not _jump(
+            levels[index - 1], levels[index], *map(_rescaling, pair)
+        ):
             continue
         # The rarer one is wrong; of two as frequent what stands for a missing one: 1, and the higher: 0.
         wrong, right = sorted(
@@ -41,6 +45,28 @@ def require_like_rescaling(slices: Sequence[Slice], array: np.ndarray) -> None:
             f"neighbour has {correct}, and its values are off by that; export the series again from its "
             f"source, or correct its {' and '.join(f'Rescale{name.capitalize()}' for name in names)}."
         )
+
+
+def _levels_of_air(array: np.ndarray) -> np.ndarray:
+    """Return where air lies in each slice [z, y, x], HU; NaN where there is hardly any."""
+    found = [plane[np.abs(plane - _AIR_HU) < _NEAR_AIR_HU] for plane in array]
+    return np.array([np.median(one) if one.size >= _FEWEST_OF_AIR else np.nan for one in found])
+
+
+def _air_jumps(air: np.ndarray, index: int, one: Slice, other: Slice) -> bool:
+    """Say whether air jumps from the slice before to this one by what their rescalings make different."""
+    if _rescaling(one) == _rescaling(other):
+        return False
+    stored = (air[index] - other.intercept) / other.slope
+    difference = air[index] - (stored * one.slope + one.intercept)
+    jump = air[index] - air[index - 1]
+    before, behind = np.diff(air[max(0, index - 4) : index]), np.diff(air[index : index + 4])
+    steady = max(np.abs(np.concatenate([before, behind])).max(initial=0), _LEAST_OF_AIR_HU / 3)
+    return bool(
+        abs(difference) >= _LEAST_OF_AIR_HU
+        and abs(jump - difference) <= _LEAST_JUMP_SHARE * abs(difference)
+        and abs(jump) > 2 * steady
+    )
 
 
 def _rescaling(one: Slice) -> tuple[float, float]:
