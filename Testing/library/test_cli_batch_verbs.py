@@ -279,3 +279,42 @@ def test_cases_stream_from_the_manifest_and_pages_are_short(tmp_path: Path) -> N
     pages = sorted((tmp_path / "ctenhance-batch").glob("summary*.html"))
     assert len(pages) == 3
     assert sum(page.read_text(encoding="utf-8").count("<tr><td>") for page in pages) == number
+
+
+def test_maps_and_stages_of_each_case_are_those_of_the_single_command(tmp_path: Path) -> None:
+    measured(1, rows=1).write(make(tmp_path / "in" / "p.1" / "a.b.ctproj.h5"))
+    options = ("--verb", "reconstruct", "--method", "projection", "--matrix", 32, "--projection-steps", 1)
+    wanted = ("--all", "--uncertainty", "--residual", "--samples", 2)
+    assert "1 done" in batch(tmp_path / "in", tmp_path / "out", *options, *wanted).stdout
+    further = [f"p.1/a.b.{name}.nii.gz" for name in ("fbp", "projection", "residual", "uncertainty")]
+    assert names(tmp_path / "out") == sorted(["p.1/a.b.nii.gz", "p.1/a.b.report.json", *further])
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    single(
+        "reconstruct", tmp_path / "in" / "p.1" / "a.b.ctproj.h5", alone / "a.nii.gz", *options[2:], "--all",
+        "--uncertainty", alone / "uncertainty.nii.gz", "--residual", alone / "residual.nii.gz",
+        "--samples", 2,
+    )  # fmt: skip
+    for name, path in (("a.b", "a"), ("a.b.fbp", "a_fbp"), ("a.b.uncertainty", "uncertainty"),
+                       ("a.b.residual", "residual")):  # fmt: skip
+        made, own = (
+            CTVolume.read(one, check_hu=False)
+            for one in (tmp_path / "out" / "p.1" / f"{name}.nii.gz", alone / f"{path}.nii.gz")
+        )
+        assert np.array_equal(made.array, own.array), name
+    assert "1 finished before" in batch(tmp_path / "in", tmp_path / "out", *options, *wanted).stdout
+    (tmp_path / "out" / further[3]).unlink()  # a map is part of the result
+    assert "1 done" in batch(tmp_path / "in", tmp_path / "out", *options, *wanted).stdout
+    refused = batch(tmp_path / "in", tmp_path / "out", *options, "--all", code=2).stderr
+    assert "'uncertainty': True" in refused and "take --overwrite" in refused
+
+
+def test_a_case_by_the_name_of_another_s_map_is_refused(tmp_path: Path) -> None:
+    for name in ("a", "a.uncertainty"):
+        body(2, 20, 1).write(make(tmp_path / "in" / f"{name}.nii.gz"))
+    options = ("--uncertainty", "--samples", 2, "--workers", 0)
+    told = batch(tmp_path / "in", tmp_path / "out", *options, code=1).stderr
+    assert "'a.uncertainty.nii.gz' failed: Its result" in told
+    assert "would have the name of another case's further image ('.uncertainty')" in told
+    assert names(tmp_path / "out") == ["a.nii.gz", "a.report.json", "a.uncertainty.nii.gz"]
+    assert json.loads((tmp_path / "out" / "a.report.json").read_text())["settings"]["uncertainty"] is True

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -107,7 +107,8 @@ class Enhance(Verb):
         return {**entry, "seed": options.seed, **decided.settings()}
 
     def outputs(self, case: Case) -> dict[str, Path]:
-        return {"enhanced": case.output}
+        maps = ("uncertainty",) if self.options.uncertainty else ()
+        return {"enhanced": case.output, **_beside(case, maps)}
 
     def run(
         self, source: Any, case: Case, identity: Mapping[str, Any], progress: Progress, cancel: Cancellable
@@ -231,7 +232,7 @@ class Reconstruct(OfProjections):
         from ctenhance.runtime import weights
         from ctenhance.runtime.engines.choice import pick_engine
 
-        stages = {"fbp": 0, "projection": 1, "need": 2}[options.method]
+        stages = max({"fbp": 0, "projection": 1, "need": 2}[options.method], int(options.all_stages))
         networks = [
             (options.model_projection, PROJECTION_DEFAULT, PROJECTION_ARCHITECTURES),
             (options.model_image, IMAGE_DEFAULT, IMAGE_ARCHITECTURES),
@@ -250,7 +251,9 @@ class Reconstruct(OfProjections):
         }
 
     def outputs(self, case: Case) -> dict[str, Path]:
-        return {"reconstruction": case.output}
+        maps = [name for name in ("uncertainty", "residual") if getattr(self.options, name)]
+        stages = ("fbp", "projection") if self.options.all_stages else ()
+        return {"reconstruction": case.output, **_beside(case, (*stages, *maps))}
 
     def run(
         self, source: Any, case: Case, identity: Mapping[str, Any], progress: Progress, cancel: Cancellable
@@ -292,6 +295,12 @@ class Decompose(OfProjections):
         self, source: Any, case: Case, identity: Mapping[str, Any], progress: Progress, cancel: Cancellable
     ) -> Result:
         return ctenhance.decompose(source, options=self.options, progress=progress, cancel=cancel)
+
+
+def _beside(case: Case, names: Sequence[str]) -> dict[str, Path]:
+    """Where further images of a case go."""
+    stem = stem_of(case.output)
+    return {name: case.output.with_name(f"{stem}.{name}.nii.gz") for name in names}
 
 
 def _asked(options: Any) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from ctenhance.runtime.files import (
     check_output,
     check_output_folder,
     move,
+    stem_of,
     why_not_written,
 )
 from ctenhance.runtime.progress import Cancellable, Progress, check
@@ -201,6 +202,13 @@ def _state(files: Sequence[Path]) -> str:
 def _check_outputs(case: Case, outputs: Mapping[str, Path]) -> None:
     inputs = [*case.files, *_files(case.beside)]
     check_output_folder(case.report.parent)
+    stem = stem_of(case.output)
+    for name, path in outputs.items():
+        if stem.endswith(f".{name}") and path.name == f"{stem}.{name}.nii.gz":
+            raise InputError(
+                f"Its result would have the name of another case's further image ('.{name}'): rename the "
+                "input, or leave that image out."
+            )
     for path in (*outputs.values(), case.report):
         if len(os.fsencode(path.name)) > LONGEST_NAME:
             raise InputError(

@@ -63,7 +63,12 @@ def batch(
         float | None, typer.Option(min=0, max=1, help="enhance: 0 keeps the input, 1 is the full effect.")
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="enhance: diffusion steps.")] = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="enhance: average this many draws.")] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="enhance, reconstruct: draws, as for a single one.")
+    ] = None,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="enhance, reconstruct: a map of it for each case.")
+    ] = False,
     engine: Annotated[
         str | None, typer.Option(help="enhance, reconstruct: what runs the networks, as for a single one.")
     ] = None,
@@ -120,7 +125,10 @@ def batch(
         int | None, typer.Option(metavar="N", help="decompose --image: materials in one voxel.")
     ] = None,
     residual: Annotated[
-        bool, typer.Option("--residual", help="decompose --image: what the basis does not explain.")
+        bool,
+        typer.Option(
+            "--residual", help="decompose --image, reconstruct: what is left unexplained, as a map."
+        ),
     ] = False,
     resample: Annotated[
         bool, typer.Option("--resample", help="decompose --image: onto the grid of the first.")
@@ -145,6 +153,10 @@ def batch(
     model_image: Annotated[str | None, typer.Option(help="reconstruct: weights.")] = None,
     projection_steps: Annotated[int | None, typer.Option(help="reconstruct: diffusion steps.")] = None,
     image_steps: Annotated[int | None, typer.Option(help="reconstruct: diffusion steps.")] = None,
+    all_stages: Annotated[
+        bool,
+        typer.Option("--all", help="reconstruct: the other stages, too, as NAME.fbp and NAME.projection."),
+    ] = False,
 ) -> None:
     """Do the same with every case of a folder; a rerun resumes, and a failing case stops no other."""
     from ctenhance.batch import cluster, summary, worker
@@ -168,7 +180,7 @@ def batch(
         "attenuation": attenuation, "noise": noise, "nonnegative": nonnegative,
         "conserve_volume": conserve_volume, "at_most": at_most, "residual": residual, "resample": resample,
         "tolerance_mm": tolerance_mm, "apart_s": apart_s, "energies_as_given": energies_as_given,
-        "body_mm": body_mm,
+        "body_mm": body_mm, "uncertainty": uncertainty, "all": all_stages,
     }  # fmt: skip
     if (workers not in (None, 0)) or scheduler is not None or dashboard:
         cluster.require_dask(dashboard)

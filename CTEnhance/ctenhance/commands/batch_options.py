@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: The options of each verb, by the names of the command's parameters.
 OF_VERB: dict[str, tuple[str, ...]] = {
-    "enhance": ("model", "strength", "steps", "samples", "engine"),
+    "enhance": ("model", "strength", "steps", "samples", "uncertainty", "engine"),
     "degrade": ("preset", "dose"),
     "compare": ("after", "reference"),
     "decompose": (
@@ -27,7 +27,7 @@ OF_VERB: dict[str, tuple[str, ...]] = {
     ),
     "reconstruct": (
         "method", "kernel", "matrix", "fov", "model_projection", "model_image", "projection_steps",
-        "image_steps", "engine",
+        "image_steps", "all", "uncertainty", "samples", "residual", "engine",
     ),
 }  # fmt: skip
 #: Of these the ones for images, and the ones for projections.
@@ -35,7 +35,7 @@ OF_IMAGES = OF_VERB["decompose"][OF_VERB["decompose"].index("image") :]
 OF_PROJECTIONS = (
     "kernel", "matrix", "calibration", "scatter", "scatter_ratio", "grid_ratio", "dead_time", "view_time",
 )  # fmt: skip
-_FIELDS = {"matrix": "image_size", "fov": "fov_mm"}
+_FIELDS = {"matrix": "image_size", "fov": "fov_mm", "all": "all_stages"}
 
 
 def given_values(given: Mapping[str, Any]) -> dict[str, Any]:
