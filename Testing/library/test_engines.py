@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import ctenhance
 from ctenhance.choices import ENHANCE_ARCHITECTURES
 from ctenhance.core.volume import CTVolume
 from ctenhance.decomposition.scatter import network as scatter
-from ctenhance.enhancement.inference import enhance
+from ctenhance.enhancement.inference import enhance, load_soon
 from ctenhance.enhancement.models import load_model
 from ctenhance.enhancement.slices import SliceEnhancer
 from ctenhance.options import EnhanceOptions
@@ -287,6 +288,7 @@ def test_engines_agree_on_the_scatter_network(shape: tuple[int, int]) -> None:
 
 WITHOUT_TORCH = """
 import sys
+from dataclasses import replace
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
@@ -367,3 +369,33 @@ def test_importing_the_engine_reports_to_nobody(tmp_path: Path) -> None:
     assert not (reporter / "imported").exists()
     run("import openvino")
     assert (reporter / "imported").exists()  # else this test could not fail
+
+
+def test_a_network_that_was_loaded_before_is_taken_once(
+    chest: CTVolume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ctenhance.runtime.engines.openvino_engine import OpenVinoEngine
+
+    made: list[str] = []
+    network = OpenVinoEngine.network
+
+    def counted(self: OpenVinoEngine, path: Path, name: str, at_once: int = 1) -> object:
+        made.append(self.precision)
+        return network(self, path, name, at_once)
+
+    options = EnhanceOptions(engine="openvino:float32", device="cpu")
+    expected = enhance(chest, options=options).volumes["enhanced"].array
+    monkeypatch.setattr(OpenVinoEngine, "network", counted)
+    load_soon(options)
+    np.testing.assert_array_equal(enhance(chest, options=options).volumes["enhanced"].array, expected)
+    assert made == ["float32"]
+    enhance(chest, options=options)
+    assert made == 2 * ["float32"]
+    # one for other settings is of no use, and one that cannot be is refused by the run itself
+    load_soon(replace(options, engine="openvino"))
+    np.testing.assert_array_equal(enhance(chest, options=options).volumes["enhanced"].array, expected)
+    wrong = replace(options, model="none-of-this-name")
+    load_soon(wrong)
+    with pytest.raises(InputError, match="none-of-this-name"):
+        enhance(chest, options=wrong)
+    np.testing.assert_array_equal(enhance(chest, options=options).volumes["enhanced"].array, expected)

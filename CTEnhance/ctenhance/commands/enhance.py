@@ -38,6 +38,8 @@ def enhance(
     ] = None,
 ) -> None:
     """Enhance a routine CT: less noise, sharper detail, the same HU."""
+    from ctenhance.enhancement.inference import load_soon
+
     run.plan([source], (target, VOLUME_SUFFIXES), (uncertainty, VOLUME_SUFFIXES))
     options = ctenhance.EnhanceOptions(
         model=model,
@@ -49,6 +51,7 @@ def enhance(
         engine=engine,
         seed=run.seed,
     )
+    load_soon(options)
     volume = run.read(source, choice)
     result = ctenhance.enhance(volume, options=options, progress=run.progress, cancel=run.cancel)
     run.write_result(result, {"enhanced": target, "uncertainty": uncertainty})

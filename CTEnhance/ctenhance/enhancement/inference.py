@@ -18,14 +18,15 @@ from ctenhance.core.blend import blend
 from ctenhance.core.report import ReportBuilder, Result
 from ctenhance.core.volume import CTVolume
 from ctenhance.enhancement.draws import Draws
-from ctenhance.enhancement.models import Model, load_model
+from ctenhance.enhancement.models import Model, bring, load_model
 from ctenhance.enhancement.sampler import fitted
 from ctenhance.enhancement.slices import SliceEnhancer
 from ctenhance.enhancement.symmetry import SYMMETRIES
 from ctenhance.options import EnhanceOptions, chosen
 from ctenhance.runtime import large
 from ctenhance.runtime.device import free_memory, halvings, with_memory_fallback
-from ctenhance.runtime.engines.base import AUTO, Engine
+from ctenhance.runtime.engines.base import AUTO, OPENVINO, Engine
+from ctenhance.runtime.engines.choice import installed
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check
 
@@ -77,6 +78,19 @@ def decide(options: EnhanceOptions) -> tuple[Model, EnhanceOptions]:
     if model.stochastic:
         fitted(steps)
     return model, replace(options, steps=steps, samples=samples)
+
+
+def load_soon(options: EnhanceOptions) -> None:
+    """Begin to load the network of `options` beside other work, such as reading the volume: `enhance` with
+    them takes it, and says what is wrong with them."""
+
+    def choose() -> tuple[Model, Engine, int]:
+        model, decided = decide(options)
+        steps = decided.steps or 1
+        return model, model.engine(decided.engine, decided.device, steps), steps
+
+    if installed(OPENVINO):
+        bring(choose)
 
 
 def enhance(

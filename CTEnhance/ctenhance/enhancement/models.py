@@ -4,6 +4,8 @@ torch is imported only where a network is built with it: exported ones run witho
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +41,8 @@ class Kind:
 KINDS = {"twin": Kind(32, 224), "residual-diffusion": Kind(64, 1 << 20, True)}
 #: The network of the last run, where it is kept for the next one.
 _kept: dict[tuple[Any, ...], Network] | None = None
+#: One that is being loaded for the next run, and what it is loaded for; nothing where that failed.
+_coming: Future[tuple[tuple[Any, ...], Network] | None] | None = None
 
 
 def keep_networks() -> None:
@@ -46,6 +50,31 @@ def keep_networks() -> None:
     to load it takes half a second."""
     global _kept
     _kept = {} if _kept is None else _kept
+
+
+def bring(choose: Callable[[], tuple[Model, Engine, int]]) -> None:
+    """Load, beside other work, the network that the next run will ask for: `choose` gives its model, engine
+    and steps. What is wrong with them that run finds itself."""
+    global _coming
+
+    def load() -> tuple[tuple[Any, ...], Network] | None:
+        try:
+            model, engine, steps = choose()
+            # torch's is made on the device that has room for it
+            return (model._key(engine, steps), model._on(engine, steps)) if engine.name == OPENVINO else None
+        except Exception:
+            return None
+
+    pool = ThreadPoolExecutor(1)
+    _coming = pool.submit(load)
+    pool.shutdown(wait=False)
+
+
+def _brought(key: tuple[Any, ...]) -> Network | None:
+    global _coming
+    coming, _coming = _coming, None
+    found = None if coming is None else coming.result()
+    return found[1] if found is not None and found[0] == key else None
 
 
 @dataclass
@@ -92,13 +121,16 @@ class Model:
     def on(self, engine: Any, steps: int) -> Network:
         """What it adds to the middle of three slices, ready on an engine; a stochastic one takes the noise as
         its second input."""
+        key = self._key(engine, steps)
         if _kept is None:
-            return self._on(engine, steps)
-        key = (self.entry.sha256, engine.name, str(engine.device), engine.precision, engine.threads, steps)
+            return _brought(key) or self._on(engine, steps)
         if key not in _kept:
             _kept.clear()
             _kept[key] = self._on(engine, steps)
         return _kept[key]
+
+    def _key(self, engine: Any, steps: int) -> tuple[Any, ...]:
+        return (self.entry.sha256, engine.name, str(engine.device), engine.precision, engine.threads, steps)
 
     def _on(self, engine: Any, steps: int) -> Network:
         if engine.name == OPENVINO:
