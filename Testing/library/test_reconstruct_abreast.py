@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,3 +116,21 @@ def test_two_threads_stop_when_asked(monkeypatch: pytest.MonkeyPatch):
         ctenhance.reconstruct(
             measured(), device="cpu", engine="openvino:float32", progress=stop, cancel=cancel
         )
+
+
+@pytest.mark.skipif(not installed("openvino"), reason="OpenVINO is not installed")
+def test_exported_networks_need_no_monai_and_stand_ready_before_the_slices():
+    """MONAI takes longer to load than some slices to reconstruct."""
+    code = """
+import sys
+sys.modules["monai"] = None
+import ctenhance
+from reconstruct_scan import measured
+result = ctenhance.reconstruct(measured(), device="cpu", engine="openvino:float32")
+print(result.report["engine"]["name"], result.volumes["reconstruction"].array.std() > 0)
+"""
+    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(ctenhance.__file__).parents[1])])
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["openvino", "True"], done.stderr

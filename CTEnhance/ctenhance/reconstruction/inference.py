@@ -4,7 +4,8 @@ Slices stream through in batches; no stage holds more of the scan than a batch a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,13 @@ from ctenhance.reconstruction import dgdiff, spdiff
 from ctenhance.reconstruction.abreast import Abreast
 from ctenhance.reconstruction.consistency import Consistency
 from ctenhance.reconstruction.dgdiff import HU_SCALE
-from ctenhance.reconstruction.models import load_image_model, load_projection_model, on_engine
+from ctenhance.reconstruction.models import Model, load_image_model, load_projection_model, on_engine
 from ctenhance.reconstruction.readings import Counts, Scan, counts_of, read_scan, water_correction
 from ctenhance.runtime.device import free_memory, halvings, with_memory_fallback
 from ctenhance.runtime.engines.base import AUTO, OPENVINO, TORCH, Engine
 from ctenhance.runtime.engines.choice import pick_engine
 from ctenhance.runtime.progress import Cancellable, Progress, check
 from ctenhance.runtime.seeds import generator
-from ctenhance.runtime.weights import Model
 from ctenhance.scan.geometry_check import tell_geometry
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.truncation import truncation_warning
@@ -42,6 +42,8 @@ MAPS = ("uncertainty", "residual")
 #: Steps of both diffusions in each draw for an uncertainty map.
 SAMPLE_STEPS = 2
 MOST_SLICES = 8
+#: By their stage, "projection" and "image", ready on an engine.
+Networks = dict[str, Callable[..., torch.Tensor]]
 
 
 @dataclass
@@ -56,7 +58,7 @@ class _Guides:
 
 
 class Cascade:
-    """One set of options on one engine, slices in order; `models` by their stage, "projection" and "image".
+    """One set of options on one engine, slices in order; `networks` by their stage, "projection" and "image".
 
     `truncated`: whether the body reaches beyond the detector and is continued there. `abreast`: the threads
     that run the networks, each on slices of its own."""
@@ -71,7 +73,7 @@ class Cascade:
         water: WaterCorrection | None,
         truncated: bool,
         options: ReconstructOptions,
-        models: Mapping[str, Model],
+        networks: Networks,
         engine: Engine,
         abreast: Abreast,
         cancel: Cancellable | None,
@@ -79,8 +81,7 @@ class Cascade:
         self.projections, self.geometry, self.grid, self.scan = projections, geometry, grid, scan
         self.mu_water, self.water, self.truncated = mu_water, water, truncated
         self.options, self.device, self.cancel = options, torch_device(engine), cancel
-        self.abreast = abreast
-        self.networks = {stage: on_engine(one, engine, abreast.threads) for stage, one in models.items()}
+        self.abreast, self.networks = abreast, networks
 
     def _between(self) -> None:
         check(self.cancel)
@@ -244,6 +245,9 @@ def reconstruct(
     selected = pick_engine(options.engine, options.device, all(model.entry.onnx for model in models.values()))
     selected.settle(all(model.entry.onnx.get("bfloat16") for model in models.values()))
     place = torch_device(selected)
+    n_readings = projections.n_views * projections.n_columns
+    most = min(MOST_SLICES, projections.n_rows, _affordable(place, n_readings, grid.rows * grid.columns))
+    early = _soon(models, selected, most)
     options = replace(options, image_size=grid.shape, pixel_mm=grid.pixel_mm, fov_mm=None)
     report = ReportBuilder("reconstruct", options.settings(), place, options.seed)
     report.input = projections.identity(progress, cancel)
@@ -282,8 +286,9 @@ def reconstruct(
     def run(where: torch.device, batch: int) -> tuple[ImageStack, dict[str, Any]]:
         report.device, runner = where, selected.at(where)
         report.engine = runner if models else None
-        threads = min(batch, runner.threads or 1) if models and runner.name == OPENVINO else 1
-        with torch.inference_mode(), Abreast(threads) as abreast:
+        threads = _threads(runner, batch)
+        networks = early.result() if early and batch == most else _ready(models, runner, threads)
+        with torch.inference_mode(), Abreast(threads if networks else 1) as abreast:
             cascade = Cascade(
                 projections,
                 geometry,
@@ -293,15 +298,13 @@ def reconstruct(
                 water,
                 cut is not None,
                 options,
-                models,
+                networks,
                 runner,
                 abreast,
                 cancel,
             )
             return _all_slices(cascade, batch, progress)
 
-    n_readings = projections.n_views * projections.n_columns
-    most = min(MOST_SLICES, projections.n_rows, _affordable(place, n_readings, grid.rows * grid.columns))
     with report.stage("reconstruct"):
         output, agreement = with_memory_fallback(run, halvings(most, 1), place, report.warn)
     # an image of a wrong geometry may still agree with itself
@@ -321,6 +324,28 @@ def reconstruct(
 def torch_device(engine: Engine) -> torch.device:
     """Where projections and images are computed when the networks run on `engine`."""
     return engine.device if engine.name == TORCH else torch.device("cpu")
+
+
+def _threads(engine: Engine, batch: int) -> int:
+    """How many slices of a batch the networks see side by side: on a CPU, OpenVINO gives each thread one."""
+    return min(batch, engine.threads or 1) if engine.name == OPENVINO else 1
+
+
+def _ready(models: Mapping[str, Model], engine: Engine, threads: int) -> Networks:
+    return {stage: on_engine(model, engine, threads) for stage, model in models.items()}
+
+
+def _soon(models: Mapping[str, Model], engine: Engine, batch: int) -> Future[Networks] | None:
+    """The networks, compiled for OpenVINO while the scan is being looked at; None for torch's, which must
+    only fit their weights by then."""
+    if not models or engine.name != OPENVINO:
+        for model in models.values():
+            _ = model.network
+        return None
+    pool = ThreadPoolExecutor(1)
+    coming = pool.submit(_ready, models, engine, _threads(engine, batch))
+    pool.shutdown(wait=False)
+    return coming
 
 
 def _models(options: ReconstructOptions) -> dict[str, Model]:

@@ -2,35 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from ctenhance.choices import IMAGE_ARCHITECTURES, PROJECTION_ARCHITECTURES
-from ctenhance.reconstruction.networks import MULTIPLE, SLICES, PublishedProjection, build, padded
+from ctenhance.reconstruction.networks import MULTIPLE, SLICES, build, padded
 from ctenhance.runtime import weights
 from ctenhance.runtime.engines.base import TORCH, Network, in_two_parts
-from ctenhance.runtime.weights import Model
+from ctenhance.runtime.weights import WeightsEntry
 
 PROJECTION_DEFAULT, IMAGE_DEFAULT = "reconstruct-projection", "reconstruct-image"
 
 
+@dataclass
+class Model:
+    """Weights that were found sound, by their entry; `source` is a registry name or a file."""
+
+    entry: WeightsEntry
+    source: str | Path
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The network in torch, on the CPU. InputError where the weights do not fit their architecture."""
+        return weights.load_model(self.source, (self.entry.architecture,), build).network
+
+
 def load_projection_model(model: str | Path | None = None) -> Model:
-    """SPDiff's network on the CPU: `model` is a registry name or a weights file, the default one otherwise.
+    """SPDiff's network: `model` is a registry name or a weights file, the default one otherwise.
 
     Raises InputError where the weights are unknown, damaged, or of another network.
     """
-    name = weights.default_name(PROJECTION_DEFAULT) if model is None else model
-    return weights.load_model(name, PROJECTION_ARCHITECTURES, build)
+    return _load(PROJECTION_DEFAULT, model, PROJECTION_ARCHITECTURES)
 
 
 def load_image_model(model: str | Path | None = None) -> Model:
     """DGDiff's network, in the same way."""
-    name = weights.default_name(IMAGE_DEFAULT) if model is None else model
-    return weights.load_model(name, IMAGE_ARCHITECTURES, build)
+    return _load(IMAGE_DEFAULT, model, IMAGE_ARCHITECTURES)
+
+
+def _load(default: str, model: str | Path | None, architectures: Collection[str]) -> Model:
+    source = weights.default_name(default) if model is None else model
+    _path, entry = weights.find(source, architectures)
+    return Model(entry, source)
 
 
 def on_engine(model: Model, engine: Any, at_once: int = 1) -> Callable[..., torch.Tensor]:
@@ -40,7 +60,7 @@ def on_engine(model: Model, engine: Any, at_once: int = 1) -> Callable[..., torc
         ready: Callable[..., torch.Tensor] = engine.network(model.network).run
         return ready
     exported = engine.network(weights.exported(model.entry.name), model.entry.name, at_once)
-    if isinstance(model.network, PublishedProjection):
+    if model.entry.architecture == "spdiff-published":
         return lambda x, log_quanta: _run(exported, x, lambda values: (values, log_quanta.numpy()))
     if model.entry.architecture in IMAGE_ARCHITECTURES:
         middle = slice(SLICES // 2, SLICES // 2 + 1)

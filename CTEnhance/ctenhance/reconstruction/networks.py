@@ -15,9 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from monai.networks.nets import BasicUNet
 from torch import nn
-from torch.export import Dim
 
 from ctenhance.runtime.engines.export import ExportForm, InTwoParts
 from ctenhance.runtime.errors import InputError
@@ -39,7 +37,9 @@ def padded(x: torch.Tensor, multiple: int) -> torch.Tensor:
     return F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x
 
 
-def _unet(inputs: int, outputs: int, features: Sequence[int]) -> BasicUNet:
+def _unet(inputs: int, outputs: int, features: Sequence[int]) -> nn.Module:
+    from monai.networks.nets import BasicUNet  # takes seconds, and exported networks do without it
+
     return BasicUNet(2, inputs, outputs, tuple(features), act=("relu", {"inplace": True}), norm=None)  # type: ignore[arg-type]
 
 
@@ -137,6 +137,8 @@ class DoublyGuided(nn.Module):
 def export_form(network: nn.Module) -> ExportForm:
     """What of a network is exported: any number of slices, sides of whole multiples, which callers pad to; of
     an image network the change that it makes to the middle slice of r."""
+    from torch.export import Dim
+
     slices, rows, columns = Dim("slices"), Dim("rows", max=1024), Dim("columns", max=1024)
     channels = IMAGE_CHANNELS if isinstance(network, DoublyGuided) else PROJECTION_CHANNELS
     x = torch.zeros(2, channels, 2 * MULTIPLE, 3 * MULTIPLE)
