@@ -109,13 +109,15 @@ def environment(build: Path, threads: int) -> dict[str, str]:
 def reported(
     build: Path, stage: str, slices: int, folder: Path, *arguments: str, threads: int
 ) -> dict[str, Any]:
-    """Seconds a slice of a stage of a command, as its own report says, and the engine that it used."""
+    """Seconds a slice of a stage of a command, as its own report says, the engine that it used, and the wall
+    time of the whole command."""
     report = folder / "report.json"
-    command(build, *arguments, "--progress", "none", "--report", str(report), threads=threads)
+    wall, _peak = command(build, *arguments, "--progress", "none", "--report", str(report), threads=threads)
     written = json.loads(report.read_text(encoding="utf-8"))
     engine = written.get("engine") or {"name": "torch", "precision": "float32"}
     return {
         "seconds": written["seconds"][stage] / slices,
+        "wall": wall,
         "engine": f"{engine['name']}, {engine['precision']}",
     }
 
@@ -219,6 +221,8 @@ def measure(
             old, new = by_turns(rounds, *(partial(reported, b, *asked, threads=threads) for b in builds))
             seconds = [one["seconds"] for one in new]
             table.add("enhance, s a 512² slice", [one["seconds"] for one in old], seconds, "s", 10)
+            table.add("... whole command", *([one["wall"] for one in run] for run in (old, new)), "s", 1)
+            notes.append(f"{len(whole.array)} slices are enhanced, {NEED_SLICES} reconstructed.")
             notes.append(f"enhance: before {old[0]['engine']}; this build {new[0]['engine']}.")
         if "peers" in parts:
             peers = [
@@ -255,6 +259,7 @@ def measure(
             )
             walls = ([one["seconds"] for one in run] for run in (old, new))
             table.add("reconstruct need, s a slice", *walls, "s", 2.5)
+            table.add("... whole command", *([one["wall"] for one in run] for run in (old, new)), "s", 1)
             notes.append(f"need: before {old[0]['engine']}; this build {new[0]['engine']}.")
         if "decompose" in parts:
             asked = (DECOMPOSE, str(RAYS), str(64 * RAYS))  # as of a scan with 64 rows
