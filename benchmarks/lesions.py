@@ -12,7 +12,7 @@ the dose is lowered. Then, by diameter and dose, for the scan itself and for eac
   the same noise in both; the share of lesions lost, which keep less than half of it; and the same by spatial
   frequency, the task transfer function at this contrast and noise;
 - structures invented: on phantoms whose truth has no noise, blobs of 3 mm and more per slice that are in the
-  image and not in the truth, and those that noise alone makes.
+  image and not in the truth, those of them that are not in the scan either, and those of scans of other dose.
 
 With `--out` each scan's results are kept at each dose and method: a run that was stopped goes on.
 """
@@ -160,8 +160,10 @@ def kept_contrast(changed: Array, drawn: Array, lesion: Array) -> float:
     return float((changed[inside] * drawn[inside]).sum() / np.square(drawn[inside]).sum())
 
 
-def invented(image: Array, truth: Array, pixel_mm: float) -> int:
-    """Blobs in a slice HU `[y, x]` that its noise-free truth has not, away from the truth's edges."""
+def invented(image: Array, truth: Array, pixel_mm: float, scan: Array | None = None) -> int:
+    """Blobs in a slice HU `[y, x]` that its noise-free truth has not, away from the truth's edges; with the
+    `scan` that the image was made of only those of which it shows nothing: less than half of the blob's own
+    difference, on the mean."""
     smooth = SMOOTH_MM / pixel_mm
     difference = ndimage.gaussian_filter(image - truth, smooth)
     edges = ndimage.maximum_filter(ndimage.gaussian_gradient_magnitude(truth, smooth), round(3 / pixel_mm))
@@ -169,8 +171,13 @@ def invented(image: Array, truth: Array, pixel_mm: float) -> int:
     labels, count = ndimage.label(blobs)
     if not count:
         return 0
-    sizes = ndimage.sum_labels(blobs, labels, np.arange(1, count + 1))
-    return int(np.sum(np.asarray(sizes) * pixel_mm**2 >= BLOB_MM2))
+    every = np.arange(1, count + 1)
+    found = np.asarray(ndimage.sum_labels(blobs, labels, every)) * pixel_mm**2 >= BLOB_MM2
+    if scan is not None:
+        own = ndimage.gaussian_filter(scan - truth, smooth)
+        there, made = (np.asarray(ndimage.mean(part, labels, every)) for part in (own, difference))
+        found &= there / made < 0.5
+    return int(found.sum())
 
 
 def transfers(changed: Array, drawn: Array, pixel_mm: float) -> Array:
@@ -362,8 +369,9 @@ def _run(given: argparse.Namespace) -> None:
     tables = [Table("Lesions drawn into held-out patients", header, tuple(rows), NOTE)]
     tables.append(Table("PSNR without lesions, dB", ("dose: method", *given.only), tuple(likeness)))
     results["invented"] = _invented(given, models)
-    blobs = tuple((name, f"{count:.2f}") for name, count in results["invented"].items())
-    tables.append(Table("Structures invented, a slice", ("method at a quarter of the dose", "blobs"), blobs))
+    blobs = tuple((name, *(f"{n:.2f}" for n in counts)) for name, counts in results["invented"].items())
+    header = ("dose: method", "blobs", "not in the scan either")
+    tables.append(Table("Structures invented, a slice", header, blobs))
     print("\n\n".join(table.text() for table in tables))
     if given.out is not None:
         write_text(given.out / "lesions.json", json.dumps(results, indent=1) + "\n")
@@ -397,22 +405,31 @@ def processes(models: Sequence[Any], spacing_mm: float) -> dict[str, Process]:
     return {"scan itself": lambda array: array} | {ours.label: whole(ours) for ours in models}
 
 
-def _invented(given: argparse.Namespace, models: Sequence[Any]) -> dict[str, float]:
-    """Blobs a slice on phantoms at a quarter of a dose that leaves 15 HU."""
-    counts: dict[str, list[int]] = {}
+def _invented(given: argparse.Namespace, models: Sequence[Any]) -> dict[str, list[float]]:
+    """Blobs a slice on phantoms at a quarter and at half of a dose that leaves 15 HU, and how many of them
+    are not in the scan either. Noise alone makes some: scans of other doses say how to read them."""
+    counts: dict[str, list[tuple[int, int]]] = {}
     for seed in range(given.phantoms):
         truth = chest_phantom(384, 384, 5, 0.9, 2.0, seed=10 + seed)
         rng = np.random.default_rng(seed)
-        noisy = truth.with_array(truth.array + _grain(rng, truth.array.shape, 15.0))
-        low = lowered(noisy, 0.25, seed)
-        images = {name: process(low) for name, process in processes(models, truth.spacing[2]).items()}
-        for name, image in {"full dose": noisy.array, **images}.items():
-            pairs = zip(image[1:-1], truth.array[1:-1], strict=True)
-            counts.setdefault(name, []).extend(invented(one, other, truth.spacing[0]) for one, other in pairs)
-    return {name: float(np.mean(values)) for name, values in counts.items()}
+        noisy = truth.with_array(truth.array + grain(rng, truth.array.shape, 15.0))
+        images = {"full dose": (noisy.array, noisy.array)}
+        for dose in (0.5, 0.25):
+            low = lowered(noisy, dose, seed)
+            done = {name: process(low) for name, process in processes(models, truth.spacing[2]).items()}
+            images |= {f"dose {dose:g}: {name}": (image, low) for name, image in done.items()}
+        for name, parts in images.items():
+            inner = (array[1:-1] for array in (*parts, truth.array))
+            for image, low, other in zip(*inner, strict=True):
+                found = (
+                    invented(image, other, truth.spacing[0]),
+                    invented(image, other, truth.spacing[0], low),
+                )
+                counts.setdefault(name, []).append(found)
+    return {name: [float(value) for value in np.mean(found, 0)] for name, found in counts.items()}
 
 
-def _grain(rng: np.random.Generator, shape: Sequence[int], sd: float) -> Array:
+def grain(rng: np.random.Generator, shape: Sequence[int], sd: float) -> Array:
     """Noise as a kernel leaves it, so that the scan's own dose can be told from it."""
     noise = rng.standard_normal(shape)
     noise = ndimage.gaussian_filter(noise, (0, 0.7, 0.7)) - ndimage.gaussian_filter(noise, (0, 2.5, 2.5))

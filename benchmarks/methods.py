@@ -90,7 +90,8 @@ class Filtered(Method):
 
     def key(self) -> dict[str, Any]:
         found = None if self.strength is None else self.strength.setting
-        return {"label": self.label, "strength": found, "most": self.most_slices}
+        most = self.most_slices if self.peer.one_slice else None  # no other filter asks for it
+        return {"label": self.label, "strength": found, "most": most}
 
     def slices_of(self, chosen: Sequence[int]) -> tuple[int, ...]:
         """The slices that it is run on: all, or for a slow filter the middle of each part."""

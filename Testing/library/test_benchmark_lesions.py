@@ -62,6 +62,8 @@ def test_what_was_invented_is_counted(lesions: ModuleType) -> None:
     image[18:22] += 200  # an edge that was moved is none
     assert lesions.invented(image, truth, 0.7) == 2
     assert lesions.invented(truth, truth, 0.7) == 0
+    scan = truth + 0.8 * (image - truth) * (np.arange(truth.shape[1]) < 50)  # has one of the two
+    assert lesions.invented(image, truth, 0.7, scan) == 1
     noise = np.random.default_rng(0).normal(0, 15, truth.shape)
     assert lesions.invented(truth + noise, truth, 0.7) == 0
 

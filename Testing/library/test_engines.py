@@ -59,7 +59,7 @@ def change(name: str, engine: str, volume: CTVolume) -> np.ndarray:
     return SliceEnhancer(model, network, 2048, 3, volume.spacing[2]).changes(volume.array, 1, 2)[0]
 
 
-@pytest.mark.parametrize("name", ["enhance-twin", "enhance-diffusion"])
+@pytest.mark.parametrize("name", ["enhance-twin", "enhance-diffusion", "enhance-detail"])
 def test_engines_agree_on_embedded_enhancing_networks(name: str, chest: CTVolume) -> None:
     here, there = change(name, "torch", chest), change(name, f"openvino:{FLOAT32}", chest)
     assert here.std() > 5  # it does something to compare
@@ -71,23 +71,24 @@ def test_bfloat16_moves_no_tissue(chest: CTVolume) -> None:
     """Held for the networks that the registry allows it, where the processor has it."""
     enhancing = [e for e in weights.entries() if e.architecture in ENHANCE_ARCHITECTURES]
     allowed = [e.name for e in enhancing if e.onnx.get("bfloat16")]
-    assert allowed == ["enhance-twin"]
+    assert allowed == ["enhance-twin", "enhance-detail"]
     if not load_model(allowed[0]).engine("openvino", "cpu", 1).has_bfloat16:
         pytest.skip("this processor has no bfloat16")
-    exact, half = (change(allowed[0], f"openvino:{p}", chest) for p in (FLOAT32, BFLOAT16))
-    difference = half - exact
-    assert 0 < difference.std() < 0.5
-    for name, (low, high) in TISSUES.items():
-        inside = (chest.array[1] > low) & (chest.array[1] < high)
-        assert inside.sum() > 50, name
-        assert abs(float(difference[inside].mean())) < 0.1, name
-        assert difference[inside].std() < 0.5, name
+    for model in allowed:
+        exact, half = (change(model, f"openvino:{p}", chest) for p in (FLOAT32, BFLOAT16))
+        difference = half - exact
+        assert 0 < difference.std() < 0.5
+        for name, (low, high) in TISSUES.items():
+            inside = (chest.array[1] > low) & (chest.array[1] < high)
+            assert inside.sum() > 50, name
+            assert abs(float(difference[inside].mean())) < 0.1, (model, name)
+            assert difference[inside].std() < 0.5, (model, name)
 
 
 def test_an_exported_network_takes_any_number_of_slices() -> None:
     """A graph that was exported for two slices at once would answer for other numbers without a word."""
     rng = np.random.default_rng(1)
-    for name in ("enhance-twin", "enhance-diffusion"):
+    for name in ("enhance-twin", "enhance-diffusion", "enhance-detail"):
         model = load_model(name)
         network = model.on(model.engine(f"openvino:{FLOAT32}", "cpu", 4 if model.stochastic else 1), 4)
         x = rng.normal(0, 0.03, (3, 3, 128, 64)).astype(np.float32)

@@ -91,6 +91,7 @@ def work(absent: list[str], folder: Path, *arguments: str) -> None:
 COMMANDS = {
     "enhance-twin": ("enhance", "ct.mha", "twin.nii", "--model", "enhance-twin"),
     "enhance-diffusion": ("enhance", "ct.mha", "ld.nii", "--model", "enhance-diffusion"),
+    "enhance-detail": ("enhance", "ct.mha", "sharp.nii", "--model", "enhance-detail"),
     "reconstruct-projection": ("reconstruct", "scan.ctproj.h5", "projection.nii", "--method", "projection"),
     "reconstruct-image": ("reconstruct", "scan.ctproj.h5", "need.nii", "--method", "need", "--all"),
     "decompose-scatter": ("decompose", "bins.ctproj.h5", "maps", "--scatter", "network", "--guided-maps"),

@@ -180,6 +180,7 @@ def test_models_have_names_for_people(app: Any) -> None:
     assert [(model.key, model.text) for model in offered] == [
         ("enhance-twin", "Standard (default)"),
         ("enhance-diffusion", "Diffusion"),
+        ("enhance-detail", "Detail"),
     ]
     for model in offered:  # the technical name, and on what it was trained, are in the tooltip
         assert model.key in model.explanation and "Trained on" in model.explanation

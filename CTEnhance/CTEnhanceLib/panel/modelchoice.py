@@ -57,6 +57,10 @@ def plainName(name: str) -> tuple[str, str]:
             _("Diffusion"),
             _("Several passes from noise to image: slower, and meant for a graphics card."),
         ),
+        "enhance-detail": (
+            _("Detail"),
+            _("One pass that sharpens edges of high contrast (lung, bone), and smooths what is faint."),
+        ),
         "reconstruct-projection": (_("Standard"), _("Takes noise out of the projections.")),
         "reconstruct-image": (
             _("Standard"),

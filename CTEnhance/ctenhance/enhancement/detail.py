@@ -2,8 +2,9 @@
 not.
 
 Beside less noise the network is then to give back what the softer kernel and the slice thickness took, as far
-as the noise allows. References are sharper than their inputs in every draw: mostly half-matrix copies, whose
-edges are as sharp as their grid holds, and whose noise is low; else the scan as it is."""
+as the noise allows. References are half-matrix copies, whose edges are as sharp as their grid holds, and
+whose noise is low. (Scans as they are would teach that an edge of a usual kernel is sharp enough: with a
+quarter of them MTF50 rose by a fifth only.) Where a matrix is too small for that, it is the scan as it is."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ BLUR_MM = (0.25, 0.75)
 #: Share of draws with thick slices, and how thick (mm).
 THICK, THICKNESS_MM = 0.7, (2.0, 6.0)
 #: Added noise as a share of the reference's own: the task is to sharpen, under a routine scan's noise.
-ADDED = (0.3, 1.5)
+ADDED = (0.6, 2.0)
 
 
 class DetailSampler(PairSampler):
@@ -28,7 +29,7 @@ class DetailSampler(PairSampler):
     whole_scans = 0.0
 
     def pooled_share(self, noise_hu: float) -> float:
-        return 0.75
+        return 1.0
 
     def _added_noise(self, own: float) -> float:
         return own * float(self.rng.uniform(*ADDED))
