@@ -224,7 +224,7 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
                 (f"{patient}: {name}", _shown(one.get("psnr"), 2), *mtf, _shown(one["noise_hu"], 1))
             )
     header = ("patient: method", "MTF50 skin (x input)", "MTF50 lung (x input)", "noise HU")
-    made = [
+    shown = [
         Table(
             "Held-out scans as they are",
             (*header, "fat", "soft", "lung", "air", "bone"),
@@ -243,17 +243,17 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
             columns = tuple(next(iter(found.values())))
             digits = 1 if key == "scanned bars" else 2
             lines = tuple((name, *(_shown(one[c], digits) for c in columns)) for name, one in found.items())
-            made.append(Table(title, ("method", *columns), lines))
+            shown.append(Table(title, ("method", *columns), lines))
     lines = tuple(
         (f"{contrast}: {name}", f"{one['over']:.1%}", f"{one['under']:.1%}", _shown(one["mtf50"]))
         for name, found in results["ringing"].items()
         for contrast, one in found.items()
     )
-    made.append(Table("Edges of discs", ("contrast: method", "over", "under", "MTF50 1/mm"), lines))
+    shown.append(Table("Edges of discs", ("contrast: method", "over", "under", "MTF50 1/mm"), lines))
     lines = tuple((name, *(_shown(v, 2) for v in one.values())) for name, one in results["invented"].items())
     kinds = tuple(next(iter(results["invented"].values()), {}))
-    made.append(Table("Structures invented, a slice", ("method", *kinds), lines))
-    return made
+    shown.append(Table("Structures invented, a slice", ("method", *kinds), lines))
+    return shown
 
 
 def main() -> None:
