@@ -175,8 +175,8 @@ def invented(image: Array, truth: Array, pixel_mm: float, scan: Array | None = N
     found = np.asarray(ndimage.sum_labels(blobs, labels, every)) * pixel_mm**2 >= BLOB_MM2
     if scan is not None:
         own = ndimage.gaussian_filter(scan - truth, smooth)
-        there, made = (np.asarray(ndimage.mean(part, labels, every)) for part in (own, difference))
-        found &= there / made < 0.5
+        in_scan, in_image = (np.asarray(ndimage.mean(part, labels, every)) for part in (own, difference))
+        found &= in_scan / in_image < 0.5
     return int(found.sum())
 
 
@@ -416,8 +416,8 @@ def _invented(given: argparse.Namespace, models: Sequence[Any]) -> dict[str, lis
         images = {"full dose": (noisy.array, noisy.array)}
         for dose in (0.5, 0.25):
             low = lowered(noisy, dose, seed)
-            done = {name: process(low) for name, process in processes(models, truth.spacing[2]).items()}
-            images |= {f"dose {dose:g}: {name}": (image, low) for name, image in done.items()}
+            enhanced = {name: process(low) for name, process in processes(models, truth.spacing[2]).items()}
+            images |= {f"dose {dose:g}: {name}": (image, low) for name, image in enhanced.items()}
         for name, parts in images.items():
             inner = (array[1:-1] for array in (*parts, truth.array))
             for image, low, other in zip(*inner, strict=True):
