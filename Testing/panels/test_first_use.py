@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import slicer
 
-from panel_run import close_panel, open_panel, press_apply, temporaries
+from panel_run import close_panel, open_panel, press_apply, press_key, temporaries
 
 
 @pytest.fixture
@@ -95,6 +95,23 @@ def test_apply_does_not_wait_for_the_trial(
     slicer.app.userSettings().setValue(estimate.NO_TRIAL_SETTING, True)
 
 
+def test_apply_and_cancel_by_key(panel: Any, user: Any, children: Callable[[], list[Any]]) -> None:
+    node = volume(slices=60, size=96)
+    ui = panel.ui
+    press_key(user, "Ctrl+Return")
+    assert ui.applyButton.text == "Cancel"
+    press_key(user, "Ctrl+Return")
+    assert ui.applyButton.enabled  # the focus stays on it
+    user.waits(lambda: ui.applyButton.text == "Apply", 60)
+    assert "Cancelled" in ui.statusLabel.text and not children() and not temporaries()
+    assert slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") == [node]
+    rows = panel.keys()
+    assert ("Ctrl+Return", "Apply; while it works, cancel") in rows
+    panel.exit()
+    press_key(user, "Ctrl+Return")
+    assert ui.applyButton.text == "Apply"
+
+
 def test_a_trial_ends_with_the_panel(panel: Any, user: Any, children: Callable[[], list[Any]]) -> None:
     slicer.app.userSettings().clear()
     volume(size=44)
@@ -115,7 +132,7 @@ def test_what_will_be_installed_is_said_before(
     text = estimate.installText(needs)
     assert "openvino, not-a-package-of-ours (about 61 MB)" in text and "if you agree" in text
     assert "Without a graphics card" in text
-    panel.runSection.rest()
+    panel.runSection.estimate.stop()
     monkeypatch.setattr(panel.runSection.estimate, "_requirements", needs)
     volume()
     panel.refresh()

@@ -15,13 +15,11 @@ from CTEnhanceLib.compare.figures import Figure, FigurePlot, plotView
 from CTEnhanceLib.compare.pair import Pair
 from CTEnhanceLib.measure import roi, shapes, table
 from CTEnhanceLib.measure.region import WatchedRegions
+from CTEnhanceLib.measure.regionkeys import regionKeys
 from CTEnhanceLib.measure.shapes import Shape
 from CTEnhanceLib.views import scrolling
 from CTEnhanceLib.views.keys import Keys
 from CTEnhanceLib.views.linked import sliceWidget
-
-# By one key press: the part of a view's width that a region moves, and the factor of its size.
-_MOVE, _STEP = 0.01, 1.1
 
 
 class MeasureSection:
@@ -45,21 +43,12 @@ class MeasureSection:
         ui.copyTextButton.connect("clicked()", lambda: self._onCopy("\t"))
         ui.copyCSVButton.connect("clicked()", lambda: self._onCopy(","))
         ui.toTableButton.connect("clicked()", self._onTable)
-        moves = {"Left": (-1, 0), "Right": (1, 0), "Up": (0, 1), "Down": (0, -1)}
         self._keys = Keys(
             parent,
             {
                 "O": (_("Measure: a round region"), functools.partial(self.add, Shape.ROUND)),
                 "Q": (_("Measure: a square region"), functools.partial(self.add, Shape.SQUARE)),
-                **{
-                    f"Shift+{key}": (_("Move the chosen region"), functools.partial(self._onMove, *way))
-                    for key, way in moves.items()
-                },
-                "Shift+PgUp": (_("Enlarge the chosen region"), functools.partial(self._onEnlarge, _STEP)),
-                "Shift+PgDown": (
-                    _("Shrink the chosen region"),
-                    functools.partial(self._onEnlarge, 1 / _STEP),
-                ),
+                **regionKeys(self._region, lambda: self._comparison.mode.views()[0].name),
                 "N": (_("The next region is the chosen one"), self._onNext),
             },
         )
@@ -196,18 +185,6 @@ class MeasureSection:
                 text = str(error)
         self.ui.figureLabel.text = text
         self.ui.figureLabel.visible = bool(text)
-
-    def _onMove(self, right: float, up: float) -> None:
-        node, widget = self._region(), sliceWidget(self._comparison.mode.views()[0].name)
-        if node is not None and widget is not None:
-            plane = widget.mrmlSliceNode()
-            axes = slicer.util.arrayFromVTKMatrix(plane.GetSliceToRAS())[:3, :2]
-            shapes.move(node, axes @ (right, up) * plane.GetFieldOfView()[0] * _MOVE)
-
-    def _onEnlarge(self, factor: float) -> None:
-        node = self._region()
-        if node is not None:
-            shapes.enlarge(node, factor)
 
     def _onNext(self) -> None:
         selector = self.ui.regionSelector

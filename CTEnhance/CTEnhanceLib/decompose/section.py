@@ -21,10 +21,12 @@ from CTEnhanceLib.decompose.spectral import Kind, SpectralImage, SpectralTable, 
 from CTEnhanceLib.decompose.views import FIRST_WINDOW, Mode, SpectralViews
 from CTEnhanceLib.measure import roi
 from CTEnhanceLib.measure.region import MeasuredRegion
+from CTEnhanceLib.measure.regionkeys import regionKeys
 from CTEnhanceLib.process.steps import TimedSteps
 from CTEnhanceLib.scene import placing
 from CTEnhanceLib.scene.windows import WINDOWS
 from CTEnhanceLib.views.history import History, WindowHistory
+from CTEnhanceLib.views.keys import Keys
 from CTEnhanceLib.views.linked import sliceWidget
 from CTEnhanceLib.views.windowkeys import OWN, WindowKeys
 
@@ -68,6 +70,9 @@ class SpectralSection:
         for name, button in self._windowButtons().items():
             button.connect("clicked()", functools.partial(self._onWindow, name))
         self._windowKeys = WindowKeys(ui.spectralButton, self._onWindow)
+        measure = (_("Measure: a square region, and none"), ui.spectralRegionButton.click)
+        moves = regionKeys(lambda: self._region.node, lambda: self.views.firstView())
+        self._regionKeys = Keys(ui.spectralButton, {"Q": measure, **moves})
         ui.lowNoiseBox.connect("toggled(bool)", self._onLowNoise)
         ui.spectralFadeSlider.connect("valueChanged(double)", self.views.setFade)
         ui.materialRangeSlider.connect("valueChanged(double)", self.views.setMaterialRange)
@@ -131,10 +136,11 @@ class SpectralSection:
     def exit(self) -> None:
         """The module is left: its keys are free again; what is shown stays."""
         self._windowKeys.enable(False)
+        self._regionKeys.enable(False)
 
     def keys(self) -> list[tuple[str, str]]:
         """Return the section's keys and what they do."""
-        return WindowKeys.rows()
+        return [*WindowKeys.rows(), *self._regionKeys.rows()]
 
     def nodeGoes(self, node: Any) -> bool:
         """A node is about to be removed; say whether it is one of those that are shown."""
@@ -173,6 +179,7 @@ class SpectralSection:
         for button in (*self._windowButtons().values(), *(getattr(ui, f"{name}Button") for name in PRESETS)):
             button.enabled = active
         self._windowKeys.enable(active)
+        self._regionKeys.enable(active)
         ui.spectralVolumeSelector.enabled = ready and not self.busy
         ui.addVolumeButton.enabled = ready and not self.busy and isinstance(self.chosen(), SpectralImage)
         ui.addVolumeButton.toolTip = (

@@ -24,8 +24,10 @@ from CTEnhanceLib.process.devices import Device, DeviceQuery, onProcessor
 from CTEnhanceLib.process.run import Job, Run
 from CTEnhanceLib.process.texts import durationText, progressText
 from CTEnhanceLib.scene import placing
+from CTEnhanceLib.views.keys import Keys
 
 AUTOMATIC = "auto"
+APPLY_KEY = "Ctrl+Return"
 
 
 class RunSection:
@@ -72,6 +74,8 @@ class RunSection:
         ui.deviceSelector.connect("currentIndexChanged(int)", self._onDeviceIndex)
         ui.deviceRefreshButton.connect("clicked()", self.askDevices)
         ui.applyButton.connect("clicked(bool)", self._onApply)
+        press = (_("Apply; while it works, cancel"), ui.applyButton.click)
+        self._keys = Keys(ui.applyButton, {APPLY_KEY: press})
         ui.jsonBox.connect("toggled(bool)", self._writeReport)
         self._writeReport()
 
@@ -82,22 +86,27 @@ class RunSection:
 
     def cancel(self) -> None:
         """Stop what runs; the status line tells when it is over."""
-        self.rest()
+        self.estimate.stop()
         if self._run is not None:
-            self.ui.applyButton.enabled = False
+            # The button stays enabled: a disabled one hands the focus on, and the panel scrolls to that.
             self._run.cancel()
 
     def kill(self) -> None:
         """End what runs at once, for when the module goes."""
-        self.rest()
+        self.exit()
         if self._run is not None:
             self._run.kill()
             self._run = None
         self._query.stop()
 
-    def rest(self) -> None:
-        """Try nothing: the panel is left, or its nodes go. A run goes on."""
+    def exit(self) -> None:
+        """The panel is left: its key is free again, and nothing is tried. A run goes on."""
+        self._keys.enable(False)
         self.estimate.stop()
+
+    def keys(self) -> list[tuple[str, str]]:
+        """Return the section's key and what it does."""
+        return self._keys.rows()
 
     def askDevices(self) -> None:
         """Look which devices there are, and how much memory is free; the list follows when it is known."""
@@ -120,8 +129,9 @@ class RunSection:
             self.showStatus(reason)
         self._reason, self._device, self._slow = reason, device, slow
         self._followDevice()
+        self._keys.enable(self._isOpen())
         if running:
-            self.rest()
+            self.estimate.stop()
         else:
             self.estimate.follow(None if reason else self._trialJob())
 

@@ -7,6 +7,7 @@ own and below the panel's own one.
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -208,8 +209,7 @@ class PanelWidget(BasePanelWidget):
         return self.makeJob()
 
     def makeJob(self) -> Job | None:
-        """Return the job that the parameters ask for; None: the user, asked something, would rather not.
-        Raises InputError when they cannot be met."""
+        """Return the job asked for; None: the user would rather not. Raises InputError if it cannot be."""
         raise TypeError(f"{type(self).__name__} has no job for its Apply button")
 
     def follow(self) -> None:
@@ -228,8 +228,8 @@ class PanelWidget(BasePanelWidget):
 
     def keys(self) -> list[tuple[str, str]]:
         """Return the panel's keys and what they do, for the sheet that F1 shows."""
-        rows = [] if self.compareSection is None else self.compareSection.keys()
-        return rows if self.viewSection is None else [*rows, *self.viewSection.keys()]
+        parts = (self.runSection, self.compareSection, self.viewSection)
+        return list(chain.from_iterable(part.keys() for part in parts if part is not None))
 
     def linkedViews(self) -> list[LinkedViews]:
         """Return what the panel may show; asked once all its sections are there."""
@@ -313,7 +313,7 @@ class PanelWidget(BasePanelWidget):
     def left(self) -> None:
         """Take the comparison off the screen; a run goes on."""
         self.ahead.stop()
-        self.runSection.rest()
+        self.runSection.exit()
         self._keySheet.enable(False)
         self._leaveSections()
         if not self.runSection.running:
