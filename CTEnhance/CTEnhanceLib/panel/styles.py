@@ -56,21 +56,27 @@ def prepareWidgets(widgets: Any) -> None:
         if isinstance(widget, qt.QPushButton):
             widget.minimumWidth = max(widget.minimumWidth, _LEAST_WIDTH)
             if widget.checkable:
-                widget.styleSheet = _PRESSED
+                widget.styleSheet = _staying()
 
 
 def prepareColors(roots: Any, widgets: Any) -> None:
     """Have all words of a panel be read on the theme that is on now: of what cannot be used at the moment,
     which by itself is three times paler than that takes, and of what stands in empty fields."""
     palette = _palette()
-    off = palette.color(qt.QPalette.Disabled, qt.QPalette.ButtonText).name()
     for root in roots:
         root.setPalette(palette)
     for widget in widgets:
         if isinstance(widget, qt.QLineEdit):
             widget.setPalette(palette)
-        elif isinstance(widget, qt.QPushButton) and widget.checkable:  # its style sheet asks no palette
-            widget.styleSheet = f"QPushButton:!checked:disabled {{ color: {off}; }}{_PRESSED}"
+        elif isinstance(widget, qt.QPushButton) and widget.checkable:
+            widget.styleSheet = _staying()
+
+
+def _staying() -> str:
+    """Return the style sheet of buttons that stay pressed; widgets with one ask no palette."""
+    palette = _palette()  # named: PythonQt's colours go with a palette that nobody holds
+    off = palette.color(qt.QPalette.Disabled, qt.QPalette.ButtonText).name()
+    return f"QPushButton:!checked:disabled {{ color: {off}; }}{_PRESSED}"
 
 
 def _palette() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -282,8 +283,8 @@ class QuestionForm:
 
     def _addHeading(self, column: Any, question: Question) -> None:
         text = "{text}" if question.required else _("{text} (optional)")
-        heading = _wrapped(text.format(text=question.text))
-        heading.styleSheet = "font-weight: bold;"
+        # No style sheet: with one it would not follow the panel's colours.
+        heading = _wrapped(f"<b>{html.escape(text.format(text=question.text))}</b>")
         column.addWidget(heading)
         if question.choices and not isShort(question):
             words = "  ·  ".join(
