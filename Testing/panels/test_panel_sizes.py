@@ -79,8 +79,12 @@ def test_nothing_is_cut_in_that_width(opened: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PANELS)
-def test_buttons_are_reached_without_scrolling(opened: Any, name: str) -> None:
+def test_buttons_are_reached_without_scrolling(opened: Any, app: Any, name: str) -> None:
     panel = opened(name)
+    if name == "CTReconstruct":  # while the sample is offered, the lower ones cannot be pressed yet
+        panel.ui.pathEdit.text = "scan.ctproj.h5"
+        app.processEvents()
+        assert not panel.ui.sampleButton.visible
     for button in BUTTONS[name]:
         widget = getattr(panel.ui, button)
         corner = QtWidgets.QWidget.mapTo(
@@ -171,6 +175,23 @@ def test_tab_reaches_lists_of_nodes(app: Any) -> None:
     QtWidgets.QWidget.setFocusProxy(box, nodes)
     styles.prepareWidgets([nodes])
     assert QtWidgets.QWidget.focusProxy(box) is None
+
+
+@pytest.mark.parametrize("typed", ["0,7", "0.7"])
+def test_a_decimal_comma_is_a_point(app: Any, typed: str) -> None:
+    import qt
+    from PySide6 import QtTest
+
+    from CTEnhanceLib.panel import styles
+
+    box = qt.QDoubleSpinBox()
+    QtWidgets.QWidget.setLocale(box, QtCore.QLocale.c())  # as Slicer has it
+    styles.prepareWidgets([box])
+    box.value = 1.0
+    QtWidgets.QDoubleSpinBox.selectAll(box)
+    QtTest.QTest.keyClicks(box, typed)
+    QtTest.QTest.keyClick(box, QtCore.Qt.Key.Key_Return)
+    assert box.value == pytest.approx(0.7)
 
 
 def test_titles_are_read_on_any_image() -> None:

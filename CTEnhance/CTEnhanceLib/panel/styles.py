@@ -8,6 +8,8 @@ from typing import Any
 import qt
 import slicer
 
+from CTEnhanceLib.panel.decimals import takeCommas
+
 # Each stands out of its theme's ground by 4.5 : 1 or more.
 _LIGHT = {"warning": "#9A4200", "failure": "#B01818", "current": "#1B5E9E"}
 _DARK = {"warning": "#FFB366", "failure": "#FF9C9C", "current": "#8EC5FF"}
@@ -48,7 +50,10 @@ def current() -> str:
 
 def prepareWidgets(widgets: Any) -> None:
     """Let the buttons among the widgets be as narrow as their words, and those that stay pressed look so; let
-    the key Tab come to lists of nodes, whose inner list gives its focus to a widget that takes none."""
+    the key Tab come to lists of nodes, whose inner list gives its focus to a widget that takes none; and let
+    numbers be typed with a comma."""
+    widgets = list(widgets)
+    takeCommas(each for each in widgets if hasattr(each, "findChildren"))
     for widget in widgets:
         if isinstance(widget, slicer.qMRMLNodeComboBox):
             for box in widget.findChildren(qt.QComboBox):
