@@ -10,7 +10,7 @@ import pytest
 import slicer
 from PySide6 import QtCore, QtGui, QtWidgets
 
-from panel_run import close_panel, open_panel
+from panel_run import close_panel, lower_edge, open_panel
 
 PANELS = ("CTEnhance", "CTReconstruct", "CTDecompose", "CTReaderStudy")
 # In a window of 1000 pixels menus, tool bars, the panel's head and the Data Probe take the rest.
@@ -86,11 +86,7 @@ def test_buttons_are_reached_without_scrolling(opened: Any, app: Any, name: str)
         app.processEvents()
         assert not panel.ui.sampleButton.visible
     for button in BUTTONS[name]:
-        widget = getattr(panel.ui, button)
-        corner = QtWidgets.QWidget.mapTo(
-            widget, panel.parent, QtCore.QPoint(0, QtWidgets.QWidget.height(widget))
-        )
-        assert QtWidgets.QWidget.isVisible(widget) and corner.y() <= HEIGHT, (button, corner.y())
+        assert lower_edge(panel, getattr(panel.ui, button)) <= HEIGHT, button
 
 
 def contrast(one: QtGui.QColor, other: QtGui.QColor) -> float:
