@@ -16,8 +16,8 @@ _DARK = {"warning": "#FFB366", "failure": "#FF9C9C", "current": "#8EC5FF"}
 # Pixels; by itself a button asks for more than its words, and four in a row would not fit.
 _LEAST_WIDTH = 24
 Color = tuple[int, ...]
-# WCAG's least contrast of words is 4.5; styles shade the grounds a little.
-_LEAST_CONTRAST, _STEPS = 5.0, 64
+# WCAG's least contrast of words is 4.5; styles shade the grounds of buttons and lists.
+_LEAST_CONTRAST, _STEPS = 6.0, 64
 # Roles of words, and the grounds on which they stand.
 _DISABLED = {
     qt.QPalette.WindowText: (qt.QPalette.Window,),

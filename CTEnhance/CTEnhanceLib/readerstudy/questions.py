@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import html
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -284,7 +283,10 @@ class QuestionForm:
     def _addHeading(self, column: Any, question: Question) -> None:
         text = "{text}" if question.required else _("{text} (optional)")
         # No style sheet: with one it would not follow the panel's colours.
-        heading = _wrapped(f"<b>{html.escape(text.format(text=question.text))}</b>")
+        heading = _wrapped(text.format(text=question.text))
+        font = heading.font
+        font.setBold(True)
+        heading.font = font
         column.addWidget(heading)
         if question.choices and not isShort(question):
             words = "  ·  ".join(
