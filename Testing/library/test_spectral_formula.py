@@ -102,7 +102,7 @@ def test_fractions_brackets_and_capitals_stay(formula: str, atoms: dict[str, flo
         ("H218O", "write H2O for the isotope"),
         ("CH3-CH2-OH", "bonds without it"), ("CaCl2+6H2O", "hydrate as"), ("Ti-6Al-4V", "Ti90%Al6%V4%"),
         ("GD2O3", "write Gd2O3 where Gd"), ("CD4", "write Cd4 where Cd .* isotope D"),
-        ("H2O100%", "without %"),
+        ("H2O100%", "without %"), ("TLBR", "write TlBR where Tl"),
         ("CsI(Tl)", "as dopants are written"), ("Gd2O2S(Tb)", r"\(Tb\)0.001"), ("Ca()", "no chemical"),
     ],
 )  # fmt: skip

@@ -257,3 +257,11 @@ def test_air_of_an_intercept_taken_off_twice_is_not_padding_in_dicom_either(tmp_
     )
     with pytest.raises(InputError, match="rescale intercept was taken off twice"):
         CTVolume.read(tmp_path)
+
+
+def test_an_inverted_image_is_told_as_such():
+    body = np.where(DISTANCE < 24, noisy(40), noisy(-1000))
+    body[:, 28:36, 28:36] += 800
+    require_hounsfield(body)
+    with pytest.raises(InputError, match=r"near 10\d\d HU, where air .* as in an inverted image"):
+        require_hounsfield(-body)

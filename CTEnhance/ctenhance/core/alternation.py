@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ctenhance.core.blocks import BLOCK, block_means
+from ctenhance.core.blocks import BLOCK, block_means, changes
 from ctenhance.core.repetition import repeats
 
 _FEWEST, _TIMES_UNLIKE, _LEAST_UNLIKE_HU, _MOSTLY = 3, 1.3, 2.0, 0.8
@@ -31,8 +31,6 @@ _QUIETEST_HU = 0.5
 # The largest change of block means from slice to slice is at most 1.34 times the second one in 22 real scans,
 # thinned to a third as well, and 2 to 6 times where a patient moved by 8 pixels.
 _TIMES_THE_SECOND, _LEAST_CHANGE_HU, _FEWEST_FOR_A_SEAM = 1.7, 15.0, 16
-# Of real slices the change on either side is at most 0.96 of that across (1.7 in a phantom, by 21 HU).
-_FEWEST_FOR_ODD, _LEAST_ODD_HU, _TIMES_ACROSS = 5, 30.0, 1.3
 # The same of the logarithm of the noise: 1.75 times the second change, 2.16 times in its grain (fine beside
 # coarse), with jumps of 0.21; real scans of which half is of another kernel have 2.5 to 17, jumps of 0.3.
 _FEWEST_FOR_NOISE, _TIMES_OTHERS, _LEAST_JUMP, _LEAST_STEP, _TIMES_USUAL = 12, (2.2, 2.6), 0.25, 0.2, 1.5
@@ -59,12 +57,6 @@ def doubt_of_alternation(array: np.ndarray) -> str:
         return (
             "every second slice (or third, fourth) is unlike its neighbours, as if scans were mixed, or "
             "slices interpolated: look at the images before you use the result"
-        )
-    if odd := _odd_one(blocks.means):
-        return (
-            f"slice {odd} (counted as they are stored) is unlike the one before and the one behind it, which "
-            "are alike, as if it were of another scan or a picture of the screen: look at it before you use "
-            "the result"
         )
     seam = _seam(blocks.means)
     if seam:
@@ -99,7 +91,7 @@ def _seam(means: np.ndarray) -> int:
     """Return behind how many slices the block means [z, y, x] change as nowhere else; 0: at no place."""
     if len(means) < _FEWEST_FOR_A_SEAM:
         return 0
-    change = _changes(means)
+    change = changes(means)
     largest = int(change.argmax())
     second = np.delete(change, largest).max()
     # The modules of a phantom end all at once, too, but hardly change within.
@@ -108,29 +100,13 @@ def _seam(means: np.ndarray) -> int:
     return largest + 1
 
 
-def _odd_one(means: np.ndarray) -> int:
-    """Return which slice, from 1 on, is unlike both of its neighbours though these are alike; 0: none."""
-    if len(means) < _FEWEST_FOR_ODD:
-        return 0
-    change = _changes(means)
-    both, across = np.minimum(change[1:], change[:-1]), _changes(means, 2)
-    times = np.where(both >= _LEAST_ODD_HU, both / np.maximum(across, 1.0), 0)
-    found = np.flatnonzero(times >= _TIMES_ACROSS)
-    return int(found[0]) + 2 if len(found) == 1 else 0  # of slices in no order there are more
-
-
-def _changes(means: np.ndarray, apart: int = 1) -> np.ndarray:
-    changes: np.ndarray = np.sqrt(np.mean((means[apart:] - means[:-apart]) ** 2, axis=(1, 2)))
-    return changes
-
-
 def _seam_of_noise(blocks: _Blocks) -> int:
     """Return behind how many slices noise, or its grain, changes as nowhere else and stays; 0: nowhere."""
     count = len(blocks.means)
     if count < _FEWEST_FOR_NOISE:
         return 0
     body = _body(blocks.means)
-    of_image = _changes(blocks.means)  # from one module of a phantom to the next both change
+    of_image = changes(blocks.means)  # from one module of a phantom to the next both change
     as_elsewhere = of_image <= _TIMES_USUAL * np.median(of_image)
     fine, coarse = ([float(np.median(one[body])) for one in noise] for noise in blocks.noise)
     for values, times in zip((np.array(fine), np.subtract(fine, coarse)), _TIMES_OTHERS, strict=True):

@@ -21,3 +21,9 @@ def block_means(plane: np.ndarray, block: int = BLOCK) -> np.ndarray:
     share = np.full(block, 1.0 / block**2, np.float32)  # of each of a block's sums over rows
     means: np.ndarray = over_rows.reshape(rows, columns, block) @ share
     return means
+
+
+def changes(means: np.ndarray, apart: int = 1) -> np.ndarray:
+    """Return by how much block means [z, y, x] change to so many slices further, root of mean square."""
+    found: np.ndarray = np.sqrt(np.mean((means[apart:] - means[:-apart]) ** 2, axis=(1, 2)))
+    return found

@@ -67,6 +67,7 @@ _TISSUE_BELOW, _LEAST_TISSUE_BELOW = (-1040.0, -900.0), 0.05
 _AROUND_WATER, _LEAST_DENSE, _LEAST_AROUND_WATER = (-200.0, 200.0), 0.05, 0.1
 _AIR_WITHIN, _LEAST_AIR_SHARE = 100.0, 0.005
 _LEAST_SPAN = 30.0
+_HIGH_AROUND, _MOST_AROUND, _LARGEST_SHARE_FILLED = 600.0, 0.8, 0.9
 _CORNER_PIXELS = 4
 _LEAST_BLANKED, _SOFT_TISSUE, _LEAST_SOFT_SHARE = 0.05, (1.0, 150.0), 0.5
 
@@ -213,14 +214,15 @@ def require_hounsfield(array: np.ndarray) -> None:
             if _is_blanked(inside):
                 raise InputError(
                     f"its values run from {span}, and 0 stands where air and fat are below it in Hounsfield "
-                    "units, as where an image was masked or cut off at 0; give the original CT (or, if only "
-                    "what surrounds the patient was masked, set that to -1024)."
+                    "units, as in a map of something else (iodine, perfusion, labels), or where an image was "
+                    "masked or cut off at 0; give the original CT (or, if only what surrounds the patient "
+                    "was masked, set that to -1024)."
                 )
             raise InputError(
                 f"its values run from {span} with nothing below zero, where air and fat are in Hounsfield "
-                "units, so it looks like MR, PET, an 8-bit picture, a label map or CT without its rescale "
-                "intercept, or is a piece of bone alone; convert it to Hounsfield units (often: subtract "
-                "1024)."
+                "units, so it looks like MR, PET, an 8-bit picture, a label map, a map of attenuation or "
+                "density, or CT without its rescale intercept, or is a piece of bone alone; give the CT in "
+                "Hounsfield units (from stored CT values with air near 0 subtract 1024)."
             )
     if _tissue_is_at_1024(inside):
         raise InputError(
@@ -229,6 +231,21 @@ def require_hounsfield(array: np.ndarray) -> None:
         )
     if padding is not None and _tissue_is_below(inside):
         raise InputError(_taken_off_twice(span))
+    _require_no_inversion(array)
+
+
+def _require_no_inversion(array: np.ndarray) -> None:
+    """Raise InputError where measured values, and no filling, are high all around the slices [z, y, x]."""
+    around = np.concatenate([array[:, 0], array[:, -1], array[:, :, 0], array[:, :, -1]], axis=1).ravel()
+    high = around[around > _HIGH_AROUND]
+    if high.size < _MOST_AROUND * around.size:
+        return
+    if np.unique(high, return_counts=True)[1].max() > _LARGEST_SHARE_FILLED * high.size:
+        return
+    raise InputError(
+        f"what surrounds the body in its slices is near {float(np.median(high)):.0f} HU, where air (-1000) "
+        "is in a CT, as in an inverted image; give the original CT."
+    )
 
 
 def require_air_in_place(array: np.ndarray) -> None:

@@ -19,8 +19,8 @@ _LEAST_VOXELS, _LEAST_SHARE, _TIMES_BESIDE, _BESIDE_HU = 30, 1e-5, 5.0, 20.0
 _LOWEST_CEILING, _HIGHEST_CEILING, _LOWEST_FLOOR = 20.0, 2000.0, -930.0
 # Of words of 11 and 12 bits, with the least share of the edges of what is low (of air, too) across which the
 # neighbour is at the top. 46 real scans have one such place in 12,000 at most.
-_SPANS = {2048.0: 0.003, 4096.0: 0.3}
-_NEARLY, _OF_SPAN, _TOP, _LEAST_JUMP, _FEWEST_JUMPS = 0.9, 0.25, 0.12, 0.75, 8
+_SPANS = {2048.0: 0.0005, 4096.0: 0.3}
+_NEARLY, _OF_SPAN, _TOP, _LEAST_JUMP, _FEWEST_JUMPS, _MOSTLY = 0.9, 0.25, 0.12, 0.75, 8, 0.5
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,9 @@ def _begin_again(array: np.ndarray) -> bool:
             if not _NEARLY * span <= high - low < span:
                 continue
             below, top = plane <= low + _OF_SPAN * span, plane >= high - _TOP * span
+            border = np.concatenate([top[0], top[-1], top[:, 0], top[:, -1]])
+            if border.mean() > _MOSTLY:  # air is at the top: the image is inverted
+                continue
             for axis in (0, 1):
                 one, other = _neighbours(plane, axis)
                 lows, tops = _neighbours(below, axis), _neighbours(top, axis)

@@ -18,7 +18,13 @@ from ctenhance.core.hounsfield import (
     require_hounsfield,
 )
 from ctenhance.core.limits import limits_of, require_whole_words
-from ctenhance.core.order import blank_slices, doubt_of_blanks, doubt_of_order, require_rows
+from ctenhance.core.order import (
+    blank_slices,
+    doubt_of_blanks,
+    doubt_of_odd_slice,
+    doubt_of_order,
+    require_rows,
+)
 from ctenhance.core.scale import OFF_SCALE
 from ctenhance.core.volume import READABLE_SUFFIXES, WRITABLE_SUFFIXES, AnyPath, CTVolume
 from ctenhance.runtime.errors import InputError, NotCTError
@@ -91,13 +97,16 @@ def doubts_of(volume: CTVolume | StoredVolume) -> list[str]:
         OFF_SCALE in one for one in (*doubts, *volume.meta.get("notes", []))
     )
     images = np.delete(array, blanks, axis=0) if blanks else array
+    odd = doubt_of_odd_slice(images)
     doubts += [
         _doubt_of_size(volume),
         _doubt_of_pitch(volume),
         marks or str(limits),
-        "" if explained else doubt_of_corners(array),
+        "" if explained else doubt_of_corners(images),
         doubt_of_blanks(blanks, len(array)),
-        doubt_of_alternation(images) or doubt_of_order(images, volume.spacing[2]),
+        odd,
+        "" if odd else doubt_of_alternation(images),
+        "" if odd else doubt_of_order(images, volume.spacing[2]),
     ]
     return [doubt for doubt in doubts if doubt]
 

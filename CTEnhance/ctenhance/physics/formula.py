@@ -182,15 +182,16 @@ def _refuse_two_readings(formula: str, plain: str) -> None:
 
 
 def _refuse_capitals(formula: str, plain: str, at: int) -> None:
-    """A symbol in capitals that ends in D or T, which would be isotopes of hydrogen: 'GD2O3'."""
-    symbol = plain[max(0, at - 1) : at + 1].capitalize()
-    if plain.isupper() and len(symbol) == 2 and _mass(symbol):
-        natural = plain[: at - 1] + symbol + plain[at + 1 :]
-        raise _two_readings(
-            formula,
-            f"{natural} where {symbol} is meant, and H for the isotope {plain[at]}, as attenuation is of "
-            "natural elements",
-        )
+    """A symbol in capitals with a D or T, which would be isotopes of hydrogen: 'GD2O3', 'TLBR'."""
+    for start in (at - 1, at):
+        symbol = plain[max(0, start) : start + 2].capitalize()
+        if plain.isupper() and len(symbol) == 2 and symbol.isalpha() and _mass(symbol):
+            natural = plain[:start] + symbol + plain[start + 2 :]
+            raise _two_readings(
+                formula,
+                f"{natural} where {symbol} is meant, and H for the isotope {plain[at]}, as attenuation is of "
+                "natural elements",
+            )
 
 
 def _refuse_points(formula: str, plain: str) -> None:
