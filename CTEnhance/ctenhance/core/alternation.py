@@ -112,10 +112,11 @@ def _seam_of_noise(blocks: _Blocks) -> int:
     for values, times in zip((np.array(fine), np.subtract(fine, coarse)), _TIMES_OTHERS, strict=True):
         change = np.abs(np.diff(values))
         for at in range(2, count - 1):
+            if not (as_elsewhere[at - 1] and change[at - 1] >= _LEAST_JUMP):
+                continue
             others = np.delete(change, at - 1).max()
             stays = abs(np.median(values[at : at + 4]) - np.median(values[max(0, at - 4) : at]))
-            alone = change[at - 1] >= max(_LEAST_JUMP, times * others) and stays >= _LEAST_STEP
-            if alone and as_elsewhere[at - 1]:
+            if change[at - 1] >= times * others and stays >= _LEAST_STEP:
                 return at
     return 0
 

@@ -33,11 +33,11 @@ For volumes that are not in HU by purpose (uncertainty, material densities) do n
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
+from ctenhance.core.ends import ends_of
 from ctenhance.core.scale import levels_of
 from ctenhance.runtime.errors import InputError
 
@@ -424,15 +424,8 @@ def _taken_off_twice(span: str) -> str:
 
 
 def _extremes(array: np.ndarray) -> tuple[float, float]:
-    """Return the lowest and the highest of finite values [z, y, x], looked at once, by two threads."""
-
-    def of(part: np.ndarray) -> list[float]:
-        return [float(end) for plane in part for end in (plane.min(), plane.max())]
-
-    half = len(array) // 2
-    with ThreadPoolExecutor(2) as pool:
-        ends = [end for found in pool.map(of, (array[:half], array[half:])) for end in found]
-    return min(ends), max(ends)
+    ends = ends_of(array)
+    return float(ends[:, 0].min()), float(ends[:, 1].max())
 
 
 def _sampled(array: np.ndarray) -> np.ndarray:

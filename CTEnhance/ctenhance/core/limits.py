@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ctenhance.core.ends import ends_of
 from ctenhance.runtime.errors import InputError
 
 # No real scan has so many there: most have one voxel or a few.
@@ -51,27 +52,33 @@ class Limits:
         )
 
 
-def limits_of(array: np.ndarray) -> Limits:
-    """Return the limits at which HU [z, y, x] were cut off, but for those of scanners."""
-    low, high = _ends(array)
+def limits_of(array: np.ndarray, ends: np.ndarray | None = None) -> Limits:
+    """Return the limits at which HU [z, y, x] were cut off, but for those of scanners.
+
+    `ends`: those of its slices (`ends_of`), where they are known.
+    """
+    ends = ends_of(array) if ends is None else ends
+    low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
     floor = low if low > _LOWEST_FLOOR and _is_limit(array, low, 1) else None
     ceiling = high if _LOWEST_CEILING < high < _HIGHEST_CEILING and _is_limit(array, high, -1) else None
     return Limits(floor, ceiling)
 
 
-def require_whole_words(array: np.ndarray) -> None:
-    """Raise InputError where values [z, y, x] beyond the largest of their words went on from the smallest."""
-    if _begin_again(array):
+def require_whole_words(array: np.ndarray, ends: np.ndarray | None = None) -> None:
+    """Raise InputError where values [z, y, x] beyond the largest of their words went on from the smallest.
+
+    `ends`: those of its slices (`ends_of`), where they are known.
+    """
+    if _begin_again(array, ends_of(array) if ends is None else ends):
         raise InputError(
             "beside its highest values stand its lowest ones, as where dense bone or metal did not fit into "
             "the bits of a value and began again from below; export it again, with more bits."
         )
 
 
-def _begin_again(array: np.ndarray) -> bool:
+def _begin_again(array: np.ndarray, ends: np.ndarray) -> bool:
     jumps = {span: [0, 0] for span in _SPANS}
-    for plane in array:
-        low, high = float(plane.min()), float(plane.max())
+    for plane, (low, high) in zip(array, ends.tolist(), strict=True):
         for span in _SPANS:
             if not _NEARLY * span <= high - low < span:
                 continue
@@ -93,11 +100,6 @@ def _begin_again(array: np.ndarray) -> bool:
 
 def _neighbours(plane: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     return (plane[:-1], plane[1:]) if axis == 0 else (plane[:, :-1], plane[:, 1:])
-
-
-def _ends(array: np.ndarray) -> tuple[float, float]:
-    ends = [(float(plane.min()), float(plane.max())) for plane in array]
-    return min(low for low, _ in ends), max(high for _, high in ends)
 
 
 def _is_limit(array: np.ndarray, limit: float, inward: int) -> bool:

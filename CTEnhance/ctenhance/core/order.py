@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ctenhance.core.blocks import BLOCK, block_means, changes
+from ctenhance.core.ends import ends_of
 from ctenhance.runtime.errors import InputError
 
 _FEWEST, _MOST, _APART = 12, 60, 3  # slices
@@ -36,9 +37,13 @@ def require_rows(array: np.ndarray) -> None:
         )
 
 
-def blank_slices(array: np.ndarray) -> list[int]:
-    """Return which slices [z, y, x] hold one value only, with others before and behind them."""
-    blank = np.array([plane[0, 0] == plane[-1, -1] and plane.min() == plane.max() for plane in array])
+def blank_slices(array: np.ndarray, ends: np.ndarray | None = None) -> list[int]:
+    """Return which slices [z, y, x] hold one value only, with others before and behind them.
+
+    `ends`: those of the slices (`ends_of`), where they are known.
+    """
+    ends = ends_of(array) if ends is None else ends
+    blank = ends[:, 0] == ends[:, 1]
     filled = np.flatnonzero(~blank)
     return [int(one) for one in np.flatnonzero(blank) if filled.size and filled[0] < one < filled[-1]]
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ctenhance.core.alternation import doubt_of_alternation
 from ctenhance.core.drawn import doubt_of_marks, is_page
+from ctenhance.core.ends import ends_of
 from ctenhance.core.hounsfield import (
     doubt_of_corners,
     doubt_of_scale,
@@ -91,7 +92,8 @@ def doubts_of(volume: CTVolume | StoredVolume) -> list[str]:
     # DICOM states a unit, and is asked for its scale before its padding is replaced.
     if "source_files" not in volume.meta:
         doubts += [doubt_without_air(array), doubt_of_scale(array)]
-    marks, limits, blanks = doubt_of_marks(array), limits_of(array), blank_slices(array)
+    ends = ends_of(array)
+    marks, limits, blanks = doubt_of_marks(array), limits_of(array, ends), blank_slices(array, ends)
     # A wrong scale or a window says what is in the corners, too.
     explained = limits.floor is not None or any(
         OFF_SCALE in one for one in (*doubts, *volume.meta.get("notes", []))

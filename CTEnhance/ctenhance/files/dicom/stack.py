@@ -65,7 +65,7 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
     """
     slices, (pitch, origin, notes, shear), unit, repeated = laid_out(files, conditions, check_hu)
     array = memory.array((len(slices), *slices[0].shape))
-    padded, beyond, air, lowest = _fill(array, slices)
+    padded, beyond, air, ends = _fill(array, slices)
     if unit == HOUNSFIELD:
         require_like_rescaling(slices, array)
     named = next((one.measure.named for one in slices if one.measure.named), "")
@@ -73,11 +73,11 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
         unit = named
     scale = ""
     if unit == HOUNSFIELD and check_hu:
-        require_whole_words(array)  # before what is low is taken for padding
+        require_whole_words(array, ends)  # before what is low is taken for padding
         require_air_in_place(array)
         scale = doubt_of_scale(array)
     # Some scanners do not declare the value outside the field of view, or declare another one.
-    padding = padding_to_air(array, AIR_HU, lowest) if unit == HOUNSFIELD else None
+    padding = padding_to_air(array, AIR_HU, float(ends[:, 0].min())) if unit == HOUNSFIELD else None
     if repeated:
         notes.append(f"repeated slices left out: {repeated}")
     if padded or padding is not None:
@@ -134,26 +134,26 @@ def laid_out(
     return slices, grid._replace(notes=[*notes, *grid.notes]), unit, repeated
 
 
-def _fill(array: np.ndarray, slices: Sequence[Slice]) -> tuple[bool, bool, bool, float]:
+def _fill(array: np.ndarray, slices: Sequence[Slice]) -> tuple[bool, bool, bool, np.ndarray]:
     """Read the slices into the array [z, y, x]; return whether there was declared padding, whether words
-    held more than their values, whether there is air, and the lowest value."""
+    held more than their values, whether there is air, and what `ends_of` gives."""
+    ends = np.empty((len(slices), 2), np.float32)
 
-    def fill(begin: int, end: int) -> tuple[bool, bool, bool, float]:
+    def fill(begin: int, end: int) -> tuple[bool, bool, bool]:
         padded = beyond = air = False
-        lowest = np.inf
         for index, plane, more in _rescaled(slices[begin:end], array[begin:end]):
             beyond |= more
             air = air or has_air(plane[None])
             padded |= fill_padding(plane, slices[begin + index].padding)
-            lowest = min(lowest, float(plane.min()))
-        return padded, beyond, air, lowest
+            ends[begin + index] = plane.min(), plane.max()
+        return padded, beyond, air
 
     # What is compressed is decoded a file at a time.
     parts = _READERS if all(one.file.words_at is not None for one in slices) else 1
-    ends = [len(slices) * part // parts for part in range(parts + 1)]
+    bounds = [len(slices) * part // parts for part in range(parts + 1)]
     with ThreadPoolExecutor(parts) as pool:
-        padded, beyond, air, lowest = zip(*pool.map(fill, ends, ends[1:]), strict=True)
-    return any(padded), any(beyond), any(air), min(lowest)
+        padded, beyond, air = zip(*pool.map(fill, bounds, bounds[1:]), strict=True)
+    return any(padded), any(beyond), any(air), ends
 
 
 def _frames_of(file: DicomFile) -> list[Frame]:
