@@ -18,7 +18,7 @@ _WIDEST_MM = 10.0  # beyond this neighbours may have little in common
 # 10 mm, and 0.78 or more when they are shuffled. Less than the least change is noise, as in even phantoms.
 _MOST_OF_FAR, _LEAST_FAR_HU = 0.7, 15.0
 # Of real slices the change on either side is at most 0.96 of that across (1.7 in a phantom, by 21 HU).
-_FEWEST_FOR_ODD, _LEAST_ODD_HU, _TIMES_ACROSS = 6, 30.0, 1.3
+_FEWEST_FOR_ODD, _LEAST_ODD_HU, _TIMES_ACROSS, _BODY_HU, _LEAST_BODY = 6, 30.0, 1.3, -300.0, 0.15
 _ROWS_UNLIKE, _ROUGH_HU = 2.0, 30.0  # times as unlike as the other way round; least mean step to the next
 
 
@@ -68,7 +68,10 @@ def doubt_of_odd_slice(array: np.ndarray) -> str:
     means = np.stack([block_means(plane) for plane in array])
     change, across = changes(means), changes(means, 2)
     both = np.minimum(change[1:], change[:-1])
-    odd = np.flatnonzero((both >= _LEAST_ODD_HU) & (both >= _TIMES_ACROSS * across))
+    # A table's top is one slice of a coronal stack, with air on either side.
+    body = np.mean(means > _BODY_HU, axis=(1, 2))
+    inside = np.minimum(body[2:], body[:-2]) >= _LEAST_BODY
+    odd = np.flatnonzero((both >= _LEAST_ODD_HU) & (both >= _TIMES_ACROSS * across) & inside)
     if len(odd) != 1 or np.median(change) > _MOST_OF_FAR * np.median(changes(means, _APART)):
         return ""  # of slices in no order there are more
     return (
