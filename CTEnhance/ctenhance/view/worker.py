@@ -54,7 +54,8 @@ class PairDesk:
 
     def __init__(self, opened: Mapping[str, Any]) -> None:
         volumes = {name: SharedVolume.of_json(one) for name, one in opened["volumes"].items()}
-        window = None if opened["window"] is None else tuple(opened["window"])
+        level, width = opened.get("window") or (None, None)
+        window = None if level is None or width is None else (float(level), float(width))
         self.viewer: Viewer | None = (
             Viewer(volumes, opened["table"], opened["names"], window) if volumes else None
         )
