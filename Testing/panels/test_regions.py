@@ -262,6 +262,7 @@ def test_spectrum_and_edge_are_drawn_below_the_images(
     monkeypatch.setattr(slicer.modules, "plots", types.SimpleNamespace(), raising=False)
     panel.ui.squareButton.click()
     panel.ui.figureSelector.currentIndex = 1
+    user.rests(0.2)
     figure = panel.compareSection.measuring._figure
     manager = slicer.app.layoutManager()
     assert manager.layout == 7111 and "SD" in panel.ui.figureLabel.text

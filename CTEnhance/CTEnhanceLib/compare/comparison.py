@@ -106,12 +106,14 @@ class Comparison:
         self._swapped = swapped
         self._update()
 
-    def setBelow(self, item: str) -> None:
-        """Have another layout item below the views, or none (empty)."""
-        if item != self._below:
-            self._below = item
-            if self.active:
-                self.show(self.result)
+    def setBelow(self, item: str) -> bool:
+        """Have another layout item below the views, or none (empty); say whether it is another one."""
+        if item == self._below:
+            return False
+        self._below = item
+        if self.active:
+            self.show(self.result)
+        return True
 
     def setFade(self, fade: float) -> None:
         """In one view: 0 shows the first, 1 the second; of the swipe, where its line is."""

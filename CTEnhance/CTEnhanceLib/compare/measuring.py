@@ -21,6 +21,9 @@ from CTEnhanceLib.views import scrolling
 from CTEnhanceLib.views.keys import Keys
 from CTEnhanceLib.views.linked import sliceWidget
 
+# Milliseconds, after which a plot is drawn that is new on the screen.
+_LAYING_OUT = 30
+
 
 class MeasureSection:
     """Connects the section's widgets; the regions are markups, which are saved with the scene."""
@@ -196,9 +199,15 @@ class MeasureSection:
             self._draw()
 
     def _onFigure(self, index: int) -> None:
+        laid = self._comparison.active and self._comparison.setBelow(plotView() if index else "")
+        if laid and index:  # the plot has its size first: both at once take a tenth of a second
+            qt.QTimer.singleShot(_LAYING_OUT, self._drawIfActive)
+        else:
+            self._draw()
+
+    def _drawIfActive(self) -> None:
         if self._comparison.active:
-            self._comparison.setBelow(plotView() if index else "")
-        self._draw()
+            self._draw()
 
     def _onRemove(self) -> None:
         node = self._region()

@@ -64,13 +64,13 @@ class Ahead:
             self._steps = None
 
     def _begin(self) -> None:
-        self._steps = TimedSteps(self._pieces(), self._over, self._failed)
+        # One a turn: a view may take most of what a turn may take.
+        self._steps = TimedSteps(self._pieces(), self._over, self._failed, seconds=0.0)
 
     def _pieces(self) -> Iterator[float]:
         yield from making.ahead(self._views())
         for name in self._plots:
-            making.makePlot(name)
-            yield 1.0
+            yield from making.makePlot(name)
         for name in self._libraries:
             with contextlib.suppress(ImportError):  # who needs it says so
                 importlib.import_module(name)

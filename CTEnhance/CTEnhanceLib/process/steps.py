@@ -16,7 +16,8 @@ TURN_SECONDS = 0.03
 
 
 class TimedSteps:
-    """Runs `steps` to its end, 30 ms at a time; then calls `onDone()`, or `onFailed(error)`."""
+    """Runs `steps` to its end, so many `seconds` at a time (0: one step); then calls `onDone()`, or
+    `onFailed(error)`."""
 
     def __init__(
         self,
@@ -24,8 +25,9 @@ class TimedSteps:
         onDone: Callable[[], None],
         onFailed: Callable[[Exception], None],
         onProgress: Callable[[float], None] | None = None,
+        seconds: float = TURN_SECONDS,
     ) -> None:
-        self._steps = steps
+        self._steps, self._seconds = steps, seconds
         self._onDone, self._onFailed, self._onProgress = onDone, onFailed, onProgress
         self.active = True
         # With a parent: without one PythonQt deletes it when we let go of it, in the middle of its signal.
@@ -49,7 +51,7 @@ class TimedSteps:
     def _turn(self) -> None:
         if not self.active:
             return
-        end = time.monotonic() + TURN_SECONDS
+        end = time.monotonic() + self._seconds
         try:
             fraction = next(self._steps)
             while time.monotonic() < end:

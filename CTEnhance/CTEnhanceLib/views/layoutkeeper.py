@@ -104,14 +104,14 @@ class LayoutKeeper:
             node.SlicerLayoutMaximizedView,
         )
         if number in NUMBERS:
-            node.SetSaveWithScene(False)
+            _setSaved(node, False)
             self._saveOwn()
             return
         if number not in passing:
             self._own = number
         if self._saved is not None and self._saved.GetSaveWithScene():
             self._saved.SetSaveWithScene(False)
-            node.SetSaveWithScene(True)
+            _setSaved(node, True)
 
     def _saveOwn(self) -> None:
         """Have the user's layout saved in place of the panel's: from a second layout node, with the tag of
@@ -141,6 +141,14 @@ class LayoutKeeper:
         if layoutNode().GetViewArrangement() in NUMBERS:
             kept = self._before if self._before == self.shown else self.own()
             layoutNode().SetViewArrangement(kept)
+
+
+def _setSaved(node: Any, saved: bool) -> None:
+    """Have a layout node saved or not, without a word: Slicer would lay all views out once more."""
+    silent = node.GetDisableModifiedEvent()
+    node.SetDisableModifiedEvent(True)
+    node.SetSaveWithScene(saved)
+    node.SetDisableModifiedEvent(silent)
 
 
 keeper = LayoutKeeper()

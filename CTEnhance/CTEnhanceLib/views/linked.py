@@ -17,7 +17,6 @@ import qt
 import slicer
 import vtk
 
-from CTEnhanceLib.views import making
 from CTEnhanceLib.views.caption import ViewCaption
 from CTEnhanceLib.views.drawing import oneByOne
 from CTEnhanceLib.views.layoutkeeper import keeper
@@ -132,8 +131,6 @@ class LinkedViews:
         LinkedViews._owner, self._views = self, tuple(views)
         if layout != self._layout:  # the same views, too, are laid out anew
             self._layout, self._fitted = layout, None
-        for node in filter(None, map(making.nodeOf, views)):
-            node.SetSaveWithScene(True)
         self._unobserve()
         oneByOne.hold(view.name for view in views)
         keeper.show(layout, description(views, rows or _rowsFor(len(views)), below))
@@ -148,6 +145,7 @@ class LinkedViews:
                 # A layout gives these to new views only; views that a loaded scene brought have others.
                 node = widget.mrmlSliceNode()
                 with slicer.util.NodeModify(node):
+                    node.SetSaveWithScene(True)  # one that was made ahead is not
                     node.SetViewGroup(VIEW_GROUP)
                     node.SetLayoutLabel(view.label[:1])
                     node.SetLayoutColor(*view.rgb())
@@ -185,9 +183,7 @@ class LinkedViews:
 
     def _applySlab(self) -> None:
         found = [sliceWidget(view.name) for view in self._views if self.shown and view.captioned]
-        widgets = [widget for widget in found if widget is not None]
-        if all(self._slab.shownBy(widget) for widget in widgets):
-            return
+        widgets = [widget for widget in found if widget is not None and not self._slab.shownBy(widget)]
         # The bar of each view would have all others follow, one after another.
         for widget in widgets:
             _link(widget, False)

@@ -35,8 +35,8 @@ def make(view: Any) -> Any:
     return node
 
 
-def makePlot(name: str) -> None:
-    """Have the node, and with it the widget, of a plot view of this name, as a layout would."""
+def makePlot(name: str) -> Iterator[float]:
+    """Have node and widget of a plot view of this name, as a layout would, in short steps."""
     kind = "vtkMRMLPlotViewNode"
     if hasattr(slicer.modules, "plots") and slicer.mrmlScene.GetSingletonNode(name, kind) is None:
         node = slicer.mrmlScene.CreateNodeByClass(kind)
@@ -45,7 +45,14 @@ def makePlot(name: str) -> None:
         node.SetName(name)
         node.SetLayoutName(name)
         node.SetSaveWithScene(False)
-        slicer.mrmlScene.AddNode(node)
+        node = slicer.mrmlScene.AddNode(node)
+        yield 0.5
+        manager = slicer.app.layoutManager()
+        for index in range(getattr(manager, "plotViewCount", 0)):
+            widget = manager.plotWidget(index)
+            if widget.mrmlPlotViewNode() is node:
+                yield from _prepared(widget, node)
+    yield 1.0
 
 
 def ahead(views: Iterable[Any]) -> Iterator[float]:
@@ -57,16 +64,16 @@ def ahead(views: Iterable[Any]) -> Iterator[float]:
             yield number / len(views)
             widget = slicer.app.layoutManager().sliceWidget(view.name)
             if widget is not None:
-                yield from _prepared(widget)
+                yield from _prepared(widget, widget.mrmlSliceNode())
     yield 1.0
 
 
-def _prepared(widget: Any) -> Iterator[float]:
+def _prepared(widget: Any, node: Any) -> Iterator[float]:
     """Have the widget's graphics begin where nobody sees it, which they do when it is shown first."""
     widget.move(_AWAY, _AWAY)
     widget.resize(_SIZE, _SIZE)
     widget.show()
     yield 0.0
-    if not widget.mrmlSliceNode().IsMappedInLayout():  # else a layout has it by now
+    if not node.IsMappedInLayout():  # else a layout has it by now
         widget.hide()
     yield 0.0
