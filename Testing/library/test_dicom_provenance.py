@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from batch_folders import StandIn, batch, verb
 from pydicom.dataset import Dataset
 from pydicom.fileset import FileSet
 from pydicom.sequence import Sequence
@@ -15,6 +16,8 @@ from pydicom.uid import CTImageStorage, EnhancedMRImageStorage, MRImageStorage, 
 from synthetic_dicom import hounsfield, write_series
 
 from ctenhance.core.volume import CTVolume
+
+__all__ = ["verb"]
 
 
 def notes(folder: Path, **options: Any) -> list[str]:
@@ -47,6 +50,18 @@ def test_images_that_a_dicomdir_lists_and_are_not_there_are_noted_of_their_serie
     (note,) = notes(tmp_path / "disc", series=2)
     assert f"lists 4 images of this series, of which {lost} " in note and "copy the whole disc" in note
     assert not notes(tmp_path / "disc", series=5)
+
+
+@pytest.mark.parametrize("name", ["DICOMDIR", "INDEX.DIR"])
+def test_a_batch_notes_them_as_well(tmp_path: Path, name: str, verb: StandIn):
+    slices = disc(tmp_path / "discs")
+    (tmp_path / "discs" / "DICOMDIR").rename(tmp_path / "discs" / name)
+    slices[-1].unlink()
+    told = batch(tmp_path / "discs", tmp_path / "out").stderr
+    assert told.count("the DICOMDIR lists 4 images of this series, of which 1 is not there") == 1, told
+    reports = [path.read_text(encoding="utf-8") for path in (tmp_path / "out").rglob("*.report.json")]
+    assert len(reports) == 2 and sum("of which 1 is not there" in one for one in reports) == 1
+    assert "2 finished before" in batch(tmp_path / "discs", tmp_path / "out").stdout
 
 
 def test_images_that_were_moved_on_the_disc_are_there(tmp_path: Path):

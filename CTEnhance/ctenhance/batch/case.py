@@ -14,6 +14,7 @@ from ctenhance.files.finished import report_of
 #: In the folder of the results: all that a batch tells of itself, and its record in there.
 OWN_FOLDER, MANIFEST = "ctenhance-batch", "manifest.sqlite"
 WAITING = "waiting"
+INDEX = "index"  # beside a case: the DICOMDIR of its disc
 DONE, BEFORE, FAILED, LEFT_OUT = "done", "finished before", "failed", "left out"
 
 
@@ -23,7 +24,8 @@ class Case:
 
     `files` are one file, or the DICOM files of one series, of which `where` chooses images as in
     `CTVolume.read`; `slices` says which. `problem` is a sentence where it is known already that it cannot be
-    read. `beside` are the files that go with it, by what they are: 'after', 'reference', 'labels'.
+    read. `beside` are the files that go with it, by what they are: 'after', 'reference', 'labels',
+    'index'.
     """
 
     name: str

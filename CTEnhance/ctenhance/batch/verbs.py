@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import ctenhance
-from ctenhance.batch.case import Case
+from ctenhance.batch.case import INDEX, Case
 from ctenhance.core.report import ReportBuilder, Result, plain
 from ctenhance.files.finished import file_sha256
 from ctenhance.options import DecomposeOptions, DegradeOptions, EnhanceOptions, ReconstructOptions
@@ -66,7 +66,7 @@ class Verb:
 
     def read(self, case: Case, progress: Progress, cancel: Cancellable) -> Any:
         """The input; raises InputError as the readers do."""
-        return ctenhance.read(case.files, where=case.where)
+        return _volume(case)
 
     def identity(self, source: Any, progress: Progress, cancel: Cancellable) -> dict[str, Any]:
         """What says which input it is, and nothing of whose."""
@@ -166,7 +166,7 @@ class Compare(Verb):
         return {"metrics": case.output.with_name(f"{stem_of(case.output)}.metrics.json")}
 
     def read(self, case: Case, progress: Progress, cancel: Cancellable) -> Compared:
-        volumes = {"before": ctenhance.read(case.files, where=case.where)}
+        volumes = {"before": _volume(case)}
         for name in ("after", "reference"):
             if name in case.beside:
                 volumes[name] = ctenhance.read(case.beside[name])
@@ -295,6 +295,18 @@ class Decompose(OfProjections):
         self, source: Any, case: Case, identity: Mapping[str, Any], progress: Progress, cancel: Cancellable
     ) -> Result:
         return ctenhance.decompose(source, options=self.options, progress=progress, cancel=cancel)
+
+
+def _volume(case: Case) -> CTVolume:
+    """The CT of a case, with the notes that reading its whole folder has, too."""
+    volume = ctenhance.read(case.files, where=case.where)
+    if INDEX in case.beside:
+        from ctenhance.files.dicom.provenance import note_of_missing  # pydicom takes a while to load
+
+        known, series = volume.meta.get("sop_instance_uids", ()), volume.meta.get("series_instance_uid", "")
+        if note := note_of_missing(case.beside[INDEX], known, series):
+            volume.meta["notes"] = [*volume.meta.get("notes", []), note]
+    return volume
 
 
 def _beside(case: Case, names: Sequence[str]) -> dict[str, Path]:

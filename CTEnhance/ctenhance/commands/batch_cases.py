@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ctenhance.batch import labels
-from ctenhance.batch.case import Case
+from ctenhance.batch.case import INDEX, Case
 from ctenhance.commands.batch_images import ONE_ENERGY, ImagePatterns
 from ctenhance.commands.batch_search import (
     Entry,
@@ -141,6 +141,7 @@ class CaseSearch:
         #: Folders that were looked into, and label maps that went to a case, so far.
         self.folders, self.labelled = 0, 0
         self._places = _Places()
+        self._studies: Studies | None = None
         self._left_out: dict[str, str] = {}
         self._dicom, self._empty, self._packed = False, True, ""
 
@@ -179,11 +180,13 @@ class CaseSearch:
         case = self.partners.of(case, self.target)
         if item.beside:
             case = replace(case, beside={f"image {k:02}": path for k, path in enumerate(item.beside)})
+        if self._studies is not None and item.is_dicom and (index := self._studies.index_of(item.files[0])):
+            case = replace(case, beside={**case.beside, INDEX: index})
         self.labelled += labels.KIND in case.beside
         return case
 
     def _cts(self) -> Iterator[Entry]:
-        studies = Studies(self.source, self.choice, self.conditions)
+        studies = self._studies = Studies(self.source, self.choice, self.conditions)
         try:
             for here, inside, files, problem in folders_of(self.source, *self._no_inputs()):
                 self.folders += 1

@@ -141,6 +141,7 @@ class Studies:
         self.source, self.choice, self.conditions = source, choice, conditions
         self._waiting: dict[_Group, None] = {}
         self._by_bond: dict[str, _Group] = {}
+        self._indices: dict[Path, Path] = {}  # of discs, by their folders
         self._number = 0
         # SQLite's own temporary file, gone with the process.
         self._base = sqlite3.connect("", check_same_thread=False)
@@ -160,7 +161,9 @@ class Studies:
 
         Raises InputError as `search` does.
         """
-        series, why_none = search(files, self.conditions)
+        indices: list[Path] = []
+        series, why_none = search(files, self.conditions, indices)
+        self._indices |= dict(zip([folder], indices, strict=False))
         if series:
             new = _Group(list(series), {bond for one in series if (bond := _bond(one))}, {folder: None})
             group: _Group | None = None
@@ -178,6 +181,10 @@ class Studies:
             self._waiting[group] = None
             self._by_bond |= dict.fromkeys(group.bonds, group)
         return why_none
+
+    def index_of(self, file: Path) -> Path | None:
+        """The index (DICOMDIR) of the disc that a file is on, or None."""
+        return next((self._indices[above] for above in file.parents if above in self._indices), None)
 
     def ripe(self, at: int) -> Iterator[Entry]:
         """Tell of the series of which the last LATER folders before the `at`-th brought nothing more."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +23,9 @@ _FROM_MR = re.compile(
 _EVERY_ROW = 16  # is asked first, whether two slices may be one
 
 
-def note_of_missing(index: Path, files: Sequence[DicomFile], series: str) -> str:
-    """Return the note on the images of a series that a DICOMDIR lists and that are not among the files."""
-    found = {text(file.header.get("SOPInstanceUID")) for file in files}
+def note_of_missing(index: Path, found: Container[str], series: str) -> str:
+    """Return the note on images of a series that a DICOMDIR lists and that are neither among those `found`
+    (SOPInstanceUIDs) nor where it says."""
     listed = missing = 0
     with contextlib.suppress(*DAMAGE):  # an index that cannot be read is not needed
         current = ""

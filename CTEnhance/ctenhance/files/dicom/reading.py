@@ -93,7 +93,8 @@ def read_dicom(
                 chosen = _choose({uid: images for uid, images in meant.items() if images}, series)
             volume = _volume(chosen, conditions, left_out, check_hu, memory)
         uid = text(chosen[0].header.get("SeriesInstanceUID"))
-        volume.meta["notes"] += filter(None, (note_of_missing(one, files, uid) for one in indices))
+        known = {text(file.header.get("SOPInstanceUID")) for file in files}
+        volume.meta["notes"] += filter(None, (note_of_missing(one, known, uid) for one in indices))
         return volume
 
 

@@ -51,10 +51,13 @@ class FoundSeries:
         return text(self.first.header.get("StudyInstanceUID"))
 
 
-def search(files: Iterable[Path], conditions: Conditions) -> tuple[list[FoundSeries], str]:
+def search(
+    files: Iterable[Path], conditions: Conditions, indices: list[Path] | None = None
+) -> tuple[list[FoundSeries], str]:
     """Return the CT series among the files of one folder, and why there is none where there are others.
 
-    An index (DICOMDIR, whatever its name) and files other than DICOM are passed over.
+    An index (DICOMDIR, whatever its name) is only added to `indices`, and files other than DICOM are passed
+    over.
     Raises InputError, with the reason alone, for a file that is damaged, or cannot be opened, in such a way
     that it might be of any series.
     """
@@ -65,6 +68,8 @@ def search(files: Iterable[Path], conditions: Conditions) -> tuple[list[FoundSer
             file = read_file(path, (*ATTRIBUTES, *conditions.keywords))
             if file is not None and file.header.SOPClassUID != DICOMDIR:
                 found.append(file)
+            elif file is not None and indices is not None:
+                indices.append(path)
         if not found:
             return [], ""
         try:
