@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from scipy import ndimage
 from synthetic_dicom import hounsfield, write_series
 
 from ctenhance import CTVolume
+from ctenhance.core.padding import doubt_of_padding, padding_to_air
 
 NOTE = "padding outside the field of view set to -1024 HU"
 SIDE = 64
@@ -111,3 +113,68 @@ def test_one_value_in_the_corners_of_some_slices_is_noted(tmp_path: Path) -> Non
 def test_padding_that_no_scanner_measures_needs_no_note_in_files(tmp_path: Path) -> None:
     CTVolume(_padded(-3024).astype(np.float32)).write(tmp_path / "image.nii.gz")
     assert CTVolume.read(tmp_path / "image.nii.gz").meta.get("notes", []) == []
+
+
+def _round_field(filling: int, blur: float) -> np.ndarray:
+    """Return slices of a body in a round field of view that touches the edges, blurred where that ends."""
+    side = 256
+    distance = np.hypot(*(np.mgrid[:side, :side] - side / 2))
+    body = np.where(distance < 90, 40, -1000) + np.random.default_rng(1).normal(0, 15, (3, side, side))
+    outside = distance > side / 2 - 1
+    blurred = ndimage.gaussian_filter(np.where(outside, filling, body), (0, blur, blur))
+    return np.where(ndimage.binary_dilation(outside, iterations=4), blurred, body).round()
+
+
+FAR_INSIDE = np.hypot(*(np.mgrid[:256, :256] - 128)) < 108
+
+
+@pytest.mark.parametrize("declared", [False, True])
+@pytest.mark.parametrize(("filling", "blur"), [(-2000, 1.5), (-1524, 1.0), (-1600, 1.0), (-3024, 1.0)])
+def test_blurred_padding_becomes_air_where_a_round_field_touches_the_edge(
+    tmp_path: Path, filling: int, blur: float, declared: bool
+) -> None:
+    values = _round_field(filling, blur)
+    header = {"PixelPaddingValue": filling} if declared else {}
+    write_series(
+        tmp_path, values=values, depths=(0, 2, 4), PixelRepresentation=1, RescaleIntercept=0, **header
+    )
+
+    volume = CTVolume.read(tmp_path)
+
+    assert volume.meta["notes"] == [NOTE]
+    assert (values < -1100).any() and not (volume.array < -1100).any()
+    np.testing.assert_array_equal(volume.array[:, FAR_INSIDE], values[:, FAR_INSIDE])
+
+
+def test_noise_of_air_beside_blurred_padding_stays() -> None:
+    """Though much of it is as low as what the padding is mixed with."""
+    values = _round_field(-3024, 1.0)
+    values[:, FAR_INSIDE] += np.random.default_rng(2).normal(0, 150, (3, FAR_INSIDE.sum()))
+    filled = values.copy()
+
+    assert padding_to_air(filled, -1024) is not None
+
+    np.testing.assert_array_equal(filled[:, FAR_INSIDE], values[:, FAR_INSIDE])
+
+
+@pytest.mark.parametrize(("filling", "blur"), [(-2000, 1.0), (-1524, 1.0), (-3024, 0.7)])
+def test_blurred_padding_is_noted_in_files(tmp_path: Path, filling: int, blur: float) -> None:
+    values = _round_field(filling, blur).astype(np.float32)
+    CTVolume(values).write(tmp_path / "image.nii.gz")
+
+    volume = CTVolume.read(tmp_path / "image.nii.gz")
+
+    np.testing.assert_array_equal(volume.array, values)
+    (note,) = volume.meta["notes"]
+    assert note.startswith(f"what lies outside its field of view, down to {filling} HU, is not of one value")
+
+
+def test_sharp_padding_of_real_scans_is_not_said_to_be_blurred(shared_data: Path) -> None:
+    folders = sorted((shared_data / "dicom").glob("lidc*"))
+    if not folders:
+        pytest.skip("the real DICOM series are not on this machine")
+    for folder in folders:
+        slices = [pydicom.dcmread(path) for path in sorted(folder.iterdir())[::8]]
+        array = np.stack([pydicom.pixels.apply_rescale(one.pixel_array, one) for one in slices])
+        assert array.min() < -1500
+        assert doubt_of_padding(array, float(array.min())) == "", folder.name

@@ -11,12 +11,11 @@ from synthetic_dicom import write_series
 
 from ctenhance.core.hounsfield import (
     doubt_of_scale,
-    find_padding,
     has_air,
-    padding_to_air,
     require_air_in_place,
     require_hounsfield,
 )
+from ctenhance.core.padding import find_padding, padding_to_air
 from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.errors import InputError
 

@@ -11,7 +11,7 @@ lost (0..4095), unsigned values read as signed ones. Four facts distinguish them
    normalised to an interval or to unit variance, binary masks and constant volumes vary less.
 2. *Range.* Nine voxels in ten lie between -1500 HU (air is -1000, and noise and overshoot around sharp edges
    take some of it lower) and 4000 HU (enamel 3000, cortical bone 2000; metal is higher but small). Padding
-   (see `Padding`) does not count.
+   (see `padding.Padding`) does not count.
 3. *Below zero.* Air, lung and fat are negative, and noise takes water and blood below zero. Only a crop
    inside dense tissue has nothing below zero, and then its values lie together far from zero (liver 60..160).
    A volume without negative values (and without padding, which is one) whose darkest per cent is under 3 %
@@ -33,22 +33,16 @@ For volumes that are not in HU by purpose (uncertainty, material densities) do n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from ctenhance.core.ends import ends_of
+from ctenhance.core.padding import LOWEST_HU, find_padding
 from ctenhance.core.scale import levels_of
 from ctenhance.runtime.errors import InputError
 
 _LEAST_SD_HU = 1.5
-_LOWEST_HU, _HIGHEST_HU = -1500.0, 4000.0
+_HIGHEST_HU = 4000.0
 _LEAST_SHARE_INSIDE = 0.9
-_PADDING_SHARE, _PADDING_SHARE_AT_EDGE = 0.01, 0.001
-_RIM_PIXELS = 4  # as far as the ringing of JPEG 2000 and of an 8 x 8 block reaches
-# What is as low inside the field: of the padding's level, or a large flat piece, as of a face taken out.
-_NEAR_LEVEL, _FEWEST_NEAR = 150.0, 9
-_FLAT_SHARE, _FLAT_HU, _EDGE_PIXELS = 0.005, 100.0, 3
 _NEGATIVE_SHARE = 1e-4
 _LARGEST_DARK_TO_BRIGHT = 0.03
 _HIGHEST_MEDIAN_WITHOUT_NEGATIVES = 500.0
@@ -70,107 +64,6 @@ _LEAST_SPAN = 30.0
 _HIGH_AROUND, _MOST_AROUND, _LARGEST_SHARE_FILLED = 600.0, 0.8, 0.9
 _CORNER_PIXELS = 4
 _LEAST_BLANKED, _SOFT_TISSUE, _LEAST_SOFT_SHARE = 0.05, (1.0, 150.0), 0.5
-
-
-@dataclass(frozen=True)
-class Padding:
-    """What fills the outside of the field of view, below anything a scanner measures (under -1500 HU).
-
-    `value`: one value repeated in at least one voxel in a hundred, or, at the slices' edges, in a thousand;
-    or None: no measurement repeats one impossible value so often. `blurred`: lossy compression or resampling
-    has spread it, so that it is what `outside_field` finds, one voxel in a thousand or more.
-    """
-
-    value: float | None
-    blurred: bool
-
-    def mask(self, plane: np.ndarray) -> np.ndarray:
-        """Say for each pixel of a slice [y, x] whether it is padding."""
-        inside = np.zeros(plane.shape, bool) if self.value is None else plane == self.value
-        return inside | outside_field(plane) if self.blurred else inside
-
-
-def outside_field(plane: np.ndarray, level: float | None = None) -> np.ndarray:
-    """Return the mask of what is under -1500 HU in a slice [y, x] and is no measurement.
-
-    That is what is connected to its edge, pieces inside of the same `level` (by default the median at the
-    edge), and large flat ones. Undershoot of metal is smaller, and not flat.
-    """
-    from scipy import ndimage
-
-    low = plane < _LOWEST_HU
-    if not low.any():
-        return low
-    regions, count = ndimage.label(low, structure=np.ones((3, 3)))
-    at_edge = np.unique(np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]]))
-    at_edge = at_edge[at_edge > 0]
-    outside = np.isin(regions, at_edge)
-    if count > len(at_edge):
-        if level is None and len(at_edge):
-            level = float(np.median(plane[outside]))
-        inside = [index for index in _large(regions) if index not in at_edge]
-        outside |= np.isin(regions, [one for one in inside if _is_padding(plane, regions == one, level)])
-    return outside
-
-
-def _large(regions: np.ndarray) -> np.ndarray:
-    """Return the labels of regions that are more than a few pixels."""
-    return 1 + np.flatnonzero(np.bincount(regions.ravel())[1:] >= _FEWEST_NEAR)
-
-
-def _is_padding(plane: np.ndarray, piece: np.ndarray, level: float | None) -> bool:
-    from scipy import ndimage
-
-    # Its rim has been mixed with what is around it; a small piece is nearly all rim.
-    inner = ndimage.binary_erosion(piece)
-    middle = float(np.median(plane[inner if inner.any() else piece]))
-    if level is not None and abs(middle - level) < _NEAR_LEVEL:
-        return True
-    core = ndimage.binary_erosion(inner, iterations=_EDGE_PIXELS - 1)
-    if not core.any() or piece.sum() < _FLAT_SHARE * plane.size:
-        return False
-    low, high = np.percentile(plane[core], (25, 75))
-    return bool(high - low < _FLAT_HU)
-
-
-def find_padding(array: np.ndarray, lowest: float | None = None) -> Padding | None:
-    """Return what pads the volume [z, y, x], or None; `lowest`: its lowest value, where that is known."""
-    lowest = float(array.min()) if lowest is None else lowest
-    if lowest >= _LOWEST_HU:
-        return None
-    repeated = at_edge = spread = 0
-    # Slice by slice: a mask of the whole volume would cost a quarter of its memory again.
-    for plane in array:
-        filled, outside = plane == lowest, outside_field(plane)
-        repeated += int(np.count_nonzero(filled))
-        at_edge += int(np.count_nonzero(outside))
-        spread += int(np.count_nonzero(outside & ~filled))
-    least, least_at_edge = _PADDING_SHARE * array.size, _PADDING_SHARE_AT_EDGE * array.size
-    sharp = repeated >= (least_at_edge if at_edge - spread >= least_at_edge else least)
-    # A few more beside a sharp value are undershoot of metal or overlap of neighbouring slices.
-    blurred = at_edge >= least_at_edge and spread >= (min(least, at_edge) / 10 if sharp else least_at_edge)
-    return Padding(lowest if sharp else None, blurred) if sharp or blurred else None
-
-
-def padding_to_air(array: np.ndarray, air: float, lowest: float | None = None) -> Padding | None:
-    """Set the padding of HU [z, y, x] to `air` in place, and return what it was; None where there is none.
-
-    `lowest`: the lowest value, where it is known.
-    """
-    padding = find_padding(array, _extremes(array)[0] if lowest is None else lowest)
-    if padding is not None:
-        for plane in array:
-            set_to_air(plane, padding.mask(plane), air, padding.blurred)
-    return padding
-
-
-def set_to_air(plane: np.ndarray, outside: np.ndarray, air: float, blurred: bool) -> None:
-    """Set what is outside to `air` in place; where it is blurred also what is below air in its rim."""
-    plane[outside] = air
-    if blurred and outside.any():
-        from scipy import ndimage
-
-        plane[ndimage.binary_dilation(outside, iterations=_RIM_PIXELS) & (plane < air)] = air
 
 
 def not_finite(count: int, z: int, y: int, x: int) -> str:
@@ -201,10 +94,10 @@ def require_hounsfield(array: np.ndarray) -> None:
     inside = sample
     if padding is not None:
         inside = np.concatenate([plane[~padding.mask(plane)][::step] for plane in array])
-    share = _share(inside, _LOWEST_HU, _HIGHEST_HU)
+    share = _share(inside, LOWEST_HU, _HIGHEST_HU)
     if share < _LEAST_SHARE_INSIDE:
         raise InputError(
-            f"its values run from {span}, and {1 - share:.0%} of them lie outside the {_LOWEST_HU:g} to "
+            f"its values run from {span}, and {1 - share:.0%} of them lie outside the {LOWEST_HU:g} to "
             f"{_HIGHEST_HU:g} HU that a CT has; convert them to Hounsfield units (air -1000, water 0)."
         )
     if padding is None and float(np.mean(inside < 0)) < _NEGATIVE_SHARE:
@@ -360,7 +253,7 @@ def doubt_of_corners(array: np.ndarray) -> str:
     )
     value = corners[:, 0]
     # What is lower no scanner measures, and is known as padding.
-    odd = (corners == value[:, None]).all(axis=1) & (value >= _LOWEST_HU)
+    odd = (corners == value[:, None]).all(axis=1) & (value >= LOWEST_HU)
     odd &= np.abs(value + 1000.0) > _AIR_WITHIN
     count = int(odd.sum())
     if not count:

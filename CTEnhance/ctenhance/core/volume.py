@@ -95,7 +95,7 @@ class CTVolume:
         units, for reading back maps; where DICOM says their unit (`dicom_units`), it is kept in `meta`.
 
         DICOM values are slope * stored value + intercept of each slice; padding outside the field of view
-        (declared, or recognised by `hounsfield.Padding`) becomes -1024 HU, with a note in `meta`. Other
+        (declared, or recognised by `padding.Padding`) becomes -1024 HU, with a note in `meta`. Other
         files keep their values exactly (float64 and int32 ones as far as float32 holds them).
 
         Raises InputError with one sentence that says what is wrong, where, and what to do, for anything that

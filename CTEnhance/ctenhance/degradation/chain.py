@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ctenhance.core.hounsfield import padding_to_air
+from ctenhance.core.padding import padding_to_air
 from ctenhance.core.volume import CTVolume
 from ctenhance.degradation.dose import Dose
 from ctenhance.degradation.image_steps import Clip, Kernel, SliceThickness
@@ -134,7 +134,7 @@ class DrawnChain:
     ) -> CTVolume:
         """The degraded volume on the same grid, float32 HU.
 
-        Padding outside the field of view (`hounsfield.Padding`) counts as air, and is padding again in
+        Padding outside the field of view (`padding.Padding`) counts as air, and is padding again in
         the end: no scanner puts noise there.  Only a chain that clips leaves it as air.  One copy of the
         volume is made and changed in place, slice by slice.  Raises Cancelled when asked to stop, and
         InputError where projections are to be simulated but the pixels are not square.

@@ -34,7 +34,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from scipy import ndimage
 
-from ctenhance.core.hounsfield import padding_to_air
+from ctenhance.core.padding import padding_to_air
 from ctenhance.core.volume import CTVolume
 from ctenhance.degradation import Chain
 from ctenhance.physics.geometry import ParallelGeometry

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from ctenhance.choices import DEFAULT_ENHANCE_STEPS
-from ctenhance.core.hounsfield import padding_to_air
+from ctenhance.core.padding import padding_to_air
 from ctenhance.core.volume import CTVolume
 from ctenhance.enhancement.bank import AIR_HU, build_bank, load_bank
 from ctenhance.enhancement.detail import DetailSampler

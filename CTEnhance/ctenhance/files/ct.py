@@ -26,6 +26,7 @@ from ctenhance.core.order import (
     doubt_of_order,
     require_rows,
 )
+from ctenhance.core.padding import doubt_of_padding
 from ctenhance.core.scale import OFF_SCALE
 from ctenhance.core.volume import READABLE_SUFFIXES, WRITABLE_SUFFIXES, AnyPath, CTVolume
 from ctenhance.runtime.errors import InputError, NotCTError
@@ -105,6 +106,7 @@ def doubts_of(volume: CTVolume | StoredVolume) -> list[str]:
         _doubt_of_pitch(volume),
         marks or str(limits),
         "" if explained else doubt_of_corners(images),
+        doubt_of_padding(array, float(ends[:, 0].min())),
         doubt_of_blanks(blanks, len(array)),
         odd,
         "" if odd else doubt_of_alternation(images),

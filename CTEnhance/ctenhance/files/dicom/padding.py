@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from pydicom.dataset import Dataset
 
-from ctenhance.core.hounsfield import outside_field, set_to_air
+from ctenhance.core.padding import outside_field, set_to_air
 
 AIR_HU = -1024.0
 _BLURRED_SHARE = 0.01

@@ -16,8 +16,9 @@ from hashlib import sha256
 import numpy as np
 from pydicom.multival import MultiValue
 
-from ctenhance.core.hounsfield import doubt_of_scale, has_air, padding_to_air, require_air_in_place
+from ctenhance.core.hounsfield import doubt_of_scale, has_air, require_air_in_place
 from ctenhance.core.limits import require_whole_words
+from ctenhance.core.padding import padding_to_air
 from ctenhance.files.dicom.choice import Conditions, Frame
 from ctenhance.files.dicom.grid import Grid, grid_of
 from ctenhance.files.dicom.header import DAMAGE, DicomFile, text, without_collecting
