@@ -176,6 +176,34 @@ def test_one_slice_of_many_in_whole_millimetres_is_missed(tmp_path: Path, spacin
         assert "missing" in sentence or "unevenly spaced" in sentence
 
 
+@pytest.mark.parametrize(
+    ("spacing", "lost", "count"), [(1.25, [9], "a slice is"), (2.5, [3, 9], "2 slices are")]
+)
+@pytest.mark.parametrize("told", ["numbers", "thickness"])
+def test_lost_slices_are_counted_though_positions_are_rounded(
+    tmp_path: Path, spacing: float, lost: list[int], count: str, told: str
+):
+    kept = np.delete(np.arange(20), lost)
+    depths = (0.03 + spacing * kept).round()
+    numbers = (kept + 1).tolist() if told == "numbers" else [1] * len(kept)
+    write_rounded(tmp_path, depths, numbers, SliceThickness=spacing if told == "thickness" else 5)
+    sentence = refusal(tmp_path)
+    place = f"between {depths[lost[0] - 1]:.2f} and {depths[lost[0]]:.2f} mm"
+    assert f"{count} missing" in sentence and place in sentence
+    assert "mm apart, their positions rounded" in sentence and "exact positions" in sentence
+
+
+def test_how_many_slices_are_lost_is_left_open_where_rounding_hides_it(tmp_path: Path):
+    kept = np.delete(np.arange(20), 9)
+    write_rounded(tmp_path / "rounded", (1.25 * kept).round(), [1] * 19, SliceThickness=2.5)
+    sentence = refusal(tmp_path / "rounded")
+    assert "look rounded to whole millimetres" in sentence and "cannot be told how many" in sentence
+    # The numbers say that these are 1 mm apart.
+    kept = np.delete(np.arange(20), [2, 6, 10, 11, 15])
+    write_rounded(tmp_path / "whole", kept, (kept + 1).tolist(), SliceThickness=2.5)
+    assert "5 slices are missing, 2 of them between 9.00 and 12.00 mm" in refusal(tmp_path / "whole")
+
+
 def test_whole_millimetres_are_no_shift_beside_the_axis(tmp_path: Path):
     write_at(tmp_path, np.array([(0, 0, 0), (0, 0, 5), (1, 0, 10), (1, 0, 15)]))
     assert "shifted sideways" in refusal(tmp_path)

@@ -256,6 +256,21 @@ def test_images_at_one_place_that_nothing_tells_apart(tmp_path: Path):
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("{2}.dcm", "'0.dcm' to '11.dcm' and '12.dcm' to '23.dcm'"),
+        ("p{0}/{1}.dcm", "'p0/0.dcm' to 'p0/11.dcm' and 'p1/0.dcm' to 'p1/11.dcm'"),
+    ],
+)
+def test_phases_numbered_alike_are_told_by_their_files(tmp_path: Path, name: str, parts: str):
+    for index, plane in enumerate(hounsfield(24)):
+        made = dataset(plane, (0, 0, 3.5 * (index % 12)), InstanceNumber=1 + index % 12)
+        save(made, tmp_path / name.format(*divmod(index, 12), index))
+    sentence = refusal(tmp_path)
+    assert f"nothing in their headers tells them apart, only the names of the files: {parts}" in sentence
+
+
 def test_many_phases_are_listed_shortly(tmp_path: Path):
     for phase in range(12):
         write_series(tmp_path, prefix=f"p{phase}_", values=hounsfield(4, seed=phase), TriggerTime=phase,

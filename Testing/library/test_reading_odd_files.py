@@ -239,7 +239,35 @@ def test_positions_rounded_so_coarsely_that_slices_meet_are_told_as_such(tmp_pat
         place = (-100, -90, round(0.625 * index))
         save(dataset(plane, place, InstanceNumber=index + 1), tmp_path / f"{index}.dcm")
 
-    with pytest.raises(InputError, match="positions are rounded to whole millimetres, too coarsely"):
+    with pytest.raises(InputError, match="positions look rounded to whole millimetres, too coarsely"):
+        CTVolume.read(tmp_path)
+
+
+@pytest.mark.parametrize("spacing", [0.4, 0.625, 0.9])
+@pytest.mark.parametrize("lost", [[], [7]])
+def test_what_goes_with_each_slice_is_no_way_to_choose_among_rounded_ones(
+    tmp_path: Path, spacing: float, lost: list[int]
+) -> None:
+    for index in sorted({*range(20)} - {*lost}):
+        place = (-100, -90, round(100.03 + spacing * index))
+        centre = [-100, -90, 100.03 + spacing * index]
+        made = dataset(hounsfield(1, seed=index)[0], place, ReconstructionTargetCenterPatient=centre)
+        made.InstanceNumber, made.SliceThickness = index + 1, spacing
+        save(made, tmp_path / f"{index}.dcm")
+
+    with pytest.raises(InputError) as refusal:
+        CTVolume.read(tmp_path)
+    assert f"too coarsely for slices about {spacing:g} mm apart" in str(refusal.value)
+    assert "exact positions" in str(refusal.value) and "--where" not in str(refusal.value)
+
+
+def test_two_phases_in_whole_millimetres_stay_two_phases(tmp_path: Path) -> None:
+    for index, plane in enumerate(hounsfield(16)):
+        made = dataset(plane, (-100, -90, index // 2), InstanceNumber=index + 1, SliceThickness=1)
+        made.ConvolutionKernel = ("B30f", "B60f")[index % 2]
+        save(made, tmp_path / f"{index}.dcm")
+
+    with pytest.raises(InputError, match=r"ConvolutionKernel B30f \(8 slices\) and B60f"):
         CTVolume.read(tmp_path)
 
 

@@ -34,6 +34,9 @@ Frame = tuple[DicomFile, int]
 Values = tuple[str | float, ...]
 
 _RANGE = re.compile(r"(-?[\d.]*\d)\.\.(-?[\d.]*\d)(?:/(\d+))?")
+_TIME = re.compile(
+    r"(?P<day>\d{8})?(?P<hours>\d{2}):?(?P<minutes>\d{2})?:?(?P<seconds>\d{2}(\.\d*)?)?([+-]\d{4})?"
+)
 _RANK = re.compile(r"#(\d+)")
 _DIGITS = 1e-3  # DICOM writes numbers as text, and so do our sentences
 _MOST_LISTED = 8
@@ -164,6 +167,21 @@ def values_of(file: DicomFile, frame: int, keyword: str) -> Values:
     return as_values(file.value(*places_of(keyword), frame=frame))
 
 
+def as_number(file: DicomFile, frame: int, keyword: str) -> float | None:
+    """Return an attribute as a number, a time as seconds; None where it is absent or none."""
+    values = values_of(file, frame, keyword)
+    if not values:
+        return None
+    if dictionary_VR(keyword) not in ("TM", "DT"):
+        return number(values[0])
+    match = _TIME.fullmatch(str(values[0]))
+    if match is None:
+        return None
+    day = number(match["day"]) or 0.0
+    hours, minutes, seconds = (number(match[part]) or 0.0 for part in ("hours", "minutes", "seconds"))
+    return ((day * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
 def values_of_all(frames: Iterable[Frame], keyword: str) -> list[Values]:
     """Return what `values_of` does of each frame: one object where they share what stands there."""
     places, known = places_of(keyword), dict[int, Values]()
@@ -249,6 +267,12 @@ def _close(ones: Values, others: Values) -> bool:
         if abs(one - other) > _DIGITS * max(1.0, abs(one)):
             return False
     return True
+
+
+def of_single_slices(groups: Sequence[tuple[Values, list[int]]]) -> bool:
+    """Say whether an attribute goes with the slice: each of more than two has a value of its own, or most."""
+    sizes = [len(members) for _, members in groups]
+    return sum(sizes) > 2 and 2 * len(sizes) > sum(sizes) and 2 * sizes.count(1) > len(sizes)
 
 
 def identifies(keyword: str) -> bool:

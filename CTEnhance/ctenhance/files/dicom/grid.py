@@ -8,6 +8,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ctenhance.files.dicom.header import number
+from ctenhance.files.dicom.rounding import (
+    CERTAIN,
+    COARSEST_ROUNDING_MM,
+    EXACT_MM,
+    holes_among_rounded,
+    is_rounded_line,
+    rounded_to_whole,
+    rounding_of,
+)
 from ctenhance.files.dicom.scans import change_at, even_parts, overlapping
 from ctenhance.runtime.errors import InputError
 
@@ -21,15 +30,9 @@ if TYPE_CHECKING:
 _TOLERANCE_MM = 0.1
 _TOLERANCE_OF_SPACING = 0.1
 _TOLERANCE_OF_PIXEL = 0.2
-_ROUNDINGS_MM = (1.0, 0.1, 0.01)
-_COARSEST_ROUNDING_MM = 0.1
 # Rounding by more than this share of the spacing would hide a missing slice.
 _ROUNDING_OF_SPACING = 0.25
 _RESAMPLE = "resample it to a rectangular grid first"
-_CERTAIN = 3  # so many wide gaps, each where rounding makes one, are no missing slices
-_LARGEST_GAP_OF_THICKNESS = 1.05
-_EXACT_MM = 1e-3
-_OF_A_STEP = 1e-3
 
 
 class Grid(NamedTuple):
@@ -56,8 +59,8 @@ def grid_of(slices: Sequence[Slice], conditions: Conditions) -> Grid:
     positions = np.array([one.position for one in slices])
     depths = positions @ first.axes[2]
     # How far the rounding of three coordinates may move a slice along its rows, its columns and the normal.
-    written = _rounding(positions)
-    fine = np.where(written > _COARSEST_ROUNDING_MM, _COARSEST_ROUNDING_MM, written)
+    written = rounding_of(positions)
+    fine = np.where(written > COARSEST_ROUNDING_MM, COARSEST_ROUNDING_MM, written)
     *beside, along = (np.abs(first.axes) @ fine / 2).tolist()
     sideways = (positions - first.position) @ first.axes[:2].T
     tolerance = max(min(_TOLERANCE_MM, _TOLERANCE_OF_PIXEL * min(first.pixel_spacing)), *beside)
@@ -66,10 +69,11 @@ def grid_of(slices: Sequence[Slice], conditions: Conditions) -> Grid:
     if shear is not None:
         shift = None
         sideways = sideways - np.outer(depths - depths[0], shear)
-    spacing = _uneven(slices, depths, along, conditions)
+    whole = float(np.abs(first.axes[2]) @ written / 2)
+    spacing = _uneven(slices, depths, along, whole, conditions)
     pitch = None
     if spacing is not None:
-        pitch = _rounded_to_whole(slices, depths, float(np.abs(first.axes[2]) @ written / 2))
+        pitch = rounded_to_whole(slices, depths, whole)
         spacing = spacing if pitch is None else None
     faults = [fault for fault in (shift, spacing) if fault is not None]
     if faults:
@@ -84,56 +88,12 @@ def grid_of(slices: Sequence[Slice], conditions: Conditions) -> Grid:
         note = f"the positions of its slices are rounded to whole millimetres; taken as {pitch:.4g} mm apart"
         return Grid(pitch, first.position + (start - depths[0]) * first.axes[2], [note], shear)
     pitch = (depths[-1] - depths[0]) / (len(slices) - 1)
-    if np.abs(depths - depths[0] - steps * pitch).max() <= _EXACT_MM:
+    if np.abs(depths - depths[0] - steps * pitch).max() <= EXACT_MM:
         return Grid(float(pitch), first.position, [], shear)
     # Rounded or a little uneven: the straight line through all of them, not through the two at the ends.
     pitch, start = np.polyfit(steps, depths, 1)
     origin = first.position + sideways.mean(axis=0) @ first.axes[:2] + (start - depths[0]) * first.axes[2]
     return Grid(float(pitch), origin, [], shear)
-
-
-def _rounding(positions: np.ndarray) -> np.ndarray:
-    """Return the step in which each coordinate is written, as far as it shows: 1, 0.1, 0.01 mm, or 0."""
-    found = np.zeros(3)
-    for step in reversed(_ROUNDINGS_MM):
-        found[np.abs(positions - np.rint(positions / step) * step).max(axis=0) < step * _OF_A_STEP] = step
-    return found
-
-
-def _rounded_to_whole(slices: Sequence[Slice], depths: np.ndarray, rounding: float) -> float | None:
-    """Return the distance (mm) of even slices whose positions were rounded to whole millimetres; else None.
-
-    0, 1, 2, 4, 5, 6 may be slices of 1.25 mm, or of 1 mm of which one is missing: what the headers say of
-    thickness, distance and number decides, and where they say nothing that rounding makes many such steps.
-    """
-    if rounding <= _COARSEST_ROUNDING_MM:
-        return None
-    least, most = _pitches(depths, rounding)
-    gaps = np.diff(depths)
-    if least > most or gaps.min() < 1 - _EXACT_MM or np.ptp(gaps) > 1 + _EXACT_MM:
-        return None
-    distinct = [
-        {number(one.file.value(keyword, frame=one.frame)) for one in slices}
-        for keyword in ("SpacingBetweenSlices", "SliceThickness")
-    ]
-    values = [next(iter(found)) if len(found) == 1 else None for found in distinct]
-    distance, thickness = (abs(value) if value else None for value in values)
-    # Rounding leaves a whole distance even: where that is what the header says, a wider gap is a hole.
-    if gaps.min() in (distance, thickness) and float(np.median(gaps)) == gaps.min():
-        return None
-    declared = next((one for one in (distance, thickness) if one and least <= one <= most), None)
-    numbers = np.array([number(one.file.value("InstanceNumber")) or np.nan for one in slices])
-    steps = np.diff(numbers)
-    in_a_row = bool((steps == steps[0]).all() and steps[0])
-    if not in_a_row and (bool((steps > 0).all()) or bool((steps < 0).all())):
-        return None  # numbers are missing, too
-    if not in_a_row and declared is None:
-        wide = int(np.count_nonzero(gaps > gaps.min() + 0.5))
-        holes = thickness is not None and least > _LARGEST_GAP_OF_THICKNESS * thickness
-        if holes or min(wide, len(gaps) - wide) < _CERTAIN:
-            return None
-    fitted = float(np.polyfit(np.arange(len(depths)), depths, 1)[0])
-    return declared or min(max(fitted, least), most)
 
 
 class _Fault(NamedTuple):
@@ -184,15 +144,18 @@ def _shift(sideways: np.ndarray, depths: np.ndarray, tolerance: float) -> _Fault
 
 
 def _uneven(
-    slices: Sequence[Slice], depths: np.ndarray, rounding: float, conditions: Conditions
+    slices: Sequence[Slice], depths: np.ndarray, rounding: float, whole: float, conditions: Conditions
 ) -> _Fault | None:
-    """Return what is wrong with the distances of slices at these depths (mm), None if they are even."""
+    """Return what is wrong with the distances of slices at these depths (mm), None if they are even.
+
+    `rounding`: how far it may move a slice (mm) and be passed over; `whole`: how far it did, as it seems.
+    """
     gaps = np.diff(depths)
     typical = float(np.sort(gaps)[(len(gaps) - 1) // 2])
     rounding = min(rounding, _ROUNDING_OF_SPACING * typical)
     steps = np.arange(len(depths))
     off = np.abs(depths - np.polyval(np.polyfit(steps, depths, 1), steps)).max()
-    if off <= min(_TOLERANCE_MM, _TOLERANCE_OF_SPACING * typical) or _is_rounded_line(depths, rounding):
+    if off <= min(_TOLERANCE_MM, _TOLERANCE_OF_SPACING * typical) or is_rounded_line(depths, rounding):
         return None
     marks, choice = overlapping(slices)
     if marks:
@@ -202,6 +165,15 @@ def _uneven(
     change = change_at(slices, worst, conditions)
     where = f"{place}, {change}," if change else place
     part = ", or the part on one side of it" if change else ""
+    holes = holes_among_rounded(slices, depths, whole)
+    if holes is not None and not float(holes.pitch).is_integer():
+        worst = int(np.argmax(holes.missing))
+        return _Fault(
+            f"{_missing(int(holes.missing.sum()), int(holes.missing[worst]))} between "
+            f"{depths[worst]:.2f} and {depths[worst + 1]:.2f} mm",
+            f" (its slices are {holes.pitch:.3g} mm apart, their positions rounded to whole millimetres)",
+            "export the complete series, with exact positions",
+        )
     steps_wide = np.rint(gaps / typical)
     missing = int(steps_wide.sum()) - len(gaps)
     # Holes are whole numbers of steps wide, and everything else is one.
@@ -209,9 +181,17 @@ def _uneven(
         missing > 0
         and np.abs(gaps / typical - steps_wide).max() < _TOLERANCE_OF_SPACING + 2 * rounding / typical
     ):
-        what = "a slice is missing" if missing == 1 else f"{missing} slices are missing, most of them"
+        # Steps of 1 and 2 mm may be rounded ones of 1.25 mm; from steps of 2 mm on rounding shows otherwise.
+        maybe_rounded = whole > COARSEST_ROUNDING_MM and holes is None and typical < 1 + EXACT_MM
+        if maybe_rounded and missing > CERTAIN and np.count_nonzero(steps_wide == 2) >= CERTAIN:
+            return _Fault(
+                "unevenly spaced",
+                f": between {where} the distance is {gaps[worst]:.2f} mm, usually {typical:.2f}, and "
+                "positions look rounded to whole millimetres, so that it cannot be told how many are missing",
+                f"export the complete series with exact positions{part}",
+            )
         return _Fault(
-            f"{what} between {where}",
+            f"{_missing(missing, int(steps_wide[worst]) - 1)} between {where}",
             f" (a gap of {gaps[worst]:.2f} mm instead of {typical:.2f})",
             f"export the complete series{part}",
         )
@@ -226,21 +206,9 @@ def _uneven(
     )
 
 
-def _is_rounded_line(depths: np.ndarray, rounding: float) -> bool:
-    """Say whether there are evenly spaced depths that differ from these by no more than the rounding (mm)."""
-    least, most = _pitches(depths, rounding)
-    return least <= most
-
-
-def _pitches(depths: np.ndarray, rounding: float) -> tuple[float, float]:
-    """Return least and largest distance of even depths that these are within the rounding (mm).
-
-    Every two slices lie as far apart as their steps say, within twice the rounding. None if least > largest.
-    """
-    tolerance = rounding + _EXACT_MM * rounding
-    least, most = -np.inf, np.inf
-    for steps in range(1, len(depths)):
-        distances = depths[steps:] - depths[:-steps]
-        least = max(least, float(distances.max() - 2 * tolerance) / steps)
-        most = min(most, float(distances.min() + 2 * tolerance) / steps)
-    return least, most
+def _missing(count: int, here: int) -> str:
+    """Return that slices are missing, `here` of them at the place that is named next."""
+    if count == 1:
+        return "a slice is missing"
+    part = "" if here == count else ", most of them" if 2 * here > count else f", {here} of them"
+    return f"{count} slices are missing{part}"

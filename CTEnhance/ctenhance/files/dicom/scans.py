@@ -18,22 +18,26 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydicom.datadict import dictionary_VR, keyword_for_tag
+from pydicom.datadict import keyword_for_tag
 
 from ctenhance.files.dicom.choice import (
     Conditions,
     Values,
+    as_number,
     as_values,
     grouped,
     identifies,
     listing,
     named,
+    of_single_slices,
     places_of,
     shown,
     values_of,
     values_of_all,
 )
 from ctenhance.files.dicom.header import number
+from ctenhance.files.dicom.rounding import distance_of_met
+from ctenhance.files.dicom.slices import parted_by_names
 from ctenhance.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -84,9 +88,6 @@ _OF_EACH_SLICE = {
 _IN_ORDER = ("InstanceNumber", "AcquisitionTime", "AcquisitionDateTime", "ContentTime")
 _MOST_INTERLEAVED = 4
 _UNEVEN = 0.1
-_TIME = re.compile(
-    r"(?P<day>\d{8})?(?P<hours>\d{2}):?(?P<minutes>\d{2})?:?(?P<seconds>\d{2}(\.\d*)?)?([+-]\d{4})?"
-)
 _PLAIN = re.compile(r"[\w=.#/+-]+")
 _MOST_NAMED = 3
 _FEWEST_TO_ALTERNATE = 3
@@ -159,25 +160,36 @@ def require_one_scan(slices: Sequence[Slice], conditions: Conditions) -> list[st
 
 
 def how_to_tell(slices: Sequence[Slice], one: Slice, other: Slice, conditions: Conditions) -> str:
-    """Return how two different images at one position differ, and how to choose; ends a sentence."""
+    """Return why two different images lie at one position, and how to choose; ends a sentence."""
+    several = "as when a series holds several phases or reconstructions"
     differences = []
     for keyword in (*_marks(slices, conditions), *_OF_IMAGES_AT_ONE_PLACE):
         groups = _groups(slices, keyword)
-        if _apart(groups, slices.index(one), slices.index(other)):
+        if _apart(groups, slices.index(one), slices.index(other)) and not of_single_slices(groups):
             differences.append(_difference(keyword, groups))
     differences += [
         _Difference(keyword, listing(keyword, groups), count=len(groups))
         for keyword, groups in _of_files(slices)
         if _apart(groups, slices.index(one), slices.index(other))
     ]
+    if not any(one.keyword not in _OF_IMAGES_AT_ONE_PLACE for one in differences):
+        distance = distance_of_met(slices)
+        if distance is not None:
+            return (
+                "since positions look rounded to whole millimetres, too coarsely for slices "
+                f"about {distance:.3g} mm apart; export the series again with exact positions"
+            )
     differences = differences or list(_one_after_the_other(slices))
     if differences:
-        return f"{_texts(differences)}; {_choose(differences)}"
+        return f"{several}; {_texts(differences)}; {_choose(differences)}"
     if advice := _in_turn(slices):
-        return advice
+        return f"{several}; {advice}"
     if one.file is other.file:
-        return "nothing in its header tells them apart; split the file into series first"
-    return "nothing in their headers tells them apart; put the files of one into a folder"
+        return f"{several}; nothing in its header tells them apart; split the file into series first"
+    nothing = f"{several}; nothing in their headers tells them apart"
+    if names := parted_by_names(slices):
+        return f"{nothing}, only the names of the files: {names}; put each into a folder of its own"
+    return f"{nothing}; put the files of one into a folder"
 
 
 def change_at(slices: Sequence[Slice], index: int, conditions: Conditions) -> str:
@@ -204,7 +216,7 @@ def overlapping(slices: Sequence[Slice]) -> tuple[str, str]:
     """
     depths = np.array([one.depth for one in slices])
     for keyword in _IN_ORDER:
-        values = [_as_number(one, keyword) for one in slices]
+        values = [as_number(one.file, one.frame, keyword) for one in slices]
         known = np.array([value for value in values if value is not None])
         if len(known) < len(slices):
             continue
@@ -303,7 +315,8 @@ def _apart(groups: Sequence[tuple[Values, list[int]]], one: int, other: int) -> 
 
 
 def _difference(keyword: str, groups: Sequence[tuple[Values, list[int]]]) -> _Difference:
-    return _Difference(keyword, listing(keyword, groups), named(keyword, groups), len(groups))
+    names = () if of_single_slices(groups) else named(keyword, groups)
+    return _Difference(keyword, listing(keyword, groups), names, len(groups))
 
 
 def _alternating(slices: Sequence[Slice]) -> Iterable[_Difference]:
@@ -319,7 +332,7 @@ def _alternating(slices: Sequence[Slice]) -> Iterable[_Difference]:
     for keyword, (least, least_of_mean) in _OF_EACH_SLICE.items():
         if not any(one in slices[0].file.frames[slices[0].frame] for one in places_of(keyword)):
             continue
-        values = [_as_number(one, keyword) for one in slices]
+        values = [as_number(one.file, one.frame, keyword) for one in slices]
         known = np.array([value for value in values if value is not None])
         if len(known) < len(slices):
             continue
@@ -349,7 +362,7 @@ def _one_after_the_other(slices: Sequence[Slice]) -> Iterable[_Difference]:
     if len(slices) % scans:
         return
     for keyword in _IN_ORDER:
-        values = [_as_number(one, keyword) for one in slices]
+        values = [as_number(one.file, one.frame, keyword) for one in slices]
         known = [(value, index) for index, value in enumerate(values) if value is not None]
         if len(known) < len(slices):
             continue
@@ -366,15 +379,16 @@ def _in_turn(slices: Sequence[Slice]) -> str:
     for one in slices:
         places.setdefault(tuple(np.round(one.position, 2)), []).append(one)
     for keyword in _IN_ORDER:
-        ranges = [sorted(_as_number(one, keyword) or np.nan for one in found) for found in places.values()]
+        ranges = [
+            sorted(as_number(one.file, one.frame, keyword) or np.nan for one in found)
+            for found in places.values()
+        ]
         ranges.sort()
         known = np.isfinite(np.concatenate(ranges)).all()
-        if not known or any(later[0] <= one[-1] for one, later in pairwise(ranges)):
+        if not known or any(before >= after for before, after in pairwise(np.concatenate(ranges))):
             continue
         counts = {len(found) for found in ranges}
         if min(counts) == 1:
-            if all((np.rint(place) == place).all() for place in places):
-                return "positions are rounded to whole millimetres, too coarsely; export the series again"
             continue
         several = str(counts.pop()) if len(counts) == 1 else "several"
         sentence = f"{several} were taken at each place, one after the other by {keyword} (cine or perfusion)"
@@ -410,21 +424,6 @@ def _ranges(slices: Sequence[Slice], keyword: str, scans: Sequence[Sequence[int]
     ends = sorted([number(end[0]) or 0.0 for end in pair] for pair in bounds)
     overlap = any(high >= low for (_, high), (low, _) in pairwise(ends))
     return _Difference(keyword, f"{keyword} {' and '.join(ranges)}", () if overlap else names, len(scans))
-
-
-def _as_number(one: Slice, keyword: str) -> float | None:
-    """Return an attribute as a number, a time as seconds; None where it is absent or none."""
-    values = values_of(one.file, one.frame, keyword)
-    if not values:
-        return None
-    if dictionary_VR(keyword) not in ("TM", "DT"):
-        return number(values[0])
-    match = _TIME.fullmatch(str(values[0]))
-    if match is None:
-        return None
-    day = number(match["day"]) or 0.0
-    hours, minutes, seconds = (number(match[part]) or 0.0 for part in ("hours", "minutes", "seconds"))
-    return ((day * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def _texts(differences: Sequence[_Difference]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from ctenhance.files.dicom.header import DicomFile
 
 HOUNSFIELD = "HU"
+_RUN = re.compile(r"\d+|\D+")
 
 
 @dataclass(frozen=True)
@@ -69,3 +71,30 @@ class Slice:
     def depth(self) -> float:
         """Position along the normal, mm (for an axial slice its z)."""
         return float(self.position @ self.axes[2])
+
+
+def parted_by_names(slices: Sequence[Slice]) -> str:
+    """Return which files are of which scan of the same places, if the order of their names tells; or ''."""
+    paths = {one.file.path for one in slices}
+    places = [tuple(np.round(one.position, 2)) for one in slices]
+    size = len(set(places))
+    if len(paths) < len(slices) or len(slices) % size or not 1 < size < len(slices):
+        return ""
+
+    def order(index: int) -> tuple[str, list[tuple[int, str]]]:
+        path = slices[index].file.path
+        return str(path.parent), [
+            (int(one), "") if one.isdigit() else (0, one) for one in _RUN.findall(path.name)
+        ]
+
+    ordered = sorted(range(len(slices)), key=order)
+    blocks = [ordered[first : first + size] for first in range(0, len(ordered), size)]
+    if any(len({places[index] for index in block}) < size for block in blocks):
+        return ""
+    folders = len({path.parent for path in paths}) > 1
+
+    def name(index: int) -> str:
+        path = slices[index].file.path
+        return f"'{path.parent.name}/{path.name}'" if folders else f"'{path.name}'"
+
+    return " and ".join(f"{name(block[0])} to {name(block[-1])}" for block in blocks)

@@ -316,8 +316,8 @@ def _without_repetitions(slices: Sequence[Slice], conditions: Conditions) -> tup
                     "tracking or a test bolus do, and are no volume; give the series with the slices."
                 )
             raise InputError(
-                f"two different images lie at {one.depth:.2f} mm ({_named(first, one)}), as when a series "
-                f"holds several phases or reconstructions; {how_to_tell(slices, first, one, conditions)}."
+                f"two different images lie at {one.depth:.2f} mm ({_named(first, one)}), "
+                f"{how_to_tell(slices, first, one, conditions)}."
             )
     return kept, len(again)
 
