@@ -188,10 +188,10 @@ def test_label_maps_go_along_with_their_images(tmp_path: Path, verb: StandIn) ->
     assert names(tmp_path / "out") == [
         "d.nii.gz", "d.report.json", "labels/p/a.nrrd", "p/a.nii.gz", "p/a.report.json",
     ]  # fmt: skip
-    assert "1 of 2 cases have a label map" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "1 of 2 cases has a label map" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     label_map(tmp_path / "masks" / "p" / "a_seg.nrrd", image)
     told = batch(tmp_path / "in", tmp_path / "out", *options, code=1).stderr
-    assert "1 of the label maps" in told and "belong to no case, such as 'p/a_seg'" in told
+    assert "1 of the label maps" in told and "belongs to no case, such as 'p/a_seg'" in told
     (tmp_path / "masks" / "p" / "a_seg.nrrd").unlink()
     # The label map is part of the result, and of what it was made of.
     assert "2 finished before" in batch(tmp_path / "in", tmp_path / "out", *options, code=1).stdout

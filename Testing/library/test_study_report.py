@@ -303,6 +303,22 @@ def read_through(folder: Path, key: Path) -> None:
             session.finish()
 
 
+def test_one_of_a_kind_is_told_in_the_singular(tmp_path: Path) -> None:
+    write_arms(tmp_path, cases=1)
+    folder, key, out = tmp_path / "study", tmp_path / "study-key.json", tmp_path / "out"
+    said = run(
+        "study", "from-folders", tmp_path / "before", tmp_path / "after", folder, "--reader", "ann"
+    ).output  # fmt: skip
+    assert "2 images, 1 reader with 1 reading each." in said and Study.read(folder).title.endswith(", 1 case")
+    said += run("study", "status", folder).output
+    read_through(folder, key)
+    said += run("study", "unblind", folder).output + run("study", "analyse", folder, out).output
+    said += (out / "report.html").read_text(encoding="utf-8")
+    assert "1 of 1 reader (ann), 1 case, arms" in said and "1 answer." in said and "ann 1 of 1 case." in said
+    assert not re.search(r"\b1 (readers|readings|cases|images|answers|records|active minutes|arms)\b", said)
+    assert re.search(r"of 1 (case|reader)\b", said)
+
+
 def test_a_study_on_the_command_line(tmp_path: Path) -> None:
     write_arms(tmp_path, cases=4)
     (tmp_path / "before" / "Miller 3.nii.gz").unlink()

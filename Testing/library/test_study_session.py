@@ -163,7 +163,7 @@ def test_breaks(tmp_path: Path, clock: Clock, rules: str) -> None:
         for _ in range(2):
             clock.seconds += 40
             session.activity()
-        assert "more than 1 minutes" in session.break_due
+        assert "more than 1 minute: please rest your eyes for 5 minutes." in session.break_due
         if rules == "warn":
             session.answer("preference", 1)
             session.next()

@@ -151,7 +151,8 @@ class Batch:
             self._onCase(case)
 
     def _sentence(self, done: int, total: int) -> str:
-        text = _("{done} of {total} cases").format(done=done, total=total)
+        text = _("{done} of 1 case") if total == 1 else _("{done} of {total} cases")
+        text = text.format(done=done, total=total)
         since = time.monotonic() - self._started
         if 0 < done < total:
             left = durationText(since / done * (total - done))
@@ -176,12 +177,12 @@ class Batch:
         self._end(sentence, True)
 
     def _onCancelled(self) -> None:
-        self._end(
-            _("Cancelled with {done} cases finished; they stay, and Start goes on from there.").format(
-                done=self._ended
-            ),
-            False,
+        text = (
+            _("Cancelled with 1 case finished; it stays, and Start goes on from there.")
+            if self._ended == 1
+            else _("Cancelled with {done} cases finished; they stay, and Start goes on from there.")
         )
+        self._end(text.format(done=self._ended), False)
 
     def _end(self, sentence: str, failed: bool) -> None:
         self._worker = None

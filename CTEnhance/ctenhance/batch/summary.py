@@ -25,6 +25,7 @@ from ctenhance.core.report import plain
 from ctenhance.quality.display import NOTICE
 from ctenhance.runtime import weights
 from ctenhance.runtime.files import stem_of, write_text
+from ctenhance.runtime.words import counted, noun
 
 TABLE, PAGE, CARD = "summary.csv", "summary.html", "README.md"
 #: Cases on one page.
@@ -210,7 +211,8 @@ def _card(manifest: Manifest, verb: Verb) -> str:
     )
     if verb.gives_ct:
         carried = (
-            f"{labelled} of {number} cases have a label map in `labels/`, the unchanged file of the "
+            f"{labelled} of {counted(number, 'case')} {noun(labelled, 'has', 'have')} a label map in "
+            "`labels/`, the unchanged file of the "
             "source set, or its labels in the order of the image's voxels where it had them in another; its "
             "grid was checked against its image. They were drawn on the source images. "
             "Structures near the limits of noise and resolution may look different in the results: check "

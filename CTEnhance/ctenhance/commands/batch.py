@@ -24,6 +24,7 @@ from ctenhance.commands.options import Choice
 from ctenhance.commands.support import Run, command
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.files import check_output_folder
+from ctenhance.runtime.words import noun
 
 if TYPE_CHECKING:
     from ctenhance.batch.case import Case
@@ -243,8 +244,9 @@ def _tell_stray_labels(run: Run, folder: Path, search: CaseSearch) -> None:
     strays = [str(place) for place in places_in(folder) if not search.has_place(place)]
     if strays:
         run.log(
-            f"{len(strays)} of the label maps in '{folder}' belong to no case, such as '{strays[0]}': a "
-            f"label map has the path and the name of its image ({search.labelled} have).",
+            f"{len(strays)} of the label maps in '{folder}' {noun(len(strays), 'belongs', 'belong')} to "
+            f"no case, such as '{strays[0]}': a label map has the path and the name of its image "
+            f"({search.labelled} have).",
         )
 
 

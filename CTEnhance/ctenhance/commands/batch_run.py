@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ctenhance.commands.support import Run
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError
 from ctenhance.runtime.files import DISK_FULL, why_not_written
+from ctenhance.runtime.words import counted, noun
 
 if TYPE_CHECKING:
     from ctenhance.batch.case import Case, Outcome
@@ -110,7 +111,8 @@ def run_batch(run: Run, feed: Feed, outcomes: Iterator[tuple[Case, Outcome]], ve
             if outcome.disk_full:
                 raise CTEnhanceError(
                     f"Stopped at '{case.name}', since the disk is full: {manifest.finished()} of "
-                    f"{feed.total} cases are finished; free some space and run the same command again, which "
+                    f"{counted(feed.total, 'case')} {noun(feed.total, 'is', 'are')} finished; free some "
+                    "space and run the same command again, which "
                     "goes on from there."
                 )
             for text, level in outcome.log:
@@ -132,8 +134,8 @@ def run_batch(run: Run, feed: Feed, outcomes: Iterator[tuple[Case, Outcome]], ve
     except Cancelled as error:
         manifest.end("cancelled")
         raise Cancelled(
-            f"Cancelled with {manifest.finished()} of {feed.total} cases finished; their results stay, and "
-            "the same command goes on from there."
+            f"Cancelled with {manifest.finished()} of {counted(feed.total, 'case')} finished; their "
+            "results stay, and the same command goes on from there."
         ) from error
     except BaseException as error:
         with contextlib.suppress(sqlite3.Error):

@@ -11,6 +11,7 @@ from ctenhance.commands.apps import group
 from ctenhance.commands.options import Choice
 from ctenhance.commands.support import Run, command
 from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.words import counted
 
 if TYPE_CHECKING:
     from ctenhance.study.gathered import Gathered
@@ -160,8 +161,9 @@ def _report_creation(run: Run, created: Study, key: Path | None, warnings: list[
     readings = {reader: sum(trial.counts for trial in created.trials(reader)) for reader in created.readers}
     each = next(iter(readings.values()))
     text = (
-        f"{len(created.images)} images, {len(readings)} readers with {each} readings "
-        "each.\nKeep the key where no reader comes; without it the study cannot be unblinded."
+        f"{counted(len(created.images), 'image')}, {counted(len(readings), 'reader')} with "
+        f"{counted(each, 'reading')} each.\nKeep the key where no reader comes; "
+        "without it the study cannot be unblinded."
     )
     report = {"verb": "study create", "study": created.sha256, "readings": readings, "warnings": warnings}
     run.finish(report, {"study": created.folder, "key": key_path}, text=text, readings=readings)
@@ -180,11 +182,11 @@ def status(run: Run, folder: StudyFolder) -> None:
     for state in states:
         how = "finished" if state.finished else f"last at {state.last}" if state.last else "not begun"
         lines.append(
-            f"{state.reader}: {state.done} of {state.total} read, {state.active_minutes:g} active minutes, "
-            f"{how}"
+            f"{state.reader}: {state.done} of {state.total} read, "
+            f"{counted(float(state.active_minutes), 'active minute')}, {how}"
         )
         if state.last_hash:
-            lines[-1] += f"; {state.rows} records, last hash {state.last_hash[:16]}…"
+            lines[-1] += f"; {counted(state.rows, 'record')}, last hash {state.last_hash[:16]}…"
         lines += [f"  problem: {problem}" for problem in state.problems]
     found = [asdict(state) for state in states]
     run.finish({"verb": "study status", "readers": found}, text="\n".join(lines), readers=found)

@@ -17,6 +17,7 @@ import numpy as np
 import ctenhance
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check, silent
+from ctenhance.runtime.words import counted, noun
 from ctenhance.study.detection import detection_tables
 from ctenhance.study.gathered import Gathered
 from ctenhance.study.key import Key
@@ -26,7 +27,7 @@ from ctenhance.study.remarks import remarks
 from ctenhance.study.statistics import bradley_terry, ordinal, paired, vgc
 from ctenhance.study.statistics.estimate import UNKNOWN, Estimate, complete_block
 from ctenhance.study.study_file import Study
-from ctenhance.study.tables import Cell, Of, Table, cell_text, p_text, table
+from ctenhance.study.tables import Cell, Of, Table, of_text, p_text, table
 from ctenhance.study.unblinding import answers
 
 GRADED = ("likert", "number", "yes-no")
@@ -54,10 +55,12 @@ class Results:
         """What the study is, in sentences: readers, cases, arms; how far each reader came; its identity."""
         gathered, study = self.gathered, self.study
         _cases, readers = gathered.count(np.ones((len(gathered.readers), 1), bool))
-        came = ", ".join(f"{row[0]} {cell_text(row[-1])} cases" for row in self.table("readings").rows)
+        counts = ((row[0], row[-1]) for row in self.table("readings").rows)
+        came = ", ".join(f"{who} {of_text(read, 'case')}" for who, read in counts if isinstance(read, Of))
         return [
-            f"{cell_text(readers)} readers ({', '.join(study['readers'])}), {study['cases']} cases, arms "
-            f"{', '.join(study['arms'])}, {study['answers']} answers.",
+            f"{of_text(readers, 'reader')} ({', '.join(study['readers'])}), "
+            f"{counted(study['cases'], 'case')}, {noun(len(study['arms']), 'arm')} "
+            f"{', '.join(study['arms'])}, {counted(study['answers'], 'answer')}.",
             f"Read: {came}.",
             f"Study {study['id']}, SHA-256 {study['sha256'][:16]}…; CTEnhance {ctenhance.__version__}; seed "
             f"of the bootstraps {study['seed']}.",
@@ -301,7 +304,7 @@ def _rests_on(gathered: Gathered, present: np.ndarray) -> list[Cell]:
     """Return on how many cases and readers shares rest, and on how many those for other readers."""
     readers, cases = complete_block(present)
     whole = gathered.count(readers[:, None] & cases)
-    counted = "–" if not cases.any() else f"{cell_text(whole[0])} cases, {cell_text(whole[1])} readers"
+    counted = "–" if not cases.any() else f"{of_text(whole[0], 'case')}, {of_text(whole[1], 'reader')}"
     return [*gathered.count(present), counted]
 
 

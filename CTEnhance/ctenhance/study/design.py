@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.words import counted
 from ctenhance.study.conduct import Conduct
 from ctenhance.study.fields import Fields, checked_name, different, numbers, read_object, require_format
 from ctenhance.study.questions import Question, parse_questions, preset
@@ -204,11 +205,12 @@ def _check(design: Design) -> None:
     )
     if design.conduct.sessions > readings:
         raise InputError(
-            f"There are {design.conduct.sessions} sessions for {readings} readings; plan fewer sessions."
+            f"There are {design.conduct.sessions} sessions for {counted(readings, 'reading')}; plan "
+            "fewer sessions."
         )
     if design.repeats > readings:
         raise InputError(
-            f"'repeats' is {design.repeats}, but a reader has only {readings} readings to repeat."
+            f"'repeats' is {design.repeats}, but a reader has only {counted(readings, 'reading')} to repeat."
         )
     choices = {question.id for question in design.questions if question.kind == "choice"}
     for question, arm in design.truth.items():

@@ -12,6 +12,7 @@ import numpy as np
 
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import check_output, replace_when_done, write_text
+from ctenhance.runtime.words import counted
 from ctenhance.study.detection import Scores, scored, scored_questions
 from ctenhance.study.gathered import Gathered
 from ctenhance.study.statistics.estimate import complete_block
@@ -137,7 +138,8 @@ def write_rjafroc(gathered: Gathered, path: str | os.PathLike[str], question: st
     if not away and not out:
         return ""
     parts = [f"reader {', '.join(away)}"] if away else []
-    parts += [f"{len(out)} of {max(gathered.of_cases, len(gathered.cases))} cases"] if out else []
+    total = max(gathered.of_cases, len(gathered.cases))
+    parts += [f"{len(out)} of {counted(total, 'case')}"] if out else []
     left_out = " and ".join(parts)
     return f"'{target.name}' is without {left_out}: RJafroc would take what was not read for unmarked."
 

@@ -14,6 +14,7 @@ from typing import Any
 from ctenhance.core.volume import READABLE_SUFFIXES
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import stem_of, suffix_of
+from ctenhance.runtime.words import counted
 from ctenhance.study.conduct import Conduct
 from ctenhance.study.design import Case, Design, Lesion
 from ctenhance.study.fields import Fields
@@ -130,12 +131,11 @@ def design_from_folders(
         raise InputError("Series and images can be chosen in DICOM folders only, and these are volume files.")
     if not 0 <= practice < len(cases):
         raise InputError(
-            f"Of {len(cases)} cases {practice} cannot be practised with: at least one has to count; ask for "
-            "fewer (--practice)."
+            f"Of {counted(len(cases), 'case')} {practice} cannot be practised with: at least one has to "
+            "count; ask for fewer (--practice)."
         )
-    counted = len(cases) - practice
     design = Design(
-        title=title or f"{ready.name[0].upper()}{ready.name[1:]}, {counted} cases",
+        title=title or f"{ready.name[0].upper()}{ready.name[1:]}, {counted(len(cases) - practice, 'case')}",
         arms=(BEFORE, AFTER),
         cases=cases[practice:],
         practice=cases[:practice],

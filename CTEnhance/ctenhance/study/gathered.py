@@ -11,7 +11,7 @@ import numpy as np
 
 from ctenhance.study.key import KeyCase
 from ctenhance.study.questions import Question
-from ctenhance.study.tables import Of, cell_text
+from ctenhance.study.tables import Of, of_text
 from ctenhance.study.unblinding import Answer
 
 
@@ -89,7 +89,7 @@ class Gathered:
     def basis(self, present: np.ndarray) -> str:
         """Say that in a sentence."""
         cases, readers = self.count(present)
-        return f"Rests on {cell_text(cases)} cases and {cell_text(readers)} readers."
+        return f"Rests on {of_text(cases, 'case')} and {of_text(readers, 'reader')}."
 
     def answered(self, answers: Iterable[Answer]) -> np.ndarray:
         """Return which reader has any of these answers to which case [reader, case]."""

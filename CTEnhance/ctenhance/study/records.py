@@ -28,6 +28,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from ctenhance.runtime.errors import CTEnhanceError, InputError
+from ctenhance.runtime.words import counted
 from ctenhance.study.fields import canonical, sha256_of
 
 BEGIN = "begin"
@@ -183,7 +184,9 @@ def _examined(base: sqlite3.Connection, path: Path, start: str) -> tuple[list[Ro
         "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'record'"
     ).fetchone()
     if len(stored) == len(rows) and issued != len(rows):
-        problems.append(f"{issued} rows were written, but {len(rows)} are there")
+        problems.append(
+            f"{counted(issued, 'row was', 'rows were')} written, but {counted(len(rows), 'is', 'are')} there"
+        )
     problems += _receipt_problems(path, rows, stored)
     return rows, problems
 
@@ -222,7 +225,10 @@ def _receipt_problems(path: Path, rows: list[Row], stored: list[Any]) -> list[st
     except (OSError, ValueError, TypeError, KeyError):
         return ["the receipt beside the records cannot be read"]
     if n > len(stored):
-        return [f"the receipt tells of {n} rows, but {len(stored)} are there: the end was removed"]
+        return [
+            f"the receipt tells of {counted(n, 'row')}, but {counted(len(stored), 'is', 'are')} there: the "
+            "end was removed"
+        ]
     # The receipt may be one row behind when the process was stopped between the two.
     if n < 1 or (n <= len(rows) and rows[n - 1].hash != last):
         return [f"row {n} is not the one that the receipt tells of"]

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ctenhance.runtime.words import counted, noun
 from ctenhance.study.design import Case
 from ctenhance.study.gathered import Gathered
 from ctenhance.study.key import KeyCase
@@ -29,8 +30,11 @@ def without_areas(cases: Sequence[Case | KeyCase], questions: Iterable[Question]
     if not known and "marks" in kinds:
         which = "Of no case is it known whether it is diseased"
     elif known and len(set(known)) < 2 and kinds & {"marks", "number"}:
+        kind = "diseased" if known[0] else "free of lesions"
         which = (
-            f"All {len(known)} cases whose truth is known are {'diseased' if known[0] else 'free of lesions'}"
+            f"All {len(known)} cases whose truth is known are {kind}"
+            if len(known) > 1
+            else f"The only case whose truth is known is {kind}"
         )
     else:
         return []
@@ -52,8 +56,9 @@ def _incomplete(gathered: Gathered) -> list[str]:
         if len(own) < len(every):
             cases = len({case for case, _arm, _versus in own})
             found.append(
-                f"{reader} has not read everything: {len(own)} of {len(every)} readings, {cases} of {total} "
-                "cases. Each table says on how many cases and readers it rests."
+                f"{reader} has not read everything: {len(own)} of {counted(len(every), 'reading')}, "
+                f"{cases} of {counted(total, 'case')}. Each table says on how many cases and readers "
+                "it rests."
             )
     return found
 
@@ -73,14 +78,17 @@ def _without_truth(gathered: Gathered) -> list[str]:
     known = gathered.with_truth()
     found = []
     if known.cases and len(known.cases) < len(gathered.cases):
+        unknown = len(gathered.cases) - len(known.cases)
+        they, them = ("it is", "it") if unknown == 1 else ("they are", "them")
         found.append(
-            f"Of {len(gathered.cases) - len(known.cases)} of {total} cases nobody says whether they are "
-            "diseased: ROC and wAFROC areas are without them."
+            f"Of {unknown} of {counted(total, 'case')} nobody says whether {they} diseased: ROC and wAFROC "
+            f"areas are without {them}."
         )
     unplaced = sum(bool(case.diseased) and not case.lesions for case in known.cases)
     if unplaced and any(question.kind == "marks" for question in gathered.questions):
         found.append(
-            f"Of {unplaced} of {total} cases the lesions have no place: wAFROC areas are without them."
+            f"Of {unplaced} of {counted(total, 'case')} the lesions have no place: wAFROC areas are without "
+            f"{noun(unplaced, 'it', 'them')}."
         )
     return found
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import ctenhance
 from ctenhance.runtime.errors import CTEnhanceError, InputError
+from ctenhance.runtime.words import counted
 from ctenhance.study.questions import Question
 from ctenhance.study.records import Records, Row
 from ctenhance.study.standing import (
@@ -221,8 +222,8 @@ class ReadingSession:
         if waited >= conduct.break_minutes * 60:
             return ""
         return (
-            f"You have read for more than {conduct.break_every_minutes:g} minutes: please rest your eyes for "
-            f"{conduct.break_minutes:g} minutes."
+            f"You have read for more than {counted(conduct.break_every_minutes, 'minute')}: please rest your "
+            f"eyes for {counted(conduct.break_minutes, 'minute')}."
         )
 
     @property
@@ -308,9 +309,9 @@ class ReadingSession:
                 for one in self._session_trials(self._trial.session)
                 if one.number not in self._standing.done
             ]
-            raise InputError(
-                f"{len(left)} cases of this session are not read yet; read them before finishing."
-            )
+            cases = counted(len(left), "case")
+            be, them = ("is", "it") if len(left) == 1 else ("are", "them")
+            raise InputError(f"{cases} of this session {be} not read yet; read {them} before finishing.")
         session = self._trial.session
         self._append(FINISH, session=session)
         if self._next_session() is None:

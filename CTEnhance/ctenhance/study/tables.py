@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ctenhance.runtime.words import counted
 from ctenhance.study.statistics.estimate import Estimate
 
 
@@ -41,6 +42,11 @@ class Table:
     def texts(self) -> list[list[str]]:
         """Return the cells as they are printed."""
         return [[cell_text(cell) for cell in row] for row in self.rows]
+
+
+def of_text(of: Of, one: str) -> str:
+    """Return so many of all with their noun: '3 of 12 cases', '1 of 1 case'."""
+    return f"{of.count} of {counted(of.total, one)}"
 
 
 def cell_text(cell: Cell) -> str:

@@ -16,6 +16,7 @@ from ctenhance.degradation import degrade
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import stem_of
 from ctenhance.runtime.progress import Cancellable, Progress, check, silent
+from ctenhance.runtime.words import counted
 from ctenhance.study.design import Case, Design
 from ctenhance.study.folders import images_in
 from ctenhance.study.questions import preset
@@ -77,7 +78,7 @@ def realism(
     report("degrade", len(order), len(order))
     ready = preset("realism")
     design = Design(
-        title=title or f"Which routine scan is real? {len(cases)} pairs",
+        title=title or f"Which routine scan is real? {counted(len(cases), 'pair')}",
         arms=(REAL, SIMULATED),
         cases=tuple(cases),
         readers=readers,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
+from ctenhance.runtime.words import counted
+
 IDLE_AFTER_S = 60.0
 DAY_S = 86_400.0
 
@@ -62,6 +64,6 @@ def washout_sentence(session: int, ended: float | None, days: float, now: float)
         return ""
     when = datetime.fromtimestamp(ended + days * DAY_S).strftime("%Y-%m-%d %H:%M")
     return (
-        f"Session {session} should not begin before {when}, {days:g} days after the last one; "
-        "please come back then."
+        f"Session {session} should not begin before {when}, {counted(float(days), 'day')} after the last "
+        "one; please come back then."
     )

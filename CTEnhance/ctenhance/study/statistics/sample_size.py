@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from scipy import stats
 
 from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.words import counted
 
 MOST_CASES = 100_000
 
@@ -121,8 +122,8 @@ def cases_for_mrmc(
     reached = mrmc_power(difference, readers, MOST_CASES, pilot, alpha)
     if reached < power:
         raise InputError(
-            f"With {readers} readers no number of cases gives a power of {power:g} (at most {reached:.2f}), "
-            "since readers differ in what the arms do for them; plan for more readers."
+            f"With {counted(readers, 'reader')} no number of cases gives a power of {power:g} (at most "
+            f"{reached:.2f}), since readers differ in what the arms do for them; plan for more readers."
         )
     return _least(lambda cases: mrmc_power(difference, readers, cases, pilot, alpha), power)
 
