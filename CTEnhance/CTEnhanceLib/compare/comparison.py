@@ -17,6 +17,7 @@ from CTEnhanceLib.compare.modes import AFTER_COLOR, BEFORE_COLOR, WITH_PLOT, Mod
 from CTEnhanceLib.compare.pair import Names, Pair, TiedWindows
 from CTEnhanceLib.compare.strength import LiveBlend
 from CTEnhanceLib.scene import placing
+from CTEnhanceLib.scene.modelnames import titleOf
 from CTEnhanceLib.views.linked import LinkedViews, View, sliceWidget
 from CTEnhanceLib.views.swipe import Swipe
 
@@ -259,8 +260,8 @@ class Comparison:
 
 
 def _describe(node: Any, strength: float | None) -> str:
-    """Return a volume's name, and its strength where it has one (None: that of its report)."""
+    """Return a volume's title, and its strength where it has one (None: that of its report)."""
     if placing.fullEffectOf(node) is None and not placing.hasStrength(node):
-        return str(node.GetName())
+        return titleOf(node)
     strength = placing.strengthOf(node) if strength is None else strength
-    return _("{name}, strength {percent:.0f} %").format(name=node.GetName(), percent=100 * strength)
+    return _("{name}, strength {percent:.0f} %").format(name=titleOf(node), percent=100 * strength)

@@ -18,7 +18,7 @@ from slicer.i18n import tr as _
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from ctenhance.runtime.errors import CTEnhanceError, InputError
-from CTEnhanceLib.scene import placing
+from CTEnhanceLib.scene.modelnames import modelOf, plainName, titleOf
 from CTEnhanceLib.views import linked
 from CTEnhanceLib.views.drawing import oneByOne
 
@@ -74,11 +74,12 @@ def _texts(widget: Any) -> list[Any]:
 
 
 def volumeNames() -> dict[str, str]:
-    """Return what stands for the name of each volume of the scene: what it is."""
+    """Return what stands for each volume's name and title: what it is."""
     found = {}
     for node in slicer.util.getNodesByClass("vtkMRMLVolumeNode"):
-        model = ((placing.reportOf(node) or {}).get("model") or {}).get("name")
-        found[node.GetName()] = _("CT") if model is None else _("CT ({model})").format(model=model)
+        model = modelOf(node)
+        what = _("CT") if model is None else _("CT ({model})").format(model=plainName(model)[0])
+        found |= {node.GetName(): what, titleOf(node): what}
     return found
 
 

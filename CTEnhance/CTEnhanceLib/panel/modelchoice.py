@@ -12,6 +12,7 @@ from slicer.i18n import tr as _
 
 from ctenhance.runtime import weights
 from ctenhance.runtime.errors import CTEnhanceError, InputError
+from CTEnhanceLib.scene.modelnames import plainName
 
 
 @dataclass(frozen=True)
@@ -44,29 +45,6 @@ def installedModels(verb: str, architectures: Iterable[str]) -> list[Model]:
         )
         found.append(Model(entry.name, text, f"{does} {explanation}".strip(), does))
     return found
-
-
-def plainName(name: str) -> tuple[str, str]:
-    """Return what a model is called for people, and a sentence on what it does; any other keeps its name."""
-    return {
-        "enhance-twin": (
-            _("Standard"),
-            _("One pass over each slice: the fastest, also without a graphics card."),
-        ),
-        "enhance-diffusion": (
-            _("Diffusion"),
-            _("Several passes from noise to image: slower, and meant for a graphics card."),
-        ),
-        "enhance-detail": (
-            _("Detail"),
-            _("One pass that sharpens edges of high contrast (lung, bone), and smooths what is faint."),
-        ),
-        "reconstruct-projection": (_("Standard"), _("Takes noise out of the projections.")),
-        "reconstruct-image": (
-            _("Standard"),
-            _("Takes noise out of the image, guided by FBP and projections."),
-        ),
-    }.get(name, (name, ""))
 
 
 def modelFromFile(path: str) -> Model:
