@@ -199,8 +199,10 @@ class MeasureSection:
             self._draw()
 
     def _onFigure(self, index: int) -> None:
-        laid = self._comparison.active and self._comparison.setBelow(plotView() if index else "")
-        if laid and index:  # the plot has its size first: both at once take a tenth of a second
+        laid = self._comparison.setBelow(plotView() if index else "")
+        if (
+            laid and index and self._comparison.active
+        ):  # the plot has its size first: both at once take a tenth of a second
             qt.QTimer.singleShot(_LAYING_OUT, self._drawIfActive)
         else:
             self._draw()

@@ -51,6 +51,7 @@ class CompareSection:
         self._filling = False
         self._history = history or History()
         self._windowHistory = WindowHistory(self._history)
+        self.comparison.views.onLeft = functools.partial(setattr, ui.compareButton, "checked", False)
         self.measuring = MeasureSection(ui, parent, self.comparison)
         for mode in Mode:
             ui.viewModeSelector.addItem(mode.text())
@@ -252,8 +253,8 @@ class CompareSection:
             self._rememberWindow()
             self.ui.flickerButton.checked = False
             self.ui.swapButton.checked = False
+            self.comparison.hide()  # first: without its plot it would be laid out once more
             self.measuring.leave()
-            self.comparison.hide()
         self._refresh()
         self.measure()
 

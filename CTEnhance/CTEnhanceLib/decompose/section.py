@@ -53,6 +53,7 @@ class SpectralSection:
         self._history = history or History()
         self._windowHistory = WindowHistory(self._history)
         self.views = SpectralViews()
+        self.views.linked.onLeft = functools.partial(setattr, ui.spectralButton, "checked", False)
         self.plot = CurvePlot()
         self._onRefreshed = onRefreshed
         self._result: Any = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from slicer.i18n import tr as _
@@ -18,6 +19,7 @@ class StagesSection:
     def __init__(self, ui: Any) -> None:
         self.ui = ui
         self.stages = StageViews()
+        self.stages.views.onLeft = functools.partial(setattr, ui.stagesButton, "checked", False)
         self._result: Any = None
         for overlay in Overlay:
             ui.overlaySelector.addItem(overlay.text())

@@ -7,9 +7,10 @@ panel yet) there are no views, only grey. So while a panel shows its views, the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import qt
 import slicer
 import vtk
 
@@ -38,11 +39,13 @@ def describe(number: int, description: str) -> None:
 class LayoutKeeper:
     """Shows a panel's layout in place of the user's, and keeps that: for the way back, and in saved scenes.
 
-    `shown` is the number that a panel shows, None while none does.
+    `shown` is the number that a panel shows, None while none does. `onLeft` is called when the user has
+    chosen another layout meanwhile.
     """
 
     def __init__(self) -> None:
         self.shown: int | None = None
+        self.onLeft: Callable[[], None] = lambda: None
         self._own, self._before = 0, 0
         self._scene: Any = None
         self._node: Any = None
@@ -109,9 +112,17 @@ class LayoutKeeper:
             return
         if number not in passing:
             self._own = number
+            if (
+                self.shown is not None
+            ):  # not now: a scene that is loaded may set it, and then the panel's again
+                qt.QTimer.singleShot(0, self._tellIfLeft)
         if self._saved is not None and self._saved.GetSaveWithScene():
             self._saved.SetSaveWithScene(False)
             _setSaved(node, True)
+
+    def _tellIfLeft(self) -> None:
+        if self.shown is not None and layoutNode().GetViewArrangement() == self._own:
+            self.onLeft()
 
     def _saveOwn(self) -> None:
         """Have the user's layout saved in place of the panel's: from a second layout node, with the tag of

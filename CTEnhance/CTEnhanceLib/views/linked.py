@@ -7,6 +7,7 @@ are shared where volumes have one display node. Whoever shows views takes them f
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ import vtk
 
 from CTEnhanceLib.views.caption import ViewCaption
 from CTEnhanceLib.views.drawing import oneByOne
+from CTEnhanceLib.views.fitted import Fitted
 from CTEnhanceLib.views.layoutkeeper import keeper
 from CTEnhanceLib.views.part import Part, holds, orientationOf
 from CTEnhanceLib.views.slab import Slab
@@ -30,8 +32,8 @@ _HIDDEN_GROUP = 72
 # Pixels: a row is parted where its views would be narrower, and no view asks for more than the least. By
 # itself each asks for the width of its bar, some 330, so four of them for a window wider than many screens.
 _GOOD_WIDTH, _LEAST_WIDTH = 300, 140
-# After so many milliseconds views that are new on the screen have their sizes, at the latest.
-_SETTLING = (100, 300)
+# Seconds, within which Slicer sets views back that are new on the screen; the reader has not moved them yet.
+_SETTLING = 0.3
 # By the names of the views: what is written over their images.
 _titles: dict[str, ViewTitle] = {}
 _captions: dict[str, ViewCaption] = {}
@@ -106,6 +108,8 @@ class LinkedViews:
     listeners: list[Callable[[], None]] = []  # noqa: RUF012 (one list for all)
 
     def __init__(self) -> None:
+        # Called when the user has chosen another layout, in which these views are not.
+        self.onLeft: Callable[[], None] = lambda: None
         self._views: tuple[View, ...] = ()
         self._slab = Slab()
         self._layout = 0
@@ -115,9 +119,11 @@ class LinkedViews:
         # lays them out.
         self._before: dict[str, Part] = {}
         self._tags: list[tuple[Any, int]] = []
-        # By the views' nodes: their size when last aligned; the extents asked for and shown (mm).
-        self._sizes: dict[str, tuple[int, ...]] = {}
-        self._extents: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {}
+        # By the views' nodes: how they were fitted, and which of them the reader has zoomed or moved since.
+        self._fits: dict[str, Fitted] = {}
+        self._moved: set[str] = set()
+        self._fittedAt = 0.0
+        self._aligning = self._resizing = False
 
     @property
     def shown(self) -> bool:
@@ -133,6 +139,7 @@ class LinkedViews:
             self._layout, self._fitted = layout, None
         self._unobserve()
         oneByOne.hold(view.name for view in views)
+        keeper.onLeft = self.onLeft
         keeper.show(layout, description(views, rows or _rowsFor(len(views)), below))
         names = [view.name for view in views]
         for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
@@ -195,6 +202,31 @@ class LinkedViews:
     def _onSlice(self, node: Any, _event: str) -> None:
         """A view was scrolled, turned or zoomed, and the others follow: each is drawn once, when all have."""
         oneByOne.hold([node.GetLayoutName()])
+        fitted = None if self._aligning else self._fits.get(node.GetID())
+        if fitted is None:
+            return
+        if fitted.isResized(node):
+            if not self._resizing:  # when all of them have their sizes
+                self._resizing = True
+                qt.QTimer.singleShot(0, self._onResized)
+        elif time.monotonic() > self._fittedAt + _SETTLING:
+            (self._moved.add if fitted.isMoved(node) else self._moved.discard)(node.GetID())
+
+    def _onResized(self) -> None:
+        """Slicer has laid views out, perhaps late: fit those anew that the reader has left as they were."""
+        self._resizing = False
+        volume = self._volume()
+        for widget in self.widgets() if volume is not None else ():
+            node = widget.mrmlSliceNode()
+            fitted = self._fits.get(node.GetID())
+            if fitted is None or not fitted.isResized(node):
+                continue
+            if node.GetID() in self._moved:
+                self._fits[node.GetID()] = fitted.withSize(node)
+            else:
+                self.hold()
+                self._fit(widget, volume, fitted.scrolled(node))
+        self._applySlab()
 
     def _unobserve(self) -> None:
         for node, tag in self._tags:
@@ -252,10 +284,9 @@ class LinkedViews:
         parts = {axis: part for axis, part in before.items() if holds(volume, part.centre)}
         self._fitted = (volume, self._views)
         self._align(parts)
-        # Again when Slicer has laid the new views out, and has set them back to where they began.
+        # Again when Slicer has laid the new views out, and has set them back to where they began; where that
+        # comes later it is told by their sizes.
         qt.QTimer.singleShot(0, lambda: self._align(parts))
-        for milliseconds in _SETTLING:
-            qt.QTimer.singleShot(milliseconds, lambda: self._align(parts, resized=True))
 
     def turn(self, orientation: str) -> None:
         """Turn those views that may be turned: Axial, Coronal or Sagittal; show all of the volume."""
@@ -289,17 +320,18 @@ class LinkedViews:
                 found.setdefault(view.orientation, []).append(widget)
         return found
 
-    def _align(self, parts: Mapping[str, Part], resized: bool = False) -> None:
-        """Bring the views to these parts, by axis, or to all of the volume; perhaps only `resized` ones."""
+    def _volume(self) -> Any:
+        """Return the volume to which the views are fitted, or None."""
         volume = self._fitted[0] if self._fitted is not None and self.shown else None
-        if volume is None or not slicer.mrmlScene.IsNodePresent(volume):
+        return volume if volume is not None and slicer.mrmlScene.IsNodePresent(volume) else None
+
+    def _align(self, parts: Mapping[str, Part]) -> None:
+        """Bring the views to these parts, by axis, or to all of the volume."""
+        volume = self._volume()
+        if volume is None:
             return
         for orientation, widgets in self._planes().items():
-            sizes = {widget.mrmlSliceNode().GetID(): _size(widget) for widget in widgets}
-            if resized and all(self._sizes.get(node) == size for node, size in sizes.items()):
-                continue  # the reader may have moved on since
             self.hold()
-            self._sizes |= sizes
             leader = widgets[0].mrmlSliceNode()
             part = parts.get(orientation or orientationOf(leader))
             if part is None and not orientation:
@@ -310,10 +342,20 @@ class LinkedViews:
                 widgets[0].sliceLogic().FitSliceToAll()
                 part = Part.of(widgets[0], volume)
             for widget in widgets:
-                part.show(widget, volume)
-                node = widget.mrmlSliceNode()
-                self._extents[node.GetID()] = part.extent, tuple(node.GetFieldOfView()[:2])
+                self._fit(widget, volume, part)
+        self._fittedAt = time.monotonic()
         self._applySlab()
+
+    def _fit(self, widget: Any, volume: Any, part: Part) -> None:
+        """Have a view show a part of a volume."""
+        self._aligning = True
+        try:
+            part.show(widget, volume)
+        finally:
+            self._aligning = False
+        node = widget.mrmlSliceNode()
+        self._fits[node.GetID()] = Fitted.now(node, part)
+        self._moved.discard(node.GetID())
 
     def _onScreen(self) -> dict[str, Part]:
         """Return what the views on the screen show of their volumes, the first view along each axis.
@@ -328,9 +370,9 @@ class LinkedViews:
             if not node.IsMappedInLayout() or volume is None or volume.GetImageData() is None:
                 continue
             part = Part.of(widget, volume)
-            asked, shown = self._extents.get(node.GetID(), ((0.0, 0.0), (0.0, 0.0)))
-            if self.shown and np.allclose(part.extent, shown, rtol=1e-3):
-                part = dataclasses.replace(part, extent=asked)
+            fitted = self._fits.get(node.GetID())
+            if self.shown and fitted is not None and np.allclose(part.extent, fitted.extent, rtol=1e-3):
+                part = dataclasses.replace(part, extent=fitted.part.extent)
             found.setdefault(orientationOf(node), part)
         return found
 
@@ -340,10 +382,6 @@ def _link(widget: Any, linked: bool) -> None:
     with slicer.util.NodeModify(composite):
         composite.SetLinkedControl(linked)
         composite.SetHotLinkedControl(linked)
-
-
-def _size(widget: Any) -> tuple[int, ...]:
-    return tuple(widget.mrmlSliceNode().GetDimensions()[:2])
 
 
 def description(views: Sequence[View], rows: int = 1, below: str = "") -> str:
