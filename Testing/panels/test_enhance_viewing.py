@@ -156,6 +156,7 @@ def test_f1_shows_all_keys(panel: Any, user: Any, result: Any) -> None:
     ((sheet, _details),) = slicerhost.messages
     keys = dict(line.split("\t") for line in sheet.splitlines())
     assert list(keys) == [
+        "Ctrl+Return",
         *map(str, range(1, 10)),
         *"XWPOQ",
         *(f"Shift+{key}" for key in ("Left", "Right", "Up", "Down", "PgUp", "PgDown")),
