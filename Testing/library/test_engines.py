@@ -400,3 +400,31 @@ def test_a_network_that_was_loaded_before_is_taken_once(
     with pytest.raises(InputError, match="none-of-this-name"):
         enhance(chest, options=wrong)
     np.testing.assert_array_equal(enhance(chest, options=options).volumes["enhanced"].array, expected)
+
+
+FIRST_USE = """
+import os, threading
+import numpy as np
+import ctenhance.runtime.engines.openvino_engine
+import openvino
+
+def use():
+    start.wait()
+    openvino.Type.f32.to_dtype()
+    openvino.Tensor(np.zeros(1, np.float32))
+
+start = threading.Barrier(2)
+both = [threading.Thread(target=use, daemon=True) for _ in range(2)]
+for one in both:
+    one.start()
+for one in both:
+    one.join(30)
+os._exit(any(one.is_alive() for one in both))
+"""
+
+
+@pytest.mark.parametrize("attempt", range(8))
+def test_the_first_slices_do_not_wait_for_each_other(attempt: int) -> None:
+    """Two threads at once at openvino's first look at numpy's types: one start in three hung for ever."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(ctenhance.__file__).parents[1])}
+    assert subprocess.run([sys.executable, "-c", FIRST_USE], env=environment).returncode == 0

@@ -21,6 +21,11 @@ from ctenhance.runtime.errors import CTEnhanceError, InputError
 
 _HINTS = {FLOAT32: "f32", BFLOAT16: "bf16"}
 
+# openvino looks up numpy's types at their first use. Two threads that do so at once may wait for each other
+# for ever (2026.4: four of twelve tries), so it is done here, while the module is imported.
+openvino.Type.f32.to_dtype()
+openvino.Tensor(np.zeros(1, np.float32))
+
 
 @dataclass(frozen=True)
 class Processor:
