@@ -165,3 +165,28 @@ def test_the_swipe_shows_each_on_its_side(panel: Any, user: Any, two: Any) -> No
     ui.fadeSlider.value = 0.0
     assert np.array_equal(pixels(widget(AFTER).sliceView())[body], images[0][body])
     ui.fadeSlider.value = 1.0
+
+
+@pytest.mark.parametrize(
+    ("model", "called"),
+    [
+        ("enhance-twin", "Standard"),
+        ("enhance-diffusion", "Diffusion"),
+        ("enhance-detail", "Detail"),
+        ("own",) * 2,
+    ],
+)
+def test_images_say_what_people_call_the_model(panel: Any, user: Any, model: str, called: str) -> None:
+    from CTEnhanceLib.out import pictures
+
+    ct = addCT()
+    node = addResult(ct, model)
+    ct.SetName("Doe^Jane")
+    node.SetName(node.GetName().replace("chest", "Doe^Jane"))
+    choose(panel, user, node)
+    panel.ui.compareButton.click()
+    assert f"Doe^Jane enhanced ({called}), strength 100 %" in titles(AFTER)[0]
+    assert node.GetName().endswith(f"({model})") and model in panel.ui.detailsText.plainText
+    with pictures.nameless(pictures.shownWidgets()):
+        assert f"CT ({called}), strength 100 %" in titles(AFTER)[0]
+        assert not any("Doe" in title for view in (BEFORE, AFTER) for title in titles(view))

@@ -304,32 +304,6 @@ def test_a_plane_that_only_the_reader_shows(panel: Any, user: Any, ct: Any, resu
     manager.layoutLogic().GetLayoutNode().SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
 
 
-@pytest.mark.parametrize(
-    ("model", "called"),
-    [
-        ("enhance-twin", "Standard"),
-        ("enhance-diffusion", "Diffusion"),
-        ("enhance-detail", "Detail"),
-        ("own",) * 2,
-    ],
-)
-def test_images_say_what_people_call_the_model(
-    panel: Any, user: Any, ct: Any, model: str, called: str
-) -> None:
-    from CTEnhanceLib.out import pictures
-
-    node = addResult(ct, model)
-    ct.SetName("Doe^Jane")
-    node.SetName(node.GetName().replace("chest", "Doe^Jane"))
-    choose(panel, user, node)
-    panel.ui.compareButton.click()
-    assert f"Doe^Jane enhanced ({called}), strength 100 %" in titles(AFTER)[0]
-    assert node.GetName().endswith(f"({model})") and model in panel.ui.detailsText.plainText
-    with pictures.nameless(pictures.shownWidgets()):
-        assert f"CT ({called}), strength 100 %" in titles(AFTER)[0]
-        assert not any("Doe" in title for view in (BEFORE, AFTER) for title in titles(view))
-
-
 def test_a_volume_that_comes_is_the_input(panel: Any, user: Any) -> None:
     assert panel.ui.inputSelector.currentNode() is None
     hidden = slicer.mrmlScene.CreateNodeByClass("vtkMRMLScalarVolumeNode")
