@@ -73,7 +73,6 @@ def press_key(user: Any, key: str) -> None:
     QtWidgets.QWidget.show(window)
     QtWidgets.QWidget.activateWindow(window)
     user.waits(lambda: QtWidgets.QWidget.isActiveWindow(window), 60)
-    user.turn()  # what was just done is answered before a hand is at the keys
     pressed = QtGui.QKeySequence(key)[0]
     QtTest.QTest.keyClick(window, pressed.key(), pressed.keyboardModifiers())
     user.turn()

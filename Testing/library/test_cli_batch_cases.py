@@ -126,7 +126,7 @@ def test_images_are_chosen_in_every_series(tmp_path: Path, verb: object) -> None
 def test_series_without_a_number_of_their_own_are_counted(tmp_path: Path) -> None:
     for uid in ("1.1", "1.2"):  # two studies, each with a series 2
         write_series(tmp_path / "in", prefix=uid, SeriesInstanceUID=uid, StudyInstanceUID=uid)
-    assert list(cases_in(tmp_path)) == ["in (series 1)", "in (series 2)"]
+    assert list(cases_in(tmp_path)) == ["in (series 3)", "in (series 4)"]
 
 
 def test_what_holds_no_slices_is_no_case(tmp_path: Path) -> None:

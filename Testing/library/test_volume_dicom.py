@@ -267,7 +267,13 @@ def test_a_series_is_chosen_by_number_or_uid(tmp_path: Path):
 def test_series_without_distinct_numbers_are_counted(tmp_path: Path):
     for name in ("1.2.3", "1.2.4"):
         write_series(tmp_path / name, SeriesInstanceUID=name)
-    assert CTVolume.read(tmp_path, series=2).meta["series_instance_uid"] == "1.2.4"
+    # Both are series 2 of their studies: neither is taken for it, nor may another be.
+    with pytest.raises(InputError, match=r"no CT series 2, as 2 of its .*series 3: .*4: "):
+        CTVolume.read(tmp_path, series=2)
+    assert CTVolume.read(tmp_path, series=4).meta["series_instance_uid"] == "1.2.4"
+    write_series(tmp_path / "other", SeriesInstanceUID="1.2.1", SeriesNumber=5)
+    assert CTVolume.read(tmp_path, series=5).meta["series_instance_uid"] == "1.2.1"
+    assert CTVolume.read(tmp_path, series=7).meta["series_instance_uid"] == "1.2.4"
 
 
 @pytest.mark.parametrize("least", (1, 1 << 28))

@@ -98,6 +98,7 @@ def test_apply_does_not_wait_for_the_trial(
 def test_apply_and_cancel_by_key(panel: Any, user: Any, children: Callable[[], list[Any]]) -> None:
     node = volume(slices=60, size=96)
     ui = panel.ui
+    user.turn()  # where the window was active already none has passed since the volume came
     press_key(user, "Ctrl+Return")
     assert ui.applyButton.text == "Cancel"
     press_key(user, "Ctrl+Return")

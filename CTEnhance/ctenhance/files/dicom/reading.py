@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -227,19 +228,22 @@ def _choose(series: dict[str, list[DicomFile]], chosen: int | str | None) -> lis
             f"--series {example} (in Python series={example}), or give a folder with the files of only one.",
             [(numbers[uid], label) for uid, label in zip(shown, labels, strict=True)],
         )
-    raise InputError(f"it holds no CT series {chosen}; choose from: {listing}.")
+    given = [str(files[0].header.get("SeriesNumber")).strip() for files in series.values()]
+    alike = given.count(str(chosen).strip())
+    several = f", as {alike} of its series have this number and are listed by others" if alike > 1 else ""
+    raise InputError(f"it holds no CT series {chosen}{several}; choose from: {listing}.")
 
 
 def series_numbers(series: Mapping[str, DicomFile]) -> dict[str, int]:
-    """Return a number for each series: its SeriesNumber where those differ, else its rank from 1.
+    """Return a number for each series: its SeriesNumber where no other has it, else one that no header has.
 
     `series` has an image of each by its UID.
     """
-    given = {uid: number(file.header.get("SeriesNumber")) for uid, file in series.items()}
-    known = {uid: int(found) for uid, found in given.items() if found}
-    if len(set(known.values())) == len(series):
-        return known
-    return {uid: rank for rank, uid in enumerate(sorted(series), start=1)}
+    given = {uid: int(number(file.header.get("SeriesNumber")) or 0) for uid, file in series.items()}
+    times = Counter(given.values())
+    numbers = {uid: found for uid, found in given.items() if found and times[found] == 1}
+    others = sorted(series.keys() - numbers.keys())
+    return numbers | {uid: rank for rank, uid in enumerate(others, start=max(0, *given.values()) + 1)}
 
 
 def _count(files: Sequence[DicomFile]) -> int:
