@@ -203,7 +203,7 @@ def _step(rows: int) -> int:
 
 
 def _as_a_whole(means: np.ndarray) -> bool:
-    near, next_but_one = (np.sqrt(np.mean((means[s:] - means[:-s]) ** 2, axis=(1, 2))) for s in (1, 2))
+    near, next_but_one = changes(means), changes(means, 2)
     alike = np.maximum(next_but_one[:-1], next_but_one[1:])
     unlike = near[1:-1] > np.maximum(_TIMES_UNLIKE * alike, _LEAST_UNLIKE_HU)
     return bool(unlike.mean() > _MOSTLY)

@@ -22,11 +22,8 @@ _MOST_SLICES = 12
 _FLAT_HU, _OF_NOISE, _LEAST_NOISE_HU = 10.0, 0.5, 0.5
 _HALF_WINDOW, _STEP = 20.0, 5.0  # HU, in which the blocks of one level lie
 _FEWEST, _LEAST_SHARE = 16, 0.01  # of all blocks
-_AIR, _AIR_OFF, _AIR_BELOW = (
-    -1000.0,
-    75.0,
-    45.0,
-)  # air reads too high where lung or noise is near, never too low
+# Air reads too high where lung or noise is near, never too low.
+_AIR, _AIR_OFF, _AIR_BELOW = -1000.0, 75.0, 45.0
 # Levels of fat and of what is next above that no tissues have at any voltage: both too low, or too high.
 _FAT_TOO_LOW, _FAT_TOO_HIGH, _LEAST_AND_MOST_TISSUE = (-300.0, -138.0), (-55.0, -18.0), (0.0, 75.0)
 _APART = (90.0, 190.0)
