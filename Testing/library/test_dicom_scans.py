@@ -17,7 +17,7 @@ from pydicom.uid import generate_uid
 from synthetic_dicom import dataset, enhanced, hounsfield, save, write_series
 
 from ctenhance.core.volume import CTVolume
-from ctenhance.files.dicom import scans as dicom_scans
+from ctenhance.files.dicom.marks import ATTRIBUTES
 from ctenhance.runtime.errors import InputError
 
 # What two scans in one series may differ in, and how a condition names the second.
@@ -29,6 +29,12 @@ ANYWHERE: dict[str, tuple[Any, Any, str]] = {
     "DeviceSerialNumber": ("7", "8", "#2"),
     "FrameOfReferenceUID": ("1.2.5", "1.2.6", "#2"),
     "PatientID": ("SECRET-7", "SECRET-8", "#2"),
+    "PatientName": ("Nobody^Known", "Nobody^Other", "#2"),
+    "PatientBirthDate": ("19500101", "19700101", "#2"),
+    "PatientSex": ("F", "M", "#2"),
+    "PatientAge": ("064Y", "065Y", "#2"),
+    "StudyInstanceUID": ("1.2.3", "1.2.4", "#2"),
+    "StudyDate": ("20240305", "20250305", "#2"),
 }
 NOT_MIXED: dict[str, tuple[Any, Any, str]] = {
     "AcquisitionNumber": (1, 2, "2"),
@@ -48,7 +54,6 @@ NOT_MIXED: dict[str, tuple[Any, Any, str]] = {
     "SpiralPitchFactor": (0.6, 1.2, "1.2"),
     "RotationDirection": ("CW", "CC", "CW"),
     "PatientPosition": ("HFS", "FFS", "HFS"),
-    "StudyInstanceUID": ("1.2.3", "1.2.4", "#2"),
     "SeriesDescription": ("arterial of Nobody", "venous of Nobody", "#2"),
     "ProtocolName": ("Thorax", "Thorax late", "#2"),
     "IrradiationEventUID": ("1.2.3", "1.2.4", "#2"),
@@ -110,6 +115,16 @@ def test_blocks_that_make_one_even_stack_are_one_scan_with_a_note(
     volume = CTVolume.read(tmp_path)
     np.testing.assert_array_equal(volume.array, np.concatenate(scans))
     assert volume.meta["notes"] == [f"taken as one scan, though {keyword} changes along the stack"]
+
+
+@pytest.mark.parametrize("keyword", ["AcquisitionDate", "SeriesDate"])
+def test_a_date_may_turn_at_midnight_but_no_further(tmp_path: Path, keyword: str):
+    two_scans(tmp_path / "night", keyword, "20231231", "20240101", STEPS + 8)
+    assert CTVolume.read(tmp_path / "night").array.shape[0] == 8
+    two_scans(tmp_path / "year", keyword, "20231231", "20250101", STEPS + 8)
+    assert "it mixes 2 scans" in refusal(tmp_path / "year")
+    assert CTVolume.read(tmp_path / "year", where={keyword: "20250101"}).array.shape[0] == 4
+    assert CTVolume.read(tmp_path / "year", where={keyword: "any"}).array.shape[0] == 8
 
 
 def test_step_and_shoot(tmp_path: Path):
@@ -408,7 +423,7 @@ def test_a_dimension_that_the_file_itself_declares_is_looked_at(tmp_path: Path):
 
 
 def test_all_attributes_are_dicoms():
-    for keyword in dicom_scans.ATTRIBUTES:
+    for keyword in ATTRIBUTES:
         assert tag_for_keyword(keyword) is not None, keyword
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
@@ -168,7 +169,11 @@ def map_without_air() -> np.ndarray:
     [
         "Iodine conc", "Iodine conc. mg I/ml", "Jodkarte", "carte iode", "Carte d'iode", "Mapa de yodo",
         "Iod overlay", "Jod-Konzentration", "Calcium conc.", "Kalzium", "Uric Acid", "IOD", "PS", "BV",
-        "Spectral slope",
+        "Spectral slope", "Jacobian exp-insp", "Specific gas volume change", "CTVI", "Air trapping",
+        "Lung ventilation", "Lungenbelüftung", "Atrapamiento aéreo", "Regional strain", "Emphysema map",
+        "Nodule likelihood", "Texture classification", "Registration deformation", "fSAD", "LAA-950",
+        "Photoelectric 1.0", "Compton scatter", "Mass density", "Dose map", "CT-FFR", "mu map", "ECV",
+        "Mismatch", "Uncertainty", "wash-in rate", "Hepatic perfusion index",
     ],
 )  # fmt: skip
 def test_names_of_maps_are_believed_where_there_is_no_air(tmp_path: Path, said: str):
@@ -200,19 +205,72 @@ def test_names_of_protocols_are_believed_where_there_is_no_air(tmp_path: Path, p
     "said",
     [
         "DE Rho", "Rho", "Rho 3.0", "Elektronendichte", "e-Density", "ED map", "Rel. e- Dens.",
-        "Densité électronique",
+        "Densité électronique", "DE_Abdomen Rho 1.5 Qr40", "Abd DE 1,5 Rho", "DE_RHO_ABDOMEN", "rhoE 2.0",
+        "ρe", "DE_ρ_1.5", "RED", "RED 2.0", "DECT RED", "Relative Electron Density (RED)", "Rel ED x1000",
+        "eDensity", "electrondensity 1mm", "Electronic density", "el. density",
+        "densità elettronica relativa",
+        "Densidad electrónica", "densidade de elétrons", "elektrondichtheid", "gęstość elektronowa",
+        "elektronová hustota", "elektrontäthet", "elektronsűrűség", "Elektron yoğunluğu", "电子密度",
     ],
 )  # fmt: skip
 def test_electron_density_is_no_ct_even_with_air(tmp_path: Path, said: str):
-    write_series(tmp_path, values=hounsfield(4) * 0.9, SeriesDescription=said)
+    own = {"SpecificCharacterSet": "ISO_IR 192", "SeriesDescription": said}
+    write_series(tmp_path, values=hounsfield(4) * 0.9, **own)
     with pytest.raises(InputError, match=r"values of electron density, not Hounsfield units \(series desc"):
         CTVolume.read(tmp_path)
 
 
 @pytest.mark.parametrize(
+    ("keyword", "said"),
+    [
+        ("ImageComments", "Rho"),
+        ("DerivationDescription", "Z effective"),
+        ("ImageFilterDescription", "RED map"),
+    ],
+)
+def test_electron_density_in_the_remarks_of_an_image_with_air_is_noted(
+    tmp_path: Path, keyword: str, said: str
+):
+    write_series(tmp_path, values=hounsfield(4), **{keyword: said})
+    (note,) = CTVolume.read(tmp_path).meta["notes"]
+    assert "some programs make images with air at -1000, too" in note
+
+
+@pytest.mark.parametrize("place", ["private", "item", "protocol"])
+def test_electron_density_in_any_other_text_of_it(tmp_path: Path, place: str):
+    item = Dataset()
+    item.CodeMeaning, item.CodeValue, item.CodingSchemeDesignator = "Electron Density", "1", "99X"
+    said = {
+        "item": {"DerivationCodeSequence": Sequence([item])},
+        "protocol": {"ProtocolName": "DE Abd Rho/Z"},
+    }
+    write_series(tmp_path, values=hounsfield(4), **said.get(place, {}))
+    for path in tmp_path.iterdir() if place == "private" else ():
+        made = pydicom.dcmread(path)
+        made.private_block(0x0021, "SIEMENS MED", create=True).add_new(0x10, "LO", "RHO")
+        made.save_as(path)
+    notes = CTVolume.read(tmp_path).meta["notes"]
+    assert ["air at -1000, too" in note for note in notes] == ([] if place == "protocol" else [True])
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"ConvolutionKernel": "Sd36f"}, {"ConvolutionKernel": "Sm40"}, {"SeriesDescription": "DirectDensity"}],
+)
+def test_direct_density_is_noted(tmp_path: Path, said: dict[str, str]):
+    write_series(tmp_path, values=hounsfield(4), **said)
+    (note,) = CTVolume.read(tmp_path).meta["notes"]
+    assert "DirectDensity" in note
+
+
+@pytest.mark.parametrize(
     "said",
     [
-        "ED Head 5.0", "CT ED Trauma", "ED 1.0 Br40", "Rhomboid", "Rhodes protocol", "Abdomen PS", "HR Br40d",
+        "ED Head 5.0", "CT ED Trauma", "ED 1.0 Br40", "Rhomboid", "Rhodes protocol", "Low dose red",
+        "Red. FOV", "MAR red", "Infrared", "Color red abdomen", "Electronic cleansing", "Dens axis 0.6",
+        "L-SPINE STD",
+        "Liver PVP", "Atlas C1", "Adrenal washout 15 min", "neck stiffness", "probable fracture",
+        "Cor vent", "Abdomen PS", "HR Br40d",
         "Kalzium Score", "Calcium Scoring 3.0", "Jod KM ven", "Ultravist 300 mg I/ml", "DE Dens",
         "Type E dense",
     ],

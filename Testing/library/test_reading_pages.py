@@ -78,6 +78,16 @@ def test_maps_of_a_body_are_no_pages() -> None:
         assert not is_page(plane) and not is_page(plane // 10)
 
 
+def test_a_map_in_a_ragged_mask_is_no_page() -> None:
+    draw = np.random.default_rng(3)
+    y, x = np.mgrid[:256, :256] - 128
+    brain = draw.normal(35, 20, (256, 256))
+    inside = (np.hypot(x / 80, y / 100) < 1) & (brain > 0) & (brain < 70) & (draw.random((256, 256)) < 0.5)
+    inside &= (y // 6) % 3 > 0  # with rows between
+    plane = np.where(inside, np.clip(brain, 0, 80) + draw.normal(0, 8, (256, 256)), 0)
+    assert not is_page(plane.astype(np.float32)) and not is_page(np.rint(plane))
+
+
 def test_no_slice_of_a_real_scan_is_a_page(shared_data: Path) -> None:
     for path in sorted((shared_data / "ct").glob("*.nii.gz")):
         for plane in sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[::5]:

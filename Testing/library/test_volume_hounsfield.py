@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from synthetic_dicom import write_series
 from ctenhance.core.hounsfield import (
     doubt_of_scale,
     has_air,
+    require_air_around,
     require_air_in_place,
     require_hounsfield,
 )
@@ -264,3 +266,51 @@ def test_an_inverted_image_is_told_as_such():
     require_hounsfield(body)
     with pytest.raises(InputError, match=r"near 10\d\d HU, where air .* as in an inverted image"):
         require_hounsfield(-body)
+
+
+def _lungs(values: tuple[float, float], outside: float) -> np.ndarray:
+    """A map of two lungs [z, y, x], of noisy values, and one value all around them."""
+    y, x = np.mgrid[:96, :128]
+    lungs = (np.hypot((y - 48) / 30, (x - 38) / 20) < 1) | (np.hypot((y - 48) / 30, (x - 90) / 20) < 1)
+    draw = np.random.default_rng(2)
+    found = draw.normal(*values, (6, 96, 128))
+    return np.where(lungs, found, outside).astype(np.float32)
+
+
+@pytest.mark.parametrize("values", [(5, 8), (-3, 12), (100, 40), (-300, 60)])
+@pytest.mark.parametrize("outside", [0, 100, -1])
+@pytest.mark.parametrize("padding", [None, "declared"])
+def test_a_map_of_lungs_with_one_value_outside_is_no_ct(
+    tmp_path: Path, values: tuple[float, float], outside: float, padding: str | None
+):
+    found = np.rint(_lungs(values, outside)).astype(np.int16)
+    given: dict[str, Any] = {} if padding is None else {"PixelPaddingValue": outside}
+    write_series(
+        tmp_path / "dicom",
+        2.5 * np.arange(6),
+        values=found,
+        RescaleIntercept=0,
+        PixelRepresentation=1,
+        **given,
+    )
+    CTVolume(found.astype(np.float32), (0.7, 0.7, 2.5)).write(tmp_path / "map.nii.gz")
+    for name in ("dicom", "map.nii.gz"):
+        with pytest.raises(InputError, match=r"no air is in it anywhere|nothing below zero|0 stands where"):
+            CTVolume.read(tmp_path / name)
+        np.testing.assert_allclose(
+            CTVolume.read(tmp_path / name, check_hu=False).array.mean(), found.mean(), 3
+        )
+
+
+def test_no_piece_of_a_real_scan_is_such_a_map(shared_data: Path):
+    draw = np.random.default_rng(5)
+    for path in sorted((shared_data / "ct").glob("*.nii.gz"))[::3]:
+        array = CTVolume.read(path).array[::4]
+        thick = np.stack([array.max(axis=0), array.mean(axis=0)])
+        pieces = [array, thick, np.maximum(array, -1024)]
+        for _ in range(20):
+            side = int(draw.integers(64, min(array.shape[1:])))
+            y, x = (int(draw.integers(0, length - side)) for length in array.shape[1:])
+            pieces.append(array[:, y : y + side, x : x + side])
+        for piece in pieces:
+            require_air_around(piece)

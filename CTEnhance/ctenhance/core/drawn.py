@@ -17,6 +17,8 @@ _MOST_CHANGING, _EVERY_ROW = 0.5, 4  # of all pixels, from one to the next; rows
 # Either few values are most of the strokes, or they blend into the background; what a threshold cut out of a
 # scan does neither.
 _INKS, _LEAST_INK, _WIDEST_GAP = 2, 0.5, 0.2
+# And, however much they blend, what is furthest from the background is some of them; of noise it is a tail.
+_NEAR_FURTHEST, _LEAST_FURTHEST = 0.1, 0.1
 # Between lines of text are rows with hardly anything; in a map of the body within one background are none.
 _LITTLE, _LEAST_BETWEEN = 0.03, 0.1
 # Marks: slices that are compared, steps between neighbours, pixels' and marks' HU.
@@ -40,7 +42,10 @@ def is_page(plane: np.ndarray) -> bool:
     scale = float(values[-1] - values[0])
     others = values != ground
     ink = np.sort(counts[others])[-_INKS:].sum()
-    blended = np.abs(values[others].astype(np.float64) - ground).min() <= _WIDEST_GAP * scale
+    away, count = np.abs(values[others].astype(np.float64) - ground), counts[others]
+    blended = away.min() <= _WIDEST_GAP * scale
+    if count[away >= (1 - _NEAR_FURTHEST) * away.max()].sum() < _LEAST_FURTHEST * count.sum():
+        return False
     if not blended and ink < _LEAST_INK * (plane.size - counts.max()):
         return False
     if np.mean(steps[changes] <= _SMALL_STEP * scale) > _MOST_SMALL:

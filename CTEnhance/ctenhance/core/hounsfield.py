@@ -38,7 +38,7 @@ import numpy as np
 from ctenhance.core.ends import ends_of
 from ctenhance.core.padding import LOWEST_HU, find_padding
 from ctenhance.core.scale import levels_of
-from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.errors import InputError, NotCTError
 
 _LEAST_SD_HU = 1.5
 _HIGHEST_HU = 4000.0
@@ -63,6 +63,8 @@ _AIR_WITHIN, _LEAST_AIR_SHARE = 100.0, 0.005
 _LEAST_SPAN = 30.0
 _HIGH_AROUND, _MOST_AROUND, _LARGEST_SHARE_FILLED = 600.0, 0.8, 0.9
 _CORNER_PIXELS = 4
+#: What is higher is no air, and no padding that stands for it.
+HIGHEST_AIR_HU = -850.0
 _LEAST_BLANKED, _SOFT_TISSUE, _LEAST_SOFT_SHARE = 0.05, (1.0, 150.0), 0.5
 
 
@@ -125,6 +127,7 @@ def require_hounsfield(array: np.ndarray) -> None:
     if padding is not None and _tissue_is_below(inside):
         raise InputError(_taken_off_twice(span))
     _require_no_inversion(array)
+    require_air_around(array)
 
 
 def _require_no_inversion(array: np.ndarray) -> None:
@@ -138,6 +141,33 @@ def _require_no_inversion(array: np.ndarray) -> None:
     raise InputError(
         f"what surrounds the body in its slices is near {float(np.median(high)):.0f} HU, where air (-1000) "
         "is in a CT, as in an inverted image; give the original CT."
+    )
+
+
+def require_air_around(array: np.ndarray, outside: float | None = None) -> None:
+    """Raise NotCTError where one value that is no air surrounds what is in the slices [z, y, x], without air.
+
+    So do maps, of which nothing is measured outside the organ, and no scan or piece of one. `outside`: the
+    value that stood where padding has been set to air.
+    """
+    if outside is None:
+        if _is_too_small(array):
+            return
+        corners = _corners(array)
+        filled = (corners == corners[:, :1]).all(axis=1) & (corners[:, 0] > HIGHEST_AIR_HU)
+        if filled.mean() < _MOST_AROUND:
+            return
+        outside = float(np.median(corners[filled, 0]))
+        # At the lowest value of all, below water, a window cut off what was there.
+        if outside <= float(array.min()) < -1.0:
+            return
+    if any(has_air(plane[None], varying=True) for plane in array):
+        return
+    raise NotCTError(
+        f"one value, {outside:g}, surrounds what is in its slices, where air (-1000 HU) is in a CT, and no "
+        "air is in it anywhere: so it looks like a map of something else, such as ventilation, perfusion or "
+        "a material; give the original CT (or, if it is one whose surroundings were masked, set these to "
+        "-1024)."
     )
 
 
@@ -244,13 +274,9 @@ def doubt_of_corners(array: np.ndarray) -> str:
 
     So look an unknown padding, and images of which all but the patient was blanked.
     """
-    side = _CORNER_PIXELS
-    if min(array.shape[1:]) < 2 * side:
+    if _is_too_small(array):
         return ""
-    ends = (slice(None, side), slice(-side, None))
-    corners = np.concatenate(
-        [array[:, rows, columns].reshape(len(array), -1) for rows in ends for columns in ends], axis=1
-    )
+    corners = _corners(array)
     value = corners[:, 0]
     # What is lower no scanner measures, and is known as padding.
     odd = (corners == value[:, None]).all(axis=1) & (value >= LOWEST_HU)
@@ -263,6 +289,18 @@ def doubt_of_corners(array: np.ndarray) -> str:
         f"one value, {float(value[odd][0]):g} HU, fills the corners of {where}, where air (-1000) is in a "
         "CT; results near it mean nothing: set what lies outside the field of view or was blanked to -1024 "
         "first"
+    )
+
+
+def _is_too_small(array: np.ndarray) -> bool:
+    return bool(min(array.shape[1:]) < 2 * _CORNER_PIXELS)
+
+
+def _corners(array: np.ndarray) -> np.ndarray:
+    """Return the pixels in the corners of each slice [z, y, x], as [z, n]."""
+    ends = (slice(None, _CORNER_PIXELS), slice(-_CORNER_PIXELS, None))
+    return np.concatenate(
+        [array[:, rows, columns].reshape(len(array), -1) for rows in ends for columns in ends], axis=1
     )
 
 

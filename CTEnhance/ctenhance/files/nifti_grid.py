@@ -9,8 +9,9 @@ shows, so that a panel and the command agree:
 - of two, the sform if it is of the scanner's own space (code 1) and has the voxel size of `pixdim`, else the
   qform.
 
-A disagreement of more than a tenth of a voxel is noted, with its size. A sheared sform, which no rectangular
-grid can hold, and an sform alone of another voxel size than `pixdim` are refused. (NIfTI-1 standard,
+A disagreement of more than a tenth of a voxel is noted, with its size. A sform so sheared that the nearest
+rectangular grid misses a voxel by more than a tenth of one, and an sform alone of another voxel size than
+`pixdim` are refused; a lesser shear is noted, unless it is no more than rounding makes. (NIfTI-1 standard,
 nifti1.h: "3D IMAGE (VOLUME) ORIENTATION AND LOCATION IN SPACE", methods 1 to 3.)
 """
 
@@ -29,7 +30,8 @@ HEADER_BYTES = 348
 _SCANNER = 1
 _TOLERANCE = 0.1  # of a voxel, at the corner that is furthest off
 _LARGEST_QUATERNION = 1.01  # the squares of the three stored parts, at most 1 but for rounding
-_LARGEST_SHEAR = 1e-3  # the cosine between two axes: 0.06 degrees
+# The cosine between two axes that rounding makes: of a matrix in float32, or printed with few digits.
+_ROUNDED_SHEAR = 1e-4
 _MILLIMETRES = {1: 1000.0, 3: 0.001}  # xyzt_units: metres, micrometres
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -70,6 +72,7 @@ def grid_of_nifti(header: bytes) -> NiftiGrid:
     known = bool((given | (size == 1)).all())  # of a single slice the thickness need not be
     qform_code, sform_code = struct.unpack_from(f"{order}2h", header, 252)
     qform = sform = None
+    notes: list[str] = []
     stored = struct.unpack_from(f"{order}6f", header, 256)
     if qform_code > 0 and sum(part * part for part in stored[:3]) > _LARGEST_QUATERNION:
         if sform_code <= 0:
@@ -77,10 +80,11 @@ def grid_of_nifti(header: bytes) -> NiftiGrid:
                 "its qform is no rotation (its header is damaged); copy it again from its source."
             )
     elif qform_code > 0 and known:
-        qform = _rectangular("qform", _qform(stored, voxel, pixdim[0] < 0, unit), size)
+        qform, _ = _rectangular("qform", _qform(stored, voxel, pixdim[0] < 0, unit), size)
     if sform_code > 0:
         rows = np.reshape(struct.unpack_from(f"{order}12f", header, 280), (3, 4)) * unit
-        sform = _rectangular("sform", np.vstack([rows, [0, 0, 0, 1]]), size)
+        sform, sheared = _rectangular("sform", np.vstack([rows, [0, 0, 0, 1]]), size)
+        notes += sheared
     if not known and sform is None:
         raise InputError(
             "its header gives no voxel size (pixdim is 0 or no number); export the volume again."
@@ -89,7 +93,7 @@ def grid_of_nifti(header: bytes) -> NiftiGrid:
     if sform is None:
         return NiftiGrid(None, [_UNPLACED]) if qform is None else NiftiGrid(_RAS_TO_LPS @ qform, [])
     if not known:
-        return NiftiGrid(_RAS_TO_LPS @ sform, [_NO_SIZE])
+        return NiftiGrid(_RAS_TO_LPS @ sform, [*notes, _NO_SIZE])
     tolerance = _TOLERANCE * float(voxel.min())
     as_pixdim = sform.copy()
     as_pixdim[:3, :3] *= voxel / lengths_of(sform)
@@ -101,9 +105,10 @@ def grid_of_nifti(header: bytes) -> NiftiGrid:
                 f"its header gives two voxel sizes, {sizes[0]} mm (sform) and {sizes[1]} mm (pixdim); "
                 "correct it, or export the volume again."
             )
-        return NiftiGrid(_RAS_TO_LPS @ sform, [])
+        return NiftiGrid(_RAS_TO_LPS @ sform, notes)
     taken, other = ("sform", "qform") if sform_code == _SCANNER and one_size else ("qform", "sform")
-    notes = []
+    if taken == "qform":
+        notes = []
     if (distance := apart(sform, qform, size)) > tolerance:
         notes.append(
             f"its header places the voxels twice, up to {distance:.3g} mm apart (sform and qform); the "
@@ -143,27 +148,35 @@ def _qform(stored: Sequence[float], voxel: np.ndarray, left_handed: bool, unit: 
     return matrix
 
 
-def _rectangular(name: str, matrix: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Return the matrix with its axes made exactly perpendicular; raises InputError where they are not."""
+def _rectangular(name: str, matrix: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Return the matrix with its axes made exactly perpendicular, and the note on what that changed.
+
+    Raises InputError where they are not, so that a voxel would be misplaced.
+    """
     lengths = lengths_of(matrix)
     if not np.isfinite(matrix).all() or not lengths.all():
         raise InputError(f"its {name} is no grid (its header is damaged); copy it again from its source.")
     axes = matrix[:3, :3] / lengths
-    left, strengths, right = np.linalg.svd(axes)
     nearest = matrix.copy()
-    nearest[:3, :3] = left @ right * lengths
-    # Turned about the middle, where it does the least.
+    # The longest sides stay as they are, so that it does the least.
+    order = np.argsort(lengths * size)[::-1]
+    upright, rest = np.linalg.qr(axes[:, order])
+    nearest[:3, order] = upright * np.sign(np.diag(rest)) * lengths[order]
     middle = np.append((size - 1) / 2, 1.0)
     nearest[:3, 3] += ((matrix - nearest) @ middle)[:3]
     shear = float(np.abs(axes.T @ axes - np.eye(3)).max())
-    flat = strengths.min() < 1e-3
-    if flat or shear > _LARGEST_SHEAR or apart(matrix, nearest, size) > _TOLERANCE * lengths.min():
-        angle = np.degrees(np.arcsin(min(1.0, shear)))
+    angle, distance = np.degrees(np.arcsin(min(1.0, shear))), apart(matrix, nearest, size)
+    if np.abs(np.diag(rest)).min() < 1e-3 or distance > _TOLERANCE * lengths.min():
         raise InputError(
             f"the axes of its grid are not perpendicular (its {name} is sheared by {angle:.2g} degrees); "
             "resample it to a rectangular grid first, or take the one of dcm2niix's files that ends in _Tilt."
         )
-    return nearest
+    if shear <= _ROUNDED_SHEAR:
+        return nearest, []
+    return nearest, [
+        f"the axes of its grid are not quite perpendicular (its {name} is sheared by {angle:.2g} degrees) "
+        f"and were made so, which moves no voxel by more than {distance:.2g} mm"
+    ]
 
 
 def lengths_of(matrix: np.ndarray) -> np.ndarray:

@@ -24,8 +24,8 @@ from ctenhance.files.dicom.header import DAMAGE, DicomFile, number, read_file, t
 from ctenhance.files.dicom.kinds import ATTRIBUTES as KIND_ATTRIBUTES
 from ctenhance.files.dicom.kinds import kinds, slices_of
 from ctenhance.files.dicom.maps import mg_per_ml_of
+from ctenhance.files.dicom.marks import ATTRIBUTES as SCAN_ATTRIBUTES
 from ctenhance.files.dicom.reading import DICOMDIR, files_below, is_archive, series_numbers
-from ctenhance.files.dicom.scans import ATTRIBUTES as SCAN_ATTRIBUTES
 from ctenhance.files.dicom.slices import HOUNSFIELD, Slice
 from ctenhance.files.dicom.stack import laid_out
 from ctenhance.files.dicom.units import measure_of

@@ -30,7 +30,11 @@ _RAISED = str.maketrans("¹²³⁻", "123-")
 _IN_OTHER_SCRIPTS: Names = tuple(
     (re.sub(r"(?<=[^ -~]) (?=[^ -~])", r"\\s*", names), f" {english} ")
     for names, english in (
-        ("電子密度|电子密度|전자 밀도|ЭЛЕКТРОНН\\w* ПЛОТНОСТ\\w*", "ELECTRON DENSITY"),
+        (
+            "電子密度|电子密度|전자 ?밀도|ЭЛЕКТРОНН\\w* ПЛОТНОСТ\\w*|ΗΛΕΚΤΡΟΝΙΑΚΗΣ? ΠΥΚΝΟΤΗΤΑΣ?",
+            "ELECTRON DENSITY",
+        ),
+        ("(?<![^\\W_])Ρ(?=[EΕ]?(?![^\\W_]))", "RHO"),
         (
             "[実有实實]効?效?原子番号|有效原子序[数數]|유효 원자 ?번호|ЭФФЕКТИВН\\w* АТОМН\\w* НОМЕР\\w*",
             "EFFECTIVE ATOMIC NUMBER",
@@ -62,19 +66,26 @@ _IN_OTHER_SCRIPTS: Names = tuple(
 _DENSITY = "density of a material"
 #: A scan for which it is looked for may be named after it, too.
 SHOWN_ALONE = "a material that is shown alone"
+_ELECTRON = r"E?LE[CKT]+RON"
+_DENSE = r"(DENS|DICHT|HUSTOT|TATHET|TAETHET|TTHED|TIHEY|SURUSEG|YOGUNLU|GESTOSC)"
 _Z, _RHO, _POWER = "effective atomic number", "electron density", "stopping power ratio"
+_MASS, _BASIS = "mass density", "one of the effects that attenuate (photoelectric, scatter)"
+#: Names that many a CT has not, and that air contradicts: then a note says so. And those with air as in HU.
+NOTED, WITH_AIR = (_DENSITY, _POWER, _MASS, _BASIS), (_RHO, _Z)
 # Of some vendors these have -1000 in air, too: air does not show that they are HU.
 LIKE_HU: Names = (
     (
         r"Z ?EFF(ECTIVE)?(?! DOSE)|EFF(ECTIVE)? (Z|ATOMIC NUM(BER)?)|RHO ?Z|EFF(EKTIVE)? ?(Z|ORDNUNGSZAHL)"
         r"|KERNLADUNGSZAHL|NUM[EO]RO ATOM(IQUE|ICO) (EFFECTIF|EFE[CT]+IVO|EFFICACE|EFETIVO)|Z EFE[CT]+IVO"
+        r"|^((DE|DECT) )?Z( (MAPS?|IMAGES?))?( \d+)*$"
         r"|EFFECTIEF ATOOM\w*|ATOMIC NUMBER",
         _Z,
     ),
     (
-        r"ELECTRON DENS(IT(Y|IES))?|RHO E|EDW|^RHO|(DE|DECT|DUAL ENERGY|REL) RHO|E DENS(ITY)?|ED MAPS?"
-        r"|ELEKTRONEN ?DICHTE\w*|(DENSITE|DENSIDADE?|DENSITA)( DE| DI| DEGLI| D)? E?LE[CT]+R\w*"
-        r"|ELEKTRONEN ?DICHTHEID|ELECTRONEN ?DICHTHEID|E DICHTE",
+        rf"{_ELECTRON}\w* ?{_DENSE}\w*|{_DENSE}\w* (\w+ )?{_ELECTRON}\w*|RHO ?E(L|W)?|EDW|RHO"
+        r"|E(L|LEC)? ?DENS(ITY|ITE|ITA)?|E DICHTE|ED MAPS?|(REL|RELATIVE) E ?D|ED (REL|RELATIVE)"
+        r"|^((DE|DECT|DUAL ENERGY|SPECTRAL|GSI) )?RED( (MAPS?|IMAGES?))?( X)?( \d+)*$"
+        r"|RED MAPS?|(DE|DECT|SPECTRAL|GSI) RED|(?<=\()RED(?=\))|RED (X ?)?1000",
         _RHO,
     ),
 )
@@ -130,7 +141,37 @@ WITHOUT_AIR: Names = (
     ),
     (r"^(PS|BV|BF)( \d+)*$", "perfusion"),
     (r"SPECTRAL (HU )?(CURVE )?SLOPE", "slopes"),
-    (r"DELAY|(IRF )?T0", "time"),
+    (r"DELAY|(IRF )?T0|(BOLUS )?ARRIVAL TIMES?|TIME OF ARRIVAL|WASH ?(IN|OUT) (RATE|MAPS?|INDEX)", "time"),
+    (
+        r"TMIP|PENUMBRA|MISMATCH|(INFARCT|ISCH(A?E)?MIC) CORE|HYPOPERFUSION\w*|[HAP]PI|PERFUSION INDEX|[AP]LP"
+        r"|HAF|MBF|MBV|AEF|AUC|TPR|TRANSMURAL \w+|MAX(IMUM)? SLOPE|UPSLOPE|PEAK ENHANCEMENT|VASCULARITY|K ?2"
+        r"|ECV|EXTRACELLULAR VOLUME",
+        "perfusion",
+    ),
+    (
+        r"JACOBI\w*|DET ?J\w*|CTVI|\w*VENTIL\w*|S?VENT MAPS?|SVENT|LUNG ?VENT|\w*BELUE?FTUNG\w*|S?GVC|SVOL"
+        r"|(GAS )?VOLUME CHANGE|(REGIONAL|PRINCIPAL|LOCAL|AREA|VOLUME) STRAIN|STRAIN (MAPS?|FIELD)|^STRAIN$"
+        r"|AIR ?TRAPP\w*|F?SAD|PRM|DPM|LAA( \d+)?|ATRAPAMIENTO\w*|(TRAP|PIEGE)\w* (D )?A(IR|ERIEN)|EMPHYSEMA"
+        r"|(DENSITY|EMPHYSEMA) MASK|CALIPER|(DISPLACEMENT|DEFORMATION) (FIELD|MAGNITUDE|VECTORS?)|DVF"
+        r"|REGISTRATION DEFORMATION|MOTION FIELD|VDP|HU CHANGE",
+        "motion or ventilation",
+    ),
+    (
+        r"LIKELIHOODS?|SALIENCY|CONFIDENCE|GRAD ?CAM|ACTIVATIONS?|TEXTURE \w+|WAHRSCHEINLICH\w*"
+        r"|PROBABILIT\w*|VEROSIMILI\w*|VRAISEMBLANCE|(AI|CNN|DL) (OUTPUT|RESULT|FINDING)S?|UNCERTAINTY"
+        r"|UNSICHERHEIT\w*|INCERTITUDE\w*|INCERTIDUMBRE|INCERTEZZA|SUSPICION|(STD|SD) MAPS?|[CS]NR"
+        r"|STANDARD DEVIATION|STANDARDABWEICHUNG|VARIANCE|ENTROPY|GLCM|RADIOMIC\w*|SEGMENT(ED|IERUNG)"
+        r"|SEGMENTA(CION|ZIONE|CAO)|MASKE|MASQUE|MASCARA|MASCHERA",
+        "scores or labels",
+    ),
+    (
+        r"DOSE (DISTRIBUTION|MAPS?|GRID|SUM|C?GY)|RT ?DOSE|DOSISVERTEILUNG|SUV\w*|MU ?MAPS?|UMAPS?"
+        r"|ATTENUATION (COEFFICIENTS?|MAPS?)|(CT )?FFR( ?CT)?|T SCORE|E MODUL\w*|YOUNG S? ?MODULUS"
+        r"|(STIFFNESS|THICKNESS) MAPS?|MEAN EXCITATION|I VAL(UE)?S?",
+        "another quantity",
+    ),
+    (r"MASS ?DENSITY|PHYSICAL DENSITY|MASSEN ?DICHTE|DENSITE MASSIQUE|DENSIDAD (DE MASA|FISICA)", _MASS),
+    (r"PHOTO ?ELECTRIC\w*|PHOTOEFFE[CK]T|COMPTON( SCATTER)?|(SCATTER|PHOTO) BASIS", _BASIS),
     (r"\w*SPR|STOPPING POWER( RATIO)?|RSP|BREMSVERM\w*|POUVOIR D ARRET", _POWER),
     (
         r"SUB?TRA[CK]?T(ION|ED|IE|IERT)?|SUBTRAHIERT|SOUSTRACTION|SOTTRAZIONE|SU[BS]*TRACC?ION|SUBTRACAO"

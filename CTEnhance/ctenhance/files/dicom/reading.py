@@ -25,8 +25,8 @@ from ctenhance.files.dicom.header import (
 )
 from ctenhance.files.dicom.kinds import ATTRIBUTES as KIND_ATTRIBUTES
 from ctenhance.files.dicom.kinds import is_capture, kinds, slices_of
+from ctenhance.files.dicom.marks import ATTRIBUTES as SCAN_ATTRIBUTES
 from ctenhance.files.dicom.provenance import note_of_missing
-from ctenhance.files.dicom.scans import ATTRIBUTES as SCAN_ATTRIBUTES
 from ctenhance.files.dicom.slices import HOUNSFIELD
 from ctenhance.files.dicom.stack import read_stack
 from ctenhance.runtime.errors import InputError, SeveralSeriesError

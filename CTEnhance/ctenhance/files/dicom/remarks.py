@@ -17,7 +17,7 @@ from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset
 
 from ctenhance.files.dicom.header import DAMAGE, DicomFile, text
-from ctenhance.files.dicom.names import QUANTITIES, UNIT, WITHOUT_AIR, capitals, quantity, words
+from ctenhance.files.dicom.names import LIKE_HU, QUANTITIES, UNIT, WITHOUT_AIR, capitals, quantity, words
 from ctenhance.files.dicom.slices import Slice
 from ctenhance.runtime.errors import NotCTError
 
@@ -39,6 +39,9 @@ _OTHERS = re.compile(
     r"Contrast|Patient|Institution|Physician|Operator|Station|Person|Identi|Accession|StudyID|Serial|Address"
     r"|Medical|Occupation|Allerg|Ethnic|Smok|Pregnan|Code(Value|Version)|CodingScheme|LossyImage|Character"
     r"|^(Modality|PhotometricInterpretation|ImageType|FrameType|RescaleType|SeriesDescription)$"
+)
+_EXAMINATION = re.compile(
+    r"Protocol|Study|Request|Procedure|Reason|Diagnos|Software|Scheduled|Model|Manufact"
 )
 # Read of a file of many frames, of which the whole header is long.
 _TEXTS = [tag for tag, (vr, *_, name) in DicomDictionary.items() if vr in _KINDS_OF_TEXT and name]
@@ -65,6 +68,18 @@ def notes_of_remarks(slices: Sequence[Slice]) -> list[str]:
             "units all the same"
         )
     return notes
+
+
+def note_of_density(file: DicomFile) -> list[str]:
+    """Return the note on an image that a text of its header, not of its examination, calls electron density
+    or effective Z, of which air shows nothing."""
+    for keyword, said in _texts(file):
+        if not _EXAMINATION.search(keyword) and (named := quantity(words(said), LIKE_HU)):
+            return [
+                f"a text in its header ({keyword}) tells of {named}, of which some programs make images with "
+                "air at -1000, too: make sure that it is a CT in Hounsfield units"
+            ]
+    return []
 
 
 def notes_of_hidden_names(file: DicomFile, array: np.ndarray) -> list[str]:

@@ -3,7 +3,8 @@
 Interleaved phases, energies or kernels make an even stack of half the spacing in which every other slice is
 of another scan, and nothing looks wrong. So every attribute that differs between scans is compared:
 
-- what is one for a whole scan (tube voltage, kernel, frame of reference ...) must be the same in all slices;
+- what is one for a whole scan (tube voltage, kernel, frame of reference, patient, study ...) must be the
+  same in all slices;
 - what may change on the way along the patient (acquisition, contrast phase, thickness ...) may do so, from
   one block of slices to the next, as in step-and-shoot scans, but not to and fro;
 - what differs from slice to slice anyway (times, tube current, window, comments) must not alternate.
@@ -11,9 +12,11 @@ of another scan, and nothing looks wrong. So every attribute that differs betwee
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -36,6 +39,14 @@ from ctenhance.files.dicom.choice import (
     values_of_all,
 )
 from ctenhance.files.dicom.header import number
+from ctenhance.files.dicom.marks import (
+    DATES,
+    OF_EACH_SLICE,
+    OF_IMAGES_AT_ONE_PLACE,
+    ONE_FOR_A_BLOCK,
+    ONE_FOR_A_ROTATION,
+    ONE_FOR_A_SCAN,
+)
 from ctenhance.files.dicom.rounding import distance_of_met
 from ctenhance.files.dicom.slices import parted_by_names
 from ctenhance.runtime.errors import InputError
@@ -43,48 +54,6 @@ from ctenhance.runtime.errors import InputError
 if TYPE_CHECKING:
     from ctenhance.files.dicom.slices import Slice
 
-# In the order in which a sentence names them: what says most comes first.
-_ONE_FOR_A_SCAN = (
-    "KVP", "MonoenergeticEnergyEquivalent", "EnergyWeightingFactor", "ConvolutionKernel", "Manufacturer",
-    "ManufacturerModelName", "DeviceSerialNumber", "FrameOfReferenceUID", "PatientID",
-)  # fmt: skip
-_ONE_FOR_A_BLOCK = (
-    "AcquisitionNumber", "TemporalPositionIdentifier", "TemporalPositionTimeOffset", "PhaseNumber",
-    "NominalPercentageOfCardiacPhase", "NominalCardiacTriggerDelayTime", "CardiacCyclePosition",
-    "NominalPercentageOfRespiratoryPhase", "RespiratoryCyclePosition", "EchoNumbers", "StackID",
-    "ContrastBolusAgent", "ContrastBolusAgentPhase", "ContrastBolusAgentAdministered",
-    "ContrastBolusStartTime", "RescaleType", "ImageType", "SliceThickness", "ReconstructionAlgorithm",
-    "ReconstructionMethod", "IterativeReconstructionMethod", "ImageFilter", "ReconstructionDiameter",
-    "DataCollectionDiameter", "FilterType", "FilterMaterial", "FocalSpots", "ScanOptions", "AcquisitionType",
-    "SpiralPitchFactor", "SingleCollimationWidth", "TotalCollimationWidth", "RevolutionTime",
-    "RotationDirection", "ExposureModulationType", "MultienergyCTAcquisition",
-    "DecompositionMethod", "VolumetricProperties", "VolumeBasedCalculationTechnique", "BodyPartExamined",
-    "PatientPosition", "SoftwareVersions", "SeriesNumber", "AcquisitionUID", "IrradiationEventUID",
-    "AcquisitionDate", "SeriesDate", "SeriesTime", "SeriesDescription", "ProtocolName",
-    "AcquisitionProtocolName", "ImageFilterDescription", "DecompositionDescription", "StudyInstanceUID",
-    "PatientName", "PatientBirthDate", "PatientSex", "PatientAge", "PatientWeight", "PatientSize",
-    "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "PerformedProcedureStepStartTime",
-    "PerformedProcedureStepID",
-)  # fmt: skip
-# Of those what a scanner sets or measures anew for each rotation of a step-and-shoot scan.
-_ONE_FOR_A_ROTATION = (
-    "FocalSpots", "FilterType", "FilterMaterial", "RevolutionTime", "ExposureModulationType",
-    "NominalPercentageOfCardiacPhase", "NominalCardiacTriggerDelayTime", "CardiacCyclePosition",
-    "NominalPercentageOfRespiratoryPhase", "RespiratoryCyclePosition",
-)  # fmt: skip
-# These may say something of each slice, too: they only count where they alternate, or at one place.
-_OF_IMAGES_AT_ONE_PLACE = (
-    "ImageComments", "DerivationDescription", "StationName", "ContentDate", "WindowCenter", "WindowWidth",
-    "WindowCenterWidthExplanation", "OperatorsName", "GeneratorPower", "TableSpeed", "TableFeedPerRotation",
-    "LossyImageCompression", "GantryDetectorTilt", "ReconstructionTargetCenterPatient", "InstitutionName",
-)  # fmt: skip
-# With the least difference that means another scan: absolute, or of the mean where there is a second number.
-_OF_EACH_SLICE = {
-    "InstanceNumber": (2.0, 0.0), "AcquisitionNumber": (2.0, 0.0), "AcquisitionTime": (1.0, 0.0),
-    "AcquisitionDateTime": (1.0, 0.0), "ContentTime": (2.0, 0.0), "TriggerTime": (1.0, 0.0),
-    "TableHeight": (1.0, 0.0), "XRayTubeCurrent": (0.0, 0.1), "Exposure": (0.0, 0.1),
-    "ExposureTime": (0.0, 0.1), "CTDIvol": (0.0, 0.1),
-}  # fmt: skip
 _IN_ORDER = ("InstanceNumber", "AcquisitionTime", "AcquisitionDateTime", "ContentTime")
 _MOST_INTERLEAVED = 4
 _UNEVEN = 0.1
@@ -93,11 +62,6 @@ _MOST_NAMED = 3
 _FEWEST_TO_ALTERNATE = 3
 # Where frames lie is what makes a stack of them.
 _PLACES = ("ImagePositionPatient", "ImageOrientationPatient", "InStackPositionNumber", "SliceLocation")
-
-ATTRIBUTES = (
-    *_ONE_FOR_A_SCAN, *_ONE_FOR_A_BLOCK, *_OF_IMAGES_AT_ONE_PLACE, *_OF_EACH_SLICE,
-    "MultienergyCTCharacteristicsSequence", "DimensionIndexSequence",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -126,18 +90,22 @@ def require_one_scan(slices: Sequence[Slice], conditions: Conditions) -> list[st
         groups = _groups(slices, keyword)
         if len(groups) == 1:
             continue
-        if not groups[0][0] and len(groups) == 2 and keyword in _ONE_FOR_A_SCAN:
+        if not groups[0][0] and len(groups) == 2 and keyword in ONE_FOR_A_SCAN:
             # Lost on the way in some slices rather than said otherwise.
             if _alternate(groups, len(slices)):
                 differences.append(_difference(keyword, groups))
             else:
                 notes.append(f"{keyword} does not stand in all slices")
         elif len(groups) == len(slices) > 2 and identifies(keyword):
-            if keyword in _ONE_FOR_A_SCAN:
+            if keyword in ONE_FOR_A_SCAN:
                 notes.append(
                     f"{keyword} differs in all slices, as some anonymisers write it, and was passed over"
                 )
-        elif keyword in _ONE_FOR_A_SCAN or _to_and_fro(keyword, groups, len(slices)):
+        elif (
+            keyword in ONE_FOR_A_SCAN
+            or (keyword in DATES and _days(groups) > 1)
+            or _to_and_fro(keyword, groups, len(slices))
+        ):
             differences.append(_difference(keyword, groups))
         elif len(groups) < len(slices):
             changing.append(keyword)
@@ -163,7 +131,7 @@ def how_to_tell(slices: Sequence[Slice], one: Slice, other: Slice, conditions: C
     """Return why two different images lie at one position, and how to choose; ends a sentence."""
     several = "as when a series holds several phases or reconstructions"
     differences = []
-    for keyword in (*_marks(slices, conditions), *_OF_IMAGES_AT_ONE_PLACE):
+    for keyword in (*_marks(slices, conditions), *OF_IMAGES_AT_ONE_PLACE):
         groups = _groups(slices, keyword)
         if _apart(groups, slices.index(one), slices.index(other)) and not of_single_slices(groups):
             differences.append(_difference(keyword, groups))
@@ -172,7 +140,7 @@ def how_to_tell(slices: Sequence[Slice], one: Slice, other: Slice, conditions: C
         for keyword, groups in _of_files(slices)
         if _apart(groups, slices.index(one), slices.index(other))
     ]
-    if not any(one.keyword not in _OF_IMAGES_AT_ONE_PLACE for one in differences):
+    if not any(one.keyword not in OF_IMAGES_AT_ONE_PLACE for one in differences):
         distance = distance_of_met(slices)
         if distance is not None:
             return (
@@ -262,7 +230,7 @@ def _marks(slices: Sequence[Slice], conditions: Conditions) -> Iterable[str]:
             keyword = keyword_for_tag(item.get("DimensionIndexPointer") or 0)
             if keyword and keyword not in _PLACES:
                 own.append(keyword)
-    known = dict.fromkeys((*_ONE_FOR_A_SCAN, *_ONE_FOR_A_BLOCK, *own))
+    known = dict.fromkeys((*ONE_FOR_A_SCAN, *ONE_FOR_A_BLOCK, *own))
     there = {keyword for one in slices for keyword in one.file.frames[one.frame]}
     return [one for one in known if not conditions.ignores(one) and not there.isdisjoint(places_of(one))]
 
@@ -271,7 +239,7 @@ def _of_files(slices: Sequence[Slice]) -> Iterable[tuple[str, list[tuple[Values,
     """Return what several multi-frame files say of themselves and each of their frames says otherwise."""
     if len({one.file for one in slices}) == 1 or all(len(one.file.frames) == 1 for one in slices):
         return
-    for keyword in _ONE_FOR_A_BLOCK:
+    for keyword in ONE_FOR_A_BLOCK:
         if len(places_of(keyword)) > 1:
             groups = grouped([as_values(one.file.header.get(keyword)) for one in slices])
             if len(groups) > 1 and len(_groups(slices, keyword)) == 1:
@@ -294,13 +262,22 @@ def _group_of_each(groups: Sequence[tuple[Values, list[int]]], count: int) -> np
     return group
 
 
+def _days(groups: Sequence[tuple[Values, list[int]]]) -> int:
+    """Return how many days lie between dates, of those that are some."""
+    days = []
+    for values, _ in groups:
+        with contextlib.suppress(ValueError):
+            days.append(datetime.strptime(str(values[0])[:8] if values else "", "%Y%m%d").toordinal())
+    return max(days) - min(days) if days else 0
+
+
 def _to_and_fro(keyword: str, groups: Sequence[tuple[Values, list[int]]], count: int) -> bool:
     """Say whether slices of several groups are mixed, rather than one group after the other."""
     if _blocks(groups, count) <= len(groups):
         return False
     group = _group_of_each(groups, count)
     runs = np.diff(np.flatnonzero(np.diff(group)))  # without the first and the last one
-    return keyword not in _ONE_FOR_A_ROTATION or bool(runs.min() < 2)
+    return keyword not in ONE_FOR_A_ROTATION or bool(runs.min() < 2)
 
 
 def _alternate(groups: Sequence[tuple[Values, list[int]]], count: int) -> bool:
@@ -325,11 +302,11 @@ def _alternating(slices: Sequence[Slice]) -> Iterable[_Difference]:
     So far apart that no change along the patient could make it: each step within a scan is at most half as
     wide as any step between the scans.
     """
-    for keyword in _OF_IMAGES_AT_ONE_PLACE:
+    for keyword in OF_IMAGES_AT_ONE_PLACE:
         groups = _groups(slices, keyword)
         if _alternate(groups, len(slices)):
             yield _difference(keyword, groups)
-    for keyword, (least, least_of_mean) in _OF_EACH_SLICE.items():
+    for keyword, (least, least_of_mean) in OF_EACH_SLICE.items():
         if not any(one in slices[0].file.frames[slices[0].frame] for one in places_of(keyword)):
             continue
         values = [as_number(one.file, one.frame, keyword) for one in slices]

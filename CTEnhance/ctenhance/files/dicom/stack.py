@@ -16,7 +16,13 @@ from hashlib import sha256
 import numpy as np
 from pydicom.multival import MultiValue
 
-from ctenhance.core.hounsfield import doubt_of_scale, has_air, require_air_in_place
+from ctenhance.core.hounsfield import (
+    HIGHEST_AIR_HU,
+    doubt_of_scale,
+    has_air,
+    require_air_around,
+    require_air_in_place,
+)
 from ctenhance.core.limits import require_whole_words
 from ctenhance.core.padding import padding_to_air
 from ctenhance.files.dicom.choice import Conditions, Frame
@@ -26,7 +32,7 @@ from ctenhance.files.dicom.kinds import slice_frames
 from ctenhance.files.dicom.padding import AIR_HU, declared_padding, fill_padding
 from ctenhance.files.dicom.pixels import stored_planes
 from ctenhance.files.dicom.provenance import notes_of_copies, notes_of_derivation
-from ctenhance.files.dicom.remarks import notes_of_hidden_names, notes_of_remarks
+from ctenhance.files.dicom.remarks import note_of_density, notes_of_hidden_names, notes_of_remarks
 from ctenhance.files.dicom.rescaling import require_like_rescaling
 from ctenhance.files.dicom.scans import choice_by, how_to_tell, require_one_scan
 from ctenhance.files.dicom.slices import HOUNSFIELD, Slice
@@ -66,7 +72,7 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
     """
     slices, (pitch, origin, notes, shear), unit, repeated = laid_out(files, conditions, check_hu)
     array = memory.array((len(slices), *slices[0].shape))
-    padded, beyond, air, ends = _fill(array, slices)
+    padded, beyond, air, ends = _fill(array, slices, check_hu)
     if unit == HOUNSFIELD:
         require_like_rescaling(slices, array)
     named = next((one.measure.named for one in slices if one.measure.named), "")
@@ -79,6 +85,8 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
         scale = doubt_of_scale(array)
     # Some scanners do not declare the value outside the field of view, or declare another one.
     padding = padding_to_air(array, AIR_HU, float(ends[:, 0].min())) if unit == HOUNSFIELD else None
+    if unit == HOUNSFIELD and check_hu and padded:
+        _require_air_beside_padding(array, slices)
     if repeated:
         notes.append(f"repeated slices left out: {repeated}")
     if padded or padding is not None:
@@ -92,8 +100,10 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
         notes += [*doubts(slices, array, air), *filter(None, [scale])]
         notes += [*notes_of_copies(array, slices), *notes_of_derivation(slices[0].file)]
         notes += [*notes_of_remarks(slices), *notes_of_tilt(slices, shear)]
-        if unit == HOUNSFIELD and not named and not is_ct_all_the_same(array):
-            notes += notes_of_hidden_names(slices[0].file, array)
+        if unit == HOUNSFIELD and not named:
+            first = slices[0].file
+            shows_air = is_ct_all_the_same(array)
+            notes += note_of_density(first) if shows_air else notes_of_hidden_names(first, array)
     if shear is not None:
         outside = AIR_HU if unit == HOUNSFIELD else 0.0
         array, moved, note = straighten(array, slices[0].pixel_spacing, pitch, shear, outside)
@@ -109,6 +119,13 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
         notes=notes,
         unit=unit,
     )
+
+
+def _require_air_beside_padding(array: np.ndarray, slices: Sequence[Slice]) -> None:
+    """Raise NotCTError where the padding that was declared is as high as a map has it, without air."""
+    highest = max(one.padding[1] for one in slices if one.padding is not None)
+    if highest > HIGHEST_AIR_HU:
+        require_air_around(array, highest)
 
 
 @without_collecting()
@@ -135,9 +152,12 @@ def laid_out(
     return slices, grid._replace(notes=[*notes, *grid.notes]), unit, repeated
 
 
-def _fill(array: np.ndarray, slices: Sequence[Slice]) -> tuple[bool, bool, bool, np.ndarray]:
+def _fill(array: np.ndarray, slices: Sequence[Slice], check_hu: bool) -> tuple[bool, bool, bool, np.ndarray]:
     """Read the slices into the array [z, y, x]; return whether there was declared padding, whether words
-    held more than their values, whether there is air, and what `ends_of` gives."""
+    held more than their values, whether there is air, and what `ends_of` gives.
+
+    Without `check_hu` padding as high as a map has it stays.
+    """
     ends = np.empty((len(slices), 2), np.float32)
 
     def fill(begin: int, end: int) -> tuple[bool, bool, bool]:
@@ -145,7 +165,9 @@ def _fill(array: np.ndarray, slices: Sequence[Slice]) -> tuple[bool, bool, bool,
         for index, plane, more in _rescaled(slices[begin:end], array[begin:end]):
             beyond |= more
             air = air or has_air(plane[None])
-            padded |= fill_padding(plane, slices[begin + index].padding)
+            padding = slices[begin + index].padding
+            if check_hu or padding is None or padding[1] <= HIGHEST_AIR_HU:
+                padded |= fill_padding(plane, padding)
             ends[begin + index] = plane.min(), plane.max()
         return padded, beyond, air
 

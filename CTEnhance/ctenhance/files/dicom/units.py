@@ -26,12 +26,14 @@ from ctenhance.files.dicom.names import (
     AT_AN_ENERGY,
     IN_IMAGE_TYPE,
     LIKE_HU,
+    NOTED,
     OF_MATERIALS,
     OF_PERFUSION,
     QUANTITIES,
     SHOWN_ALONE,
     TAKEN_OUT,
     UNIT,
+    WITH_AIR,
     WITHOUT_AIR,
     Names,
     capitals,
@@ -89,8 +91,8 @@ _PROTOCOLS = ("ProtocolName", "AcquisitionProtocolName", "PerformedProcedureStep
 _REMARKS = (
     "ImageComments", "DerivationDescription", "WindowCenterWidthExplanation", "ImageFilterDescription",
 )  # fmt: skip
-# Names that air contradicts and many a CT has not: then a note says so.
-_NOTED = ("density of a material", "stopping power ratio")
+# Siemens' kernels of DirectDensity.
+_DIRECT_DENSITY = re.compile(r"\bS[DM]\d\d|DIRECT ?DENSITY")
 
 _UNIT_ATOMS = re.compile(
     r"(\d*([KMUNµμ]?(G|L|M|S|GY|BQ|MOL)|([MUµμ]|MC)G(I|IODINE|CA|HAP|H2O|WATER)?|C[MC]|DL|M?SEC|MIN|HZ|KEV|KV"
@@ -182,9 +184,21 @@ def doubts(slices: Sequence[Slice], array: np.ndarray, air: bool) -> list[str]:
             f"a description in '{name}' tells of {named}, and no air at -1000 HU shows that it is a CT all "
             "the same; give the CT series."
         )
-    if named in _NOTED:
+    if named in NOTED:
         notes.append(
             f"its description tells of {named}; taken for Hounsfield units, as air is at -1000 in it"
+        )
+    elif named in WITH_AIR:
+        notes.append(
+            f"a description in '{name}' tells of {named}, of which some programs make images with air at "
+            "-1000, too: make sure that it is a CT in Hounsfield units and no map"
+        )
+    if _DIRECT_DENSITY.search(
+        " ".join(words(slices[0].file.value(one) or "") for one in ("SeriesDescription", "ConvolutionKernel"))
+    ):
+        notes.append(
+            "its kernel or description is that of DirectDensity: its values are relative electron or mass "
+            "densities on the scale of Hounsfield units, bone and contrast agent lower than these"
         )
     if computed := _virtual(slices[0]):
         notes.append(
