@@ -127,6 +127,13 @@ def test_series_without_a_number_of_their_own_are_counted(tmp_path: Path) -> Non
     for uid in ("1.1", "1.2"):  # two studies, each with a series 2
         write_series(tmp_path / "in", prefix=uid, SeriesInstanceUID=uid, StudyInstanceUID=uid)
     assert list(cases_in(tmp_path)) == ["in (series 3)", "in (series 4)"]
+    # And each is a series 2 all the same.
+    write_series(tmp_path / "in", prefix="c", SeriesInstanceUID="1.3", SeriesNumber=1)
+    for chosen, expected in (("2", ["in (series 3)", "in (series 4)"]), ("4", ["in (series 4)"])):
+        found = find_cases(tmp_path / "in", tmp_path / "out", Choice(chosen))
+        assert [case.name for case in found.cases] == expected
+    assert "not asked for" in found.left_out["in (series 3)"]
+    assert "number 2 in its header, with 'in/1.10001.dcm'" in found.left_out["in (series 3)"]
 
 
 def test_what_holds_no_slices_is_no_case(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
 from ctenhance.physics.formula import atom_counts, mass_shares
-from ctenhance.physics.materials import compound, material
+from ctenhance.physics.materials import compound, material, solution
 from ctenhance.runtime.errors import InputError
 
 CALCIUM_CHLORIDE = {"Ca": 1.0, "Cl": 2.0, "H": 12.0, "O": 6.0}
@@ -231,3 +233,39 @@ def test_a_hydrates_attenuation_is_that_of_its_parts() -> None:
 def test_a_description_that_contradicts_itself_is_refused(described: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         material(described)
+
+
+@pytest.mark.parametrize(
+    ("described", "mg_per_ml"),
+    [
+        ("barium sulphate=BaSO4@0.045", 45),
+        ("saline=NaCl@0.009", 9),
+        ("agent=I@0.005", 5),
+        ("agent=C17H22I3N3O8@0.3", 300),
+        ("insert=Ca5(PO4)3OH@0.2", 200),
+        ("agent=Ba58.8%S13.7%O27.4%@0.045", 45),
+    ],
+)
+def test_a_concentration_for_a_density_is_refused_with_the_solution(described: str, mg_per_ml: float) -> None:
+    with pytest.raises(InputError, match=rf"looks like a concentration \({mg_per_ml:g} mg/ml\)") as refusal:
+        material(described)
+    spelled = re.search(r"in water, (.*)\.$", str(refusal.value))
+    assert spelled is not None
+    energies = torch.tensor([40.0, 70.0, 100.0])
+    _, formula = described.split("=")
+    solute = compound("solute", formula.split("@")[0], 2.0)
+    made, right = material(spelled[1]), solution(solute, mg_per_ml)
+    assert made.density == pytest.approx(1 + mg_per_ml / 1e3, rel=1e-3)
+    torch.testing.assert_close(
+        made.mass_attenuation(energies), right.mass_attenuation(energies), rtol=1e-3, atol=0
+    )
+
+
+@pytest.mark.parametrize(
+    "described",
+    ["xenon=Xe@0.0059", "gas=SF6@0.006", "foam=Al@0.3", "aerogel=SiO2@0.1", "styrofoam=C8H8@0.05",
+     "li=Li@0.53",
+     "lung=H10.3%C10.5%N3.1%O74.9%Na0.2%P0.2%S0.3%Cl0.3%K0.2%@0.26", "powder=CaCO3@0.6", "gas=UF6@0.0147"],
+)  # fmt: skip
+def test_gases_foams_and_light_solids_have_low_densities(described: str) -> None:
+    assert material(described).density == float(described.split("@")[1])

@@ -276,6 +276,17 @@ def test_series_without_distinct_numbers_are_counted(tmp_path: Path):
     assert CTVolume.read(tmp_path, series=7).meta["series_instance_uid"] == "1.2.4"
 
 
+def test_series_of_one_number_are_told_apart_by_study_and_file(tmp_path: Path):
+    for index in (1, 2):
+        own = {"StudyInstanceUID": f"1.2.{5 - index}", "StudyDate": f"202{index}0101"}
+        write_series(tmp_path / f"st{index}", SeriesInstanceUID=f"1.3.{index}", **own)
+    with pytest.raises(InputError) as refusal:
+        CTVolume.read(tmp_path)
+    assert "of the 1st study, number 2 in its header, with 'st1/image0001.dcm'" in str(refusal.value)
+    assert "of the 2nd study, number 2 in its header, with 'st2/image0001.dcm'" in str(refusal.value)
+    assert "2021" not in str(refusal.value)
+
+
 @pytest.mark.parametrize("least", (1, 1 << 28))
 def test_frames_are_the_same_whether_memory_was_made_ready_or_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least: int

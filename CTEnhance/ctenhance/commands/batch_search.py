@@ -293,7 +293,8 @@ def series_entries(series: Sequence[FoundSeries], source: Path, choice: Choice) 
             name, place = name_in(home, source), inside
             if len(members) > 1:
                 name, place = f"{name} (series {number})", inside / f"series-{number}"
-            if choice.series is not None and choice.series.strip() not in (str(number), one.uid):
+            own = str(one.first.header.get("SeriesNumber") or "").strip()
+            if choice.series is not None and choice.series.strip() not in (str(number), own, one.uid):
                 yield LeftOut(name, f"{label(number, one)}, not asked for")
             elif one.excluded:
                 yield LeftOut(name, one.excluded.rstrip("."))

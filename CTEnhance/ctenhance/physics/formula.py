@@ -29,7 +29,7 @@ _ANIONS = ("O", "F", "Cl", "Br", "I", "S", "N", "P", ")")
 _IN_CAPITALS = ("Bi", "Cs", "Cu", "In", "Nb", "Ni", "Os", "Pb", "Sb", "Sc", "Si", "Sn")
 # The same for these as a whole, as other formulas do begin so ('HOCl', 'YBO3').
 _WHOLE_IN_CAPITALS = ("HO", "HO2O3", "PO", "PU", "PUO2", "YB", "YB2O3", "YBF3")
-_NO_METALS = frozenset(
+NO_METALS = frozenset(
     (
         "H",
         "He",
@@ -237,7 +237,7 @@ def _refuse_isotopes(formula: str, plain: str) -> None:
     for found in re.finditer(r"([A-Z][a-z]?)(\d{2,3})([A-Z][a-z]?)(?![a-z\d.])", plain):
         before, number, symbol = found.groups()
         near = abs(int(number) / (_mass(symbol) or 1) - 1) < _ISOTOPES and int(number) >= _LIGHTEST_ISOTOPE
-        if (near and before not in _NO_METALS) or found.group() in ("H217O", "H218O"):
+        if (near and before not in NO_METALS) or found.group() in ("H217O", "H218O"):
             rest = plain[found.end() :]
             natural = plain[: found.start()] + before + ("2" if before == "H" else "") + symbol + rest
             counted = plain[: found.end()] + "1" + rest
@@ -281,7 +281,7 @@ def _is_mass_number(symbol: str, number: int, part: str) -> bool:
     others = sum(atoms.values()) - number
     if others <= 0 or (symbol == "C" and "H" in atoms) or (symbol == "B" and "C" in atoms):
         return False
-    metals = not _NO_METALS.intersection(atoms)
+    metals = not NO_METALS.intersection(atoms)
     if metals and number < _HEAVY:  # phases such as Mg24Y5
         return False
     if symbol == "F" and "H" in atoms and set(atoms) <= {"C", "H", "F", "N", "O"}:
@@ -294,7 +294,7 @@ def _refuse_alloys(formula: str, plain: str) -> None:
     """Names of alloys, whose numbers are per cent by mass ('Ti6Al4V', 'TiAl6V4')."""
     symbols, numbers = _symbols_and_numbers(plain)
     written = [number for number in numbers if number is not None]
-    no_metals = _NO_METALS.intersection(symbols)
+    no_metals = NO_METALS.intersection(symbols)
     silicon = no_metals == {"Si"} and symbols[0] in _WITH_SILICON
     least = _WITH_SILICON[symbols[0]] if silicon else 1.001
     if (no_metals and not silicon) or not written or max(written) < least or sum(written) >= 100:
@@ -320,9 +320,9 @@ def _refuse_shares(formula: str, plain: str) -> None:
     shares = [number for number in numbers if number is not None]
     if not symbols or len(shares) < len(numbers):
         return
-    total, metals = sum(shares), not _NO_METALS.intersection(symbols)
+    total, metals = sum(shares), not NO_METALS.intersection(symbols)
     if max(shares) < 1:
-        of_mass = not (_NO_METALS - _SEMICONDUCTORS).isdisjoint(symbols)
+        of_mass = not (NO_METALS - _SEMICONDUCTORS).isdisjoint(symbols)
         if not of_mass and (len(symbols) < 3 or abs(total - 1) > _OFF_ONE):
             return
     elif metals or "." in plain:

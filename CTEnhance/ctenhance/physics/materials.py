@@ -15,13 +15,17 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from ctenhance.physics.formula import atom_counts, mass_shares, refuse_gas_for_metal
+from ctenhance.physics.formula import NO_METALS, atom_counts, mass_shares, refuse_gas_for_metal
 from ctenhance.runtime.errors import InputError
 
 #: Energies at which the tables hold, in keV.
 LOWEST_KEV, HIGHEST_KEV = 0.1, 950.0
 #: g/cm³ of osmium, rounded up, and the last element of the tables.
 _DENSEST, _HEAVIEST = 23.0, 92
+# Atomic numbers of elements that, where they are this share of the mass, no solid has at so few g/cm³.
+_LEAST_HEAVY, _MOSTLY_HEAVY, _LIGHTEST_SOLID, _DENSEST_VAPOUR = 11, 0.2, 0.4, 0.03
+_FOAMED = frozenset(("Mg", "Al", "Ti", "Fe", "Ni", "Cu", "Zn"))
+_LIGHT_ALL_THE_SAME = frozenset(("Si", "Ar", "Kr", "Xe", "Rn"))  # aerogels, gases
 KINDS = ("total", "photo", "incoh", "coh")
 
 
@@ -225,7 +229,32 @@ def _described(given: str) -> Material:
         raise InputError(
             f"'{given}' is named after {name} but has none of it: write {meant}, or another name."
         )
+    _refuse_dilution(mixture)
     return mixture
+
+
+def _refuse_dilution(of: Material) -> None:
+    """Raise InputError, with the spelling of a solution in water, where a density is a concentration.
+
+    No solid of heavy elements is so light, but gases, and foams of a metal; powders are denser.
+    """
+    shares = dict(of.fractions)
+    heavy = {one for one in shares if _atomic_number(one) >= _LEAST_HEAVY and one not in _LIGHT_ALL_THE_SAME}
+    solid = bool(heavy - NO_METALS) or ("I" in heavy and set(shares) != {"H", "I"})
+    gaseous = not solid or shares.get("F", 0.0) > _MOSTLY_HEAVY
+    if (
+        sum(shares[one] for one in heavy) < _MOSTLY_HEAVY
+        or not _DENSEST_VAPOUR * gaseous < of.density < _LIGHTEST_SOLID
+        or (len(shares) == 1 and heavy <= _FOAMED)
+    ):
+        return
+    in_water = solution(of, 1e3 * of.density)
+    parts = "".join(f"{element}{100 * share:.4g}%" for element, share in in_water.fractions)
+    raise InputError(
+        f"Nothing of the elements of '{of.name}' has {of.density:g} g/cm³, which looks like a concentration "
+        f"({1e3 * of.density:g} mg/ml): write the density of the substance itself or, for this much of it in "
+        f"water, {of.name}={parts}@{in_water.density:.4g}."
+    )
 
 
 @lru_cache(maxsize=64)

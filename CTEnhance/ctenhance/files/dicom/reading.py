@@ -217,7 +217,10 @@ def _choose(series: dict[str, list[DicomFile]], chosen: int | str | None) -> lis
             if str(chosen).strip() in (uid, str(numbers[uid])):
                 return files
     shown = sorted(series, key=numbers.__getitem__)
-    labels = [series_label(numbers[uid], series[uid][0], _count(series[uid])) for uid in shown]
+    studies = _studies({uid: files[0] for uid, files in series.items()})
+    labels = [
+        series_label(numbers[uid], series[uid][0], _count(series[uid]), studies.get(uid)) for uid in shown
+    ]
     listing = "; ".join(labels[:_MOST_LISTED])
     if len(shown) > _MOST_LISTED:
         listing += f"; and {len(shown) - _MOST_LISTED} more"
@@ -246,17 +249,39 @@ def series_numbers(series: Mapping[str, DicomFile]) -> dict[str, int]:
     return numbers | {uid: rank for rank, uid in enumerate(others, start=max(0, *given.values()) + 1)}
 
 
+def _studies(series: Mapping[str, DicomFile]) -> dict[str, int]:
+    """Return the rank of each series' study by date, if there are several."""
+    keywords = ("StudyDate", "StudyTime", "StudyInstanceUID")
+    of = {uid: tuple(text(file.header.get(one)) for one in keywords) for uid, file in series.items()}
+    ranks = {study: rank for rank, study in enumerate(sorted(set(of.values())), start=1)}
+    return {uid: ranks[study] for uid, study in of.items()} if len(ranks) > 1 else {}
+
+
 def _count(files: Sequence[DicomFile]) -> int:
     return int(sum(number(file.header.get("NumberOfFrames")) or 1 for file in files))
 
 
-def series_label(rank: int, first: DicomFile, count: int) -> str:
-    """Return what a list of series says of one of `count` slices, such as 'series 3: 24 slices of 2 mm'."""
+def series_label(rank: int, first: DicomFile, count: int, study: int | None = None) -> str:
+    """Return what a list of series says of one of `count` slices, such as 'series 3: 24 slices of 2 mm'.
+
+    With the rank of its `study`, the earliest first, and, where it is listed by another number than its own,
+    that and its first file.
+    """
     # Without the description, which may hold names.
     label = f"series {rank}: {count} slice" + ("" if count == 1 else "s")
     kernel = text(first.value("ConvolutionKernel"))
     thickness = number(first.value("SliceThickness"))
-    return label + (f" of {thickness:g} mm" if thickness else "") + (f", kernel {kernel}" if kernel else "")
+    label += (f" of {thickness:g} mm" if thickness else "") + (f", kernel {kernel}" if kernel else "")
+    label += f", of the {_ordinal(study)} study" if study else ""
+    own = int(number(first.header.get("SeriesNumber")) or 0)
+    if own in (rank, 0):
+        return label
+    return f"{label}, number {own} in its header, with '{first.path.parent.name}/{first.path.name}'"
+
+
+def _ordinal(count: int) -> str:
+    ending = "th" if count % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(count % 10, "th")
+    return f"{count}{ending}"
 
 
 def _volume(
