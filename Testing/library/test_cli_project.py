@@ -67,7 +67,9 @@ def test_other_geometries(ct: Path, tmp_path: Path, geometry: str) -> None:
         (("out.ctproj.h5", "--dose", 0), "The dose cannot be 0"),
         (("out.ctproj.h5", "--geometry", "cone"), "no geometry 'cone'"),
         (("out.ctproj.h5", "--photons", -3), "photons cannot be -3"),
-        (("out.ctproj.h5", "--views", 2), "at least 16 views"),
+        (("out.ctproj.h5", "--views", 2), "20 to 20000 views, not 2"),
+        (("out.ctproj.h5", "--views", 1_000_000), "not 1000000"),
+        (("out.ctproj.h5", "--kvp", 80), "--kvp is for --polychromatic only"),
     ],
 )
 def test_refusals(ct: Path, tmp_path: Path, arguments: tuple[Any, ...], sentence: str) -> None:

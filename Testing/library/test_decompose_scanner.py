@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -94,8 +95,11 @@ def test_verb_writes_a_scan_that_can_be_read(tmp_path: Path) -> None:
     ("given", "said"),
     [
         ({"name": "head"}, "There is no phantom 'head'"),
-        ({"matrix": 4}, "16 pixels"),
+        ({"matrix": 4}, "16 to 4096 pixels"),
+        ({"matrix": 5000}, "16 to 4096 pixels"),
         ({"slices": 0}, "1 to 512 slices"),
+        ({"contrast_mg_ml": -1.0}, "contrast cannot be -1 mg/mL"),
+        ({"contrast_mg_ml": math.nan}, "contrast cannot be nan mg/mL"),
     ],
 )
 def test_what_makes_no_phantom_is_said(given: dict, said: str) -> None:

@@ -152,7 +152,8 @@ def test_refusals() -> None:
         ({"dose": math.nan}, "dose cannot be nan"),
         ({"photons": -1.0}, "photons cannot be -1"),
         ({"electronic_variance": -1.0}, "electronic variance cannot be"),
-        ({"views": 3}, "at least 16 views"),
+        ({"views": 3}, "20 to 20000 views, not 3"),
+        ({"columns": 10_001}, "16 to 10000 columns, not 10001"),
         ({"polychromatic": True, "kvp": 9}, "9"),
     ]:
         with pytest.raises(InputError, match=part):

@@ -11,6 +11,7 @@ import ctenhance
 from ctenhance.commands.apps import app
 from ctenhance.commands.options import Choice, InputPath
 from ctenhance.commands.support import Run, command
+from ctenhance.runtime.errors import InputError
 
 PROJECTION_SUFFIXES = (".h5", ".hdf5")
 
@@ -46,13 +47,17 @@ def project(
     polychromatic: Annotated[
         bool, typer.Option("--polychromatic", help="A tube's whole spectrum, with beam hardening.")
     ] = False,
-    kvp: Annotated[int, typer.Option(help="Tube voltage in kV, with --polychromatic.")] = 120,
+    kvp: Annotated[
+        int | None, typer.Option(help="Tube voltage in kV, with --polychromatic; 120 if not given.")
+    ] = None,
 ) -> None:
     """Simulate a scan's projections, at a chosen dose, from a CT volume."""
     run.plan([source], (target, PROJECTION_SUFFIXES))
+    if kvp is not None and not polychromatic:
+        raise InputError("--kvp is for --polychromatic only: leave it out, or add --polychromatic.")
     from ctenhance.core.report import ReportBuilder
     from ctenhance.runtime.device import pick_device
-    from ctenhance.scan.simulate import simulate_projections
+    from ctenhance.scan.simulate import KVP, simulate_projections
 
     place = pick_device(run.device)
     settings = {
@@ -63,7 +68,7 @@ def project(
         "bowtie": bowtie,
         "modulation": modulation,
         "polychromatic": polychromatic,
-        "kvp": kvp,
+        "kvp": kvp or KVP,
         "views": views,
         "columns": columns,
     }

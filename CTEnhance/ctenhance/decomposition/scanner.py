@@ -16,8 +16,9 @@ from ctenhance.physics.detector_models import detector
 from ctenhance.physics.phantom import chest_phantom
 from ctenhance.physics.spectrum import energy_grid, tube_spectrum
 from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.memory import require_memory
 from ctenhance.runtime.progress import Cancellable, Progress
-from ctenhance.scan.projections import Projections
+from ctenhance.scan.projections import IMAGE_SIDES, Projections
 from ctenhance.scan.simulate import clinical_scan
 
 #: Phantoms that need no file.
@@ -30,6 +31,8 @@ QUANTA = 5e5
 ROD_MM, ROD_FIELD_MM, CHEST_FIELD_MM, SLICE_MM = 250.0, 270.0, 358.0, 2.5
 CONTRAST_MG_ML = 5.0
 MOST_SLICES = 512
+# Memory that a voxel of the chest takes while its materials are laid out (measured).
+_BYTES_A_VOXEL = 90
 
 
 def named_phantom(name: str, matrix: int, slices: int, contrast_mg_ml: float, seed: int) -> MaterialPhantom:
@@ -38,8 +41,14 @@ def named_phantom(name: str, matrix: int, slices: int, contrast_mg_ml: float, se
     `contrast_mg_ml` of iodine is in the blood of the chest or of the labels. Raises InputError for another
     name and for sizes that make no image.
     """
-    if matrix < 16 or not 1 <= slices <= MOST_SLICES:
-        raise InputError(f"Choose 16 pixels a side or more, and 1 to {MOST_SLICES} slices.")
+    least, most = IMAGE_SIDES
+    if not (least <= matrix <= most and 1 <= slices <= MOST_SLICES):
+        raise InputError(f"Choose {least} to {most} pixels a side, and 1 to {MOST_SLICES} slices.")
+    if not 0 <= contrast_mg_ml < math.inf:
+        raise InputError(f"The contrast cannot be {contrast_mg_ml:g} mg/mL: give 0 or more.")
+    if name == CHEST:
+        voxels = slices * matrix**2
+        require_memory(_BYTES_A_VOXEL * voxels, f"a chest of {slices} slices of {matrix} x {matrix} pixels")
     if name == CHEST:
         pixel = CHEST_FIELD_MM / matrix
         return tissue_phantom(chest_phantom(matrix, matrix, slices, pixel, SLICE_MM, seed), contrast_mg_ml)

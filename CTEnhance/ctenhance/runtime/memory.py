@@ -62,6 +62,12 @@ def not_enough_memory(what: str) -> str:
     )
 
 
+def require_memory(needed: float, what: str) -> None:
+    """Raise CTEnhanceError where `what` needs more bytes than this process may still take."""
+    if needed > free_main_memory():
+        raise CTEnhanceError(not_enough_memory(f"{what} ({needed / 2**30:.1f} GB) does not fit"))
+
+
 def require_address_space(with_torch: bool = True) -> None:
     """Raise CTEnhanceError where a shell's limit leaves less than the libraries need, before they are loaded.
 

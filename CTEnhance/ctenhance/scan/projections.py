@@ -31,7 +31,8 @@ from ctenhance.scan.rays import rays_of
 SUFFIXES = (".ctproj.h5", ".h5", ".hdf5")
 #: Image matrix where the projections name none.
 DEFAULT_IMAGE_SIZE = 512
-_IMAGE_SIDES = (16, 4096)
+#: Fewest and most pixels a side of an image.
+IMAGE_SIDES = (16, 4096)
 # A transmission is never taken for smaller than this where the quanta are not known (normalised readings).
 _LEAST_TRANSMISSION = 1e-5
 # Below this many quanta in air, "counts" are readings normalised to air.
@@ -158,7 +159,7 @@ class Projections(ScanFields):
             raise InputError(f"There is no energy bin {index} among the {self.n_bins or 'zero'} bins.")
         return index
 
-    def _tensor(self, bin_index: int | None) -> torch.Tensor:
+    def _tensor(self, bin_index: int | None = None) -> torch.Tensor:
         """Readings `[row, view, column]`, float32: of one bin, or of all bins together."""
         readings = self.readings
         if self.n_bins is None:
@@ -171,14 +172,14 @@ class Projections(ScanFields):
             values = np.asarray(readings[...]).sum(-1, dtype=np.float64).astype(np.float32)
         return torch.from_numpy(values).transpose(0, 1).contiguous()
 
-    def transmission(self, bin_index: int | None = None) -> torch.Tensor:
+    def transmission(self) -> torch.Tensor:
         """Return counts / air counts as float32 `[row, view, column]`; negative where noise made it so.
 
-        Of one energy bin, or (None) of all together.  All rows are taken into memory: use `rows` first.
+        Of all energy bins together. All rows are taken into memory: use `rows` first.
         """
         if self.counts is None:
-            return torch.exp(-self._tensor(bin_index))
-        return self._tensor(bin_index) / torch.as_tensor(self.air(bin_index), dtype=torch.float32)
+            return torch.exp(-self._tensor())
+        return self._tensor() / torch.as_tensor(self.air(), dtype=torch.float32)
 
     def to_line_integrals(self, bin_index: int | None = None) -> torch.Tensor:
         """Return line integrals as float32 `[row, view, column]`: -ln(counts / air counts).
@@ -210,7 +211,7 @@ class Projections(ScanFields):
         if isinstance(image_size, int):
             image_size = image_size, image_size
         rows, columns = image_size or self.image_shape
-        low, high = _IMAGE_SIDES
+        low, high = IMAGE_SIDES
         if not (low <= rows <= high and low <= columns <= high):
             raise InputError(f"The image matrix is {rows} x {columns}: choose {low} to {high} pixels a side.")
         for name, length in (("pixel size", pixel_mm), ("field of view", fov_mm)):

@@ -35,6 +35,7 @@ from ctenhance.physics.projector import project
 from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu
 from ctenhance.runtime.device import halvings, pick_device, with_memory_fallback
 from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.memory import require_memory
 from ctenhance.runtime.progress import Cancellable, Progress, check
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.rays import ray_fields
@@ -45,6 +46,8 @@ COLUMNS, VIEWS = 736, 1152
 FAN_RAD = COLUMNS * 1.2858 / SOURCE_TO_DETECTOR_MM
 #: Quanta in air on the central ray at full dose, and the electronic noise in counts^2 (METHODS C.2).
 PHOTONS, ELECTRONIC_VARIANCE = 2.5e5, 10.0
+#: Tube voltage of a polychromatic scan unless another is asked for.
+KVP = 120
 
 SOFT_HU, BONE_HU = 150.0, 1000.0
 CALIBRATION_MM = 200.0
@@ -55,6 +58,10 @@ _REFERENCE_KEV = 70.0
 # The user is warned of more body than this outside the field of view.
 _BODY_HU, _TOLERATED_OUTSIDE = -500.0, 1e-3
 _BATCH = 8
+# Least and most that a scan has; coarser views are no scan for the reader of files (`checks`).
+_VIEWS, _COLUMNS = (20, 20_000), (16, 10_000)
+# Memory that a ray takes while it is followed through the image (measured with 1,152 to 12,000 views).
+_BYTES_A_RAY = 120
 
 NAMES = {"fan-equiangular": "fan_equiangular", "fan-flat": "fan_flat", "parallel": "parallel"}
 
@@ -68,7 +75,7 @@ def simulate_projections(
     bowtie: float = 0.0,
     modulation: float = 0.0,
     polychromatic: bool = False,
-    kvp: float = 120,
+    kvp: float = KVP,
     views: int = VIEWS,
     columns: int = COLUMNS,
     seed: int = 0,
@@ -214,13 +221,16 @@ def clinical_scan(name: str, views: int = VIEWS, columns: int = COLUMNS) -> Scan
     """A clinical scanner's rays: `name` is one of `NAMES`.
 
     Whatever the number of columns, the detector spans the same fan, and parallel rays as wide a field.
-    Raises InputError for an unknown name and too few views or columns.
+    Raises InputError for an unknown name and for numbers of views or columns that no scan has, CTEnhanceError
+    for more rays than memory holds.
     """
     kind = NAMES.get(name.replace("_", "-"))
     if kind is None:
         raise InputError(f"There is no geometry '{name}': choose {', '.join(NAMES)}.")
-    if min(views, columns) < 16:
-        raise InputError("A scan needs at least 16 views and 16 columns.")
+    for what, count, least, most in (("views", views, *_VIEWS), ("columns", columns, *_COLUMNS)):
+        if not least <= count <= most:
+            raise InputError(f"A scan has {least} to {most} {what}, not {count}.")
+    require_memory(_BYTES_A_RAY * views * columns, f"a scan of {views} views and {columns} columns")
     if kind == "parallel":
         pitch = 2 * SOURCE_TO_ISOCENTER_MM * math.sin(FAN_RAD / 2) / columns
         return ParallelGeometry(views, columns, pitch, view_angles=even_angles(views, math.pi))
