@@ -339,7 +339,7 @@ def test_replay_that_is_no_report(ct: Path, tmp_path: Path, degrade: Verb) -> No
         bad.write_text(text)
         assert sentence in run("degrade", ct, tmp_path / "a.nii", "--replay", bad, code=2).stderr
     none = tmp_path / "none.json"
-    assert "cannot be read" in run("degrade", ct, tmp_path / "a.nii", "--replay", none, code=2).stderr
+    assert "There is no report at" in run("degrade", ct, tmp_path / "a.nii", "--replay", none, code=2).stderr
     assert degrade.calls == 0
 
 

@@ -324,7 +324,7 @@ def test_settings_that_are_wrong_are_named(tmp_path: Path, change: dict[str, Any
 
 
 def test_settings_that_are_not_there_are_told(tmp_path: Path):
-    with pytest.raises(InputError, match=r"There is no file '.*none\.json'; check the path\."):
+    with pytest.raises(InputError, match=r"There is no settings file at '.*none\.json'; check the path\."):
         read_settings(tmp_path / "none.json")
 
 

@@ -9,8 +9,9 @@ import typer
 
 from ctenhance.commands.apps import app
 from ctenhance.commands.options import Choice
-from ctenhance.commands.support import FIGURE_SUFFIXES, Run, command, read_json
+from ctenhance.commands.support import FIGURE_SUFFIXES, Run, command
 from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.json_object import read_object
 
 
 @command(app, "ctenhance compare before.nii.gz after.nii.gz --reference full.nii.gz --page compare.html")
@@ -50,7 +51,7 @@ def compare(
     run.plan(inputs, (figure, FIGURE_SUFFIXES), (page, (".html",)), (json, (".json",)))
     if made_by is not None and page is None:
         raise InputError("A report (--made-by) is told on the page: give --page, too.")
-    origin = None if made_by is None else read_json(made_by)
+    origin = None if made_by is None else read_object(made_by, "report")
     builder = ReportBuilder("compare", seed=run.seed)
     choices = choice.each(inputs)
     if after_series is not None:

@@ -10,7 +10,8 @@ import typer
 import ctenhance
 from ctenhance.commands.apps import app
 from ctenhance.commands.options import Choice, InputPath, OutputPath
-from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command, read_json
+from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command
+from ctenhance.runtime.json_object import read_object
 
 
 @command(app, "ctenhance degrade chest.nii.gz routine.nii.gz --preset routine --dose 0.25 --seed 1")
@@ -36,7 +37,7 @@ def degrade(
     options = ctenhance.DegradeOptions(
         preset=preset,
         dose=dose,
-        replay=None if replay is None else read_json(replay),
+        replay=None if replay is None else read_object(replay, "report"),
         device=run.device,
         seed=run.seed,
     )

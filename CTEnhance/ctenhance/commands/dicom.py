@@ -11,8 +11,9 @@ import typer
 
 from ctenhance.commands.apps import group
 from ctenhance.commands.options import Choice
-from ctenhance.commands.support import Run, command, read_json
+from ctenhance.commands.support import Run, command
 from ctenhance.runtime.errors import InputError, printable
+from ctenhance.runtime.json_object import read_object
 from ctenhance.runtime.progress import check
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def dicom(
     from ctenhance.core.volume import CTVolume
     from ctenhance.files.dicom.writing import Derivation, write_series
 
-    origin = {} if made_by is None else read_json(made_by)
+    origin = {} if made_by is None else read_object(made_by, "report")
     derivation = Derivation(
         quantity,
         kev,

@@ -6,7 +6,6 @@ import contextlib
 import enum
 import functools
 import inspect
-import json
 import signal
 import sys
 import threading
@@ -312,14 +311,3 @@ def command(
         return wrapper
 
     return register
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file; raises InputError when there is none."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"'{path}' cannot be read as JSON ({error}).") from error
-    if not isinstance(value, dict):
-        raise InputError(f"'{path}' holds no JSON object; give a report that ctenhance wrote.")
-    return value

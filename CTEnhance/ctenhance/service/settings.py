@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.json_object import read_object
 
 #: The verbs of a pipeline: those that make a CT of a CT.
 VERBS = ("enhance", "degrade")
@@ -91,12 +91,7 @@ class Settings:
 
 def read_settings(path: Path) -> Settings:
     """Read the settings; raises InputError, naming the setting, for a file with anything wrong in it."""
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"There is no file '{path}'; check the path.") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"'{path}' cannot be read as JSON ({error}).") from error
+    said = read_object(path, "settings file")
     try:
         settings = _settings(said, path.parent)
     except _WrongError as error:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.json_object import read_object
 from ctenhance.runtime.words import counted
 from ctenhance.study.conduct import Conduct
-from ctenhance.study.fields import Fields, checked_name, different, numbers, read_object, require_format
+from ctenhance.study.fields import Fields, checked_name, different, numbers, require_format
 from ctenhance.study.questions import Question, parse_questions, preset
 
 FORMAT, VERSION = "ctenhance-study-design", 1

@@ -8,10 +8,10 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from ctenhance.runtime.errors import InputError, quoted
+from ctenhance.runtime.json_object import described
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _LARGEST = 10**300  # JSON has whole numbers of any length, a float ends a little above
@@ -35,38 +35,12 @@ def sha256_of(text: str | bytes) -> str:
     return hashlib.sha256(text.encode("utf-8") if isinstance(text, str) else text).hexdigest()
 
 
-def read_object(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
-    """Return the JSON object in the file; `what` is the name of such a file in the sentences ('study').
-
-    Raises InputError when it is not there, cannot be read or is no JSON object.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise InputError(f"There is no {what} at '{file}'; check the path.")
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-        value = json.loads(text, parse_float=_finite, parse_constant=_finite)
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"The {what} '{file}' cannot be read as JSON ({_first_line(error)}).") from error
-    if not isinstance(value, dict):
-        raise InputError(f"The {what} '{file}' holds no JSON object, but {_described(value)}.")
-    return value
-
-
-def _finite(number: str) -> float:
-    """Return a number of JSON, which has no infinite ones (Python would read 1e999 and NaN)."""
-    value = float(number)
-    if not math.isfinite(value):
-        raise ValueError(f"{number[:20]} is no number")
-    return value
-
-
 class Fields:
     """The fields of one JSON object, taken one by one; `where` says in the sentences which object it is."""
 
     def __init__(self, values: Any, where: str) -> None:
         if not isinstance(values, dict):
-            raise InputError(f"{where} must be an object, but it is {_described(values)}.")
+            raise InputError(f"{where} must be an object, but it is {described(values)}.")
         self._values = values
         self._taken: set[str] = set()
         self.where = where
@@ -88,7 +62,7 @@ class Fields:
             value = float(value) if abs(value) < _LARGEST else math.inf
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise InputError(
-                f"'{name}' in {self.where} must be {_KINDS[kind]}, but it is {_described(value)}."
+                f"'{name}' in {self.where} must be {_KINDS[kind]}, but it is {described(value)}."
             )
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"'{name}' in {self.where} must be a finite number, but it is {value}.")
@@ -136,7 +110,7 @@ def checked_name(value: Any, where: str) -> str:
     """
     if not isinstance(value, str) or not _NAME.fullmatch(value) or value.endswith("."):
         raise InputError(
-            f"{where}: {_described(value)} cannot be a name; use up to 40 letters (A to Z), digits, '.', '-' "
+            f"{where}: {described(value)} cannot be a name; use up to 40 letters (A to Z), digits, '.', '-' "
             "and '_', the first a letter or a digit."
         )
     return value
@@ -163,7 +137,7 @@ def numbers(value: Any, count: int, where: str) -> tuple[float, ...]:
         )
     )
     if not good:
-        raise InputError(f"{where} must be {count} finite numbers, but it is {_described(value)}.")
+        raise InputError(f"{where} must be {count} finite numbers, but it is {described(value)}.")
     return tuple(float(one) for one in value)
 
 
@@ -171,21 +145,10 @@ def require_format(values: Mapping[str, Any], name: str, version: int, path: str
     """Raise InputError unless the object says that it is of this format, in a version not newer than ours."""
     if values.get("format") != name:
         raise InputError(
-            f"'{path}' is no {name} file: its field 'format' says {_described(values.get('format'))}."
+            f"'{path}' is no {name} file: its field 'format' says {described(values.get('format'))}."
         )
     if values.get("version") != version:
         raise InputError(
-            f"'{path}' has version {_described(values.get('version'))} of the format {name}, but this "
+            f"'{path}' has version {described(values.get('version'))} of the format {name}, but this "
             f"program reads version {version}; use the version of CTEnhance that made it."
         )
-
-
-def _described(value: Any) -> str:
-    if isinstance(value, (dict, list)):
-        return "an object" if isinstance(value, dict) else f"a list of {len(value)}"
-    text = json.dumps(value) if isinstance(value, (str, bool, int, float, type(None))) else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

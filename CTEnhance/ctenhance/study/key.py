@@ -14,8 +14,9 @@ from typing import Any
 
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import write_text
+from ctenhance.runtime.json_object import read_object
 from ctenhance.study.design import Lesion
-from ctenhance.study.fields import Fields, canonical, read_object, require_format, sha256_of
+from ctenhance.study.fields import Fields, canonical, require_format, sha256_of
 
 FORMAT, VERSION = "ctenhance-study-key", 1
 

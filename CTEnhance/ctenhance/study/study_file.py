@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ctenhance.runtime.errors import InputError, quoted
+from ctenhance.runtime.json_object import read_object
 from ctenhance.study.conduct import Conduct
-from ctenhance.study.fields import Fields, canonical, numbers, read_object, require_format, sha256_of
+from ctenhance.study.fields import Fields, canonical, numbers, require_format, sha256_of
 from ctenhance.study.questions import EACH, IMAGE, LEFT, PAIR, RIGHT, Question, parse_questions
 
 FORMAT, VERSION = "ctenhance-study", 1

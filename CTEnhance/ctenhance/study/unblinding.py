@@ -11,7 +11,8 @@ from typing import Any
 
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import write_text
-from ctenhance.study.fields import Fields, read_object, require_format
+from ctenhance.runtime.json_object import read_object
+from ctenhance.study.fields import Fields, require_format
 from ctenhance.study.key import Key, KeyCase
 from ctenhance.study.questions import LEFT, PAIR, Question
 from ctenhance.study.records import Row, verify
