@@ -1,4 +1,4 @@
-"""The implicit gradient against finite differences of the full solve, gradcheck and the one-step form."""
+"""The implicit gradient against finite differences of the full solve, and gradcheck."""
 
 from __future__ import annotations
 
@@ -68,23 +68,6 @@ def test_counts_thresholds_spectrum_and_scatter(materials) -> None:
         (by_fluence, torch.ones(5, dtype=torch.float64), 2e-4),
     ):
         assert_same(jacobian(function, at), central(function, at, step))
-
-
-def test_the_one_step_form_has_the_same_value_and_gradient() -> None:
-    d, counts = noisy_case()
-    detector = toy_detector()
-    thresholds = THRESHOLDS.clone().requires_grad_()
-    n = counts.clone().requires_grad_()
-    scatter = (0.1 * counts).requires_grad_()
-    weight = torch.tensor([1.0, 30.0], dtype=torch.float64)
-    spectra = detector.effective_spectra(beam(), thresholds)
-    implicit = d(n, spectra, scatter, tolerance=TIGHT)
-    expected = torch.autograd.grad((implicit * weight).sum(), (n, thresholds, scatter), retain_graph=True)
-    stepped = d.one_step(implicit, n, spectra, scatter)
-    torch.testing.assert_close(stepped, implicit, rtol=1e-9, atol=1e-10)
-    found = torch.autograd.grad((stepped * weight).sum(), (n, thresholds, scatter))
-    for mine, reference in zip(found, expected, strict=True):
-        torch.testing.assert_close(mine, reference, rtol=1e-7, atol=1e-12)
 
 
 def test_gradcheck_with_a_spectrum_for_each_channel() -> None:

@@ -121,11 +121,10 @@ def test_the_edge_of_a_region_is_that_of_the_object(contrast: float) -> None:
 
 
 def test_the_transfer_function_is_that_of_a_gaussian() -> None:
-    step = sharpness.STEP_MM
     distance = sharpness.distances()
     line = np.exp(-0.5 * (distance / 0.6) ** 2)
     profile = np.cumsum(line) / line.sum()
-    frequency, values = sharpness.transfer(profile, step)
+    frequency, values = sharpness.transfer(profile)
     expected = np.exp(-2 * (np.pi * frequency * 0.6) ** 2)
     assert np.allclose(values[frequency < 1], expected[frequency < 1], atol=0.01)
-    assert sharpness.transfer(profile[::-1] * 0, step) is None
+    assert sharpness.transfer(profile[::-1] * 0) is None

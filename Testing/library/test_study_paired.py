@@ -213,12 +213,12 @@ def test_ordinal_model_recovers_a_planted_odds_ratio() -> None:
         latent = leaning + reader + shift + rng.logistic(0, 1, (3, cases))
         return 1.0 + (latent[..., None] > cuts).sum(axis=-1)
 
-    found = odds_ratio(grades(0.0), grades(effect))
+    found, _ = odds_ratio(grades(0.0), grades(effect))
     assert found.low is not None and found.high is not None and found.p is not None
     # The effect of the population is a little smaller than that of a case (leaning varies between cases).
     assert found.low < math.exp(effect) < found.high * 1.1 and found.p < 1e-6
-    assert odds_ratio(np.ones((2, 20)), np.ones((2, 20))).value is None
-    assert odds_ratio(np.ones((2, 3)), np.full((2, 3), 2.0)).value is None
+    assert odds_ratio(np.ones((2, 20)), np.ones((2, 20)))[0].value is None
+    assert odds_ratio(np.ones((2, 3)), np.full((2, 3), 2.0))[0].value is None
 
 
 def test_planned_preference_reaches_its_power() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from slicer.i18n import tr as _
@@ -21,7 +21,6 @@ class ViewSection:
 
     views - all linked views that the panel may show
     history - to which changes are added; its key is one of the section's
-    onTurned() - the views look along another axis now
     """
 
     def __init__(
@@ -30,11 +29,9 @@ class ViewSection:
         parent: Any,
         views: Sequence[LinkedViews],
         history: History,
-        onTurned: Callable[[], None] = lambda: None,
-        more: Mapping[str, tuple[str, Callable[[], None]]] | None = None,
     ) -> None:
         self.ui = ui
-        self._views, self._history, self._onTurned = views, history, onTurned
+        self._views, self._history = views, history
         self._crosshair = crosshair.Crosshair()
         self._clicks = crosshair.ClickedPlace(self._onPlace)
         self._slab = Slab()
@@ -54,7 +51,6 @@ class ViewSection:
                 "S": (_("Sagittal"), functools.partial(self.turn, "Sagittal")),
                 "H": (_("Crosshair on or off: a click in one view brings all there"), self._onCrosshairKey),
                 "M": (_("Slab: one slice, mean, MIP, MinIP in turn"), self._onSlabKey),
-                **(more or {}),
                 "U": (_("Undo the last change of layout or window"), self.undo),
             },
         )
@@ -110,7 +106,6 @@ class ViewSection:
         if shown is not None and before is not None and before != axis:
             self._history.add(functools.partial(self.turn, before))
             shown.turn(axis)
-            self._onTurned()
         self.refresh()
 
     def undo(self) -> None:

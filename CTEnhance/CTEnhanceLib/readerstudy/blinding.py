@@ -1,7 +1,7 @@
 """What Slicer tells of shown images beside the images themselves, closed while a study is read.
 
 The Data Probe below the panel, the annotations in the corners of the views and the views' own bars name what
-is shown. Nodes, files and window titles need nothing here: see `readerstudyviews`, which gives them no name.
+is shown. Nodes, files and window titles need nothing here: see `views`, which gives them no name.
 """
 
 from __future__ import annotations

@@ -207,11 +207,11 @@ def slabs(array: np.ndarray) -> Iterator[slice]:
         yield slice(start, min(start + thickness, len(array)))
 
 
-def middleSlices(node: Any, count: int = 2) -> Any:
-    """Return a node, in no scene, with the slices in the middle of a volume."""
+def middleSlices(node: Any) -> Any:
+    """Return a node, in no scene, with the two slices in the middle of a volume."""
     array = slicer.util.arrayFromVolume(node)
-    start = max(0, len(array) // 2 - count // 2)
-    part = array[start : start + count]
+    start = max(0, len(array) // 2 - 1)
+    part = array[start : start + 2]
     image, values = newImage(part.shape, part.dtype if part.dtype != np.int64 else np.float64)
     values[...] = part
     few = slicer.vtkMRMLScalarVolumeNode()

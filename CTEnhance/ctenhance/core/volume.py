@@ -91,8 +91,9 @@ class CTVolume:
         A folder is searched with all its subfolders; anything but DICOM CT slices is left out. `series` picks
         one of several series, by its number as the error sentence lists it or by its SeriesInstanceUID.
         `where` takes the images with these attributes only, such as {"KVP": 80} or {"AcquisitionNumber": 2}
-        (`dicom_choice` says all that a value may be). `check_hu=False` takes values that are not Hounsfield
-        units, for reading back maps; where DICOM says their unit (`dicom_units`), it is kept in `meta`.
+        (`files.dicom.choice` says all that a value may be). `check_hu=False` takes values that are not
+        Hounsfield units, for reading back maps; where DICOM says their unit (`files.dicom.units`), it is kept
+        in `meta`.
 
         DICOM values are slope * stored value + intercept of each slice; padding outside the field of view
         (declared, or recognised by `padding.Padding`) becomes -1024 HU, with a note in `meta`. Other

@@ -1,6 +1,6 @@
 """The whole chain from counts to material images, differentiable from detector to image.
 
-Counts less pile-up go to the maximum-likelihood layer and its line integrals to filtered backprojection. What
+Counts go to the maximum-likelihood layer and its line integrals to filtered backprojection. What
 is kept for the gradient is counts, line integrals and spectra: nothing of the solver's steps.
 """
 
@@ -12,7 +12,6 @@ import torch
 
 from ctenhance.decomposition.solver.layer import Decomposer
 from ctenhance.decomposition.solver.quadrature import REFERENCE_KEV
-from ctenhance.physics.detector import PileUp
 from ctenhance.physics.fbp import Kernel, fbp
 from ctenhance.physics.geometry import ScanGeometry
 from ctenhance.physics.image_grid import ImageGrid
@@ -52,13 +51,11 @@ def material_images(
     kernel: Kernel = "standard",
     spectra: torch.Tensor | None = None,
     scatter: torch.Tensor | None = None,
-    pile_up: PileUp | None = None,
     tolerance: float = 1e-4,
 ) -> torch.Tensor:
     """Partial densities in g/cm³ `[..., material, row, column]` of counts `[..., view, column, bin]`.
 
     Differentiable in `counts`, `spectra` (`[bin, energy]` or `[column, bin, energy]`) and `scatter` (expected
-    quanta, of the counts' shape, before pile-up)."""
-    true = counts if pile_up is None else pile_up.corrected(counts)
-    lines = decomposer(true, spectra, scatter, tolerance)
+    quanta, of the counts' shape)."""
+    lines = decomposer(counts, spectra, scatter, tolerance)
     return density_images(lines, scan, grid, kernel)

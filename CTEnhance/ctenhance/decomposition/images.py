@@ -47,10 +47,9 @@ def vmi(maps: torch.Tensor, materials: Sequence[str | Material], kev: float) -> 
     return torch.tensordot(weights, maps, 1) - 1000
 
 
-def virtual_non_contrast(
-    maps: torch.Tensor, materials: Sequence[str | Material], kev: float = NON_CONTRAST_KEV
-) -> torch.Tensor:
-    """Image in HU at `kev` without the contrast agents among the materials.
+def virtual_non_contrast(maps: torch.Tensor, materials: Sequence[str | Material]) -> torch.Tensor:
+    """Image in HU `[...]` at `NON_CONTRAST_KEV`, of maps in g/cm³ `[material, ...]`, without the contrast
+    agents among the materials.
 
     Raises InputError where the basis holds none, or nothing else."""
     names = [material(m).name for m in materials]
@@ -60,7 +59,7 @@ def virtual_non_contrast(
             f"A virtual non-contrast image of the basis {', '.join(names)} is not possible: it needs a "
             f"contrast agent ({', '.join(CONTRAST_AGENTS)}) and another material."
         )
-    return vmi(maps[kept], [materials[i] for i in kept], kev)
+    return vmi(maps[kept], [materials[i] for i in kept], NON_CONTRAST_KEV)
 
 
 def electron_density(maps: torch.Tensor, materials: Sequence[str | Material]) -> torch.Tensor:

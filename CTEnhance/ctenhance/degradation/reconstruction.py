@@ -19,6 +19,8 @@ from ctenhance.physics.units import MU_WATER_PER_MM
 
 #: Views of a simulated scan; photons per ray mean these views.
 VIEWS = 720
+#: Frequencies at which a kernel's noise is summed.
+FREQUENCIES = 512
 # Roll-offs (cycles/mm) that a measured texture is looked for among, from smoother than any kernel to a bone
 # kernel, and orders, from a gradual fall, as most scanners' kernels have it, to a steep one.
 _ROLL_OFFS = np.geomspace(0.1, 1.5, 60)
@@ -106,9 +108,10 @@ def _spectra(pixel_mm: float, n: int = 128) -> _Spectra:
     return _Spectra(frequency, count, binned(inside), np.stack(differences))
 
 
-def _frequencies(highest: float, n: int = 512) -> tuple[np.ndarray, float]:
-    step = highest / n
-    return (np.arange(n) + 0.5) * step, step
+def _frequencies(highest: float) -> tuple[np.ndarray, float]:
+    """Evenly spaced frequencies from 0 to the highest, in its unit, and their distance."""
+    step = highest / FREQUENCIES
+    return (np.arange(FREQUENCIES) + 0.5) * step, step
 
 
 def matching(texture: Sequence[float], pixel_mm: float) -> Reconstruction:

@@ -53,18 +53,15 @@ class Work:
     at_once: int
 
 
-def default_samples(model: Model, uncertainty: bool = False) -> int:
-    """The draws that are averaged unless the user says how many."""
-    return SPREAD_SAMPLES if uncertainty else 1
-
-
 def decide(options: EnhanceOptions) -> tuple[Model, EnhanceOptions]:
     """The model, and the options with the numbers of steps and samples that follow from it.
 
     Raises InputError for a model that is not there and for what it cannot do.
     """
     model = load_model(options.model)
-    samples = default_samples(model, options.uncertainty) if options.samples is None else options.samples
+    samples = options.samples
+    if samples is None:
+        samples = SPREAD_SAMPLES if options.uncertainty else 1
     if not model.stochastic and samples > SYMMETRIES:
         raise InputError(
             f"The one-step model '{model.entry.name}' has only {SYMMETRIES} distinct samples "

@@ -176,7 +176,7 @@ class PairSampler:
         z = [middle if alone else min(max(middle + k, 0), depth - 1) for k in range(-_REACH, _REACH + 1)]
         place = _Place(z, y, x, reach, side)
         if rng.random() < ROUTINE * self.whole_scans:
-            return self._turned(*self._routine(volume, place, alone, pooled))
+            return self._turned(*self._routine(volume, place, alone))
         anatomy, shared = self._profiles(alone, facts.spacing_mm)
         own = facts.noise_hu * (POOLED_NOISE if pooled else 1.0)
         sigma = self._added_noise(own)
@@ -221,7 +221,7 @@ class PairSampler:
         return both[:3], both[3:], sigma
 
     def _routine(
-        self, volume: BankVolume, place: _Place, alone: bool, pooled: bool
+        self, volume: BankVolume, place: _Place, alone: bool
     ) -> tuple[torch.Tensor, torch.Tensor, float]:
         """A `routine` scan and its reference, three slices each, and the SD of their difference in HU."""
         middle = place.z[_REACH]

@@ -64,13 +64,11 @@ def prune(target: Twin, source: Twin, slices: torch.Tensor) -> None:
     new = target.body.state_dict()
     every = torch.arange(body.final_conv.out_channels)
 
-    def listened(
-        name: str, outputs_first: bool = True, first: int = 0, stop: int | None = None
-    ) -> torch.Tensor:
-        """How strongly a layer listens to each of its inputs from `first` to `stop`."""
+    def listened(name: str, outputs_first: bool = True, stop: int | None = None) -> torch.Tensor:
+        """How strongly a layer listens to each of its inputs, or the first `stop` of them."""
         values = weight[f"{name}.weight"]
         values = values if outputs_first else values.transpose(0, 1)
-        return values[:, first:stop].square().sum((0, 2, 3))
+        return values[:, :stop].square().sum((0, 2, 3))
 
     def chosen(name: str, number: int, *listeners: torch.Tensor) -> torch.Tensor:
         score = activity.spread[name].square() * torch.stack(listeners).sum(0)

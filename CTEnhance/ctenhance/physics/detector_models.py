@@ -58,9 +58,7 @@ SENSORS: dict[str, Sensor] = {
 }
 
 
-def detector_model(
-    name: str | Sensor, energies_kev: torch.Tensor, edge_kev: float = EDGE_KEV, samples: int = 8192
-) -> Detector:
+def detector_model(name: str | Sensor, energies_kev: torch.Tensor, samples: int = 8192) -> Detector:
     """The response of a sensor (one of `SENSORS`, or your own) on 1-keV bins; deterministic.
 
     Raises InputError for a name that is not among them or for sizes that are not positive.
@@ -92,7 +90,7 @@ def detector_model(
         weight = float(stopped[row]) * 9 / samples  # nine pixels' worth of interactions hit this one
         _deposit(response[row], absorbed, weight * share)
         _deposit(response[row], recoil, weight * (1 - share))
-    return Detector(_blurred(response, sensor.noise_kev), energies_kev, edge_kev, sensor.material)
+    return Detector(_blurred(response, sensor.noise_kev), energies_kev, EDGE_KEV, sensor.material)
 
 
 def detector(given: str | os.PathLike[str] | Detector, energies_kev: torch.Tensor) -> Detector:

@@ -115,9 +115,9 @@ def edge_in(
     return result
 
 
-def edge_width(profile: Array, step_mm: float = STEP_MM) -> float | None:
+def edge_width(profile: Array) -> float | None:
     """10-90 % width (mm) of an edge profile that rises from one plateau to another, in mm steps."""
-    low, high = _plateaus(profile, step_mm)
+    low, high = _plateaus(profile)
     middle = _crossing(profile, (low + high) / 2)
     if middle is None or high <= low:
         return None
@@ -129,26 +129,26 @@ def edge_width(profile: Array, step_mm: float = STEP_MM) -> float | None:
         return None
     first = _between(profile, int(dark[-1]), low + 0.1 * (high - low))
     last = _between(profile, start + int(bright[0]) - 1, low + 0.9 * (high - low))
-    return (last - first) * step_mm
+    return (last - first) * STEP_MM
 
 
-def transfer(profile: Array, step_mm: float = STEP_MM) -> tuple[Array, Array] | None:
+def transfer(profile: Array) -> tuple[Array, Array] | None:
     """Frequency (1/mm) and transfer function, 1 at frequency 0, of a rising edge profile; None: no edge."""
     line = np.diff(profile)
     # Level over the edge itself, or it would be made to look sharper; tapered where there is only noise.
-    position = (np.arange(len(line)) - (len(line) - 1) / 2) * step_mm
+    position = (np.arange(len(line)) - (len(line) - 1) / 2) * STEP_MM
     taper = np.clip((np.abs(position) - LEVEL_MM) / (position[-1] - LEVEL_MM), 0, 1)
     window = np.cos(np.pi / 2 * taper) ** 2
     size = 16 * len(line)
     values = np.abs(np.fft.rfft(line * window, size))
     if values[0] <= 0:
         return None
-    return np.arange(len(values)) / (size * step_mm), values / values[0]
+    return np.arange(len(values)) / (size * STEP_MM), values / values[0]
 
 
-def mtf50(profile: Array, step_mm: float = STEP_MM) -> float | None:
+def mtf50(profile: Array) -> float | None:
     """Frequency (1/mm) at which the transfer function of a rising edge profile has fallen to half."""
-    found = transfer(profile, step_mm)
+    found = transfer(profile)
     if found is None or not (found[1] < 0.5).any():
         return None
     frequency, values = found
@@ -284,8 +284,8 @@ def _plateau_parts(profiles: Array, distance: Array) -> tuple[Array, Array]:
     return low, high
 
 
-def _plateaus(profile: Array, step_mm: float) -> tuple[float, float]:
-    distance = (np.arange(len(profile)) - (len(profile) - 1) / 2) * step_mm
+def _plateaus(profile: Array) -> tuple[float, float]:
+    distance = (np.arange(len(profile)) - (len(profile) - 1) / 2) * STEP_MM
     low, high = _plateau_parts(profile[None], distance)
     return float(low.mean()), float(high.mean())
 

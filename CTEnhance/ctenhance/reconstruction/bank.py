@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,6 @@ def build_sinograms(
     volumes: Sequence[Path],
     folder: Path,
     seed: int = 0,
-    scans: Callable[..., tuple[ScanGeometry, ImageGrid]] = draw_scan,
     progress: Any = None,
     cancel: Any = None,
 ) -> list[Path]:
@@ -99,7 +98,7 @@ def build_sinograms(
                 target = folder / f"{stem}-{index}.safetensors"
                 if not target.exists():
                     rng = np.random.default_rng((seed, done, index))
-                    _write_scan(target, volume, z, *scans(rng, volume.array[z], volume.spacing[0]))
+                    _write_scan(target, volume, z, *draw_scan(rng, volume.array[z], volume.spacing[0]))
             complete.touch()
         # Not by a pattern with a star: 'a' must not take the scans of 'a-2', too.
         own = re.compile(re.escape(stem) + r"-\d+\.safetensors")

@@ -201,7 +201,7 @@ def _comparisons(gathered: Gathered) -> list[Table]:
             cases, readers = gathered.count(np.isfinite(one) & np.isfinite(other))
             odds, fitted = UNKNOWN, np.zeros(len(gathered.readers), bool)
             if question.kind != "number":
-                odds, fitted = ordinal.odds_ratio_of(one, other)
+                odds, fitted = ordinal.odds_ratio(one, other)
             in_model = Of(int(fitted.sum()), readers.total) if odds.value is not None else None
             p_values.append(shift.p)
             rests: list[Cell] = [cases, readers, in_model]

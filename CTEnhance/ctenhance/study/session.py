@@ -34,7 +34,7 @@ from ctenhance.study.standing import (
     Standing,
 )  # fmt: skip
 from ctenhance.study.study_file import PRACTICE, Study, Trial
-from ctenhance.study.timing import IDLE_AFTER_S, ActivityTimer, washout_sentence
+from ctenhance.study.timing import ActivityTimer, washout_sentence
 
 READING, WAITING, FINISHED = "reading", "waiting", "finished"
 
@@ -69,7 +69,6 @@ class ReadingSession:
         reader: str,
         records: Records,
         tick: Callable[[], float] = time.monotonic,
-        idle_after_s: float = IDLE_AFTER_S,
     ) -> None:
         self.study = study
         self.reader = reader
@@ -80,7 +79,7 @@ class ReadingSession:
         self._trials = study.trials(reader)
         self._standing = Standing.of(records.rows)
         conduct = study.conduct
-        self._timer = ActivityTimer(tick, idle_after_s, conduct.break_minutes * 60)
+        self._timer = ActivityTimer(tick, break_s=conduct.break_minutes * 60)
         self._position = 0
         self._open = True
         self._paused = False
@@ -98,7 +97,6 @@ class ReadingSession:
         *,
         now: Callable[[], float] = time.time,
         tick: Callable[[], float] = time.monotonic,
-        idle_after_s: float = IDLE_AFTER_S,
     ) -> ReadingSession:
         """Sign in as a reader and go on where that reader stopped.
 
@@ -114,7 +112,7 @@ class ReadingSession:
             )
         records = Records(study.record_path(reader), study.sha256, reader, now)
         try:
-            return cls(study, reader, records, tick, idle_after_s)
+            return cls(study, reader, records, tick)
         except BaseException:
             records.close()
             raise

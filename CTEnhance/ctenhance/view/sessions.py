@@ -36,7 +36,7 @@ class Window(Protocol):
 class Session:
     """What belongs to one window. It outlives the connection, so that a page that is reloaded goes on.
 
-    `begin()` makes the link to the process; `on_link(bytes -> None, end)` are given to it.
+    `begin()` makes the link to the process.
     """
 
     def __init__(self, key: str) -> None:

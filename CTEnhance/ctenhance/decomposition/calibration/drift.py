@@ -165,7 +165,6 @@ def calibrate_without_reference(
     beam: Beam,
     materials: Sequence[str | Material],
     grid: ImageGrid,
-    rounds: int = ROUNDS,
     progress: Progress = silent,
     cancel: Cancellable | None = None,
 ) -> ThresholdShifts:
@@ -177,7 +176,7 @@ def calibrate_without_reference(
     channels = _channels(projections, beam, materials)
     scan = projections.scan_geometry()
     shifts = torch.zeros(projections.n_columns, len(beam.thresholds_kev), dtype=torch.float64)
-    for done in range(rounds):
+    for done in range(ROUNDS):
         images, lines = _images(channels, shifts, projections, materials, grid, cancel)
         matter = _relative_attenuation(images, materials)
         if done == 0:
@@ -193,7 +192,7 @@ def calibrate_without_reference(
         unconstrained = torch.einsum("cij,cj->ci", covariance / EXPECTED_SHIFT_KEV**2, found - shifts)
         # else it would wander, as each round starts from the last one's images
         shifts = found - _slow(unconstrained, SLOW_PIXELS * grid.pixel_mm / scan.isocenter_pitch_mm)
-        progress("remove rings", done + 1, rounds)
+        progress("remove rings", done + 1, ROUNDS)
     return _plausible(shifts, covariance, NOTHING)
 
 

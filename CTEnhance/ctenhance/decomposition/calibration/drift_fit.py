@@ -55,7 +55,6 @@ def fit_shifts(
     centre: torch.Tensor | None = None,
     shifts: torch.Tensor | None = None,
     steps: int = STEPS,
-    stage: str = "fit thresholds",
     progress: Progress | None = None,
     cancel: Cancellable | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -85,7 +84,7 @@ def fit_shifts(
         covariance[part] = torch.linalg.inv(some.step(own, moved)[2])
         found[part] = moved
         if progress is not None:
-            progress(stage, min(start + at_once, n_columns), n_columns)
+            progress("fit thresholds", min(start + at_once, n_columns), n_columns)
     return found, covariance
 
 

@@ -11,7 +11,7 @@ from ctenhance.physics.detector import Detector, check_thresholds
 from ctenhance.physics.geometry import ScanGeometry
 from ctenhance.physics.materials import attenuation_matrix
 from ctenhance.physics.projector import project
-from ctenhance.runtime.progress import Cancellable, Progress, check, silent
+from ctenhance.runtime.progress import Cancellable, check
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,12 @@ def expected_counts(
     scan: ScanGeometry,
     spectra: torch.Tensor,
     energies_kev: torch.Tensor,
-    progress: Progress = silent,
     cancel: Cancellable | None = None,
 ) -> torch.Tensor:
     """Primary counts `[slice, view, column, bin]` float64, over all energies (no quadrature)."""
     mu = attenuation_matrix(list(phantom.materials), energies_kev)
-    n_slices = phantom.densities.shape[1]
     result = []
-    for index in range(n_slices):
+    for index in range(phantom.densities.shape[1]):
         # g/cm³ along mm is 0.1 g/cm²
         lines = project(phantom.densities[:, index], scan, phantom.grid, cancel).double() * 0.1
         views = []
@@ -59,5 +57,4 @@ def expected_counts(
             form = "vce,je->vcj" if spectra.ndim == 2 else "vce,cje->vcj"
             views.append(torch.einsum(form, passed, spectra))
         result.append(torch.cat(views))
-        progress("project", index + 1, n_slices)
     return torch.stack(result)

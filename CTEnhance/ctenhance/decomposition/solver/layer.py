@@ -187,35 +187,12 @@ class Decomposer:
         lines = _Implicit.apply(rays.pack(counts), weights, rays.pack(scatter), self, tolerance)
         return rays.unpack(lines).to(counts.dtype)
 
-    def one_step(
-        self,
-        lines: torch.Tensor,
-        counts: torch.Tensor,
-        spectra: torch.Tensor | None = None,
-        scatter: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """The estimate `lines` `[..., material]` after one Newton step that autograd sees.
-
-        The value stays what it is (the step is below the solver's tolerance) and the derivative is the
-        implicit one: the same as `__call__` gives, by plain automatic differentiation."""
-        weights, per_channel = self._group_weights(spectra)
-        rays = _Rays(counts, per_channel, len(weights))
-        at = rays.pack(lines).detach()
-        tables = moment_tables(weights, self.quadrature.attenuation)
-        moments = torch.matmul(tables, transmissions(at, self.quadrature.attenuation))
-        terms = newton_terms(moments, rays.pack(counts), rays.pack(scatter), len(self.materials))
-        step = solve_symmetric([h.detach() for h in terms.hessian], terms.downhill)
-        return rays.unpack(at + torch.stack(step, 1))
-
-    def expected(
-        self, lines: torch.Tensor, spectra: torch.Tensor | None = None, exact: bool = False
-    ) -> torch.Tensor:
+    def expected(self, lines: torch.Tensor, exact: bool = False) -> torch.Tensor:
         """Expected counts `[..., bin]` of line integrals `[..., material]`; differentiable.
 
         `exact` sums over all energies in place of the nodes."""
-        chosen = self.spectra if spectra is None else spectra
         mu = attenuation_matrix(list(self.materials), self.energies_kev).to(lines.device)
-        weights = chosen if exact else self.quadrature.weights(chosen)
+        weights = self.spectra if exact else self.weights
         passed = torch.exp(-(lines.double() @ (mu if exact else self.quadrature.attenuation)))
         if weights.ndim == 2:
             return passed @ weights.T

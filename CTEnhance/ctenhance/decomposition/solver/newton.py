@@ -39,6 +39,8 @@ T = TypeVar("T")
 
 #: What `Estimate.status` says of a ray.
 CONVERGED, AT_LIMIT, STARVED, NOT_CONVERGED = 0, 1, 2, 3
+#: Counts in all bins together below which a ray is starved.
+STARVED_COUNTS = 20.0
 
 #: Most steps in float32, and then in float64 with the last Hessian.
 QUICK_STEPS, EXACT_STEPS = 5, 4
@@ -118,7 +120,6 @@ def solve(
     problem: Problem,
     start: Start,
     tolerance: float = 1e-4,
-    starved_counts: float = 20.0,
     correct_bias: bool = False,
     compiled: bool = False,
     progress: Progress | None = None,
@@ -126,7 +127,7 @@ def solve(
 ) -> Estimate:
     """Maximum-likelihood line integrals of every ray, inside the quadrature's limits.
 
-    Rays with fewer than `starved_counts` in all bins together are solved too but marked STARVED.
+    Rays with fewer than `STARVED_COUNTS` in all bins together are solved too but marked STARVED.
     `correct_bias` takes the estimate's own bias, to first order in 1 / counts, off the rays that converged.
     `compiled`: by the same steps in numba, on a CPU.
     """
@@ -158,7 +159,7 @@ def solve(
             found, good, took = _fast(part, scatter, groups, quick, exact, problem.quadrature, tolerance)
         else:
             found, good, counted, took = steps_of(part, scatter, groups, tolerance, correct_bias)
-        starved[groups, rays] = counted < starved_counts
+        starved[groups, rays] = counted < STARVED_COUNTS
         status[groups, rays] = torch.where(good, CONVERGED, NOT_CONVERGED).to(torch.int8)
         if correct_bias and steps_of is None:
             # a small correction: float32 is enough

@@ -1,6 +1,6 @@
 """Which CT series there are among many files, without their pixels: what `batch` goes through.
 
-What is a CT slice and what is not is decided as for a single CT (`dicom_kinds`).
+What is a CT slice and what is not is decided as for a single CT (`kinds`).
 """
 
 from __future__ import annotations

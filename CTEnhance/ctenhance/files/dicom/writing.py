@@ -2,7 +2,7 @@
 
 CT Image Storage with Image Type DERIVED\\SECONDARY; Rescale Type and Real World Value Mapping say the unit,
 the multi-energy macros (PS3.3 C.8.15.3.12 and .13) the energy and the basis. Patient and study are those of a
-series that the volume belongs to, where one is given (`dicom_source` has the rules); otherwise the study is
+series that the volume belongs to, where one is given (`source` has the rules); otherwise the study is
 made up from what the volume was computed of, so that all images of one scan share it.
 """
 

@@ -11,13 +11,9 @@ from scipy import stats
 from ctenhance.study.statistics.estimate import ALPHA, UNKNOWN, Estimate
 
 
-def odds_ratio(first: np.ndarray, second: np.ndarray) -> Estimate:
-    """Return the odds of a higher grade in the second arm relative to the first, grades [reader, case]."""
-    return odds_ratio_of(first, second)[0]
-
-
-def odds_ratio_of(first: np.ndarray, second: np.ndarray) -> tuple[Estimate, np.ndarray]:
-    """Return these odds, and which readers [bool] they rest on.
+def odds_ratio(first: np.ndarray, second: np.ndarray) -> tuple[Estimate, np.ndarray]:
+    """Return the odds of a higher grade in the second arm relative to the first, of grades `[reader, case]`,
+    and which readers [bool] they rest on.
 
     Of each reader the cases that this reader graded in both arms. A reader with few cases may keep the model
     from being fitted (one grade in both arms tells nothing of this reader's own level): then those who have

@@ -1,4 +1,4 @@
-"""How many cases does a study need? Planning formulas; each rounds up."""
+"""How many cases does a study need? Planning formulas at the level `ALPHA`; each rounds up."""
 
 from __future__ import annotations
 
@@ -10,54 +10,51 @@ from scipy import stats
 
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.words import counted
+from ctenhance.study.statistics.estimate import ALPHA
 
 MOST_CASES = 100_000
 
 
-def cases_for_preference(
-    share: float, readers: int = 1, agreement: float = 0.3, alpha: float = 0.05, power: float = 0.8
-) -> int:
+def cases_for_preference(share: float, readers: int = 1, agreement: float = 0.3, power: float = 0.8) -> int:
     """Return the cases for telling a share of preferences (or right answers) from one half.
 
     `agreement` is the correlation of two readers' answers to one case: r readers' answers count as
     r / (1 + (r - 1) agreement) independent ones. Normal approximation (Fleiss, Levin & Paik 2003, eq. 2.7).
     """
     _between(share, 0, 1, "the share")
-    _planned(readers, alpha, power, agreement)
+    _planned(readers, power, agreement)
     if share == 0.5:
         raise InputError(
             "A share of 0.5 is no effect, which no number of cases can show; give another share."
         )
-    reach = stats.norm.ppf(1 - alpha / 2) * 0.5 + stats.norm.ppf(power) * math.sqrt(share * (1 - share))
+    reach = stats.norm.ppf(1 - ALPHA / 2) * 0.5 + stats.norm.ppf(power) * math.sqrt(share * (1 - share))
     return _cases((reach / (share - 0.5)) ** 2 * (1 + (readers - 1) * agreement) / readers)
 
 
-def cases_for_equivalence(
-    margin: float, readers: int = 1, agreement: float = 0.3, alpha: float = 0.05, power: float = 0.8
-) -> int:
+def cases_for_equivalence(margin: float, readers: int = 1, agreement: float = 0.3, power: float = 0.8) -> int:
     """Return the cases for showing that a true share of one half lies within the margin, by TOST.
 
     Chow, Shao & Wang (2008), section 4.1: (z(1 - alpha) + z(1 - beta / 2))^2 p (1 - p) / margin^2.
     """
     _between(margin, 0, 0.5, "the margin")
-    _planned(readers, alpha, power, agreement)
-    reach = stats.norm.ppf(1 - alpha) + stats.norm.ppf(1 - (1 - power) / 2)
+    _planned(readers, power, agreement)
+    reach = stats.norm.ppf(1 - ALPHA) + stats.norm.ppf(1 - (1 - power) / 2)
     return _cases((reach / margin) ** 2 * 0.25 * (1 + (readers - 1) * agreement) / readers)
 
 
-def cases_for_grades(difference: float, spread: float, alpha: float = 0.05, power: float = 0.8) -> int:
+def cases_for_grades(difference: float, spread: float, power: float = 0.8) -> int:
     """Return the cases for Wilcoxon's signed-rank test of a mean difference with that SD over cases.
 
     The paired t test's number by the noncentral t distribution, over 3 / pi, the asymptotic relative
     efficiency of the signed ranks under normality (Lehmann 1975).
     """
-    _planned(1, alpha, power)
+    _planned(1, power)
     if not (0 < spread < math.inf and 0 < abs(difference) < math.inf):
         raise InputError("The planned difference must not be 0 and its SD must be above 0.")
     effect = abs(difference) / spread
 
     def reached(cases: int) -> float:
-        limit = stats.t.ppf(1 - alpha / 2, cases - 1)
+        limit = stats.t.ppf(1 - ALPHA / 2, cases - 1)
         return float(stats.nct.sf(limit, cases - 1, effect * math.sqrt(cases)))
 
     return _cases(_least(reached, power) * math.pi / 3)
@@ -88,7 +85,7 @@ class Pilot:
             )
 
 
-def mrmc_power(difference: float, readers: int, cases: int, pilot: Pilot, alpha: float = 0.05) -> float:
+def mrmc_power(difference: float, readers: int, cases: int, pilot: Pilot) -> float:
     """Return the power of the comparison of two arms with readers and cases random.
 
     The pilot's error variance and covariances shrink in inverse proportion to the cases, of which the same
@@ -104,28 +101,26 @@ def mrmc_power(difference: float, readers: int, cases: int, pilot: Pilot, alpha:
     freedom = both**2 / (alone**2 / (readers - 1)) if alone > 0 else 1e6
     centre = readers * difference**2 / (2 * both) if both > 0 else math.inf
     if centre == 0:  # the noncentral law of scipy begins above
-        return alpha
+        return ALPHA
     if centre > 1e4:  # it ends there, too
         return 1.0
-    return float(stats.ncf.sf(stats.f.ppf(1 - alpha, 1, freedom), 1, freedom, centre))
+    return float(stats.ncf.sf(stats.f.ppf(1 - ALPHA, 1, freedom), 1, freedom, centre))
 
 
-def cases_for_mrmc(
-    difference: float, readers: int, pilot: Pilot, alpha: float = 0.05, power: float = 0.8
-) -> int:
+def cases_for_mrmc(difference: float, readers: int, pilot: Pilot, power: float = 0.8) -> int:
     """Return the cases, normal and diseased ones together, for telling a difference of figures of merit.
 
     See `mrmc_power`. Raises InputError also where no number of cases is enough with so few readers.
     """
-    _planned(readers, alpha, power)
+    _planned(readers, power)
     _between(abs(difference), 0, 1, "a difference of areas (either sign)")
-    reached = mrmc_power(difference, readers, MOST_CASES, pilot, alpha)
+    reached = mrmc_power(difference, readers, MOST_CASES, pilot)
     if reached < power:
         raise InputError(
             f"With {counted(readers, 'reader')} no number of cases gives a power of {power:g} (at most "
             f"{reached:.2f}), since readers differ in what the arms do for them; plan for more readers."
         )
-    return _least(lambda cases: mrmc_power(difference, readers, cases, pilot, alpha), power)
+    return _least(lambda cases: mrmc_power(difference, readers, cases, pilot), power)
 
 
 def _least(reached: Callable[[int], float], power: float) -> int:
@@ -148,8 +143,7 @@ def _cases(number: float) -> int:
     return max(cases, 2)
 
 
-def _planned(readers: int, alpha: float, power: float, agreement: float = 0.0) -> None:
-    _between(alpha, 0, 0.5, "alpha")
+def _planned(readers: int, power: float, agreement: float = 0.0) -> None:
     _between(power, 0, 1, "the power")
     if not 0 <= agreement <= 1:
         raise InputError(f"The agreement of readers must lie between 0 and 1, but it is {agreement:g}.")
