@@ -191,9 +191,9 @@ def test_json_error(tmp_path: Path, enhance: Verb) -> None:
     ("out", "sentence"),
     [
         ("out.png", "must end in .nii, .nii.gz, .nrrd or .mha"),
-        ("out.dcm", "DICOM is written by 'ctenhance dicom'"),
-        ("out", "DICOM is written by 'ctenhance dicom'"),
-        ("folder", "DICOM is written by 'ctenhance dicom'"),
+        ("out.dcm", "DICOM is written by 'ctenhance dicom write'"),
+        ("out", "DICOM is written by 'ctenhance dicom write'"),
+        ("folder", "DICOM is written by 'ctenhance dicom write'"),
         ("missing/out.nii", "does not exist; create it first"),
         ("ct.nii.gz", "it is the input itself"),
     ],

@@ -159,7 +159,7 @@ def batch(
         typer.Option("--all", help="reconstruct: the other stages, too, as NAME.fbp and NAME.projection."),
     ] = False,
 ) -> None:
-    """Do the same with every case of a folder; a rerun resumes, and a failing case stops no other."""
+    """Do the same with every case of a folder. A rerun resumes, and a failing case stops no other."""
     from ctenhance.batch import cluster, summary, worker
     from ctenhance.batch.labels import places_in
     from ctenhance.batch.manifest import Manifest

@@ -45,7 +45,7 @@ def inserts(
     apart_s: ApartOption = 10.0,
     energies_as_given: EnergiesAsGivenOption = False,
 ) -> None:
-    """Find how much materials attenuate in a scanner's images, from a scan of rods of known contents."""
+    """Find how much materials attenuate in images. From a scan of rods of known contents."""
     if not image:
         raise InputError("Give the images of the rods with --image ENERGY=PATH.")
     run.plan([rods], (target, (".csv",)))

@@ -23,7 +23,10 @@ def scatter(
     ),
     grid_ratio: GridRatioOption = None,
 ) -> None:
-    """Find how much a scanner scatters, from a scan of a water cylinder: 'decompose --scatter-ratio'."""
+    """Find how much a scanner scatters, from a scan of water.
+
+    Of a water cylinder; the number is for 'decompose --scatter-ratio'.
+    """
     run.plan([source])
     from ctenhance.core.report import ReportBuilder
     from ctenhance.decomposition.calibration.scatter import water_spr

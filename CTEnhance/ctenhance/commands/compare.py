@@ -42,7 +42,7 @@ def compare(
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Write the metrics as JSON.")] = None,
 ) -> None:
-    """Compare two volumes: noise, sharpness, HU by tissue, and likeness to a reference."""
+    """Compare two volumes: noise, sharpness, HU by tissue. With a reference also PSNR and SSIM."""
     from ctenhance import quality
     from ctenhance.core.report import ReportBuilder, write_report
     from ctenhance.runtime.progress import check

@@ -28,7 +28,7 @@ def compare_maps(
         str | None, typer.Option(metavar="NUMBER", help="Which series of OTHER's folder.")
     ] = None,
 ) -> None:
-    """Compare two maps of a material in regions, such as ours and a vendor's."""
+    """Compare two maps of a material in regions. One may be a vendor's."""
     run.plan([ours, theirs])
     from ctenhance.core.report import ReportBuilder
     from ctenhance.files.dicom.maps import read_map

@@ -24,7 +24,7 @@ def convert(
     target: OutputPath,
     choice: Choice,
 ) -> None:
-    """Write a CT, as every other command reads it, as a volume file in HU."""
+    """Write a CT as a volume file in HU. It is read as by every other command."""
     run.plan([source], (target, VOLUME_SUFFIXES))
     from ctenhance.core.report import ReportBuilder
 

@@ -72,7 +72,7 @@ def decompose(
         Path,
         typer.Argument(
             metavar="[IN]",
-            help="Photon-counting projections with energy bins: a .ctproj.h5 file; none with --image.",
+            help="Photon-counting projections with energy bins: a .ctproj.h5 file; leave out with --image.",
         ),
     ],
     folder: Annotated[
@@ -150,7 +150,11 @@ def decompose(
         float, typer.Option(metavar="MM", help="Water that hardens the beam of an --image at a kV.")
     ] = 200.0,
 ) -> None:
-    """Decompose projections or images at several energies into maps of materials and spectral images."""
+    """Decompose spectral data into maps of materials.
+
+    A photon-counting scan's projections in energy bins, or images at several energies. Monoenergetic and
+    other spectral images can come with the maps.
+    """
     given = locals()
     if image:
         _require_none(given, _OF_PROJECTIONS, "projections")

@@ -31,7 +31,7 @@ def degrade(
         typer.Option(metavar="REPORT", help="Apply the degradation recorded in this report again."),
     ] = None,
 ) -> None:
-    """Make a high-quality CT look like a routine one, with every drawn parameter recorded."""
+    """Make a high-quality CT look like a routine one. The report records every drawn parameter."""
     inputs = [source] if replay is None else [source, replay]
     run.plan(inputs, (target, VOLUME_SUFFIXES))
     options = ctenhance.DegradeOptions(

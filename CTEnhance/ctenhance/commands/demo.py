@@ -130,5 +130,5 @@ def demo(
     dose: Annotated[float, typer.Option(help="Fraction of the dose that the degraded volume shows.")] = 0.25,
     model: ModelOption = None,
 ) -> None:
-    """Degrade a CT to a quarter of its dose, enhance it, and show both beside the original."""
+    """Degrade a CT to a lower dose, enhance it, and show both."""
     run_demo(run, folder, ct, choice, slices, dose, model)

@@ -1,4 +1,4 @@
-"""`ctenhance dicom IN OUTDIR` and `ctenhance dicom list FOLDER`."""
+"""`ctenhance dicom write` and `ctenhance dicom list`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ctenhance.files.dicom.archive import Counts, ListedSeries
 
 #: 'ctenhance dicom IN OUTDIR' is 'ctenhance dicom write IN OUTDIR'.
-dicom_app = group("dicom", "Write a volume as a DICOM series, or list what DICOM folders hold.", "write")
+dicom_app = group("dicom", "Write a DICOM series, or list what folders hold.", "write")
 
 
 @command(
@@ -69,7 +69,7 @@ def dicom(
         typer.Option(metavar="TEXT", help="Make the UIDs of this text: the same one gives the same UIDs."),
     ] = None,
 ) -> None:
-    """Write a volume as a derived DICOM series, with unit, energy and lineage."""
+    """Write a volume as a derived DICOM series. Unit, energy and lineage go into it."""
     run.plan([source])
     from ctenhance.core.report import ReportBuilder
     from ctenhance.core.volume import CTVolume
@@ -115,7 +115,7 @@ def list_series(
         bool, typer.Option("--names", help="Show patients' names and numbers and the studies' dates, too.")
     ] = False,
 ) -> None:
-    """List the series of whole archives, what can be done with each, and why not."""
+    """List the series of whole archives. It says what can be done with each, or why nothing."""
     run.plan([])
     from ctenhance.files.dicom.archive import Archive, ListedSeries
     from ctenhance.files.dicom.choice import Conditions

@@ -37,7 +37,7 @@ def enhance(
         Path | None, typer.Option(metavar="MAP", help="Write the draws' standard deviation (HU) as a volume.")
     ] = None,
 ) -> None:
-    """Enhance a routine CT: less noise, sharper detail, the same HU."""
+    """Enhance a routine CT: less noise, edges kept, the same HU."""
     from ctenhance.enhancement.inference import load_soon
 
     run.plan([source], (target, VOLUME_SUFFIXES), (uncertainty, VOLUME_SUFFIXES))

@@ -21,11 +21,12 @@ def project(
     run: Run,
     source: InputPath,
     target: Annotated[
-        Path, typer.Argument(metavar="OUT", help="The new projections: a name ending in .ctproj.h5.")
+        Path,
+        typer.Argument(metavar="OUT", help="The new projections: a name ending in .ctproj.h5 or .h5."),
     ],
     choice: Choice,
     dose: Annotated[
-        float, typer.Option(help="Share of the full dose, such as 0.25; 1 is --photons as given.")
+        float, typer.Option(help="Fraction of the full dose, such as 0.25; 1 is --photons as given.")
     ] = 1.0,
     geometry: Annotated[
         str, typer.Option(help="fan-equiangular, fan-flat (a full turn) or parallel (half a turn).")
@@ -51,7 +52,7 @@ def project(
         int | None, typer.Option(help="Tube voltage in kV, with --polychromatic; 120 if not given.")
     ] = None,
 ) -> None:
-    """Simulate a scan's projections, at a chosen dose, from a CT volume."""
+    """Simulate projections of a CT volume at a chosen dose."""
     run.plan([source], (target, PROJECTION_SUFFIXES))
     if kvp is not None and not polychromatic:
         raise InputError("--kvp is for --polychromatic only: leave it out, or add --polychromatic.")

@@ -23,7 +23,7 @@ def serve_dicom(
     ],
     check: Annotated[bool, typer.Option("--check", help="Only check the settings.")] = False,
 ) -> None:
-    """Receive DICOM series, run a verb on each, and send the derived ones on; Ctrl-C ends it."""
+    """Receive DICOM series, work on each, and send results on. Ctrl-C ends it."""
     from importlib.util import find_spec
 
     if find_spec("pynetdicom") is None:

@@ -18,12 +18,13 @@ from ctenhance.commands.support import Run, command
 def simulate(
     run: Run,
     target: Annotated[
-        Path, typer.Argument(metavar="OUT", help="The new projections: a name ending in .ctproj.h5.")
+        Path,
+        typer.Argument(metavar="OUT", help="The new projections: a name ending in .ctproj.h5 or .h5."),
     ],
     phantom: Annotated[
         str, typer.Option(help="rods (iodine and calcium in water), chest, or a file of labels (.npz).")
     ] = "rods",
-    dose: Annotated[float, typer.Option(help="Share of the full dose, 500,000 quanta a reading.")] = 1.0,
+    dose: Annotated[float, typer.Option(help="Fraction of the full dose, 500,000 quanta a reading.")] = 1.0,
     slices: Annotated[int, typer.Option(help="Slices of 2.5 mm.")] = 1,
     matrix: Annotated[int, typer.Option(help="Pixels a side of the phantom and the image.")] = 256,
     views: Annotated[int, typer.Option(help="Views of the turn.")] = 720,
@@ -46,7 +47,7 @@ def simulate(
         float, typer.Option(metavar="KEV", help="Standard deviation of each threshold's shift.")
     ] = 0.0,
 ) -> None:
-    """Simulate a photon-counting scan, in energy bins, of a phantom."""
+    """Simulate a photon-counting scan of a phantom."""
     run.plan([], (target, PROJECTION_SUFFIXES))
     bins = numbers(thresholds)
     from ctenhance.core.report import ReportBuilder

@@ -21,7 +21,7 @@ ImagesOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="ENERGY=PATH",
-        help="An image at an energy, in place of projections: 40=file (keV), 80kV=folder, Sn140kV=folder, or "
+        help="An image at an energy: 40=file (keV), 80kV=folder, Sn140kV=folder, or "
         "a bin's name; of DICOM the energy may be left out. Repeat for each.",
     ),
 ]

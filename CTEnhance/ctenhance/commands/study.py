@@ -36,7 +36,10 @@ def create(
     folder: StudyFolder,
     key: KeyOption = None,
 ) -> None:
-    """Make a study from a design: blinded copies of the images, every reader's order, and the sealed key."""
+    """Make a study from a design.
+
+    Blinded copies of the images, every reader's order, and the sealed key.
+    """
     from ctenhance.study import Design
     from ctenhance.study.creation import create as create_study
     from ctenhance.study.remarks import without_areas
@@ -61,7 +64,7 @@ def from_folders(
     choice: Choice,
     preset: Annotated[
         str,
-        typer.Option(help="image quality (VGA), preference, realism (2AFC) or lesion detection (FROC)."),
+        typer.Option(help="preference, 'image quality' (VGA), realism (2AFC) or 'lesion detection' (FROC)."),
     ] = "preference",
     title: Annotated[str, typer.Option(help="What readers see as the study's name.")] = "",
     sessions: Annotated[int, typer.Option(min=1, help="In how many sessions the cases are read.")] = 1,
@@ -76,7 +79,7 @@ def from_folders(
     ] = None,
     key: KeyOption = None,
 ) -> None:
-    """Make a study from two folders of images, matched by file name."""
+    """Make a study from two folders of images. The files' names say which belong together."""
     from ctenhance.study import design_from_folders
     from ctenhance.study.creation import create as create_study
     from ctenhance.study.remarks import without_areas
@@ -124,7 +127,10 @@ def from_template(
     title: Annotated[str, typer.Option(help="What readers see as the study's name.")] = "",
     key: KeyOption = None,
 ) -> None:
-    """Make a study whose images are made here: can readers tell real routine scans from degraded ones?"""
+    """Make a study whose images are made here.
+
+    realism: can readers tell real routine scans from degraded ones?
+    """
     import tempfile
 
     from ctenhance.study import templates
@@ -171,7 +177,7 @@ def _report_creation(run: Run, created: Study, key: Path | None, warnings: list[
 
 @command(study_app, "ctenhance study status my-study")
 def status(run: Run, folder: StudyFolder) -> None:
-    """Tell how far every reader is and whether the records are whole; nothing is unblinded."""
+    """Tell how far every reader is. And whether the records are whole; nothing is unblinded."""
     from dataclasses import asdict
 
     from ctenhance.study.unblinding import status as status_of
@@ -202,7 +208,7 @@ def unblind(
     ] = False,
     without: WithoutOption = None,
 ) -> None:
-    """Close the study for good: check key and records; from then on no more answers are taken."""
+    """Close the study for good. Key and records are checked; no more answers are taken."""
     from ctenhance.study.unblinding import unblind as unblind_study
 
     run.plan([])
@@ -223,7 +229,10 @@ def analyse(
         float, typer.Option(help="Half-width of equivalence for shares around 50 % (0.1: 40 to 60 %).")
     ] = 0.1,
 ) -> None:
-    """Analyse a closed study: report.html, report.pdf, results.json, answers.csv, and the exports."""
+    """Analyse a closed study.
+
+    Writes report.html, report.pdf, results.json, answers.csv, and the exports.
+    """
     from ctenhance.runtime.files import check_output_folder
     from ctenhance.study import analyse as analyse_study
     from ctenhance.study import exports
@@ -257,7 +266,10 @@ def export(
     target: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Where the files go.")],
     key: KeyOption = None,
 ) -> None:
-    """Write a closed study's answers for other programs: tidy CSV, and iMRMC and RJafroc where they fit."""
+    """Write a closed study's answers for other programs.
+
+    Tidy CSV, and the files of iMRMC and RJafroc where they fit.
+    """
     from ctenhance.runtime.files import check_output_folder
     from ctenhance.study.analysis import gather
 

@@ -59,7 +59,9 @@ class ProgressMode(str, enum.Enum):
 
 
 # Every command takes these four, so that a panel can start each of them in the same way.
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 … or mps.")]
+DeviceOption = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, cuda:1 … or mps; Intel's gpu or npu for OpenVINO.")
+]
 SeedOption = Annotated[
     int,
     typer.Option(
@@ -119,8 +121,8 @@ class Run:
                 continue
             if suffixes is VOLUME_SUFFIXES and (path.is_dir() or suffix_of(path) in _DICOM_SUFFIXES):
                 raise InputError(
-                    f"Cannot write '{path}': DICOM is written by 'ctenhance dicom'; give a name ending in "
-                    f"{', '.join(VOLUME_SUFFIXES[:-1])} or {VOLUME_SUFFIXES[-1]}."
+                    f"Cannot write '{path}': DICOM is written by 'ctenhance dicom write'; give a name ending "
+                    f"in {', '.join(VOLUME_SUFFIXES[:-1])} or {VOLUME_SUFFIXES[-1]}."
                 )
             check_output(path, suffixes, inputs)
             resolved = path.resolve()
@@ -254,11 +256,12 @@ def _cancel_on_signals(cancel: CancelToken) -> Iterator[None]:
 
 
 def command(
-    app: typer.Typer, example: str, name: str | None = None
+    app: typer.Typer, example: str, name: str | None = None, options: Mapping[str, Any] | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register `function(run, …)` as a command (`name`, or the function's) with the four common options.
 
-    An argument of the type `Choice` becomes the options of `CHOICE_OPTIONS`. Whatever the function raises
+    An argument of the type `Choice` becomes the options of `CHOICE_OPTIONS`. `options`: annotations, by name,
+    of further ones that the function takes as keywords (None: not given). Whatever the function raises
     becomes one sentence and an exit code (see `Run.fail`).
     """
 
@@ -295,11 +298,10 @@ def command(
         own = [
             parameter.replace(annotation=hints[parameter.name])
             for parameter in list(inspect.signature(function).parameters.values())[1:]
-            if parameter.name != choice
+            if parameter.name != choice and parameter.kind is not inspect.Parameter.VAR_KEYWORD
         ]
-        further = {
-            name: (annotation, None) for name, annotation in CHOICE_OPTIONS.items() if choice is not None
-        }
+        without_default = {**(options or {}), **({} if choice is None else CHOICE_OPTIONS)}
+        further = {name: (annotation, None) for name, annotation in without_default.items()}
         extra = [
             inspect.Parameter(name, keyword, default=default, annotation=annotation)
             for name, (annotation, default) in (further | _COMMON).items()

@@ -13,90 +13,73 @@ import typer
 from ctenhance.commands.apps import group
 from ctenhance.commands.support import Run, command
 from ctenhance.runtime.errors import InputError
+from ctenhance.training.options import (
+    DiffusionTraining,
+    ImageTraining,
+    ProjectionTraining,
+    ScatterTraining,
+    TrainOptions,
+    TwinTraining,
+)
 
 train_app = group("train", "Train a model on a folder of CTs.")
 
 DataFolder = Annotated[Path, typer.Argument(metavar="DATA_DIR", help="A folder of high-quality CT volumes.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Checkpoints and logs; a rerun resumes.")]
-MinutesOption = Annotated[float | None, typer.Option(min=0.01, help="Stop after this many minutes.")]
-TrainStepsOption = Annotated[int | None, typer.Option(min=1, help="Stop at this many optimiser steps.")]
-BatchOption = Annotated[int | None, typer.Option(min=1, help="Pairs in one optimiser step.")]
-ValidationOption = Annotated[
-    Path | None, typer.Option(help="A folder of held-out pairs; the best state on them is kept.")
-]
-ExcludeOption = Annotated[
-    list[str] | None,
-    typer.Option(help="Leave out files with this in their or their folder's name; may be given again."),
-]
-StartOption = Annotated[
-    Path | None, typer.Option(help="twin, detail, projection, image, scatter: weights to start from.")
-]
-TwinOption = Annotated[
-    Path | None, typer.Option(help="enhance: the one-step network to train round; the default one otherwise.")
-]
-ProjectionOption = Annotated[
-    Path | None, typer.Option(help="image: the projection network that makes what this one sees.")
-]
-ArchitectureOption = Annotated[
-    str | None,
-    typer.Option(
-        help="projection: spdiff-compact, or spdiff-published for a graphics card. Others: twin, twin-wide, "
-        "or twin-lean, pruned from --start."
-    ),
-]
 ResumeOption = Annotated[bool, typer.Option(help="Go on from the last checkpoint in RUN_DIR.")]
+# By the names of the fields of `training.options`: a method takes those that its class has.
+_OPTIONS: dict[str, Any] = {
+    "minutes": Annotated[float | None, typer.Option(min=0.01, help="Stop after this many minutes.")],
+    "steps": Annotated[int | None, typer.Option(min=1, help="Stop at this many optimiser steps.")],
+    "batch": Annotated[int | None, typer.Option(min=1, help="Pairs in one optimiser step.")],
+    "validation": Annotated[
+        Path | None, typer.Option(help="A folder of held-out pairs; the best state on them is kept.")
+    ],
+    "exclude": Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Leave out files with this in their or their folder's name; may be given again.",
+        ),
+    ],
+    "start": Annotated[Path | None, typer.Option(help="Weights to start from.")],
+    "twin": Annotated[
+        Path | None, typer.Option(help="The one-step network to train round; the default one otherwise.")
+    ],
+    "projection": Annotated[
+        Path | None, typer.Option(help="The projection network that makes what this one sees.")
+    ],
+}
+_SIZES = "twin, twin-wide, or twin-lean, pruned from --start."
+_NETWORKS = "spdiff-compact, or spdiff-published for a graphics card."
 
 
-def _train(package: str, method: str, options: str, example: str, doc: str) -> None:
-    """Register `train METHOD`, which calls `train_METHOD` of the package's `training` with its options,
-    a class of `training.options`."""
+def _train(package: str, method: str, kind: type[TrainOptions], example: str, doc: str) -> None:
+    """Register `train METHOD`, which calls the function of this name of the package's `training` with its
+    options, of the class `kind`."""
+    architecture = Annotated[
+        str | None, typer.Option(help=_NETWORKS if kind is ProjectionTraining else _SIZES)
+    ]
+    fields = {field.name for field in dataclasses.fields(kind)}
+    options = {
+        name: option for name, option in {**_OPTIONS, "architecture": architecture}.items() if name in fields
+    }
 
-    def train(
-        run: Run,
-        data: DataFolder,
-        runs: RunFolder,
-        minutes: MinutesOption = None,
-        steps: TrainStepsOption = None,
-        batch: BatchOption = None,
-        validation: ValidationOption = None,
-        exclude: ExcludeOption = None,
-        start: StartOption = None,
-        twin: TwinOption = None,
-        projection: ProjectionOption = None,
-        architecture: ArchitectureOption = None,
-        resume: ResumeOption = True,
-    ) -> None:
+    def train(run: Run, data: DataFolder, runs: RunFolder, resume: ResumeOption = True, **given: Any) -> None:
         from ctenhance.core.report import ReportBuilder
         from ctenhance.runtime.files import check_output_folder
 
-        if (
-            os.environ.get("RANK", "0") != "0"
-        ):  # torchrun starts this command once a card; the first one speaks
+        # torchrun starts this command once a card; the first one speaks
+        if os.environ.get("RANK", "0") != "0":
             run.hush()
         run.plan([])
         if not data.is_dir():
             raise InputError(f"'{data}' is no folder; give the folder that holds the training volumes.")
-        check_output_folder(runs)
-        options_given: dict[str, Any] = {
-            "minutes": minutes,
-            "steps": steps,
-            "batch": batch,
-            "validation": validation,
-            "exclude": exclude,
-            "start": start,
-            "twin": twin,
-            "projection": projection,
-            "architecture": architecture,
-        }
         # the method has its own defaults
-        values = {name: value for name, value in options_given.items() if value}
-        kind = getattr(importlib.import_module("ctenhance.training.options"), options)
-        fields = {field.name for field in dataclasses.fields(kind)}
-        for name in values:
-            if name not in fields:
-                raise InputError(f"'train {method}' takes no --{name}: leave it out.")
+        values = {name: value for name, value in given.items() if value}
         chosen = kind(**values, resume=resume, device=run.device, seed=run.seed)
-        settings = {**options_given, "resume": resume, "device": run.device}
+        check_output_folder(runs)
+        settings = {**given, "resume": resume, "device": run.device}
         builder = ReportBuilder(f"train {method}", settings, seed=run.seed)
         with builder.stage("train"):
             training = importlib.import_module(f"ctenhance.{package}.training")
@@ -104,48 +87,48 @@ def _train(package: str, method: str, options: str, example: str, doc: str) -> N
         run.finish(builder.finish(), {"weights": weights})
 
     train.__name__, train.__doc__ = method, doc
-    command(train_app, example)(train)
+    command(train_app, example, options=options)(train)
 
 
 _train(
     "enhancement",
     "twin",
-    "TwinTraining",
+    TwinTraining,
     "ctenhance train twin data/ runs/twin --minutes 60",
     "Train the one-step network.",
 )
 _train(
     "enhancement",
     "detail",
-    "TwinTraining",
+    TwinTraining,
     "ctenhance train detail data/ runs/detail --minutes 60 --architecture twin-wide",
-    "Train the one-step network to sharpen, too: references sharper than their blurred inputs.",
+    "Train the one-step network to sharpen, too. References are sharper than their blurred inputs.",
 )
 _train(
     "enhancement",
     "enhance",
-    "DiffusionTraining",
+    DiffusionTraining,
     "ctenhance train enhance data/ runs/enhance --twin runs/twin/best.safetensors",
-    "Train the diffusion round a one-step network; several cards: torchrun -m ctenhance train enhance …",
+    "Train the diffusion round a one-step network. Several cards: torchrun -m ctenhance train enhance …",
 )
 _train(
     "reconstruction",
     "projection",
-    "ProjectionTraining",
+    ProjectionTraining,
     "ctenhance train projection data/ runs/need --minutes 60",
-    "Train the diffusion on projections; data of normal dose is enough.",
+    "Train the diffusion on projections. Data of normal dose is enough.",
 )
 _train(
     "reconstruction",
     "image",
-    "ImageTraining",
+    ImageTraining,
     "ctenhance train image data/ runs/need --projection runs/need/best.safetensors --minutes 60",
-    "Train the guided diffusion on images; in the folder of 'train projection' it takes its scans.",
+    "Train the guided diffusion on images. In the folder of 'train projection' it takes its scans.",
 )
 _train(
     "decomposition",
     "scatter",
-    "ScatterTraining",
+    ScatterTraining,
     "ctenhance train scatter data/ runs/scatter --minutes 45",
-    "Train the scatter network of 'decompose' from material images, without scatter labels.",
+    "Train the scatter network of 'decompose'. From material images, without scatter labels.",
 )

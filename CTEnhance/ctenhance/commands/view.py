@@ -56,7 +56,7 @@ def view(
         float, typer.Option(min=0.01, help="Stop what the page runs after so long; others wait for it.")
     ] = 60.0,
 ) -> None:
-    """Look at a volume, or at two side by side, in a browser; Ctrl-C ends it."""
+    """Look at a volume, or two side by side, in a browser. Ctrl-C ends it."""
     if before is None and folder is None:
         raise InputError("Give a volume to look at, or a --folder to choose from.")
     require_view()
@@ -102,7 +102,7 @@ def serve(
         float, typer.Option(min=0.01, help="How long a link that was used lets its reader in.")
     ] = 12.0,
 ) -> None:
-    """Let readers read a study in their browsers, each by a link that is good once; Ctrl-C ends it."""
+    """Let readers read a study in their browsers. Each has a link that is good once; Ctrl-C ends it."""
     require_view()
     from ctenhance.view.serving import serve_study
 

@@ -39,9 +39,7 @@ def list_weights(run: Run) -> None:
 @command(weights_app, "ctenhance weights verify")
 def verify(
     run: Run,
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="All if none is named.")
-    ] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="All if none is named.")] = None,
 ) -> None:
     """Check that weights are there and have the registered hash."""
     from ctenhance.runtime.weights import entries
@@ -63,7 +61,7 @@ def add(
         str | None, typer.Option(help="Call them so, instead of by the name in the file.")
     ] = None,
 ) -> None:
-    """Copy your own trained weights to where `--model NAME` finds them."""
+    """Copy your own weights to where --model NAME finds them."""
     from dataclasses import asdict
 
     from ctenhance.runtime.weights import add as add_weights
@@ -81,7 +79,7 @@ def export(
         bool, typer.Option(help="Allow bfloat16, having measured that it is near enough.")
     ] = False,
 ) -> None:
-    """Write the exported form (ONNX) beside weights, so that they run without PyTorch."""
+    """Export weights (ONNX), so that they run without PyTorch. The file stands beside them."""
     from ctenhance.choices import DEFAULT_ENHANCE_STEPS
     from ctenhance.decomposition.scatter import network as scatter
     from ctenhance.enhancement import networks
