@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 (its customary name)
 
 from ctenhance import CTVolume
-from ctenhance.core.order import doubt_of_order
+from ctenhance.core.order import doubt_of_made_up_slice, doubt_of_order
 
 COUNT = 24
 
@@ -49,3 +50,22 @@ def test_real_scans(shared_data: Path) -> None:
         order = np.random.default_rng(2).permutation(len(array))
         found += bool(doubt_of_order(array[order], pitch))
     assert found >= 19
+
+
+@pytest.mark.parametrize("places", [[9], [4, 15]])
+@pytest.mark.parametrize("rounded", [np.rint, np.floor, lambda mean: mean])
+def test_a_slice_that_was_made_up_of_its_neighbours(places: list[int], rounded: Callable) -> None:
+    array = np.rint(cones())
+    assert doubt_of_made_up_slice(array) == ""
+    for place in places:
+        array[place] = rounded((array[place - 1] + array[place + 1]) / 2)
+    named = ", ".join(str(place + 1) for place in places)
+    assert f"{named} of {COUNT} (counted as they are stored) " in doubt_of_made_up_slice(array)
+    assert "mean of the neighbours" in doubt_of_made_up_slice(array)
+
+
+def test_a_volume_resampled_along_z_is_not_said_to_be_made_up() -> None:
+    array = cones()
+    between = (array[1:] + array[:-1]) / 2
+    resampled = np.stack([one for pair in zip(array[:-1], between, strict=True) for one in pair])
+    assert doubt_of_made_up_slice(resampled) == ""

@@ -62,7 +62,8 @@ _AROUND_WATER, _LEAST_DENSE, _LEAST_AROUND_WATER = (-200.0, 200.0), 0.05, 0.1
 _AIR_WITHIN, _LEAST_AIR_SHARE = 100.0, 0.005
 _LEAST_SPAN = 30.0
 _HIGH_AROUND, _MOST_AROUND, _LARGEST_SHARE_FILLED = 600.0, 0.8, 0.9
-_CORNER_PIXELS = 4
+_CORNER_PIXELS, _CORNER_SHARE, _LEVEL_HU = 4, 16, 25.0
+_OF_LEVEL_HU, _MOST_OF_LEVEL = 60.0, 0.85  # of a piece of one tissue or of water
 #: What is higher is no air, and no padding that stands for it.
 HIGHEST_AIR_HU = -850.0
 _LEAST_BLANKED, _SOFT_TISSUE, _LEAST_SOFT_SHARE = 0.05, (1.0, 150.0), 0.5
@@ -243,6 +244,11 @@ def doubt_without_air(array: np.ndarray) -> str:
     """
     if any(has_air(plane[None], varying=True) for plane in array):
         return ""
+    if has_air(array):
+        return (
+            "what is at -1000 HU in it is one value, which fills what was not measured, and there is no air "
+            "beside: make sure that its values are Hounsfield units and no map of something else"
+        )
     below = sum(int(np.count_nonzero(plane < 0)) for plane in array)
     if below < _NEGATIVE_SHARE * array.size:
         return (
@@ -252,6 +258,26 @@ def doubt_without_air(array: np.ndarray) -> str:
     return (
         "there is no air (-1000 HU) in it, as in nearly every CT: make sure that its values are Hounsfield "
         "units and no map of something else"
+    )
+
+
+def doubt_of_surroundings(array: np.ndarray) -> str:
+    """Return the note on slices [z, y, x] without air whose corners are all at one level; '' for others.
+
+    So do maps that have noise around the patient, too, and hardly a piece of one.
+    """
+    side = max(_CORNER_PIXELS, min(array.shape[1:]) // _CORNER_SHARE)
+    if min(array.shape[1:]) < 2 * side:
+        return ""
+    ends = (slice(None, side), slice(-side, None))
+    means = np.stack([array[:, rows, columns].mean(axis=(1, 2)) for rows in ends for columns in ends])
+    level = float(np.median(means))
+    even = np.count_nonzero(np.abs(array - level) <= _OF_LEVEL_HU) > _MOST_OF_LEVEL * array.size
+    if even or np.median(np.ptp(means, axis=0)) > _LEVEL_HU or level <= HIGHEST_AIR_HU:
+        return ""
+    return (
+        f"all corners of its slices are near {level:.0f} HU, and there is no air (-1000 HU) in it: make sure "
+        "that it is a piece of a CT and no map of something else"
     )
 
 

@@ -19,6 +19,9 @@ _WIDEST_MM = 10.0  # beyond this neighbours may have little in common
 _MOST_OF_FAR, _LEAST_FAR_HU = 0.7, 15.0
 # Of real slices the change on either side is at most 0.96 of that across (1.7 in a phantom, by 21 HU).
 _FEWEST_FOR_ODD, _LEAST_ODD_HU, _TIMES_ACROSS, _BODY_HU, _LEAST_BODY = 6, 30.0, 1.3, -300.0, 0.15
+# Of a slice that was made up all that varies between its neighbours is their mean, but for rounding.
+_ROWS_APART, _VARYING_HU, _LEAST_VARYING = 4, 4.0, 0.02
+_ROUNDED_HU, _NEARLY_ALL, _MOST_MADE_UP = 1.01, 0.99, 0.3
 _ROWS_UNLIKE, _ROUGH_HU = 2.0, 30.0  # times as unlike as the other way round; least mean step to the next
 
 
@@ -78,6 +81,32 @@ def doubt_of_odd_slice(array: np.ndarray) -> str:
         f"slice {odd[0] + 2} of {len(array)} (counted as they are stored) is unlike the one before and the "
         "one behind it, which are alike, as if it were of another scan or a picture of the screen: look at "
         "it before you use the result"
+    )
+
+
+def doubt_of_made_up_slice(array: np.ndarray) -> str:
+    """Return the note on single slices [z, y, x] that are the mean of their neighbours; '' for others.
+
+    So does who fills the place of a lost one. Of many, as of a volume resampled along z, nothing is said.
+    """
+    some = array[:, ::_ROWS_APART]
+    if len(array) < _FEWEST_FOR_ODD:
+        return ""
+    found = []
+    for index in range(1, len(some) - 1):
+        before, plane, behind = some[index - 1 : index + 2].astype(np.float32, copy=False)
+        varying = np.abs(behind - before) > _VARYING_HU
+        if np.count_nonzero(varying) >= _LEAST_VARYING * plane.size:
+            off = np.abs(plane - (before + behind) / 2)[varying]
+            if np.count_nonzero(off <= _ROUNDED_HU) > _NEARLY_ALL * off.size:
+                found.append(index)
+    if not found or len(found) > _MOST_MADE_UP * len(array):
+        return ""
+    named = ", ".join(str(one + 1) for one in found[:4]) + (", ..." if len(found) > 4 else "")
+    return (
+        f"slice{'s' if len(found) > 1 else ''} {named} of {len(array)} (counted as they are stored) "
+        f"{'are' if len(found) > 1 else 'is'} the mean of the neighbours, as where a lost slice was made up: "
+        "nothing was measured there"
     )
 
 

@@ -22,6 +22,7 @@ from ctenhance.core.limits import limits_of, require_whole_words
 from ctenhance.core.order import (
     blank_slices,
     doubt_of_blanks,
+    doubt_of_made_up_slice,
     doubt_of_odd_slice,
     doubt_of_order,
     require_rows,
@@ -54,9 +55,20 @@ def read(
     if check_hu:
         notes = doubts_of(volume)
         let_go(volume.array)
-        if notes:
-            volume.meta["notes"] = [*volume.meta.get("notes", []), *notes]
+        _add_notes(volume, notes)
     return volume
+
+
+def _add_notes(volume: CTVolume | StoredVolume, notes: Sequence[str]) -> None:
+    if notes:
+        volume.meta["notes"] = [*volume.meta.get("notes", []), *notes]
+
+
+def _notes_on_texts(path: AnyPath | Sequence[AnyPath], volume: CTVolume | StoredVolume) -> list[str]:
+    from ctenhance.files.beside import notes_on_texts  # pydicom takes a while to load
+
+    (file,) = [path] if isinstance(path, str | os.PathLike) else path
+    return notes_on_texts(Path(file), volume.array)
 
 
 def read_or_map(
@@ -80,6 +92,8 @@ def read_or_map(
             if "source_files" not in volume.meta:  # DICOM is asked before its padding is replaced
                 require_whole_words(volume.array)
             require_hounsfield(volume.array)
+            if "source_files" not in volume.meta:
+                _add_notes(volume, _notes_on_texts(path, volume))
     except InputError as error:
         reason = str(error)
         kind = NotCTError if isinstance(error, NotCTError) else InputError
@@ -109,6 +123,7 @@ def doubts_of(volume: CTVolume | StoredVolume) -> list[str]:
         doubt_of_padding(array, float(ends[:, 0].min())),
         doubt_of_blanks(blanks, len(array)),
         odd,
+        doubt_of_made_up_slice(images),
         "" if odd else doubt_of_alternation(images),
         "" if odd else doubt_of_order(images, volume.spacing[2]),
     ]

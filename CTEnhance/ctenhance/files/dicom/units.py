@@ -19,7 +19,13 @@ from functools import lru_cache
 import numpy as np
 from pydicom.dataset import Dataset
 
-from ctenhance.core.hounsfield import doubt_of_span, doubt_without_air, has_air, require_hounsfield
+from ctenhance.core.hounsfield import (
+    doubt_of_span,
+    doubt_of_surroundings,
+    doubt_without_air,
+    has_air,
+    require_hounsfield,
+)
 from ctenhance.files.dicom.choice import identifies, shown, values_of
 from ctenhance.files.dicom.header import DicomFile, number, text
 from ctenhance.files.dicom.names import (
@@ -205,11 +211,16 @@ def doubts(slices: Sequence[Slice], array: np.ndarray, air: bool) -> list[str]:
             f"it is a virtual image by its header ({computed}), computed from a spectral scan: its HU and "
             "its noise are not those of a routine CT"
         )
-    if not air:
+    if not air or not is_ct_all_the_same(array):
         unsaid = not any(one.measure.unit or one.measure.word for one in slices)
-        like_map = unsaid and np.count_nonzero(array < _BELOW_MAPS_HU) < _FEWEST_BELOW * array.size
-        doubt = doubt_without_air if like_map or _may_lack_intercept(slices, array) else doubt_of_span
-        notes += filter(None, [doubt(array)])
+        # Most scanners' values are stored with such an intercept.
+        unusual = any(one.intercept > _INTERCEPT_OF_HU for one in slices)
+        like_map = unsaid or unusual
+        like_map &= bool(np.count_nonzero(array < _BELOW_MAPS_HU) < _FEWEST_BELOW * array.size)
+        if like_map or air or _may_lack_intercept(slices, array):
+            notes += filter(None, [doubt_without_air(array)])
+        else:
+            notes += filter(None, [doubt_of_span(array) or doubt_of_surroundings(array)])
     return notes + _contradiction(slices) + _doubts_of_type(slices, array, air)
 
 
@@ -335,6 +346,11 @@ def _of_image_type(file: DicomFile, frame: int) -> Measure:
         value = file.value(keyword, frame=frame)
         several = [value] if isinstance(value, str) else list(value or ())
         values += [str(one) for one in several[0 if keyword == "DerivedPixelContrast" else 2 :]]
+    return measure_of_kinds(values)
+
+
+def measure_of_kinds(values: Sequence[str]) -> Measure:
+    """Return what values of Image Type say, without the first two."""
     in_hu = any(_letters(one) in _HU_IMAGE_TYPES or TAKEN_OUT.search(words(one)) for one in values)
     for value in values:
         # Beside VMI or VNC the name of a material is that of what was looked for, or taken out.

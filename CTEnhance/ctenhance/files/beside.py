@@ -1,0 +1,120 @@
+"""What texts say of an image file: its header's, the .json file that a converter wrote, and its name.
+
+A map that dcm2niix made of DICOM is a NIfTI file whose header says hardly anything, beside a .json file with
+the description and the Image Type of the series (BIDS, `Units` among them). The rules are those of DICOM.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctenhance.core.hounsfield import has_air
+from ctenhance.files.damage import NIFTI, nifti_header
+from ctenhance.files.dicom.names import (
+    AT_AN_ENERGY,
+    LIKE_HU,
+    NOTED,
+    OF_MATERIALS,
+    TAKEN_OUT,
+    UNIT,
+    WITHOUT_AIR,
+    capitals,
+    quantity,
+    words,
+)
+from ctenhance.files.nifti_grid import HEADER_BYTES
+from ctenhance.runtime.errors import NotCTError
+from ctenhance.runtime.files import stem_of, suffix_of
+
+_LARGEST_TEXT = 1 << 20  # bytes of a .json file
+_UNITS = ("Units", "RescaleType")
+_DESCRIPTIONS = ("SeriesDescription", "ImageComments", "DerivationDescription")
+# Of the NIfTI header: name of the field, where it begins, its bytes.
+_FIELDS = (("descrip", 148, 80), ("aux_file", 228, 24), ("intent_name", 328, 16))
+_INTENT_AT, _STATISTICS, _LABELS = 68, range(2, 25), {1001: "an estimate", 1002: "labels", 1003: "labels"}
+
+
+def notes_on_texts(path: Path, array: np.ndarray) -> list[str]:
+    """Return notes on an image file whose texts may tell of a map; its values: `array` [z, y, x].
+
+    Raises NotCTError where they say so for sure, or where no air contradicts them.
+    """
+    beside = _json_beside(path)
+    place = f"'{stem_of(path)}.json' beside it"
+    if beside:
+        _require_hounsfield(beside, place)
+    texts = [(f"{place} ({key})", str(beside.get(key) or "")) for key in _DESCRIPTIONS]
+    air = None
+    for where, said in [*texts, *_header_texts(path)]:
+        found = words(said)
+        if match := UNIT.search(capitals(said)):
+            unit = said[slice(*match.span())].strip()
+            raise NotCTError(f"{where} tells of values in {unit}, not Hounsfield units; give the CT.")
+        if named := quantity(found, LIKE_HU):
+            raise NotCTError(f"{where} tells of values of {named}, not Hounsfield units; give the CT.")
+        known = WITHOUT_AIR if AT_AN_ENERGY.search(found) else (*OF_MATERIALS, *WITHOUT_AIR)
+        if named := quantity(found, known):
+            air = any(has_air(plane[None], varying=True) for plane in array) if air is None else air
+            if not air:
+                raise NotCTError(
+                    f"{where} tells of {named}, and no air at -1000 HU shows that it is a CT all the same; "
+                    "give the CT."
+                )
+            if named in NOTED:
+                return [f"{where} tells of {named}; taken for Hounsfield units, as air is at -1000 in it"]
+    return [*_note_of_intent(path), *_note_of_name(path)]
+
+
+def _require_hounsfield(beside: Mapping[str, Any], place: str) -> None:
+    from ctenhance.files.dicom.slices import HOUNSFIELD  # pydicom takes a while to load
+    from ctenhance.files.dicom.units import measure_of_kinds, unit_of
+
+    for key in _UNITS:
+        said = str(beside.get(key) or "").strip()[:64]
+        if said and (unit := unit_of(said)) not in ("", HOUNSFIELD):
+            raise NotCTError(f"{place} says that it holds values of {unit} ({key} {said}); give the CT.")
+    kinds = beside.get("ImageType")
+    if isinstance(kinds, list) and (kind := measure_of_kinds([str(one) for one in kinds[2:]])).is_other:
+        raise NotCTError(f"{place} says that it holds {kind}; give the CT.")
+
+
+def _note_of_name(path: Path) -> list[str]:
+    said = words(stem_of(path))
+    named = "" if TAKEN_OUT.search(said) else quantity(said, LIKE_HU)
+    other = quantity(said, (*OF_MATERIALS, *WITHOUT_AIR))
+    named = named or (other if other in NOTED else "")
+    return [f"its name tells of {named}: make sure that its values are Hounsfield units"] if named else []
+
+
+def _note_of_intent(path: Path) -> list[str]:
+    if suffix_of(path) not in NIFTI:
+        return []
+    header = nifti_header(path)
+    order = "<" if struct.unpack_from("<i", header)[0] == HEADER_BYTES else ">"
+    (code,) = struct.unpack_from(f"{order}h", header, _INTENT_AT)
+    meant = "a statistic" if code in _STATISTICS else _LABELS.get(code, "")
+    return [f"its header says that it is {meant} (intent_code {code}): make sure it is a CT"] if meant else []
+
+
+def _header_texts(path: Path) -> Iterator[tuple[str, str]]:
+    if suffix_of(path) in NIFTI:
+        header = nifti_header(path)
+        for name, start, length in _FIELDS:
+            said = header[start : start + length].split(b"\0")[0].decode("latin-1")
+            yield f"its header ({name})", said
+
+
+def _json_beside(path: Path) -> Mapping[str, Any]:
+    beside = path.with_name(f"{stem_of(path)}.json")
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        if beside.stat().st_size <= _LARGEST_TEXT:
+            found = json.loads(beside.read_text(encoding="utf-8"))
+            return found if isinstance(found, dict) else {}
+    return {}
