@@ -116,10 +116,18 @@ def test_a_click_brings_all_views_to_the_place(panel: Any, user: Any, compared: 
         found = np.array(crosshair.GetCrosshairRAS())
         assert np.allclose(found[list(used)], place[list(used)], atol=0.5)
         assert crosshair.GetCrosshairMode() == crosshair.ShowIntersection
+        # Whole slices are shown, those that hold the place: the middle of its voxel.
+        toVoxel, fromVoxel = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+        volume = widget(f"{BEFORE}Axial").sliceLogic().GetBackgroundLayer().GetVolumeNode()
+        volume.GetRASToIJKMatrix(toVoxel)
+        volume.GetIJKToRASMatrix(fromVoxel)
+        voxel = np.round(toVoxel.MultiplyPoint((*found, 1.0))[:3])
+        middle = fromVoxel.MultiplyPoint((*voxel, 1.0))
+        assert np.abs(np.array(middle[:3]) - found).max() > 0.01
         for side in (BEFORE, AFTER):
             for number, each in enumerate(("Sagittal", "Coronal", "Axial")):
                 offset = widget(f"{side}{each}").mrmlSliceNode().GetSliceToRAS().GetElement(number, 3)
-                assert offset == pytest.approx(found[number], abs=1e-6), (side, each)
+                assert offset == pytest.approx(middle[number], abs=1e-6), (side, each)
     # Neither a drag nor a click while it is off, nor one after the panel was left.
     click(f"{BEFORE}Axial", 100, 100, drag=30)
     assert np.allclose(crosshair.GetCrosshairRAS(), found)
@@ -133,6 +141,50 @@ def test_a_click_brings_all_views_to_the_place(panel: Any, user: Any, compared: 
     click(f"{BEFORE}Axial", 100, 100)
     assert np.allclose(crosshair.GetCrosshairRAS(), found)
     open_panel("CTEnhance")
+
+
+def test_slicers_texts_are_not_written_anew_by_a_click_and_stay_on(
+    panel: Any, user: Any, compared: Any
+) -> None:
+    """They are written three times for each view that moves, and none of them tells of places."""
+    texts = slicer.modules.DataProbeInstance.infoWidget.sliceAnnotations
+    seen: list[int] = []
+    node = widget(BEFORE).mrmlSliceNode()
+    tag = node.AddObserver(
+        vtk.vtkCommand.ModifiedEvent, lambda *_: seen.append(texts.sliceViewAnnotationsEnabled)
+    )
+    panel.viewSection._onPlace((5.0, 5.0, 20.0))
+    node.RemoveObserver(tag)
+    assert seen and not any(seen)
+    assert texts.sliceViewAnnotationsEnabled == 1
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_place_in_a_volume_that_was_moved(panel: Any, user: Any, compared: Any, turned: bool) -> None:
+    from CTEnhanceLib.views import crosshair
+
+    volume = widget(BEFORE).sliceLogic().GetBackgroundLayer().GetVolumeNode()
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    matrix = np.eye(4)
+    matrix[:3, 3] = 0.3, 0.4, 0.2
+    if turned:
+        matrix[:2, :2] = [[0.6, -0.8], [0.8, 0.6]]
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
+    volume.SetAndObserveTransformNodeID(transform.GetID())
+    place = (3.0, 4.0, 6.0)
+    middle = np.array(crosshair._middle(place, volume))
+    grid = vtk.vtkMatrix4x4()
+    volume.GetRASToIJKMatrix(grid)
+    voxel = slicer.util.arrayFromVTKMatrix(grid) @ np.linalg.inv(matrix) @ [*middle, 1.0]
+    assert np.allclose(voxel[:3], np.round(voxel[:3]), atol=1e-6)
+    asked = slicer.util.arrayFromVTKMatrix(grid) @ np.linalg.inv(matrix) @ [*place, 1.0]
+    assert np.abs(asked - voxel).max() <= 0.5 + 1e-6
+    bent = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLBSplineTransformNode")
+    volume.SetAndObserveTransformNodeID(bent.GetID())
+    assert crosshair._middle(place, volume) == place
+    volume.SetAndObserveTransformNodeID(None)
+    for node in (transform, bent):
+        slicer.mrmlScene.RemoveNode(node)
 
 
 def test_a_slab_is_as_thick_as_asked_and_says_so(panel: Any, user: Any, compared: Any) -> None:

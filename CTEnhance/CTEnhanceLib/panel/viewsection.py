@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 from CTEnhanceLib.views import crosshair
 from CTEnhanceLib.views.history import History
 from CTEnhanceLib.views.keys import Keys
-from CTEnhanceLib.views.linked import VIEW_GROUP, LinkedViews
+from CTEnhanceLib.views.linked import LinkedViews
 from CTEnhanceLib.views.part import AXES
 from CTEnhanceLib.views.slab import Projection, Slab
 
@@ -118,9 +118,8 @@ class ViewSection:
     def _onPlace(self, place: tuple[float, float, float]) -> None:
         shown = self._shown()
         if shown is not None:
-            shown.hold()
-        self._crosshair.mark(place)
-        crosshair.bringTo(place, VIEW_GROUP)
+            shown.bringTo(place)
+            self._crosshair.mark(place)
 
     def _onCrosshair(self, _checked: bool) -> None:
         self.refresh()

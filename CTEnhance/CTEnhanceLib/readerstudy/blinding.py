@@ -11,6 +11,8 @@ from typing import Any
 
 import slicer
 
+from CTEnhanceLib.views import annotations
+
 _DATA_PROBE = "DataProbeCollapsibleWidget"
 
 
@@ -48,8 +50,8 @@ class Blindfold:
             self._probe.visible = True
             self._probe = None
         if self._annotations is not None:
-            annotations, enabled = self._annotations
-            annotations.sliceViewAnnotationsEnabled = enabled
+            found, enabled = self._annotations
+            found.sliceViewAnnotationsEnabled = enabled
             self._annotations = None
         for name in self._views:
             widget = slicer.app.layoutManager().sliceWidget(name)
@@ -78,10 +80,7 @@ class Blindfold:
             self._probe.visible = False
 
     def _closeAnnotations(self) -> None:
-        probe = getattr(slicer.modules, "DataProbeInstance", None)
-        annotations = getattr(getattr(probe, "infoWidget", None), "sliceAnnotations", None)
-        if annotations is not None:
-            # This alone keeps every view from being written into; its other method would also forget the
-            # views, which then stay without annotations.
-            self._annotations = (annotations, annotations.sliceViewAnnotationsEnabled)
-            annotations.sliceViewAnnotationsEnabled = False
+        found = annotations.theirs()
+        if found is not None:
+            self._annotations = (found, found.sliceViewAnnotationsEnabled)
+            found.sliceViewAnnotationsEnabled = False

@@ -8,6 +8,8 @@ from typing import Any
 import slicer
 import vtk
 
+from CTEnhanceLib.views import annotations
+
 # Pixels; a mouse that moved farther while its button was down has dragged something.
 _STILL = 3
 
@@ -84,8 +86,34 @@ def _node() -> Any:
     return slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
 
 
-def bringTo(place: tuple[float, float, float], group: int) -> None:
-    """Bring all views of a group to the slices that hold this place (RAS)."""
-    slicer.vtkMRMLSliceNode.JumpAllSlices(
-        slicer.mrmlScene, *place, slicer.vtkMRMLSliceNode.OffsetJumpSlice, group
-    )
+def bringTo(place: tuple[float, float, float], group: int, volume: Any) -> None:
+    """Bring all views of a group to the slices that hold this place (RAS).
+
+    To their middle, as scrolling does: between two slices twice as many voxels are mixed, and a slab would
+    have parts of slices.
+    """
+    place = _middle(place, volume)
+    # Slicer's texts in the corners do not tell of places, but are all written anew.
+    with annotations.kept():
+        slicer.vtkMRMLSliceNode.JumpAllSlices(
+            slicer.mrmlScene, *place, slicer.vtkMRMLSliceNode.OffsetJumpSlice, group
+        )
+
+
+def _middle(place: tuple[float, float, float], volume: Any) -> tuple[float, float, float]:
+    """Return the middle of the voxel that a place is in; the place itself where there is none, or where the
+    volume is bent."""
+    if volume is None or volume.GetImageData() is None:
+        return place
+    toWorld, transform = vtk.vtkMatrix4x4(), volume.GetParentTransformNode()
+    if transform is not None:
+        if not transform.IsTransformToWorldLinear():
+            return place
+        transform.GetMatrixTransformToWorld(toWorld)
+    fromVoxel, toVoxel = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(fromVoxel)
+    vtk.vtkMatrix4x4.Multiply4x4(toWorld, fromVoxel, fromVoxel)
+    vtk.vtkMatrix4x4.Invert(fromVoxel, toVoxel)
+    voxel = [round(value) for value in toVoxel.MultiplyPoint((*place, 1.0))[:3]]
+    x, y, z, _one = fromVoxel.MultiplyPoint((*voxel, 1.0))
+    return x, y, z

@@ -29,8 +29,8 @@ class OneByOne:
         """Draw these views (by name; others are none of the layout's) no more in this turn, and one a turn
         from the next one on."""
         for name in names:
-            view = _view(name)
-            if view is not None and name not in self._waiting:
+            view = None if name in self._waiting else _view(name)
+            if view is not None:
                 view.pauseRender()
                 self._waiting.append(name)
         if self._waiting:

@@ -18,6 +18,7 @@ import qt
 import slicer
 import vtk
 
+from CTEnhanceLib.views import crosshair
 from CTEnhanceLib.views.caption import ViewCaption
 from CTEnhanceLib.views.drawing import oneByOne
 from CTEnhanceLib.views.fitted import Fitted
@@ -182,6 +183,15 @@ class LinkedViews:
         self._slab = slab
         self.hold()
         self._applySlab()
+
+    def bringTo(self, place: tuple[float, float, float]) -> None:
+        """Bring all views to the slices that hold this place (RAS)."""
+        self.hold()
+        self._aligning = True  # none is zoomed or moved aside by that
+        try:
+            crosshair.bringTo(place, VIEW_GROUP, self._volume())
+        finally:
+            self._aligning = False
 
     def turned(self) -> str | None:
         """Return along which axis those views look that may be turned; None where there are none."""

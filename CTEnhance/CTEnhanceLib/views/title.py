@@ -6,6 +6,7 @@ takes longer than to draw the image, and titles follow the keV slider.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ _POINTS, _LEAST_POINTS = 15, 6
 _MARGIN = 4  # pixels
 # So dark and so dense is the ground that white letters are read on it, be the image white.
 _DARKER, _OPACITY = 0.5, 0.85
+_DIGIT = re.compile(r"\d")
 
 
 class ViewText:
@@ -48,7 +50,8 @@ class ViewText:
 
     def _fit(self) -> None:
         """Make the letters as large as they may be, at their place, where text or view have changed."""
-        text, (width, height) = self._actor.GetInput(), self._renderer.GetSize()
+        # All digits are equally wide: with another slice or window the text need not be measured again.
+        text, (width, height) = _DIGIT.sub("0", self._actor.GetInput()), self._renderer.GetSize()
         if (text, width, height) == self._fitted or not (width and height):
             return
         self._fitted = text, width, height
