@@ -71,6 +71,7 @@ class CTEnhanceParameterNode:
     outputVolume - takes the next result; a new volume if there is none
     model - name or path of the weights; empty: the default ones
     strength - 0 keeps the input, 1 is the full effect
+    trustMap - whether the next result gets a trust map
     study - DICOM images of the patient, whose study exported series join; empty: that of the input
     device - auto, cpu, cuda:0 … or mps; 'cpu by torch' names what runs the network, too
     result - the result that is shown, and whose strength follows
@@ -80,6 +81,7 @@ class CTEnhanceParameterNode:
     outputVolume: vtkMRMLScalarVolumeNode
     model: str = ""
     strength: Annotated[float, WithinRange(0, 1)] = 1.0
+    trustMap: bool = False
     study: str = ""
     device: str = "auto"
     result: vtkMRMLScalarVolumeNode
@@ -163,7 +165,8 @@ class CTEnhanceWidget(PanelWidget):
     def _options(self) -> EnhanceOptions:
         chosen = self.parameters
         where = deviceOptions(chosen.device)
-        return EnhanceOptions(model=self.models.model(), strength=chosen.strength, **where)
+        model = self.models.model()
+        return EnhanceOptions(model=model, strength=chosen.strength, uncertainty=chosen.trustMap, **where)
 
     def _onSample(self) -> None:
         node = about.loadSample(about.ROUTINE_SAMPLE)
@@ -223,6 +226,11 @@ class CTEnhanceWidget(PanelWidget):
         if self.parameters is not None:
             self._lastInput, self._lastResult = placing.inputOf(result), result
             self.parameters.result = result
+
+    def showArrived(self, result) -> None:
+        """Show it with its trust map, where that was asked for."""
+        super().showArrived(result)
+        self.compareSection.showTrustMap()
 
     def nodesGo(self) -> None:
         """Nothing is written into nodes that go."""
@@ -284,6 +292,7 @@ class CTEnhanceWidget(PanelWidget):
     def _onStrengthWritten(self, result) -> None:
         self.compareSection.comparison.setStrengthPreview(None)
         self.compareSection.measure()
+        self.compareSection.refreshTrust()
         self.runSection.showReport(result)
 
 

@@ -114,7 +114,7 @@ def test_slices_are_axial_however_the_volume_is_stored(model: Path) -> None:
         np.testing.assert_array_equal(sagittal(there).array, here.array)
         assert here.spacing == stored.spacing
         np.testing.assert_array_equal(here.direction, stored.direction)
-    assert found.report["warnings"] == []
+    assert found.report["warnings"] == expected.report["warnings"]  # none of planes
     # A thick reformat has no axial slices that a model knows.
     thick = CTVolume(stored.array, (*stored.spacing[:2], 3.0), stored.origin, stored.direction)
     kept = ctenhance.enhance(thick, **settings)
@@ -245,6 +245,9 @@ def test_the_registry_s_factor_makes_the_spread_tell_of_errors(model: Path, tmp_
         other.maps["uncertainty"].array, 1.5 * plain.maps["uncertainty"].array, rtol=1e-5
     )
     np.testing.assert_array_equal(other.volumes["enhanced"].array, plain.volumes["enhanced"].array)
+    calibrated = [one.report["details"]["uncertainty_calibrated"] for one in (plain, other)]
+    warned = [any("never compared" in text for text in one.report["warnings"]) for one in (plain, other)]
+    assert calibrated == [False, True] and warned == [True, False]
     assert (plain.report["details"]["uncertainty_factor"], other.report["details"]["uncertainty_factor"]) == (
         1,
         1.5,

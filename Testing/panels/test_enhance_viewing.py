@@ -158,7 +158,7 @@ def test_f1_shows_all_keys(panel: Any, user: Any, result: Any) -> None:
     assert list(keys) == [
         "Ctrl+Return",
         *map(str, range(1, 10)),
-        *"XWPOQ",
+        *"XWPEOQ",
         *(f"Shift+{key}" for key in ("Left", "Right", "Up", "Down", "PgUp", "PgDown")),
         *"NACSHMU",
         "F1",

@@ -268,7 +268,7 @@ def test_a_reference_to_a_hidden_node_that_is_gone_counts_no_more() -> None:
     # As after loading a scene, where another node got the identifier.
     result.SetNodeReferenceID(placing.FULL_ROLE, stranger.GetID())
     assert placing.fullEffectOf(result) is None
-    assert placing.hiddenNodesOf(result) == []
+    assert placing.dependentsOf(result) == []
 
 
 def test_process_zero_is_nobodys_worker() -> None:

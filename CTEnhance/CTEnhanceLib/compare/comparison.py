@@ -16,6 +16,7 @@ from CTEnhanceLib.compare.difference import DifferenceView
 from CTEnhanceLib.compare.modes import AFTER_COLOR, BEFORE_COLOR, WITH_PLOT, Mode, Side
 from CTEnhanceLib.compare.pair import Names, Pair, TiedWindows
 from CTEnhanceLib.compare.strength import LiveBlend
+from CTEnhanceLib.compare.trust import OPACITY, TrustOverlay
 from CTEnhanceLib.scene import placing
 from CTEnhanceLib.scene.modelnames import titleOf
 from CTEnhanceLib.views.linked import LinkedViews, View, sliceWidget
@@ -38,6 +39,7 @@ class Comparison:
         self._ofResult = names
         self._difference = DifferenceView()
         self._swipe = Swipe(onSwipe)
+        self._trust = TrustOverlay()
         self._windows = TiedWindows()
         self._blend: LiveBlend | None = None
         self._tags: list[tuple[Any, int]] = []
@@ -136,6 +138,16 @@ class Comparison:
         self._range = hounsfield
         self._update()
 
+    def setTrustMap(self, shown: bool) -> None:
+        """Lay the trust map of the result over it where it is side by side, or don't."""
+        self._trust.shown = shown
+        self._update()
+
+    def setTrustRange(self, hounsfield: float) -> None:
+        """Reach full colour at this expected error."""
+        self._trust.setRange(hounsfield)
+        self._update()
+
     def _lay(self) -> None:
         number = self.mode.value + (WITH_PLOT if self._below else 0)
         self.views.show(number, self.mode.views(self.names()), self.mode.rows, self._below)
@@ -147,6 +159,7 @@ class Comparison:
         self._tags, self._titles = [], {}
         self._difference.remove()
         self._swipe.remove()
+        self._trust.scale(())
         self._windows.release()
         self._dropBlend()
 
@@ -165,11 +178,13 @@ class Comparison:
         images = {side: shown if node is pair.result else node for side, node in nodes.items()}
         names = dict(zip((Side.FIRST, Side.SECOND), self.names(), strict=True))
         places = self.mode.places(self.names())
+        trusted: list[str] = []
         for side, view in places:
             if side is Side.DIFFERENCE:
                 self._showDifference(pair, strength, view)
                 continue
             content = Side.FIRST if self._flicker else side
+            over = None
             if self.mode.single:
                 opacity = 0.0 if self._flicker or self.mode is Mode.SWIPE else self._fade
                 self.views.setLayers(view.name, images[Side.FIRST], images[Side.SECOND], opacity)
@@ -177,11 +192,16 @@ class Comparison:
                 title, content = self._singleTitle(names)
             else:
                 # One layer is a third faster to scroll than two.
-                self.views.setLayers(view.name, images[content])
+                over = self._trust.over(nodes[content]) if nodes[content] is pair.result else None
+                self.views.setLayers(view.name, images[content], over, OPACITY)
                 title = names[content]
             text = _describe(nodes[content], strength if nodes[content] is pair.result else None)
+            if over is not None:
+                text += ", " + _("trust map")
+                trusted.append(view.name)
             color = AFTER_COLOR if nodes[content] is pair.result else BEFORE_COLOR
             self._name(view.name, f"{title}\n{text}", View(view.name, names[content], color))
+        self._trust.scale(trusted)
         if shown is self.result:
             self._dropBlend()  # now that no view shows it any more
 

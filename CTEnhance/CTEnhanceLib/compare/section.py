@@ -15,13 +15,14 @@ from CTEnhanceLib.compare.measuring import MeasureSection
 from CTEnhanceLib.compare.modes import Mode
 from CTEnhanceLib.compare.pair import Names, candidates
 from CTEnhanceLib.compare.resultchoice import ResultChoice
-from CTEnhanceLib.scene import bodywindows, placing, windows
+from CTEnhanceLib.compare.trust import suggestedRange
+from CTEnhanceLib.scene import bodywindows, colortables, placing, windows
 from CTEnhanceLib.views import scrolling
 from CTEnhanceLib.views.history import History, WindowHistory
 from CTEnhanceLib.views.keys import Keys
 from CTEnhanceLib.views.windowkeys import OWN, WindowKeys
 
-FLICKER_KEY, SWAP_KEY, PLANES_KEY = "X", "W", "P"
+FLICKER_KEY, SWAP_KEY, PLANES_KEY, TRUST_KEY = "X", "W", "P", "E"
 
 
 class CompareSection:
@@ -62,6 +63,8 @@ class CompareSection:
         ui.fadeSlider.connect("valueChanged(double)", self.comparison.setFade)
         ui.flickerButton.connect("toggled(bool)", self._onFlicker)
         ui.differenceSlider.connect("valueChanged(double)", self.comparison.setDifferenceRange)
+        ui.trustBox.connect("toggled(bool)", self._onTrust)
+        ui.trustRangeSlider.connect("valueChanged(double)", self._onTrustRange)
         self._windowButtons = {name: getattr(ui, f"{name}Button") for name in windows.WINDOWS}
         for name, button in self._windowButtons.items():
             button.connect("clicked()", functools.partial(self._onWindow, name))
@@ -72,6 +75,7 @@ class CompareSection:
                 FLICKER_KEY: (_("The left one in place of the right one, and back"), self._onFlickerKey),
                 SWAP_KEY: (_("Swap left and right"), self._onSwapKey),
                 PLANES_KEY: (_("Both in three planes, and back"), self._onPlanesKey),
+                TRUST_KEY: (_("The trust map over the result, where it has one, and back"), self._onTrustKey),
             },
         )
         self._planesFrom = Mode.SIDE_BY_SIDE
@@ -88,6 +92,7 @@ class CompareSection:
         changed = result is not former
         self._listOthers(former)
         if not changed:
+            self.refreshTrust()  # its map may have come or gone
             return
         if self.comparison.active:
             if result is None:
@@ -108,6 +113,12 @@ class CompareSection:
         else:
             self.ui.compareButton.checked = True
         self.measure()
+
+    def showTrustMap(self) -> None:
+        """Lay the trust map over the result, where it has one."""
+        self.ui.trustBox.checked = self.ui.trustBox.checked or suggestedRange(self._result) is not None
+        self._suggestTrustRange()
+        self.refreshTrust()
 
     def hide(self) -> None:
         """Give the layout back and let go of all nodes."""
@@ -161,6 +172,7 @@ class CompareSection:
         ui.fadeLabel.visible = ui.fadeSlider.visible = single
         ui.fadeLabel.text = _("Swipe:") if self.comparison.mode is Mode.SWIPE else _("Fade:")
         ui.differenceLabel.visible = ui.differenceSlider.visible = differs
+        self.refreshTrust()
         left, right = _("left"), _("right")
         sides = (left, right) if ui.swapButton.checked else (right, left)
         ui.resultLabel.text = _("Result ({side}):").format(side=sides[0])
@@ -168,6 +180,52 @@ class CompareSection:
         self._keys.enable(active)
         self._windowKeys.enable(ready)
         self.measuring.refresh()
+
+    def refreshTrust(self) -> None:
+        """Offer the trust map where the result has one, and say how it is to be read."""
+        ui, mapped = self.ui, placing.trustMapOf(self._result) is not None
+        ui.trustLabel.visible = ui.trustBox.visible = mapped
+        ui.trustBox.enabled = self.comparison.active and not self.comparison.mode.single
+        shown = mapped and bool(ui.trustBox.checked)
+        for widget in (ui.trustRangeLabel, ui.trustRangeSlider, ui.trustLegendLabel):
+            widget.visible = shown
+            widget.enabled = ui.trustBox.enabled
+        ui.trustLegendLabel.text = self._trustText()
+
+    def _trustText(self) -> str:
+        """Return how the trust map is to be read."""
+        if self.comparison.mode.single:
+            return _("Shown where both are side by side.")
+        details = (placing.reportOf(self._result) or {}).get("details") or {}
+        if not details.get("uncertainty_calibrated"):
+            return _("Not calibrated for this model: it tells where draws differ, not how large errors are.")
+        high = self.ui.trustRangeSlider.value
+        text = _(
+            "In 90 % of the image the error is expected within ± the HU of the colour: at most ±{low:.0f} HU "
+            "where it is clear, ±{high:.0f} HU and more where it is red."
+        ).format(low=colortables.TRUST_CLEAR * high, high=high)
+        if placing.strengthOf(self._result) < 1:
+            text += " " + _("This holds for the full strength.")
+        return text
+
+    def _onTrust(self, shown: bool) -> None:
+        self.comparison.setTrustMap(shown)
+        if shown:
+            self._suggestTrustRange()
+        self.refreshTrust()
+
+    def _suggestTrustRange(self) -> None:
+        suggested = suggestedRange(self._result) if self.ui.trustBox.checked else None
+        if suggested is not None:
+            self.ui.trustRangeSlider.value = suggested
+
+    def _onTrustRange(self, hounsfield: float) -> None:
+        self.comparison.setTrustRange(hounsfield)
+        self.refreshTrust()
+
+    def _onTrustKey(self) -> None:
+        if placing.trustMapOf(self._result) is not None and self.ui.trustBox.enabled:
+            self.ui.trustBox.checked = not self.ui.trustBox.checked
 
     def _listOthers(self, former: Any) -> None:
         """Offer what the result can be compared with, its input first. Another one that was chosen beside a

@@ -12,12 +12,13 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from ctenhance import choices
 from ctenhance.options import EnhanceOptions
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from CTEnhanceLib.compare.strength import fillBlended
 from CTEnhanceLib.process import transfer
 from CTEnhanceLib.process.run import Job
-from CTEnhanceLib.scene import placing, volumes
+from CTEnhanceLib.scene import placing, units, volumes
 
 VERB = "enhance"
 DEFAULT_OPTIONS = EnhanceOptions()
@@ -27,6 +28,10 @@ def problem(inputNode: Any, outputNode: Any) -> str:
     """Return the sentence that says why these nodes cannot be enhanced, or an empty one."""
     try:
         volumes.requireScalarVolume(inputNode)
+        if not units.mayBeHounsfield(inputNode):
+            raise InputError(
+                _("'{name}' is a map and no CT in HU: choose a CT volume.").format(name=inputNode.GetName())
+            )
         if outputNode is not None and outputNode == inputNode:
             raise InputError(_("Input and output are the same volume: choose another output, or a new one."))
         if outputNode is not None and outputNode.IsA("vtkMRMLLabelMapVolumeNode"):
@@ -65,6 +70,7 @@ class EnhanceJob(Job):
         self.overwrite = overwrite
         self._image: vtk.vtkImageData | None = None
         self._full: transfer.LoadedVolume | None = None
+        self._trust: vtk.vtkImageData | None = None
 
     def problem(self) -> str:
         """Say what is wrong with the nodes, if anything."""
@@ -86,15 +92,22 @@ class EnhanceJob(Job):
     def arguments(self, folder: Path) -> list[str]:
         """Ask for the full effect: strengths are blended here, without another run."""
         paths = [str(folder / "input.mha"), str(folder / "output.nii")]
-        full = dataclasses.replace(self.options, strength=1.0, uncertainty=False)
-        return [VERB, *paths, *full.to_arguments()]
+        full = dataclasses.replace(self.options, strength=1.0)
+        return [VERB, *paths, *full.to_arguments(uncertainty=folder / "uncertainty.nii")]
 
     def load(self, outputs: Mapping[str, Path]) -> Iterator[float]:
-        """Read the full effect and blend the asked strength."""
+        """Read the full effect, blend the asked strength, and make the trust map of the draws' SD."""
         before = slicer.util.arrayFromVolume(self.inputNode)
-        self._full = yield from transfer.readNifti(outputs["enhanced"])
+        asked = ["enhanced", "uncertainty"] if self.options.uncertainty else ["enhanced"]
+        loaded = yield from transfer.readNiftis({name: outputs[name] for name in asked})
+        self._full = loaded["enhanced"]
         if self._full.array.shape != before.shape:
             raise CTEnhanceError(_("The result has another size than the input; press Apply again."))
+        if self.options.uncertainty:
+            self._trust, error = loaded["uncertainty"].image, loaded["uncertainty"].array
+            for slab in volumes.slabs(error):
+                error[slab] *= np.float32(choices.NINETY_PERCENT)
+                yield slab.stop / len(error)
         self._image, image = volumes.newImage(before.shape, np.float32)
         yield from fillBlended(image, before, self._full.array, self.options.strength)
 
@@ -113,7 +126,8 @@ class EnhanceJob(Job):
         untrue = isForeign(output) or (
             output is not None and output.GetName() == self._name(placing.reportOf(output) or {}) != name
         )
-        result = placing.addResult(self.inputNode, output, name, self._image, self._full.image, report)
+        images = self._image, self._full.image
+        result = placing.addResult(self.inputNode, output, name, *images, report, self._trust)
         if untrue:
             result.SetName(slicer.mrmlScene.GenerateUniqueName(name))
         return result

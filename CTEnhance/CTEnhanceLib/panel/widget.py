@@ -335,15 +335,15 @@ class PanelWidget(BasePanelWidget):
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeAboutToBeRemoved(self, caller: Any, event: Any, node: Any) -> None:
-        """Take the hidden nodes of a removed result along, and stop comparing it."""
+        """Take along what means nothing without a removed result, and stop comparing it."""
         if slicer.mrmlScene.IsClosing() or node is None:
             return
         if self.compareSection is not None and node in self.compareSection.nodes():
             self._forgetNodes()
-        hidden = placing.hiddenNodesOf(node)
-        if hidden:
+        dependents = placing.dependentsOf(node)
+        if dependents:
             # Not now: the scene is in the middle of a removal.
-            qt.QTimer.singleShot(0, lambda: placing.removeNodes(hidden))
+            qt.QTimer.singleShot(0, lambda: placing.removeNodes(dependents))
 
     def onSceneEndImport(self, caller: Any, event: Any) -> None:
         """A scene was loaded, and with it other parameters."""

@@ -22,7 +22,7 @@ Z_LEAST, Z_MOST = 6.0, 14.0
 _CHANGE_PLACES = (-1.0, -0.5, 0.0, 0.5, 1.0)
 _CHANGE = ((0.70, 0.20, 0.10, 0.85, 1.00), (0.90, 0.50, 0.10, 0.30, 0.85), (1.00, 0.95, 0.10, 0.15, 0.60))
 # Below this part of the range a map is not shown.
-SIGNED_CLEAR, UNSIGNED_CLEAR, DENSITY_CLEAR = 0.5, 0.1, 0.25
+SIGNED_CLEAR, UNSIGNED_CLEAR, DENSITY_CLEAR, TRUST_CLEAR = 0.5, 0.1, 0.25, 0.6
 
 
 def table(tag: str, name: str, colors: np.ndarray) -> Any:
@@ -59,6 +59,15 @@ def unsignedOverlay() -> Any:
     place = np.linspace(0, 1, _COUNT)[:, None]
     colors = (1 - place) * np.array(_YELLOW) + place * np.array(_RED)
     return table("CTEnhanceUnsignedOverlay", _("CT overlay"), _clear(colors, place, UNSIGNED_CLEAR))
+
+
+def trust() -> Any:
+    """Nothing where the expected error is small, so that the image is seen there; then yellow, then red."""
+    place = np.linspace(0, 1, _COUNT)[:, None]
+    part = np.clip((place - TRUST_CLEAR) / (1 - TRUST_CLEAR), 0, 1)
+    # Black below, where the image is seen: a scale shows no clearness.
+    colors = ((1 - part) * np.array(_YELLOW) + part * np.array(_RED)) * (place >= TRUST_CLEAR)
+    return table("CTEnhanceTrust", _("CT trust map"), _clear(colors, place, TRUST_CLEAR))
 
 
 def differences() -> Any:

@@ -22,6 +22,7 @@ from CTEnhanceLib.scene.volumes import copyGrid
 
 INPUT_ROLE = "CTEnhanceInput"
 FULL_ROLE = "CTEnhanceFullEffect"
+TRUST_ROLE = "CTEnhanceTrustMap"
 REPORT_ROLE = "CTEnhanceReport"
 SINOGRAM_ROLE = "CTEnhanceSinogram"
 # Hidden, too, but several and saved, so that they carry no mark: the maps that low-noise images are made of.
@@ -36,6 +37,11 @@ def inputOf(result: Any) -> Any:
 def fullEffectOf(result: Any) -> Any:
     """Return the hidden node that holds the full effect, or None."""
     return hiddenNode(result, FULL_ROLE)
+
+
+def trustMapOf(result: Any) -> Any:
+    """Return the node with the error that is to be expected of the full effect (± HU in 90 %), or None."""
+    return result.GetNodeReference(TRUST_ROLE) if result is not None else None
 
 
 def hiddenNode(result: Any, role: str) -> Any:
@@ -85,7 +91,7 @@ def originals() -> list[Any]:
     for node in list(results):
         roles = [node.GetNthNodeReferenceRole(index) for index in range(node.GetNumberOfNodeReferenceRoles())]
         for role in roles:
-            if role.startswith(("CTReconstruct", "CTDecompose")):
+            if role.startswith(("CTReconstruct", "CTDecompose", TRUST_ROLE)):
                 count = node.GetNumberOfNodeReferences(role)
                 results |= {node.GetNthNodeReference(role, index) for index in range(count)}
     return [
@@ -178,12 +184,14 @@ def addResult(
     image: vtk.vtkImageData,
     full: vtk.vtkImageData,
     report: Mapping[str, Any],
+    trust: vtk.vtkImageData | None = None,
 ) -> Any:
     """Put a finished result into the scene, all of it or nothing, and return its node.
 
     `outputNode` takes it, or a new node called `name` when it is None. It stands on the input's grid and
-    under its transform; both share the input's display node. A node that was something else before is parted
-    from the file and the DICOM instances that it came from: what is saved next must not replace these.
+    under its transform; both share the input's display node. `trust` is its trust map; a former one goes. A
+    node that was something else before is parted from the file and the DICOM instances that it came from:
+    what is saved next must not replace these.
     """
     other = outputNode is not None and outputNode.GetImageData() is not None and reportOf(outputNode) is None
     with whole() as added:
@@ -206,7 +214,27 @@ def addResult(
         if other:
             _part(output)
         placeBeside(inputNode, output)
+        former = trustMapOf(output)
+        if trust is not None:
+            _attachTrustMap(output, trust, added)
+            former = None
+    if former is not None:  # it tells of another image
+        output.SetNodeReferenceID(TRUST_ROLE, None)
+        removeNodes([former])
     return output
+
+
+def _attachTrustMap(result: Any, image: vtk.vtkImageData, added: list[Any]) -> None:
+    node = trustMapOf(result)
+    if node is None:
+        node = addNode("vtkMRMLScalarVolumeNode", f"{result.GetName()} trust map", added)
+        addFixedDisplay(node, added)
+        units.setUnits(node, units.EXPECTED_ERROR)
+    with slicer.util.NodeModify(node):
+        copyGrid(result, node)
+        node.SetAndObserveImageData(image)
+    result.SetNodeReferenceID(TRUST_ROLE, node.GetID())
+    placeUnder(result, node)
 
 
 def _part(node: Any) -> None:
@@ -269,13 +297,14 @@ def _fixedDisplay(node: Any) -> Any:
     return display
 
 
-def hiddenNodesOf(node: Any) -> list[Any]:
-    """Return the hidden nodes that mean nothing without this one: full effect, sinogram, guided maps."""
+def dependentsOf(node: Any) -> list[Any]:
+    """Return the nodes that mean nothing without this one: full effect, sinogram, guided maps, trust map."""
     if node is None or not node.IsA("vtkMRMLScalarVolumeNode"):
         return []
     found = [hiddenNode(node, role) for role in (FULL_ROLE, SINOGRAM_ROLE)]
     count = node.GetNumberOfNodeReferences(GUIDED_ROLE)
     found += [node.GetNthNodeReference(GUIDED_ROLE, index) for index in range(count)]
+    found.append(trustMapOf(node))
     return [each for each in found if each is not None]
 
 
@@ -286,5 +315,6 @@ def removeNodes(nodes: Iterable[Any]) -> None:
             display = node.GetDisplayNode()
             slicer.mrmlScene.RemoveNode(node)
             # The full effect shares its display with input and result.
-            if display is not None and not display.GetSaveWithScene():
+            others = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+            if display is not None and all(other.GetDisplayNode() is not display for other in others):
                 slicer.mrmlScene.RemoveNode(display)

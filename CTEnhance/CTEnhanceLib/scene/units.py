@@ -27,6 +27,10 @@ Z_EFFECTIVE = Quantity(
     ("129320", "DCM", "Effective Atomic Number"), ("129320", "DCM", "Effective Atomic Number"), ""
 )
 ELECTRON_DENSITY = Quantity(("130083", "DCM", "Relative Electron Density"), ("1", "UCUM", "no units"), "")
+# Not in DICOM's HU: what is no CT must not be taken for one.
+EXPECTED_ERROR = Quantity(
+    ("CTE-1", "99CTENHANCE", "Expected error, 90 %"), ("CTE-1", "99CTENHANCE", "± Hounsfield units"), "± HU"
+)
 
 
 def setUnits(node: Any, quantity: Quantity, material: str = "") -> None:

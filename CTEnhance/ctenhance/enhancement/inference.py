@@ -113,7 +113,7 @@ def enhance(
     and mirrors the slices; a diffusion model draws its noise, for each second draw the negative of the one
     before (antithetic), and turns the two alike. The uncertainty is the SD of the draws, pooled over 5 x 5
     pixels, times a factor that the model's registry entry has from held-out patients: 90 % of the errors are
-    to lie within 1.645 times it. `engine`: one of `choices.ENGINES`.
+    to lie within `choices.NINETY_PERCENT` times it. `engine`: one of `choices.ENGINES`.
     The model works on axial slices (`CTVolume.axial`), however the volume is stored. `options`: all
     of these in one object, in place of the keywords. Raises InputError for settings that cannot be,
     Cancelled when asked to stop."""
@@ -139,10 +139,16 @@ def enhance(
     factor = loaded.entry.spread_factor(options.samples or 1)
     if options.uncertainty:
         report.details["uncertainty_factor"] = factor
+        report.details["uncertainty_calibrated"] = bool(loaded.entry.spread)
     report.input = volume.input_report()
     if selected.device.type == "cpu" and options.device == "auto":
         report.details["note"] = "No graphics card was used: none is available."
     stack = _slices_to_work_on(volume, report)
+    if options.uncertainty and not loaded.entry.spread:
+        report.warn(
+            f"The uncertainty of the model '{loaded.entry.name}' was never compared with true errors: it "
+            "tells where draws differ, not how large the error is."
+        )
 
     def run(where: torch.device, tile: int) -> dict[str, np.ndarray]:
         runner: Engine = selected.at(where)
