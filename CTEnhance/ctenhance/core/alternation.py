@@ -10,12 +10,10 @@ it of the image or only of its noise.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import numpy as np
 
-from ctenhance.core.blocks import BLOCK, block_means, changes
+from ctenhance.core.blocks import BLOCK, Blocks, asked_rows, blocks_of, changes
 from ctenhance.core.repetition import repeats
 
 _FEWEST, _TIMES_UNLIKE, _LEAST_UNLIKE_HU, _MOSTLY = 3, 1.3, 2.0, 0.8
@@ -27,32 +25,23 @@ _FEWEST_BLOCKS = 6
 _LEAST_NOISE, _LEAST_PART_HU, _OF_ITS_SPREAD = 0.08, 8.0, 2.0
 _LAST_TENTH = 0.1
 _PERIODS, _FEWEST_TURNS, _TURNS = (3, 4), 8, 12  # of three and four scans; slices of each that are looked at
-_QUIETEST_HU = 0.5
 # The largest change of block means from slice to slice is at most 1.34 times the second one in 22 real scans,
 # thinned to a third as well, and 2 to 6 times where a patient moved by 8 pixels.
 _TIMES_THE_SECOND, _LEAST_CHANGE_HU, _FEWEST_FOR_A_SEAM = 1.7, 15.0, 16
 # The same of the logarithm of the noise: 1.75 times the second change, 2.16 times in its grain (fine beside
 # coarse), with jumps of 0.21; real scans of which half is of another kernel have 2.5 to 17, jumps of 0.3.
 _FEWEST_FOR_NOISE, _TIMES_OTHERS, _LEAST_JUMP, _LEAST_STEP, _TIMES_USUAL = 12, (2.2, 2.6), 0.25, 0.2, 1.5
-_AT_ONCE = 2
-_ROWS_ASKED = 20
-_APART = (1, 3)  # pixels, of fine and of coarse noise
-_SHARES = np.full(BLOCK, 1.0 / BLOCK**2, np.float32)  # of one of BLOCK sums of BLOCK pixels, in their mean
 
 
-class _Blocks(NamedTuple):
-    """Of every slice and block of pixels [z, y, x] the mean, HU, and the logarithm of the noise, by grain."""
+def doubt_of_alternation(array: np.ndarray, blocks: Blocks | None = None) -> str:
+    """Return the note on a volume of HU [z, y, x] whose slices alternate, or change at one place; or ''.
 
-    means: np.ndarray
-    noise: tuple[np.ndarray, ...]
-
-
-def doubt_of_alternation(array: np.ndarray) -> str:
-    """Return the note on a volume of HU [z, y, x] whose slices alternate, or change at one place; or ''."""
+    `blocks`: those of the volume (`blocks_of`), where they are known.
+    """
     count, rows, columns = array.shape
     if count < 2 * _FEWEST or min(rows, columns) < BLOCK:
         return ""
-    blocks = _blocks(array)
+    blocks = blocks_of(array) if blocks is None else blocks
     if _alternates(array, blocks):
         return (
             "every second slice (or third, fourth) is unlike its neighbours, as if scans were mixed, or "
@@ -75,14 +64,14 @@ def doubt_of_alternation(array: np.ndarray) -> str:
     return ""
 
 
-def _alternates(array: np.ndarray, blocks: _Blocks) -> bool:
+def _alternates(array: np.ndarray, blocks: Blocks) -> bool:
     """Say whether every second slice of HU [z, y, x] is unlike its neighbours but like the next but one."""
     if _as_a_whole(blocks.means):
         return True
     for window in _windows(len(array), _WINDOW):
         body = _body(blocks.means[window])
         noise = [one[window] for one in blocks.noise] if body.sum() >= _FEWEST_BLOCKS else []
-        if _in_a_part(blocks.means[window]) or any(_in_noise(one, body) for one in noise):
+        if _in_a_part(blocks.means[window]) or any(_is_more(_to_and_fro(one), body) for one in noise):
             return True
     return any(_in_turn(blocks, period) for period in _PERIODS) or repeats(array, blocks.means)
 
@@ -100,7 +89,7 @@ def _seam(means: np.ndarray) -> int:
     return largest + 1
 
 
-def _seam_of_noise(blocks: _Blocks) -> int:
+def _seam_of_noise(blocks: Blocks) -> int:
     """Return behind how many slices noise, or its grain, changes as nowhere else and stays; 0: nowhere."""
     count = len(blocks.means)
     if count < _FEWEST_FOR_NOISE:
@@ -108,8 +97,8 @@ def _seam_of_noise(blocks: _Blocks) -> int:
     body = _body(blocks.means)
     of_image = changes(blocks.means)  # from one module of a phantom to the next both change
     as_elsewhere = of_image <= _TIMES_USUAL * np.median(of_image)
-    fine, coarse = ([float(np.median(one[body])) for one in noise] for noise in blocks.noise)
-    for values, times in zip((np.array(fine), np.subtract(fine, coarse)), _TIMES_OTHERS, strict=True):
+    fine, coarse = (np.median(noise[:, body], axis=1).astype(np.float64) for noise in blocks.noise)
+    for values, times in zip((fine, fine - coarse), _TIMES_OTHERS, strict=True):
         change = np.abs(np.diff(values))
         for at in range(2, count - 1):
             if not (as_elsewhere[at - 1] and change[at - 1] >= _LEAST_JUMP):
@@ -132,10 +121,10 @@ def _body(means: np.ndarray) -> np.ndarray:
     body: np.ndarray = np.count_nonzero(means > _BODY_HU, axis=0) > (1 - _LAST_TENTH) * len(means)
     if body.sum() < _FEWEST_BLOCKS:
         body[:] = True
-    return body[:: _step(len(body))]
+    return body[:: asked_rows(len(body))]
 
 
-def _in_turn(blocks: _Blocks, period: int) -> bool:
+def _in_turn(blocks: Blocks, period: int) -> bool:
     """Say whether every third (fourth) slice is unlike those between, as of so many scans mixed."""
     count = len(blocks.means)
     if count < period * _FEWEST_TURNS:
@@ -159,47 +148,6 @@ def _off_period(values: np.ndarray, period: int) -> list[np.ndarray]:
     for first, weight in enumerate(weights):
         off -= (weight / period) * values[first : first + inside]
     return [off[first::period] for first in range(period)]
-
-
-def _blocks(array: np.ndarray) -> _Blocks:
-    rows, columns = (length // BLOCK for length in array.shape[1:])
-    asked = len(range(0, rows, _step(rows)))
-    means = np.empty((len(array), rows, columns), np.float32)
-    noise = tuple(np.empty((len(array), asked, columns), np.float32) for _ in _APART)
-    half = len(array) // 2
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        parts = (slice(None, half), slice(half, None))
-        list(pool.map(lambda one: _look(array[one], means[one], [grain[one] for grain in noise]), parts))
-    return _Blocks(means, noise)
-
-
-def _look(array: np.ndarray, means: np.ndarray, noise: list[np.ndarray]) -> None:
-    """Put in what the blocks of slices have [z, y, x]: their means, and of each grain the logarithm of the
-    noise in them, or in some rows of them."""
-    rows, columns = means.shape[1:]
-    asked, width = noise[0].shape[1], columns * BLOCK
-    # The same memory for all slices: to get it anew takes longer than the sums.
-    rough = np.empty((asked, width), np.float32)
-    down = [np.empty((asked, BLOCK - apart, width), np.float32) for apart in _APART]
-    across = [np.empty((asked, BLOCK - apart, width - apart), np.float32) for apart in _APART]
-    for z, plane in enumerate(array):
-        plane = plane.astype(np.float32, copy=False)  # differences of int16 may be beyond it
-        means[z] = block_means(plane)
-        inside = plane[: rows * BLOCK, :width].reshape(rows, BLOCK, width)[:: _step(rows)]
-        for apart, found, one, other in zip(_APART, noise, down, across, strict=True):
-            # What a slope in either direction leaves out: noise, and edges that are the same next door.
-            np.subtract(inside[:, apart:], inside[:, :-apart], out=one)
-            np.subtract(one[:, :, apart:], one[:, :, :-apart], out=other)
-            rough[:, -apart:] = 0
-            np.add.reduce(np.abs(other, out=other), axis=1, out=rough[:, :-apart])
-            np.matmul(rough.reshape(asked, columns, BLOCK), _SHARES * (BLOCK / (BLOCK - apart)), out=found[z])
-    for found in noise:
-        np.log(np.maximum(found, _QUIETEST_HU, out=found), out=found)
-
-
-def _step(rows: int) -> int:
-    """Every how many rows of blocks the noise is looked at: a median of hundreds is sure enough."""
-    return max(1, rows // _ROWS_ASKED)
 
 
 def _as_a_whole(means: np.ndarray) -> bool:
@@ -250,10 +198,6 @@ def _of_small_spread(off: np.ndarray, middle: np.ndarray) -> np.ndarray:
 def _nearly_all_off(off: np.ndarray, middle: np.ndarray) -> np.ndarray:
     off_enough: np.ndarray = np.quantile(off * np.sign(middle), _LAST_TENTH, axis=0) > _LEAST_PART_HU
     return off_enough
-
-
-def _in_noise(noise: np.ndarray, body: np.ndarray) -> bool:
-    return _is_more(_to_and_fro(noise), body)
 
 
 def _is_more(off: np.ndarray, body: np.ndarray) -> bool:

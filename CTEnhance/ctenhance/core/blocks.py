@@ -1,10 +1,72 @@
-"""Means of blocks of pixels, by which slices are compared."""
+"""Slices in short: lowest and highest value of each, and mean and noise of blocks of its pixels."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
+from ctenhance.core.halves import by_halves
+
 BLOCK, _SMALL_BLOCK, _WIDE_PIXELS = 8, 4, 256
+_ROWS_ASKED = 20
+_APART = (1, 3)  # pixels, of fine and of coarse noise
+_SHARES = np.full(BLOCK, 1.0 / BLOCK**2, np.float32)  # of one of BLOCK sums of BLOCK pixels, in their mean
+_QUIETEST_HU = 0.5
+
+
+class Blocks(NamedTuple):
+    """Of every slice the lowest and the highest value [z, 2], of every block of 8 x 8 pixels in it the mean
+    [z, y, x], HU, and of the blocks in every `asked_rows`-th row the logarithm of the noise, fine and coarse.
+    """
+
+    ends: np.ndarray
+    means: np.ndarray
+    noise: tuple[np.ndarray, ...]
+
+    def without(self, slices: list[int]) -> Blocks:
+        """Return those of a volume that lacks some of the slices."""
+        ends, means, *noise = (np.delete(one, slices, axis=0) for one in (self.ends, self.means, *self.noise))
+        return Blocks(ends, means, tuple(noise))
+
+
+def blocks_of(array: np.ndarray) -> Blocks:
+    """Return a volume [z, y, x] in short, looking at each slice once."""
+    count, rows, columns = len(array), *(length // BLOCK for length in array.shape[1:])
+    ends = np.empty((count, 2), array.dtype)
+    means = np.empty((count, rows, columns), np.float32)
+    asked = len(range(0, rows, asked_rows(rows)))
+    noise = tuple(np.empty((count, asked, columns), np.float32) for _ in _APART)
+    by_halves(count, lambda part: _look(array[part], ends[part], means[part], [one[part] for one in noise]))
+    return Blocks(ends, means, noise)
+
+
+def asked_rows(rows: int) -> int:
+    """Every how many rows of blocks the noise is looked at: a median of hundreds is sure enough."""
+    return max(1, rows // _ROWS_ASKED)
+
+
+def _look(array: np.ndarray, ends: np.ndarray, means: np.ndarray, noise: list[np.ndarray]) -> None:
+    rows, columns = means.shape[1:]
+    asked, width = noise[0].shape[1], columns * BLOCK
+    # The same memory for all slices: to get it anew takes longer than the sums.
+    rough = np.empty((asked, width), np.float32)
+    down = [np.empty((asked, BLOCK - apart, width), np.float32) for apart in _APART]
+    across = [np.empty((asked, BLOCK - apart, max(0, width - apart)), np.float32) for apart in _APART]
+    for z, plane in enumerate(array):
+        ends[z] = plane.min(), plane.max()
+        plane = plane.astype(np.float32, copy=False)  # differences of int16 may be beyond it
+        means[z] = block_means(plane)
+        inside = plane[: rows * BLOCK, :width].reshape(rows, BLOCK, width)[:: asked_rows(rows)]
+        for apart, found, one, other in zip(_APART, noise, down, across, strict=True):
+            # What a slope in either direction leaves out: noise, and edges that are the same next door.
+            np.subtract(inside[:, apart:], inside[:, :-apart], out=one)
+            np.subtract(one[:, :, apart:], one[:, :, :-apart], out=other)
+            rough[:, -apart:] = 0
+            np.add.reduce(np.abs(other, out=other), axis=1, out=rough[:, :-apart])
+            np.matmul(rough.reshape(asked, columns, BLOCK), _SHARES * (BLOCK / (BLOCK - apart)), out=found[z])
+    for found in noise:
+        np.log(np.maximum(found, _QUIETEST_HU, out=found), out=found)
 
 
 def block_of(array: np.ndarray) -> int:

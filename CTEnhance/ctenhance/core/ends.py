@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 
-_AT_ONCE = 2
+from ctenhance.core.halves import by_halves
 
 
 def ends_of(array: np.ndarray) -> np.ndarray:
@@ -17,7 +15,5 @@ def ends_of(array: np.ndarray) -> np.ndarray:
         for found, plane in zip(ends[part], array[part], strict=True):
             found[:] = plane.min(), plane.max()
 
-    half = len(array) // 2
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        list(pool.map(look, (slice(None, half), slice(half, None))))
+    by_halves(len(array), look)
     return ends

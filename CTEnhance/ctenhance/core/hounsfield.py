@@ -33,11 +33,14 @@ For volumes that are not in HU by purpose (uncertainty, material densities) do n
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ctenhance.core.ends import ends_of
+from ctenhance.core.halves import by_halves
 from ctenhance.core.padding import LOWEST_HU, find_padding
-from ctenhance.core.scale import levels_of
+from ctenhance.core.scale import Levels, levels_of
 from ctenhance.runtime.errors import InputError, NotCTError
 
 _LEAST_SD_HU = 1.5
@@ -86,13 +89,14 @@ def require_hounsfield(array: np.ndarray) -> None:
             f"every voxel has the same value ({lowest:g}), so there is no image in it; give the original CT."
         )
     step = _step(array)
-    sample = _sampled(array)
+    some = sampled(array)
+    sample = some.values
     if float(sample.std(dtype=np.float64)) < _LEAST_SD_HU:
         raise InputError(
             f"its values, {span}, vary less than the noise of any CT, as normalised images and masks do; "
             "convert them back to Hounsfield units (air -1000, water 0)."
         )
-    require_air_in_place(array)
+    require_air_in_place(array, some)
     padding = find_padding(array, lowest)
     inside = sample
     if padding is not None:
@@ -172,12 +176,29 @@ def require_air_around(array: np.ndarray, outside: float | None = None) -> None:
     )
 
 
-def require_air_in_place(array: np.ndarray) -> None:
+class Sample(NamedTuple):
+    """About half a million of a volume's values, and the levels of air and tissue in it."""
+
+    values: np.ndarray
+    levels: Levels
+
+
+def sampled(array: np.ndarray) -> Sample:
+    """Return what several questions on the same values [z, y, x] are answered by."""
+    # One after the other in memory for all that looks at them.
+    step, flat = _step(array), array.reshape(-1)
+    count = -(-flat.size // step)
+    parts = by_halves(count, lambda part: flat[part.start * step : part.stop * step : step].copy())
+    return Sample(np.concatenate(parts), levels_of(array))
+
+
+def require_air_in_place(array: np.ndarray, some: Sample | None = None) -> None:
     """Raise InputError if air [z, y, x] is so low as no scanner measures it, and tissue stands above it.
 
-    To be asked before padding is set to air, for which such air might be taken.
+    To be asked before padding is set to air, for which such air might be taken. `some`: of the values
+    (`sampled`), where it is known.
     """
-    sample = _sampled(array)
+    sample, levels = sampled(array) if some is None else some
     tissue = _share(sample, *_TISSUE_BELOW)
     if (
         _air_is_twice_as_low(sample)
@@ -186,7 +207,6 @@ def require_air_in_place(array: np.ndarray) -> None:
         and not _is_air_alone(sample[sample > _AIR_TWICE[1]])
     ):
         raise InputError(_taken_off_twice(f"{float(array.min()):g} to {float(array.max()):g}"))
-    levels = levels_of(array)
     if levels.refuted:
         raise InputError(
             f"its values run from {float(array.min()):g} to {float(array.max()):g}, and {levels}; correct "
@@ -194,12 +214,12 @@ def require_air_in_place(array: np.ndarray) -> None:
         )
 
 
-def doubt_of_scale(array: np.ndarray) -> str:
+def doubt_of_scale(array: np.ndarray, some: Sample | None = None) -> str:
     """Return the note on values [z, y, x] that a wrong slope or intercept has moved; '' for all others.
 
-    To be asked, too, before padding is set to air.
+    To be asked, too, before padding is set to air. `some`: of the values (`sampled`), where it is known.
     """
-    sample = _sampled(array)
+    sample, levels = sampled(array) if some is None else some
     air = _share(sample, *_AIR)
     if _air_is_twice_as_low(sample) and air < _LARGEST_AIR_SHARE_DOUBLED:
         return (
@@ -218,7 +238,6 @@ def doubt_of_scale(array: np.ndarray) -> str:
             "hardly anything in it lies between -200 and 200 HU, where water and soft tissue are in a CT: "
             "make sure that its rescale slope and intercept are right"
         )
-    levels = levels_of(array)
     return f"{levels}: make sure that its rescale slope and intercept are right" if levels.wrong else ""
 
 
@@ -383,11 +402,6 @@ def _taken_off_twice(span: str) -> str:
 def _extremes(array: np.ndarray) -> tuple[float, float]:
     ends = ends_of(array)
     return float(ends[:, 0].min()), float(ends[:, 1].max())
-
-
-def _sampled(array: np.ndarray) -> np.ndarray:
-    """Return about half a million of the values, one after the other in memory for all that looks at them."""
-    return np.ascontiguousarray(array.reshape(-1)[:: _step(array)])
 
 
 def _step(array: np.ndarray) -> int:

@@ -17,6 +17,7 @@ from ctenhance.runtime.errors import InputError
 
 # No real scan has so many there: most have one voxel or a few.
 _LEAST_VOXELS, _LEAST_SHARE, _TIMES_BESIDE, _BESIDE_HU = 30, 1e-5, 5.0, 20.0
+_AT_HU = 0.499  # slopes of 0.5 are in use
 _LOWEST_CEILING, _HIGHEST_CEILING, _LOWEST_FLOOR = 20.0, 2000.0, -930.0
 # Of words of 11 and 12 bits, with the least share of the edges of what is low (of air, too) across which the
 # neighbour is at the top. 46 real scans have one such place in 12,000; reformatted and thinned, a bone kernel
@@ -105,15 +106,15 @@ def _neighbours(plane: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _is_limit(array: np.ndarray, limit: float, inward: int, ends: np.ndarray) -> bool:
     """Say whether many more voxels are exactly at this end of all values than just within."""
-    at = beside = 0
     # Most slices of a patient do not come near the highest value of all.
-    near = inward * (ends[:, 0 if inward > 0 else 1] - limit) <= _BESIDE_HU + 1
-    for plane in (array[z] for z in np.flatnonzero(near)):
-        off = inward * (
-            plane[plane <= limit + _BESIDE_HU] if inward > 0 else plane[plane >= limit - _BESIDE_HU]
-        )
-        off = off - inward * limit
-        at += int(np.count_nonzero(off < 0.5))
-        beside += int(np.count_nonzero(off >= 0.5))
-    least = max(_LEAST_VOXELS, _LEAST_SHARE * array.size)
-    return at >= least and at > _TIMES_BESIDE * beside / _BESIDE_HU
+    away = inward * (ends[:, 0 if inward > 0 else 1] - limit)
+
+    def count(within: float) -> int:
+        far = limit + inward * within
+        planes = (array[z] for z in np.flatnonzero(away <= within))
+        return sum(int(np.count_nonzero(one <= far if inward > 0 else one >= far)) for one in planes)
+
+    at = count(_AT_HU)
+    if at < max(_LEAST_VOXELS, _LEAST_SHARE * array.size):
+        return False
+    return at > _TIMES_BESIDE * (count(_BESIDE_HU) - at) / _BESIDE_HU

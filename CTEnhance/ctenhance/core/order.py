@@ -64,11 +64,15 @@ def doubt_of_blanks(blanks: list[int], count: int) -> str:
     )
 
 
-def doubt_of_odd_slice(array: np.ndarray) -> str:
-    """Return the note on one slice of HU [z, y, x] that is unlike both neighbours, which are alike; or ''."""
+def doubt_of_odd_slice(array: np.ndarray, means: np.ndarray | None = None) -> str:
+    """Return the note on one slice of HU [z, y, x] that is unlike both neighbours, which are alike; or ''.
+
+    `means`: those of blocks of 8 x 8 pixels [z, y, x], where they are known.
+    """
     if len(array) < _FEWEST_FOR_ODD or min(array.shape[1:]) < BLOCK:
         return ""
-    means = np.stack([block_means(plane) for plane in array])
+    if means is None:
+        means = np.stack([block_means(plane) for plane in array])
     change, across = changes(means), changes(means, 2)
     both = np.minimum(change[1:], change[:-1])
     # A table's top is one slice of a coronal stack, with air on either side.

@@ -48,7 +48,8 @@ def repeats(array: np.ndarray, means: np.ndarray | None = None) -> bool:
         body = np.count_nonzero(above[part], axis=0) > _NEARLY_ALL * window
         if body.sum() >= _FEWEST_BLOCKS:
             spectrum = _spectrum(means[part])
-            if any(_stands_out(spectrum, body, window // period, window) for period in _PERIODS):
+            count = _around(np.ones(body.shape, np.float32), body)
+            if any(_stands_out(spectrum, body, count, window // period, window) for period in _PERIODS):
                 return True
     return False
 
@@ -86,7 +87,16 @@ def _weights(window: int) -> tuple[np.ndarray, np.ndarray]:
     return weights.real.astype(np.float32), weights.imag.astype(np.float32)
 
 
-def _stands_out(spectrum: _Spectrum, body: np.ndarray, line: int, window: int) -> bool:
+def _around(values: np.ndarray, body: np.ndarray) -> np.ndarray:
+    """Return the sums over the blocks of the body in pieces of 3 x 3."""
+    from scipy import ndimage
+
+    sums: np.ndarray = ndimage.convolve(values * body, np.ones((3, 3)), mode="constant")
+    return sums
+
+
+def _stands_out(spectrum: _Spectrum, body: np.ndarray, count: np.ndarray, line: int, window: int) -> bool:
+    """Say whether a line stands out; `count`: how many blocks of the body are in each piece."""
     powers = spectrum.power
     highest, power = window // 2, powers[line]
     in_body = power[body]
@@ -106,12 +116,7 @@ def _stands_out(spectrum: _Spectrum, body: np.ndarray, line: int, window: int) -
         return True
     if not in_a_piece:
         return False
-    from scipy import ndimage
-
-    around = np.ones((3, 3))
-    count, of_line, of_others = (
-        ndimage.convolve(one * body, around, mode="constant") for one in (np.ones_like(power), power, others)
-    )
+    of_line, of_others = _around(power, body), _around(others, body)
     least = _OF_MEDIAN * float(np.median(others[body])) + 1e-9
     ratio = of_line / np.maximum(of_others, least * np.maximum(count, 1))
     ratio[count < _FEWEST_AROUND] = 0

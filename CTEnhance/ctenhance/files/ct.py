@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctenhance.core.alternation import doubt_of_alternation
+from ctenhance.core.blocks import blocks_of
 from ctenhance.core.drawn import doubt_of_marks, is_page
-from ctenhance.core.ends import ends_of
+from ctenhance.core.halves import by_halves
 from ctenhance.core.hounsfield import (
     doubt_of_corners,
     doubt_of_scale,
@@ -107,14 +108,16 @@ def doubts_of(volume: CTVolume | StoredVolume) -> list[str]:
     # DICOM states a unit, and is asked for its scale before its padding is replaced.
     if "source_files" not in volume.meta:
         doubts += [doubt_without_air(array), doubt_of_scale(array)]
-    ends = ends_of(array)
+    blocks = blocks_of(array)
+    ends = blocks.ends
     marks, limits, blanks = doubt_of_marks(array), limits_of(array, ends), blank_slices(array, ends)
     # A wrong scale or a window says what is in the corners, too.
     explained = limits.floor is not None or any(
         OFF_SCALE in one for one in (*doubts, *volume.meta.get("notes", []))
     )
     images = np.delete(array, blanks, axis=0) if blanks else array
-    odd = doubt_of_odd_slice(images)
+    blocks = blocks.without(blanks) if blanks else blocks
+    odd = doubt_of_odd_slice(images, blocks.means)
     doubts += [
         _doubt_of_size(volume),
         _doubt_of_pitch(volume),
@@ -124,7 +127,7 @@ def doubts_of(volume: CTVolume | StoredVolume) -> list[str]:
         doubt_of_blanks(blanks, len(array)),
         odd,
         doubt_of_made_up_slice(images),
-        "" if odd else doubt_of_alternation(images),
+        "" if odd else doubt_of_alternation(images, blocks),
         "" if odd else doubt_of_order(images, volume.spacing[2]),
     ]
     return [doubt for doubt in doubts if doubt]
@@ -180,10 +183,13 @@ def _require_likely_size(volume: CTVolume | StoredVolume) -> None:
 
 def _require_slices(volume: CTVolume | StoredVolume) -> None:
     """Raise InputError where images are pages of text, whatever their headers call them."""
-    pages = [index for index, plane in enumerate(volume.array) if is_page(plane)]
+    array = volume.array
+    pages = np.flatnonzero(
+        np.concatenate(by_halves(len(array), lambda part: [is_page(plane) for plane in array[part]]))
+    ).tolist()
     if not pages:
         return
-    if len(pages) == len(volume.array):
+    if len(pages) == len(array):
         raise NotCTError(
             "its images look like pages of text, such as a dose report or an exam summary, and not like "
             "slices; give the CT series."

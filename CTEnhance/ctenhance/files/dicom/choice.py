@@ -185,9 +185,11 @@ def as_number(file: DicomFile, frame: int, keyword: str) -> float | None:
 def values_of_all(frames: Iterable[Frame], keyword: str) -> list[Values]:
     """Return what `values_of` does of each frame: one object where they share what stands there."""
     places, known = places_of(keyword), dict[int, Values]()
+    first, last = places[0], places[-1]
     found = []
     for file, frame in frames:
-        value = file.value(*places, frame=frame)
+        values = file.frames[frame]
+        value = values[first] if first in values else values.get(last)
         if id(value) not in known:
             known[id(value)] = as_values(value)
         found.append(known[id(value)])

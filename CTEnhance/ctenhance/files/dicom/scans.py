@@ -231,7 +231,7 @@ def _marks(slices: Sequence[Slice], conditions: Conditions) -> Iterable[str]:
             if keyword and keyword not in _PLACES:
                 own.append(keyword)
     known = dict.fromkeys((*ONE_FOR_A_SCAN, *ONE_FOR_A_BLOCK, *own))
-    there = {keyword for one in slices for keyword in one.file.frames[one.frame]}
+    there = set[str]().union(*(one.file.frames[one.frame] for one in slices))
     return [one for one in known if not conditions.ignores(one) and not there.isdisjoint(places_of(one))]
 
 

@@ -22,6 +22,7 @@ from ctenhance.core.hounsfield import (
     has_air,
     require_air_around,
     require_air_in_place,
+    sampled,
 )
 from ctenhance.core.limits import require_whole_words
 from ctenhance.core.padding import padding_to_air
@@ -81,8 +82,9 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
     scale = ""
     if unit == HOUNSFIELD and check_hu:
         require_whole_words(array, ends)  # before what is low is taken for padding
-        require_air_in_place(array)
-        scale = doubt_of_scale(array)
+        some = sampled(array)
+        require_air_in_place(array, some)
+        scale = doubt_of_scale(array, some)
     # Some scanners do not declare the value outside the field of view, or declare another one.
     padding = padding_to_air(array, AIR_HU, float(ends[:, 0].min())) if unit == HOUNSFIELD else None
     if unit == HOUNSFIELD and check_hu and padded:
