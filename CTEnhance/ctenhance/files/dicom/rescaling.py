@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -12,25 +13,33 @@ from ctenhance.runtime.errors import InputError
 
 _LEAST_DIFFERENCE_HU = 150.0
 _AIR_HU, _NEAR_AIR_HU, _FEWEST_OF_AIR, _LEAST_OF_AIR_HU = -1000.0, 120.0, 100, 9.0
+_NEAR_AIR = np.array([_AIR_HU - _NEAR_AIR_HU, _AIR_HU + _NEAR_AIR_HU])
 _PERCENTILES = (1, 10, 25, 50, 75, 90, 99)
 _LEAST_JUMP_SHARE = 0.3  # of what the two rescalings make different
 
 
-def require_like_rescaling(slices: Sequence[Slice], array: np.ndarray) -> None:
+def require_like_rescaling(slices: Sequence[Slice], array: np.ndarray, ends: np.ndarray) -> None:
     """Raise InputError where the HU [z, y, x] of neighbours jump by the difference of their rescalings.
 
     Those that rightly differ, as of signed beside unsigned slices or of each slice its own slope, lead to
-    like HU.
+    like HU. `ends`: the lowest and the highest HU of each (`ends_of`).
     """
     counts = Counter(_rescaling(one) for one in slices)
     if len(counts) == 1:
         return
-    levels = np.stack([np.percentile(plane, _PERCENTILES) for plane in array])
-    air = _levels_of_air(array)
+
+    @lru_cache(maxsize=16)
+    def levels(index: int) -> np.ndarray:
+        return np.percentile(array[index], _PERCENTILES)
+
+    air = lru_cache(maxsize=16)(lambda index: _level_of_air(array[index]))
     for index in range(1, len(slices)):
         pair = slices[index - 1], slices[index]
-        if not _air_jumps(air, index, *pair) and not _jump(
-            levels[index - 1], levels[index], *map(_rescaling, pair)
+        # Most of what differs makes too little of a difference anywhere: then the voxels need no look.
+        in_air = _difference(_NEAR_AIR, *pair) >= _LEAST_OF_AIR_HU
+        anywhere = _difference(ends[index], *pair) >= _LEAST_DIFFERENCE_HU
+        if not (in_air and _air_jumps(air, index, len(slices), *pair)) and not (
+            anywhere and _jump(levels(index - 1), levels(index), *map(_rescaling, pair))
         ):
             continue
         # The rarer one is wrong; of two as frequent what stands for a missing one: 1, and the higher: 0.
@@ -47,26 +56,28 @@ def require_like_rescaling(slices: Sequence[Slice], array: np.ndarray) -> None:
         )
 
 
-def _levels_of_air(array: np.ndarray) -> np.ndarray:
-    """Return where air lies in each slice [z, y, x], HU; NaN where there is hardly any."""
-    found = [plane[np.abs(plane - _AIR_HU) < _NEAR_AIR_HU] for plane in array]
-    return np.array([np.median(one) if one.size >= _FEWEST_OF_AIR else np.nan for one in found])
+def _difference(values: np.ndarray, one: Slice, other: Slice) -> float:
+    """Return by how much the rescaling of `one` changes these HU of `other`, and all between, at most."""
+    return float(np.abs((values - other.intercept) / other.slope * one.slope + one.intercept - values).max())
 
 
-def _air_jumps(air: np.ndarray, index: int, one: Slice, other: Slice) -> bool:
+def _level_of_air(plane: np.ndarray) -> float:
+    """Return where air lies in a slice [y, x], HU; NaN where there is hardly any."""
+    near = plane[np.abs(plane - _AIR_HU) < _NEAR_AIR_HU]
+    return float(np.median(near)) if near.size >= _FEWEST_OF_AIR else np.nan
+
+
+def _air_jumps(air: Callable[[int], float], index: int, count: int, one: Slice, other: Slice) -> bool:
     """Say whether air jumps from the slice before to this one by what their rescalings make different."""
-    if _rescaling(one) == _rescaling(other):
+    stored = (air(index) - other.intercept) / other.slope
+    difference = air(index) - (stored * one.slope + one.intercept)
+    if not abs(difference) >= _LEAST_OF_AIR_HU:  # or there is no air
         return False
-    stored = (air[index] - other.intercept) / other.slope
-    difference = air[index] - (stored * one.slope + one.intercept)
-    jump = air[index] - air[index - 1]
-    before, behind = np.diff(air[max(0, index - 4) : index]), np.diff(air[index : index + 4])
+    jump = air(index) - air(index - 1)
+    before = np.diff([air(at) for at in range(max(0, index - 4), index)])
+    behind = np.diff([air(at) for at in range(index, min(count, index + 4))])
     steady = max(np.abs(np.concatenate([before, behind])).max(initial=0), _LEAST_OF_AIR_HU / 3)
-    return bool(
-        abs(difference) >= _LEAST_OF_AIR_HU
-        and abs(jump - difference) <= _LEAST_JUMP_SHARE * abs(difference)
-        and abs(jump) > 2 * steady
-    )
+    return bool(abs(jump - difference) <= _LEAST_JUMP_SHARE * abs(difference) and abs(jump) > 2 * steady)
 
 
 def _rescaling(one: Slice) -> tuple[float, float]:

@@ -75,7 +75,7 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
     array = memory.array((len(slices), *slices[0].shape))
     padded, beyond, air, ends = _fill(array, slices, check_hu)
     if unit == HOUNSFIELD:
-        require_like_rescaling(slices, array)
+        require_like_rescaling(slices, array, ends)
     named = next((one.measure.named for one in slices if one.measure.named), "")
     if unit == HOUNSFIELD and named and not check_hu and not is_ct_all_the_same(array):
         unit = named
