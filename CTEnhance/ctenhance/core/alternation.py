@@ -204,8 +204,9 @@ def _is_more(off: np.ndarray, body: np.ndarray) -> bool:
     """Say whether the noise of nearly all slices is off to one side, by the median over the body's blocks."""
     # So many under the least are too many: the first ones say no in nearly every scan, and save the others.
     few = int(_LAST_TENTH * (len(off) - 1)) + 2
-    medians = np.median(off[:few, body], axis=1)
-    if (np.abs(medians) <= _LEAST_NOISE).all():
+    first = off[:few, body]
+    beyond = [np.count_nonzero(one > _LEAST_NOISE, axis=1).max() for one in (first, -first)]
+    if 2 * max(beyond) < first.shape[1]:  # no median is
         return False
-    medians = np.concatenate([medians, np.median(off[few:, body], axis=1)])
+    medians = np.median(off[:, body], axis=1)
     return bool(np.quantile(medians * np.sign(medians.mean()), _LAST_TENTH) > _LEAST_NOISE)

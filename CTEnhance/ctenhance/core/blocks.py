@@ -13,6 +13,7 @@ _ROWS_ASKED = 20
 _APART = (1, 3)  # pixels, of fine and of coarse noise
 _SHARES = np.full(BLOCK, 1.0 / BLOCK**2, np.float32)  # of one of BLOCK sums of BLOCK pixels, in their mean
 _QUIETEST_HU = 0.5
+_AT_A_TIME = 32
 
 
 class Blocks(NamedTuple):
@@ -87,5 +88,9 @@ def block_means(plane: np.ndarray, block: int = BLOCK) -> np.ndarray:
 
 def changes(means: np.ndarray, apart: int = 1) -> np.ndarray:
     """Return by how much block means [z, y, x] change to so many slices further, root of mean square."""
-    found: np.ndarray = np.sqrt(np.mean((means[apart:] - means[:-apart]) ** 2, axis=(1, 2)))
+    found = np.empty(max(0, len(means) - apart), np.float32)
+    # A few at a time: the system takes longer to give memory for all than the sums take.
+    for start in range(0, len(found), _AT_A_TIME):
+        part = means[start : start + _AT_A_TIME + apart]
+        found[start : start + _AT_A_TIME] = np.sqrt(np.mean((part[apart:] - part[:-apart]) ** 2, axis=(1, 2)))
     return found

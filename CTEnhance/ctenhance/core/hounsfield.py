@@ -186,10 +186,10 @@ class Sample(NamedTuple):
 def sampled(array: np.ndarray) -> Sample:
     """Return what several questions on the same values [z, y, x] are answered by."""
     # One after the other in memory for all that looks at them.
-    step, flat = _step(array), array.reshape(-1)
-    count = -(-flat.size // step)
-    parts = by_halves(count, lambda part: flat[part.start * step : part.stop * step : step].copy())
-    return Sample(np.concatenate(parts), levels_of(array))
+    some = array.reshape(-1)[:: _step(array)]
+    values = np.empty_like(some)
+    by_halves(len(some), lambda part: np.copyto(values[part], some[part]))
+    return Sample(values, levels_of(array))
 
 
 def require_air_in_place(array: np.ndarray, some: Sample | None = None) -> None:
