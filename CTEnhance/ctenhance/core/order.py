@@ -20,7 +20,7 @@ _MOST_OF_FAR, _LEAST_FAR_HU = 0.7, 15.0
 # Of real slices the change on either side is at most 0.96 of that across (1.7 in a phantom, by 21 HU).
 _FEWEST_FOR_ODD, _LEAST_ODD_HU, _TIMES_ACROSS, _BODY_HU, _LEAST_BODY = 6, 30.0, 1.3, -300.0, 0.15
 # Of a slice that was made up all that varies between its neighbours is their mean, but for rounding.
-_ROWS_APART, _VARYING_HU, _LEAST_VARYING = 4, 4.0, 0.02
+_ROWS_APART, _ROWS_FIRST, _VARYING_HU, _LEAST_VARYING = 4, 16, 4.0, 0.02
 _ROUNDED_HU, _NEARLY_ALL, _MOST_MADE_UP = 1.01, 0.99, 0.3
 _ROWS_UNLIKE, _ROUGH_HU = 2.0, 30.0  # times as unlike as the other way round; least mean step to the next
 
@@ -98,12 +98,13 @@ def doubt_of_made_up_slice(array: np.ndarray) -> str:
         return ""
     found = []
     for index in range(1, len(some) - 1):
-        before, plane, behind = some[index - 1 : index + 2].astype(np.float32, copy=False)
-        varying = np.abs(behind - before) > _VARYING_HU
-        if np.count_nonzero(varying) >= _LEAST_VARYING * plane.size:
-            off = np.abs(plane - (before + behind) / 2)[varying]
-            if np.count_nonzero(off <= _ROUNDED_HU) > _NEARLY_ALL * off.size:
-                found.append(index)
+        three = some[index - 1 : index + 2]
+        # So many in few rows are too many in all, and few are enough in nearly every slice.
+        if _off_the_mean(three[:, ::_ROWS_FIRST])[1] >= (1 - _NEARLY_ALL) * three[0].size:
+            continue
+        varying, off = _off_the_mean(three)
+        if varying >= _LEAST_VARYING * three[0].size and off < (1 - _NEARLY_ALL) * varying:
+            found.append(index)
     if not found or len(found) > _MOST_MADE_UP * len(array):
         return ""
     named = ", ".join(str(one + 1) for one in found[:4]) + (", ..." if len(found) > 4 else "")
@@ -112,6 +113,15 @@ def doubt_of_made_up_slice(array: np.ndarray) -> str:
         f"{'are' if len(found) > 1 else 'is'} the mean of the neighbours, as where a lost slice was made up: "
         "nothing was measured there"
     )
+
+
+def _off_the_mean(three: np.ndarray) -> tuple[int, int]:
+    """Return how many pixels of three slices [z, y, x] change from the first to the last, and how many of
+    them are not their mean in the middle one."""
+    before, plane, behind = three.astype(np.float32, copy=False)
+    varying = np.abs(behind - before) > _VARYING_HU
+    off = varying & (np.abs(plane - (before + behind) / 2) > _ROUNDED_HU)
+    return int(np.count_nonzero(varying)), int(np.count_nonzero(off))
 
 
 def doubt_of_order(array: np.ndarray, pitch: float) -> str:
