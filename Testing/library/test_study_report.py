@@ -369,6 +369,10 @@ def test_create_and_plan_on_the_command_line(tmp_path: Path) -> None:
     assert Key.read(tmp_path / "k.json", Study.read(tmp_path / "s").key_sha256).truth == {"real": "before"}
     assert "cases" in run("study", "plan", "preference", "--share", "0.7").output
     assert "choose preference" in run("study", "plan", "nothing", code=2).output
+    equivalence = run("study", "plan", "equivalence", "--readers", "2").output
+    assert "(margin 0.1, readers 2, agreement 0.3, power 0.8; alpha 0.05, two one-sided tests)" in equivalence
+    refused = run("study", "plan", "grades", "--readers", "4", code=2).output
+    assert "--readers has no effect on a plan for grades" in refused
 
 
 def test_a_multi_reader_comparison_is_planned_from_a_pilot(tmp_path: Path) -> None:

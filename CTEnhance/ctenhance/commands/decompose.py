@@ -16,10 +16,10 @@ from ctenhance.commands.spectral_images import (
     EnergiesAsGivenOption,
     ImagesOption,
     decompose_images,
-    folder_made,
 )
 from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command
 from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.files import folder_made
 
 SpectralPath = Annotated[
     Path,

@@ -12,41 +12,52 @@ from ctenhance.commands.apps import app
 from ctenhance.commands.options import Choice, ModelOption
 from ctenhance.commands.support import Run, command
 from ctenhance.runtime.errors import InputError
-from ctenhance.runtime.files import check_output_folder, require_space
+from ctenhance.runtime.files import folder_made, require_space
 from ctenhance.runtime.progress import check
 
 if TYPE_CHECKING:
     from ctenhance.core.volume import CTVolume
 
-PHANTOM_SLICES = 40
+SLICES = 40
 # The phantom has no noise that could tell its flux, so it gets one: a quarter of it is a noisy routine scan.
 # The seed draws a scan with little else to it than noise: slices of 1.6 mm, no artefact.
 PHANTOM_SCAN: dict[str, Any] = {"photons": 6e4, "seed": 7}
 
 
-def run_demo(
-    run: Run, folder: Path, ct: Path | None, choice: Choice, slices: int, dose: float, model: str | None
+@command(app, "make demo CT=chest.nii.gz, or: ctenhance demo demo/ --ct chest.nii.gz")
+def demo(
+    run: Run,
+    choice: Choice,
+    folder: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Where the results go.")] = Path("demo"),
+    ct: Annotated[Path | None, typer.Option(help="Your own CT; a chest phantom is built otherwise.")] = None,
+    slices: Annotated[
+        int, typer.Option(min=0, help="Take only so many slices of it, from the middle; 0: all.")
+    ] = SLICES,
+    dose: Annotated[float, typer.Option(help="Fraction of the dose that the degraded volume shows.")] = 0.25,
+    model: ModelOption = None,
 ) -> None:
-    """Write original, degraded and enhanced volume, report, figure and page into `folder`.
+    """Degrade a CT to a lower dose, enhance it, and show both.
 
-    `slices` of the CT's middle are taken (0: all); without a CT a chest phantom of that many is built.
-    Raises InputError for a dose outside 0 to 1 and for a CT that cannot be read, before anything is computed.
+    Writes the three volumes, report, figure and page.
     """
-    from ctenhance import quality
-    from ctenhance.core.report import ReportBuilder, write_report
-
     if not 0 < dose <= 1:
         raise InputError(f"The dose {dose} is no fraction of the full dose; give a number such as 0.25.")
     run.plan([])
     if ct is not None and not ct.exists():
         raise InputError(f"There is no CT at '{ct}'; give a volume file or a DICOM folder.")
-    check_output_folder(folder)
+    with folder_made(folder):
+        _run(run, folder, ct, choice, slices, dose, model)
+
+
+def _run(
+    run: Run, folder: Path, ct: Path | None, choice: Choice, slices: int, dose: float, model: str | None
+) -> None:
+    from ctenhance import quality
+    from ctenhance.core.report import ReportBuilder, write_report
+
     builder = ReportBuilder("demo", {"dose": dose, "slices": slices, "phantom": ct is None}, seed=run.seed)
     with builder.stage("source"):
-        if ct is None:
-            original = _phantom(run, slices or PHANTOM_SLICES)
-        else:
-            original = _middle(run.read(ct, choice), slices)
+        original = _phantom(run, slices or SLICES) if ct is None else _middle(run.read(ct, choice), slices)
     # Told now and not after minutes of work.
     require_space(folder / "original.nii.gz", 2 * original.array.size)
     builder.input = original.input_report()
@@ -116,19 +127,3 @@ def _middle(volume: CTVolume, slices: int) -> CTVolume:
         direction=volume.direction,
         meta=volume.meta,
     )
-
-
-@command(app, "make demo CT=chest.nii.gz, or: ctenhance demo demo/ --ct chest.nii.gz")
-def demo(
-    run: Run,
-    choice: Choice,
-    folder: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Where the results go.")] = Path("demo"),
-    ct: Annotated[Path | None, typer.Option(help="Your own CT; a chest phantom is built otherwise.")] = None,
-    slices: Annotated[
-        int, typer.Option(min=0, help="Take only so many slices of it, from the middle; 0: all.")
-    ] = 40,
-    dose: Annotated[float, typer.Option(help="Fraction of the dose that the degraded volume shows.")] = 0.25,
-    model: ModelOption = None,
-) -> None:
-    """Degrade a CT to a lower dose, enhance it, and show both."""
-    run_demo(run, folder, ct, choice, slices, dose, model)

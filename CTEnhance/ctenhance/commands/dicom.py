@@ -126,9 +126,9 @@ def list_series(
 
     archive = Archive(folder, Conditions.of(choice.where), choice.series, names, looked)
     report: dict[str, Any] = {"series": []} if run.report_path is not None else {}
-    if not as_json:
-        run.say(_TABLE_HEAD)
-    for found in archive:
+    for number, found in enumerate(archive):
+        if number == 0 and not as_json:
+            run.say(_TABLE_HEAD)
         plain = found.plain() if isinstance(found, ListedSeries) else asdict(found)
         if report:
             report["series"].append(plain)

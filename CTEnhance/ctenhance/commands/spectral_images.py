@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +10,7 @@ import typer
 
 from ctenhance.commands.options import Choice
 from ctenhance.commands.support import VOLUME_SUFFIXES, Run
-from ctenhance.runtime.files import check_output_folder
+from ctenhance.runtime.files import folder_made
 
 if TYPE_CHECKING:
     from ctenhance.core.volume import CTVolume
@@ -31,19 +30,6 @@ EnergiesAsGivenOption = Annotated[
 ApartOption = Annotated[
     float, typer.Option(metavar="S", help="Refuse images acquired more than so many seconds apart.")
 ]
-
-
-@contextlib.contextmanager
-def folder_made(folder: Path) -> Iterator[None]:
-    """Make the folder if it is missing; it goes again if nothing comes into it."""
-    missing = not folder.exists()
-    check_output_folder(folder)
-    try:
-        yield
-    finally:
-        if missing:
-            with contextlib.suppress(OSError):  # it is not empty
-                folder.rmdir()
 
 
 def decompose_images(

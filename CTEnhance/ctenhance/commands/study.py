@@ -305,24 +305,41 @@ def _export(gathered: Gathered, place: Path) -> tuple[dict[str, Path], list[str]
     return outputs, left_out
 
 
+# The options of each kind of plan, with what is taken where they are not given.
+_PLANS: dict[str, dict[str, Any]] = {
+    "preference": {"share": 0.65, "readers": 3, "agreement": 0.3},
+    "equivalence": {"margin": 0.1, "readers": 3, "agreement": 0.3},
+    "grades": {"difference": 0.5, "spread": 1.0},
+    "mrmc": {"difference": 0.05, "readers": 3, "pilot": None, "question": None, "components": None},
+}
+
+
 @command(study_app, "ctenhance study plan mrmc --pilot pilot/results.json --difference 0.05 --readers 6")
 def plan(
     run: Run,
     kind: Annotated[str, typer.Argument(metavar="KIND", help="preference, equivalence, grades or mrmc.")],
-    share: Annotated[float, typer.Option(help="preference: the true share to be told from 50 %.")] = 0.65,
-    margin: Annotated[float, typer.Option(help="equivalence: the half-width around 50 %.")] = 0.1,
+    share: Annotated[
+        float | None, typer.Option(help="preference: the true share to be told from 50 % (0.65).")
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option(help="equivalence: the half-width around 50 % (0.1: 40 to 60 %).")
+    ] = None,
     difference: Annotated[
         float | None,
         typer.Option(help="grades: the mean shift to be found (0.5); mrmc: that of the areas (0.05)."),
     ] = None,
-    spread: Annotated[float, typer.Option(help="grades: the SD of a case's shift.")] = 1.0,
-    readers: Annotated[int, typer.Option(min=1, help="Readers of every case (not for grades).")] = 3,
+    spread: Annotated[float | None, typer.Option(help="grades: the SD of a case's shift (1).")] = None,
+    readers: Annotated[
+        int | None, typer.Option(min=1, help="Readers of every case, but for grades (3).")
+    ] = None,
     agreement: Annotated[
-        float,
+        float | None,
         typer.Option(
-            min=0, max=1, help="preference, equivalence: the correlation of two readers' answers to one case."
+            min=0,
+            max=1,
+            help="preference, equivalence: the correlation of two readers' answers to one case (0.3).",
         ),
-    ] = 0.3,
+    ] = None,
     power: Annotated[float, typer.Option(help="The chance of finding an effect that is there.")] = 0.8,
     pilot: Annotated[Path | None, typer.Option(help="mrmc: results.json of an earlier study.")] = None,
     question: Annotated[str | None, typer.Option(help="mrmc: which question of the pilot.")] = None,
@@ -331,25 +348,28 @@ def plan(
         typer.Option(help="mrmc, instead of a pilot: Var(error),Cov1,Cov2,Cov3,Var(arm x reader),cases."),
     ] = None,
 ) -> None:
-    """Tell how many cases a study needs."""
-    from ctenhance.study.statistics import sample_size
-
+    """Tell how many cases a study needs. In brackets stands what is taken where nothing is given."""
+    given = locals()
     run.plan([])
-    if kind == "preference":
-        cases = sample_size.cases_for_preference(share, readers, agreement, power=power)
-    elif kind == "equivalence":
-        cases = sample_size.cases_for_equivalence(margin, readers, agreement, power=power)
-    elif kind == "grades":
-        cases = sample_size.cases_for_grades(0.5 if difference is None else difference, spread, power=power)
-    elif kind == "mrmc":
-        scatter = _pilot(pilot, question, components)
-        cases = sample_size.cases_for_mrmc(
-            0.05 if difference is None else difference, readers, scatter, power=power
-        )
-    else:
+    if kind not in _PLANS:
         raise InputError(f"There is no plan for '{kind}'; choose preference, equivalence, grades or mrmc.")
-    asked: dict[str, Any] = {"kind": kind, "power": power, "cases": cases}
-    run.finish({"verb": "study plan", **asked}, text=f"{cases} cases (alpha 0.05, two-sided).", **asked)
+    for name in {name for options in _PLANS.values() for name in options} - set(_PLANS[kind]):
+        if given[name] is not None:
+            raise InputError(f"--{name} has no effect on a plan for {kind}: leave it out.")
+    taken = {name: default if given[name] is None else given[name] for name, default in _PLANS[kind].items()}
+    from ctenhance.study.statistics import sample_size
+    from ctenhance.study.statistics.estimate import ALPHA
+
+    if kind == "mrmc":
+        scatter = _pilot(*(taken.pop(name) for name in ("pilot", "question", "components")))
+        cases = sample_size.cases_for_mrmc(pilot=scatter, **taken, power=power)
+    else:
+        cases = getattr(sample_size, f"cases_for_{kind}")(**taken, power=power)
+    assumed = ", ".join(f"{name} {value:g}" for name, value in (taken | {"power": power}).items())
+    tests = "two one-sided tests" if kind == "equivalence" else "two-sided"
+    asked: dict[str, Any] = {"kind": kind, **taken, "power": power, "cases": cases}
+    text = f"{counted(cases, 'case')} ({assumed}; alpha {ALPHA:g}, {tests})."
+    run.finish({"verb": "study plan", **asked}, text=text, **asked)
 
 
 def _pilot(path: Path | None, question: str | None, components: str | None) -> Pilot:

@@ -67,7 +67,7 @@ def _train(package: str, method: str, kind: type[TrainOptions], example: str, do
 
     def train(run: Run, data: DataFolder, runs: RunFolder, resume: ResumeOption = True, **given: Any) -> None:
         from ctenhance.core.report import ReportBuilder
-        from ctenhance.runtime.files import check_output_folder
+        from ctenhance.runtime.files import folder_made
 
         # torchrun starts this command once a card; the first one speaks
         if os.environ.get("RANK", "0") != "0":
@@ -78,10 +78,9 @@ def _train(package: str, method: str, kind: type[TrainOptions], example: str, do
         # the method has its own defaults
         values = {name: value for name, value in given.items() if value}
         chosen = kind(**values, resume=resume, device=run.device, seed=run.seed)
-        check_output_folder(runs)
         settings = {**given, "resume": resume, "device": run.device}
         builder = ReportBuilder(f"train {method}", settings, seed=run.seed)
-        with builder.stage("train"):
+        with folder_made(runs), builder.stage("train"):
             training = importlib.import_module(f"ctenhance.{package}.training")
             weights = getattr(training, f"train_{method}")(data, runs, chosen, run.progress, run.cancel)
         run.finish(builder.finish(), {"weights": weights})

@@ -105,6 +105,22 @@ def check_output_folder(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def folder_made(folder: Path) -> Iterator[None]:
+    """Make the folder if it is missing; it goes again if nothing comes into it.
+
+    Raises InputError as `check_output_folder` does.
+    """
+    missing = not folder.exists()
+    check_output_folder(folder)
+    try:
+        yield
+    finally:
+        if missing:
+            with contextlib.suppress(OSError):  # it is not empty
+                folder.rmdir()
+
+
 def _either(words: tuple[str, ...]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
