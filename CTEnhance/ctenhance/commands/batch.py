@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ctenhance.commands.apps import app
-from ctenhance.commands.batch_options import given_values, verb_of
+from ctenhance.commands.batch_options import OPTIONS, given_values, verb_of
 from ctenhance.commands.batch_run import (
     outcomes_of,
     require_same_setting,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ctenhance.commands.batch_cases import CaseSearch
 
 
-@command(app, "ctenhance batch incoming/ enhanced/ --strength 0.8")
+@command(app, "ctenhance batch incoming/ enhanced/ --strength 0.8", options=OPTIONS)
 def batch(
     run: Run,
     source: Annotated[
@@ -59,105 +59,7 @@ def batch(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Make all again, also with other settings than before.")
     ] = False,
-    model: Annotated[str | None, typer.Option(help="enhance: weights by name or path.")] = None,
-    strength: Annotated[
-        float | None, typer.Option(min=0, max=1, help="enhance: 0 keeps the input, 1 is the full effect.")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="enhance: diffusion steps.")] = None,
-    samples: Annotated[
-        int | None, typer.Option(min=1, help="enhance, reconstruct: draws, as for a single one.")
-    ] = None,
-    uncertainty: Annotated[
-        bool, typer.Option("--uncertainty", help="enhance, reconstruct: a map of it for each case.")
-    ] = False,
-    engine: Annotated[
-        str | None, typer.Option(help="enhance, reconstruct: what runs the networks, as for a single one.")
-    ] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="degrade: routine or a published one; a seed of its own for each case.")
-    ] = None,
-    dose: Annotated[float | None, typer.Option(help="degrade: fraction of the full dose.")] = None,
-    after: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="compare: the volumes after, by the same names.")
-    ] = None,
-    reference: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="compare: the truth, by the same names.")
-    ] = None,
-    basis: Annotated[str | None, typer.Option(help="decompose: basis materials.")] = None,
-    vmi: Annotated[str | None, typer.Option(metavar="KEV,…", help="decompose: energies of images.")] = None,
-    low_noise: Annotated[bool, typer.Option("--low-noise", help="decompose: quiet images.")] = False,
-    guided_maps: Annotated[bool, typer.Option("--guided-maps", help="decompose: maps for viewers.")] = False,
-    vnc: Annotated[bool, typer.Option("--vnc", help="decompose: a virtual non-contrast image.")] = False,
-    zeff: Annotated[bool, typer.Option("--zeff", help="decompose: the effective atomic number.")] = False,
-    electron_density: Annotated[
-        bool, typer.Option("--electron-density", help="decompose: relative to water.")
-    ] = False,
-    errors: Annotated[bool, typer.Option("--errors", help="decompose: standard errors of maps.")] = False,
-    calibration: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="decompose: threshold shifts, for all cases.")
-    ] = None,
-    scatter: Annotated[str | None, typer.Option(help="decompose: none, kernel, network, weights.")] = None,
-    scatter_ratio: Annotated[float | None, typer.Option(help="decompose: the scanner's ratio.")] = None,
-    grid_ratio: Annotated[float | None, typer.Option(help="decompose: of the anti-scatter grid.")] = None,
-    dead_time: Annotated[
-        float | None, typer.Option(metavar="NS", help="decompose: undo pile-up, the dead time in ns …")
-    ] = None,
-    view_time: Annotated[float | None, typer.Option(metavar="US", help="… and a view's time in µs.")] = None,
-    image: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ENERGY=NAME",
-            help="decompose: images at energies in place of projections; by the name in the folder of each "
-            "case (40=low.nii.gz, 80kV=A), a pattern (40=*_40.nii.gz), or '.' for its DICOM. Repeat.",
-        ),
-    ] = None,
-    unit: Annotated[str | None, typer.Option(help="decompose --image: HU, 1/cm or 1/mm.")] = None,
-    attenuation: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="decompose --image: attenuations or spectra.")
-    ] = None,
-    noise: Annotated[str | None, typer.Option(metavar="HU,…", help="decompose --image: of each.")] = None,
-    nonnegative: Annotated[
-        bool, typer.Option("--nonnegative", help="decompose --image: no density below zero.")
-    ] = False,
-    conserve_volume: Annotated[
-        bool, typer.Option("--conserve-volume", help="decompose --image: volumes add up to the voxel.")
-    ] = False,
-    at_most: Annotated[
-        int | None, typer.Option(metavar="N", help="decompose --image: materials in one voxel.")
-    ] = None,
-    residual: Annotated[
-        bool,
-        typer.Option(
-            "--residual", help="decompose --image, reconstruct: what is left unexplained, as a map."
-        ),
-    ] = False,
-    resample: Annotated[
-        bool, typer.Option("--resample", help="decompose --image: onto the grid of the first.")
-    ] = False,
-    tolerance_mm: Annotated[
-        float | None, typer.Option(metavar="MM", help="decompose --image: how far they may lie apart.")
-    ] = None,
-    apart_s: Annotated[
-        float | None, typer.Option(metavar="S", help="decompose --image: how many seconds apart.")
-    ] = None,
-    energies_as_given: Annotated[
-        bool, typer.Option("--energies-as-given", help="decompose --image: where DICOM tells others.")
-    ] = False,
-    body_mm: Annotated[
-        float | None, typer.Option(metavar="MM", help="decompose --image: water that hardens a beam.")
-    ] = None,
-    method: Annotated[str | None, typer.Option(help="reconstruct: fbp, projection or need.")] = None,
-    kernel: Annotated[str | None, typer.Option(help="reconstruct, decompose: the kernel.")] = None,
-    matrix: Annotated[int | None, typer.Option(help="reconstruct, decompose: pixels a side.")] = None,
-    fov: Annotated[float | None, typer.Option(help="reconstruct: field of view in mm.")] = None,
-    model_projection: Annotated[str | None, typer.Option(help="reconstruct: weights.")] = None,
-    model_image: Annotated[str | None, typer.Option(help="reconstruct: weights.")] = None,
-    projection_steps: Annotated[int | None, typer.Option(help="reconstruct: diffusion steps.")] = None,
-    image_steps: Annotated[int | None, typer.Option(help="reconstruct: diffusion steps.")] = None,
-    all_stages: Annotated[
-        bool,
-        typer.Option("--all", help="reconstruct: the other stages, too, as NAME.fbp and NAME.projection."),
-    ] = False,
+    **given: Any,
 ) -> None:
     """Do the same with every case of a folder. A rerun resumes, and a failing case stops no other."""
     from ctenhance.batch import cluster, summary, worker
@@ -169,20 +71,6 @@ def batch(
     from ctenhance.commands.batch_feed import Feed
     from ctenhance.files.finished import sole_writer
 
-    given = {
-        "model": model, "strength": strength, "steps": steps, "samples": samples, "engine": engine,
-        "preset": preset, "dose": dose, "after": after, "reference": reference, "basis": basis, "vmi": vmi,
-        "low_noise": low_noise, "guided_maps": guided_maps, "vnc": vnc, "zeff": zeff,
-        "electron_density": electron_density, "errors": errors, "calibration": calibration,
-        "scatter": scatter, "scatter_ratio": scatter_ratio, "grid_ratio": grid_ratio, "method": method,
-        "kernel": kernel, "matrix": matrix, "fov": fov, "model_projection": model_projection,
-        "model_image": model_image, "projection_steps": projection_steps, "image_steps": image_steps,
-        "dead_time": dead_time, "view_time": view_time, "image": image, "unit": unit,
-        "attenuation": attenuation, "noise": noise, "nonnegative": nonnegative,
-        "conserve_volume": conserve_volume, "at_most": at_most, "residual": residual, "resample": resample,
-        "tolerance_mm": tolerance_mm, "apart_s": apart_s, "energies_as_given": energies_as_given,
-        "body_mm": body_mm, "uncertainty": uncertainty, "all": all_stages,
-    }  # fmt: skip
     if (workers not in (None, 0)) or scheduler is not None or dashboard:
         cluster.require_dask(dashboard)
     if scheduler is not None and workers is not None:
@@ -190,11 +78,11 @@ def batch(
     asked = verb_of(verb, given, run)  # what no case could use is refused before the search
     if labels is not None and not (VERBS[verb].takes_ct and VERBS[verb].gives_ct):
         raise InputError(f"Label maps go along with --verb enhance and degrade only, not with {verb}.")
-    partners = Partners(labels, after, reference)
+    partners = Partners(labels, given["after"], given["reference"])
     if labels is not None:
         collections.deque(places_in(labels), maxlen=0)  # refuses two of one case
-    kind = IMAGES if image else CTS if VERBS[verb].takes_ct else PROJECTIONS
-    search = CaseSearch(source, target, choice, kind, partners, run.cancel, image or ())
+    kind = IMAGES if given["image"] else CTS if VERBS[verb].takes_ct else PROJECTIONS
+    search = CaseSearch(source, target, choice, kind, partners, run.cancel, given["image"] or ())
     found = until_first_case(search, run)
     check_output_folder(target)
     run.plan([])

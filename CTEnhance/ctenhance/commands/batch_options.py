@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 import ctenhance
 from ctenhance.commands.decompose import names, numbers
@@ -14,7 +16,109 @@ from ctenhance.runtime.errors import InputError
 if TYPE_CHECKING:
     from ctenhance.batch.verbs import Verb
 
-#: The options of each verb, by the names of the command's parameters.
+#: The options of the verbs, by the names of their settings.
+OPTIONS: dict[str, Any] = {
+    "model": Annotated[str | None, typer.Option(help="enhance: weights by name or path.")],
+    "strength": Annotated[
+        float | None, typer.Option(min=0, max=1, help="enhance: 0 keeps the input, 1 is the full effect.")
+    ],
+    "steps": Annotated[int | None, typer.Option(min=1, help="enhance: diffusion steps.")],
+    "samples": Annotated[
+        int | None, typer.Option(min=1, help="enhance, reconstruct: draws, as for a single one.")
+    ],
+    "uncertainty": Annotated[
+        bool | None, typer.Option("--uncertainty", help="enhance, reconstruct: a map of it for each case.")
+    ],
+    "engine": Annotated[
+        str | None, typer.Option(help="enhance, reconstruct: what runs the networks, as for a single one.")
+    ],
+    "preset": Annotated[
+        str | None, typer.Option(help="degrade: routine or a published one; a seed of its own for each case.")
+    ],
+    "dose": Annotated[float | None, typer.Option(help="degrade: fraction of the full dose.")],
+    "after": Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="compare: the volumes after, by the same names.")
+    ],
+    "reference": Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="compare: the truth, by the same names.")
+    ],
+    "basis": Annotated[str | None, typer.Option(help="decompose: basis materials.")],
+    "vmi": Annotated[str | None, typer.Option(metavar="KEV,…", help="decompose: energies of images.")],
+    "low_noise": Annotated[bool | None, typer.Option("--low-noise", help="decompose: quiet images.")],
+    "guided_maps": Annotated[bool | None, typer.Option("--guided-maps", help="decompose: maps for viewers.")],
+    "vnc": Annotated[bool | None, typer.Option("--vnc", help="decompose: a virtual non-contrast image.")],
+    "zeff": Annotated[bool | None, typer.Option("--zeff", help="decompose: the effective atomic number.")],
+    "electron_density": Annotated[
+        bool | None, typer.Option("--electron-density", help="decompose: relative to water.")
+    ],
+    "errors": Annotated[bool | None, typer.Option("--errors", help="decompose: standard errors of maps.")],
+    "calibration": Annotated[
+        Path | None, typer.Option(metavar="FILE", help="decompose: threshold shifts, for all cases.")
+    ],
+    "scatter": Annotated[str | None, typer.Option(help="decompose: none, kernel, network, weights.")],
+    "scatter_ratio": Annotated[float | None, typer.Option(help="decompose: the scanner's ratio.")],
+    "grid_ratio": Annotated[float | None, typer.Option(help="decompose: of the anti-scatter grid.")],
+    "dead_time": Annotated[
+        float | None, typer.Option(metavar="NS", help="decompose: undo pile-up, the dead time in ns …")
+    ],
+    "view_time": Annotated[float | None, typer.Option(metavar="US", help="… and a view's time in µs.")],
+    "image": Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ENERGY=NAME",
+            help="decompose: images at energies in place of projections; by the name in the folder of each "
+            "case (40=low.nii.gz, 80kV=A), a pattern (40=*_40.nii.gz), or '.' for its DICOM. Repeat.",
+        ),
+    ],
+    "unit": Annotated[str | None, typer.Option(help="decompose --image: HU, 1/cm or 1/mm.")],
+    "attenuation": Annotated[
+        Path | None, typer.Option(metavar="CSV", help="decompose --image: attenuations or spectra.")
+    ],
+    "noise": Annotated[str | None, typer.Option(metavar="HU,…", help="decompose --image: of each.")],
+    "nonnegative": Annotated[
+        bool | None, typer.Option("--nonnegative", help="decompose --image: no density below zero.")
+    ],
+    "conserve_volume": Annotated[
+        bool | None, typer.Option("--conserve-volume", help="decompose --image: volumes add up to the voxel.")
+    ],
+    "at_most": Annotated[
+        int | None, typer.Option(metavar="N", help="decompose --image: materials in one voxel.")
+    ],
+    "residual": Annotated[
+        bool | None,
+        typer.Option(
+            "--residual", help="decompose --image, reconstruct: what is left unexplained, as a map."
+        ),
+    ],
+    "resample": Annotated[
+        bool | None, typer.Option("--resample", help="decompose --image: onto the grid of the first.")
+    ],
+    "tolerance_mm": Annotated[
+        float | None, typer.Option(metavar="MM", help="decompose --image: how far they may lie apart.")
+    ],
+    "apart_s": Annotated[
+        float | None, typer.Option(metavar="S", help="decompose --image: how many seconds apart.")
+    ],
+    "energies_as_given": Annotated[
+        bool | None, typer.Option("--energies-as-given", help="decompose --image: where DICOM tells others.")
+    ],
+    "body_mm": Annotated[
+        float | None, typer.Option(metavar="MM", help="decompose --image: water that hardens a beam.")
+    ],
+    "method": Annotated[str | None, typer.Option(help="reconstruct: fbp, projection or need.")],
+    "kernel": Annotated[str | None, typer.Option(help="reconstruct, decompose: the kernel.")],
+    "matrix": Annotated[int | None, typer.Option(help="reconstruct, decompose: pixels a side.")],
+    "fov": Annotated[float | None, typer.Option(help="reconstruct: field of view in mm.")],
+    "model_projection": Annotated[str | None, typer.Option(help="reconstruct: weights.")],
+    "model_image": Annotated[str | None, typer.Option(help="reconstruct: weights.")],
+    "projection_steps": Annotated[int | None, typer.Option(help="reconstruct: diffusion steps.")],
+    "image_steps": Annotated[int | None, typer.Option(help="reconstruct: diffusion steps.")],
+    "all": Annotated[
+        bool | None,
+        typer.Option("--all", help="reconstruct: the other stages, too, as NAME.fbp and NAME.projection."),
+    ],
+}
+#: Which of them each verb takes.
 OF_VERB: dict[str, tuple[str, ...]] = {
     "enhance": ("model", "strength", "steps", "samples", "uncertainty", "engine"),
     "degrade": ("preset", "dose"),
