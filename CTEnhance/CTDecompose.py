@@ -37,6 +37,7 @@ from CTEnhanceLib.decompose.job import (
 )
 from CTEnhanceLib.decompose.section import SpectralSection
 from CTEnhanceLib.decompose.spectral import Kind, SpectralImage
+from CTEnhanceLib.decompose.views import Mode as ViewMode
 from CTEnhanceLib.out.section import OutSection
 from CTEnhanceLib.panel import about
 from CTEnhanceLib.panel.sourcerows import SourceRows, chooseFile, typed, typedPath
@@ -44,6 +45,7 @@ from CTEnhanceLib.panel.widget import PanelLogic, PanelWidget
 from CTEnhanceLib.process import transfer
 from CTEnhanceLib.process.run import runAndWait
 from CTEnhanceLib.views import layouts
+from CTEnhanceLib.views.slab import Projection
 
 SIMULATED_RODS = SpectralSimulation()
 # The widgets of settings that images which are there already do not have.
@@ -102,6 +104,8 @@ class CTDecomposeParameterNode:
     study - DICOM images of the patient, whose study exported series join; empty: one of their own
     device, seed - auto, cpu, cuda:0 … or mps; the same seed gives the same result on the same one
                    with the same number of threads
+    keV, secondKeV - the energies that are shown
+    viewMode, slab, slabThickness - how images are shown, and what of several slices (mm)
     result - the map of the first material of the decomposition that is shown
     """
 
@@ -133,6 +137,11 @@ class CTDecomposeParameterNode:
     study: str = ""
     device: str = "auto"
     seed: Annotated[int, WithinRange(0, 2**31 - 1)] = 0
+    keV: float = 70.0
+    secondKeV: float = 140.0
+    viewMode: ViewMode = ViewMode.FOUR
+    slab: Projection = Projection.NONE
+    slabThickness: float = 10.0
     result: vtkMRMLScalarVolumeNode
 
 
@@ -249,6 +258,12 @@ class CTDecomposeWidget(PanelWidget):
     def firstViews(self):
         """Return those of all modes."""
         return views.allViews()
+
+    def keptViews(self):
+        """Add what is shown of the result, and at which energies."""
+        ui = self.ui
+        energies = {"keV": (ui.energySlider, None), "secondKeV": (ui.secondEnergySlider, None)}
+        return {**super().keptViews(), "viewMode": (ui.spectralModeSelector, ViewMode), **energies}
 
     def left(self) -> None:
         """The keys are free for others."""

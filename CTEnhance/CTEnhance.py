@@ -20,6 +20,7 @@ from ctenhance import choices
 from ctenhance.options import EnhanceOptions
 from ctenhance.runtime.errors import CTEnhanceError
 from CTEnhanceLib.compare import figures
+from CTEnhanceLib.compare.modes import Mode
 from CTEnhanceLib.compare.resultchoice import resultsOf
 from CTEnhanceLib.compare.strength import StrengthWriter, canBlend, presets
 from CTEnhanceLib.enhance.batchwindow import BatchWindow, Settings
@@ -32,6 +33,7 @@ from CTEnhanceLib.process.devices import deviceOptions
 from CTEnhanceLib.process.run import runAndWait
 from CTEnhanceLib.scene import placing, volumes
 from CTEnhanceLib.views import layouts
+from CTEnhanceLib.views.slab import Projection
 
 WITHOUT_TORCH = RESOURCES / "requirements-enhance.txt"
 SAMPLES_SHA256 = {
@@ -74,6 +76,7 @@ class CTEnhanceParameterNode:
     trustMap - whether the next result gets a trust map
     study - DICOM images of the patient, whose study exported series join; empty: that of the input
     device - auto, cpu, cuda:0 … or mps; 'cpu by torch' names what runs the network, too
+    viewMode, slab, slabThickness - how images are shown, and what of several slices (mm)
     result - the result that is shown, and whose strength follows
     """
 
@@ -84,6 +87,9 @@ class CTEnhanceParameterNode:
     trustMap: bool = False
     study: str = ""
     device: str = "auto"
+    viewMode: Mode = Mode.SIDE_BY_SIDE
+    slab: Projection = Projection.NONE
+    slabThickness: float = 10.0
     result: vtkMRMLScalarVolumeNode
 
 
@@ -191,9 +197,12 @@ class CTEnhanceWidget(PanelWidget):
         """Show a case of the batch."""
         if not self.parent.isEntered:
             slicer.util.selectModule(self.moduleName)
+        another = self.parameters is None or self.parameters.result is not result
         if self.parameters is not None:
             self.parameters.inputVolume = placing.inputOf(result)
         self._onResult(result)
+        if another:  # the place that was looked at is another patient's
+            self.compareSection.comparison.views.fit(placing.inputOf(result), anew=True)
 
     def reason(self) -> str:
         """Say what is wrong with the nodes or the model, if anything."""

@@ -21,6 +21,7 @@ from ctenhance import choices
 from ctenhance.options import ReconstructOptions
 from ctenhance.runtime.errors import CTEnhanceError
 from CTEnhanceLib.compare import figures
+from CTEnhanceLib.compare.modes import Mode
 from CTEnhanceLib.panel import about
 from CTEnhanceLib.panel.modelchoice import ModelChoice
 from CTEnhanceLib.panel.sourcerows import SourceRows, typedPath
@@ -43,6 +44,7 @@ from CTEnhanceLib.reconstruct.section import StagesSection
 from CTEnhanceLib.reconstruct.stages import comparedNames
 from CTEnhanceLib.scene import placing
 from CTEnhanceLib.views import layouts
+from CTEnhanceLib.views.slab import Projection
 
 
 class CTReconstruct(ScriptedLoadableModule):
@@ -89,6 +91,7 @@ class CTReconstructParameterNode:
     projectionModel, imageModel - name or path of the weights; empty: the default ones
     device, seed - auto, cpu, cuda:0 … or mps; the same seed gives the same result on the same one
                    with the same number of threads
+    viewMode, slab, slabThickness - how images are shown, and what of several slices (mm)
     result - the reconstruction that is shown
     """
 
@@ -109,6 +112,9 @@ class CTReconstructParameterNode:
     study: str = ""
     device: str = "auto"
     seed: Annotated[int, WithinRange(0, 2**31 - 1)] = 0
+    viewMode: Mode = Mode.SIDE_BY_SIDE
+    slab: Projection = Projection.NONE
+    slabThickness: float = 10.0
     result: vtkMRMLScalarVolumeNode
 
 

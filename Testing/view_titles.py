@@ -7,6 +7,7 @@ from typing import Any
 import slicer
 import vtk
 
+import slicerhost  # noqa: F401 (it brings qt, whichever test file is first)
 from CTEnhanceLib.views.drawing import oneByOne
 
 

@@ -131,6 +131,7 @@ def test_a_double_click_compares(
     result = window.opens(name)
     from CTEnhanceLib.scene import placing
 
+    assert placing.inputOf(result).GetName() == name.removesuffix(".nii.gz")
     before = slicer.util.arrayFromVolume(placing.inputOf(result))
     assert np.array_equal(before, scan(seed).array)
     from ctenhance.core.volume import CTVolume
@@ -147,6 +148,21 @@ def test_a_double_click_compares(
     nodes = len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"))
     assert window.opens(name) is result  # it is there already
     assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) == nodes and not temporaries()
+
+
+def test_another_case_begins_in_its_middle(window: Window, panel: Any, scans: Path, tmp_path: Path) -> None:
+    """The slice that was looked at is another patient's."""
+    from CTEnhanceLib.views import slices
+
+    window.starts(scans, tmp_path / "out")
+    window.ends()
+    window.opens("ward/two.nrrd")
+    views = panel.compareSection.comparison.views.widgets()
+    for view in views:
+        view.sliceLogic().SetSliceOffset(2.0)
+    assert {slices.position(view.sliceLogic()) for view in views} == {(1, 3)}
+    window.opens("one.nii.gz")
+    assert {slices.position(view.sliceLogic()) for view in views} == {(2, 3)}
 
 
 def test_the_window_makes_room_for_the_images(window: Window, panel: Any, app: Any) -> None:

@@ -292,8 +292,9 @@ def test_views_of_one_width_have_titles_in_their_images(app: Any) -> None:
     assert titles("HostFirst") == ["70 keV"]
     view = app.layoutManager().sliceWidget("HostFirst").sliceView()
     (actor,) = titleActors("HostFirst")
-    sizes = []
-    for text in ("70 keV", "a title that is far too long for its view, " * 4, "40 keV"):
+    sizes, shown = [], []
+    long = "chest_LIDC-IDRI_0005_GE-LightSpeedPlus_STANDARD_" * 4 + "enhanced (Standard), strength 25 %"
+    for text in ("70 keV", long, "40 keV", long.replace("25 %", "38 %")):  # with other digits, as long
         linked.setLabel("HostFirst", text)
         oneByOne.finish()
         view.forceRender()
@@ -304,7 +305,14 @@ def test_views_of_one_width_have_titles_in_their_images(app: Any) -> None:
         x, y = (part * length for part, length in zip(actor.GetPosition(), (width, height), strict=True))
         assert 0 <= x + box[0] < x + box[1] <= width
         assert height - 40 < y + box[2] < y + box[3] < height
+        shown.append(actor.GetInput())
     assert sizes[1] < sizes[0] == sizes[2]
+    assert sizes[1] >= 10  # still to be read
+    for text, percent in ((shown[1], 25), (shown[3], 38)):
+        name, strength = text.split("\n")
+        assert (
+            "…" in name and name.endswith("enhanced (Standard), ") and strength == f" strength {percent} % "
+        )
     layout = app.layoutManager().layoutLogic().GetLayoutNode().GetLayoutDescription(7190)
     assert layout.count('<item splitSize="500">') == len(views)
     linked.leave()
@@ -350,3 +358,13 @@ def test_no_two_fields_of_a_form_share_a_place(repository: Path) -> None:
     for layout in (layout for form in forms for layout in ElementTree.parse(form).iter("layout")):
         places = [(item.get("row"), item.get("column")) for item in layout.findall("item") if item.get("row")]
         assert len(places) == len(set(places)), layout.get("name")
+
+
+def test_one_is_not_several(app: Any) -> None:
+    from CTEnhanceLib.measure.roi import sizeText
+    from CTEnhanceLib.scene.plural import plural
+
+    assert sizeText(1, 1) == "1 voxel in one slice" and sizeText(12, 3) == "12 voxels in 3 slices"
+    assert [plural(n, "1 square of {mm} mm", "{count} squares of {mm} mm", mm=9) for n in (0, 1, 2)] == [
+        "0 squares of 9 mm", "1 square of 9 mm", "2 squares of 9 mm",
+    ]  # fmt: skip

@@ -14,6 +14,7 @@ from ctenhance.runtime.errors import InputError
 from CTEnhanceLib.compare import modes
 from CTEnhanceLib.compare.modes import AFTER_COLOR, BEFORE_COLOR
 from CTEnhanceLib.measure import roi
+from CTEnhanceLib.scene.plural import plural
 from CTEnhanceLib.views import plot
 from CTEnhanceLib.views.linked import View
 
@@ -137,7 +138,8 @@ def _noiseText(found: dict[str, Any], names: tuple[str, str]) -> str:
         if spectrum["mean_per_mm"] is not None:
             text += _(", mean frequency {mean:.2f}/mm").format(mean=spectrum["mean_per_mm"])
         parts.append(text)
-    squares = _("{count} squares of {side:.0f} mm").format(count=found["squares"], side=found["side_mm"])
+    one, several = _("1 square of {side:.0f} mm"), _("{count} squares of {side:.0f} mm")
+    squares = plural(found["squares"], one, several, side=found["side_mm"])
     return "; ".join([*parts, squares]) + "."
 
 
@@ -153,4 +155,4 @@ def _edgeText(found: dict[str, Any], names: tuple[str, str]) -> str:
                     name=name, width=width, half=half
                 )
             )
-    return "; ".join([*parts, _("{count} profiles").format(count=found["edges"])]) + "."
+    return "; ".join([*parts, plural(found["edges"], _("1 profile"), _("{count} profiles"))]) + "."

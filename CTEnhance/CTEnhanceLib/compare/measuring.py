@@ -17,6 +17,7 @@ from CTEnhanceLib.measure import roi, shapes, table
 from CTEnhanceLib.measure.region import WatchedRegions
 from CTEnhanceLib.measure.regionkeys import regionKeys
 from CTEnhanceLib.measure.shapes import Shape
+from CTEnhanceLib.scene.plural import plural
 from CTEnhanceLib.views import scrolling
 from CTEnhanceLib.views.keys import Keys
 from CTEnhanceLib.views.linked import sliceWidget
@@ -221,7 +222,7 @@ class MeasureSection:
     def _onCopy(self, separator: str) -> None:
         text = table.written(self._rows, self._comparison.names(), separator)
         qt.QApplication.clipboard().setText(text)
-        self._say(_("Copied: {count} regions.").format(count=len(self._rows)))
+        self._say(plural(len(self._rows), _("Copied: 1 region."), _("Copied: {count} regions.")))
 
     def _onTable(self) -> None:
         node = table.toNode(self._rows, self._comparison.names())

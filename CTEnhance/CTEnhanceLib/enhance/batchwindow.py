@@ -15,7 +15,7 @@ from slicer.i18n import tr as _
 from ctenhance.options import EnhanceOptions
 from ctenhance.runtime.errors import CTEnhanceError
 from CTEnhanceLib.enhance.batch import Batch, CaseState, caseOf
-from CTEnhanceLib.enhance.opencase import OpenCaseJob
+from CTEnhanceLib.enhance.opencase import OpenCaseJob, caseName
 from CTEnhanceLib.out import patient
 from CTEnhanceLib.panel import styles
 from CTEnhanceLib.process import dependencies, transfer
@@ -25,6 +25,7 @@ from CTEnhanceLib.process.texts import durationText
 
 FOLDER, DATABASE = 0, 1
 _WIDTH, _HEIGHT = 860, 520
+_STATE_WIDTH, _TIME_WIDTH, _LEAST_NAME = 84, 64, 160
 # Where images are looked at the window makes room beside them, if there is so much (pixels).
 _LEAST_WIDTH, _MARGIN = 300, 4
 _PAGE = Path("ctenhance-batch") / "summary.html"
@@ -258,8 +259,16 @@ class BatchWindow:
             for column in range(1, 4):
                 table.setItem(row, column, qt.QTableWidgetItem(""))
             if row == 0:
-                table.setColumnWidth(0, _WIDTH // 2 - 60)
+                self._fitColumns(self.dialog.width)
         return self._rows[name]
+
+    def _fitColumns(self, width: int) -> None:
+        """Give the names of the cases what a window of this width (pixels) leaves them."""
+        table = self.ui.batchTable
+        for column, wide in ((1, _STATE_WIDTH), (2, _TIME_WIDTH)):
+            table.setColumnWidth(column, wide)
+        # The remark, which takes what is left, is empty for most.
+        table.setColumnWidth(0, max(_LEAST_NAME, (width - _STATE_WIDTH - _TIME_WIDTH) * 2 // 3))
 
     def _checked(self) -> list[str]:
         """Return the names of the series that are checked."""
@@ -294,7 +303,8 @@ class BatchWindow:
         self._say(_("Looking through the database…"))
 
     def _listed(self) -> None:
-        self._over(_("{count} CT series.").format(count=len(self._series)), False)
+        found = _("{count} CT series.").format(count=len(self._series))
+        self._over(found if self._series else _("There is no CT series in Slicer's database."), False)
 
     # What the user does -------------------------------------------------------------------------------
 
@@ -344,7 +354,7 @@ class BatchWindow:
             return
         series = self._series.get(state.name) if self._fromDatabase else None
         if series is None:
-            job = OpenCaseJob(case, Path(state.name).name)
+            job = OpenCaseJob(case, caseName(state.name))
         else:
             study = patient.Study(files=series.files, series=series.uid)
             job = OpenCaseJob(case, series.text, study, patient.instancesOf(series.uid))
@@ -368,6 +378,7 @@ class BatchWindow:
             height = min(own.height(), images.height // 2)
             self.dialog.resize(free - 2 * _MARGIN, height)
             self.dialog.move(main.x + _MARGIN, corner.y() + images.height - height)
+            self._fitColumns(free - 2 * _MARGIN)
         main.activateWindow()
 
     def _onPage(self) -> None:

@@ -11,13 +11,18 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from ctenhance.runtime.errors import CTEnhanceError, InputError
-from ctenhance.runtime.files import suffix_of
+from ctenhance.runtime.files import stem_of, suffix_of
 from CTEnhanceLib.out import patient
 from CTEnhanceLib.process import transfer
 from CTEnhanceLib.process.run import Job
 from CTEnhanceLib.scene import placing, windows
 
 _VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
+
+
+def caseName(case: str) -> str:
+    """Return what a case's input is called in the scene: as Slicer calls a file, without its suffix."""
+    return stem_of(case) if suffix_of(case) in _VOLUME_SUFFIXES else Path(case).name
 
 
 @dataclass

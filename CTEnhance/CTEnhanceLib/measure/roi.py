@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 from ctenhance.runtime.errors import InputError
 from CTEnhanceLib.measure import polygon
 from CTEnhanceLib.measure.uniformity import isUniform
+from CTEnhanceLib.scene.plural import plural
 
 # Above this, following the mouse would stutter.
 MOST_VOXELS = 1_000_000
@@ -107,9 +108,8 @@ def sizeOf(region: Any, volumeNode: Any) -> tuple[int, int]:
 
 def sizeText(count: int, slices: int) -> str:
     """Return so many voxels in so many slices, in words."""
-    if slices == 1:
-        return _("{count} voxels in one slice").format(count=count)
-    return _("{count} voxels in {slices} slices").format(count=count, slices=slices)
+    voxels = plural(count, _("1 voxel"), _("{count} voxels"))
+    return plural(slices, _("{voxels} in one slice"), _("{voxels} in {count} slices"), voxels=voxels)
 
 
 def values(region: Any, volumeNode: Any, of: Any = None) -> np.ndarray:

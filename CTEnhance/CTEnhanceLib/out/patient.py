@@ -13,6 +13,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ctenhance.runtime.errors import InputError
+from CTEnhanceLib.scene.plural import plural
 
 _FILES = "CTEnhanceDICOMFiles"
 
@@ -129,7 +130,10 @@ def insert(folder: Path) -> Iterator[float]:
 
 def noDatabase() -> str:
     """Return why nothing goes into the database."""
-    return _("Slicer has no DICOM database yet: open the module DICOM once, which makes one.")
+    return _(
+        "Slicer has no DICOM database yet: open the module DICOM, and if it says that there "
+        "is none, press 'Create new database' there."
+    )
 
 
 @dataclass(frozen=True)
@@ -171,6 +175,7 @@ def _series(database: Any, uid: str, files: tuple[Path, ...]) -> Series | None:
         for tag in (_NAME, _DATE, _DESCRIPTION, _TYPE)
     )
     words = (name.replace("^", " ").strip(), date, description or _("CT"))
-    text = _("{what}, {count} images").format(what=", ".join(filter(None, words)), count=len(files))
+    what = ", ".join(filter(None, words))
+    text = plural(len(files), _("{what}, 1 image"), _("{what}, {count} images"), what=what)
     derived = "DERIVED" in kind.upper() or "LOCALIZER" in kind.upper()
     return Series(uid, text, files, derived)

@@ -14,6 +14,7 @@ from CTEnhanceLib.process import dependencies
 from CTEnhanceLib.process.run import Job
 from CTEnhanceLib.process.texts import durationText
 from CTEnhanceLib.process.trial import Pace, Trial
+from CTEnhanceLib.scene.plural import plural
 
 # Nobody is kept waiting for it: only where nothing is done for a while.
 _REST_MILLISECONDS = 1500
@@ -70,9 +71,9 @@ class Estimate:
         slices = job.slices() or pace.total
         if not slices:
             return ""
-        return _("About {time} on this computer ({count} slices).").format(
-            time=durationText(pace.seconds(slices)), count=slices
-        )
+        one = _("About {time} on this computer (1 slice).")
+        several = _("About {time} on this computer ({count} slices).")
+        return plural(slices, one, several, time=durationText(pace.seconds(slices)))
 
     def _say(self) -> None:
         for label, text in ((self.ui.installLabel, self._toInstall()), (self.ui.timeLabel, self._text())):

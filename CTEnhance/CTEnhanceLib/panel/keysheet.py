@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
+from html import escape
 from typing import Any
 
 import qt
@@ -28,5 +30,12 @@ class KeySheet:
     def show(self) -> None:
         """Show the sheet."""
         rows = [*self._rows(), (KEY, _("This sheet"))]
-        lines = "\n".join(f"{keys}\t{text}" for keys, text in rows)
-        slicer.util.infoDisplay(lines, windowTitle=_("Keys of {panel}").format(panel=self._title))
+        alike = itertools.groupby(rows, lambda row: row[1])
+        lines = "".join(
+            f"<tr><td>{', '.join(escape(keys) for keys, _text in some)}</td>"
+            f"<td style='padding-left: 12px'>{escape(text)}</td></tr>"
+            for text, some in alike
+        )
+        slicer.util.infoDisplay(
+            f"<table>{lines}</table>", windowTitle=_("Keys of {panel}").format(panel=self._title)
+        )

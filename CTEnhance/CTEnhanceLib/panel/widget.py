@@ -21,7 +21,7 @@ from slicer.util import VTKObservationMixin
 from CTEnhanceLib.compare import figures, modes
 from CTEnhanceLib.compare.section import CompareSection
 from CTEnhanceLib.out.section import OutSection
-from CTEnhanceLib.panel import ahead, styles
+from CTEnhanceLib.panel import ahead, keptviews, styles
 from CTEnhanceLib.panel.keysheet import KeySheet
 from CTEnhanceLib.panel.runsection import AUTOMATIC, RunSection
 from CTEnhanceLib.panel.viewsection import ViewSection
@@ -150,8 +150,8 @@ class PanelWidget(BasePanelWidget):
     `title`, `logicType`, `verb` (the command line's, whose reports its results carry); `connectWidgets`
     (once), `reason` and `doing` (why Apply can or can't be pressed, what it does), `makeJob` (what it does
     then), `follow` (the parameters changed), `resultArrived`, `compared` (what is beside what). Its parameter
-    node has the fields `device`, a string, and `result`, the volume node that is shown; where `takesVolume`,
-    also `inputVolume`. `ui` holds the widgets of all sections by name.
+    node has the fields `device`, a string, `result`, the volume node that is shown, and those of `keptViews`;
+    where `takesVolume`, also `inputVolume`. `ui` holds the widgets of all sections by name.
     """
 
     title = ""
@@ -163,14 +163,8 @@ class PanelWidget(BasePanelWidget):
     firstPlots: tuple[str, ...] = (figures.PLOT_VIEW,)
     firstLibraries = ahead.MEASURING
     logicType: type[PanelLogic] = PanelLogic
-    sections: tuple[str, ...] = (
-        "RunSection",
-        "CompareSection",
-        "MeasureSection",
-        "ViewSection",
-        "OutSection",
-        "DetailsSection",
-    )
+    _all = ("Run", "Compare", "Measure", "View", "Out", "Details")
+    sections: tuple[str, ...] = tuple(f"{each}Section" for each in _all)
 
     def __init__(self, parent: Any = None) -> None:
         self.parameters: Any = None
@@ -235,6 +229,10 @@ class PanelWidget(BasePanelWidget):
         """Return what the panel may show; asked once all its sections are there."""
         return [] if self.compareSection is None else [self.compareSection.comparison.views]
 
+    def keptViews(self) -> keptviews.Widgets:
+        """Return which widgets say how things are shown, by the parameter that keeps it."""
+        return keptviews.shared(self.ui)
+
     def firstViews(self) -> list[View]:
         """Return the views to be made ahead, those of the first result in front."""
         return [] if self.compareSection is None else modes.allViews()
@@ -249,6 +247,7 @@ class PanelWidget(BasePanelWidget):
         super().setup()
         if "ViewSection" in self.sections:
             self.viewSection = ViewSection(self.ui, self.panel, self.linkedViews(), self.history)
+        self._keptViews = keptviews.KeptViews(self.keptViews(), self.history)
         self.ahead = ahead.Ahead(self.firstViews, self.firstPlots, self.firstLibraries)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved)
@@ -367,6 +366,7 @@ class PanelWidget(BasePanelWidget):
             self.parameters.disconnectGui(self._guiTag)
             self.removeObserver(self.parameters, vtk.vtkCommand.ModifiedEvent, self._onParameters)
         self.parameters = parameterNode
+        self._keptViews.follow(parameterNode)
         if parameterNode is not None:
             self._guiTag = parameterNode.connectGui(self.ui)
             self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import vtk
@@ -42,6 +43,15 @@ class History:
                 step()
             finally:
                 self._undoing, self._kind = False, ""
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Add nothing meanwhile: what changes is no choice of the reader."""
+        before, self._undoing = self._undoing, True
+        try:
+            yield
+        finally:
+            self._undoing = before
 
     def clear(self) -> None:
         """Forget all (the nodes go)."""
