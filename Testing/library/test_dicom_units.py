@@ -27,6 +27,8 @@ from ctenhance.runtime.errors import InputError
 from ctenhance.scan.simulate import simulate_projections
 
 HOUNSFIELD = (
+    "CT number (HU)", "HU units", "Einheit HU", "HU (modified)", "HU, original", "HU-calibrated", "HUnits",
+    "Houns. U.", "CT-Zahl", "Unidades H", "Hounsf", "ct no",
     "HU", "hu", " Hu ", "H.U.", "[HU]", "HU*", "HU_MOD", "Hounsfield", "HOUNSFIELD UNITS", "hounsfield_unit",
     "Houndsfield Unit", "Hounsfeld", "Hunsfield", "Hounsfiled", "Hounsefield units", "Hounfield", "HOUNSFILD",
     "Hounsfield-Einheiten", "unités Hounsfield", "Unidades Hounsfield", "UH", "HE", "CT number",

@@ -288,6 +288,29 @@ def test_readers_with_the_same_answers_are_pointed_out() -> None:
     assert results.to_json()["warnings"] == [said]
 
 
+@pytest.mark.parametrize("changed", [1, 2, 12])
+def test_readers_with_nearly_the_same_answers_are_pointed_out(changed: int) -> None:
+    whole = graded()
+    question = whole.questions[0]
+    own = [
+        one for one in whole.answers if one.reader == "ann" and one.question == question.id and not one.repeat
+    ]
+    copies = tuple(
+        answer(question, "dan", one.case, 1 + (one.value + (index < changed)) % 5, arm=one.arm, side=one.side)
+        if index < changed
+        else answer(question, "dan", one.case, one.value, arm=one.arm, side=one.side)
+        for index, one in enumerate(own)
+    )
+    gathered = Gathered(whole.title, ARMS, (question,), whole.cases, (*whole.answers, *copies))
+    said = [line for line in remarks(gathered) if "gave the same answers" in line]
+    if changed > 2:
+        assert not said
+    else:
+        assert (
+            said[0].startswith("ann and dan") and f"({len(own) - changed} of {len(own)} answers)" in said[0]
+        )
+
+
 def test_copied_readers_multiply_the_degrees_of_freedom() -> None:
     """What the remark warns of: the same readers twice look like many more."""
     from ctenhance.study.statistics.mrmc import RANDOM, compare

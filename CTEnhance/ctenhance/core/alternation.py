@@ -28,6 +28,8 @@ _PERIODS, _FEWEST_TURNS, _TURNS = (3, 4), 8, 12  # of three and four scans; slic
 # The largest change of block means from slice to slice is at most 1.34 times the second one in 22 real scans,
 # thinned to a third as well, and 2 to 6 times where a patient moved by 8 pixels.
 _TIMES_THE_SECOND, _LEAST_CHANGE_HU, _FEWEST_FOR_A_SEAM = 1.7, 15.0, 16
+# Of 8 to 15 slices at most 1.75 times, and in a phantom that changes as much 2.14.
+_FEWEST_OF_FEW, _TIMES_OF_FEW, _LEAST_OF_FEW_HU = 8, 2.5, 18.0
 # The same of the logarithm of the noise: 1.75 times the second change, 2.16 times in its grain (fine beside
 # coarse), with jumps of 0.21; real scans of which half is of another kernel have 2.5 to 17, jumps of 0.3.
 _FEWEST_FOR_NOISE, _TIMES_OTHERS, _LEAST_JUMP, _LEAST_STEP, _TIMES_USUAL = 12, (2.2, 2.6), 0.25, 0.2, 1.5
@@ -78,13 +80,15 @@ def _alternates(array: np.ndarray, blocks: Blocks) -> bool:
 
 def _seam(means: np.ndarray) -> int:
     """Return behind how many slices the block means [z, y, x] change as nowhere else; 0: at no place."""
-    if len(means) < _FEWEST_FOR_A_SEAM:
+    if len(means) < _FEWEST_OF_FEW:
         return 0
+    few = len(means) < _FEWEST_FOR_A_SEAM
+    times, least = (_TIMES_OF_FEW, _LEAST_OF_FEW_HU) if few else (_TIMES_THE_SECOND, _LEAST_CHANGE_HU)
     change = changes(means)
     largest = int(change.argmax())
     second = np.delete(change, largest).max()
     # The modules of a phantom end all at once, too, but hardly change within.
-    if np.median(change) < _LEAST_CHANGE_HU or change[largest] < _TIMES_THE_SECOND * second:
+    if np.median(change) < least or change[largest] < times * second:
         return 0
     return largest + 1
 

@@ -93,8 +93,9 @@ def require_hounsfield(array: np.ndarray) -> None:
     sample = some.values
     if float(sample.std(dtype=np.float64)) < _LEAST_SD_HU:
         raise InputError(
-            f"its values, {span}, vary less than the noise of any CT, as normalised images and masks do; "
-            "convert them back to Hounsfield units (air -1000, water 0)."
+            f"its values, {span}, vary less than the noise of any CT, as those of normalised images, masks "
+            "and maps of something else (SUV, iodine in mg/ml, electron density, attenuation in 1/cm) do; "
+            "give the CT in Hounsfield units (a normalised one can be converted back: air -1000, water 0)."
         )
     require_air_in_place(array, some)
     padding = find_padding(array, lowest)
@@ -127,7 +128,9 @@ def require_hounsfield(array: np.ndarray) -> None:
     if _tissue_is_at_1024(inside):
         raise InputError(
             f"its values run from {span} with tissue near 1024 and nothing where air and lung are in "
-            "Hounsfield units, so it looks like CT without its rescale intercept; subtract that (often 1024)."
+            "Hounsfield units, so it looks like CT without its rescale intercept, or like a map of density "
+            "(water in mg/ml, electron density x 1000); of a CT subtract the intercept (often 1024), instead "
+            "of a map give the CT."
         )
     if padding is not None and _tissue_is_below(inside):
         raise InputError(_taken_off_twice(span))

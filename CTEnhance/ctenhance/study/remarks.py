@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from ctenhance.study.key import KeyCase
 from ctenhance.study.questions import Question
 
 _FEWEST_ALIKE = 3  # answers in common: fewer are alike by chance
+# All but a few of many are so no more by chance, where other answers are frequent enough: Cohen's kappa.
+_FEWEST_NEARLY, _NEARLY, _MOST_BY_CHANCE, _LEAST_KAPPA = 20, 0.95, 0.6, 0.9
 
 
 def remarks(gathered: Gathered) -> list[str]:
@@ -103,10 +106,14 @@ def _alike(gathered: Gathered) -> list[str]:
                 continue
             first, second = (_values(gathered, question, reader) for reader in (one, other))
             common = first.keys() & second.keys()
-            same = all(first[place] == second[place] for place in common)
+            same = sum(first[place] == second[place] for place in common)
             unmarked = question.kind == "marks" and not any(first[place] for place in common)
-            if len(common) >= _FEWEST_ALIKE and same and not unmarked:
+            if unmarked or len(common) < _FEWEST_ALIKE:
+                continue
+            if same == len(common):
                 questions.append(f"'{question.text}' ({len(common)} answers)")
+            elif _nearly_all([(first[place], second[place]) for place in common]):
+                questions.append(f"'{question.text}' ({same} of {len(common)} answers)")
         if questions:
             found.append(
                 f"{one} and {other} gave the same answers to {', '.join(questions)}. Where one is a copy of "
@@ -114,6 +121,17 @@ def _alike(gathered: Gathered) -> list[str]:
                 "comparison the degrees of freedom grow about tenfold."
             )
     return found
+
+
+def _nearly_all(pairs: Sequence[tuple[Any, Any]]) -> bool:
+    """Say whether so many pairs of answers are equal as two people's are not, however well they agree."""
+    count = len(pairs)
+    same = sum(one == other for one, other in pairs) / count
+    ones, others = (Counter(map(repr, answers)) for answers in zip(*pairs, strict=True))
+    by_chance = sum(ones[answer] * others[answer] for answer in ones) / count**2
+    enough = count >= _FEWEST_NEARLY and same >= _NEARLY
+    enough &= by_chance <= _MOST_BY_CHANCE
+    return enough and same - by_chance >= _LEAST_KAPPA * (1 - by_chance)
 
 
 def _values(gathered: Gathered, question: Question, reader: str) -> dict[tuple[str, str, str], Any]:

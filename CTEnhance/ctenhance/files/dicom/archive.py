@@ -6,6 +6,7 @@ one of its own folders is told when that has been read, and then forgotten but f
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +39,7 @@ _OF_PEOPLE = ("PatientName", "PatientID", "StudyDate", "StudyDescription", "Acce
 _FOCAL_CENTER = 0x70311002  # of DICOM-CT-PD: where the focal spot of a view lies
 _OF_A_CT = ("enhance", "degrade", "compare", "project", "dicom")
 _SEVERAL = "/"
+_NOT_THERE = "the DICOMDIR lists it, but it is not there."
 _PACKED = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".zst", ".iso")
 
 
@@ -118,6 +120,9 @@ class Archive:
         )  # fmt: skip
         self._studies: dict[str, int] = {}
         self._seen_before: set[tuple[str, str]] = set()
+        # Of what an index in the folder lists in vain, by UIDs; these of the files beside an index.
+        self._lost: dict[str, str] = {}
+        self._beside_indices: set[str] = set()
         if self.index is not None and not _is_index(self.index):
             raise InputError(f"'{path}' is a file: give a folder, or the DICOMDIR of a disc.")
         if not self.root.is_dir():
@@ -127,7 +132,7 @@ class Archive:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # as in `read_dicom`
             yield from self._missing()
-            for part in self._parts():
+            for rank, part in enumerate(self._parts()):
                 held: list[DicomFile] = []
                 for path in part:
                     found = self._read(path)
@@ -135,10 +140,17 @@ class Archive:
                         yield found
                     elif found is not None:
                         held.append(found)
+                        uid = text(found.header.get("SOPInstanceUID"))
+                        self._lost.pop(uid, None)
+                        if rank == 0:
+                            self._beside_indices.add(uid)
                     if len(held) >= MOST_HEADERS:
                         yield from self._listed(held)
                         held = []
                 yield from self._listed(held)
+            for name in self._lost.values():
+                self.counts.unreadable += 1
+                yield Passed(name, _NOT_THERE)
         self.counts.studies = len(self._studies)
 
     def _parts(self) -> Iterator[Iterator[Path]]:
@@ -165,7 +177,14 @@ class Archive:
             self.counts.not_dicom += 1
             packed = suffix_of(path) in _PACKED and is_archive(path)
             return Passed(name, "it is an archive; unpack it first.") if packed else None
-        return None if file.header.SOPClassUID == DICOMDIR else file
+        if file.header.SOPClassUID != DICOMDIR:
+            return file
+        if self.index is None:
+            with contextlib.suppress(*DAMAGE):  # an index that is not asked for is not needed
+                for parts, uid in _listed_in(path):
+                    if uid not in self._beside_indices and not path.parent.joinpath(*parts).exists():
+                        self._lost[uid or "/".join(parts)] = "/".join(parts)
+        return None
 
     def _missing(self) -> Iterator[Passed]:
         """What the index lists and is not there, or lies outside of the folder."""
@@ -173,17 +192,13 @@ class Archive:
             return
         root = self.root.resolve()
         try:
-            for item in pydicom.dcmread(self.index).get("DirectoryRecordSequence") or ():
-                value = item.get("ReferencedFileID")
-                if not value:
-                    continue
-                parts = [value] if isinstance(value, str) else [str(one) for one in value]
+            for parts, _ in _listed_in(self.index):
                 target = root.joinpath(*parts).resolve()
                 if not target.is_relative_to(root):
                     yield Passed("/".join(parts), "the DICOMDIR lists it outside of its own folder.")
                 elif not target.exists():
                     self.counts.unreadable += 1
-                    yield Passed("/".join(parts), "the DICOMDIR lists it, but it is not there.")
+                    yield Passed("/".join(parts), _NOT_THERE)
         except DAMAGE:
             yield Passed(self.index.name, "the DICOMDIR is damaged; what it lists and is lost is not told.")
 
@@ -330,6 +345,14 @@ def _energies(frames: Sequence[Frame]) -> list[str]:
 
 def _order(key: tuple[str, str], images: Sequence[DicomFile]) -> tuple[Any, ...]:
     return key[0], number(images[0].header.get("SeriesNumber")) or 0.0, key[1]
+
+
+def _listed_in(index: Path) -> Iterator[tuple[list[str], str]]:
+    """Yield the parts of the path of each file that a DICOMDIR lists, and its UID."""
+    for item in pydicom.dcmread(index).get("DirectoryRecordSequence") or ():
+        if value := item.get("ReferencedFileID"):
+            parts = [value] if isinstance(value, str) else [str(one) for one in value]
+            yield parts, text(item.get("ReferencedSOPInstanceUIDInFile"))
 
 
 def _numbers(series: Mapping[tuple[str, str], Sequence[DicomFile]]) -> dict[tuple[str, str], int]:

@@ -71,7 +71,25 @@ _HU_WORDS = {
     "CTNUMBERS",
     "CTVALUE",
     "CTVALUES",
+    "CTNO",
+    "CTN",
+    "CTZAHL",
+    "CTWERT",
+    "HOUNS",
+    "HOUNSF",
+    "HNSFLD",
+    "HUNIT",
+    "HUNITS",
+    "HOUNSU",
+    "UNIDADESH",
+    "UNITESH",
 }
+# With HU they say nothing else.
+_WITH_HU = {
+    "HU", "CT", "NUMBER", "NUMBERS", "NO", "VALUE", "VALUES", "UNIT", "UNITS", "EINHEIT", "EINHEITEN",
+    "UNITES", "UNIDADES", "UNITA", "IN", "MODIFIED", "MOD", "ORIGINAL", "ORIG", "CALIBRATED", "STANDARD",
+    "SCALE",
+}  # fmt: skip
 # Around the name: Hounsfield units, unités Hounsfield, Hounsfield-Einheiten, modified Hounsfield units.
 _AROUND_NAME = re.compile(r"UNIT[EÉ]?S?|UNIDADES|UNIT[AÀ]|EINHEIT(EN)?|SCALE|VALUES?|NUMBERS?|MODIFIED")
 
@@ -295,7 +313,7 @@ def unit_of(said: str) -> str:
 
 def is_hounsfield(said: str) -> bool:
     """Say whether a text is a way to write HU: in any case, with a typing slip, in another language."""
-    if _letters(said) in _HU_WORDS or {*re.findall("[A-Z]+", said.upper())} in ({"HU"}, {"HU", "CT"}):
+    if _letters(said) in _HU_WORDS or _is_hu_alone(said):
         return True
     rest = _letters(_AROUND_NAME.sub("", said.upper()))
     for word in (_letters(said), rest, rest.removesuffix("HU"), *map(_letters, said.split())):
@@ -305,6 +323,12 @@ def is_hounsfield(said: str) -> bool:
         ):
             return True
     return False
+
+
+def _is_hu_alone(said: str) -> bool:
+    found = {*re.findall("[A-Z]+", said.upper())}
+    plain = found <= {"HU", "CT"} or not re.search(r"[0-9/^%×]", said)
+    return "HU" in found and found <= _WITH_HU and plain
 
 
 def _of_mapping(items: Sequence[Dataset]) -> Measure:
