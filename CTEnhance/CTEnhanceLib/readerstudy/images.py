@@ -9,26 +9,15 @@ import hashlib
 import sys
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 from slicer.i18n import tr as _
 
 from ctenhance.runtime.errors import CTEnhanceError, InputError
+from ctenhance.study.copy_header import CopyHeader, read_header
 from CTEnhanceLib.process.steps import TimedSteps
 from CTEnhanceLib.process.transfer import LoadedVolume
 from CTEnhanceLib.scene import volumes
-
-_LONGEST_LINE = 4096
-_MOST_FIELDS = 64
-# What a study's copies are written as; anything else is no copy of a study.
-_PLAIN = {
-    "NDims": "3",
-    "BinaryDataByteOrderMSB": "False",
-    "CompressedData": "False",
-    "ElementType": "MET_SHORT",
-    "ElementDataFile": "LOCAL",
-}
 
 
 def readImage(path: Path, sha256: str) -> Generator[float, None, LoadedVolume]:
@@ -40,12 +29,10 @@ def readImage(path: Path, sha256: str) -> Generator[float, None, LoadedVolume]:
     try:
         with path.open("rb") as stream:
             digest = hashlib.sha256()
-            fields = _header(stream, digest)
-            shape = tuple(int(length) for length in reversed(fields["DimSize"].split()))
-            ijkToRAS = _matrix(fields)
-            if len(shape) != 3 or min(shape) < 1 or int(np.prod(shape)) * 2 > path.stat().st_size:
+            header = read_header(stream, digest)
+            if path.stat().st_size != header.end:
                 raise ValueError("not the size of the file")
-            image, values = volumes.newImage(shape, np.int16)
+            image, values = volumes.newImage(header.shape, np.int16)
             for slab in volumes.slabs(values):
                 part = values[slab]
                 if stream.readinto(memoryview(part).cast("B")) != part.nbytes:
@@ -54,46 +41,26 @@ def readImage(path: Path, sha256: str) -> Generator[float, None, LoadedVolume]:
                 if sys.byteorder == "big":
                     part.byteswap(inplace=True)
                 yield slab.stop / len(values)
-            if stream.read(1) or digest.hexdigest() != sha256:
+            if digest.hexdigest() != sha256:
                 raise ValueError("another content")
     except MemoryError as error:
         raise CTEnhanceError(
             _("There is not enough memory for the images of this case; close other programs and try again.")
         ) from error
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(
             _("The image '{name}' of the study is damaged; copy the whole study folder again.").format(
                 name=path.name
             )
         ) from error
-    return LoadedVolume(image, ijkToRAS)
+    return LoadedVolume(image, _matrix(header))
 
 
-def _header(stream: IO[bytes], digest: Any) -> dict[str, str]:
-    """Return a MetaImage's fields; the stream stands at its voxels then."""
-    fields: dict[str, str] = {}
-    while "ElementDataFile" not in fields and len(fields) < _MOST_FIELDS:
-        line = stream.readline(_LONGEST_LINE)
-        digest.update(line)
-        name, sign, value = line.decode("ascii").partition("=")
-        if not sign:
-            raise ValueError("no header")
-        fields[name.strip()] = value.strip()
-    if any(fields.get(name) != value for name, value in _PLAIN.items()):
-        raise ValueError("another kind of image")
-    return fields
-
-
-def _matrix(fields: dict[str, str]) -> np.ndarray:
+def _matrix(header: CopyHeader) -> np.ndarray:
     """Return IJK to RAS (4 x 4, mm)."""
-    axes, origin, spacing = (
-        np.array([float(number) for number in fields[name].split()])
-        for name in ("TransformMatrix", "Offset", "ElementSpacing")
-    )
     matrix = np.eye(4)
-    # MetaImage has one axis after the other, the direction matrix has them as columns.
-    matrix[:3, :3] = volumes.RAS_TO_LPS @ axes.reshape(3, 3).T * spacing
-    matrix[:3, 3] = volumes.RAS_TO_LPS @ origin
+    matrix[:3, :3] = volumes.RAS_TO_LPS @ header.direction * header.spacing
+    matrix[:3, 3] = volumes.RAS_TO_LPS @ header.origin
     return matrix
 
 

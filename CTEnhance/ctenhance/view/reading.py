@@ -19,6 +19,7 @@ import numpy as np
 
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.study import ReadingSession
+from ctenhance.study.copy_header import read_header
 from ctenhance.study.questions import Question
 from ctenhance.study.session import FINISHED, READING, WAITING, ReadingCase
 from ctenhance.view.shared import RAS_TO_LPS, SharedVolume
@@ -27,18 +28,8 @@ from ctenhance.view.viewer import Viewer
 _WINDOW_SECONDS = 0.3
 _LOOKING = ("sizes", "scroll", "slice", "pan", "zoom", "home", "refresh")
 PAUSED = "Paused: the images are hidden, and no time counts."
-_LONGEST_LINE = 4096
-_MOST_FIELDS = 64
 _BLOCK = 1 << 22
 _START_CONFIDENCE = 50.0
-# What a study's copies are written as; anything else is no copy of a study.
-_PLAIN = {
-    "NDims": "3",
-    "BinaryDataByteOrderMSB": "False",
-    "CompressedData": "False",
-    "ElementType": "MET_SHORT",
-    "ElementDataFile": "LOCAL",
-}
 UNSHOWN = "An image of this case is missing or damaged; tell the owner of the study."
 CLOSED = "The study cannot be read now; tell its owner."
 
@@ -299,38 +290,17 @@ def checked_image(path: Path, sha256: str) -> SharedVolume:
     try:
         with path.open("rb") as stream:
             digest = hashlib.sha256()
-            fields: dict[str, str] = {}
-            while "ElementDataFile" not in fields and len(fields) < _MOST_FIELDS:
-                line = stream.readline(_LONGEST_LINE)
-                digest.update(line)
-                name, _sign, value = line.decode("ascii").partition("=")
-                fields[name.strip()] = value.strip()
-            start = stream.tell()
+            header = read_header(stream, digest)
             while block := stream.read(_BLOCK):
                 digest.update(block)
-        shape = tuple(int(length) for length in reversed(fields["DimSize"].split()))
-        if any(fields.get(name) != value for name, value in _PLAIN.items()) or len(shape) != 3:
-            raise ValueError("another kind of image")
-        volume = SharedVolume(
-            str(path), start, "<i2", (shape[0], shape[1], shape[2]), _three(fields["ElementSpacing"]),
-            _three(fields["Offset"]),
-            # MetaImage has one axis after the other, a direction matrix has them as columns.
-            tuple(_three(*row) for row in np.array(_numbers(fields["TransformMatrix"])).reshape(3, 3).T),
-        )  # fmt: skip
-        if digest.hexdigest() != sha256 or path.stat().st_size != start + volume.nbytes:
+        if digest.hexdigest() != sha256 or path.stat().st_size != header.end:
             raise ValueError("another content")
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"The image '{path.name}' of the study is damaged; copy the study again.") from error
-    return volume
-
-
-def _numbers(text: str) -> list[float]:
-    return [float(number) for number in text.split()]
-
-
-def _three(*given: Any) -> tuple[float, float, float]:
-    x, y, z = _numbers(given[0]) if isinstance(given[0], str) else (float(number) for number in given)
-    return x, y, z
+    direction = tuple((x, y, z) for x, y, z in header.direction.tolist())
+    return SharedVolume(
+        str(path), header.start, "<i2", header.shape, header.spacing, header.origin, direction
+    )
 
 
 def _question_json(question: Question, side: str) -> dict[str, Any]:
