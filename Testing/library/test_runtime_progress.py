@@ -13,8 +13,8 @@ import pytest
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError, InputError
 from ctenhance.runtime.progress import (
     BARS_SHOWN,
+    BarProgress,
     CancelToken,
-    bar_progress,
     check,
     json_progress,
     silent,
@@ -71,7 +71,7 @@ def test_json_progress_takes_numpy_integers() -> None:
 
 def test_bars_go_to_their_stream_and_close() -> None:
     stream = io.StringIO()
-    with bar_progress(stream) as progress:
+    with BarProgress(stream) as progress:
         for case in range(BARS_SHOWN * 3):  # a batch
             progress(f"case {case}", 0, 2)
             progress(f"case {case}", 2, 2)
@@ -82,7 +82,7 @@ def test_bars_go_to_their_stream_and_close() -> None:
 
 def test_unused_bar_draws_nothing() -> None:
     stream = io.StringIO()
-    bar_progress(stream).close()
+    BarProgress(stream).close()
     assert stream.getvalue() == ""
     silent("anything", 0, 1)
 

@@ -1,3 +1,3 @@
-"""Many cases: what is done with one (`work`), by which verb (`verbs`), where (`here`, `cluster`), and what is
+"""Many cases: what is done with one (`work`), by which verb (`verbs`), where (`cluster`), and what is
 written down of all (`manifest`, `summary`). `ctenhance batch` finds the cases.
 """

@@ -12,7 +12,7 @@ from ctenhance.choices import DEFAULT_RECONSTRUCT_STEPS
 from ctenhance.commands.apps import app
 from ctenhance.commands.options import EngineOption, KernelOption, MatrixOption, OutputPath
 from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command
-from ctenhance.runtime.files import suffix_of
+from ctenhance.runtime.files import stem_of, suffix_of
 
 ProjectionsPath = Annotated[
     Path,
@@ -22,8 +22,7 @@ ProjectionsPath = Annotated[
 
 def _beside(target: Path, stage: str) -> Path:
     """The name of another stage's volume: `out.nii.gz` becomes `out_fbp.nii.gz`."""
-    suffix = suffix_of(target)
-    return target.with_name(f"{target.name[: len(target.name) - len(suffix)]}_{stage}{suffix}")
+    return target.with_name(f"{stem_of(target)}_{stage}{suffix_of(target)}")
 
 
 @command(app, "ctenhance reconstruct low_dose.ctproj.h5 chest.nii.gz --method need --report chest.json")
@@ -63,11 +62,11 @@ def reconstruct(
     ] = None,
     model_image: Annotated[str | None, typer.Option(help="Weights for the images, by name or path.")] = None,
     projection_steps: Annotated[
-        int | None, typer.Option(help="Diffusion steps on the projections; the default otherwise.")
-    ] = None,
+        int, typer.Option(help="Diffusion steps on the projections.")
+    ] = DEFAULT_RECONSTRUCT_STEPS,
     image_steps: Annotated[
-        int | None, typer.Option(help="Diffusion steps on the images; the default otherwise.")
-    ] = None,
+        int, typer.Option(help="Diffusion steps on the images.")
+    ] = DEFAULT_RECONSTRUCT_STEPS,
 ) -> None:
     """Reconstruct low-dose projections into a CT volume."""
     stages = {name: _beside(target, name) for name in ("fbp", "projection")} if all_stages else {}
@@ -84,8 +83,8 @@ def reconstruct(
         samples=samples,
         model_projection=model_projection,
         model_image=model_image,
-        projection_steps=DEFAULT_RECONSTRUCT_STEPS if projection_steps is None else projection_steps,
-        image_steps=DEFAULT_RECONSTRUCT_STEPS if image_steps is None else image_steps,
+        projection_steps=projection_steps,
+        image_steps=image_steps,
         device=run.device,
         engine=engine,
         seed=run.seed,

@@ -29,7 +29,6 @@ from ctenhance.runtime.progress import (
     BarProgress,
     CancelToken,
     Progress,
-    bar_progress,
     check,
     json_progress,
     silent,
@@ -97,7 +96,7 @@ class Run:
         if mode is ProgressMode.JSON:
             self.progress = json_progress(self._out)
         elif mode is ProgressMode.BAR:
-            self.progress = bar_progress()
+            self.progress = BarProgress()
 
     def hush(self) -> None:
         """Report no progress and no result any more; errors are still told."""

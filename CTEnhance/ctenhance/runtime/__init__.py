@@ -1,1 +1,1 @@
-"""What every method shares and no method owns: devices, memory, progress, files, weights, reports, errors."""
+"""What every method shares and no method owns: devices, memory, progress, files, weights, errors."""

@@ -51,7 +51,7 @@ def silent(stage: str, done: int, total: int) -> None:
     """Report nothing."""
 
 
-def write_event(event: str, stream: IO[str] | None = None, **fields: Any) -> None:
+def write_event(event: str, stream: IO[str] | None, **fields: Any) -> None:
     """Write one event as one line of JSON, flushed, so that a parent process sees it at once."""
     out = sys.stdout if stream is None else stream
     out.write(json.dumps({"event": event, **fields}, ensure_ascii=True, allow_nan=False) + "\n")
@@ -116,8 +116,3 @@ class BarProgress:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
-
-
-def bar_progress(stream: IO[str] | None = None) -> BarProgress:
-    """Return a progress that draws terminal bars."""
-    return BarProgress(stream)

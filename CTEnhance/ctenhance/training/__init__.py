@@ -1,1 +1,1 @@
-"""What all trainings share: the resumable loop and its checkpoints."""
+"""What all trainings share: their settings, the resumable loop and its checkpoints."""

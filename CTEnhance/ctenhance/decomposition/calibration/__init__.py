@@ -1,1 +1,1 @@
-"""A detector's own drift and a scanner's amount of scatter, found from scans."""
+"""What is found from scans: a detector's drift, a scanner's amount of scatter, how materials attenuate."""
