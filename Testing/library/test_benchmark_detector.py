@@ -27,7 +27,7 @@ def detector(repository: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_marks_are_where_the_odds_are_highest(detector: ModuleType) -> None:
     odds = np.zeros((6, 64, 64), np.float32)
-    odds[2, 10, 20], odds[2, 12, 21], odds[4, 50, 40], odds[5, 5, 60] = 0.9, 0.7, 0.4, 0.01
+    odds[2, 10, 20], odds[2, 12, 21], odds[4, 50, 40], odds[5, 5, 60] = 0.9, 0.7, 0.4, 0.003
     found = detector.marks(odds, (0.5, 0.5, 2.0))
     assert [mark["point"] for mark in found] == [[10.0, 5.0, 4.0], [20.0, 25.0, 8.0]]
     assert [mark["confidence"] for mark in found] == pytest.approx([90, 40])
@@ -55,19 +55,27 @@ def test_free_response_by_hand(detector: ModuleType) -> None:
 
 
 def test_lesions_are_drawn_where_their_tissue_is(detector: ModuleType) -> None:
-    rng = np.random.default_rng(1)
+    rng, several = np.random.default_rng(1), 0
     x = body(3, 5, 1).array
+    smooth = ndimage.gaussian_filter(x[1], 2.0)
     for _ in range(20):
         drawn, target = detector.with_lesions(x, rng)
+        assert target.shape == (2, 90, 100)
         changed = np.abs(drawn - x)[1]
-        if not target.any():
+        centres = np.argwhere(target > detector.CENTRE)
+        if not len(centres):
             assert not changed.any()
             continue
-        y, column = np.unravel_index(target.argmax(), target.shape)
-        assert target.max() == 1 and changed[y, column] > 10
-        assert (
-            changed[np.hypot(*(np.mgrid[:180, :200] - np.array([y, column])[:, None, None])) > 12].max() < 0.1
-        )
+        far = np.full(changed.shape, np.inf)
+        for kind, y, column in centres:
+            rows, columns = np.mgrid[:180, :200] - np.array([2 * y, 2 * column])[:, None, None]
+            far = np.minimum(far, np.hypot(rows, columns))
+            low, high = list(detector.KINDS.values())[kind][0]
+            assert low - 20 < smooth[2 * y, 2 * column] < high + 20
+            assert changed[2 * y - 2 : 2 * y + 3, 2 * column - 2 : 2 * column + 3].max() > 10
+        several += len(np.unique(ndimage.label((target > detector.CENTRE).any(0))[0])) > 2
+        assert changed[far > 18].max() < 0.1
+    assert several  # more than one in a crop
 
 
 def test_the_detector_learns_and_is_read_again(detector: ModuleType, tmp_path: Path) -> None:
@@ -81,7 +89,7 @@ def test_the_detector_learns_and_is_read_again(detector: ModuleType, tmp_path: P
     best = detector.train(data, tmp_path / "run", options)
     network = detector.load(best)
     odds = detector.odds_of(network, body(3, 12, 2).array[:, :50, :70])
-    assert odds.shape == (3, 50, 70) and odds.min() >= 0 and odds.max() <= 1
+    assert odds.shape == (2, 3, 25, 35) and odds.min() >= 0 and odds.max() <= 1
     with pytest.raises(InputError, match="architecture"):
         detector.load(
             __import__("ctenhance.runtime.weights", fromlist=["x"]).EMBEDDED / "enhance-twin.safetensors"
@@ -91,11 +99,11 @@ def test_the_detector_learns_and_is_read_again(detector: ModuleType, tmp_path: P
     fresh, rng = detector.Detector(), np.random.default_rng(2)
     pairs = [detector.with_lesions(body(3, 8, k).array[:, 32:160, 32:160], rng) for k in range(4)]
     x = torch.from_numpy(np.stack([pair[0] for pair in pairs]).astype(np.float32)) / 1000
-    y = torch.from_numpy(np.stack([pair[1] for pair in pairs]))[:, None]
+    y = torch.from_numpy(np.stack([pair[1] for pair in pairs]))
     optimiser = torch.optim.Adam(fresh.parameters(), 5e-3)
     losses = []
     for _ in range(12):
-        loss = detector._loss(fresh(x), y)
+        loss = detector.focal(fresh(x), y)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -104,7 +112,7 @@ def test_the_detector_learns_and_is_read_again(detector: ModuleType, tmp_path: P
 
 
 def test_a_scan_is_marked_with_and_without_lesions(
-    detector: ModuleType, monkeypatch: pytest.MonkeyPatch
+    detector: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Odds that are highest where the scan was changed: all lesions found, no mark without."""
     from ctenhance.core.volume import CTVolume
@@ -113,13 +121,23 @@ def test_a_scan_is_marked_with_and_without_lesions(
     volume = CTVolume(array, (0.75, 0.75, 3.0), (0, 0, 0), np.eye(3), {})
 
     def odds_of(network: object, image: np.ndarray) -> np.ndarray:
-        return np.clip(ndimage.gaussian_filter(np.abs(image - 100), (0, 1.5, 1.5)) / 20, 0, 1)
+        odds = np.clip(ndimage.gaussian_filter(np.abs(image - 100), (0, 1.5, 1.5)) / 20, 0, 1)[:, ::2, ::2]
+        return np.stack([odds, 0 * odds])
 
     monkeypatch.setattr(detector, "odds_of", odds_of)
-    methods = {"itself": lambda array: array, "blind": lambda array: np.full_like(array, 100)}
+    methods = {"scan itself": lambda array: array, "blind": lambda array: np.full_like(array, 100)}
     scan = detector.read_scan(volume, 1.0, None, methods, 1)
-    assert len(scan["lesions"]) >= 3
-    assert scan["normal"] == {"itself": [], "blind": []} and scan["diseased"]["blind"] == []
-    found = detector.measure([scan, scan])
-    assert found["itself"]["sensitivity"] == 1 and found["itself"]["lesions"] == 2 * len(scan["lesions"])
-    assert found["blind"]["sensitivity"] == 0
+    assert len(scan["lesions"]["liver"]) >= 3 and scan["lesions"]["lung"] == []
+    contrasts = {lesion[5] for lesion in scan["lesions"]["liver"]}
+    assert contrasts <= {-60.0, -42.5, -25.0}
+    assert scan["normal"] == {name: {"liver": [], "lung": []} for name in methods}
+    found = detector.measure([scan, scan])  # no lung in them: no figure for it
+    assert list(found) == ["liver: scan itself", "liver: blind"]
+    seen = found["liver: scan itself"]
+    assert seen["sensitivity"] == 1 and seen["lesions"] == 2 * len(scan["lesions"]["liver"])
+    assert found["liver: blind"]["sensitivity"] == 0 and found["liver: blind"]["curve"] == 7 * [0.0]
+    results = {f"{name}, dose {dose}": one for name, one in found.items() for dose in (1, 0.25)}
+    table = detector._table(results, [1.0, 0.25]).text()
+    assert "-1.000 [-1.000, -1.000]" in table
+    detector.draw_curves(results, tmp_path / "froc.png")
+    assert (tmp_path / "froc.png").stat().st_size > 5000

@@ -1,0 +1,223 @@
+"""What faint lesions lose, against the noise that is left: the project's models beside filters.
+
+    python benchmarks/lost.py ../shared/data/ct --slices 4 --out results
+
+Lesions of -25 HU are drawn into liver and like tissue of held-out patients before the dose is lowered
+(`lesions.py`). Any method can keep them by keeping the noise. So each filter is run at the strength that
+leaves as much noise as the one-step network does on the same scan, and the network at lower strengths; the
+diffusion as one draw and as the mean of several. With `--out` what each method made of each scan is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cases import HELD_OUT
+from ctenhance.core.blend import blend
+from ctenhance.core.volume import CTVolume
+from ctenhance.quality.guide import smoothed_guide
+from ctenhance.quality.noise import detrended, noise_sd
+from ctenhance.runtime.errors import CTEnhanceError
+from ctenhance.runtime.files import write_text
+from kept import Store
+from lesions import (
+    DIAMETERS_MM,
+    PATCH_MM,
+    WHOLE,
+    Array,
+    Groups,
+    Process,
+    held_out,
+    lowered,
+    measure_patient,
+    patches,
+    places,
+    summary,
+)
+from methods import Ours, our_models
+from peers import Peer, all_peers
+from tables import Table
+
+KIND = "liver"
+STRENGTHS = (0.5, 0.75)
+#: Steps of the search for the strength of a filter, and the factor that it begins with.
+STEPS, FACTOR = 7, 2.0
+
+NOTE = (
+    "Noise left: SD in HU in patches of liver and like tissue without a lesion, mean over patients; filters "
+    "are at the strength that leaves as much as the one-step network at full strength, found per scan. "
+    "Kept and lost as in lesions.py; area: of the channelised Hotelling observer for 4 mm."
+)
+
+
+def noise_left(squares: Array) -> float:
+    """SD (HU) of the noise in patches `[place, y, x]` of one tissue; those with vessels count little."""
+    return float(noise_sd(detrended(squares)))
+
+
+def at_noise(
+    peer: Peer, low: Array, at: Sequence[tuple[int, int, int]], side: int, level_hu: float, noise_hu: float
+) -> tuple[Process, str]:
+    """A filter on a volume HU `[z, y, x]` at the strength that leaves this noise in patches round voxels, and
+    that strength in words. A slow one is tuned on the slice with most of them."""
+    name, filtered = next(iter(peer.variants.items()))
+
+    def process(strength: float) -> Process:
+        return lambda array: np.stack([filtered(image, strength, noise_hu) for image in array])
+
+    slices = [z for z, _, _ in at]
+    most = max(set(slices), key=slices.count)
+    only = [(0, y, x) for z, y, x in at if z == most] if peer.one_slice else list(at)
+    shown = low[most : most + 1] if peer.one_slice else low
+
+    def more(strength: float) -> bool:
+        return noise_left(patches(process(strength)(shown), only, side)) > level_hu
+
+    below = above = peer.start
+    while more(above) and above < 100 * peer.start:  # `above` smooths enough, `below` not
+        below, above = above, FACTOR * above
+    while not more(below) and below > peer.start / 100:
+        below, above = below / FACTOR, below
+    for _ in range(STEPS if not peer.one_slice else STEPS // 2):
+        middle = math.sqrt(below * above)
+        below, above = (middle, above) if more(middle) else (below, middle)
+    strength = math.sqrt(below * above)
+    return process(strength), f"{strength:.2f}" + (f", {name}" if name else "")
+
+
+def methods_for(
+    volume: CTVolume, dose: float, models: Sequence[Ours], peers: Sequence[Peer], seed: int
+) -> tuple[dict[str, Process], dict[str, str]]:
+    """What is done to a scan, by name, and the settings of the filters."""
+    found: dict[str, Process] = {"scan itself": lambda array: array}
+    full = cached(mean_of(models[0], volume.spacing[2]))
+    for strength in STRENGTHS:
+        found[f"{models[0].label}, strength {strength:g}"] = lambda array, s=strength: blend(
+            array, full(array), s
+        )
+    found[models[0].label] = full
+    found |= {ours.label: mean_of(ours, volume.spacing[2]) for ours in models[1:]}
+    low = lowered(volume, dose, seed)
+    guide = smoothed_guide({"reference": volume.array}, volume.spacing)
+    at, side = places(guide, volume.spacing, KIND, seed), round(PATCH_MM / volume.spacing[0])
+    settings = {}
+    if at:
+        own, level_hu = (noise_left(patches(array, at, side)) for array in (low, full(low)))
+        for peer in peers:
+            name = f"{peer.name}, as much noise"
+            found[name], settings[name] = at_noise(peer, low, at, side, level_hu, own)
+    return found, settings
+
+
+def mean_of(ours: Ours, spacing_mm: float) -> Process:
+    """The mean of a model's draws, slice by slice."""
+    enhancer = ours.for_volume(spacing_mm)
+
+    def process(array: Array) -> Array:
+        return np.stack(
+            [np.mean([enhancer(array, z, draw) for draw in range(ours.draws)], 0) for z in range(len(array))]
+        )
+
+    return process
+
+
+def cached(process: Process) -> Process:
+    """The same, with the last arrays' results at hand."""
+    known: dict[bytes, Array] = {}
+
+    def run(array: Array) -> Array:
+        key = array.tobytes()
+        if key not in known:
+            known[key] = process(array)
+        return known[key]
+
+    return run
+
+
+def row(name: str, found: Sequence[Groups]) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """A method's row of the table and its figures."""
+    groups_of = [{name: group for name, group in one.items() if name.startswith(KIND)} for one in found]
+    with_any = [one for one in groups_of if one]
+    left = [noise_left(np.concatenate([group["absent"] for group in one.values()])) for one in with_any]
+    groups = summary(with_any)
+    facts: dict[str, Any] = {"noise_hu": left}
+    cells = [name, f"{np.mean(left):.1f}"]
+    for diameter in DIAMETERS_MM:
+        one = groups[f"{KIND} {diameter:g} mm"]
+        facts[f"{diameter:g}"] = {key: one.get(key) for key in ("lesions", "kept", "lost", "area", "limits")}
+        cells += [f"{one['kept']:.2f}", f"{one['lost']:.0%}"]
+    one = groups[f"{KIND} {DIAMETERS_MM[0]:g} mm"]
+    cells.append(f"{one['area']:.3f}" if "area" in one else "–")
+    facts["psnr"] = [
+        float(each[WHOLE]["psnr"].mean()) for each, some in zip(found, groups_of, strict=True) if some
+    ]
+    cells.append(f"{np.mean(facts['psnr']):.2f}")
+    return tuple(cells), facts
+
+
+def main() -> None:
+    """From the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("data", type=Path)
+    add("--only", nargs="+", default=HELD_OUT, help="parts of the names of the scans to use")
+    add("--dose", type=float, default=0.25)
+    add("--slices", type=int, default=4, help="of the middle of each scan")
+    add(
+        "--model", nargs="+", default=["enhance-twin", "enhance-diffusion"], help="the one-step network first"
+    )
+    add("--draws", type=int, default=8)
+    add("--peers", nargs="*", help="filters to take (default: all)")
+    add("--seed", type=int, default=3)
+    add("--out", type=Path)
+    try:
+        _run(parser.parse_args())
+    except CTEnhanceError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _run(given: argparse.Namespace) -> None:
+    models = our_models([], None, given.model, given.draws)
+    models = [ours for ours in models if ours.draws == 1 or ours.model.stochastic]
+    peers = [peer for peer in all_peers(1) if given.peers is None or peer.name in given.peers]
+    store = Store(None if given.out is None else given.out / "kept")
+    by_method: dict[str, list[Groups]] = {}
+    settings: dict[str, list[str]] = {}
+    for number, volume in enumerate(held_out(given.data, given.only, given.slices)):
+        seed = given.seed + number
+        methods, chosen = methods_for(volume, given.dose, models, peers, seed)
+        keys: dict[str, Any] = {ours.label: ours.key() for ours in models}
+        keys |= {name: {"name": name, "network": models[0].key(), "setting": chosen.get(name)}
+                 for name in methods if name not in keys}  # fmt: skip
+        print(f"scan {number + 1}: {chosen}", file=sys.stderr, flush=True)
+        for name, found in measure_patient(volume, given.dose, methods, seed, store, keys).items():
+            by_method.setdefault(name, []).append(found)
+        for name, text in chosen.items():
+            settings.setdefault(name, []).append(text)
+    rows, facts = [], {}
+    for name, groups in by_method.items():
+        cells, facts[name] = row(name, groups)
+        facts[name]["settings"] = settings.get(name)
+        rows.append(cells)
+    sizes = [f"{d:g} mm {what}" for d in DIAMETERS_MM for what in ("kept", "lost")]
+    header = ("method", "noise left HU", *sizes, f"area {DIAMETERS_MM[0]:g} mm", "PSNR dB")
+    table = Table("Faint lesions against the noise that is left", header, tuple(rows), NOTE)
+    print(table.text())
+    if given.out is not None:
+        write_text(given.out / "lost.json", json.dumps(facts, indent=1) + "\n")
+        write_text(given.out / "lost.md", table.markdown() + "\n")
+
+
+if __name__ == "__main__":
+    main()
