@@ -117,6 +117,14 @@ def test_blocks_that_make_one_even_stack_are_one_scan_with_a_note(
     assert volume.meta["notes"] == [f"taken as one scan, though {keyword} changes along the stack"]
 
 
+def test_the_example_is_the_scan_of_most_slices(tmp_path: Path):
+    write_series(tmp_path, depths=np.arange(7) * 2.0, prefix="a", KVP=140)
+    write_series(tmp_path, depths=[14.0], prefix="b", values=hounsfield(1, seed=2), KVP=80)
+    assert "KVP 80 (1 slice) and 140 (7 slices); choose one, for instance with --where KVP=140" in refusal(
+        tmp_path
+    )
+
+
 @pytest.mark.parametrize("keyword", ["AcquisitionDate", "SeriesDate"])
 def test_a_date_may_turn_at_midnight_but_no_further(tmp_path: Path, keyword: str):
     two_scans(tmp_path / "night", keyword, "20231231", "20240101", STEPS + 8)

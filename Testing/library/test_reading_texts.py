@@ -124,3 +124,50 @@ def test_noise_all_around_at_the_level_of_water_is_noted(tmp_path: Path) -> None
     piece = np.where(np.arange(64) < 20, -100, 45) + np.random.default_rng(1).normal(0, 12, (6, 48, 64))
     write_series(tmp_path / "piece", 2.5 * np.arange(6), values=np.rint(piece))
     assert CTVolume.read(tmp_path / "piece").meta["notes"] == []
+
+
+NRRD = (
+    "NRRD0004\ntype: short\ndimension: 3\nsizes: 64 48 6\nencoding: raw\nendian: little\n"
+    "space: left-posterior-superior\nspace directions: (1,0,0) (0,1,0) (0,0,3)\nspace origin: (0,0,0)\n"
+)
+META = (
+    "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nOffset = 0 0 0\n"
+    "TransformMatrix = 1 0 0 0 1 0 0 0 1\nElementSpacing = 1 1 3\nDimSize = 64 48 6\n"
+    "ElementType = MET_SHORT\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "refused"),
+    [
+        ("a.nrrd", "content: iodine map [mg/ml]", True),
+        ("a.nrrd", "# electron density", True),
+        ("a.nrrd", "DICOM.SeriesDescription:=DE Rho 1.5", True),
+        ("a.nrrd", "DICOM.RescaleType:=MGML", True),
+        ("a.nrrd", "DICOM.PatientName:=Rho", False),
+        ("a.nrrd", 'space units: "mm" "mm" "mm"', False),
+        ("a.nrrd", "content: chest", False),
+        ("a.mha", "Comment = effective Z", True),
+        ("a.mha", "Comment = CT of a chest", False),
+    ],
+)
+def test_headers_of_nrrd_and_metaimage_are_heeded(
+    tmp_path: Path, name: str, said: str, refused: bool
+) -> None:
+    header = f"{NRRD}{said}\n\n" if name.endswith("nrrd") else f"{META}{said}\nElementDataFile = LOCAL\n"
+    path = tmp_path / name
+    path.write_bytes(header.encode() + CT.astype("<i2").tobytes())
+    if refused:
+        with pytest.raises(InputError, match=r"its header .*; give the CT"):
+            CTVolume.read(path)
+    np.testing.assert_array_equal(CTVolume.read(path, check_hu=not refused).array, CT)
+
+
+@pytest.mark.parametrize("offset", [0, 348])
+def test_voxels_within_the_header_are_refused(tmp_path: Path, offset: int) -> None:
+    path = write(tmp_path / "ct.nii", CT)
+    content = bytearray(path.read_bytes())
+    content[108:112] = struct.pack("<f", offset)
+    path.write_bytes(bytes(content))
+    with pytest.raises(InputError, match=rf"begin at byte {offset}, within the header.*correct vox_offset"):
+        CTVolume.read(path)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ctenhance.core.hounsfield import has_air
-from ctenhance.files.damage import NIFTI, nifti_header
+from ctenhance.files.damage import NIFTI, nifti_header, texts_of_header
 from ctenhance.files.dicom.names import (
     AT_AN_ENERGY,
     LIKE_HU,
@@ -50,6 +50,9 @@ def notes_on_texts(path: Path, array: np.ndarray) -> list[str]:
     place = f"'{stem_of(path)}.json' beside it"
     if beside:
         _require_hounsfield(beside, place)
+    for where, said in [] if suffix_of(path) in NIFTI else texts_of_header(path):
+        if where.lower().endswith(("type", "unit", "units")):
+            _require_unit(said, "its header", where)
     texts = [(f"{place} ({key})", str(beside.get(key) or "")) for key in _DESCRIPTIONS]
     air = None
     for where, said in [*texts, *_header_texts(path)]:
@@ -73,16 +76,22 @@ def notes_on_texts(path: Path, array: np.ndarray) -> list[str]:
 
 
 def _require_hounsfield(beside: Mapping[str, Any], place: str) -> None:
-    from ctenhance.files.dicom.slices import HOUNSFIELD  # pydicom takes a while to load
-    from ctenhance.files.dicom.units import measure_of_kinds, unit_of
+    from ctenhance.files.dicom.units import measure_of_kinds  # pydicom takes a while to load
 
     for key in _UNITS:
-        said = str(beside.get(key) or "").strip()[:64]
-        if said and (unit := unit_of(said)) not in ("", HOUNSFIELD):
-            raise NotCTError(f"{place} says that it holds values of {unit} ({key} {said}); give the CT.")
+        _require_unit(str(beside.get(key) or ""), place, key)
     kinds = beside.get("ImageType")
     if isinstance(kinds, list) and (kind := measure_of_kinds([str(one) for one in kinds[2:]])).is_other:
         raise NotCTError(f"{place} says that it holds {kind}; give the CT.")
+
+
+def _require_unit(said: str, place: str, key: str) -> None:
+    from ctenhance.files.dicom.slices import HOUNSFIELD  # pydicom takes a while to load
+    from ctenhance.files.dicom.units import unit_of
+
+    said = said.strip('" ')[:64]
+    if said and (unit := unit_of(said)) not in ("", HOUNSFIELD):
+        raise NotCTError(f"{place} says that it holds values of {unit} ({key} {said}); give the CT.")
 
 
 def _note_of_name(path: Path) -> list[str]:
@@ -109,6 +118,9 @@ def _header_texts(path: Path) -> Iterator[tuple[str, str]]:
         for name, start, length in _FIELDS:
             said = header[start : start + length].split(b"\0")[0].decode("latin-1")
             yield f"its header ({name})", said
+        return
+    for name, said in texts_of_header(path):
+        yield f"its header ({name[:40]})", said
 
 
 def _json_beside(path: Path) -> Mapping[str, Any]:

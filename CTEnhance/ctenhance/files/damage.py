@@ -51,6 +51,12 @@ _OF_SPACE = ("domain", "space", "none", "???", "stub")
 Take = Callable[[bytes], Any]
 
 
+# Of the names of what a header says, those under which people write what it shows.
+_DESCRIBES = re.compile(r"^(content|comment|name)\s*$|descri|comment|rescale ?_?type|units?$|quantity", re.I)
+_OF_LENGTH = re.compile(r"space units|distanceunits", re.I)
+_MOST_TEXT, _LEAST_OFFSET = 1 << 20, 352  # bytes of a header; of the voxels in a NIfTI file
+
+
 def require_sound(path: Path, plain: Take | None = None) -> None:
     """Raise InputError, with the reason alone, for damage to a NIfTI, NRRD or MetaImage file.
 
@@ -216,6 +222,20 @@ def _header(path: Path) -> _Header:
     return _Header(fields, end, values)
 
 
+def texts_of_header(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield the names and values of what describes a NRRD or MetaImage file's content in its header."""
+    meta_image = suffix_of(path) in (".mha", ".mhd")
+    end = _header(path).end
+    with path.open("rb") as stream:
+        lines = stream.read(min(end, _MOST_TEXT)).decode("utf-8", "replace").splitlines()
+    for line in lines[0 if meta_image else 1 :]:
+        name, mark, value = line.partition("=" if meta_image else ":=" if ":=" in line else ":")
+        if line.startswith("#"):
+            yield "a comment", line[1:].strip()
+        elif mark and _DESCRIBES.search(name) and not _OF_LENGTH.search(name):
+            yield name.strip(), value.strip()
+
+
 def _require_sound_compression(path: Path) -> None:
     header = _header(path)
     fields, start = header.fields, header.end
@@ -300,6 +320,12 @@ def _require_whole_nifti(path: Path, plain: Take | None) -> None:
             header = stream.read(540)
             layout = nifti_layout(header)
             _require_one_scaling(header, layout.order)
+            if header[344:347] == b"n+1" and layout.offset < _LEAST_OFFSET:
+                raise InputError(
+                    f"its header says that its voxels begin at byte {layout.offset}, within the header "
+                    "itself, where programs read other places; correct vox_offset (most often "
+                    f"{_LEAST_OFFSET})."
+                )
             # To the very end, because only there stands the checksum of a compressed file.
             length = bad = first_bad = 0
             for chunk in _after(header, layout, stream, plain):

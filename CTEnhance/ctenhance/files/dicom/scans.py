@@ -68,7 +68,7 @@ _PLACES = ("ImagePositionPatient", "ImageOrientationPatient", "InStackPositionNu
 class _Difference:
     """An attribute that differs between scans: a condition on it for each of them, and a text for people.
 
-    `names` is empty where no condition picks one scan.
+    `names` begin with the scan of most slices; empty where no condition picks one scan.
     """
 
     keyword: str
@@ -292,7 +292,11 @@ def _apart(groups: Sequence[tuple[Values, list[int]]], one: int, other: int) -> 
 
 
 def _difference(keyword: str, groups: Sequence[tuple[Values, list[int]]]) -> _Difference:
-    names = () if of_single_slices(groups) else named(keyword, groups)
+    names: Sequence[str] = ()
+    if not of_single_slices(groups):
+        largest = sorted(range(len(groups)), key=lambda index: -len(groups[index][1]))
+        all_names = named(keyword, groups)
+        names = [all_names[index] for index in largest]
     return _Difference(keyword, listing(keyword, groups), names, len(groups))
 
 
