@@ -10,6 +10,7 @@ it of the image or only of its noise.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 
@@ -20,6 +21,7 @@ _FEWEST, _TIMES_UNLIKE, _LEAST_UNLIKE_HU, _MOSTLY = 3, 1.3, 2.0, 0.8
 _WINDOW = 20  # slices in which a part of the body is looked for
 _BODY_HU = -300.0
 _FEWEST_BLOCKS = 6
+_FEWEST_OF_A_PART = 3
 # Nine in ten slices differ by this. 21 real scans with windows of 6, 8, 12 and 20 slices reach 0.037 in the
 # logarithm of the noise; half the dose makes 0.35.
 _LEAST_NOISE, _LEAST_PART_HU, _OF_ITS_SPREAD = 0.08, 8.0, 2.0
@@ -73,7 +75,7 @@ def _alternates(array: np.ndarray, blocks: Blocks) -> bool:
     for window in _windows(len(array), _WINDOW):
         body = _body(blocks.means[window])
         noise = [one[window] for one in blocks.noise] if body.sum() >= _FEWEST_BLOCKS else []
-        if _in_a_part(blocks.means[window]) or any(_is_more(_to_and_fro(one), body) for one in noise):
+        if _in_a_part(blocks.means[window], 2) or any(_in_noise(one, body, 2) for one in noise):
             return True
     return any(_in_turn(blocks, period) for period in _PERIODS) or repeats(array, blocks.means)
 
@@ -135,16 +137,19 @@ def _in_turn(blocks: Blocks, period: int) -> bool:
         return False
     for part in _windows(count, min(count, period * _TURNS)):
         body = _body(blocks.means[part])
-        if any(_is_part(off) for off in _off_period(blocks.means[part], period)):
+        noise = [one[part] for one in blocks.noise] if body.sum() >= _FEWEST_BLOCKS else []
+        if _in_a_part(blocks.means[part], period) or any(_in_noise(one, body, period) for one in noise):
             return True
-        for noise in blocks.noise if body.sum() >= _FEWEST_BLOCKS else ():
-            if any(_is_more(off, body) for off in _off_period(noise[part], period)):
-                return True
     return False
 
 
-def _off_period(values: np.ndarray, period: int) -> list[np.ndarray]:
-    """Return how far slices lie from the mean over a period about them: every period-th, from each start."""
+def _off(values: np.ndarray, period: int) -> list[np.ndarray]:
+    """Return how far slices lie from the mean over a period about them: every period-th, from each start. Of
+    a period of two all from one start, every second one turned over: of one sign where slices alternate."""
+    if period == 2:
+        off = values[1:-1] - (values[:-2] + values[2:]) / 2
+        off[::2] *= -1
+        return [off]
     weights = [1.0] * period if period % 2 else [0.5, *[1.0] * (period - 1), 0.5]
     inside = len(values) - len(weights) + 1
     half = len(weights) // 2
@@ -161,24 +166,43 @@ def _as_a_whole(means: np.ndarray) -> bool:
     return bool(unlike.mean() > _MOSTLY)
 
 
-def _to_and_fro(values: np.ndarray) -> np.ndarray:
-    """Return how far each slice but the ends lies from the middle of its neighbours, every second one
-    turned over: of one sign where slices alternate."""
-    off: np.ndarray = values[1:-1] - (values[:-2] + values[2:]) / 2
-    off[::2] *= -1
-    return off
-
-
-def _in_a_part(means: np.ndarray) -> bool:
+def _in_a_part(means: np.ndarray, period: int) -> bool:
     """Say whether connected blocks [z, y, x] alternate."""
-    return _is_part(_to_and_fro(means))
+    # What most windows have no block for is seen from the means over the slices, which one product gives.
+    middles = _in_the_mean(len(means), period) @ means.reshape(len(means), -1)
+    if np.count_nonzero(np.abs(middles) > 0.99 * _LEAST_PART_HU / 2, axis=1).max() < _FEWEST_OF_A_PART:
+        return False
+    return any(_is_part(off) for off in _off(means, period))
+
+
+@lru_cache(maxsize=16)
+def _in_the_mean(count: int, period: int) -> np.ndarray:
+    """Return what each of so many slices counts in the mean of what `_off` gives, from each start."""
+    return np.stack([off.mean(axis=0) for off in _off(np.eye(count), period)]).astype(np.float32)
+
+
+def _in_noise(noise: np.ndarray, body: np.ndarray, period: int) -> bool:
+    """Say whether the noise [z, y, x] alternates, by the blocks of the body."""
+    # So many under the least are too many: the first ones say no in nearly every scan, and save the others.
+    turns = len(noise) if period == 2 else -(-len(noise) // period)
+    few = int(_LAST_TENTH * turns) + 2
+    first = _off(noise[: few + 2 if period == 2 else period * (few + 1)], period)
+    if all(_is_little(off[:, body]) for off in first):
+        return False
+    return any(_is_more(off, body) for off in _off(noise, period))
+
+
+def _is_little(off: np.ndarray) -> bool:
+    """Say whether no slice's median over the blocks [z, block] can be beyond the least."""
+    beyond = max(int(np.count_nonzero(one > _LEAST_NOISE, axis=1).max()) for one in (off, -off))
+    return bool(2 * beyond < off.shape[1])
 
 
 def _is_part(off: np.ndarray) -> bool:
     """Say whether connected blocks are all off to one side, HU [z, y, x]: the fewer the slices, the more of
     them are so by chance."""
     middle = off.mean(axis=0)
-    enough = max(3.0, 400.0 / 2.0 ** (len(off) / 2))
+    enough = max(float(_FEWEST_OF_A_PART), 400.0 / 2.0 ** (len(off) / 2))
     # Where nine in ten are above the least part and the spread is small, so is nearly the mean: few blocks
     # are left for what takes long.
     alternating = np.abs(middle) > _LEAST_PART_HU / 2
@@ -206,11 +230,5 @@ def _nearly_all_off(off: np.ndarray, middle: np.ndarray) -> np.ndarray:
 
 def _is_more(off: np.ndarray, body: np.ndarray) -> bool:
     """Say whether the noise of nearly all slices is off to one side, by the median over the body's blocks."""
-    # So many under the least are too many: the first ones say no in nearly every scan, and save the others.
-    few = int(_LAST_TENTH * (len(off) - 1)) + 2
-    first = off[:few, body]
-    beyond = [np.count_nonzero(one > _LEAST_NOISE, axis=1).max() for one in (first, -first)]
-    if 2 * max(beyond) < first.shape[1]:  # no median is
-        return False
     medians = np.median(off[:, body], axis=1)
     return bool(np.quantile(medians * np.sign(medians.mean()), _LAST_TENTH) > _LEAST_NOISE)

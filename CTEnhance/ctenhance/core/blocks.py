@@ -13,7 +13,7 @@ _ROWS_ASKED = 20
 _APART = (1, 3)  # pixels, of fine and of coarse noise
 _SHARES = np.full(BLOCK, 1.0 / BLOCK**2, np.float32)  # of one of BLOCK sums of BLOCK pixels, in their mean
 _QUIETEST_HU = 0.5
-_AT_A_TIME = 32
+_AT_ONCE, _AT_A_TIME = 4, 32  # slices
 
 
 class Blocks(NamedTuple):
@@ -50,22 +50,29 @@ def asked_rows(rows: int) -> int:
 def _look(array: np.ndarray, ends: np.ndarray, means: np.ndarray, noise: list[np.ndarray]) -> None:
     rows, columns = means.shape[1:]
     asked, width = noise[0].shape[1], columns * BLOCK
-    # The same memory for all slices: to get it anew takes longer than the sums.
-    rough = np.empty((asked, width), np.float32)
-    down = [np.empty((asked, BLOCK - apart, width), np.float32) for apart in _APART]
-    across = [np.empty((asked, BLOCK - apart, max(0, width - apart)), np.float32) for apart in _APART]
-    for z, plane in enumerate(array):
-        ends[z] = plane.min(), plane.max()
-        plane = plane.astype(np.float32, copy=False)  # differences of int16 may be beyond it
-        means[z] = block_means(plane)
-        inside = plane[: rows * BLOCK, :width].reshape(rows, BLOCK, width)[:: asked_rows(rows)]
+    # Some slices at once, as the other thread waits for what Python does between two sums; and the same
+    # memory for all: to get it anew takes longer than the sums.
+    rough = np.empty((_AT_ONCE, asked, width), np.float32)
+    down = [np.empty((_AT_ONCE, asked, BLOCK - apart, width), np.float32) for apart in _APART]
+    across = [
+        np.empty((_AT_ONCE, asked, BLOCK - apart, max(0, width - apart)), np.float32) for apart in _APART
+    ]
+    for z in range(0, len(array), _AT_ONCE):
+        here, planes = slice(z, z + _AT_ONCE), array[z : z + _AT_ONCE]
+        count = len(planes)
+        ends[here, 0], ends[here, 1] = planes.min(axis=(1, 2)), planes.max(axis=(1, 2))
+        planes = planes.astype(np.float32, copy=False)  # differences of int16 may be beyond it
+        means[here] = block_means(planes)
+        inside = planes[:, : rows * BLOCK, :width].reshape(count, rows, BLOCK, width)[:, :: asked_rows(rows)]
         for apart, found, one, other in zip(_APART, noise, down, across, strict=True):
+            one, other, sums = one[:count], other[:count], rough[:count]
             # What a slope in either direction leaves out: noise, and edges that are the same next door.
-            np.subtract(inside[:, apart:], inside[:, :-apart], out=one)
-            np.subtract(one[:, :, apart:], one[:, :, :-apart], out=other)
-            rough[:, -apart:] = 0
-            np.add.reduce(np.abs(other, out=other), axis=1, out=rough[:, :-apart])
-            np.matmul(rough.reshape(asked, columns, BLOCK), _SHARES * (BLOCK / (BLOCK - apart)), out=found[z])
+            np.subtract(inside[:, :, apart:], inside[:, :, :-apart], out=one)
+            np.subtract(one[..., apart:], one[..., :-apart], out=other)
+            sums[..., -apart:] = 0
+            np.add.reduce(np.abs(other, out=other), axis=2, out=sums[..., :-apart])
+            share = _SHARES * (BLOCK / (BLOCK - apart))
+            np.matmul(sums.reshape(count, asked, columns, BLOCK), share, out=found[here])
     for found in noise:
         np.log(np.maximum(found, _QUIETEST_HU, out=found), out=found)
 
@@ -75,14 +82,17 @@ def block_of(array: np.ndarray) -> int:
     return BLOCK if min(array.shape[1:]) >= _WIDE_PIXELS else _SMALL_BLOCK
 
 
-def block_means(plane: np.ndarray, block: int = BLOCK) -> np.ndarray:
-    """Return the means of a slice's blocks of `block` x `block` pixels [y, x]."""
-    rows, columns = (length // block for length in plane.shape)
-    inside = plane[: rows * block, : columns * block]
+def block_means(planes: np.ndarray, block: int = BLOCK) -> np.ndarray:
+    """Return the means of the blocks of `block` x `block` pixels of a slice, or of several [..., y, x]."""
+    *several, rows, columns = planes.shape
+    rows, columns = rows // block, columns // block
+    inside = planes[..., : rows * block, : columns * block]
     # Rows first, which stand one after the other in memory.
-    over_rows = np.add.reduce(inside.reshape(rows, block, columns * block), axis=1, dtype=np.float32)
+    over_rows = np.add.reduce(
+        inside.reshape(*several, rows, block, columns * block), axis=-2, dtype=np.float32
+    )
     share = np.full(block, 1.0 / block**2, np.float32)  # of each of a block's sums over rows
-    means: np.ndarray = over_rows.reshape(rows, columns, block) @ share
+    means: np.ndarray = over_rows.reshape(*several, rows, columns, block) @ share
     return means
 
 

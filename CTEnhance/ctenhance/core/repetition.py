@@ -105,7 +105,10 @@ def _stands_out(spectrum: _Spectrum, body: np.ndarray, count: np.ndarray, line: 
     # Both means are bounded by what all blocks and the highest one have, which is enough in most windows.
     most, at_most = (float(one) * 4 / window for one in (in_body.sum(), in_body.max()))
     in_all = most > _QUIET * (body.sum() - 1) * (_LEAST_AMPLITUDE_HU / 2) ** 2
-    in_a_piece = at_most >= _LEAST_AMPLITUDE_HU**2
+    of_line = _around(power, body) if at_most >= _LEAST_AMPLITUDE_HU**2 else None
+    in_a_piece = of_line is not None and bool(
+        (of_line * 4 / window >= _LEAST_AMPLITUDE_HU**2 * np.maximum(count, 1)).any()
+    )
     if not (in_all or in_a_piece):
         return False
     # Few frequencies would be beside it by chance: of short windows another of the lines is among them.
@@ -116,9 +119,9 @@ def _stands_out(spectrum: _Spectrum, body: np.ndarray, count: np.ndarray, line: 
     overall = float(power[quiet].sum() / max(float(others[quiet].sum()), 1e-9))
     if overall > _LEAST_OVERALL[window] and amplitude > _LEAST_AMPLITUDE_HU / 2:
         return True
-    if not in_a_piece:
+    if of_line is None or not in_a_piece:
         return False
-    of_line, of_others = _around(power, body), _around(others, body)
+    of_others = _around(others, body)
     least = _OF_MEDIAN * float(np.median(others[body])) + 1e-9
     ratio = of_line / np.maximum(of_others, least * np.maximum(count, 1))
     ratio[count < _FEWEST_AROUND] = 0

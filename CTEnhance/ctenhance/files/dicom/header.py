@@ -194,13 +194,21 @@ def uncompressed_values(path: Path) -> int:
         with path.open("rb") as stream:
             if DEFLATED in stream.read(1024):
                 return 0
-            stream.seek(0)
-            first = read_partial(stream, lambda tag, vr, length: tag >= _FRAMES)
+        first = before_frames(path)
         values = math.prod(int(first.get(name) or 0) for name in ("Rows", "Columns"))
         values *= int(first.get("NumberOfFrames") or 1)
         return values if 0 < values * int(first.BitsAllocated) // 8 <= path.stat().st_size else 0
     except DAMAGE:
         return 0
+
+
+def before_frames(path: Path, tags: list[Any] | None = None, force: bool = False) -> Dataset:
+    """Return what precedes the description of frames in a file, or of that the attributes with these tags.
+
+    `force`: in one without the mark of DICOM, too.
+    """
+    with path.open("rb") as stream:
+        return read_partial(stream, lambda tag, vr, length: tag >= _FRAMES, force=force, specific_tags=tags)
 
 
 def _words_at(stream: BinaryIO, header: Dataset) -> int | None:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pydicom
 from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset
 
-from ctenhance.files.dicom.header import DAMAGE, DicomFile, text
+from ctenhance.files.dicom.header import DAMAGE, DicomFile, before_frames, text
 from ctenhance.files.dicom.names import LIKE_HU, QUANTITIES, UNIT, WITHOUT_AIR, capitals, quantity, words
 from ctenhance.files.dicom.slices import Slice
 from ctenhance.runtime.errors import NotCTError
@@ -109,9 +108,10 @@ def notes_of_hidden_names(file: DicomFile, array: np.ndarray) -> list[str]:
 def _texts(file: DicomFile) -> Iterator[tuple[str, str]]:
     """Yield the texts of a file's header, each with its keyword."""
     with contextlib.suppress(*DAMAGE):
-        tags: Any = list(_TEXTS) if len(file.frames) > 1 else None
-        header = pydicom.dcmread(file.path, stop_before_pixels=True, force=True, specific_tags=tags)
-        yield from _of_dataset(header)
+        if len(file.frames) > 1:  # what is said of thousands of frames takes a second
+            yield from _of_dataset(before_frames(file.path, [*_TEXTS], force=True))
+        else:
+            yield from _of_dataset(pydicom.dcmread(file.path, stop_before_pixels=True, force=True))
 
 
 def _of_dataset(header: Dataset) -> Iterator[tuple[str, str]]:
