@@ -42,7 +42,6 @@ SPRS = (0.05, 0.1, 0.2, 0.3)
 QUANTA = 5e5
 #: The last two only test; the first three stop the training.
 PATIENTS = HELD_OUT[-2:]
-TRAINING_SEED = 0
 #: What a correction is told of the scanner.
 ALL, SPR, NOTHING = "ratio, grid", "ratio", "nothing"
 BEFORE = "no correction"

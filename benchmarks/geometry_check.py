@@ -174,7 +174,7 @@ def found_table(
         for body in people:
             lines = scanner.of_astra(body) if projector == "ASTRA" else scanner.integrals(body)
             for number, dose in enumerate(DOSES):
-                p = scanner.scan(torch.exp(-lines), body, dose, seed=number)
+                p = scanner.scan(torch.exp(-lines), dose, seed=number)
                 say(f"{projector} {scanner.kind} {body.name} {dose:g}")
                 for label, (wrong, right) in faults(scanner.kind).items():
                     fault, _ = check_geometry(wrong(p))

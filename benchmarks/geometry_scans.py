@@ -124,7 +124,7 @@ class Scanner:
         astra.projector.delete(projector)
         return torch.stack(sinograms)
 
-    def scan(self, through: torch.Tensor, body: Body, dose: float | None = 1.0, seed: int = 0) -> Projections:
+    def scan(self, through: torch.Tensor, dose: float | None = 1.0, seed: int = 0) -> Projections:
         """Counts of transmissions `[slice, view, column]`, with noise unless the dose is None."""
         g = self.geometry()
         quanta = QUANTA * (dose or 1.0)
@@ -162,17 +162,17 @@ def bad_readings(scanner: Scanner, body: Body, seed: int) -> Iterator[tuple[str,
     """Right geometries with readings that are hard."""
     lines = scanner.integrals(body)
     through = torch.exp(-lines)
-    full = scanner.scan(through, body)
+    full = scanner.scan(through)
     draw = np.random.default_rng(seed)
     views, columns = scanner.views, scanner.columns
     for dose in (None, 1.0, 0.1, 0.025, 0.005, 0.002):
         label = "no noise" if dose is None else f"{100 * dose:g} % dose"
-        yield label, scanner.scan(through, body, dose, seed)
-    yield "twice the patient at 2.5 % dose (starved)", scanner.scan(through**1.8, body, 0.025, seed)
+        yield label, scanner.scan(through, dose, seed)
+    yield "twice the patient at 2.5 % dose (starved)", scanner.scan(through**1.8, 0.025, seed)
     for ratio in (0.3, 1.0, 3.0):
         yield (
             f"scatter of {ratio:g} times the primaries",
-            scanner.scan(spread(through, ratio), body, 1.0, seed),
+            scanner.scan(spread(through, ratio), 1.0, seed),
         )
 
     def broken(change: Callable[[Array], None]) -> Projections:
@@ -216,7 +216,7 @@ def bad_readings(scanner: Scanner, body: Body, seed: int) -> Iterator[tuple[str,
     lag = through.clone()
     for view in range(1, views):
         lag[:, view] = 0.9 * through[:, view] + 0.1 * lag[:, view - 1]
-    yield "afterglow", scanner.scan(lag, body, 1.0, seed)
+    yield "afterglow", scanner.scan(lag, 1.0, seed)
     step = float(np.abs(np.diff(full.view_angles)).mean())
     jitter = full.view_angles + draw.uniform(-0.3, 0.3, views) * step
     yield "angles known to 0.3 steps", replace(full, view_angles=jitter)
@@ -241,7 +241,7 @@ def bad_readings(scanner: Scanner, body: Body, seed: int) -> Iterator[tuple[str,
         ):
             n = math.ceil(arc / step) + 1
             for dose in (1.0, 0.025):
-                p = scanner.scan(through, body, dose, seed)
+                p = scanner.scan(through, dose, seed)
                 yield (
                     f"{label} of a turn, {100 * dose:g} % dose",
                     changed(p, lambda r, n=n: r[:n], view_angles=p.view_angles[:n]),
@@ -254,10 +254,10 @@ def _other_bodies(scanner: Scanner, body: Body, seed: int) -> Iterator[tuple[str
     for x in (width // 3, 2 * width // 3):
         metal[:, rows // 2 : rows // 2 + 10, x : x + 10] = 20_000
     through = torch.exp(-scanner.integrals(replace(body, hu=metal)))
-    yield "two metal hips", scanner.scan(through, body, 1.0, seed)
+    yield "two metal hips", scanner.scan(through, 1.0, seed)
     padded = np.pad(body.hu, ((0, 0), (0, 50), (0, 60)), constant_values=-1000)
     through = torch.exp(-scanner.integrals(replace(body, hu=padded)))
-    yield "patient 4 to 6 cm off-centre", scanner.scan(through, body, 1.0, seed)
+    yield "patient 4 to 6 cm off-centre", scanner.scan(through, 1.0, seed)
     volume = CTVolume(body.hu, (body.pixel, body.pixel, 5.0))
     for kvp in (80, 120):
         p = simulate_projections(
@@ -277,4 +277,4 @@ def _other_bodies(scanner: Scanner, body: Body, seed: int) -> Iterator[tuple[str
     }
     for label, moved in moves.items():
         through = torch.exp(-scanner.integrals(body, moved))
-        yield f"patient {label}", scanner.scan(through, body, 1.0, seed)
+        yield f"patient {label}", scanner.scan(through, 1.0, seed)

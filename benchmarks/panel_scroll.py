@@ -179,10 +179,10 @@ def working(app: Any, before: Any, result: Any, shape: tuple[int, int, int]) -> 
     arrays = [slicer.util.arrayFromVolume(node) for node in (before, result)]
     steps = fillBlended(arrays[1], arrays[0], np.array(arrays[1], np.float32), 0.5)
     yield turns(app, steps).row("turns while another strength is written")
-    yield measuring(app, before, result)
+    yield measuring(before, result)
 
 
-def measuring(app: Any, before: Any, result: Any) -> str:
+def measuring(before: Any, result: Any) -> str:
     """Return the row of measuring a circle and a box in both, with the interval of their difference."""
     import slicer
 

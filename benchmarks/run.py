@@ -225,7 +225,7 @@ def _models(methods: Sequence[Method]) -> list[dict[str, Any]]:
     ]
 
 
-def main(command: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Run; a problem that the user can mend is one sentence and exit code 2."""
     try:
         run(arguments())
