@@ -89,7 +89,7 @@ def test_dicom_that_tells_its_energies_needs_no_names(tmp_path: Path) -> None:
     assert "1 done, 0 finished before, 0 failed, 1 left out" in told.stdout
     assert "'p2' (its headers tell" in told.stderr
     report = json.loads((tmp_path / "out" / "p1.report.json").read_text(encoding="utf-8"))
-    assert report["input"]["images"].keys() == {"40 keV", "70 keV"} or len(report["input"]["images"]) == 2
+    assert report["input"]["images"].keys() == {"40", "70"}
 
 
 @pytest.mark.parametrize(
