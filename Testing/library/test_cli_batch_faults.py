@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
+import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -18,6 +21,7 @@ from batch_folders import StandIn, batch, names, verb, write_ct
 from disks import remount, small_disk
 from synthetic_dicom import write_series
 
+from ctenhance.batch import manifest
 from ctenhance.core.volume import CTVolume
 from ctenhance.files.finished import Finished
 
@@ -195,3 +199,25 @@ def test_cut_inputs_and_strange_names_harm_no_other(tmp_path: Path, verb: StandI
     )  # fmt: skip
     page = (tmp_path / "out" / "ctenhance-batch" / "summary.html").read_text(encoding="utf-8")
     assert "<script" not in page and "evil" not in page
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_that_are_shown_alike_stop_no_batch(tmp_path: Path, verb: StandIn) -> None:
+    right = write_ct(tmp_path / "in" / "right.nii.gz")
+    for last in (b"\xe0", b"\xe1", b"\xe2"):
+        shutil.copy(right, os.fsencode(tmp_path / "in") + b"/scan\xff" + last + b".nii.gz")
+    told = batch(tmp_path / "in", tmp_path / "out", code=1)
+    assert "1 done, 0 finished before, 3 failed" in told.stdout
+    assert told.stderr.count("rename the file") >= 3, told.stderr
+
+
+def test_a_manifest_in_use_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_ct(tmp_path / "in" / "a.nii.gz")
+    batch(tmp_path / "in", tmp_path / "out", "--verb", "degrade")
+    path = tmp_path / "out" / "ctenhance-batch" / "manifest.sqlite"
+    monkeypatch.setattr(manifest, "_PATIENCE_SECONDS", 0.2)
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        told = batch(tmp_path / "in", tmp_path / "out", "--verb", "degrade", code=1)
+    assert "database is locked; close what else has it open" in told.stderr, told.stderr
+    assert "1 finished before" in batch(tmp_path / "in", tmp_path / "out", "--verb", "degrade").stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -274,3 +275,22 @@ def test_dicom_without_list_writes_as_ever(tmp_path: Path):
         out = tmp_path / "-".join(words)
         done = CliRunner().invoke(app, [*words, str(tmp_path / "a.nrrd"), str(out)])
         assert done.exit_code == 0 and len(list(out.iterdir())) == 3, done.output
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_links_to_folders_are_followed_and_loops_are_not(tmp_path: Path) -> None:
+    values = write_series(tmp_path / "study")
+    (tmp_path / "elsewhere").mkdir()
+    for path in sorted((tmp_path / "study").iterdir())[2:]:
+        path.rename(tmp_path / "elsewhere" / path.name)
+    for name in ("again", "rest"):
+        (tmp_path / "study" / name).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path)
+    volume = CTVolume.read(tmp_path / "study")
+    np.testing.assert_array_equal(volume.array, values)
+    assert not volume.meta["notes"]
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "patient").symlink_to(tmp_path / "study")
+    (tmp_path / "root" / "patient again").symlink_to(tmp_path / "study")
+    (series,) = listed(tmp_path / "root")
+    assert series["slices"] == len(values) and not series["why_not"] and not series["notes"], series

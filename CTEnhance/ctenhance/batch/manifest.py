@@ -18,9 +18,12 @@ from typing import Any
 import ctenhance
 from ctenhance.batch.case import BEFORE, DONE, LEFT_OUT, MANIFEST, OWN_FOLDER, WAITING, Case, Outcome
 from ctenhance.core.report import plain
+from ctenhance.runtime.errors import CTEnhanceError
+from ctenhance.runtime.files import why_not_written
 
 #: Cases that are held in memory at once.
 _PAGE = 200
+_PATIENCE_SECONDS = 30.0  # with another program that has it open
 _TABLES = """
 CREATE TABLE IF NOT EXISTS runs (
     id INTEGER PRIMARY KEY, started TEXT, ended TEXT, verb TEXT, settings TEXT, version TEXT, how TEXT);
@@ -62,7 +65,7 @@ class Manifest:
 
     def _open(self) -> None:
         # The search adds cases from a thread of its own; `_lock` lets one at a time to the file.
-        self._base = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
+        self._base = sqlite3.connect(self.path, timeout=_PATIENCE_SECONDS, check_same_thread=False)
         try:
             self._base.row_factory = sqlite3.Row
             self._base.execute("PRAGMA synchronous = NORMAL")
@@ -199,6 +202,21 @@ class Manifest:
     def finished(self) -> int:
         """How many of this run's cases are finished."""
         return self.count(DONE, BEFORE)
+
+
+@contextlib.contextmanager
+def saying_why_not(target: Path) -> Iterator[None]:
+    """Raise CTEnhanceError with a sentence where the manifest of a folder of results cannot be used."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        why = why_not_written(error, target) or (
+            f"{error}; close what else has it open, or choose a folder on a disk of this machine"
+        )
+        raise CTEnhanceError(
+            f"The manifest '{target / OWN_FOLDER / MANIFEST}' cannot be used: {why}. Results stay, and the "
+            "same command goes on from there."
+        ) from error
 
 
 def _text(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,7 +63,7 @@ def batch(
     """Do the same with every case of a folder. A rerun resumes, and a failing case stops no other."""
     from ctenhance.batch import cluster, summary, worker
     from ctenhance.batch.labels import places_in
-    from ctenhance.batch.manifest import Manifest
+    from ctenhance.batch.manifest import Manifest, saying_why_not
     from ctenhance.batch.verbs import VERBS
     from ctenhance.batch.work import remove_unfinished_results
     from ctenhance.commands.batch_cases import CTS, IMAGES, PROJECTIONS, CaseSearch, Partners
@@ -87,7 +86,7 @@ def batch(
     check_output_folder(target)
     run.plan([])
     settings = given_values(given) | {"seed": run.seed, "labels": labels is not None}
-    with sole_writer(target), Manifest(target) as manifest:
+    with sole_writer(target), saying_why_not(target), Manifest(target) as manifest:
         if manifest.put_aside is not None:
             run.log(f"The manifest was damaged and is now '{manifest.put_aside.name}'.", "note")
         remove_unfinished_results(target)
@@ -106,6 +105,7 @@ def batch(
 
         manifest.begin(verb, {**settings, **asked.recorded})
         job = worker.Job(asked, target.absolute(), overwrite)
+        written: Mapping[str, Path] = {}
         try:
             with (
                 Feed(search, found, manifest, check_case, run.cancel) as feed,
@@ -114,8 +114,10 @@ def batch(
                 run_batch(run, feed, outcomes, asked)
         finally:
             remove_unfinished_results(target)
-            with contextlib.suppress(OSError, sqlite3.Error, CTEnhanceError):  # the batch matters more
+            try:
                 written = summary.write(manifest, target, asked)
+            except (OSError, sqlite3.Error, CTEnhanceError) as error:  # the batch matters more
+                run.log(f"Table, pages and card could not be written and are not of this run: {error}")
         if feed.left_out:
             name, reason = next(iter(feed.left_out.items()))
             more = f" and {feed.left_out_number - 1} more" if feed.left_out_number > 1 else ""

@@ -22,6 +22,7 @@ from ctenhance.commands.batch_search import (
     LeftOut,
     Studies,
     TakenBack,
+    as_text,
     cannot_read,
     dicom_among,
     folders_of,
@@ -361,11 +362,13 @@ class _Places:
         self._base.executemany(
             "INSERT OR IGNORE INTO taken VALUES (?)", [(_spelled(Path(f"{place}{end}")),) for end in _ENDINGS]
         )
-        # A folder and a series in folders below it may have one name.
-        name = item.name
-        if self._base.execute("SELECT 1 FROM name WHERE name = ?", (name,)).fetchone():
-            name = f"{name} ({place.name})"
-        self._base.execute("INSERT OR IGNORE INTO name VALUES (?, ?)", (name, item.key))
+        # A folder and a series in folders below it may have one name, and so may files, as what is no UTF-8
+        # in a name is shown as question marks.
+        shown = f"{item.name} ({as_text(place.name)})"
+        names = itertools.chain((item.name, shown), (f"{shown} {number}" for number in itertools.count(2)))
+        query = "SELECT 1 FROM name WHERE name = ?"
+        name = next(one for one in names if self._base.execute(query, (one,)).fetchone() is None)
+        self._base.execute("INSERT INTO name VALUES (?, ?)", (name, item.key))
         return place, name
 
     def _free(self, place: Path) -> bool:

@@ -68,7 +68,12 @@ Entry = Item | LeftOut | TakenBack
 def name_in(path: Path, source: Path) -> str:
     """The path inside the input folder, as it can be written anywhere."""
     inside = path.relative_to(source).as_posix() if path != source else path.resolve().name
-    return inside.encode("utf-8", "replace").decode("utf-8")
+    return as_text(inside)
+
+
+def as_text(name: str) -> str:
+    """Return a name as it can be written anywhere: what is no UTF-8 in it as question marks."""
+    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def place_of(folder: Path, source: Path) -> Path:

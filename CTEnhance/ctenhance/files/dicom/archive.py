@@ -161,7 +161,10 @@ class Archive:
             for entry in sorted(entries, key=lambda one: one.name):
                 (folders if entry.is_dir() else own).append(Path(entry.path))
         yield iter([path for path in own if path.is_file() or path.is_symlink()])
+        places: dict[str, Path] = {}
         for folder in folders:
+            places.setdefault(os.path.realpath(folder), folder)  # several links may lead to one
+        for folder in places.values():
             yield files_below(folder)
 
     def _read(self, path: Path) -> DicomFile | Passed | None:

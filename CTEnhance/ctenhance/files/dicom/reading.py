@@ -132,12 +132,23 @@ def files_of(
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Yield the files at any depth; raises InputError for a folder that cannot be opened."""
-    for here, subfolders, names in os.walk(folder, onerror=_raise_closed):
-        subfolders.sort()
+    """Yield the files at any depth; raises InputError for a folder that cannot be opened.
+
+    Links to folders are followed, as a batch does, but no folder is visited twice.
+    """
+    visited = {os.path.realpath(one) for one in (folder, *folder.absolute().parents)}
+    for here, subfolders, names in os.walk(folder, onerror=_raise_closed, followlinks=True):
+        new = {place: name for name in sorted(subfolders) if (place := _place(here, name)) not in visited}
+        subfolders[:] = sorted(new.values())
+        visited |= new.keys()
         files = (Path(here, name) for name in sorted(names))
         # A broken link is reported when it is read; a pipe would block for ever.
         yield from (file for file in files if os.path.isfile(file) or not os.path.exists(file))
+
+
+def _place(here: str, name: str) -> str:
+    """Return where a folder really lies."""
+    return os.path.realpath(os.path.join(here, name))
 
 
 def _raise_closed(error: OSError) -> None:
