@@ -149,6 +149,23 @@ def test_export_joins_the_study_of_the_input(
     assert "holds files already" in slicerhost.messages[0][0]
 
 
+def test_a_series_of_the_database_is_known_by_its_name(
+    panel: Any, user: Any, patient: Any, tmp_path: Path
+) -> None:
+    """Slicer reads another padding than we do: other voxels, but no other series."""
+    values = slicer.util.arrayFromVolume(patient)
+    values[:, :4] = -1500
+    slicer.util.arrayFromVolumeModified(patient)
+    panel.ui.inputSelector.setCurrentNode(patient)
+    press_apply(panel, user)
+    click(panel, user, "outExportButton", tmp_path / "out")
+    assert header(tmp_path / "out").PatientName == PATIENT and "other voxels" not in panel.ui.statusLabel.text
+    # A folder that the user names may be another scan's.
+    panel.ui.outStudyEdit.text = str(tmp_path / "scan")
+    click(panel, user, "outExportButton", tmp_path / "again")
+    assert "other voxels" in panel.ui.statusLabel.text
+
+
 def test_export_without_a_database_has_a_study_of_its_own(
     panel: Any, user: Any, enhanced: Any, patient: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,8 +33,9 @@ _HIDDEN_GROUP = 72
 # Pixels: a row is parted where its views would be narrower, and no view asks for more than the least. By
 # itself each asks for the width of its bar, some 330, so four of them for a window wider than many screens.
 _GOOD_WIDTH, _LEAST_WIDTH = 300, 140
-# Seconds, within which Slicer sets views back that are new on the screen; the reader has not moved them yet.
-_SETTLING = 0.3
+# Seconds, within which Slicer sets views back that are new on the screen, on a busy computer late. What moves
+# them meanwhile is the reader only if Slicer says that somebody is at it.
+_SETTLING = 5.0
 # By the names of the views: what is written over their images.
 _titles: dict[str, ViewTitle] = {}
 _captions: dict[str, ViewCaption] = {}
@@ -219,8 +220,12 @@ class LinkedViews:
             if not self._resizing:  # when all of them have their sizes
                 self._resizing = True
                 qt.QTimer.singleShot(0, self._onResized)
-        elif time.monotonic() > self._fittedAt + _SETTLING:
+        elif self._isReaders() or time.monotonic() > self._fittedAt + _SETTLING:
             (self._moved.add if fitted.isMoved(node) else self._moved.discard)(node.GetID())
+
+    def _isReaders(self) -> bool:
+        """Say whether somebody is at one of the views, with the mouse, a key or its bar: others follow it."""
+        return any(node.GetInteracting() for node, _tag in self._tags)
 
     def _onResized(self) -> None:
         """Slicer has laid views out, perhaps late: fit those anew that the reader has left as they were."""

@@ -192,6 +192,11 @@ class Source:
     same_field: bool
     same_step: bool
 
+    @property
+    def series_uid(self) -> str:
+        """The Series Instance UID; empty where there is none."""
+        return text(self.images[0].header.get("SeriesInstanceUID"))
+
     @classmethod
     def of(
         cls,
