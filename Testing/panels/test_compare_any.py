@@ -144,6 +144,7 @@ def test_the_swipe_shows_each_on_its_side(panel: Any, user: Any, two: Any) -> No
         images.append(pixels(widget(AFTER).sliceView()))
     ui.viewModeSelector.currentIndex = 4
     assert ui.fadeLabel.text == "Swipe:" and said(AFTER).startswith("Before | After")
+    assert "\nBefore: chest" in said(AFTER) and "\nAfter: chest enhanced" in said(AFTER)  # which is which
     body, width = slice(200, 320), images[0].shape[1]  # between title and caption
     for part in (0.5, 0.25, 0.75):
         ui.fadeSlider.value = part

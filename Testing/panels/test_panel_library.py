@@ -368,3 +368,18 @@ def test_one_is_not_several(app: Any) -> None:
     assert [plural(n, "1 square of {mm} mm", "{count} squares of {mm} mm", mm=9) for n in (0, 1, 2)] == [
         "0 squares of 9 mm", "1 square of 9 mm", "2 squares of 9 mm",
     ]  # fmt: skip
+
+
+def test_titles_are_read_on_white_images(app: Any) -> None:
+    """White letters on the darkened colour of each view, through which the image shines a little."""
+    from CTEnhanceLib.compare import modes
+    from CTEnhanceLib.decompose import views
+    from CTEnhanceLib.panel.styles import contrast
+    from CTEnhanceLib.reconstruct import stages
+    from CTEnhanceLib.views.title import _DARKER, _OPACITY
+
+    shown = [*modes.allViews(), *views.allViews(), *stages.stageViews().values(), stages.sinogramView()]
+    assert len({view.color for view in shown}) > 4
+    for view in shown:
+        ground = tuple(round(255 * (_OPACITY * _DARKER * part + 1 - _OPACITY)) for part in view.rgb())
+        assert contrast((255, 255, 255), ground) >= 4.5, view

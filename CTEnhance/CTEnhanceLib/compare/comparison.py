@@ -184,18 +184,27 @@ class Comparison:
                 self._showDifference(pair, strength, view)
                 continue
             content = Side.FIRST if self._flicker else side
-            over = None
+            over, sides = None, (content,)
             if self.mode.single:
                 opacity = 0.0 if self._flicker or self.mode is Mode.SWIPE else self._fade
                 self.views.setLayers(view.name, images[Side.FIRST], images[Side.SECOND], opacity)
                 self._showSwipe(view)
-                title, content = self._singleTitle(names)
+                title, sides = self._singleTitle(names)
+                content = sides[-1]
             else:
                 # One layer is a third faster to scroll than two.
                 over = self._trust.over(nodes[content]) if nodes[content] is pair.result else None
                 self.views.setLayers(view.name, images[content], over, OPACITY)
                 title = names[content]
-            text = _describe(nodes[content], strength if nodes[content] is pair.result else None)
+            texts = {
+                each: _describe(nodes[each], strength if nodes[each] is pair.result else None)
+                for each in sides
+            }
+            text = texts[content]
+            if len(sides) > 1:
+                text = "\n".join(
+                    _("{name}: {text}").format(name=names[each], text=texts[each]) for each in sides
+                )
             if over is not None:
                 text += ", " + _("trust map")
                 trusted.append(view.name)
@@ -205,17 +214,18 @@ class Comparison:
         if shown is self.result:
             self._dropBlend()  # now that no view shows it any more
 
-    def _singleTitle(self, names: dict[Side, str]) -> tuple[str, Side]:
-        """Return the title of the view that shows both, and which of the two it is to be coloured as."""
+    def _singleTitle(self, names: dict[Side, str]) -> tuple[str, tuple[Side, ...]]:
+        """Return the title of the view that shows both, and which of the two are seen: the last one gives the
+        colour."""
         first, second = names[Side.FIRST], names[Side.SECOND]
         if self._flicker or (self._fade == 0 and self.mode is Mode.FADE):
-            return first, Side.FIRST
+            return first, (Side.FIRST,)
         if self.mode is Mode.SWIPE:
-            return _("{first} | {second}").format(first=first, second=second), Side.SECOND
+            return _("{first} | {second}").format(first=first, second=second), tuple(names)
         if self._fade < 1:
             text = _("{after}, {percent:.0f} % over {before}")
-            return text.format(after=second, percent=100 * self._fade, before=first), Side.SECOND
-        return second, Side.SECOND
+            return text.format(after=second, percent=100 * self._fade, before=first), tuple(names)
+        return second, (Side.SECOND,)
 
     def _showSwipe(self, view: View) -> None:
         widget = sliceWidget(view.name)

@@ -65,7 +65,9 @@ class SeriesJob(Job):
     def prepare(self, folder: Path) -> Iterator[float]:
         """Write the volume and the report of what made it."""
         report = dict(self.report())
-        if self.study is not None and self.study.series:  # known, whatever Slicer has read outside of the image
+        if (
+            self.study is not None and self.study.series
+        ):  # known, whatever Slicer has read outside of the image
             report["input"] = {**(report.get("input") or {}), "series": self.study.series}
         (folder / "made.json").write_text(json.dumps(report), encoding="utf-8")
         self._like = [] if self.study is None else (yield from self.study.prepare(folder))

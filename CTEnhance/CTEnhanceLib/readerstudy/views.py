@@ -161,6 +161,7 @@ class StudyViews:
             if _LEAST_MM < width * factor < _MOST_MM:
                 node.SetFieldOfView(width * factor, height * factor, depth)
                 node.UpdateMatrices()
+        self._linked.readers()
 
     def move(self, right: float, up: float) -> None:
         """Move all images in the views, by parts of what the first view shows."""
@@ -170,6 +171,7 @@ class StudyViews:
             x, y, z = node.GetXYZOrigin()
             node.SetXYZOrigin(x - right * width, y - up * height, z)
             node.UpdateMatrices()
+        self._linked.readers()
 
     def whole(self) -> None:
         """Show the whole images again, in their middle slice."""

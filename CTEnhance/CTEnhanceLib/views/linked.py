@@ -179,6 +179,10 @@ class LinkedViews:
         """Have all views drawn one a turn from now on: they are about to change."""
         oneByOne.hold(view.name for view in self._views if self.shown)
 
+    def readers(self) -> None:
+        """The reader has zoomed or moved the views by keys of the panel: leave them so."""
+        self._moved.update(widget.mrmlSliceNode().GetID() for widget in self.widgets())
+
     def setSlab(self, slab: Slab) -> None:
         """Show so many slices as one, in all views of CT images alike, also in those that come."""
         self._slab = slab
