@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 (its customary name)
 
 from ctenhance import CTVolume
-from ctenhance.core.order import doubt_of_made_up_slice, doubt_of_order
+from ctenhance.core.order import doubt_of_made_up_slice, doubt_of_order, doubt_of_repeated_rows
 
 COUNT = 24
 
@@ -69,3 +69,15 @@ def test_a_volume_resampled_along_z_is_not_said_to_be_made_up() -> None:
     between = (array[1:] + array[:-1]) / 2
     resampled = np.stack([one for pair in zip(array[:-1], between, strict=True) for one in pair])
     assert doubt_of_made_up_slice(resampled) == ""
+
+
+def test_rows_that_are_those_of_the_slice_before() -> None:
+    array = cones()
+    assert doubt_of_repeated_rows(array) == ""
+    array[7, 40:] = array[6, 40:]
+    assert "24 rows of slice 8 (counted as it is stored) are those of the slice before" in (
+        doubt_of_repeated_rows(array)
+    )
+    filled = np.full((4, 64, 64), -1024.0)
+    filled[:, 30] = cones()[:4, 30]
+    assert doubt_of_repeated_rows(filled) == ""

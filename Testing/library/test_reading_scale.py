@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 (its customary name)
+from scipy.fft import dctn, idctn
 from synthetic_dicom import write_series
 
 from ctenhance import CTVolume
@@ -115,3 +116,26 @@ def test_no_real_scan_is_doubted_and_each_is_if_it_is_moved(shared_data: Path) -
     # A calcium phantom has as much of what is like lung as of air.
     assert len({name for name, _ in missed}) <= 2
     assert np.mean(moved_little) > 0.6
+
+
+@pytest.mark.parametrize("step", [10, 40, 80])
+def test_lossy_padding_around_a_chest_is_no_air_of_another_scale(
+    tmp_path: Path, shared_data: Path, step: int
+) -> None:
+    """Where the field of view ends at the skin there is next to no air beside the padding."""
+    path = shared_data / "ct" / "chest_lungdx_A0001_philips_kernelB.nii.gz"
+    scan = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[8:24, :352:2, 68:420:2].astype(float)
+    y, x = np.mgrid[:176, :176] - 89.5
+    outside = np.hypot(y, x) > 90
+    padded = np.where(outside, -2000, scan).reshape(16, 22, 8, 22, 8)
+    # As JPEG does it: the cosines of 8 x 8 pixels, rounded.
+    cosines = np.round(dctn(padded, axes=(2, 4), norm="ortho") / step) * step
+    stored = np.rint(idctn(cosines, axes=(2, 4), norm="ortho")).reshape(16, 176, 176)
+    lossy = {"LossyImageCompression": "01", "PixelRepresentation": 1, "RescaleIntercept": 0}
+    write_series(tmp_path, 2.5 * np.arange(16), values=stored, **lossy)
+
+    volume = CTVolume.read(tmp_path)
+
+    assert "padding outside the field of view set to -1024 HU" in volume.meta["notes"]
+    assert (volume.array[:, outside] == -1024).mean() > 0.999
+    assert not any("scale does not fit" in note for note in volume.meta["notes"])

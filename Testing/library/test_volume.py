@@ -318,6 +318,10 @@ HOLE = "1 of the values is NaN or infinite, the first in slice 1, row 2, column 
 EMPTY_NRRD = "NRRD0004\ntype: short\ndimension: 3\nsizes: 0 4 4\nencoding: raw\nendian: little\n\n"
 
 REFUSALS: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "slices in time": (
+        lambda f: save(sitk.JoinSeries([image()[:, :, :1]] * 5), f / "ct.nii.gz"),
+        "its 5 slices lie one behind the other in time",
+    ),
     "4-D": (lambda f: save(sitk.JoinSeries([image()] * 2), f / "ct.nii.gz"), "it is 4-D and holds 2 volumes"),
     "RGB NIfTI": (lambda f: vectors(f, ".nii"), "3 values a voxel (colour or vectors)"),
     "RGB NRRD": (lambda f: vectors(f, ".nrrd"), "3 values a voxel"),
@@ -332,7 +336,7 @@ REFUSALS: dict[str, tuple[Callable[[Path], Path], str]] = {
         "vary less than the noise of any CT",
     ),
     "8-bit": (lambda f: save(image(np.zeros((2, 3, 4), np.uint8)), f / "ct.nii"), "8 bits"),
-    "sheared": (sheared, "not perpendicular (its sform is sheared by 27 degrees); resample"),
+    "sheared": (sheared, "not perpendicular (its sform is sheared by 27 degrees)"),
     "cut-off .nii": (lambda f: cut(save(image(), f / "ct.nii")), "damaged, cut off"),
     "cut-off .nii.gz": (lambda f: cut(save(image(), f / "ct.nii.gz")), "damaged, cut off"),
     "slightly cut-off .nii.gz": (lambda f: cut(save(image(), f / "ct.nii.gz"), 0.995), "damaged, cut off"),

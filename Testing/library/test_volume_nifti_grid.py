@@ -80,6 +80,14 @@ def test_a_sheared_sform_is_refused(tmp_path: Path, codes: tuple[int, int], degr
         CTVolume.read(path)
 
 
+@pytest.mark.parametrize(("code", "scale"), [(4, 1.0), (3, 1.0), (1, 1.08), (2, 0.95)])
+def test_the_shear_of_a_registration_is_called_so(tmp_path: Path, code: int, scale: float):
+    affine = sheared(5) @ np.diag([scale, scale, 1, 1])
+    with pytest.raises(InputError, match=r"as an affine registration .* leaves it; .*from before") as refusal:
+        CTVolume.read(write(tmp_path / "registered.nii", VALUES, STRAIGHT, 1, affine, code))
+    assert "_Tilt" not in str(refusal.value)
+
+
 @pytest.mark.parametrize(
     ("codes", "degrees"),
     [((1, 1), 0.01), ((1, 1), 0.1), ((2, 1), 0.2)],

@@ -19,6 +19,9 @@ from ctenhance.runtime.errors import InputError
 _LEAST_VOXELS, _LEAST_SHARE, _TIMES_BESIDE, _BESIDE_HU = 30, 1e-5, 5.0, 20.0
 _AT_HU = 0.499  # slopes of 0.5 are in use
 _LOWEST_CEILING, _HIGHEST_CEILING, _LOWEST_FLOOR = 20.0, 2000.0, -930.0
+_SHARE_OF_LOW_CEILING = 0.02
+# A scanner's values are a unit or less apart; those that went through 8 bits, several.
+_LEAST_APART_HU, _FEWEST_VALUES, _LEAST_RANGE_HU, _MOST_ASKED = 4.0, 20, 200.0, 300_000
 # Of words of 11 and 12 bits, with the least share of the edges of what is low (of air, too) across which the
 # neighbour is at the top. 46 real scans have one such place in 12,000; reformatted and thinned, a bone kernel
 # in a head phantom has one in 5. So what wraps above 511 HU is told in half of the scans, and at 1023 never.
@@ -61,8 +64,10 @@ def limits_of(array: np.ndarray, ends: np.ndarray | None = None) -> Limits:
     """
     ends = ends_of(array) if ends is None else ends
     low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
+    # Of air and lung alone, too, the highest value is low, but few have it.
+    least = 0.0 if high > _LOWEST_CEILING else _SHARE_OF_LOW_CEILING
     floor = low if low > _LOWEST_FLOOR and _is_limit(array, low, 1, ends) else None
-    ceiling = high if _LOWEST_CEILING < high < _HIGHEST_CEILING and _is_limit(array, high, -1, ends) else None
+    ceiling = high if low < high < _HIGHEST_CEILING and _is_limit(array, high, -1, ends, least) else None
     return Limits(floor, ceiling)
 
 
@@ -104,8 +109,24 @@ def _neighbours(plane: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     return (plane[:-1], plane[1:]) if axis == 0 else (plane[:, :-1], plane[:, 1:])
 
 
-def _is_limit(array: np.ndarray, limit: float, inward: int, ends: np.ndarray) -> bool:
-    """Say whether many more voxels are exactly at this end of all values than just within."""
+def doubt_of_steps(array: np.ndarray) -> str:
+    """Return the note on HU [z, y, x] that are far apart, as of few bits; '' for others."""
+    some = array.reshape(-1)[:: (array.size // _MOST_ASKED) | 1]
+    values = np.unique(some)
+    if len(values) < _FEWEST_VALUES or values[-1] - values[0] < _LEAST_RANGE_HU:
+        return ""
+    apart = float(np.diff(values).min())
+    if apart < _LEAST_APART_HU:
+        return ""
+    return (
+        f"its values are {apart:.3g} HU apart, as where they went through a format of 8 bits or the like: "
+        "what is finer, noise too, is lost; use the original CT"
+    )
+
+
+def _is_limit(array: np.ndarray, limit: float, inward: int, ends: np.ndarray, least: float = 0.0) -> bool:
+    """Say whether many more voxels, and this share at least, are exactly at this end of all values than just
+    within."""
     # Most slices of a patient do not come near the highest value of all.
     away = inward * (ends[:, 0 if inward > 0 else 1] - limit)
 

@@ -22,6 +22,7 @@ _FEWEST_FOR_ODD, _LEAST_ODD_HU, _TIMES_ACROSS, _BODY_HU, _LEAST_BODY = 6, 30.0, 
 # Of a slice that was made up all that varies between its neighbours is their mean, but for rounding.
 _ROWS_APART, _ROWS_FIRST, _VARYING_HU, _LEAST_VARYING = 4, 16, 4.0, 0.02
 _ROUNDED_HU, _NEARLY_ALL, _MOST_MADE_UP = 1.01, 0.99, 0.3
+_COLUMNS_APART, _FEWEST_ROWS, _LEAST_STEPS = 8, 12, 0.3
 _ROWS_UNLIKE, _ROUGH_HU = 2.0, 30.0  # times as unlike as the other way round; least mean step to the next
 
 
@@ -122,6 +123,28 @@ def _off_the_mean(three: np.ndarray) -> tuple[int, int]:
     varying = np.abs(behind - before) > _VARYING_HU
     off = varying & (np.abs(plane - (before + behind) / 2) > _ROUNDED_HU)
     return int(np.count_nonzero(varying)), int(np.count_nonzero(off))
+
+
+def doubt_of_repeated_rows(array: np.ndarray) -> str:
+    """Return the note on slices [z, y, x] of which a part equals the same part of the one before; or ''.
+
+    Whole slices that are equal are left to others; rows of one value say nothing.
+    """
+    for index in range(1, len(array)):
+        before, plane = array[index - 1], array[index]
+        some = plane[:, ::_COLUMNS_APART]
+        equal = (some == before[:, ::_COLUMNS_APART]).all(axis=1)
+        rows = np.flatnonzero(equal)
+        if len(rows) < _FEWEST_ROWS:
+            continue
+        steps = np.mean(plane[rows, 1:] != plane[rows, :-1], axis=1)
+        rows = rows[(steps >= _LEAST_STEPS) & (plane[rows] == before[rows]).all(axis=1)]
+        if len(rows) >= _FEWEST_ROWS and not np.array_equal(plane, before):
+            return (
+                f"{len(rows)} rows of slice {index + 1} (counted as it is stored) are those of the slice "
+                "before, as no two of a scan are: a part of it was lost; copy it again from its source"
+            )
+    return ""
 
 
 def doubt_of_order(array: np.ndarray, pitch: float) -> str:

@@ -105,7 +105,8 @@ def levels_of(array: np.ndarray) -> Levels:
             np.median(noise[there]) >= _OF_TISSUE_NOISE * np.median(noise[means > air + _ABOVE_AIR])
         )
         moved = _in_place(dense) < _IN_PLACE
-        if not moved and air < _HIGHEST_PADDING:
+        # Of 46 real scans with air moved there at least 4 % are between; of lossy padding around a chest 1 %.
+        if air < _HIGHEST_PADDING:
             wrong &= _goes_on(array, air)
         return Levels(air, tissue, wrong, wrong and moved)
     if air > _AIR:

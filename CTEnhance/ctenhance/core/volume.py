@@ -283,5 +283,11 @@ def require_scalar_volume(size: tuple[int, ...], components: int, pixel_type: in
         what = "complex numbers" if complex_numbers else f"{components} values a voxel (colour or vectors)"
         raise InputError(f"it holds {what}, where a CT has one real number; give the original CT.")
     if len(size) > 4 or (len(size) == 4 and size[3] != 1):
+        if len(size) == 4 and size[2] == 1:
+            raise InputError(
+                f"its {size[3]} slices lie one behind the other in time (along the fourth axis of its "
+                "header; the third has one); put them along the third, with their distance, or export the "
+                "volume again."
+            )
         count = size[3] if len(size) == 4 else "several"
         raise InputError(f"it is {len(size)}-D and holds {count} volumes; save one of them as a file.")

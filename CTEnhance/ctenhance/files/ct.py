@@ -19,13 +19,14 @@ from ctenhance.core.hounsfield import (
     doubt_without_air,
     require_hounsfield,
 )
-from ctenhance.core.limits import limits_of, require_whole_words
+from ctenhance.core.limits import doubt_of_steps, limits_of, require_whole_words
 from ctenhance.core.order import (
     blank_slices,
     doubt_of_blanks,
     doubt_of_made_up_slice,
     doubt_of_odd_slice,
     doubt_of_order,
+    doubt_of_repeated_rows,
     require_rows,
 )
 from ctenhance.core.padding import doubt_of_padding
@@ -122,11 +123,13 @@ def doubts_of(volume: CTVolume | StoredVolume) -> list[str]:
         _doubt_of_size(volume),
         _doubt_of_pitch(volume),
         marks or str(limits),
+        doubt_of_steps(array),
         "" if explained else doubt_of_corners(images),
         doubt_of_padding(array, float(ends[:, 0].min())),
         doubt_of_blanks(blanks, len(array)),
         odd,
         doubt_of_made_up_slice(images),
+        doubt_of_repeated_rows(array),
         "" if odd else doubt_of_alternation(images, blocks),
         "" if odd else doubt_of_order(images, volume.spacing[2]),
     ]

@@ -30,6 +30,8 @@ HEADER_BYTES = 348
 _SCANNER = 1
 _TOLERANCE = 0.1  # of a voxel, at the corner that is furthest off
 _LARGEST_QUATERNION = 1.01  # the squares of the three stored parts, at most 1 but for rounding
+# A gantry tilt leaves the voxels of a slice as long as they are; codes of atlases.
+_SCALED, _OF_ATLASES = 0.01, (3, 4)
 # The cosine between two axes that rounding makes: of a matrix in float32, or printed with few digits.
 _ROUNDED_SHEAR = 1e-4
 _MILLIMETRES = {1: 1000.0, 3: 0.001}  # xyzt_units: metres, micrometres
@@ -83,7 +85,9 @@ def grid_of_nifti(header: bytes) -> NiftiGrid:
         qform, _ = _rectangular("qform", _qform(stored, voxel, pixdim[0] < 0, unit), size)
     if sform_code > 0:
         rows = np.reshape(struct.unpack_from(f"{order}12f", header, 280), (3, 4)) * unit
-        sform, sheared = _rectangular("sform", np.vstack([rows, [0, 0, 0, 1]]), size)
+        matrix = np.vstack([rows, [0, 0, 0, 1]])
+        scaled = known and not np.allclose(lengths_of(matrix)[:2], voxel[:2], rtol=_SCALED)
+        sform, sheared = _rectangular("sform", matrix, size, scaled or sform_code in _OF_ATLASES)
         notes += sheared
     if not known and sform is None:
         raise InputError(
@@ -148,10 +152,13 @@ def _qform(stored: Sequence[float], voxel: np.ndarray, left_handed: bool, unit: 
     return matrix
 
 
-def _rectangular(name: str, matrix: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, list[str]]:
+def _rectangular(
+    name: str, matrix: np.ndarray, size: np.ndarray, registered: bool = False
+) -> tuple[np.ndarray, list[str]]:
     """Return the matrix with its axes made exactly perpendicular, and the note on what that changed.
 
-    Raises InputError where they are not, so that a voxel would be misplaced.
+    `registered`: it is likely to be of an affine registration. Raises InputError where they are not, so that
+    a voxel would be misplaced.
     """
     lengths = lengths_of(matrix)
     if not np.isfinite(matrix).all() or not lengths.all():
@@ -167,9 +174,15 @@ def _rectangular(name: str, matrix: np.ndarray, size: np.ndarray) -> tuple[np.nd
     shear = float(np.abs(axes.T @ axes - np.eye(3)).max())
     angle, distance = np.degrees(np.arcsin(min(1.0, shear))), apart(matrix, nearest, size)
     if np.abs(np.diag(rest)).min() < 1e-3 or distance > _TOLERANCE * lengths.min():
+        what = f"the axes of its grid are not perpendicular (its {name} is sheared by {angle:.2g} degrees)"
+        if registered:
+            raise InputError(
+                f"{what}, as an affine registration to another image or an atlas leaves it; resample it with "
+                "that transform, or give the file from before the registration."
+            )
         raise InputError(
-            f"the axes of its grid are not perpendicular (its {name} is sheared by {angle:.2g} degrees); "
-            "resample it to a rectangular grid first, or take the one of dcm2niix's files that ends in _Tilt."
+            f"{what}; resample it to a rectangular grid first, or take the one of dcm2niix's files that ends "
+            "in _Tilt."
         )
     if shear <= _ROUNDED_SHEAR:
         return nearest, []
