@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ctenhance.core.blocks import BLOCK, Blocks, asked_rows, blocks_of, changes
+from ctenhance.core.blocks import BLOCK, Blocks, asked_rows, blocks_of, changes, sums_over_slices
 from ctenhance.core.repetition import repeats
 
 _FEWEST, _TIMES_UNLIKE, _LEAST_UNLIKE_HU, _MOSTLY = 3, 1.3, 2.0, 0.8
@@ -169,8 +169,8 @@ def _as_a_whole(means: np.ndarray) -> bool:
 def _in_a_part(means: np.ndarray, period: int) -> bool:
     """Say whether connected blocks [z, y, x] alternate."""
     # What most windows have no block for is seen from the means over the slices, which one product gives.
-    middles = _in_the_mean(len(means), period) @ means.reshape(len(means), -1)
-    if np.count_nonzero(np.abs(middles) > 0.99 * _LEAST_PART_HU / 2, axis=1).max() < _FEWEST_OF_A_PART:
+    middles = sums_over_slices(_in_the_mean(len(means), period), means)
+    if np.count_nonzero(np.abs(middles) > 0.99 * _LEAST_PART_HU / 2, axis=(1, 2)).max() < _FEWEST_OF_A_PART:
         return False
     return any(_is_part(off) for off in _off(means, period))
 

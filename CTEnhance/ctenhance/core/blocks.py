@@ -96,6 +96,16 @@ def block_means(planes: np.ndarray, block: int = BLOCK) -> np.ndarray:
     return means
 
 
+def sums_over_slices(weights: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Return the sums over slices of block means [z, y, x] with each row of weights [n, z], as [n, y, x].
+
+    Row by row: larger products BLAS shares among threads, which takes longer than these products.
+    """
+    sums = np.empty((len(means[0]), len(weights), means.shape[2]), np.float32)
+    np.matmul(weights, means.transpose(1, 0, 2), out=sums)
+    return np.ascontiguousarray(sums.transpose(1, 0, 2))
+
+
 def changes(means: np.ndarray, apart: int = 1) -> np.ndarray:
     """Return by how much block means [z, y, x] change to so many slices further, root of mean square."""
     found = np.empty(max(0, len(means) - apart), np.float32)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ctenhance.core.blocks import BLOCK, block_means, block_of
+from ctenhance.core.blocks import BLOCK, block_means, block_of, sums_over_slices
 
 _WINDOWS, _PERIODS = (12, 24), (2, 3, 4)
 _BODY_HU, _NEARLY_ALL, _FEWEST_BLOCKS = -300.0, 0.9, 12
@@ -70,10 +70,7 @@ class _Spectrum(NamedTuple):
 
 
 def _spectrum(part: np.ndarray) -> _Spectrum:
-    real, imaginary = (
-        (weights @ part.reshape(len(part), -1)).reshape(-1, *part.shape[1:])
-        for weights in _weights(len(part))
-    )
+    real, imaginary = (sums_over_slices(weights, part) for weights in _weights(len(part)))
     return _Spectrum(real, imaginary, real**2 + imaginary**2)
 
 
