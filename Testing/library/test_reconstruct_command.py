@@ -72,6 +72,8 @@ def test_tells_its_progress_as_json(scan: Path, tmp_path: Path) -> None:
     ("words", "sentence"),
     [
         (("--method", "magic"), "no reconstruction method"),
+        (("--method", "fbp", "--samples", 3), "--samples is for the map of --uncertainty only"),
+        (("--method", "fbp", "--fov", 0.01), "would be 0.01 mm wide"),
         (("--kernel", "magic", "--method", "fbp"), "no reconstruction kernel"),
         (("--method", "fbp", "--matrix", "2"), "matrix"),
         (("--method", "fbp", "--uncertainty", "u.nii.gz"), "uncertainty"),

@@ -12,6 +12,7 @@ from ctenhance.choices import DEFAULT_RECONSTRUCT_STEPS
 from ctenhance.commands.apps import app
 from ctenhance.commands.options import EngineOption, KernelOption, MatrixOption, OutputPath
 from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command
+from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import stem_of, suffix_of
 
 ProjectionsPath = Annotated[
@@ -69,6 +70,10 @@ def reconstruct(
     ] = DEFAULT_RECONSTRUCT_STEPS,
 ) -> None:
     """Reconstruct low-dose projections into a CT volume."""
+    if samples is not None and uncertainty is None:
+        raise InputError(
+            "--samples is for the map of --uncertainty only: leave it out, or add --uncertainty."
+        )
     stages = {name: _beside(target, name) for name in ("fbp", "projection")} if all_stages else {}
     planned = [target, uncertainty, residual, sinogram, *stages.values()]
     run.plan([source], *((path, VOLUME_SUFFIXES) for path in planned))

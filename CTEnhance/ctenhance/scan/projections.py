@@ -33,6 +33,8 @@ SUFFIXES = (".ctproj.h5", ".h5", ".hdf5")
 DEFAULT_IMAGE_SIZE = 512
 #: Fewest and most pixels a side of an image.
 IMAGE_SIDES = (16, 4096)
+# A smaller image is none of a patient; readers of volumes refuse it, too.
+_LEAST_FIELD_MM = 1.0
 # A transmission is never taken for smaller than this where the quanta are not known (normalised readings).
 _LEAST_TRANSMISSION = 1e-5
 # Below this many quanta in air, "counts" are readings normalised to air.
@@ -228,6 +230,11 @@ class Projections(ScanFields):
             pixel_mm = own if image_size is None else own * max(self.image_shape) / side
         elif pixel_mm is None:
             pixel_mm = scan.field_of_view_mm / side
+        if side * pixel_mm < _LEAST_FIELD_MM:
+            raise InputError(
+                f"The image would be {side * pixel_mm:g} mm wide, which shows nothing: choose larger pixels "
+                "or a larger field of view."
+            )
         grid = ImageGrid(rows, columns, pixel_mm)
         check_image(scan, grid)
         return grid
