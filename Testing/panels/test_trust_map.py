@@ -229,3 +229,19 @@ def test_panels_without_one_do_not_offer_it(app: Any, user: Any) -> None:
     panel = open_panel("CTReconstruct")
     assert not panel.ui.trustBox.visible and not panel.ui.trustRangeSlider.visible
     close_panel(panel)
+
+
+def test_it_stands_where_the_result_stands(panel: Any, user: Any, ct: Any) -> None:
+    """Under a transform, and after it was asked for in the Python console."""
+    from ctenhance.options import EnhanceOptions
+    from CTEnhanceLib.scene import volumes
+
+    move = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "moved")
+    ct.SetAndObserveTransformNodeID(move.GetID())
+    options = EnhanceOptions(model=panel.models.model(), device="cpu", uncertainty=True, strength=0.5)
+    result = panel.logic.process(ct, None, options)
+    trust = trustMapOf(result)
+    assert trust.GetParentTransformNode() is move and volumes.sameGrid(trust, ct)
+    full = trustMapOf(panel.logic.process(ct, None, EnhanceOptions(**{**vars(options), "strength": 1.0})))
+    one, other = (slicer.util.arrayFromVolume(node) for node in (trust, full))
+    np.testing.assert_allclose(one, other)  # of the full effect, whatever the strength
