@@ -15,6 +15,7 @@ from ctenhance.commands.support import Run, command
 from ctenhance.runtime.errors import InputError, printable
 from ctenhance.runtime.json_object import read_object
 from ctenhance.runtime.progress import check
+from ctenhance.runtime.words import counted, noun
 
 if TYPE_CHECKING:
     from ctenhance.files.dicom.archive import Counts, ListedSeries
@@ -173,8 +174,11 @@ def _row(found: ListedSeries) -> str:
 
 
 def _summary(counts: Counts) -> str:
-    parts = [f"{counts.series} series of {counts.studies} studies in {counts.files} files"]
+    studies, files = counted(counts.studies, "study", "studies"), counted(counts.files, "file")
+    parts = [f"{counts.series} series of {studies} in {files}"]
     parts += [f"{counts.left_out} series not asked for"] if counts.left_out else []
-    parts += [f"{counts.not_dicom} files are no DICOM"] if counts.not_dicom else []
+    parts += (
+        [f"{counts.not_dicom} {noun(counts.not_dicom, 'is', 'are')} no DICOM"] if counts.not_dicom else []
+    )
     parts += [f"{counts.unreadable} cannot be read"] if counts.unreadable else []
     return "; ".join(parts) + "."
