@@ -85,6 +85,9 @@ def test_only_known_callers_and_whole_images_are_let_in(tmp_path: Path):
         assert send(service.port, files, caller="STRANGER") == [-1, -1]
         assert send(service.port, files, called="OTHER") == [-1, -1]
         assert send(service.port, files, caller="ELSEWHERE") == [0x0124, 0x0124]
+        said = (tmp_path / "run" / "service.log").read_text()
+        assert "it calls itself 'STRANGER' and this 'CTENHANCE'" in said and "this 'OTHER'" in said, said
+        assert "an image from 127.0.0.1 was refused: its AE title may send from another address" in said
         nameless = pydicom.dcmread(files[0])
         del nameless.SeriesInstanceUID
         assert send(service.port, [nameless]) == [0xA900]
@@ -305,6 +308,7 @@ def test_the_store_alone(tmp_path: Path):
         ({"verb": "compare"}, "has the verb 'compare'"),
         ({"options": ["--report=x"]}, "has the option --report=x"),
         ({"where": {"Nothing": 1}}, "is no attribute"),
+        ({"where": {"SliceThickness": "5..0.5"}}, "its lower end comes first"),
         ({"to": {"ae_title": "A", "host": "h"}}, "'port' is missing"),
         ({"tls": {"certificate": "no", "key": "no", "authority": "no"}}, "is no file"),
     ],
@@ -321,6 +325,30 @@ def test_settings_that_are_wrong_are_named(tmp_path: Path, change: dict[str, Any
         read_settings(path)
     done = CliRunner().invoke(app, ["serve-dicom", str(path), "--check"])
     assert done.exit_code == 2 and "Error: In '" in done.output
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "words"),
+    [
+        ("enhance", ["--strenght", "1"], "No such option: --strenght"),
+        ("degrade", ["--dose", "8"], "The dose 8 is no fraction"),
+        ("degrade", ["--dose", "0.5"], ""),
+    ],
+)
+def test_options_that_the_command_refuses_are_told_at_once(
+    tmp_path: Path, verb: str, options: list[str], words: str
+):
+    pipeline = {
+        "name": "p",
+        "verb": verb,
+        "options": options,
+        "to": {"ae_title": "A", "host": "h", "port": 1},
+    }
+    path = tmp_path / "s.json"
+    path.write_text(json.dumps({"queue": "q", "callers": ["A"], "pipelines": [pipeline]}))
+    done = CliRunner().invoke(app, ["serve-dicom", str(path), "--check"])
+    assert done.exit_code == (2 if words else 0), done.output
+    assert (f"The pipeline 'p' cannot run: {verb}" in done.output and words in done.output) or not words
 
 
 def test_settings_that_are_not_there_are_told(tmp_path: Path):

@@ -31,10 +31,12 @@ def serve_dicom(
             'The package pynetdicom is missing: install it with pip install "ctenhance[dicom-service]".'
         )
     run.plan([settings])
+    from ctenhance.service.pipeline import require_options
     from ctenhance.service.serving import serve
     from ctenhance.service.settings import read_settings
 
     found = read_settings(settings)
+    require_options(found.pipelines)
     if check:
         run.finish({}, text=f"'{settings}' is right: {len(found.pipelines)} pipeline(s).")
         return

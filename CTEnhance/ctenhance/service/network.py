@@ -29,6 +29,11 @@ _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 _SECONDS = 30.0
 
 
+def _printable(title: Any) -> str:
+    """An AE title as a stranger gave it, as it can stand in a log."""
+    return "".join(one if one.isprintable() else "?" for one in str(title or ""))[:16].strip()
+
+
 class Receiver:
     """The storage SCP: listens from `start` on, until `stop`."""
 
@@ -66,9 +71,16 @@ class Receiver:
             self._server.shutdown()
         self._ae.shutdown()
 
-    def _rejected(self, _event: Any) -> None:
+    def _rejected(self, event: Any) -> None:
         self._store.count("associations_rejected")
-        _log.warning("an association was rejected: its AE titles are not those of the settings")
+        asked = event.assoc.requestor.primitive
+        _log.warning(
+            "an association from %s was rejected: it calls itself '%s' and this '%s', which are not the AE "
+            "titles of the settings, or there were too many at once",
+            event.assoc.requestor.address,
+            _printable(asked.calling_ae_title),
+            _printable(asked.called_ae_title),
+        )
 
     def _keep(self, event: Any) -> int:
         """Answer a C-STORE: with success once the image is on the disk."""
@@ -87,6 +99,10 @@ class Receiver:
         host = self._hosts.get(event.assoc.requestor.ae_title.strip(), None)
         if host is None or (host and event.assoc.requestor.address != host):
             self._store.count("refused_not_authorised")
+            _log.warning(
+                "an image from %s was refused: its AE title may send from another address only",
+                event.assoc.requestor.address,
+            )
             return _NOT_AUTHORISED
         if not self._store.room():
             self._store.count("refused_out_of_resources")

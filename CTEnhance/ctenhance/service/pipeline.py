@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -50,6 +51,22 @@ def matching(pipelines: Sequence[Pipeline], files: Sequence[Path]) -> list[str]:
     return names
 
 
+def require_options(pipelines: Sequence[Pipeline]) -> None:
+    """Raise InputError for a pipeline whose command refuses its options before it looks at any image."""
+    for pipeline in pipelines:
+        with tempfile.TemporaryDirectory(prefix="ctenhance-") as folder:
+            none, nowhere = Path(folder, "no-image"), Path(folder, "volume.mha")
+            try:
+                _run([pipeline.verb, none, nowhere, *_where(pipeline), *pipeline.options], threading.Event())
+            except RefusedError as error:
+                if none.name not in str(error):
+                    raise InputError(f"The pipeline '{pipeline.name}' cannot run: {error}") from error
+
+
+def _where(pipeline: Pipeline) -> list[str]:
+    return [one for keyword, value in pipeline.where.items() for one in ("--where", f"{keyword}={value}")]
+
+
 def make(store: Store, job: Job, pipeline: Pipeline, stopped: threading.Event) -> bool:
     """Make the derived series of a job; False where more images have come since, or the service is to end.
 
@@ -59,17 +76,9 @@ def make(store: Store, job: Job, pipeline: Pipeline, stopped: threading.Event) -
         return False
     work = given.parent
     report, volume = work / "report.json", work / "volume.mha"
-    where = [one for keyword, value in pipeline.where.items() for one in ("--where", f"{keyword}={value}")]
-    arguments: list[str | Path] = [
-        pipeline.verb,
-        given,
-        volume,
-        *where,
-        *pipeline.options,
-        "--report",
-        report,
-    ]
-    if not _run(arguments, stopped):
+    where = _where(pipeline)
+    arguments: list[str | Path] = [pipeline.verb, given, volume, *where, *pipeline.options]
+    if not _run([*arguments, "--report", report], stopped):
         return False
     made_by = json.loads(report.read_text(encoding="utf-8"))
     identity = _identity(given, pipeline, made_by)

@@ -70,8 +70,15 @@ class Conditions:
 
     @classmethod
     def of(cls, where: Mapping[str, Any] | None) -> Conditions:
-        """Return the conditions of keywords and values; raises InputError for anything but a keyword."""
-        return cls({_keyword(name): _as_asked(value) for name, value in (where or {}).items()})
+        """Return the conditions of keywords and values; raises InputError for anything but a
+        keyword, and for a range whose ends are exchanged."""
+        asked = {_keyword(name): _as_asked(value) for name, value in (where or {}).items()}
+        for keyword, value in asked.items():
+            bounds = _RANGE.fullmatch(value.replace(" ", ""))
+            low, high = (number(one) for one in bounds.groups()[:2]) if bounds else (None, None)
+            if low is not None and high is not None and low > high:
+                raise InputError(f"'{keyword}={value}' is no range: its lower end comes first.")
+        return cls(asked)
 
     @property
     def keywords(self) -> list[str]:
