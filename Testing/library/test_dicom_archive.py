@@ -10,7 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage, generate_uid
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+    generate_uid,
+)
 from synthetic_dicom import dataset, enhanced, hounsfield, save, write_series
 from test_dicom_tilt import write_tilted
 from typer.testing import CliRunner
@@ -19,6 +24,7 @@ from ctenhance.cli import app
 from ctenhance.core.volume import CTVolume
 from ctenhance.files.dicom import archive
 from ctenhance.files.dicom.choice import Conditions
+from ctenhance.runtime.errors import InputError
 
 
 def listed(folder: Path, *options: str) -> list[dict]:
@@ -294,3 +300,15 @@ def test_links_to_folders_are_followed_and_loops_are_not(tmp_path: Path) -> None
     (tmp_path / "root" / "patient again").symlink_to(tmp_path / "study")
     (series,) = listed(tmp_path / "root")
     assert series["slices"] == len(values) and not series["why_not"] and not series["notes"], series
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+@pytest.mark.parametrize("lost", [1, 100, 12 * 16 * 2, 12 * 16 * 2 + 12])
+def test_images_that_are_cut_off_are_told(tmp_path: Path, syntax: str, lost: int):
+    write_series(tmp_path, transfer_syntax=syntax)
+    cut = tmp_path / "image0002.dcm"
+    cut.write_bytes(cut.read_bytes()[:-lost])
+    done = CliRunner().invoke(app, ["dicom", "list", str(tmp_path), "--progress", "none"])
+    assert "image0002.dcm" in done.output and "copy it again" in done.output, done.output
+    with pytest.raises(InputError):
+        CTVolume.read(tmp_path)

@@ -180,6 +180,9 @@ class Archive:
             self.counts.not_dicom += 1
             packed = suffix_of(path) in _PACKED and is_archive(path)
             return Passed(name, "it is an archive; unpack it first.") if packed else None
+        if file.cut_off:
+            self.counts.unreadable += 1
+            return Passed(name, "its pixels are cut off, or were left out; copy it again from its source.")
         if file.header.SOPClassUID != DICOMDIR:
             return file
         if self.index is None:

@@ -113,13 +113,14 @@ class DicomFile:
 
     A frame of a multi-frame image has its own attributes, those of all frames and those of the file; empty
     ones are left out. `words_at`: where in the file the words of uncompressed little-endian pixels begin,
-    None for all others.
+    None for all others. `cut_off`: the file ends before its uncompressed pixels do, or has none.
     """
 
     path: Path
     header: Dataset
     frames: tuple[Mapping[str, Any], ...]
     words_at: int | None = None
+    cut_off: bool = False
 
     def value(self, *keywords: str, frame: int = 0) -> Any:
         """Return the first of the attributes that is there and not empty, or None."""
@@ -163,7 +164,7 @@ def read_file(path: Path, also: Iterable[str | int] = ()) -> DicomFile | None:
                 force=not marked,
                 specific_tags=tags,
             )
-            words_at = _words_at(stream, header)
+            words_at, cut_off = _words_at(stream, header)
         # pydicom converts a value when it is first asked for: this asks for all, here, where damage can be
         # told.
         frames = frames_of(header)
@@ -184,7 +185,7 @@ def read_file(path: Path, also: Iterable[str | int] = ()) -> DicomFile | None:
     # What merely begins like an element has no such identifier.
     if not marked and not header.SOPClassUID.startswith("1.2.840.10008."):
         return None
-    return DicomFile(path, header, frames, words_at)
+    return DicomFile(path, header, frames, words_at, cut_off)
 
 
 def uncompressed_values(path: Path) -> int:
@@ -211,22 +212,26 @@ def before_frames(path: Path, tags: list[Any] | None = None, force: bool = False
         return read_partial(stream, lambda tag, vr, length: tag >= _FRAMES, force=force, specific_tags=tags)
 
 
-def _words_at(stream: BinaryIO, header: Dataset) -> int | None:
-    """Return where the words begin, of a stream that stands at the element with the pixels."""
+def _words_at(stream: BinaryIO, header: Dataset) -> tuple[int | None, bool]:
+    """Return where the words begin, of a stream that stands at the element with the pixels, and whether they
+    are cut off."""
     syntax = header.file_meta.get("TransferSyntaxUID")
     if syntax not in (ExplicitVRLittleEndian, ImplicitVRLittleEndian):
-        return None
+        return None, False
     start = stream.read(12)
-    explicit = start[4:6] in (b"OB", b"OW")
-    if len(start) < 12 or start[:4] != _PIXEL_DATA or explicit == (syntax == ImplicitVRLittleEndian):
-        return None
-    (length,) = struct.unpack("<I", start[8:] if explicit else start[4:8])
-    begin = stream.tell() - (0 if explicit else 4)
-    complete = length != _UNDEFINED and begin + length <= os.fstat(stream.fileno()).st_size
     expected = math.prod(int(header.get(name) or 0) for name in ("Rows", "Columns", "BitsAllocated"))
     expected = expected * int(header.get("NumberOfFrames") or 1) // 8
+    explicit = start[4:6] in (b"OB", b"OW")
+    if len(start) < 12:
+        return None, expected > 0
+    if start[:4] != _PIXEL_DATA or explicit == (syntax == ImplicitVRLittleEndian):
+        return None, False
+    (length,) = struct.unpack("<I", start[8:] if explicit else start[4:8])
+    begin = stream.tell() - (0 if explicit else 4)
+    if length == _UNDEFINED or begin + length > os.fstat(stream.fileno()).st_size:
+        return None, length != _UNDEFINED
     plain = header.get("SamplesPerPixel", 1) == 1 and header.get("BitsAllocated") in (8, 16, 32)
-    return begin if complete and plain and 0 < expected <= length <= expected + 1 else None
+    return (begin if plain and 0 < expected <= length <= expected + 1 else None), False
 
 
 @contextlib.contextmanager
