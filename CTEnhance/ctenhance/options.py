@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ctenhance import choices
 from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.words import either
 
 if TYPE_CHECKING:
     from ctenhance.decomposition.calibration.thresholds import DriftCalibration
@@ -121,7 +122,7 @@ class ReconstructOptions(Options):
             object.__setattr__(self, "image_size", tuple(self.image_size))
         if self.method not in choices.METHODS:
             raise InputError(
-                f"There is no reconstruction method '{self.method}': choose {', '.join(choices.METHODS)}."
+                f"There is no reconstruction method '{self.method}': choose {either(choices.METHODS)}."
             )
         _check_kernel(self.kernel)
         for name, count in (("projection", self.projection_steps), ("image", self.image_steps)):
@@ -322,10 +323,7 @@ class DegradeOptions(Options):
                 f"The HU range {self.clip[0]:g} to {self.clip[1]:g} is empty: give the lower end first."
             )
         if self.preset not in choices.PRESETS:
-            *others, last = choices.PRESETS
-            raise InputError(
-                f"There is no degradation '{self.preset}': choose {', '.join(others)} or {last}."
-            )
+            raise InputError(f"There is no degradation '{self.preset}': choose {either(choices.PRESETS)}.")
         changed = (self.dose, self.photons, self.clip) != (None, None, None)
         if changed and self.replay is not None:
             raise InputError(
@@ -379,15 +377,12 @@ def chosen(options: Self | None, keywords: Self) -> Self:
 
 def _check_engine(engine: str) -> None:
     if engine not in choices.ENGINES:
-        names = f"{', '.join(choices.ENGINES[:-1])} or {choices.ENGINES[-1]}"
-        raise InputError(f"There is no engine called '{engine}'; choose {names}.")
+        raise InputError(f"There is no engine called '{engine}'; choose {either(choices.ENGINES)}.")
 
 
 def _check_kernel(kernel: str) -> None:
     if kernel not in choices.KERNELS:
-        raise InputError(
-            f"There is no reconstruction kernel '{kernel}': choose {', '.join(choices.KERNELS)}."
-        )
+        raise InputError(f"There is no reconstruction kernel '{kernel}': choose {either(choices.KERNELS)}.")
 
 
 def _check_samples(samples: int | None, uncertainty: bool) -> None:

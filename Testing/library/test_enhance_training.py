@@ -236,9 +236,7 @@ def test_a_larger_network_starts_as_what_the_smaller_one_was() -> None:
 
 
 def test_an_unknown_size_is_refused_before_the_bank_is_made(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError, match="no size 'huge' of the one-step network: choose from twin, twin-wide"
-    ):
+    with pytest.raises(InputError, match="no size 'huge' of the one-step network: choose twin, twin-wide"):
         training.train_twin(data, tmp_path / "run", TwinTraining(architecture="huge", device="cpu"))
     assert not (tmp_path / "run").exists()
 

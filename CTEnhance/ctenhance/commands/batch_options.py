@@ -12,6 +12,7 @@ import ctenhance
 from ctenhance.commands.decompose import names, numbers
 from ctenhance.commands.support import Run
 from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.words import either
 
 if TYPE_CHECKING:
     from ctenhance.batch.verbs import Verb
@@ -160,7 +161,7 @@ def verb_of(verb: str, given: Mapping[str, Any], run: Run) -> Verb:
     from ctenhance.batch.verbs import VERBS
 
     if verb not in OF_VERB:
-        raise InputError(f"There is no verb '{verb}' for a batch: choose {', '.join(OF_VERB)}.")
+        raise InputError(f"There is no verb '{verb}' for a batch: choose {either(OF_VERB)}.")
     values = given_values(given)
     for name in values:
         if name not in OF_VERB[verb]:

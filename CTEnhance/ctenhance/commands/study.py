@@ -11,7 +11,7 @@ from ctenhance.commands.apps import group
 from ctenhance.commands.options import Choice
 from ctenhance.commands.support import Run, command
 from ctenhance.runtime.errors import InputError
-from ctenhance.runtime.words import counted
+from ctenhance.runtime.words import counted, either
 
 if TYPE_CHECKING:
     from ctenhance.study.gathered import Gathered
@@ -139,9 +139,7 @@ def from_template(
 
     run.plan([routine, quality])
     if template not in templates.TEMPLATES:
-        raise InputError(
-            f"There is no template '{template}': choose one of {', '.join(templates.TEMPLATES)}."
-        )
+        raise InputError(f"There is no template '{template}': choose {either(templates.TEMPLATES)}.")
     check_targets(folder, default_key_path(folder) if key is None else key)
     with tempfile.TemporaryDirectory(prefix="ctenhance-") as place:
         design, warnings = templates.realism(
@@ -352,7 +350,7 @@ def plan(
     given = locals()
     run.plan([])
     if kind not in _PLANS:
-        raise InputError(f"There is no plan for '{kind}'; choose preference, equivalence, grades or mrmc.")
+        raise InputError(f"There is no plan for '{kind}'; choose {either(_PLANS)}.")
     for name in {name for options in _PLANS.values() for name in options} - set(_PLANS[kind]):
         if given[name] is not None:
             raise InputError(f"--{name} has no effect on a plan for {kind}: leave it out.")

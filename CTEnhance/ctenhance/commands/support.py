@@ -34,6 +34,7 @@ from ctenhance.runtime.progress import (
     silent,
     write_event,
 )
+from ctenhance.runtime.words import either
 
 if TYPE_CHECKING:
     from ctenhance.core.report import Result
@@ -121,7 +122,7 @@ class Run:
             if suffixes is VOLUME_SUFFIXES and (path.is_dir() or suffix_of(path) in _DICOM_SUFFIXES):
                 raise InputError(
                     f"Cannot write '{path}': DICOM is written by 'ctenhance dicom write'; give a name ending "
-                    f"in {', '.join(VOLUME_SUFFIXES[:-1])} or {VOLUME_SUFFIXES[-1]}."
+                    f"in {either(VOLUME_SUFFIXES)}."
                 )
             check_output(path, suffixes, inputs)
             resolved = path.resolve()

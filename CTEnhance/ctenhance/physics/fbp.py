@@ -22,6 +22,7 @@ from ctenhance.physics.pixels import backproject_pixels
 from ctenhance.physics.redundancy import ray_weights
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, check
+from ctenhance.runtime.words import either
 
 #: A reconstruction kernel: gain as a function of frequency in cycles/mm, or one of `KERNELS`.
 Kernel = str | Callable[[torch.Tensor], torch.Tensor]
@@ -53,9 +54,7 @@ def kernel_gain(kernel: Kernel, frequency: torch.Tensor, pitch_mm: float) -> tor
         return torch.sinc(relative / 2)
     if kernel == "hann":
         return 0.5 + 0.5 * torch.cos(math.pi * relative.clamp(max=1))
-    raise InputError(
-        f"There is no reconstruction kernel '{kernel}': choose {', '.join(KERNELS[:-1])} or {KERNELS[-1]}."
-    )
+    raise InputError(f"There is no reconstruction kernel '{kernel}': choose {either(KERNELS)}.")
 
 
 def _ramp_response(n: int, scan: ScanGeometry, n_rays: int) -> torch.Tensor:

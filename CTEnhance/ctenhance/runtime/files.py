@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ctenhance.runtime.errors import CTEnhanceError, InputError
+from ctenhance.runtime.words import either
 
 _COMPRESSIONS = (".gz", ".bz2", ".xz")
 _PARTIAL = "partial"
@@ -71,7 +72,7 @@ def check_output(
     if suffixes is not None:
         allowed = tuple(suffixes)
         if suffix_of(target) not in allowed:
-            raise InputError(f"Cannot write '{target}': the name must end in {_either(allowed)}.")
+            raise InputError(f"Cannot write '{target}': the name must end in {either(allowed)}.")
     if target.is_dir():
         raise InputError(f"Cannot write '{target}': it is a folder; give a file name inside it.")
     folder = target.parent
@@ -119,10 +120,6 @@ def folder_made(folder: Path) -> Iterator[None]:
         if missing:
             with contextlib.suppress(OSError):  # it is not empty
                 folder.rmdir()
-
-
-def _either(words: tuple[str, ...]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def why_not_written(error: BaseException, folder: Path | None = None) -> str | None:

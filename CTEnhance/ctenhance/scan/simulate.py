@@ -37,6 +37,7 @@ from ctenhance.runtime.device import halvings, pick_device, with_memory_fallback
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.memory import require_memory
 from ctenhance.runtime.progress import Cancellable, Progress, check
+from ctenhance.runtime.words import either
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.rays import ray_fields
 
@@ -226,7 +227,7 @@ def clinical_scan(name: str, views: int = VIEWS, columns: int = COLUMNS) -> Scan
     """
     kind = NAMES.get(name.replace("_", "-"))
     if kind is None:
-        raise InputError(f"There is no geometry '{name}': choose {', '.join(NAMES)}.")
+        raise InputError(f"There is no geometry '{name}': choose {either(NAMES)}.")
     for what, count, least, most in (("views", views, *_VIEWS), ("columns", columns, *_COLUMNS)):
         if not least <= count <= most:
             raise InputError(f"A scan has {least} to {most} {what}, not {count}.")

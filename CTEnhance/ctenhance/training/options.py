@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ctenhance import choices
 from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.words import either
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +42,8 @@ class TwinTraining(TrainOptions):
     def __post_init__(self) -> None:
         if self.architecture not in choices.TWIN_SIZES:
             raise InputError(
-                f"There is no size '{self.architecture}' of the one-step network: choose from "
-                f"{', '.join(choices.TWIN_SIZES)}."
+                f"There is no size '{self.architecture}' of the one-step network: choose "
+                f"{either(choices.TWIN_SIZES)}."
             )
 
 
@@ -71,8 +72,8 @@ class ProjectionTraining(TrainOptions):
     def __post_init__(self) -> None:
         if self.architecture not in choices.PROJECTION_ARCHITECTURES:
             raise InputError(
-                f"There is no projection network '{self.architecture}': choose one of "
-                f"{', '.join(choices.PROJECTION_ARCHITECTURES)}."
+                f"There is no projection network '{self.architecture}': choose "
+                f"{either(choices.PROJECTION_ARCHITECTURES)}."
             )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ctenhance.options import SpectralOptions
 from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.words import either
 
 #: The units that images may have.
 HU, PER_CM, PER_MM = "HU", "1/cm", "1/mm"
@@ -32,7 +33,7 @@ class ImageDecomposeOptions(SpectralOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.unit not in UNITS:
-            raise InputError(f"There is no unit '{self.unit}' of images: choose {', '.join(UNITS)}.")
+            raise InputError(f"There is no unit '{self.unit}' of images: choose {either(UNITS)}.")
         if not self.tolerance_mm >= 0:
             raise InputError(f"A tolerance of {self.tolerance_mm:g} mm is not possible: give 0 or more.")
         if not self.apart_s >= 0:
