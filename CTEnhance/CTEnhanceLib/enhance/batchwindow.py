@@ -25,7 +25,7 @@ from CTEnhanceLib.process.texts import durationText
 
 FOLDER, DATABASE = 0, 1
 _WIDTH, _HEIGHT = 860, 520
-_STATE_WIDTH, _TIME_WIDTH, _LEAST_NAME = 84, 64, 160
+_STATE_WIDTH, _TIME_WIDTH, _REMARK_WIDTH, _LEAST_NAME = 84, 64, 170, 150
 # Where images are looked at the window makes room beside them, if there is so much (pixels).
 _LEAST_WIDTH, _MARGIN = 300, 4
 _PAGE = Path("ctenhance-batch") / "summary.html"
@@ -267,8 +267,7 @@ class BatchWindow:
         table = self.ui.batchTable
         for column, wide in ((1, _STATE_WIDTH), (2, _TIME_WIDTH)):
             table.setColumnWidth(column, wide)
-        # The remark, which takes what is left, is empty for most.
-        table.setColumnWidth(0, max(_LEAST_NAME, (width - _STATE_WIDTH - _TIME_WIDTH) * 2 // 3))
+        table.setColumnWidth(0, max(_LEAST_NAME, width - _STATE_WIDTH - _TIME_WIDTH - _REMARK_WIDTH))
 
     def _checked(self) -> list[str]:
         """Return the names of the series that are checked."""
