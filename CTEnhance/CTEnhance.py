@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
+import qt
 import slicer
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
@@ -300,9 +301,13 @@ class CTEnhanceWidget(PanelWidget):
 
     def _onStrengthWritten(self, result) -> None:
         self.compareSection.comparison.setStrengthPreview(None)
-        self.compareSection.measure()
-        self.compareSection.refreshTrust()
-        self.runSection.showReport(result)
+        qt.QTimer.singleShot(0, lambda: self._tellOfStrength(result))  # in a turn of its own
+
+    def _tellOfStrength(self, result) -> None:
+        if self.parameters is not None and self.parameters.result is result:
+            self.compareSection.measure()
+            self.compareSection.refreshTrust()
+            self.runSection.showReport(result)
 
 
 class CTEnhanceTest(ScriptedLoadableModuleTest):

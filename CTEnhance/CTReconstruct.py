@@ -192,7 +192,7 @@ class CTReconstructWidget(PanelWidget):
 
     def firstViews(self):
         """Return those of the stages, and of the comparison."""
-        return [*stages.stageViews().values(), *super().firstViews()]
+        return [*stages.stageViews().values(), stages.sinogramView(), *super().firstViews()]
 
     def opened(self) -> None:
         """Follow the scene's parameters, and its stages."""

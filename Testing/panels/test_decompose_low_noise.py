@@ -115,6 +115,7 @@ def test_region_and_curve_are_of_what_is_shown(
     region.SetSize([40.0, 40.0, 12.0])
     user.waits(lambda: not section.measuring, 30)
     view = slicer.mrmlScene.GetSingletonNode("CTDecomposeCurve", "vtkMRMLPlotViewNode")
+    user.waits(lambda: bool(view.GetPlotChartNodeID()), 30)
     chart = slicer.mrmlScene.GetNodeByID(view.GetPlotChartNodeID())
     assert "70 keV (HU)" in ui.spectralTable.text and chart.GetTitle() == "Spectral curve of the region"
     materials = ui.spectralTable.text.partition("70 keV")[0]

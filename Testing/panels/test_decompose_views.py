@@ -158,9 +158,45 @@ def test_modes_windows_and_layers(panel: Any, user: Any, result: Any) -> None:
 
     volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
     hidden = [node for node in volumes if not node.GetSaveWithScene()]
-    assert len(hidden) == 1 and hidden[0].GetHideFromEditors()
+    # All that was shown is kept for the next mode, with memory for the slices that were looked at.
+    assert len(hidden) == 4 and all(node.GetHideFromEditors() for node in hidden)
+    ui.spectralModeSelector.currentIndex = 0
+    volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    assert [node for node in volumes if not node.GetSaveWithScene()] == hidden
     ui.spectralButton.click()
-    assert not slicer.mrmlScene.IsNodePresent(hidden[0]) and manager.layout < 7300
+    assert manager.layout < 7300
+    user.waits(lambda: not any(map(slicer.mrmlScene.IsNodePresent, hidden)), 30)
+
+
+def test_what_is_kept_shows_no_other_energy(panel: Any, user: Any, result: Any, reference: Any) -> None:
+    """The three planes fill the same volume at another energy; back again each view shows its own."""
+    ui = panel.ui
+    first = shown("CTDecomposeFirst")
+    ui.energySlider.value = 70
+    kept = slicer.util.arrayFromVolume(first)[_slice("CTDecomposeFirst")].copy()
+    ui.spectralModeSelector.currentIndex = 4
+    ui.energySlider.value = 130
+    user.rests(0.3)
+    changed = slicer.util.arrayFromVolume(first)[_slice("CTDecomposeAxial")]
+    assert np.abs(changed - kept).max() > 5
+    widget("CTDecomposeAxial").sliceController().setSliceOffsetValue(
+        widget("CTDecomposeAxial").sliceLogic().GetSliceOffset() + 5.0
+    )
+    ui.energySlider.value = 70  # of the slice that the axial view has left nothing is made anew
+    ui.spectralModeSelector.currentIndex = 0
+    user.rests(0.3)
+    assert shown("CTDecomposeFirst") is first
+    own = slicer.util.arrayFromVolume(first)[_slice("CTDecomposeFirst")]
+    library = slicer.util.arrayFromVolume(reference("vmi_070keV"))[_slice("CTDecomposeFirst")]
+    assert np.abs(own - library).max() < 0.01
+
+
+def _slice(view: str) -> int:
+    """Return the index of the slice that an axial view shows."""
+    grid, node = vtk.vtkMatrix4x4(), widget(view).mrmlSliceNode()
+    shown("CTDecomposeFirst").GetRASToIJKMatrix(grid)
+    place = [node.GetSliceToRAS().GetElement(row, 3) for row in range(3)]
+    return round(grid.MultiplyPoint((*place, 1.0))[2])
 
 
 def test_region_tells_materials_and_curve(
@@ -184,6 +220,7 @@ def test_region_tells_materials_and_curve(
     ui.curveBox.click()
     assert slicer.app.layoutManager().layout == 7308
     view = slicer.mrmlScene.GetSingletonNode("CTDecomposeCurve", "vtkMRMLPlotViewNode")
+    user.waits(lambda: bool(view.GetPlotChartNodeID()), 30)
     chart = slicer.mrmlScene.GetNodeByID(view.GetPlotChartNodeID())
     assert chart.GetNumberOfPlotSeriesNodes() == 3
     curve = {name: slicer.util.arrayFromTableColumn(section.plot.table, name) for name in ("keV", "Mean HU")}

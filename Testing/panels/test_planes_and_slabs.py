@@ -261,6 +261,39 @@ def test_a_slab_of_what_is_made_live(panel: Any, user: Any, compared: Any) -> No
     assert middle(DIFFERENCE) == pytest.approx(-11, abs=0.01)
 
 
+@pytest.mark.parametrize("pictured", [False, True])
+def test_a_view_across_the_rows_waits_for_the_memory(
+    panel: Any, user: Any, compared: Any, monkeypatch: pytest.MonkeyPatch, pictured: bool
+) -> None:
+    """It takes many turns to come; until then nothing is drawn that is not so."""
+    from CTEnhanceLib.out import pictures
+    from CTEnhanceLib.views import liveslices
+    from CTEnhanceLib.views.drawing import oneByOne
+
+    ui = panel.ui
+    ui.sagittalButton.click()
+    user.waits(lambda: not oneByOne.waiting, 30)
+    expected = 0.5 * (middle(BEFORE) + middle(AFTER))
+    monkeypatch.setattr(liveslices, "_LARGE", 0)
+    monkeypatch.setattr(liveslices, "_BLOCK", 1 << 10)
+    ui.strengthSlider.value = 0.5
+    renderer = widget(AFTER).sliceView().renderWindow().GetRenderers().GetFirstRenderer()
+    assert not renderer.GetDraw() and oneByOne.waiting
+    if pictured:
+        pictures.taken()
+    else:
+        user.waits(lambda: not oneByOne.waiting, 30)
+    assert renderer.GetDraw() and not oneByOne.waiting
+    assert middle(AFTER) == pytest.approx(expected, abs=0.5)  # of the CT whole HU are shown
+    # Turned away again, a view does not wait any longer.
+    panel.compareSection.comparison._dropBlend()
+    ui.strengthSlider.value = 0.4
+    assert not renderer.GetDraw()
+    ui.axialButton.click()
+    oneByOne.finish()
+    assert renderer.GetDraw()
+
+
 def test_the_last_window_comes_back(panel: Any, user: Any, compared: Any) -> None:
     display = compared.GetDisplayNode()
     press_key(user, "3")

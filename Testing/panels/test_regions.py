@@ -262,7 +262,7 @@ def test_spectrum_and_edge_are_drawn_below_the_images(
     monkeypatch.setattr(slicer.modules, "plots", types.SimpleNamespace(), raising=False)
     panel.ui.squareButton.click()
     panel.ui.figureSelector.currentIndex = 1
-    user.rests(0.2)
+    user.waits(lambda: bool(panel.ui.figureLabel.text), 30)
     figure = panel.compareSection.measuring._figure
     manager = slicer.app.layoutManager()
     assert manager.layout == 7111 and "SD" in panel.ui.figureLabel.text
@@ -283,7 +283,18 @@ def test_spectrum_and_edge_are_drawn_below_the_images(
     assert profile[:5].mean() == pytest.approx(-1000, abs=60) and profile[-5:].mean() == pytest.approx(
         40, abs=60
     )
+    edge = figure.table
     panel.ui.figureSelector.currentIndex = 3
+    assert figure.table is edge  # its nodes show one figure after the other
+    names = [figure.table.GetTable().GetColumnName(column) for column in range(3)]
+    assert names == ["Frequency (1/mm)", "Before", "After"]
+    view = slicer.mrmlScene.GetSingletonNode("CTEnhanceRegionPlot", "vtkMRMLPlotViewNode")
+    if view is not None:
+        user.waits(lambda: slicer.mrmlScene.GetNodeByID(view.GetPlotChartNodeID() or "") is not None, 30)
+        chart = slicer.mrmlScene.GetNodeByID(view.GetPlotChartNodeID())
+        series = [chart.GetNthPlotSeriesNode(index) for index in range(2)]
+        assert [each.GetXColumnName() for each in series] == ["Frequency (1/mm)"] * 2
+        assert [each.GetYColumnName() for each in series] == ["Before", "After"]
     transfer = slicer.util.arrayFromTableColumn(figure.table, "Before")
     assert transfer[0] == pytest.approx(1)
     table = figure.table

@@ -109,3 +109,89 @@ def test_views_are_made_before_they_are_shown(app: Any, user: Any) -> None:
         assert widget(DIFFERENCE) is not None
     finally:
         close_panel(panel)
+
+
+def test_images_wait_for_their_turn_while_views_are_laid_out(panel: Any, user: Any, frames: Any) -> None:
+    """Qt draws each view as it gets its size, all of them in one turn, whether it is held or not."""
+    from CTEnhanceLib.views.drawing import oneByOne
+
+    def drawing() -> list[int]:
+        windows = [widget(view).sliceView().renderWindow() for view in SIX]
+        return [window.GetRenderers().GetFirstRenderer().GetDraw() for window in windows]
+
+    panel.ui.viewModeSelector.currentIndex = 0
+    user.waits(lambda: not oneByOne.waiting, 30)
+    assert drawing() == [1] * 6
+    panel.ui.viewModeSelector.currentIndex = 3
+    assert drawing() == [0] * 6
+    user.turn()
+    assert sum(drawing()) < 6
+    user.waits(lambda: not oneByOne.waiting, 30)
+    assert drawing() == [1] * 6
+    assert all(pixels(widget(view).sliceView()).std() > 0 for view in SIX)
+    # A picture that is taken before they are drawn has them.
+    from CTEnhanceLib.out import pictures
+
+    panel.ui.viewModeSelector.currentIndex = 0
+    panel.ui.viewModeSelector.currentIndex = 3
+    assert pictures.taken().std() > 0 and drawing() == [1] * 6
+
+
+def test_one_step_a_turn(app: Any, user: Any) -> None:
+    """Two that each take most of what a turn may take are not done in one."""
+    from CTEnhanceLib.process.steps import TimedSteps
+
+    done: list[int] = []
+
+    def steps() -> Iterator[float]:
+        for number in range(6):
+            done.append(number)
+            yield 0.0
+
+    ended: list[int] = []
+    TimedSteps(steps(), lambda: ended.append(1), pytest.fail, seconds=0.0, milliseconds=10)
+    counts = []
+    while not ended:
+        before = len(done)
+        slicer.app.processEvents()
+        counts.append(len(done) - before)
+    assert len(done) == 6 and max(counts) == 1
+
+
+def test_a_plot_is_made_before_it_is_shown(app: Any, user: Any, monkeypatch: Any) -> None:
+    """Node and widget, where nobody sees them; neither twice, nor taken from a layout that shows them."""
+    import qt
+
+    from CTEnhanceLib.views import making
+
+    name, kind = "CTEnhanceTestPlot", "vtkMRMLPlotViewNode"
+
+    def made() -> Any:
+        return slicer.mrmlScene.GetSingletonNode(name, kind)
+
+    class PlotWidget(qt.QWidget):
+        def mrmlPlotViewNode(self) -> Any:
+            return made()
+
+    manager, plot = slicer.app.layoutManager(), PlotWidget()
+    assert list(making.makePlot(name)) == [1.0] and made() is None  # this Slicer has no plots
+    monkeypatch.setattr(slicer.modules, "plots", object(), raising=False)
+    monkeypatch.setattr(manager, "plotViewCount", 1, raising=False)
+    monkeypatch.setattr(manager, "plotWidget", lambda _index: plot, raising=False)
+    steps = making.makePlot(name)
+    assert next(steps) < 1 and made() is not None and not plot.visible
+    assert not made().GetSaveWithScene() and made().GetLayoutName() == name
+    next(steps)
+    assert plot.visible and plot.pos.x() < -plot.width
+    assert list(steps)[-1] == 1.0 and not plot.visible
+    node = made()
+    assert list(making.makePlot(name)) == [1.0] and made() is node
+    # A layout has come for it meanwhile.
+    slicer.mrmlScene.RemoveNode(node)
+    steps = making.makePlot(name)
+    next(steps)
+    made().SetMappedInLayout(True)
+    list(steps)
+    assert plot.visible
+    plot.hide()
+    slicer.mrmlScene.RemoveNode(made())

@@ -20,6 +20,7 @@ from CTEnhanceLib.decompose.spectral import Kind, SpectralImage, SpectralTable
 from CTEnhanceLib.scene import bodywindows, colortables, placing, units, windows
 from CTEnhanceLib.views.colorscale import ColorScale
 from CTEnhanceLib.views.linked import LinkedViews, View, description, sliceWidget
+from CTEnhanceLib.views.liveslices import removeInTurns
 
 FIRST_VIEW, SECOND_VIEW = "CTDecomposeFirst", "CTDecomposeSecond"
 MATERIAL_VIEW, PLAIN_VIEW, NUMBER_VIEW = "CTDecomposeMaterial", "CTDecomposePlain", "CTDecomposeNumber"
@@ -108,6 +109,7 @@ class SpectralViews:
         self.table: SpectralTable | None = None
         self.linked = LinkedViews()
         self._live: dict[str, LiveImage] = {}
+        self._sources: list[Any] = []
         self._scales: dict[str, ColorScale] = {}
         self._titles: dict[str, str] = {}
         self._tags: list[tuple[Any, int]] = []
@@ -139,6 +141,10 @@ class SpectralViews:
         self._release()
         new = result is not self.result
         self.result, self.table = result, SpectralTable.of(placing.reportOf(result))
+        sources = [result, *(node.GetImageData() for node in (*mapsOf(result), *guidedOf(result)))]
+        if sources != self._sources:  # else they are kept: nodes take longer to come and go than to be filled
+            self._drop()
+            self._sources = sources
         if new:
             self._beginWindow()
         self.mode = mode or self.mode
@@ -146,12 +152,10 @@ class SpectralViews:
         number = self.mode.value + (_WITH_CURVE if self._below else 0)
         self.linked.show(number, views, self.mode.rows, self._below)
         for key, image in self._images().items():
-            self._addLive(key, image)
-        for view in views:
-            widget = sliceWidget(view.name)
-            if widget is not None:
-                node = widget.mrmlSliceNode()
-                self._tags.append((node, node.AddObserver(vtk.vtkCommand.ModifiedEvent, self._onSlice)))
+            if key in self._live:
+                self._live[key].forgetSources()  # others may have been where its views look now
+            else:
+                self._addLive(key, image)
         self._colorMaterial()
         if self.mode in (Mode.FOUR, Mode.OVERLAY):
             view = MATERIAL_VIEW if self.mode is Mode.FOUR else FIRST_VIEW
@@ -162,11 +166,18 @@ class SpectralViews:
         self._assign()
         self.linked.fit(mapsOf(result)[0])
         self._refresh()
+        # From now on: on their way to their places the views have passed others, which nobody is to see.
+        for view in views:
+            widget = sliceWidget(view.name)
+            if widget is not None:
+                node = widget.mrmlSliceNode()
+                self._tags.append((node, node.AddObserver(vtk.vtkCommand.ModifiedEvent, self._onSlice)))
 
     def hide(self) -> None:
         """Go back to the layout that was there before."""
         self._release()
         self.linked.leave()
+        self._drop()
         self.result = self.table = None
 
     def setBelow(self, item: str) -> None:
@@ -260,7 +271,7 @@ class SpectralViews:
             self._scales[view] = ColorScale(widget.sliceView(), colors, low, high)
 
     def _release(self) -> None:
-        """Let go of what was made live; the window stays for the next time."""
+        """Let go of what stands on the views; the window stays for the next time."""
         for node, tag in self._tags:
             node.RemoveObserver(tag)
         self._tags = []
@@ -268,9 +279,11 @@ class SpectralViews:
         for scale in self._scales.values():
             scale.remove()
         self._scales, self._titles = {}, {}
-        for live in reversed(self._live.values()):
-            live.remove()
-        self._live = {}
+
+    def _drop(self) -> None:
+        """Let go of what was made live."""
+        removeInTurns(list(reversed(self._live.values())))
+        self._live, self._sources = {}, []
 
     def _keepWindow(self) -> None:
         display = self._live["first"].display if "first" in self._live else None
@@ -324,10 +337,11 @@ class SpectralViews:
         if not self.active:
             return
         images = self._images()
-        for key, live in self._live.items():
-            if images[key] != live.image:
-                live.node.SetName(images[key].text())
-            live.setImage(images[key], self._sliceNodes(live))
+        for key, image in images.items():
+            live = self._live[key]
+            if image != live.image:
+                live.node.SetName(image.text())
+            live.setImage(image, self._sliceNodes(live))
         for view, background, foreground, _opacity in self._layers():
             texts = [node.GetName() for node in (background, foreground) if node is not None]
             if view == MATERIAL_VIEW or self.mode is Mode.OVERLAY:

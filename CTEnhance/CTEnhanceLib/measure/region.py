@@ -11,7 +11,7 @@ import vtk
 
 from CTEnhanceLib.measure import roi, shapes
 
-_MEASURE_MILLISECONDS = 100
+_MEASURE_MILLISECONDS = 50
 
 
 class WatchedRegions:

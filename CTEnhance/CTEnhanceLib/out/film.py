@@ -40,13 +40,16 @@ class FilmJob(Job):
         return ""
 
     def prepare(self, folder: Path) -> Iterator[float]:
-        """Take the pictures, one a step."""
+        """Take the pictures, each in three steps: views are moved, read, and written."""
         frames = folder / "frames"
         frames.mkdir()
         try:
             for number, move in enumerate(self.moves):
                 move()
-                pictures.save(frames / f"{number:04d}.png")
+                yield number / len(self.moves)
+                image = pictures.taken()
+                yield number / len(self.moves)
+                pictures.write(image, frames / f"{number:04d}.png", level=1)
                 yield (number + 1) / len(self.moves)
         finally:
             self.back()

@@ -106,13 +106,17 @@ def composed(parts: list[tuple[tuple[int, int], np.ndarray]]) -> np.ndarray:
     return np.concatenate(whole)[:-_GAP]
 
 
-def write(image: np.ndarray, path: Path) -> None:
-    """Write an image [row, column, RGB] as PNG. Raises CTEnhanceError when that fails."""
+def write(image: np.ndarray, path: Path, level: int = 5) -> None:
+    """Write an image [row, column, RGB] as PNG, compressed to this level (1: fast, to 9).
+
+    Raises CTEnhanceError when that fails.
+    """
     rows, columns, _colours = image.shape
     data = vtk.vtkImageData()
     data.SetDimensions(columns, rows, 1)
     data.GetPointData().SetScalars(numpy_to_vtk(image[::-1].reshape(-1, 3), deep=True))
     writer = vtk.vtkPNGWriter()
+    writer.SetCompressionLevel(level)
     writer.WriteToMemoryOn()  # so that what goes wrong on the disk is told as Python tells it
     writer.SetInputData(data)
     writer.Write()

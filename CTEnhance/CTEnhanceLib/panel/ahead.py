@@ -18,11 +18,13 @@ from CTEnhanceLib.views.linked import View
 NOTHING_AHEAD_SETTING = "CTEnhance/nothingAhead"
 # After so long in the panel, when it is on the screen.
 _REST_MILLISECONDS = 300
+_PAUSE_MILLISECONDS = 10
 #: What measuring needs, in pieces that take no longer than a turn may; SciPy loads the first ones.
 MEASURING = (
     "numpy.testing",
     "numpy.f2py",
     "numpy.ma",
+    "scipy._lib._array_api",
     "scipy.special",
     "scipy.fft",
     "scipy.ndimage",
@@ -64,8 +66,10 @@ class Ahead:
             self._steps = None
 
     def _begin(self) -> None:
-        # One a turn: a view may take most of what a turn may take.
-        self._steps = TimedSteps(self._pieces(), self._over, self._failed, seconds=0.0)
+        # One a turn: a view may take most of what a turn may take. Without a pause two may fall into one.
+        self._steps = TimedSteps(
+            self._pieces(), self._over, self._failed, seconds=0.0, milliseconds=_PAUSE_MILLISECONDS
+        )
 
     def _pieces(self) -> Iterator[float]:
         yield from making.ahead(self._views())

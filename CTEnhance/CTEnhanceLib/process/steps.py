@@ -16,8 +16,8 @@ TURN_SECONDS = 0.03
 
 
 class TimedSteps:
-    """Runs `steps` to its end, so many `seconds` at a time (0: one step); then calls `onDone()`, or
-    `onFailed(error)`."""
+    """Runs `steps` to its end, so many `seconds` at a time (0: one step), with a pause of so many
+    `milliseconds`; then calls `onDone()`, or `onFailed(error)`."""
 
     def __init__(
         self,
@@ -26,13 +26,14 @@ class TimedSteps:
         onFailed: Callable[[Exception], None],
         onProgress: Callable[[float], None] | None = None,
         seconds: float = TURN_SECONDS,
+        milliseconds: int = 0,
     ) -> None:
         self._steps, self._seconds = steps, seconds
         self._onDone, self._onFailed, self._onProgress = onDone, onFailed, onProgress
         self.active = True
         # With a parent: without one PythonQt deletes it when we let go of it, in the middle of its signal.
         self._timer = qt.QTimer(slicer.app)
-        self._timer.setInterval(0)
+        self._timer.setInterval(milliseconds)
         self._timer.connect("timeout()", self._turn)
         self._timer.start()
 

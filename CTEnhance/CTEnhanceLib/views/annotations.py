@@ -21,7 +21,8 @@ def theirs() -> Any:
 
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
-    """Leave them as they are meanwhile: they are written three times for each change of a view."""
+    """Leave them as they are meanwhile: they are written three times for each change of a view, and in the
+    panels' views, which have texts of their own, nobody sees them."""
     found = theirs()
     enabled = getattr(found, "sliceViewAnnotationsEnabled", None)
     if found is not None:

@@ -8,8 +8,6 @@ from typing import Any
 import slicer
 import vtk
 
-from CTEnhanceLib.views import annotations
-
 # Pixels; a mouse that moved farther while its button was down has dragged something.
 _STILL = 3
 
@@ -92,12 +90,8 @@ def bringTo(place: tuple[float, float, float], group: int, volume: Any) -> None:
     To their middle, as scrolling does: between two slices twice as many voxels are mixed, and a slab would
     have parts of slices.
     """
-    place = _middle(place, volume)
-    # Slicer's texts in the corners do not tell of places, but are all written anew.
-    with annotations.kept():
-        slicer.vtkMRMLSliceNode.JumpAllSlices(
-            slicer.mrmlScene, *place, slicer.vtkMRMLSliceNode.OffsetJumpSlice, group
-        )
+    kind = slicer.vtkMRMLSliceNode
+    kind.JumpAllSlices(slicer.mrmlScene, *_middle(place, volume), kind.OffsetJumpSlice, group)
 
 
 def _middle(place: tuple[float, float, float], volume: Any) -> tuple[float, float, float]:

@@ -6,7 +6,7 @@ times while a layout is set up, and all views in one turn, during which nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import qt
@@ -18,6 +18,8 @@ class OneByOne:
 
     def __init__(self) -> None:
         self._waiting: list[str] = []
+        # By the names of views that wait for more than their turn: what has them ready at once.
+        self._kept: dict[str, Callable[[], None]] = {}
         self._timer: Any = None
 
     @property
@@ -25,12 +27,20 @@ class OneByOne:
         """Whether a view is still to be drawn."""
         return bool(self._waiting)
 
-    def hold(self, names: Iterable[str]) -> None:
+    def hold(self, names: Iterable[str], laidOut: bool = False) -> None:
         """Draw these views (by name; others are none of the layout's) no more in this turn, and one a turn
-        from the next one on."""
+        from the next one on.
+
+        laidOut - they are about to get other sizes, for which Qt draws each at once, whether it waits or not;
+            so their images are left out until it is their turn
+        """
         for name in names:
-            view = None if name in self._waiting else _view(name)
-            if view is not None:
+            view = None if name in self._waiting and not laidOut else _view(name)
+            if view is None:
+                continue
+            if laidOut:
+                _images(view).SetDraw(False)
+            if name not in self._waiting:
                 view.pauseRender()
                 self._waiting.append(name)
         if self._waiting:
@@ -40,6 +50,16 @@ class OneByOne:
                 self._timer.connect("timeout()", self._next)
             self._timer.start()
 
+    def keep(self, name: str, finish: Callable[[], None]) -> None:
+        """Do not draw a view until it is released: what it shows is being made; `finish` makes it now."""
+        self._kept[name] = finish
+        self.hold([name], laidOut=True)
+
+    def release(self, name: str) -> None:
+        """Draw it when it is its turn."""
+        if self._kept.pop(name, None) is not None:
+            self.hold([name])
+
     def holdAll(self) -> None:
         """Hold all views there are, also those of three dimensions."""
         manager = slicer.app.layoutManager()
@@ -48,22 +68,34 @@ class OneByOne:
 
     def finish(self) -> None:
         """Draw now what waits: a picture is to be taken."""
+        while self._kept:
+            name, finish = self._kept.popitem()
+            finish()
+            self.hold([name])
         while self._waiting:
             self._next()
 
     def _next(self) -> None:
-        if self._waiting:
-            view = _view(self._waiting.pop(0))
+        name = next((each for each in self._waiting if each not in self._kept), None)
+        if name is not None:
+            self._waiting.remove(name)
+            view = _view(name)
             if view is not None:
+                _images(view).SetDraw(True)
                 # In this order, or it would be drawn twice: by itself a view that may draw again does so.
                 view.forceRender()
                 view.resumeRender()
-        if not self._waiting and self._timer is not None:
+        if self._kept.keys() >= set(self._waiting) and self._timer is not None:
             self._timer.stop()
 
 
 # Before the number of a view of three dimensions; no slice view is called so.
 _SOLID = "3D:"
+
+
+def _images(view: Any) -> Any:
+    """Return the renderer of what a view is for; further ones have markers and rulers."""
+    return view.renderWindow().GetRenderers().GetFirstRenderer()
 
 
 def _view(name: str) -> Any:

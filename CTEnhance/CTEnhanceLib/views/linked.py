@@ -18,7 +18,7 @@ import qt
 import slicer
 import vtk
 
-from CTEnhanceLib.views import crosshair
+from CTEnhanceLib.views import annotations, crosshair
 from CTEnhanceLib.views.caption import ViewCaption
 from CTEnhanceLib.views.drawing import oneByOne
 from CTEnhanceLib.views.fitted import Fitted
@@ -61,7 +61,6 @@ class View:
         """Return the view as Slicer's layout descriptions have it."""
         properties = {
             "orientation": self.orientation or "Axial",
-            "viewlabel": self.label[:1],
             "viewcolor": self.color,
             "viewgroup": VIEW_GROUP,
         }
@@ -126,12 +125,14 @@ class LinkedViews:
         self._moved: set[str] = set()
         self._fittedAt = 0.0
         self._aligning = self._resizing = False
+        self._apart = False  # not linked yet
 
     @property
     def shown(self) -> bool:
         """Whether these views are the ones on the screen (unless the user chose another layout since)."""
         return LinkedViews._owner is self
 
+    @annotations.kept()
     def show(self, layout: int, views: Sequence[View], rows: int = 0, below: str = "") -> None:
         """Show these views from left to right, in so many rows (0: as many as the window's width asks for);
         `layout` is their number, `below` another view's description under them."""
@@ -140,7 +141,9 @@ class LinkedViews:
         if layout != self._layout:  # the same views, too, are laid out anew
             self._layout, self._fitted = layout, None
         self._unobserve()
-        oneByOne.hold(view.name for view in views)
+        self._apart = True
+        qt.QTimer.singleShot(0, self._join)
+        oneByOne.hold((view.name for view in views), laidOut=True)
         keeper.onLeft = self.onLeft
         keeper.show(layout, description(views, rows or _rowsFor(len(views)), below))
         names = [view.name for view in views]
@@ -159,7 +162,7 @@ class LinkedViews:
                     node.SetLayoutLabel(view.label[:1])
                     node.SetLayoutColor(*view.rgb())
                 self._tags.append((node, node.AddObserver(vtk.vtkCommand.ModifiedEvent, self._onSlice, 1.0)))
-                _link(widget, True)
+                _link(widget, False)  # until they are fitted: each change would be passed on to all others
                 if view.titled:
                     view.showTitle(widget, view.label, view.rgb())
         self._tell()
@@ -189,6 +192,7 @@ class LinkedViews:
         self.hold()
         self._applySlab()
 
+    @annotations.kept()
     def bringTo(self, place: tuple[float, float, float]) -> None:
         """Bring all views to the slices that hold this place (RAS)."""
         self.hold()
@@ -207,12 +211,19 @@ class LinkedViews:
         found = [sliceWidget(view.name) for view in self._views if self.shown and view.captioned]
         widgets = [widget for widget in found if widget is not None and not self._slab.shownBy(widget)]
         # The bar of each view would have all others follow, one after another.
-        for widget in widgets:
+        for widget in () if self._apart else widgets:
             _link(widget, False)
         for widget in widgets:
             self._slab.apply(widget)
-        for widget in widgets:
+        for widget in () if self._apart else widgets:
             _link(widget, True)
+
+    def _join(self) -> None:
+        """Link the views that have been laid out."""
+        if self._apart:
+            self._apart = False
+            for widget in self.widgets():
+                _link(widget, True)
 
     def _onSlice(self, node: Any, _event: str) -> None:
         """A view was scrolled, turned or zoomed, and the others follow: each is drawn once, when all have."""
@@ -231,6 +242,7 @@ class LinkedViews:
         """Say whether somebody is at one of the views, with the mouse, a key or its bar: others follow it."""
         return any(node.GetInteracting() for node, _tag in self._tags)
 
+    @annotations.kept()
     def _onResized(self) -> None:
         """Slicer has laid views out, perhaps late: fit those anew that the reader has left as they were."""
         self._resizing = False
@@ -273,6 +285,7 @@ class LinkedViews:
         keeper.leave()
         LinkedViews._tell()
 
+    @annotations.kept()
     def setLayers(self, view: str, background: Any, foreground: Any = None, opacity: float = 0.0) -> None:
         """Show these volume nodes (or None) in a view; cheap where nothing changes.
 
@@ -298,6 +311,7 @@ class LinkedViews:
         if it lies in the volume; otherwise, or if it is to begin `anew`, all of the volume, in its middle.
         """
         if not anew and self._fitted is not None and self._fitted == (volume, self._views):
+            self._join()
             return
         before = {} if anew else self._before
         parts = {axis: part for axis, part in before.items() if holds(volume, part.centre)}
@@ -305,7 +319,11 @@ class LinkedViews:
         self._align(parts)
         # Again when Slicer has laid the new views out, and has set them back to where they began; where that
         # comes later it is told by their sizes.
-        qt.QTimer.singleShot(0, lambda: self._align(parts))
+        qt.QTimer.singleShot(0, lambda: self._settle(parts))
+
+    def _settle(self, parts: Mapping[str, Part]) -> None:
+        self._align(parts)
+        self._join()
 
     def turn(self, orientation: str) -> None:
         """Turn those views that may be turned: Axial, Coronal or Sagittal; show all of the volume."""
@@ -344,6 +362,7 @@ class LinkedViews:
         volume = self._fitted[0] if self._fitted is not None and self.shown else None
         return volume if volume is not None and slicer.mrmlScene.IsNodePresent(volume) else None
 
+    @annotations.kept()
     def _align(self, parts: Mapping[str, Part]) -> None:
         """Bring the views to these parts, by axis, or to all of the volume."""
         volume = self._volume()

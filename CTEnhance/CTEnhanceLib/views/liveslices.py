@@ -9,7 +9,7 @@ indices.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,15 @@ import numpy as np
 import slicer
 import vtk
 
+from CTEnhanceLib.process.steps import TimedSteps
 from CTEnhanceLib.scene import placing, volumes
+from CTEnhanceLib.views.drawing import oneByOne
 
 # A plane this close to voxel centres, in voxels, is taken to go through them.
 _TOLERANCE = 1e-6
+_PAUSE_MILLISECONDS = 10
+# Bytes: the memory of less comes in a moment. Voxels: a step of it, and the least part that comes at once.
+_LARGE, _BLOCK, _PAGE = 32 << 20, 1 << 19, 1 << 10
 
 # Array axis, height, slopes and half thickness: see `planeIn`.
 _Plane = tuple[int, float, tuple[float, float], float]
@@ -49,6 +54,9 @@ class LiveSlices(ABC):
         self.setting = setting
         self._looks: dict[str, _Look] = {}
         data, self._values = volumes.lazyImage(slicer.util.arrayFromVolume(like).shape)
+        self._there = self._values.nbytes < _LARGE
+        self._late: dict[str, Any] = {}
+        self._steps: TimedSteps | None = None
         with placing.whole() as added:
             self.node = placing.addNode("vtkMRMLScalarVolumeNode", name, added, hidden=True)
             self.node.SetName(name)  # without the number that makes it unique: views show it
@@ -76,10 +84,52 @@ class LiveSlices(ABC):
         """Return what is `setting`, of the sources' values in some voxels."""
 
     def show(self, sliceNodes: Sequence[Any]) -> None:
-        """Make what these views look at, as far as it is not there."""
-        filled = [self._fill(node) for node in sliceNodes]
-        if any(filled):
+        """Make what these views look at, as far as it is not there.
+
+        A view across the rows needs all of a volume's memory, which takes a fifth of a second to come: it is
+        not drawn until then.
+        """
+        filled = False
+        for node in sliceNodes:
+            name, late = node.GetLayoutName(), not self._there and self._isAcross(node)
+            if late:
+                self._late[name] = node
+                oneByOne.keep(name, self._finish)
+            else:
+                if self._late.pop(name, None) is not None:
+                    oneByOne.release(name)
+                filled = self._fill(node) or filled
+        if self._late and self._steps is None:
+            self._steps = TimedSteps(self._touched(), self._onThere, _raise)
+        if filled:
             slicer.util.arrayFromVolumeModified(self.node)
+
+    def _isAcross(self, sliceNode: Any) -> bool:
+        """Say whether what a view looks at is in most pages of the memory."""
+        axis, _height, slopes, _half = planeIn(self.node, sliceNode)
+        return axis == 2 or any(abs(slope) > _TOLERANCE for slope in slopes)
+
+    def _touched(self) -> Iterator[float]:
+        """Have the memory come, in short steps; no value changes."""
+        flat = self._values.reshape(-1)
+        for begin in range(0, flat.size, _BLOCK):
+            flat[begin : begin + _BLOCK : _PAGE] += 0
+            yield begin / flat.size
+
+    def _onThere(self) -> None:
+        late, self._late = self._late, {}
+        self._there, self._steps = True, None
+        self.show([node for node in late.values() if slicer.mrmlScene.IsNodePresent(node)])
+        for name in late:
+            oneByOne.release(name)
+
+    def _finish(self) -> None:
+        """Have it all now."""
+        if self._steps is not None:
+            self._steps.cancel()
+            for _part in self._touched():
+                pass
+            self._onThere()
 
     def forgetSources(self) -> None:
         """Look for the sources' values anew: they are others now."""
@@ -87,6 +137,12 @@ class LiveSlices(ABC):
 
     def remove(self) -> None:
         """Take the volume out of the scene."""
+        if self._steps is not None:
+            self._steps.cancel()
+            self._steps = None
+        for name in self._late:
+            oneByOne.release(name)
+        self._late = {}
         for node in (self.node, self._ownDisplay):
             if node is not None and slicer.mrmlScene.IsNodePresent(node):
                 slicer.mrmlScene.RemoveNode(node)
@@ -119,6 +175,21 @@ class LiveSlices(ABC):
         # Copies that lie together: for the next change the sources are not searched through again.
         sources = self.sources()
         return [(place, [np.array(values[place]) for values in sources]) for place in places]
+
+
+def removeInTurns(lives: Sequence[LiveSlices]) -> None:
+    """Take volumes out of the scene, one a turn: each may take most of what a turn may take."""
+
+    def steps() -> Iterator[float]:
+        for number, live in enumerate(lives):
+            live.remove()
+            yield number / len(lives)
+
+    TimedSteps(steps(), lambda: None, _raise, seconds=0.0, milliseconds=_PAUSE_MILLISECONDS)
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def _tilted(shape: tuple[int, ...], plane: _Plane) -> list[tuple[Any, ...]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import qt
 import slicer
 
 from CTEnhanceLib.scene import placing
@@ -35,8 +37,8 @@ class Plot:
         self.table: Any = None
         self._tag = tag
         self._chart: Any = None
-        self._head: tuple[Any, ...] = ()
         self._nodes: list[Any] = []
+        self._series: list[Any] = []
 
     def show(
         self,
@@ -50,21 +52,23 @@ class Plot:
         titles - of the chart, the abscissa and the ordinate; lines - one a curve
         """
         title, across, up = titles
-        head = (across, tuple(curves), tuple(lines))
-        if self.table is None or not slicer.mrmlScene.IsNodePresent(self.table) or head != self._head:
+        if not self._has(len(curves)):
             self.remove()
-            self._makeTable(title)
-            self._head = head
+            self._make(title, len(curves))
         arrays = tuple(np.asarray(each, float) for each in (abscissa, *curves.values()))
-        slicer.util.updateTableFromArray(self.table, arrays, [across, *curves])
-        if self._chart is None:  # once the table has the columns that it asks for
-            self._makeChart(title, across, dict(zip(curves, lines, strict=True)))
-        self._chart.SetTitle(title)
-        self._chart.SetXAxisTitle(across)
-        self._chart.SetYAxisTitle(up)
-        view = slicer.mrmlScene.GetSingletonNode(self._tag, "vtkMRMLPlotViewNode")
-        if view is not None:
-            view.SetPlotChartNodeID(self._chart.GetID())
+        with contextlib.ExitStack() as changes:  # told of when columns and series fit each other again
+            for node in self._nodes:
+                changes.enter_context(slicer.util.NodeModify(node))
+            slicer.util.updateTableFromArray(self.table, arrays, [across, *curves])
+            for series, name, line in zip(self._series, curves, lines, strict=True):
+                _describe(series, across, name, line)
+            self._chart.SetTitle(title)
+            self._chart.SetXAxisTitle(across)
+            self._chart.SetYAxisTitle(up)
+        view = self._view()
+        if view is not None and view.GetPlotChartNodeID() != self._chart.GetID():
+            # Not now: what is measured and what is drawn of it for the first time take a turn each.
+            qt.QTimer.singleShot(0, self._showChart)
 
     def remove(self) -> None:
         """Take all of it out of the scene."""
@@ -72,25 +76,39 @@ class Plot:
             if slicer.mrmlScene.IsNodePresent(node):
                 slicer.mrmlScene.RemoveNode(node)
         self.table = self._chart = None
-        self._nodes = []
+        self._nodes, self._series = [], []
 
-    def _makeTable(self, title: str) -> None:
-        self.table = placing.addNode("vtkMRMLTableNode", title, self._nodes, hidden=True)
+    def _has(self, count: int) -> bool:
+        """Say whether there is what so many curves need; to make it anew takes longer than to draw it."""
+        return len(self._series) == count and all(map(slicer.mrmlScene.IsNodePresent, self._nodes))
 
-    def _makeChart(self, title: str, across: str, curves: Mapping[str, Line]) -> None:
-        kind = slicer.vtkMRMLPlotSeriesNode
+    def _make(self, title: str, count: int) -> None:
         with placing.whole() as added:
+            self.table = placing.addNode("vtkMRMLTableNode", title, added, hidden=True)
             self._chart = placing.addNode("vtkMRMLPlotChartNode", title, added, hidden=True)
-            for name, line in curves.items():
-                series = placing.addNode("vtkMRMLPlotSeriesNode", name, added, hidden=True)
-                series.SetName(name)  # the legend's text, without a number
-                series.SetXColumnName(across)
-                series.SetYColumnName(name)
+            for _number in range(count):
+                series = placing.addNode("vtkMRMLPlotSeriesNode", title, added, hidden=True)
                 series.SetAndObserveTableNodeID(self.table.GetID())
-                series.SetPlotType(kind.PlotTypeScatter)
-                series.SetMarkerStyle(kind.MarkerStyleNone)
-                series.SetLineStyle(kind.LineStyleDash if line.dashed else kind.LineStyleSolid)
-                series.SetLineWidth(1 if line.dashed else 3)
-                series.SetColor(*line.color)
+                self._series.append(series)
                 self._chart.AddAndObservePlotSeriesNodeID(series.GetID())
-        self._nodes += added
+        self._nodes = added
+
+    def _view(self) -> Any:
+        return slicer.mrmlScene.GetSingletonNode(self._tag, "vtkMRMLPlotViewNode")
+
+    def _showChart(self) -> None:
+        view = self._view()
+        if view is not None and self._chart is not None and slicer.mrmlScene.IsNodePresent(self._chart):
+            view.SetPlotChartNodeID(self._chart.GetID())
+
+
+def _describe(series: Any, across: str, name: str, line: Line) -> None:
+    kind = slicer.vtkMRMLPlotSeriesNode
+    series.SetName(name)  # the legend's text, without a number
+    series.SetXColumnName(across)
+    series.SetYColumnName(name)
+    series.SetPlotType(kind.PlotTypeScatter)
+    series.SetMarkerStyle(kind.MarkerStyleNone)
+    series.SetLineStyle(kind.LineStyleDash if line.dashed else kind.LineStyleSolid)
+    series.SetLineWidth(1 if line.dashed else 3)
+    series.SetColor(*line.color)
