@@ -18,7 +18,7 @@ _WIDEST_MM = 10.0  # beyond this neighbours may have little in common
 # 10 mm, and 0.78 or more when they are shuffled. Less than the least change is noise, as in even phantoms.
 _MOST_OF_FAR, _LEAST_FAR_HU = 0.7, 15.0
 # Of real slices the change on either side is at most 0.96 of that across (1.7 in a phantom, by 21 HU).
-_FEWEST_FOR_ODD, _LEAST_ODD_HU, _TIMES_ACROSS, _BODY_HU, _LEAST_BODY = 6, 30.0, 1.3, -300.0, 0.15
+_FEWEST_FOR_ODD, _LEAST_ODD_HU, _TIMES_ACROSS, _BODY_HU, _LEAST_BODY = 6, 30.0, 1.5, -300.0, 0.15
 # Of a slice that was made up all that varies between its neighbours is their mean, but for rounding.
 _ROWS_APART, _ROWS_FIRST, _VARYING_HU, _LEAST_VARYING = 4, 16, 4.0, 0.02
 _ROUNDED_HU, _NEARLY_ALL, _MOST_MADE_UP = 1.01, 0.99, 0.3

@@ -1,0 +1,68 @@
+"""Do single columns of the detector read otherwise than those beside them: nothing, the same, or too much?
+
+Opposite rays hardly notice a few such columns, but each makes a ring in the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ctenhance.scan.projections import Projections
+
+#: A column is dead where its line integrals vary by less than this part of what is usual, and are not those
+#: of air; or where so many of its readings are nothing.
+_CONSTANT, _AIR, _NOTHING = 0.01, 0.2, 0.9
+#: It is off where its median differs from the mean of its neighbours' by this, and by so many times what is
+#: usual.
+_OFF, _TIMES_USUAL, _FEWEST = 0.05, 15.0, 16
+_NAMED = 6
+
+
+def column_warning(projections: Projections, rows: Sequence[int]) -> str | None:
+    """A warning on columns that are dead or off in one of these rows; None where none are."""
+    for row in rows:
+        one = projections.rows(row, row + 1)
+        values = one.to_line_integrals()[0].double().numpy()
+        if values.shape[1] < _FEWEST:
+            return None
+        nothing = np.zeros(values.shape[1], bool)
+        if one.counts is not None:
+            counts = np.asarray(one.counts).reshape(values.shape)
+            nothing = np.mean(counts <= 0, axis=0) >= _NOTHING
+        spread = values.std(axis=0)
+        reference = np.median(spread[~nothing]) if (~nothing).any() else 0.0
+        same = (spread < _CONSTANT * reference) & (np.abs(np.median(values, axis=0)) > _AIR)
+        # At the ends counts were clipped, or an offset is there, of which others tell.
+        varying = np.flatnonzero(~same)
+        same[: varying.min(initial=same.size)] = same[varying.max(initial=-1) + 1 :] = False
+        dead = nothing | same
+        if dead.any() and not dead.all():
+            return (
+                f"{_named(np.flatnonzero(dead))} of the detector (counted from 0) read nothing, or the same, "
+                f"in all views (row {row}): rings, and wrong values near them; fill them from the columns "
+                "beside them first."
+            )
+        middle = np.median(values[:, 1:-1] - (values[:, :-2] + values[:, 2:]) / 2, axis=0)
+        least = max(_OFF, _TIMES_USUAL * float(np.median(np.abs(middle - np.median(middle)))))
+        # At the edge of a round body its neighbours differ, too; beside one that is off they are two that
+        # seem to be so, by half as much.
+        across = np.abs(np.median(values[:, 2:] - values[:, :-2], axis=0))
+        off = np.flatnonzero((np.abs(middle) > least) & (np.abs(middle) > 2 * across)) + 1
+        if 0 < off.size <= max(1, values.shape[1] // 10):
+            by = middle[off - 1]
+            largest = float(by[np.abs(by).argmax()])
+            return (
+                f"{_named(off)} of the detector (counted from 0) read otherwise than those beside them in "
+                f"all views, by up to {largest:+.2g} (row {row}): rings; calibrate the detector anew, or "
+                "fill them from the columns beside them first."
+            )
+    return None
+
+
+def _named(columns: np.ndarray) -> str:
+    runs = np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1)
+    some = ", ".join(f"{run[0]}" if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs[:_NAMED])
+    some += ", …" if len(runs) > _NAMED else ""
+    return f"Column{'' if len(columns) == 1 else 's'} {some}"

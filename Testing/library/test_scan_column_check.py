@@ -1,0 +1,60 @@
+"""Columns of the detector that are dead or off are told, and what looks like them is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ellipse_scan import DISC, scan
+
+from ctenhance.scan.column_check import column_warning
+from ctenhance.scan.projections import Projections
+
+ROWS = [0, 1]
+
+
+def changed(change: Callable[[np.ndarray], None]) -> Projections:
+    whole = scan(quanta=1e5)
+    counts = np.array(whole.counts)
+    change(counts)
+    return replace(whole, counts=counts)
+
+
+def dead(counts: np.ndarray) -> None:
+    counts[..., 70:86] = 0
+
+
+def stuck(counts: np.ndarray) -> None:
+    counts[..., 90] = 3e5
+
+
+def half(counts: np.ndarray) -> None:
+    counts[..., 110] *= 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (dead, "Columns 70 to 85 of the detector (counted from 0) read nothing, or the same"),
+        (stuck, "Column 90 of the detector (counted from 0) read nothing, or the same"),
+        (half, "Column 110 of the detector (counted from 0) read otherwise than those beside them"),
+    ],
+)
+def test_columns_that_are_dead_or_off_are_told(change: Callable, said: str) -> None:
+    warning = column_warning(changed(change), ROWS)
+    assert warning is not None and warning.startswith(said)
+
+
+@pytest.mark.parametrize("ellipses", [None, DISC])
+@pytest.mark.parametrize("quanta", [None, 1e5, 2e3])
+def test_sound_scans_and_round_bodies_are_not(ellipses: list | None, quanta: float | None) -> None:
+    assert column_warning(scan(ellipses=ellipses, quanta=quanta), ROWS) is None
+
+
+def test_counts_clipped_at_the_ends_are_left_to_others() -> None:
+    def clip(counts: np.ndarray) -> None:
+        np.minimum(counts, 0.7 * counts.max(), out=counts)
+
+    assert column_warning(changed(clip), ROWS) is None
