@@ -31,15 +31,23 @@ class Blocks(NamedTuple):
         return Blocks(ends, means, tuple(noise))
 
 
-def blocks_of(array: np.ndarray) -> Blocks:
-    """Return a volume [z, y, x] in short, looking at each slice once."""
+def blocks_of(array: np.ndarray, ends: np.ndarray | None = None) -> Blocks:
+    """Return a volume [z, y, x] in short, looking at each slice once.
+
+    `ends`: the lowest and the highest value of each slice (`ends_of`), where they are known.
+    """
     count, rows, columns = len(array), *(length // BLOCK for length in array.shape[1:])
-    ends = np.empty((count, 2), array.dtype)
+    lows_and_highs = np.empty((count, 2), array.dtype) if ends is None else ends
     means = np.empty((count, rows, columns), np.float32)
     asked = len(range(0, rows, asked_rows(rows)))
     noise = tuple(np.empty((count, asked, columns), np.float32) for _ in _APART)
-    by_halves(count, lambda part: _look(array[part], ends[part], means[part], [one[part] for one in noise]))
-    return Blocks(ends, means, noise)
+
+    def look(part: slice) -> None:
+        new = lows_and_highs[part] if ends is None else None
+        _look(array[part], new, means[part], [one[part] for one in noise])
+
+    by_halves(count, look)
+    return Blocks(lows_and_highs, means, noise)
 
 
 def asked_rows(rows: int) -> int:
@@ -47,7 +55,7 @@ def asked_rows(rows: int) -> int:
     return max(1, rows // _ROWS_ASKED)
 
 
-def _look(array: np.ndarray, ends: np.ndarray, means: np.ndarray, noise: list[np.ndarray]) -> None:
+def _look(array: np.ndarray, ends: np.ndarray | None, means: np.ndarray, noise: list[np.ndarray]) -> None:
     rows, columns = means.shape[1:]
     asked, width = noise[0].shape[1], columns * BLOCK
     # Some slices at once, as the other thread waits for what Python does between two sums; and the same
@@ -60,7 +68,8 @@ def _look(array: np.ndarray, ends: np.ndarray, means: np.ndarray, noise: list[np
     for z in range(0, len(array), _AT_ONCE):
         here, planes = slice(z, z + _AT_ONCE), array[z : z + _AT_ONCE]
         count = len(planes)
-        ends[here, 0], ends[here, 1] = planes.min(axis=(1, 2)), planes.max(axis=(1, 2))
+        if ends is not None:
+            ends[here, 0], ends[here, 1] = planes.min(axis=(1, 2)), planes.max(axis=(1, 2))
         planes = planes.astype(np.float32, copy=False)  # differences of int16 may be beyond it
         means[here] = block_means(planes)
         inside = planes[:, : rows * BLOCK, :width].reshape(count, rows, BLOCK, width)[:, :: asked_rows(rows)]

@@ -80,9 +80,13 @@ def not_finite(count: int, z: int, y: int, x: int) -> str:
     )
 
 
-def require_hounsfield(array: np.ndarray) -> None:
-    """Raise InputError, saying what the values look like, if the finite array [z, y, x] is not in HU."""
-    lowest, highest = _extremes(array)
+def require_hounsfield(array: np.ndarray, ends: np.ndarray | None = None) -> None:
+    """Raise InputError, saying what the values look like, if the finite array [z, y, x] is not in HU.
+
+    `ends`: those of its slices (`ends_of`), where they are known.
+    """
+    ends = ends_of(array) if ends is None else ends
+    lowest, highest = float(ends[:, 0].min()), float(ends[:, 1].max())
     span = f"{lowest:g} to {highest:g}"
     if lowest == highest:
         raise InputError(
@@ -400,11 +404,6 @@ def _taken_off_twice(span: str) -> str:
         f"its values run from {span} with nothing where tissue is in Hounsfield units, so it looks like "
         "CT whose rescale intercept was taken off twice; export it again (air -1000, water 0)."
     )
-
-
-def _extremes(array: np.ndarray) -> tuple[float, float]:
-    ends = ends_of(array)
-    return float(ends[:, 0].min()), float(ends[:, 1].max())
 
 
 def _step(array: np.ndarray) -> int:

@@ -22,7 +22,7 @@ _FEWEST_FOR_ODD, _LEAST_ODD_HU, _TIMES_ACROSS, _BODY_HU, _LEAST_BODY = 6, 30.0, 
 # Of a slice that was made up all that varies between its neighbours is their mean, but for rounding.
 _ROWS_APART, _ROWS_FIRST, _VARYING_HU, _LEAST_VARYING = 4, 16, 4.0, 0.02
 _ROUNDED_HU, _NEARLY_ALL, _MOST_MADE_UP = 1.01, 0.99, 0.3
-_COLUMNS_APART, _FEWEST_ROWS, _LEAST_STEPS = 8, 12, 0.3
+_COLUMNS_APART, _COLUMNS_FIRST, _FEWEST_ROWS, _LEAST_STEPS = 8, 16, 12, 0.3
 _ROWS_UNLIKE, _ROUGH_HU = 2.0, 30.0  # times as unlike as the other way round; least mean step to the next
 
 
@@ -132,6 +132,9 @@ def doubt_of_repeated_rows(array: np.ndarray) -> str:
     """
     for index in range(1, len(array)):
         before, plane = array[index - 1], array[index]
+        few = slice(None, None, _COLUMNS_APART * _COLUMNS_FIRST)
+        if np.count_nonzero((plane[:, few] == before[:, few]).all(axis=1)) < _FEWEST_ROWS:
+            continue
         some = plane[:, ::_COLUMNS_APART]
         equal = (some == before[:, ::_COLUMNS_APART]).all(axis=1)
         rows = np.flatnonzero(equal)

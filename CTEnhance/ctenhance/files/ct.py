@@ -12,6 +12,7 @@ import numpy as np
 from ctenhance.core.alternation import doubt_of_alternation
 from ctenhance.core.blocks import blocks_of
 from ctenhance.core.drawn import doubt_of_marks, is_page
+from ctenhance.core.ends import ends_of
 from ctenhance.core.halves import by_halves
 from ctenhance.core.hounsfield import (
     doubt_of_corners,
@@ -52,10 +53,10 @@ def read(
     check_hu: bool = True,
 ) -> CTVolume:
     """Read a CT; all that `CTVolume.read` says of its arguments and of what it refuses holds."""
-    volume = read_or_map(path, None, series, where=where, check_hu=check_hu)
+    volume, ends = _checked(path, None, series, where, check_hu)
     assert isinstance(volume, CTVolume)
     if check_hu:
-        notes = doubts_of(volume)
+        notes = doubts_of(volume, ends)
         let_go(volume.array)
         _add_notes(volume, notes)
     return volume
@@ -85,31 +86,47 @@ def read_or_map(
 
     `place`: a file that is not there yet, to which a packed one may be unpacked (`volumes.read_or_map`).
     """
+    return _checked(path, place, series, where, check_hu)[0]
+
+
+def _checked(
+    path: AnyPath | Sequence[AnyPath],
+    place: Path | None,
+    series: int | str | None,
+    where: Mapping[str, Any] | None,
+    check_hu: bool,
+) -> tuple[CTVolume | StoredVolume, np.ndarray | None]:
+    """Do what `read_or_map` does; return also the ends of the slices, if they were looked for."""
+    ends = None
     try:
         volume = _read(path, place, series, where, check_hu)
         if check_hu:
             _require_likely_size(volume)
             _require_slices(volume)
             require_rows(volume.array)
+            ends = ends_of(volume.array)
             if "source_files" not in volume.meta:  # DICOM is asked before its padding is replaced
-                require_whole_words(volume.array)
-            require_hounsfield(volume.array)
+                require_whole_words(volume.array, ends)
+            require_hounsfield(volume.array, ends)
             if "source_files" not in volume.meta:
                 _add_notes(volume, _notes_on_texts(path, volume))
     except InputError as error:
         reason = str(error)
         kind = NotCTError if isinstance(error, NotCTError) else InputError
         raise kind(f"Cannot read {_named(path)}: {reason[0].lower()}{reason[1:]}") from error
-    return volume
+    return volume, ends
 
 
-def doubts_of(volume: CTVolume | StoredVolume) -> list[str]:
-    """Return the notes on a volume in HU that has been read and may not be what it seems."""
+def doubts_of(volume: CTVolume | StoredVolume, ends: np.ndarray | None = None) -> list[str]:
+    """Return the notes on a volume in HU that has been read and may not be what it seems.
+
+    `ends`: those of its slices (`ends_of`), where they are known.
+    """
     array, doubts = volume.array, []
     # DICOM states a unit, and is asked for its scale before its padding is replaced.
     if "source_files" not in volume.meta:
         doubts += [doubt_without_air(array), doubt_of_scale(array)]
-    blocks = blocks_of(array)
+    blocks = blocks_of(array, ends)
     ends = blocks.ends
     marks, limits, blanks = doubt_of_marks(array), limits_of(array, ends), blank_slices(array, ends)
     # A wrong scale or a window says what is in the corners, too.
