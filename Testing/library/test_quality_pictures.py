@@ -21,7 +21,7 @@ from scipy import ndimage
 from ctenhance import quality
 from ctenhance.core.volume import CTVolume
 from ctenhance.core.windows import PRESETS, chosen_window, difference_limit
-from ctenhance.quality.display import Upright, best_slice, body_box, detail_box
+from ctenhance.quality.display import Upright, best_slice, body, body_box, detail_box
 from ctenhance.quality.page import encode
 from ctenhance.runtime.errors import InputError
 
@@ -332,3 +332,22 @@ def test_the_page_works_in_a_browser(browser: Any, written: Path, volumes: tuple
     assert said == []
     assert asked == [written.as_uri()]
     page.close()
+
+
+def test_the_patient_is_found_with_lungs_and_arms_and_without_table() -> None:
+    plane = np.full((201, 260), -1000, np.float32)
+    rows, columns = np.mgrid[:201, :260]
+    trunk = np.hypot((rows - 90) / 60, (columns - 130) / 80) < 1
+    lung = np.hypot((rows - 90) / 30, (columns - 100) / 25) < 1
+    arm = np.hypot(rows - 90, columns - 235) < 22
+    table = (rows > 170) & (rows < 174) & (columns > 30) & (columns < 230)
+    plane[trunk | arm] = 40
+    plane[lung] = -850
+    plane[table] = -100
+    plane += np.random.default_rng(0).normal(0, 20, plane.shape).astype(np.float32)
+    found = body(plane)
+    patient = trunk | arm
+    edge = ndimage.binary_dilation(patient, iterations=4) & ~ndimage.binary_erosion(patient, iterations=4)
+    assert found.shape == plane.shape
+    assert np.array_equal(found[~edge], patient[~edge]) and found[lung].all()
+    assert body(np.full((5, 7), -1000)).all()  # nothing there: nothing is left out

@@ -22,7 +22,8 @@ def suggestedRange(result: Any) -> float | None:
         return None
     values = slicer.util.arrayFromVolume(node)
     some = values[:: max(1, len(values) // 16), ::4, ::4]
-    return float(max(5, 5 * round(float(np.percentile(some, 99)) / 5)))
+    some = some[some > 0]  # the patient
+    return 50.0 if not some.size else float(max(5, 5 * round(float(np.percentile(some, 99)) / 5)))
 
 
 class TrustOverlay:

@@ -14,6 +14,7 @@ from slicer.i18n import tr as _
 
 from ctenhance import choices
 from ctenhance.options import EnhanceOptions
+from ctenhance.quality.display import body
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from CTEnhanceLib.compare.strength import fillBlended
 from CTEnhanceLib.process import transfer
@@ -107,6 +108,8 @@ class EnhanceJob(Job):
             self._trust, error = loaded["uncertainty"].image, loaded["uncertainty"].array
             for slab in volumes.slabs(error):
                 error[slab] *= np.float32(choices.NINETY_PERCENT)
+                for z in range(*slab.indices(len(error))):  # the factor was measured in patients
+                    error[z][~body(before[z])] = 0
                 yield slab.stop / len(error)
         self._image, image = volumes.newImage(before.shape, np.float32)
         yield from fillBlended(image, before, self._full.array, self.options.strength)
