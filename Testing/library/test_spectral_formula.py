@@ -7,6 +7,7 @@ import re
 import pytest
 import torch
 
+from ctenhance.commands.decompose import names
 from ctenhance.physics.formula import atom_counts, mass_shares
 from ctenhance.physics.materials import compound, material, solution
 from ctenhance.runtime.errors import InputError
@@ -269,3 +270,25 @@ def test_a_concentration_for_a_density_is_refused_with_the_solution(described: s
 )  # fmt: skip
 def test_gases_foams_and_light_solids_have_low_densities(described: str) -> None:
     assert material(described).density == float(described.split("@")[1])
+
+
+@pytest.mark.parametrize(
+    ("formula", "right"),
+    [("CaCo3", "CaCO3"), ("NaHCo3", "NaHCO3"), ("Na2Co3", "Na2CO3"), ("BaCo3", "BaCO3"), ("Co2", "CO2")],
+)
+def test_a_slip_that_makes_cobalt_of_carbonates_is_refused_with_both(formula: str, right: str) -> None:
+    with pytest.raises(InputError, match=rf"write {right} where carbon and oxygen are meant, and .*\(Co\)"):
+        atom_counts(formula)
+    assert atom_counts("Co3O4") == {"Co": 3.0, "O": 4.0} and atom_counts("Co") == {"Co": 1.0}
+
+
+@pytest.mark.parametrize(("formula", "other"), [("No", "NO where two elements"), ("PuO2", "PU where two")])
+def test_elements_without_tables_are_refused(formula: str, other: str) -> None:
+    with pytest.raises(InputError, match=rf"No attenuation is known of element .*{other}"):
+        compound("x", formula, 1.0)
+
+
+def test_a_comma_in_a_density_is_named() -> None:
+    with pytest.raises(InputError, match=r"comma in a density: write it with a point, as in @3\.14"):
+        names("water,x=Ca3(PO4)2@3,14")
+    assert names("water,x=CaCO3@2.7,iodine") == ["water", "x=CaCO3@2.7", "iodine"]

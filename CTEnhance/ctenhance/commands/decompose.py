@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,6 +34,11 @@ BasisOption = Annotated[
 def names(listed: str) -> list[str]:
     """The parts of a list that was written with commas."""
     parts = [part.strip() for part in listed.split(",")]
+    comma = re.search(r"@\s*(\d+),(\d+)\s*(,|$)", listed)
+    if comma:
+        raise InputError(
+            f"'{listed}' has a comma in a density: write it with a point, as in @{comma[1]}.{comma[2]}."
+        )
     if not all(parts):
         raise InputError(f"'{listed}' is no list: separate its parts by single commas, as in water,iodine.")
     return parts

@@ -162,6 +162,7 @@ def _refuse_two_readings(formula: str, plain: str) -> None:
         )
     if re.search(r"\.(?!\d)|\d[a-z]|\(\)", plain):
         raise _no_formula(formula)
+    _refuse_cobalt(formula, plain)
     _refuse_points(formula, plain)
     _refuse_zeros(formula, plain)
     _refuse_isotopes(formula, plain)
@@ -179,6 +180,16 @@ def _refuse_two_readings(formula: str, plain: str) -> None:
     if plain.isupper() and plain[:2].isalpha() and meant:
         apart = f"{plain[0]}1{plain[1]}1"
         raise _two_readings(formula, f"{capital} where that element is meant, and {apart} where two are")
+
+
+def _refuse_cobalt(formula: str, plain: str) -> None:
+    """A slip of carbonates and of the oxides of carbon: 'CaCo3', 'NaHCo3', 'Co2'."""
+    slip = re.fullmatch(r"((?:[A-Z][a-z]?\d?)*)Co([23]?)", plain)
+    if slip and ((slip[2] == "3" and slip[1]) or (slip[2] == "2" and not slip[1])):
+        raise _two_readings(
+            formula,
+            f"{slip[1]}CO{slip[2]} where carbon and oxygen are meant, and {slip[1]}(Co){slip[2]} for cobalt",
+        )
 
 
 def _refuse_capitals(formula: str, plain: str, at: int) -> None:

@@ -95,9 +95,15 @@ def _atomic_number(element: str) -> int:
     import xraydb
 
     try:
-        return int(xraydb.atomic_number(element))
+        number = int(xraydb.atomic_number(element))
     except (AttributeError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"There is no element '{element}'; write symbols such as Ca or I.") from error
+    if number > _HEAVIEST:
+        compound_meant = f", or {element.upper()} where two elements are" if len(element) == 2 else ""
+        raise InputError(
+            f"No attenuation is known of element {number} ({element}): write another element{compound_meant}."
+        )
+    return number
 
 
 @lru_cache(maxsize=128)
@@ -119,6 +125,8 @@ def compound(name: str, formula: str, density: float) -> Material:
     if "%" in formula or "％" in formula:
         return Material(name, tuple(mass_shares(formula).items()), density)
     atoms = atom_counts(formula)
+    for element in atoms:
+        _atomic_number(element)  # before its mass is asked for
     refuse_gas_for_metal(formula, density)
     return Material(
         name, tuple((element, count * _atomic_mass(element)) for element, count in atoms.items()), density
