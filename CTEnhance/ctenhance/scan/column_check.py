@@ -29,7 +29,8 @@ def column_warning(projections: Projections, rows: Sequence[int]) -> str | None:
             return None
         nothing = np.zeros(values.shape[1], bool)
         if one.counts is not None:
-            counts = np.asarray(one.counts).reshape(values.shape)
+            counts = np.asarray(one.counts)  # of several bins the sum
+            counts = counts.reshape(*values.shape, -1).sum(axis=2)
             nothing = np.mean(counts <= 0, axis=0) >= _NOTHING
         spread = values.std(axis=0)
         reference = np.median(spread[~nothing]) if (~nothing).any() else 0.0
