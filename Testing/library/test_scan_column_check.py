@@ -58,3 +58,15 @@ def test_counts_clipped_at_the_ends_are_left_to_others() -> None:
         np.minimum(counts, 0.7 * counts.max(), out=counts)
 
     assert column_warning(changed(clip), ROWS) is None
+
+
+@pytest.mark.parametrize(("change", "said"), [(dead, "Columns 70 to 85"), (stuck, "Column 90"), (None, None)])
+def test_energy_bins_are_looked_at_together(change: Callable | None, said: str | None) -> None:
+    whole = scan(quanta=1e5)
+    counts, air = np.array(whole.counts), np.broadcast_to(np.asarray(whole.air_counts), whole.shape[2:])
+    if change is not None:
+        change(counts)
+    shares = np.array([0.4, 0.6])
+    binned = replace(whole, counts=counts[..., None] * shares, air_counts=air[:, None] * shares)
+    warning = column_warning(binned, ROWS)
+    assert warning is None if said is None else warning is not None and warning.startswith(said)
