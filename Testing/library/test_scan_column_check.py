@@ -70,3 +70,13 @@ def test_energy_bins_are_looked_at_together(change: Callable | None, said: str |
     binned = replace(whole, counts=counts[..., None] * shares, air_counts=air[:, None] * shares)
     warning = column_warning(binned, ROWS)
     assert warning is None if said is None else warning is not None and warning.startswith(said)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_noise_behind_a_thick_body_is_no_column(seed: int) -> None:
+    whole = scan(quanta=None)
+    quanta = 2e3 * np.exp(-1.8 * np.asarray(whole.line_integrals))
+    counts = np.random.default_rng(seed).poisson(quanta)[::3].astype(np.float32)
+    views = np.asarray(whole.view_angles)[::3]
+    noisy = replace(whole, line_integrals=None, counts=counts, air_counts=2e3, view_angles=views)
+    assert column_warning(noisy, ROWS) is None

@@ -14,9 +14,9 @@ from ctenhance.scan.projections import Projections
 #: A column is dead where its line integrals vary by less than this part of what is usual, and are not those
 #: of air; or where so many of its readings are nothing.
 _CONSTANT, _AIR, _NOTHING = 0.01, 0.2, 0.9
-#: It is off where its median differs from the mean of its neighbours' by this, and by so many times what is
-#: usual.
-_OFF, _TIMES_USUAL, _FEWEST = 0.05, 15.0, 16
+#: It is off where its median differs from the mean of its neighbours' by this, by so many times what is
+#: usual, and by so many times what noise can make.
+_OFF, _TIMES_USUAL, _FEWEST, _SURELY = 0.05, 15.0, 16, 6.0
 _NAMED = 6
 
 
@@ -45,8 +45,12 @@ def column_warning(projections: Projections, rows: Sequence[int]) -> str | None:
                 f"in all views (row {row}): rings, and wrong values near them; fill them from the columns "
                 "beside them first."
             )
-        middle = np.median(values[:, 1:-1] - (values[:, :-2] + values[:, 2:]) / 2, axis=0)
-        least = max(_OFF, _TIMES_USUAL * float(np.median(np.abs(middle - np.median(middle)))))
+        differences = values[:, 1:-1] - (values[:, :-2] + values[:, 2:]) / 2
+        middle = np.median(differences, axis=0)
+        # Behind a thick body few quanta are left, and medians are off by noise alone.
+        of_noise = _SURELY * differences.std(axis=0) / np.sqrt(len(values))
+        typical = float(np.median(np.abs(middle - np.median(middle))))
+        least = np.maximum(of_noise, max(_OFF, _TIMES_USUAL * typical))
         # At the edge of a round body its neighbours differ, too; beside one that is off they are two that
         # seem to be so, by half as much.
         across = np.abs(np.median(values[:, 2:] - values[:, :-2], axis=0))
