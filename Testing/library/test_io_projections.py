@@ -107,6 +107,27 @@ def test_dead_columns_are_filled_in_and_told() -> None:
     assert not sound.notes()
 
 
+@pytest.mark.parametrize("lost", (1, 2, 6))
+def test_views_that_are_missing_side_by_side_are_told(lost: int) -> None:
+    left = np.r_[0:20, 20 + lost : 240]
+    lines = np.repeat(path_lengths()[:1], len(left), axis=0)
+    scan = fan(counts=None, air_counts=None, line_integrals=lines, view_angles=angles(240)[left])
+    told = [note for note in scan.notes() if "gap" in note]
+    assert told == [note for note in told if f"{1.5 * (lost + 1):.3g} degrees" in note]
+    assert len(told) == (lost > 1)
+
+
+def test_some_views_of_a_scan_with_a_gap_can_be_looked_at() -> None:
+    # 14 of 480 views are missing; every 20th view alone leaves a gap of 25 degrees.
+    left = np.r_[0:200, 214:480]
+    lines = np.repeat(path_lengths()[:1], len(left), axis=0)
+    scan = fan(counts=None, air_counts=None, line_integrals=lines, view_angles=angles(480)[left])
+    few = replace(scan, line_integrals=lines[::20], view_angles=scan.view_angles[::20])
+    assert few.n_views == 24
+    with pytest.raises(InputError, match=r"gap of 3[01] degrees"):
+        replace(scan, line_integrals=lines[:-40], view_angles=np.delete(scan.view_angles, slice(100, 140)))
+
+
 def test_columns_without_counts_that_are_not_broken_stay() -> None:
     sound = fan(electronic_noise_variance=0.0)
     counts = sound.counts.copy()

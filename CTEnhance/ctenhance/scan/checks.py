@@ -16,6 +16,8 @@ from ctenhance.scan.fields import GEOMETRIES, ScanFields
 _MOST = {"views": 2_000_000, "rows": 100_000, "columns": 20_000, "bins": 64}
 # A scan with coarser views than this cannot be reconstructed; angles in degrees usually look so.
 _COARSEST_STEP_RAD = math.radians(20)
+#: Views that are missing side by side from which on it is worth a note; less may be uneven angles.
+_FEWEST_MISSING = 1.5
 _MOST_TURNS, _MOST_HELICAL_TURNS = 4, 1000
 # Line integrals: 50 is one quantum in 1e21; -3 would be twenty times as many quanta as without an object.
 _LARGEST_LINE_INTEGRAL, _LEAST_LINE_INTEGRAL = 50.0, -3.0
@@ -151,10 +153,24 @@ def _check_angles(p: ScanFields) -> None:
             "(half a turn and the fan, on a helix a whole turn) are needed to reconstruct."
         )
     widest = float(np.abs(steps).max())
-    if widest > _COARSEST_STEP_RAD:
+    # Less the step, so that every tenth view of a scan leaves no wider gap than all of them do.
+    if widest - step > _COARSEST_STEP_RAD:
         raise InputError(
             f"'/view_angles' leave a gap of {math.degrees(widest):.0f} degrees; views are missing."
         )
+
+
+def gap_notes(view_angles: np.ndarray) -> list[str]:
+    """A sentence where two views or more are missing between `view_angles` (rad), the widest gap told."""
+    steps = np.abs(np.diff(view_angles))
+    step, widest = float(np.median(steps)), int(np.argmax(steps))
+    missing = steps[widest] / step - 1
+    if missing < _FEWEST_MISSING:
+        return []
+    return [
+        f"'/view_angles' leave a gap of {math.degrees(steps[widest]):.3g} degrees after view {widest}, where "
+        f"{missing:.0f} views are missing: the image has streaks where no opposite rays fill it."
+    ]
 
 
 def _check_air(p: ScanFields) -> None:

@@ -23,7 +23,7 @@ from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.noise import COUNT_FLOOR
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check
-from ctenhance.scan.checks import check_fields, check_values
+from ctenhance.scan.checks import check_fields, check_values, gap_notes
 from ctenhance.scan.dead_columns import dead_columns, fill_in, notes_of
 from ctenhance.scan.fields import ScanFields
 from ctenhance.scan.rays import rays_of
@@ -77,7 +77,11 @@ class Projections(ScanFields):
 
         Reads all counts, as `dead_columns` does.
         """
-        return [*self.readers_notes, *notes_of(self.dead_columns(progress, cancel))]
+        return [
+            *self.readers_notes,
+            *gap_notes(self.view_angles),
+            *notes_of(self.dead_columns(progress, cancel)),
+        ]
 
     @property
     def field_of_view_mm(self) -> float:
