@@ -35,6 +35,8 @@ from ctenhance.runtime.files import stem_of, suffix_of
 
 _LARGEST_TEXT = 1 << 20  # bytes of a .json file
 _UNITS = ("Units", "RescaleType")
+# In an image's header these are of its voxels' places, not of its values.
+_LENGTHS = {"m", "cm", "mm", "um", "µm", "in", "inch", "meter", "metre", "millimeter", "millimetre"}
 _DESCRIPTIONS = ("SeriesDescription", "ImageComments", "DerivationDescription")
 # Of the NIfTI header: name of the field, where it begins, its bytes.
 _FIELDS = (("descrip", 148, 80), ("aux_file", 228, 24), ("intent_name", 328, 16))
@@ -51,7 +53,7 @@ def notes_on_texts(path: Path, array: np.ndarray) -> list[str]:
     if beside:
         _require_hounsfield(beside, place)
     for where, said in [] if suffix_of(path) in NIFTI else texts_of_header(path):
-        if where.lower().endswith(("type", "unit", "units")):
+        if where.lower().endswith(("type", "unit", "units")) and said.strip('" ').lower() not in _LENGTHS:
             _require_unit(said, "its header", where)
     texts = [(f"{place} ({key})", str(beside.get(key) or "")) for key in _DESCRIPTIONS]
     air = None
