@@ -19,6 +19,7 @@ from slicer.ScriptedLoadableModule import (
 from ctenhance.runtime.errors import CTEnhanceError
 from ctenhance.study import ReadingSession, Study
 from CTEnhanceLib.panel import about, styles
+from CTEnhanceLib.panel.ahead import Ahead
 from CTEnhanceLib.panel.keysheet import KeySheet
 from CTEnhanceLib.panel.widget import BasePanelWidget
 from CTEnhanceLib.readerstudy import keys, views
@@ -65,6 +66,7 @@ class CTReaderStudyWidget(BasePanelWidget):
         self.layout.addStretch(1)
         self.desk = ReadingDesk(self.ui, self.panel)
         self._keySheet = KeySheet(self.panel, _("CT Reader Study"), keys.rows)
+        self.ahead = Ahead(views.allViews, (), ())
         self.ui.folderEdit.filters = ctk.ctkPathLineEdit.Dirs
         self.ui.folderEdit.connect("currentPathChanged(QString)", self.onFolder)
         self.ui.readerSelector.connect("currentIndexChanged(int)", self.onReader)
@@ -78,18 +80,22 @@ class CTReaderStudyWidget(BasePanelWidget):
         super().opened()
         self.desk.enter()
         self._keySheet.enable(True)
+        self.ahead.start()
 
     def left(self):
         """Take everything off the screen; the sitting goes on."""
+        self.ahead.stop()
         self.desk.exit()
         self._keySheet.enable(False)
 
     def sceneGoes(self):
         """Save what was typed; `opened` shows the case again."""
+        self.ahead.stop()
         self.desk.sceneCloses()
 
     def gone(self):
         """End the sitting; everything is saved."""
+        self.ahead.stop()
         self.desk.signOut()
         self._keySheet.enable(False)
 

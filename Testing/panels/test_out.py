@@ -179,7 +179,7 @@ def test_export_without_a_database_has_a_study_of_its_own(
     click(panel, user, "outExportButton", tmp_path / "joined")
     assert header(tmp_path / "joined").PatientName == PATIENT
     click(panel, user, "outDatabaseButton")
-    assert "open the module DICOM once" in slicerhost.messages[0][0]
+    assert "open the module DICOM, and" in slicerhost.messages[0][0]
 
 
 def test_into_the_database(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import slicer
-from reading import VIEWS, Maker, Reader, rows
+from reading import VIEWS, Maker, Reader, rows, shownCase
+
+from view_pixels import pixels
 
 
 @pytest.mark.parametrize("locked", [False, True])
@@ -272,3 +276,61 @@ def test_drawings_of_other_work_are_not_over_the_images(reader: Reader, make: Ma
     reader.desk.signOut()
     assert region.GetDisplayNode().GetVisibility2D()
     assert not hidden.GetDisplayNode().GetVisibility2D()
+
+
+def test_views_are_made_before_who_reads_signs_in(
+    reader: Reader, make: Maker, user: Any, monkeypatch: Any
+) -> None:
+    """Else the sign-in makes them all at once; who leaves the panel waits for none."""
+    from CTEnhanceLib.readerstudy import views
+
+    names = ("CTReaderStudyTestLeft", "CTReaderStudyTestRight", "CTReaderStudyTestImage")
+    for constant, name in zip(("LEFT_VIEW", "RIGHT_VIEW", "ONE_VIEW"), names, strict=True):
+        monkeypatch.setattr(views, constant, name)  # other tests have had those of the panel made
+    ahead = reader.panel.ahead
+
+    def made() -> list[Any]:
+        return [slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLSliceNode") for name in names]
+
+    slicer.app.userSettings().setValue("CTEnhance/nothingAhead", "")
+    try:
+        reader.panel.opened()
+        assert ahead.pending
+        reader.panel.left()
+        assert not ahead.pending and made() == [None] * 3
+        reader.panel.opened()
+        user.waits(lambda: not ahead.pending, 120)
+    finally:
+        slicer.app.userSettings().setValue("CTEnhance/nothingAhead", True)
+    nodes = made()
+    assert None not in nodes and not any(node.IsMappedInLayout() for node in nodes)
+    assert slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") == []
+    reader.signsIn(make(cases=3))
+    assert made() == nodes and [node.IsMappedInLayout() for node in nodes] == [1, 1, 0]
+    assert shownCase(names[0]) == shownCase(names[1])
+    for name in names[:2]:
+        widget = slicer.app.layoutManager().sliceWidget(name)
+        assert not widget.sliceController().visible  # its bar names what is shown
+        assert pixels(widget.sliceView()).std() > 0
+    left, right = (slicer.app.layoutManager().sliceWidget(name) for name in names[:2])
+    start = left.sliceLogic().GetSliceOffset()
+    right.sliceController().setSliceOffsetValue(start + 2.5)
+    assert left.sliceLogic().GetSliceOffset() == pytest.approx(start + 2.5)
+
+
+def test_images_of_later_cases_change_nothing_on_the_screen(reader: Reader, make: Maker, user: Any) -> None:
+    from CTEnhanceLib.readerstudy.images import ImageShelf
+
+    reader.signsIn(make(cases=3))
+    session = reader.desk.session
+    images, upcoming = session.case.images, session.upcoming
+    assert len(images) == 2 and set(upcoming) - set(images)
+    told: list[bool] = []
+    shelf = ImageShelf(
+        lambda path: session.study.images[path.name][0],
+        lambda: told.append(shelf.get(images) is not None),
+    )
+    shelf.request(images, upcoming)
+    user.waits(lambda: not shelf.busy, 60)
+    assert told == [False, True] and shelf.get(upcoming) is not None
+    shelf.clear()

@@ -193,7 +193,7 @@ class ReadingDesk:
             ahead: tuple[Path, ...] = ()
             with contextlib.suppress(InputError):  # a missing one is reported when its turn comes
                 ahead = self.session.upcoming
-            self.shelf.request((*self._case.images, *ahead))
+            self.shelf.request(self._case.images, ahead)
         self._update()
 
     def _update(self) -> None:

@@ -19,6 +19,8 @@ from CTEnhanceLib.process.steps import TimedSteps
 from CTEnhanceLib.process.transfer import LoadedVolume
 from CTEnhanceLib.scene import volumes
 
+_PAUSE_MILLISECONDS = 1
+
 
 def readImage(path: Path, sha256: str) -> Generator[float, None, LoadedVolume]:
     """Read an image of a study (.mha, int16); yield the fraction done, return the volume.
@@ -67,13 +69,14 @@ def _matrix(header: CopyHeader) -> np.ndarray:
 class ImageShelf:
     """Holds the images of the case that is read and of those beside it; loads what is missing, in order.
 
-    `digest(path)` returns the SHA-256 that the study names; `onChanged()` is called when an image has come or
-    could not be read.
+    `digest(path)` returns the SHA-256 that the study names; `onChanged()` is called when an image of the
+    case that is read has come or could not be read.
     """
 
     def __init__(self, digest: Callable[[Path], str], onChanged: Callable[[], None]) -> None:
         self._digest, self._onChanged = digest, onChanged
         self._requested: tuple[Path, ...] = ()
+        self._awaited: tuple[Path, ...] = ()
         self._loaded: dict[Path, LoadedVolume] = {}
         self._failed: dict[Path, Exception] = {}
         self._steps: TimedSteps | None = None
@@ -84,9 +87,10 @@ class ImageShelf:
         """Whether images are being read."""
         return self._steps is not None
 
-    def request(self, paths: Sequence[Path]) -> None:
-        """Have these images, the first ones first, and let go of all others."""
-        self._requested = tuple(dict.fromkeys(paths))
+    def request(self, paths: Sequence[Path], ahead: Sequence[Path] = ()) -> None:
+        """Have these images, then those that come next, in this order, and let go of all others."""
+        self._awaited = tuple(paths)
+        self._requested = tuple(dict.fromkeys((*paths, *ahead)))
         self._loaded = {path: image for path, image in self._loaded.items() if path in self._requested}
         self._failed = {}
         if self._loading != self._missing():
@@ -106,7 +110,7 @@ class ImageShelf:
 
     def clear(self) -> None:
         """Stop, and let go of all images."""
-        self._requested, self._loaded, self._failed = (), {}, {}
+        self._requested, self._awaited, self._loaded, self._failed = (), (), {}, {}
         self._stop()
 
     def _missing(self) -> Path | None:
@@ -117,7 +121,10 @@ class ImageShelf:
         path = self._missing()
         if self._steps is None and path is not None:
             self._loading = path
-            self._steps = TimedSteps(self._read(path), self._onDone, self._onFailed)
+            # With a pause, or two would fall into one turn while views are laid out and drawn.
+            self._steps = TimedSteps(
+                self._read(path), self._onDone, self._onFailed, milliseconds=_PAUSE_MILLISECONDS
+            )
 
     def _stop(self) -> None:
         if self._steps is not None:
@@ -128,9 +135,10 @@ class ImageShelf:
         self._loaded[path] = yield from readImage(path, self._digest(path))
 
     def _onDone(self) -> None:
-        self._steps = self._loading = None
+        path, self._steps, self._loading = self._loading, None, None
         self._go()
-        self._onChanged()
+        if path in self._awaited:
+            self._onChanged()
 
     def _onFailed(self, error: Exception) -> None:
         if self._loading is not None:

@@ -225,6 +225,11 @@ def layouts() -> list[tuple[int, str]]:
     return [(number, description(_views(count))) for count, number in _LAYOUTS.items()]
 
 
+def allViews() -> list[View]:
+    """Return every view that a case may need, those of two images in front: to be made ahead."""
+    return [view for count in sorted(_LAYOUTS, reverse=True) for view in _views(count)]
+
+
 def _views(count: int) -> tuple[View, ...]:
     # Without titles: nothing stands over what is judged.
     if count == 1:
