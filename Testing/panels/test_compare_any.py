@@ -121,6 +121,7 @@ def test_another_scan_on_another_grid(panel: Any, user: Any, two: Any) -> None:
     compare_with(panel, prior)
     assert said(BEFORE).startswith("Other scan\nprior")
     assert content(DIFFERENCE) is None and "not in the same places" in said(DIFFERENCE)
+    user.turn()  # then views are linked
     widget(BEFORE).sliceController().setSliceOffsetValue(6.0)
     assert widget(AFTER).sliceLogic().GetSliceOffset() == pytest.approx(6.0)
     for node in (first, prior):

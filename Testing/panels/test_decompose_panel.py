@@ -76,7 +76,7 @@ def test_measured_bins_to_maps(panel: Any, user: Any, made: Path) -> None:
     slicer.mrmlScene.RemoveNode(maps[1])
     user.turn()
     assert manager.layout == layout and not ui.spectralButton.enabled
-    assert not slicer.mrmlScene.IsNodePresent(live)
+    user.waits(lambda: not slicer.mrmlScene.IsNodePresent(live))  # volumes go one a turn
 
 
 def test_simulated_scan_takes_two_verbs(panel: Any, user: Any) -> None:

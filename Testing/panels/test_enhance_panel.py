@@ -118,6 +118,7 @@ def test_compare_modes(panel: Any, user: Any, ct: Any) -> None:
     first, second = (manager.sliceWidget(name) for name in ("CTEnhanceBefore", "CTEnhanceAfter"))
     assert first.mrmlSliceCompositeNode().GetBackgroundVolumeID() == ct.GetID()
     assert second.mrmlSliceCompositeNode().GetBackgroundVolumeID() == result.GetID()
+    user.turn()  # then views are linked
     first.sliceController().setSliceOffsetValue(5.0)
     assert second.sliceLogic().GetSliceOffset() == pytest.approx(5.0)
     panel.ui.lungButton.click()

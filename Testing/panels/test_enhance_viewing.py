@@ -120,6 +120,7 @@ def test_the_image_says_what_it_is(panel: Any, user: Any, result: Any) -> None:
     ui = panel.ui
     ui.viewModeSelector.currentIndex = 0
     ui.compareButton.click()
+    user.turn()  # then views are linked
     ui.lungButton.click()
     count = slicer.util.arrayFromVolume(result).shape[0]
     for number in (1, count):

@@ -329,6 +329,7 @@ def test_views_of_another_group_are_linked_again(app: Any) -> None:
     first.mrmlSliceNode().SetLayoutLabel("X")
     linked.leave()
     linked.show(7191, views)
+    app.processEvents()  # then they are linked
     first.sliceController().setSliceOffsetValue(12.0)
     assert second.sliceLogic().GetSliceOffset() == 12.0
     assert first.mrmlSliceNode().GetLayoutLabel() == "O"

@@ -14,7 +14,6 @@ from slicer.i18n import tr as _
 
 from ctenhance import choices
 from ctenhance.options import EnhanceOptions
-from ctenhance.quality.display import body
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from CTEnhanceLib.compare.strength import fillBlended
 from CTEnhanceLib.process import transfer
@@ -105,6 +104,8 @@ class EnhanceJob(Job):
         if self._full.array.shape != before.shape:
             raise CTEnhanceError(_("The result has another size than the input; press Apply again."))
         if self.options.uncertainty:
+            from ctenhance.quality.display import body  # brings SciPy, which is slow to load
+
             self._trust, error = loaded["uncertainty"].image, loaded["uncertainty"].array
             for slab in volumes.slabs(error):
                 error[slab] *= np.float32(choices.NINETY_PERCENT)
