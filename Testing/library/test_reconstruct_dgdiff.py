@@ -74,6 +74,7 @@ def test_what_lies_beyond_the_range_is_carried_over() -> None:
 
 
 def test_the_same_noise_gives_the_same_image() -> None:
+    torch.manual_seed(0)  # so few features may all be off by chance, and the image heeds nothing then
     network = DoublyGuided(SMALL).eval()
     initial, low, noise = draw(1, 3, 40, 56), draw(1, 3, 40, 56, seed=1), draw(2, 1, 1, 40, 56, seed=2)
     with torch.no_grad():
