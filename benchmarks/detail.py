@@ -31,8 +31,8 @@ from ctenhance.quality.metrics import psnr
 from ctenhance.quality.noise import noise
 from ctenhance.quality.sharpness import EDGES, edge_in, sharpness
 from ctenhance.quality.tissue import tissue_bias
-from ctenhance.runtime.errors import CTEnhanceError
 from ctenhance.runtime.files import write_text
+from ending import one_sentence
 from lesions import Process, grain, held_out, invented, lowered, processes
 from methods import our_models
 from tables import NONE, Table
@@ -269,7 +269,7 @@ def main() -> None:
     add("--phantoms", type=int, default=3, help="phantoms for invented structures")
     add("--out", type=Path)
     given = parser.parse_args()
-    try:
+    with one_sentence():
         models = our_models(
             [m for m in given.model if Path(m).suffix],
             None,
@@ -289,9 +289,6 @@ def main() -> None:
             results["scanned bars"] = scanned_bars(files[0], methods)
         results["bars"], results["ringing"] = computed_bars(methods), ringing(methods)
         results["invented"] = inventions(models, given.phantoms)
-    except CTEnhanceError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
     found = tables(results)
     print("\n\n".join(table.text() for table in found))
     if given.out is not None:

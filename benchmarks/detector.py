@@ -38,12 +38,12 @@ from ctenhance.enhancement.networks import build
 from ctenhance.enhancement.training import course_of
 from ctenhance.quality.guide import smoothed_guide
 from ctenhance.runtime import weights
-from ctenhance.runtime.errors import CTEnhanceError
 from ctenhance.runtime.files import replace_when_done, write_text
 from ctenhance.study.design import Lesion as Truth
 from ctenhance.study.statistics.roc import figure_of_merit, scored_marks, wafroc_kernel
 from ctenhance.training.loop import Ahead, Settings
 from ctenhance.training.options import TwinTraining
+from ending import one_sentence
 from kept import Store, digest
 from lesions import (
     DIAMETERS_MM,
@@ -332,11 +332,8 @@ def main() -> None:
     two.add_argument("--repeats", type=int, default=2, help="other places and noise on each scan")
     two.add_argument("--out", type=Path)
     given = parser.parse_args()
-    try:
+    with one_sentence():
         _train(given) if given.what == "train" else _run(given)
-    except CTEnhanceError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 def _train(given: argparse.Namespace) -> None:

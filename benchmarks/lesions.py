@@ -40,9 +40,10 @@ from ctenhance.physics.phantom import chest_phantom
 from ctenhance.quality.guide import smoothed_guide
 from ctenhance.quality.metrics import psnr
 from ctenhance.quality.observer import area, ratings
-from ctenhance.runtime.errors import CTEnhanceError, InputError
+from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import write_text
 from ctenhance.study.statistics.roc import auc_kernel, figure_of_merit
+from ending import one_sentence
 from kept import Store, digest
 from methods import our_models
 from tables import Table
@@ -319,11 +320,8 @@ def main() -> None:
     add("--phantoms", type=int, default=8, help="phantoms for invented structures")
     add("--seed", type=int, default=3)
     add("--out", type=Path)
-    try:
+    with one_sentence():
         _run(parser.parse_args())
-    except CTEnhanceError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 def _run(given: argparse.Namespace) -> None:

@@ -27,8 +27,8 @@ from ctenhance.core.volume import CTVolume
 from ctenhance.physics.phantom import chest_phantom
 from ctenhance.quality.guide import smoothed_guide
 from ctenhance.quality.noise import detrended, noise_sd
-from ctenhance.runtime.errors import CTEnhanceError
 from ctenhance.runtime.files import write_text
+from ending import one_sentence
 from kept import Store
 from lesions import (
     DIAMETERS_MM,
@@ -218,11 +218,8 @@ def main() -> None:
     add("--phantoms", type=int, default=4, help="phantoms for invented structures")
     add("--seed", type=int, default=3)
     add("--out", type=Path)
-    try:
+    with one_sentence():
         _run(parser.parse_args())
-    except CTEnhanceError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 def _run(given: argparse.Namespace) -> None:

@@ -34,8 +34,9 @@ from ctenhance.degradation.dose import Dose
 from ctenhance.quality.guide import smoothed_guide
 from ctenhance.quality.noise import detrended, find_regions
 from ctenhance.quality.observer import area
-from ctenhance.runtime.errors import CTEnhanceError, InputError
+from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import write_text
+from ending import one_sentence
 from measure import shape_distance
 from tables import Table
 
@@ -184,11 +185,8 @@ def main() -> None:
     add("--steps", type=int, default=STEPS)
     add("--seed", type=int, default=0)
     add("--out", type=Path)
-    try:
+    with one_sentence():
         _run(parser.parse_args())
-    except CTEnhanceError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 def _run(given: argparse.Namespace) -> None:

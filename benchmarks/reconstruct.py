@@ -38,10 +38,11 @@ from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu
 from ctenhance.quality.guide import smoothed_guide
 from ctenhance.quality.metrics import similarity
 from ctenhance.quality.tissue import tissue_bias
-from ctenhance.runtime.errors import CTEnhanceError, InputError
+from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import write_text
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.rays import ray_fields
+from ending import one_sentence
 from reconstruct_cases import Part, dice, in_turn
 from reconstruct_peers import bm3d_on_image, fbp_slice, one_dose_network, sirt_tv, train_one_dose
 from tables import NONE, Table, mean
@@ -321,11 +322,8 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Run; a problem that the user can mend is one sentence and exit code 2."""
-    try:
+    with one_sentence():
         run(arguments())
-    except CTEnhanceError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

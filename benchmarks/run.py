@@ -18,7 +18,6 @@ import argparse
 import json
 import os
 import platform
-import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -29,8 +28,9 @@ import torch
 import ctenhance
 from cases import HELD_OUT, Source, held_out_source, pairs_source
 from ctenhance.core.report import write_report
-from ctenhance.runtime.errors import CTEnhanceError, InputError
+from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import write_text
+from ending import one_sentence
 from measure import measure_case, say
 from methods import Filtered, Given, Input, Kept, Method, Ours, Trained, other_samplers, our_models, tuned_on
 from peers import all_peers
@@ -227,11 +227,8 @@ def _models(methods: Sequence[Method]) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Run; a problem that the user can mend is one sentence and exit code 2."""
-    try:
+    with one_sentence():
         run(arguments())
-    except CTEnhanceError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

@@ -123,8 +123,7 @@ def tell_geometry(
 
 
 def _some_rows(projections: Projections) -> list[int]:
-    n = projections.n_rows
-    return sorted({(2 * k + 1) * n // (2 * _SLICES) for k in range(_SLICES)})
+    return sorted({(2 * k + 1) * projections.n_rows // (2 * _SLICES) for k in range(_SLICES)})
 
 
 def _with(supposed: Supposed, name: str, value: float) -> Supposed:
