@@ -116,6 +116,15 @@ def test_a_folder_of_two_series_needs_no_energies(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.array, found.array)
 
 
+def test_a_folder_without_images_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert energies_in(tmp_path / "empty") == []
+    code, said = decompose(
+        f"--image=40={tmp_path / 'empty'}", f"--image=70={tmp_path / 'empty'}", tmp_path / "maps"
+    )
+    assert code == 2 and "there is no DICOM image in it" in said and not (tmp_path / "maps").exists()
+
+
 @pytest.mark.parametrize(
     "changes, sentence",
     [

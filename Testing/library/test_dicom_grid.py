@@ -179,13 +179,14 @@ def test_one_slice_of_many_in_whole_millimetres_is_missed(tmp_path: Path, spacin
 @pytest.mark.parametrize(
     ("spacing", "lost", "count"), [(1.25, [9], "a slice is"), (2.5, [3, 9], "2 slices are")]
 )
-@pytest.mark.parametrize("told", ["numbers", "thickness"])
+@pytest.mark.parametrize("told", ["numbers", "numbers from 0", "thickness"])
 def test_lost_slices_are_counted_though_positions_are_rounded(
     tmp_path: Path, spacing: float, lost: list[int], count: str, told: str
 ):
     kept = np.delete(np.arange(20), lost)
     depths = (0.03 + spacing * kept).round()
-    numbers = (kept + 1).tolist() if told == "numbers" else [1] * len(kept)
+    counted = {"numbers": kept + 1, "numbers from 0": kept, "thickness": np.ones_like(kept)}
+    numbers = counted[told].tolist()
     write_rounded(tmp_path, depths, numbers, SliceThickness=spacing if told == "thickness" else 5)
     sentence = refusal(tmp_path)
     place = f"between {depths[lost[0] - 1]:.2f} and {depths[lost[0]]:.2f} mm"

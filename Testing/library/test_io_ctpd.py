@@ -339,14 +339,21 @@ def test_pixels_that_go_while_reading(folder: Path) -> None:
 
 
 def test_writer_refuses(tmp_path: Path, written: Path) -> None:
-    with pytest.raises(InputError, match="holds files already"):
+    with pytest.raises(InputError, match="is no empty folder"):
         write_ctpd(written, short().helix())
     with pytest.raises(InputError, match="not 'HFP'"):
         write_ctpd(tmp_path / "scan", short().helix(), patient_position="HFP")
     token = CancelToken()
-    token.cancel()
+
+    def stop(_stage: str, done: int, _total: int) -> None:
+        if done:
+            token.cancel()
+
+    before = sorted(tmp_path.iterdir())
     with pytest.raises(Cancelled):
-        write_ctpd(tmp_path / "scan", short().helix(), cancel=token)
+        write_ctpd(tmp_path / "scan", short(turns=3.0).helix(), progress=stop, cancel=token)
+    assert sorted(tmp_path.iterdir()) == before
+    token.cancel()
     with pytest.raises(Cancelled):
         read_ctpd(written, cancel=token)
 

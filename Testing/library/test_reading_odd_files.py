@@ -19,6 +19,7 @@ from scipy import ndimage
 from synthetic_dicom import dataset, hounsfield, save, write_series
 
 from ctenhance import CTVolume
+from ctenhance.files import damage
 from ctenhance.files.dicom.writing import Derivation
 from ctenhance.files.dicom.writing import write_series as write_derived
 from ctenhance.runtime.errors import InputError
@@ -385,3 +386,24 @@ def test_a_full_temporary_folder_does_not_keep_a_packed_file_from_being_read(
     )
     assert np.array_equal(CTVolume.read(tmp_path / "ct.nii.gz").array, hounsfield(4))
     assert tried == [True]
+
+
+def test_a_volume_file_of_no_header_at_all_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(damage, "_LONGEST_HEADER", 1 << 16)
+    for name in ("ct.nrrd", "ct.mha"):
+        (tmp_path / name).write_bytes(b"any value\n" * 20_000)
+        with pytest.raises(InputError, match="the file is damaged, cut off or not what its name says"):
+            CTVolume.read(tmp_path / name)
+
+
+def test_a_value_that_is_no_number_in_a_nifti_file_of_no_axes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ct.nii"
+    CTVolume(hounsfield(4, 32, 32) + np.float32(0.5), (0.7, 0.7, 3.0)).write(path)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<8h", content, 40, *[0] * 8)
+    struct.pack_into("<f", content, 352, np.nan)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="Cannot read"):
+        CTVolume.read(path)

@@ -195,7 +195,7 @@ def _state(files: Sequence[Path]) -> str:
 
     try:
         return "" if any(values_beside(file) for file in files) else files_state(files)
-    except OSError:
+    except (OSError, InputError):  # whoever reads it says what is wrong
         return ""
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ctenhance.core.hounsfield import has_air
-from ctenhance.files.damage import NIFTI, nifti_header, texts_of_header
+from ctenhance.files.damage import NIFTI, nifti_header, nifti_layout, texts_of_header
 from ctenhance.files.dicom.names import (
     AT_AN_ENERGY,
     LIKE_HU,
@@ -29,7 +29,6 @@ from ctenhance.files.dicom.names import (
     quantity,
     words,
 )
-from ctenhance.files.nifti_grid import HEADER_BYTES
 from ctenhance.runtime.errors import NotCTError
 from ctenhance.runtime.files import stem_of, suffix_of
 
@@ -52,12 +51,16 @@ def notes_on_texts(path: Path, array: np.ndarray) -> list[str]:
     place = f"'{stem_of(path)}.json' beside it"
     if beside:
         _require_hounsfield(beside, place)
-    for where, said in [] if suffix_of(path) in NIFTI else texts_of_header(path):
+    is_nifti = suffix_of(path) in NIFTI
+    header = nifti_header(path) if is_nifti else b""
+    of_header = list(_texts_of_nifti(header) if is_nifti else texts_of_header(path))
+    for where, said in [] if is_nifti else of_header:
         if where.lower().endswith(("type", "unit", "units")) and said.strip('" ').lower() not in _LENGTHS:
             _require_unit(said, "its header", where)
     texts = [(f"{place} ({key})", str(beside.get(key) or "")) for key in _DESCRIPTIONS]
+    texts += [(f"its header ({name[:40]})", said) for name, said in of_header]
     air = None
-    for where, said in [*texts, *_header_texts(path)]:
+    for where, said in texts:
         found = words(said)
         if match := UNIT.search(capitals(said)):
             unit = said[slice(*match.span())].strip()
@@ -74,7 +77,7 @@ def notes_on_texts(path: Path, array: np.ndarray) -> list[str]:
                 )
             if named in NOTED:
                 return [f"{where} tells of {named}; taken for Hounsfield units, as air is at -1000 in it"]
-    return [*_note_of_intent(path), *_note_of_name(path)]
+    return [*(_notes_of_intent(header) if is_nifti else []), *_note_of_name(path)]
 
 
 def _require_hounsfield(beside: Mapping[str, Any], place: str) -> None:
@@ -104,25 +107,15 @@ def _note_of_name(path: Path) -> list[str]:
     return [f"its name tells of {named}: make sure that its values are Hounsfield units"] if named else []
 
 
-def _note_of_intent(path: Path) -> list[str]:
-    if suffix_of(path) not in NIFTI:
-        return []
-    header = nifti_header(path)
-    order = "<" if struct.unpack_from("<i", header)[0] == HEADER_BYTES else ">"
-    (code,) = struct.unpack_from(f"{order}h", header, _INTENT_AT)
+def _notes_of_intent(header: bytes) -> list[str]:
+    (code,) = struct.unpack_from(f"{nifti_layout(header).order}h", header, _INTENT_AT)
     meant = "a statistic" if code in _STATISTICS else _LABELS.get(code, "")
     return [f"its header says that it is {meant} (intent_code {code}): make sure it is a CT"] if meant else []
 
 
-def _header_texts(path: Path) -> Iterator[tuple[str, str]]:
-    if suffix_of(path) in NIFTI:
-        header = nifti_header(path)
-        for name, start, length in _FIELDS:
-            said = header[start : start + length].split(b"\0")[0].decode("latin-1")
-            yield f"its header ({name})", said
-        return
-    for name, said in texts_of_header(path):
-        yield f"its header ({name[:40]})", said
+def _texts_of_nifti(header: bytes) -> Iterator[tuple[str, str]]:
+    for name, start, length in _FIELDS:
+        yield name, header[start : start + length].split(b"\0")[0].decode("latin-1")
 
 
 def _json_beside(path: Path) -> Mapping[str, Any]:

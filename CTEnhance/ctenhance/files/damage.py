@@ -23,6 +23,7 @@ from typing import IO, Any, cast
 import numpy as np
 
 from ctenhance.core.hounsfield import not_finite
+from ctenhance.files.nifti_grid import HEADER_BYTES
 from ctenhance.runtime.errors import InputError, NotCTError
 from ctenhance.runtime.files import suffix_of
 
@@ -33,7 +34,6 @@ with contextlib.suppress(ImportError):  # half the time; not built for every pro
 DAMAGED = "the file is damaged, cut off or not what its name says; copy it again from its source."
 NIFTI = (".nii", ".nii.gz")
 _CHUNK = 1 << 20
-_NIFTI_1 = 348  # bytes of its header
 _INT16 = 4  # its word for that type
 #: Bytes behind the voxels of a NIfTI file that programs may leave there; a packed file could have any number.
 _MOST_BEHIND = 64 << 20
@@ -54,7 +54,8 @@ Take = Callable[[bytes], Any]
 # Of the names of what a header says, those under which people write what it shows.
 _DESCRIBES = re.compile(r"^(content|comment|name)\s*$|descri|comment|rescale ?_?type|units?$|quantity", re.I)
 _OF_LENGTH = re.compile(r"space units|distanceunits", re.I)
-_MOST_TEXT, _LEAST_OFFSET = 1 << 20, 352  # bytes of a header; of the voxels in a NIfTI file
+_MOST_TEXT, _LONGEST_HEADER = 1 << 20, 64 << 20  # bytes of a header that are looked at, and that it may have
+LEAST_OFFSET = 352  # of the voxels in a NIfTI file
 
 
 def require_sound(path: Path, plain: Take | None = None) -> None:
@@ -207,6 +208,8 @@ def _header(path: Path) -> _Header:
     fields: dict[bytes, bytes] = {}
     with path.open("rb") as stream:
         while line := stream.readline(_CHUNK):
+            if stream.tell() > _LONGEST_HEADER:  # anything, of which no line ends a header
+                raise InputError(DAMAGED)
             name, _, value = line.partition(b"=" if meta_image else b":")
             if not meta_image and value.startswith(b"="):
                 continue  # a NRRD key, which anybody may name as a field is named
@@ -320,11 +323,11 @@ def _require_whole_nifti(path: Path, plain: Take | None) -> None:
             header = stream.read(540)
             layout = nifti_layout(header)
             _require_one_scaling(header, layout.order)
-            if header[344:347] == b"n+1" and layout.offset < _LEAST_OFFSET:
+            if header[344:347] == b"n+1" and layout.offset < LEAST_OFFSET:
                 raise InputError(
                     f"its header says that its voxels begin at byte {layout.offset}, within the header "
                     "itself, where programs read other places; correct vox_offset (most often "
-                    f"{_LEAST_OFFSET})."
+                    f"{LEAST_OFFSET})."
                 )
             # To the very end, because only there stands the checksum of a compressed file.
             length = bad = first_bad = 0
@@ -403,11 +406,11 @@ def _require_one_scaling(header: bytes, order: str) -> None:
 
 def nifti_layout(header: bytes) -> NiftiLayout:
     """Return what the NIfTI-1 header promises; raises struct.error without one, InputError for NIfTI-2."""
-    if len(header) < _NIFTI_1:
+    if len(header) < HEADER_BYTES:
         raise struct.error("no whole NIfTI header")
     for order in "<>":
         (header_size,) = struct.unpack_from(f"{order}i", header, 0)
-        if header_size == _NIFTI_1:
+        if header_size == HEADER_BYTES:
             dimensions = struct.unpack_from(f"{order}8h", header, 40)
             kind, bits = struct.unpack_from(f"{order}2h", header, 70)
             offset = int(struct.unpack_from(f"{order}f", header, 108)[0])
@@ -419,5 +422,5 @@ def nifti_layout(header: bytes) -> NiftiLayout:
         float_type = {16: f"{order}f4", 64: f"{order}f8"}.get(kind, "")
         scaling = struct.unpack_from(f"{order}2f", header, 112)
         plain = (kind, bits) == (_INT16, 16) and scaling in ((1.0, 0.0), (0.0, 0.0))
-        return NiftiLayout(offset, math.prod(shape) * bits // 8, (1, 1, *shape), float_type, order, plain)
+        return NiftiLayout(offset, math.prod(shape) * bits // 8, (1, 1, 1, *shape), float_type, order, plain)
     raise struct.error("no NIfTI header")

@@ -24,6 +24,7 @@ from ctenhance.core.volume import CTVolume, require_scalar_volume, sitk_image
 from ctenhance.files.damage import (
     DAMAGED,
     GZIP_WBITS,
+    LEAST_OFFSET,
     NIFTI,
     is_packed,
     nifti_header,
@@ -60,7 +61,6 @@ _PACKINGS = ((1, zlib.Z_RLE), (1, zlib.Z_DEFAULT_STRATEGY), (6, zlib.Z_DEFAULT_S
 _LARGER, _TRIED, _CHUNK = 1.05, 1 << 20, 1 << 22
 _QUIETING = threading.RLock()  # ITK's switch is one for all threads
 _EIGHT_BIT = (sitk.sitkUInt8, sitk.sitkInt8)
-_LEAST_OFFSET = 352  # of the voxels in a NIfTI file
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _mapped(
     if (
         not layout.plain_int16
         or layout.order != "<"
-        or layout.offset < _LEAST_OFFSET
+        or layout.offset < LEAST_OFFSET
         or reader.GetPixelID() != sitk.sitkInt16
         or (x * y * z * 2 != layout.length)
         or layout.length == 0

@@ -12,7 +12,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, gen
 from ctenhance.files.ctpd.elements import CREATOR, ELEMENTS, PRIVATE_GROUPS
 from ctenhance.physics.units import MU_WATER_PER_MM
 from ctenhance.runtime.errors import InputError
-from ctenhance.runtime.files import check_output_folder
+from ctenhance.runtime.files import folder_when_done
 from ctenhance.runtime.progress import Cancellable, Progress, check
 from ctenhance.scan.helix import Helix
 
@@ -42,20 +42,18 @@ def write_ctpd(
     """
     if patient_position not in ("HFS", "FFS", None):
         raise InputError(f"Only the patient positions HFS and FFS can be written, not '{patient_position}'.")
-    target = check_output_folder(folder)
-    if any(target.iterdir()):
-        raise InputError(f"Cannot write into '{target}': it holds files already; choose an empty folder.")
     study, series = generate_uid(), generate_uid()
-    for view in range(helix.n_views):
-        if view % 16 == 0:
-            check(cancel)
-            if progress is not None:
-                progress("write", view, helix.n_views)
-        dataset = _dataset(helix, view, patient_position == "FFS", column_fastest, explicit)
-        dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study, series
-        if patient_position:
-            dataset.PatientPosition = patient_position
-        dataset.save_as(target / f"view{view + 1:06d}.dcm", enforce_file_format=True)
+    with folder_when_done(folder) as target:
+        for view in range(helix.n_views):
+            if view % 16 == 0:
+                check(cancel)
+                if progress is not None:
+                    progress("write", view, helix.n_views)
+            dataset = _dataset(helix, view, patient_position == "FFS", column_fastest, explicit)
+            dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study, series
+            if patient_position:
+                dataset.PatientPosition = patient_position
+            dataset.save_as(target / f"view{view + 1:06d}.dcm", enforce_file_format=True)
     if progress is not None:
         progress("write", helix.n_views, helix.n_views)
 

@@ -26,7 +26,14 @@ from ctenhance.files.dicom.kinds import ATTRIBUTES as KIND_ATTRIBUTES
 from ctenhance.files.dicom.kinds import kinds, slices_of
 from ctenhance.files.dicom.maps import mg_per_ml_of
 from ctenhance.files.dicom.marks import ATTRIBUTES as SCAN_ATTRIBUTES
-from ctenhance.files.dicom.reading import DICOMDIR, files_below, is_archive, series_numbers
+from ctenhance.files.dicom.reading import (
+    DICOMDIR,
+    files_below,
+    home_of,
+    is_archive,
+    is_index,
+    series_numbers,
+)
 from ctenhance.files.dicom.slices import HOUNSFIELD, Slice
 from ctenhance.files.dicom.stack import laid_out
 from ctenhance.files.dicom.units import measure_of
@@ -123,7 +130,7 @@ class Archive:
         # Of what an index in the folder lists in vain, by UIDs; these of the files beside an index.
         self._lost: dict[str, str] = {}
         self._beside_indices: set[str] = set()
-        if self.index is not None and not _is_index(self.index):
+        if self.index is not None and not is_index(self.index):
             raise InputError(f"'{path}' is a file: give a folder, or the DICOMDIR of a disc.")
         if not self.root.is_dir():
             raise InputError(f"There is no folder '{path}'; check the path.")
@@ -261,7 +268,7 @@ class Archive:
             files=len(images),
             rows=_whole(first.header.get("Rows")),
             columns=_whole(first.header.get("Columns")),
-            folder=os.path.relpath(home_of(images), self.root),
+            folder=os.path.relpath(home_of(image.path for image in images), self.root),
             choose="" if number_to_choose is None else f"--series {number_to_choose}",
             uses=[],
             why_not="",
@@ -319,11 +326,6 @@ class Archive:
             return found
 
 
-def _is_index(path: Path) -> bool:
-    file = read_file(path)
-    return file is not None and file.header.SOPClassUID == DICOMDIR
-
-
 def _frames(images: Sequence[DicomFile]) -> list[Frame]:
     return [(file, frame) for file in images for frame in range(len(file.frames))]
 
@@ -363,7 +365,7 @@ def _listed_in(index: Path) -> Iterator[tuple[list[str], str]]:
 
 def _numbers(series: Mapping[tuple[str, str], Sequence[DicomFile]]) -> dict[tuple[str, str], int]:
     """The numbers by which `--series` chooses each in its folder, of those that need to be chosen."""
-    homes = {key: home_of(images) for key, images in series.items()}
+    homes = {key: home_of(image.path for image in images) for key, images in series.items()}
     below: dict[Path, list[tuple[str, str]]] = {}
     for home in set(homes.values()):
         below[home] = [key for key, other in homes.items() if other == home or home in other.parents]
@@ -379,8 +381,3 @@ def _numbers(series: Mapping[tuple[str, str], Sequence[DicomFile]]) -> dict[tupl
         if key[1] in numbers and len(numbers) > 1:
             found[key] = numbers[key[1]]
     return found
-
-
-def home_of(images: Sequence[DicomFile]) -> Path:
-    """The folder that holds all its files."""
-    return Path(os.path.commonpath([file.path.parent for file in images]))

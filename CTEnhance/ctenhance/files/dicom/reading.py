@@ -6,7 +6,7 @@ import contextlib
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -146,6 +146,11 @@ def files_below(folder: Path) -> Iterator[Path]:
         yield from (file for file in files if os.path.isfile(file) or not os.path.exists(file))
 
 
+def home_of(files: Iterable[Path]) -> Path:
+    """Return the folder that holds all of the files."""
+    return Path(os.path.commonpath([file.parent for file in files]))
+
+
 def _place(here: str, name: str) -> str:
     """Return where a folder really lies."""
     return os.path.realpath(os.path.join(here, name))
@@ -191,7 +196,7 @@ def _why_no_file(folders: Sequence[Path]) -> str:
             return f"there is no DICOM image in it but an archive, '{path.name}'; unpack it first."
     if others:
         return f"there is no DICOM image in it: {others}"
-    if any(_is_index(one) for folder in folders for one in files_below(folder)):
+    if any(is_index(one) for folder in folders for one in files_below(folder)):
         return (
             "there is no DICOM image in it but a DICOMDIR, which only lists images; copy the whole disc, "
             "with its folders."
@@ -202,7 +207,8 @@ def _why_no_file(folders: Sequence[Path]) -> str:
     )
 
 
-def _is_index(path: Path) -> bool:
+def is_index(path: Path) -> bool:
+    """Say whether a file is a DICOMDIR, whatever its name."""
     file = read_file(path)
     return file is not None and file.header.SOPClassUID == DICOMDIR
 
@@ -257,7 +263,7 @@ def series_numbers(series: Mapping[str, DicomFile]) -> dict[str, int]:
     times = Counter(given.values())
     numbers = {uid: found for uid, found in given.items() if found and times[found] == 1}
     others = sorted(series.keys() - numbers.keys())
-    return numbers | {uid: rank for rank, uid in enumerate(others, start=max(0, *given.values()) + 1)}
+    return numbers | {uid: rank for rank, uid in enumerate(others, start=max([0, *given.values()]) + 1)}
 
 
 def _studies(series: Mapping[str, DicomFile]) -> dict[str, int]:

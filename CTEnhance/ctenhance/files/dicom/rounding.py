@@ -152,7 +152,8 @@ def _declared(slices: Sequence[Slice]) -> tuple[float | None, float | None]:
 
 def _numbers(slices: Sequence[Slice]) -> np.ndarray:
     """Return the instance numbers, NaN where there is none."""
-    return np.array([number(one.file.value("InstanceNumber")) or np.nan for one in slices])
+    found = (number(one.file.value("InstanceNumber")) for one in slices)
+    return np.array([np.nan if one is None else one for one in found])
 
 
 def _likely(least: float, most: float, declared: Sequence[float]) -> float:

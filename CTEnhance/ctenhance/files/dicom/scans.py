@@ -360,10 +360,10 @@ def _in_turn(slices: Sequence[Slice]) -> str:
     for one in slices:
         places.setdefault(tuple(np.round(one.position, 2)), []).append(one)
     for keyword in _IN_ORDER:
-        ranges = [
-            sorted(as_number(one.file, one.frame, keyword) or np.nan for one in found)
-            for found in places.values()
-        ]
+        ranges = []
+        for found in places.values():
+            values = [as_number(one.file, one.frame, keyword) for one in found]
+            ranges.append(sorted(np.nan if value is None else value for value in values))
         ranges.sort()
         known = np.isfinite(np.concatenate(ranges)).all()
         if not known or any(before >= after for before, after in pairwise(np.concatenate(ranges))):

@@ -5,7 +5,6 @@ What is a CT slice and what is not is decided as for a single CT (`kinds`).
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ import numpy as np
 from ctenhance.files.dicom.choice import Conditions
 from ctenhance.files.dicom.header import DicomFile, number, read_file, text
 from ctenhance.files.dicom.kinds import ATTRIBUTES, NoSlicesError, Outline, meant, outline, slices_of
-from ctenhance.files.dicom.reading import DICOMDIR, series_label, series_numbers
+from ctenhance.files.dicom.reading import DICOMDIR, home_of, series_label, series_numbers
 from ctenhance.runtime.errors import InputError
 
 # How far the steps between slices of one stack differ: positions rounded to 0.1 mm, and a little.
@@ -43,7 +42,7 @@ class FoundSeries:
     @property
     def home(self) -> Path:
         """The folder that holds all its files."""
-        return Path(os.path.commonpath([file.parent for file in self.files]))
+        return home_of(self.files)
 
     @property
     def study(self) -> str:
