@@ -4,6 +4,7 @@ outside.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from ctenhance.runtime.errors import CTEnhanceError, InputError
+from ctenhance.study import records as records_module
 from ctenhance.study.records import Records, verify
 
 STUDY = "ab" * 32
@@ -102,6 +104,46 @@ def test_an_older_copy_put_back_is_found_by_the_receipt(tmp_path: Path) -> None:
     assert verify(path, STUDY, "ann")[1] == ["the receipt beside the records is missing"]
     (tmp_path / "ann.head").write_text("{}")  # too short and empty
     assert "cannot be read" in verify(path, STUDY, "ann")[1][0]
+
+
+class Stopped(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("step", ["_open_receipt", "write_text", "_write_receipt"])
+def test_records_stopped_before_their_first_receipt_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    path = tmp_path / "ann.sqlite"
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(records_module, step, stop)
+        Records(path, STUDY, "ann")
+    with contextlib.closing(sqlite3.connect(path)) as base:
+        assert base.execute("SELECT count(*) FROM record").fetchone() == (1,)
+    # The second row is vouched for before it is written, so that a stop after it does no harm either.
+    records = Records(path, STUDY, "ann")
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(records_module, "_write_receipt", stop)
+        records.append("answer", value=1)
+    records.close()
+    with Records(path, STUDY, "ann") as records:
+        records.append("answer", value=2)
+    rows, problems = verify(path, STUDY, "ann")
+    assert problems == [] and [row.data.get("value") for row in rows] == [None, 1, 2]
+
+
+def test_an_empty_receipt_of_one_row_is_made_up_for(tmp_path: Path) -> None:
+    # Earlier versions could be stopped between making the receipt and writing it.
+    path = written(tmp_path / "ann.sqlite", count=0)
+    (tmp_path / "ann.head").write_text("")
+    with Records(path, STUDY, "ann") as records:
+        records.append("answer", value=1)
+    assert verify(path, STUDY, "ann")[1] == []
+    (tmp_path / "ann.head").write_text("")
+    assert verify(path, STUDY, "ann")[1] == ["the receipt beside the records is missing"]
 
 
 @pytest.mark.parametrize(("study", "reader"), [("cd" * 32, "ann"), (STUDY, "bob")])
@@ -205,7 +247,9 @@ for kill in range(kills):
         heard += os.read(source, 1)  # it is open; otherwise it may be killed while it opens
         answers = rng.randrange(9) if pause else 0  # told by the pipe, and not by the clock
         while heard.count(b"\\n") < answers:
-            heard += os.read(source, 65536)
+            part = os.read(source, 65536)
+            assert part, f"after kill {kill} the records could not be gone on with"
+            heard += part
     time.sleep(rng.random() * (0.0005 if heard.count(b"\\n") else 0.004))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)

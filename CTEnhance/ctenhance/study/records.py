@@ -28,6 +28,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from ctenhance.runtime.errors import CTEnhanceError, InputError
+from ctenhance.runtime.files import write_text
 from ctenhance.runtime.words import counted
 from ctenhance.study.fields import canonical, sha256_of
 
@@ -95,6 +96,8 @@ class Records:
             )
         if not self.rows:
             self.append(BEGIN, reader=self.reader)
+        elif problems:  # stopped before the first receipt: made up for now, as a second row needs one
+            self._vouch(self.rows[-1])
 
     @property
     def last_hash(self) -> str:
@@ -118,12 +121,15 @@ class Records:
                     self._base.execute("ROLLBACK")
                 raise
         self.rows.append(row)
-        # The row is safe already; a receipt that could not be written is made up for by the next one.
-        with contextlib.suppress(OSError):
-            if self._receipt is None:
-                self._receipt = _open_receipt(self.path)
-            _write_receipt(self._receipt, n, row.hash)
+        self._vouch(row)
         return row
+
+    def _vouch(self, row: Row) -> None:
+        # The row is safe already; a receipt that could not be written is made up for by the next one.
+        with contextlib.suppress(OSError, CTEnhanceError):
+            if self._receipt is None:
+                self._receipt = _open_receipt(self.path, row)
+            _write_receipt(self._receipt, row)
 
     def close(self) -> None:
         """Fold the log into the one file, which can then be copied, and give it free; may be called again."""
@@ -203,22 +209,31 @@ def _receipt(path: Path) -> Path:
     return path.with_suffix(".head")
 
 
-def _open_receipt(path: Path) -> IO[bytes]:
+def _open_receipt(path: Path, row: Row) -> IO[bytes]:
     place = _receipt(path)
-    return open(place, "r+b" if place.exists() else "w+b")
+    if not place.exists():  # made whole: one that was stopped while still empty would vouch for nothing
+        write_text(place, _receipt_text(row))
+    return open(place, "r+b")
 
 
-def _write_receipt(file: IO[bytes], n: int, last: str) -> None:
+def _write_receipt(file: IO[bytes], row: Row) -> None:
     # Always as long, written over in one piece and not synced: after a power cut it is the old one or the new
     # one, and an old one only vouches for fewer rows.
     file.seek(0)
-    file.write(b'{"hash":"%s","rows":%12d}\n' % (last.encode("ascii"), n))
+    file.write(_receipt_text(row).encode("ascii"))
     file.flush()
+
+
+def _receipt_text(row: Row) -> str:
+    return f'{{"hash":"{row.hash}","rows":{row.n:12d}}}\n'
 
 
 def _receipt_problems(path: Path, rows: list[Row], stored: list[Any]) -> list[str]:
     try:
-        receipt = json.loads(_receipt(path).read_text(encoding="ascii"))
+        text = _receipt(path).read_text(encoding="ascii")
+        if not text:  # earlier versions could be stopped between making it and writing it
+            return [_NO_RECEIPT] if stored else []
+        receipt = json.loads(text)
         n, last = int(receipt["rows"]), str(receipt["hash"])
     except FileNotFoundError:
         return [_NO_RECEIPT] if stored else []
