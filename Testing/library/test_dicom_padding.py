@@ -11,7 +11,9 @@ from scipy import ndimage
 from synthetic_dicom import hounsfield, write_series
 
 from ctenhance import CTVolume
+from ctenhance.core.ends import ends_of
 from ctenhance.core.padding import doubt_of_padding, padding_to_air
+from ctenhance.files.dicom.reading import read_dicom
 
 NOTE = "padding outside the field of view set to -1024 HU"
 SIDE = 64
@@ -43,6 +45,22 @@ def test_declared_padding_of_any_value_becomes_air_in_the_corners(tmp_path: Path
 def test_padding_that_is_air_as_it_is_needs_no_note(tmp_path: Path) -> None:
     write_series(tmp_path, values=_padded(-1024), depths=(0, 2, 4), PixelPaddingValue=0)
     assert CTVolume.read(tmp_path).meta["notes"] == []
+
+
+@pytest.mark.parametrize(
+    ("value", "declared", "known"), [(-1024, True, True), (500, True, True), (-2000, False, False)]
+)
+def test_the_ends_of_slices_are_those_of_the_values_as_they_are_given(
+    tmp_path: Path, value: int, declared: bool, known: bool
+) -> None:
+    """They save another look at all voxels, and must not be those from before padding became air."""
+    changes = {"PixelPaddingValue": value + 1024} if declared else {"PixelRepresentation": 1}
+    write_series(tmp_path, values=_padded(value), depths=(0, 2, 4), **changes)
+    volume, ends = read_dicom([tmp_path], None, None)
+    assert (volume.array[:, CORNERS] == -1024).all()
+    assert (ends is not None) is known
+    if ends is not None:
+        np.testing.assert_array_equal(ends, ends_of(volume.array))
 
 
 def test_padding_in_some_of_the_corners(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ctenhance.core.blocks import BLOCK, Blocks, asked_rows, blocks_of, changes, sums_over_slices
+from ctenhance.core.blocks import BLOCK, Blocks, asked_rows, blocks_of, changes, count_along, sums_over_slices
 from ctenhance.core.repetition import repeats
 
 _FEWEST, _TIMES_UNLIKE, _LEAST_UNLIKE_HU, _MOSTLY = 3, 1.3, 2.0, 0.8
@@ -124,7 +124,7 @@ def _windows(count: int, length: int) -> Iterator[slice]:
 
 def _body(means: np.ndarray) -> np.ndarray:
     """Return which blocks are body in nearly all slices (all, if hardly any is), of the rows looked at."""
-    body: np.ndarray = np.count_nonzero(means > _BODY_HU, axis=0) > (1 - _LAST_TENTH) * len(means)
+    body: np.ndarray = count_along(means > _BODY_HU) > (1 - _LAST_TENTH) * len(means)
     if body.sum() < _FEWEST_BLOCKS:
         body[:] = True
     return body[:: asked_rows(len(body))]
@@ -194,8 +194,12 @@ def _in_noise(noise: np.ndarray, body: np.ndarray, period: int) -> bool:
 
 def _is_little(off: np.ndarray) -> bool:
     """Say whether no slice's median over the blocks [z, block] can be beyond the least."""
-    beyond = max(int(np.count_nonzero(one > _LEAST_NOISE, axis=1).max()) for one in (off, -off))
-    return bool(2 * beyond < off.shape[1])
+    beyond = (
+        np.count_nonzero(slice_ > _LEAST_NOISE if above else slice_ < -_LEAST_NOISE)
+        for slice_ in off
+        for above in (True, False)
+    )
+    return bool(2 * max(beyond, default=0) < off.shape[1])
 
 
 def _is_part(off: np.ndarray) -> bool:

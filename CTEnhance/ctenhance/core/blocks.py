@@ -115,6 +115,13 @@ def sums_over_slices(weights: np.ndarray, means: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(sums.transpose(1, 0, 2))
 
 
+def count_along(mask: np.ndarray) -> np.ndarray:
+    """Return in how many slices [z, y, x] each block is set, as [y, x]; counted as bytes, many at a time."""
+    small = np.uint8 if len(mask) < 256 else np.int64
+    counts: np.ndarray = np.add.reduce(mask.view(np.uint8), axis=0, dtype=small)
+    return counts
+
+
 def changes(means: np.ndarray, apart: int = 1) -> np.ndarray:
     """Return by how much block means [z, y, x] change to so many slices further, root of mean square."""
     found = np.empty(max(0, len(means) - apart), np.float32)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ctenhance.core.blocks import BLOCK, block_means, block_of, sums_over_slices
+from ctenhance.core.blocks import BLOCK, block_means, block_of, count_along, sums_over_slices
 
 _WINDOWS, _PERIODS = (12, 24), (2, 3, 4)
 _BODY_HU, _NEARLY_ALL, _FEWEST_BLOCKS = -300.0, 0.9, 12
@@ -45,7 +45,7 @@ def repeats(array: np.ndarray, means: np.ndarray | None = None) -> bool:
     above = means > _BODY_HU
     for part in _parts(len(means)):
         window = part.stop - part.start
-        body = np.count_nonzero(above[part], axis=0) > _NEARLY_ALL * window
+        body = count_along(above[part]) > _NEARLY_ALL * window
         if body.sum() >= _FEWEST_BLOCKS:
             spectrum = _spectrum(means[part])
             count = _around(np.ones(body.shape, np.float32), body)

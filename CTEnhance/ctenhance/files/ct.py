@@ -98,14 +98,13 @@ def _checked(
     check_hu: bool,
 ) -> tuple[CTVolume | StoredVolume, np.ndarray | None]:
     """Do what `read_or_map` does; return also the ends of the slices, if they were looked for."""
-    ends = None
     try:
-        volume = _read(path, place, series, where, check_hu)
+        volume, ends = _read(path, place, series, where, check_hu)
         if check_hu:
             _require_likely_size(volume)
             _require_slices(volume)
             require_rows(volume.array)
-            ends = ends_of(volume.array)
+            ends = ends_of(volume.array) if ends is None else ends
             if "source_files" not in volume.meta:  # DICOM is asked before its padding is replaced
                 require_whole_words(volume.array, ends)
             require_hounsfield(volume.array, ends)
@@ -253,7 +252,8 @@ def _read(
     series: int | str | None,
     where: Mapping[str, Any] | None,
     check_hu: bool,
-) -> CTVolume | StoredVolume:
+) -> tuple[CTVolume | StoredVolume, np.ndarray | None]:
+    """Return the volume, and the ends of its slices if reading it has shown them."""
     paths = [Path(path)] if isinstance(path, str | os.PathLike) else [Path(one) for one in path]
     if not paths:
         raise InputError("give at least one file.")
@@ -272,4 +272,4 @@ def _read(
         raise InputError("series and images can be chosen in DICOM folders only; leave the choice out.")
     from ctenhance.files import volumes  # SimpleITK takes a while to load
 
-    return volumes.read_or_map(paths[0], place)
+    return volumes.read_or_map(paths[0], place), None

@@ -70,10 +70,12 @@ _NUMBERS = {
 _MEANS = ("tube_current_ma", "exposure_mas")  # tube-current modulation changes them along the patient
 
 
+@without_collecting()  # as long as there are the headers' many objects, which are gone at its end
 def read_dicom(
     paths: Sequence[Path], series: int | str | None, where: Mapping[str, Any] | None, check_hu: bool = True
-) -> CTVolume:
-    """Return the CT in a DICOM folder, file or list of files; raises InputError with the reason alone.
+) -> tuple[CTVolume, np.ndarray | None]:
+    """Return the CT in a DICOM folder, file or list of files, and the ends of its slices (`ends_of`) if they
+    are known; raises InputError with the reason alone.
 
     Without `check_hu` also a map that is stored as a CT; its `unit` then stands in `meta`.
     """
@@ -83,20 +85,19 @@ def read_dicom(
         conditions = Conditions.of(where)
         indices: list[Path] = []
         with Ahead(_values_of_one_file(paths)) as memory:
-            with without_collecting():
-                keywords = (*KIND_ATTRIBUTES, *SCAN_ATTRIBUTES, *conditions.keywords)
-                files = list(files_of(paths, keywords, indices))
-                if not files:
-                    raise InputError(_why_no_file(paths))
-                found, left_out = slices_of(files)
-                kept = set(conditions.files([file for images in found.values() for file in images]))
-                meant = {uid: [file for file in images if file in kept] for uid, images in found.items()}
-                chosen = _choose({uid: images for uid, images in meant.items() if images}, series)
-            volume = _volume(chosen, conditions, left_out, check_hu, memory)
+            keywords = (*KIND_ATTRIBUTES, *SCAN_ATTRIBUTES, *conditions.keywords)
+            files = list(files_of(paths, keywords, indices))
+            if not files:
+                raise InputError(_why_no_file(paths))
+            found, left_out = slices_of(files)
+            kept = set(conditions.files([file for images in found.values() for file in images]))
+            meant = {uid: [file for file in images if file in kept] for uid, images in found.items()}
+            chosen = _choose({uid: images for uid, images in meant.items() if images}, series)
+            volume, ends = _volume(chosen, conditions, left_out, check_hu, memory)
         uid = text(chosen[0].header.get("SeriesInstanceUID"))
         known = {text(file.header.get("SOPInstanceUID")) for file in files}
         volume.meta["notes"] += filter(None, (note_of_missing(one, known, uid) for one in indices))
-        return volume
+        return volume, ends
 
 
 def _values_of_one_file(paths: Sequence[Path]) -> int:
@@ -307,7 +308,7 @@ def _volume(
     left_out: Sequence[DicomFile],
     check_hu: bool,
     memory: Ahead,
-) -> CTVolume:
+) -> tuple[CTVolume, np.ndarray | None]:
     stack = read_stack(files, conditions, check_hu, memory)
     notes = list(stack.notes)
     if is_capture(files[0]):
@@ -323,7 +324,7 @@ def _volume(
     meta = {**_meta(stack.frames), **sources, "notes": notes}
     if stack.unit != HOUNSFIELD:
         meta["unit"] = stack.unit
-    return CTVolume(stack.array, stack.spacing, stack.origin, stack.direction, meta)
+    return CTVolume(stack.array, stack.spacing, stack.origin, stack.direction, meta), stack.ends
 
 
 def _meta(frames: Sequence[Frame]) -> dict[str, Any]:

@@ -53,10 +53,12 @@ _EXACT_FLOAT32 = 1 << 23  # whole numbers up to here, and sums of two
 class Stack:
     """The slices as one volume: array float32 [z, y, x], its grid, file and frame of each slice, notes.
 
-    `unit`: HU, unless the values are said to be something else.
+    `ends`: what `ends_of` gives of the array, None where it was changed since; `unit`: HU, unless the values
+    are said to be something else.
     """
 
     array: np.ndarray
+    ends: np.ndarray | None
     spacing: tuple[float, float, float]
     origin: tuple[float, float, float]
     direction: np.ndarray
@@ -114,6 +116,7 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
     x, y, z = origin.tolist()
     return Stack(
         array=array,
+        ends=ends if padding is None and shear is None else None,
         spacing=(*slices[0].pixel_spacing, pitch),
         origin=(x, y, z),
         direction=slices[0].axes.T.copy(),
