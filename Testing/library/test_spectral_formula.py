@@ -115,6 +115,49 @@ def test_what_is_no_formula_or_another_is_refused(formula: str, said: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("formula", "neutral"),
+    [
+        ("Gd+3", "Gd"), ("Gd3+", "Gd"), ("Gd(3+)", "Gd"), ("Gd(+3)", "Gd"), ("Ca++", "Ca"), ("Ca+2", "Ca"),
+        ("CO3-2", "CO3"), ("SO42-", "SO4"), ("PO4(3-)", "PO4"), ("NH4+", "NH4"), ("Na+Cl-", "NaCl"),
+        ("Fe(CN)63-", "Fe(CN)6"), ("I-131", "I"), ("²³⁵U", "U"), ("Ca^2+", "Ca"), ("O2-", "O"),
+    ],
+)  # fmt: skip
+def test_charges_are_called_so_with_the_neutral_formula(formula: str, neutral: str) -> None:
+    with pytest.raises(
+        InputError,
+        match=re.escape(f"charge or an isotope in it, which is no part of a formula: write {neutral},"),
+    ):
+        atom_counts(formula)
+    assert atom_counts(neutral)
+
+
+@pytest.mark.parametrize(
+    ("formula", "without"),
+    [
+        ("Fe(II)SO4", "FeSO4"), ("Gd(III)Cl3", "GdCl3"), ("Fe(III)2O3", "Fe2O3"), ("Cu(I)2O", "Cu2O"),
+        ("Mn(VII)", "Mn"), ("FeII", "Fe"), ("Ti(IV)O2", "TiO2"), ("CrVIO3", "CrO3"), ("Cu(I)", "Cu"),
+    ],
+)  # fmt: skip
+def test_an_oxidation_state_is_no_iodine(formula: str, without: str) -> None:
+    with pytest.raises(InputError, match=re.escape(f"write {without}, and where atoms are meant")):
+        atom_counts(formula)
+
+
+@pytest.mark.parametrize("formula", ["PbI2", "CuI", "TlI", "VI3", "CI4", "BiI3", "Na(I)131", "VO2", "IV"])
+def test_iodine_and_vanadium_stay(formula: str) -> None:
+    assert {"I", "V"} & atom_counts(formula).keys()
+
+
+@pytest.mark.parametrize(
+    ("formula", "said"),
+    [("Fe2O3·nH2O", "number for 'n'"), ("GdCl3(H2O)x", "number for 'x'"), ("NaCl(aq)", "leave '(aq)' out")],
+)
+def test_letters_for_numbers_and_states_of_matter_are_named(formula: str, said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        atom_counts(formula)
+
+
+@pytest.mark.parametrize(
     ("formula", "natural", "counted"),
     [
         ("U235O2", "UO2", "(U)235O2"), ("Ba133SO4", "BaSO4", "(Ba)133SO4"), ("H2O18", "H2O", "H2(O)18"),

@@ -14,9 +14,18 @@ from ctenhance.runtime.errors import InputError
 _DOTS = "·•∙⋅・･‧*∗×"
 _SEPARATOR = "·"
 _SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻^"
-# Charges stand at the end, isotopes as in 'I-131'; other hyphens are bonds, hydrates or alloys.
+# Charges stand at the end ('Fe2+', 'Fe+2'), isotopes as in 'I-131'; other hyphens are bonds, hydrates or
+# alloys.
 _HYPHENS = re.compile(r"[+\-−–‐‑—]")
-_CHARGED = re.compile(r"[+\-−–][)\]}]*$|^[A-Z][a-z]?[-‐‑–]\d{1,3}m?$")
+_CHARGE = re.compile(r"[(\[{]?\^?(\d?)([+\-−–]+|\+[1-8]|[\-−–][1-4])([)\]}]*)$")
+_ISOTOPE = re.compile(r"^([A-Z][a-z]?)[-‐‑–]\d{1,3}m?$")
+# Oxidation states, which would be iodine and vanadium: 'Fe(II)SO4', 'GdIII'.
+_OXIDATION = re.compile(
+    r"\((?:I{2,3}|IV|VI{1,3}|IX)\)|\(I\)(?=[1-9]?(?![\d.]))|(?<=[A-Za-z])(?:I{2,3}|IV|VI{1,3}|IX)(?![a-z\d])"
+)
+# What stands for a number, and the states of matter.
+_UNKNOWN_COUNT = re.compile(rf"[{_SEPARATOR}.]([nxyz])\(?H2O|\)([nxyz])$")
+_STATE = re.compile(r"\((?:aq|s|l|g)\)$")
 _FRACTION = re.compile(r"(\d*)([¼-¾⅐-⅞])")
 _BRACKETS = str.maketrans("[]{}", "()()")
 # 'Cl2.6H2O': a count with a point behind a symbol or a bracket, and what follows up to the next part.
@@ -29,30 +38,10 @@ _ANIONS = ("O", "F", "Cl", "Br", "I", "S", "N", "P", ")")
 _IN_CAPITALS = ("Bi", "Cs", "Cu", "In", "Nb", "Ni", "Os", "Pb", "Sb", "Sc", "Si", "Sn")
 # The same for these as a whole, as other formulas do begin so ('HOCl', 'YBO3').
 _WHOLE_IN_CAPITALS = ("HO", "HO2O3", "PO", "PU", "PUO2", "YB", "YB2O3", "YBF3")
-NO_METALS = frozenset(
-    (
-        "H",
-        "He",
-        "B",
-        "C",
-        "N",
-        "O",
-        "F",
-        "Ne",
-        "Si",
-        "P",
-        "S",
-        "Cl",
-        "Ar",
-        "Ge",
-        "As",
-        "Se",
-        "Br",
-        "Kr",
-        "Te",
-        "I",
-    )
-)
+NO_METALS = frozenset((
+    "H", "He", "B", "C", "N", "O", "F", "Ne", "Si", "P", "S", "Cl", "Ar", "Ge", "As", "Se", "Br", "Kr",
+    "Te", "I",
+))  # fmt: skip
 _LIGHTEST_ISOTOPE, _ISOTOPES = 18, 0.07  # what a count may be before it looks like an isotope's mass number
 # Isotopes in use that are lighter, or further from the natural element's mass than others.
 _LIGHT_ISOTOPES = {
@@ -100,19 +89,48 @@ def atom_counts(formula: str) -> dict[str, float]:
 
 
 def _no_formula(formula: str) -> InputError:
+    squeezed = re.sub(r"\s", "", formula)
+    why = ""
+    if unknown := _UNKNOWN_COUNT.search(squeezed):
+        why = f" (give a number for '{unknown[1] or unknown[2]}')"
+    elif state := _STATE.search(squeezed):
+        why = f" (leave '{state[0]}' out)"
     return InputError(
-        f"'{formula}' is no chemical formula; write symbols with their capital letters and counts behind "
-        "them, for example Ca5(PO4)3OH or CaCl2·6H2O."
+        f"'{formula}' is no chemical formula{why}; write symbols with their capital letters and counts "
+        "behind them, for example Ca5(PO4)3OH or CaCl2·6H2O."
     )
+
+
+def _neutral(formula: str) -> str:
+    """The formula without its charge or mass number; '' where what is left is none."""
+    plain = "".join(letter for letter in re.sub(r"\s", "", formula) if letter not in _SUPERSCRIPTS)
+    if plain == formula and (isotope := _ISOTOPE.search(plain)):
+        plain = isotope[1]
+    elif charge := _CHARGE.search(plain):
+        before, digit = plain[: charge.start()], charge[1]
+        bracket = plain[charge.start()] in "([{"
+        bracket = plain[charge.start()] in "([{"
+        # 'NH4+' is one charge of four hydrogens, 'Fe2+' and 'SO42-' are two charges.
+        alone = not re.fullmatch(r"[A-Z][a-z]?|.*[\d)\]}]", before)
+        counts = charge[2][-1].isdigit() or (len(charge[2]) == 1 and alone and "^" not in formula)
+        plain = before + (digit if counts and not bracket else "") + charge[3][bracket:]
+    plain = re.sub(r"[+\-−–](?=[A-Z])", "", plain)
+    try:
+        return plain if atom_counts(plain) else ""
+    except InputError:
+        return ""
 
 
 def _plain(formula: str) -> str:
     """The formula in ASCII, its parts separated by a middle dot."""
     formula = formula.strip()
-    if any(letter in _SUPERSCRIPTS for letter in formula) or _CHARGED.search(formula):
+    strange = any(letter in _SUPERSCRIPTS for letter in formula)
+    if strange or _CHARGE.search(formula) or _ISOTOPE.search(formula):
+        natural = _neutral(formula)
         raise InputError(
-            f"'{formula}' has a charge or an isotope in it: leave it out and give the neutral compound of "
-            "natural elements."
+            f"'{formula}' has a charge or an isotope in it, which is no part of a formula: write "
+            + (f"{natural}, " if natural else "")
+            + "the neutral compound of natural elements."
         )
     hyphen = _HYPHENS.search(formula)
     if hyphen:
@@ -162,6 +180,7 @@ def _refuse_two_readings(formula: str, plain: str) -> None:
         )
     if re.search(r"\.(?!\d)|\d[a-z]|\(\)", plain):
         raise _no_formula(formula)
+    _refuse_oxidation_states(formula, plain)
     _refuse_cobalt(formula, plain)
     _refuse_points(formula, plain)
     _refuse_zeros(formula, plain)
@@ -180,6 +199,16 @@ def _refuse_two_readings(formula: str, plain: str) -> None:
     if plain.isupper() and plain[:2].isalpha() and meant:
         apart = f"{plain[0]}1{plain[1]}1"
         raise _two_readings(formula, f"{capital} where that element is meant, and {apart} where two are")
+
+
+def _refuse_oxidation_states(formula: str, plain: str) -> None:
+    state = _OXIDATION.search(plain)
+    if state:
+        raise InputError(
+            f"'{formula}' has an oxidation state in it, {state[0]}, whose letters would be iodine and "
+            f"vanadium: write {plain[: state.start()]}{plain[state.end() :]}, and where atoms are meant "
+            "count them (I2)."
+        )
 
 
 def _refuse_cobalt(formula: str, plain: str) -> None:
