@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 
 from ctenhance.runtime.errors import InputError
 from ctenhance.study.statistics import sample_size
@@ -79,7 +79,7 @@ def test_holm_by_hand() -> None:
 
 def test_binomial_mid_p_by_hand() -> None:
     """8 of 10: P(more) + P(8) / 2 = (11 + 22.5) / 1024 on each side; the limits by their definition."""
-    found = binomial(np.array([1] * 8 + [0] * 2 + [0.5, math.nan], float))
+    found = binomial(np.array([1] * 8 + [0] * 2 + [math.nan], float))
     assert found.p == pytest.approx(2 * 33.5 / 1024)
     assert found.low is not None and found.high is not None
     for limit, rest in ((found.low, 0.975), (found.high, 0.025)):
@@ -91,6 +91,61 @@ def test_binomial_mid_p_by_hand() -> None:
     # All wrong: the upper limit has (1 - p)^10 / 2 = 0.025.
     assert none.high == pytest.approx(1 - 0.05**0.1)
     assert binomial(np.ones(10)).high == 1
+
+
+def _sums(less: float, ties: float, more: float, count: int) -> np.ndarray:
+    """The law of twice the sum of so many answers, step by step."""
+    law = np.ones(1)
+    for _ in range(count):
+        law = np.convolve(law, [less, ties, more])
+    return law
+
+
+def test_ties_count_half_in_a_single_readers_share() -> None:
+    """Limits by their definition: with the likeliest share of ties, the observed sum counted half."""
+    wins, ties, losses = 9, 6, 3
+    found = binomial(np.array([1] * wins + [0.5] * ties + [0] * losses + [math.nan], float))
+    assert found.value == pytest.approx((wins + ties / 2) / 18)
+    assert found.low is not None and found.high is not None
+    for limit, rest in ((found.low, 0.975), (found.high, 0.025)):
+        likely = optimize.minimize_scalar(
+            lambda tie, share=limit: (
+                -ties * math.log(tie)
+                - wins * math.log(share - tie / 2)
+                - losses * math.log(1 - share - tie / 2)
+            ),
+            bounds=(1e-9, 2 * min(limit, 1 - limit) - 1e-9),
+            method="bounded",
+            options={"xatol": 1e-10},
+        ).x
+        law = _sums(1 - limit - likely / 2, likely, limit - likely / 2, 18)
+        observed = ties + 2 * wins
+        assert law[:observed].sum() + law[observed] / 2 == pytest.approx(rest, abs=1e-5)
+    # At one half: McNemar's mid-p test of 9 against 3.
+    mcnemar = 2 * (stats.binom.cdf(3, 12, 0.5) - stats.binom.pmf(3, 12, 0.5) / 2)
+    assert found.p == pytest.approx(mcnemar, rel=0.1)
+    assert (found.low > 0.5) == (found.p is not None and found.p < 0.05)
+    only = binomial(np.full(5, 0.5))
+    assert (only.value, only.p) == (0.5, pytest.approx(1)) and only.low is not None and only.low < 0.3
+
+
+@pytest.mark.parametrize(("share_of_wins", "ties", "cases"), [(0.5, 0.4, 25), (0.75, 0.3, 30)])
+def test_a_share_with_ties_is_covered_by_its_interval(share_of_wins: float, ties: float, cases: int) -> None:
+    rng = np.random.default_rng(5)
+    chances = (1 - share_of_wins - ties / 2, ties, share_of_wins - ties / 2)
+    drawn = rng.choice([0.0, 0.5, 1.0], (400, cases), p=chances)
+    limits = [binomial(one) for one in drawn]
+    inside = [one.low <= share_of_wins <= one.high for one in limits]  # type: ignore[operator]
+    assert 0.92 < np.mean(inside) < 0.985
+
+
+def test_all_readers_share_is_the_mean_of_each_readers_with_ties() -> None:
+    answers = np.random.default_rng(3).choice([0.0, 0.5, 1.0], (3, 12), p=(0.15, 0.45, 0.4))
+    found = share(answers)
+    assert found.these_readers.value == pytest.approx(np.mean([one.value for one in found.by_reader]))
+    alone = share(answers[:1])
+    assert alone.these_readers == alone.by_reader[0]
+    assert alone.these_readers.value == pytest.approx(answers[0].mean())
 
 
 def test_share_of_several_readers_is_a_t_test_of_case_means() -> None:

@@ -162,6 +162,10 @@ def test_preferences_are_tested_and_ranked() -> None:
     everyone = table.rows[0]
     assert everyone[table.columns.index("share (these readers)")].low > 0.5
     assert sum(everyone[table.columns.index(name)] for name in ("-2", "-1", "0", "+1", "+2")) == 90
+    shares = column(table, "share (these readers)")
+    assert shares[0].value == pytest.approx(np.mean([one.value for one in shares[1:]]))
+    zeros = column(table, "0")
+    assert any(zeros[1:]), "no ties in it"
     three = results_of(preferred(arms=("a", "b", "c")))
     strengths = column(three.table("bradley-terry.preference"), "log strength (95 % CI)")
     assert strengths[0].value < strengths[1].value < strengths[2].value

@@ -269,7 +269,7 @@ def _preferences(gathered: Gathered, seed: int) -> list[Table]:
             rows.append([name, "all", *counts, *tested, *_rests_on(gathered, present)])
             for number, (reader, own) in enumerate(zip(gathered.readers, grid, strict=True)):
                 own_counts = [int((own == value).sum()) for value in range(-2, 3)]
-                exact = paired.binomial(np.where(np.isfinite(own), (np.sign(own) + 1) / 2, np.nan))
+                exact = found.by_reader[number]
                 single: list[Cell] = [exact, p_text(exact.p), None, "–", None, "–"]
                 cases = gathered.count(present[number : number + 1])[0]
                 rows.append([name, reader, *own_counts, *single, cases, "", ""])
@@ -280,9 +280,9 @@ def _preferences(gathered: Gathered, seed: int) -> list[Table]:
             "p (Wilcoxon)", "cases", "readers", "readers random: rests on",
         )  # fmt: skip
         note = (
-            "Share preferring the arm named first, ties half, of case means over the readers who have the "
-            "case; the cases are the sample, tested against 50 %. Other readers: of those readers and cases "
-            "that leave no gaps. Single readers: binomial (mid-p) without ties."
+            "Share preferring the arm named first, in every row with ties half: of case means over the "
+            "readers who have the case; the cases are the sample, tested against 50 %. Other readers: of "
+            "those readers and cases that leave no gaps. Single readers: mid-p of wins, ties and losses."
         )
         basis = gathered.asked([question])
         tables += table(f"preference.{question.id}", question.text, columns, rows, note, basis)
