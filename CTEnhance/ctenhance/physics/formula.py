@@ -124,8 +124,8 @@ def _neutral(formula: str) -> str:
 def _plain(formula: str) -> str:
     """The formula in ASCII, its parts separated by a middle dot."""
     formula = formula.strip()
-    strange = any(letter in _SUPERSCRIPTS for letter in formula)
-    if strange or _CHARGE.search(formula) or _ISOTOPE.search(formula):
+    raised = any(letter in _SUPERSCRIPTS for letter in formula)
+    if raised or _CHARGE.search(formula) or _ISOTOPE.search(formula):
         natural = _neutral(formula)
         raise InputError(
             f"'{formula}' has a charge or an isotope in it, which is no part of a formula: write "
