@@ -51,12 +51,18 @@ CURVES: dict[str, dict[str, Any]] = {
     "a curved one": {"VolumeBasedCalculationTechnique": "CURVED_MPR"},
     "a dental one": {"ImageType": ["DERIVED", "SECONDARY", "REFORMATTED", "CPR"]},
 }
+KEYS: dict[str, dict[str, Any]] = {
+    "key images": {"ImageType": ["DERIVED", "SECONDARY"], "SeriesDescription": "Key Images"},
+    "Schlüsselbilder": {"ImageType": ["DERIVED", "SECONDARY"], "SeriesDescription": "Schlüsselbilder Thorax"},
+    "in the image type": {"ImageType": ["DERIVED", "SECONDARY", "KEY_IMAGE"]},
+}
 BESIDE = [
     *((name, one, "localizer (scout) images") for name, one in SCOUTS.items()),
     *((name, one, "pictures of the screen or pages of an exam summary") for name, one in PAGES.items()),
     *((name, one, "colour pictures (RGB)") for name, one in COLOURS.items()),
     *((name, one, "projections through the volume") for name, one in RENDERINGS.items()),
     *((name, one, "reformats along a curve") for name, one in CURVES.items()),
+    *((name, one, "key images (a choice of slices)") for name, one in KEYS.items()),
 ]
 
 
@@ -102,6 +108,54 @@ def test_a_whole_study_needs_no_choice(tmp_path: Path):
     volume = CTVolume.read(tmp_path)
     np.testing.assert_array_equal(volume.array, values)
     assert volume.meta["notes"] == [f"left out, as no slices of this CT: {len(BESIDE) + 2} CT objects"]
+
+
+REFERRING = {
+    "KO": "list of key images", "PR": "presentation state", "SR": "structured report",
+    "RTSTRUCT": "structures", "REG": "registration",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("modality", "what"), REFERRING.items())
+def test_objects_that_refer_to_images_are_called_what_they_are(tmp_path: Path, modality: str, what: str):
+    attributes = {"Modality": modality, "SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.59"}
+    write_one(tmp_path / "beside" / "one.dcm", attributes)
+    with pytest.raises(InputError) as caught:
+        CTVolume.read(tmp_path)
+    said = f"no CT in it but 1 {modality} ({what}) object without images of its own; give a CT series"
+    assert said in str(caught.value)
+    write_series(tmp_path / "slices")
+    notes = CTVolume.read(tmp_path).meta["notes"]
+    assert notes == [f"left out, as no slices of this CT: 1 {modality} ({what}) object"]
+
+
+def test_several_kinds_of_them_are_all_named(tmp_path: Path):
+    for number, modality in enumerate(("KO", "PR", "PR", "MR")):
+        write_one(tmp_path / f"{number}.dcm", {"Modality": modality})
+    with pytest.raises(InputError) as caught:
+        CTVolume.read(tmp_path)
+    assert "1 KO (list of key images) and 1 MR and 2 PR (presentation state) objects; give" in str(
+        caught.value
+    )
+
+
+def test_key_images_with_arrows_within_the_series_are_left_out(tmp_path: Path):
+    """At the places of two slices, with the series' own UID, derived, and with annotations burned in."""
+    values = write_series(tmp_path)
+    for z in range(2):
+        arrow = values[z].copy()
+        arrow[2:5, 2:5] = 1500
+        key = dataset(arrow, (0, 0, 3.0 * z), ImageType=["DERIVED", "SECONDARY"], BurnedInAnnotation="YES")
+        save(key, tmp_path / f"key{z}.dcm")
+    volume = CTVolume.read(tmp_path)
+    np.testing.assert_array_equal(volume.array, values)
+    assert volume.meta["notes"] == ["left out, as no slices of this CT: 2 CT objects"]
+
+
+def test_a_whole_series_that_is_said_to_have_annotations_is_read(tmp_path: Path):
+    burned = {"ImageType": ["DERIVED", "SECONDARY", "AXIAL"], "BurnedInAnnotation": "YES"}
+    values = write_series(tmp_path, **burned)
+    np.testing.assert_array_equal(CTVolume.read(tmp_path).array, values)
 
 
 def test_slices_that_converters_wrote_as_captures_are_read_where_there_is_no_other_ct(tmp_path: Path):

@@ -41,9 +41,9 @@ def column_warning(projections: Projections, rows: Sequence[int]) -> str | None:
         dead = nothing | same
         if dead.any() and not dead.all():
             return (
-                f"{_named(np.flatnonzero(dead))} of the detector (counted from 0) read nothing, or the same, "
-                f"in all views (row {row}): rings, and wrong values near them; fill them from the columns "
-                "beside them first."
+                f"{named('Column', np.flatnonzero(dead))} of the detector (counted from 0) read nothing, or "
+                f"the same, in all views (row {row}): rings, and wrong values near them; fill them from the "
+                "columns beside them first."
             )
         differences = values[:, 1:-1] - (values[:, :-2] + values[:, 2:]) / 2
         middle = np.median(differences, axis=0)
@@ -59,15 +59,16 @@ def column_warning(projections: Projections, rows: Sequence[int]) -> str | None:
             by = middle[off - 1]
             largest = float(by[np.abs(by).argmax()])
             return (
-                f"{_named(off)} of the detector (counted from 0) read otherwise than those beside them in "
-                f"all views, by up to {largest:+.2g} (row {row}): rings; calibrate the detector anew, or "
-                "fill them from the columns beside them first."
+                f"{named('Column', off)} of the detector (counted from 0) read otherwise than those beside "
+                f"them in all views, by up to {largest:+.2g} (row {row}): rings; calibrate the detector "
+                "anew, or fill them from the columns beside them first."
             )
     return None
 
 
-def _named(columns: np.ndarray) -> str:
-    runs = np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1)
+def named(what: str, places: np.ndarray) -> str:
+    """Return 'Column 3', or 'Columns 3, 5 to 8': `what` with its places, which grow, runs of them joined."""
+    runs = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)
     some = ", ".join(f"{run[0]}" if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs[:_NAMED])
     some += ", …" if len(runs) > _NAMED else ""
-    return f"Column{'' if len(columns) == 1 else 's'} {some}"
+    return f"{what}{'' if len(places) == 1 else 's'} {some}"

@@ -25,11 +25,11 @@ from ctenhance.physics.opposite_rays import UNKNOWN, OppositeRays, Supposed
 from ctenhance.runtime.progress import Cancellable, check
 from ctenhance.scan.air_level import air_warning, counts_warning, rows_warning
 from ctenhance.scan.attenuation_level import attenuation_level, image_warning, level_warning
-from ctenhance.scan.column_check import column_warning
 from ctenhance.scan.geometry_fault import COLUMNS, GeometryFault, another_geometry, percent, unexplained
 from ctenhance.scan.order_check import lost_views, unlike, wrong_order
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.row_check import odd_rows
+from ctenhance.scan.view_check import odd_readings
 
 #: Slices that are looked at, evenly spread.
 _SLICES = 4
@@ -110,7 +110,7 @@ def tell_geometry(
         rows = _some_rows(projections)
         level, bad_counts = attenuation_level(projections, rows), counts_warning(projections, rows)
         of_air = air_warning(projections, rows) or rows_warning(projections)
-        warnings = [bad_counts, of_air, column_warning(projections, rows), image_warning(projections)]
+        warnings = [bad_counts, of_air, *odd_readings(projections, rows), image_warning(projections)]
     warnings.append(facts.get("geometry_warning"))
     if fault is None and level is not None:
         warnings.append(level_warning(level, projections))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from ctenhance.physics.geometry import ScanGeometry
 from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.truncation import MOST_TRUNCATED, truncated_share
 from ctenhance.scan.air_level import air_offset
 from ctenhance.scan.projections import Projections
+from ctenhance.scan.view_check import view_offsets
 
 #: Slices, evenly spread, that are looked at.
 _SLICES = 8
@@ -19,6 +21,8 @@ def truncation_warning(projections: Projections, scan: ScanGeometry, grid: Image
     `physics.truncation`; None where all was measured."""
     rows = np.unique(np.linspace(0, projections.n_rows - 1, _SLICES).round().astype(int)).tolist()
     lines = [projections.rows(z, z + 1).to_line_integrals() for z in rows]
+    for of_row in lines:  # of views in which the tube failed others tell
+        of_row -= torch.from_numpy(view_offsets(of_row[0].numpy()))[:, None].to(of_row)
     shares = [truncated_share(of_row, scan, grid) for of_row in lines]
     share = max(shares)
     if share <= MOST_TRUNCATED:

@@ -47,13 +47,19 @@ _RENDERING = re.compile(
     r"|(VOLUME|SURFACE|3D|CINEMATIC) ?RENDER(ED|ING)?)\b"
 )
 _CURVE = re.compile(r"\b(CURVED( MPR)?|CPR)\b")
+# Slices that somebody chose, often with arrows and text burned in.
+_KEY_IMAGES = re.compile(
+    r"\b(?<!FOR )(?<!NO )((KEY|SIGNIFICANT|SIGNIFIKANTE|MARKED|REPRESENTATIVE) ?IMAGES?|SCHLUSSELBILD(ER)?"
+    r"|SIGNIFIKANTE BILDER|IMAGES? (CLES?|CLEF?S?)|IMAGEN(ES)? CLAVES?|IMMAGIN[EI] CHIAVE|IMAGE[NM]S? CHAVE"
+    r"|SLEUTELBEELD(EN)?|NYCKELBILD(ER)?)\b"
+)
 _ACQUIRED = re.compile(r"ORIGINAL PRIMARY\b")  # in Image Type
 _WORDS_IN = ("ImageType", "FrameType", "ScanOptions", "AcquisitionType", "VolumeBasedCalculationTechnique")
 # Only where a series has so few images is its description believed: 'after scout' may describe slices. Of a
 # longer one it is where it tells of pages and the images are said to be derived or secondary, as pages are.
 _FEW_IMAGES = 3
 _MOST_SCOUTS = 2  # from one side
-ATTRIBUTES = (*_WORDS_IN, "SeriesDescription")
+ATTRIBUTES = (*_WORDS_IN, "SeriesDescription", "BurnedInAnnotation")
 
 # CT objects other than slices: what they are, and what to give instead.
 _KINDS = {
@@ -62,8 +68,16 @@ _KINDS = {
     "colour pictures (RGB)": "give the original CT slices",
     "projections through the volume (MIP or rendering)": "give the slices that they were made from",
     "reformats along a curve (CPR)": "give the slices that they were made from",
+    "key images (a choice of slices)": "give the series that they were taken from",
 }
-_SCOUTS, _PAGES, _COLOURS, _RENDERINGS, _CURVES = _KINDS
+_SCOUTS, _PAGES, _COLOURS, _RENDERINGS, _CURVES, _KEYS = _KINDS
+# Objects that only refer to images, or hold none, by modality.
+_REFERRING = {
+    "KO": "list of key images", "PR": "presentation state", "SR": "structured report",
+    "REG": "registration", "FID": "fiducials", "ANN": "annotations", "PLAN": "plan", "HC": "hard copy",
+    "RTSTRUCT": "structures", "RTPLAN": "treatment plan", "RTRECORD": "treatment record", "AU": "sound",
+    "RWV": "real world value mapping", "DOC": "document", "ECG": "curves", "EPS": "curves",
+}  # fmt: skip
 
 
 _slice_frames: WeakKeyDictionary[DicomFile, list[int]] = WeakKeyDictionary()  # asked again and again
@@ -175,8 +189,12 @@ def _without_strays(images: Sequence[DicomFile]) -> list[DicomFile]:
     """Return the images of a series without what some scanners put among its slices.
 
     One or two from another side (scouts) beside more slices, and pages: they lie nowhere, as no slice does
-    of which that was lost, and have another size or Image Type.
+    of which that was lost, and have another size or Image Type. And key images, derived with annotations
+    burned in, beside more original slices.
     """
+    keys = {file for file in images if _is_annotated(file)}
+    if 2 * len(keys) < len(images) and sum(map(_is_acquired, images)) > len(keys):
+        images = [file for file in images if file not in keys]
     planes = {file: _plane(file, slice_frames(file)[0]) for file in images}
     counts = _slices_by_plane(planes)
     if max(counts.values(), default=0) <= _MOST_SCOUTS:
@@ -187,6 +205,15 @@ def _without_strays(images: Sequence[DicomFile]) -> list[DicomFile]:
         for file, plane in planes.items()
         if (_look(file) in looks if plane is None else counts[plane] > _MOST_SCOUTS)
     ]
+
+
+def _is_acquired(file: DicomFile) -> bool:
+    return bool(_ACQUIRED.match(_in_capitals(text(file.value("ImageType")))))
+
+
+def _is_annotated(file: DicomFile) -> bool:
+    burned_in = text(file.value("BurnedInAnnotation")).strip().upper() == "YES"
+    return burned_in and len(file.frames) == 1 and not _is_acquired(file)
 
 
 def _slices_by_plane(planes: Mapping[DicomFile, int | None]) -> Counter[int]:
@@ -229,13 +256,15 @@ def _kind(file: DicomFile, series: Sequence[DicomFile]) -> str | None:
     # Eight bits without a slope hold no HU; a whole stack of them may be what somebody made of a CT.
     bits, slope = number(file.header.get("BitsAllocated")), number(file.value("RescaleSlope"))
     eight_bits = (bits or 16) <= 8 and (slope or 1) <= 1 and len(series) <= _FEW_IMAGES
-    derived = not _ACQUIRED.match(_in_capitals(text(file.value("ImageType"))))
+    derived = not _is_acquired(file)
     by_description = (derived or len(series) <= _FEW_IMAGES) and _PAGE.search(described)
     if _PAGE.search(words) or by_description or eight_bits:
         return _PAGES
     if _CURVE.search(words):
         return _CURVES
-    return _RENDERINGS if _RENDERING.search(words) else None
+    if _RENDERING.search(words):
+        return _RENDERINGS
+    return _KEYS if _KEY_IMAGES.search(words + " " + described) else None
 
 
 @lru_cache(maxsize=256)
@@ -293,7 +322,9 @@ def _is_axial(file: DicomFile) -> bool:
 def _why_no_slice(files: Sequence[DicomFile]) -> str:
     ct = [file for file in files if _is_ct(file)]
     if not ct:
-        return f"there is no CT in it but {kinds(files)}; give a CT series."
+        without_pixels = all(file.header.Modality in _REFERRING for file in files)
+        why = f" without images of {'its' if len(files) == 1 else 'their'} own" if without_pixels else ""
+        return f"there is no CT in it but {kinds(files)}{why}; give a CT series."
     by_series: dict[str, list[DicomFile]] = {}
     for file in ct:
         by_series.setdefault(text(file.header.get("SeriesInstanceUID")), []).append(file)
@@ -315,8 +346,9 @@ def _storage(file: DicomFile) -> str:
 
 
 def kinds(files: Sequence[DicomFile]) -> str:
-    """Return a listing such as '24 MR and 1 SR objects'."""
+    """Return a listing such as '24 MR and 1 SR (structured report) objects'."""
     counts = Counter(file.header.Modality or _storage(file) for file in files)
-    return " and ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) + (
+    names = {kind: f"{kind} ({_REFERRING[kind]})" if kind in _REFERRING else kind for kind in counts}
+    return " and ".join(f"{count} {names[kind]}" for kind, count in sorted(counts.items())) + (
         " object" if len(files) == 1 else " objects"
     )

@@ -1,0 +1,65 @@
+"""Do single views read otherwise than those beside them in all columns, as where the tube arced?
+
+A tube that arcs, or whose voltage or current drops for a moment, leaves some views with fewer quanta in every
+column, those through air too. Bodies change from view to view as well, but upwards in some columns and
+downwards in others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from ctenhance.scan.column_check import column_warning, named
+from ctenhance.scan.projections import Projections
+
+#: Parts of the detector that are compared; views on either side, and the part of all, that say what is usual.
+_PARTS, _BESIDE, _PART_OF_ALL, _FEWEST = 32, 7, 60, 30
+#: A view is odd where its line integrals are off by this, and by so many times what is usual, in this part of
+#: the detector by at least such a share of it; so are no more of all views.
+_OFF, _TIMES_USUAL, _ALIKE, _SHARE, _MOST = 0.05, 15.0, 0.7, 0.3, 0.1
+
+
+def odd_readings(projections: Projections, rows: Sequence[int]) -> list[str | None]:
+    """Warnings on columns and on views that read otherwise than those beside them in one of these rows."""
+    return [column_warning(projections, rows), view_warning(projections, rows)]
+
+
+def view_offsets(line_integrals: np.ndarray) -> np.ndarray:
+    """By how much each view of line integrals [view, column] is off in all columns; 0 where it is not."""
+    found = np.zeros(len(line_integrals))
+    if len(line_integrals) < _FEWEST:
+        return found
+    parts = np.array_split(line_integrals, min(_PARTS, line_integrals.shape[1]), axis=1)
+    binned = np.stack([part.mean(axis=1) for part in parts], axis=1)
+    beside = max(_BESIDE, len(binned) // _PART_OF_ALL)
+    apart = binned - ndimage.median_filter(binned, size=(2 * beside + 1, 1), mode="nearest")
+    offsets = np.median(apart, axis=1)
+    least = max(_OFF, _TIMES_USUAL * float(np.median(np.abs(offsets))))
+    alike = np.mean(apart * np.sign(offsets)[:, None] > _SHARE * np.abs(offsets)[:, None], axis=1)
+    odd = (np.abs(offsets) > least) & (alike >= _ALIKE)
+    if odd.any() and odd.mean() <= _MOST:
+        off, sound = np.flatnonzero(odd), np.flatnonzero(~odd)
+        between = np.stack([np.interp(off, sound, part) for part in binned[sound].T], axis=1)
+        found[off] = np.median(binned[off] - between, axis=1)
+    return found
+
+
+def view_warning(projections: Projections, rows: Sequence[int]) -> str | None:
+    """A warning on views in which the tube failed in one of these rows; None where none are."""
+    for row in rows:
+        offsets = view_offsets(projections.rows(row, row + 1).to_line_integrals()[0].double().numpy())
+        odd = np.flatnonzero(offsets)
+        if odd.size:
+            largest = float(offsets[odd][np.abs(offsets[odd]).argmax()])
+            how = f"count up to {np.exp(abs(largest)):.3g} times {'less' if largest > 0 else 'more'} than"
+            if projections.counts is None:
+                how = f"have line integrals off by up to {largest:+.2g} from"
+            return (
+                f"{named('View', odd)} (counted from 0) {how} those beside them, in all columns (row {row}): "
+                "probably the tube arced, or its voltage or current dropped. They make streaks: leave them "
+                "out, of the readings and of '/view_angles', or divide them by their own air."
+            )
+    return None

@@ -1,0 +1,105 @@
+"""Views in which the tube failed are told by number, and are no body beyond the detector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ellipse_scan import DISC, scan
+
+from ctenhance.core.report import ReportBuilder
+from ctenhance.scan.geometry_check import tell_geometry
+from ctenhance.scan.projections import Projections
+from ctenhance.scan.truncation import truncation_warning
+from ctenhance.scan.view_check import view_offsets, view_warning
+
+ROWS = [0, 1]
+
+
+def changed(change: Callable[[np.ndarray], None], quanta: float = 1e5) -> Projections:
+    whole = scan(quanta=quanta)
+    counts = np.array(whole.counts)
+    change(counts)
+    return replace(whole, counts=counts)
+
+
+def arced(counts: np.ndarray) -> None:
+    counts[100:103] *= 0.02
+
+
+def dropped(counts: np.ndarray) -> None:
+    """Of the voltage: more is missing behind the body."""
+    counts[40] = 0.8 * counts.max() * (counts[40] / counts.max()) ** 1.1
+
+
+def twice(counts: np.ndarray) -> None:
+    counts[7] *= 0.7
+    counts[200:206] *= 0.5
+
+
+@pytest.mark.parametrize("quanta", [1e5, 3e3])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (arced, "Views 100 to 102 (counted from 0) count up to 5"),
+        (dropped, "View 40 (counted from 0) count"),
+        (twice, "Views 7, 200 to 205 (counted from 0) count up to 2"),
+    ],
+)
+def test_views_in_which_the_tube_failed_are_told(change: Callable, said: str, quanta: float) -> None:
+    warning = view_warning(changed(change, quanta), ROWS)
+    assert warning is not None and warning.startswith(said) and "the tube arced" in warning
+
+
+def test_line_integrals_are_told_by_their_offset() -> None:
+    whole = scan()
+    lines = np.array(whole.line_integrals)
+    lines[30:32] += 1.5
+    warning = view_warning(replace(whole, line_integrals=lines), ROWS)
+    assert warning is not None and warning.startswith("Views 30 to 31 (counted from 0) have")
+    assert "+1.5 from those beside" in warning
+
+
+def test_views_that_count_less_are_no_body_beyond_the_detector() -> None:
+    """Three views in three hundred, spread over nine each where the ends are looked at."""
+    p = changed(arced)
+    grid = p.image_grid(64, None, None)
+    assert truncation_warning(p, p.scan_geometry(), grid) is None
+    report = ReportBuilder("reconstruct")
+    assert tell_geometry(p, report)["consistent"]
+    (warning,) = report.finish()["warnings"]
+    assert warning.startswith("Views 100 to 102")
+
+
+def test_a_body_beyond_the_detector_is_still_told_beside_such_views() -> None:
+    whole = scan(quanta=1e5, field=200.0)
+    counts = np.array(whole.counts)
+    arced(counts)
+    p = replace(whole, counts=counts)
+    warning = truncation_warning(p, p.scan_geometry(), p.image_grid(64, None, None))
+    assert warning is not None and warning.startswith("Body or table reach beyond")
+
+
+@pytest.mark.parametrize("ellipses", [None, DISC])
+@pytest.mark.parametrize("quanta", [None, 1e5, 300.0])
+@pytest.mark.parametrize(
+    ("geometry", "views"), [("fan_flat", 300), ("parallel", 60), ("fan_equiangular", 90)]
+)
+def test_sound_scans_are_not(ellipses: list | None, quanta: float | None, geometry: str, views: int) -> None:
+    assert view_warning(scan(geometry, ellipses=ellipses, quanta=quanta, views=views), ROWS) is None
+
+
+def test_current_that_follows_the_body_or_alternates_is_none() -> None:
+    whole = scan(quanta=1e5)
+    lines = whole.rows(0, 1).to_line_integrals()[0].double().numpy()
+    angles = np.asarray(whole.view_angles)
+    for change in (0.5 * np.sin(2 * angles), 0.4 * (np.arange(len(angles)) % 2)):
+        assert not view_offsets(lines + change[:, None]).any()
+
+
+def test_a_patient_who_moves_or_is_cut_off_is_none() -> None:
+    moved = scan(move=lambda part: (12.0 * (part > 0.5), 0.0))
+    assert view_warning(moved, ROWS) is None
+    assert view_warning(scan(field=220.0, quanta=1e5), ROWS) is None
