@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.fileset import FileSet
 from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, EnhancedMRImageStorage, MRImageStorage, generate_uid
-from synthetic_dicom import hounsfield, write_series
+from synthetic_dicom import dataset, enhanced, hounsfield, save, write_series
 
 from ctenhance.core.volume import CTVolume
 
@@ -116,3 +116,66 @@ DERIVED = ["DERIVED", "SECONDARY", "AXIAL"]
 def test_a_synthetic_ct_made_of_mr_is_noted(tmp_path: Path, attributes: dict[str, Any], noted: bool):
     write_series(tmp_path, **attributes)
     assert any("synthetic CT" in note for note in notes(tmp_path)) == noted
+
+
+@pytest.mark.parametrize(("there", "total", "said"), [
+    ([1, 2], 2, None), ([2], 2, "number 1 is not there"), ([1], 2, "number 2 is not there"),
+    ([3], None, "number 1, 2 are not there"), ([1], None, None),
+])  # fmt: skip
+def test_files_of_one_image_that_are_not_there_are_told(
+    tmp_path: Path, there: list[int], total: int | None, said: str | None
+):
+    uid = generate_uid()
+    for part in there:
+        made = enhanced(hounsfield(4, seed=part), 2.5 * np.arange(4 * part, 4 * part + 4), [1.0] * 4)
+        made.ConcatenationUID, made.InConcatenationNumber = uid, part
+        if total is not None:
+            made.InConcatenationTotalNumber = total
+        save(made, tmp_path / f"{part}.dcm")
+    found = [one for one in notes(tmp_path) if "split into" in one]
+    assert not found if said is None else said in found[0]
+
+
+def field(shape: tuple[int, int], circle: bool) -> np.ndarray:
+    """HU [z, y, x] of a body in air, and padding around a circle that touches the sides."""
+    y, x = (np.arange(length) - (length - 1) / 2 for length in shape)
+    away = np.hypot(*np.meshgrid(y, x, indexing="ij"))
+    plane = np.where(away < 0.3 * min(shape), 40.0, -1000.0)
+    values = plane + np.random.default_rng(0).normal(0, 12, (4, *shape))
+    if circle:
+        values[:, away > min(shape) / 2] = -2000
+    return np.rint(values).astype(np.int16)
+
+
+@pytest.mark.parametrize(
+    ("shape", "circle", "diameter", "said"),
+    [
+        ((64, 64), True, 51.2, None),
+        (
+            (64, 64),
+            True,
+            204.8,
+            "they were shrunk and the pixel spacing left as it was, and all lengths are 4",
+        ),
+        ((64, 64), True, 80.0, "mm: they were shrunk"),  # no piece that was cut out holds a whole circle
+        ((64, 64), False, 102.4, "a piece was cut out of them, or they were shrunk"),
+        (
+            (64, 64),
+            False,
+            25.6,
+            "they were enlarged and the pixel spacing left as it was, and all lengths are 2",
+        ),
+        ((64, 64), False, 80.0, None),  # a piece
+        ((48, 64), False, 102.4, None),
+        ((64, 64), False, None, None),
+    ],
+)
+def test_a_size_that_contradicts_the_field_of_view_is_told(
+    tmp_path: Path, shape: tuple[int, int], circle: bool, diameter: float | None, said: str | None
+):
+    for index, plane in enumerate(field(shape, circle)):
+        changes = {"PixelRepresentation": 1, "RescaleIntercept": 0, "PixelSpacing": [0.8, 0.8]}
+        made = dataset(plane, (0, 0, 2.5 * index), ReconstructionDiameter=diameter, **changes)
+        save(made, tmp_path / f"{index}.dcm")
+    found = [one for one in notes(tmp_path) if "field of view in the header" in one]
+    assert not found if said is None else said in found[0]

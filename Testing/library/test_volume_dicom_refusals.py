@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
+from pydicom.tag import Tag
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 from synthetic_dicom import dataset, enhanced, hounsfield, save, write_series
 
@@ -156,10 +159,43 @@ def effective_atomic_number(folder: Path) -> None:
     one(folder, RescaleType="Z_EFF")
 
 
-def table(folder: Path) -> None:
+def table_of_hu(folder: Path) -> None:
+    _table(folder, "HU")
+
+
+def table_of_density(folder: Path) -> None:
+    _table(folder, "OD")
+
+
+def _table(folder: Path, unit: str) -> None:
     item = Dataset()
-    item.LUTDescriptor, item.ModalityLUTType, item.LUTData = [4, 0, 16], "HU", bytes(8)
+    item.LUTDescriptor, item.ModalityLUTType, item.LUTData = [4, 0, 16], unit, bytes(8)
     one(folder, ModalityLUTSequence=DicomSequence([item]))
+
+
+def commas(folder: Path) -> None:
+    _text(folder, 0x00280030, "0,8\\0,7")
+
+
+def no_number(folder: Path) -> None:
+    _text(folder, 0x00281053, "one")
+
+
+def _text(folder: Path, tag: int, said: str) -> None:
+    """As a program writes it that does not look at what it writes."""
+    one(folder)
+    path = folder / "one.dcm"
+    made = pydicom.dcmread(path)
+    made._dict[Tag(tag)] = RawDataElement(
+        Tag(tag),
+        "DS",
+        len(said),
+        said.encode(),
+        0,
+        False,
+        True,  # type: ignore[arg-type]
+    )
+    made.save_as(path)
 
 
 def no_orientation(folder: Path) -> None:
@@ -239,7 +275,13 @@ def other_files(folder: Path) -> None:
             effective_atomic_number,
             ("'one.dcm' holds values of effective atomic number", "(Rescale Type Z_EFF)", "give the CT"),
         ),
-        (table, ("'one.dcm' maps its values by a table", "give the original CT")),
+        (
+            table_of_hu,
+            ("maps its values by a table (Modality LUT), as no CT", "export it", "give the original"),
+        ),
+        (table_of_density, ("'one.dcm' maps its values by a table to OD, not to Hounsfield", "give the")),
+        (commas, ("'one.dcm' has the PixelSpacing 0,8", "with commas where DICOM has decimal points")),
+        (no_number, ("'one.dcm' has the RescaleSlope 'one', no number", "export")),
         (no_orientation, ("the header of 'one.dcm' is damaged", "export")),
         (too_few_spacings, ("the header of 'one.dcm' is damaged", "export")),
         (stored_without_intercept, ("nothing below zero", "rescale intercept", "subtract 1024")),

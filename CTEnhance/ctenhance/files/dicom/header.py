@@ -96,6 +96,9 @@ _KEYWORDS = (
     "SeriesDescription",
     "PerformedProcedureStepDescription",
     "ModalityLUTSequence",
+    "ConcatenationUID",
+    "InConcatenationNumber",
+    "InConcatenationTotalNumber",
     "MultienergyCTCharacteristicsSequence",
     *_FUNCTIONAL_GROUPS,
 )

@@ -1,4 +1,5 @@
-"""What makes a note of a series: images listed in vain, copies among the slices, MR images as the source."""
+"""What makes a note of a series: images listed in vain, copies among the slices, MR images as the source, a
+size that contradicts the field of view."""
 
 from __future__ import annotations
 
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom.multival import MultiValue
 
-from ctenhance.files.dicom.header import DAMAGE, DicomFile, text
+from ctenhance.files.dicom.header import DAMAGE, DicomFile, number, text
+from ctenhance.files.dicom.padding import AIR_HU
 from ctenhance.files.dicom.slices import Slice
 
 _MR_STORAGE = "1.2.840.10008.5.1.4.1.1.4"  # and its multi-frame kinds, .1, .3 and .4
@@ -20,7 +23,12 @@ _FROM_MR = re.compile(
     rf"|(CT|SCT) (FROM|OF|AUS|VON|DE|DA) (AN? )?(MR|MRI|MRT|IRM|RM)|MR ?(TO|2) ?CT|MRCAT"
     rf"|(MR|MRI|MRT|IRM|RM) ?(BASED|BASIERT\w*|DERIVED|GENERATED) (S?{_CT}|SYNTH\w*|PSEUDO\w*))\b"
 )
+_MOST_NAMED = 6
 _EVERY_ROW = 16  # is asked first, whether two slices may be one
+# Programs shrink images to a half or a quarter, or enlarge them. Of a field of view in full a circle is
+# there, with so much around it.
+_FACTORS, _OFF = (2.0, 3.0, 4.0, 8.0), 0.02
+_OTHER_FIELD, _AROUND_CIRCLE, _CORNER = 1.1, 0.1, 32
 
 
 def note_of_missing(index: Path, found: Container[str], series: str) -> str:
@@ -46,6 +54,73 @@ def note_of_missing(index: Path, found: Container[str], series: str) -> str:
         f"the DICOMDIR lists {listed} images of this series, of which {missing} {verb} not there: copy the "
         "whole disc, unless you mean these alone"
     )
+
+
+def notes_of_parts(files: Sequence[DicomFile]) -> list[str]:
+    """Return the note on parts that are not there of an image that was split into several files."""
+    parts: dict[str, dict[int, int]] = {}  # by image: of each of its files the number and how many there are
+    for file in files:
+        own = number(file.header.get("InConcatenationNumber"))
+        if own is not None:
+            of_all = number(file.header.get("InConcatenationTotalNumber")) or own
+            parts.setdefault(text(file.header.get("ConcatenationUID")), {})[int(own)] = int(of_all)
+    for found in parts.values():
+        total = max(*found, *found.values())
+        missing = [one for one in range(1, total + 1) if one not in found]
+        if missing:
+            these = ", ".join(map(str, missing[:_MOST_NAMED])) + (", …" if len(missing) > _MOST_NAMED else "")
+            verb = "is" if len(missing) == 1 else "are"
+            return [
+                f"its header says that the image was split into {total} files, of which number {these} "
+                f"{verb} not there: copy all of them, or slices are lost"
+            ]
+    return []
+
+
+def notes_of_field(file: DicomFile, array: np.ndarray, padded: bool) -> list[str]:
+    """Return the note on slices [z, y, x] whose pixels make another field of view than the header has, as
+    where they were shrunk or enlarged and the pixel spacing was left as it was.
+
+    A piece that was cut out is smaller, too, but holds no whole circle of a field of view (`padded`: what is
+    around it was set to air), and hardly ever just a half or a quarter.
+    """
+    field = file.value("ReconstructionDiameter", "ReconstructionFieldOfView")
+    field = number(field[0] if isinstance(field, list | MultiValue) else field)
+    spacing = [number(one) or 0.0 for one in file.value("PixelSpacing") or ()]
+    if not field or field <= 0 or len(spacing) != 2:
+        return []
+    rows, columns = array.shape[1:]
+    width = max(rows * spacing[0], columns * spacing[1])
+    times = max(width / field, field / width) if width > 0 else 1.0
+    whole = padded and _shows_circle(array[len(array) // 2])
+    plain = rows == columns and any(abs(times / one - 1) < _OFF for one in _FACTORS)
+    if times < _OTHER_FIELD or not (whole or plain):
+        return []
+    how, off = ("shrunk", "small") if width < field else ("enlarged", "large")
+    cut = "" if whole or width > field else "a piece was cut out of them, or "
+    return [
+        f"its slices are {width:.4g} mm wide by their pixels, but the field of view in the header "
+        f"(ReconstructionDiameter) is {field:.4g} mm: {cut}they were {how} and the pixel spacing left as it "
+        f"was, and all lengths are {times:.3g} times too {off}"
+    ]
+
+
+def _shows_circle(plane: np.ndarray) -> bool:
+    """Say whether air that was filled in surrounds a circle that touches all four sides of a slice [y, x]."""
+    outside = plane == AIR_HU
+    if outside.mean() < _AROUND_CIRCLE:
+        return False
+    height, width = (max(1, length // _CORNER) for length in plane.shape)
+    corners = [
+        outside[y, x]
+        for y in (slice(height), slice(-height, None))
+        for x in (slice(width), slice(-width, None))
+    ]
+    middles = [
+        side[len(side) // 2 - len(side) // 16 : len(side) // 2 + len(side) // 16 + 1]
+        for side in (outside[0], outside[-1], outside[:, 0], outside[:, -1])
+    ]
+    return all(one.all() for one in corners) and all(one.mean() < 0.5 for one in middles)
 
 
 def notes_of_copies(array: np.ndarray, slices: Sequence[Slice]) -> list[str]:

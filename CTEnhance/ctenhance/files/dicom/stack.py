@@ -28,23 +28,38 @@ from ctenhance.core.limits import require_whole_words
 from ctenhance.core.padding import padding_to_air
 from ctenhance.files.dicom.choice import Conditions, Frame
 from ctenhance.files.dicom.grid import Grid, grid_of
-from ctenhance.files.dicom.header import DAMAGE, DicomFile, text, without_collecting
+from ctenhance.files.dicom.header import DAMAGE, DicomFile, number, text, without_collecting
 from ctenhance.files.dicom.kinds import slice_frames
 from ctenhance.files.dicom.padding import AIR_HU, declared_padding, fill_padding
 from ctenhance.files.dicom.pixels import stored_planes
-from ctenhance.files.dicom.provenance import notes_of_copies, notes_of_derivation
+from ctenhance.files.dicom.provenance import (
+    notes_of_copies,
+    notes_of_derivation,
+    notes_of_field,
+    notes_of_parts,
+)
 from ctenhance.files.dicom.remarks import note_of_density, notes_of_hidden_names, notes_of_remarks
 from ctenhance.files.dicom.rescaling import require_like_rescaling
 from ctenhance.files.dicom.scans import choice_by, how_to_tell, require_one_scan
 from ctenhance.files.dicom.slices import HOUNSFIELD, Slice
 from ctenhance.files.dicom.tilt import notes_of_tilt, straighten
-from ctenhance.files.dicom.units import common_unit, doubts, is_ct_all_the_same, measure_of
+from ctenhance.files.dicom.units import (
+    common_unit,
+    doubts,
+    is_ct_all_the_same,
+    is_hounsfield,
+    measure_of,
+)
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.large import Ahead
 
 _SAME_PLACE_MM, _LEAST_WIDTH_MM = 0.01, 1.0
 _READERS = 2  # at once, of uncompressed slices
 _SAME_DIRECTION = 1e-3
+_NUMBERS = (
+    "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept",
+    "Rows", "Columns",
+)  # fmt: skip
 _ORTHONORMAL_TOLERANCE = 1e-2
 _EXACT_FLOAT32 = 1 << 23  # whole numbers up to here, and sums of two
 
@@ -104,6 +119,7 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
         notes += [*doubts(slices, array, air), *filter(None, [scale])]
         notes += [*notes_of_copies(array, slices), *notes_of_derivation(slices[0].file)]
         notes += [*notes_of_remarks(slices), *notes_of_tilt(slices, shear)]
+        notes += notes_of_field(slices[0].file, array, padded or padding is not None)
         if unit == HOUNSFIELD and not named:
             first = slices[0].file
             shows_air = is_ct_all_the_same(array)
@@ -151,6 +167,7 @@ def laid_out(
     slices.sort(key=lambda one: one.depth)
     slices, repeated = _without_repetitions(slices, conditions)
     notes = require_one_scan(slices, conditions)
+    notes += notes_of_parts(files)
     grid = grid_of(slices, conditions)
     if scouts := sum(len(file.frames) - len(slice_frames(file)) for file in files):
         notes = [*notes, f"{scouts} frame{'' if scouts == 1 else 's'} left out, as localizers (scouts)"]
@@ -190,9 +207,7 @@ def _frames_of(file: DicomFile) -> list[Frame]:
     header = file.header
     try:
         if file.value("ModalityLUTSequence") is not None:
-            raise InputError(
-                f"'{name}' maps its values by a table, not to Hounsfield units; give the original CT."
-            )
+            raise InputError(_table_of(name, file))
         frames = int(header.get("NumberOfFrames") or 1)
         described = len(header.get("PerFrameFunctionalGroupsSequence") or ())
         if described and described != frames:
@@ -210,12 +225,40 @@ def _frames_of(file: DicomFile) -> list[Frame]:
         raise InputError(f"the header of '{name}' is damaged; export the series again.") from error
 
 
+def _table_of(name: str, file: DicomFile) -> str:
+    """Return why an image whose values a table maps (Modality LUT) is not read."""
+    unit = next((text(one.get("ModalityLUTType")) for one in file.value("ModalityLUTSequence")), "")
+    if not unit or is_hounsfield(unit):
+        return (
+            f"'{name}' maps its values by a table (Modality LUT), as no CT image may, and is not read; "
+            "export it with Rescale Slope and Rescale Intercept, or give the original CT."
+        )
+    return f"'{name}' maps its values by a table to {unit}, not to Hounsfield units; give the original CT."
+
+
 def _slice_of(file: DicomFile, frame: int) -> Slice:
     """Return a frame as a plane in space; raises InputError for anything but a plane of HU."""
     try:
         return _slice(file, frame)
     except DAMAGE as error:
-        raise InputError(f"the header of '{file.path.name}' is damaged; export the series again.") from error
+        raise InputError(_damage_of(file, frame)) from error
+
+
+def _damage_of(file: DicomFile, frame: int) -> str:
+    """Return what is wrong with a header in which a number cannot be read."""
+    for keyword in _NUMBERS:
+        value = file.value(keyword, frame=frame)
+        several = value if isinstance(value, MultiValue | list) else [value]
+        if value is None or all(number(one) is not None for one in several):
+            continue
+        said = "\\".join(map(str, several))
+        if "," in said:
+            return (
+                f"'{file.path.name}' has the {keyword} {said[:40]}, with commas where DICOM has decimal "
+                "points; export the series with a program that writes points, or correct them."
+            )
+        return f"'{file.path.name}' has the {keyword} '{said[:40]}', no number; export the series again."
+    return f"the header of '{file.path.name}' is damaged; export the series again."
 
 
 def _slice(file: DicomFile, frame: int) -> Slice:
