@@ -350,7 +350,7 @@ class CTDecomposeWidget(PanelWidget):
             calibration=typed(chosen.calibration) or None,
             scatter=chosen.scatter.value,
             scatter_ratio=chosen.scatterRatio or None if corrected else None,
-            grid_ratio=chosen.gridRatio or None if corrected else None,
+            grid_ratio=chosen.gridRatio or None if chosen.scatter is Scatter.network else None,
             device=chosen.device,
             seed=chosen.seed,
         )

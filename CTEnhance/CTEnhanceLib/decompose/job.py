@@ -100,7 +100,8 @@ class SpectralSimulation(SimulatedScan):
         for name in ("phantom", "dose", "slices", "views", "columns"):
             arguments += [f"--{name}", str(getattr(self, name))]
         arguments += [] if options.image_size is None else ["--matrix", str(options.image_size)]
-        return Command(arguments, {"project": 60, "write": 5})
+        # It runs on the CPU, whatever device the decomposition is to take.
+        return Command([*arguments, "--seed", str(options.seed)], {"project": 60, "write": 5})
 
     def few(self) -> SpectralSimulation:
         """Scan two slices of the phantom."""

@@ -31,7 +31,7 @@ class SimulatedScan(abc.ABC):
 
     @abc.abstractmethod
     def command(self, folder: Path, projections: Path, options: Any) -> Command:
-        """Return the verb that writes the projections, without --device and --seed."""
+        """Return the verb that writes the projections; device and seed are those of the options."""
 
     @abc.abstractmethod
     def few(self) -> SimulatedScan:
@@ -60,8 +60,7 @@ class ProjectionJob(Job):
         """Simulate the scan, where there is none."""
         if not isinstance(self.source, SimulatedScan):
             return ()
-        command = self.source.command(folder, _simulated(folder), self.options)
-        return [Command([*command.arguments, *commonArguments(self.options)], command.stages)]
+        return [self.source.command(folder, _simulated(folder), self.options)]
 
     def projections(self, folder: Path) -> str:
         """Return the path of the projections."""
@@ -127,7 +126,7 @@ def requireMatrix(size: int | tuple[int, int] | None) -> None:
 
 
 def commonArguments(options: Options) -> list[str]:
-    """Return the command line's options that every verb has."""
+    """Return the command line's options that every verb has which computes."""
     return ["--device", options.device, "--seed", str(options.seed)]
 
 

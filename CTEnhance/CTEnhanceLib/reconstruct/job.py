@@ -21,6 +21,7 @@ from CTEnhanceLib.process.projections import (
     ProjectionJob,
     SimulatedScan,
     Source,
+    commonArguments,
     requireMatrix,
     requireSource,
 )
@@ -83,7 +84,7 @@ class Simulation(SimulatedScan):
         arguments = ["project", str(_volume(folder)), str(projections)]
         for name in ("dose", "views", "columns"):
             arguments += [f"--{name}", str(getattr(self, name))]
-        return Command(arguments, {"read": 1, "project": 20, "write": 4})
+        return Command([*arguments, *commonArguments(options)], {"read": 1, "project": 20, "write": 4})
 
     def few(self) -> Simulation:
         """Scan the two slices in the middle."""

@@ -10,7 +10,7 @@ import typer
 import ctenhance
 from ctenhance.commands.apps import group
 from ctenhance.commands.decompose import BasisOption, SpectralPath, names
-from ctenhance.commands.support import Run, command
+from ctenhance.commands.support import NEITHER, Run, command
 from ctenhance.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ calibrate_app = group("calibrate", "Calibrate a photon-counting detector from it
 @command(
     calibrate_app,
     "ctenhance calibrate drift today.ctproj.h5 drift.h5 --before reference.ctproj.h5 --detector czt",
+    without=NEITHER,
 )
 def drift(
     run: Run,

@@ -15,13 +15,14 @@ from ctenhance.commands.spectral_images import (
     ImagesOption,
     read_images,
 )
-from ctenhance.commands.support import Run, command
+from ctenhance.commands.support import NEITHER, Run, command
 from ctenhance.runtime.errors import InputError
 
 
 @command(
     calibrate_app,
     "ctenhance calibrate inserts table.csv --rods rods.csv --image 40=phantom40/ --image 70=phantom70/",
+    without=NEITHER,
 )
 def inserts(
     run: Run,

@@ -11,10 +11,10 @@ import ctenhance
 from ctenhance.commands.calibrate import calibrate_app
 from ctenhance.commands.decompose import SpectralPath
 from ctenhance.commands.options import GridRatioOption
-from ctenhance.commands.support import Run, command
+from ctenhance.commands.support import NEITHER, Run, command
 
 
-@command(calibrate_app, "ctenhance calibrate scatter water.ctproj.h5 --method network")
+@command(calibrate_app, "ctenhance calibrate scatter water.ctproj.h5 --method network", without=NEITHER)
 def scatter(
     run: Run,
     source: SpectralPath,

@@ -9,12 +9,16 @@ import typer
 
 from ctenhance.commands.apps import app
 from ctenhance.commands.options import Choice
-from ctenhance.commands.support import FIGURE_SUFFIXES, Run, command
+from ctenhance.commands.support import FIGURE_SUFFIXES, NEITHER, Run, command
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.json_object import read_object
 
 
-@command(app, "ctenhance compare before.nii.gz after.nii.gz --reference full.nii.gz --page compare.html")
+@command(
+    app,
+    "ctenhance compare before.nii.gz after.nii.gz --reference full.nii.gz --page compare.html",
+    without=NEITHER,
+)
 def compare(
     run: Run,
     before: Annotated[Path, typer.Argument(metavar="BEFORE", help="The volume before.")],
@@ -52,7 +56,7 @@ def compare(
     if made_by is not None and page is None:
         raise InputError("A report (--made-by) is told on the page: give --page, too.")
     origin = None if made_by is None else read_object(made_by, "report")
-    builder = ReportBuilder("compare", seed=run.seed)
+    builder = ReportBuilder("compare")
     choices = choice.each(inputs)
     if after_series is not None:
         choices[1:2] = Choice(after_series, choice.where).each([after])

@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from ctenhance.commands.apps import app
-from ctenhance.commands.support import Run, command
+from ctenhance.commands.support import NEITHER, Run, command
 from ctenhance.runtime.errors import InputError
 
 
-@command(app, "ctenhance compare-maps maps/iodine.nii.gz vendors_iodine/ --sphere 12,-40,310,6")
+@command(
+    app, "ctenhance compare-maps maps/iodine.nii.gz vendors_iodine/ --sphere 12,-40,310,6", without=NEITHER
+)
 def compare_maps(
     run: Run,
     ours: Annotated[Path, typer.Argument(metavar="MAP", help="A map of a material in mg/mL.")],

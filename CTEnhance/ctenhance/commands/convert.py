@@ -9,10 +9,10 @@ import typer
 
 from ctenhance.commands.apps import app
 from ctenhance.commands.options import Choice, OutputPath
-from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command
+from ctenhance.commands.support import NEITHER, VOLUME_SUFFIXES, Run, command
 
 
-@command(app, "ctenhance convert dicom_folder/ chest.nii.gz --series 3")
+@command(app, "ctenhance convert dicom_folder/ chest.nii.gz --series 3", without=NEITHER)
 def convert(
     run: Run,
     source: Annotated[
@@ -28,7 +28,7 @@ def convert(
     run.plan([source], (target, VOLUME_SUFFIXES))
     from ctenhance.core.report import ReportBuilder
 
-    report = ReportBuilder("convert", seed=run.seed)
+    report = ReportBuilder("convert")
     volume = run.read(source, choice)
     report.input = volume.input_report()
     with report.stage("write"):

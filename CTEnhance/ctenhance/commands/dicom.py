@@ -11,7 +11,7 @@ import typer
 
 from ctenhance.commands.apps import group
 from ctenhance.commands.options import Choice
-from ctenhance.commands.support import Run, command
+from ctenhance.commands.support import NEITHER, Run, command
 from ctenhance.runtime.errors import InputError, printable
 from ctenhance.runtime.json_object import read_object
 from ctenhance.runtime.progress import check
@@ -28,6 +28,7 @@ dicom_app = group("dicom", "Write a DICOM series, or list what folders hold.", "
     dicom_app,
     "ctenhance dicom write maps/vmi_070keV.nii.gz series --quantity vmi --kev 70 --like patient_folder",
     name="write",
+    without=NEITHER,
 )
 def dicom(
     run: Run,
@@ -91,7 +92,7 @@ def dicom(
         storage,
     )
     settings = {"quantity": quantity, "kev": kev, "low_noise": low_noise, "material": material}
-    report = ReportBuilder("dicom", settings, None, run.seed)
+    report = ReportBuilder("dicom", settings)
     run.progress("read", 0, 1)
     volume = CTVolume.read(source, check_hu=False)
     run.progress("read", 1, 1)
@@ -102,7 +103,9 @@ def dicom(
     run.finish(report.finish(), {"series": folder})
 
 
-@command(dicom_app, "ctenhance dicom list archive/ --where ConvolutionKernel=Br40", name="list")
+@command(
+    dicom_app, "ctenhance dicom list archive/ --where ConvolutionKernel=Br40", name="list", without=NEITHER
+)
 def list_series(
     run: Run,
     folder: Annotated[

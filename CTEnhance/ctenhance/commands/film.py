@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from ctenhance.commands.apps import app
-from ctenhance.commands.support import Run, command
+from ctenhance.commands.support import NEITHER, Run, command
 
 
-@command(app, "ctenhance film frames/ flicker.gif --seconds 0.5")
+@command(app, "ctenhance film frames/ flicker.gif --seconds 0.5", without=NEITHER)
 def film(
     run: Run,
     source: Annotated[

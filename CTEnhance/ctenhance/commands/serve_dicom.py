@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 
 from ctenhance.commands.apps import app
-from ctenhance.commands.support import Run, command
+from ctenhance.commands.support import NEITHER, Run, command
 from ctenhance.runtime.errors import InputError
 
 
-@command(app, "ctenhance serve-dicom service.json", name="serve-dicom")
+@command(app, "ctenhance serve-dicom service.json", name="serve-dicom", without=NEITHER)
 def serve_dicom(
     run: Run,
     settings: Annotated[

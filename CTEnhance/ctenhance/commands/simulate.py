@@ -11,10 +11,12 @@ import ctenhance
 from ctenhance.commands.apps import app
 from ctenhance.commands.decompose import numbers
 from ctenhance.commands.project import PROJECTION_SUFFIXES
-from ctenhance.commands.support import Run, command
+from ctenhance.commands.support import NO_DEVICE, Run, command
 
 
-@command(app, "ctenhance simulate bins.ctproj.h5 --phantom chest --slices 8 --dose 0.5 --seed 1")
+@command(
+    app, "ctenhance simulate bins.ctproj.h5 --phantom chest --slices 8 --dose 0.5 --seed 1", without=NO_DEVICE
+)
 def simulate(
     run: Run,
     target: Annotated[

@@ -9,7 +9,7 @@ import typer
 
 from ctenhance.commands.apps import group
 from ctenhance.commands.options import Choice
-from ctenhance.commands.support import Run, command
+from ctenhance.commands.support import NEITHER, NO_DEVICE, Run, command
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.words import counted, either
 
@@ -27,7 +27,9 @@ KeyOption = Annotated[
 WithoutOption = Annotated[list[str] | None, typer.Option(help="Leave this reader out; may be given again.")]
 
 
-@command(study_app, "ctenhance study create design.json my-study --key safe/my-study-key.json")
+@command(
+    study_app, "ctenhance study create design.json my-study --key safe/my-study-key.json", without=NEITHER
+)
 def create(
     run: Run,
     design: Annotated[
@@ -54,6 +56,7 @@ def create(
     study_app,
     "ctenhance study from-folders before/ after/ my-study --reader ann --reader bob",
     name="from-folders",
+    without=NO_DEVICE,
 )
 def from_folders(
     run: Run,
@@ -110,6 +113,7 @@ def from_folders(
     study_app,
     "ctenhance study from-template realism routine/ quality/ my-study --reader ann --reader bob",
     name="from-template",
+    without=NO_DEVICE,
 )
 def from_template(
     run: Run,
@@ -173,7 +177,7 @@ def _report_creation(run: Run, created: Study, key: Path | None, warnings: list[
     run.finish(report, {"study": created.folder, "key": key_path}, text=text, readings=readings)
 
 
-@command(study_app, "ctenhance study status my-study")
+@command(study_app, "ctenhance study status my-study", without=NEITHER)
 def status(run: Run, folder: StudyFolder) -> None:
     """Tell how far every reader is. And whether the records are whole; nothing is unblinded."""
     from dataclasses import asdict
@@ -196,7 +200,7 @@ def status(run: Run, folder: StudyFolder) -> None:
     run.finish({"verb": "study status", "readers": found}, text="\n".join(lines), readers=found)
 
 
-@command(study_app, "ctenhance study unblind my-study --key safe/my-study-key.json")
+@command(study_app, "ctenhance study unblind my-study --key safe/my-study-key.json", without=NEITHER)
 def unblind(
     run: Run,
     folder: StudyFolder,
@@ -217,7 +221,9 @@ def unblind(
     run.finish({"verb": "study unblind", **closed}, text=text, readers=list(closed["heads"]))
 
 
-@command(study_app, "ctenhance study analyse my-study results/ --key safe/my-study-key.json")
+@command(
+    study_app, "ctenhance study analyse my-study results/ --key safe/my-study-key.json", without=NO_DEVICE
+)
 def analyse(
     run: Run,
     folder: StudyFolder,
@@ -257,7 +263,7 @@ def analyse(
     run.finish(report, outputs | written, text="\n".join(results.facts[:2]))
 
 
-@command(study_app, "ctenhance study export my-study exports/")
+@command(study_app, "ctenhance study export my-study exports/", without=NEITHER)
 def export(
     run: Run,
     folder: StudyFolder,
@@ -312,7 +318,11 @@ _PLANS: dict[str, dict[str, Any]] = {
 }
 
 
-@command(study_app, "ctenhance study plan mrmc --pilot pilot/results.json --difference 0.05 --readers 6")
+@command(
+    study_app,
+    "ctenhance study plan mrmc --pilot pilot/results.json --difference 0.05 --readers 6",
+    without=NEITHER,
+)
 def plan(
     run: Run,
     kind: Annotated[str, typer.Argument(metavar="KIND", help="preference, equivalence, grades or mrmc.")],

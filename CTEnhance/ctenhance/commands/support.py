@@ -58,7 +58,7 @@ class ProgressMode(str, enum.Enum):
     NONE = "none"
 
 
-# Every command takes these four, so that a panel can start each of them in the same way.
+# Every command knows these four, so that a panel can start each of them in the same way.
 DeviceOption = Annotated[
     str, typer.Option(help="auto, cpu, cuda, cuda:1 … or mps; Intel's gpu or npu for OpenVINO.")
 ]
@@ -80,6 +80,10 @@ _COMMON: dict[str, tuple[Any, Any]] = {
     "report": (ReportOption, None),
     "progress": (ProgressOption, ProgressMode.BAR),
 }
+#: Of what computes no images, and of what is computed on the CPU whatever is asked for.
+NEITHER, NO_DEVICE = ("device", "seed"), ("device",)
+# What such commands do anyway.
+_ANYWAY: dict[str, tuple[Any, ...]] = {"device": ("auto", "cpu"), "seed": (0,)}
 
 
 class Run:
@@ -235,6 +239,26 @@ class Run:
         raise typer.Exit(code)
 
 
+def _hidden(names: Sequence[str]) -> dict[str, tuple[Any, Any]]:
+    """Return these of the common options as ones that the help does not show."""
+    found = {}
+    for name in names:
+        annotation, default = _COMMON[name]
+        kind, *_ = typing.get_args(annotation)
+        found[name] = (
+            Annotated[kind, typer.Option(min=annotation.__metadata__[0].min, hidden=True)],
+            default,
+        )
+    return found
+
+
+def _require_effect(common: Mapping[str, Any], without: Sequence[str]) -> None:
+    """Raise InputError for a common option that would change nothing."""
+    for name in without:
+        if common[name] not in _ANYWAY[name]:
+            raise InputError(f"--{name} has no effect on this command: leave it out.")
+
+
 @contextlib.contextmanager
 def _cancel_on_signals(cancel: CancelToken) -> Iterator[None]:
     """Let SIGINT and SIGTERM ask for the end; the second one ends at once (temporary files still go)."""
@@ -256,13 +280,19 @@ def _cancel_on_signals(cancel: CancelToken) -> Iterator[None]:
 
 
 def command(
-    app: typer.Typer, example: str, name: str | None = None, options: Mapping[str, Any] | None = None
+    app: typer.Typer,
+    example: str,
+    name: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    without: Sequence[str] = (),
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register `function(run, …)` as a command (`name`, or the function's) with the four common options.
 
     An argument of the type `Choice` becomes the options of `CHOICE_OPTIONS`. `options`: annotations, by name,
-    of further ones that the function takes as keywords (None: not given). Whatever the function raises
-    becomes one sentence and an exit code (see `Run.fail`).
+    of further ones that the function takes as keywords (None: not given). `without`: those of the common ones
+    that change nothing of what it does (`NEITHER`, say): its help does not offer them, and it refuses a value
+    other than what it does anyway. Whatever the function raises becomes one sentence and an exit code (see
+    `Run.fail`).
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -275,6 +305,7 @@ def command(
             end_with_parent(run.cancel)
             try:
                 with _cancel_on_signals(run.cancel), contextlib.redirect_stdout(sys.stderr):
+                    _require_effect(common, without)
                     require_address_space(function.__module__.rpartition(".")[2] not in _LIGHT)
                     if choice is not None:
                         values[choice] = Choice.of_options(
@@ -304,7 +335,7 @@ def command(
         further = {name: (annotation, None) for name, annotation in without_default.items()}
         extra = [
             inspect.Parameter(name, keyword, default=default, annotation=annotation)
-            for name, (annotation, default) in (further | _COMMON).items()
+            for name, (annotation, default) in (further | _COMMON | _hidden(without)).items()
         ]
         parameters = [parameter.replace(kind=keyword) for parameter in own] + extra
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

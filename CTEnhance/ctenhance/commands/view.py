@@ -14,7 +14,7 @@ import typer
 from ctenhance.commands.apps import app
 from ctenhance.commands.options import Choice
 from ctenhance.commands.study import StudyFolder, study_app
-from ctenhance.commands.support import Run, command
+from ctenhance.commands.support import NEITHER, Run, command
 from ctenhance.runtime.errors import InputError
 
 PortOption = Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: any that is free.")]
@@ -29,7 +29,7 @@ AddressOption = Annotated[
 ]
 
 
-@command(app, "ctenhance view before.nii.gz after.nii.gz --port 8080")
+@command(app, "ctenhance view before.nii.gz after.nii.gz --port 8080", without=NEITHER)
 def view(
     run: Run,
     choice: Choice,
@@ -84,7 +84,11 @@ def view(
     )
 
 
-@command(study_app, "ctenhance study serve my-study --host 0.0.0.0 --address https://reads.example.org")
+@command(
+    study_app,
+    "ctenhance study serve my-study --host 0.0.0.0 --address https://reads.example.org",
+    without=NEITHER,
+)
 def serve(
     run: Run,
     folder: StudyFolder,

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from ctenhance.commands.apps import group
-from ctenhance.commands.support import Run, command
+from ctenhance.commands.support import NEITHER, Run, command
 from ctenhance.runtime.errors import InputError
 
 weights_app = group("weights", "List, check and add trained weights.")
 
 
-@command(weights_app, "ctenhance weights list", name="list")
+@command(weights_app, "ctenhance weights list", name="list", without=NEITHER)
 def list_weights(run: Run) -> None:
     """List the embedded weights and your own."""
     from dataclasses import asdict
@@ -36,7 +36,7 @@ def list_weights(run: Run) -> None:
     run.finish({"weights": found}, text="\n".join(lines) or "There are no weights.", weights=found)
 
 
-@command(weights_app, "ctenhance weights verify")
+@command(weights_app, "ctenhance weights verify", without=NEITHER)
 def verify(
     run: Run,
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="All if none is named.")] = None,
@@ -51,7 +51,7 @@ def verify(
     run.finish({"verified": checked}, text="\n".join(lines) or "There are no weights.", verified=checked)
 
 
-@command(weights_app, "ctenhance weights add runs/twin/twin.safetensors --name my-twin")
+@command(weights_app, "ctenhance weights add runs/twin/twin.safetensors --name my-twin", without=NEITHER)
 def add(
     run: Run,
     path: Annotated[
@@ -71,7 +71,7 @@ def add(
     run.finish({"added": asdict(entry)}, text=f"Added; use it with --model {entry.name}", name=entry.name)
 
 
-@command(weights_app, "ctenhance weights export my-twin")
+@command(weights_app, "ctenhance weights export my-twin", without=NEITHER)
 def export(
     run: Run,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Registered weights; see 'weights list'.")],
