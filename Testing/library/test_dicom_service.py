@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -228,7 +229,8 @@ def test_tls_on_both_sides(tmp_path: Path):
         pipelines = [{"name": "p", "options": ["--strength", "0", "--samples", "1"], "to": to}]
         with Running(tmp_path / "run", port, pipelines=pipelines, tls=tls) as service:
             assert send(service.port, files) == [-1, -1]  # without
-            assert send(service.port, files, tls_args=(client, "node")) == [0, 0]
+            with socket.create_connection(("127.0.0.1", service.port)):  # and says nothing
+                assert send(service.port, files, tls_args=(client, "node")) == [0, 0]
             service.until(lambda now: now.get("jobs_sent") == 1)
             assert len(come) == 2
 

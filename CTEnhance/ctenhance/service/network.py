@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
+import socket
+import sqlite3
 import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +22,7 @@ from ctenhance.files.dicom.header import DAMAGE, number, text
 from ctenhance.files.dicom.kinds import CT_STORAGE
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.service.settings import Destination, Settings, Tls
-from ctenhance.service.store import Store, key_of
+from ctenhance.service.store import Store, failure, key_of
 
 _log = logging.getLogger(__name__)
 _SUCCESS, _OUT_OF_RESOURCES, _NOT_AUTHORISED = 0x0000, 0xA700, 0x0124
@@ -27,6 +30,7 @@ _MISMATCH, _CANNOT_UNDERSTAND = 0xA900, 0xC000
 _WARNINGS = (0xB000, 0xB006, 0xB007)  # stored all the same
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 _SECONDS = 30.0
+_HANDSHAKE_S = 5.0  # of a caller's side: the next caller waits meanwhile
 
 
 def _printable(title: Any) -> str:
@@ -53,7 +57,7 @@ class Receiver:
     def start(self) -> int:
         """Listen, and return the port; raises InputError where that cannot be done."""
         settings = self._settings
-        context = None if settings.tls is None else _context(settings.tls, ssl.PROTOCOL_TLS_SERVER)
+        context = None if settings.tls is None else _context(settings.tls, listens=True)
         handlers: list[Any] = [(evt.EVT_C_STORE, self._keep), (evt.EVT_REJECTED, self._rejected)]
         try:
             self._server = self._ae.start_server(
@@ -86,14 +90,14 @@ class Receiver:
         """Answer a C-STORE: with success once the image is on the disk."""
         try:
             return self._kept(event)
-        except OSError as error:  # no room, or none any more
-            _log.error("an image could not be kept: %s", error.strerror or "the disk failed")
-            self._store.count("refused_out_of_resources")
-            return _OUT_OF_RESOURCES
+        except (OSError, sqlite3.Error) as error:  # no room, or none any more: the sender may try again
+            why, name, status = failure(error), "refused_out_of_resources", _OUT_OF_RESOURCES
         except Exception as error:
-            _log.error("an image could not be kept (%s)", type(error).__name__)
-            self._store.count("refused_unexpectedly")
-            return _CANNOT_UNDERSTAND
+            why, name, status = type(error).__name__, "refused_unexpectedly", _CANNOT_UNDERSTAND
+        _log.error("an image could not be kept (%s)", why)
+        with contextlib.suppress(sqlite3.Error):  # what the disk does not take now is not counted either
+            self._store.count(name)
+        return status
 
     def _kept(self, event: Any) -> int:
         host = self._hosts.get(event.assoc.requestor.ae_title.strip(), None)
@@ -142,7 +146,7 @@ class Sender:
         """Raises CTEnhanceError where the destination does not take part."""
         tls = self._to.tls
         try:
-            arguments = None if tls is None else (_context(tls, ssl.PROTOCOL_TLS_CLIENT), self._to.host)
+            arguments = None if tls is None else (_context(tls, listens=False), self._to.host)
             self._association = self._ae.associate(
                 self._to.host, self._to.port, ae_title=self._to.ae_title, tls_args=arguments
             )
@@ -177,8 +181,22 @@ def sender_of(settings: Settings) -> Callable[[Any, list[UID]], Sender]:
     return lambda pipeline, classes: Sender(pipeline.to, settings.ae_title, classes)
 
 
-def _context(tls: Tls, protocol: int) -> ssl.SSLContext:
-    context = ssl.SSLContext(protocol)
+class _Listening(ssl.SSLContext):
+    """That of a server which a caller who connects and then says nothing does not hold up."""
+
+    def wrap_socket(self, sock: socket.socket, *arguments: Any, **named: Any) -> ssl.SSLSocket:
+        sock.settimeout(_HANDSHAKE_S)
+        try:
+            wrapped = super().wrap_socket(sock, *arguments, **named)
+        except OSError:
+            sock.close()
+            raise
+        wrapped.settimeout(None)
+        return wrapped
+
+
+def _context(tls: Tls, *, listens: bool) -> ssl.SSLContext:
+    context = _Listening(ssl.PROTOCOL_TLS_SERVER) if listens else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(tls.certificate, tls.key)

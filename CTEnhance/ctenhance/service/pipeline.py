@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -36,18 +37,24 @@ class RefusedError(InputError):
 
 
 def matching(pipelines: Sequence[Pipeline], files: Sequence[Path]) -> list[str]:
-    """The names of the pipelines that a series is for: those with a `where` that one of its images meets."""
-    names = []
+    """The names of the pipelines that a series is for: those with a `where` that one of its images meets.
+
+    Damaged images meet none, and do not keep the command from saying what is wrong with them.
+    """
+    asked = [(pipeline.name, Conditions.of(pipeline.where)) for pipeline in pipelines]
+    keywords = {keyword for _, conditions in asked for keyword in conditions.keywords}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for pipeline in pipelines:
-            conditions = Conditions.of(pipeline.where)
-            try:
-                found = (read_file(path, conditions.keywords) for path in files)
-                conditions.files([file for file in found if file is not None])
-            except InputError:
-                continue
-            names.append(pipeline.name)
+        found = []
+        for path in files:
+            with contextlib.suppress(InputError):
+                found.append(read_file(path, keywords))
+        read = [file for file in found if file is not None]
+        names = []
+        for name, conditions in asked:
+            with contextlib.suppress(InputError):
+                conditions.files(read)
+                names.append(name)
     return names
 
 
@@ -70,7 +77,7 @@ def _where(pipeline: Pipeline) -> list[str]:
 def make(store: Store, job: Job, pipeline: Pipeline, stopped: threading.Event) -> bool:
     """Make the derived series of a job; False where more images have come since, or the service is to end.
 
-    Raises RefusedError for a series that the command refuses, CTEnhanceError for other failures."""
+    Raises RefusedError for a series that the command refuses, other errors where trying again may help."""
     given = store.input_of(job)
     if given is None:
         return False
@@ -78,8 +85,12 @@ def make(store: Store, job: Job, pipeline: Pipeline, stopped: threading.Event) -
     report, volume = work / "report.json", work / "volume.mha"
     where = _where(pipeline)
     arguments: list[str | Path] = [pipeline.verb, given, volume, *where, *pipeline.options]
-    if not _run([*arguments, "--report", report], stopped):
-        return False
+    try:
+        if not _run([*arguments, "--report", report], stopped):
+            return False
+    except RefusedError:
+        store.files_of(job.series)  # raises OSError where the disk has gone: not the series' fault
+        raise
     made_by = json.loads(report.read_text(encoding="utf-8"))
     identity = _identity(given, pipeline, made_by)
     # Once this folder is there it is never made again, so that a series is sent in one version only.

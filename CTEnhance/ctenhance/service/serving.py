@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -15,12 +16,13 @@ from ctenhance.runtime.progress import Cancellable
 from ctenhance.service import pipeline as work
 from ctenhance.service.network import Receiver, sender_of
 from ctenhance.service.settings import Settings
-from ctenhance.service.store import Job, Store
+from ctenhance.service.store import LONGEST_WAIT_S, Job, Store, failure
 
 _log = logging.getLogger(__name__)
-_LONGEST_WAIT_S = 3600.0
 _LOOK_EVERY_S = 0.5
 _CLEAR_EVERY_S = 60.0
+# What goes on failing is said again after so long.
+_SAY_AGAIN_S = 300.0
 _MB = 1e6
 
 
@@ -37,6 +39,8 @@ class Service:
         self._http: ThreadingHTTPServer | None = None
         self._threads: list[threading.Thread] = []
         self._cleared = 0.0
+        # Of the series that cannot be closed: why, and when that was said.
+        self._said: dict[str, tuple[str, float]] = {}
 
     def start(self) -> dict[str, int]:
         """Begin, and return the ports that are listened at (`dicom`, `http`); raises InputError."""
@@ -72,12 +76,15 @@ class Service:
 
     def health(self) -> dict[str, Any]:
         """Whether images are taken and worked on, and the counters."""
-        taking, counters = self.store.room(), self.store.counters()
+        try:
+            taking, counters = self.store.room(), self.store.counters()
+        except sqlite3.Error as error:
+            return {"ok": False, "takes_images": False, "failed": [failure(error)]}
         failed = counters.get("now_jobs_failed", 0)
         return {
-            "ok": taking and not failed,
+            "ok": taking and not failed and not self._said,
             "takes_images": taking,
-            "failed": self.store.failures(),
+            "failed": [*self.store.failures(), *(why for why, _ in [*self._said.values()])],
             **counters,
         }
 
@@ -85,20 +92,37 @@ class Service:
         """What a thread does until the end: rounds, with a wait where one found nothing to do."""
 
         def run() -> None:
+            said: tuple[str, float] | None = None
             while not self._stopped.is_set():
                 busy = False
                 try:
                     busy = one_round()
+                    said = None
                 except Exception as error:  # the next round may do better; a silent end of the thread never
-                    _log.error("the work was interrupted (%s)", type(error).__name__)
+                    said = self._interrupted(failure(error), said)
                 if not busy:
                     self._stopped.wait(min(_LOOK_EVERY_S, self.settings.quiet_s))
 
         return run
 
+    def _interrupted(self, why: str, said: tuple[str, float] | None) -> tuple[str, float]:
+        """Say why a round failed, unless it was said a while ago; what was said last, and when."""
+        now = time.monotonic()
+        if said is not None and said[0] == why and now - said[1] < _SAY_AGAIN_S:
+            return said
+        if not self._stopped.is_set():
+            _log.error("the work was interrupted (%s); it is taken up when that is over", why)
+        return why, now
+
     def _work(self) -> bool:
         for series in self.store.complete(self.settings.quiet_s):
-            self._close(series)
+            try:
+                self._close(series)
+            except (CTEnhanceError, OSError) as error:  # others may do
+                said = self._interrupted(failure(error), self._said.get(series))
+                self._said[series] = said
+            else:
+                self._said.pop(series, None)
         job = self.store.next_job("waiting")
         if job is not None:
             self._do(job)
@@ -141,9 +165,11 @@ class Service:
         except work.RefusedError as error:
             _log.warning("series %.8s: %s", job.series, error)
             self.store.put_job(job, "failed", str(error), attempts=job.attempts + 1)
-        except (CTEnhanceError, OSError) as error:
+        except sqlite3.Error:  # how the job stands cannot be kept now
+            raise
+        except Exception as error:
             if not self._stopped.is_set():
-                self._again(job, str(error) if isinstance(error, CTEnhanceError) else type(error).__name__)
+                self._again(job, failure(error))
 
     def _again(self, job: Job, why: str) -> None:
         """Try a job again later, twice as much later each time."""
@@ -153,8 +179,8 @@ class Service:
         if attempts >= self.settings.attempts:
             self.store.put_job(job, "failed", why, attempts=attempts)
         else:
-            wait = min(self.settings.retry_s * 2 ** min(attempts - 1, 20), _LONGEST_WAIT_S)
-            self.store.put_job(job, job.state, why, due=time.time() + wait, attempts=attempts)
+            wait = min(self.settings.retry_s * 2 ** min(attempts - 1, 20), LONGEST_WAIT_S)
+            self.store.put_job(job, job.state, why, due=self.store.now() + wait, attempts=attempts)
 
 
 def serve(settings: Settings, tell: Callable[[dict[str, int]], None], cancel: Cancellable) -> None:
@@ -171,12 +197,18 @@ def _administrators_page(service: Service) -> ThreadingHTTPServer:
     """What answers GET /health (JSON, 503 where something is wrong) and GET /metrics, on this machine."""
 
     class Handler(BaseHTTPRequestHandler):
+        timeout = 30.0  # seconds: of one who asks nothing
+
         def do_GET(self) -> None:
             if self.path == "/health":
                 health = service.health()
                 self._answer(200 if health["ok"] else 503, "application/json", json.dumps(health, indent=2))
             elif self.path == "/metrics":
-                found = service.store.counters()
+                try:
+                    found = service.store.counters()
+                except sqlite3.Error as error:
+                    self._answer(503, "text/plain", f"{failure(error)}\n")
+                    return
                 lines = [f"ctenhance_dicom_{name} {value}" for name, value in sorted(found.items())]
                 self._answer(200, "text/plain; version=0.0.4", "\n".join(lines) + "\n")
             else:

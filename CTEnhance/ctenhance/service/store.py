@@ -37,6 +37,8 @@ CREATE TABLE IF NOT EXISTS sent (job INTEGER NOT NULL, name TEXT NOT NULL, PRIMA
 CREATE TABLE IF NOT EXISTS counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
 _HALF = ".part"
+#: No job waits longer for its next attempt.
+LONGEST_WAIT_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,9 @@ class Store:
     def __init__(self, folder: Path, most_bytes: float, least_free_bytes: float) -> None:
         """Raises InputError for a folder that cannot be used, or that another service uses."""
         self.folder = folder
+        # The clock that the queue goes by is set once: that somebody sets the system's ends no series early
+        # and lets none wait.
+        self._started = time.time() - time.monotonic()
         self._most, self._least_free = most_bytes, least_free_bytes
         self._lock = threading.RLock()
         try:
@@ -71,11 +76,15 @@ class Store:
             self._data.execute("PRAGMA journal_mode=WAL")
             self._data.execute("PRAGMA synchronous=FULL")
             self._data.executescript(_SCHEMA)
+            self._bytes = 0
+            self._take_up()
+            self._bytes = int(self._one("SELECT COALESCE(SUM(bytes), 0) FROM images WHERE kept") or 0)
         except (OSError, sqlite3.Error) as error:
             raise InputError(f"The queue's folder '{folder}' cannot be used ({error}).") from error
-        self._bytes = 0
-        self._take_up()
-        self._bytes = int(self._one("SELECT COALESCE(SUM(bytes), 0) FROM images WHERE kept") or 0)
+
+    def now(self) -> float:
+        """Seconds since 1970, by a clock that only goes on."""
+        return self._started + time.monotonic()
 
     def close(self) -> None:
         """Let another service have the queue."""
@@ -93,7 +102,10 @@ class Store:
         for (series,) in self._data.execute("SELECT key FROM series WHERE state = 'cleared'"):
             shutil.rmtree(self.folder / "received" / series, ignore_errors=True)
         # While the service was away nothing could come: that was no quiet.
-        self._data.execute("UPDATE series SET last = ? WHERE state = 'open'", (time.time(),))
+        self._data.execute("UPDATE series SET last = ? WHERE state = 'open'", (self.now(),))
+        # Nor has anything happened yet that a clock set back since says is to come.
+        self._data.execute("UPDATE series SET closed = MIN(closed, ?)", (self.now(),))
+        self._data.execute("UPDATE jobs SET due = MIN(due, ?)", (self.now() + LONGEST_WAIT_S,))
         known = {(series, key) for series, key in self._data.execute("SELECT series, key FROM images")}
         for path in (self.folder / "received").glob("*/*"):
             if path.suffix == _HALF:
@@ -110,7 +122,8 @@ class Store:
         return False
 
     def add(self, series: str, uid: str, content: bytes, expected: int | None = None) -> bool:
-        """Keep an image for good, and return whether it is a new one; raises OSError where it cannot be kept.
+        """Keep an image for good, and return whether it is a new one; raises OSError or
+        sqlite3.Error where it cannot be kept.
 
         `series`: `key_of` its UIDs; `uid`: its SOP Instance UID; `content`: the whole file."""
         key = key_of(uid)
@@ -121,7 +134,7 @@ class Store:
             # Only what was done away with since is kept again.
             if self._one("SELECT kept FROM images WHERE series = ? AND key = ?", series, key):
                 self._data.execute(
-                    "UPDATE series SET last = ? WHERE key = ? AND state = 'open'", (time.time(), series)
+                    "UPDATE series SET last = ? WHERE key = ? AND state = 'open'", (self.now(), series)
                 )
                 self.count("repeated")
                 return False
@@ -137,7 +150,10 @@ class Store:
             raise
         _sync_folder(folder)
         _sync_folder(folder.parent)
-        self._enter(series, key, len(content), expected)
+        with self._lock:
+            if not path.is_file():
+                raise OSError("the series was cleared at this moment")
+            self._enter(series, key, len(content), expected)
         return True
 
     def _enter(self, series: str, key: str, size: int, expected: int | None) -> None:
@@ -150,7 +166,7 @@ class Store:
             self._data.execute(
                 "INSERT INTO series (key, last, expected) VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
                 "last = excluded.last, expected = COALESCE(excluded.expected, expected), state = 'open'",
-                (series, time.time(), expected),
+                (series, self.now(), expected),
             )
             if added.rowcount:
                 self.count("received")
@@ -165,7 +181,7 @@ class Store:
             rows = self._data.execute(
                 "SELECT key FROM series WHERE state = 'open' AND (last <= ? OR expected <= "
                 "(SELECT COUNT(*) FROM images WHERE images.series = series.key)) ORDER BY last",
-                (time.time() - quiet_s,),
+                (self.now() - quiet_s,),
             ).fetchall()
         return [row[0] for row in rows]
 
@@ -185,7 +201,7 @@ class Store:
                     (series, name, images),
                 )
             self._data.execute(
-                "UPDATE series SET state = 'closed', closed = ? WHERE key = ?", (time.time(), series)
+                "UPDATE series SET state = 'closed', closed = ? WHERE key = ?", (self.now(), series)
             )
             if whole:
                 self.count("series" if pipelines else "series_without_pipeline")
@@ -200,8 +216,16 @@ class Store:
         return key_of("\n".join(key for (key,) in keys))
 
     def files_of(self, series: str) -> list[Path]:
-        """The files of a series."""
-        return sorted((self.folder / "received" / series).glob("*.dcm"))
+        """The files of a series; raises OSError where some that are kept are not there."""
+        with self._lock:
+            keys = self._data.execute(
+                "SELECT key FROM images WHERE series = ? AND kept ORDER BY key", (series,)
+            ).fetchall()
+        files = [self.folder / "received" / series / f"{key}.dcm" for (key,) in keys]
+        gone = sum(not path.is_file() for path in files)
+        if gone:
+            raise OSError(f"{gone} of {len(files)} images are gone from the queue's folder")
+        return files
 
     def input_of(self, job: Job) -> Path | None:
         """A folder with the images that a job was made for; None where others have come since."""
@@ -212,7 +236,10 @@ class Store:
             if self.images_of(job.series) != job.images:
                 return None
             for path in self.files_of(job.series):
-                os.link(path, folder / "input" / path.name)
+                try:
+                    os.link(path, folder / "input" / path.name)
+                except OSError:  # a file system without such links
+                    shutil.copyfile(path, folder / "input" / path.name)
         return folder / "input"
 
     def next_job(self, state: str) -> Job | None:
@@ -221,7 +248,7 @@ class Store:
             row = self._data.execute(
                 "SELECT id, series, pipeline, images, state, attempts FROM jobs WHERE state = ? "
                 "AND due <= ? ORDER BY due, id LIMIT 1",
-                (state, time.time()),
+                (state, self.now()),
             ).fetchone()
         return None if row is None else Job(*row)
 
@@ -256,7 +283,7 @@ class Store:
             rows = self._data.execute(
                 "SELECT key FROM series WHERE state = 'closed' AND closed <= ? AND NOT EXISTS (SELECT 1 "
                 "FROM jobs WHERE jobs.series = series.key AND jobs.state IN ('waiting', 'made'))",
-                (time.time() - keep_s,),
+                (self.now() - keep_s,),
             ).fetchall()
             for (series,) in rows:
                 with self._transaction():
@@ -314,15 +341,25 @@ class Store:
         self._data.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._data.execute("COMMIT")
         except BaseException:
-            self._data.execute("ROLLBACK")
+            if self._data.in_transaction:  # not where a full disk has ended it already
+                self._data.execute("ROLLBACK")
             raise
-        self._data.execute("COMMIT")
 
 
 def key_of(*uids: str) -> str:
     """The name of what these UIDs identify."""
     return hashlib.sha256("\0".join(uids).encode("utf-8", "surrogateescape")).hexdigest()[:40]
+
+
+def failure(error: Exception) -> str:
+    """Why something failed, in words that name no file and no patient."""
+    if isinstance(error, sqlite3.Error):
+        return f"the queue's list cannot be used: {error}"
+    if isinstance(error, OSError):
+        return error.strerror or str(error) or "the disk failed"
+    return str(error) if isinstance(error, CTEnhanceError) else type(error).__name__
 
 
 def _sync_folder(folder: Path) -> None:
