@@ -106,6 +106,7 @@ class CTDecomposeParameterNode:
                    with the same number of threads
     keV, secondKeV - the energies that are shown
     viewMode, slab, slabThickness - how images are shown, and what of several slices (mm)
+    curve - whether the spectral curve of the box is plotted
     result - the map of the first material of the decomposition that is shown
     """
 
@@ -142,6 +143,7 @@ class CTDecomposeParameterNode:
     viewMode: ViewMode = ViewMode.FOUR
     slab: Projection = Projection.NONE
     slabThickness: float = 10.0
+    curve: bool = False
     result: vtkMRMLScalarVolumeNode
 
 
@@ -262,8 +264,13 @@ class CTDecomposeWidget(PanelWidget):
     def keptViews(self):
         """Add what is shown of the result, and at which energies."""
         ui = self.ui
-        energies = {"keV": (ui.energySlider, None), "secondKeV": (ui.secondEnergySlider, None)}
-        return {**super().keptViews(), "viewMode": (ui.spectralModeSelector, ViewMode), **energies}
+        own = {
+            "viewMode": (ui.spectralModeSelector, ViewMode),
+            "curve": (ui.curveBox, bool),
+            "keV": (ui.energySlider, float),
+            "secondKeV": (ui.secondEnergySlider, float),
+        }
+        return {**super().keptViews(), **own}
 
     def left(self) -> None:
         """The keys are free for others."""

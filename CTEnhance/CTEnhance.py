@@ -21,6 +21,7 @@ from ctenhance import choices
 from ctenhance.options import EnhanceOptions
 from ctenhance.runtime.errors import CTEnhanceError
 from CTEnhanceLib.compare import figures
+from CTEnhanceLib.compare.figures import Figure
 from CTEnhanceLib.compare.modes import Mode
 from CTEnhanceLib.compare.resultchoice import resultsOf
 from CTEnhanceLib.compare.strength import StrengthWriter, canBlend, presets
@@ -78,6 +79,8 @@ class CTEnhanceParameterNode:
     study - DICOM images of the patient, whose study exported series join; empty: that of the input
     device - auto, cpu, cuda:0 … or mps; 'cpu by torch' names what runs the network, too
     viewMode, slab, slabThickness - how images are shown, and what of several slices (mm)
+    figure - what is plotted of the chosen region
+    trustShown, trustRange - whether the trust map lies over the result, and where it is red (HU)
     result - the result that is shown, and whose strength follows
     """
 
@@ -91,6 +94,9 @@ class CTEnhanceParameterNode:
     viewMode: Mode = Mode.SIDE_BY_SIDE
     slab: Projection = Projection.NONE
     slabThickness: float = 10.0
+    figure: Figure = Figure.NONE
+    trustShown: bool = False
+    trustRange: float = 50.0
     result: vtkMRMLScalarVolumeNode
 
 

@@ -21,6 +21,7 @@ from ctenhance import choices
 from ctenhance.options import ReconstructOptions
 from ctenhance.runtime.errors import CTEnhanceError
 from CTEnhanceLib.compare import figures
+from CTEnhanceLib.compare.figures import Figure
 from CTEnhanceLib.compare.modes import Mode
 from CTEnhanceLib.panel import about
 from CTEnhanceLib.panel.modelchoice import ModelChoice
@@ -91,7 +92,8 @@ class CTReconstructParameterNode:
     projectionModel, imageModel - name or path of the weights; empty: the default ones
     device, seed - auto, cpu, cuda:0 … or mps; the same seed gives the same result on the same one
                    with the same number of threads
-    viewMode, slab, slabThickness - how images are shown, and what of several slices (mm)
+    viewMode, slab, slabThickness, figure, trustShown, trustRange - how images are shown, what of several
+        slices (mm), what is plotted of a region, and the trust map, as in CT Enhance
     result - the reconstruction that is shown
     """
 
@@ -115,6 +117,9 @@ class CTReconstructParameterNode:
     viewMode: Mode = Mode.SIDE_BY_SIDE
     slab: Projection = Projection.NONE
     slabThickness: float = 10.0
+    figure: Figure = Figure.NONE
+    trustShown: bool = False
+    trustRange: float = 50.0
     result: vtkMRMLScalarVolumeNode
 
 

@@ -12,7 +12,7 @@ from test_enhance_viewing import AFTER, BEFORE, DIFFERENCE, addCT, addResult, ch
 
 from panel_run import press_key
 from view_pixels import pixels
-from view_titles import titles
+from view_titles import captions, titles
 
 
 @pytest.fixture
@@ -192,3 +192,32 @@ def test_images_say_what_people_call_the_model(panel: Any, user: Any, model: str
     with pictures.nameless(pictures.shownWidgets()):
         assert f"CT ({called}), strength 100 %" in titles(AFTER)[0]
         assert not any("Doe" in title for view in (BEFORE, AFTER) for title in titles(view))
+
+
+def test_a_scan_is_offered_that_got_its_image_late(panel: Any, user: Any, two: Any) -> None:
+    """While Slicer reads a file its node is in the scene, and events happen."""
+    prior = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "prior")
+    user.rests(0.1)
+    slicer.util.updateVolumeFromArray(prior, slicer.util.arrayFromVolume(two[0]).copy())
+    user.rests(0.1)
+    assert panel.ui.otherSelector.findText("prior") < 0
+    prior.CreateDefaultDisplayNodes()
+    user.rests(0.1)
+    assert panel.ui.otherSelector.findText("prior") >= 0
+
+
+def test_a_prior_in_another_place_does_not_take_the_result_away(panel: Any, user: Any, two: Any) -> None:
+    """Slicer takes all views to a volume that it loads; which of the two is not there says so."""
+    _ct, result, _second = two
+    prior = slicer.util.addVolumeFromArray(slicer.util.arrayFromVolume(two[0]).copy(), name="prior")
+    prior.SetOrigin(0, 0, 900)
+    prior.CreateDefaultDisplayNodes()
+    widget(BEFORE).sliceController().setSliceOffsetValue(910.0)  # as loading does
+    user.rests(0.1)
+    compare_with(panel, prior)
+    user.rests(0.2)
+    bounds = [0.0] * 6
+    result.GetRASBounds(bounds)
+    assert bounds[4] < widget(AFTER).sliceLogic().GetSliceOffset() < bounds[5]
+    assert captions(AFTER)[0].startswith("Slice ")
+    assert captions(BEFORE)[0].startswith("Outside this scan")

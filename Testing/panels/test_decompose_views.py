@@ -285,11 +285,17 @@ def test_volume_is_added_whole(panel: Any, user: Any, result: Any, made: Path, r
 
 
 def test_saved_scene_shows_the_same(
-    panel: Any, user: Any, result: Any, reference: Any, tmp_path: Path
+    panel: Any, user: Any, result: Any, reference: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(slicer.modules, "plots", types.SimpleNamespace(), raising=False)
+    panel.ui.spectralRegionButton.click()
+    panel.ui.curveBox.click()
+    box = panel.spectralSection._region.node
+    box.SetCenter([10.0, 20.0, 6.0])
     save_scene(tmp_path / "scene.mrml")
     slicer.mrmlScene.Clear(False)
     user.turn()
+    assert not panel.ui.curveBox.checked and not panel.ui.spectralRegionButton.checked
     assert not panel.ui.spectralButton.enabled and not panel.ui.detailsText.plainText
     slicer.mrmlScene.SetURL(str(tmp_path / "scene.mrml"))
     slicer.mrmlScene.Connect()
@@ -305,6 +311,12 @@ def test_saved_scene_shows_the_same(
     panel.ui.spectralButton.click()
     user.turn()
     assert compared("CTDecomposeFirst", reference("vmi_070keV")) < 0.01
+    # ... with the box, where it was, and its curve.
+    assert panel.ui.spectralRegionButton.checked and panel.ui.curveBox.checked
+    assert np.allclose(panel.spectralSection._region.node.GetCenter(), (10, 20, 6))
+    assert panel.spectralSection.plot.table is not None and slicer.app.layoutManager().layout == 7308
+    panel.ui.spectralRegionButton.click()
+    assert not slicer.util.getNodesByClass("vtkMRMLMarkupsROINode")
 
 
 def test_low_atomic_numbers_have_a_colour_and_no_matter_has_none(panel: Any, user: Any, made: Path) -> None:

@@ -302,3 +302,37 @@ def test_spectrum_and_edge_are_drawn_below_the_images(
     assert not slicer.mrmlScene.IsNodePresent(table) and manager.layout < 100
     close_panel(panel)
     open_panel("CTEnhance")
+
+
+def test_the_plot_comes_back_with_the_scene(
+    panel: Any, user: Any, compared: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which of which region; it stands below the images when these are shown again."""
+    monkeypatch.setattr(slicer.modules, "plots", types.SimpleNamespace(), raising=False)
+    ui, figure = panel.ui, panel.compareSection.measuring._figure
+    for button in (ui.squareButton, ui.squareButton, ui.roundButton):
+        button.click()
+    ui.regionSelector.currentIndex = 1
+    ui.figureSelector.currentIndex = 1
+    user.waits(lambda: figure.table is not None, 30)
+    assert figure.table.GetName().startswith("R2")
+    ui.compareButton.click()
+    assert figure.table is None and slicer.app.layoutManager().layout < 100
+    ui.compareButton.click()  # it is there again
+    user.waits(lambda: figure.table is not None, 30)
+    save_scene(tmp_path / "scene.mrml")
+    slicer.mrmlScene.Clear(False)
+    user.rests(0.1)
+    assert ui.figureSelector.currentIndex == 0  # another scene begins anew
+    slicer.mrmlScene.SetURL(str(tmp_path / "scene.mrml"))
+    slicer.mrmlScene.Connect()
+    user.rests(0.2)
+    assert not slicer.util.getNodesByClass("vtkMRMLTableNode")  # what is plotted is not saved
+    ui.compareButton.click()
+    user.waits(lambda: figure.table is not None, 30)
+    assert slicer.app.layoutManager().layout == 7111
+    assert ui.figureSelector.currentIndex == 1 and ui.regionSelector.currentText == "R2"
+    assert figure.table.GetName().startswith("R2")
+    for _ in range(3):  # without a region there is nothing to plot
+        ui.removeRegionButton.click()
+    assert slicer.app.layoutManager().layout == 7101 and figure.table is None

@@ -197,9 +197,11 @@ def test_it_is_no_ct(panel: Any, user: Any, ct: Any, result: Any) -> None:
 
 def test_saved_scene_has_it(panel: Any, user: Any, ct: Any, result: Any, tmp_path: Path) -> None:
     values = slicer.util.arrayFromVolume(trustMapOf(result)).copy()
+    assert panel.ui.trustBox.checked
+    panel.ui.trustRangeSlider.value = 35
     save_scene(tmp_path / "scene.mrml")
     slicer.mrmlScene.Clear(False)
-    assert not panel.ui.trustBox.visible
+    assert not panel.ui.trustBox.visible and not panel.ui.trustBox.checked
     slicer.mrmlScene.SetURL(str(tmp_path / "scene.mrml"))
     slicer.mrmlScene.Connect()
     user.rests(0.2)
@@ -207,7 +209,7 @@ def test_saved_scene_has_it(panel: Any, user: Any, ct: Any, result: Any, tmp_pat
     assert panel.ui.trustMapBox.checked
     np.testing.assert_allclose(slicer.util.arrayFromVolume(trustMapOf(result)), values)
     panel.ui.compareButton.click()
-    panel.ui.trustBox.checked = True
+    assert panel.ui.trustBox.checked and panel.ui.trustRangeSlider.value == 35  # as they were saved
     assert layers(AFTER) == (result.GetID(), trustMapOf(result).GetID())
     colors = trustMapOf(result).GetDisplayNode().GetColorNode()
     assert colors is not None and colors.GetName() == "CT trust map"

@@ -109,6 +109,16 @@ class PythonQtObject:
         name, _, given = normal.rstrip(")").partition("(")
         return BoundSignal(self, super().__getattribute__(name), name, given.count(",") + bool(given))
 
+    def findChildren(self, kind: type, *name: str) -> list[Any]:
+        """All of a class of Qt's, as far as they are the application's own: parts of Qt's widgets are not."""
+        qts = next(one for one in kind.__mro__ if one.__module__.startswith("PySide6"))
+        wanted = kind if kind.__module__ != "qt" else PythonQtObject
+        found = QtCore.QObject.findChildren(self, qts, *name)
+        return [each for each in found if isinstance(each, wanted)]
+
+    def findChild(self, kind: type, *name: str) -> Any:
+        return next(iter(PythonQtObject.findChildren(self, kind, *name)), None)
+
     def connect(self, signature: str, slot: Callable[..., Any]) -> bool:
         return self._signal(signature).connect(slot)
 
@@ -232,20 +242,20 @@ class ctkSliderWidget(Widget):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._slider, self._spin = QtWidgets.QSlider(QtCore.Qt.Horizontal), QtWidgets.QDoubleSpinBox()
+        self._slider, self._spin = qt.QSlider(QtCore.Qt.Horizontal), qt.QDoubleSpinBox()
         self._fill(self._slider, self._spin)
         self._spin.valueChanged.connect(self._changed)
 
     def _changed(self, value: float) -> None:
-        low, high = self._spin.minimum(), self._spin.maximum()
+        low, high = self._spin.minimum, self._spin.maximum
         self._slider.setValue(round(99 * (value - low) / max(high - low, 1e-9)))
         self.valueChanged(value)
 
-    value = Property(float, lambda self: self._spin.value(), lambda self, to: self._spin.setValue(to))
-    minimum = Property(float, lambda self: self._spin.minimum(), lambda self, to: self._spin.setMinimum(to))
-    maximum = Property(float, lambda self: self._spin.maximum(), lambda self, to: self._spin.setMaximum(to))
-    decimals = Property(int, lambda self: self._spin.decimals(), lambda self, to: self._spin.setDecimals(to))
-    suffix = Property(str, lambda self: self._spin.suffix(), lambda self, to: self._spin.setSuffix(to))
+    value = Property(float, lambda self: self._spin.value, lambda self, to: self._spin.setValue(to))
+    minimum = Property(float, lambda self: self._spin.minimum, lambda self, to: self._spin.setMinimum(to))
+    maximum = Property(float, lambda self: self._spin.maximum, lambda self, to: self._spin.setMaximum(to))
+    decimals = Property(int, lambda self: self._spin.decimals, lambda self, to: self._spin.setDecimals(to))
+    suffix = Property(str, lambda self: self._spin.suffix, lambda self, to: self._spin.setSuffix(to))
     singleStep, pageStep, tracking = stored(float, 1.0), stored(float, 10.0), stored(bool, True)
 
 
@@ -278,7 +288,7 @@ class qMRMLNodeComboBox(Widget):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._box, self._scene, self._current = QtWidgets.QComboBox(), None, None
+        self._box, self._scene, self._current = qt.QComboBox(), None, None
         self._fill(self._box)
 
     def _offered(self) -> list[Any]:

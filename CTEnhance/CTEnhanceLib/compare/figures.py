@@ -12,13 +12,14 @@ from slicer.i18n import tr as _
 
 from ctenhance.runtime.errors import InputError
 from CTEnhanceLib.compare import modes
-from CTEnhanceLib.compare.modes import AFTER_COLOR, BEFORE_COLOR
 from CTEnhanceLib.measure import roi
 from CTEnhanceLib.scene.plural import plural
 from CTEnhanceLib.views import plot
-from CTEnhanceLib.views.linked import View
 
 PLOT_VIEW = "CTEnhanceRegionPlot"
+# Of before and after: near the colours of their views, but told apart by lightness and dashes, too, also
+# where one lies over the other.
+_LINES = (plot.Line("#333333"), plot.Line("#237A23", dashed=True))
 _SPACINGS = (2, 1, 0)  # of array axes slice, row, column
 _CLEARLY = 0.7
 _MOST_PER_MM = 1.5  # beyond which no CT resolves anything
@@ -73,14 +74,12 @@ class FigurePlot:
         margin = 0.0 if figure is Figure.NOISE else quality.MARGIN_MM
         (before, after), inside, spacing = _flat(region, nodes, margin)
         volumes = {"first": before, "second": after}
-        colors = [View("", "", color).rgb() for color in (BEFORE_COLOR, AFTER_COLOR)]
-        lines = [plot.Line((color[0], color[1], color[2])) for color in colors]
         title = f"{region.GetName()}: {figure.text()}"
         if figure is Figure.NOISE:
             found = quality.noise_in(volumes, inside, spacing)
             curves = {name: found[key]["nps_HU2mm2"] for name, key in zip(names, volumes, strict=True)}
             self._plot.show(
-                (title, _("Frequency (1/mm)"), _("HU² mm²")), found["frequency_per_mm"], curves, lines
+                (title, _("Frequency (1/mm)"), _("HU² mm²")), found["frequency_per_mm"], curves, _LINES
             )
             text = _noiseText(found, names)
             if not all(roi.statistics(region, node).uniform for node in nodes):
@@ -89,14 +88,14 @@ class FigurePlot:
         found = quality.edge_in(volumes, inside, spacing)
         if figure is Figure.EDGE:
             curves = {name: found[key]["profile_HU"] for name, key in zip(names, volumes, strict=True)}
-            self._plot.show((title, _("Distance (mm)"), _("HU")), found["distance_mm"], curves, lines)
+            self._plot.show((title, _("Distance (mm)"), _("HU")), found["distance_mm"], curves, _LINES)
             return _edgeText(found, names)
         if found["first"]["mtf"] is None or found["second"]["mtf"] is None:
             raise InputError(_("The edge has too little contrast for a transfer function."))
         frequency = np.array(found["first"]["frequency_per_mm"])
         kept = frequency <= min(_MOST_PER_MM, 0.5 / min(spacing[:2]))
         curves = {name: np.array(found[key]["mtf"])[kept] for name, key in zip(names, volumes, strict=True)}
-        self._plot.show((title, _("Frequency (1/mm)"), _("MTF")), frequency[kept], curves, lines)
+        self._plot.show((title, _("Frequency (1/mm)"), _("MTF")), frequency[kept], curves, _LINES)
         return _edgeText(found, names)
 
     def remove(self) -> None:

@@ -18,7 +18,7 @@ from CTEnhanceLib.measure.region import WatchedRegions
 from CTEnhanceLib.measure.regionkeys import regionKeys
 from CTEnhanceLib.measure.shapes import Shape
 from CTEnhanceLib.scene.plural import plural
-from CTEnhanceLib.views import scrolling
+from CTEnhanceLib.views import crosshair, scrolling
 from CTEnhanceLib.views.keys import Keys
 from CTEnhanceLib.views.linked import sliceWidget
 
@@ -36,7 +36,7 @@ class MeasureSection:
         self._watched = WatchedRegions(self.measure)
         self._rows: list[table.Row] = []
         self._known: dict[str, tuple[Any, table.Row]] = {}
-        self._filling = False
+        self._filling = self._laid = False
         for shape in Shape:
             getattr(ui, f"{shape.value}Button").connect("clicked()", functools.partial(self.add, shape))
         for figure in Figure:
@@ -53,6 +53,8 @@ class MeasureSection:
                 "O": (_("Measure: a round region"), functools.partial(self.add, Shape.ROUND)),
                 "Q": (_("Measure: a square region"), functools.partial(self.add, Shape.SQUARE)),
                 **regionKeys(self._region, lambda: self._comparison.mode.views()[0].name),
+                "I": (_("Draw a free region point by point, at the crosshair"), self._onPoint),
+                "Shift+I": (_("Begin another one so"), functools.partial(self._onPoint, True)),
                 "N": (_("The next region is the chosen one"), self._onNext),
             },
         )
@@ -73,19 +75,28 @@ class MeasureSection:
 
     def add(self, shape: Shape) -> None:
         """Put a region into the first view; a free one is drawn by clicks."""
-        pair = self._comparison.pair if self._comparison.active else None
-        view = self._comparison.mode.views()[0].name
-        if pair is None or sliceWidget(view) is None:
-            return
-        self._comparison.views.hold()  # else a region in the making is drawn a dozen times
-        node = shapes.add(shape, sliceWidget(view).mrmlSliceNode(), pair.result)
-        if shape is Shape.FREE:
+        node = self._added(shape)
+        if node is not None and shape is Shape.FREE:
             shapes.beginDrawing(node)
+
+    def _added(self, shape: Shape) -> Any:
+        """Return a new region in the first view, chosen; None where there is no comparison."""
+        pair, plane = self._comparison.pair if self._comparison.active else None, self._plane()
+        if pair is None or plane is None:
+            return None
+        self._comparison.views.hold()  # else a region in the making is drawn a dozen times
+        node = shapes.add(shape, plane, pair.result)
         self.refresh()
         self.ui.regionSelector.currentIndex = self._watched.nodes.index(node)
         self.measure()
         # Not now: the table gets its height first.
         qt.QTimer.singleShot(0, lambda: scrolling.bringUp(self.ui.regionTable, self.ui.copyTextButton))
+        return node
+
+    def _plane(self) -> Any:
+        """Return the node of the view in which regions begin, or None."""
+        widget = sliceWidget(self._comparison.mode.views()[0].name)
+        return None if widget is None else widget.mrmlSliceNode()
 
     def nodesChanged(self) -> None:
         """Regions have perhaps come or gone."""
@@ -126,6 +137,8 @@ class MeasureSection:
         ui, active = self.ui, self._comparison.active
         self._watched.watch(shapes.regions())
         chosen = ui.regionSelector.currentIndex
+        if chosen < 0:  # in a scene that was loaded
+            chosen = shapes.chosen(self._watched.nodes)
         self._filling = True
         try:
             ui.regionSelector.clear()
@@ -148,10 +161,16 @@ class MeasureSection:
         for button in (ui.copyTextButton, ui.copyCSVButton, ui.toTableButton):
             button.enabled = active and bool(self._rows)
 
+    def begin(self) -> None:
+        """A comparison is about to be shown: with the plot that was chosen, where there is a region."""
+        self._watched.watch(shapes.regions())
+        self._laid = self._comparison.setBelow(self._below())
+
     def leave(self) -> None:
-        """The comparison is about to go: no plot stands below it any longer; the regions stay."""
+        """The comparison has gone, and with it the plot; what was chosen is there the next time, and the
+        regions stay."""
         shapes.endDrawing()
-        self.ui.figureSelector.currentIndex = 0
+        self._comparison.setBelow("")
         self._figure.remove()
 
     def forget(self) -> None:
@@ -171,6 +190,21 @@ class MeasureSection:
         return nodes[index] if 0 <= index < len(nodes) else None
 
     def _draw(self) -> None:
+        """Draw the chosen plot, below the views. Where it is new on the screen it has its size first: both at
+        once take a tenth of a second."""
+        laid, self._laid = self._laid, False
+        if self._comparison.active:
+            laid = self._comparison.setBelow(self._below()) or laid
+        if laid and self._below():
+            qt.QTimer.singleShot(_LAYING_OUT, self._drawIfActive)
+        else:
+            self._drawNow()
+
+    def _drawIfActive(self) -> None:
+        if self._comparison.active:
+            self._drawNow()
+
+    def _drawNow(self) -> None:
         figure, pair = list(Figure)[self.ui.figureSelector.currentIndex], self._comparison.pair
         region = self._region() if self._comparison.active else None
         text = ""
@@ -190,6 +224,18 @@ class MeasureSection:
         self.ui.figureLabel.text = text
         self.ui.figureLabel.visible = bool(text)
 
+    def _onPoint(self, another: bool = False) -> None:
+        """Add a point to the chosen region, if it is a free one, or to another one."""
+        plane, node = self._plane(), self._region()
+        place = None if plane is None else crosshair.shownIn(plane)
+        if place is None:
+            self._say(_("Show the crosshair first: Ctrl+Shift with an arrow."))
+            return
+        if another or node is None or shapes.shapeOf(node) is not Shape.FREE:
+            node = self._added(Shape.FREE)
+        if node is not None:
+            shapes.addPoint(node, place)
+
     def _onNext(self) -> None:
         selector = self.ui.regionSelector
         if selector.count:
@@ -197,18 +243,14 @@ class MeasureSection:
 
     def _onRegion(self, _index: int) -> None:
         if not self._filling:
+            shapes.choose(self._region(), self._watched.nodes)
             self._draw()
 
-    def _onFigure(self, index: int) -> None:
-        laid = self._comparison.setBelow(plotView() if index else "")
-        if (
-            laid and index and self._comparison.active
-        ):  # the plot has its size first: both at once take a tenth of a second
-            qt.QTimer.singleShot(_LAYING_OUT, self._drawIfActive)
-        else:
-            self._draw()
+    def _below(self) -> str:
+        """Return the view that the chosen plot stands in; empty: nothing is to be plotted."""
+        return plotView() if self.ui.figureSelector.currentIndex and self._watched.nodes else ""
 
-    def _drawIfActive(self) -> None:
+    def _onFigure(self, _index: int) -> None:
         if self._comparison.active:
             self._draw()
 

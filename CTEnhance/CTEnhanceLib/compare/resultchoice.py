@@ -9,6 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from CTEnhanceLib.scene import placing
+from CTEnhanceLib.scene.modelnames import titleOf
 
 
 def resultsOf(verb: str) -> list[Any]:
@@ -40,7 +41,7 @@ class ResultChoice:
             selector.clear()
             selector.addItem(_("Choose a result") if results else _("None yet"), "")
             for node in results:
-                selector.addItem(node.GetName(), node.GetID())
+                selector.addItem(titleOf(node), node.GetID())
             selector.currentIndex = results.index(result) + 1 if result is not None else 0
         finally:
             self._filling = False

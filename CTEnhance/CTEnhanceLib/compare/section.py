@@ -17,6 +17,7 @@ from CTEnhanceLib.compare.pair import Names, candidates
 from CTEnhanceLib.compare.resultchoice import ResultChoice
 from CTEnhanceLib.compare.trust import suggestedRange
 from CTEnhanceLib.scene import bodywindows, colortables, placing, windows
+from CTEnhanceLib.scene.modelnames import titleOf
 from CTEnhanceLib.views import scrolling
 from CTEnhanceLib.views.history import History, WindowHistory
 from CTEnhanceLib.views.keys import Keys
@@ -238,7 +239,7 @@ class CompareSection:
         try:
             selector.clear()
             for node in self._others:
-                selector.addItem(node.GetName(), node.GetID())
+                selector.addItem(titleOf(node), node.GetID())
             if chosen in self._others:
                 selector.currentIndex = self._others.index(chosen)
         finally:
@@ -303,6 +304,7 @@ class CompareSection:
     def _onCompare(self, checked: bool) -> None:
         if checked and self._result is not None:
             self._chooseOther()
+            self.measuring.begin()
             self.comparison.show(self._result)
             self._windowHistory.follow(self._result.GetDisplayNode())
             # Not now: the panel's rows get their heights first.

@@ -13,7 +13,7 @@ from CTEnhanceLib.decompose.spectral import Curve, Kind, SpectralImage, Spectral
 from CTEnhanceLib.views import plot
 
 PLOT_VIEW = "CTDecomposeCurve"
-_BLUE = (0.30, 0.50, 0.75)
+_BLUE = "#2C5F9E"
 
 
 def plotView() -> str:

@@ -262,6 +262,8 @@ class SpectralSection:
     def _onShow(self, checked: bool) -> None:
         if checked and self._result is not None:
             self._show()
+            if self._region.node is None and self._region.kept() is not None:
+                self.ui.spectralRegionButton.checked = True
         else:
             self._windowHistory.follow(None)
             self.views.hide()

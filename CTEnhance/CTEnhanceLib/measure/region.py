@@ -12,6 +12,8 @@ import vtk
 from CTEnhanceLib.measure import roi, shapes
 
 _MEASURE_MILLISECONDS = 50
+# By this attribute the box is known in a scene that was saved with it.
+_ATTRIBUTE = "CTEnhance.MeasuredBox"
 
 
 class WatchedRegions:
@@ -82,10 +84,20 @@ class MeasuredRegion:
         """Whether `onMoved` is about to be called."""
         return self._watched.pending
 
+    @staticmethod
+    def kept() -> Any:
+        """Return the box of a scene that was loaded, or None."""
+        boxes = slicer.util.getNodesByClass("vtkMRMLMarkupsROINode")
+        return next((node for node in boxes if node.GetAttribute(_ATTRIBUTE)), None)
+
     def add(self, sliceNode: Any, volumeNode: Any) -> None:
-        """Put a box into the middle of the view, in place of the one before."""
+        """Put a box into the middle of the view, in place of the one before; that of a loaded scene stays
+        where it is."""
         self.remove()
-        self.node = roi.addRegion(sliceNode, volumeNode)
+        self.node = self.kept()
+        if self.node is None:
+            self.node = roi.addRegion(sliceNode, volumeNode)
+            self.node.SetAttribute(_ATTRIBUTE, "1")
         self._display = self.node.GetDisplayNode()
         self._watched.watch([self.node])
 

@@ -35,11 +35,12 @@ def regionKeys(
         if node is not None:
             shapes.enlarge(node, factor)
 
+    sizing = _("Enlarge or shrink the chosen region")
     return {
         **{
             f"Shift+{key}": (_("Move the chosen region"), functools.partial(move, *way))
             for key, way in _WAYS.items()
         },
-        "Shift+PgUp": (_("Enlarge the chosen region"), functools.partial(enlarge, _STEP)),
-        "Shift+PgDown": (_("Shrink the chosen region"), functools.partial(enlarge, 1 / _STEP)),
+        "Shift+PgUp": (sizing, functools.partial(enlarge, _STEP)),
+        "Shift+PgDown": (sizing, functools.partial(enlarge, 1 / _STEP)),
     }

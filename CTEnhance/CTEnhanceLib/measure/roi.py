@@ -14,6 +14,7 @@ from ctenhance.runtime.errors import InputError
 from CTEnhanceLib.measure import polygon
 from CTEnhanceLib.measure.uniformity import isUniform
 from CTEnhanceLib.scene.plural import plural
+from CTEnhanceLib.views import crosshair, slices
 
 # Above this, following the mouse would stutter.
 MOST_VOXELS = 1_000_000
@@ -37,14 +38,15 @@ class Statistics:
 
 
 def addRegion(sliceNode: Any, volumeNode: Any) -> Any:
-    """Return a new box in the middle of the view, 30 mm wide and at least three slices thick."""
+    """Return a new box, 30 mm wide and at least three slices thick, at the crosshair or in the middle of the
+    view."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", _("CT region"))
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
-    matrix = sliceNode.GetSliceToRAS()
+    matrix = slices.axes(sliceNode)
     thickness = max(_START_SIZE_MM / 6, 3 * max(volumeNode.GetSpacing()))
     # Thin along the axis that the view looks along.
-    normal = [abs(matrix.GetElement(axis, 2)) for axis in range(3)]
+    normal = np.abs(matrix[:, 2])
     size = [_START_SIZE_MM] * 3
     size[int(np.argmax(normal))] = thickness
     with slicer.util.NodeModify(node), slicer.util.NodeModify(display):
@@ -52,8 +54,7 @@ def addRegion(sliceNode: Any, volumeNode: Any) -> Any:
         display.SetPropertiesLabelVisibility(False)
         display.SetInteractionHandleScale(_HANDLE_PER_CENT)  # the usual 3 % would cover what is measured
         display.SetGlyphScale(_HANDLE_PER_CENT)
-        node.SetSaveWithScene(False)
-        node.SetCenter([matrix.GetElement(axis, 3) for axis in range(3)])
+        node.SetCenter(list(crosshair.placeIn(sliceNode)))
         node.SetSize(size)
     return node
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,12 @@ import vtk
 from slicer.i18n import tr as _
 
 from CTEnhanceLib.measure import roi
+from CTEnhanceLib.views import crosshair, slices
 
 #: The attribute by which a markup is known as a region, in saved scenes, too; its value is the shape's.
 ATTRIBUTE = "CTEnhance.Region"
+#: The attribute of the region that was chosen last; its value is of no matter.
+_CHOSEN = "CTEnhance.ChosenRegion"
 _RADIUS_MM = 12.0
 # Where regions are put beside each other: so many mm apart, in this order.
 _APART_MM = 36.0
@@ -52,6 +56,19 @@ def regions() -> list[Any]:
     return [node for node in slicer.util.getNodesByClass("vtkMRMLMarkupsNode") if shapeOf(node) is not None]
 
 
+def choose(node: Any, among: Sequence[Any]) -> None:
+    """Remember with the scene that this region (None: none of them) is the chosen one."""
+    for each in among:
+        mark = "1" if each is node else None
+        if each.GetAttribute(_CHOSEN) != mark:
+            each.SetAttribute(_CHOSEN, mark)
+
+
+def chosen(among: Sequence[Any]) -> int:
+    """Return the number of the region that was chosen last, the first one's where none was."""
+    return next((index for index, node in enumerate(among) if node.GetAttribute(_CHOSEN)), 0)
+
+
 def geometry(node: Any) -> tuple[Any, ...]:
     """Return what tells whether a region has changed: its name, place, size and form. (Points that move do
     not change a markup's time of modification.)"""
@@ -69,11 +86,10 @@ def add(shape: Shape, sliceNode: Any, volumeNode: Any) -> Any:
     count = 1 + max(
         (int("0" + node.GetName().lstrip("R")) for node in regions() if _numbered(node)), default=0
     )
-    matrix = slicer.util.arrayFromVTKMatrix(sliceNode.GetSliceToRAS())
+    matrix = slices.axes(sliceNode)
     centre = _free(matrix, sliceNode)
     if shape is Shape.SQUARE:
         node = roi.addRegion(sliceNode, volumeNode)
-        node.SetSaveWithScene(True)
         node.SetCenter(*centre)
     else:
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsClosedCurveNode")
@@ -84,7 +100,7 @@ def add(shape: Shape, sliceNode: Any, volumeNode: Any) -> Any:
         node.SetAttribute(ATTRIBUTE, shape.value)
         _prepareDisplay(display, _COLORS[(count - 1) % len(_COLORS)])
         if shape is Shape.ROUND:
-            _setCircle(node, centre, matrix[:3, 0], matrix[:3, 1], _RADIUS_MM)
+            _setCircle(node, centre, matrix[:, 0], matrix[:, 1], _RADIUS_MM)
             for index in range(_POINTS):
                 if index % _HANDLE:
                     node.SetNthControlPointVisibility(index, False)
@@ -93,11 +109,13 @@ def add(shape: Shape, sliceNode: Any, volumeNode: Any) -> Any:
 
 
 def _free(matrix: np.ndarray, sliceNode: Any) -> np.ndarray:
-    """Return the place (RAS) in a view's plane, nearest to its middle, at which no region begins yet."""
+    """Return the place (RAS) in a view's plane, nearest to the crosshair or else to the view's middle, at
+    which no region begins yet."""
+    start = crosshair.placeIn(sliceNode)
     taken = [node for node in regions() if node.GetNumberOfControlPoints()]
     centres = [np.mean(slicer.util.arrayFromMarkupsControlPoints(node, world=True), axis=0) for node in taken]
     step = min(_APART_MM, min(sliceNode.GetFieldOfView()[:2]) / 6)
-    places = [matrix[:3, 3] + step * (x * matrix[:3, 0] + y * matrix[:3, 1]) for y, x in _GRID]
+    places = [start + step * (x * matrix[:, 0] + y * matrix[:, 1]) for y, x in _GRID]
     for place in places:
         if all(np.linalg.norm(place - centre) > step / 2 for centre in centres):
             return place
@@ -173,6 +191,11 @@ def enlarge(node: Any, factor: float) -> None:
         points = slicer.util.arrayFromMarkupsControlPoints(node, world=True)
         centre = points.mean(axis=0)
         _setPoints(node, centre + factor * (points - centre))
+
+
+def addPoint(node: Any, place: np.ndarray) -> None:
+    """Add a point (RAS) to a free region."""
+    node.AddControlPointWorld(vtk.vtkVector3d(*place))
 
 
 def _setPoints(node: Any, points: np.ndarray) -> None:

@@ -16,6 +16,7 @@ from CTEnhanceLib.out.dicom import ResultJob, SeriesJob
 from CTEnhanceLib.out.page import PageJob
 from CTEnhanceLib.process.run import Job
 from CTEnhanceLib.scene import placing
+from CTEnhanceLib.views.keys import Keys
 
 
 class OutSection:
@@ -47,9 +48,30 @@ class OutSection:
         ui.outFlickerButton.connect("clicked()", self._onFlicker)
         ui.outScrollButton.connect("clicked()", self._onScroll)
         ui.outPageButton.connect("clicked()", self._onPage)
+        known = {
+            "Ctrl+Shift+D": (_("Export into the DICOM database"), ui.outDatabaseButton),
+            "Ctrl+Shift+I": (_("Save a picture"), ui.outPictureButton),
+            "Ctrl+Shift+P": (_("Write the page on the comparison"), ui.outPageButton),
+        }
+        offered = {key: each for key, each in known.items() if comparison or each[1] is not ui.outPageButton}
+        self._keys = Keys(
+            ui.outPictureButton, {key: (text, button.click) for key, (text, button) in offered.items()}
+        )
         for widget in (ui.outFlickerButton, ui.outPageLabel, ui.outPageButton):
             widget.visible = comparison is not None
         self.refresh()
+
+    def enter(self) -> None:
+        """The panel is opened: its keys do what the buttons do, as far as these can be pressed."""
+        self._keys.enable(True)
+
+    def exit(self) -> None:
+        """The panel is left: its keys are free again."""
+        self._keys.enable(False)
+
+    def keys(self) -> list[tuple[str, str]]:
+        """Return the section's keys and what they do."""
+        return self._keys.rows()
 
     def setResult(self, result: Any) -> None:
         """Offer this result; None: nothing."""

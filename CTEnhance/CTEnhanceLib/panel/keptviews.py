@@ -1,4 +1,4 @@
-"""How a panel shows things, kept with the scene: view mode, slab, energies."""
+"""How a panel shows things, kept with the scene: view mode, slab, plot, trust map, energies."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+from CTEnhanceLib.compare.figures import Figure
 from CTEnhanceLib.compare.modes import Mode
 from CTEnhanceLib.views.history import History
 from CTEnhanceLib.views.slab import Projection
 
-#: By the parameter's name: a QComboBox with the Enum whose members it lists, or a slider with None.
-Widgets = Mapping[str, tuple[Any, type[enum.Enum] | None]]
+#: By the parameter's name: a QComboBox with the Enum whose members it lists, a box to be checked with bool,
+#: or a slider with float. Followed in this order.
+Widgets = Mapping[str, tuple[Any, type]]
+_SIGNALS = {bool: "toggled(bool)", float: "valueChanged(double)"}
 
 
 def shared(ui: Any) -> Widgets:
@@ -20,7 +23,10 @@ def shared(ui: Any) -> Widgets:
     known = {
         "viewMode": ("viewModeSelector", Mode),
         "slab": ("slabSelector", Projection),
-        "slabThickness": ("slabSlider", None),
+        "slabThickness": ("slabSlider", float),
+        "figure": ("figureSelector", Figure),
+        "trustShown": ("trustBox", bool),
+        "trustRange": ("trustRangeSlider", float),  # after the box, which suggests one
     }
     return {
         name: (getattr(ui, widget), kind) for name, (widget, kind) in known.items() if hasattr(ui, widget)
@@ -28,7 +34,7 @@ def shared(ui: Any) -> Widgets:
 
 
 class KeptViews:
-    """Keeps what some lists and sliders say in parameters of the scene, and has them say it again.
+    """Keeps what some widgets say in parameters of the scene, and has them say it again.
 
     Slicer would do so for widgets that are bound to parameters, but it fills a bound list anew each time,
     and the views would be laid out with each of its entries.
@@ -38,7 +44,7 @@ class KeptViews:
         self._widgets, self._history = widgets, history
         self._parameters: Any = None
         for name, (widget, kind) in widgets.items():
-            signal = "valueChanged(double)" if kind is None else "currentIndexChanged(int)"
+            signal = _SIGNALS.get(kind, "currentIndexChanged(int)")
             widget.connect(signal, functools.partial(self._onChanged, name))
 
     def follow(self, parameters: Any) -> None:
@@ -47,18 +53,21 @@ class KeptViews:
         with self._history.paused():
             for name, (widget, kind) in self._widgets.items() if parameters is not None else ():
                 value = getattr(parameters, name)
-                if kind is None:
-                    widget.value = value
-                else:
+                if issubclass(kind, enum.Enum):
                     widget.currentIndex = list(kind).index(value)
+                elif kind is bool:
+                    widget.checked = value
+                else:
+                    widget.value = value
         self._parameters = parameters
 
-    def _onChanged(self, name: str, shown: float) -> None:
+    def _onChanged(self, name: str, shown: Any) -> None:
         kind, parameters = self._widgets[name][1], self._parameters
-        if parameters is None or shown < 0:  # -1: of a list that is being filled
+        chosen = issubclass(kind, enum.Enum)
+        if parameters is None or (chosen and shown < 0):  # -1: of a list that is being filled
             return
         node = parameters.parameterNode
         silent = node.GetDisableModifiedEvent()
         node.SetDisableModifiedEvent(True)  # the panel shows it already
-        setattr(parameters, name, float(shown) if kind is None else list(kind)[int(shown)])
+        setattr(parameters, name, list(kind)[int(shown)] if chosen else kind(shown))
         node.SetDisableModifiedEvent(silent)

@@ -30,12 +30,19 @@ class KeySheet:
     def show(self) -> None:
         """Show the sheet."""
         rows = [*self._rows(), (KEY, _("This sheet"))]
-        alike = itertools.groupby(rows, lambda row: row[1])
         lines = "".join(
-            f"<tr><td>{', '.join(escape(keys) for keys, _text in some)}</td>"
+            f"<tr><td>{_together([keys for keys, _text in some])}</td>"
             f"<td style='padding-left: 12px'>{escape(text)}</td></tr>"
-            for text, some in alike
+            for text, some in itertools.groupby(rows, lambda row: row[1])
         )
         slicer.util.infoDisplay(
             f"<table>{lines}</table>", windowTitle=_("Keys of {panel}").format(panel=self._title)
         )
+
+
+def _together(keys: list[str]) -> str:
+    """Return keys that do alike: four arrows as one."""
+    arrows = [key.rpartition("+")[0] for key in keys if key.endswith(("+Left", "+Right", "+Up", "+Down"))]
+    if len(arrows) == len(keys) == 4:
+        return escape(_("{keys}+arrows").format(keys=arrows[0]))
+    return escape(", ".join(keys))

@@ -1,10 +1,13 @@
-"""What all widgets of the panels have to do: be read on light and on dark themes, and be reached by key."""
+"""What all widgets of the panels have to do: be read on light and on dark themes, be reached by key, and have
+a name for those who have the screen read out."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
+import ctk
 import qt
 import slicer
 
@@ -24,6 +27,11 @@ _DISABLED = {
     qt.QPalette.ButtonText: (qt.QPalette.Button, qt.QPalette.Window),
     qt.QPalette.Text: (qt.QPalette.Base, qt.QPalette.Window, qt.QPalette.Button),
 }
+# Slicer's name of what stands above all modules.
+_HEAD = "HelpCollapsibleButton"
+# Widgets with parts that take the keys, and all that say nothing of themselves.
+_COMPOSED = (slicer.qMRMLNodeComboBox, ctk.ctkSliderWidget, ctk.ctkPathLineEdit)
+_WORDLESS = (*_COMPOSED, qt.QComboBox, qt.QLineEdit, qt.QAbstractSpinBox, qt.QToolButton, qt.QTextEdit)
 # Styles draw a pressed button hardly differently, on dark themes not at all.
 _PRESSED = (
     "QPushButton:checked { background-color: #1F5FA8; color: #FFFFFF; border: 1px solid #123A66; "
@@ -51,8 +59,9 @@ def current() -> str:
 def prepareWidgets(widgets: Any) -> None:
     """Let the buttons among the widgets be as narrow as their words, and those that stay pressed look so; let
     the key Tab come to lists of nodes, whose inner list gives its focus to a widget that takes none; and let
-    numbers be typed with a comma."""
+    numbers be typed with a comma; and name what has no words of its own."""
     widgets = list(widgets)
+    _name(widgets)
     takeCommas(each for each in widgets if hasattr(each, "findChildren"))
     for widget in widgets:
         if isinstance(widget, slicer.qMRMLNodeComboBox):
@@ -62,6 +71,32 @@ def prepareWidgets(widgets: Any) -> None:
             widget.minimumWidth = max(widget.minimumWidth, _LEAST_WIDTH)
             if widget.checkable:
                 widget.styleSheet = _staying()
+
+
+def _name(widgets: Sequence[Any]) -> None:
+    """Name lists, fields and sliders after their labels, or by what their tips begin with."""
+    labels = [widget for widget in widgets if isinstance(widget, qt.QLabel) and widget.buddy() is not None]
+    names = {label.buddy().objectName: label.text.rstrip(": ") for label in labels}
+    for widget in widgets:
+        if isinstance(widget, _WORDLESS) and not widget.accessibleName:
+            tip = re.sub("<[^>]*>", "", widget.toolTip)  # some are rich text
+            name = names.get(widget.objectName) or re.split("[.:;]", tip)[0]
+            inner = widget.findChildren(qt.QWidget) if isinstance(widget, _COMPOSED) else ()
+            for part in (widget, *inner):
+                part.accessibleName = name
+
+
+def orderTabs(roots: Sequence[Any]) -> None:
+    """Have the key Tab go through the panel's widgets in their order, after the head of Slicer's module
+    panel: by itself it goes from there through tool bars and views first."""
+    window = roots[0].window()
+    before = window.findChild(qt.QWidget, _HEAD)
+    for part in (part for root in roots for part in root.findChildren(qt.QWidget)):
+        stops = part.focusPolicy & qt.Qt.TabFocus and part.focusProxy() is None
+        if stops and part.window() == window:  # not those of a list that unfolds
+            if before is not None:
+                qt.QWidget.setTabOrder(before, part)
+            before = part
 
 
 def prepareColors(roots: Any, widgets: Any) -> None:

@@ -8,12 +8,22 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from CTEnhanceLib.views import crosshair
+from CTEnhanceLib.views import crosshair, steering
 from CTEnhanceLib.views.history import History
 from CTEnhanceLib.views.keys import Keys
 from CTEnhanceLib.views.linked import LinkedViews
 from CTEnhanceLib.views.part import AXES
 from CTEnhanceLib.views.slab import Projection, Slab
+
+_SCROLLS = {"J": -1, "K": 1, "Shift+J": -10, "Shift+K": 10}
+# Where plus wants Shift it is the same key as the sign of equality.
+_ZOOMS = {"Ctrl++": 1 / steering.ZOOM, "Ctrl+=": 1 / steering.ZOOM, "Ctrl+-": steering.ZOOM}
+_WAYS = {
+    "Ctrl+Shift+Left": (-1, 0),
+    "Ctrl+Shift+Right": (1, 0),
+    "Ctrl+Shift+Up": (0, 1),
+    "Ctrl+Shift+Down": (0, -1),
+}
 
 
 class ViewSection:
@@ -43,12 +53,18 @@ class ViewSection:
             ui.slabSelector.addItem(projection.text())
         ui.slabSelector.connect("currentIndexChanged(int)", self._onSlab)
         ui.slabSlider.connect("valueChanged(double)", self._onSlab)
+        scrolling = _("One slice back, one on; ten with Shift")
+        zooming = _("Zoom in and out")
+        walking = _("Move the crosshair, and all views with it")
         self._keys = Keys(
             parent,
             {
                 "A": (_("Axial"), functools.partial(self.turn, "Axial")),
                 "C": (_("Coronal"), functools.partial(self.turn, "Coronal")),
                 "S": (_("Sagittal"), functools.partial(self.turn, "Sagittal")),
+                **{key: (scrolling, functools.partial(self._onScroll, by)) for key, by in _SCROLLS.items()},
+                **{key: (zooming, functools.partial(self._onZoom, by)) for key, by in _ZOOMS.items()},
+                **{key: (walking, functools.partial(self._onWalk, *way)) for key, way in _WAYS.items()},
                 "H": (_("Crosshair on or off: a click in one view brings all there"), self._onCrosshairKey),
                 "M": (_("Slab: one slice, mean, MIP, MinIP in turn"), self._onSlabKey),
                 "U": (_("Undo the last change of layout or window"), self.undo),
@@ -120,6 +136,28 @@ class ViewSection:
         if shown is not None:
             shown.bringTo(place)
             self._crosshair.mark(place)
+
+    def _onScroll(self, by: int) -> None:
+        shown, place = self._shown(), self._crosshair.place
+        if shown is not None and place is not None:
+            self._onPlace(steering.beside(shown, place, on=by))
+        elif shown is not None:
+            steering.scroll(shown, by)
+
+    def _onZoom(self, factor: float) -> None:
+        shown = self._shown()
+        if shown is not None:
+            steering.zoom(shown, factor)
+
+    def _onWalk(self, right: int, up: int) -> None:
+        """Go on from the crosshair, or put it into the middle of the first view."""
+        shown, place = self._shown(), self._crosshair.place
+        if shown is None:
+            return
+        self.ui.crosshairButton.checked = True
+        place = steering.middle(shown) if place is None else steering.beside(shown, place, right, up)
+        self._onPlace(place)
+        steering.reveal(shown, place)
 
     def _onCrosshair(self, _checked: bool) -> None:
         self.refresh()

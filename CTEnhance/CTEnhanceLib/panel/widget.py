@@ -28,12 +28,12 @@ from CTEnhanceLib.panel.viewsection import ViewSection
 from CTEnhanceLib.process.run import Job
 from CTEnhanceLib.process.worker import PACKAGE_FOLDER
 from CTEnhanceLib.scene import placing
+from CTEnhanceLib.scene.watch import SceneWatch
 from CTEnhanceLib.views.history import History
 from CTEnhanceLib.views.linked import LinkedViews, View
 
 RESOURCES = PACKAGE_FOLDER / "Resources"
-# One width (pixels) for all panels, whatever their rows would like to have: two panels and three views have
-# room on a screen of 1280 pixels, and a change of panels moves nothing.
+# Pixels, of all panels: three views have room beside it on a screen of 1280, and a change moves nothing.
 WIDTH = 420
 
 
@@ -127,8 +127,9 @@ class BasePanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Connect the panel's own widgets (in `ui`) that no parameter is bound to."""
 
     def opened(self) -> None:
-        """The panel is on the screen; the theme may be another one now."""
+        """The panel is seen; the theme may be another one now."""
         styles.prepareColors(self._whole, vars(self.ui).values())
+        styles.orderTabs(self._whole)
 
     def left(self) -> None:
         """The user has gone to another module."""
@@ -173,7 +174,7 @@ class PanelWidget(BasePanelWidget):
         self.viewSection: ViewSection | None = None
         self.history = History()
         self._guiTag: Any = None
-        self._following = self._nodesChanged = False
+        self._following = False
         super().__init__(parent)
 
     # What a panel fills in -----------------------------------------------------------------------------
@@ -222,8 +223,7 @@ class PanelWidget(BasePanelWidget):
 
     def keys(self) -> list[tuple[str, str]]:
         """Return the panel's keys and what they do, for the sheet that F1 shows."""
-        parts = (self.runSection, self.compareSection, self.viewSection)
-        return list(chain.from_iterable(part.keys() for part in parts if part is not None))
+        return list(chain.from_iterable(part.keys() for part in (self.runSection, *self._shownSections())))
 
     def linkedViews(self) -> list[LinkedViews]:
         """Return what the panel may show; asked once all its sections are there."""
@@ -252,8 +252,7 @@ class PanelWidget(BasePanelWidget):
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
-        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent):
-            self.addObserver(scene, event, self.onSceneNodes)
+        self._watch = SceneWatch(self._followScene)
         self.initializeParameterNode()
         self.runSection.askDevices()
         if self.parent.isEntered:
@@ -290,6 +289,7 @@ class PanelWidget(BasePanelWidget):
     def gone(self) -> None:
         """End what runs."""
         self.ahead.stop()
+        self._watch.stop()
         self.runSection.kill()
         self._keySheet.enable(False)
         self.nodesGo()
@@ -303,9 +303,8 @@ class PanelWidget(BasePanelWidget):
         super().opened()
         self._keySheet.enable(True)
         self.initializeParameterNode()
-        for section in (self.compareSection, self.viewSection):
-            if section is not None:
-                section.enter()
+        for section in self._shownSections():
+            section.enter()
         self.runSection.askDevices()
         self.ahead.start()
 
@@ -348,12 +347,6 @@ class PanelWidget(BasePanelWidget):
         """A scene was loaded, and with it other parameters."""
         if self.parameters is not None:
             self.initializeParameterNode()
-
-    def onSceneNodes(self, caller: Any, event: Any) -> None:
-        """Nodes have come or gone: what can be chosen is seen when they are complete."""
-        if self.parameters is not None and not self._nodesChanged:
-            self._nodesChanged = True
-            qt.QTimer.singleShot(0, self._followScene)
 
     def initializeParameterNode(self) -> None:
         """Have a parameter node, and an input where there is one to choose."""
@@ -408,8 +401,8 @@ class PanelWidget(BasePanelWidget):
             self.parameters.device = spec
 
     def _followScene(self) -> None:
-        self._nodesChanged = False
-        if self.parameters is not None and not slicer.mrmlScene.IsClosing():
+        """Offer what can be chosen now."""
+        if self.parameters is not None:
             self._chooseInput()
             if self.compareSection is not None:
                 self.compareSection.setResult(self.parameters.result)
@@ -437,10 +430,12 @@ class PanelWidget(BasePanelWidget):
             self.setParameterNode(None)
             self.logic.getParameterNode().result = result
 
+    def _shownSections(self) -> list[Any]:
+        return [each for each in (self.compareSection, self.viewSection, self.outSection) if each is not None]
+
     def _leaveSections(self) -> None:
-        for section in (self.compareSection, self.viewSection):
-            if section is not None:
-                section.exit()
+        for section in self._shownSections():
+            section.exit()
 
     def _forgetNodes(self) -> None:
         self.nodesGo()

@@ -399,6 +399,7 @@ class ReadingDesk:
             "PgDown": self.next,
             "PgUp": self.previous,
             "Ctrl+Return": self.goOn,
+            "Ctrl+Shift+Return": self.signOut,
             "Tab": lambda: self.form.move(1),
             "Shift+Tab": lambda: self.form.move(-1),
             "Escape": self._leaveField,

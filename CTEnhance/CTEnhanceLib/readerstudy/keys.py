@@ -51,4 +51,5 @@ def rows() -> list[tuple[str, str]]:
         ("P", _("Pause: hides the images; go on")),
         (_("Esc"), _("Leave a field: letters and digits are keys again")),
         (_("Ctrl+Return"), _("Finish the session, begin the next one")),
+        (_("Ctrl+Shift+Return"), _("Sign out; all answers are saved")),
     ]

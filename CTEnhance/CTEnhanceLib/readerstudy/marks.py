@@ -19,6 +19,7 @@ from CTEnhanceLib.readerstudy.questions import Answer, Row
 from CTEnhanceLib.readerstudy.views import VIEW_NAMES
 from CTEnhanceLib.scene import placing
 from CTEnhanceLib.scene.volumes import RAS_TO_LPS
+from CTEnhanceLib.views import slices
 from CTEnhanceLib.views.linked import sliceWidget
 
 START_CONFIDENCE = 50.0
@@ -212,5 +213,4 @@ def cursor() -> tuple[str, list[float]] | None:
 
 def middle(viewName: str) -> list[float]:
     """Return the point in the middle of the view (mm, RAS)."""
-    matrix = sliceWidget(viewName).mrmlSliceNode().GetSliceToRAS()
-    return [matrix.GetElement(axis, 3) for axis in range(3)]
+    return list(slices.axes(sliceWidget(viewName).mrmlSliceNode())[:, 3])

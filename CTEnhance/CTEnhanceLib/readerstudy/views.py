@@ -16,15 +16,13 @@ from slicer.i18n import tr as _
 from CTEnhanceLib.process.transfer import LoadedVolume
 from CTEnhanceLib.readerstudy.blinding import Blindfold
 from CTEnhanceLib.scene import placing
-from CTEnhanceLib.views import slices
+from CTEnhanceLib.views import slices, steering
 from CTEnhanceLib.views.linked import LinkedViews, View, description, sliceWidget
 
 LEFT_VIEW, RIGHT_VIEW, ONE_VIEW = "CTReaderStudyLeft", "CTReaderStudyRight", "CTReaderStudyImage"
 VIEW_NAMES = {"left": LEFT_VIEW, "right": RIGHT_VIEW, "image": ONE_VIEW}
 _LAYOUTS = {1: 7121, 2: 7122}
 _COLOR = "#8C8C8C"
-_ZOOM, _MOVE = 1.25, 0.1  # by one key press: the factor, the part of a view
-_LEAST_MM, _MOST_MM = 5.0, 5000.0  # what zooming shows of the images, across
 
 
 class StudyViews:
@@ -126,26 +124,20 @@ class StudyViews:
             "Down": lambda: self.scroll(-1),
             "Shift+Up": lambda: self.scroll(10),
             "Shift+Down": lambda: self.scroll(-10),
-            "Ctrl++": lambda: self.zoom(1 / _ZOOM),
-            "Ctrl+=": lambda: self.zoom(1 / _ZOOM),  # the same key where plus wants Shift
-            "Ctrl+-": lambda: self.zoom(_ZOOM),
-            "Ctrl+Left": lambda: self.move(-_MOVE, 0),
-            "Ctrl+Right": lambda: self.move(_MOVE, 0),
-            "Ctrl+Up": lambda: self.move(0, _MOVE),
-            "Ctrl+Down": lambda: self.move(0, -_MOVE),
+            "Ctrl++": lambda: self.zoom(1 / steering.ZOOM),
+            "Ctrl+=": lambda: self.zoom(1 / steering.ZOOM),  # the same key where plus wants Shift
+            "Ctrl+-": lambda: self.zoom(steering.ZOOM),
+            "Ctrl+Left": lambda: self.move(-1, 0),
+            "Ctrl+Right": lambda: self.move(1, 0),
+            "Ctrl+Up": lambda: self.move(0, 1),
+            "Ctrl+Down": lambda: self.move(0, -1),
             "Home": self.whole,
         }
 
     def scroll(self, by: int) -> None:
         """Go `by` so many slices on, in all views."""
         if self.shown:
-            widget = sliceWidget(_views(len(self._nodes))[0].name)
-            logic = widget.sliceLogic()
-            step = logic.GetLowestVolumeSliceSpacing()[2]
-            low, high = slices.bounds(logic)
-            offset = min(max(logic.GetSliceOffset() + by * step, low), high)
-            # By the controller: only what it changes goes to the linked views.
-            widget.sliceController().setSliceOffsetValue(offset)
+            steering.scroll(self._linked, by)
 
     def position(self) -> tuple[int, int] | None:
         """Return the number of the slice that is shown, from 1 on in the direction of Up, and how many there
@@ -156,32 +148,18 @@ class StudyViews:
 
     def zoom(self, factor: float) -> None:
         """Show more (above 1) or less of all images, about the middle of the views."""
-        for node in self._sliceNodes():
-            width, height, depth = node.GetFieldOfView()
-            if _LEAST_MM < width * factor < _MOST_MM:
-                node.SetFieldOfView(width * factor, height * factor, depth)
-                node.UpdateMatrices()
-        self._linked.readers()
+        if self.shown:
+            steering.zoom(self._linked, factor)
 
-    def move(self, right: float, up: float) -> None:
-        """Move all images in the views, by parts of what the first view shows."""
-        nodes = self._sliceNodes()
-        width, height, _ = nodes[0].GetFieldOfView() if nodes else (0.0, 0.0, 0.0)
-        for node in nodes:
-            x, y, z = node.GetXYZOrigin()
-            node.SetXYZOrigin(x - right * width, y - up * height, z)
-            node.UpdateMatrices()
-        self._linked.readers()
+    def move(self, right: int, up: int) -> None:
+        """Move all images in the views by steps."""
+        if self.shown:
+            steering.move(self._linked, right, up)
 
     def whole(self) -> None:
         """Show the whole images again, in their middle slice."""
         if self.shown:
             self._linked.fit(self._nodes[0], anew=True)
-
-    def _sliceNodes(self) -> list[Any]:
-        if not self.shown:
-            return []
-        return [sliceWidget(view.name).mrmlSliceNode() for view in _views(len(self._nodes))]
 
     def _addNodes(self, views: Sequence[View]) -> None:
         with placing.whole() as added:

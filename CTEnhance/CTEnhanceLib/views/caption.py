@@ -44,9 +44,11 @@ def lines(logic: Any) -> list[str]:
     position = slices.position(logic)
     if position is None:
         return []
-    place, shades, purpose = _texts()
-    where = place.format(number=position[0], count=position[1], place=slices.place(logic.GetSliceNode()))
+    place, outside, shades, purpose = _texts()
     volume = logic.GetBackgroundLayer().GetVolumeNode()
+    if not slices.within(logic, volume):
+        place = outside
+    where = place.format(number=position[0], count=position[1], place=slices.place(logic.GetSliceNode()))
     display, window = volume.GetDisplayNode(), ""
     if display is not None:
         window = shades.format(
@@ -56,10 +58,11 @@ def lines(logic: Any) -> list[str]:
 
 
 @functools.cache
-def _texts() -> tuple[str, str, str]:
+def _texts() -> tuple[str, str, str, str]:
     """Return what is said of the slice, of the window, and for what it is: looked up once, not each frame."""
     return (
         _("Slice {number}/{count}, {place}"),
+        _("Outside this scan: {place}"),
         _("W {width:.4g} L {level:.4g} {unit}"),
         _("Research use only"),
     )

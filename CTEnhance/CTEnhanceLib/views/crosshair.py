@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import slicer
 import vtk
+
+from CTEnhanceLib.views import slices
 
 # Pixels; a mouse that moved farther while its button was down has dragged something.
 _STILL = 3
@@ -61,11 +64,13 @@ class Crosshair:
     """Slicer's crosshair, shown by us, and shown as the user had it when we are done."""
 
     def __init__(self) -> None:
+        #: Where it was put (RAS); None: nowhere.
+        self.place: tuple[float, float, float] | None = None
         self._kept: int | None = None
 
     def mark(self, place: tuple[float, float, float]) -> None:
         """Show it at this place (RAS)."""
-        node = _node()
+        node, self.place = _node(), place
         if node is not None:
             if self._kept is None:
                 self._kept = node.GetCrosshairMode()
@@ -77,7 +82,27 @@ class Crosshair:
         node = _node()
         if node is not None and self._kept is not None:
             node.SetCrosshairMode(self._kept)
-        self._kept = None
+        self._kept = self.place = None
+
+
+def shownIn(sliceNode: Any) -> np.ndarray | None:
+    """Return the place (RAS) of Slicer's crosshair, whoever has put it, in a view's plane; None where the
+    view does not show it."""
+    node = _node()
+    if node is None or node.GetCrosshairMode() == node.NoCrosshair:
+        return None
+    place = np.array(node.GetCrosshairRAS())
+    frame, (width, height, depth) = slices.axes(sliceNode), sliceNode.GetFieldOfView()
+    away = (place - frame[:, 3]) @ frame[:, :3]
+    if (np.abs(away) > (width / 2, height / 2, depth)).any():
+        return None
+    return np.array(place - away[2] * frame[:, 2])
+
+
+def placeIn(sliceNode: Any) -> np.ndarray:
+    """Return where to begin (RAS): at the crosshair, where a view shows it, else in the view's middle."""
+    shown = shownIn(sliceNode)
+    return slices.axes(sliceNode)[:, 3] if shown is None else shown
 
 
 def _node() -> Any:

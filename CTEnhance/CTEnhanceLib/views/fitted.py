@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import slicer
 
+from CTEnhanceLib.views import slices
 from CTEnhanceLib.views.part import Part
 
 # Of what is seen: less is rounding, not the reader.
@@ -71,6 +71,6 @@ def _size(node: Any) -> tuple[int, int]:
 
 def _place(node: Any) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
     """Return a slice node's axes, the middle of what it shows, and how much that is."""
-    matrix = slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS())
+    frame = slices.axes(node)
     width, height, _depth = node.GetFieldOfView()
-    return matrix[:3, :3], matrix[:3, :3] @ np.array(node.GetXYZOrigin()) + matrix[:3, 3], (width, height)
+    return frame[:, :3], frame[:, 3], (width, height)

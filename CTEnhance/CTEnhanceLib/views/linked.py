@@ -18,7 +18,7 @@ import qt
 import slicer
 import vtk
 
-from CTEnhanceLib.views import annotations, crosshair
+from CTEnhanceLib.views import annotations, crosshair, slices
 from CTEnhanceLib.views.caption import ViewCaption
 from CTEnhanceLib.views.drawing import oneByOne
 from CTEnhanceLib.views.fitted import Fitted
@@ -305,12 +305,12 @@ class LinkedViews:
         self._applySlab()  # its steps are those of the volume
 
     def fit(self, volume: Any, anew: bool = False) -> None:
-        """Show a volume in every view, the same part at the same scale.
-
-        It is the part that was on the screen before, in these views or in those that the reader came from,
-        if it lies in the volume; otherwise, or if it is to begin `anew`, all of the volume, in its middle.
-        """
-        if not anew and self._fitted is not None and self._fitted == (volume, self._views):
+        """Show a volume in every view at the same scale: the part that was on the screen before, in these
+        views or in those that the reader came from, if it lies in the volume; otherwise, or if it is to begin
+        `anew`, all of the volume, in its middle."""
+        # Slicer takes views elsewhere when it loads another volume.
+        kept = all(slices.within(each.sliceLogic(), volume) for each in self.widgets()[:1])
+        if kept and not anew and self._fitted == (volume, self._views):
             self._join()
             return
         before = {} if anew else self._before

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import slicer
 
+from CTEnhanceLib.views import slices
+
 AXES = ("Sagittal", "Coronal", "Axial")  # by the axis (R, A, S) along which a view looks most
 # All of a volume is seen if no more of its width or height is missing than this part.
 _MISSING = 0.02
@@ -34,10 +36,9 @@ class Part:
     def of(cls, widget: Any, volume: Any) -> Part:
         """Return what a slice widget shows now of a volume."""
         node = widget.mrmlSliceNode()
-        matrix = slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS())
+        frame = slices.axes(node)
         width, height, depth = node.GetFieldOfView()
-        axes = matrix[:3, :3]
-        centre = axes @ np.array(node.GetXYZOrigin()) + matrix[:3, 3]
+        axes, centre = frame[:, :3], frame[:, 3]
         low, high = _bounds(widget, volume)
         middle, half = (axes.T @ centre)[:2], np.array([width, height]) / 2
         missing = np.maximum(middle - half - low, 0) + np.maximum(high - middle - half, 0)

@@ -16,10 +16,17 @@ from CTEnhanceLib.scene import placing
 
 @dataclass(frozen=True)
 class Line:
-    """How a curve is drawn: its colour (red, green, blue: 0 to 1), dashed and thin or solid."""
+    """How a curve is drawn: its colour (#RRGGBB), dashed or solid.
 
-    color: tuple[float, float, float]
+    Slicer's plots are cream-coloured on every theme; colours stand out of that by 4.5 : 1 or more.
+    """
+
+    color: str
     dashed: bool = False
+
+    def rgb(self) -> tuple[float, ...]:
+        """Return the colour as VTK has it: red, green, blue from 0 to 1."""
+        return tuple(int(self.color[place : place + 2], 16) / 255 for place in (1, 3, 5))
 
 
 def plotView(tag: str, label: str) -> str:
@@ -110,5 +117,5 @@ def _describe(series: Any, across: str, name: str, line: Line) -> None:
     series.SetPlotType(kind.PlotTypeScatter)
     series.SetMarkerStyle(kind.MarkerStyleNone)
     series.SetLineStyle(kind.LineStyleDash if line.dashed else kind.LineStyleSolid)
-    series.SetLineWidth(1 if line.dashed else 3)
-    series.SetColor(*line.color)
+    series.SetLineWidth(3)
+    series.SetColor(*line.rgb())

@@ -33,9 +33,11 @@ class WindowKeys:
     @staticmethod
     def rows() -> list[tuple[str, str]]:
         """Return the keys and what they do."""
-        text = _("Window: {name}")
-        rows = [(str(number), text.format(name=label(name))) for number, name in enumerate(WINDOWS, 1)]
-        return [*rows, (str(len(rows) + 1), _("Window: the scan's own, or what suits it"))]
+        count, names = len(WINDOWS), ", ".join(map(label, WINDOWS))
+        return [
+            (_("1 to {count}").format(count=count), _("Window: {name}").format(name=names)),
+            (str(count + 1), _("Window: the scan's own, or what suits it")),
+        ]
 
     def enable(self, enabled: bool) -> None:
         """Take the keys, or give them back to whoever else wants them."""
