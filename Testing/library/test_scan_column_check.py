@@ -47,6 +47,28 @@ def test_columns_that_are_dead_or_off_are_told(change: Callable, said: str) -> N
     assert warning is not None and warning.startswith(said)
 
 
+@pytest.mark.parametrize("variance", [25.0, 400.0])
+@pytest.mark.parametrize("width", [5, 16])
+def test_wide_runs_that_read_the_electronics_noise_alone_are_told(variance: float, width: int) -> None:
+    def noisy(counts: np.ndarray) -> None:
+        counts[..., 70 : 70 + width] = 0
+        counts += np.random.default_rng(0).normal(0, variance**0.5, counts.shape)
+
+    one = replace(changed(noisy), electronic_noise_variance=variance)
+    assert not one.dead_columns().any()  # too many to be filled in
+    warning = column_warning(one, ROWS)
+    assert warning is not None and warning.startswith(f"Columns 70 to {69 + width} of the detector")
+
+
+@pytest.mark.parametrize("quanta", [100.0, 1e3])
+def test_little_more_than_noise_behind_a_body_is_no_dead_column(quanta: float) -> None:
+    whole = scan(quanta=quanta)
+    counts = np.array(whole.counts) + np.random.default_rng(0).normal(0, 5.0, np.shape(whole.counts))
+    one = replace(whole, counts=counts.astype(np.float32), electronic_noise_variance=25.0)
+    assert not one.dead_columns().any()
+    assert "nothing" not in (column_warning(one, ROWS) or "")
+
+
 @pytest.mark.parametrize("ellipses", [None, DISC])
 @pytest.mark.parametrize("quanta", [None, 1e5, 2e3])
 def test_sound_scans_and_round_bodies_are_not(ellipses: list | None, quanta: float | None) -> None:

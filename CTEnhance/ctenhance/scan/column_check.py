@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ctenhance.scan.dead_columns import noise_alone
 from ctenhance.scan.projections import Projections
 
 #: A column is dead where its line integrals vary by less than this part of what is usual, and are not those
@@ -31,7 +32,9 @@ def column_warning(projections: Projections, rows: Sequence[int]) -> str | None:
         if one.counts is not None:
             counts = np.asarray(one.counts)  # of several bins the sum
             counts = counts.reshape(*values.shape, -1).sum(axis=2)
+            total, square = (x.sum(axis=0, dtype=np.float64)[None] for x in (counts, np.square(counts)))
             nothing = np.mean(counts <= 0, axis=0) >= _NOTHING
+            nothing |= noise_alone(total, square, len(counts), one.electronic_noise_variance)[0]
         spread = values.std(axis=0)
         reference = np.median(spread[~nothing]) if (~nothing).any() else 0.0
         same = (spread < _CONSTANT * reference) & (np.abs(np.median(values, axis=0)) > _AIR)

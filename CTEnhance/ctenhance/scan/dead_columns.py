@@ -2,7 +2,8 @@
 
 A column without a count in any view is broken (or, in one energy bin, its counter is). Left alone it makes a
 ring that spoils the whole image, since behind the logarithm nothing stands for the most attenuation there is.
-Wider runs of such columns are left as they are: something stands in their way, or no beam reaches them.
+Wider runs of such columns are left as they are: something stands in their way, or no beam reaches them
+(`column_check` tells of them).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from ctenhance.runtime.progress import Cancellable, Progress, check
 MOST_TOGETHER = 3
 #: What a dead column counts in all views together lies within so many SD of the electronics' noise.
 _NOISE_SD = 6.0
+#: Those beside it count so many times as much at least.
+_FAR_MORE = 3.0
 
 
 def dead_columns(
@@ -39,10 +42,27 @@ def dead_columns(
             square += np.square(values, dtype=np.float32).sum(0, dtype=np.float64)
     if progress is not None:
         progress("check", counts.shape[0], counts.shape[0])
-    # and of what is read itself: the variance may be in another unit, as of readings normalised to air
-    dead = total <= _NOISE_SD * np.sqrt(np.minimum(counts.shape[0] * electronic_variance, square))
+    dead = noise_alone(total, square, counts.shape[0], electronic_variance)
     run = np.ones((1, MOST_TOGETHER + 1, 1)[: dead.ndim], dtype=bool)
     return dead & ~ndimage.binary_opening(dead, run)
+
+
+def noise_alone(total: np.ndarray, square: np.ndarray, views: int, electronic_variance: float) -> np.ndarray:
+    """Whether columns of `[row, column(, bin)]` read the electronics' noise alone, those beside them more.
+
+    `total`, `square`: their counts, and the squares of these, added up over so many views. Behind a thick
+    body little more than noise is left, too, but it grows less from column to column."""
+    # and of what is read itself: the variance may be in another unit, as of readings normalised to air
+    most = _NOISE_SD * np.sqrt(np.minimum(views * electronic_variance, square))
+    found = total <= most
+    along = np.zeros((3,) * total.ndim, bool)
+    along[(1, slice(None), 1)[: total.ndim]] = True
+    for run in ndimage.find_objects(ndimage.label(found, along)[0]) if electronic_variance else []:
+        row, columns, *energy_bin = run
+        beside = (row, [x for x in (columns.start - 1, columns.stop) if 0 <= x < total.shape[1]], *energy_bin)
+        if (total[beside] <= _FAR_MORE * most[run].max()).any():
+            found[run] = False
+    return found
 
 
 def notes_of(dead: np.ndarray) -> list[str]:
