@@ -268,6 +268,24 @@ def test_frames_that_are_missing_are_said(tmp_path: Path):
         read(made, tmp_path / "a.dcm")
 
 
+@pytest.mark.parametrize(
+    ("syntax", "named"),
+    [
+        ("1.2.840.113619.5.2", "1.2.840.113619.5.2 (a private one)"),  # GE's, of old workstations
+        ("1.2.840.10008.1.2.4.102", "MPEG-4"),
+    ],
+)
+def test_a_transfer_syntax_that_is_not_read_is_named(tmp_path: Path, syntax: str, named: str):
+    made = image("12 bits")
+    made.PixelData = encapsulate([WORDS["12 bits"][0].tobytes()])
+    made["PixelData"].VR = "OB"
+    made.file_meta.TransferSyntaxUID = UID(syntax)
+    made.save_as(tmp_path / "a.dcm", implicit_vr=False, little_endian=True, enforce_file_format=True)
+    with pytest.raises(InputError, match="export it uncompressed") as caught:
+        CTVolume.read(tmp_path / "a.dcm")
+    assert "its transfer syntax" in str(caught.value) and named in str(caught.value)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file names")
 def test_a_name_in_another_encoding_is_no_hindrance(tmp_path: Path):
     """ITK would end the process at one; it is not given it."""

@@ -150,3 +150,33 @@ def test_what_a_batch_tells_of_itself_is_no_image(tmp_path: Path) -> None:
     (tmp_path / "after" / "ctenhance-batch").mkdir()
     (tmp_path / "after" / "README.md").write_text("a card")
     assert not match(tmp_path / "before", tmp_path / "after").sentences()
+
+
+def write_bodies(root: Path, exchanged: bool) -> None:
+    """Three cases with bodies of their own, noisy before, quiet after; two files exchanged, if asked for."""
+    rng = np.random.default_rng(4)
+    y, x = np.mgrid[:48, :48] - 23.5
+    for case in range(3):
+        body = np.where(np.hypot(x / (14 + 3 * case), (y - 2 * case) / (20 - 4 * case)) < 1, 40.0, -1000.0)
+        body[20 + 4 * case : 30, 15:22] = -800
+        for arm, sd in (("before", 60), ("after", 6)):
+            name = f"p{case}" if arm == "before" or not exchanged else f"p{(0, 2, 1)[case]}"
+            noisy = body + rng.normal(0, sd, (4, 48, 48))
+            (root / arm).mkdir(parents=True, exist_ok=True)
+            CTVolume(noisy.astype(np.float32), (0.8, 0.8, 2.0), (0, 0, 0)).write(root / arm / f"{name}.nrrd")
+
+
+@pytest.mark.parametrize("exchanged", [False, True])
+def test_images_of_a_case_that_show_two_bodies_are_told(tmp_path: Path, exchanged: bool) -> None:
+    write_bodies(tmp_path, exchanged)
+    result = CliRunner().invoke(
+        app,
+        ["study", "from-folders", str(tmp_path / "before"), str(tmp_path / "after"), str(tmp_path / "study"),
+         "--reader", "ann"],
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    told = " ".join(result.output.split())
+    assert ("hardly look like one body" in told) == exchanged
+    if exchanged:
+        assert "'before' and 'after' of case 'p1' hardly" in told and "looks like 'before' of 'p2'" in told
+        assert "case 'p0'" not in told

@@ -48,8 +48,9 @@ def create(
 
     run.plan([design])
     planned = Design.read(design)
-    created = create_study(planned, folder, key, progress=run.progress, cancel=run.cancel)
-    _report_creation(run, created, key, without_areas(planned.cases, planned.questions))
+    warnings = without_areas(planned.cases, planned.questions)
+    created = create_study(planned, folder, key, doubts=warnings, progress=run.progress, cancel=run.cancel)
+    _report_creation(run, created, key, warnings)
 
 
 @command(
@@ -103,10 +104,9 @@ def from_folders(
         rules=rules,
         choice=choice.arguments() if choice else None,
     )
-    created = create_study(design, folder, key, progress=run.progress, cancel=run.cancel)
-    _report_creation(
-        run, created, key, [*matched.sentences(), *without_areas(design.cases, design.questions)]
-    )
+    warnings = [*matched.sentences(), *without_areas(design.cases, design.questions)]
+    created = create_study(design, folder, key, doubts=warnings, progress=run.progress, cancel=run.cancel)
+    _report_creation(run, created, key, warnings)
 
 
 @command(

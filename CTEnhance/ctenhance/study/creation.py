@@ -19,6 +19,7 @@ from ctenhance.study.design import Case, Design
 from ctenhance.study.fields import sha256_of
 from ctenhance.study.images import SUFFIX, TIME_STAMP, blinded, read_case, write_copy
 from ctenhance.study.key import Key, KeyCase
+from ctenhance.study.likeness import Likeness
 from ctenhance.study.study_file import (
     IMAGE_FOLDER,
     PRACTICE,
@@ -41,6 +42,7 @@ def create(
     key_path: str | os.PathLike[str] | None = None,
     *,
     salt: str | None = None,
+    doubts: list[str] | None = None,
     progress: Progress | None = None,
     cancel: Cancellable | None = None,
 ) -> Study:
@@ -48,7 +50,8 @@ def create(
 
     Every image is read, checked and written as a blinded copy (see `images`), so this takes about as long as
     copying them. `salt` is for reproducing a study from its key; it is drawn otherwise, and then even the
-    same seed gives another order.
+    same seed gives another order. To `doubts` a sentence is added for each case whose images hardly look like
+    one body.
     Raises InputError for images that cannot be read or do not fit together, a lesion outside of its image, an
     existing folder or key, and a key path inside the study folder; CTEnhanceError when the disk is full;
     Cancelled. Nothing is left behind then.
@@ -66,6 +69,7 @@ def create(
             len(everything) * len(design.arms), blinding.stream(seed, salt, "names")
         )
     ]
+    likeness = Likeness()
     with folder_when_done(target) as partial:
         (partial / IMAGE_FOLDER).mkdir()
         (partial / RECORD_FOLDER).mkdir()
@@ -78,6 +82,7 @@ def create(
             grid = volumes[design.arms[0]]
             _require_lesions_inside(case, grid)
             arrays = blinded(volumes, cancel)
+            likeness.add(case.name, arrays)
             # In the order of their names: times that cannot be set (of creation) must not tell the arms
             # apart.
             for arm in sorted(own, key=lambda arm: own[arm]):
@@ -109,6 +114,8 @@ def create(
         write_text(partial / STUDY_FILE, json.dumps(study.to_json(), indent=1) + "\n")
         check(cancel)
         key.write(key_target)
+    if doubts is not None:
+        doubts += likeness.sentences()
     return Study.read(target)
 
 

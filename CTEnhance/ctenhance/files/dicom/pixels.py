@@ -30,7 +30,9 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000TransferSyntaxes,
+    RLETransferSyntaxes,
     SecondaryCaptureImageStorage,
+    UncompressedTransferSyntaxes,
     generate_uid,
 )
 
@@ -47,6 +49,7 @@ _GDCM_SYNTAXES = (
     "1.2.840.10008.1.2.4.80",  # JPEG-LS lossless
     "1.2.840.10008.1.2.4.81",  # JPEG-LS near-lossless
 )
+_READ = (*_GDCM_SYNTAXES, *UncompressedTransferSyntaxes, *JPEG2000TransferSyntaxes, *RLETransferSyntaxes)
 # Of those that pydicom would take for JPEG 2000, the only one that knows signs and every precision.
 _JPEG_2000_PLUGIN = "pylibjpeg"
 _STANDARD_ERROR = 2
@@ -135,10 +138,25 @@ def _decoded(path: Path) -> _Pixels:
     except DAMAGE as error:
         if why := why_not_written(error):
             raise CTEnhanceError(f"Cannot write to the folder '{tempfile.gettempdir()}': {why}.") from error
-        raise InputError(
-            f"the pixel data of '{path.name}' cannot be decoded (cut off, damaged or of an unknown "
-            "compression); copy it again from its source."
-        ) from error
+        raise InputError(_not_decoded(path)) from error
+
+
+def _not_decoded(path: Path) -> str:
+    """Return why the pixels of a file cannot be decoded."""
+    syntax = UID("")
+    with contextlib.suppress(*DAMAGE):
+        syntax = UID(pydicom.dcmread(path, force=True, stop_before_pixels=True).file_meta.TransferSyntaxUID)
+    if not syntax or syntax in _READ:
+        return (
+            f"the pixel data of '{path.name}' cannot be decoded (cut off or damaged); copy it again from its "
+            "source."
+        )
+    named = "a private one" if syntax.is_private else "no known one" if syntax.name == syntax else syntax.name
+    return (
+        f"the pixel data of '{path.name}' cannot be decoded: its transfer syntax, {syntax} ({named}), is not "
+        "read; export it uncompressed (Explicit VR Little Endian), or convert it with gdcmconv --raw or a "
+        "program of its maker."
+    )
 
 
 def _values(words: np.ndarray, header: Dataset, name: str) -> _Pixels:
