@@ -20,7 +20,14 @@ import ctenhance
 from ctenhance.cli import app
 from ctenhance.decomposition.images import vmi_weights
 from ctenhance.files.dicom.derivation import Derivation
-from ctenhance.files.dicom.energies import ATTRIBUTES, energies_in, read_at, scan_header
+from ctenhance.files.dicom.energies import (
+    ATTRIBUTES,
+    ScanHeader,
+    differences,
+    energies_in,
+    read_at,
+    scan_header,
+)
 from ctenhance.files.dicom.header import read_file
 from ctenhance.files.dicom.writing import write_series as write_dicom
 from ctenhance.runtime.errors import InputError
@@ -145,6 +152,76 @@ def test_series_that_are_not_one_scan(tmp_path: Path, changes: dict, sentence: s
             "--image", tmp_path / "s1", "--image", tmp_path / "s2", "--apart-s", 60, tmp_path / "m"
         )
         assert code == 0, said
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"SeriesDescription": "VNC 70 keV Abdomen"}, "VNC"),
+        ({"SeriesDescription": "70keV VirtuellNativ", "ImageType": ["DERIVED", "PRIMARY", "AXIAL"]}, "VIRTU"),
+        ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "MAT_REMOVED"]}, "MAT_REMOVED"),
+        ({"SeriesDescription": "Calcium Suppressed 70 keV"}, "CALCIUM SUPPRESSED"),
+    ],
+)
+def test_an_image_without_a_material_is_none_at_an_energy(
+    tmp_path: Path, changes: dict[str, Any], named: str
+) -> None:
+    pair_of_series(tmp_path, **{"MultienergyCTCharacteristicsSequence": None, **changes})
+    code, said = decompose(f"--image=40={tmp_path / 's1'}", f"--image=70={tmp_path / 's2'}", tmp_path / "m")
+    assert code == 2 and "image at 70 keV had a material taken out" in said and f"({named}" in said
+
+
+def test_monoenergetic_images_are_what_is_asked_for(tmp_path: Path) -> None:
+    """They are noted as virtual images where a routine CT is wanted, and not here."""
+    kinds = {"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "VMI"]}
+    pair_of_series(tmp_path, **kinds)
+    assert any("virtual" in note for note in ctenhance.read(tmp_path / "s2").meta["notes"])
+    code, said = decompose(f"--image=40={tmp_path / 's1'}", f"--image=70={tmp_path / 's2'}", tmp_path / "m")
+    assert code == 0 and "virtual" not in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"ConvolutionKernel": "Br64"}, "differ in ConvolutionKernel (B30f and Br64): edges"),
+        ({"SliceThickness": 3}, "differ in SliceThickness (2 and 3)"),
+        ({"SeriesDescription": "Venoes Mono 70 keV"}, None),
+        ({"AcquisitionNumber": 3}, None),  # at one time
+        ({"AcquisitionNumber": 3, "AcquisitionDate": None, "AcquisitionTime": None}, None),
+        ({"SliceThickness": "2.00"}, None),
+    ],
+)
+def test_what_makes_false_materials_is_told(
+    tmp_path: Path, changes: dict[str, Any], expected: str | None
+) -> None:
+    pair_of_series(tmp_path, **changes)
+    code, said = decompose(f"--image=40={tmp_path / 's1'}", f"--image=70={tmp_path / 's2'}", tmp_path / "m")
+    assert code == 0
+    assert expected in said if expected else "differ in" not in said, said
+
+
+def test_two_phases_and_acquisitions_without_times_are_told() -> None:
+    one = ScanHeader(phase="arterial", how={"AcquisitionNumber": "2"})
+    other = ScanHeader(phase="venous", how={"AcquisitionNumber": "3"})
+    phases, numbers = differences([one, other], ["at 40", "at 70"])
+    assert "two contrast phases by their descriptions (arterial and venous)" in phases
+    assert "differ in AcquisitionNumber (2 and 3), and no times tell" in numbers
+    assert not differences([one, one], ["at 40", "at 70"])
+
+
+@pytest.mark.parametrize(
+    ("said", "phase"),
+    [
+        ("Abdomen arteriell 1.0 Qr40", "arterial"), ("Portal venous 70 keV", "venous"),
+        ("Thorax nativ", "native"),
+        ("Spätphase", "late"), ("Leber venös Mono+ 40 keV", "venous"), ("Aorta 1.5", ""),
+        ("arterial and venous", ""), ("Abdomen retardé", "late"),
+    ],
+)  # fmt: skip
+def test_phases_are_named_in_several_languages(tmp_path: Path, said: str, phase: str) -> None:
+    assert (
+        told(tmp_path / "one.dcm", SeriesDescription=said, SpecificCharacterSet="ISO_IR 192").phase == phase
+    )
 
 
 def test_python_asks_the_headers_too(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from ctenhance.cli import app
 from ctenhance.core.volume import CTVolume
 from ctenhance.degradation import degrade
 from ctenhance.enhancement import enhance
+from ctenhance.files.dicom.maps import read_map
 from ctenhance.files.dicom.units import is_hounsfield, unit_of
 from ctenhance.files.dicom.writing import Derivation
 from ctenhance.files.dicom.writing import write_series as write_derived
@@ -437,3 +438,17 @@ def test_every_stored_number_comes_back_from_any_slope():
         rounded = float(f"{slope:.9g}")
         values = (stored * np.float64(rounded)).astype(np.float32)
         np.testing.assert_array_equal(np.rint(values / rounded), stored)
+
+
+@pytest.mark.parametrize(("by_mapping", "said"), [(0.1, ""), (1.0, "makes them 0.1 times as high")])
+def test_a_map_whose_header_leads_to_two_concentrations_is_noted(
+    tmp_path: Path, by_mapping: float, said: str
+):
+    mapped = mapping("mg/mL")
+    mapped[0].RealWorldValueSlope, mapped[0].RealWorldValueIntercept = by_mapping, 0.0
+    write_series(
+        tmp_path, values=np.full((4, 12, 16), 3, np.int16), RescaleSlope=0.1, RescaleIntercept=0,
+        RescaleType="MGML", **{MAPPED: mapped},
+    )  # fmt: skip
+    notes = [one for one in read_map(tmp_path).meta.get("notes", []) if "in two ways" in one]
+    assert bool(notes) == bool(said) and (not said or said in notes[0])

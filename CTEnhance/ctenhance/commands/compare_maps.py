@@ -47,6 +47,9 @@ def compare_maps(
         raise InputError("Give at least one region with --sphere X,Y,Z,R (mm).")
     report = ReportBuilder("compare-maps", {"regions": len(spheres)})
     maps = [read_map(ours), read_map(theirs, series)]
+    for volume, path in zip(maps, (ours, theirs), strict=True):
+        for note in volume.meta.get("notes", []):
+            report.warn(f"'{path.name}': {note}.")
     report.input = {"map": maps[0].input_report(), "other": maps[1].input_report()}
     found = regions.compare_maps(maps[0], maps[1], spheres)
     report.details["regions"] = found

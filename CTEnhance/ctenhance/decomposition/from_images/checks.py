@@ -13,6 +13,7 @@ from ctenhance.core.volume import CTVolume
 from ctenhance.decomposition.from_images.attenuation import Attenuation
 from ctenhance.decomposition.from_images.energies import Energy
 from ctenhance.decomposition.from_images.options import HU, PER_CM, PER_MM
+from ctenhance.files.dicom.energies import differences as differences_of
 from ctenhance.files.dicom.energies import require_one_scan as one_scan_of
 from ctenhance.files.dicom.energies import scan_header_of
 from ctenhance.runtime.errors import InputError
@@ -41,6 +42,11 @@ def require_one_scan(volumes: Sequence[CTVolume], energies: Sequence[Energy], ap
     one_scan_of(headers, [f"at {energy}" for energy in energies], apart_s)
 
 
+def differences(volumes: Sequence[CTVolume], energies: Sequence[Energy]) -> list[str]:
+    """Sentences on images that were made otherwise by their DICOM headers, or of another phase."""
+    return differences_of([scan_header_of(one) for one in volumes], [f"at {one}" for one in energies])
+
+
 def energies_from(volumes: Sequence[CTVolume], energies: Sequence[Energy], as_given: bool) -> dict[str, str]:
     """What says so of each energy, by its label: an attribute of the DICOM headers, or "given".
 
@@ -48,6 +54,11 @@ def energies_from(volumes: Sequence[CTVolume], energies: Sequence[Energy], as_gi
     found = {}
     for volume, energy in zip(volumes, energies, strict=True):
         header = scan_header_of(volume)
+        if header.without:
+            raise InputError(
+                f"The image at {energy} had a material taken out by its header ({header.without}), as a "
+                "virtual non-contrast one: it is no image at an energy; give one from which nothing was."
+            )
         stated = _energy_of(header.energy)
         same = stated is not None and stated.label.casefold() == energy.label.casefold()
         if stated is not None and not same and not as_given:

@@ -27,6 +27,7 @@ from ctenhance.decomposition.from_images.attenuation import (
 from ctenhance.decomposition.from_images.energies import Energy, different
 from ctenhance.decomposition.from_images.estimate import ImageDecomposer
 from ctenhance.decomposition.from_images.options import HU, ImageDecomposeOptions
+from ctenhance.files.dicom.units import VIRTUAL
 from ctenhance.options import chosen
 from ctenhance.runtime.device import pick_device
 from ctenhance.runtime.errors import InputError
@@ -198,8 +199,12 @@ class _Scene:
         report.details["energies_from"] = sources
         checks.require_unit(given, energies, options.unit)
         volumes, notes = checks.on_one_grid(given, energies, options.resample)
-        for note in (*(n for volume in given for n in volume.meta.get("notes", [])), *notes):
-            report.warn(f"{str(note)[:1].upper()}{str(note)[1:]}")
+        for volume, energy in zip(given, energies, strict=True):
+            for note in map(str, volume.meta.get("notes", [])):
+                if not note.startswith(VIRTUAL):  # such images are what is asked for
+                    report.warn(f"The image at {energy}: {note}")
+        for note in (*checks.differences(given, energies), *notes):
+            report.warn(note)
         per_cm = checks.PER_CM_OF[options.unit]
         scale = [(1e-3, 1.0) if per_cm is None else (per_cm / float(water), 0.0) for water in how.water]
         if per_cm is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 from ctenhance.core.volume import READABLE_SUFFIXES, CTVolume
 from ctenhance.files.dicom.header import DicomFile, number, read_file, text
 from ctenhance.files.dicom.kinds import slices_of
+from ctenhance.files.dicom.names import taken_out, words
 from ctenhance.files.dicom.reading import files_of, series_numbers
 from ctenhance.files.dicom.units import measure_of
 from ctenhance.runtime.errors import InputError
@@ -38,7 +39,7 @@ _TEXTS = (
 ATTRIBUTES = (
     *_TEXTS, "MultienergyCTCharacteristicsSequence", "FilterMaterial", "FilterType", "ProtocolName",
     "PatientID", "PatientName", "PatientBirthDate", "AcquisitionDateTime", "FrameAcquisitionDateTime",
-    "AcquisitionDate", "AcquisitionTime",
+    "AcquisitionDate", "AcquisitionTime", "AcquisitionNumber",
 )  # fmt: skip
 _KEV = re.compile(
     r"(?<![\d.])(\d{2,3}(?:\.\d+)?)[ _]?KEV\b|\bKEV[ _:=]{0,2}(\d{2,3}(?:\.\d+)?)(?![\d.])", re.I
@@ -49,6 +50,19 @@ _MONOENERGETIC = re.compile(r"\b(VMI|MONO\w*|MONOENERGETIC|MONOCHROMATIC|GSI)\b"
 _BLEND = re.compile(r"\b(M_-?\d*\.?\d+|MIXED|BLEND(ED)?|COMPOSED|AVERAGE WEIGHTED|DE_MIX\w*)\b")
 #: Maps, and images from which a material was taken: of what Image Type says (PS3.3 C.8.15.3.1.1).
 _OF_MATERIALS = re.compile(r"\b(MAT_\w+|EFF_ATOMIC_NUM|ELECTRON_DENSITY|VNC|DE_VNC\w*|IODINE\w*)\b")
+_TAKEN_OUT = re.compile(r"\bMAT_(REMOVED|MODIFIED)\b")
+_ACQUISITION = "AcquisitionNumber"
+#: What images of one scan may differ in, and what that makes of a decomposition.
+_HOW = {
+    "ConvolutionKernel": "edges of one are sharper, which makes false materials there",
+    "SliceThickness": "where anatomy changes along the slices it makes false materials",
+}
+_PHASES = {
+    "native": re.compile(r"\b(NATI[VF]\w*|PLAIN|UNENHANCED|NON ?CONTRAST|SANS (IV|INJ\w*)|SIN CONTRASTE)\b"),
+    "arterial": re.compile(r"\b(\w*ARTERI\w*|ART)\b"),
+    "venous": re.compile(r"\b(\w*VEN(OUS|OES|OS|OSE|OSA|OSO|EUSE|EUX)\w*|PORTAL\w*|PV|VEN)\b"),
+    "late": re.compile(r"\b(LATE|DELAYED|SPAT\w*|TARDI\w*|RETARD\w*|EXCRET\w*)\b"),
+}
 _TIN = re.compile(r"\b(TIN|SN)\b")
 
 
@@ -56,13 +70,17 @@ _TIN = re.compile(r"\b(TIN|SN)\b")
 class ScanHeader:
     """`energy` as images are named ('40', '80kV', 'Sn140kV'), empty where nothing tells it, and the
     attribute (`place`) that tells it; `patient` and `frame_of_reference` as hashes, empty where unknown;
-    `when` the data were acquired."""
+    `when` the data were acquired; `without`: what says that a material was taken out of the image; kernel,
+    thickness and acquisition number by their keywords, and the contrast `phase` of the description."""
 
     energy: str = ""
     place: str = ""
     patient: str = ""
     frame_of_reference: str = ""
     when: datetime | None = None
+    without: str = ""
+    phase: str = ""
+    how: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,6 +107,9 @@ def scan_header(file: DicomFile, frame: int = 0) -> ScanHeader:
         _hash(person) if person.strip("|^ ") else "",
         _hash(place_uid) if place_uid else "",
         _when(file, frame),
+        _without(file, frame),
+        _phase(words(file.value("SeriesDescription", frame=frame) or "")),
+        {name: _plain(text(file.value(name, frame=frame))) for name in (*_HOW, _ACQUISITION)},
     )
 
 
@@ -168,21 +189,19 @@ def _energy(file: DicomFile, frame: int) -> tuple[str, str]:
     if kev is not None:
         return f"{kev:g}", _ENERGY
     said = {name: text(file.value(name, frame=frame)).upper().replace("\\", " ") for name in _TEXTS}
-    for name, words in said.items():
-        values = {a or b for a, b in _KEV.findall(words)}
+    for name, one in said.items():
+        values = {a or b for a, b in _KEV.findall(one)}
         if len(values) == 1:
             return f"{float(values.pop()):g}", name
         if values:  # '40-70 keV' and the like: no one of them is the image's for sure
             return "", ""
-    if any(_MONOENERGETIC.search(words) for words in said.values()):
+    if any(map(_MONOENERGETIC.search, said.values())):
         return "", ""
-    if any(
-        _BLEND.search(words) for words in (said["ImageType"], said["FrameType"], said["SeriesDescription"])
-    ):
+    if any(_BLEND.search(said[name]) for name in ("ImageType", "FrameType", "SeriesDescription")):
         return "", ""
     kvp = file.value("KVP", frame=frame)
     known = number(kvp)
-    spoken = {(bool(tin), volts) for words in said.values() for tin, volts in _KV.findall(words)}
+    spoken = {(bool(tin), volts) for one in said.values() for tin, volts in _KV.findall(one)}
     if known is None:
         if len(spoken) == 1:
             tin, volts = spoken.pop()
@@ -191,6 +210,52 @@ def _energy(file: DicomFile, frame: int) -> tuple[str, str]:
     filters = text(file.value("FilterMaterial", frame=frame)).upper()
     tin = bool(_TIN.search(filters)) or (True, f"{known:g}") in spoken
     return f"{'Sn' if tin else ''}{known:g}kV", "KVP"
+
+
+def _plain(said: str) -> str:
+    """Return a number as it is best written, any other text as it is."""
+    value = number(said)
+    return said.strip() if value is None else f"{value:g}"
+
+
+def _without(file: DicomFile, frame: int) -> str:
+    """What says that a material was taken out of the image, such as 'VNC'; '' where nothing does."""
+    said = {name: text(file.value(name, frame=frame)) for name in _TEXTS[:4]}
+    for name in ("ImageType", "FrameType"):
+        if found := _TAKEN_OUT.search(said[name].upper().replace("\\", " ")):
+            return found[0]
+    return next((found for one in said.values() if (found := taken_out(words(one)))), "")
+
+
+def _phase(said: str) -> str:
+    """Return the contrast phase that a description names in one of several languages, '' for none or two."""
+    found = [phase for phase, names in _PHASES.items() if names.search(said)]
+    return found[0] if len(found) == 1 else ""
+
+
+def differences(headers: Sequence[ScanHeader], names: Sequence[str]) -> list[str]:
+    """Return sentences on how images were made otherwise than the first, calling them by `names`: what does
+    not forbid to compare them, but makes false differences."""
+    found = []
+    first, called = headers[0], names[0]
+    for other, name in zip(headers[1:], names[1:], strict=True):
+        both = f"The images {called} and {name}"
+        for keyword, makes in _HOW.items():
+            one, another = first.how.get(keyword, ""), other.how.get(keyword, "")
+            if one and another and one != another:
+                found.append(f"{both} differ in {keyword} ({one} and {another}): {makes}.")
+        if first.phase and other.phase and first.phase != other.phase:
+            found.append(
+                f"{both} are of two contrast phases by their descriptions ({first.phase} and {other.phase}): "
+                "give images of one scan, or what the contrast agent did meanwhile is taken for a material."
+            )
+        one, another = first.how.get(_ACQUISITION, ""), other.how.get(_ACQUISITION, "")
+        if one and another and one != another and not (first.when and other.when):
+            found.append(
+                f"{both} differ in {_ACQUISITION} ({one} and {another}), and no times tell whether they were "
+                "acquired together: make sure that they are of one scan."
+            )
+    return found
 
 
 def _when(file: DicomFile, frame: int) -> datetime | None:

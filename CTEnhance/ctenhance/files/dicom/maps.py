@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from ctenhance.core.volume import AnyPath, CTVolume
+from ctenhance.files.dicom.header import number, read_file, text
 from ctenhance.files.dicom.slices import HOUNSFIELD
+from ctenhance.files.dicom.units import measure_of, unit_of
 from ctenhance.runtime.errors import InputError
 
 MG_PER_ML = "mg/ml"
+_SAME = 0.02
 _MASS = {"kg": 1e6, "g": 1e3, "mg": 1.0, "ug": 1e-3, "mcg": 1e-3}
 _VOLUME = {"ml": 1.0, "cc": 1.0, "cm3": 1.0, "mm3": 1e3, "dl": 1e-2, "l": 1e-3, "m3": 1e-6}
 _UNIT = re.compile(
@@ -48,6 +51,8 @@ def read_map(path: AnyPath | Sequence[AnyPath], series: int | str | None = None)
         return volume.with_array(volume.array, unit=MG_PER_ML)
     unit = str(volume.meta.get("unit") or HOUNSFIELD)
     factor = mg_per_ml_of(unit)
+    if note := _said_twice(volume):
+        volume.meta["notes"] = [*volume.meta.get("notes", []), note]
     if factor is None:
         name = Path(path).name if isinstance(path, str | Path) else "the map"
         raise InputError(
@@ -55,6 +60,28 @@ def read_map(path: AnyPath | Sequence[AnyPath], series: int | str | None = None)
             "Rescale Type or Real World Value Mapping."
         )
     return volume.with_array((volume.array * np.float32(factor)), unit=MG_PER_ML)
+
+
+def _said_twice(volume: CTVolume) -> str:
+    """Return the note on a map whose rescaling and Real World Value Mapping lead to other concentrations."""
+    files, frames = volume.meta.get("source_files"), volume.meta.get("source_frames")
+    file = read_file(Path(files[0])) if files else None
+    if file is None or not frames:
+        return ""
+    frame = int(frames[0])
+    mapped, slope = measure_of(file, frame), number(file.value("RescaleSlope", frame=frame))
+    said = text(file.value("RescaleType", frame=frame)).strip()
+    units = [mg_per_ml_of(one) for one in (unit_of(said), mapped.unit)]
+    if mapped.slope is None or not slope or None in units:
+        return ""
+    by_rescaling, by_mapping = (a * (b or 0) for a, b in zip((slope, mapped.slope), units, strict=True))
+    if not by_mapping or abs(by_rescaling / by_mapping - 1) < _SAME:
+        return ""
+    return (
+        f"its header leads to concentrations in two ways: by Rescale Slope {slope:g} ({said}), which makes "
+        f"them {by_rescaling / by_mapping:.3g} times as high, and by the Real World Value Mapping's slope "
+        f"{mapped.slope:g} ({mapped.unit}), which was taken: ask its maker which is right"
+    )
 
 
 def _only_file(path: AnyPath | Sequence[AnyPath]) -> Path | None:

@@ -235,6 +235,12 @@ def virtual(said: str) -> str:
     return found[0].strip() if found else ""
 
 
+def taken_out(said: str) -> str:
+    """Return what among `words` names an image in HU from which a material was taken out."""
+    found = _VIRTUAL_IMAGE.search(said)
+    return found[0].strip() if found else ""
+
+
 def words(said: Any) -> str:
     """Return a text in capital letters without accents; all other signs but brackets as spaces."""
     return _words_of(str(said))

@@ -57,6 +57,8 @@ _BELOW_MAPS_HU, _FEWEST_BELOW = -200.0, 0.002
 _NO_UNIT = "no unit"
 _STORED_ENDS = (0.0, 1000.0)  # where two ways to HU are compared
 _LARGEST_CONTRADICTION_HU = 0.5
+#: With this the note on computed images begins.
+VIRTUAL = "it is a virtual image by its header"
 _NAME = "HOUNSFIELD"
 _LIKENESS = 0.8  # of 'Houndsfeld' to the name: 0.9
 _HU_WORDS = {
@@ -226,7 +228,7 @@ def doubts(slices: Sequence[Slice], array: np.ndarray, air: bool) -> list[str]:
         )
     if computed := _virtual(slices[0]):
         notes.append(
-            f"it is a virtual image by its header ({computed}), computed from a spectral scan: its HU and "
+            f"{VIRTUAL} ({computed}), computed from a spectral scan: its HU and "
             "its noise are not those of a routine CT"
         )
     if not air or not is_ct_all_the_same(array):
