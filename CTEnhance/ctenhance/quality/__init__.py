@@ -8,6 +8,7 @@ quality.page(before, after, "page.html", reference, metrics=metrics)
 
 from ctenhance.quality.compare import compare, table
 from ctenhance.quality.figure import figure
+from ctenhance.quality.likeness import doubts_of_pair
 from ctenhance.quality.page import page
 
-__all__ = ["compare", "figure", "page", "table"]
+__all__ = ["compare", "doubts_of_pair", "figure", "page", "table"]

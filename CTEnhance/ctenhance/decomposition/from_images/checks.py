@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
 
 from ctenhance.core.hounsfield import require_hounsfield
+from ctenhance.core.likeness import edges_of, shift_between
 from ctenhance.core.volume import CTVolume
 from ctenhance.decomposition.from_images.attenuation import Attenuation
 from ctenhance.decomposition.from_images.energies import Energy
@@ -220,7 +220,7 @@ def same_object(
         a, b = bodies[0], bodies[index]
         total = int(a.sum()) + int(b.sum())
         dice = 2 * int((a & b).sum()) / total if total else 1.0
-        moved = [_shift(x, y) for x, y in zip(some[0], some[index], strict=True)]
+        moved = [shift_between(x, y) for x, y in zip(some[0], some[index], strict=True)]
         known = [one for one in moved if one is not None]
         offset = np.median(np.array(known), 0) if known else np.zeros(2)
         apart = float(np.hypot(offset[0] * spacing[1], offset[1] * spacing[0]))
@@ -259,31 +259,6 @@ def require_registered(shifts: Sequence[float], energies: Sequence[Energy], tole
             )
 
 
-def _shift(one: np.ndarray, other: np.ndarray) -> np.ndarray | None:
-    """Rows and columns by which `other` is displaced against `one`; None where nothing shows it.
-
-    From the correlation of both slices' edges, its peak refined by parabolas."""
-    edges = [_edges(image) for image in (one, other)]
-    if min(float(edge.std()) for edge in edges) < 1.0:
-        return None
-    a, b = (np.fft.rfft2(edge) for edge in edges)
-    correlation = np.fft.irfft2(a.conj() * b, s=one.shape)
-    peak = np.unravel_index(int(correlation.argmax()), correlation.shape)
-    found = []
-    for axis, at in enumerate(peak):
-        size = one.shape[axis]
-        place = list(peak)
-        around = []
-        for step in (-1, 0, 1):
-            place[axis] = (int(at) + step) % size
-            around.append(float(correlation[tuple(place)]))
-        bend = around[0] - 2 * around[1] + around[2]
-        part = 0.5 * (around[0] - around[2]) / bend if bend else 0.0
-        whole = int(at) - size if int(at) > size // 2 else int(at)
-        found.append(whole + part)
-    return np.array(found)
-
-
 def slices_apart(
     one: np.ndarray, other: np.ndarray, scales: tuple[tuple[float, float], tuple[float, float]]
 ) -> int:
@@ -296,9 +271,9 @@ def slices_apart(
         return 0
     found = []
     for index in np.unique(np.linspace(reach, len(one) - 1 - reach, _MOST_SLICES).astype(int)):
-        here = _edges(_relative_hu(one[index], scales[0]))
+        here = edges_of(_relative_hu(one[index], scales[0]))
         alike = {
-            by: _likeness(here, _edges(_relative_hu(other[index + by], scales[1])))
+            by: _likeness(here, edges_of(_relative_hu(other[index + by], scales[1])))
             for by in range(-reach, reach + 1)
         }
         best = max(alike, key=lambda by: alike[by])
@@ -308,11 +283,6 @@ def slices_apart(
 
 def _relative_hu(plane: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
     return 1000 * (scale[0] * plane + scale[1] - 1)
-
-
-def _edges(image: np.ndarray) -> np.ndarray:
-    edge = ndimage.gaussian_gradient_magnitude(np.clip(image, -400, 250).astype(np.float32), 1.5)
-    return edge - edge.mean()
 
 
 def _likeness(one: np.ndarray, other: np.ndarray) -> float:

@@ -222,8 +222,8 @@ def _without(file: DicomFile, frame: int) -> str:
     """What says that a material was taken out of the image, such as 'VNC'; '' where nothing does."""
     said = {name: text(file.value(name, frame=frame)) for name in _TEXTS[:4]}
     for name in ("ImageType", "FrameType"):
-        if found := _TAKEN_OUT.search(said[name].upper().replace("\\", " ")):
-            return found[0]
+        if named := _TAKEN_OUT.search(said[name].upper().replace("\\", " ")):
+            return named[0]
     return next((found for one in said.values() if (found := taken_out(words(one)))), "")
 
 

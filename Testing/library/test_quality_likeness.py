@@ -1,0 +1,64 @@
+"""Two volumes that are no before and after of one scan are told apart from those that are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from ctenhance.cli import app
+from ctenhance.core.volume import CTVolume
+from ctenhance.quality import doubts_of_pair
+
+
+def body(seed: int = 0, wide: float = 26.0, noise: float = 12.0, lung: float = 0.0) -> np.ndarray:
+    """HU [z, y, x] of an ellipse with a lung, a spine and a vessel, that no turn makes itself."""
+    y, x = np.mgrid[:72, :72] - 35.5
+    plane = np.where(np.hypot(x / wide, y / (46 - wide)) < 1, 40.0, -1000.0)
+    plane[np.hypot((x + 10 + lung) / 8, (y + 3) / 11) < 1] = -820
+    plane[np.hypot(x - 9, y - 6) < 4] = 500
+    rising = np.stack([plane, plane, np.where(np.hypot(x - 12, y + 8) < 5, -300, plane), plane])
+    return rising + np.random.default_rng(seed).normal(0, noise, rising.shape)
+
+
+def volume(array: np.ndarray) -> CTVolume:
+    return CTVolume(array.astype(np.float32), (0.8, 0.8, 2.0))
+
+
+BEFORE = body(noise=40.0)
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        (body(1), ""),
+        (body(1, noise=90), ""),
+        (np.where(body(1) > 300, 900, body(1)), ""),  # contrast agent
+        (body(1, wide=18.0, lung=-18.0), "hardly look like one body"),
+        (np.flip(body(1), 2), "turned left to right"),
+        (np.roll(body(1), 3, 2), "2.4 mm aside (+0 rows, +3 columns)"),
+        (np.roll(body(1), -2, 1), "1.6 mm aside (-2 rows, +0 columns)"),
+    ],
+)  # fmt: skip
+def test_pairs_that_do_not_lie_on_each_other_are_told(after: np.ndarray, said: str) -> None:
+    found = doubts_of_pair(volume(BEFORE), volume(after))
+    assert not found if not said else said in found[0]
+
+
+def test_tissue_alone_tells_nothing() -> None:
+    rng = np.random.default_rng(0)
+    one, other = (volume(rng.normal(50, 20, (4, 64, 64))) for _ in range(2))
+    assert not doubts_of_pair(one, other)
+
+
+def test_the_command_warns(tmp_path: Path) -> None:
+    for name, array in (("a", BEFORE), ("b", body(2)), ("c", np.flip(body(2), 2).copy())):
+        volume(array).write(tmp_path / f"{name}.nrrd")
+    for after, warned in (("b", False), ("c", True)):
+        done = CliRunner().invoke(
+            app, ["compare", str(tmp_path / "a.nrrd"), str(tmp_path / f"{after}.nrrd"), "--progress", "none"]
+        )
+        assert done.exit_code == 0, done.output
+        assert ("turned left to right" in " ".join(done.stderr.split())) == warned
