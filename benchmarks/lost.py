@@ -4,8 +4,9 @@
 
 Lesions of -25 HU are drawn into liver and like tissue of held-out patients before the dose is lowered
 (`lesions.py`). Any method can keep them by keeping the noise. So each filter is run at the strength that
-leaves as much noise as the one-step network does on the same scan, and the network at lower strengths; the
-diffusion as one draw and as the mean of several. With `--out` what each method made of each scan is kept.
+leaves as much noise as the one-step network does on the same scan, and the network at lower strengths and
+with faint structures kept; the diffusion as one draw and as the mean of several; networks of others with
+`--trained`. With `--out` what each method made of each scan is kept.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 from scipy import ndimage
 
 from cases import HELD_OUT
-from ctenhance.core.blend import blend
+from ctenhance.core.blend import blend, with_faint_kept
 from ctenhance.core.volume import CTVolume
 from ctenhance.physics.phantom import chest_phantom
 from ctenhance.quality.guide import smoothed_guide
@@ -46,14 +47,15 @@ from lesions import (
     places,
     summary,
 )
-from methods import Ours, our_models
+from methods import Ours, Trained, our_models
 from peers import Peer, all_peers
 from tables import Table
 
 #: The noise (HU) that is left in a slice `[y, x]`.
 Left = Callable[[Array], float]
-KIND = "liver"
+KIND, FULL_DOSE = "liver", "scan at full dose"
 STRENGTHS = (0.5, 0.75)
+KEPT = (0.5, 1.0)
 #: Steps of the search for the strength of a filter, and the factor that it begins with.
 STEPS, FACTOR = 5, 2.0
 
@@ -101,6 +103,7 @@ def methods_for(
     spacing: Sequence[float],
     models: Sequence[Ours],
     peers: Sequence[Peer],
+    trained: Sequence[Trained] = (),
 ) -> tuple[dict[str, Process], dict[str, str]]:
     """What is done to a scan `low` HU `[z, y, x]`, by name, and the settings of the filters: by the noise
     that `left` measures in slice `z`. Without `left` there are none."""
@@ -110,7 +113,17 @@ def methods_for(
         found[f"{models[0].label}, strength {strength:g}"] = lambda array, s=strength: blend(
             array, full(array), s
         )
+    for share in KEPT:
+        found[f"{models[0].label}, faint kept {share:g}"] = lambda array, s=share: (
+            array + with_faint_kept(full(array) - array, s, (spacing[0], spacing[1], spacing[2]))
+        )
     found[models[0].label] = full
+    found |= {
+        other.label: lambda array, other=other: np.stack(
+            [other.slice_of(array, z) for z in range(len(array))]
+        )
+        for other in trained
+    }
     found |= {ours.label: mean_of(ours, spacing[2]) for ours in models[1:]}
     settings = {}
     for peer in peers if left is not None else ():
@@ -130,7 +143,7 @@ def in_liver(volume: CTVolume, seed: int) -> tuple[int, Left | None]:
 
 
 def blobs(
-    models: Sequence[Ours], peers: Sequence[Peer], dose: float, phantoms: int
+    models: Sequence[Ours], peers: Sequence[Peer], dose: float, phantoms: int, trained: Sequence[Trained] = ()
 ) -> dict[str, list[float]]:
     """By method the blobs a slice that are in the image and not in the noise-free truth, on phantoms whose
     full dose leaves 15 HU, and how many of those are not in the scan either (`lesions.invented`)."""
@@ -147,7 +160,9 @@ def blobs(
         def left(image: Array, clean: Array = clean, flat: Array = flat) -> float:
             return float((image - clean)[flat].std())
 
-        for name, process in methods_for(low, middle, left, truth.spacing, models, peers)[0].items():
+        methods, _ = methods_for(low, middle, left, truth.spacing, models, peers, trained)
+        full_dose = truth.array + noise
+        for name, process in {FULL_DOSE: lambda array, full=full_dose: full, **methods}.items():
             for image, other, scan in list(zip(process(low), truth.array, low, strict=True))[1:-1]:
                 found = invented(image, other, pixel), invented(image, other, pixel, scan)
                 counts.setdefault(name, []).append(found)
@@ -215,6 +230,7 @@ def main() -> None:
     )
     add("--draws", type=int, default=8)
     add("--peers", nargs="*", help="filters to take (default: all)")
+    add("--trained", type=Path, nargs="*", default=[], help="networks that train_peers.py trained")
     add("--phantoms", type=int, default=4, help="phantoms for invented structures")
     add("--seed", type=int, default=3)
     add("--out", type=Path)
@@ -226,14 +242,15 @@ def _run(given: argparse.Namespace) -> None:
     models = our_models([], None, given.model, given.draws)
     models = [ours for ours in models if ours.draws == 1 or ours.model.stochastic]
     peers = [peer for peer in all_peers(1) if given.peers is None or peer.name in given.peers]
+    trained = [Trained(path) for path in given.trained]
     store = Store(None if given.out is None else given.out / "kept")
     by_method: dict[str, list[Groups]] = {}
     settings: dict[str, list[str]] = {}
     for number, volume in enumerate(held_out(given.data, given.only, given.slices)):
         seed = given.seed + number
         low = lowered(volume, given.dose, seed)
-        methods, chosen = methods_for(low, *in_liver(volume, seed), volume.spacing, models, peers)
-        keys: dict[str, Any] = {ours.label: ours.key() for ours in models}
+        methods, chosen = methods_for(low, *in_liver(volume, seed), volume.spacing, models, peers, trained)
+        keys: dict[str, Any] = {one.label: one.key() for one in (*models, *trained)}
         keys |= {name: {"name": name, "network": models[0].key(), "setting": chosen.get(name)}
                  for name in methods if name not in keys}  # fmt: skip
         print(f"scan {number + 1}: {chosen}", file=sys.stderr, flush=True)
@@ -246,10 +263,12 @@ def _run(given: argparse.Namespace) -> None:
         cells, facts[name] = row(name, groups)
         facts[name]["settings"] = settings.get(name)
         rows.append(cells)
-    found = blobs(models, peers, given.dose, given.phantoms) if given.phantoms else {}
+    found = blobs(models, peers, given.dose, given.phantoms, trained) if given.phantoms else {}
     for name, count in found.items():
-        facts[name]["blobs"] = count
+        facts.setdefault(name, {})["blobs"] = count
     rows = [(*cells, f"{found[cells[0]][0]:.2f}" if cells[0] in found else "–") for cells in rows]
+    if FULL_DOSE in found:
+        rows.insert(0, (FULL_DOSE, *["–"] * (len(rows[0]) - 2), f"{found[FULL_DOSE][0]:.2f}"))
     sizes = [f"{d:g} mm {what}" for d in DIAMETERS_MM for what in ("kept", "lost")]
     header = ("method", "noise left HU", *sizes, f"area {DIAMETERS_MM[0]:g} mm", "PSNR dB")
     header += ("blobs a slice",)

@@ -155,10 +155,11 @@ class Trained(Method):
         return {"label": self.label, "sha256": self.entry.sha256}
 
     def run(self, case: Case) -> Done:
-        images, seconds = _timed(lambda z: self._slice(case.degraded, z), case.chosen)
+        images, seconds = _timed(lambda z: self.slice_of(case.degraded, z), case.chosen)
         return Done(images, f"version {self.entry.version}", seconds)
 
-    def _slice(self, stack: Array, z: int) -> Array:
+    def slice_of(self, stack: Array, z: int) -> Array:
+        """Slice z of a stack HU `[z, y, x]`, `[y, x]`."""
         near = [max(z - 1, 0), z, min(z + 1, len(stack) - 1)]
         x = np.clip(stack[near], *SHOWN_HU) / 1000
         rows, columns = x.shape[1:]

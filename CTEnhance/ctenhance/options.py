@@ -49,10 +49,11 @@ class Options:
 class EnhanceOptions(Options):
     """The settings of `ctenhance.enhance`."""
 
-    REPORTED = ("strength", "steps", "samples", "uncertainty")
+    REPORTED = ("strength", "keep_faint", "steps", "samples", "uncertainty")
 
     model: str | Path | None = None
     strength: float = 1.0
+    keep_faint: float = 0.0
     steps: int | None = None
     samples: int | None = None
     uncertainty: bool = False
@@ -63,6 +64,10 @@ class EnhanceOptions(Options):
         if not 0 <= self.strength <= 1:
             raise InputError(
                 f"The strength is {self.strength:g}: choose it between 0 (input) and 1 (fully enhanced)."
+            )
+        if not 0 <= self.keep_faint <= 1:
+            raise InputError(
+                f"The share of faint structures to keep is {self.keep_faint:g}: choose it between 0 and 1."
             )
         most, default = choices.MOST_ENHANCE_STEPS, choices.DEFAULT_ENHANCE_STEPS
         if self.steps is not None and not 1 <= self.steps <= most:
@@ -76,6 +81,7 @@ class EnhanceOptions(Options):
                 {
                     "model": self.model,
                     "strength": self.strength,
+                    "keep-faint": self.keep_faint or None,
                     "steps": self.steps,
                     "samples": self.samples,
                     "uncertainty": _file("uncertainty", self.uncertainty, uncertainty),
@@ -91,7 +97,9 @@ class EnhanceOptions(Options):
 
         A model that came from a file is called by its name in the registry. Raises InputError for what is no
         report of `enhance`."""
-        settings, seed = _recorded(report, "enhance", cls.REPORTED)
+        earlier = tuple(name for name in cls.REPORTED if name != "keep_faint")  # older reports do not say it
+        settings, seed = _recorded(report, "enhance", earlier)
+        settings["keep_faint"] = report["settings"].get("keep_faint", 0.0)
         return cls(**settings, model=_name(report.get("model")), seed=seed)
 
 

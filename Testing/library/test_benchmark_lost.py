@@ -81,7 +81,9 @@ def test_blobs_of_noise_are_counted_for_each_method(lost: ModuleType) -> None:
     peers = [peer for peer in lost.all_peers(1) if peer.name == "Gaussian"]
     found = lost.blobs([model], peers, 0.25, 1)
     names = [f"nothing, strength {strength:g}" for strength in lost.STRENGTHS]
-    assert list(found) == ["scan itself", *names, "nothing", "Gaussian, as much noise"]
+    names += [f"nothing, faint kept {share:g}" for share in lost.KEPT]
+    assert list(found) == [lost.FULL_DOSE, "scan itself", *names, "nothing", "Gaussian, as much noise"]
+    assert found[lost.FULL_DOSE][0] < found["scan itself"][0]
     assert found["scan itself"][0] > 1 and found["nothing"] == found["scan itself"]
     assert found["Gaussian, as much noise"][0] == pytest.approx(found["scan itself"][0], abs=3)
     assert found["scan itself"][1] == 0  # what is in the scan is not invented

@@ -151,13 +151,13 @@ def test_options_without_effect_are_neither_offered_nor_taken(trail: tuple[str, 
 def test_enhance_hands_everything_over(ct: Path, tmp_path: Path, enhance: Verb) -> None:
     out, sd, report = tmp_path / "out.nrrd", tmp_path / "sd.mha", tmp_path / "report.json"
     done = run(
-        "enhance", ct, out, "--model", "twin", "--strength", 0.5, "--steps", 4, "--samples", 3,
-        "--uncertainty", sd, "--device", "cpu", "--engine", "torch", "--seed", 7, "--report", report,
-        "--progress", "none",
+        "enhance", ct, out, "--model", "twin", "--strength", 0.5, "--keep-faint", 0.25, "--steps", 4,
+        "--samples", 3, "--uncertainty", sd, "--device", "cpu", "--engine", "torch", "--seed", 7,
+        "--report", report, "--progress", "none",
     )  # fmt: skip
     assert enhance.given == {
-        "model": "twin", "strength": 0.5, "steps": 4, "samples": 3, "uncertainty": True, "device": "cpu",
-        "engine": "torch", "seed": 7,
+        "model": "twin", "strength": 0.5, "keep_faint": 0.25, "steps": 4, "samples": 3, "uncertainty": True,
+        "device": "cpu", "engine": "torch", "seed": 7,
     }  # fmt: skip
     original = small_ct()
     assert np.array_equal(CTVolume.read(out).array, original.array + 1)
@@ -171,8 +171,8 @@ def test_enhance_hands_everything_over(ct: Path, tmp_path: Path, enhance: Verb) 
 def test_defaults(ct: Path, tmp_path: Path, enhance: Verb) -> None:
     run("enhance", ct, tmp_path / "out.nii")
     assert enhance.given == {
-        "model": None, "strength": 1.0, "steps": None, "samples": None, "uncertainty": False,
-        "device": "auto", "engine": "auto", "seed": 0,
+        "model": None, "strength": 1.0, "keep_faint": 0.0, "steps": None, "samples": None,
+        "uncertainty": False, "device": "auto", "engine": "auto", "seed": 0,
     }  # fmt: skip
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ct.nii.gz", "out.nii"]
 

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 import ctenhance
 from ctenhance.choices import SPREAD_SAMPLES
+from ctenhance.core.blend import with_faint_kept
 from ctenhance.core.volume import CTVolume
 from ctenhance.enhancement.models import load_model
 from ctenhance.enhancement.networks import Twin, build
@@ -128,6 +129,46 @@ def test_strength_blends_after_the_fact(model: Path) -> None:
     np.testing.assert_array_equal(enhanced(volume, model, strength=0.0), volume.array)
     half = enhanced(volume, model, strength=0.5)
     np.testing.assert_allclose(half, (volume.array + full) / 2, atol=2e-3)
+
+
+def test_what_is_kept_of_faint_structures_is_the_coarse_part_of_what_was_taken_away(model: Path) -> None:
+    volume = scan()
+    volume.array[1, 10:13, 10:13] = 4000.0  # metal, which models leave as it is
+    change = enhanced(volume, model) - volume.array
+    sigma = (0, 1.5 / volume.spacing[1], 1.5 / volume.spacing[0])
+    coarse = ndimage.gaussian_filter(change, sigma, truncate=3.0)
+    for share in (0.5, 1.0):
+        found = enhanced(volume, model, keep_faint=share)
+        np.testing.assert_allclose(found, volume.array + change - share * coarse * (change != 0), atol=2e-3)
+        assert (found[1, 10:13, 10:13] == 4000).all()
+    assert np.abs(coarse).max() > 0.01
+    # strength is taken of what is left
+    half = enhanced(volume, model, keep_faint=1.0, strength=0.5)
+    np.testing.assert_allclose(half, (volume.array + found) / 2, atol=2e-3)
+
+
+def test_a_faint_lesion_that_was_taken_away_comes_back_and_noise_does_not() -> None:
+    spacing = (0.8, 0.8, 2.0)
+    y, x = np.mgrid[-40:40, -40:40] * 0.8
+    lesion = -25.0 * ndimage.gaussian_filter((np.hypot(y, x) < 2.5).astype(np.float32), 0.6)
+    noise = np.random.default_rng(0).normal(0, 1, (80, 80))
+    noise = 20 * (noise - ndimage.gaussian_filter(noise, 2.0))
+    taken = (-lesion - noise)[None].astype(np.float32)  # all of both
+    left = with_faint_kept(taken, 1.0, spacing)[0] - taken[0]
+    inside, outside = np.hypot(y, x) < 2, np.hypot(y, x) > 8
+    assert left[inside].mean() / lesion[inside].mean() > 0.55
+    assert left[outside].std() < 0.15 * noise[outside].std()
+    assert not with_faint_kept(np.zeros((1, 80, 80), np.float32), 1.0, spacing).any()
+
+
+def test_the_uncertainty_does_not_tell_of_what_is_kept(model: Path) -> None:
+    settings = {"model": model, "samples": 2, "uncertainty": True, "device": "cpu"}
+    found = ctenhance.enhance(scan(), keep_faint=0.5, **settings).report
+    assert any("keeping faint" in text for text in found["warnings"])
+    assert found["settings"]["keep_faint"] == 0.5
+    assert not any(
+        "keeping faint" in text for text in ctenhance.enhance(scan(), **settings).report["warnings"]
+    )
 
 
 def test_same_seed_same_bytes(model: Path) -> None:
@@ -315,6 +356,8 @@ def test_cancel_stops_at_once(model: Path) -> None:
     ("settings", "sentence"),
     [
         ({"strength": 1.5}, "between 0"),
+        ({"keep_faint": 1.5}, "between 0 and 1"),
+        ({"keep_faint": float("nan")}, "between 0 and 1"),
         ({"samples": 0}, "at least 2 samples|samples"),
         ({"uncertainty": True, "samples": 1}, "at least 2 samples"),
         ({"samples": 9}, "only 8 distinct"),

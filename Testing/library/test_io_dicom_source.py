@@ -293,6 +293,9 @@ def test_every_quantity_energy_and_material_has_a_number_of_its_own() -> None:
     ]
     made += [Derivation("density", material=name) for name in ("water", "iodine", "calcium", "bone")]
     made += [Derivation(report={**ENHANCED, "settings": {"strength": share}}) for share in (0.5, 1.0)]
+    kept = Derivation(report={**ENHANCED, "settings": {"strength": 1.0, "keep_faint": 1.0}})
+    assert "faint kept 100 %" in kept.text()
+    made.append(kept)
     for source in (None, 0, 3, 204, 3000566, 2**31 - 1):
         numbers = [one.number(source) for one in made]
         assert len(set(numbers)) == len(made)

@@ -70,7 +70,9 @@ def test_options_and_keywords_exclude_each_other() -> None:
 COMMANDS: list[tuple[str, Options, dict[str, Any], list[str]]] = [
     (
         "enhance",
-        EnhanceOptions(model="own", strength=0.7, samples=3, uncertainty=True, device="cpu", seed=5),
+        EnhanceOptions(
+            model="own", strength=0.7, keep_faint=0.3, samples=3, uncertainty=True, device="cpu", seed=5
+        ),
         {"uncertainty": Path("sd.nii.gz")},
         ["in.nii.gz", "out.nii.gz"],
     ),
@@ -227,6 +229,14 @@ def test_reports_of_other_verbs_and_without_settings_are_refused() -> None:
         DegradeOptions.from_report(report)
     with pytest.raises(InputError, match="does not say 'strength'"):
         EnhanceOptions.from_report(report)
+
+
+def test_a_report_from_before_faint_structures_could_be_kept_kept_none() -> None:
+    settings = {"strength": 0.5, "steps": 1, "samples": 1, "uncertainty": False}
+    report = {"verb": "enhance", "settings": settings, "seed": 1, "model": {"name": "enhance-twin"}}
+    assert EnhanceOptions.from_report(report).keep_faint == 0
+    settings["keep_faint"] = 0.5  # type: ignore[assignment]
+    assert EnhanceOptions.from_report(report).keep_faint == 0.5
 
 
 def test_choices_are_what_the_methods_know() -> None:

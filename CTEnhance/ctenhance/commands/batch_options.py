@@ -23,6 +23,10 @@ OPTIONS: dict[str, Any] = {
     "strength": Annotated[
         float | None, typer.Option(min=0, max=1, help="enhance: 0 keeps the input, 1 is the full effect.")
     ],
+    "keep_faint": Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="enhance: what of faint lesions to keep, as for one scan."),
+    ],
     "steps": Annotated[int | None, typer.Option(min=1, help="enhance: diffusion steps.")],
     "samples": Annotated[
         int | None, typer.Option(min=1, help="enhance, reconstruct: draws, as for a single one.")
@@ -121,7 +125,7 @@ OPTIONS: dict[str, Any] = {
 }
 #: Which of them each verb takes.
 OF_VERB: dict[str, tuple[str, ...]] = {
-    "enhance": ("model", "strength", "steps", "samples", "uncertainty", "engine"),
+    "enhance": ("model", "strength", "keep_faint", "steps", "samples", "uncertainty", "engine"),
     "degrade": ("preset", "dose"),
     "compare": ("after", "reference"),
     "decompose": (

@@ -13,6 +13,7 @@ from ctenhance.commands.options import (
     Choice,
     EngineOption,
     InputPath,
+    KeepFaintOption,
     ModelOption,
     OutputPath,
     SamplesOption,
@@ -30,6 +31,7 @@ def enhance(
     choice: Choice,
     model: ModelOption = None,
     strength: StrengthOption = 1.0,
+    keep_faint: KeepFaintOption = 0.0,
     steps: StepsOption = None,
     samples: SamplesOption = None,
     engine: EngineOption = "auto",
@@ -44,6 +46,7 @@ def enhance(
     options = ctenhance.EnhanceOptions(
         model=model,
         strength=strength,
+        keep_faint=keep_faint,
         steps=steps,
         samples=samples,
         uncertainty=uncertainty is not None,

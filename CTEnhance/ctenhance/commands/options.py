@@ -23,6 +23,14 @@ ModelOption = Annotated[
     str | None, typer.Option(help="Weights by name (see 'weights list') or path; the default ones otherwise.")
 ]
 StrengthOption = Annotated[float, typer.Option(min=0, max=1, help="0 keeps the input, 1 is the full effect.")]
+KeepFaintOption = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Share of what is taken away coarsely to keep, for faint lesions; 1 leaves some noise.",
+    ),
+]
 StepsOption = Annotated[
     int | None, typer.Option(min=1, help="Diffusion steps; the model's default otherwise.")
 ]

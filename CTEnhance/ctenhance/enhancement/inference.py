@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctenhance.choices import DEFAULT_ENHANCE_STEPS, SPREAD_SAMPLES
-from ctenhance.core.blend import blend
+from ctenhance.core.blend import blend, with_faint_kept
 from ctenhance.core.report import ReportBuilder, Result
 from ctenhance.core.volume import CTVolume
 from ctenhance.enhancement.draws import Draws
@@ -95,6 +95,7 @@ def enhance(
     *,
     model: str | Path | None = None,
     strength: float = 1.0,
+    keep_faint: float = 0.0,
     steps: int | None = None,
     samples: int | None = None,
     uncertainty: bool = False,
@@ -108,6 +109,8 @@ def enhance(
     """Enhance a CT: `.volumes["enhanced"]`, with `uncertainty` also `.maps["uncertainty"]` (SD in HU).
 
     `model`: registry name or weights file; `strength` blends input (0) and enhanced (1) after the fact;
+    `keep_faint`: the share (0 to 1) of the coarse part of what is taken away that stays as it was, and with
+    it more of faint lesions, and some noise (`blend.COARSE_MM`); before `strength`;
     `steps`: of a diffusion model, 3, 4, 5 or 8;
     `samples` draws are averaged (default: one, and four where `uncertainty` is asked for). Each draw turns
     and mirrors the slices; a diffusion model draws its noise, for each second draw the negative of the one
@@ -122,6 +125,7 @@ def enhance(
         EnhanceOptions(
             model=model,
             strength=strength,
+            keep_faint=keep_faint,
             steps=steps,
             samples=samples,
             uncertainty=uncertainty,
@@ -144,6 +148,11 @@ def enhance(
     if selected.device.type == "cpu" and options.device == "auto":
         report.details["note"] = "No graphics card was used: none is available."
     stack = _slices_to_work_on(volume, report)
+    if options.uncertainty and options.keep_faint:
+        report.warn(
+            "The uncertainty is that of the full effect: the noise that keeping faint structures leaves is "
+            "not in it."
+        )
     if options.uncertainty and not loaded.entry.spread:
         report.warn(
             f"The uncertainty of the model '{loaded.entry.name}' was never compared with true errors: it "
@@ -156,7 +165,7 @@ def enhance(
         network = loaded.on(runner, steps)
         enhancer = SliceEnhancer(loaded, network, tile, options.seed, stack.spacing[2])
         work = Work(_slices_at_once(runner, stack.array), loaded.at_once(runner))
-        return _all_slices(stack.array, enhancer, work, options, factor, progress, cancel)
+        return _all_slices(stack, enhancer, work, options, factor, progress, cancel)
 
     longest = max(SMALLEST_TILE, min(WHOLE_SIDE, max(stack.array.shape[1:]) + loaded.multiple))
     longest = math.ceil(longest / loaded.multiple) * loaded.multiple
@@ -193,7 +202,7 @@ def _slices_at_once(engine: Engine, array: np.ndarray) -> int:
 
 
 def _all_slices(
-    array: np.ndarray,
+    stack: CTVolume,
     enhancer: SliceEnhancer,
     work: Work,
     options: EnhanceOptions,
@@ -204,6 +213,7 @@ def _all_slices(
     """The enhanced volume, and where it is asked for the SD of its draws times `factor`.
 
     Batches are worked on side by side, one at least being prepared while the network is at another."""
+    array = stack.array
     names = ("enhanced", "uncertainty") if options.uncertainty else ("enhanced",)
     images = {name: large.empty(array.shape) for name in names}
     enhancer.find_patient(array)
@@ -217,7 +227,10 @@ def _all_slices(
             with permits:
                 draws.add(enhancer.run(inputs))
         part = slice(start, stop)
-        full = array[part] + draws.mean
+        change = draws.mean
+        if options.keep_faint:
+            change = with_faint_kept(change, options.keep_faint, stack.spacing)
+        full = array[part] + change
         if options.strength != 1:
             full = blend(array[part], full, options.strength)
         images["enhanced"][part] = full

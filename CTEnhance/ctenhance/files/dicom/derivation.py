@@ -168,4 +168,6 @@ class Derivation:
             share = self.setting(one)
             if isinstance(share, int | float) and share != 1:
                 parts.append(f"{one} {100 * share:g} %")
+        if isinstance(share := self.setting("keep_faint"), int | float) and share > 0:
+            parts.append(f"faint kept {100 * share:g} %")
         return parts
