@@ -145,13 +145,13 @@ def test_the_same_scene_again_in_one_session(
         load(path)
         user.rests(0.1)
         assert layout_node().GetViewArrangement() == own
-    # No plot without anything to draw in it; with a region, it is there again.
+    # The box and its curve are there again; without the box no plot.
     ui = spectral_panel.ui
     ui.spectralButton.click()
     assert spectral_panel.spectralSection.views.active and ui.curveBox.checked
+    assert layout_node().GetViewArrangement() == CURVE and ui.spectralRegionButton.checked
+    ui.spectralRegionButton.click()
     assert layout_node().GetViewArrangement() == CURVE - 8
-    ui.curveBox.click()
-    ui.curveBox.click()
     assert ui.spectralNoteLabel.text == "Press Measure: the curve is that of a box."
     ui.spectralRegionButton.click()
     assert layout_node().GetViewArrangement() == CURVE and not ui.spectralNoteLabel.text

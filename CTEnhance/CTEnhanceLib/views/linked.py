@@ -375,10 +375,7 @@ class LinkedViews:
             if part is None and not orientation:
                 part = next(iter(parts.values()), None)
             if part is None:
-                # Along the volume's own slices, which need not be axial to the hundredth of a degree.
-                leader.RotateToVolumePlane(volume)
-                widgets[0].sliceLogic().FitSliceToAll()
-                part = Part.of(widgets[0], volume)
+                part = Part.all(widgets[0], volume)
             for widget in widgets:
                 self._fit(widget, volume, part)
         self._fittedAt = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,20 @@ class Part:
         middle, half = (axes.T @ centre)[:2], np.array([width, height]) / 2
         missing = np.maximum(middle - half - low, 0) + np.maximum(high - middle - half, 0)
         return cls(axes, centre, (width, height), depth, bool((missing <= _MISSING * (high - low)).all()))
+
+    @classmethod
+    def all(cls, widget: Any, volume: Any) -> Part:
+        """Have a slice widget show all of a volume, in its middle, and return that."""
+        node, logic = widget.mrmlSliceNode(), widget.sliceLogic()
+        # Along the volume's own slices, which need not be axial to the hundredth of a degree.
+        node.RotateToVolumePlane(volume)
+        logic.FitSliceToAll()
+        if slices.within(logic, volume):
+            return cls.of(widget, volume)
+        found = [0.0] * 6
+        logic.GetVolumeSliceBounds(volume, found)  # the view shows another one, in another place
+        logic.SetSliceOffset((found[4] + found[5]) / 2)
+        return dataclasses.replace(cls.of(widget, volume), whole=True)
 
     def show(self, widget: Any, volume: Any) -> None:
         """Have a slice widget show it of this volume, whatever the shape of its view."""
