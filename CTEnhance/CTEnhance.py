@@ -75,6 +75,7 @@ class CTEnhanceParameterNode:
     outputVolume - takes the next result; a new volume if there is none
     model - name or path of the weights; empty: the default ones
     strength - 0 keeps the input, 1 is the full effect
+    keepFaint - whether the next result keeps more of faint lesions, and some noise
     trustMap - whether the next result gets a trust map
     study - DICOM images of the patient, whose study exported series join; empty: that of the input
     device - auto, cpu, cuda:0 … or mps; 'cpu by torch' names what runs the network, too
@@ -88,6 +89,7 @@ class CTEnhanceParameterNode:
     outputVolume: vtkMRMLScalarVolumeNode
     model: str = ""
     strength: Annotated[float, WithinRange(0, 1)] = 1.0
+    keepFaint: bool = False
     trustMap: bool = False
     study: str = ""
     device: str = "auto"
@@ -177,9 +179,13 @@ class CTEnhanceWidget(PanelWidget):
 
     def _options(self) -> EnhanceOptions:
         chosen = self.parameters
-        where = deviceOptions(chosen.device)
-        model = self.models.model()
-        return EnhanceOptions(model=model, strength=chosen.strength, uncertainty=chosen.trustMap, **where)
+        return EnhanceOptions(
+            model=self.models.model(),
+            strength=chosen.strength,
+            keep_faint=float(chosen.keepFaint),
+            uncertainty=chosen.trustMap,
+            **deviceOptions(chosen.device),
+        )
 
     def _onSample(self) -> None:
         node = about.loadSample(about.ROUTINE_SAMPLE)
@@ -187,12 +193,20 @@ class CTEnhanceWidget(PanelWidget):
             self.parameters.inputVolume = node
 
     def _batchSettings(self) -> Settings:
-        """Return what a batch is done with: the panel's model, strength and device."""
+        """Return what a batch is done with: the panel's model, strength, faint structures and device."""
         chosen, ui = self.parameters, self.ui
         strength = 1.0 if chosen is None else chosen.strength
         device = "auto" if chosen is None else chosen.device
-        options = EnhanceOptions(model=self.models.model(), strength=strength, **deviceOptions(device))
-        text = _("{model}, strength {percent:.0f} %, {device}").format(
+        kept = chosen is not None and chosen.keepFaint
+        options = EnhanceOptions(
+            model=self.models.model(), strength=strength, keep_faint=float(kept), **deviceOptions(device)
+        )
+        line = (
+            _("{model}, strength {percent:.0f} %, faint structures kept, {device}")
+            if kept
+            else _("{model}, strength {percent:.0f} %, {device}")
+        )
+        text = line.format(
             model=ui.modelSelector.currentText, percent=100 * strength, device=ui.deviceSelector.currentText
         )
         return Settings(options, text)

@@ -84,6 +84,7 @@ def test_batch_writes_volume_and_report_and_resumes(tmp_path: Path, verb: StandI
     [
         (("--strength", "0.5"), "another strength (1.0, not 0.5)"),
         (("--seed", "1"), "another seed (0, not 1)"),
+        (("--keep-faint", "1"), "another share of faint structures kept (0.0, not 1.0)"),
         (("--samples", "2"), "another number of samples (1, not 2)"),
         (
             ("--model", "enhance-diffusion"),
@@ -101,6 +102,17 @@ def test_results_of_other_settings_are_not_mixed(
     assert not verb.calls and "new.nii.gz" not in names(target)
     assert "3 done, 0 finished before" in batch(source, target, *option, "--overwrite").stdout
     assert "3 finished before" in batch(source, target, *option).stdout
+
+
+def test_results_from_before_faint_structures_could_be_kept_stay_finished(folders: tuple[Path, Path]) -> None:
+    source, target = folders
+    for file in target.glob("*.report.json"):
+        report = json.loads(file.read_text(encoding="utf-8"))
+        assert report["settings"].pop("keep_faint") == 0
+        file.write_text(json.dumps(report), encoding="utf-8")
+    assert "2 finished before" in batch(source, target).stdout
+    refused = batch(source, target, "--keep-faint", 1, code=2).stderr
+    assert "(0.0, not 1.0)" in refused
 
 
 def test_other_weights_of_the_same_name_are_another_setting(folders: tuple[Path, Path]) -> None:

@@ -239,6 +239,9 @@ def test_settings_that_differ_are_refused_in_a_sentence(
     assert "25 %" in window.ui.batchSettingsLabel.text
     window.starts(scans, tmp_path / "out")
     assert "another strength" in window.ends()
+    panel.parameters.keepFaint = True
+    window.window.refresh()
+    assert "faint structures kept" in window.ui.batchSettingsLabel.text
 
 
 def test_over_the_dicom_database(

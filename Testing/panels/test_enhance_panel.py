@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
+from scipy import ndimage
 
 import slicerhost
 from ctenhance.options import EnhanceOptions
 from panel_run import nodes, press_apply, save_scene, temporaries
 from view_pixels import pixels
+from view_titles import titles
 
 SMALL = (4, 72, 64)
 EXAMPLE = ("CTEnhanceChestPhantom", "enhanced")
@@ -85,6 +87,20 @@ def test_cancel_leaves_nothing(panel: Any, user: Any, ct: Any, children: Any) ->
     assert "Cancelled" in panel.ui.statusLabel.text
     assert not children() and not temporaries() and nodes() == scene
     assert apply(panel, user) is not None
+
+
+def test_faint_structures_are_kept_on_request(panel: Any, user: Any, ct: Any) -> None:
+    plain = slicer.util.arrayFromVolume(apply(panel, user)).copy()
+    panel.ui.keepFaintBox.checked = True
+    assert panel.parameters.keepFaint
+    result = apply(panel, user)
+    kept = slicer.util.arrayFromVolume(result).astype(np.float32)
+    change = plain - slicer.util.arrayFromVolume(ct).astype(np.float32)
+    y, x = ct.GetSpacing()[1], ct.GetSpacing()[0]
+    coarse = ndimage.gaussian_filter(change, (0, 1.5 / y, 1.5 / x), truncate=3.0)
+    assert np.allclose(kept, plain - coarse, atol=1.01)  # whole HU are stored
+    assert not np.allclose(kept, plain, atol=1.01) or np.abs(coarse).max() < 1
+    assert "faint kept, strength 100 %" in titles("CTEnhanceAfter")[0]
 
 
 def test_strength_follows_slider(panel: Any, user: Any, ct: Any) -> None:

@@ -290,8 +290,12 @@ class Comparison:
 
 
 def _describe(node: Any, strength: float | None) -> str:
-    """Return a volume's title, and its strength where it has one (None: that of its report)."""
+    """Return a volume's title, its strength where it has one (None: that of its report), and whether faint
+    structures were kept."""
     if placing.fullEffectOf(node) is None and not placing.hasStrength(node):
         return titleOf(node)
     strength = placing.strengthOf(node) if strength is None else strength
-    return _("{name}, strength {percent:.0f} %").format(name=titleOf(node), percent=100 * strength)
+    line = _("{name}, strength {percent:.0f} %")
+    if placing.keptFaint(node):
+        line = _("{name}, faint kept, strength {percent:.0f} %")
+    return line.format(name=titleOf(node), percent=100 * strength)

@@ -84,6 +84,11 @@ def strengthOf(result: Any) -> float:
         return 1.0
 
 
+def keptFaint(result: Any) -> bool:
+    """Say whether a result's report tells that faint structures were kept."""
+    return bool(((reportOf(result) or {}).get("settings") or {}).get("keep_faint"))
+
+
 def originals() -> list[Any]:
     """Return the volumes of the scene that the user can choose and no run of ours has made."""
     nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")

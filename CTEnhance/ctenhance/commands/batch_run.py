@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _SETTINGS = {
     "weights": "weights file",
+    "keep_faint": "share of faint structures kept",
     "steps": "number of steps",
     "samples": "number of samples",
     "slices": "choice of slices",

@@ -177,13 +177,15 @@ def settings_of(report: Mapping[str, Any]) -> dict[str, Any]:
     """Return all that decides on the result besides the input, from a report: settings, seed and weights."""
     settings, model, batch = report.get("settings"), report.get("model"), report.get("batch")
     model = model if isinstance(model, Mapping) else {}
+    # reports from before there was a choice do not say it
+    earlier = {"keep_faint": 0.0} if report.get("verb") == "enhance" else {}
     return {
         "verb": report.get("verb"),
         "model": model.get("name"),
         "weights": model.get("sha256"),
         "seed": report.get("seed"),
         **(batch if isinstance(batch, Mapping) else {}),
-        **(settings if isinstance(settings, Mapping) else {}),
+        **(earlier | dict(settings) if isinstance(settings, Mapping) else {}),
     }
 
 
