@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from spectral_images import PIXEL_MM, SIZE, scan
+import torch
+from spectral_images import PIXEL_MM, SIZE, body, rod, scan
 from typer.testing import CliRunner
 
 import ctenhance
@@ -14,6 +15,7 @@ from ctenhance.cli import app
 from ctenhance.core.volume import CTVolume
 from ctenhance.decomposition.from_images.attenuation import attenuation_of, read_table
 from ctenhance.decomposition.from_images.energies import Energy
+from ctenhance.physics.materials import material
 from ctenhance.runtime.errors import InputError
 
 SPACING = (PIXEL_MM, PIXEL_MM, 2.0)
@@ -168,6 +170,63 @@ def test_tables_that_lack_something() -> None:
     assert "no line for the image '70'" in refused(PAIR, attenuation=table)
     table["70"] = {"water": 0.193}
     assert "no column 'iodine'" in refused(PAIR, attenuation=table)
+
+
+RIGHT = {"low": {"water": 0.2683, "iodine": 22.1}, "high": {"water": 0.1929, "iodine": 5.02}}
+BINS = {"low": PAIR[40], "high": PAIR[70]}
+
+
+def scaled(**factors: float) -> dict[str, dict[str, float]]:
+    """The right table with columns times a factor."""
+    return {
+        label: {name: factors.get(name, 1.0) * v for name, v in row.items()} for label, row in RIGHT.items()
+    }
+
+
+def test_tables_that_are_right_in_any_unit_are_taken_without_a_word() -> None:
+    beside_water = {"low": {"water": 1.0, "iodine": 82.4}, "high": {"water": 1.0, "iodine": 26.0}}
+    at = {"40": RIGHT["low"], "70": RIGHT["high"]}
+    for table, images in (
+        (RIGHT, BINS),
+        (scaled(water=0.1, iodine=0.1), BINS),
+        (beside_water, BINS),
+        (at, {40: PAIR[40], 70: PAIR[70]}),
+    ):
+        result = ctenhance.decompose_images(images, attenuation=table)
+        assert result.report["warnings"] == []
+        assert result.volumes["iodine"].array[0][rod("iodine 10")].mean() == pytest.approx(10, abs=0.3)
+
+
+def test_tables_whose_values_are_not_those_of_their_columns() -> None:
+    for factor, way in ((0.1, "times too little"), (4.93, "times too much")):
+        said = ctenhance.decompose_images(BINS, attenuation=scaled(iodine=factor)).report["warnings"]
+        assert len(said) == 1 and "column 'iodine'" in said[0] and way in said[0], said
+    turned = {label: {"iodine": row["water"], "water": row["iodine"]} for label, row in RIGHT.items()}
+    assert "columns 'water' and 'iodine' are exchanged" in refused(BINS, attenuation=turned)
+    lines = {"40": RIGHT["high"], "70": RIGHT["low"]}
+    assert "lines '40' and '70' are exchanged" in refused(PAIR, attenuation=lines)
+
+
+def test_lines_of_bins_that_are_exchanged() -> None:
+    lines = {"low": RIGHT["high"], "high": RIGHT["low"]}
+    assert "is brighter at low than at high" in refused(BINS, attenuation=lines)
+    # without dense matter, or an order of the energies, what comes out tells
+    faint = scan([40, 70], [5, 3], others={"iodine 10": ("iodine", 2.7), "iodine 20": ("iodine", 2.7)})
+    images = {"low": faint[40], "high": faint[70]}
+    said = ctenhance.decompose_images(images, attenuation=lines).report["warnings"]
+    assert len(said) == 1 and said[0].startswith("Iodine is negative in 100 %")
+    assert ctenhance.decompose_images(images, attenuation=RIGHT).report["warnings"] == []
+
+
+def test_what_is_lighter_than_water_is_rightly_negative() -> None:
+    images = {}
+    for kev, volume in PAIR.items():
+        at = torch.tensor([kev], dtype=torch.float64)
+        fat, water = (float(material(name).linear_attenuation(at)) for name in ("adipose", "water"))
+        images[kev] = changed(volume, volume.array + 1000 * (fat / water - 1) * body())
+    result = ctenhance.decompose_images(images)
+    assert result.volumes["iodine"].array[0][rod("plain")].mean() < -1
+    assert result.report["warnings"] == []
 
 
 def run(*arguments: object) -> tuple[int, str]:

@@ -13,6 +13,7 @@ from ctenhance.core.volume import CTVolume
 from ctenhance.decomposition.from_images.attenuation import Attenuation
 from ctenhance.decomposition.from_images.energies import Energy
 from ctenhance.decomposition.from_images.options import HU, PER_CM, PER_MM
+from ctenhance.decomposition.from_images.plausibility import order_of
 from ctenhance.files.dicom.energies import differences as differences_of
 from ctenhance.files.dicom.energies import require_one_scan as one_scan_of
 from ctenhance.files.dicom.energies import scan_header_of
@@ -296,9 +297,10 @@ def _require_order(images: Sequence[np.ndarray], attenuation: Attenuation) -> No
     Only where the basis says so of all its materials: beyond a K edge it may be otherwise."""
     energies = attenuation.energies
     relative = attenuation.relative
-    known = [i for i, one in enumerate(energies) if one.order is not None]
-    known.sort(key=lambda i: energies[i].order or 0.0)
-    for low, high in itertools.pairwise(known):
+    by_water = order_of(attenuation)
+    order = [one.order for one in energies] if by_water is None else by_water
+    known = [(at, i) for i, at in enumerate(order) if at is not None]
+    for low, high in itertools.pairwise(i for _, i in sorted(known)):
         # water itself is 1 at all energies; what is denser than it must be relatively less at the higher one
         if bool((relative[low] < relative[high] * (1 - 1e-3))[_heavy(attenuation)].any()):
             continue

@@ -27,6 +27,7 @@ from ctenhance.decomposition.from_images.attenuation import (
 from ctenhance.decomposition.from_images.energies import Energy, different
 from ctenhance.decomposition.from_images.estimate import ImageDecomposer
 from ctenhance.decomposition.from_images.options import HU, ImageDecomposeOptions
+from ctenhance.decomposition.from_images.plausibility import Negatives, doubts_of_table
 from ctenhance.files.dicom.units import VIRTUAL
 from ctenhance.options import chosen
 from ctenhance.runtime.device import pick_device
@@ -122,6 +123,8 @@ def decompose_images(
     selected = pick_device(options.device)
     origin = {"from_images": [one.label for one in energies], "table": attenuation is not None}
     report = ReportBuilder("decompose", options.settings() | origin, selected, options.seed)
+    for doubt in doubts_of_table(how) if isinstance(attenuation, Mapping) else ():
+        report.warn(doubt)
     with report.stage("check"):
         scene = _Scene.of(list(images.values()), how, options, report)
         check(cancel)
@@ -137,13 +140,16 @@ def decompose_images(
     solver = _Solver(how, covariance, options)
     stack = ImageStack(scene.volumes[0].array.shape)
     sums = _Residuals(len(energies))
+    negatives = Negatives(how, solver.errors[0])
     for index in range(stack.shape[0]):
         check(cancel)
         with report.stage("decompose"):
             values = scene.values(index).to(selected)
             maps, sets = solver(values)
             misfit = solver.misfit(values, maps)
-            sums.add(solver.full.residual(values, maps), misfit, values.mean(0) > _BODY)
+            body = values.mean(0) > _BODY
+            sums.add(solver.full.residual(values, maps), misfit, body)
+            negatives.add(maps, body)
         with report.stage("images"):
             products.put_images(stack, index, maps, how.materials, options)
             if options.residual and misfit is not None:
@@ -160,6 +166,8 @@ def decompose_images(
             quiet = products.put_low_noise(stack, how.materials, options, selected, tell, cancel)
         report.details["viewing"]["quiet_keV"] = quiet
     _tell(report, how, distinct, solver, regions, sums, scene)
+    for sentence in negatives.sentences():
+        report.warn(sentence)
     densities = {one.name for one in how.materials}
     volumes = {
         name: scene.volumes[0].with_array(array, notes=[], **_unit(name, densities))
