@@ -14,7 +14,10 @@ _TURNED = {"left to right": 2, "front to back": 1, "head to foot": 0}
 
 
 def doubts_of_pair(before: CTVolume, after: CTVolume) -> list[str]:
-    """Return a warning where `after`, on the grid of `before`, shows another body, or does not lie on it."""
+    """Return a warning where `after`, on the grid of `before`, shows another body, or does not lie on it,
+    or is the same image."""
+    if all(np.array_equal(*planes) for planes in zip(before.array, after.array, strict=True)):
+        return ["The two volumes are the same, voxel for voxel: was one file given, or copied, twice?"]
     one = small_picture(before.array)
     rows, columns = _apart(before.array, after.array)
     if np.hypot(rows, columns) >= _SHIFTED_PIXELS:

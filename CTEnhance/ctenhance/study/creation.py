@@ -8,14 +8,11 @@ import secrets
 from datetime import datetime, timezone
 from pathlib import Path
 
-import numpy as np
-
-from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import folder_when_done, write_text
 from ctenhance.runtime.progress import Cancellable, Progress, check, silent
 from ctenhance.study import blinding
-from ctenhance.study.design import Case, Design
+from ctenhance.study.design import Design
 from ctenhance.study.fields import sha256_of
 from ctenhance.study.images import SUFFIX, TIME_STAMP, blinded, read_case, write_copy
 from ctenhance.study.key import Key, KeyCase
@@ -28,6 +25,7 @@ from ctenhance.study.study_file import (
     Study,
     Trial,
 )  # fmt: skip
+from ctenhance.study.truth import require_lesions_in
 
 
 def default_key_path(folder: str | os.PathLike[str]) -> Path:
@@ -51,10 +49,11 @@ def create(
     Every image is read, checked and written as a blinded copy (see `images`), so this takes about as long as
     copying them. `salt` is for reproducing a study from its key; it is drawn otherwise, and then even the
     same seed gives another order. To `doubts` a sentence is added for each case whose images hardly look like
-    one body.
-    Raises InputError for images that cannot be read or do not fit together, a lesion outside of its image, an
-    existing folder or key, and a key path inside the study folder; CTEnhanceError when the disk is full;
-    Cancelled. Nothing is left behind then.
+    one body, for images that are there twice, and for lesions that are hardly where they are said to be.
+    Raises InputError for images that cannot be read or do not fit together, a lesion outside of its image (or
+    in the air, where it is in the body once x and y are turned) or larger than it, an existing folder or key,
+    and a key path inside the study folder; CTEnhanceError when the disk is full; Cancelled. Nothing is left
+    behind then.
     """
     report = silent if progress is None else progress
     target = Path(folder)
@@ -69,7 +68,7 @@ def create(
             len(everything) * len(design.arms), blinding.stream(seed, salt, "names")
         )
     ]
-    likeness = Likeness()
+    likeness, found = Likeness(), list[str]()
     with folder_when_done(target) as partial:
         (partial / IMAGE_FOLDER).mkdir()
         (partial / RECORD_FOLDER).mkdir()
@@ -80,7 +79,7 @@ def create(
             volumes = read_case(case, cancel)
             own = dict(zip(design.arms, names[number * len(design.arms) :], strict=False))
             grid = volumes[design.arms[0]]
-            _require_lesions_inside(case, grid)
+            found += require_lesions_in(case, grid)
             arrays = blinded(volumes, cancel)
             likeness.add(case.name, arrays)
             # In the order of their names: times that cannot be set (of creation) must not tell the arms
@@ -115,22 +114,8 @@ def create(
         check(cancel)
         key.write(key_target)
     if doubts is not None:
-        doubts += likeness.sentences()
+        doubts += [*likeness.sentences(), *found]
     return Study.read(target)
-
-
-def _require_lesions_inside(case: Case, volume: CTVolume) -> None:
-    """Raise InputError for a lesion that no mark in the image can find."""
-    size = np.array(volume.array.shape[::-1])
-    axes = volume.direction * volume.spacing
-    for number, lesion in enumerate(case.lesions, start=1):
-        index = np.linalg.solve(axes, np.subtract(lesion.point, volume.origin))
-        if (index < -0.5).any() or (index > size - 0.5).any():
-            x, y, z = lesion.point
-            raise InputError(
-                f"Case '{case.name}': lesion {number} at ({x:g}, {y:g}, {z:g}) mm lies outside of the image; "
-                "give points in LPS (in RAS, as Slicer shows them, x and y have the other sign)."
-            )
 
 
 def _trials(design: Design, names: list[str], reader: str, seed: int, salt: str) -> tuple[Trial, ...]:

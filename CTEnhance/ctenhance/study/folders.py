@@ -19,6 +19,7 @@ from ctenhance.study.conduct import Conduct
 from ctenhance.study.design import Case, Design, Lesion
 from ctenhance.study.fields import Fields
 from ctenhance.study.questions import preset
+from ctenhance.study.truth import require_apart
 
 BEFORE, AFTER = "before", "after"
 # In a folder of results: what `ctenhance batch` tells of itself.
@@ -153,8 +154,8 @@ def read_lesions(path: str | os.PathLike[str], cases: set[str]) -> dict[str, tup
     """Return the lesions of a CSV file by case.
 
     The columns may be parted by commas, tabs or semicolons, as spreadsheet programs do that write numbers
-    with a decimal comma. Raises InputError for a wrong column, number or case, and for a file without any
-    lesion.
+    with a decimal comma. Raises InputError for a wrong column, number or case, for lesions that stand twice
+    or lie within each other, and for a file without any lesion.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -169,6 +170,7 @@ def read_lesions(path: str | os.PathLike[str], cases: set[str]) -> dict[str, tup
     if not rows:
         raise InputError(f"The table '{path}' holds no lesion; fill it in, or leave it out.")
     found: dict[str, tuple[Lesion, ...]] = {}
+    lines: dict[str, list[int]] = {}
     for line, row in enumerate(rows, start=2):
         where = f"line {line} of '{path}'"
         values = {}
@@ -188,6 +190,9 @@ def read_lesions(path: str | os.PathLike[str], cases: set[str]) -> dict[str, tup
         point = [values[axis] for axis in "xyz"]
         lesion = Lesion.parse({"point": point, "radius_mm": values["radius_mm"]}, where)
         found[case] = (*found.get(case, ()), lesion)
+        lines.setdefault(case, []).append(line)
+    for case, lesions in found.items():
+        require_apart(lesions, lines[case], "Lines", f"'{path}'")
     return found
 
 

@@ -1,4 +1,5 @@
-"""What a reader of the report should know first: who stopped or was left out, whose answers are the same."""
+"""What a reader of the report should know first: who stopped or was left out, and whose answers are the
+same, or run against the others'."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from ctenhance.study.design import Case
 from ctenhance.study.gathered import Gathered
 from ctenhance.study.key import KeyCase
 from ctenhance.study.questions import Question
+from ctenhance.study.turned import turned_readers
 
 _FEWEST_ALIKE = 3  # answers in common: fewer are alike by chance
 # All but a few of many are so no more by chance, where other answers are frequent enough: Cohen's kappa.
@@ -21,7 +23,13 @@ _FEWEST_NEARLY, _NEARLY, _MOST_BY_CHANCE, _LEAST_KAPPA = 20, 0.95, 0.6, 0.9
 def remarks(gathered: Gathered) -> list[str]:
     """Return the sentences; an empty list where every reader has read everything in an own way."""
     areas = without_areas(gathered.cases, gathered.questions)
-    return [*_incomplete(gathered), *areas, *_without_truth(gathered), *_alike(gathered)]
+    return [
+        *_incomplete(gathered),
+        *areas,
+        *_without_truth(gathered),
+        *_alike(gathered),
+        *turned_readers(gathered),
+    ]
 
 
 def without_areas(cases: Sequence[Case | KeyCase], questions: Iterable[Question]) -> list[str]:
