@@ -75,6 +75,28 @@ def test_a_dicom_series_in_another_unit(tmp_path: Path, pixel: float, words: str
         CTVolume.read(tmp_path)
 
 
+@pytest.mark.parametrize("pixel", [35.0, 9.77])
+def test_lengths_in_micrometres_or_tenths_are_refused(tmp_path: Path, pixel: float) -> None:
+    values = hounsfield(4, 64, 256)
+    write_series(tmp_path, depths=pixel * np.arange(4), values=values, PixelSpacing=[pixel] * 2)
+    with pytest.raises(InputError, match=rf"and it {256 * pixel:.4g} mm wide, as if its header gave lengths"):
+        CTVolume.read(tmp_path)
+
+
+@pytest.mark.parametrize("pixel, noted", [(5.0, True), (3.5, False)])
+def test_a_field_wider_than_any_scanners_is_noted(tmp_path: Path, pixel: float, noted: bool) -> None:
+    write_series(tmp_path, depths=range(4), values=hounsfield(4, 64, 256), PixelSpacing=[pixel] * 2)
+    assert any("more than any scanner's field" in note for note in _notes(tmp_path)) == noted
+
+
+def test_a_coronal_image_of_a_whole_body_may_be_two_metres_long(tmp_path: Path) -> None:
+    values = hounsfield(4, 210, 64)
+    write_series(
+        tmp_path, values=values, orientation=(1, 0, 0, 0, 0, -1), PixelSpacing=[10, 8], depths=range(4)
+    )
+    assert not any("wide" in note for note in _notes(tmp_path))
+
+
 def test_pixels_smaller_than_of_any_patient_are_noted(tmp_path: Path) -> None:
     image = sitk.GetImageFromArray(hounsfield(4, 64, 64))
     image.SetSpacing((0.08, 0.08, 0.2))

@@ -46,6 +46,34 @@ def test_right_air_and_bodies_that_are_cut_off_are_not_accused(kind: str, quanta
     assert told is not None and "Or else" not in told
 
 
+@pytest.mark.parametrize("quanta, step", [(QUANTA, 1024.0), (LOW, 256.0)])
+def test_counts_that_lost_their_lower_bits_are_told(quanta: float, step: float) -> None:
+    p = body(quanta=quanta)
+    told = counts_warning(replace(p, counts=np.floor(p.counts / step) * step), [0, 1])
+    assert told is not None and f"in steps of {step:g}, and a tenth of them are" in told
+
+
+def test_line_integrals_of_few_levels_are_told() -> None:
+    lines = body(quanta=None).to_line_integrals().numpy().swapaxes(0, 1)
+    p = replace(
+        body(), counts=None, air_counts=None, line_integrals=np.round(lines * 8).astype(np.float32) / 8
+    )
+    assert "Line integrals in row 0 (from 0) are all in steps of 0.125: their" in (
+        counts_warning(p, [0]) or ""
+    )
+    # Noise larger than the step takes it out again, and a fine one does no harm.
+    rng = np.random.default_rng(0)
+    for step, noise in ((0.125, 0.2), (0.01, 0.0)):
+        read = np.round((lines + rng.normal(0, noise, lines.shape)) / step) * step
+        assert counts_warning(replace(p, line_integrals=read.astype(np.float32)), [0]) is None
+
+
+@pytest.mark.parametrize("quanta", [20.0, 100.0, 1000.0])
+def test_few_quanta_are_no_lost_bits(quanta: float) -> None:
+    p = body(quanta=quanta)
+    assert counts_warning(replace(p, counts=p.counts.round().clip(0)), [0, 1]) is None
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("factor", [0.5, 0.8, 0.9, 0.95])
 def test_air_counts_too_low(kind: str, factor: float) -> None:

@@ -52,6 +52,29 @@ def test_a_point_that_may_part_a_hydrate_is_refused_with_the_right_spelling(form
 
 
 @pytest.mark.parametrize(
+    ("formula", "right"),
+    [
+        ("Ca3PO42", "Ca3(PO4)2"), ("CaNO32", "Ca(NO3)2"), ("NH42SO4", "(NH4)2SO4"), ("Al2CO33", "Al2(CO3)3"),
+        ("MgClO42", "Mg(ClO4)2"), ("AlOH3", "Al(OH)3"), ("CaOH2", "Ca(OH)2"), ("Ca5PO43OH", "Ca5(PO4)3OH"),
+        ("Ca10PO46OH2", "Ca10(PO4)6(OH)2"), ("Fe2SO43·9H2O", "Fe2(SO4)3·9H2O"),
+    ],
+)  # fmt: skip
+def test_lost_brackets_are_refused_with_them(formula: str, right: str) -> None:
+    with pytest.raises(InputError, match=re.escape(f"write {right} for groups of atoms, and ")) as refusal:
+        atom_counts(formula)
+    atoms = atom_counts(right)
+    single = str(refusal.value).split("and ")[1].split(" for")[0]
+    assert atoms != atom_counts(single)  # which is what was written
+
+
+@pytest.mark.parametrize(
+    "formula", ["C76H52O46", "C20H35NO24", "KH2PO4", "FeOOH", "W12SiO40", "C2H5OH", "NO2"]
+)
+def test_no_brackets_were_lost(formula: str) -> None:
+    assert atom_counts(formula)
+
+
+@pytest.mark.parametrize(
     ("formula", "atoms"),
     [
         ("Gd0.5Y0.5", {"Gd": 0.5, "Y": 0.5}),

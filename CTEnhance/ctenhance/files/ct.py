@@ -20,6 +20,7 @@ from ctenhance.core.hounsfield import (
     doubt_without_air,
     require_hounsfield,
 )
+from ctenhance.core.layout import doubt_of_one_off, doubts_of_layout
 from ctenhance.core.limits import doubt_of_steps, limits_of, require_whole_words
 from ctenhance.core.order import (
     blank_slices,
@@ -33,6 +34,7 @@ from ctenhance.core.order import (
 from ctenhance.core.padding import doubt_of_padding
 from ctenhance.core.scale import OFF_SCALE
 from ctenhance.core.volume import READABLE_SUFFIXES, WRITABLE_SUFFIXES, AnyPath, CTVolume
+from ctenhance.files.lengths import doubts_of_lengths, require_likely_lengths
 from ctenhance.runtime.errors import InputError, NotCTError
 from ctenhance.runtime.files import check_output, suffix_of
 from ctenhance.runtime.large import let_go
@@ -101,7 +103,7 @@ def _checked(
     try:
         volume, ends = _read(path, place, series, where, check_hu)
         if check_hu:
-            _require_likely_size(volume)
+            require_likely_lengths(volume)
             _require_slices(volume)
             require_rows(volume.array)
             ends = ends_of(volume.array) if ends is None else ends
@@ -137,8 +139,7 @@ def doubts_of(volume: CTVolume | StoredVolume, ends: np.ndarray | None = None) -
     blocks = blocks.without(blanks) if blanks else blocks
     odd = doubt_of_odd_slice(images, blocks.means)
     doubts += [
-        _doubt_of_size(volume),
-        _doubt_of_pitch(volume),
+        *doubts_of_lengths(volume),
         marks or str(limits),
         doubt_of_steps(array),
         "" if explained else doubt_of_corners(images),
@@ -147,6 +148,8 @@ def doubts_of(volume: CTVolume | StoredVolume, ends: np.ndarray | None = None) -
         odd,
         doubt_of_made_up_slice(images),
         doubt_of_repeated_rows(array),
+        "" if odd else doubt_of_one_off(blocks),
+        *doubts_of_layout(images, blocks),
         "" if odd else doubt_of_alternation(images, blocks),
         "" if odd else doubt_of_order(images, volume.spacing[2]),
     ]
@@ -189,18 +192,6 @@ def _require_readable(path: Path) -> None:
         raise InputError(f"it cannot be opened ({reason}); check its permissions.") from error
 
 
-def _require_likely_size(volume: CTVolume | StoredVolume) -> None:
-    """Raise InputError where lengths in the header are no millimetres, but metres or the like."""
-    across = np.multiply(volume.array.shape[:0:-1], volume.spacing[:2])
-    if across.max() >= _LEAST_WIDTH_MM and max(volume.spacing) <= _LARGEST_VOXEL_MM:
-        return
-    size = " x ".join(f"{one:.4g}" for one in volume.spacing)
-    raise InputError(
-        f"its voxels would be {size} mm, and its slices {across[0]:.3g} x {across[1]:.3g} mm, as if its "
-        "header gave lengths in another unit; correct it, or export the volume again in mm."
-    )
-
-
 def _require_slices(volume: CTVolume | StoredVolume) -> None:
     """Raise InputError where images are pages of text, whatever their headers call them."""
     array = volume.array
@@ -220,29 +211,6 @@ def _require_slices(volume: CTVolume | StoredVolume) -> None:
     raise InputError(
         f"{first}{further} looks like a page of text, such as a dose report, and not like a slice; take it "
         "out, and give the others alone."
-    )
-
-
-def _doubt_of_size(volume: CTVolume | StoredVolume) -> str:
-    width = min(volume.spacing[:2])
-    if width >= _LEAST_PIXEL_MM:
-        return ""
-    return (
-        f"its pixels are {width:.3g} mm wide, less than those of a patient's CT: make sure that the lengths "
-        "in its header are mm"
-    )
-
-
-def _doubt_of_pitch(volume: CTVolume | StoredVolume) -> str:
-    """Return the note on slices that hardly lie apart, as images of one place at several times; or ''."""
-    count, pitch = len(volume.array), volume.spacing[2]
-    thickness = float(volume.meta.get("slice_thickness_mm") or min(volume.spacing[:2]))
-    if count < _FEWEST_IN_ONE_PLACE or pitch >= _OF_THICKNESS * thickness or (count - 1) * pitch >= thickness:
-        return ""
-    return (
-        f"its {count} slices lie {pitch:.3g} mm apart, all of them within the {thickness:g} mm of one, as "
-        "images of one place at several times (bolus tracking, perfusion) do: make sure that they "
-        "are a volume"
     )
 
 

@@ -1,7 +1,6 @@
 """Chemical formulas as people write them: counts of atoms, and a refusal of what can be read in two ways.
 
-The package xraydb reads the parts of a formula; this module handles the spellings that it would take for
-another compound."""
+xraydb reads the parts of a formula; here are the spellings that it would take for another compound."""
 
 from __future__ import annotations
 
@@ -14,8 +13,7 @@ from ctenhance.runtime.errors import InputError
 _DOTS = "·•∙⋅・･‧*∗×"
 _SEPARATOR = "·"
 _SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻^"
-# Charges stand at the end ('Fe2+', 'Fe+2'), isotopes as in 'I-131'; other hyphens are bonds, hydrates or
-# alloys.
+# Charges stand at the end ('Fe2+', 'Fe+2'), isotopes as in 'I-131'; other hyphens: bonds, hydrates, alloys.
 _HYPHENS = re.compile(r"[+\-−–‐‑—]")
 _CHARGE = re.compile(r"[(\[{]?\^?(\d?)([+\-−–]+|\+[1-8]|[\-−–][1-4])([)\]}]*)$")
 _ISOTOPE = re.compile(r"^([A-Z][a-z]?)[-‐‑–]\d{1,3}m?$")
@@ -53,6 +51,11 @@ _FEW_OTHERS, _FEW_BESIDE_HEAVY, _HEAVY = 3, 0.5, 100  # times as many atoms as o
 _WITH_SILICON = {"Al": 1, "Cu": 1, "Fe": 3}
 # Which make mixed crystals whose parts are of the atoms, as alloys' are.
 _SEMICONDUCTORS = frozenset(("Si", "P", "Ge", "As", "Se", "Te"))
+# Groups of atoms that salts have several of, then in brackets: 'Ca3(PO4)2', 'Al(OH)3'.
+_SEVERAL_GROUPS = re.compile(
+    r"(NH(?=4)|(?:As|Cl|Cr|Mn|Mo|P|S|Se|Si|V|W)O(?=4)|(?:B|Br|C|Cl|I|N|S|Se)O(?=3))([34])([2-6])(?![\d.])"
+)
+_SEVERAL_HYDROXIDES = re.compile(r"(?<=[A-Za-z\d)])OH([2-6])$")
 _MOST_HYDROGEN, _OFF_ONE, _OFF_WHOLE = 20, 0.03, 0.015
 _COUNTED = r"([A-Z][a-z]?)(\d+(?:\.\d+)?)?"
 _GASES = {"CO": "Co", "HF": "Hf"}
@@ -64,10 +67,9 @@ def atom_counts(formula: str) -> dict[str, float]:
 
     Subscripts and full-width letters count as plain ones, square brackets as round ones, and each of the
     middle dots, an asterisk or a point before a letter parts the formula. Raises InputError, with the right
-    spelling where it is known, for anything but a formula, for charges and isotopes, and for what can be read
-    in two ways: a point between digits before water ('CaCl2.6H2O'), a zero in place of the letter O
-    ('Al203'), the counts of alloys ('Ti6Al4V'), isotopes ('Na131I', 'U235O2'), a dopant in brackets
-    ('CsI(Tl)')."""
+    spelling where it is known, for anything but a formula, for charges, and for what can be read in two ways:
+    a point between digits before water ('CaCl2.6H2O'), a zero for the letter O ('Al203'), lost brackets
+    ('Ca3PO42'), alloys ('Ti6Al4V'), isotopes ('Na131I', 'U235O2'), a dopant in brackets ('CsI(Tl)')."""
     import xraydb
 
     plain = _plain(formula)
@@ -93,7 +95,7 @@ def _no_formula(formula: str) -> InputError:
     why = ""
     if unknown := _UNKNOWN_COUNT.search(squeezed):
         why = f" (give a number for '{unknown[1] or unknown[2]}')"
-    elif state := _STATE.search(squeezed):
+    if state := _STATE.search(squeezed):
         why = f" (leave '{state[0]}' out)"
     return InputError(
         f"'{formula}' is no chemical formula{why}; write symbols with their capital letters and counts "
@@ -108,7 +110,6 @@ def _neutral(formula: str) -> str:
         plain = isotope[1]
     elif charge := _CHARGE.search(plain):
         before, digit = plain[: charge.start()], charge[1]
-        bracket = plain[charge.start()] in "([{"
         bracket = plain[charge.start()] in "([{"
         # 'NH4+' is one charge of four hydrogens, 'Fe2+' and 'SO42-' are two charges.
         alone = not re.fullmatch(r"[A-Z][a-z]?|.*[\d)\]}]", before)
@@ -156,8 +157,7 @@ def _plain(formula: str) -> str:
             "CaCl2·6H2O."
         )
     plain = re.sub(r"\s", "", plain)
-    strange = re.search(rf"[^A-Za-z0-9().{_SEPARATOR}]", plain)
-    if strange:
+    if strange := re.search(rf"[^A-Za-z0-9().{_SEPARATOR}]", plain):
         raise InputError(
             f"'{formula}' holds '{strange.group()}' (U+{ord(strange.group()):04X}), which is no part of a "
             "formula; write it with Latin letters, for example Ca5(PO4)3OH or CaCl2·6H2O."
@@ -182,14 +182,14 @@ def _refuse_two_readings(formula: str, plain: str) -> None:
         raise _no_formula(formula)
     _refuse_oxidation_states(formula, plain)
     _refuse_cobalt(formula, plain)
+    _refuse_lost_brackets(formula, plain)
     _refuse_points(formula, plain)
     _refuse_zeros(formula, plain)
     _refuse_isotopes(formula, plain)
     _refuse_shares(formula, plain)
     _refuse_alloys(formula, plain)
     _refuse_isotopes_behind(formula, plain)
-    dopant = re.search(r"\(([A-Z][a-z]?)\)(?![\d.])", plain)
-    if dopant:
+    if dopant := re.search(r"\(([A-Z][a-z]?)\)(?![\d.])", plain):
         raise InputError(
             f"'{formula}' has {dopant.group(1)} in brackets without a count, as dopants are written: leave "
             f"it out, or write how many atoms of it there are, as ({dopant.group(1)})0.001."
@@ -202,8 +202,7 @@ def _refuse_two_readings(formula: str, plain: str) -> None:
 
 
 def _refuse_oxidation_states(formula: str, plain: str) -> None:
-    state = _OXIDATION.search(plain)
-    if state:
+    if state := _OXIDATION.search(plain):
         raise InputError(
             f"'{formula}' has an oxidation state in it, {state[0]}, whose letters would be iodine and "
             f"vanadium: write {plain[: state.start()]}{plain[state.end() :]}, and where atoms are meant "
@@ -219,6 +218,18 @@ def _refuse_cobalt(formula: str, plain: str) -> None:
             formula,
             f"{slip[1]}CO{slip[2]} where carbon and oxygen are meant, and {slip[1]}(Co){slip[2]} for cobalt",
         )
+
+
+def _refuse_lost_brackets(formula: str, plain: str) -> None:
+    """Several groups without their brackets, which would be dozens of atoms: 'Ca3PO42', 'AlOH3'."""
+    grouped = _SEVERAL_GROUPS.sub(r"(\1\2)\3", plain)
+    counted = _SEVERAL_GROUPS.sub(lambda found: f"{found[1][:-1]}({found[1][-1]}){found[2]}{found[3]}", plain)
+    symbols = set(re.findall(r"[A-Z][a-z]?", _SEVERAL_GROUPS.sub("", plain)))
+    if symbols - NO_METALS:
+        grouped = _SEVERAL_HYDROXIDES.sub(r"(OH)\1", grouped)
+        counted = _SEVERAL_HYDROXIDES.sub(r"O1H\1", counted)
+    if grouped != plain and "C" not in symbols:  # of organic compounds these may be the atoms
+        raise _two_readings(formula, f"{grouped} for groups of atoms, and {counted} for single ones")
 
 
 def _refuse_capitals(formula: str, plain: str, at: int) -> None:

@@ -29,6 +29,9 @@ _WORD, _NEAR, _OVERFLOWED = 65536.0, 0.25, 1e-3
 #: Counts are clipped where more than this part of them are the same, the largest, and that lies below this
 #: part of those in air.
 _CLIPPED, _BELOW_AIR = 0.02, 0.95
+#: Readings lie on so few levels, of which a step is more than this part of counts that are low, or than this
+#: in line integrals; noise changes neighbouring views by this part of what quanta would, or of a step.
+_MOST_LEVELS, _UNEVEN, _LOW, _OF_LOW, _OF_LINE, _OF_NOISE = 4096, 0.02, 0.1, 0.25, 0.05, 0.5
 #: A row reads otherwise than those beside it by this through air, in so many rays (and part of all); views
 #: that are looked at.
 _ROW_OFF, _FEWEST_RAYS, _RAYS, _SOME_VIEWS, _IN_AIR = 0.02, 50, 0.02, 24, 0.1
@@ -76,10 +79,11 @@ def air_warning(projections: Projections, rows: Sequence[int]) -> str | None:
 
 
 def counts_warning(projections: Projections, rows: Sequence[int]) -> str | None:
-    """A warning where counts in these rows overflowed 16 bits, or were clipped; None where they did not."""
+    """A warning where counts in these rows overflowed 16 bits or were clipped, or readings have few levels;
+    None where they did not."""
     p = projections
     if p.counts is None:
-        return None
+        return levels_warning(p, rows)
     for row in rows:
         counts = np.asarray(p.rows(row, row + 1).counts)[:, 0]
         for b in range(p.n_bins or 1):
@@ -102,7 +106,46 @@ def counts_warning(projections: Projections, rows: Sequence[int]) -> str | None:
                     f"air counts are {air:.6g}: they were clipped, or the air counts are of another scan. "
                     "Values are wrong in the whole image."
                 )
+    return levels_warning(p, rows)
+
+
+def levels_warning(projections: Projections, rows: Sequence[int]) -> str | None:
+    """A warning where readings in these rows lie on few levels, as of files that lost their lower bits; None
+    where they do not, or as quanta do that are few."""
+    p = projections
+    for row in rows:
+        readings = np.asarray(p.rows(row, row + 1).readings)[:, 0]
+        for b in range(p.n_bins or 1):
+            read = (readings if p.n_bins is None else readings[..., b]).astype(np.float64)
+            step = _step(read)
+            low = float(np.quantile(read, _LOW))
+            if step is None or step <= (_OF_LINE if p.counts is None else _OF_LOW * max(low, 0.0)):
+                continue
+            # Where most quanta come through their noise is the most beside a step.
+            bright = read >= (read.min() if p.counts is None else 0.5 * read.max())
+            change = np.abs(np.diff(read, axis=0)[bright[1:] & bright[:-1]])
+            of_quanta = step if p.counts is None else float(np.sqrt(step * read[bright].mean()))
+            if change.size and float(np.median(change)) >= _OF_NOISE * of_quanta:
+                continue
+            where = f"in row {row}" + ("" if p.n_bins is None else f" and bin {b}") + " (from 0)"
+            what = "Line integrals" if p.counts is None else "Counts"
+            lowest = "" if p.counts is None else f", and a tenth of them are {low:g} or less"
+            return (
+                f"{what} {where} are all in steps of {step:.4g}{lowest}: their lower bits were lost, as "
+                "where they were stored in too few. Values are wrong in the whole image: store them as "
+                "float32."
+            )
     return None
+
+
+def _step(read: np.ndarray) -> float | None:
+    """The step between the levels that all readings lie on; None where these are many or uneven."""
+    levels = np.unique(read)
+    if not 2 < len(levels) <= _MOST_LEVELS:
+        return None
+    steps = np.diff(levels)
+    step = float(steps.min())
+    return step if np.abs(steps / step - np.round(steps / step)).max() < _UNEVEN else None
 
 
 def rows_warning(projections: Projections) -> str | None:
