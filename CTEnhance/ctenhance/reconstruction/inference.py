@@ -34,6 +34,7 @@ from ctenhance.runtime.engines.base import AUTO, OPENVINO, TORCH, Engine
 from ctenhance.runtime.engines.choice import pick_engine
 from ctenhance.runtime.progress import Cancellable, Progress, check
 from ctenhance.runtime.seeds import generator
+from ctenhance.scan.attenuation_level import scale_warning
 from ctenhance.scan.geometry_check import tell_geometry
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.truncation import truncation_warning
@@ -308,7 +309,11 @@ def reconstruct(
     with report.stage("reconstruct"):
         output, agreement = with_memory_fallback(run, halvings(most, 1), place, report.warn)
     # an image of a wrong geometry may still agree with itself
-    right = geometry_found["consistent"] and agreement["consistent"]
+    level = geometry_found["attenuation_level_hu"]
+    off_scale = scale_warning(output.arrays["reconstruction"], projections, level)
+    if off_scale is not None:
+        report.warn(off_scale)
+    right = geometry_found["consistent"] and agreement["consistent"] and off_scale is None
     report.details["data_consistency"] = agreement | geometry_found | {"consistent": right}
     if not agreement["consistent"]:
         report.warn(

@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from ctenhance.core.scale import levels_of
 from ctenhance.physics.fbp import fbp
 from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.truncation import MOST_TRUNCATED, truncated_share
@@ -23,6 +24,9 @@ from ctenhance.scan.projections import Projections
 #: Half of the attenuation of anything like a patient lies below a value between these (HU).
 LOWEST_HU, HIGHEST_HU = -350.0, 750.0
 _LIKE_LOG10 = 0.2
+#: Of an image: half of the attenuation, and most flat pieces, lie lower than in any patient; tissues, and how
+#: near factors are the same.
+_LOW_HU, _LOW_TISSUE_HU, _FAT_HU, _MUSCLE_HU, _NEAR = -120.0, -90.0, -100.0, 50.0, 0.04
 #: An image's side in parts of the field that every view sees.
 _LEAST_IMAGE, _MOST_IMAGE = 0.1, 5.0
 #: The image that is looked at: pixels a side, views, and a frequency, in line pairs a pixel, of which a third
@@ -85,6 +89,30 @@ def level_warning(hu: float, projections: Projections) -> str | None:
     return (
         f"Half of the attenuation lies at {hu:.0f} HU and less, where patients have about 0 HU: perhaps "
         f"{lengths} is {many}, or {others}."
+    )
+
+
+def scale_warning(array: np.ndarray, projections: Projections, level: float | None = None) -> str | None:
+    """A warning where air and tissue of the image [z, y, x], HU, are not where patients have them; None where
+    they are, or where there are no such levels. `level`: the scan's `attenuation_level`."""
+    levels = levels_of(array)
+    if levels.tissue is None:
+        return None
+    too_low = level is not None and level < _LOW_HU and levels.tissue < _LOW_TISSUE_HU
+    if not levels.wrong and not too_low:
+        return None
+    low, high = ((1000 + levels.tissue) / (1000 + hu) for hu in (_MUSCLE_HU, _FAT_HU))
+    if levels.fat is not None:
+        low, high = sorted((low, (1000 + levels.fat) / (1000 + _FAT_HU)))
+    why = "'water_mu_per_mm' or the lengths are wrong by that"
+    if projections.line_integrals is not None:
+        for base in (2, 10):
+            if low * (1 - _NEAR) <= 1 / math.log(base) <= high * (1 + _NEAR):
+                why += f", or the logarithms are to the base {base} and not natural ones"
+    said = str(levels)
+    return (
+        f"{said[0].upper()}{said[1:]}: the image's values are {low:.2g} to {high:.2g} times what they should "
+        f"be, if it is a patient's; probably {why}."
     )
 
 
