@@ -179,3 +179,20 @@ def test_a_size_that_contradicts_the_field_of_view_is_told(
         save(made, tmp_path / f"{index}.dcm")
     found = [one for one in notes(tmp_path) if "field of view in the header" in one]
     assert not found if said is None else said in found[0]
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ({"ImagesInAcquisition": 24}, "tell of 24 images (ImagesInAcquisition), of which 4 are there"),
+        ({"NumberOfSeriesRelatedInstances": 9}, "tell of 9 images (NumberOfSeriesRelatedInstances), of"),
+        ({"ImagesInAcquisition": 4}, None),
+        ({"ImagesInAcquisition": 3}, None),  # of one of several reconstructions
+        ({}, None),
+    ],
+)  # fmt: skip
+def test_fewer_images_than_the_headers_say_are_told(tmp_path: Path, headers: dict, said: str | None):
+    write_series(tmp_path, **headers)
+    found = [one for one in notes(tmp_path) if "headers tell of" in one]
+    assert not found if said is None else said in found[0]
+    assert not [one for one in notes(tmp_path, where={"InstanceNumber": "1..3"}) if "headers tell of" in one]

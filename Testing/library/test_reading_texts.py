@@ -171,3 +171,31 @@ def test_voxels_within_the_header_are_refused(tmp_path: Path, offset: int) -> No
     path.write_bytes(bytes(content))
     with pytest.raises(InputError, match=rf"begin at byte {offset}, within the header.*correct vox_offset"):
         CTVolume.read(path)
+
+
+@pytest.mark.parametrize(
+    ("beside", "spacing", "said"),
+    [
+        (
+            {"SliceThickness": 5, "SpacingBetweenSlices": 5},
+            (1, 1, 1),
+            "says SpacingBetweenSlices 5 mm, and its",
+        ),
+        ({"SliceThickness": 5}, (1, 1, 1), "says SliceThickness 5 mm, and its voxels are 1 x 1 x 1 mm"),
+        ({"SliceThickness": 5, "SpacingBetweenSlices": 2.5}, (0.8, 0.8, 2.5), ""),  # they overlap
+        ({"SliceThickness": 5, "SpacingBetweenSlices": 3}, (0.8, 0.8, 2.5), "SpacingBetweenSlices 3 mm"),
+        ({"SliceThickness": 1, "SpacingBetweenSlices": 0.8}, (0.8, 2.0, 0.7), ""),  # turned
+        ({"SliceThickness": 5}, (0.8, 0.8, 2.5), ""),
+        ({"SliceThickness": "5"}, (1, 1, 1), ""),
+    ],
+)
+def test_lengths_that_the_text_beside_contradicts_are_noted(
+    tmp_path: Path, beside: dict, spacing: tuple[float, float, float], said: str
+):
+    (tmp_path / "a.json").write_text(json.dumps(beside))
+    array = np.random.default_rng(0).normal(0, 20, (4, 32, 40))
+    array[:, :, :12] -= 1000
+    volume = CTVolume(array.astype(np.float32), tuple(map(float, spacing)), (5.0, 6.0, 7.0))
+    volume.write(tmp_path / "a.nii.gz")
+    notes = [one for one in CTVolume.read(tmp_path / "a.nii.gz").meta.get("notes", []) if "a.json" in one]
+    assert bool(notes) == bool(said) and (not said or said in notes[0])

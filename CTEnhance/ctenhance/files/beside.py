@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +36,17 @@ _LARGEST_TEXT = 1 << 20  # bytes of a .json file
 _UNITS = ("Units", "RescaleType")
 # In an image's header these are of its voxels' places, not of its values.
 _LENGTHS = {"m", "cm", "mm", "um", "µm", "in", "inch", "meter", "metre", "millimeter", "millimetre"}
+# Distance and thickness of slices, and times as much or as little as a voxel's side may be.
+_APART = {"SpacingBetweenSlices": 1.05, "SliceThickness": 2.5}
 _DESCRIPTIONS = ("SeriesDescription", "ImageComments", "DerivationDescription")
 # Of the NIfTI header: name of the field, where it begins, its bytes.
 _FIELDS = (("descrip", 148, 80), ("aux_file", 228, 24), ("intent_name", 328, 16))
 _INTENT_AT, _STATISTICS, _LABELS = 68, range(2, 25), {1001: "an estimate", 1002: "labels", 1003: "labels"}
 
 
-def notes_on_texts(path: Path, array: np.ndarray) -> list[str]:
-    """Return notes on an image file whose texts may tell of a map; its values: `array` [z, y, x].
+def notes_on_texts(path: Path, array: np.ndarray, spacing: Sequence[float]) -> list[str]:
+    """Return notes on an image file whose texts may tell of a map, or of other lengths; its values: `array`
+    [z, y, x], `spacing` x, y, z in mm.
 
     Raises NotCTError where they say so for sure, or where no air contradicts them.
     """
@@ -77,7 +80,25 @@ def notes_on_texts(path: Path, array: np.ndarray) -> list[str]:
                 )
             if named in NOTED:
                 return [f"{where} tells of {named}; taken for Hounsfield units, as air is at -1000 in it"]
-    return [*(_notes_of_intent(header) if is_nifti else []), *_note_of_name(path)]
+    notes = [*(_notes_of_intent(header) if is_nifti else []), *_note_of_name(path)]
+    return [*notes, *_note_of_lengths(beside, place, spacing)]
+
+
+def _note_of_lengths(beside: Mapping[str, Any], place: str, spacing: Sequence[float]) -> list[str]:
+    for key, most in _APART.items():
+        said = beside.get(key)
+        if not isinstance(said, int | float) or not said > 0:
+            continue
+        # Whichever axis it is: a volume may have been turned.
+        times = min(max(said / one, one / said) for one in spacing)
+        if times <= most:
+            return []
+        size = " x ".join(f"{one:.4g}" for one in spacing)
+        return [
+            f"{place} says {key} {said:g} mm, and its voxels are {size} mm: unless it was resampled, lengths "
+            "were lost on the way; make sure that they are right"
+        ]
+    return []
 
 
 def _require_hounsfield(beside: Mapping[str, Any], place: str) -> None:

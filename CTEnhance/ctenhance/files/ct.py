@@ -75,7 +75,7 @@ def _notes_on_texts(path: AnyPath | Sequence[AnyPath], volume: CTVolume | Stored
     from ctenhance.files.beside import notes_on_texts  # pydicom takes a while to load
 
     (file,) = [path] if isinstance(path, str | os.PathLike) else path
-    return notes_on_texts(Path(file), volume.array)
+    return notes_on_texts(Path(file), volume.array, volume.spacing)
 
 
 def read_or_map(

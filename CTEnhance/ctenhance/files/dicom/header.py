@@ -99,6 +99,8 @@ _KEYWORDS = (
     "ConcatenationUID",
     "InConcatenationNumber",
     "InConcatenationTotalNumber",
+    "ImagesInAcquisition",
+    "NumberOfSeriesRelatedInstances",
     "MultienergyCTCharacteristicsSequence",
     *_FUNCTIONAL_GROUPS,
 )

@@ -77,6 +77,26 @@ def notes_of_parts(files: Sequence[DicomFile]) -> list[str]:
     return []
 
 
+def notes_of_count(files: Sequence[DicomFile]) -> list[str]:
+    """Return the note on fewer images than the headers say that the series, or an acquisition of it, has."""
+    by_number: dict[str, list[DicomFile]] = {}
+    for file in files:
+        by_number.setdefault(text(file.value("AcquisitionNumber")), []).append(file)
+    for keyword, parts in (
+        ("NumberOfSeriesRelatedInstances", [list(files)]), ("ImagesInAcquisition", list(by_number.values())),
+    ):  # fmt: skip
+        for part in parts:
+            said = {number(file.header.get(keyword)) for file in part}
+            of_all = said.pop() if len(said) == 1 else None
+            if of_all is not None and len(part) < of_all and not any(len(one.frames) > 1 for one in part):
+                verb = "is" if len(part) == 1 else "are"
+                return [
+                    f"its headers tell of {of_all:.0f} images ({keyword}), of which {len(part)} {verb} "
+                    "there: copy all of them, unless you mean these alone"
+                ]
+    return []
+
+
 def notes_of_field(file: DicomFile, array: np.ndarray, padded: bool) -> list[str]:
     """Return the note on slices [z, y, x] whose pixels make another field of view than the header has, as
     where they were shrunk or enlarged and the pixel spacing was left as it was.

@@ -34,6 +34,7 @@ from ctenhance.files.dicom.padding import AIR_HU, declared_padding, fill_padding
 from ctenhance.files.dicom.pixels import stored_planes
 from ctenhance.files.dicom.provenance import (
     notes_of_copies,
+    notes_of_count,
     notes_of_derivation,
     notes_of_field,
     notes_of_parts,
@@ -167,7 +168,7 @@ def laid_out(
     slices.sort(key=lambda one: one.depth)
     slices, repeated = _without_repetitions(slices, conditions)
     notes = require_one_scan(slices, conditions)
-    notes += notes_of_parts(files)
+    notes += [*notes_of_parts(files), *([] if conditions.asked else notes_of_count(files))]
     grid = grid_of(slices, conditions)
     if scouts := sum(len(file.frames) - len(slice_frames(file)) for file in files):
         notes = [*notes, f"{scouts} frame{'' if scouts == 1 else 's'} left out, as localizers (scouts)"]
