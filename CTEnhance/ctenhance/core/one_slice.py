@@ -13,7 +13,7 @@ from ctenhance.core.blocks import block_means
 _FEWEST, _FEWEST_PIXELS = 5, 300
 #: HU by which nearly all blocks of a slice are off against the mean of its neighbours, within a part of it,
 #: and against what is usual.
-_OFF_HU, _NEARLY_ALL, _WITHIN, _TIMES_USUAL = 12.0, 0.75, 0.4, 8.0
+_OFF_HU, _NEARLY_ALL, _WITHIN, _TIMES_TYPICAL = 12.0, 0.75, 0.4, 8.0
 #: Of noise, by second differences along every so manieth row where tissue is: times as much or as little.
 _ROWS, _TISSUE_HU, _TIMES = 4, (-200.0, 200.0), 2.0
 
@@ -35,9 +35,9 @@ def _off(means: np.ndarray, count: int) -> str:
         return ""
     apart = (means[1:-1] - (means[:-2] + means[2:]) / 2).reshape(count - 2, -1)
     by = np.median(apart, axis=1)
-    usual = float(np.median(np.abs(by)))
+    typical = float(np.median(np.abs(by)))
     alike = np.mean(np.abs(apart - by[:, None]) <= _WITHIN * np.abs(by)[:, None], axis=1)
-    odd = np.flatnonzero((np.abs(by) >= max(_OFF_HU, _TIMES_USUAL * usual)) & (alike >= _NEARLY_ALL))
+    odd = np.flatnonzero((np.abs(by) >= max(_OFF_HU, _TIMES_TYPICAL * typical)) & (alike >= _NEARLY_ALL))
     at = int(np.abs(by).argmax())
     beside = [one for one in (at - 1, at + 1) if 0 <= one < len(by)]
     # The slices on either side are then off the other way, by half as much.

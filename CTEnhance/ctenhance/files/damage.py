@@ -23,6 +23,7 @@ from typing import IO, Any, cast
 import numpy as np
 
 from ctenhance.core.hounsfield import not_finite
+from ctenhance.files.names import require_right_name
 from ctenhance.files.nifti_grid import HEADER_BYTES
 from ctenhance.runtime.errors import InputError, NotCTError
 from ctenhance.runtime.files import suffix_of
@@ -63,6 +64,7 @@ def require_sound(path: Path, plain: Take | None = None) -> None:
 
     `plain` is given the bytes of a NIfTI file, unpacked, up to the end of its voxels.
     """
+    require_right_name(path)
     if suffix_of(path) in NIFTI:
         _require_whole_nifti(path, plain)
     else:

@@ -1,0 +1,54 @@
+"""Is an image file what its name says? Its first bytes tell, where it would pass for damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import zlib
+from pathlib import Path
+
+from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.files import suffix_of
+
+_GZIP, _ENOUGH = b"\x1f\x8b", 512
+_KINDS = {
+    "a NIfTI file": (".nii", ".nii.gz"),
+    "an NRRD file": (".nrrd", ".nhdr"),
+    "a MetaImage file": (".mha", ".mhd"),
+    "a DICOM file": (".dcm",),
+}
+
+
+def require_right_name(path: Path) -> None:
+    """Raise InputError for an image file that is packed, or of another format, than its name says."""
+    suffix = suffix_of(path)
+    with contextlib.suppress(OSError), path.open("rb") as stream:
+        start = stream.read(4096)
+        packed = start.startswith(_GZIP)
+        plain = _unpacked(start) if packed else start
+        if packed and plain.startswith(_GZIP):
+            raise InputError("it is packed twice (gzip within gzip), as servers do; unpack it once.")
+        kind = _kind(plain)
+        if packed and suffix == ".nii" and kind == "a NIfTI file":
+            raise InputError("it is packed (gzip), which its name does not say; call it .nii.gz.")
+        if packed and suffix != ".nii.gz":
+            raise InputError("it is packed (gzip), which its name does not say; unpack it first.")
+        if kind and suffix not in _KINDS[kind]:
+            unpack = "unpack it, and " if packed else ""
+            raise InputError(f"it is {kind}, which its name does not say; {unpack}call it {_KINDS[kind][0]}.")
+
+
+def _unpacked(start: bytes) -> bytes:
+    with contextlib.suppress(zlib.error):
+        return zlib.decompressobj(31).decompress(start, _ENOUGH)
+    return b""
+
+
+def _kind(start: bytes) -> str:
+    """Return what begins with these bytes; '' for what is not known."""
+    if start[344:347] in (b"n+1", b"ni1") or start[4:7] in (b"n+2", b"ni2"):
+        return "a NIfTI file"
+    if start.startswith(b"NRRD"):
+        return "an NRRD file"
+    if start[:_ENOUGH].lstrip().startswith((b"ObjectType", b"NDims")):
+        return "a MetaImage file"
+    return "a DICOM file" if start[128:132] == b"DICM" else ""

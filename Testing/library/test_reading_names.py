@@ -1,0 +1,52 @@
+"""An image file that is not what its name says is told what it is, and not that it is damaged."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+from synthetic_dicom import dataset, hounsfield, save
+
+from ctenhance.core.volume import CTVolume
+from ctenhance.runtime.errors import InputError
+
+
+def written(folder: Path, suffix: str) -> bytes:
+    path = folder / f"right{suffix}"
+    if suffix == ".dcm":
+        save(dataset(hounsfield()[0], (0, 0, 0)), path)
+    else:
+        CTVolume(hounsfield(4).astype("float32"), (0.8, 0.7, 2.5)).write(path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("of", "packed", "name", "said"),
+    [
+        (".nii.gz", 1, "a.nii.gz", "it is packed twice (gzip within gzip)"),
+        (".nii", 1, "a.nii", "it is packed (gzip), which its name does not say; call it .nii.gz"),
+        (".nrrd", 0, "a.nii", "it is an NRRD file, which its name does not say; call it .nrrd"),
+        (".nrrd", 1, "a.nii.gz", "it is an NRRD file, which its name does not say; unpack it, and call it"),
+        (".mha", 0, "a.nii.gz", "it is a MetaImage file"),
+        (".mha", 1, "a.mha", "it is packed (gzip), which its name does not say; unpack it first"),
+        (".nii", 0, "a.nrrd", "it is a NIfTI file, which its name does not say; call it .nii"),
+        (".dcm", 0, "a.nii", "it is a DICOM file, which its name does not say; call it .dcm"),
+    ],
+)
+def test_what_a_file_is_comes_from_its_first_bytes(
+    tmp_path: Path, of: str, packed: int, name: str, said: str
+):
+    content = written(tmp_path, of)
+    for _ in range(packed):
+        content = gzip.compress(content)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        CTVolume.read(tmp_path / name)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii"])
+def test_plain_nifti_is_read_under_either_name(tmp_path: Path, name: str):
+    (tmp_path / name).write_bytes(written(tmp_path, ".nii"))
+    assert CTVolume.read(tmp_path / name).array.shape == (4, 12, 16)
