@@ -22,7 +22,6 @@ from ctenhance.core.hounsfield import (
 )
 from ctenhance.core.layout import doubt_of_one_off, doubts_of_layout
 from ctenhance.core.limits import doubt_of_steps, limits_of, require_whole_words
-from ctenhance.core.one_slice import doubt_of_one_slice
 from ctenhance.core.order import (
     blank_slices,
     doubt_of_blanks,
@@ -147,7 +146,7 @@ def doubts_of(volume: CTVolume | StoredVolume, ends: np.ndarray | None = None) -
         doubt_of_padding(array, float(ends[:, 0].min())),
         doubt_of_blanks(blanks, len(array)),
         odd,
-        doubt_of_made_up_slice(images) or ("" if odd else doubt_of_one_slice(images, blocks.means)),
+        doubt_of_made_up_slice(images),
         doubt_of_repeated_rows(array),
         "" if odd else doubt_of_one_off(blocks),
         *doubts_of_layout(images, blocks),
