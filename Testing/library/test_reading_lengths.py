@@ -126,6 +126,16 @@ def test_a_meta_image_that_does_not_say_where_it_lies(tmp_path: Path, said: str,
 
 
 @pytest.mark.parametrize(
+    "size, contradicts", [("1.684 1.684 5", True), ("0.8 0.8 5", False), ("0.8 0.8 2", False), ("x", False)]
+)
+def test_pixels_that_are_larger_than_they_are_apart_are_noted(
+    tmp_path: Path, size: str, contradicts: bool
+) -> None:
+    notes = _notes(_mha(tmp_path / "a.mha", f"Offset = 1 2 3\nElementSize = {size}"))
+    assert any(f"ElementSize {size}, but ElementSpacing 0.8 0.8 2" in one for one in notes) == contradicts
+
+
+@pytest.mark.parametrize(
     "code, contradicts", [("RAI", False), ("LPS", False), ("???", False), ("LPI", True), ("RAS", True)]
 )
 def test_an_orientation_that_contradicts_the_matrix_is_noted(

@@ -56,6 +56,7 @@ Take = Callable[[bytes], Any]
 _DESCRIBES = re.compile(r"^(content|comment|name)\s*$|descri|comment|rescale ?_?type|units?$|quantity", re.I)
 _OF_LENGTH = re.compile(r"space units|distanceunits", re.I)
 _MOST_TEXT, _LONGEST_HEADER = 1 << 20, 64 << 20  # bytes of a header that are looked at, and that it may have
+_SAME_SIZE = 0.01
 LEAST_OFFSET = 352  # of the voxels in a NIfTI file
 
 
@@ -175,6 +176,14 @@ def taken_on_trust(path: Path, direction: np.ndarray) -> list[str]:
         b"origin",
     }:
         notes.append(UNPLACED)
+    # Slices may be thicker than they are apart; pixels are as large as they are apart.
+    size, spacing = (_numbers(fields.get(name, b"")) for name in (b"elementsize", b"elementspacing"))
+    if len(size) == len(spacing) == 3 and not np.allclose(size[:2], spacing[:2], rtol=_SAME_SIZE, atol=0):
+        said, taken = (" ".join(f"{one:.4g}" for one in three) for three in (size, spacing))
+        notes.append(
+            f"its header contradicts itself: ElementSize {said}, but ElementSpacing {taken}, which was "
+            "taken; lengths and areas may be wrong"
+        )
     # RAI and LPS are one orientation, by where the axes come from and by where they go to.
     code = fields.get(b"anatomicalorientation", b"").decode("latin-1").upper()
     goes_to = "".join(
@@ -188,6 +197,13 @@ def taken_on_trust(path: Path, direction: np.ndarray) -> list[str]:
             "TransformMatrix, which was taken, as 3D Slicer does; left and right may be wrong"
         )
     return notes
+
+
+def _numbers(said: bytes) -> list[float]:
+    try:
+        return [float(one) for one in said.split()]
+    except ValueError:
+        return []
 
 
 def values_beside(path: Path) -> bool:
