@@ -52,7 +52,8 @@ REMARKS = {
     "CTImageStorage_bad_meta.dcm": "its file meta header lacks the SOP class; the data set has it",
     "CT_small_deflated.dcm": "deflated",
     "ct.0.dcm": "implicit value representations",
-    "CT_small.dcm": "128 × 128 pixels",
+    "CT_small.dcm": "128 × 128 pixels, a quarter of the matrix for which its field of view holds",
+    "empty_charset_LEI.dcm": "two elements, no identity and no image, as in the other two: sound data sets",
     "UN_sequence.dcm": "one private sequence, no image",
     "no_meta.dcm": "CT_small without file meta header, and with a stray byte before the first element: "
     "pydicom finds nothing in it, either",

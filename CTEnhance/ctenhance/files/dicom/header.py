@@ -184,8 +184,9 @@ def read_file(path: Path, also: Iterable[str | int] = ()) -> DicomFile | None:
         raise InputError(f"'{path.name}' is damaged or cut off; copy it again from its source.") from error
     if marked and not (header.SOPClassUID or header.Modality or header.get("Rows")):
         raise InputError(
-            f"'{path.name}' begins like a DICOM file, but what follows its mark is no DICOM; copy it again "
-            "from its source."
+            f"'{path.name}' has the mark of a DICOM file, but says neither what it is (SOP Class UID, "
+            "Modality) nor how large its image is (Rows): its header was taken out, or it is damaged; copy "
+            "it again from its source."
         )
     # What merely begins like an element has no such identifier.
     if not marked and not header.SOPClassUID.startswith("1.2.840.10008."):

@@ -39,6 +39,7 @@ _ARCHIVES = (
     b"PK\x03\x04", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\xfd7zXZ\x00", b"BZh", b"\x1f\x8b",
     b"\x28\xb5\x2f\xfd",
 )  # fmt: skip
+_BIG_ENDIAN = b"\x00\x08\x00"  # how a data set begins there, with group 8
 _DISC_IMAGE_AT, _DISC_IMAGE = 0x8001, b"CD001"
 # Other files that hold images, by their suffix; an .img or .raw may be DICOM all the same.
 _VOLUMES = {
@@ -167,6 +168,12 @@ def _why_no_dicom(path: Path) -> str:
         return reason
     if is_archive(path):
         return f"'{path.name}' is an archive (zip or the like); unpack it first, and give the folder."
+    with contextlib.suppress(OSError), path.open("rb") as stream:
+        if stream.read(3) == _BIG_ENDIAN:
+            return (
+                f"'{path.name}' looks like DICOM in big endian without the header and the mark of a file, "
+                "which is not read; export it as DICOM files (Explicit VR Little Endian)."
+            )
     return (
         f"'{path.name}' is no DICOM image; give a DICOM folder or DICOM files, or one file ending in "
         ".nii.gz, .nii, .nrrd, .mha or .mhd."
