@@ -286,6 +286,19 @@ def test_a_transfer_syntax_that_is_not_read_is_named(tmp_path: Path, syntax: str
     assert "its transfer syntax" in str(caught.value) and named in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("way", "said"), [("swapped", "stand in the other order (big endian"), ("late", "begin one byte late")]
+)
+def test_bytes_that_lie_otherwise_are_called_so(tmp_path: Path, way: str, said: str):
+    made = image("12 bits")
+    words = UNSIGNED.astype("<u2")
+    made.PixelData = words.byteswap().tobytes() if way == "swapped" else b"\0" + words.tobytes()[:-1]
+    made.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    with pytest.raises(InputError) as caught:
+        CTVolume.read(tmp_path / "a.dcm")
+    assert said in str(caught.value)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file names")
 def test_a_name_in_another_encoding_is_no_hindrance(tmp_path: Path):
     """ITK would end the process at one; it is not given it."""

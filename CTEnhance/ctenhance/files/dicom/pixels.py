@@ -58,6 +58,7 @@ _FLOATS = {"FloatPixelData": "Float Pixel Data", "DoubleFloatPixelData": "Double
 _LOSSLESS_FRAME, _START_OF_SCAN = b"\xff\xc3", b"\xff\xda"
 _AMBIGUOUS_PREDICTORS = (5, 6, 7)
 _FEWEST_CUT_OFF = 8  # pairs of neighbours
+_SMOOTHER = 0.25  # of the mean step to the next, as bytes in their order are
 _one_at_a_time = threading.Lock()
 
 
@@ -180,6 +181,12 @@ def _values(words: np.ndarray, header: Dataset, name: str) -> _Pixels:
         values, clean = _lowest(bits >> unsigned.type(below), stored, meant)
     overlaid = _has_embedded_overlay(header)
     # Clean, too, are words with zeros above signed values, and such of which the largest became negative.
+    whole = not clean and not overlaid and below <= 0
+    if whole and (how := _bytes_otherwise(bits, stored, meant)):
+        raise InputError(
+            f"the bytes of the pixel data of '{name}' {how} by their values; export the series again, or "
+            "copy it from its source."
+        )
     if not overlaid and below <= 0 and _are_cut_off(values, bits.view(meant), stored):
         raise InputError(
             f"the header of '{name}' says that its values have {stored} bits (Bits Stored), and they use "
@@ -209,6 +216,24 @@ def _are_cut_off(values: np.ndarray, whole: np.ndarray, stored: int) -> bool:
             overlaid += int(np.count_nonzero(in_word > in_cut))
             many += int(np.count_nonzero((in_cut > steep) & (in_word < steep)))
     return many >= _FEWEST_CUT_OFF or cut_off > overlaid
+
+
+def _bytes_otherwise(bits: np.ndarray, stored: int, meant: np.dtype) -> str:
+    """Say how the bytes of words [frame, y, x] lie, where that makes them fit their bits, and smooth."""
+    if bits.dtype.itemsize != 2:
+        return ""
+    late = np.frombuffer(bits.astype("<u2").tobytes()[1:] + b"\0", "<u2").astype(bits.dtype)
+    ways = {
+        "stand in the other order (big endian for little endian)": bits.byteswap(),
+        "begin one byte late": late.reshape(bits.shape),
+    }
+    fit = {how: _roughness(one.view(meant)) for how, one in ways.items() if _lowest(one, stored, meant)[1]}
+    best = min(fit, key=lambda how: fit[how], default="")
+    return best if best and fit[best] < _SMOOTHER * _roughness(bits.view(meant)) else ""
+
+
+def _roughness(values: np.ndarray) -> float:
+    return float(np.abs(np.diff(values.astype(np.int32), axis=-1)).mean())
 
 
 def _lowest(bits: np.ndarray, stored: int, meant: np.dtype) -> tuple[np.ndarray, bool]:
