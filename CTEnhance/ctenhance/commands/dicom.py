@@ -98,7 +98,7 @@ def dicom(
     run.progress("read", 1, 1)
     report.input = volume.identity()
     with report.stage("write"):
-        write_series(volume, folder, derivation, run.progress, run.cancel, report.warn)
+        write_series(volume, folder, derivation, run.progress, run.cancel, report.warn, source.name)
     report.details["images"] = 1 if derivation.as_map else len(volume.array)
     run.finish(report.finish(), {"series": folder})
 

@@ -22,6 +22,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from ctenhance.core.volume import CTVolume
+from ctenhance.files.dicom.claims import require_true
 from ctenhance.files.dicom.derivation import RESEARCH, Derivation
 from ctenhance.files.dicom.header import text
 from ctenhance.files.dicom.quantities import Code, Quantity, material_code
@@ -47,16 +48,18 @@ def write_series(
     progress: Progress = silent,
     cancel: Cancellable | None = None,
     warn: Callable[[str], None] | None = None,
+    name: str = "",
 ) -> Path:
     """Write a volume as files `slice0001.dcm` … into a folder that is made, or empty; return the folder.
 
     Values become 16-bit integers with one rescale slope: HU to a whole unit where they fit, others to a part
-    in 32767 of the largest one. `warn` gets a sentence on what does not fit the patient's series. Raises
-    InputError for a folder with files in it and for a study that cannot be read, Cancelled when asked to
-    stop; the folder is then as it was."""
+    in 32767 of the largest one. `warn` gets a sentence on what does not fit the patient's series, or what the
+    volume is to be called; `name`: its file's, which may tell. Raises InputError for a folder with files in
+    it, for a study that cannot be read and for a volume that is clearly something else, Cancelled when asked
+    to stop; the folder is then as it was."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom warns of every small offence of the patient's own series
-        return _write(volume, Path(folder), derivation or Derivation(), progress, cancel, warn)
+        return _write(volume, Path(folder), derivation or Derivation(), progress, cancel, warn, name)
 
 
 def _write(
@@ -66,6 +69,7 @@ def _write(
     progress: Progress,
     cancel: Cancellable | None,
     warn: Callable[[str], None] | None,
+    name: str,
 ) -> Path:
     unit = volume.meta.get("unit")
     if unit and derivation.meaning.is_hounsfield:
@@ -73,6 +77,7 @@ def _write(
             f"The volume is a map with the unit '{unit}', not HU: say what it is with the quantity "
             "(--quantity)."
         )
+    require_true(volume, derivation, name, warn)
     source = (
         None
         if derivation.like is None
