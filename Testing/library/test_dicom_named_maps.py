@@ -120,7 +120,7 @@ def test_further_words_in_rescale_type_are_other_quantities(tmp_path: Path, word
         CTVolume.read(tmp_path)
 
 
-@pytest.mark.parametrize("word", ["SUBTRACT", "RHO", "Z"])
+@pytest.mark.parametrize("word", ["SUBTRACT", "RHO", "Z", "SPR"])
 def test_further_words_in_image_type(tmp_path: Path, word: str) -> None:
     write_series(tmp_path, ImageType=["DERIVED", "SECONDARY", "AXIAL", word], RescaleType=None)
 

@@ -224,6 +224,25 @@ def test_electron_density_is_no_ct_even_with_air(tmp_path: Path, said: str):
 
 
 @pytest.mark.parametrize(
+    "said", ["DirectSPR 1.5 Abdomen", "DE_SPR  Pelvis", "Stopping Power Ratio", "SPR map", "Relative (SPR)"]
+)
+def test_stopping_power_ratio_is_no_ct_even_with_air(tmp_path: Path, said: str):
+    write_series(tmp_path, values=hounsfield(4) * 0.9, SeriesDescription=said)
+    with pytest.raises(InputError, match="values of stopping power ratio, not Hounsfield units"):
+        CTVolume.read(tmp_path)
+
+
+@pytest.mark.parametrize("said", ["SPR Thorax nativ", "RSP proton planning", "Stopping power CT"])
+def test_words_that_may_mean_stopping_power_are_noted(tmp_path: Path, said: str):
+    values = hounsfield(4)
+    write_series(tmp_path, values=values, SeriesDescription=said)
+    volume = CTVolume.read(tmp_path)
+    np.testing.assert_array_equal(volume.array, values)
+    (note,) = volume.meta["notes"]
+    assert "stopping power ratio, of which some programs make images with air at -1000, too" in note
+
+
+@pytest.mark.parametrize(
     ("keyword", "said"),
     [
         ("ImageComments", "Rho"),

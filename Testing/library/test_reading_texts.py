@@ -67,6 +67,12 @@ def test_texts_of_the_header_are_heeded(tmp_path: Path, values: np.ndarray, fiel
         CTVolume.read(write(tmp_path / "out.nii", values, **fields))
 
 
+def test_what_may_be_stopping_power_beside_it_is_noted(tmp_path: Path) -> None:
+    beside = {"SeriesDescription": "RSP proton planning", "ImageType": [*KINDS]}
+    (note,) = CTVolume.read(write(tmp_path / "ct.nii", CT, beside)).meta["notes"]
+    assert "stopping power ratio, of which some programs make images with air at -1000, too" in note
+
+
 @pytest.mark.parametrize(("code", "meant"), [(5, "a statistic"), (1001, "an estimate"), (1002, "labels")])
 def test_an_intent_is_noted(tmp_path: Path, code: int, meant: str) -> None:
     volume = CTVolume.read(write(tmp_path / "out.nii", CT, intent_code=struct.pack("<h", code)))

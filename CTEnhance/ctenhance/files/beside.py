@@ -24,6 +24,7 @@ from ctenhance.files.dicom.names import (
     OF_MATERIALS,
     TAKEN_OUT,
     UNIT,
+    WITH_AIR,
     WITHOUT_AIR,
     capitals,
     quantity,
@@ -80,6 +81,11 @@ def notes_on_texts(path: Path, array: np.ndarray, spacing: Sequence[float]) -> l
                 )
             if named in NOTED:
                 return [f"{where} tells of {named}; taken for Hounsfield units, as air is at -1000 in it"]
+            if named in WITH_AIR:
+                return [
+                    f"{where} tells of {named}, of which some programs make images with air at -1000, too: "
+                    "make sure that it is a CT in Hounsfield units and no map"
+                ]
     notes = [*(_notes_of_intent(header) if is_nifti else []), *_note_of_name(path)]
     return [*notes, *_note_of_lengths(beside, place, spacing)]
 
@@ -124,7 +130,7 @@ def _note_of_name(path: Path) -> list[str]:
     said = words(stem_of(path))
     named = "" if TAKEN_OUT.search(said) else quantity(said, LIKE_HU)
     other = quantity(said, (*OF_MATERIALS, *WITHOUT_AIR))
-    named = named or (other if other in NOTED else "")
+    named = named or (other if other in (*NOTED, *WITH_AIR) else "")
     return [f"its name tells of {named}: make sure that its values are Hounsfield units"] if named else []
 
 

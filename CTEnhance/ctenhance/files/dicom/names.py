@@ -71,7 +71,7 @@ _DENSE = r"(DENS|DICHT|HUSTOT|TATHET|TAETHET|TTHED|TIHEY|SURUSEG|YOGUNLU|GESTOSC
 _Z, _RHO, _POWER = "effective atomic number", "electron density", "stopping power ratio"
 _MASS, _BASIS = "mass density", "one of the effects that attenuate (photoelectric, scatter)"
 #: Names that many a CT has not, and that air contradicts: then a note says so. And those with air as in HU.
-NOTED, WITH_AIR = (_DENSITY, _POWER, _MASS, _BASIS), (_RHO, _Z)
+NOTED, WITH_AIR = (_DENSITY, _BASIS), (_RHO, _Z, _POWER, _MASS)
 # Of some vendors these have -1000 in air, too: air does not show that they are HU.
 LIKE_HU: Names = (
     (
@@ -87,6 +87,11 @@ LIKE_HU: Names = (
         r"|^((DE|DECT|DUAL ENERGY|SPECTRAL|GSI) )?RED( (MAPS?|IMAGES?))?( X)?( \d+)*$"
         r"|RED MAPS?|(DE|DECT|SPECTRAL|GSI) RED|(?<=\()RED(?=\))|RED (X ?)?1000",
         _RHO,
+    ),
+    (
+        r"(DIRECT|DE|DECT|DUAL ENERGY|SPECTRAL) ?(SPR|RSP)|STOPPING POWER RATIOS?|(SPR|RSP) (MAPS?|IMAGES?)"
+        r"|BREMSVERM\w*|(?<=\()(SPR|RSP)(?=\))",
+        _POWER,
     ),
 )
 OF_MATERIALS: Names = (
@@ -172,7 +177,7 @@ WITHOUT_AIR: Names = (
     ),
     (r"MASS ?DENSITY|PHYSICAL DENSITY|MASSEN ?DICHTE|DENSITE MASSIQUE|DENSIDAD (DE MASA|FISICA)", _MASS),
     (r"PHOTO ?ELECTRIC\w*|PHOTOEFFE[CK]T|COMPTON( SCATTER)?|(SCATTER|PHOTO) BASIS", _BASIS),
-    (r"\w*SPR|STOPPING POWER( RATIO)?|RSP|BREMSVERM\w*|POUVOIR D ARRET", _POWER),
+    (r"\w*SPR|RSP|STOPPING POWER|POUVOIR D ARRET", _POWER),
     (
         r"SUB?TRA[CK]?T(ION|ED|IE|IERT)?|SUBTRAHIERT|SOUSTRACTION|SOTTRAZIONE|SU[BS]*TRACC?ION|SUBTRACAO"
         r"|DIFF|DIFF?EREN(CE|ZA?|CIA|CA)|VERSCHIL\w*|DELTA",

@@ -108,6 +108,7 @@ _IMAGE_TYPES = {
     "ELECTRONDENSITY": "electron density", "SUBTRACTION": "differences", "DIVISION": "ratios",
     "STDDEVIATION": "standard deviations", "QUANTITY": "another quantity", "SUBTRACT": "differences",
     "SUBTRACTED": "differences", "RHO": "electron density", "Z": "effective atomic number",
+    "SPR": "stopping power ratio", "RSP": "stopping power ratio",
 }  # fmt: skip
 _HU_IMAGE_TYPES = {"VMI", "MATREMOVED", "MATMODIFIED"}
 _UNSPECIFIED = {"US", "UNSPECIFIED", "UNSPEC", "NONE", "UNKNOWN", "NA"}
