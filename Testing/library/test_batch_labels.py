@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 (its customary name)
-from batch_folders import StandIn, batch, verb
+from batch_folders import StandIn, batch, find_cases, verb, write_ct
 from enhance_body import body
 from scipy.spatial.transform import Rotation
 
@@ -99,3 +99,58 @@ def test_a_batch_carries_them_along_with_a_note(tmp_path: Path, verb: StandIn) -
     np.testing.assert_array_equal(carried.array, mask.array)
     assert grid_difference(carried, CTVolume.read(tmp_path / "out" / "a.nii.gz"), "it") is None
     assert "1 finished before" in batch(tmp_path / "in", tmp_path / "out", *options).stdout
+
+
+def _label_map(path: Path, values: np.ndarray, kind: int = sitk.sitkUInt8) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save(sitk.GetImageFromArray(values), path, kind)
+
+
+def _many_labels() -> np.ndarray:
+    """Organs of 40 kinds, as programs for all of them write."""
+    found = np.zeros((3, 64, 64), np.int32)
+    for label in range(40):
+        found[:, label // 8 * 12 : label // 8 * 12 + 9, label % 8 * 8 : label % 8 * 8 + 6] = label + 1
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("labelsTr/CT_001.nii.gz", sitk.sitkUInt8),
+        ("other/CT_001.nii.gz", sitk.sitkUInt8),
+        ("labelsTs/CT_001.nii.gz", sitk.sitkInt16),
+        ("masks/CT_001.nrrd", sitk.sitkFloat32),
+        ("CT_001_seg.nii", sitk.sitkInt16),
+    ],
+)
+@pytest.mark.parametrize("many", [False, True])
+def test_label_maps_among_the_cts_are_left_out(tmp_path: Path, name: str, kind: int, many: bool) -> None:
+    root = tmp_path / "Dataset001"
+    write_ct(root / "imagesTr" / "CT_001_0000.nii.gz")
+    (root / "dataset.json").write_text("{}")
+    values = _many_labels() if many else (np.arange(300).reshape(3, 10, 10) > 150).astype(np.int32)
+    _label_map(root / name, values, kind)
+    found = find_cases(root, tmp_path / "out")
+    assert [case.name for case in found.cases] == ["imagesTr/CT_001_0000.nii.gz"]
+    said = f"a label map (whole numbers 0 to {40 if many else 1}), no CT: --labels takes such along"
+    assert found.left_out == {name: said}
+
+
+def test_a_ct_is_no_label_map_whatever_its_name_or_bits(tmp_path: Path) -> None:
+    write_ct(tmp_path / "in" / "labels" / "a.nii.gz")
+    window = np.random.default_rng(0).normal(120, 20, (3, 32, 32)).clip(0, 255).round()
+    window[:, :12] = 0  # air
+    _label_map(tmp_path / "in" / "window.nii.gz", window)  # refused as a case of its own
+    _label_map(tmp_path / "in" / "stored_seg.nii.gz", window * 4, sitk.sitkUInt16)
+    assert [case.name for case in find_cases(tmp_path / "in", tmp_path / "out").cases] == [
+        "labels/a.nii.gz", "stored_seg.nii.gz", "window.nii.gz",
+    ]  # fmt: skip
+
+
+def test_a_batch_with_label_maps_among_its_cts_ends_well(tmp_path: Path, verb: StandIn) -> None:
+    write_ct(tmp_path / "in" / "imagesTr" / "a_0000.nii.gz")
+    _label_map(tmp_path / "in" / "labelsTr" / "a.nii.gz", np.eye(16)[None].repeat(3, 0))
+    done = batch(tmp_path / "in", tmp_path / "out")
+    assert "1 done, 0 finished before, 0 failed, 1 left out" in done.stdout
+    assert "'labelsTr/a.nii.gz' (a label map (whole numbers 0 to 1)" in done.output

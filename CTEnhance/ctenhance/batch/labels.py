@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,12 @@ PUT_IN_ORDER = "the label map has its axes in another order or direction: its vo
 SUFFIXES = tuple(suffix for suffix in READABLE_SUFFIXES if suffix not in (".mhd", ".nhdr"))
 _EXACT_FLOAT32 = 1 << 24  # whole numbers up to here
 _HEADER_BYTES = 1 << 16
+# Words for label maps in the names of files and folders ('labelsTr', 'case_seg', 'masks').
+_NAMED = re.compile(
+    r"(?<![a-z])(labels?|masks?|segs?|segmentations?|annotations?|gt)(tr|ts|va|val)?(?![a-z])", re.IGNORECASE
+)
+#: More values are none of labels; so few are those of no image; neighbours that are equal, of more.
+_MOST_LABELS, _FEW_LABELS, _MOSTLY = 1000, 8, 0.6
 
 
 def checked(path: Path, image: CTVolume) -> tuple[str, CTVolume | None]:
@@ -75,6 +82,36 @@ def _in_order_of(image: CTVolume, labels: CTVolume) -> CTVolume:
     return CTVolume(
         array, tuple(spacing.tolist()), tuple(origin.tolist()), direction * signs, dict(labels.meta)
     )
+
+
+def label_map_in(path: Path, inside: str) -> str:
+    """Return what a volume file holds that is a label map beside the CTs of a folder, such as 'a label map
+    (whole numbers 0 to 3)'; '' for any other, and one that cannot be read.
+
+    Looked into are those of 8 bits, and those with a name for it in `inside`, their path within the folder.
+    Labels are few, or, unlike the values of an image, the same from voxel to voxel.
+    """
+    from ctenhance.files.volumes import has_eight_bits, read_image_file
+
+    if not (_NAMED.search(inside) or has_eight_bits(path)):
+        return ""
+    try:
+        array = read_image_file(path, labels=True).array
+    except (InputError, MemoryError):
+        return ""
+    found: set[float] = set()
+    equal = pairs = 0
+    for plane in array:
+        values = np.unique(plane)
+        found.update(values.tolist())
+        if len(found) > _MOST_LABELS or values[0] < 0 or not np.array_equal(values, np.round(values)):
+            return ""
+        labelled = np.maximum(plane[:, 1:], plane[:, :-1]) > 0
+        pairs += int(labelled.sum())
+        equal += int((labelled & (plane[:, 1:] == plane[:, :-1])).sum())
+    if len(found) > _FEW_LABELS and equal < _MOSTLY * pairs:
+        return ""
+    return f"a label map (whole numbers {min(found):g} to {max(found):g})"
 
 
 def _names_segments(path: Path) -> bool:

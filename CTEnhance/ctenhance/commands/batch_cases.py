@@ -228,6 +228,9 @@ class CaseSearch:
             if Finished(file).report.get("output"):
                 yield LeftOut(name_in(file, self.source), "a result of an earlier batch")
                 continue
+            if found := labels.label_map_in(file, file.relative_to(self.source).as_posix()):
+                yield LeftOut(name_in(file, self.source), f"{found}, no CT: --labels takes such along")
+                continue
             place = file.relative_to(self.source)
             short = place.with_name(stem_of(file))
             # Of names that are equal without their suffixes all keep these: 'a.nii' beside 'a.mha'.

@@ -92,6 +92,17 @@ def read_image_file(path: Path, labels: bool = False) -> CTVolume:
     return volume
 
 
+def has_eight_bits(path: Path) -> bool:
+    """Whether the voxels of a file have 8 bits, by its header; False where that cannot be read."""
+    reader = sitk.ImageFileReader()
+    with _quiet(), contextlib.suppress(RuntimeError, KeyError):
+        reader.SetImageIO(_IMAGE_IO[suffix_of(path)])
+        reader.SetFileName(os.fspath(path))
+        reader.ReadImageInformation()
+        return reader.GetPixelID() in _EIGHT_BIT
+    return False
+
+
 def read_or_map(path: Path, place: Path | None, labels: bool = False) -> CTVolume | StoredVolume:
     """Do what `read_image_file` does, but look into the voxels where a packed file is unpacked to `place`, a
     new file, if they can be used as they stand there: that takes neither memory nor the time of a copy."""

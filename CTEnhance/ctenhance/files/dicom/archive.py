@@ -26,6 +26,7 @@ from ctenhance.files.dicom.kinds import ATTRIBUTES as KIND_ATTRIBUTES
 from ctenhance.files.dicom.kinds import kinds, slices_of
 from ctenhance.files.dicom.maps import mg_per_ml_of
 from ctenhance.files.dicom.marks import ATTRIBUTES as SCAN_ATTRIBUTES
+from ctenhance.files.dicom.parted import SERIES_UID, by_series
 from ctenhance.files.dicom.reading import (
     DICOMDIR,
     files_below,
@@ -217,8 +218,10 @@ class Archive:
 
     def _listed(self, files: Sequence[DicomFile]) -> Iterator[ListedSeries]:
         members: dict[tuple[str, str], list[DicomFile]] = {}
-        for file in files:
-            members.setdefault((_uid(file, "Study"), _uid(file, "Series")), []).append(file)
+        for uid, images in by_series(files, self._conditions.ignores(SERIES_UID)).items():
+            is_parted = any(_uid(file, "Series") != uid for file in images)
+            for file in images:
+                members.setdefault((_uid(images[0] if is_parted else file, "Study"), uid), []).append(file)
         chosen = {key: found for key, found in members.items() if self._is_asked_for(found)}
         self.counts.left_out += len(members) - len(chosen)
         numbers = _numbers(members)
@@ -256,7 +259,7 @@ class Archive:
         listed = ListedSeries(
             study=self._studies[study],
             study_instance_uid=study,
-            series_instance_uid=uid,
+            series_instance_uid=_uid(first, "Series"),
             series_number=None if given is None else int(given),
             modality=first.header.Modality or text(first.header.SOPClassUID),
             description=text(first.header.get("SeriesDescription")),

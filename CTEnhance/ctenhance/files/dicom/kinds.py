@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 from pydicom.uid import UID
 
 from ctenhance.files.dicom.header import DicomFile, number, text
+from ctenhance.files.dicom.parted import by_series
 from ctenhance.runtime.errors import InputError
 
 K = TypeVar("K", bound=Hashable)
@@ -99,15 +100,14 @@ class Outline:
     at_one_place: bool  # several, as of bolus tracking
 
 
-def slices_of(files: Sequence[DicomFile]) -> tuple[dict[str, list[DicomFile]], list[DicomFile]]:
-    """Return the CT slices by SeriesInstanceUID, and the other files.
+def slices_of(
+    files: Sequence[DicomFile], as_one: bool = False
+) -> tuple[dict[str, list[DicomFile]], list[DicomFile]]:
+    """Return the CT slices by SeriesInstanceUID, and the other files; `as_one` as in `by_series`.
 
     Raises NoSlicesError when there is none, with what there is, and InputError for a slice without pixels.
     """
-    series: dict[str, list[DicomFile]] = {}
-    for file in files:
-        if _is_ct(file):
-            series.setdefault(text(file.header.get("SeriesInstanceUID")), []).append(file)
+    series = by_series(filter(_is_ct, files), as_one)
     found = {uid: [file for file in images if _kind(file, images) is None] for uid, images in series.items()}
     # Converters write slices as secondary captures, too; beside a proper CT they are something else.
     for proper in (True, False):
@@ -325,10 +325,7 @@ def _why_no_slice(files: Sequence[DicomFile]) -> str:
         without_pixels = all(file.header.Modality in _REFERRING for file in files)
         why = f" without images of {'its' if len(files) == 1 else 'their'} own" if without_pixels else ""
         return f"there is no CT in it but {kinds(files)}{why}; give a CT series."
-    by_series: dict[str, list[DicomFile]] = {}
-    for file in ct:
-        by_series.setdefault(text(file.header.get("SeriesInstanceUID")), []).append(file)
-    found = {_kind(file, images) for images in by_series.values() for file in images}
+    found = {_kind(file, images) for images in by_series(ct).values() for file in images}
     named = [kind for kind in _KINDS if kind in found]
     captures = any(is_capture(file) for file in ct)
     if named:

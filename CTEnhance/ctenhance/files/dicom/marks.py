@@ -7,6 +7,7 @@ ONE_FOR_A_SCAN = (
     "KVP", "MonoenergeticEnergyEquivalent", "EnergyWeightingFactor", "ConvolutionKernel", "Manufacturer",
     "ManufacturerModelName", "DeviceSerialNumber", "FrameOfReferenceUID", "PatientID", "PatientName",
     "PatientBirthDate", "PatientSex", "PatientAge", "StudyInstanceUID", "StudyDate",
+    "SeriesInstanceUID",
 )  # fmt: skip
 ONE_FOR_A_BLOCK = (
     "AcquisitionNumber", "TemporalPositionIdentifier", "TemporalPositionTimeOffset", "PhaseNumber",

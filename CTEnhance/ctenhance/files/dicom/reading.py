@@ -26,6 +26,7 @@ from ctenhance.files.dicom.header import (
 from ctenhance.files.dicom.kinds import ATTRIBUTES as KIND_ATTRIBUTES
 from ctenhance.files.dicom.kinds import is_capture, kinds, slices_of
 from ctenhance.files.dicom.marks import ATTRIBUTES as SCAN_ATTRIBUTES
+from ctenhance.files.dicom.parted import SERIES_UID, looks_parted
 from ctenhance.files.dicom.provenance import note_of_missing
 from ctenhance.files.dicom.slices import HOUNSFIELD
 from ctenhance.files.dicom.stack import read_stack
@@ -90,7 +91,7 @@ def read_dicom(
             files = list(files_of(paths, keywords, indices))
             if not files:
                 raise InputError(_why_no_file(paths))
-            found, left_out = slices_of(files)
+            found, left_out = slices_of(files, conditions.ignores(SERIES_UID))
             kept = set(conditions.files([file for images in found.values() for file in images]))
             meant = {uid: [file for file in images if file in kept] for uid, images in found.items()}
             chosen = _choose({uid: images for uid, images in meant.items() if images}, series)
@@ -251,9 +252,16 @@ def _choose(series: dict[str, list[DicomFile]], chosen: int | str | None) -> lis
         listing += f"; and {len(shown) - _MOST_LISTED} more"
     if chosen is None:
         example = min(numbers.values())
+        parts = (
+            f"; or, where {SERIES_UID} differs in all images of one scan, as some anonymisers write it, take "
+            f"those of one number together with --where {SERIES_UID}=any"
+            if looks_parted(series)
+            else ""
+        )
         raise SeveralSeriesError(
             f"it holds {len(series)} CT series ({listing}); choose one by its number with "
-            f"--series {example} (in Python series={example}), or give a folder with the files of only one.",
+            f"--series {example} (in Python series={example}), or give a folder with the files of only one"
+            f"{parts}.",
             [(numbers[uid], label) for uid, label in zip(shown, labels, strict=True)],
         )
     given = [str(files[0].header.get("SeriesNumber")).strip() for files in series.values()]

@@ -6,6 +6,7 @@ What is a CT slice and what is not is decided as for a single CT (`kinds`).
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from ctenhance.files.dicom.choice import Conditions
 from ctenhance.files.dicom.header import DicomFile, number, read_file, text
 from ctenhance.files.dicom.kinds import ATTRIBUTES, NoSlicesError, Outline, meant, outline, slices_of
+from ctenhance.files.dicom.parted import SERIES_UID, by_series, enough, in_common
 from ctenhance.files.dicom.reading import DICOMDIR, home_of, series_label, series_numbers
 from ctenhance.runtime.errors import InputError
 
@@ -28,7 +30,8 @@ class FoundSeries:
     """A CT series: its files, and one of them with its header.
 
     `positions` are those of its slices in the patient (mm); empty where they are not to be had. `excluded`
-    says why none of its images is meant, `problem` why it cannot be read, or they are empty.
+    says why none of its images is meant, `problem` why it cannot be read, or they are empty. `parted`: its
+    images have a UID each.
     """
 
     uid: str
@@ -38,6 +41,7 @@ class FoundSeries:
     outline: Outline
     excluded: str
     problem: str = ""
+    parted: bool = False
 
     @property
     def home(self) -> Path:
@@ -72,7 +76,7 @@ def search(
         if not found:
             return [], ""
         try:
-            slices, _ = slices_of(found)
+            slices, _ = slices_of(found, conditions.ignores(SERIES_UID))
         except NoSlicesError as error:
             return [], str(error)
         except InputError:
@@ -82,13 +86,11 @@ def search(
 
 def _each_for_itself(files: Sequence[DicomFile], conditions: Conditions) -> list[FoundSeries]:
     """Return the series of a folder of which one or more have a slice without pixels."""
-    members: dict[str, list[DicomFile]] = {}
-    for file in files:
-        members.setdefault(text(file.header.get("SeriesInstanceUID")), []).append(file)
+    as_one = conditions.ignores(SERIES_UID)
     found = []
-    for uid, images in members.items():
+    for uid, images in by_series(files, as_one).items():
         try:
-            found += [_series(uid, slices, conditions) for slices in slices_of(images)[0].values()]
+            found += [_series(uid, slices, conditions) for slices in slices_of(images, as_one)[0].values()]
         except NoSlicesError:
             continue
         except InputError as error:
@@ -114,6 +116,7 @@ def _series(uid: str, members: Sequence[DicomFile], conditions: Conditions) -> F
         known if complete else frozenset(),
         outline(members),
         excluded,
+        parted=len({text(member.header.get(SERIES_UID)) for member in members}) > 1,
     )
 
 
@@ -126,15 +129,23 @@ def join(series: Iterable[FoundSeries]) -> list[FoundSeries]:
     """Return the series with those made one whose slices lie in several folders, as some discs have them.
 
     Parts belong together when all their slices are one evenly spaced stack. Else they are copies, or scans to
-    which an anonymiser gave one UID: each a series of its own.
+    which an anonymiser gave one UID: each a series of its own. So do single images of one scan to which it
+    gave a UID each.
     """
+    series = list(series)
+    times = Counter(part.uid for part in series)
     parts: dict[object, list[FoundSeries]] = {}
     for part in series:
         frame = text(part.first.header.get("FrameOfReferenceUID"))
-        parts.setdefault((part.uid, part.study, frame) if part.uid else part.files, []).append(part)
-    joined = []
+        key: object = (part.uid, part.study, frame) if part.uid else part.files
+        if part.uid and times[part.uid] == 1 and (part.parted or part.outline.slices == 1):
+            key = (part.study, *in_common(part.first))
+        parts.setdefault(key, []).append(part)
+    joined: list[FoundSeries] = []
     for members in parts.values():
-        if len(members) > 1 and _one_stack([member.positions for member in members]):
+        count = sum(member.outline.slices for member in members)
+        tied = len({member.uid for member in members}) == 1 or enough(members[0].first, count)
+        if len(members) > 1 and tied and _one_stack([member.positions for member in members]):
             joined.append(_joined(members))
         else:
             joined += members
