@@ -10,8 +10,8 @@ import SimpleITK as sitk  # noqa: N813 (its customary name)
 from PIL import Image, ImageDraw, ImageFont
 from synthetic_dicom import write_series
 
-from ctenhance import CTVolume
-from ctenhance.core.drawn import is_page
+from ctenhance.core.drawn import doubt_of_marks, is_page
+from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.errors import InputError
 
 LINES = (
@@ -93,3 +93,31 @@ def test_no_slice_of_a_real_scan_is_a_page(shared_data: Path) -> None:
         for plane in sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[::5]:
             bones = np.where(plane > 150, plane, -1024)
             assert not any(is_page(one) for one in (plane, bones, np.clip(plane, -160, 240))), path.name
+
+
+def written_on(plane: np.ndarray, value: float = 3071.0) -> np.ndarray:
+    """A slice [y, x] in HU with three lines of letters."""
+    drawn = Image.new("L", plane.shape[::-1], 0)
+    ImageDraw.Draw(drawn).text((4, 4), "Hospital X 12.03.24\nSe 3 Im 45\nkV 120", fill=255)
+    return np.where(np.asarray(drawn) > 127, value, plane).astype(np.float32)
+
+
+@pytest.mark.parametrize("slices", [1, 2, 5])
+def test_text_in_a_single_slice_is_noted(tmp_path: Path, slices: int) -> None:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:128, :160] - 64.0
+    plane = np.where(np.hypot((x - 16) / 60, y / 50) < 1, 40.0, -1000.0)
+    array = (plane + rng.normal(0, 15, (slices, 128, 160))).astype(np.float32)
+    assert not doubt_of_marks(array)
+    array[-1] = written_on(array[-1])
+    assert f"drawn into slice {slices} of {slices} (the first in row" in doubt_of_marks(array)
+    CTVolume(array, (0.8, 0.8, 3.0), (5.0, 6.0, 7.0)).write(tmp_path / "a.nrrd")
+    assert any("text or lines seem" in note for note in CTVolume.read(tmp_path / "a.nrrd").meta["notes"])
+
+
+def test_a_drawn_phantom_and_thin_bright_structures_are_no_text() -> None:
+    y, x = np.mgrid[:128, :128]
+    phantom = np.where((x // 3 % 2 == 0) & (y > 20), 1000.0, 0.0)[None]
+    assert not doubt_of_marks(phantom.astype(np.float32))
+    noisy = phantom + np.random.default_rng(0).normal(0, 20, phantom.shape)
+    assert not doubt_of_marks(noisy.astype(np.float32))

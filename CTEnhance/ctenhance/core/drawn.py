@@ -24,6 +24,10 @@ _LITTLE, _LEAST_BETWEEN = 0.03, 0.1
 # Marks: slices that are compared, steps between neighbours, pixels' and marks' HU.
 _FEWEST_SLICES, _SLICES_ASKED, _FEWEST_STEPS, _STEPS_A_PIXEL = 3, 8, 30, 0.4
 _LEAST_STEP_HU, _LEAST_MARK_HU = 400.0, 0.0
+# Letters in a single slice: short runs along its rows of one value, far above what is on either side. 919
+# real slices have at most 7 of one value; three short lines of text, 360. Without noise all of it is drawn.
+_LONGEST_STROKE, _FEWEST_STROKES, _OF_ALL_STROKES, _STEP_HU, _MOST_EQUAL = 6, 40, 0.3, 300.0, 0.5
+_ABOVE_AIR_HU = -900.0
 
 
 def is_page(plane: np.ndarray) -> bool:
@@ -73,6 +77,10 @@ def doubt_of_marks(array: np.ndarray) -> str:
     Such pixels are the same in all slices, as noise lets none be, and far above what is beside them; metal
     that was cut off at the highest value has fewer edges.
     """
+    return _in_all(array) or _in_one(array)
+
+
+def _in_all(array: np.ndarray) -> str:
     if len(array) < _FEWEST_SLICES:
         return ""
     some = array[:: max(1, len(array) // _SLICES_ASKED)]
@@ -93,3 +101,41 @@ def doubt_of_marks(array: np.ndarray) -> str:
         f"the same marks stand in all slices (the first in row {row}, column {column}, counted from 0), as "
         "text or lines that were drawn into the images: what is below them is lost; use the original CT"
     )
+
+
+def _in_one(array: np.ndarray) -> str:
+    for index in sorted({0, len(array) // 2, len(array) - 1}):
+        row, column = _first_letter(array[index].astype(np.float32, copy=False))
+        if row >= 0:
+            return (
+                f"text or lines seem to be drawn into slice {index + 1} of {len(array)} (the first in row "
+                f"{row}, column {column}, counted from 0): what is below them is lost; use the original CT"
+            )
+    return ""
+
+
+def _first_letter(plane: np.ndarray) -> tuple[int, int]:
+    """Return row and column of the first stroke of a text in a slice [y, x]; -1, -1 where there is none."""
+    steps = np.diff(plane, axis=1)
+    up, down, same = steps >= _STEP_HU, steps <= -_STEP_HU, steps == 0
+    tissue = plane[:, 1:] > _ABOVE_AIR_HU
+    if not tissue.any() or same[tissue].mean() > _MOST_EQUAL:
+        return -1, -1
+    places = []
+    for length in range(1, _LONGEST_STROKE + 1):
+        width = steps.shape[1] - length
+        stroke = up[:, :width] & down[:, length:]
+        for inside in range(1, length):
+            stroke &= same[:, inside : inside + width]
+        places.append(np.argwhere(stroke) + np.array([0, 1]))
+    found = np.concatenate(places)
+    values = plane[found[:, 0], found[:, 1]]
+    if not values.size:
+        return -1, -1
+    levels, counts = np.unique(values, return_counts=True)
+    most = counts.max()
+    if most < _FEWEST_STROKES or most < _OF_ALL_STROKES * values.size:
+        return -1, -1
+    letters = found[values == levels[counts.argmax()]]
+    row, column = letters[np.lexsort(letters.T[::-1])][0].tolist()
+    return row, column
