@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from ctenhance.cli import app
 from ctenhance.core.volume import CTVolume
 from ctenhance.decomposition import images
-from ctenhance.decomposition.scanner import named_phantom, named_scan
+from ctenhance.decomposition.scanner import CONTRAST_MG_ML, named_phantom, named_scan
 from ctenhance.decomposition.tissue import EFFECTIVE_KEV, tissue_phantom
 from ctenhance.files.projections import read_projections
 from ctenhance.physics.materials import material
@@ -98,14 +98,46 @@ def test_verb_writes_a_scan_that_can_be_read(tmp_path: Path) -> None:
         ({"matrix": 4}, "16 to 4096 pixels"),
         ({"matrix": 5000}, "16 to 4096 pixels"),
         ({"slices": 0}, "1 to 512 slices"),
+        ({"contrast_mg_ml": 8.0}, "The rods hold no blood, so that the contrast has no effect"),
         ({"contrast_mg_ml": -1.0}, "contrast cannot be -1 mg/mL"),
         ({"contrast_mg_ml": math.nan}, "contrast cannot be nan mg/mL"),
     ],
 )
 def test_what_makes_no_phantom_is_said(given: dict, said: str) -> None:
-    settings = {"name": "rods", "matrix": 32, "slices": 1, "contrast_mg_ml": 0.0, "seed": 0} | given
+    settings = {"name": "rods", "matrix": 32, "slices": 1, "contrast_mg_ml": None, "seed": 0} | given
     with pytest.raises(InputError, match=said):
         named_phantom(**settings)
+
+
+def write_labels(path: Path, slices: int, *materials: str) -> str:
+    labels = np.zeros((slices, 32, 32), np.uint8)
+    labels[:, 8:24, 8:24] = len(materials) - 1
+    np.savez(path, labels=labels, materials=["air", *materials[1:]], pixel_mm=4.0)
+    return str(path)
+
+
+def test_labels_have_contrast_where_they_have_blood_and_slices_of_their_own(tmp_path: Path) -> None:
+    given = {"matrix": 32, "contrast_mg_ml": None, "seed": 0}
+    with_blood = write_labels(tmp_path / "blood.npz", 3, "air", "blood")
+    phantom = named_phantom(with_blood, slices=1, **given)
+    assert phantom.densities.shape[1] == 3
+    assert float(phantom.map("iodine").max()) == pytest.approx(CONTRAST_MG_ML)
+    with pytest.raises(InputError, match=r"'blood\.npz' has 3 slices of its own"):
+        named_phantom(with_blood, slices=2, **given)
+    without = write_labels(tmp_path / "water.npz", 1, "air", "water")
+    assert named_phantom(without, slices=4, **given).densities.shape[1] == 4
+    with pytest.raises(InputError, match="no blood"):
+        named_phantom(without, slices=1, **given | {"contrast_mg_ml": 5.0})
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"no numbers"])
+def test_files_that_are_no_labels_are_said(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(InputError, match="is no label phantom"):
+        named_phantom(str(tmp_path / "a.npz"), 32, 1, None, 0)
+    np.savez(tmp_path / "b.npz", labels=np.full((4, 4), 0.5), materials=["air", "water"], pixel_mm=1.0)
+    with pytest.raises(InputError, match="whole numbers"):
+        named_phantom(str(tmp_path / "b.npz"), 32, 1, None, 0)
 
 
 def test_dose_has_to_be_above_zero() -> None:

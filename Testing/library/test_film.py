@@ -93,3 +93,14 @@ def test_a_report_without_a_page_is_refused(tmp_path: Path) -> None:
     arguments = ["compare", "a.nii", "b.nii", "--made-by", str(tmp_path / "made.json"), "--progress", "none"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2 and "give --page, too" in result.output
+
+
+@pytest.mark.parametrize("report", [{}, {"verb": 3}, {"verb": "enhance", "settings": [1]}, {"runs": []}])
+def test_what_is_no_report_is_refused(tmp_path: Path, report: dict) -> None:
+    """An empty page section would say that nothing was made with any setting."""
+    (tmp_path / "made.json").write_text(json.dumps(report))
+    arguments = ["compare", "a.nii", "b.nii", "--page", str(tmp_path / "p.html")]
+    for words in (arguments, ["dicom", "write", "a.nii", str(tmp_path / "out")]):
+        words = [*words, "--made-by", str(tmp_path / "made.json"), "--progress", "none"]
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 2 and "'made.json' is no report of a run" in result.output, result.output

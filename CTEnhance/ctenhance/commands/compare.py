@@ -11,7 +11,7 @@ from ctenhance.commands.apps import app
 from ctenhance.commands.options import Choice
 from ctenhance.commands.support import FIGURE_SUFFIXES, NEITHER, Run, command
 from ctenhance.runtime.errors import InputError
-from ctenhance.runtime.json_object import read_object
+from ctenhance.runtime.json_object import read_report
 
 
 @command(
@@ -55,7 +55,7 @@ def compare(
     run.plan(inputs, (figure, FIGURE_SUFFIXES), (page, (".html",)), (json, (".json",)))
     if made_by is not None and page is None:
         raise InputError("A report (--made-by) is told on the page: give --page, too.")
-    origin = None if made_by is None else read_object(made_by, "report")
+    origin = None if made_by is None else read_report(made_by)
     builder = ReportBuilder("compare")
     choices = choice.each(inputs)
     if after_series is not None:

@@ -13,7 +13,7 @@ from ctenhance.commands.apps import group
 from ctenhance.commands.options import Choice
 from ctenhance.commands.support import NEITHER, Run, command
 from ctenhance.runtime.errors import InputError, printable
-from ctenhance.runtime.json_object import read_object
+from ctenhance.runtime.json_object import read_report
 from ctenhance.runtime.progress import check
 from ctenhance.runtime.words import counted, noun
 
@@ -77,7 +77,7 @@ def dicom(
     from ctenhance.core.volume import CTVolume
     from ctenhance.files.dicom.writing import Derivation, write_series
 
-    origin = {} if made_by is None else read_object(made_by, "report")
+    origin = {} if made_by is None else read_report(made_by)
     derivation = Derivation(
         quantity,
         kev,

@@ -39,8 +39,9 @@ def simulate(
         str, typer.Option(metavar="KEV,…", help="Where the bins begin; the last ends at the tube voltage.")
     ] = "20,35,50,65,80",
     contrast: Annotated[
-        float, typer.Option(metavar="MG/ML", help="Iodine in the blood of the chest or the labels.")
-    ] = 5.0,
+        float | None,
+        typer.Option(metavar="MG/ML", help="Iodine in the blood of the chest or the labels (5)."),
+    ] = None,
     scatter: Annotated[
         float,
         typer.Option(help="Scatter by primary counts behind the middle of the object, such as 0.1."),

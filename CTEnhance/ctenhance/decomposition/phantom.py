@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,10 +133,15 @@ def label_phantom(
     Averages whole blocks of pixels down to at most `size` a side, and pads to a square.
     """
     stack = labels[None] if labels.ndim == 2 else labels
-    if stack.ndim != 3 or stack.min() < 0 or stack.max() >= len(materials):
-        raise InputError(f"The labels must be 0 to {len(materials) - 1} in two or three dimensions.")
+    whole = stack.ndim == 3 and stack.size > 0 and stack.dtype.kind in "iu"
+    if not whole or stack.min() < 0 or stack.max() >= len(materials):
+        raise InputError(
+            f"The labels must be whole numbers from 0 to {len(materials) - 1} in two or three dimensions."
+        )
     block = 1 if size is None else -(-max(stack.shape[1:]) // size)
     side = size or max(stack.shape[1:])
+    if not (0 < pixel_mm < math.inf):
+        raise InputError(f"The labels' pixels cannot be {pixel_mm:g} mm wide.")
     layers: dict[str, tuple[Material, torch.Tensor]] = {}
     for label, given in enumerate(materials):
         if given is None:
@@ -185,11 +191,16 @@ def read_label_phantom(
                 [str(n) for n in file["materials"]],
                 float(file["pixel_mm"]),
             )
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(
             f"'{Path(path).name}' is no label phantom: it needs 'labels', 'materials' and 'pixel_mm'."
         ) from error
     phantom = label_phantom(labels, [_NCAT.get(n, n) for n in names], pixel, size)
+    return with_contrast(phantom, contrast_mg_ml)
+
+
+def with_contrast(phantom: MaterialPhantom, contrast_mg_ml: float) -> MaterialPhantom:
+    """The phantom with iodine in its blood; raises InputError where it has none."""
     if contrast_mg_ml == 0:
         return phantom
     blood = phantom.map("blood") / material("blood").density / 1000  # volume fraction

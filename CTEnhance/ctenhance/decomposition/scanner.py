@@ -5,10 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
-from ctenhance.decomposition.phantom import MaterialPhantom, read_label_phantom, rod_phantom
+from ctenhance.decomposition.phantom import (
+    MaterialPhantom,
+    read_label_phantom,
+    rod_phantom,
+    with_contrast,
+)
 from ctenhance.decomposition.simulate import Imperfections, random_drift, simulate
 from ctenhance.decomposition.solver.beam import Beam
 from ctenhance.decomposition.tissue import tissue_phantom
@@ -35,30 +41,40 @@ MOST_SLICES = 512
 _BYTES_A_VOXEL = 90
 
 
-def named_phantom(name: str, matrix: int, slices: int, contrast_mg_ml: float, seed: int) -> MaterialPhantom:
+def named_phantom(
+    name: str, matrix: int, slices: int, contrast_mg_ml: float | None, seed: int
+) -> MaterialPhantom:
     """The phantom 'rods', 'chest', or that of a label file (.npz), of `matrix` pixels a side.
 
-    `contrast_mg_ml` of iodine is in the blood of the chest or of the labels. Raises InputError for another
-    name and for sizes that make no image.
+    `contrast_mg_ml` of iodine is in the blood of the chest or of the labels (None: `CONTRAST_MG_ML`, where
+    there is any). Raises InputError for another name, for sizes that make no image, and for what would change
+    nothing of this phantom.
     """
     least, most = IMAGE_SIDES
     if not (least <= matrix <= most and 1 <= slices <= MOST_SLICES):
         raise InputError(f"Choose {least} to {most} pixels a side, and 1 to {MOST_SLICES} slices.")
-    if not 0 <= contrast_mg_ml < math.inf:
+    if contrast_mg_ml is not None and not 0 <= contrast_mg_ml < math.inf:
         raise InputError(f"The contrast cannot be {contrast_mg_ml:g} mg/mL: give 0 or more.")
     if name == CHEST:
         voxels = slices * matrix**2
         require_memory(_BYTES_A_VOXEL * voxels, f"a chest of {slices} slices of {matrix} x {matrix} pixels")
-    if name == CHEST:
-        pixel = CHEST_FIELD_MM / matrix
-        return tissue_phantom(chest_phantom(matrix, matrix, slices, pixel, SLICE_MM, seed), contrast_mg_ml)
+        chest = chest_phantom(matrix, matrix, slices, CHEST_FIELD_MM / matrix, SLICE_MM, seed)
+        return tissue_phantom(chest, CONTRAST_MG_ML if contrast_mg_ml is None else contrast_mg_ml)
     if name == RODS:
+        if contrast_mg_ml is not None:
+            raise InputError("The rods hold no blood, so that the contrast has no effect: leave it out.")
         phantom = rod_phantom(matrix, ROD_MM, field_mm=ROD_FIELD_MM)
     elif name.endswith(".npz"):
-        phantom = read_label_phantom(name, matrix, contrast_mg_ml)
+        phantom = read_label_phantom(name, matrix)
+        if contrast_mg_ml is None and any(one.name == "blood" for one in phantom.materials):
+            contrast_mg_ml = CONTRAST_MG_ML
+        phantom = with_contrast(phantom, contrast_mg_ml or 0.0)
     else:
         raise InputError(f"There is no phantom '{name}': choose {RODS}, {CHEST}, or a label file (.npz).")
-    if phantom.densities.shape[1] == 1:
+    own = phantom.densities.shape[1]
+    if own > 1 and slices not in (1, own):
+        raise InputError(f"'{Path(name).name}' has {own} slices of its own: leave the number of slices out.")
+    if own == 1:
         phantom = replace(phantom, densities=phantom.densities.expand(-1, slices, -1, -1))
     return replace(phantom, slice_mm=SLICE_MM)
 
@@ -73,7 +89,7 @@ def named_scan(
     kvp: int = 120,
     detector_name: str = "cdte",
     thresholds_kev: Sequence[float] = THRESHOLDS_KEV,
-    contrast_mg_ml: float = CONTRAST_MG_ML,
+    contrast_mg_ml: float | None = None,
     scatter: float = 0.0,
     drift_kev: float = 0.0,
     seed: int = 0,

@@ -29,6 +29,15 @@ def read_object(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
     return value
 
 
+def read_report(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the report of a run, as `--report` writes it; raises InputError for anything else."""
+    value = read_object(path, "report")
+    parts = (value.get(name, {}) for name in ("settings", "details", "model", "engine"))
+    if not isinstance(value.get("verb"), str) or not all(isinstance(x, (dict, type(None))) for x in parts):
+        raise InputError(f"'{Path(path).name}' is no report of a run: give the file that --report wrote.")
+    return value
+
+
 def described(value: Any) -> str:
     """Return a value of JSON as sentences name it: short, and without what is inside."""
     if isinstance(value, (dict, list)):
