@@ -163,6 +163,8 @@ class ReconstructOptions(Options):
             size = size[0]
         if self.pixel_mm is not None:
             raise InputError("The command takes no pixel size: give the field of view.")
+        # What has no effect on the method the command refuses.
+        projects, finishes = self.method != "fbp" or self.all_stages, self.method == "need"
         return [
             *_arguments(
                 {
@@ -174,11 +176,11 @@ class ReconstructOptions(Options):
                     "uncertainty": _file("uncertainty", self.uncertainty, uncertainty),
                     "residual": _file("residual", self.residual, residual),
                     "samples": self.samples,
-                    "model-projection": self.model_projection,
-                    "model-image": self.model_image,
-                    "projection-steps": self.projection_steps,
-                    "image-steps": self.image_steps,
-                    "engine": self.engine,
+                    "model-projection": self.model_projection if projects else None,
+                    "model-image": self.model_image if finishes else None,
+                    "projection-steps": self.projection_steps if projects else None,
+                    "image-steps": self.image_steps if finishes else None,
+                    "engine": self.engine if projects else None,
                 }
             ),
             *self._common_arguments(),

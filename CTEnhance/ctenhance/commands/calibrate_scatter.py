@@ -10,7 +10,7 @@ import typer
 import ctenhance
 from ctenhance.commands.calibrate import calibrate_app
 from ctenhance.commands.decompose import SpectralPath
-from ctenhance.commands.options import GridRatioOption
+from ctenhance.commands.options import GridRatioOption, require_grid_ratio_used
 from ctenhance.commands.support import NEITHER, Run, command
 
 
@@ -31,6 +31,7 @@ def scatter(
     from ctenhance.core.report import ReportBuilder
     from ctenhance.decomposition.calibration.scatter import water_spr
 
+    require_grid_ratio_used(grid_ratio, method)
     report = ReportBuilder("calibrate scatter", {"method": Path(method).name, "grid_ratio": grid_ratio})
     scan = ctenhance.read_projections(source, run.progress, run.cancel)
     report.input = scan.identity(run.progress, run.cancel)

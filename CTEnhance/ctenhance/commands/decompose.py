@@ -11,7 +11,7 @@ import typer
 
 import ctenhance
 from ctenhance.commands.apps import app
-from ctenhance.commands.options import GridRatioOption, KernelOption, MatrixOption
+from ctenhance.commands.options import GridRatioOption, KernelOption, MatrixOption, require_grid_ratio_used
 from ctenhance.commands.spectral_images import (
     ApartOption,
     EnergiesAsGivenOption,
@@ -162,6 +162,8 @@ def decompose(
     other spectral images can come with the maps.
     """
     given = locals()
+    if low_noise and vmi is None:
+        raise InputError("--low-noise is for the images of --vmi: leave it out, or add --vmi.")
     if image:
         _require_none(given, _OF_PROJECTIONS, "projections")
         if folder is not None:
@@ -184,6 +186,7 @@ def decompose(
             "Give the projections and a folder for the maps, or images at energies with --image."
         )
     materials, energies = names(basis), numbers(vmi)
+    require_grid_ratio_used(grid_ratio, scatter)
     if (dead_time is None) != (view_time is None):
         raise InputError("Pile-up needs both --dead-time and --view-time.")
     from ctenhance.decomposition.products import image_names

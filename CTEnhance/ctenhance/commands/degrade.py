@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 import ctenhance
+from ctenhance.choices import DEFAULT_PRESET
 from ctenhance.commands.apps import app
 from ctenhance.commands.options import Choice, InputPath, OutputPath
 from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command
+from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.json_object import read_object
 
 
@@ -22,7 +24,7 @@ def degrade(
     choice: Choice,
     preset: Annotated[
         str, typer.Option(help="routine, sumi-paper, sumi-paper-validation or sumi-paper-3d.")
-    ] = "routine",
+    ] = DEFAULT_PRESET,
     dose: Annotated[
         float | None, typer.Option(help="Fraction of the full dose, such as 0.25; drawn if not given.")
     ] = None,
@@ -34,6 +36,8 @@ def degrade(
     """Make a high-quality CT look like a routine one. The report records every drawn parameter."""
     inputs = [source] if replay is None else [source, replay]
     run.plan(inputs, (target, VOLUME_SUFFIXES))
+    if replay is not None and (preset != DEFAULT_PRESET or run.seed):
+        raise InputError("A replay takes preset and seed from its report: leave --preset and --seed out.")
     options = ctenhance.DegradeOptions(
         preset=preset,
         dose=dose,

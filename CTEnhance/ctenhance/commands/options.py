@@ -130,3 +130,9 @@ CHOICE_OPTIONS: dict[str, Any] = {
         ),
     ],
 }
+
+
+def require_grid_ratio_used(grid_ratio: float | None, scatter: str) -> None:
+    """Raise InputError where no network takes the ratio."""
+    if grid_ratio is not None and scatter == "kernel":
+        raise InputError("--grid-ratio has no effect on the kernel correction: leave it out.")

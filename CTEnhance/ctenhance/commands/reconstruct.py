@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import ctenhance
-from ctenhance.choices import DEFAULT_RECONSTRUCT_STEPS
+from ctenhance.choices import DEFAULT_RECONSTRUCT_STEPS, ENGINES
 from ctenhance.commands.apps import app
 from ctenhance.commands.options import EngineOption, KernelOption, MatrixOption, OutputPath
 from ctenhance.commands.support import VOLUME_SUFFIXES, Run, command
@@ -74,6 +74,17 @@ def reconstruct(
         raise InputError(
             "--samples is for the map of --uncertainty only: leave it out, or add --uncertainty."
         )
+    networks = [] if method == "fbp" and not all_stages else ["projection"]
+    networks += ["image"] if method == "need" else []
+    given = {
+        "projection": {"model-projection": model_projection, "projection-steps": projection_steps},
+        "image": {"model-image": model_image, "image-steps": image_steps},
+    }
+    unused = {name: value for key in given if key not in networks for name, value in given[key].items()}
+    unused |= {} if networks else {"engine": engine}
+    for name, value in unused.items():
+        if value not in (None, DEFAULT_RECONSTRUCT_STEPS, ENGINES[0]):
+            raise InputError(f"--{name} has no effect on the method {method}: leave it out.")
     stages = {name: _beside(target, name) for name in ("fbp", "projection")} if all_stages else {}
     planned = [target, uncertainty, residual, sinogram, *stages.values()]
     run.plan([source], *((path, VOLUME_SUFFIXES) for path in planned))
