@@ -221,3 +221,28 @@ def test_a_manifest_in_use_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         told = batch(tmp_path / "in", tmp_path / "out", "--verb", "degrade", code=1)
     assert "database is locked; close what else has it open" in told.stderr, told.stderr
     assert "1 finished before" in batch(tmp_path / "in", tmp_path / "out", "--verb", "degrade").stdout
+
+
+@pytest.mark.parametrize("which", ["in", "out"])
+def test_a_drive_that_goes_away_ends_the_batch_in_one_sentence(
+    tmp_path: Path, verb: StandIn, which: str
+) -> None:
+    """Nothing is made in its place, nothing counts as failed, and the same command goes on."""
+    for number in range(6):
+        write_ct(tmp_path / "in" / f"{number}.nii.gz", number)
+
+    def leave(*_: object) -> None:
+        if len(verb.calls) == 3:
+            (tmp_path / which).rename(tmp_path / "away")
+
+    verb.before = leave
+    done = batch(tmp_path / "in", tmp_path / "out", code=1)
+    folder = tmp_path / which
+    assert f"Error: Stopped, since the folder '{folder}' is not there any more" in done.stderr
+    assert "failed" not in done.stderr and "Traceback" not in done.stderr
+    assert not folder.exists() and len(verb.calls) == 3
+    (tmp_path / "away").rename(folder)
+    kept = 3 if which == "in" else 2  # of the third the result could not be written
+    said = batch(tmp_path / "in", tmp_path / "out").stdout
+    assert f"{6 - kept} done, {kept} finished before, 0 failed" in said
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 6

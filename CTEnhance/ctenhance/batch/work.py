@@ -228,6 +228,8 @@ def _making(target: Path) -> Path:
 def _apart(target: Path) -> Iterator[Path]:
     """A folder for results in the making, gone at the end."""
     folder = _making(target) / uuid.uuid4().hex[:12]
+    if not (target / OWN_FOLDER).is_dir():  # no other takes its place
+        raise CTEnhanceError(f"The folder '{target}' is not there any more.")
     try:
         folder.mkdir(parents=True)
     except OSError as error:

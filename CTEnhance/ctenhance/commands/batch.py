@@ -115,7 +115,8 @@ def batch(
         finally:
             remove_unfinished_results(target)
             try:
-                written = summary.write(manifest, target, asked)
+                if search.gone() != target:
+                    written = summary.write(manifest, target, asked)
             except (OSError, sqlite3.Error, CTEnhanceError) as error:  # the batch matters more
                 run.log(f"Table, pages and card could not be written and are not of this run: {error}")
         if feed.left_out:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ctenhance.batch import labels
-from ctenhance.batch.case import INDEX, Case
+from ctenhance.batch.case import INDEX, OWN_FOLDER, Case
 from ctenhance.commands.batch_images import ONE_ENERGY, ImagePatterns
 from ctenhance.commands.batch_search import (
     Entry,
@@ -167,6 +167,12 @@ class CaseSearch:
                     held.clear()
         if not any_case:
             raise InputError(self._why_no_case())
+
+    def gone(self) -> Path | None:
+        """The folder of the cases or of the results, where one is not there any more."""
+        if not (self.target / OWN_FOLDER).is_dir():
+            return self.target
+        return None if self.source.is_dir() else self.source
 
     def has_place(self, place: Path) -> bool:
         """Whether a case was found whose result has this place in the output folder."""

@@ -94,11 +94,19 @@ def _other_settings(first: tuple[Path, tuple[str, Any, Any]], number: int) -> st
     )
 
 
+def _require_there(gone: Path | None) -> None:
+    if gone is not None:
+        raise CTEnhanceError(
+            f"Stopped, since the folder '{gone}' is not there any more; once it is, run the same command "
+            "again, which goes on from what is finished."
+        )
+
+
 def run_batch(run: Run, feed: Feed, outcomes: Iterator[tuple[Case, Outcome]], verb: Verb) -> None:
     """Write down and tell the outcome of each case as it ends.
 
-    Raises Cancelled when the user asks to stop, and CTEnhanceError when the disk is full; what was finished
-    until then stays.
+    Raises Cancelled when the user asks to stop, and CTEnhanceError when the disk is full or gone; what was
+    finished until then stays.
     """
     from ctenhance.batch.case import BEFORE, DONE, FAILED, LEFT_OUT, Outcome
 
@@ -107,7 +115,10 @@ def run_batch(run: Run, feed: Feed, outcomes: Iterator[tuple[Case, Outcome]], ve
         for case, outcome in outcomes:
             if case.name in feed.withdrawn:  # while it was done; told below
                 continue
-            manifest.ended(case, outcome)
+            gone = feed.search.gone()
+            if gone is None or (outcome.finished and gone == feed.search.source):
+                manifest.ended(case, outcome)
+            _require_there(gone)
             feed.ended += 1
             if outcome.disk_full:
                 raise CTEnhanceError(
@@ -132,6 +143,7 @@ def run_batch(run: Run, feed: Feed, outcomes: Iterator[tuple[Case, Outcome]], ve
                 seconds=round(outcome.seconds, 3),
             )
             run.progress("cases", feed.ended, feed.total)
+        _require_there(feed.search.gone())
     except Cancelled as error:
         manifest.end("cancelled")
         raise Cancelled(
