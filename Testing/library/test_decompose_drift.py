@@ -192,5 +192,8 @@ def test_what_does_not_fit_is_refused(case: Case, tmp_path: Path) -> None:
     try:
         with pytest.raises(InputError, match="120 kV but the scan at 80 kV"):
             calibration.spectra_for(case.after)
+        case.after.meta["kvp"] = "120 kV"
+        with pytest.raises(InputError, match="at 120 kV but the scan at 120 kV kV"):
+            calibration.spectra_for(case.after)
     finally:
         case.after.meta["kvp"] = 120

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ctenhance.physics.detector import read_detector
 from ctenhance.physics.spectrum import (
     TUBE_FILTERS,
     energy_grid,
@@ -78,5 +79,14 @@ def test_a_voltage_or_angle_beyond_the_table_is_refused(tmp_path: Path) -> None:
         tube_spectrum(300)
     with pytest.raises(InputError, match="anode angle"):
         tube_spectrum(120, anode_deg=45)
-    with pytest.raises(InputError, match="Cannot read"):
+    with pytest.raises(InputError, match="There is no spectrum at"):
         read_spectrum(tmp_path / "absent.dat")
+    with pytest.raises(InputError, match="There is no detector response at"):
+        read_detector(tmp_path / "absent.csv")
+
+
+def test_a_table_from_a_spreadsheet_begins_with_a_mark(tmp_path: Path) -> None:
+    """Excel writes 'CSV UTF-8' with a byte order mark."""
+    (tmp_path / "s.csv").write_text("20.5,1\n21.5,2\n22.5,1\n", encoding="utf-8-sig")
+    energies, quanta = read_spectrum(tmp_path / "s.csv")
+    assert float(energies[quanta.argmax()]) == 21.5

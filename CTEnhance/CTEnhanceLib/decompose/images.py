@@ -17,8 +17,6 @@ from CTEnhanceLib.out.patient import firstFile
 from CTEnhanceLib.process import transfer
 from CTEnhanceLib.scene import volumes
 
-#: As many volumes as the panel offers.
-MOST = 3
 # What people write into the names of volumes: '40 keV', 'Sn140kV'.
 _KEV = re.compile(r"(?<![\d.])(\d{2,3}(?:\.\d+)?)\s*keV\b", re.IGNORECASE)
 _KV = re.compile(r"(?<![A-Za-z0-9])(Sn)?\s*(\d{2,3})\s*kVp?\b", re.IGNORECASE)

@@ -125,6 +125,8 @@ def read_detector(
     for a shorter grid. Raises InputError where there is no such matrix.
     """
     suffix = Path(path).suffix.lower()
+    if not Path(path).is_file():
+        raise InputError(f"There is no detector response at '{path}'; check the path.")
     try:
         if suffix == ".mat":
             from scipy.io import loadmat

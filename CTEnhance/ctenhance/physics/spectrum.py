@@ -105,8 +105,10 @@ def read_spectrum(
     by commas or blanks; the energies must rise in equal steps. Raises InputError, saying which line is wrong.
     """
     name = Path(path).name
+    if not Path(path).is_file():
+        raise InputError(f"There is no spectrum at '{path}'; check the path.")
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Cannot read the spectrum '{path}': give a text file of keV and quanta.") from error
     rows: list[tuple[float, float]] = []

@@ -115,7 +115,8 @@ class _Part:
         gradient = (flat.mT @ excess.flatten(1)[..., None])[..., 0] - prior * shifts
         if self.loose is None:
             return lines, shifts + _solved(information, gradient), information
-        reference = attenuation[:, int(REFERENCE_KEV)]
+        # below a tube voltage of 70 kV that of the highest energy
+        reference = attenuation[:, min(int(REFERENCE_KEV), attenuation.shape[1] - 1)]
         trust = (reference / self.loose[..., None]) ** 2  # [column, ray, material]
         tilts = self._tilts(passed, shifts)
         weighted = (tilts * weight[..., None]).mT  # [column, ray, material, bin]

@@ -119,9 +119,11 @@ class DriftCalibration:
         ):
             raise InputError("The calibration was made at other thresholds than the scan's.")
         kvp = projections.meta.get("kvp")
-        if kvp is not None and abs(float(kvp) - self.kvp) > 0.5:
-            raise InputError(
-                f"The calibration was made at {self.kvp:g} kV but the scan at {float(kvp):g} kV."
-            )
+        try:
+            differs = kvp is not None and abs(float(kvp) - self.kvp) > 0.5
+        except (TypeError, ValueError):
+            differs = True
+        if differs:
+            raise InputError(f"The calibration was made at {self.kvp:g} kV but the scan at {kvp!s:.20} kV.")
         air = np.broadcast_to(projections.air(), projections.n_columns).astype(np.float64)
         return torch.from_numpy(self.effective_spectra * air[:, None, None])

@@ -23,11 +23,9 @@ from ctenhance.runtime.errors import InputError
 PER_CM_OF = {HU: None, PER_CM: 1.0, PER_MM: 10.0}
 #: Grids that agree to this part of a voxel are one.
 SAME_GRID = 0.05
-#: How far apart images may lie in mm.
-TOLERANCE_MM = 1.0
-#: Least overlap (Dice) of what is body in two images.
 #: Slices up and down that are looked at, and by how much more alike (correlation) another one must be.
 _SLICE_REACH, _CLEARLY_ALIKE = 2, 0.02
+#: Least overlap (Dice) of what is body in two images, and least part of an image that is a body.
 _SAME_BODY, _LEAST_BODY = 0.9, 0.1
 _MOST_SLICES = 5
 #: Dense matter, of which lower energies show more: HU from here on, and how many voxels of it tell.

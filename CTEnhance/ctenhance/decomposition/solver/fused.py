@@ -4,7 +4,7 @@ Rays lie side by side in the processor's vector registers and stay in its first 
 steps are those of `newton`: in float32 with Fisher's matrix and the Hessian, then in float64 with the last of
 these. Rays that need more steps than their block are gathered into new ones.
 
-numba compiles it; `compiled` brings arrays here and says where the machine code is kept.
+numba compiles it; `compiled` brings arrays here.
 """
 
 from __future__ import annotations
