@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ctenhance.core.ends import ends_of_some
 from ctenhance.core.halves import by_halves
 
 BLOCK, _SMALL_BLOCK, _WIDE_PIXELS = 8, 4, 256
@@ -69,7 +70,7 @@ def _look(array: np.ndarray, ends: np.ndarray | None, means: np.ndarray, noise: 
         here, planes = slice(z, z + _AT_ONCE), array[z : z + _AT_ONCE]
         count = len(planes)
         if ends is not None:
-            ends[here, 0], ends[here, 1] = planes.min(axis=(1, 2)), planes.max(axis=(1, 2))
+            ends[here] = ends_of_some(planes)
         planes = planes.astype(np.float32, copy=False)  # differences of int16 may be beyond it
         means[here] = block_means(planes)
         inside = planes[:, : rows * BLOCK, :width].reshape(count, rows, BLOCK, width)[:, :: asked_rows(rows)]
