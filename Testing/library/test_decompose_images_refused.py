@@ -38,6 +38,19 @@ def test_swapped_energies() -> None:
     assert "energies are swapped" in refused({"80kV": PAIR[70], "Sn140kV": PAIR[40]})
 
 
+def test_one_image_under_two_energies() -> None:
+    sentence = "at 70 keV and 100 keV are the same voxels"
+    draw = np.random.default_rng(0)
+    for copy in (PAIR[70].array, PAIR[70].array + draw.uniform(-0.5, 0.5, PAIR[70].array.shape)):
+        copied = changed(PAIR[70], copy.astype(np.float32))
+        assert sentence in refused({70: PAIR[70], 100: copied})
+        # the third would have hidden it, as two images are enough for two materials
+        assert sentence in refused({40: PAIR[40], 70: PAIR[70], 100: copied})
+    # images of neighbouring energies are none
+    near = scan([40, 100, 105])
+    assert ctenhance.decompose_images(near, noise=[1, 1, 1]).report["warnings"] == []
+
+
 def test_other_grids() -> None:
     cropped = changed(PAIR[70], PAIR[70].array[:, 4:])
     assert "different grids (128 x 128 x 2 and 128 x 124 x 2 voxels)" in refused({40: PAIR[40], 70: cropped})

@@ -35,6 +35,11 @@ _LARGEST_MU, _LEAST_SD_HU = 60.0, 1.5
 _LEAST_AIR, _MOST_IN_AIR_HU = 0.02, -400.0
 
 
+#: So many percent of two copies' voxels differ by rounding at most, in HU; air, which may be filled with one
+#: value, aside (relative to water).
+_OF_COPIES, _ROUNDED_HU, _LEAST_MATTER = 99.9, 1.0, 0.1
+
+
 def require_one_scan(volumes: Sequence[CTVolume], energies: Sequence[Energy], apart_s: float) -> None:
     """Raise InputError where the DICOM headers are of other patients, frames of reference or times."""
     headers = [scan_header_of(volume) for volume in volumes]
@@ -138,6 +143,24 @@ def require_attenuation(
             raise InputError(
                 f"The image at {energy} has {typical:.2g} times water's attenuation: its unit is another "
                 "one, or the attenuations are of another energy."
+            )
+
+
+def require_others(
+    volumes: Sequence[CTVolume], scale: Sequence[tuple[float, float]], energies: Sequence[Energy]
+) -> None:
+    """Raise InputError where two images on one grid are the same voxels, but for rounding.
+
+    `scale`: factor and offset that make values relative to water's."""
+    some = [volume.array.reshape(-1)[:: max(1, volume.array.size // 200_000) | 1] for volume in volumes]
+    for one, other in itertools.combinations(range(len(volumes)), 2):
+        matter = scale[one][0] * some[one] + scale[one][1] > _LEAST_MATTER
+        apart = 1000 * scale[one][0] * np.abs(some[one] - some[other])[matter]
+        if apart.size and float(np.percentile(apart, _OF_COPIES)) <= _ROUNDED_HU:
+            raise InputError(
+                f"The images at {energies[one]} and {energies[other]} are the same voxels: one was given "
+                "twice, or copied under two energies (or nothing but water and air is in them). Give the "
+                "image of each energy."
             )
 
 

@@ -217,6 +217,7 @@ class _Scene:
         scale = [(1e-3, 1.0) if per_cm is None else (per_cm / float(water), 0.0) for water in how.water]
         if per_cm is not None:
             checks.require_attenuation(volumes, scale, energies)
+        checks.require_others(volumes, scale, energies)
         some = [
             1000 * (factor * v.array[:: checks.step(v.array)] + offset - 1)
             for v, (factor, offset) in zip(volumes, scale, strict=True)
