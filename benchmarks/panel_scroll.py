@@ -95,8 +95,9 @@ def viewing(app: Any, before: Any, result: Any, slices: int, count: int) -> Iter
     from CTEnhanceLib.scene.windows import setWindow
     from CTEnhanceLib.views import crosshair
     from CTEnhanceLib.views.drawing import oneByOne
-    from CTEnhanceLib.views.linked import VIEW_GROUP, sliceWidget
+    from CTEnhanceLib.views.linked import sliceWidget
     from CTEnhanceLib.views.slab import Projection, Slab
+    from CTEnhanceLib.views.view import VIEW_GROUP
 
     setWindow(before, "mediastinum")
     comparison = Comparison(lambda _result: ("Before", "After"))

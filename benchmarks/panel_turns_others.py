@@ -12,6 +12,52 @@ import numpy as np
 _SPACING = np.diag([-0.7, -0.7, 1.0, 1.0])
 
 
+def fill(count: int = 40) -> None:
+    """Put as many things into the scene as a reader collects in a morning."""
+    import slicer
+
+    for number in range(count):
+        kind = ("vtkMRMLMarkupsFiducialNode", "vtkMRMLTableNode", "vtkMRMLTextNode")[number % 3]
+        slicer.mrmlScene.AddNewNodeByClass(kind, f"Thing {number}")
+
+
+def further(turns: Any, panel: Any, folder: Path, pair: Callable[..., Any]) -> None:
+    """Do what is not done in each comparison: trust map, sheet of keys, another input, scenes."""
+    import qt
+    import slicer
+
+    from CTEnhanceLib.compare.modes import Mode
+    from CTEnhanceLib.scene import placing, volumes
+
+    ui, result = panel.ui, panel.parameters.result
+    image, values = volumes.newImage(volumes.imageSize(result)[::-1], np.float32)
+    values[...] = 12.0
+    before = placing.inputOf(result)
+    images = result.GetImageData(), placing.fullEffectOf(result).GetImageData()
+    placing.addResult(before, result, "", *images, placing.reportOf(result), image)
+    panel.compareSection.setResult(result)
+    ui.viewModeSelector.currentIndex = 0
+    turns.wait(1)
+    turns.act("trust map", lambda: setattr(ui.trustBox, "checked", True))
+    turns.act("no trust map", lambda: setattr(ui.trustBox, "checked", False))
+    shown = slicer.util.infoDisplay
+    slicer.util.infoDisplay = lambda text, **_more: qt.QLabel(text).show()  # it waits for its button else
+    turns.act("sheet of keys", panel._keySheet.show)
+    slicer.util.infoDisplay = shown
+    ui.viewModeSelector.currentIndex = list(Mode).index(Mode.PLANES)
+    turns.wait(1)
+    another, other = pair(volumes.imageSize(before)[::-1])
+    turns.wait(1)
+    turns.act("another input, six views open", lambda: setattr(panel.parameters, "inputVolume", another))
+    turns.act("and back", lambda: setattr(panel.parameters, "inputVolume", before))
+    ui.viewModeSelector.currentIndex = 0
+    for node in (other, another):
+        slicer.mrmlScene.RemoveNode(node)
+    turns.wait(1)
+    slicer.mrmlScene.SetURL(str(folder / "scene.mrml"))
+    turns.act("scene saved, without its volumes", lambda: slicer.mrmlScene.Commit())
+
+
 def running(turns: Any, panel: Any, folder: Path) -> None:
     """Do what ends in a process of its own, to its end: Apply, exports, page; and list a batch."""
     import slicer
@@ -68,6 +114,14 @@ def running(turns: Any, panel: Any, folder: Path) -> None:
         lambda: window.ui.batchTable.rowCount == 5000,
     )
     turns.act("batch: its list again, longer", lambda: window.batch._take({**event, "total": 5001}), 1.0)
+
+    def progress() -> None:
+        for number in range(20):
+            window.batch._take({"event": "case", "name": f"case {number:04d}", "state": "done", "seconds": 9})
+            step = {"event": "progress", "stage": f"case {number + 20:04d}: enhance", "done": 5, "total": 9}
+            window.batch._take(step)
+
+    turns.act("batch: twenty cases end at once", progress)
     window.dialog.hide()
 
 
@@ -88,6 +142,15 @@ def reconstructing(turns: Any, panel: Any, shape: tuple[int, int, int]) -> None:
     turns.act("reconstruct: dose", lambda: setattr(ui.doseSlider, "value", 30.0))
     turns.act("reconstruct: compare", lambda: setattr(ui.compareButton, "checked", True))
     turns.act("reconstruct: stages again", lambda: setattr(ui.stagesButton, "checked", True))
+    chosen = panel.parameters
+    chosen.inputVolume = _image("Scanned", (2, *shape[1:]))
+    chosen.method = type(chosen.method).FBP
+    chosen.source = type(chosen.source).SIMULATED
+    chosen.views, chosen.columns = 360, 512
+    turns.wait(0.5)
+    turns.act(
+        "reconstruct: Apply, of two slices", ui.applyButton.click, 1.5, lambda: not panel.runSection.running
+    )
 
 
 def decomposing(turns: Any, panel: Any, shape: tuple[int, int, int]) -> None:
@@ -129,6 +192,16 @@ def decomposing(turns: Any, panel: Any, shape: tuple[int, int, int]) -> None:
     turns.act("decompose: an image is kept", ui.addVolumeButton.click, 1.5, lambda: not section.busy)
     turns.act("decompose: stop showing", lambda: setattr(ui.spectralButton, "checked", False))
     slicer.mrmlScene.Clear(False)
+    turns.wait(1)
+    chosen = panel.parameters
+    chosen.source = type(chosen.source).IMAGES
+    chosen.firstImage, chosen.secondImage = (_image(name, (40, *shape[1:])) for name in ("40 keV", "70 keV"))
+    chosen.firstEnergy, chosen.secondEnergy = "40", "70"
+    turns.wait(0.5)
+    turns.act(
+        "decompose: Apply, of forty slices", ui.applyButton.click, 1.5, lambda: not panel.runSection.running
+    )
+    slicer.mrmlScene.Clear(False)
 
 
 def reading_study(turns: Any, panel: Any, shape: tuple[int, int, int]) -> None:
@@ -163,6 +236,18 @@ _RECONSTRUCTED = {
     "settings": {"method": "need", "kernel": "standard"},
     "details": {"dose_estimate": {"dose": 0.25, "quanta_in_air": 62500}},
 }
+
+
+def _image(name: str, shape: tuple[int, int, int]) -> Any:
+    """Return a volume node of HU in the scene."""
+    from CTEnhanceLib.scene import placing
+
+    with placing.whole() as added:
+        node = placing.addNode("vtkMRMLScalarVolumeNode", name, added)
+        placing.addFixedDisplay(node, added)
+        loaded = _loaded(shape, 40.0, 10.0)
+        placing.addVolume(loaded.image, loaded.ijkToRAS, name, added, output=node)
+    return node
 
 
 def _loaded(shape: tuple[int, int, int], mean: float, noise: float) -> Any:

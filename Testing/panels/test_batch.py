@@ -64,7 +64,8 @@ class Window:
 
     def rows(self) -> dict[str, tuple[str, str]]:
         table = self.ui.batchTable
-        cells = [[table.item(row, column).text() for column in range(4)] for row in range(table.rowCount)]
+        written = [row for row in range(table.rowCount) if table.item(row, 0) is not None]
+        cells = [[table.item(row, column).text() for column in range(4)] for row in written]
         return {name: (state, why) for name, state, _time, why in cells}
 
     def starts(self, source: Path | None, target: Path) -> None:

@@ -97,7 +97,7 @@ def test_low_noise_images_of_images(panel: Any, user: Any) -> None:
     ui.energySlider.value = 40
     assert ui.lowNoiseBox.enabled and not ui.lowNoiseBox.checked
     ui.lowNoiseBox.click()
-    assert shown("CTDecomposeFirst").GetName() == "40 keV low noise"
+    assert shown("CTEnhanceBefore").GetName() == "40 keV low noise"
     from CTDecompose import CTDecomposeLogic
 
     image = CTDecomposeLogic().addImage(panel.parameters.result, kev=40, lowNoise=True)

@@ -15,7 +15,7 @@ import slicerhost
 from panel_run import press_apply, save_scene, temporaries
 
 SECONDS = 900
-FIRST, SECOND = "CTDecomposeFirst", "CTDecomposeSecond"
+FIRST, SECOND = "CTEnhanceBefore", "CTEnhanceAfter"
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ def test_shown_slices_are_those_of_the_library(
         ui.energySlider.value = 50
         assert compared(FIRST, quiet[50]) < 0.05
     # What is no monoenergetic image stays as it is.
-    assert shown("CTDecomposePlain").GetName() == "VNC"
-    assert compared("CTDecomposePlain", reference("vnc")) < 0.01
+    assert shown("CTEnhanceDifference").GetName() == "VNC"
+    assert compared("CTEnhanceDifference", reference("vnc")) < 0.01
     ui.lowNoiseBox.click()
     assert shown(FIRST).GetName() == "50 keV" and compared(FIRST, plain) < 0.01
 
@@ -89,9 +89,9 @@ def test_all_views_with_an_energy_follow(panel: Any, user: Any, result: Any, ref
     ui.spectralModeSelector.currentIndex = 4
     user.turn()
     for name in ("Axial", "Coronal", "Sagittal"):
-        assert compared(f"CTDecompose{name}", quiet[50]) < 0.05
+        assert compared(f"CTEnhanceBefore{name}", quiet[50]) < 0.05
     ui.softTissueButton.click()
-    assert compared("CTDecomposeCoronal", quiet[70]) < 0.05
+    assert compared("CTEnhanceBeforeCoronal", quiet[70]) < 0.05
 
 
 def test_only_shown_slices_are_made(panel: Any, result: Any) -> None:

@@ -61,18 +61,16 @@ def test_measured_bins_to_maps(panel: Any, user: Any, made: Path) -> None:
 
     # All four images are there, in one row of two rows.
     assert manager.layout == 7300 and ui.spectralButton.checked
-    assert [shown(f"CTDecompose{name}").GetName() for name in ("First", "Plain", "Number")] == [
+    assert [shown(f"CTEnhance{name}").GetName() for name in ("Before", "Difference", "Fourth")] == [
         "70 keV",
         "VNC",
         "Z-eff",
     ]
-    assert shown("CTDecomposeMaterial") is maps[1]
-    assert all(
-        pixels(widget(f"CTDecompose{n}").sliceView()).std() > 0 for n in ("First", "Material", "Number")
-    )
+    assert shown("CTEnhanceAfter") is maps[1]
+    assert all(pixels(widget(f"CTEnhance{n}").sliceView()).std() > 0 for n in ("Before", "After", "Fourth"))
 
     # What belongs to a map that goes, goes; the layout comes back.
-    live = shown("CTDecomposeFirst")
+    live = shown("CTEnhanceBefore")
     slicer.mrmlScene.RemoveNode(maps[1])
     user.turn()
     assert manager.layout == layout and not ui.spectralButton.enabled

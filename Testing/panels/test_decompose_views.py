@@ -47,28 +47,28 @@ def test_shown_slices_are_those_of_the_library(
     getattr(ui, f"{orientation.lower()}Button").click()
     user.turn()
     images = {70: reference("vmi_070keV"), 50: reference("vmi_050keV"), 130: reference("vmi_130keV")}
-    assert compared("CTDecomposeFirst", images[70]) < 0.01
+    assert compared("CTEnhanceBefore", images[70]) < 0.01
     ui.energySlider.value = 50
-    assert compared("CTDecomposeFirst", images[50]) < 0.01
-    assert shown("CTDecomposeFirst").GetName() == "50 keV"
+    assert compared("CTEnhanceBefore", images[50]) < 0.01
+    assert shown("CTEnhanceBefore").GetName() == "50 keV"
     # Scrolled in one view, all follow; what they look at is there, between two slices too.
     for offset in (4.0, 7.3, 6.1):
-        widget("CTDecomposePlain").sliceController().setSliceOffsetValue(offset)
-        assert widget("CTDecomposeFirst").sliceLogic().GetSliceOffset() == pytest.approx(offset)
-        assert compared("CTDecomposeFirst", images[50]) < 0.01
+        widget("CTEnhanceDifference").sliceController().setSliceOffsetValue(offset)
+        assert widget("CTEnhanceBefore").sliceLogic().GetSliceOffset() == pytest.approx(offset)
+        assert compared("CTEnhanceBefore", images[50]) < 0.01
         ui.metalButton.click()
-        assert compared("CTDecomposeFirst", images[130]) < 0.01
+        assert compared("CTEnhanceBefore", images[130]) < 0.01
         ui.angiographyButton.click()
-        assert compared("CTDecomposeFirst", images[50]) < 0.01
-    assert compared("CTDecomposePlain", reference("vnc")) < 0.01
+        assert compared("CTEnhanceBefore", images[50]) < 0.01
+    assert compared("CTEnhanceDifference", reference("vnc")) < 0.01
     z = reference("zeff")
     array = slicer.util.arrayFromVolume(z)
     array *= 100  # in hundredths
     slicer.util.arrayFromVolumeModified(z)
     z.GetDisplayNode().SetInterpolate(False)  # as the view's: between air and tissue numbers mean nothing
-    own = resliced("CTDecomposeNumber")
-    widget("CTDecomposeNumber").mrmlSliceCompositeNode().SetBackgroundVolumeID(z.GetID())
-    assert np.abs(100 * own - resliced("CTDecomposeNumber")).max() < 0.01
+    own = resliced("CTEnhanceFourth")
+    widget("CTEnhanceFourth").mrmlSliceCompositeNode().SetBackgroundVolumeID(z.GetID())
+    assert np.abs(100 * own - resliced("CTEnhanceFourth")).max() < 0.01
 
 
 def test_presets_and_keys_set_the_window(panel: Any, user: Any, result: Any) -> None:
@@ -79,16 +79,16 @@ def test_presets_and_keys_set_the_window(panel: Any, user: Any, result: Any) -> 
         (ui.softTissueButton, 70, "W 350 L 50 HU"),
     ):
         button.click()
-        assert titles("CTDecomposeFirst") == [f"{kev} keV"] and captions("CTDecomposeFirst")[1] == window
+        assert titles("CTEnhanceBefore") == [f"{kev} keV"] and captions("CTEnhanceBefore")[1] == window
     press_key(user, "6")
-    assert captions("CTDecomposeFirst")[1] == "W 80 L 40 HU"
-    assert captions("CTDecomposeMaterial")[1].endswith(" mg/mL")  # of its own
+    assert captions("CTEnhanceBefore")[1] == "W 80 L 40 HU"
+    assert captions("CTEnhanceAfter")[1].endswith(" mg/mL")  # of its own
 
 
 def test_tilted_planes_and_thick_slabs(panel: Any, user: Any, result: Any, reference: Any) -> None:
     panel.ui.spectralModeSelector.currentIndex = 1
     image = reference("vmi_070keV")
-    node = widget("CTDecomposeFirst").mrmlSliceNode()
+    node = widget("CTEnhanceBefore").mrmlSliceNode()
     for degrees, axis in ((7, (0, 1, 0)), (35, (1, 1, 0)), (60, (1, 0, 0.3)), (0.3, (0, 1, 0))):
         transform = vtk.vtkTransform()
         transform.RotateWXYZ(degrees, *axis)
@@ -98,19 +98,19 @@ def test_tilted_planes_and_thick_slabs(panel: Any, user: Any, result: Any, refer
         )
         slicer.util.updateVTKMatrixFromArray(matrix, turned)
         node.UpdateMatrices()
-        assert compared("CTDecomposeFirst", image) < 0.01
+        assert compared("CTEnhanceBefore", image) < 0.01
     node.SetOrientationToAxial()
     node.SetSlabReconstructionEnabled(True)
     node.SetSlabReconstructionThickness(6.0)
     node.SetSliceOffset(5.0)
     try:
-        assert compared("CTDecomposeFirst", image) < 0.01
+        assert compared("CTEnhanceBefore", image) < 0.01
     finally:
         node.SetSlabReconstructionEnabled(False)
 
 
 def test_only_shown_slices_are_made(panel: Any, result: Any) -> None:
-    live = slicer.util.arrayFromVolume(shown("CTDecomposeFirst"))
+    live = slicer.util.arrayFromVolume(shown("CTEnhanceBefore"))
     assert 1 <= sum(bool(plane.any()) for plane in live) <= 2
     panel.ui.energySlider.value = 60
     assert sum(bool(plane.any()) for plane in live) <= 2
@@ -120,22 +120,22 @@ def test_modes_windows_and_layers(panel: Any, user: Any, result: Any) -> None:
     ui, manager = panel.ui, slicer.app.layoutManager()
     iodine = result.GetNthNodeReference("CTDecomposeMap", 0)
     ui.spectralLungButton.click()
-    assert shown("CTDecomposeFirst").GetDisplayNode().GetWindow() == 1500
+    assert shown("CTEnhanceBefore").GetDisplayNode().GetWindow() == 1500
 
     ui.spectralModeSelector.currentIndex = 1
     assert manager.layout == 7301 and ui.secondEnergySlider.enabled
-    first, second = shown("CTDecomposeFirst"), shown("CTDecomposeSecond")
+    first, second = shown("CTEnhanceBefore"), shown("CTEnhanceAfter")
     assert first.GetDisplayNode() is second.GetDisplayNode()
     assert first.GetDisplayNode().GetWindow() == 1500  # as it was left
     ui.secondEnergySlider.value = 120
     assert second.GetName() == "120 keV"
 
     ui.spectralModeSelector.currentIndex = 2
-    composite = widget("CTDecomposeFirst").mrmlSliceCompositeNode()
-    plain = pixels(widget("CTDecomposeFirst").sliceView())
+    composite = widget("CTEnhanceBefore").mrmlSliceCompositeNode()
+    plain = pixels(widget("CTEnhanceBefore").sliceView())
     assert composite.GetForegroundVolumeID() == iodine.GetID()
     ui.materialOpacitySlider.value = 0.0
-    grey = pixels(widget("CTDecomposeFirst").sliceView())
+    grey = pixels(widget("CTEnhanceBefore").sliceView())
     assert (plain.max(-1) != plain.min(-1)).sum() > (grey.max(-1) != grey.min(-1)).sum()
     ui.materialRangeSlider.value = 15
     assert iodine.GetDisplayNode().GetWindow() == 15 and iodine.GetDisplayNode().GetLevel() == 7.5
@@ -147,7 +147,7 @@ def test_modes_windows_and_layers(panel: Any, user: Any, result: Any) -> None:
 
     ui.spectralModeSelector.currentIndex = 4
     user.turn()
-    names = [f"CTDecompose{name}" for name in ("Axial", "Coronal", "Sagittal")]
+    names = [f"CTEnhanceBefore{name}" for name in ("Axial", "Coronal", "Sagittal")]
     assert [widget(name).mrmlSliceNode().GetOrientation() for name in names] == [
         "Axial",
         "Coronal",
@@ -171,30 +171,30 @@ def test_modes_windows_and_layers(panel: Any, user: Any, result: Any) -> None:
 def test_what_is_kept_shows_no_other_energy(panel: Any, user: Any, result: Any, reference: Any) -> None:
     """The three planes fill the same volume at another energy; back again each view shows its own."""
     ui = panel.ui
-    first = shown("CTDecomposeFirst")
+    first = shown("CTEnhanceBefore")
     ui.energySlider.value = 70
-    kept = slicer.util.arrayFromVolume(first)[_slice("CTDecomposeFirst")].copy()
+    kept = slicer.util.arrayFromVolume(first)[_slice("CTEnhanceBefore")].copy()
     ui.spectralModeSelector.currentIndex = 4
     ui.energySlider.value = 130
     user.rests(0.3)
-    changed = slicer.util.arrayFromVolume(first)[_slice("CTDecomposeAxial")]
+    changed = slicer.util.arrayFromVolume(first)[_slice("CTEnhanceBeforeAxial")]
     assert np.abs(changed - kept).max() > 5
-    widget("CTDecomposeAxial").sliceController().setSliceOffsetValue(
-        widget("CTDecomposeAxial").sliceLogic().GetSliceOffset() + 5.0
+    widget("CTEnhanceBeforeAxial").sliceController().setSliceOffsetValue(
+        widget("CTEnhanceBeforeAxial").sliceLogic().GetSliceOffset() + 5.0
     )
     ui.energySlider.value = 70  # of the slice that the axial view has left nothing is made anew
     ui.spectralModeSelector.currentIndex = 0
     user.rests(0.3)
-    assert shown("CTDecomposeFirst") is first
-    own = slicer.util.arrayFromVolume(first)[_slice("CTDecomposeFirst")]
-    library = slicer.util.arrayFromVolume(reference("vmi_070keV"))[_slice("CTDecomposeFirst")]
+    assert shown("CTEnhanceBefore") is first
+    own = slicer.util.arrayFromVolume(first)[_slice("CTEnhanceBefore")]
+    library = slicer.util.arrayFromVolume(reference("vmi_070keV"))[_slice("CTEnhanceBefore")]
     assert np.abs(own - library).max() < 0.01
 
 
 def _slice(view: str) -> int:
     """Return the index of the slice that an axial view shows."""
     grid, node = vtk.vtkMatrix4x4(), widget(view).mrmlSliceNode()
-    shown("CTDecomposeFirst").GetRASToIJKMatrix(grid)
+    shown("CTEnhanceBefore").GetRASToIJKMatrix(grid)
     place = [node.GetSliceToRAS().GetElement(row, 3) for row in range(3)]
     return round(grid.MultiplyPoint((*place, 1.0))[2])
 
@@ -310,7 +310,7 @@ def test_saved_scene_shows_the_same(
     assert "decompose" in panel.ui.detailsText.plainText
     panel.ui.spectralButton.click()
     user.turn()
-    assert compared("CTDecomposeFirst", reference("vmi_070keV")) < 0.01
+    assert compared("CTEnhanceBefore", reference("vmi_070keV")) < 0.01
     # ... with the box, where it was, and its curve.
     assert panel.ui.spectralRegionButton.checked and panel.ui.curveBox.checked
     assert np.allclose(panel.spectralSection._region.node.GetCenter(), (10, 20, 6))
@@ -329,9 +329,9 @@ def test_low_atomic_numbers_have_a_colour_and_no_matter_has_none(panel: Any, use
     panel.ui.spectralButton.click()
     panel.ui.spectralButton.click()
     user.turn()
-    numbers = resliced("CTDecomposeNumber")
+    numbers = resliced("CTEnhanceFourth")
     assert set(np.unique(numbers)) == {0.0, 1.0}
-    image = pixels(widget("CTDecomposeNumber").sliceView())
+    image = pixels(widget("CTEnhanceFourth").sliceView())
     rows, columns = image.shape[:2]
     flat = numbers.reshape(rows, columns)[::-1]
     # Away from title, caption and colour scale: blue where there is matter, black where there is none.

@@ -211,7 +211,7 @@ def test_rows_follow_the_room_there_is(
         viewport.resize(before, 800)
     assert described.count('type="horizontal"') == rows
     names = re.findall(r'singletontag="(\w+)"', described)
-    assert names == ["CTDecomposeAxial", "CTDecomposeCoronal", "CTDecomposeSagittal"]
+    assert names == ["CTEnhanceBeforeAxial", "CTEnhanceBeforeCoronal", "CTEnhanceBeforeSagittal"]
     # None of them keeps a window from becoming narrow later.
     manager = slicer.app.layoutManager()
     assert all(0 < manager.sliceWidget(name).minimumWidth <= 150 for name in names)
@@ -219,7 +219,8 @@ def test_rows_follow_the_room_there_is(
 
 @pytest.mark.parametrize(("count", "rows"), [(1, 1), (2, 1), (3, 2), (4, 2)])
 def test_two_stand_side_by_side_in_any_window(count: int, rows: int) -> None:
-    from CTEnhanceLib.views.linked import LinkedViews, View
+    from CTEnhanceLib.views.linked import LinkedViews
+    from CTEnhanceLib.views.view import View
 
     viewport, linked = slicer.app.layoutManager().viewport(), LinkedViews()
     before = viewport.width

@@ -255,6 +255,26 @@ def test_the_worker_of_a_killed_slicer_ends_and_its_folder_goes(model: Path) -> 
     shutil.rmtree(root)
 
 
+def test_large_files_go_in_steps_and_no_others(tmp_path: Path) -> None:
+    from CTEnhanceLib.process import transfer
+
+    own, series = tmp_path / "run", tmp_path / "series"
+    for folder in (own / "patient", series):
+        folder.mkdir(parents=True)
+    size = 3 * transfer._LARGE_FILE + 1
+    for path in (own / "input.mha", series / "1.dcm"):
+        with path.open("wb") as stream:
+            stream.truncate(size)
+    (own / "report-0.json").write_text("{}")
+    # Links to a patient's own files, as an export gathers them.
+    os.link(series / "1.dcm", own / "patient" / "00000.dcm")
+    os.link(series / "1.dcm", own / "linked.dcm")
+    parts = list(transfer.emptied(own))
+    assert len(parts) > 2 and parts == sorted(parts) and parts[-1] == 1
+    assert sorted(path.name for path in own.iterdir()) == ["linked.dcm", "patient", "report-0.json"]
+    assert (series / "1.dcm").stat().st_size == size
+
+
 def test_a_reference_to_a_hidden_node_that_is_gone_counts_no_more() -> None:
     import slicer
 
@@ -279,7 +299,8 @@ def test_process_zero_is_nobodys_worker() -> None:
 
 def test_views_of_one_width_have_titles_in_their_images(app: Any) -> None:
     from CTEnhanceLib.views.drawing import oneByOne
-    from CTEnhanceLib.views.linked import LinkedViews, View
+    from CTEnhanceLib.views.linked import LinkedViews
+    from CTEnhanceLib.views.view import View
 
     linked, other = LinkedViews(), LinkedViews()
     views = (View("HostFirst", "First image", "#8C8C8C"), View("HostBare", "Bare", "#8C8C8C", titled=False))
@@ -319,7 +340,8 @@ def test_views_of_one_width_have_titles_in_their_images(app: Any) -> None:
 
 
 def test_views_of_another_group_are_linked_again(app: Any) -> None:
-    from CTEnhanceLib.views.linked import LinkedViews, View
+    from CTEnhanceLib.views.linked import LinkedViews
+    from CTEnhanceLib.views.view import View
 
     linked, views = LinkedViews(), (View("HostOne", "One", "#8C8C8C"), View("HostTwo", "Two", "#4CA64C"))
     linked.show(7191, views)

@@ -291,7 +291,8 @@ def test_nobody_reads_as_another(reader: Reader, make: Maker) -> None:
 
 
 def test_who_signs_in_sees_what_to_do_and_no_other_panels_views(reader: Reader, make: Maker) -> None:
-    from CTEnhanceLib.views.linked import LinkedViews, View
+    from CTEnhanceLib.views.linked import LinkedViews
+    from CTEnhanceLib.views.view import View
 
     other, layout = LinkedViews(), slicer.app.layoutManager().layout
     module = slicer.modules.ctreaderstudy.widgetRepresentation()

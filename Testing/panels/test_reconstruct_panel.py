@@ -146,11 +146,11 @@ def test_measured_projections_to_linked_stages(panel: Any, user: Any, made: Path
     assert abs(arrays[0][1, 15:25, 18:28].mean() - 40) < 15
     # LPS (-110, -90, 20) is RAS (110, 90, 20).
     assert np.allclose(result.GetOrigin(), (110, 90, 20), atol=1e-3)
-    names = ("CTReconstructFBP", "CTReconstructProjection", "CTReconstructNEED")
+    names = ("CTEnhanceBefore", "CTEnhanceAfter", "CTEnhanceDifference")
     assert [shown(name).GetBackgroundVolumeID() for name in names] == [
         node.GetID() for node in (*stages, result)
     ]
-    stage, *said = (line.strip() for line in view_titles.titles("CTReconstructNEED")[0].split("\n"))
+    stage, *said = (line.strip() for line in view_titles.titles("CTEnhanceDifference")[0].split("\n"))
     assert stage == "NEED" and said == ["scan NEED, kernel standard, 10 % of normal dose"]
     assert len({node.GetDisplayNode() for node in (*stages, result)}) == 1
     panel.ui.boneButton.click()
@@ -183,7 +183,7 @@ def test_measured_projections_to_linked_stages(panel: Any, user: Any, made: Path
 
     panel.ui.sinogramBox.checked = True
     user.turn()
-    sinogram = slicer.mrmlScene.GetNodeByID(shown("CTReconstructSinogram").GetBackgroundVolumeID())
+    sinogram = slicer.mrmlScene.GetNodeByID(shown("CTEnhanceFourth").GetBackgroundVolumeID())
     values = slicer.util.arrayFromVolume(sinogram)
     assert values.shape == (SLICES, VIEWS, COLUMNS) and 0 < np.percentile(values, 99) < 20
     assert sinogram.GetHideFromEditors()
@@ -191,7 +191,7 @@ def test_measured_projections_to_linked_stages(panel: Any, user: Any, made: Path
     sinogram.GetRASBounds(bounds)
     result.GetRASBounds(of)
     assert np.allclose(bounds, of, atol=1e-3)
-    assert pixels(manager.sliceWidget("CTReconstructSinogram").sliceView()).std() > 0
+    assert pixels(manager.sliceWidget("CTEnhanceFourth").sliceView()).std() > 0
 
     # Slicer passes the opacity of one linked view on to the others: the sinogram's must not hide an overlay.
     for sinogram_shown in (True, False, True):
@@ -276,7 +276,7 @@ def test_simulated_scan_takes_two_verbs(panel: Any, user: Any, ct: Any) -> None:
     assert report["verb"] == "reconstruct"
     assert [each["verb"] for each in report["preceding"]] == ["project"]
     assert report["preceding"][0]["settings"]["dose"] == 0.25
-    assert shown("CTReconstructFBP").GetBackgroundVolumeID() == result.GetID()
+    assert shown("CTEnhanceBefore").GetBackgroundVolumeID() == result.GetID()
     assert panel.compared(result) == ("Scanned CT", "FBP")
     assert not temporaries()
 

@@ -299,7 +299,8 @@ def test_spectrum_and_edge_are_drawn_below_the_images(
     assert transfer[0] == pytest.approx(1)
     table = figure.table
     panel.ui.compareButton.click()
-    assert not slicer.mrmlScene.IsNodePresent(table) and manager.layout < 100
+    assert manager.layout < 100
+    user.waits(lambda: not slicer.mrmlScene.IsNodePresent(table), 30)
     close_panel(panel)
     open_panel("CTEnhance")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -84,7 +85,7 @@ def test_a_picture_does_not_wait_for_the_views(panel: Any, user: Any, frames: An
 
 
 def test_views_are_made_before_they_are_shown(app: Any, user: Any) -> None:
-    from CTEnhanceLib.views.linked import VIEW_GROUP
+    from CTEnhanceLib.views.view import VIEW_GROUP
 
     slicer.app.userSettings().setValue("CTEnhance/nothingAhead", "")
     panel = open_panel("CTEnhance")
@@ -156,6 +157,102 @@ def test_one_step_a_turn(app: Any, user: Any) -> None:
         slicer.app.processEvents()
         counts.append(len(done) - before)
     assert len(done) == 6 and max(counts) == 1
+
+
+def test_two_long_works_take_turns_and_views_pass_them(panel: Any, user: Any, frames: Any) -> None:
+    """Each piece is a turn of its own, also what is done when the steps are over."""
+    from CTEnhanceLib.process.steps import TimedSteps
+
+    log: list[str] = []
+
+    def steps(name: str) -> Iterator[float]:
+        for _number in range(3):
+            log.append(name)
+            yield 0.0
+
+    for name in "ab":
+        TimedSteps(steps(name), lambda name=name: log.append(f"{name} is over"), pytest.fail, seconds=0.0)
+    counts = frames(lambda: panel.viewSection._onPlace((7.0, 8.0, 9.0)))
+    assert counts == [1] * 6
+    user.waits(lambda: "b is over" in log, 30)
+    assert log == ["a", "b"] * 3 + ["a is over", "b is over"]
+
+
+def test_what_ends_long_work_is_not_in_its_last_turn(app: Any, user: Any) -> None:
+    from CTEnhanceLib.process.steps import TimedSteps
+
+    log: list[str] = []
+
+    def steps() -> Iterator[float]:
+        time.sleep(0.02)
+        log.append("step")
+        yield 1.0
+        time.sleep(0.02)
+
+    TimedSteps(steps(), lambda: log.append("over"), pytest.fail)
+    user.waits(lambda: log, 30)
+    assert log == ["step"]
+    user.waits(lambda: len(log) > 1, 30)
+    assert log == ["step", "over"]
+
+
+def test_a_long_list_is_written_in_turns(panel: Any, user: Any, tmp_path: Any) -> None:
+    from ctenhance.batch.case import Case
+    from ctenhance.batch.manifest import Manifest
+
+    window = panel.batchWindow
+    with Manifest(tmp_path) as record:
+        record.begin("enhance", {})
+        record.add([Case(f"case {n:04d}", (), tmp_path / f"{n}.nii.gz") for n in range(2000)])
+    window.batch.target = tmp_path
+    window.batch._take({"event": "progress", "stage": "cases", "done": 0, "total": 2000})
+    assert window.ui.batchTable.rowCount == 2000 and len(window._written) < 2000
+    # What comes meanwhile is written at once, and stays.
+    window.batch._take({"event": "case", "name": "case 1999", "state": "done", "seconds": 3})
+    table = window.ui.batchTable
+    assert [table.item(1999, column).text() for column in (0, 1)] == ["case 1999", "done"]
+    user.waits(lambda: len(window._written) == 2000, 60)
+    assert [table.item(1000, column).text() for column in range(4)] == ["case 1000", "waiting", "", ""]
+    assert table.item(1999, 1).text() == "done"
+    window._clear()
+    assert table.rowCount == 0
+
+
+def test_panels_share_their_views_and_leave_them_clean(app: Any, user: Any) -> None:
+    """Who takes views finds nothing of their former owner on them, and that one knows that they are gone."""
+    from CTEnhanceLib.compare.modes import Mode
+    from CTEnhanceLib.views.linked import LinkedViews
+    from CTEnhanceLib.views.view import FREE_VIEWS, View
+    from view_titles import captions, titles
+
+    panel = open_panel("CTEnhance")
+    try:
+        ct = addCT()
+        choose(panel, user, addResult(ct))
+        panel.ui.compareButton.click()
+        panel.ui.viewModeSelector.currentIndex = list(Mode).index(Mode.SWIPE)
+        panel.viewSection.turn("Coronal")
+        user.rests(0.3)
+        renderer = widget(AFTER).sliceView().renderWindow().GetRenderers().GetFirstRenderer()
+        swiped = renderer.GetViewProps().GetNumberOfItems()
+        other = LinkedViews()
+        bare = View(FREE_VIEWS[1], "Sinogram", "#8C8C8C", "Axial", captioned=False)
+        other.show(7190, [bare])
+        other.setLayers(bare.name, ct)
+        other.fit(ct)
+        user.rests(0.3)
+        assert not panel.ui.compareButton.checked and not panel.compareSection.comparison.active
+        assert renderer.GetViewProps().GetNumberOfItems() < swiped  # neither line nor halves
+        assert titles(AFTER) == ["Sinogram"] and captions(AFTER) == []
+        assert widget(AFTER).mrmlSliceNode().GetOrientation() == "Axial"
+        panel.ui.compareButton.click()  # and takes them back
+        user.rests(0.3)
+        assert not other.shown and panel.compareSection.comparison.active
+        assert captions(AFTER)
+        panel.ui.compareButton.click()
+    finally:
+        panel.ui.viewModeSelector.currentIndex = 0
+        close_panel(panel)
 
 
 def test_a_plot_is_made_before_it_is_shown(app: Any, user: Any, monkeypatch: Any) -> None:

@@ -14,8 +14,8 @@ from screenshots import REPOSITORY, apply, fit, opened, picture
 
 SLICES, VIEWS, COLUMNS, MATRIX = 2, 720, 640, 256
 SOFT = 1
-FIRST, SECOND = "CTDecomposeFirst", "CTDecomposeSecond"
-FOUR = (FIRST, "CTDecomposeMaterial", "CTDecomposePlain", "CTDecomposeNumber")
+FIRST, SECOND = "CTEnhanceBefore", "CTEnhanceAfter"
+FOUR = (FIRST, "CTEnhanceAfter", "CTEnhanceDifference", "CTEnhanceFourth")
 # Sizes of views beside the panel, in pixels.
 OF_TWO, OF_FOUR, OF_ONE = (520, 880), (480, 400), (800, 880)
 

@@ -15,8 +15,8 @@ from typing import Any
 from screenshots import REPOSITORY, SAMPLE, apply, fit, opened, picture
 
 DOSE_PERCENT, SLICES = 10, 3
-STAGES = ("CTReconstructFBP", "CTReconstructProjection", "CTReconstructNEED")
-SINOGRAM = "CTReconstructSinogram"
+STAGES = ("CTEnhanceBefore", "CTEnhanceAfter", "CTEnhanceDifference")
+SINOGRAM = "CTEnhanceFourth"
 # With the sinogram there is less width for each view; the height is that of the panel.
 OF_THREE, OF_FOUR, HEIGHT = 400, 330, 860
 

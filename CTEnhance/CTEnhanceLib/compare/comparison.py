@@ -19,8 +19,9 @@ from CTEnhanceLib.compare.strength import LiveBlend
 from CTEnhanceLib.compare.trust import OPACITY, TrustOverlay
 from CTEnhanceLib.scene import placing
 from CTEnhanceLib.scene.modelnames import titleOf
-from CTEnhanceLib.views.linked import LinkedViews, View, sliceWidget
+from CTEnhanceLib.views.linked import LinkedViews, sliceWidget
 from CTEnhanceLib.views.swipe import Swipe
+from CTEnhanceLib.views.view import View
 
 
 class Comparison:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from slicer.i18n import tr as _
 
-from CTEnhanceLib.views.linked import View, description
 from CTEnhanceLib.views.part import AXES
+from CTEnhanceLib.views.view import FREE_VIEWS, View, description
 
-BEFORE_VIEW, AFTER_VIEW, DIFFERENCE_VIEW = "CTEnhanceBefore", "CTEnhanceAfter", "CTEnhanceDifference"
+BEFORE_VIEW, AFTER_VIEW, DIFFERENCE_VIEW, _NONE = FREE_VIEWS
 BEFORE_COLOR, AFTER_COLOR, DIFFERENCE_COLOR = "#8C8C8C", "#4CA64C", "#C26BB3"
 
 

@@ -50,7 +50,7 @@ class CompareSection:
         self._names = names
         self._result: Any = None
         self._others: list[Any] = []
-        self._filling = False
+        self._filling = self._open = False
         self._history = history or History()
         self._windowHistory = WindowHistory(self._history)
         self.comparison.views.onLeft = functools.partial(setattr, ui.compareButton, "checked", False)
@@ -131,6 +131,7 @@ class CompareSection:
 
     def enter(self) -> None:
         """The module is opened: another one may have taken the views meanwhile."""
+        self._open = True
         if self.ui.compareButton.checked and not self.comparison.active:
             self.ui.compareButton.checked = False
         self.measuring.nodesChanged()
@@ -138,6 +139,7 @@ class CompareSection:
 
     def exit(self) -> None:
         """The module is left: its keys are free again; what is shown stays."""
+        self._open = False
         self._keys.enable(False)
         self._windowKeys.enable(False)
         self.measuring.exit()
@@ -178,8 +180,8 @@ class CompareSection:
         sides = (left, right) if ui.swapButton.checked else (right, left)
         ui.resultLabel.text = _("Result ({side}):").format(side=sides[0])
         ui.otherLabel.text = _("With ({side}):").format(side=sides[1])
-        self._keys.enable(active)
-        self._windowKeys.enable(ready)
+        self._keys.enable(active and self._open)
+        self._windowKeys.enable(ready and self._open)  # others may take the views while it is left
         self.measuring.refresh()
 
     def refreshTrust(self) -> None:

@@ -17,15 +17,16 @@ from CTEnhanceLib.decompose.curve import plotView
 from CTEnhanceLib.decompose.job import guidedOf, imageOf, mapsOf
 from CTEnhanceLib.decompose.live import LiveImage
 from CTEnhanceLib.decompose.spectral import Kind, SpectralImage, SpectralTable
+from CTEnhanceLib.process.steps import inTurns
 from CTEnhanceLib.scene import bodywindows, colortables, placing, units, windows
 from CTEnhanceLib.views.colorscale import ColorScale
-from CTEnhanceLib.views.linked import LinkedViews, View, description, sliceWidget
-from CTEnhanceLib.views.liveslices import removeInTurns
+from CTEnhanceLib.views.linked import LinkedViews, sliceWidget
+from CTEnhanceLib.views.part import AXES
+from CTEnhanceLib.views.view import FREE_VIEWS, View, description
 
-FIRST_VIEW, SECOND_VIEW = "CTDecomposeFirst", "CTDecomposeSecond"
-MATERIAL_VIEW, PLAIN_VIEW, NUMBER_VIEW = "CTDecomposeMaterial", "CTDecomposePlain", "CTDecomposeNumber"
-CORONAL_VIEW, SAGITTAL_VIEW = "CTDecomposeCoronal", "CTDecomposeSagittal"
-AXIAL_VIEW = "CTDecomposeAxial"
+FIRST_VIEW, MATERIAL_VIEW, PLAIN_VIEW, NUMBER_VIEW = FREE_VIEWS
+SECOND_VIEW = MATERIAL_VIEW  # never both
+AXIAL_VIEW, CORONAL_VIEW, SAGITTAL_VIEW = (f"{FIRST_VIEW}{axis}" for axis in AXES[::-1])
 # Window and level in HU, where the reader has chosen none.
 FIRST_WINDOW = (400.0, 50.0)
 # The numbers of the layouts with something below the views.
@@ -282,7 +283,7 @@ class SpectralViews:
 
     def _drop(self) -> None:
         """Let go of what was made live."""
-        removeInTurns(list(reversed(self._live.values())))
+        inTurns([live.remove for live in reversed(self._live.values())])
         self._live, self._sources = {}, []
 
     def _keepWindow(self) -> None:

@@ -7,6 +7,7 @@ writes: from it comes the list of the cases, and which files a case is.
 from __future__ import annotations
 
 import contextlib
+import functools
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
@@ -42,31 +43,38 @@ class CaseState:
 
     def text(self) -> str:
         """Return the state for people."""
-        names = {
-            _WAITING: _("waiting"),
-            _RUNNING: self.stage or _("running"),
-            "done": _("done"),
-            "finished before": _("finished before"),
-            "failed": _("failed"),
-            "left out": _("left out"),
-        }
-        return names.get(self.state, self.state)
+        return (self.stage if self.state == _RUNNING else "") or _states().get(self.state, self.state)
+
+
+@functools.cache
+def _states() -> dict[str, str]:
+    """Return what the states are called: looked up once, not for each of thousands of cases."""
+    return {
+        _WAITING: _("waiting"),
+        _RUNNING: _("running"),
+        "done": _("done"),
+        "finished before": _("finished before"),
+        "failed": _("failed"),
+        "left out": _("left out"),
+    }
 
 
 class Batch:
     """One run of the command over a folder.
 
-    onCase(CaseState), where one has changed or come; onProgress(sentence, percentage); onEnded(sentence,
-    failed), once all is over.
+    onCase(CaseState), where one has changed or come; onListed(), where many have; onProgress(sentence,
+    percentage); onEnded(sentence, failed), once all is over.
     """
 
     def __init__(
         self,
         onCase: Callable[[CaseState], None],
+        onListed: Callable[[], None],
         onProgress: Callable[[str, float], None],
         onEnded: Callable[[str, bool], None],
     ) -> None:
-        self._onCase, self._onProgress, self._onEnded = onCase, onProgress, onEnded
+        self._onCase, self._onListed = onCase, onListed
+        self._onProgress, self._onEnded = onProgress, onEnded
         self.cases: dict[str, CaseState] = {}
         self.target = Path()
         self._worker: Worker | None = None
@@ -148,7 +156,7 @@ class Batch:
             case = self._case(name)
             if case.state == _WAITING:
                 case.state = state
-            self._onCase(case)
+        self._onListed()
 
     def _sentence(self, done: int, total: int) -> str:
         text = _("{done} of 1 case") if total == 1 else _("{done} of {total} cases")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,11 @@ class BatchWindow:
     ) -> None:
         self._title, self._settings, self._requirements = title, settings, requirements
         self._runJob, self._runs, self._onOpened, self._onRunning = run, runs, onOpened, onRunning
-        self.batch = Batch(self._onCase, self._onProgress, self._onEnded)
+        self.batch = Batch(self._onCase, self._onListed, self._onProgress, self._onEnded)
+        # By the names of the cases: their rows, and what stands there.
         self._rows: dict[str, int] = {}
+        self._written: dict[str, tuple[str, ...]] = {}
+        self._filling: TimedSteps | None = None
         self._series: dict[str, patient.Series] = {}
         self._opened: dict[str, Any] = {}
         self._folder: Path | None = None
@@ -110,6 +113,7 @@ class BatchWindow:
         if self._steps is not None:
             self._steps.cancel()
             self._steps = None
+        self._stopFilling()
         self._removeFolder()
         self.dialog.hide()
 
@@ -212,13 +216,26 @@ class BatchWindow:
         self._onRunning(sentence)
 
     def _onCase(self, case: CaseState) -> None:
-        row = self._rowOf(case.name)
-        time = durationText(case.seconds) if case.seconds else ""
-        for column, text in ((1, case.text()), (2, time), (3, case.why)):
-            item = self.ui.batchTable.item(row, column)
-            if item.text() != text:
-                item.setText(text)
-                item.setToolTip(text)
+        self._addRows([case.name])
+        self._write(case)
+
+    def _onListed(self) -> None:
+        """Show all cases that are known by now, in short turns: there may be thousands."""
+        self._stopFilling()
+        cases = list(self.batch.cases.values())
+        self._addRows([case.name for case in cases])
+
+        def steps() -> Iterator[float]:
+            for number, case in enumerate(cases):
+                self._write(case)
+                yield number / len(cases)
+
+        self._filling = TimedSteps(steps(), self._stopFilling, _raise)
+
+    def _stopFilling(self) -> None:
+        if self._filling is not None:
+            self._filling.cancel()
+            self._filling = None
 
     def _onEnded(self, sentence: str, failed: bool) -> None:
         self._over(sentence, failed)
@@ -245,26 +262,40 @@ class BatchWindow:
     # The table ----------------------------------------------------------------------------------------
 
     def _clear(self) -> None:
-        self._rows = {}
+        self._stopFilling()
+        self._rows, self._written = {}, {}
         self.ui.batchTable.setRowCount(0)
 
-    def _rowOf(self, name: str) -> int:
-        """Return the row of a case; a new one where it has none."""
-        if name not in self._rows:
-            table = self.ui.batchTable
-            row = self._rows[name] = table.rowCount
-            table.setRowCount(row + 1)
-            series = self._series.get(name) if self._fromDatabase else None
-            item = qt.QTableWidgetItem(name if series is None else series.text)
-            if series is not None:
-                item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable | qt.Qt.ItemIsUserCheckable)
-                item.setCheckState(qt.Qt.Unchecked if series.derived else qt.Qt.Checked)
-            table.setItem(row, 0, item)
-            for column in range(1, 4):
-                table.setItem(row, column, qt.QTableWidgetItem(""))
-            if row == 0:
-                self._fitColumns(self.dialog.width)
-        return self._rows[name]
+    def _addRows(self, names: Sequence[str]) -> None:
+        """Have a row for each of these cases; it is empty until it is written."""
+        new, first = [name for name in names if name not in self._rows], not self._rows
+        if new:
+            self._rows |= {name: row for row, name in enumerate(new, len(self._rows))}
+            self.ui.batchTable.setRowCount(len(self._rows))
+        if new and first:
+            self._fitColumns(self.dialog.width)
+
+    def _write(self, case: CaseState) -> None:
+        """Write what is known of a case, as far as it does not stand there."""
+        time = durationText(case.seconds) if case.seconds else ""
+        texts, before = (case.text(), time, case.why), self._written.get(case.name)
+        if texts == before:
+            return
+        table, row = self.ui.batchTable, self._rows[case.name]
+        table.blockSignals(True)  # these are no changes of the user's
+        if before is None:
+            series = self._series.get(case.name) if self._fromDatabase else None
+            if series is None:
+                table.setItem(row, 0, qt.QTableWidgetItem(case.name))
+            elif table.item(row, 0) is None:
+                table.setItem(row, 0, _seriesItem(series))
+        for column, (text, old) in enumerate(zip(texts, before or ("", "", ""), strict=True), start=1):
+            if text != old or before is None:
+                item = qt.QTableWidgetItem(text)
+                item.setToolTip(text)
+                table.setItem(row, column, item)
+        table.blockSignals(False)
+        self._written[case.name] = texts
 
     def _fitColumns(self, width: int) -> None:
         """Give the names of the cases what a window of this width (pixels) leaves them."""
@@ -299,7 +330,8 @@ class BatchWindow:
                 if series is not None:
                     name = "ct-" + hashlib.sha256(series.uid.encode()).hexdigest()[:12]
                     self._series[name] = series
-                    self._rowOf(name)
+                    self._addRows([name])
+                    self.ui.batchTable.setItem(self._rows[name], 0, _seriesItem(series))
                 yield part
 
         self._steps = TimedSteps(steps(), self._listed, lambda error: self._over(str(error), True))
@@ -386,3 +418,15 @@ class BatchWindow:
 
     def _onPage(self) -> None:
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self.batch.target / _PAGE)))
+
+
+def _seriesItem(series: patient.Series) -> Any:
+    """Return the first cell of a series of the database, which can be checked."""
+    item = qt.QTableWidgetItem(series.text)
+    item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable | qt.Qt.ItemIsUserCheckable)
+    item.setCheckState(qt.Qt.Unchecked if series.derived else qt.Qt.Checked)
+    return item
+
+
+def _raise(error: Exception) -> None:
+    raise error

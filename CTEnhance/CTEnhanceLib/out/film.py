@@ -40,19 +40,18 @@ class FilmJob(Job):
         return ""
 
     def prepare(self, folder: Path) -> Iterator[float]:
-        """Take the pictures, each in three steps: views are moved, read, and written."""
+        """Take the pictures in steps: views are moved, read one by one, and the picture is written."""
         frames = folder / "frames"
         frames.mkdir()
         try:
             for number, move in enumerate(self.moves):
                 move()
-                yield number / len(self.moves)
-                image = pictures.taken()
-                yield number / len(self.moves)
+                image = yield from pictures.takenInSteps()
                 pictures.write(image, frames / f"{number:04d}.png", level=1)
                 yield (number + 1) / len(self.moves)
         finally:
             self.back()
+            pictures.showNames()
 
     def arguments(self, folder: Path) -> list[str]:
         """Ask for the film."""

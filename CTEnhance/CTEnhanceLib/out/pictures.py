@@ -7,7 +7,7 @@ volume is instead. Each view's own render window is read, so bars, panels and ot
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,10 @@ def save(path: Path) -> None:
 
     Raises InputError when no views are shown, CTEnhanceError when it cannot be written.
     """
-    write(taken(), path)
+    try:
+        write(taken(), path)
+    finally:
+        showNames()
 
 
 def taken() -> np.ndarray:
@@ -38,12 +41,32 @@ def taken() -> np.ndarray:
 
     Raises InputError when no views are shown.
     """
+    steps = takenInSteps()
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def takenInSteps() -> Generator[float, None, np.ndarray]:
+    """Do the same with one view a step; yield the part done, return the image."""
     widgets = shownWidgets()
     if not widgets:
         raise InputError(_("There are no images on the screen: show the comparison first."))
-    oneByOne.finish()
-    with nameless(widgets):
-        return composed([(_place(widget), _image(widget.sliceView())) for widget in widgets])
+    parts = []
+    with oneByOne.reserved(widget.mrmlSliceNode().GetLayoutName() for widget in widgets):
+        for widget in widgets:
+            oneByOne.drawIfWaiting(widget.mrmlSliceNode().GetLayoutName())  # with all its texts up to date
+            with nameless([widget]):
+                parts.append((_place(widget), _image(widget.sliceView())))
+            yield len(parts) / len(widgets)
+    return composed(parts)
+
+
+def showNames() -> None:
+    """Have the views drawn with the names again that a picture has left out."""
+    oneByOne.hold(view.name for view in linked.shownViews())
 
 
 def shownWidgets() -> list[Any]:

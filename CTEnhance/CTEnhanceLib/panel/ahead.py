@@ -12,7 +12,7 @@ import slicer
 
 from CTEnhanceLib.process.steps import TimedSteps
 from CTEnhanceLib.views import making
-from CTEnhanceLib.views.linked import View
+from CTEnhanceLib.views.view import View
 
 #: Of the user's settings: whether nothing is made ahead.
 NOTHING_AHEAD_SETTING = "CTEnhance/nothingAhead"

@@ -30,7 +30,8 @@ from CTEnhanceLib.process.worker import PACKAGE_FOLDER
 from CTEnhanceLib.scene import placing
 from CTEnhanceLib.scene.watch import SceneWatch
 from CTEnhanceLib.views.history import History
-from CTEnhanceLib.views.linked import LinkedViews, View
+from CTEnhanceLib.views.linked import LinkedViews
+from CTEnhanceLib.views.view import View
 
 RESOURCES = PACKAGE_FOLDER / "Resources"
 # Pixels, of all panels: three views have room beside it on a screen of 1280, and a change moves nothing.

@@ -117,7 +117,7 @@ class Run:
         self._commands: list[Command] = []
         self._worker: Worker | None = None
         self._warnings: list[str] = []
-        self.active = False
+        self.active = self._placed = False
 
     def start(self) -> None:
         """Begin; returns at once. Raises InputError with the job's problem, CTEnhanceError for no folder."""
@@ -132,7 +132,7 @@ class Run:
 
     def cancel(self) -> None:
         """Stop; `onCancelled` is called once nothing of the run is left."""
-        if not self.active:
+        if not self.active or self._placed:
             return
         if self._steps is not None:
             self._steps.cancel()
@@ -191,11 +191,17 @@ class Run:
     def _load(self, event: Mapping[str, Any]) -> None:
         outputs = {str(name): Path(path) for name, path in dict(event.get("outputs", {})).items()}
         self._steps = TimedSteps(
-            self._theJob().load(outputs),
+            self._loaded(outputs),
             self._place,
             self._failWith,
             lambda part: self._tell("load", 100.0 * part),
         )
+
+    def _loaded(self, outputs: Mapping[str, Path]) -> Iterator[float]:
+        """Load the outputs; then what is large in the folder goes, which takes its time, too."""
+        yield from self._theJob().load(outputs)
+        for _part in transfer.emptied(self._files()):
+            yield 1.0
 
     def _place(self) -> None:
         try:
@@ -203,6 +209,11 @@ class Run:
         except Exception as error:
             self._failWith(error)
             return
+        self._placed = True
+        # To show it takes as long again: in a turn of its own.
+        self._steps = TimedSteps((part for part in ()), lambda: self._tellDone(result), self._failWith)
+
+    def _tellDone(self, result: Any) -> None:
         self._cleanUp()
         self._onDone(result, self._warnings)
 

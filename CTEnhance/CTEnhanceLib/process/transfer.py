@@ -32,6 +32,8 @@ TEMPORARY_PREFIX = "ctenhance-"
 # In each run's folder; the system holds the lock on it for as long as the Slicer lives that made the folder.
 _LOCK = "slicer-is-running.lock"
 _ATTEMPTS = 3
+# Bytes: the removal of less is not felt.
+_LARGE_FILE = 16 << 20
 # Folders of versions without a lock.
 _LEFTOVER_SECONDS = 3 * 24 * 3600
 _locks: dict[Path, Any] = {}
@@ -84,6 +86,26 @@ def runFolder() -> Path:
                 reason=error.strerror or error
             )
         ) from error
+
+
+def emptied(folder: Path) -> Iterator[float]:
+    """Remove the large files of a run's folder, in short steps; yield the part that is gone.
+
+    To remove one of 300 MB at once takes a file system as long as a turn may take. Folders in it are left:
+    they may hold links to files of the patient's.
+    """
+    with contextlib.suppress(OSError):  # `removeFolder` tries again
+        files = [path for path in folder.iterdir() if path.is_file() and not path.is_symlink()]
+        large = {path: path.stat().st_size for path in files if path.stat().st_nlink == 1}
+        large = {path: size for path, size in large.items() if size > _LARGE_FILE}
+        done, total = 0, sum(large.values())
+        for path, size in large.items():
+            for length in range(size - _LARGE_FILE, 0, -_LARGE_FILE):
+                os.truncate(path, length)
+                yield (done + size - length) / total
+            path.unlink()
+            done += size
+            yield done / total
 
 
 def removeFolder(folder: Path) -> None:

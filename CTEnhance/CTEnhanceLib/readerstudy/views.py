@@ -17,7 +17,8 @@ from CTEnhanceLib.process.transfer import LoadedVolume
 from CTEnhanceLib.readerstudy.blinding import Blindfold
 from CTEnhanceLib.scene import placing
 from CTEnhanceLib.views import slices, steering
-from CTEnhanceLib.views.linked import LinkedViews, View, description, sliceWidget
+from CTEnhanceLib.views.linked import LinkedViews, sliceWidget
+from CTEnhanceLib.views.view import View, description
 
 LEFT_VIEW, RIGHT_VIEW, ONE_VIEW = "CTReaderStudyLeft", "CTReaderStudyRight", "CTReaderStudyImage"
 VIEW_NAMES = {"left": LEFT_VIEW, "right": RIGHT_VIEW, "image": ONE_VIEW}

@@ -12,13 +12,13 @@ from slicer.i18n import tr as _
 
 from CTEnhanceLib.reconstruct.job import ROLES, Method, settingsText
 from CTEnhanceLib.scene import colortables, placing
-from CTEnhanceLib.views.linked import LinkedViews, View, description
+from CTEnhanceLib.views.linked import LinkedViews
+from CTEnhanceLib.views.view import FREE_VIEWS, View, description
 
 # Layouts are numbered from here, by which of the views they have: a layout that is on the screen is not built
 # anew.
 _FIRST_LAYOUT = 7200
-_FBP_VIEW, _PROJECTION_VIEW, _NEED_VIEW = "CTReconstructFBP", "CTReconstructProjection", "CTReconstructNEED"
-SINOGRAM_VIEW = "CTReconstructSinogram"
+_FBP_VIEW, _PROJECTION_VIEW, _NEED_VIEW, SINOGRAM_VIEW = FREE_VIEWS
 
 
 class Overlay(enum.Enum):

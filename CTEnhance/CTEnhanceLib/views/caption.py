@@ -25,6 +25,8 @@ class ViewCaption(ViewText):
 
     def __init__(self, renderer: Any, logic: Any) -> None:
         self._logic = logic
+        #: Whether it is shown: a view may be another panel's by now.
+        self.enabled = True
         super().__init__(renderer, _POINTS)
         letters = self._actor.GetTextProperty()
         letters.SetJustificationToLeft()
@@ -32,7 +34,7 @@ class ViewCaption(ViewText):
 
     def _onFrame(self, caller: Any, event: str) -> None:
         slab.centre(self._logic)
-        self.show("\n".join(lines(self._logic)), _GROUND)
+        self.show("\n".join(lines(self._logic)) if self.enabled else "", _GROUND)
         super()._onFrame(caller, event)
 
     def _place(self, width: int, height: int) -> None:

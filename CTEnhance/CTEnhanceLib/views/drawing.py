@@ -6,11 +6,13 @@ times while a layout is set up, and all views in one turn, during which nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import qt
 import slicer
+
+from CTEnhanceLib.process.steps import turns
 
 
 class OneByOne:
@@ -20,7 +22,7 @@ class OneByOne:
         self._waiting: list[str] = []
         # By the names of views that wait for more than their turn: what has them ready at once.
         self._kept: dict[str, Callable[[], None]] = {}
-        self._timer: Any = None
+        self._reserved: set[str] = set()
 
     @property
     def waiting(self) -> bool:
@@ -44,11 +46,7 @@ class OneByOne:
                 view.pauseRender()
                 self._waiting.append(name)
         if self._waiting:
-            if self._timer is None:
-                self._timer = qt.QTimer(slicer.app)
-                self._timer.setInterval(0)
-                self._timer.connect("timeout()", self._next)
-            self._timer.start()
+            turns.begin()
 
     def keep(self, name: str, finish: Callable[[], None]) -> None:
         """Do not draw a view until it is released: what it shows is being made; `finish` makes it now."""
@@ -67,26 +65,51 @@ class OneByOne:
         self.hold([*manager.sliceViewNames(), *(f"{_SOLID}{index}" for index in range(count))])
 
     def finish(self) -> None:
-        """Draw now what waits: a picture is to be taken."""
+        """Draw now what waits: all is to be seen."""
+        self._finishMaking()
+        while self.draw():
+            pass
+
+    def _finishMaking(self) -> None:
+        """Have now what is still being made for views."""
         while self._kept:
             name, finish = self._kept.popitem()
             finish()
             self.hold([name])
-        while self._waiting:
-            self._next()
 
-    def _next(self) -> None:
-        name = next((each for each in self._waiting if each not in self._kept), None)
+    @contextlib.contextmanager
+    def reserved(self, names: Iterable[str]) -> Iterator[None]:
+        """Have these views drawn by `drawIfWaiting` only, meanwhile, and have there what they show."""
+        self._finishMaking()
+        self._reserved = set(names)
+        try:
+            yield
+        finally:
+            self._reserved = set()
+            if self._waiting:
+                turns.begin()
+
+    def drawIfWaiting(self, name: str) -> None:
+        """Draw this view now, if it waits."""
+        if name in self._waiting:
+            self._draw(name)
+
+    def draw(self) -> bool:
+        """Draw the first view that may be; say whether there is one."""
+        others = (each for each in self._waiting if each not in self._kept and each not in self._reserved)
+        name = next(others, None)
         if name is not None:
-            self._waiting.remove(name)
-            view = _view(name)
-            if view is not None:
-                _images(view).SetDraw(True)
-                # In this order, or it would be drawn twice: by itself a view that may draw again does so.
-                view.forceRender()
-                view.resumeRender()
-        if self._kept.keys() >= set(self._waiting) and self._timer is not None:
-            self._timer.stop()
+            self._draw(name)
+        return name is not None
+
+    def _draw(self, name: str) -> None:
+        self._waiting.remove(name)
+        view = _view(name)
+        if view is not None:
+            _images(view).SetDraw(True)
+            # In this order, or it would be drawn twice: by itself a view that may draw again does so.
+            view.forceRender()
+            view.resumeRender()
 
 
 # Before the number of a view of three dimensions; no slice view is called so.
@@ -108,3 +131,4 @@ def _view(name: str) -> Any:
 
 
 oneByOne = OneByOne()
+turns.draw = oneByOne.draw

@@ -9,9 +9,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
-from xml.sax.saxutils import escape
 
 import numpy as np
 import qt
@@ -19,15 +17,13 @@ import slicer
 import vtk
 
 from CTEnhanceLib.views import annotations, crosshair, slices
-from CTEnhanceLib.views.caption import ViewCaption
 from CTEnhanceLib.views.drawing import oneByOne
 from CTEnhanceLib.views.fitted import Fitted
 from CTEnhanceLib.views.layoutkeeper import keeper
 from CTEnhanceLib.views.part import Part, holds, orientationOf
 from CTEnhanceLib.views.slab import Slab
-from CTEnhanceLib.views.title import ViewTitle
+from CTEnhanceLib.views.view import VIEW_GROUP, View, description
 
-VIEW_GROUP = 71
 # Of views that are not shown: as part of the other group they would follow every slice, which takes its time.
 _HIDDEN_GROUP = 72
 # Pixels: a row is parted where its views would be narrower, and no view asks for more than the least. By
@@ -36,58 +32,6 @@ _GOOD_WIDTH, _LEAST_WIDTH = 300, 140
 # Seconds, within which Slicer sets views back that are new on the screen, on a busy computer late. What moves
 # them meanwhile is the reader only if Slicer says that somebody is at it.
 _SETTLING = 5.0
-# By the names of the views: what is written over their images.
-_titles: dict[str, ViewTitle] = {}
-_captions: dict[str, ViewCaption] = {}
-
-
-@dataclass(frozen=True)
-class View:
-    """A slice view: its name in Slicer (one node each), its title and colour (#RRGGBB).
-
-    The title stands in the image, if `titled`: the view's bar has room for its first letter only. So does, if
-    `captioned`, what is to be known of a CT image: slice, window, and that it is for research.
-    Views of one `orientation` show the same plane; an empty one begins as axial and may be turned.
-    """
-
-    name: str
-    label: str
-    color: str
-    orientation: str = ""
-    titled: bool = True
-    captioned: bool = True
-
-    def item(self) -> str:
-        """Return the view as Slicer's layout descriptions have it."""
-        properties = {
-            "orientation": self.orientation or "Axial",
-            "viewcolor": self.color,
-            "viewgroup": VIEW_GROUP,
-        }
-        lines = "".join(
-            f'<property name="{name}" action="default">{escape(str(value))}</property>'
-            for name, value in properties.items()
-        )
-        view = f'<view class="vtkMRMLSliceNode" singletontag="{self.name}">{lines}</view>'
-        # Without a size Slicer would make new views smaller than those that are there already.
-        return _sized(view, 500)
-
-    def rgb(self) -> tuple[float, ...]:
-        """Return red, green and blue of its colour, 0 to 1."""
-        return tuple(int(self.color[place : place + 2], 16) / 255 for place in (1, 3, 5))
-
-    def showTitle(self, widget: Any, text: str, color: Sequence[float]) -> None:
-        """Write a title over the image, at its upper edge, on this colour, and the caption below."""
-        sliceView = widget.sliceView()
-        renderer = sliceView.renderWindow().GetRenderers().GetFirstRenderer()
-        title = _titles.get(self.name)
-        if title is None or not title.isIn(renderer):
-            title = _titles[self.name] = ViewTitle(renderer)
-            # Slicer writes the volumes' names into the corner, cut in their middle: '25 %' becomes '5 %'.
-            sliceView.cornerAnnotation().SetVisibility(False)
-            if self.captioned:
-                _captions[self.name] = ViewCaption(renderer, widget.sliceLogic())
-        title.show(text, color)
 
 
 def sliceWidget(name: str) -> Any:
@@ -106,10 +50,11 @@ class LinkedViews:
 
     # Among all panels: who shows views now, and who is to be called when that changes.
     _owner: LinkedViews | None = None
+    _last: LinkedViews | None = None
     listeners: list[Callable[[], None]] = []  # noqa: RUF012 (one list for all)
 
     def __init__(self) -> None:
-        # Called when the user has chosen another layout, in which these views are not.
+        # Called when the user has chosen another layout, in which these views are not, or others take them.
         self.onLeft: Callable[[], None] = lambda: None
         self._views: tuple[View, ...] = ()
         self._slab = Slab()
@@ -137,7 +82,10 @@ class LinkedViews:
         """Show these views from left to right, in so many rows (0: as many as the window's width asks for);
         `layout` is their number, `below` another view's description under them."""
         self._before = self._onScreen()
-        LinkedViews._owner, self._views = self, tuple(views)
+        former, last = LinkedViews._owner, LinkedViews._last
+        LinkedViews._owner, LinkedViews._last, self._views = self, self, tuple(views)
+        if former is not None and former is not self:
+            former.onLeft()  # before anything is shown: what it has put over the views goes
         if layout != self._layout:  # the same views, too, are laid out anew
             self._layout, self._fitted = layout, None
         self._unobserve()
@@ -161,6 +109,10 @@ class LinkedViews:
                     node.SetViewGroup(VIEW_GROUP)
                     node.SetLayoutLabel(view.label[:1])
                     node.SetLayoutColor(*view.rgb())
+                    # Another panel may have turned it; what is on the screen stays as it is.
+                    plane = view.orientation or ("Axial" if former is None and last is not self else "")
+                    if plane and orientationOf(node) != plane:
+                        node.SetOrientation(plane)
                 self._tags.append((node, node.AddObserver(vtk.vtkCommand.ModifiedEvent, self._onSlice, 1.0)))
                 _link(widget, False)  # until they are fitted: each change would be passed on to all others
                 if view.titled:
@@ -208,14 +160,20 @@ class LinkedViews:
         return orientationOf(widgets[0].mrmlSliceNode()) if widgets else None
 
     def _applySlab(self) -> None:
-        found = [sliceWidget(view.name) for view in self._views if self.shown and view.captioned]
-        widgets = [widget for widget in found if widget is not None and not self._slab.shownBy(widget)]
+        found = [
+            (sliceWidget(view.name), self._slab if view.captioned else Slab())
+            for view in self._views
+            if self.shown
+        ]
+        changed = [
+            (widget, slab) for widget, slab in found if widget is not None and not slab.shownBy(widget)
+        ]
         # The bar of each view would have all others follow, one after another.
-        for widget in () if self._apart else widgets:
+        for widget, _slab in () if self._apart else changed:
             _link(widget, False)
-        for widget in widgets:
-            self._slab.apply(widget)
-        for widget in () if self._apart else widgets:
+        for widget, slab in changed:
+            slab.apply(widget)
+        for widget, _slab in () if self._apart else changed:
             _link(widget, True)
 
     def _join(self) -> None:
@@ -417,24 +375,6 @@ def _link(widget: Any, linked: bool) -> None:
     with slicer.util.NodeModify(composite):
         composite.SetLinkedControl(linked)
         composite.SetHotLinkedControl(linked)
-
-
-def description(views: Sequence[View], rows: int = 1, below: str = "") -> str:
-    """Return Slicer's description of a layout: views from left to right, in so many rows, over another."""
-    items = [view.item() for view in views]
-    length = -(-len(items) // rows)
-    lines = [_stack("horizontal", items[start : start + length]) for start in range(0, len(items), length)]
-    whole = lines[0] if len(lines) == 1 else _stack("vertical", [_sized(line, 500) for line in lines])
-    # Each with a size: by themselves plots take all the height there is, and leave slits of the images.
-    return _stack("vertical", [_sized(whole, 700), _sized(below, 300)]) if below else whole
-
-
-def _stack(kind: str, items: Sequence[str]) -> str:
-    return f'<layout type="{kind}" split="true">{"".join(items)}</layout>'
-
-
-def _sized(content: str, size: int) -> str:
-    return f'<item splitSize="{size}">{content}</item>'
 
 
 def _rowsFor(count: int) -> int:

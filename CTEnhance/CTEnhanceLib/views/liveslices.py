@@ -23,7 +23,6 @@ from CTEnhanceLib.views.drawing import oneByOne
 
 # A plane this close to voxel centres, in voxels, is taken to go through them.
 _TOLERANCE = 1e-6
-_PAUSE_MILLISECONDS = 10
 # Bytes: the memory of less comes in a moment. Voxels: a step of it, and the least part that comes at once.
 _LARGE, _BLOCK, _PAGE = 32 << 20, 1 << 19, 1 << 10
 
@@ -100,7 +99,7 @@ class LiveSlices(ABC):
                     oneByOne.release(name)
                 filled = self._fill(node) or filled
         if self._late and self._steps is None:
-            self._steps = TimedSteps(self._touched(), self._onThere, _raise)
+            self._steps = TimedSteps(self._fillLate(), self._over, _raise)
         if filled:
             slicer.util.arrayFromVolumeModified(self.node)
 
@@ -116,20 +115,27 @@ class LiveSlices(ABC):
             flat[begin : begin + _BLOCK : _PAGE] += 0
             yield begin / flat.size
 
-    def _onThere(self) -> None:
-        late, self._late = self._late, {}
-        self._there, self._steps = True, None
-        self.show([node for node in late.values() if slicer.mrmlScene.IsNodePresent(node)])
-        for name in late:
+    def _fillLate(self) -> Iterator[float]:
+        """Have the memory come, and then make what each view waits for, one a step."""
+        yield from self._touched()
+        self._there = True
+        while self._late:
+            name, node = self._late.popitem()
+            if slicer.mrmlScene.IsNodePresent(node):
+                self.show([node])
             oneByOne.release(name)
+            yield 1.0
+
+    def _over(self) -> None:
+        self._steps = None
 
     def _finish(self) -> None:
         """Have it all now."""
         if self._steps is not None:
             self._steps.cancel()
-            for _part in self._touched():
+            self._steps = None
+            for _part in self._fillLate():
                 pass
-            self._onThere()
 
     def forgetSources(self) -> None:
         """Look for the sources' values anew: they are others now."""
@@ -175,17 +181,6 @@ class LiveSlices(ABC):
         # Copies that lie together: for the next change the sources are not searched through again.
         sources = self.sources()
         return [(place, [np.array(values[place]) for values in sources]) for place in places]
-
-
-def removeInTurns(lives: Sequence[LiveSlices]) -> None:
-    """Take volumes out of the scene, one a turn: each may take most of what a turn may take."""
-
-    def steps() -> Iterator[float]:
-        for number, live in enumerate(lives):
-            live.remove()
-            yield number / len(lives)
-
-    TimedSteps(steps(), lambda: None, _raise, seconds=0.0, milliseconds=_PAUSE_MILLISECONDS)
 
 
 def _raise(error: Exception) -> None:

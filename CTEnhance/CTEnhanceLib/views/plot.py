@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import qt
 import slicer
 
+from CTEnhanceLib.process.steps import inTurns
 from CTEnhanceLib.scene import placing
 
 
@@ -78,10 +80,11 @@ class Plot:
             qt.QTimer.singleShot(0, self._showChart)
 
     def remove(self) -> None:
-        """Take all of it out of the scene."""
-        for node in reversed(self._nodes):
-            if slicer.mrmlScene.IsNodePresent(node):
-                slicer.mrmlScene.RemoveNode(node)
+        """Take all of it out of the scene: the chart now, and in turns what it was drawn of."""
+        if self._chart is not None:
+            _remove(self._chart)
+            rest = [node for node in self._nodes if node is not self._chart]
+            inTurns([functools.partial(_remove, node) for node in rest])
         self.table = self._chart = None
         self._nodes, self._series = [], []
 
@@ -107,6 +110,11 @@ class Plot:
         view = self._view()
         if view is not None and self._chart is not None and slicer.mrmlScene.IsNodePresent(self._chart):
             view.SetPlotChartNodeID(self._chart.GetID())
+
+
+def _remove(node: Any) -> None:
+    if slicer.mrmlScene.IsNodePresent(node):
+        slicer.mrmlScene.RemoveNode(node)
 
 
 def _describe(series: Any, across: str, name: str, line: Line) -> None:
