@@ -40,11 +40,34 @@ BEFORE = body(noise=40.0)
         (np.flip(body(1), 2), "turned left to right"),
         (np.roll(body(1), 3, 2), "2.4 mm aside (+0 rows, +3 columns)"),
         (np.roll(body(1), -2, 1), "1.6 mm aside (-2 rows, +0 columns)"),
+        (np.flip(body(1), (1, 2)), "turned left to right and front to back"),
     ],
 )  # fmt: skip
 def test_pairs_that_do_not_lie_on_each_other_are_told(after: np.ndarray, said: str) -> None:
     found = doubts_of_pair(volume(BEFORE), volume(after))
     assert not found if not said else said in found[0]
+
+
+@pytest.mark.parametrize("by", [-2, -1, 0, 1])
+@pytest.mark.parametrize("noise", [12.0, 60.0])
+def test_a_slice_aside_is_told(by: int, noise: float) -> None:
+    """A body that widens along its length, in slices of 2 mm."""
+    widths = np.linspace(20, 28, 12)
+    before = volume(np.stack([body(k, wide=wide)[0] for k, wide in enumerate(widths)]))
+    after = np.stack([body(k + 50, wide=wide, noise=noise)[0] for k, wide in enumerate(widths)])
+    said = doubts_of_pair(before, volume(np.roll(after, by, 0)))
+    turned = doubts_of_pair(before, volume(np.flip(after, 0)))
+    assert "turned head to foot" in turned[0]
+    assert not said if by == 0 else f"{2 * abs(by)} mm aside ({by:+d} slice" in said[0]
+
+
+def test_a_nearly_symmetric_body_that_is_turned_is_told() -> None:
+    plane = body(noise=0)
+    plane[:, :, :36] = np.flip(plane, 2)[:, :, :36]
+    plane[:, 20:24, 50:53] = 300  # what alone tells left from right
+    one, other = (plane + np.random.default_rng(seed).normal(0, 20, plane.shape) for seed in (0, 1))
+    assert not doubts_of_pair(volume(one), volume(other))
+    assert "turned left to right" in doubts_of_pair(volume(one), volume(np.flip(other, 2)))[0]
 
 
 def test_tissue_alone_tells_nothing() -> None:

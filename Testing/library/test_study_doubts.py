@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from study_arms import ARMS, write_arms
+from test_quality_likeness import BEFORE, body
 from test_study_report import answer, detected, graded, preferred
 
 from ctenhance.core.volume import CTVolume
@@ -39,6 +40,18 @@ def test_images_that_are_there_twice_are_told(tmp_path: Path) -> None:
     within, between = _doubts(tmp_path)
     assert "'before' and 'after' of case 'Miller_3' are the same, voxel for voxel" in within
     assert "Cases 'Miller_0' and 'Miller_2' have the same image ('before' and 'after')" in between
+
+
+def test_arms_that_do_not_lie_on_each_other_are_told(tmp_path: Path) -> None:
+    arms = {"p1": np.flip(body(1), 2), "p2": np.roll(body(1), 3, 2), "p3": body(1)}
+    for name, after in arms.items():
+        for arm, array in (("before", BEFORE + len(name)), ("after", after)):
+            (tmp_path / arm).mkdir(exist_ok=True)
+            shifted = np.ascontiguousarray(array) + 0.1 * int(name[1])
+            CTVolume(shifted.astype(np.float32), (0.8, 0.8, 2)).write(tmp_path / arm / f"{name}.nrrd")
+    first, second = (said for said in _doubts(tmp_path) if "lie on" in said or "turned" in said)
+    assert "'before' and 'after' of case 'p1' are alike once one is turned left to right" in first
+    assert "of case 'p2' do not lie on each other: one is 2.4 mm aside (+0 rows, +3 columns)" in second
 
 
 def test_other_images_raise_no_doubt(tmp_path: Path) -> None:

@@ -194,6 +194,8 @@ class Compare(Verb):
         builder.input = dict(identity)
         before, after = source.volumes["before"], source.volumes["after"]
         metrics = quality.compare(before, after, source.volumes.get("reference"), progress, cancel)
+        for doubt in quality.doubts_of_pair(before, after):
+            builder.warn(doubt)
         builder.details = {"metrics": metrics}
         return Result(report=builder.finish())
 

@@ -81,7 +81,7 @@ def create(
             grid = volumes[design.arms[0]]
             found += require_lesions_in(case, grid)
             arrays = blinded(volumes, cancel)
-            likeness.add(case.name, arrays)
+            likeness.add(case.name, arrays, grid.spacing)
             # In the order of their names: times that cannot be set (of creation) must not tell the arms
             # apart.
             for arm in sorted(own, key=lambda arm: own[arm]):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ctenhance.core.likeness import ONE_BODY, alike, small_picture
+from ctenhance.quality.likeness import how_displaced
 from ctenhance.runtime.words import noun
 
 #: Another case is meant where pictures correlate by this.
@@ -20,19 +21,26 @@ _AIR_HU = -1000
 
 @dataclass
 class Likeness:
-    """Small pictures of the images of all cases, by case and arm, and hashes of the images."""
+    """Small pictures of the images of all cases, by case and arm, hashes of the images, and how those of one
+    case do not lie on each other.
+    """
 
     pictures: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     hashes: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    displaced: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def add(self, case: str, images: Mapping[str, np.ndarray]) -> None:
-        """Keep small pictures and hashes of a case's images [z, y, x] in HU by their arms."""
+    def add(self, case: str, images: Mapping[str, np.ndarray], spacing: Sequence[float]) -> None:
+        """Look at a case's images [z, y, x] in HU by their arms; `spacing` (x, y, z) in mm."""
+        first, *others = images
+        for other in others:
+            if how := how_displaced(images[first], images[other], spacing):
+                self.displaced[case, other] = how
         self.pictures[case] = {arm: small_picture(array) for arm, array in images.items()}
         self.hashes[case] = {arm: _hash(array) for arm, array in images.items()}
 
     def sentences(self) -> list[str]:
-        """Say of which cases the images look like different bodies, and like which other case's; and which
-        images are there twice."""
+        """Say of which cases the images look like different bodies, and like which other case's, or do not
+        lie on each other; and which images are there twice."""
         return [*self._two_bodies(), *self._same_in_arms(), *self._same_in_cases()]
 
     def _two_bodies(self) -> list[str]:
@@ -40,6 +48,12 @@ class Likeness:
         for case, arms in self.pictures.items():
             first, *others = arms
             for other in others:
+                if how := self.displaced.get((case, other)):
+                    found.append(
+                        f"The images '{first}' and '{other}' of case '{case}' {how}: readers will see "
+                        "that, and judge other places."
+                    )
+                    continue
                 if alike(arms[first], arms[other]) >= ONE_BODY:
                     continue
                 meant = self._meant(case, arms[other], first)
