@@ -169,6 +169,9 @@ def test_an_image_without_a_material_is_none_at_an_energy(
     pair_of_series(tmp_path, **{"MultienergyCTCharacteristicsSequence": None, **changes})
     code, said = decompose(f"--image=40={tmp_path / 's1'}", f"--image=70={tmp_path / 's2'}", tmp_path / "m")
     assert code == 2 and "image at 70 keV had a material taken out" in said and f"({named}" in said
+    # and where the header is to tell the energy
+    code, said = decompose(f"--image=40={tmp_path / 's1'}", "--image", tmp_path / "s2", tmp_path / "m")
+    assert code == 2 and "had a material taken out" in said and f"({named}" in said
 
 
 def test_monoenergetic_images_are_what_is_asked_for(tmp_path: Path) -> None:

@@ -67,6 +67,12 @@ def _expanded(given: Sequence[tuple[str, Path]], tell: Callable[[str], None]) ->
         if not path.exists():
             raise InputError(f"There is no file or folder '{path}': check the path.")
         names = energies_told(path)
+        without = [one.without for one in energies_in(path)] if not names and is_dicom(path) else []
+        if without and all(without):
+            raise InputError(
+                f"'{path.name}' had a material taken out by its header ({without[0]}), as a virtual "
+                "non-contrast image: it is no image at an energy; give one from which nothing was."
+            )
         if not names:
             raise InputError(
                 f"Nothing tells the energy of '{path.name}': write it before the path: 40={path.name}."

@@ -85,12 +85,14 @@ class ScanHeader:
 
 @dataclass(frozen=True)
 class SeriesEnergies:
-    """A series of a folder: its UID and number, and the energies of its images, in ascending order."""
+    """A series of a folder: its UID and number, and the energies of its images, rising; `without`:
+    what says that something was taken out of its first image."""
 
     uid: str
     number: int
     energies: tuple[str, ...]
     within: bool  # several, told apart by the standard's attribute, so that one can be chosen
+    without: str = ""
 
 
 def scan_header(file: DicomFile, frame: int = 0) -> ScanHeader:
@@ -138,7 +140,8 @@ def energies_in(path: Path) -> list[SeriesEnergies]:
                 energy, _ = _energy(image, frame)
                 standard[energy] = image.value(_ENERGY, frame=frame) is not None
         names = tuple(sorted(standard, key=lambda name: (number(name) or 1e9, name)))
-        found.append(SeriesEnergies(uid, numbers[uid], names, len(standard) > 1 and all(standard.values())))
+        within = len(standard) > 1 and all(standard.values())
+        found.append(SeriesEnergies(uid, numbers[uid], names, within, _without(images[0], 0)))
     return sorted(found, key=lambda one: one.number)
 
 
