@@ -79,10 +79,19 @@ def test_blobs_of_noise_are_counted_for_each_method(lost: ModuleType) -> None:
 
     model = SimpleNamespace(label="nothing", draws=1, for_volume=for_volume)
     peers = [peer for peer in lost.all_peers(1) if peer.name == "Gaussian"]
-    found = lost.blobs([model], peers, 0.25, 1)
+    other = SimpleNamespace(label="other", slice_of=lambda stack, z: stack[z] + 0)
+    found = lost.blobs([model], peers, 0.25, 1, [other])
     names = [f"nothing, strength {strength:g}" for strength in lost.STRENGTHS]
     names += [f"nothing, faint kept {share:g}" for share in lost.KEPT]
-    assert list(found) == [lost.FULL_DOSE, "scan itself", *names, "nothing", "Gaussian, as much noise"]
+    assert list(found) == [
+        lost.FULL_DOSE,
+        "scan itself",
+        *names,
+        "nothing",
+        "other",
+        "Gaussian, as much noise",
+    ]
+    assert found["other"] == found["scan itself"]
     assert found[lost.FULL_DOSE][0] < found["scan itself"][0]
     assert found["scan itself"][0] > 1 and found["nothing"] == found["scan itself"]
     assert found["Gaussian, as much noise"][0] == pytest.approx(found["scan itself"][0], abs=3)
