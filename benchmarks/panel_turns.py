@@ -193,7 +193,7 @@ def reading(turns: Turns, panel: Any, folder: Path) -> None:
     turns.act("edge", figure(2))
     turns.act("transfer function", figure(3))
     turns.act("no plot", figure(0))
-    turns.act("region by a key", lambda: panel.compareSection.measuring._onMove(1, 0))
+    turns.act("region by a key", lambda: shapes.move(box, np.array([1.0, 0.0, 0.0])))
     turns.act("regions into a table", ui.toTableButton.click)
     turns.act("undo", panel.viewSection.undo)
     turns.act("strength", lambda: setattr(ui.strengthSlider, "value", 0.6), 2.0)
@@ -298,6 +298,7 @@ def measure(app: Any, arguments: argparse.Namespace) -> list[str]:
     turns = Turns(app)
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     app.userSettings().setValue("CTEnhance/noTrial", True)
+    app.userSettings().setValue("CTEnhance/nothingAhead", "")
     shape = (arguments.slices, arguments.pixels, arguments.pixels)
     rows = [] if "enhance" not in arguments.parts else enhancing(turns, app, shape, arguments.frames)
     for name, do in (

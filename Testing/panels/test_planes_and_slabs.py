@@ -315,3 +315,20 @@ def test_no_key_of_slicer_s_is_taken(panel: Any, user: Any, compared: Any) -> No
         assert len(taken) > 12 and len(set(taken)) == len(taken) and not set(taken) & OF_SLICER
         if name != "CTEnhance":
             close_panel(getattr(slicer.modules, name.lower()).widgetRepresentation().self())
+
+
+def test_only_what_cuts_the_volume_starts_threads(panel: Any, user: Any, compared: Any) -> None:
+    """Of each view's filters; what they show is the same."""
+    logic = widget(AFTER).sliceLogic()
+    threads: dict[str, set[int]] = {}
+    waiting = [logic.GetImageDataConnection().GetProducer()]
+    while waiting:
+        each = waiting.pop()
+        if hasattr(each, "GetNumberOfThreads"):
+            threads.setdefault(each.GetClassName(), set()).add(each.GetNumberOfThreads())
+        for port in range(each.GetNumberOfInputPorts()):
+            for index in range(each.GetNumberOfInputConnections(port)):
+                waiting.append(each.GetInputConnection(port, index).GetProducer())
+    reslicing = threads.pop("vtkImageReslice")
+    assert len(threads) >= 3 and all(found == {1} for found in threads.values())
+    assert reslicing == {vtk.vtkMultiThreader.GetGlobalDefaultNumberOfThreads()}

@@ -130,5 +130,22 @@ def _view(name: str) -> Any:
     return None if widget is None else widget.sliceView()
 
 
+def useFewThreads(logic: Any) -> None:
+    """Have the filters between a volume and a slice view's image use one thread each, but the one that cuts
+    the volume: VTK starts new threads for each of them in each frame, which takes longer than their work."""
+    end = logic.GetImageDataConnection()
+    found, waiting = set(), [] if end is None else [end.GetProducer()]
+    while waiting:
+        each = waiting.pop()
+        if each is None or each in found:
+            continue
+        found.add(each)
+        if hasattr(each, "SetNumberOfThreads") and not each.IsA("vtkImageReslice"):
+            each.SetNumberOfThreads(1)
+        for port in range(each.GetNumberOfInputPorts()):
+            count = each.GetNumberOfInputConnections(port)
+            waiting += [each.GetInputConnection(port, index).GetProducer() for index in range(count)]
+
+
 oneByOne = OneByOne()
 turns.draw = oneByOne.draw

@@ -17,7 +17,7 @@ import slicer
 import vtk
 
 from CTEnhanceLib.views import annotations, crosshair, slices
-from CTEnhanceLib.views.drawing import oneByOne
+from CTEnhanceLib.views.drawing import oneByOne, useFewThreads
 from CTEnhanceLib.views.fitted import Fitted
 from CTEnhanceLib.views.layoutkeeper import keeper
 from CTEnhanceLib.views.part import Part, holds, orientationOf
@@ -260,6 +260,7 @@ class LinkedViews:
             if foreground is not None:
                 composite.SetForegroundOpacity(opacity)
             composite.SetLabelVolumeID(None)
+        useFewThreads(widget.sliceLogic())
         self._applySlab()  # its steps are those of the volume
 
     def fit(self, volume: Any, anew: bool = False) -> None:
