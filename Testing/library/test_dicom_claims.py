@@ -93,6 +93,26 @@ def test_a_report_of_another_run_is_told(made: Result) -> None:
         require_true(plain(made.volumes["zeff"]), Derivation("zeff", report={"verb": "enhance"}))
 
 
+def test_a_report_of_other_slices_or_of_no_image_is_told(made: Result) -> None:
+    few = plain(made.volumes["vmi_050keV"])
+    cut = CTVolume(few.array[:, :100], few.spacing)
+    said: list[str] = []
+    for report, volume in ((made.report, cut), ({**made.report, "verb": "enhance"}, cut), ({}, cut)):
+        require_true(volume, Derivation("vmi", kev=50.0, report=report), warn=said.append)
+    assert len(said) == 2
+    assert all("on other slices (128 x 128 x 2 voxels; the volume has 128 x 100 x 2" in one for one in said)
+    require_true(few, Derivation(report={"verb": "compare"}), warn=said.append)
+    assert "'compare', which makes no image" in said[-1]
+
+
+def test_densities_in_grams_are_told(made: Result) -> None:
+    for name, amount in (("iodine", "in mg/mL, and not in g/mL"), ("water", "in mg/mL")):
+        grams = CTVolume(made.volumes[name].array / 1000, made.volumes[name].spacing)
+        said: list[str] = []
+        require_true(grams, Derivation("density", material=name), warn=said.append)
+        assert len(said) == 1 and amount in said[0]
+
+
 @pytest.mark.parametrize(
     ("image", "claim", "sentence"),
     [

@@ -23,10 +23,12 @@ _Z, _DENSITY, _MOST_OUTSIDE = (-1.0, 100.0), (-5.0, 30.0), 0.01
 _LEAST_Z_OF_BODY, _MOST_DENSITY_OF_BODY = 3.0, 3.0
 #: mg/mL of an agent that no body has in so much of it.
 _AGENTS, _MOST_AGENT, _MOST_SHARE = ("iodine", "gadolinium", "barium", "gold", "xenon"), 400.0, 0.05
+_LEAST_NOISE = 0.1
 #: What holds less water than this, in mg/mL, nearly everywhere is none of a body.
 _LEAST_WATER = 100.0
 _ROUNDED_KEV = 0.06  # in files' names
 _ONLY_HU = ("enhance", "degrade", "reconstruct")
+_NO_IMAGE = ("compare", "compare-maps", "dicom", "film", "project", "simulate")
 _OF_HU = ("hu", "vmi", "vnc")
 _VMI = re.compile(r"(?:^|[^a-z0-9])vmi[_ -]?(\d+(?:\.\d+)?)(?:kev)?(?![\d.]*\d)", re.I)
 _NAMED = {
@@ -41,6 +43,7 @@ def require_true(volume: CTVolume, derivation: Derivation, name: str = "", warn:
     rest."""
     tell = warn or (lambda sentence: None)
     _ask_report(derivation, tell)
+    _ask_grid(volume, derivation, tell)
     _ask_name(derivation, name, tell)
     if volume.array.size < _FEWEST:
         return
@@ -66,6 +69,12 @@ def require_true(volume: CTVolume, derivation: Derivation, name: str = "", warn:
             f"{100 * float(np.mean(sample > _MOST_AGENT)):.0f} % of the volume has more than "
             f"{_MOST_AGENT:g} mg/mL of {derivation.material}, as no body has: make sure that it is its map."
         )
+    most = float(np.percentile(np.abs(sample), 99.99))
+    if derivation.material in _AGENTS and 0 < most < _LEAST_NOISE:
+        tell(
+            f"Nothing in the volume has more than {most:.2g} mg/mL of {derivation.material}, less than any "
+            "map's noise: make sure that it is in mg/mL, and not in g/mL."
+        )
     if derivation.material == "water" and float(np.percentile(sample, 99.5)) < _LEAST_WATER:
         tell(
             f"Hardly anything in the volume has more than {float(np.percentile(sample, 99.5)):.3g} mg/mL of "
@@ -90,6 +99,8 @@ def _ask_report(derivation: Derivation, tell: Warn) -> None:
             "what it is, or give its own report."
         )
     settings = derivation.report.get("settings") or {}
+    if verb in _NO_IMAGE or verb.startswith("calibrate"):
+        tell(f"The report is of '{verb}', which makes no image: give that of the run that made the volume.")
     if verb != "decompose":
         return
     if quantity == "hu":
@@ -115,6 +126,23 @@ def _ask_report(derivation: Derivation, tell: Warn) -> None:
     asked = {"vnc": "vnc", "zeff": "zeff", "electron-density": "electron_density"}.get(quantity)
     if asked and settings.get(asked) is False:
         tell(f"The run of the report made no {_called(derivation)}: make sure that the report is its own.")
+
+
+def _ask_grid(volume: CTVolume, derivation: Derivation, tell: Warn) -> None:
+    """Of runs whose results have the input's grid."""
+    if not (derivation.verb in ("enhance", "degrade") or derivation.from_images):
+        return
+    given = derivation.report.get("input") or {}
+    shape, spacing = (given.get(one) for one in ("shape", "spacing"))
+    same = not shape or list(shape) == list(volume.array.shape)
+    if same and spacing:
+        same = bool(np.allclose(spacing, volume.spacing, rtol=1e-3))
+    if not same:
+        sizes = [" x ".join(map(str, reversed(one))) for one in (shape or (), volume.array.shape)]
+        tell(
+            f"The report is of a run on other slices ({sizes[0]} voxels; the volume has {sizes[1]}, or "
+            "others in mm): give the volume's own report."
+        )
 
 
 def _ask_name(derivation: Derivation, name: str, tell: Warn) -> None:
