@@ -121,6 +121,9 @@ def _many_labels() -> np.ndarray:
         ("other/CT_001.nii.gz", sitk.sitkUInt8),
         ("labelsTs/CT_001.nii.gz", sitk.sitkInt16),
         ("masks/CT_001.nrrd", sitk.sitkFloat32),
+        ("a.nrrd", sitk.sitkUInt8),
+        ("a.mha", sitk.sitkInt8),
+        ("a.nii", sitk.sitkInt8),
         ("CT_001_seg.nii", sitk.sitkInt16),
     ],
 )

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
+import struct
 import tempfile
 import threading
 import zlib
@@ -60,6 +62,11 @@ _PACKINGS = ((1, zlib.Z_RLE), (1, zlib.Z_DEFAULT_STRATEGY), (6, zlib.Z_DEFAULT_S
 #: How much larger than by the last of them a file may become, and how many bytes are tried.
 _LARGER, _TRIED, _CHUNK = 1.05, 1 << 20, 1 << 22
 _QUIETING = threading.RLock()  # ITK's switch is one for all threads
+# The same in headers that ITK has not been given to read: NIfTI's kinds, and words of NRRD and MetaImage.
+_HEADER_SIZE, _EIGHT_BIT_NIFTI, _HEADER_READ = b"\x5c\x01", (2, 256), 1 << 14
+_EIGHT_BIT_TEXT = re.compile(
+    rb"^(type:\s*((un)?signed char|uchar|u?int8(_t)?)|ElementType\s*=\s*MET_U?CHAR)\s*$", re.MULTILINE
+)
 _EIGHT_BIT = (sitk.sitkUInt8, sitk.sitkInt8)
 
 
@@ -94,13 +101,15 @@ def read_image_file(path: Path, labels: bool = False) -> CTVolume:
 
 def has_eight_bits(path: Path) -> bool:
     """Whether the voxels of a file have 8 bits, by its header; False where that cannot be read."""
-    reader = sitk.ImageFileReader()
-    with _quiet(), contextlib.suppress(RuntimeError, KeyError):
-        reader.SetImageIO(_IMAGE_IO[suffix_of(path)])
-        reader.SetFileName(os.fspath(path))
-        reader.ReadImageInformation()
-        return reader.GetPixelID() in _EIGHT_BIT
-    return False
+    try:
+        if suffix_of(path) in NIFTI:
+            header = nifti_header(path)
+            order = "<" if header[:2] == _HEADER_SIZE else ">"
+            return struct.unpack_from(f"{order}h", header, 70)[0] in _EIGHT_BIT_NIFTI
+        with path.open("rb") as stream:
+            return bool(_EIGHT_BIT_TEXT.search(stream.read(_HEADER_READ).partition(b"\n\n")[0]))
+    except (InputError, OSError, struct.error):
+        return False
 
 
 def read_or_map(path: Path, place: Path | None, labels: bool = False) -> CTVolume | StoredVolume:
