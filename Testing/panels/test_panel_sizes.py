@@ -29,6 +29,8 @@ DARK = {
     "Text": "#F0F0F0",
     "Button": "#353535",
     "ButtonText": "#F0F0F0",
+    "Highlight": "#4BA6FF",
+    "HighlightedText": "#FFFFFF",
 }
 
 
@@ -126,6 +128,7 @@ def test_what_is_said_can_be_read(app: Any, theme: str) -> None:
         roles, off = QtGui.QPalette.ColorRole, QtGui.QPalette.ColorGroup.Disabled
         shown = QtWidgets.QWidget.palette(field)
         assert contrast(shown.color(roles.PlaceholderText), shown.color(roles.Base)) >= 4.5
+        assert contrast(shown.color(roles.HighlightedText), shown.color(roles.Highlight)) >= 4.5
         words = {field: roles.Text, box: roles.Text, button: roles.ButtonText, label: roles.WindowText}
         for widget, role in words.items():
             shown = QtWidgets.QWidget.palette(widget)

@@ -120,13 +120,16 @@ def _staying() -> str:
 
 
 def _palette() -> Any:
-    """Return the application's palette, in which what is off or stands in empty fields can be read."""
+    """Return the application's palette, in which what is off, chosen or in empty fields can be read."""
     palette = qt.QPalette(slicer.app.palette())
     for words, grounds in _DISABLED.items():
         text, *under = (_rgb(palette.color(qt.QPalette.Active, role)) for role in (words, *grounds))
         palette.setColor(qt.QPalette.Disabled, words, qt.QColor(*readable(text, under)))
     text, ground = (_rgb(palette.color(role)) for role in (qt.QPalette.Text, qt.QPalette.Base))
     palette.setColor(qt.QPalette.PlaceholderText, qt.QColor(*readable(text, [ground])))
+    chosen = _rgb(palette.color(qt.QPalette.Highlight))  # white on light blue, in Slicer's dark theme
+    words = max(((0, 0, 0), (255, 255, 255)), key=lambda each: contrast(each, chosen))
+    palette.setColor(qt.QPalette.HighlightedText, qt.QColor(*words))
     return palette
 
 
