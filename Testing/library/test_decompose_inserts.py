@@ -77,6 +77,15 @@ def test_attenuation_images_give_water_too() -> None:
         calibrate_inserts(made, rods(False), "1/cm")
 
 
+def test_contents_in_another_unit_are_told() -> None:
+    images = hardened(1)
+    assert calibrate_inserts(images, rods(True)).notes == ()
+    for factor, way in ((0.1, "times too much"), (10.0, "times too little")):
+        wrong = [Rod(one.material, factor * one.mg_per_ml, one.x_mm, one.y_mm, ROD_MM) for one in rods(True)]
+        (note,) = calibrate_inserts(images, wrong).notes
+        assert note.startswith("The rods' contents, unit (mg/mL) or places") and way in note
+
+
 def test_the_command_writes_a_table_that_decompose_reads(tmp_path: Path) -> None:
     given = []
     for number, option in ((1, "--image"), (2, "--check")):

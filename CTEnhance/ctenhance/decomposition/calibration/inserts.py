@@ -21,6 +21,7 @@ from ctenhance.decomposition.from_images import checks
 from ctenhance.decomposition.from_images.attenuation import attenuation_of
 from ctenhance.decomposition.from_images.energies import Energy, different
 from ctenhance.decomposition.from_images.options import HU, PER_MM
+from ctenhance.decomposition.from_images.plausibility import doubts_of_table
 from ctenhance.physics.materials import material
 from ctenhance.runtime.errors import InputError
 
@@ -164,6 +165,11 @@ def calibrate_inserts(
         plain = [value for value, rod in zip(values[index], placed, strict=True) if rod.mg_per_ml == 0]
         if unit == HU and plain and abs(float(np.mean(plain))) > _WATER_HU:
             notes.append(f"Water has {np.mean(plain):.0f} HU at {energy}: calibrate the scanner first.")
+    try:
+        doubts = doubts_of_table(attenuation_of(energies, names, table))
+    except InputError as error:
+        doubts = [str(error)]
+    notes += [f"The rods' contents, unit (mg/mL) or places are hardly right. {doubt}" for doubt in doubts]
     return Inserts(table, nominal, tuple(placed), residual, tuple(notes))
 
 
