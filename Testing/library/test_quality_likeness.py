@@ -70,6 +70,14 @@ def test_a_nearly_symmetric_body_that_is_turned_is_told() -> None:
     assert "turned left to right" in doubts_of_pair(volume(one), volume(np.flip(other, 2)))[0]
 
 
+def test_the_reference_is_looked_at_too() -> None:
+    after = volume(body(1))
+    assert not doubts_of_pair(volume(BEFORE), after, volume(body(2, noise=0)))
+    assert not doubts_of_pair(volume(BEFORE), after, volume(BEFORE)), "as of a clean scan that was degraded"
+    (said,) = doubts_of_pair(volume(BEFORE), after, volume(np.flip(body(2), 2)))
+    assert said.startswith("The reference and BEFORE are alike once one is turned left to right")
+
+
 def test_tissue_alone_tells_nothing() -> None:
     rng = np.random.default_rng(0)
     one, other = (volume(rng.normal(50, 20, (4, 64, 64))) for _ in range(2))

@@ -192,9 +192,9 @@ class Compare(Verb):
 
         builder = ReportBuilder("compare")
         builder.input = dict(identity)
-        before, after = source.volumes["before"], source.volumes["after"]
-        metrics = quality.compare(before, after, source.volumes.get("reference"), progress, cancel)
-        for doubt in quality.doubts_of_pair(before, after):
+        volumes = (source.volumes["before"], source.volumes["after"], source.volumes.get("reference"))
+        metrics = quality.compare(*volumes, progress, cancel)
+        for doubt in quality.doubts_of_pair(*volumes):
             builder.warn(doubt)
         builder.details = {"metrics": metrics}
         return Result(report=builder.finish())

@@ -68,7 +68,7 @@ def compare(
     outputs: dict[str, Path] = {}
     with builder.stage("metrics"):
         metrics = quality.compare(first, second, truth, progress=run.progress, cancel=run.cancel)
-    for doubt in quality.doubts_of_pair(first, second):
+    for doubt in quality.doubts_of_pair(first, second, truth):
         builder.warn(doubt)
     builder.details = {"metrics": metrics}
     if figure is not None:

@@ -20,19 +20,25 @@ _AXES = {"left to right": 2, "front to back": 1, "head to foot": 0}
 _MOST_ASIDE, _LEFT, _LEAST_UNLIKE = 3, 0.5, 1e-4
 
 
-def doubts_of_pair(before: CTVolume, after: CTVolume) -> list[str]:
-    """Return a warning where `after`, on the grid of `before`, shows another body, or does not lie on it,
-    or is the same image."""
-    if all(np.array_equal(*planes) for planes in zip(before.array, after.array, strict=True)):
-        return ["The two volumes are the same, voxel for voxel: was one file given, or copied, twice?"]
-    if displaced := how_displaced(before.array, after.array, before.spacing):
-        return [f"The volumes {displaced}: what is measured between them means nothing."]
-    found = alike(small_picture(before.array), small_picture(after.array))
+def doubts_of_pair(before: CTVolume, after: CTVolume, reference: CTVolume | None = None) -> list[str]:
+    """Return warnings where `after`, on the grid of `before`, shows another body, does not lie on it, or is
+    the same image, and where the reference shows another body than `before`, or does not lie on it."""
+    same = all(np.array_equal(*planes) for planes in zip(before.array, after.array, strict=True))
+    found = ["The two volumes are the same, voxel for voxel: was one file given, or copied, twice?"]
+    if not same:
+        found = _doubts(before, after, "The volumes")
+    return found if reference is None else found + _doubts(before, reference, "The reference and BEFORE")
+
+
+def _doubts(one: CTVolume, other: CTVolume, who: str) -> list[str]:
+    if displaced := how_displaced(one.array, other.array, one.spacing):
+        return [f"{who} {displaced}: what is measured between them means nothing."]
+    found = alike(small_picture(one.array), small_picture(other.array))
     if found >= ONE_BODY:
         return []
     return [
-        f"The volumes hardly look like one body (their parts correlate by {found:.2f}, those of one scan by "
-        "0.98 and more): what is measured between them means nothing."
+        f"{who} hardly look like one body (their parts correlate by {found:.2f}, those of one scan by 0.98 "
+        "and more): what is measured between them means nothing."
     ]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ctenhance.study.gathered import Gathered
 from ctenhance.study.questions import PAIR, Question
 
-_KINDS = ("likert", "number", "preference")
+_KINDS = ("likert", "number", "yes-no", "preference")
 #: A correlation that is no chance and no mere want of agreement, and by how many of its SDs it is below 0.
 _AGAINST, _SURE = -0.4, 4.0
 _LIKELY = -0.2
