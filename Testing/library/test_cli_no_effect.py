@@ -46,3 +46,18 @@ def test_the_options_give_only_arguments_with_an_effect(method: str, tmp_path: P
     files = [str(tmp_path / "scan.ctproj.h5"), str(tmp_path / "out.nii")]
     done = CliRunner().invoke(app, ["reconstruct", *files, *arguments, "--progress", "none"])
     assert "has no effect" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["demo", "OUT", "--series", "3"], "give --ct, too"),
+        (["demo", "OUT", "--where", "KVP=80"], "give --ct, too"),
+        (["view", "--folder", "OUT", "--basis", "water,iodine"], "name it, too"),
+        (["view", "--folder", "OUT", "--series", "3"], "name it, too"),
+    ],
+)
+def test_a_choice_of_nothing_is_refused(tmp_path: Path, words: list[str], said: str) -> None:
+    words = [str(tmp_path / "out") if word == "OUT" else word for word in words]
+    done = CliRunner().invoke(app, [*words, "--progress", "none"])
+    assert done.exit_code == 2 and said in done.output, done.output

@@ -43,6 +43,8 @@ def demo(
     if not 0 < dose <= 1:
         raise InputError(f"The dose {dose} is no fraction of the full dose; give a number such as 0.25.")
     run.plan([])
+    if ct is None and choice:
+        raise InputError("Images are chosen from a CT of your own: give --ct, too.")
     if ct is not None and not ct.exists():
         raise InputError(f"There is no CT at '{ct}'; give a volume file or a DICOM folder.")
     with folder_made(folder):

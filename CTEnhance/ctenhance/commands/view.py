@@ -59,6 +59,8 @@ def view(
     """Look at a volume, or two side by side, in a browser. Ctrl-C ends it."""
     if before is None and folder is None:
         raise InputError("Give a volume to look at, or a --folder to choose from.")
+    if before is None and (choice or uncertainty is not None or basis is not None):
+        raise InputError("Series, map and materials belong to a volume that is shown: name it, too.")
     require_view()
     from ctenhance.view.processes import warm_up
 
