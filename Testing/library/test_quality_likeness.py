@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from ctenhance.cli import app
 from ctenhance.core.volume import CTVolume
-from ctenhance.quality import doubts_of_pair
+from ctenhance.quality import doubts_of_pair, page
 
 
 def body(seed: int = 0, wide: float = 26.0, noise: float = 12.0, lung: float = 0.0) -> np.ndarray:
@@ -82,6 +82,14 @@ def test_tissue_alone_tells_nothing() -> None:
     rng = np.random.default_rng(0)
     one, other = (volume(rng.normal(50, 20, (4, 64, 64))) for _ in range(2))
     assert not doubts_of_pair(one, other)
+
+
+def test_the_page_says_so(tmp_path: Path) -> None:
+    for name, array in (("b", body(2)), ("c", np.flip(body(2), 2).copy())):
+        page(volume(BEFORE), volume(array), tmp_path / f"{name}.html")
+    said = [(tmp_path / f"{name}.html").read_text(encoding="utf-8") for name in "bc"]
+    assert ["turned left to right" in text for text in said] == [False, True]
+    assert "@DOUBTS@" not in said[0]
 
 
 def test_the_command_warns(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ctenhance.core.report import plain
@@ -24,9 +24,14 @@ def making(report: Mapping[str, Any]) -> str:
     runs = [*(one for one in stated.get("preceding") or [] if isinstance(one, Mapping)), stated]
     tables = "".join(_table(run) for run in runs)
     warnings = [str(text) for run in runs for text in run.get("warnings") or []]
-    said = "".join(f"<li>{html.escape(text)}</li>" for text in warnings)
-    listed = f"<ul class='warnings'>{said}</ul>" if said else "<p class='facts'>No warnings.</p>"
+    listed = list_of(warnings) or "<p class='facts'>No warnings.</p>"
     return f"<h2>How it was made</h2>{tables}<h2>Warnings</h2>{listed}"
+
+
+def list_of(warnings: Sequence[str]) -> str:
+    """Return the warnings as a list in HTML, '' for none."""
+    said = "".join(f"<li>{html.escape(text)}</li>" for text in warnings)
+    return f"<ul class='warnings'>{said}</ul>" if said else ""
 
 
 def _table(run: Mapping[str, Any]) -> str:

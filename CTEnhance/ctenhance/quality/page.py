@@ -24,7 +24,8 @@ from ctenhance.core.volume import CTVolume
 from ctenhance.core.windows import PRESET_NAMES, PRESETS, chosen_window, difference_limit
 from ctenhance.quality.compare import compare, rows, same_grid
 from ctenhance.quality.display import NOTICE, Upright, best_slice, body_box
-from ctenhance.quality.making import making
+from ctenhance.quality.likeness import doubts_of_pair
+from ctenhance.quality.making import list_of, making
 from ctenhance.runtime.files import check_output, write_text
 
 Array = np.ndarray
@@ -51,7 +52,8 @@ def page(
     At most 40 slices, evenly through the volume, are shown, cropped to the body, in HU rounded to 1, 2 or 4
     as the size allows. `metrics` is the result of `compare`, computed when None. `title` is the only text
     that comes from outside; nothing of the volumes' meta data is shown. `made_by` is the report of the run
-    that made the second volume: model, settings and warnings are told then.
+    that made the second volume: model, settings and warnings are told then. Above the table stands what
+    `doubts_of_pair` says.
     Raises InputError for different grids and for a path that cannot be written.
     """
     target = check_output(path, (".html", ".htm"))
@@ -93,6 +95,7 @@ def page(
         "TITLE": html.escape(title),
         "NOTICE": html.escape(NOTICE),
         "FACTS": html.escape(facts),
+        "DOUBTS": list_of(doubts_of_pair(before, after, reference)),
         "TABLE": _table(metrics),
         "SPECTRUM": _spectrum(metrics),
         "MAKING": "" if made_by is None else making(made_by),
