@@ -39,6 +39,7 @@ def _map(slices: int = 4) -> np.ndarray:
         "Perfusion temps de transit moyen",
         "CTA Subtraktion",
         "SURESubtraction Lung",
+        "CTA subtracted 0.5",
         "Knochensubtraktion",
         "Differenzbilder",
         "DSA 1.0",

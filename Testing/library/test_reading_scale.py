@@ -12,7 +12,7 @@ from synthetic_dicom import write_series
 
 from ctenhance import CTVolume
 from ctenhance.core.hounsfield import doubt_of_scale
-from ctenhance.core.scale import levels_of
+from ctenhance.core.scale import doubt_of_density, levels_of
 from ctenhance.runtime.errors import InputError
 
 SIDE = 96
@@ -139,3 +139,18 @@ def test_lossy_padding_around_a_chest_is_no_air_of_another_scale(
     assert "padding outside the field of view set to -1024 HU" in volume.meta["notes"]
     assert (volume.array[:, outside] == -1024).mean() > 0.999
     assert not any("scale does not fit" in note for note in volume.meta["notes"])
+
+
+@pytest.mark.parametrize(
+    ("fat", "muscle", "said"),
+    [(-100, 50, False), (-52, 43, True), (-60, 35, True), (-80, 40, False), (-50, 5, False)],
+)
+def test_electron_density_on_the_scale_of_hu_is_noted_by_its_fat(
+    fat: float, muscle: float, said: bool
+) -> None:
+    y, x = np.mgrid[:160, :160] - 79.5
+    away = np.hypot(x / 1.2, y)
+    plane = np.where(away < 62, float(fat), -1000.0)
+    plane[away < 44] = muscle
+    array = (plane + np.random.default_rng(0).normal(0, 10, (4, 160, 160))).astype(np.float32)
+    assert ("electron density" in doubt_of_density(array)) == said

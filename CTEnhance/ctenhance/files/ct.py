@@ -32,7 +32,7 @@ from ctenhance.core.order import (
     require_rows,
 )
 from ctenhance.core.padding import doubt_of_padding
-from ctenhance.core.scale import OFF_SCALE
+from ctenhance.core.scale import OFF_SCALE, doubt_of_density
 from ctenhance.core.volume import READABLE_SUFFIXES, WRITABLE_SUFFIXES, AnyPath, CTVolume
 from ctenhance.files.lengths import doubts_of_lengths, require_likely_lengths
 from ctenhance.runtime.errors import InputError, NotCTError
@@ -135,6 +135,9 @@ def doubts_of(volume: CTVolume | StoredVolume, ends: np.ndarray | None = None) -
     explained = limits.floor is not None or any(
         OFF_SCALE in one for one in (*doubts, *volume.meta.get("notes", []))
     )
+    # At a high energy fat is there, too, and a header that says so has its note.
+    if not explained and not any("virtual image" in str(one) for one in volume.meta.get("notes", [])):
+        doubts.append(doubt_of_density(array))
     images = np.delete(array, blanks, axis=0) if blanks else array
     blocks = blocks.without(blanks) if blanks else blocks
     odd = doubt_of_odd_slice(images, blocks.means)
