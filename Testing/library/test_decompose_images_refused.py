@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -282,3 +283,43 @@ def test_the_command_writes_what_was_asked_for_or_nothing(tmp_path: Path) -> Non
     assert code == 2 and "--image" in said
     code, said = run("bins.ctproj.h5", folder, "--nonnegative")
     assert code == 2 and "--nonnegative is for images" in said
+
+
+@pytest.mark.parametrize(
+    ("label", "name", "beside", "sentence"),
+    [
+        ("70", "vmi_070keV", {"SeriesDescription": "Mono 70 keV", "KVP": 120}, ""),
+        ("70", "b_120kV_mono70", {"KVP": 120, "SeriesDescription": "Mono+ 70"}, ""),
+        ("70", "some", {"KVP": 120}, ""),
+        ("Sn140kV", "Sn140kV", {}, ""),
+        ("70", "vmi_100keV", {}, "its name tells 100 keV"),
+        ("70", "some", {"SeriesDescription": "Mono 55 keV"}, "'some.json' beside it tells 55 keV"),
+        ("140", "high", {"KVP": 140, "SeriesDescription": "DE_140kV"}, "beside it tells 140kV"),
+        ("140", "high_140kV", {}, "its name tells 140kV"),
+        ("Sn140kV", "high_100kV", {}, "its name tells 100kV"),
+        ("70", "vnc_70keV", {}, "its name tells that a material was taken out (VNC)"),
+    ],
+)
+def test_names_and_files_beside_that_tell_another_energy(
+    tmp_path: Path, label: str, name: str, beside: dict[str, object], sentence: str
+) -> None:
+    low, high = tmp_path / "low.nrrd", tmp_path / f"{name}.nrrd"
+    PAIR[40].write(low)
+    PAIR[70].write(high)
+    high.with_suffix(".json").write_text(json.dumps(beside), encoding="utf-8")
+    first = "80kV" if label.endswith("kV") else "40"
+    code, said = run(f"--image={first}={low}", f"--image={label}={high}", tmp_path / "maps")
+    assert code == 0 and (sentence in said if sentence else said == ""), said
+
+
+def test_what_lies_beside_files_at_energies(tmp_path: Path) -> None:
+    files = [tmp_path / "low.nrrd", tmp_path / "high.nrrd"]
+    for path, volume in zip(files, PAIR.values(), strict=True):
+        volume.write(path)
+    for labels, noted in ((("80", "140"), True), (("80keV", "140keV"), False), (("80kV", "140kV"), False)):
+        given = [f"--image={label}={path}" for label, path in zip(labels, files, strict=True)]
+        code, said = run(*given, tmp_path / "".join(labels))
+        assert code == 0 and ("tube voltages are written as 80kV and 140kV" in said) is noted, said
+    (tmp_path / "high.json").write_text(json.dumps({"SeriesDescription": "VNC 70 keV"}), encoding="utf-8")
+    code, said = run(f"--image=40={files[0]}", f"--image=70={files[1]}", tmp_path / "none")
+    assert code == 2 and "had a material taken out by 'high.json' beside it (VNC)" in said

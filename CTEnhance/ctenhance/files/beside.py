@@ -39,7 +39,8 @@ _UNITS = ("Units", "RescaleType")
 _LENGTHS = {"m", "cm", "mm", "um", "µm", "in", "inch", "meter", "metre", "millimeter", "millimetre"}
 # Distance and thickness of slices, and times as much or as little as a voxel's side may be.
 _APART = {"SpacingBetweenSlices": 1.05, "SliceThickness": 2.5}
-_DESCRIPTIONS = ("SeriesDescription", "ImageComments", "DerivationDescription")
+#: In a .json file, what describes the image.
+DESCRIPTIONS = ("SeriesDescription", "ImageComments", "DerivationDescription")
 # Of the NIfTI header: name of the field, where it begins, its bytes.
 _FIELDS = (("descrip", 148, 80), ("aux_file", 228, 24), ("intent_name", 328, 16))
 _INTENT_AT, _STATISTICS, _LABELS = 68, range(2, 25), {1001: "an estimate", 1002: "labels", 1003: "labels"}
@@ -51,7 +52,7 @@ def notes_on_texts(path: Path, array: np.ndarray, spacing: Sequence[float]) -> l
 
     Raises NotCTError where they say so for sure, or where no air contradicts them.
     """
-    beside = _json_beside(path)
+    beside = json_beside(path)
     place = f"'{stem_of(path)}.json' beside it"
     if beside:
         _require_hounsfield(beside, place)
@@ -61,7 +62,7 @@ def notes_on_texts(path: Path, array: np.ndarray, spacing: Sequence[float]) -> l
     for where, said in [] if is_nifti else of_header:
         if where.lower().endswith(("type", "unit", "units")) and said.strip('" ').lower() not in _LENGTHS:
             _require_unit(said, "its header", where)
-    texts = [(f"{place} ({key})", str(beside.get(key) or "")) for key in _DESCRIPTIONS]
+    texts = [(f"{place} ({key})", str(beside.get(key) or "")) for key in DESCRIPTIONS]
     texts += [(f"its header ({name[:40]})", said) for name, said in of_header]
     air = None
     for where, said in texts:
@@ -145,7 +146,8 @@ def _texts_of_nifti(header: bytes) -> Iterator[tuple[str, str]]:
         yield name, header[start : start + length].split(b"\0")[0].decode("latin-1")
 
 
-def _json_beside(path: Path) -> Mapping[str, Any]:
+def json_beside(path: Path) -> Mapping[str, Any]:
+    """Return what a .json file of the same name tells; nothing where there is none that can be read."""
     beside = path.with_name(f"{stem_of(path)}.json")
     with contextlib.suppress(OSError, ValueError, RecursionError):
         if beside.stat().st_size <= _LARGEST_TEXT:

@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from ctenhance.core.volume import READABLE_SUFFIXES
 from ctenhance.decomposition.from_images.energies import Energy, different
-from ctenhance.files.dicom.energies import energies_in, read_at
+from ctenhance.files.beside import DESCRIPTIONS, json_beside
+from ctenhance.files.dicom.energies import energies_in, energy_named, read_at
+from ctenhance.files.dicom.names import AT_AN_ENERGY, taken_out, words
 from ctenhance.runtime.errors import InputError
-from ctenhance.runtime.files import suffix_of
+from ctenhance.runtime.files import stem_of, suffix_of
 from ctenhance.runtime.progress import Cancellable, Progress, check
 
 if TYPE_CHECKING:
     from ctenhance.core.volume import CTVolume
 
+#: Monoenergetic images are hardly ever given at such energies alone, but scans are made at such voltages.
+_VOLTAGES = (80, 90, 100, 110, 120, 130, 135, 140, 150)
 Choices = Callable[[Sequence[Path]], Sequence[Mapping[str, Any]]]
 
 
@@ -51,10 +55,59 @@ def images_at_energies(
         progress("read", done, len(pairs))
         # of values without a unit the verb says better what they may be
         checked = hounsfield and (check_files or not path.exists() or is_dicom(path))
-        volumes[energy.label] = read_at(path, energy.label, check_hu=checked, **chosen[done])
+        volume = read_at(path, energy.label, check_hu=checked, **chosen[done])
+        if notes := [] if is_dicom(path) else _notes_beside(path, energy):
+            volume.meta["notes"] = [*volume.meta.get("notes", []), *notes]
+        volumes[energy.label] = volume
         check(cancel)
     progress("read", len(pairs), len(pairs))
+    if all(not is_dicom(path) and energy.kev in _VOLTAGES for energy, path in pairs) and not any(
+        "kev" in label.casefold() for label, _ in given
+    ):
+        first = next(iter(volumes.values()))
+        kv = " and ".join(f"{energy.kev:g}kV" for energy, _ in pairs)
+        note = f"energies were taken for keV of monoenergetic images; tube voltages are written as {kv}"
+        first.meta["notes"] = [*first.meta.get("notes", []), note]
     return volumes
+
+
+def _notes_beside(path: Path, energy: Energy) -> list[str]:
+    """Notes on an image file whose name, or the .json beside it, tells another energy.
+
+    Raises InputError where the latter says that a material was taken out."""
+    beside, place = json_beside(path), f"'{stem_of(path)}.json' beside it"
+    described = " ".join(str(beside.get(key) or "") for key in DESCRIPTIONS)
+    if without := taken_out(words(described)):
+        raise InputError(
+            f"The image at {energy} had a material taken out by {place} ({without}), as a virtual "
+            "non-contrast one: it is no image at an energy; give one from which nothing was."
+        )
+    notes = []
+    if without := taken_out(words(stem_of(path))):
+        notes.append(
+            f"its name tells that a material was taken out ({without}): then it is none at an energy"
+        )
+    volts = beside.get("KVP")
+    scanned = isinstance(volts, int | float) and not AT_AN_ENERGY.search(words(described))
+    places = {
+        place: energy_named(described) or (f"{volts:g}kV" if scanned else ""),
+        "its name": energy_named(stem_of(path)),
+    }
+    for where, label in places.items():
+        if label and _contradicts(label, energy):
+            name = f"{label} keV" if label[-1].isdigit() else label
+            notes.append(f"{where} tells {name}: make sure of the energy (40 is in keV, 80kV a tube voltage)")
+            break
+    return notes
+
+
+def _contradicts(label: str, energy: Energy) -> bool:
+    """Whether a text's energy is not that of an image. Of a monoenergetic one it may name the scan's kV."""
+    if energy.order is None or label.casefold() == energy.label.casefold():
+        return False
+    if energy.kev is not None and not label[-1].isdigit():
+        return label == f"{energy.kev:g}kV"
+    return True
 
 
 def _expanded(given: Sequence[tuple[str, Path]], tell: Callable[[str], None]) -> list[tuple[str, Path]]:

@@ -215,6 +215,17 @@ def _energy(file: DicomFile, frame: int) -> tuple[str, str]:
     return f"{'Sn' if tin else ''}{known:g}kV", "KVP"
 
 
+def energy_named(said: str) -> str:
+    """Return the one energy that a text such as a file's name tells, as images are named ('40', 'Sn140kV');
+    '' for none or several."""
+    plain = re.sub(r"[^\w.]+|_+", " ", said)
+    kev = {float(a or b) for a, b in _KEV.findall(plain)}
+    if kev:
+        return f"{kev.pop():g}" if len(kev) == 1 else ""
+    volts = {f"{'Sn' if tin else ''}{int(one)}kV" for tin, one in _KV.findall(plain)}
+    return volts.pop() if len(volts) == 1 else ""
+
+
 def _plain(said: str) -> str:
     """Return a number as it is best written, any other text as it is."""
     value = number(said)
