@@ -310,7 +310,7 @@ def measure(app: Any, arguments: argparse.Namespace) -> list[str]:
             slicer.mrmlScene.Clear(False)
             turns.wait(0.5)
             opened: list[Any] = []
-            turns.act(f"{name}: opened", lambda name=name, to=opened: to.append(panel_of(app, name)))
+            turns.act(f"{name}: opened", lambda name=name, to=opened: to.append(panel_of(app, name)), 0.2)
             panel = opened[0]
             turns.act(f"{name}: made ahead", lambda: None, until=lambda panel=panel: not panel.ahead.pending)
             do(turns, panel, shape)

@@ -66,7 +66,7 @@ class LiveBlend(LiveSlices):
 
 
 class StrengthWriter:
-    """Writes the blended voxels into a result when the slider has come to rest, in turns of 30 ms.
+    """Writes the blended voxels into a result when the slider has come to rest, in short turns.
 
     `onWritten(result)` is called when the voxels are those of the last strength asked for.
     """

@@ -47,6 +47,7 @@ class FilmJob(Job):
             for number, move in enumerate(self.moves):
                 move()
                 image = yield from pictures.takenInSteps()
+                yield number / len(self.moves)
                 pictures.write(image, frames / f"{number:04d}.png", level=1)
                 yield (number + 1) / len(self.moves)
         finally:

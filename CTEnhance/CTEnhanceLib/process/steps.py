@@ -13,7 +13,7 @@ from typing import Any
 import qt
 import slicer
 
-TURN_SECONDS = 0.03
+TURN_SECONDS = 0.02
 # So many views are drawn before steps that wait have their turn, too.
 _MOST_DRAWN = 12
 # Seconds: a turn so short has room for what comes last.
