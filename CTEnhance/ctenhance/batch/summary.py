@@ -174,7 +174,7 @@ def _line(row: Any) -> str:
         f"{html.escape(row['state'])}{why}</td>"
         f'<td class="change">{change("soft")}</td>'
         f'<td class="change">{change("lung")}</td>'
-        f"<td>{'' if mean is None else f'{mean:+.1f}'}</td><td>{seconds}</td></tr>\n"
+        f"<td>{'' if mean is None else f'{round(mean, 1) + 0.0:+.1f}'}</td><td>{seconds}</td></tr>\n"
     )
 
 
