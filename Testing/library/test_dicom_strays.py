@@ -169,3 +169,9 @@ def test_garbage_behind_the_mark_of_dicom(tmp_path: Path) -> None:
         InputError, match=r"'a.dcm' (has the mark of a DICOM file, but says neither|is damaged)"
     ):
         CTVolume.read(tmp_path)
+
+
+def test_an_unfinished_download_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "scan.nii.gz.crdownload").write_bytes(b"\x1f\x8b" + bytes(100))
+    with pytest.raises(InputError, match="download that was not finished"):
+        CTVolume.read(tmp_path / "scan.nii.gz.crdownload")

@@ -154,3 +154,18 @@ def test_electron_density_on_the_scale_of_hu_is_noted_by_its_fat(
     plane[away < 44] = muscle
     array = (plane + np.random.default_rng(0).normal(0, 10, (4, 160, 160))).astype(np.float32)
     assert ("electron density" in doubt_of_density(array)) == said
+
+
+@pytest.mark.parametrize("slices", [1, 4])
+def test_ten_times_hounsfield_units_are_refused(tmp_path: Path, slices: int) -> None:
+    y, x = np.mgrid[:96, :96] - 47.5
+    plane = np.where(np.hypot(x / 1.3, y) < 34, 45.0, -1000.0)
+    plane[np.hypot(x - 12, y) < 12] = -830
+    array = plane + np.random.default_rng(0).normal(0, 12, (slices, 96, 96))
+    write_series(
+        tmp_path / "ten", range(slices), values=np.rint(10 * array).astype(np.int32), RescaleIntercept=-12000
+    )
+    CTVolume((10 * array).astype(np.float32), (0.8, 0.8, 2.0), (1, 2, 3)).write(tmp_path / "a.nrrd")
+    for path in ("ten", "a.nrrd"):
+        with pytest.raises(InputError, match="ten times Hounsfield units"):
+            CTVolume.read(tmp_path / path)

@@ -59,6 +59,7 @@ _LEAST_TISSUE_SHARE = 0.02
 # changed, at least 3.8 %), and tissue with 1024 taken off. And where most of what is denser than lung is.
 _AIR_TWICE, _LEAST_AIR_TWICE = (-2150.0, -1900.0), 0.05
 _BELOW_AIR, _LEAST_BELOW_AIR = (-1900.0, -1200.0), 0.02
+_LARGEST_SHARE_ONE_VALUE = 0.5
 _AIR, _LARGEST_AIR_SHARE_DOUBLED = (-1150.0, -850.0), 0.03
 _TISSUE_BELOW, _LEAST_TISSUE_BELOW = (-1040.0, -900.0), 0.05
 _AROUND_WATER, _LEAST_DENSE, _LEAST_AROUND_WATER = (-200.0, 200.0), 0.05, 0.1
@@ -206,6 +207,12 @@ def require_air_in_place(array: np.ndarray, some: Sample | None = None) -> None:
     (`sampled`), where it is known.
     """
     sample, levels = sampled(array) if some is None else some
+    if _is_tenfold(sample):
+        raise InputError(
+            f"its values run from {float(array.min()):g} to {float(array.max()):g}, with what looks like air "
+            "near -10000, as if they were ten times Hounsfield units (a rescale slope of 0.1 that was lost); "
+            "correct its rescale slope, or export it again."
+        )
     tissue = _share(sample, *_TISSUE_BELOW)
     if (
         _air_is_twice_as_low(sample)
@@ -219,6 +226,14 @@ def require_air_in_place(array: np.ndarray, some: Sample | None = None) -> None:
             f"its values run from {float(array.min()):g} to {float(array.max()):g}, and {levels}; correct "
             "its rescale slope and intercept, or export it again."
         )
+
+
+def _is_tenfold(sample: np.ndarray) -> bool:
+    """Say whether measured values, and no filling, are where air is times ten, and hardly any at air."""
+    low = sample[(sample > 10 * _AIR[0]) & (sample < 10 * _AIR[1])]
+    if low.size < _LEAST_AIR_TWICE * sample.size or _share(sample, *_AIR) > _LARGEST_AIR_SHARE_DOUBLED:
+        return False
+    return bool(np.unique(low, return_counts=True)[1].max() < _LARGEST_SHARE_ONE_VALUE * low.size)
 
 
 def doubt_of_scale(array: np.ndarray, some: Sample | None = None) -> str:

@@ -40,6 +40,7 @@ _ARCHIVES = (
     b"PK\x03\x04", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\xfd7zXZ\x00", b"BZh", b"\x1f\x8b",
     b"\x28\xb5\x2f\xfd",
 )  # fmt: skip
+_UNFINISHED = (".crdownload", ".part", ".partial", ".download", ".filepart")
 _BIG_ENDIAN = b"\x00\x08\x00"  # how a data set begins there, with group 8
 _DISC_IMAGE_AT, _DISC_IMAGE = 0x8001, b"CD001"
 # Other files that hold images, by their suffix; an .img or .raw may be DICOM all the same.
@@ -165,6 +166,8 @@ def _raise_closed(error: OSError) -> None:
 
 
 def _why_no_dicom(path: Path) -> str:
+    if suffix_of(path) in _UNFINISHED:
+        return f"'{path.name}' is a download that was not finished; get the whole file."
     if reason := _other_format(path):
         return reason
     if is_archive(path):
