@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,14 @@ BESIDE = [
 ]
 
 
+# What a note calls one of them.
+SHORT = {
+    "localizer": "scout", "pictures of the screen": "page or picture of the screen",
+    "colour pictures": "colour picture", "projections": "rendering",
+    "reformats along": "reformat along a curve", "key images": "key image",
+}  # fmt: skip
+
+
 def write_one(path: Path, attributes: dict[str, Any]) -> None:
     changes = {"ImageOrientationPatient": FROM_THE_SIDE, "SeriesNumber": 9, **attributes}
     made = dataset(hounsfield()[0], (0, 0, 0), SeriesInstanceUID=generate_uid(), **changes)
@@ -86,7 +95,8 @@ def test_what_comes_along_with_a_scan_is_refused_alone_and_left_out_beside_it(
     values = write_series(tmp_path / "slices")
     volume = CTVolume.read(tmp_path)
     np.testing.assert_array_equal(volume.array, values)
-    assert volume.meta["notes"] == ["left out, as no slices of this CT: 1 CT object"]
+    short = next(one for kind, one in SHORT.items() if kind in words)
+    assert volume.meta["notes"] == [f"left out, as no slices of this CT: 1 CT object (1 {short})"]
 
 
 def test_a_scout_within_the_series_itself_is_left_out(tmp_path: Path):
@@ -107,7 +117,11 @@ def test_a_whole_study_needs_no_choice(tmp_path: Path):
     values = write_series(tmp_path / "slices")
     volume = CTVolume.read(tmp_path)
     np.testing.assert_array_equal(volume.array, values)
-    assert volume.meta["notes"] == [f"left out, as no slices of this CT: {len(BESIDE) + 2} CT objects"]
+    counts = Counter(one for *_, words in BESIDE for kind, one in SHORT.items() if kind in words)
+    (said,) = volume.meta["notes"]
+    assert said.startswith(f"left out, as no slices of this CT: {len(BESIDE) + 2} CT objects (")
+    assert f"{counts['scout'] + 2} scouts" in said, "and the two from the side that say nothing"
+    assert f"{counts['page or picture of the screen']} pages or pictures of the screen" in said
 
 
 REFERRING = {
@@ -149,7 +163,7 @@ def test_key_images_with_arrows_within_the_series_are_left_out(tmp_path: Path):
         save(key, tmp_path / f"key{z}.dcm")
     volume = CTVolume.read(tmp_path)
     np.testing.assert_array_equal(volume.array, values)
-    assert volume.meta["notes"] == ["left out, as no slices of this CT: 2 CT objects"]
+    assert volume.meta["notes"] == ["left out, as no slices of this CT: 2 CT objects (2 key images)"]
 
 
 def test_a_whole_series_that_is_said_to_have_annotations_is_read(tmp_path: Path):
@@ -193,7 +207,8 @@ def test_many_pages_are_no_slices_either(tmp_path: Path, description: str, kind:
     values = write_series(tmp_path / "slices")
     volume = CTVolume.read(tmp_path)
     np.testing.assert_array_equal(volume.array, values)
-    assert volume.meta["notes"] == ["left out, as no slices of this CT: 6 CT objects"]
+    what = "6 CT objects (6 pages or pictures of the screen)"
+    assert volume.meta["notes"] == [f"left out, as no slices of this CT: {what}"]
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,8 @@ def test_bolus_tracking_beside_a_scan_needs_no_choice(tmp_path: Path) -> None:
     volume = CTVolume.read(tmp_path)
 
     np.testing.assert_array_equal(volume.array, values)
-    assert "left out, as no slices of this CT: 5 CT objects" in volume.meta["notes"]
+    what = "5 CT objects (5 images at one place, as of bolus tracking)"
+    assert f"left out, as no slices of this CT: {what}" in volume.meta["notes"]
 
 
 def test_bolus_tracking_alone_is_called_so(tmp_path: Path) -> None:

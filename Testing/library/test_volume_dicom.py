@@ -242,7 +242,8 @@ def test_a_folder_as_it_comes_from_an_archive(tmp_path: Path):
     save(dataset(values[0], (0, 0, 0), Modality="PT", **other), tmp_path / "pet.dcm")
     volume = CTVolume.read(tmp_path)
     np.testing.assert_array_equal(volume.array, values)
-    assert volume.meta["notes"] == ["left out, as no slices of this CT: 2 CT and 1 PT objects"]
+    what = "2 CT and 1 PT objects (1 page or picture of the screen, 1 scout)"
+    assert volume.meta["notes"] == [f"left out, as no slices of this CT: {what}"]
 
 
 def test_emptied_modality_and_missing_file_header(tmp_path: Path):

@@ -20,6 +20,7 @@ from pydicom.uid import UID
 from ctenhance.files.dicom.header import DicomFile, number, text
 from ctenhance.files.dicom.parted import by_series
 from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.words import counted, noun
 
 K = TypeVar("K", bound=Hashable)
 
@@ -72,6 +73,17 @@ _KINDS = {
     "key images (a choice of slices)": "give the series that they were taken from",
 }
 _SCOUTS, _PAGES, _COLOURS, _RENDERINGS, _CURVES, _KEYS = _KINDS
+_BOLUS = "images at one place"
+# One, and several, of those that were left out.
+_AS_WORDS: dict[str, tuple[str, ...]] = {
+    _SCOUTS: ("scout",),
+    _PAGES: ("page or picture of the screen", "pages or pictures of the screen"),
+    _COLOURS: ("colour picture",),
+    _RENDERINGS: ("rendering",),
+    _CURVES: ("reformat along a curve", "reformats along a curve"),
+    _KEYS: ("key image",),
+    _BOLUS: ("image at one place, as of bolus tracking", "images at one place, as of bolus tracking"),
+}
 # Objects that only refer to images, or hold none, by modality.
 _REFERRING = {
     "KO": "list of key images", "PR": "presentation state", "SR": "structured report",
@@ -343,9 +355,24 @@ def _storage(file: DicomFile) -> str:
 
 
 def kinds(files: Sequence[DicomFile]) -> str:
-    """Return a listing such as '24 MR and 1 SR (structured report) objects'."""
+    """Return a listing such as '24 MR and 1 SR (structured report) objects' or '2 CT objects (2 scouts)'."""
     counts = Counter(file.header.Modality or _storage(file) for file in files)
     names = {kind: f"{kind} ({_REFERRING[kind]})" if kind in _REFERRING else kind for kind in counts}
-    return " and ".join(f"{count} {names[kind]}" for kind, count in sorted(counts.items())) + (
-        " object" if len(files) == 1 else " objects"
-    )
+    listed = " and ".join(f"{count} {names[kind]}" for kind, count in sorted(counts.items()))
+    ct = by_series(filter(_is_ct, files)).values()
+    known = Counter(what for images in ct for file in images if (what := _left_as(file, images)))
+    named = ", ".join(counted(count, *_AS_WORDS[what]) for what, count in known.items())
+    return f"{listed} {noun(len(files), 'object')}" + (f" ({named})" if named else "")
+
+
+def _left_as(file: DicomFile, series: Sequence[DicomFile]) -> str:
+    """Return which of `_AS_WORDS` a CT object is that was left out; '' where nothing tells."""
+    if known := _kind(file, series):
+        return known
+    if _is_annotated(file):
+        return _KEYS
+    if is_capture(file):
+        return _PAGES
+    if not _is_axial(file):
+        return _SCOUTS
+    return _BOLUS if outline(series).at_one_place else ""
