@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,6 +167,15 @@ def test_a_tube_voltage_is_its_spectrum_behind_a_body() -> None:
         iodine = (seen * material("iodine").mass_attenuation(grid)).sum() / seen.sum()
         assert float(how.mass[row, 1]) == pytest.approx(float(iodine), rel=1e-12)
     assert how.mass[0, 1] > 1.5 * how.mass[1, 1]  # tin hardens the beam
+
+
+def test_tables_with_a_decimal_comma_are_those_with_a_point(tmp_path: Path) -> None:
+    plain = "image,water,iodine\nlow,0.2683,22.1\nhigh,0.1929,5\n"
+    (tmp_path / "plain.csv").write_text(plain, encoding="utf-8")
+    for name, mark in (("semicolons", ";"), ("tabs", "\t")):
+        text = plain.replace(",", mark).replace(".", ",")
+        (tmp_path / f"{name}.csv").write_text("\ufeff" + text, encoding="utf-8")
+        assert read_table(tmp_path / f"{name}.csv") == read_table(tmp_path / "plain.csv")
 
 
 def test_spectra_in_a_table_are_what_a_tube_voltage_is(tmp_path) -> None:

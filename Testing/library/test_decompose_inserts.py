@@ -130,6 +130,13 @@ def test_tables_of_rods_that_are_none(tmp_path: Path, text: str, sentence: str) 
         read_rods(tmp_path / "rods.csv")
 
 
+def test_rods_with_a_decimal_comma(tmp_path: Path) -> None:
+    (tmp_path / "rods.csv").write_text(
+        "material;mg_per_ml; note\niodine;2,5;old\n\nwater;0\n", encoding="utf-8"
+    )
+    assert read_rods(tmp_path / "rods.csv") == [Rod("iodine", 2.5), Rod("water", 0.0)]
+
+
 def test_rods_that_do_not_fit_the_images() -> None:
     images = hardened(1)
     with pytest.raises(InputError, match="3 of 4 rods were found"):

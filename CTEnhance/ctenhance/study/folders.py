@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 import re
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from typing import Any
 from ctenhance.core.volume import READABLE_SUFFIXES
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import stem_of, suffix_of
+from ctenhance.runtime.tables import rows_of
 from ctenhance.runtime.words import counted
 from ctenhance.study.conduct import Conduct
 from ctenhance.study.design import Case, Design, Lesion
@@ -158,13 +158,9 @@ def read_lesions(path: str | os.PathLike[str], cases: set[str]) -> dict[str, tup
     or lie within each other, and for a file without any lesion.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-        heading = text.partition("\n")[0]
-        delimiter = next((mark for mark in ";\t" if mark in heading), ",")
-        rows = [
-            {str(name).strip().casefold(): str(value or "").strip() for name, value in row.items()}
-            for row in csv.DictReader(io.StringIO(text), delimiter=delimiter)
-        ]
+        heading, *given = rows_of(Path(path).read_text(encoding="utf-8-sig")) or [[]]
+        columns = [name.strip().casefold() for name in heading]
+        rows = [dict(zip(columns, map(str.strip, row), strict=False)) for row in given]
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"The lesions '{path}' cannot be read as CSV in UTF-8 ({error}).") from error
     if not rows:
@@ -182,7 +178,7 @@ def read_lesions(path: str | os.PathLike[str], cases: set[str]) -> dict[str, tup
             raise InputError(f"{where} names the case '{row['case']}', which is none of the matched images.")
         for column in _TRUTH_COLUMNS[1:]:
             try:
-                values[column] = float(row[column].replace(",", ".") if delimiter != "," else row[column])
+                values[column] = float(row[column])
             except ValueError as error:
                 raise InputError(
                     f"'{column}' in {where} must be a number, but it is '{row[column]}'."

@@ -24,6 +24,7 @@ from ctenhance.decomposition.from_images.options import HU, PER_MM
 from ctenhance.decomposition.from_images.plausibility import doubts_of_table
 from ctenhance.physics.materials import material
 from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.tables import rows_of
 
 _COLUMNS = ("material", "mg_per_ml")
 _PLACES = ("x_mm", "y_mm")
@@ -65,19 +66,17 @@ def read_rods(path: str | os.PathLike[str]) -> list[Rod]:
     image, growing to left and posterior) and radius_mm. Raises InputError, naming the line."""
     name = Path(path).name
     try:
-        with open(path, newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            rows = list(reader)
-            columns = [one.strip() for one in reader.fieldnames or ()]
+        lines = rows_of(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"The table of rods '{name}' cannot be read: {error.strerror}.") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"'{name}' is no table of rods: give text with commas (CSV).") from error
+    columns = [one.strip() for one in (lines or [[]])[0]]
     if not set(_COLUMNS) <= set(columns):
         raise InputError(f"The table of rods '{name}' needs the columns material and mg_per_ml.")
     found = []
-    for number, row in enumerate(rows, start=2):
-        clean = {str(key).strip(): (value or "").strip() for key, value in row.items() if key}
+    for number, row in enumerate(lines[1:], start=2):
+        clean = dict.fromkeys(columns, "") | dict(zip(columns, map(str.strip, row), strict=False))
         try:
             places = [float(clean[key]) if clean.get(key) else None for key in (*_PLACES, "radius_mm")]
             rod = Rod(material(clean["material"]).name, float(clean["mg_per_ml"]), *places)

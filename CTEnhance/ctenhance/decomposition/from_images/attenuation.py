@@ -15,6 +15,7 @@ from ctenhance.decomposition.from_images.energies import Energy
 from ctenhance.physics.materials import Material, material
 from ctenhance.physics.spectrum import TUBE_FILTERS, energy_grid, tube_spectrum
 from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.tables import rows_of
 
 #: Water in mm that hardens the beam of a polychromatic image before what is to be told: an adult's body.
 BODY_MM = 200.0
@@ -63,11 +64,11 @@ def read_table(path: str | os.PathLike[str]) -> Table:
         bin2,0.24,11.8
 
     or what each image's detector saw in air, by energy: a first line 'keV,bin1,bin2' and a line for each keV.
+    Semicolons may part the columns, as where numbers have a decimal comma.
     Raises InputError, naming the line, for what is no such table."""
     name = Path(path).name
     try:
-        with open(path, newline="", encoding="utf-8-sig") as stream:
-            rows = [row for row in csv.reader(stream) if any(field.strip() for field in row)]
+        rows = rows_of(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"The table '{name}' cannot be read: {error.strerror}.") from error
     except (UnicodeDecodeError, csv.Error) as error:
