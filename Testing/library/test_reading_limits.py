@@ -165,4 +165,6 @@ def test_values_that_went_through_few_bits_are_noted(tmp_path: Path, step: int) 
     coarse = np.round(BODY / step) * step
     assert f"its values are {step} HU apart" in doubt_of_steps(coarse)
     assert any("HU apart" in note for note in notes(tmp_path, coarse))
+    wide = np.where(coarse > coarse.max() - 1, 32000, coarse - 31000 * (coarse < -900)).astype(np.int16)
+    assert "HU apart" in doubt_of_steps(wide)  # from end to end more than int16 can hold
     assert doubt_of_steps(BODY) == doubt_of_steps(BODY / 3) == doubt_of_steps(np.round(BODY / 2) * 2) == ""

@@ -112,7 +112,7 @@ def _neighbours(plane: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
 def doubt_of_steps(array: np.ndarray) -> str:
     """Return the note on HU [z, y, x] that are far apart, as of few bits; '' for others."""
     some = array.reshape(-1)[:: (array.size // _MOST_ASKED) | 1]
-    values = np.unique(some)
+    values = np.unique(some).astype(np.float64)  # differences of int16 may be beyond it
     if len(values) < _FEWEST_VALUES or values[-1] - values[0] < _LEAST_RANGE_HU:
         return ""
     apart = float(np.diff(values).min())
