@@ -289,12 +289,14 @@ def ceiling_table(found: Sequence[Mapping[str, Any]]) -> Table:
 
 def beside(found: Sequence[Mapping[str, Any]], results: Mapping[str, Any]) -> Table:
     """How far below each ceiling the methods of a run are; InputError where it had other patients."""
-    cases = {case["name"]: case["methods"] for source in results["sources"] for case in source["cases"]}
+    sources = results.get("sources", ())
+    cases = {case["name"]: case["methods"] for source in sources for case in source["cases"]}
     absent = [one["name"] for one in found if one["name"] not in cases]
     if absent:
         raise InputError(f"The results hold no patient {absent[0]}: name those of a run on these pairs.")
     rows = []
-    for method in next(iter(cases.values())):
+    here = [cases[one["name"]] for one in found]
+    for method in (name for name in here[0] if all(name in methods for methods in here)):
         cells = []
         for one in found:
             psnr = cases[one["name"]][method]["psnr"]
