@@ -15,6 +15,7 @@ the normal cases.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import sys
@@ -52,6 +53,7 @@ from lesions import (
     Array,
     Lesion,
     Process,
+    faint_kept,
     held_out,
     lowered,
     places,
@@ -328,6 +330,7 @@ def main() -> None:
     two.add_argument("--doses", type=float, nargs="+", default=[1.0, 0.25])
     two.add_argument("--slices", type=int, default=16)
     two.add_argument("--model", nargs="*", default=["enhance-twin"])
+    two.add_argument("--keep-faint", type=float, nargs="*", default=[], help="shares to try beside none")
     two.add_argument("--seed", type=int, default=3)
     two.add_argument("--repeats", type=int, default=2, help="other places and noise on each scan")
     two.add_argument("--out", type=Path)
@@ -347,12 +350,16 @@ def _run(given: argparse.Namespace) -> None:
     detector, models = load(given.detector), our_models([], None, given.model, 1)
     store = Store(None if given.out is None else given.out / "kept")
     entry = weights.load(given.detector, ["lesion-detector"])[1]
-    keys = {"detector": entry.sha256, "models": [ours.key() for ours in models]}
+    keys: dict[str, Any] = {"detector": entry.sha256, "models": [ours.key() for ours in models]}
+    keys |= {"faint": given.keep_faint} if given.keep_faint else {}
     results: dict[str, dict[str, Any]] = {}
     for dose in given.doses:
         scans = []
         for number, volume in enumerate(volumes):
             methods = processes(models, volume.spacing[2])
+            for share, ours in itertools.product(given.keep_faint, models):
+                kept = faint_kept(methods[ours.label], share, volume.spacing)
+                methods[f"{ours.label}, faint kept {share:g}"] = kept
             for seed in range(given.seed, given.seed + given.repeats):
                 print(f"dose {dose:g}: scan {number + 1} of {len(volumes)}", file=sys.stderr, flush=True)
                 key = {**keys, "data": digest(volume.array), "dose": dose, "seed": seed}

@@ -33,6 +33,7 @@ import numpy as np
 from scipy import ndimage
 
 from cases import HELD_OUT, middle_slices
+from ctenhance.core.blend import with_faint_kept
 from ctenhance.core.volume import CTVolume
 from ctenhance.degradation.chain import Chain
 from ctenhance.degradation.dose import Dose
@@ -401,6 +402,11 @@ def processes(models: Sequence[Any], spacing_mm: float) -> dict[str, Process]:
         return lambda array: np.stack([enhancer(array, z) for z in range(len(array))])
 
     return {"scan itself": lambda array: array} | {ours.label: whole(ours) for ours in models}
+
+
+def faint_kept(process: Process, share: float, spacing: tuple[float, float, float]) -> Process:
+    """The same with `--keep-faint` of this share."""
+    return lambda array: array + with_faint_kept(process(array) - array, share, spacing)
 
 
 def _invented(given: argparse.Namespace, models: Sequence[Any]) -> dict[str, list[float]]:

@@ -23,7 +23,7 @@ import numpy as np
 from scipy import ndimage
 
 from cases import HELD_OUT
-from ctenhance.core.blend import blend, with_faint_kept
+from ctenhance.core.blend import blend
 from ctenhance.core.volume import CTVolume
 from ctenhance.physics.phantom import chest_phantom
 from ctenhance.quality.guide import smoothed_guide
@@ -38,6 +38,7 @@ from lesions import (
     Array,
     Groups,
     Process,
+    faint_kept,
     grain,
     held_out,
     invented,
@@ -114,9 +115,8 @@ def methods_for(
             array, full(array), s
         )
     for share in KEPT:
-        found[f"{models[0].label}, faint kept {share:g}"] = lambda array, s=share: (
-            array + with_faint_kept(full(array) - array, s, (spacing[0], spacing[1], spacing[2]))
-        )
+        x, y, z_mm = spacing
+        found[f"{models[0].label}, faint kept {share:g}"] = faint_kept(full, share, (x, y, z_mm))
     found[models[0].label] = full
     found |= {
         other.label: lambda array, other=other: np.stack(
