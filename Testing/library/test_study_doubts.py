@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from study_arms import ARMS, write_arms
 from test_quality_likeness import BEFORE, body
-from test_study_report import answer, detected, graded, preferred
+from test_study_report import answer, chosen, detected, graded, preferred
 
 from ctenhance.core.volume import CTVolume
 from ctenhance.quality import doubts_of_pair
@@ -147,11 +147,27 @@ def test_a_reader_whose_scale_is_turned_is_pointed_out() -> None:
     (said,) = remarks(_turned(whole, "bob", {one.id}, 6))
     assert said.startswith(f"bob's answers to '{one.text}' run against those of ann, cat")
     rating = detected().questions[1]
-    (said,) = remarks(_turned(detected(), "ann", {rating.id}, 100))
-    assert said.startswith("ann's answers to")
+    said, truth = remarks(_turned(detected(), "ann", {rating.id}, 100))
+    assert said.startswith("ann's answers to") and "without a lesion than with one" in truth
     two = replace(whole, answers=tuple(one for one in whole.answers if one.reader != "ann"))
     (said,) = remarks(_turned(two, "cat", every, 6))
     assert said.startswith("bob's and cat's answers to 6 of 6 questions run against each other")
+
+
+def test_a_reader_against_the_truth_is_pointed_out() -> None:
+    guessing = chosen(count=30)
+    assert remarks(guessing) == []
+    wrong = tuple(
+        replace(one, correct=one.case in ("c1", "c2")) if one.reader == "bob" else one
+        for one in guessing.answers
+    )
+    (said,) = remarks(replace(guessing, answers=wrong))
+    assert said.startswith("bob's answers to ") and "are wrong 28 times of 30" in said
+    rating = detected().questions[1]
+    alone = replace(detected(), answers=tuple(one for one in detected().answers if one.reader == "ann"))
+    assert remarks(alone) == []
+    (said,) = remarks(_turned(alone, "ann", {rating.id}, 100))
+    assert said.startswith(f"ann's answers to '{rating.text}' are higher without a lesion than with one")
 
 
 @pytest.mark.parametrize("make", [graded, preferred, detected])

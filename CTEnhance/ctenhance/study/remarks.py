@@ -13,7 +13,7 @@ from ctenhance.study.design import Case
 from ctenhance.study.gathered import Gathered
 from ctenhance.study.key import KeyCase
 from ctenhance.study.questions import Question
-from ctenhance.study.turned import turned_readers
+from ctenhance.study.turned import against_the_truth, turned_readers
 
 _FEWEST_ALIKE = 3  # answers in common: fewer are alike by chance
 # All but a few of many are so no more by chance, where other answers are frequent enough: Cohen's kappa.
@@ -29,6 +29,7 @@ def remarks(gathered: Gathered) -> list[str]:
         *_without_truth(gathered),
         *_alike(gathered),
         *turned_readers(gathered),
+        *against_the_truth(gathered),
     ]
 
 

@@ -6,6 +6,7 @@ import itertools
 import math
 
 import numpy as np
+from scipy import stats
 
 from ctenhance.study.gathered import Gathered
 from ctenhance.study.questions import PAIR, Question
@@ -14,6 +15,9 @@ _KINDS = ("likert", "number", "yes-no", "preference")
 #: A correlation that is no chance and no mere want of agreement, and by how many of its SDs it is below 0.
 _AGAINST, _SURE = -0.4, 4.0
 _LIKELY = -0.2
+#: So large a share of wrong answers, or of pairs of cases in the wrong order, is no want of skill, nor
+#: chance where guessing gives it with this p.
+_WRONG, _BY_CHANCE = 0.7, 0.001
 #: Two readers who differ on the arms alone agree on the cases within each arm, by more than this.
 _OF_CASES = 0.2
 
@@ -37,6 +41,51 @@ def turned_readers(gathered: Gathered) -> list[str]:
     return [
         one for text, pairs in found.items() for one in _sentences(gathered.readers, pairs, {text: pairs})
     ]
+
+
+def against_the_truth(gathered: Gathered) -> list[str]:
+    """Return a sentence for every reader who is wrong far more often than by guessing: the question, or the
+    scale, may have been taken the other way round."""
+    tell = {"choice": _wrong_choices, "number": _wrong_order}
+    return [
+        f"{reader}'s answers to '{question.text}' are {how}: make sure that {reader} did not take it the "
+        "other way round."
+        for question in gathered.questions
+        for reader in gathered.readers
+        if question.kind in tell and (how := tell[question.kind](gathered, question, reader))
+    ]
+
+
+def _wrong_choices(gathered: Gathered, question: Question, reader: str) -> str:
+    right = [
+        one.correct
+        for one in gathered.answers
+        if (one.reader, one.question) == (reader, question.id) and not one.repeat and one.correct is not None
+    ]
+    wrong = len(right) - sum(right)
+    if not right or wrong < _WRONG * len(right):
+        return ""
+    by_chance = float(stats.binomtest(wrong, len(right), 0.5, "greater").pvalue)
+    return (
+        f"wrong {wrong} times of {len(right)}, more often than by guessing" if by_chance < _BY_CHANCE else ""
+    )
+
+
+def _wrong_order(gathered: Gathered, question: Question, reader: str) -> str:
+    known = gathered.with_truth()
+    if known.diseased is None or reader not in known.readers:
+        return ""
+    rows = [known.grid(known.of(question, arm))[known.readers.index(reader)] for arm in known.arms]
+    ill, healthy = (
+        np.concatenate([row[kind & np.isfinite(row)] for row in rows])
+        for kind in (known.diseased, ~known.diseased)
+    )
+    if not min(ill.size, healthy.size):
+        return ""
+    test = stats.mannwhitneyu(ill, healthy, alternative="less")
+    area = float(test.statistic) / (ill.size * healthy.size)
+    sure = area <= 1 - _WRONG and test.pvalue < _BY_CHANCE
+    return f"higher without a lesion than with one (area under the ROC curve {area:.2f})" if sure else ""
 
 
 class _Pair:
