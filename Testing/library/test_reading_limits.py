@@ -168,3 +168,9 @@ def test_values_that_went_through_few_bits_are_noted(tmp_path: Path, step: int) 
     wide = np.where(coarse > coarse.max() - 1, 32000, coarse - 31000 * (coarse < -900)).astype(np.int16)
     assert "HU apart" in doubt_of_steps(wide)  # from end to end more than int16 can hold
     assert doubt_of_steps(BODY) == doubt_of_steps(BODY / 3) == doubt_of_steps(np.round(BODY / 2) * 2) == ""
+
+
+@pytest.mark.parametrize("columns", range(1, 9))
+def test_slices_of_a_few_columns_hold_no_text(columns: int) -> None:
+    noise = np.random.default_rng(0).normal(0, 12, (3, 4, columns)).astype(np.float32)
+    assert doubt_of_marks(noise) == ""
