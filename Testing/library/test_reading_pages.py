@@ -121,3 +121,9 @@ def test_a_drawn_phantom_and_thin_bright_structures_are_no_text() -> None:
     assert not doubt_of_marks(phantom.astype(np.float32))
     noisy = phantom + np.random.default_rng(0).normal(0, 20, phantom.shape)
     assert not doubt_of_marks(noisy.astype(np.float32))
+
+
+@pytest.mark.parametrize("columns", [1, 2, 6, 8, 9, 12])
+def test_narrow_slices_have_no_text(columns: int) -> None:
+    narrow = np.random.default_rng(0).normal(0, 400, (1, 5, columns))
+    assert not doubt_of_marks(narrow.astype(np.float32))

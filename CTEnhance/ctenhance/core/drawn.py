@@ -116,6 +116,8 @@ def _in_one(array: np.ndarray) -> str:
 
 def _first_letter(plane: np.ndarray) -> tuple[int, int]:
     """Return row and column of the first stroke of a text in a slice [y, x]; -1, -1 where there is none."""
+    if plane.shape[1] <= _LONGEST_STROKE + 2:
+        return -1, -1
     steps = np.diff(plane, axis=1)
     up, down, same = steps >= _STEP_HU, steps <= -_STEP_HU, steps == 0
     tissue = plane[:, 1:] > _ABOVE_AIR_HU
