@@ -60,8 +60,6 @@ def test_what_is_right_is_taken_without_a_word(made: Result, image: str) -> None
 @pytest.mark.parametrize(
     ("image", "claim", "sentence"),
     [
-        ("vmi_050keV", RIGHT["iodine"], "no map of iodine in mg/mL: its values have air at -1000"),
-        ("vmi_050keV", RIGHT["zeff"], "air at -1000"),
         ("water", RIGHT["zeff"], "no map of effective atomic numbers: its values run from"),
         ("zeff", RIGHT["electron_density"], "matter has 7.4 in it, and water's is 1"),
         ("electron_density", RIGHT["zeff"], "matter has 1 in it, and water's is 7.4"),
@@ -72,6 +70,15 @@ def test_values_that_a_quantity_does_not_have(
 ) -> None:
     with pytest.raises(InputError, match=sentence):
         sentences(made, image, **claim)
+
+
+@pytest.mark.parametrize("quantity", ["iodine", "zeff"])
+def test_hounsfield_units_are_no_map(made: Result, quantity: str) -> None:
+    """Refused where a report tells what the run made; without one it is the user's word, and a warning."""
+    with pytest.raises(InputError, match="its values have air at -1000"):
+        sentences(made, "vmi_050keV", report=True, **RIGHT[quantity])
+    (warning,) = sentences(made, "vmi_050keV", **RIGHT[quantity])
+    assert "its values have air at -1000" in warning
 
 
 def test_values_that_no_body_has_are_told(made: Result) -> None:

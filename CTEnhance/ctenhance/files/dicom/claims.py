@@ -58,10 +58,14 @@ def require_true(volume: CTVolume, derivation: Derivation, name: str = "", warn:
             tell(what)
         return
     if _has_air_in_hu(sample):
-        raise InputError(
+        said = (
             f"The volume is no {_called(derivation)}: its values have air at -1000, as Hounsfield units do; "
             "write it as what it is (--quantity hu, vmi or vnc)."
         )
+        if derivation.verb:
+            raise InputError(said)
+        tell(said)  # without a report the user's word stands
+        return
     if said := _odd_values(sample, derivation):
         raise InputError(f"The volume is no {_called(derivation)}: {said}; write it as what it is.")
     if derivation.material in _AGENTS and float(np.mean(sample > _MOST_AGENT)) > _MOST_SHARE:
