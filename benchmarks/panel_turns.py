@@ -299,6 +299,8 @@ def measure(app: Any, arguments: argparse.Namespace) -> list[str]:
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     app.userSettings().setValue("CTEnhance/noTrial", True)
     app.userSettings().setValue("CTEnhance/nothingAhead", "")
+    # A box with a failure would wait for its button.
+    slicer.util.errorDisplay = lambda text, *_more, **_named: print(f"FAILED: {text}", flush=True)
     shape = (arguments.slices, arguments.pixels, arguments.pixels)
     rows = [] if "enhance" not in arguments.parts else enhancing(turns, app, shape, arguments.frames)
     for name, do in (

@@ -195,7 +195,9 @@ def decomposing(turns: Any, panel: Any, shape: tuple[int, int, int]) -> None:
     turns.wait(1)
     chosen = panel.parameters
     chosen.source = type(chosen.source).IMAGES
-    chosen.firstImage, chosen.secondImage = (_image(name, (40, *shape[1:])) for name in ("40 keV", "70 keV"))
+    chosen.firstImage, chosen.secondImage = (
+        _image(name, (40, *shape[1:]), contrast) for name, contrast in (("40 keV", 320.0), ("70 keV", 120.0))
+    )
     chosen.firstEnergy, chosen.secondEnergy = "40", "70"
     turns.wait(0.5)
     turns.act(
@@ -238,14 +240,15 @@ _RECONSTRUCTED = {
 }
 
 
-def _image(name: str, shape: tuple[int, int, int]) -> Any:
-    """Return a volume node of HU in the scene."""
+def _image(name: str, shape: tuple[int, int, int], contrast: float = 0.0) -> Any:
+    """Return a volume node of HU in the scene, of a vessel with this contrast."""
     from CTEnhanceLib.scene import placing
 
     with placing.whole() as added:
         node = placing.addNode("vtkMRMLScalarVolumeNode", name, added)
         placing.addFixedDisplay(node, added)
         loaded = _loaded(shape, 40.0, 10.0)
+        loaded.array[:, 200:260, 200:260] += np.float32(contrast)
         placing.addVolume(loaded.image, loaded.ijkToRAS, name, added, output=node)
     return node
 
