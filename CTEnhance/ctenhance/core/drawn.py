@@ -124,14 +124,12 @@ def _first_letter(plane: np.ndarray) -> tuple[int, int]:
     if not tissue.any() or same[tissue].mean() > _MOST_EQUAL:
         return -1, -1
     places = []
-    for length in range(1, min(_LONGEST_STROKE, steps.shape[1] - 1) + 1):
+    for length in range(1, _LONGEST_STROKE + 1):
         width = steps.shape[1] - length
         stroke = up[:, :width] & down[:, length:]
         for inside in range(1, length):
             stroke &= same[:, inside : inside + width]
         places.append(np.argwhere(stroke) + np.array([0, 1]))
-    if not places:  # a slice of two columns
-        return -1, -1
     found = np.concatenate(places)
     values = plane[found[:, 0], found[:, 1]]
     if not values.size:
