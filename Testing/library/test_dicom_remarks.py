@@ -105,3 +105,22 @@ def test_one_name_with_and_without_its_empty_parts(tmp_path: Path) -> None:
     more = hounsfield(2, seed=5)
     write_series(tmp_path, (10.0, 12.5), prefix="more", values=more, PatientName="Mueller^A^^^")
     assert not notes(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("said", "noted"),
+    [
+        ("Lunge MIP 10/3", True), ("MIP Ax", True), ("Thorax MinIP 10/3", True), ("Ave IP 5mm", True),
+        ("COR MIPS", True), ("Thorax 1.0 fuer MIP", False), ("thin for MIP", False), ("Chest", False),
+    ],
+)  # fmt: skip
+def test_a_projection_that_only_its_description_tells_is_noted(
+    tmp_path: Path, said: str, noted: bool
+) -> None:
+    write_series(tmp_path, SeriesDescription=said, ImageType=["DERIVED", "SECONDARY", "AXIAL"])
+    assert any("projection through several slices" in one for one in notes(tmp_path)) == noted
+
+
+def test_a_scan_with_mip_in_its_name_is_no_projection(tmp_path: Path) -> None:
+    write_series(tmp_path, SeriesDescription="Lunge MIP", ImageType=["ORIGINAL", "PRIMARY", "AXIAL"])
+    assert notes(tmp_path) == []

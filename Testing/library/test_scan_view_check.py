@@ -8,12 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ellipse_scan import DISC, scan
+from scipy import ndimage
 
 from ctenhance.core.report import ReportBuilder
 from ctenhance.scan.geometry_check import tell_geometry
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.truncation import truncation_warning
-from ctenhance.scan.view_check import view_offsets, view_warning
+from ctenhance.scan.view_check import aside_in_turn, turns_warning, view_offsets, view_warning
 
 ROWS = [0, 1]
 
@@ -103,3 +104,25 @@ def test_a_patient_who_moves_or_is_cut_off_is_none() -> None:
     moved = scan(move=lambda part: (12.0 * (part > 0.5), 0.0))
     assert view_warning(moved, ROWS) is None
     assert view_warning(scan(field=220.0, quanta=1e5), ROWS) is None
+
+
+@pytest.mark.parametrize("kind", ["fan_flat", "fan_equiangular", "parallel"])
+@pytest.mark.parametrize("quanta", [None, 1.25e5, 6250.0, 1000.0])
+def test_every_second_view_aside_is_told(kind: str, quanta: float | None) -> None:
+    p = scan(kind, quanta=quanta, field=480.0)
+    lines = p.to_line_integrals()[0].double().numpy()
+    assert aside_in_turn(lines) == 0
+    for apart in (0.2, 0.5, 1.0):
+        moved = lines.copy()
+        for first, by in ((0, apart / 2), (1, -apart / 2)):
+            moved[first::2] = ndimage.shift(lines[first::2], (0, by), order=1, mode="nearest")
+        assert abs(aside_in_turn(moved)) == pytest.approx(apart, rel=0.15)
+    readings = np.repeat(moved[:, None], 2, 1).astype(np.float32)
+    told = replace(p, counts=None, air_counts=None, line_integrals=readings)
+    assert "columns aside of the others (row 0), as with a focal spot" in (turns_warning(told, [0]) or "")
+    assert turns_warning(p, [0, 1]) is None
+
+
+def test_a_gain_that_changes_in_turn_is_no_shift() -> None:
+    lines = scan("fan_flat", quanta=None, field=480.0).to_line_integrals()[0].double().numpy()
+    assert aside_in_turn(lines * np.where(np.arange(len(lines)) % 2, 1.0, 0.9)[:, None]) == 0

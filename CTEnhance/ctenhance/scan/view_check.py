@@ -20,11 +20,46 @@ _PARTS, _BESIDE, _PART_OF_ALL, _FEWEST = 32, 7, 60, 30
 #: A view is odd where its line integrals are off by this, and by so many times what is usual, in this part of
 #: the detector by at least such a share of it; so are no more of all views.
 _OFF, _TIMES_USUAL, _ALIKE, _SHARE, _MOST = 0.05, 15.0, 0.7, 0.3, 0.1
+#: Columns that are averaged, and by how many every second view is aside at least, so many times its error.
+_SMOOTH, _LEAST_ASIDE, _TIMES_SE = 5, 0.12, 6.0
 
 
 def odd_readings(projections: Projections, rows: Sequence[int]) -> list[str | None]:
     """Warnings on columns and on views that read otherwise than those beside them in one of these rows."""
-    return [column_warning(projections, rows), view_warning(projections, rows)]
+    return [
+        column_warning(projections, rows), view_warning(projections, rows), turns_warning(projections, rows)
+    ]  # fmt: skip
+
+
+def turns_warning(projections: Projections, rows: Sequence[int]) -> str | None:
+    """A warning on every second view aside of the others in one of these rows; None where none is."""
+    for row in rows:
+        aside = aside_in_turn(projections.rows(row, row + 1).to_line_integrals()[0].double().numpy())
+        if aside:
+            return (
+                f"Every second view lies {abs(aside):.2g} columns aside of the others (row {row}), as with a "
+                "focal spot that moves to and fro, of which the file tells nothing: edges are unsharp and "
+                "doubled. Put the columns of each two views together, one from each in turn, into one of "
+                "twice as many columns, or shift them onto each other."
+            )
+    return None
+
+
+def aside_in_turn(line_integrals: np.ndarray) -> float:
+    """By how many columns every second view of line integrals [view, column] lies aside; 0 where none does.
+
+    What a view is off the mean of its neighbours is then its slope along the columns, of one sign in turn.
+    """
+    if len(line_integrals) < _FEWEST or line_integrals.shape[1] < _PARTS:
+        return 0.0
+    # Noise is less, and the slope the same, in the mean of neighbouring columns.
+    smooth = ndimage.uniform_filter1d(line_integrals, _SMOOTH, axis=1, mode="nearest")
+    off = smooth[1:-1] - (smooth[:-2] + smooth[2:]) / 2
+    slope = np.gradient(smooth, axis=1)[1:-1]
+    power = np.maximum(np.sum(slope**2, axis=1), 1e-12)
+    aside = np.sum(off * slope, axis=1) / power * np.where(np.arange(len(off)) % 2, 1.0, -1.0)
+    middle, error = float(np.median(aside)), 1.25 * float(aside.std()) / len(aside) ** 0.5
+    return middle if abs(middle) > max(_LEAST_ASIDE, _TIMES_SE * error) else 0.0
 
 
 def view_offsets(line_integrals: np.ndarray) -> np.ndarray:

@@ -32,6 +32,12 @@ _CHANGED = re.compile(
     rf"\b{_NOT}(CLIPPED|CLAMPED|CLIPPING|THRESHOLDED|WINDOWED|WINDOW(ING)? (LEVEL(ING)? )?APPLIED"
     r"|NORMALI[SZ](ED|ATION|IERT)|EQUALI[SZ](ED|ATION)|INVERTED|GRA?E?Y ?SCALE INVERSION|8 ?BITS?)\b"
 )
+_PROJECTION = re.compile(
+    r"\b(T?MIPS?|MINIPS?|MAX ?IP|MIN ?IP|AVE? ?IP|RAY ?SUM"
+    r"|(MAXIMUM|MINIMUM|AVERAGE) INTENSITY( PROJECTION)?)\b"
+)
+# Thin slices of which they are to be made.
+_FOR_PROJECTION = re.compile(r"\b(FOR|FUE?R|POUR|PARA|PER|VOOR|TIL|NO|KEINE?) (T?MIPS?|MINIPS?)\b")
 _KINDS_OF_TEXT = ("LO", "SH", "ST", "LT", "UT", "UC", "CS")
 # Of the person, the contrast agent (with its concentration), the place, and what all images of CT have there.
 _OTHERS = re.compile(
@@ -67,6 +73,18 @@ def notes_of_remarks(slices: Sequence[Slice]) -> list[str]:
             "units all the same"
         )
     return notes
+
+
+def note_of_projection(file: DicomFile) -> list[str]:
+    """Return the note on a derived image that its description, not its type, calls a MIP or the like."""
+    said = words(text(file.value("SeriesDescription")))
+    named = None if _FOR_PROJECTION.search(said) else _PROJECTION.search(said)
+    if named is None or "ORIGINAL" in text(file.value("ImageType")).upper():
+        return []
+    return [
+        f"its description calls it a projection through several slices ({named[0].strip()}): its HU are the "
+        "highest or lowest of them, or their mean; give the slices that it was made from"
+    ]
 
 
 def note_of_density(file: DicomFile) -> list[str]:

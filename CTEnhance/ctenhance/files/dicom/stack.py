@@ -39,7 +39,12 @@ from ctenhance.files.dicom.provenance import (
     notes_of_field,
     notes_of_parts,
 )
-from ctenhance.files.dicom.remarks import note_of_density, notes_of_hidden_names, notes_of_remarks
+from ctenhance.files.dicom.remarks import (
+    note_of_density,
+    note_of_projection,
+    notes_of_hidden_names,
+    notes_of_remarks,
+)
 from ctenhance.files.dicom.rescaling import require_like_rescaling
 from ctenhance.files.dicom.scans import choice_by, how_to_tell, require_one_scan
 from ctenhance.files.dicom.slices import HOUNSFIELD, Slice
@@ -120,6 +125,7 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
         notes += [*doubts(slices, array, air), *filter(None, [scale])]
         notes += [*notes_of_copies(array, slices), *notes_of_derivation(slices[0].file)]
         notes += [*notes_of_remarks(slices), *notes_of_tilt(slices, shear)]
+        notes += note_of_projection(slices[0].file)
         notes += notes_of_field(slices[0].file, array, padded or padding is not None)
         if unit == HOUNSFIELD and not named:
             first = slices[0].file
