@@ -311,6 +311,31 @@ def test_readers_with_nearly_the_same_answers_are_pointed_out(changed: int) -> N
         )
 
 
+@pytest.mark.parametrize("changed", [1, 40])
+def test_a_copy_changed_once_in_each_question_is_pointed_out(changed: int) -> None:
+    whole = graded()
+    copies = []
+    for question in whole.questions:
+        own = [
+            one
+            for one in whole.answers
+            if one.reader == "ann" and one.question == question.id and not one.repeat
+        ]
+        assert len(own) > 1
+        copies += [
+            answer(
+                question, "dan", one.case, 1 + (one.value + (index < changed)) % 5, arm=one.arm, side=one.side
+            )
+            if index < changed
+            else answer(question, "dan", one.case, one.value, arm=one.arm, side=one.side)
+            for index, one in enumerate(own)
+        ]
+    gathered = Gathered(whole.title, ARMS, whole.questions, whole.cases, (*whole.answers, *copies))
+    said = [line for line in remarks(gathered) if "gave the same answers" in line]
+    assert bool(said) == (changed == 1)
+    assert not said or said[0].startswith("ann and dan gave the same answers to ")
+
+
 def test_copied_readers_multiply_the_degrees_of_freedom() -> None:
     """What the remark warns of: the same readers twice look like many more."""
     from ctenhance.study.statistics.mrmc import RANDOM, compare

@@ -18,6 +18,8 @@ from ctenhance.study.turned import against_the_truth, turned_readers
 _FEWEST_ALIKE = 3  # answers in common: fewer are alike by chance
 # All but a few of many are so no more by chance, where other answers are frequent enough: Cohen's kappa.
 _FEWEST_NEARLY, _NEARLY, _MOST_BY_CHANCE, _LEAST_KAPPA = 20, 0.95, 0.6, 0.9
+# Over all questions, where they differ in so much less than any reader does from a third one.
+_FEWEST_IN_ALL, _LEAST_KAPPA_IN_ALL, _LEAST_UNLIKE, _UNLIKE_IN_ALL = 30, 0.85, 0.15, 0.35
 
 
 def remarks(gathered: Gathered) -> list[str]:
@@ -123,24 +125,61 @@ def _alike(gathered: Gathered) -> list[str]:
                 questions.append(f"'{question.text}' ({len(common)} answers)")
             elif _nearly_all([(first[place], second[place]) for place in common]):
                 questions.append(f"'{question.text}' ({same} of {len(common)} answers)")
-        if questions:
+        if questions or (said := _nearly_in_all(gathered, one, other)):
+            named = ", ".join(questions) or said
             found.append(
-                f"{one} and {other} gave the same answers to {', '.join(questions)}. Where one is a copy of "
+                f"{one} and {other} gave the same answers to {named}. Where one is a copy of "
                 "the other, leave one out: copied readers count as further ones, and in the multi-reader "
                 "comparison the degrees of freedom grow about tenfold."
             )
     return found
 
 
+def _nearly_in_all(gathered: Gathered, one: str, other: str) -> str:
+    """Say to how many readings two readers gave the same answers, where these are far more than any reader
+    has with a third one; or ''."""
+    pairs = _common(gathered, one, other)
+    others = [
+        _common(gathered, first, second)
+        for first, second in itertools.combinations(gathered.readers, 2)
+        if {first, second} != {one, other}
+    ]
+    unlike = [1 - _same(several) for several in others if len(several) >= _FEWEST_IN_ALL]
+    if len(pairs) < _FEWEST_IN_ALL or min(unlike, default=0.0) < _LEAST_UNLIKE:
+        return ""
+    if 1 - _same(pairs) > _UNLIKE_IN_ALL * min(unlike) or _kappa(pairs)[0] < _LEAST_KAPPA_IN_ALL:
+        return ""
+    return f"{round(_same(pairs) * len(pairs))} of {len(pairs)} readings of all questions"
+
+
+def _common(gathered: Gathered, one: str, other: str) -> list[tuple[Any, Any]]:
+    """The two readers' answers to what both have read, each with its question."""
+    pairs = []
+    for question in gathered.questions:
+        if question.kind not in ("text", "marks"):
+            first, second = (_values(gathered, question, reader) for reader in (one, other))
+            both = sorted(first.keys() & second.keys())
+            pairs += [((question.id, first[place]), (question.id, second[place])) for place in both]
+    return pairs
+
+
+def _same(pairs: Sequence[tuple[Any, Any]]) -> float:
+    return sum(one == other for one, other in pairs) / len(pairs)
+
+
+def _kappa(pairs: Sequence[tuple[Any, Any]]) -> tuple[float, float]:
+    """Return Cohen's kappa of two readers' answers, and the share of equal ones by chance."""
+    ones, others = (Counter(map(repr, answers)) for answers in zip(*pairs, strict=True))
+    by_chance = sum(ones[answer] * others[answer] for answer in ones) / len(pairs) ** 2
+    return (_same(pairs) - by_chance) / max(1 - by_chance, 1e-9), by_chance
+
+
 def _nearly_all(pairs: Sequence[tuple[Any, Any]]) -> bool:
     """Say whether so many pairs of answers are equal as two people's are not, however well they agree."""
-    count = len(pairs)
-    same = sum(one == other for one, other in pairs) / count
-    ones, others = (Counter(map(repr, answers)) for answers in zip(*pairs, strict=True))
-    by_chance = sum(ones[answer] * others[answer] for answer in ones) / count**2
-    enough = count >= _FEWEST_NEARLY and same >= _NEARLY
-    enough &= by_chance <= _MOST_BY_CHANCE
-    return enough and same - by_chance >= _LEAST_KAPPA * (1 - by_chance)
+    if len(pairs) < _FEWEST_NEARLY or _same(pairs) < _NEARLY:
+        return False
+    kappa, by_chance = _kappa(pairs)
+    return by_chance <= _MOST_BY_CHANCE and kappa >= _LEAST_KAPPA
 
 
 def _values(gathered: Gathered, question: Question, reader: str) -> dict[tuple[str, str, str], Any]:
