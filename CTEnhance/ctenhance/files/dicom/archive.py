@@ -206,13 +206,12 @@ class Archive:
             return
         root = self.root.resolve()
         try:
-            for parts, _ in _listed_in(self.index):
+            for parts, uid in _listed_in(self.index):
                 target = root.joinpath(*parts).resolve()
                 if not target.is_relative_to(root):
                     yield Passed("/".join(parts), "the DICOMDIR lists it outside of its own folder.")
-                elif not target.exists():
-                    self.counts.unreadable += 1
-                    yield Passed("/".join(parts), _NOT_THERE)
+                elif not target.exists():  # until it is found under another name, as in lower case
+                    self._lost[uid or "/".join(parts)] = "/".join(parts)
         except DAMAGE:
             yield Passed(self.index.name, "the DICOMDIR is damaged; what it lists and is lost is not told.")
 
