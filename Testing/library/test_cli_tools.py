@@ -44,7 +44,7 @@ def run(*arguments: object, code: int = 0) -> Any:
 def quality(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
     """What the stand-in for `ctenhance.quality` was asked for."""
     calls: list[tuple[str, dict[str, Any]]] = []
-    module = ModuleType("ctenhance.quality")
+    module, doubts_of_pair = ModuleType("ctenhance.quality"), ctenhance.quality.doubts_of_pair
 
     def compare(
         before: CTVolume, after: CTVolume, reference: CTVolume | None = None, **given: Any
@@ -63,6 +63,7 @@ def quality(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]
         Path(path).write_text("<html>")
 
     module.compare, module.figure, module.page = compare, figure, page  # type: ignore[attr-defined]
+    module.doubts_of_pair = doubts_of_pair  # type: ignore[attr-defined]
     module.table = lambda metrics: f"PSNR {metrics['psnr_db']:.1f} dB"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ctenhance.quality", module)
     monkeypatch.setattr(ctenhance, "quality", module, raising=False)

@@ -11,7 +11,7 @@ import numpy as np
 from ctenhance.core.blocks import Blocks, asked_rows
 
 _SLICES = 24  # that are looked at
-_BODY_HU, _LEAST_PIXELS = -500.0, 64
+_AIR_HU, _BODY_HU, _LEAST_PIXELS = -1000.0, -500.0, 64
 # Of a body that goes on across an image's ends: rows of it there (and part of all), its share in the lines of
 # a gap (a table may cross it), how far that lies from the ends, and how much rougher the seam is than others.
 _FEWEST_ROWS, _ROWS, _IN_GAP, _WIDTH, _FROM_END, _ROUGHER = 12, 0.08, 0.04, 0.02, 0.05, 1.3
@@ -47,11 +47,13 @@ def _wrapped(array: np.ndarray) -> str:
         gap = np.flatnonzero(share[away:-away] <= _IN_GAP)
         if len(gap) < max(2, _WIDTH * length):
             continue
-        first, second, last_but_one, last = (lines[..., at].astype(np.float64) for at in (0, 1, -2, -1))
+        first, second, last_but_one, last = (
+            np.maximum(lines[..., at].astype(np.float64), _AIR_HU) for at in (0, 1, -2, -1)
+        )
         within = _rough(np.stack([first, last_but_one]), np.stack([second, last]))
         for turn in _TURNS if axis == 2 else (0,):
             one, other = first[:, 1 + turn : first.shape[1] - 1 + turn], last[:, 1:-1]
-            rows = np.count_nonzero((one > _BODY_HU) | (other > _BODY_HU), axis=1)
+            rows = np.count_nonzero((one > _BODY_HU) & (other > _BODY_HU), axis=1)
             enough = np.median(rows) >= max(_FEWEST_ROWS, _ROWS * lines.shape[1])
             if enough and _rough(one, other) <= _ROUGHER * within:
                 return (
