@@ -64,8 +64,9 @@ class Window:
 
     def rows(self) -> dict[str, tuple[str, str]]:
         table = self.ui.batchTable
-        written = [row for row in range(table.rowCount) if table.item(row, 0) is not None]
-        cells = [[table.item(row, column).text() for column in range(4)] for row in written]
+        # Rows are written a few at a time; a series of the database has a name only, until it is worked on.
+        items = [[table.item(row, column) for column in range(4)] for row in range(table.rowCount)]
+        cells = [[item.text() if item else "" for item in row] for row in items if row[0]]
         return {name: (state, why) for name, state, _time, why in cells}
 
     def starts(self, source: Path | None, target: Path) -> None:
