@@ -36,8 +36,13 @@ DARK = {
 
 @pytest.fixture
 def opened(app: Any) -> Iterator[Any]:
-    """Open a panel, laid out in its own width."""
+    """Open a panel, laid out in its own width, as in a scene that no other test has left anything in."""
+    import slicer
+
     panels = []
+    for node in list(slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode")):
+        slicer.mrmlScene.RemoveNode(node)
+    slicer.mrmlScene.Clear(0)
 
     def open_(name: str) -> Any:
         panel = open_panel(name)
