@@ -132,7 +132,11 @@ def test_tab_reaches_the_rows_of_each_source(opened: Any, app: Any, user: Any, s
     panel = opened("CTDecompose")
     panel.ui.sourceSelector.currentIndex = source
     panel.ui.advancedCollapsibleButton.collapsed = False
-    check(user, laidOut(panel, app))
+    try:
+        check(user, laidOut(panel, app))
+    finally:  # other tests find the panel as it was
+        panel.ui.sourceSelector.currentIndex = 0
+        panel.ui.advancedCollapsibleButton.collapsed = True
 
 
 @pytest.fixture
