@@ -44,11 +44,10 @@ from cases import Case, pairs_source
 from ctenhance.quality.guide import smoothed_guide
 from ctenhance.quality.noise import ENOUGH_REGIONS, FEWEST_REGIONS, cut, detrended, find_regions, region_side
 from ctenhance.runtime.errors import InputError
-from ctenhance.runtime.files import write_text
 from ending import one_sentence
 from measure import say
 from methods import Ours, our_models
-from tables import Table
+from tables import Table, report
 
 Array = np.ndarray
 
@@ -352,11 +351,7 @@ def _run(given: argparse.Namespace) -> None:
         tables.append(tissue_table(found, ours.label))
     if given.results is not None:
         tables.append(beside(found, json.loads(given.results.read_text(encoding="utf-8"))))
-    print("\n\n".join(table.text() for table in tables))
-    if given.out is not None:
-        given.out.mkdir(parents=True, exist_ok=True)
-        write_text(given.out / "ceiling.json", json.dumps(found, indent=1) + "\n")
-        write_text(given.out / "ceiling.md", "\n\n".join(table.markdown() for table in tables) + "\n")
+    report(found, tables, given.out, "ceiling")
 
 
 if __name__ == "__main__":

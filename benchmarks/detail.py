@@ -13,7 +13,6 @@ swing over and under (ringing). Of phantoms whose truth has no noise: structures
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -31,11 +30,10 @@ from ctenhance.quality.metrics import psnr
 from ctenhance.quality.noise import noise
 from ctenhance.quality.sharpness import EDGES, edge_in, sharpness
 from ctenhance.quality.tissue import tissue_bias
-from ctenhance.runtime.files import write_text
 from ending import one_sentence
 from lesions import Process, grain, held_out, invented, lowered, processes
 from methods import our_models
-from tables import NONE, Table
+from tables import NONE, Table, report
 
 Array = np.ndarray
 
@@ -290,11 +288,7 @@ def main() -> None:
         results["bars"], results["ringing"] = computed_bars(methods), ringing(methods)
         results["invented"] = inventions(models, given.phantoms)
     found = tables(results)
-    print("\n\n".join(table.text() for table in found))
-    if given.out is not None:
-        given.out.mkdir(parents=True, exist_ok=True)
-        write_text(given.out / "detail.json", json.dumps(results, indent=1) + "\n")
-        write_text(given.out / "detail.md", "\n\n".join(table.markdown() for table in found) + "\n")
+    report(results, found, given.out, "detail")
 
 
 if __name__ == "__main__":

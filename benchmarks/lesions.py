@@ -20,7 +20,6 @@ With `--out` each scan's results are kept at each dose and method: a run that wa
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -42,12 +41,11 @@ from ctenhance.quality.guide import smoothed_guide
 from ctenhance.quality.metrics import psnr
 from ctenhance.quality.observer import area, ratings
 from ctenhance.runtime.errors import InputError
-from ctenhance.runtime.files import write_text
 from ctenhance.study.statistics.roc import auc_kernel, figure_of_merit
 from ending import one_sentence
 from kept import Store, digest
 from methods import our_models
-from tables import Table
+from tables import Table, report
 
 Array = np.ndarray
 
@@ -371,10 +369,7 @@ def _run(given: argparse.Namespace) -> None:
     blobs = tuple((name, *(f"{n:.2f}" for n in counts)) for name, counts in results["invented"].items())
     header = ("dose: method", "blobs", "not in the scan either")
     tables.append(Table("Structures invented, a slice", header, blobs))
-    print("\n\n".join(table.text() for table in tables))
-    if given.out is not None:
-        write_text(given.out / "lesions.json", json.dumps(results, indent=1) + "\n")
-        write_text(given.out / "lesions.md", "\n\n".join(table.markdown() for table in tables) + "\n")
+    report(results, tables, given.out, "lesions")
 
 
 def _cells(values: Mapping[str, Any]) -> tuple[str, ...]:

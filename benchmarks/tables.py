@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ctenhance.runtime.files import write_text
 from ctenhance.study.statistics.estimate import bootstrap_limits
 
 #: How far (HU) a tissue's mean may move, how much a clean input may change (HU), how many seconds a slice of
@@ -57,6 +60,15 @@ class Table:
         rows = [self.header, ("---", *["---:"] * (len(self.header) - 1)), *self.rows]
         lines = ["| " + " | ".join(cell.replace("|", "/") for cell in row) + " |" for row in rows]
         return "\n".join([f"### {self.title}", "", *lines, *(["", self.note] if self.note else [])])
+
+
+def report(results: Any, tables: Sequence[Table], out: Path | None, name: str) -> None:
+    """Print the tables, and write them and the `results` into the folder `out`, as `name`.md and .json."""
+    print("\n\n".join(table.text() for table in tables))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(out / f"{name}.json", json.dumps(results, indent=1) + "\n")
+        write_text(out / f"{name}.md", "\n\n".join(table.markdown() for table in tables) + "\n")
 
 
 def mean(values: Iterable[float | None]) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from ctenhance.study.analysis import Results
 from ctenhance.study.exports import questions_of_kind, write_imrmc, write_rjafroc
 from ctenhance.study.gathered import Gathered
 from ctenhance.study.key import Key, KeyCase
+from ctenhance.study.questions import Question
 from ctenhance.study.remarks import remarks, without_areas
 from ctenhance.study.statistics.agreement import fleiss_kappa, icc, pairs_with_kappa, weighted_kappa
 from ctenhance.study.statistics.estimate import complete_block
@@ -36,6 +38,7 @@ from ctenhance.study.statistics.ordinal import odds_ratio
 from ctenhance.study.statistics.paired import share
 from ctenhance.study.statistics.vgc import vgc_auc
 from ctenhance.study.tables import Of
+from ctenhance.study.unblinding import Answer
 
 
 def stopped(gathered: Gathered, after: int, reader: str = "cat") -> Gathered:
@@ -288,49 +291,45 @@ def test_readers_with_the_same_answers_are_pointed_out() -> None:
     assert results.to_json()["warnings"] == [said]
 
 
+def copied(whole: Gathered, question: Question, changed: int) -> tuple[Answer, ...]:
+    """What dan would answer who copied ann, but for the first answers."""
+    own = [
+        one for one in whole.answers if one.reader == "ann" and one.question == question.id and not one.repeat
+    ]
+    return tuple(
+        answer(
+            question,
+            "dan",
+            one.case,
+            1 + (one.value + 1) % 5 if index < changed else one.value,
+            arm=one.arm,
+            side=one.side,
+        )
+        for index, one in enumerate(own)
+    )
+
+
 @pytest.mark.parametrize("changed", [1, 2, 12])
 def test_readers_with_nearly_the_same_answers_are_pointed_out(changed: int) -> None:
     whole = graded()
     question = whole.questions[0]
-    own = [
-        one for one in whole.answers if one.reader == "ann" and one.question == question.id and not one.repeat
-    ]
-    copies = tuple(
-        answer(question, "dan", one.case, 1 + (one.value + (index < changed)) % 5, arm=one.arm, side=one.side)
-        if index < changed
-        else answer(question, "dan", one.case, one.value, arm=one.arm, side=one.side)
-        for index, one in enumerate(own)
-    )
+    copies = copied(whole, question, changed)
     gathered = Gathered(whole.title, ARMS, (question,), whole.cases, (*whole.answers, *copies))
     said = [line for line in remarks(gathered) if "gave the same answers" in line]
+    count = len(copies)
     if changed > 2:
         assert not said
     else:
-        assert (
-            said[0].startswith("ann and dan") and f"({len(own) - changed} of {len(own)} answers)" in said[0]
-        )
+        assert said[0].startswith("ann and dan") and f"({count - changed} of {count} answers)" in said[0]
 
 
 @pytest.mark.parametrize("changed", [1, 40])
 def test_a_copy_changed_once_in_each_question_is_pointed_out(changed: int) -> None:
     whole = graded()
-    copies = []
-    for question in whole.questions:
-        own = [
-            one
-            for one in whole.answers
-            if one.reader == "ann" and one.question == question.id and not one.repeat
-        ]
-        assert len(own) > 1
-        copies += [
-            answer(
-                question, "dan", one.case, 1 + (one.value + (index < changed)) % 5, arm=one.arm, side=one.side
-            )
-            if index < changed
-            else answer(question, "dan", one.case, one.value, arm=one.arm, side=one.side)
-            for index, one in enumerate(own)
-        ]
-    gathered = Gathered(whole.title, ARMS, whole.questions, whole.cases, (*whole.answers, *copies))
+    copies = [copied(whole, question, changed) for question in whole.questions]
+    assert all(len(one) > 1 for one in copies)
+    answers = (*whole.answers, *itertools.chain.from_iterable(copies))
+    gathered = Gathered(whole.title, ARMS, whole.questions, whole.cases, answers)
     said = [line for line in remarks(gathered) if "gave the same answers" in line]
     assert bool(said) == (changed == 1)
     assert not said or said[0].startswith("ann and dan gave the same answers to ")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ctenhance.core.blocks import Blocks, asked_rows
+from ctenhance.core.blocks import Blocks, asked_rows, count_along
 
 _SLICES = 24  # that are looked at
 _AIR_HU, _BODY_HU, _LEAST_PIXELS = -1000.0, -500.0, 64
@@ -115,7 +115,7 @@ def doubt_of_one_off(blocks: Blocks) -> str:
             f"{'above' if by > 0 else 'below'} its neighbours nearly everywhere, as with a rescale intercept "
             "of its own: look at it before you use the result"
         )
-    body = np.count_nonzero(means > _BODY_HU, axis=0) == len(means)
+    body = count_along(means > _BODY_HU) == len(means)
     asked = body[:: asked_rows(len(body))]
     if asked.sum() < _FEWEST_BLOCKS:
         return ""
