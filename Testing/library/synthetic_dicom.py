@@ -140,3 +140,16 @@ def enhanced(values: np.ndarray, depths: Iterable[float], slopes: Iterable[float
     made.NumberOfFrames = len(frames)
     made.PixelData = np.stack(stored).tobytes()
     return made
+
+
+def real_world(
+    unit: str, slope: float = 0.02, intercept: float = -20.48, meaning: str = "", scheme: str = "UCUM"
+) -> Sequence:
+    """Return a Real World Value Mapping of stored values to this unit."""
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = unit, scheme, meaning or unit
+    item = Dataset()
+    item.MeasurementUnitsCodeSequence, item.LUTLabel = Sequence([code]), "MAP"
+    item.RealWorldValueSlope, item.RealWorldValueIntercept = slope, intercept
+    item.RealWorldValueFirstValueMapped, item.RealWorldValueLastValueMapped = 0, 4095
+    return Sequence([item])

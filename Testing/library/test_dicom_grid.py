@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dicom_refusal import refusal
 from synthetic_dicom import AXIAL, dataset, hounsfield, save, write_series
 
 from ctenhance.core.volume import CTVolume
-from ctenhance.runtime.errors import InputError
 
 OBLIQUE = (0.96, 0.28, 0.0, -0.224, 0.768, 0.6)
 
@@ -20,12 +20,6 @@ def write_at(folder: Path, positions: np.ndarray, orientation: tuple[float, ...]
         made = dataset(plane, position, ImageOrientationPatient=list(orientation))
         save(made, folder / f"{index}.dcm")
     return values
-
-
-def refusal(path: Path) -> str:
-    with pytest.raises(InputError) as caught:
-        CTVolume.read(path)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize(

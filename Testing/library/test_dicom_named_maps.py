@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
-from synthetic_dicom import hounsfield, write_series
+from synthetic_dicom import hounsfield, real_world, write_series
 
 from ctenhance import CTVolume
 from ctenhance.files.dicom import names
@@ -133,20 +133,15 @@ def test_further_words_in_image_type(tmp_path: Path, word: str) -> None:
         CTVolume.read(tmp_path)
 
 
-def _mapping(slope: float, intercept: float) -> list[Dataset]:
-    unit, item = Dataset(), Dataset()
-    unit.CodeValue, unit.CodingSchemeDesignator, unit.CodeMeaning = "[hnsf'U]", "UCUM", "Hounsfield unit"
-    item.MeasurementUnitsCodeSequence = [unit]
-    item.RealWorldValueSlope, item.RealWorldValueIntercept = slope, intercept
-    return [item]
-
-
 def test_a_real_world_value_mapping_alone_leads_to_hu(tmp_path: Path) -> None:
     values = write_series(tmp_path / "rescaled")
     said: dict[str, Any] = {"RescaleSlope": None, "RescaleIntercept": None, "RescaleType": None}
     stored = values.astype(np.int32) + 1024
     write_series(
-        tmp_path / "mapped", values=stored, RealWorldValueMappingSequence=_mapping(1.0, -1024.0), **said
+        tmp_path / "mapped",
+        values=stored,
+        RealWorldValueMappingSequence=real_world("[hnsf'U]", 1.0, -1024.0),
+        **said,
     )
 
     np.testing.assert_array_equal(CTVolume.read(tmp_path / "mapped").array, values)
@@ -154,7 +149,7 @@ def test_a_real_world_value_mapping_alone_leads_to_hu(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("slope", "intercept"), [(1.0, -1000.0), (1.1, -1024.0)])
 def test_two_ways_to_hu_that_differ_are_noted(tmp_path: Path, slope: float, intercept: float) -> None:
-    values = write_series(tmp_path, RealWorldValueMappingSequence=_mapping(slope, intercept))
+    values = write_series(tmp_path, RealWorldValueMappingSequence=real_world("[hnsf'U]", slope, intercept))
 
     volume = CTVolume.read(tmp_path)
 
@@ -163,7 +158,7 @@ def test_two_ways_to_hu_that_differ_are_noted(tmp_path: Path, slope: float, inte
 
 
 def test_two_ways_to_the_same_hu_need_no_note(tmp_path: Path) -> None:
-    write_series(tmp_path, RealWorldValueMappingSequence=_mapping(1.0, -1024.0))
+    write_series(tmp_path, RealWorldValueMappingSequence=real_world("[hnsf'U]", 1.0, -1024.0))
 
     assert not CTVolume.read(tmp_path).meta["notes"]
 
@@ -317,7 +312,7 @@ def test_a_routine_ct_is_not_called_virtual(tmp_path: Path, description: str) ->
 def test_the_quantity_of_a_mapping_counts_though_its_unit_is_hu(
     tmp_path: Path, said: str, refused: bool
 ) -> None:
-    (mapping,) = _mapping(1.0, -1024.0)
+    (mapping,) = real_world("[hnsf'U]", 1.0, -1024.0)
     quantity, concept = Dataset(), Dataset()
     concept.CodeValue, concept.CodingSchemeDesignator, concept.CodeMeaning = "1", "99TEST", said
     quantity.ConceptCodeSequence = [concept]

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
 from spectral_images import PIXEL_MM, RODS, SIZE, rod, scan
-from synthetic_dicom import hounsfield, write_series
+from synthetic_dicom import hounsfield, real_world, write_series
 from typer.testing import CliRunner
 
 import ctenhance
@@ -22,16 +20,6 @@ from ctenhance.files.dicom.maps import mg_per_ml_of, read_map
 from ctenhance.files.dicom.writing import write_series as write_dicom
 from ctenhance.quality.regions import Sphere, compare_maps
 from ctenhance.runtime.errors import InputError
-
-
-def real_world(slope: float, unit: str) -> Sequence:
-    item, code = Dataset(), Dataset()
-    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = unit, "UCUM", unit
-    item.MeasurementUnitsCodeSequence = Sequence([code])
-    item.RealWorldValueSlope, item.RealWorldValueIntercept = slope, 0.0
-    item.RealWorldValueFirstValueMapped, item.RealWorldValueLastValueMapped = 0, 4095
-    item.LUTLabel = "Iodine"
-    return Sequence([item])
 
 
 @pytest.mark.parametrize(
@@ -54,7 +42,7 @@ def test_the_unit_of_the_header_is_believed(tmp_path: Path) -> None:
     # The Real World Value Mapping says it, where the rescaling is to HU; stored values are the amounts.
     write_series(
         tmp_path / "b", values=amounts, RescaleIntercept=0,
-        RealWorldValueMappingSequence=real_world(0.5, "ug/mm3"),
+        RealWorldValueMappingSequence=real_world("ug/mm3", 0.5, 0.0),
     )  # fmt: skip
     found = read_map(tmp_path / "b")
     np.testing.assert_allclose(found.array, 0.5 * amounts, atol=1e-5)
