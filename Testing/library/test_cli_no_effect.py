@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from study_arms import write_arms
 from typer.testing import CliRunner
 
 import ctenhance
@@ -61,3 +62,33 @@ def test_a_choice_of_nothing_is_refused(tmp_path: Path, words: list[str], said: 
     words = [str(tmp_path / "out") if word == "OUT" else word for word in words]
     done = CliRunner().invoke(app, [*words, "--progress", "none"])
     assert done.exit_code == 2 and said in done.output, done.output
+
+
+def test_a_basis_beside_true_maps_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "scan.ctproj.h5").write_bytes(b"no scan")
+    words = ["calibrate", "drift", str(tmp_path / "scan.ctproj.h5"), str(tmp_path / "drift.h5")]
+    words += ["--reference", str(tmp_path), "--basis", "water", "--progress", "none"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 2 and "--basis has no effect with --reference" in done.output, done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--washout-days", "14"], "A washout of 14 days has no effect on a study of one session"),
+        (["--washout-days", "14", "--practice", "1"], "A washout of 14 days has no effect"),
+        (["--rules", "enforce"], "neither a washout nor breaks"),
+        (["--lesions", "lesions.csv"], "The true lesions have no effect on the preset 'preference'"),
+        (["--washout-days", "14", "--repeats", "1", "--rules", "enforce"], ""),
+    ],
+)
+def test_rules_and_a_truth_that_a_study_does_not_use_are_refused(
+    tmp_path: Path, words: list[str], said: str
+) -> None:
+    write_arms(tmp_path)
+    folders = [str(tmp_path / name) for name in ("before", "after", "study")]
+    done = CliRunner().invoke(
+        app, ["study", "from-folders", *folders, "--reader", "ann", *words, "--progress", "none"]
+    )
+    assert done.exit_code == (2 if said else 0) and said in " ".join(done.output.split()), done.output
+    assert (tmp_path / "study").exists() == (not said)

@@ -299,9 +299,11 @@ def test_the_commands_write_maps_and_calibrations(case: Case, tmp_path: Path) ->
     done = runner.invoke(
         app,
         ["calibrate", "drift", str(path), str(tmp_path / "again.h5"), "--reference", str(tmp_path / "maps"),
-         "--detector", str(tmp_path / "response.npy"), "--progress", "none"],
+         "--detector", str(tmp_path / "response.npy"), "--report", str(tmp_path / "again.json"),
+         "--progress", "none"],
     )  # fmt: skip
     assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "again.json").read_text())["settings"]["basis"] == ["water", "iodine"]
     done = runner.invoke(
         app,
         ["calibrate", "drift", str(path), str(tmp_path / "alone.h5"), "--detector",

@@ -9,7 +9,7 @@ import typer
 
 import ctenhance
 from ctenhance.commands.apps import group
-from ctenhance.commands.decompose import BasisOption, SpectralPath, names
+from ctenhance.commands.decompose import SpectralPath, names
 from ctenhance.commands.support import NEITHER, Run, command
 from ctenhance.runtime.errors import InputError
 
@@ -51,7 +51,13 @@ def drift(
     spectrum: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A table of keV and quanta in place of the tube's.")
     ] = None,
-    basis: BasisOption = "water,iodine",
+    basis: Annotated[
+        str | None,
+        typer.Option(
+            help="Basis materials, by name or as name=formula@density (water,iodine; "
+            "with --reference its maps')."
+        ),
+    ] = None,
 ) -> None:
     """Find how far each channel's thresholds have drifted.
 
@@ -60,8 +66,10 @@ def drift(
     """
     if before is not None and reference is not None:
         raise InputError("Give --before or --reference, not both.")
+    if reference is not None and basis is not None:
+        raise InputError("--basis has no effect with --reference, whose maps are the basis: leave it out.")
     run.plan([source], (target, (".h5", ".hdf5")))
-    materials = names(basis)
+    materials = names("water,iodine" if basis is None else basis)
     from ctenhance.core.report import ReportBuilder
     from ctenhance.decomposition.calibration import drift as finding
     from ctenhance.decomposition.calibration.thresholds import DriftCalibration
@@ -71,14 +79,16 @@ def drift(
     report.input = scan.identity(run.progress, run.cancel)
     beam = _beam(scan, detector, sensor, kvp, filters, spectrum)
     grid = scan.image_grid()
+    phantom = None if reference is None else _phantom(reference, grid)
+    if phantom is not None:
+        report.settings["basis"] = [one.name for one in phantom.materials]
     with report.stage("fit"):
         if before is not None:
             earlier = ctenhance.read_projections(before, run.progress, run.cancel)
             found = finding.calibrate_with_scan(
                 scan, earlier, beam, materials, progress=run.progress, cancel=run.cancel
             )
-        elif reference is not None:
-            phantom = _phantom(reference, grid)
+        elif phantom is not None:
             found = finding.calibrate_with_phantom(scan, beam, phantom, run.progress, run.cancel)
         else:
             found = finding.calibrate_without_reference(

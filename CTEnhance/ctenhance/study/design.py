@@ -213,6 +213,17 @@ def _check(design: Design) -> None:
         raise InputError(
             f"'repeats' is {design.repeats}, but a reader has only {counted(readings, 'reading')} to repeat."
         )
+    conduct = design.conduct
+    if conduct.washout_days and conduct.sessions == 1 and not design.repeats:
+        raise InputError(
+            f"A washout of {counted(conduct.washout_days, 'day')} has no effect on a study of one session: "
+            "plan more sessions or repeats, or leave it out."
+        )
+    if conduct.enforced and not (conduct.washout_days or conduct.break_every_minutes):
+        raise InputError(
+            "Rules are to be enforced, but the study has neither a washout nor breaks: ask for one of them, "
+            "or leave the rules out."
+        )
     choices = {question.id for question in design.questions if question.kind == "choice"}
     for question, arm in design.truth.items():
         if question not in choices:

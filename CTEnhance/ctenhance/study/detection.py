@@ -11,7 +11,7 @@ import numpy as np
 
 from ctenhance.runtime.errors import InputError
 from ctenhance.study.gathered import Gathered
-from ctenhance.study.questions import PAIR, Question
+from ctenhance.study.questions import DETECTION, PAIR, Question
 from ctenhance.study.statistics import mrmc, roc
 from ctenhance.study.statistics.estimate import Estimate, complete_block
 from ctenhance.study.statistics.sample_size import Pilot
@@ -76,7 +76,7 @@ def scored_questions(gathered: Gathered) -> list[Scores]:
     """Return the questions that can be held against the truth, with what the answers are worth."""
     found: list[Scores] = []
     for question in gathered.questions:
-        if question.scope == PAIR or question.kind not in ("number", "marks"):
+        if question.scope == PAIR or question.kind not in DETECTION:
             continue
         known = gathered.with_truth()
         if question.kind == "marks":  # a lesion of unknown place cannot be found

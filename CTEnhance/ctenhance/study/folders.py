@@ -18,7 +18,7 @@ from ctenhance.runtime.words import counted
 from ctenhance.study.conduct import Conduct
 from ctenhance.study.design import Case, Design, Lesion
 from ctenhance.study.fields import Fields
-from ctenhance.study.questions import preset
+from ctenhance.study.questions import DETECTION, preset
 from ctenhance.study.truth import require_apart
 
 BEFORE, AFTER = "before", "after"
@@ -110,10 +110,16 @@ def design_from_folders(
     to be free of lesions. `choice`: which slices of each DICOM folder are meant, the arguments `series` and
     `where` of `CTVolume.read`. `practice`: so many cases, the first by name, are practised with and do not
     count. `conduct` takes the fields of `Conduct`.
-    Raises InputError as `match`, `Design` and the readers of the truth do.
+    Raises InputError as `match`, `Design` and the readers of the truth do, and for lesions that the preset's
+    questions do not ask for.
     """
-    matched = match(before, after)
     ready = preset(preset_name)
+    if lesions is not None and not any(question.kind in DETECTION for question in ready.questions):
+        raise InputError(
+            f"The true lesions have no effect on the preset '{ready.name}', which asks for none: leave them "
+            "out, or take 'lesion detection'."
+        )
+    matched = match(before, after)
     names = _case_names(list(matched.pairs))
     truth = None if lesions is None else read_lesions(lesions, set(matched.pairs))
     cases = tuple(

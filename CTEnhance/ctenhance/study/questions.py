@@ -22,6 +22,7 @@ SCOPES = {
     "choice": PAIR,
 }
 KINDS = tuple(SCOPES)
+DETECTION = ("number", "marks")  # of which ROC and wAFROC areas are made, where the truth is known
 LEFT, RIGHT, IMAGE = "left", "right", "image"
 PLANES = ("axial", "coronal", "sagittal")
 PREFERENCES = ("Left much better", "Left better", "No difference", "Right better", "Right much better")

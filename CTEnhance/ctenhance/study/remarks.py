@@ -12,7 +12,7 @@ from ctenhance.runtime.words import counted, noun
 from ctenhance.study.design import Case
 from ctenhance.study.gathered import Gathered
 from ctenhance.study.key import KeyCase
-from ctenhance.study.questions import Question
+from ctenhance.study.questions import DETECTION, Question
 from ctenhance.study.turned import against_the_truth, turned_readers
 
 _FEWEST_ALIKE = 3  # answers in common: fewer are alike by chance
@@ -43,7 +43,7 @@ def without_areas(cases: Sequence[Case | KeyCase], questions: Iterable[Question]
     ]
     if not known and "marks" in kinds:
         which = "Of no case is it known whether it is diseased"
-    elif known and len(set(known)) < 2 and kinds & {"marks", "number"}:
+    elif known and len(set(known)) < 2 and kinds & set(DETECTION):
         kind = "diseased" if known[0] else "free of lesions"
         which = (
             f"All {len(known)} cases whose truth is known are {kind}"
@@ -86,7 +86,7 @@ def _readings(gathered: Gathered, reader: str | None) -> set[tuple[str, str, str
 
 
 def _without_truth(gathered: Gathered) -> list[str]:
-    if not any(question.kind in ("number", "marks") for question in gathered.questions):
+    if not any(question.kind in DETECTION for question in gathered.questions):
         return []
     total = max(gathered.of_cases, len(gathered.cases))
     known = gathered.with_truth()
