@@ -132,8 +132,9 @@ def doubt_of_repeated_rows(array: np.ndarray) -> str:
     """
     for index in range(1, len(array)):
         before, plane = array[index - 1], array[index]
-        few = slice(None, None, _COLUMNS_APART * _COLUMNS_FIRST)
-        if np.count_nonzero((plane[:, few] == before[:, few]).all(axis=1)) < _FEWEST_ROWS:
+        # Every third row: of each second one, too, it meets half.
+        few = slice(None, None, 3), slice(None, None, _COLUMNS_APART * _COLUMNS_FIRST)
+        if 3 * np.count_nonzero((plane[few] == before[few]).all(axis=1)) < _FEWEST_ROWS // 2:
             continue
         some = plane[:, ::_COLUMNS_APART]
         equal = (some == before[:, ::_COLUMNS_APART]).all(axis=1)

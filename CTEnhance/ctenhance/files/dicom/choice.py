@@ -174,21 +174,6 @@ def values_of(file: DicomFile, frame: int, keyword: str) -> Values:
     return as_values(file.value(*places_of(keyword), frame=frame))
 
 
-def as_number(file: DicomFile, frame: int, keyword: str) -> float | None:
-    """Return an attribute as a number, a time as seconds; None where it is absent or none."""
-    values = values_of(file, frame, keyword)
-    if not values:
-        return None
-    if dictionary_VR(keyword) not in ("TM", "DT"):
-        return number(values[0])
-    match = _TIME.fullmatch(str(values[0]))
-    if match is None:
-        return None
-    day = number(match["day"]) or 0.0
-    hours, minutes, seconds = (number(match[part]) or 0.0 for part in ("hours", "minutes", "seconds"))
-    return ((day * 24 + hours) * 60 + minutes) * 60 + seconds
-
-
 def values_of_all(frames: Iterable[Frame], keyword: str) -> list[Values]:
     """Return what `values_of` does of each frame: one object where they share what stands there."""
     places, known = places_of(keyword), dict[int, Values]()
@@ -201,6 +186,23 @@ def values_of_all(frames: Iterable[Frame], keyword: str) -> list[Values]:
             known[id(value)] = as_values(value)
         found.append(known[id(value)])
     return found
+
+
+def numbers_of_all(frames: Iterable[Frame], keyword: str) -> list[float | None]:
+    """Return an attribute of each frame as a number, a time as seconds; None where it is absent or none."""
+    is_time = dictionary_VR(keyword) in ("TM", "DT")
+    return [_as_number(values, is_time) for values in values_of_all(frames, keyword)]
+
+
+def _as_number(values: Values, is_time: bool) -> float | None:
+    if not values or not is_time:
+        return number(values[0]) if values else None
+    match = _TIME.fullmatch(str(values[0]))
+    if match is None:
+        return None
+    day = number(match["day"]) or 0.0
+    hours, minutes, seconds = (number(match[part]) or 0.0 for part in ("hours", "minutes", "seconds"))
+    return ((day * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def as_values(value: Any) -> Values:

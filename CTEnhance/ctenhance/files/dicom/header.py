@@ -12,17 +12,19 @@ import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pydicom
-from pydicom.dataelem import RawDataElement
+from pydicom.datadict import keyword_for_tag
+from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.filereader import read_partial
+from pydicom.filereader import data_element_generator, read_partial
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
-from pydicom.tag import BaseTag
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from ctenhance.files.dicom.sizes import DEFLATED, require_modest
@@ -57,6 +59,7 @@ _COUNTS = (
 _FRAMES = 0x5200_0000  # where what is said of all frames and of each begins
 _PIXEL_DATA, _UNDEFINED = b"\xe0\x7f\x10\x00", 0xFFFFFFFF
 _FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+_GROUP_TAGS = tuple(Tag(keyword) for keyword in _FUNCTIONAL_GROUPS)
 # Only these are kept of each header: 600 whole ones would fill memory with private elements and patient data.
 _KEYWORDS = (
     "ImageType",
@@ -110,6 +113,17 @@ OVERLAYS = [group << 16 | 0x0102 for group in range(0x6000, 0x6020, 2)]
 
 #: What has been converted of a header, by how it is written.
 _Known = dict[tuple[Any, ...] | None, Mapping[str, Any]]
+#: Functional groups whose items are asked for themselves.
+_ASKED_WHOLE = frozenset(
+    Tag(keyword)
+    for keyword in (
+        "RealWorldValueMappingSequence",
+        "MultienergyCTCharacteristicsSequence",
+        "ModalityLUTSequence",
+        "SourceImageSequence",
+    )
+)
+_ITEM, _CHARACTER_SET = (0xFFFE, 0xE000), Tag("SpecificCharacterSet")
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +140,12 @@ class DicomFile:
     frames: tuple[Mapping[str, Any], ...]
     words_at: int | None = None
     cut_off: bool = False
+
+    @property
+    def described(self) -> int:
+        """How many frames the header describes one by one."""
+        groups = self.header.get_item(_GROUP_TAGS[1]) if _GROUP_TAGS[1] in self.header else None
+        return len(self.frames) if groups is not None and groups.value else 0
 
     def value(self, *keywords: str, frame: int = 0) -> Any:
         """Return the first of the attributes that is there and not empty, or None."""
@@ -252,43 +272,103 @@ def without_collecting() -> Iterator[None]:
             gc.enable()
 
 
+class _Item(dict[BaseTag, RawDataElement | DataElement]):
+    """What stands in an item of a sequence; a Dataset of each of thousands takes several times as long."""
+
+    def __init__(self, elements: Iterable[RawDataElement | DataElement], encoding: Any) -> None:
+        super().__init__((BaseTag(one.tag), one) for one in elements)
+        self.encoding = encoding
+
+    get_item = dict.get
+
+    def __getitem__(self, tag: BaseTag) -> DataElement:
+        element = super().__getitem__(tag)
+        if isinstance(element, RawDataElement):
+            return convert_raw_data_element(element, encoding=self.encoding)
+        return element
+
+
 @without_collecting()
 def frames_of(header: Dataset) -> tuple[Mapping[str, Any], ...]:
     """Return the attributes of each frame; one mapping for an image of a single frame."""
     known: _Known = {}
+    shared, per_frame = (_groups(header, Tag(keyword)) for keyword in _FUNCTIONAL_GROUPS)
     top = _of_macros(header, known) | _filled(header, known)
-    shared, per_frame = (header.get(keyword) or () for keyword in _FUNCTIONAL_GROUPS)
     of_all: dict[str, Any] = {}
     for group in shared:
         of_all |= _of_macros(group, known)
     common = top | of_all
-    return tuple(common | (_of_macros(group, known) if group else {}) for group in per_frame or [None])
+    return tuple(common | _of_macros(group, known) for group in per_frame) or (common,)
 
 
-def _of_macros(group: Dataset, known: _Known) -> dict[str, Any]:
+def _groups(header: Dataset, tag: BaseTag) -> Iterable[Dataset | _Item]:
+    """Return the functional groups of all frames, or of each."""
+    if tag not in header:
+        return ()
+    items = _items(header.get_item(tag), header.original_character_set)
+    return header[tag].value or () if items is None else items
+
+
+def _items(element: RawDataElement | DataElement | None, encoding: Any) -> list[_Item] | None:
+    """Return the items of a sequence as it is usually written; None for any other, which pydicom reads."""
+    if not isinstance(element, RawDataElement) or not isinstance(element.value, bytes):
+        return None
+    if element.VR != "SQ" or element.is_implicit_VR or not element.is_little_endian:
+        return None
+    items, written, at = [], element.value, 0
+    while at < len(written):
+        *tag, length = struct.unpack_from("<HHL", written, at)
+        at += 8
+        if tuple(tag) != _ITEM or at + length > len(written):
+            return None
+        stream = BytesIO(written[at : at + length])
+        item = _Item(data_element_generator(stream, False, True, encoding=encoding), encoding)
+        if _CHARACTER_SET in item or any(one.VR is None for one in item.values()):
+            return None
+        items.append(item)
+        at += length
+    return items
+
+
+def _of_macros(group: Dataset | _Item, known: _Known) -> dict[str, Any]:
     """Return the attributes within a functional group: each is a sequence with one item."""
     found: dict[str, Any] = {}
-    for tag in sorted(group.keys(), key=int):
+    for tag in _tags(group):
         found |= _of_macro(group, tag, known)
     return found
 
 
-def _of_macro(group: Dataset, tag: BaseTag, known: _Known) -> Mapping[str, Any]:
+def _tags(item: Dataset | _Item) -> list[BaseTag]:
+    """Return the tags in their order, but for those of the functional groups."""
+    return sorted(set(item.keys()).difference(_GROUP_TAGS), key=int)
+
+
+def _of_macro(group: Dataset | _Item, tag: BaseTag, known: _Known) -> Mapping[str, Any]:
     """Return an attribute and, where it is a sequence, what its items say."""
     written = _as_written(group, tag)
     key = None if written is None else ("macro", *written)
     if key in known:
         return known[key]
-    found: dict[str, Any] = dict(_element(group, tag, known))
-    for keyword, value in tuple(found.items()):
-        if isinstance(value, Sequence) and keyword not in _FUNCTIONAL_GROUPS:
-            found |= _of_items(value, known)
+    found: dict[str, Any] = {}
+    items = _items(group.get_item(tag), group.encoding) if _is_plain(group, tag) else None
+    if items is not None:
+        found |= _of_items(items, known) if items else {}
+    else:
+        found |= _element(group, tag, known)
+        for value in tuple(found.values()):
+            if isinstance(value, Sequence):
+                found |= _of_items(value, known)
     if key is not None:
         known[key] = found
     return found
 
 
-def _of_items(items: Sequence, known: _Known) -> dict[str, Any]:
+def _is_plain(group: Dataset | _Item, tag: BaseTag) -> bool:
+    """Say whether of a functional group nothing but what stands in it is asked for."""
+    return isinstance(group, _Item) and tag not in _ASKED_WHOLE and bool(keyword_for_tag(tag))
+
+
+def _of_items(items: Iterable[Dataset | _Item], known: _Known) -> dict[str, Any]:
     """Return what the items of a macro say: of a single value that differs, as of two tubes' kV, all."""
     first, *further = (_filled(item, known) for item in items)
     for keyword, value in first.items() if further else ():
@@ -298,15 +378,15 @@ def _of_items(items: Sequence, known: _Known) -> dict[str, Any]:
     return first
 
 
-def _filled(item: Dataset, known: _Known) -> dict[str, Any]:
+def _filled(item: Dataset | _Item, known: _Known) -> dict[str, Any]:
     """Return the public attributes of a dataset that are not empty, by keyword."""
     found: dict[str, Any] = {}
-    for tag in sorted(item.keys(), key=int):
+    for tag in _tags(item):
         found |= _element(item, tag, known)
     return found
 
 
-def _element(item: Dataset, tag: BaseTag, known: _Known) -> Mapping[str, Any]:
+def _element(item: Dataset | _Item, tag: BaseTag, known: _Known) -> Mapping[str, Any]:
     """Return an attribute's value by its keyword; nothing for a private or an empty one."""
     key = _as_written(item, tag)
     if key in known:
@@ -318,7 +398,7 @@ def _element(item: Dataset, tag: BaseTag, known: _Known) -> Mapping[str, Any]:
     return found
 
 
-def _as_written(item: Dataset, tag: BaseTag) -> tuple[Any, ...] | None:
+def _as_written(item: Dataset | _Item, tag: BaseTag) -> tuple[Any, ...] | None:
     """Return what an attribute's value depends on, None for one that is converted already.
 
     Most of what thousands of frames say of themselves is the same, byte for byte: it is converted once.

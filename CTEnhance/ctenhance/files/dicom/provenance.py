@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Container, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ _FROM_MR = re.compile(
     rf"|(MR|MRI|MRT|IRM|RM) ?(BASED|BASIERT\w*|DERIVED|GENERATED) (S?{_CT}|SYNTH\w*|PSEUDO\w*))\b"
 )
 _MOST_NAMED = 6
-_EVERY_ROW = 16  # is asked first, whether two slices may be one
+_FEW_ROWS = 16  # are asked first, whether two slices may be one
 # Programs shrink images to a half or a quarter, or enlarge them. Of a field of view in full a circle is
 # there, with so much around it.
 _FACTORS, _OFF = (2.0, 3.0, 4.0, 8.0), 0.02
@@ -149,18 +150,19 @@ def notes_of_copies(array: np.ndarray, slices: Sequence[Slice]) -> list[str]:
     Slices that are all one value, and volumes of mostly equal slices, as computed ones, are passed over.
     """
     known: dict[bytes, list[int]] = {}
-    pairs = []
+    step = max(1, array.shape[1] // _FEW_ROWS)
     for index, plane in enumerate(array):
-        if plane[0, 0] == plane[-1, -1] and plane.min() == plane.max():
-            continue
-        alike = known.setdefault(plane[::_EVERY_ROW].tobytes(), [])
-        first = next((one for one in alike if np.array_equal(array[one], plane)), None)
-        if first is None:
-            alike.append(index)
-        else:
-            pairs.append((first, index))
-            if 2 * len(pairs) > len(array):
-                return []
+        some = plane[step // 2 :: step]
+        if some.min() < some.max() or plane.min() < plane.max():
+            known.setdefault(some.tobytes(), []).append(index)
+    if 2 * (sum(map(len, known.values())) - len(known)) > len(array):
+        return []
+    pairs = []
+    for alike in known.values():
+        for index, other in enumerate(alike[1:], start=1):
+            same = (one for one in alike[:index] if np.array_equal(array[one], array[other]))
+            pairs += [(one, other) for one in islice(same, 1)]
+    pairs.sort(key=lambda pair: pair[1])
     if not pairs:
         return []
     one, other = pairs[0]

@@ -26,12 +26,12 @@ from pydicom.datadict import keyword_for_tag
 from ctenhance.files.dicom.choice import (
     Conditions,
     Values,
-    as_number,
     as_values,
     grouped,
     identifies,
     listing,
     named,
+    numbers_of_all,
     of_single_slices,
     places_of,
     shown,
@@ -184,7 +184,7 @@ def overlapping(slices: Sequence[Slice]) -> tuple[str, str]:
     """
     depths = np.array([one.depth for one in slices])
     for keyword in _IN_ORDER:
-        values = [as_number(one.file, one.frame, keyword) for one in slices]
+        values = _numbers(slices, keyword)
         known = np.array([value for value in values if value is not None])
         if len(known) < len(slices):
             continue
@@ -250,6 +250,10 @@ def _groups(slices: Sequence[Slice], keyword: str) -> list[tuple[Values, list[in
     return grouped(values_of_all(((one.file, one.frame) for one in slices), keyword))
 
 
+def _numbers(slices: Sequence[Slice], keyword: str) -> list[float | None]:
+    return numbers_of_all(((one.file, one.frame) for one in slices), keyword)
+
+
 def _blocks(groups: Sequence[tuple[Values, list[int]]], count: int) -> int:
     """Return how many runs of slices of one group there are along the stack."""
     return 1 + int(np.count_nonzero(np.diff(_group_of_each(groups, count))))
@@ -313,7 +317,7 @@ def _alternating(slices: Sequence[Slice]) -> Iterable[_Difference]:
     for keyword, (least, least_of_mean) in OF_EACH_SLICE.items():
         if not any(one in slices[0].file.frames[slices[0].frame] for one in places_of(keyword)):
             continue
-        values = [as_number(one.file, one.frame, keyword) for one in slices]
+        values = _numbers(slices, keyword)
         known = np.array([value for value in values if value is not None])
         if len(known) < len(slices):
             continue
@@ -343,7 +347,7 @@ def _one_after_the_other(slices: Sequence[Slice]) -> Iterable[_Difference]:
     if len(slices) % scans:
         return
     for keyword in _IN_ORDER:
-        values = [as_number(one.file, one.frame, keyword) for one in slices]
+        values = _numbers(slices, keyword)
         known = [(value, index) for index, value in enumerate(values) if value is not None]
         if len(known) < len(slices):
             continue
@@ -362,7 +366,7 @@ def _in_turn(slices: Sequence[Slice]) -> str:
     for keyword in _IN_ORDER:
         ranges = []
         for found in places.values():
-            values = [as_number(one.file, one.frame, keyword) for one in found]
+            values = _numbers(found, keyword)
             ranges.append(sorted(np.nan if value is None else value for value in values))
         ranges.sort()
         known = np.isfinite(np.concatenate(ranges)).all()

@@ -47,7 +47,7 @@ from ctenhance.files.dicom.remarks import (
 )
 from ctenhance.files.dicom.rescaling import require_like_rescaling
 from ctenhance.files.dicom.scans import choice_by, how_to_tell, require_one_scan
-from ctenhance.files.dicom.slices import HOUNSFIELD, Slice
+from ctenhance.files.dicom.slices import HOUNSFIELD, Measure, Slice
 from ctenhance.files.dicom.tilt import notes_of_tilt, straighten
 from ctenhance.files.dicom.units import (
     common_unit,
@@ -166,7 +166,8 @@ def laid_out(
     Raises InputError, with the reason alone, for all that `read_stack` refuses without the voxels.
     """
     frames = conditions.frames([frame for file in files for frame in _frames_of(file)])
-    slices = [_slice_of(file, frame) for file, frame in frames]
+    measures: dict[tuple[int, ...], Measure] = {}
+    slices = [_slice_of(file, frame, measures) for file, frame in frames]
     if not slices:
         raise InputError(f"'{files[0].path.name}' says that it has no frames; export the series again.")
     _require_one_kind(slices)
@@ -216,7 +217,7 @@ def _frames_of(file: DicomFile) -> list[Frame]:
         if file.value("ModalityLUTSequence") is not None:
             raise InputError(_table_of(name, file))
         frames = int(header.get("NumberOfFrames") or 1)
-        described = len(header.get("PerFrameFunctionalGroupsSequence") or ())
+        described = file.described
         if described and described != frames:
             raise InputError(
                 f"the header of '{name}' contradicts itself: it gives {frames} as the number of frames, and "
@@ -243,10 +244,10 @@ def _table_of(name: str, file: DicomFile) -> str:
     return f"'{name}' maps its values by a table to {unit}, not to Hounsfield units; give the original CT."
 
 
-def _slice_of(file: DicomFile, frame: int) -> Slice:
+def _slice_of(file: DicomFile, frame: int, measures: dict[tuple[int, ...], Measure]) -> Slice:
     """Return a frame as a plane in space; raises InputError for anything but a plane of HU."""
     try:
-        return _slice(file, frame)
+        return _slice(file, frame, measures)
     except DAMAGE as error:
         raise InputError(_damage_of(file, frame)) from error
 
@@ -268,7 +269,7 @@ def _damage_of(file: DicomFile, frame: int) -> str:
     return f"the header of '{file.path.name}' is damaged; export the series again."
 
 
-def _slice(file: DicomFile, frame: int) -> Slice:
+def _slice(file: DicomFile, frame: int, measures: dict[tuple[int, ...], Measure]) -> Slice:
     shape = int(file.value("Rows")), int(file.value("Columns"))
 
     def numbers(keyword: str, count: int) -> np.ndarray:
@@ -294,7 +295,7 @@ def _slice(file: DicomFile, frame: int) -> Slice:
             f"'{file.path.name}' is {width:.3g} x {height:.3g} mm wide by its header, as if that gave "
             "metres; correct PixelSpacing, or export the series again."
         )
-    measure = measure_of(file, frame)
+    measure = measure_of(file, frame, measures)
     found = file.value("RescaleSlope", frame=frame)
     # Without them the stored values count as HU; whether they are is asked of the whole volume later.
     slope = 1.0 if found is None else float(found)

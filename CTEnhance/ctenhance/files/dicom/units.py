@@ -118,6 +118,11 @@ _PROTOCOLS = ("ProtocolName", "AcquisitionProtocolName", "PerformedProcedureStep
 _REMARKS = (
     "ImageComments", "DerivationDescription", "WindowCenterWidthExplanation", "ImageFilterDescription",
 )  # fmt: skip
+_OF_KIND = ("ImageType", "FrameType", "DerivedPixelContrast")
+_MEASURE_RESTS_ON = (
+    "RealWorldValueMappingSequence", *_OF_KIND, "RescaleType", "SeriesDescription", *_REMARKS, *_PROTOCOLS,
+    "RescaleSlope", "RescaleIntercept",
+)  # fmt: skip
 # Siemens' kernels of DirectDensity.
 _DIRECT_DENSITY = re.compile(r"\bS[DM]\d\d|DIRECT ?DENSITY")
 
@@ -131,8 +136,19 @@ _POWER = re.compile(r"^[X×*]?(\d+(\.\d+)?(E[+-]?\d+)|10(\^|\*\*?)?[+-]?\d+|0?\.
 _TIMES_TEN = re.compile(r"(?<![\d.^])10+(?!\d)")  # as in HU*10
 
 
-def measure_of(file: DicomFile, frame: int) -> Measure:
-    """Return what the values of a frame are."""
+def measure_of(file: DicomFile, frame: int, known: dict[tuple[int, ...], Measure] | None = None) -> Measure:
+    """Return what the values of a frame are; `known`: where to keep it for frames that share what it rests
+    on."""
+    if known is None:
+        return _measure_of(file, frame)
+    values = file.frames[frame]
+    shared = tuple(id(values.get(keyword)) for keyword in _MEASURE_RESTS_ON)
+    if shared not in known:
+        known[shared] = _measure_of(file, frame)
+    return known[shared]
+
+
+def _measure_of(file: DicomFile, frame: int) -> Measure:
     mapped = _of_mapping(file.value("RealWorldValueMappingSequence", frame=frame) or ())
     kind = _of_image_type(file, frame)
     said = text(file.value("RescaleType", frame=frame)).strip()[:64]
@@ -369,7 +385,7 @@ def _mapped(item: Dataset, value: str, meaning: str) -> Measure:
 
 def _of_image_type(file: DicomFile, frame: int) -> Measure:
     values: list[str] = []
-    for keyword in ("ImageType", "FrameType", "DerivedPixelContrast"):
+    for keyword in _OF_KIND:
         value = file.value(keyword, frame=frame)
         several = [value] if isinstance(value, str) else list(value or ())
         values += [str(one) for one in several[0 if keyword == "DerivedPixelContrast" else 2 :]]
