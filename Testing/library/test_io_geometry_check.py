@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import ctenhance
 from ctenhance.scan.attenuation_level import attenuation_level, image_warning, level_warning
 from ctenhance.scan.geometry_check import check_geometry
 from ctenhance.scan.projections import Projections
+from ctenhance.scan.some_rows import read_rows
 
 KINDS = ("fan_flat", "fan_equiangular", "parallel")
 FULL, LOW = 2.5e5, 6250.0  # quanta in air: full dose, and 2.5 % of it
@@ -60,6 +62,36 @@ def test_the_central_column_is_found(kind: str, quanta: float | None, off: float
     assert f"from {wrong.central_column:g} to" in fault.sentence
     # with half a turn, where only the first and the last view tell
     assert ("the patient moved" in fault.sentence) == (kind == "parallel")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("quanta", "offset"), [(None, -80.0), (FULL, 62.25), (LOW, -70.0), (FULL, -35.0)])
+def test_the_centre_of_a_detector_far_aside_is_found(kind: str, quanta: float | None, offset: float) -> None:
+    """Half-fan: few rays are measured twice, and all of them within the body."""
+    p = scan(kind, quanta=quanta, offset=offset, arc=2 * math.pi)
+    assert check_geometry(p)[0] is None
+    centred = replace(p, central_column=(COLUMNS - 1) / 2)
+    assert likely(centred) == {"central_column": pytest.approx(p.central_column, abs=0.15)}
+    if kind != "parallel":
+        backwards = mirrored(centred)
+        assert likely(backwards) == {"reversed": "view_angles or columns"}
+        said = re.findall(r"'central_column' becomes ([0-9.]*[0-9])", check_geometry(backwards)[0].sentence)
+        expected = [p.central_column, COLUMNS - 1 - p.central_column]
+        assert sorted(map(float, said)) == pytest.approx(sorted(expected), abs=0.15)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_readings_in_no_geometry_name_no_centre_far_aside(kind: str) -> None:
+    p = scan(kind, quanta=FULL, offset=-70.0, arc=2 * math.pi)
+    shuffled = np.random.default_rng(5).permutation(VIEWS)
+    unlike = [
+        changed(replace(p, central_column=(COLUMNS - 1) / 2), lambda r: r[shuffled]),
+        changed(p, lambda r: r[shuffled]),
+        scan(kind, quanta=FULL, offset=-70.0, arc=2 * math.pi, move=lambda part: (40 * part, -60 * part)),
+    ]
+    for readings in unlike:
+        fault, _ = check_geometry(readings)
+        assert fault is None or "central_column" not in fault.likely
 
 
 @pytest.mark.parametrize("kind", ["fan_flat", "fan_equiangular"])
@@ -338,7 +370,7 @@ def test_another_simulators_sinogram(shared_data: Path) -> None:
 
 
 def told_level(p: Projections) -> str | None:
-    level = attenuation_level(p, range(p.n_rows))
+    level = attenuation_level(p, read_rows(p, range(p.n_rows)))
     return None if level is None else level_warning(level, p)
 
 
@@ -346,9 +378,10 @@ def told_level(p: Projections) -> str | None:
 @pytest.mark.parametrize("quanta", [None, LOW])
 def test_a_body_attenuates_like_one(kind: str, quanta: float | None) -> None:
     p = scan(kind, quanta=quanta)
-    assert attenuation_level(p, [0, 1]) == pytest.approx(0, abs=60)
+    assert attenuation_level(p, read_rows(p, [0, 1])) == pytest.approx(0, abs=60)
     small = [(*(length / 5 for length in one[:4]), *one[4:]) for one in BODY]
-    assert attenuation_level(scan(kind, small, quanta=quanta), [0]) == pytest.approx(0, abs=100)
+    p = scan(kind, small, quanta=quanta)
+    assert attenuation_level(p, read_rows(p, [0])) == pytest.approx(0, abs=100)
 
 
 def test_lengths_that_are_all_wrong_are_told_by_what_the_body_attenuates() -> None:
@@ -381,8 +414,8 @@ def test_logarithms_to_the_base_10_and_pixels_in_cm() -> None:
 
 
 def test_nothing_is_said_of_a_body_that_is_not_seen_whole() -> None:
-    assert attenuation_level(scan(field=200.0), [0]) is None
-    assert attenuation_level(scan(ellipses=[(0, 0, 50, 50, 0, 1e-9)], quanta=FULL), [0]) is None
+    for p in (scan(field=200.0), scan(ellipses=[(0, 0, 50, 50, 0, 1e-9)], quanta=FULL)):
+        assert attenuation_level(p, read_rows(p, [0])) is None
 
 
 def test_both_verbs_tell() -> None:

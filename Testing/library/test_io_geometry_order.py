@@ -273,11 +273,16 @@ def tube_arcs(readings: np.ndarray) -> np.ndarray:
         a_faint_panel,
         an_empty_row,
         tube_arcs,
-        wobbling,
     ],
 )
 def test_odd_elements_that_are_where_they_belong(kind: str, bad: Any) -> None:
     assert check_geometry(changed(stack(kind), bad))[0] is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_views_aside_in_turn_are_no_other_order(kind: str) -> None:
+    found = likely(changed(stack(kind), wobbling))
+    assert found == {"views_aside_in_turn": pytest.approx(0.5, abs=0.1)}
 
 
 @pytest.mark.parametrize("kind", ["fan_flat", "fan_equiangular"])

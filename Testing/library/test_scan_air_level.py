@@ -12,9 +12,11 @@ import torch
 from ellipse_scan import scan
 
 import ctenhance
+from ctenhance.core.report import ReportBuilder
 from ctenhance.scan.air_level import air_offset, air_warning, counts_warning, rows_warning
-from ctenhance.scan.geometry_check import check_geometry
+from ctenhance.scan.geometry_check import check_geometry, tell_geometry
 from ctenhance.scan.projections import Projections
+from ctenhance.scan.some_rows import read_rows
 from ctenhance.scan.truncation import truncation_warning
 
 KINDS = ("fan_flat", "fan_equiangular", "parallel")
@@ -37,7 +39,11 @@ def cut(p: Projections) -> str | None:
 @pytest.mark.parametrize("quanta", [None, QUANTA, LOW])
 def test_right_air_and_bodies_that_are_cut_off_are_not_accused(kind: str, quanta: float | None) -> None:
     p = body(kind, quanta)
-    assert air_warning(p, [0, 1]) is None and counts_warning(p, [0, 1]) is None and cut(p) is None
+    assert (
+        air_warning(read_rows(p, [0, 1])) is None
+        and counts_warning(read_rows(p, [0, 1])) is None
+        and cut(p) is None
+    )
     for field in (280.0, 200.0, 120.0):
         told = cut(scan(kind, quanta=quanta, field=field))
         assert told is not None and "Or else" not in told
@@ -49,7 +55,7 @@ def test_right_air_and_bodies_that_are_cut_off_are_not_accused(kind: str, quanta
 @pytest.mark.parametrize("quanta, step", [(QUANTA, 1024.0), (LOW, 256.0)])
 def test_counts_that_lost_their_lower_bits_are_told(quanta: float, step: float) -> None:
     p = body(quanta=quanta)
-    told = counts_warning(replace(p, counts=np.floor(p.counts / step) * step), [0, 1])
+    told = counts_warning(read_rows(replace(p, counts=np.floor(p.counts / step) * step), [0, 1]))
     assert told is not None and f"in steps of {step:g}, and a tenth of them are" in told
 
 
@@ -59,19 +65,19 @@ def test_line_integrals_of_few_levels_are_told() -> None:
         body(), counts=None, air_counts=None, line_integrals=np.round(lines * 8).astype(np.float32) / 8
     )
     assert "Line integrals in row 0 (from 0) are all in steps of 0.125: their" in (
-        counts_warning(p, [0]) or ""
+        counts_warning(read_rows(p, [0])) or ""
     )
     # Noise larger than the step takes it out again, and a fine one does no harm.
     rng = np.random.default_rng(0)
     for step, noise in ((0.125, 0.2), (0.01, 0.0)):
         read = np.round((lines + rng.normal(0, noise, lines.shape)) / step) * step
-        assert counts_warning(replace(p, line_integrals=read.astype(np.float32)), [0]) is None
+        assert counts_warning(read_rows(replace(p, line_integrals=read.astype(np.float32)), [0])) is None
 
 
 @pytest.mark.parametrize("quanta", [20.0, 100.0, 1000.0])
 def test_few_quanta_are_no_lost_bits(quanta: float) -> None:
     p = body(quanta=quanta)
-    assert counts_warning(replace(p, counts=p.counts.round().clip(0)), [0, 1]) is None
+    assert counts_warning(read_rows(replace(p, counts=p.counts.round().clip(0)), [0, 1])) is None
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -80,11 +86,13 @@ def test_air_counts_too_low(kind: str, factor: float) -> None:
     p = body(kind)
     low = replace(p, air_counts=np.array(QUANTA * factor))
     assert offset(low) == pytest.approx(math.log(factor), abs=0.01)
-    assert f"{1 / factor:.3g} times too low" in (air_warning(low, [0, 1]) or "")
+    assert f"{1 / factor:.3g} times too low" in (air_warning(read_rows(low, [0, 1])) or "")
+    found = tell_geometry(low, ReportBuilder("reconstruct"))
+    assert not found["consistent"] and f"{1 / factor:.3g} times too low" in found["values_warning"]
     lines = replace(
         p, counts=None, air_counts=None, line_integrals=low.to_line_integrals().numpy().swapaxes(0, 1)
     )
-    assert "have an offset" in (air_warning(lines, [1]) or "")
+    assert "have an offset" in (air_warning(read_rows(lines, [1])) or "")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -101,15 +109,15 @@ def test_air_counts_too_high_are_the_other_cause(kind: str, factor: float) -> No
 def test_uncalibrated_gains_are_no_wrong_air() -> None:
     p = body()
     gains = 1 + 0.05 * np.random.default_rng(1).normal(size=p.n_columns)
-    assert air_warning(replace(p, counts=p.counts * gains), [0, 1]) is None
+    assert air_warning(read_rows(replace(p, counts=p.counts * gains), [0, 1])) is None
     assert air_offset(torch.zeros(30, 40)) is None
 
 
 def test_counts_that_overflowed_or_were_clipped() -> None:
     p = body()
-    assert "clipped" in (counts_warning(replace(p, counts=np.minimum(p.counts, 65535)), [0]) or "")
+    assert "clipped" in (counts_warning(read_rows(replace(p, counts=np.minimum(p.counts, 65535)), [0])) or "")
     wrong = replace(p, counts=np.mod(p.counts, 65536))
-    assert "overflowed 16 bits in row 1" in (counts_warning(wrong, [1]) or "")
+    assert "overflowed 16 bits in row 1" in (counts_warning(read_rows(wrong, [1])) or "")
     report = ctenhance.reconstruct(wrong, method="fbp", device="cpu").report
     found = report["details"]["data_consistency"]
     assert not found["consistent"] and found["counts_warning"] in report["warnings"]
@@ -119,7 +127,7 @@ def test_noise_free_counts_are_not_clipped() -> None:
     p = body(quanta=None)
     counts = 4e4 * np.exp(-p.line_integrals)
     whole = replace(p, line_integrals=None, counts=counts, air_counts=np.array(4e4))
-    assert counts_warning(whole, [0, 1]) is None
+    assert counts_warning(read_rows(whole, [0, 1])) is None
 
 
 @pytest.mark.parametrize("kind", ["fan_flat", "fan_equiangular"])

@@ -11,6 +11,7 @@ from ellipse_scan import DISC, scan
 
 from ctenhance.scan.column_check import column_warning
 from ctenhance.scan.projections import Projections
+from ctenhance.scan.some_rows import read_rows
 
 ROWS = [0, 1]
 
@@ -43,7 +44,7 @@ def half(counts: np.ndarray) -> None:
     ],
 )
 def test_columns_that_are_dead_or_off_are_told(change: Callable, said: str) -> None:
-    warning = column_warning(changed(change), ROWS)
+    warning = column_warning(read_rows(changed(change), ROWS))
     assert warning is not None and warning.startswith(said)
 
 
@@ -56,7 +57,7 @@ def test_wide_runs_that_read_the_electronics_noise_alone_are_told(variance: floa
 
     one = replace(changed(noisy), electronic_noise_variance=variance)
     assert not one.dead_columns().any()  # too many to be filled in
-    warning = column_warning(one, ROWS)
+    warning = column_warning(read_rows(one, ROWS))
     assert warning is not None and warning.startswith(f"Columns 70 to {69 + width} of the detector")
 
 
@@ -66,20 +67,20 @@ def test_little_more_than_noise_behind_a_body_is_no_dead_column(quanta: float) -
     counts = np.array(whole.counts) + np.random.default_rng(0).normal(0, 5.0, np.shape(whole.counts))
     one = replace(whole, counts=counts.astype(np.float32), electronic_noise_variance=25.0)
     assert not one.dead_columns().any()
-    assert "nothing" not in (column_warning(one, ROWS) or "")
+    assert "nothing" not in (column_warning(read_rows(one, ROWS)) or "")
 
 
 @pytest.mark.parametrize("ellipses", [None, DISC])
 @pytest.mark.parametrize("quanta", [None, 1e5, 2e3])
 def test_sound_scans_and_round_bodies_are_not(ellipses: list | None, quanta: float | None) -> None:
-    assert column_warning(scan(ellipses=ellipses, quanta=quanta), ROWS) is None
+    assert column_warning(read_rows(scan(ellipses=ellipses, quanta=quanta), ROWS)) is None
 
 
 def test_counts_clipped_at_the_ends_are_left_to_others() -> None:
     def clip(counts: np.ndarray) -> None:
         np.minimum(counts, 0.7 * counts.max(), out=counts)
 
-    assert column_warning(changed(clip), ROWS) is None
+    assert column_warning(read_rows(changed(clip), ROWS)) is None
 
 
 @pytest.mark.parametrize(("change", "said"), [(dead, "Columns 70 to 85"), (stuck, "Column 90"), (None, None)])
@@ -90,7 +91,7 @@ def test_energy_bins_are_looked_at_together(change: Callable | None, said: str |
         change(counts)
     shares = np.array([0.4, 0.6])
     binned = replace(whole, counts=counts[..., None] * shares, air_counts=air[:, None] * shares)
-    warning = column_warning(binned, ROWS)
+    warning = column_warning(read_rows(binned, ROWS))
     assert warning is None if said is None else warning is not None and warning.startswith(said)
 
 
@@ -101,4 +102,4 @@ def test_noise_behind_a_thick_body_is_no_column(seed: int) -> None:
     counts = np.random.default_rng(seed).poisson(quanta)[::3].astype(np.float32)
     views = np.asarray(whole.view_angles)[::3]
     noisy = replace(whole, line_integrals=None, counts=counts, air_counts=2e3, view_angles=views)
-    assert column_warning(noisy, ROWS) is None
+    assert column_warning(read_rows(noisy, ROWS)) is None

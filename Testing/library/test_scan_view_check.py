@@ -13,8 +13,9 @@ from scipy import ndimage
 from ctenhance.core.report import ReportBuilder
 from ctenhance.scan.geometry_check import tell_geometry
 from ctenhance.scan.projections import Projections
+from ctenhance.scan.some_rows import read_rows
 from ctenhance.scan.truncation import truncation_warning
-from ctenhance.scan.view_check import aside_in_turn, turns_warning, view_offsets, view_warning
+from ctenhance.scan.view_check import aside_in_turn, view_offsets, view_warning, views_aside
 
 ROWS = [0, 1]
 
@@ -50,7 +51,7 @@ def twice(counts: np.ndarray) -> None:
     ],
 )
 def test_views_in_which_the_tube_failed_are_told(change: Callable, said: str, quanta: float) -> None:
-    warning = view_warning(changed(change, quanta), ROWS)
+    warning = view_warning(read_rows(changed(change, quanta), ROWS))
     assert warning is not None and warning.startswith(said) and "the tube arced" in warning
 
 
@@ -58,7 +59,7 @@ def test_line_integrals_are_told_by_their_offset() -> None:
     whole = scan()
     lines = np.array(whole.line_integrals)
     lines[30:32] += 1.5
-    warning = view_warning(replace(whole, line_integrals=lines), ROWS)
+    warning = view_warning(read_rows(replace(whole, line_integrals=lines), ROWS))
     assert warning is not None and warning.startswith("Views 30 to 31 (counted from 0) have")
     assert "+1.5 from those beside" in warning
 
@@ -89,7 +90,9 @@ def test_a_body_beyond_the_detector_is_still_told_beside_such_views() -> None:
     ("geometry", "views"), [("fan_flat", 300), ("parallel", 60), ("fan_equiangular", 90)]
 )
 def test_sound_scans_are_not(ellipses: list | None, quanta: float | None, geometry: str, views: int) -> None:
-    assert view_warning(scan(geometry, ellipses=ellipses, quanta=quanta, views=views), ROWS) is None
+    assert (
+        view_warning(read_rows(scan(geometry, ellipses=ellipses, quanta=quanta, views=views), ROWS)) is None
+    )
 
 
 def test_current_that_follows_the_body_or_alternates_is_none() -> None:
@@ -102,8 +105,8 @@ def test_current_that_follows_the_body_or_alternates_is_none() -> None:
 
 def test_a_patient_who_moves_or_is_cut_off_is_none() -> None:
     moved = scan(move=lambda part: (12.0 * (part > 0.5), 0.0))
-    assert view_warning(moved, ROWS) is None
-    assert view_warning(scan(field=220.0, quanta=1e5), ROWS) is None
+    assert view_warning(read_rows(moved, ROWS)) is None
+    assert view_warning(read_rows(scan(field=220.0, quanta=1e5), ROWS)) is None
 
 
 @pytest.mark.parametrize("kind", ["fan_flat", "fan_equiangular", "parallel"])
@@ -119,8 +122,12 @@ def test_every_second_view_aside_is_told(kind: str, quanta: float | None) -> Non
         assert abs(aside_in_turn(moved)) == pytest.approx(apart, rel=0.15)
     readings = np.repeat(moved[:, None], 2, 1).astype(np.float32)
     told = replace(p, counts=None, air_counts=None, line_integrals=readings)
-    assert "columns aside of the others (row 0), as with a focal spot" in (turns_warning(told, [0]) or "")
-    assert turns_warning(p, [0, 1]) is None
+    report = ReportBuilder("reconstruct")
+    found = tell_geometry(told, report)
+    assert found["likely_geometry"] == {"views_aside_in_turn": pytest.approx(1.0, rel=0.15)}
+    assert not found["consistent"] and found["geometry_warning"] in report.finish()["warnings"]
+    assert "columns aside of the others (row 0), as with a focal spot" in found["geometry_warning"]
+    assert views_aside(read_rows(p), 0.0) is None
 
 
 def test_a_gain_that_changes_in_turn_is_no_shift() -> None:

@@ -247,6 +247,8 @@ def test_the_data_check_is_a_sentence_for_readers(panel: Any) -> None:
     found.update(departure=2.5, consistent=False)
     short, explanation = consistencyTexts(report)
     assert short.startswith("The image does not fit") and "slice 2" in short and not agrees(report)
+    found.update(values_warning="Rays through air read -0.7.")
+    assert consistencyTexts(report)[0] == "Rays through air read -0.7."
     found.update(geometry_warning="Opposite rays differ.")
     assert consistencyTexts(report)[0] == "Opposite rays differ."
     found.update(counts_warning="Counts were clipped.")

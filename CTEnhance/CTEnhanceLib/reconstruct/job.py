@@ -288,12 +288,14 @@ def consistencyTexts(report: Mapping[str, Any] | None) -> tuple[str, str]:
     found = _details(report, "data_consistency")
     if not found:
         return _("not known yet"), ""
+    # The sentence itself: of a loaded scene no other warning is on the screen.
     if "counts_warning" in found:
         return found["counts_warning"], _("The readings themselves are wrong. Change the projection file.")
     if "likely_geometry" in found or "geometry_warning" in found:
-        # The sentence itself: of a loaded scene no other warning is on the screen.
         found_out = found.get("geometry_warning") or _("The geometry of the projections is likely wrong.")
-        return found_out, _("Opposite rays, which should read the same, do not. Change the projection file.")
+        return found_out, _("The readings contradict the geometry. Change the projection file.")
+    if "values_warning" in found:
+        return found["values_warning"], _("Values are off. Change the projection file.")
     short = (
         _("The image fits the measured data: what is left of them is noise.")
         if agrees(report)

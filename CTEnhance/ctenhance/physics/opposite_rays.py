@@ -26,8 +26,9 @@ _BEYOND = 1.5
 _GAP = 2.5
 #: Fewer pairs than this part of a view's columns mean nothing,
 _FEWEST_PAIRS = 0.5
-#: nor do pairs beside the body, which vary by less than this part of what all rays do.
-_LEAST_VARIATION = 0.3
+#: nor do pairs beside the body, which vary by less than this part of what all rays do. Within the body, where
+#: less than this part of what is usual comes through (square root), they may vary by less than all do.
+_LEAST_VARIATION, _WITHIN, _LEAST_WITHIN = 0.3, 0.85, 0.03
 #: The disagreement of rays of which nothing is known.
 UNKNOWN = math.inf
 
@@ -74,15 +75,17 @@ class OppositeRays:
         """The part of the compared rays whose opposite was measured, too."""
         return float(self._pairs(supposed)[-1].double().mean())
 
-    def disagreement(self, supposed: Supposed, among: Supposed | None = None) -> float:
+    def disagreement(self, supposed: Supposed, among: Supposed | None = None, within: bool = False) -> float:
         """Mean difference of opposite rays, as a part of what the rays vary by: 0 to about 1; `UNKNOWN` where
-        hardly a ray was measured from both sides. `among`: of rays alone that have an opposite there, too."""
+        hardly a ray was measured from both sides. `among`: of rays alone that have an opposite there, too;
+        `within`: rays through the body's middle are enough, which vary less than all do."""
         compared = self._differences(supposed, among)
         if compared is None:
             return UNKNOWN
         differences, own = compared
         variation = float((own - own.mean(0)).abs().mean())
-        if variation < _LEAST_VARIATION * self._variation:
+        inside = within and float(own.mean()) < _WITHIN * float(self._root.mean())
+        if variation < (_LEAST_WITHIN if inside else _LEAST_VARIATION) * self._variation:
             return UNKNOWN
         return float(differences.mean()) / max(variation, 1e-9)
 

@@ -75,7 +75,9 @@ def _rows(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Dose", f"{100 * dose:.3g} % of normal"
     check = details.get("data_consistency")
     if isinstance(check, Mapping) and "consistent" in check:
-        yield "Fits the measured data", "yes" if check["consistent"] else "no: look at the residual"
+        warned = any(name.endswith("_warning") for name in check)
+        why_not = "no: see the warnings" if warned else "no: look at the residual"
+        yield "Fits the measured data", "yes" if check["consistent"] else why_not
 
 
 def _models(details: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -313,6 +313,7 @@ def reconstruct(
     off_scale = scale_warning(output.arrays["reconstruction"], projections, level)
     if off_scale is not None:
         report.warn(off_scale)
+        geometry_found.setdefault("values_warning", off_scale)
     right = geometry_found["consistent"] and agreement["consistent"] and off_scale is None
     report.details["data_consistency"] = agreement | geometry_found | {"consistent": right}
     if not agreement["consistent"]:

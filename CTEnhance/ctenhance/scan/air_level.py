@@ -16,6 +16,7 @@ import torch
 
 from ctenhance.physics.truncation import TRUNCATED
 from ctenhance.scan.projections import Projections
+from ctenhance.scan.some_rows import Row
 
 #: Columns of an end that are looked at (and the largest part of all), and views that are taken together.
 _COLUMNS, _PART, _VIEWS = 12, 8, 9
@@ -62,15 +63,15 @@ def air_offset(line_integrals: torch.Tensor) -> float | None:
     return level
 
 
-def air_warning(projections: Projections, rows: Sequence[int]) -> str | None:
+def air_warning(rows: Sequence[Row]) -> str | None:
     """A warning where rays through air read less than zero in one of these rows; None where none do."""
-    found = {row: air_offset(projections.rows(row, row + 1).to_line_integrals()[0]) for row in rows}
+    found = {row.number: air_offset(row.line_integrals) for row in rows}
     low = {row: offset for row, offset in found.items() if offset is not None and offset < 0}
     if not low:
         return None
     row = min(low, key=lambda one: low[one])
     why = "the line integrals have an offset"
-    if projections.counts is not None:
+    if rows[0].alone.counts is not None:
         why = f"the air counts are {np.exp(-low[row]):.3g} times too low"
     return (
         f"Rays through air read {low[row]:.2g} and not 0 (row {row}, from 0): probably {why}, or scatter was "
@@ -78,18 +79,18 @@ def air_warning(projections: Projections, rows: Sequence[int]) -> str | None:
     )
 
 
-def counts_warning(projections: Projections, rows: Sequence[int]) -> str | None:
+def counts_warning(rows: Sequence[Row]) -> str | None:
     """A warning where counts in these rows overflowed 16 bits or were clipped, or readings have few levels;
     None where they did not."""
-    p = projections
-    if p.counts is None:
-        return levels_warning(p, rows)
     for row in rows:
-        counts = np.asarray(p.rows(row, row + 1).counts)[:, 0]
+        p = row.alone
+        if p.counts is None:
+            break
+        counts = np.asarray(p.counts)[:, 0]
         for b in range(p.n_bins or 1):
             read = counts if p.n_bins is None else counts[..., b]
             air = float(np.min(p.air(None if p.n_bins is None else b)))
-            where = f"in row {row}" + ("" if p.n_bins is None else f" and bin {b}") + " (from 0)"
+            where = f"in row {row.number}" + ("" if p.n_bins is None else f" and bin {b}") + " (from 0)"
             lowest, highest = float(read.min()), float(read.max())
             jump = np.abs(np.abs(np.diff(read, axis=1)) - _WORD) < _NEAR * _WORD
             fits = any(start <= lowest and highest <= start + _WORD for start in (0.0, -_WORD / 2))
@@ -106,15 +107,15 @@ def counts_warning(projections: Projections, rows: Sequence[int]) -> str | None:
                     f"air counts are {air:.6g}: they were clipped, or the air counts are of another scan. "
                     "Values are wrong in the whole image."
                 )
-    return levels_warning(p, rows)
+    return levels_warning(rows)
 
 
-def levels_warning(projections: Projections, rows: Sequence[int]) -> str | None:
+def levels_warning(rows: Sequence[Row]) -> str | None:
     """A warning where readings in these rows lie on few levels, as of files that lost their lower bits; None
     where they do not, or as quanta do that are few."""
-    p = projections
     for row in rows:
-        readings = np.asarray(p.rows(row, row + 1).readings)[:, 0]
+        p = row.alone
+        readings = np.asarray(p.readings)[:, 0]
         for b in range(p.n_bins or 1):
             read = (readings if p.n_bins is None else readings[..., b]).astype(np.float64)
             step = _step(read)
@@ -127,7 +128,7 @@ def levels_warning(projections: Projections, rows: Sequence[int]) -> str | None:
             of_quanta = step if p.counts is None else float(np.sqrt(step * read[bright].mean()))
             if change.size and float(np.median(change)) >= _OF_NOISE * of_quanta:
                 continue
-            where = f"in row {row}" + ("" if p.n_bins is None else f" and bin {b}") + " (from 0)"
+            where = f"in row {row.number}" + ("" if p.n_bins is None else f" and bin {b}") + " (from 0)"
             what = "Line integrals" if p.counts is None else "Counts"
             lowest = "" if p.counts is None else f", and a tenth of them are {low:g} or less"
             return (

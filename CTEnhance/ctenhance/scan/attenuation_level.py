@@ -20,6 +20,7 @@ from ctenhance.physics.truncation import MOST_TRUNCATED, truncated_share
 from ctenhance.physics.units import MU_WATER_PER_MM, mu_to_hu
 from ctenhance.runtime.errors import InputError
 from ctenhance.scan.projections import Projections
+from ctenhance.scan.some_rows import Row
 
 #: Half of the attenuation of anything like a patient lies below a value between these (HU).
 LOWEST_HU, HIGHEST_HU = -350.0, 750.0
@@ -36,11 +37,11 @@ _SIDE, _VIEWS, _LOW_PASS, _EDGE = 64, 240, 0.35, 0.1
 _NOTHING = 0.02
 
 
-def attenuation_level(projections: Projections, rows: Sequence[int]) -> float | None:
+def attenuation_level(projections: Projections, rows: Sequence[Row]) -> float | None:
     """HU below which half of all attenuation in these rows lies; None where the body is not seen whole."""
     p = projections
     step = max(1, p.n_views // _VIEWS)
-    lines = torch.cat([p.rows(row, row + 1).to_line_integrals()[:, ::step] for row in rows])
+    lines = torch.stack([row.line_integrals[::step] for row in rows])
     few = replace(
         p,
         counts=None,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ctenhance.scan.dead_columns import noise_alone
-from ctenhance.scan.projections import Projections
+from ctenhance.scan.some_rows import Row
 
 #: A column is dead where its line integrals vary by less than this part of what is usual, and are not those
 #: of air; or where so many of its readings are nothing.
@@ -21,11 +21,10 @@ _OFF, _TIMES_USUAL, _FEWEST, _SURELY = 0.05, 15.0, 16, 6.0
 _NAMED = 6
 
 
-def column_warning(projections: Projections, rows: Sequence[int]) -> str | None:
+def column_warning(rows: Sequence[Row]) -> str | None:
     """A warning on columns that are dead or off in one of these rows; None where none are."""
     for row in rows:
-        one = projections.rows(row, row + 1)
-        values = one.to_line_integrals()[0].double().numpy()
+        one, values = row.alone, row.lines
         if values.shape[1] < _FEWEST:
             return None
         nothing = np.zeros(values.shape[1], bool)
@@ -45,8 +44,8 @@ def column_warning(projections: Projections, rows: Sequence[int]) -> str | None:
         if dead.any() and not dead.all():
             return (
                 f"{named('Column', np.flatnonzero(dead))} of the detector (counted from 0) read nothing, or "
-                f"the same, in all views (row {row}): rings, and wrong values near them; fill them from the "
-                "columns beside them first."
+                f"the same, in all views (row {row.number}): rings, and wrong values near them; fill them "
+                "from the columns beside them first."
             )
         differences = values[:, 1:-1] - (values[:, :-2] + values[:, 2:]) / 2
         middle = np.median(differences, axis=0)
@@ -63,8 +62,8 @@ def column_warning(projections: Projections, rows: Sequence[int]) -> str | None:
             largest = float(by[np.abs(by).argmax()])
             return (
                 f"{named('Column', off)} of the detector (counted from 0) read otherwise than those beside "
-                f"them in all views, by up to {largest:+.2g} (row {row}): rings; calibrate the detector "
-                "anew, or fill them from the columns beside them first."
+                f"them in all views, by up to {largest:+.2g} (row {row.number}): rings; calibrate the "
+                "detector anew, or fill them from the columns beside them first."
             )
     return None
 

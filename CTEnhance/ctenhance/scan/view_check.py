@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from ctenhance.scan.column_check import column_warning, named
-from ctenhance.scan.projections import Projections
+from ctenhance.scan.column_check import named
+from ctenhance.scan.geometry_fault import GeometryFault
+from ctenhance.scan.some_rows import Row
 
 #: Parts of the detector that are compared; views on either side, and the part of all, that say what is usual.
 _PARTS, _BESIDE, _PART_OF_ALL, _FEWEST = 32, 7, 60, 30
@@ -24,23 +25,20 @@ _OFF, _TIMES_USUAL, _ALIKE, _SHARE, _MOST = 0.05, 15.0, 0.7, 0.3, 0.1
 _SMOOTH, _LEAST_ASIDE, _TIMES_SE = 5, 0.12, 6.0
 
 
-def odd_readings(projections: Projections, rows: Sequence[int]) -> list[str | None]:
-    """Warnings on columns and on views that read otherwise than those beside them in one of these rows."""
-    return [
-        column_warning(projections, rows), view_warning(projections, rows), turns_warning(projections, rows)
-    ]  # fmt: skip
+def views_aside(rows: Sequence[Row], differ: float) -> GeometryFault | None:
+    """The fault of a scan in which every second view lies aside of the others; None where none does.
 
-
-def turns_warning(projections: Projections, rows: Sequence[int]) -> str | None:
-    """A warning on every second view aside of the others in one of these rows; None where none is."""
+    `differ`: how far opposite rays differ, for the report."""
     for row in rows:
-        aside = aside_in_turn(projections.rows(row, row + 1).to_line_integrals()[0].double().numpy())
-        if aside:
-            return (
-                f"Every second view lies {abs(aside):.2g} columns aside of the others (row {row}), as with a "
-                "focal spot that moves to and fro, of which the file tells nothing: edges are unsharp and "
+        if aside := abs(aside_in_turn(row.lines)):
+            return GeometryFault(
+                f"Every second view lies {aside:.2g} columns aside of the others (row {row.number}), as with "
+                "a focal spot that moves to and fro, of which the file tells nothing: edges are unsharp and "
                 "doubled. Put the columns of each two views together, one from each in turn, into one of "
-                "twice as many columns, or shift them onto each other."
+                "twice as many columns, or shift them onto each other.",
+                differ,
+                None,
+                {"views_aside_in_turn": round(aside, 2)},
             )
     return None
 
@@ -82,19 +80,20 @@ def view_offsets(line_integrals: np.ndarray) -> np.ndarray:
     return found
 
 
-def view_warning(projections: Projections, rows: Sequence[int]) -> str | None:
+def view_warning(rows: Sequence[Row]) -> str | None:
     """A warning on views in which the tube failed in one of these rows; None where none are."""
     for row in rows:
-        offsets = view_offsets(projections.rows(row, row + 1).to_line_integrals()[0].double().numpy())
+        offsets = view_offsets(row.lines)
         odd = np.flatnonzero(offsets)
         if odd.size:
             largest = float(offsets[odd][np.abs(offsets[odd]).argmax()])
             how = f"count up to {np.exp(abs(largest)):.3g} times {'less' if largest > 0 else 'more'} than"
-            if projections.counts is None:
+            if row.alone.counts is None:
                 how = f"have line integrals off by up to {largest:+.2g} from"
             return (
-                f"{named('View', odd)} (counted from 0) {how} those beside them, in all columns (row {row}): "
-                "probably the tube arced, or its voltage or current dropped. They make streaks: leave them "
-                "out, of the readings and of '/view_angles', or divide them by their own air."
+                f"{named('View', odd)} (counted from 0) {how} those beside them, in all columns (row "
+                f"{row.number}): probably the tube arced, or its voltage or current dropped. They make "
+                "streaks: leave them out, of the readings and of '/view_angles', or divide them by their own "
+                "air."
             )
     return None

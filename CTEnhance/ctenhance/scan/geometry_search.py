@@ -1,0 +1,376 @@
+"""Looks for the geometry of a scan in which opposite rays agree."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from ctenhance.physics.opposite_rays import UNKNOWN, Supposed
+from ctenhance.runtime.progress import Cancellable, check
+from ctenhance.scan.geometry_fault import COLUMNS, GeometryFault, another_geometry, percent, unexplained
+from ctenhance.scan.geometry_rays import MOST_JUMPS, Rays
+from ctenhance.scan.order_check import lost_views, unlike, wrong_order
+from ctenhance.scan.projections import Projections
+from ctenhance.scan.row_check import odd_rows
+from ctenhance.scan.some_rows import Row, read_rows
+
+#: Rays that differ by less agree; where something may be very wrong they differ by more than the second, or,
+#: of rough readings, the third.
+_AGREE, _DIFFER, _DIFFER_ROUGH = 0.002, 0.01, 0.03
+#: Another geometry is believed if its rays differ by less than this part of what they do in the file's, and
+#: by less than `_GOOD`. Patients who move resemble another central column somewhat.
+_BETTER, _BETTER_CENTRE, _GOOD = 0.5, 0.4, 0.25
+#: Where fewer rays than this part have an opposite, the first and the last view alone are compared. Between
+#: such a geometry and one with many pairs the difference has to be larger.
+_FEW, _BETTER_OTHERS = 0.05, 0.2
+#: Where hardly any ray has an opposite, another central column is believed if with it they differ by less.
+_BETTER_UNKNOWN = 0.1
+#: Rays that differ more than this, although readings are smooth, agree in no geometry; more than the last,
+#: they may also be divided by a wrong air.
+_NO_AGREEMENT, _SMOOTH, _UNEXPLAINED = 0.5, 0.1, 0.12
+#: Of rays within the body alone another central column is believed only if all that are far do so many times
+#: worse, and the same with a reversed rotation by the second.
+_ALONE, _ALONE_TURNED = 3.0, 1.5
+#: A last view that should not repeat the first is believed if rays then differ by less than this part.
+_SOMEWHAT_BETTER = 0.95
+#: The least changes that are reported beside those of `COLUMNS`: of the columns' spacing, relative to it; of
+#: the angles, in steps at the end of the scan.
+_SPACING, _STEPS_LOST = 0.02, 0.5
+#: Where opposite rays differ by more than this, readings may lie in another order; it is believed at once if
+#: they then differ by less than this part. More readings than these are not looked at so.
+#: So must neighbours.
+_MUCH, _BETTER_LIE, _MOST_READINGS, _SMOOTHER = 0.1, 0.2, 2**29, 0.6
+#: Where opposite rays differ by more than this, views that differ much from the one before are out of order.
+_ORDER_LOST = 0.04
+#: Smooth views no farther apart than this that differ so much are in no order at all, if opposite rays differ
+#: by more than the last.
+_STEP, _NEIGHBOURS, _SMOOTH_VIEWS, _NO_ORDER = math.radians(4), 0.15, 0.03, 0.1
+#: How far is looked nearby, and what is tried beyond that.
+_NEAR_COLUMNS, _NEAR_SPACING, _NEAR_STEP = 4.0, 0.12, 0.02
+_SPACINGS = [float(k) for k in np.geomspace(0.08, 12, 60)]
+_STEPS = [float(k) for k in np.geomspace(0.2, 5, 80)] + [0.25, 1 / 3, 0.5, 2 / 3, 1.5, 2.0, 3.0, 4.0]
+_WIDEST_FAN, _LEAST_ARC = 2.6, 0.99 * math.pi
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+def _rays_of(projections: Projections, rows: Sequence[Row] | None = None) -> Rays:
+    transmission = torch.cat([row.transmission for row in rows or read_rows(projections)])
+    return Rays(transmission, torch.from_numpy(projections.view_angles))
+
+
+def _with(supposed: Supposed, name: str, value: float) -> Supposed:
+    return replace(supposed, **{name: value})  # type: ignore[arg-type]
+
+
+def _least(f: Callable[[float], float], low: float, high: float, precision: float) -> float:
+    """Where `f`, which has one minimum between `low` and `high`, is least, by golden sections."""
+    a, b = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    at_a, at_b = f(a), f(b)
+    while high - low > precision:
+        if at_a < at_b:
+            high, b, at_b = b, a, at_a
+            a = high - _GOLDEN * (high - low)
+            at_a = f(a)
+        else:
+            low, a, at_a = a, b, at_b
+            b = low + _GOLDEN * (high - low)
+            at_b = f(b)
+    return a if at_a < at_b else b
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Another geometry, how far its opposite rays differ, and what is `exchanged`: two axes of the readings,
+    or all three, as they lie in memory."""
+
+    supposed: Supposed
+    differ: float
+    exchanged: tuple[int, ...] | None = None
+
+
+class Search:
+    """Looks for the geometry in which opposite rays agree. `rows`: some of the scan's."""
+
+    def __init__(self, projections: Projections, rows: Sequence[Row], cancel: Cancellable | None) -> None:
+        p = self.projections = projections
+        self.cancel = cancel
+        self.rays = _rays_of(p, rows)
+        flat = p.geometry == "fan_flat"
+        if flat:
+            per_column = float(p.column_pitch_mm or 0) / float(p.source_to_detector_mm or 1)
+        else:
+            per_column = float(p.column_pitch_rad or 0)
+        self.claimed = Supposed(p.central_column, per_column, flat)
+        self.differ = self.rays.differ(self.claimed)
+        self.few = self.rays.fine.measured_twice(self.claimed) < _FEW
+
+    def fault(self) -> GeometryFault | None:
+        """See `check_geometry`."""
+        if self.differ > _MUCH:
+            for one in self._exchanged(lie=True):
+                if self._believed(one, self.differ) and one.differ < _BETTER_LIE * min(self.differ, 1.0):
+                    return self._fault_of(one)
+        fault = odd_rows(self.projections, self.claimed, self.cancel)
+        fault = fault or wrong_order(self.rays.through, self.rays.angles, self.claimed, self.cancel)
+        return fault or self._other_geometry()
+
+    def unexplained(self) -> str | None:
+        """A warning where opposite rays differ much and `fault` has found nothing that explains it."""
+        much = _UNEXPLAINED < self.differ < UNKNOWN and not self.few
+        return unexplained(self.differ) if much and self.rays.fine.roughness < _SMOOTH else None
+
+    def _other_geometry(self) -> GeometryFault | None:
+        if self.differ < _AGREE:
+            return self._last_view()
+        candidates = list(self._nearby())
+        if self.differ > (_DIFFER_ROUGH if self.rays.rough else _DIFFER):
+            candidates += self._far()
+            candidates += self._exchanged()
+        # a change of anything else has to do more than another central column does
+        moved = min(one.differ for one in candidates if self._moved(one))
+        believed = [one for one in candidates if self._believed(one, min(self.differ, moved))]
+        if believed:
+            best = min(one.differ for one in believed)
+            # of those that are about as good, the simplest, which stand first
+            chosen = next(one for one in believed if one.differ < 1.1 * best + 1e-4)
+            if (
+                self._moved_or_turned(chosen)
+                and abs(chosen.supposed.central - self.claimed.central) > _NEAR_COLUMNS
+            ):
+                # to where fewer rays, and these within the body, are measured twice
+                chosen = self._within() or chosen
+            return self._fault_of(self._needed(chosen))
+        if within := self._within():
+            return self._fault_of(within)
+        lost = lost_views(self.rays.through, self.rays.angles, self.claimed)
+        return self._last_view() or lost or self._disorder()
+
+    def _last_view(self) -> GeometryFault | None:
+        """The warning where the angles say that the last view repeats the first, and it does not."""
+        angles, s = self.projections.view_angles, self.claimed
+        half_turns = abs(float(angles[-1] - angles[0])) / math.pi
+        n = round(half_turns)
+        off = abs(half_turns - n) * math.pi > 0.1 * self.rays.step
+        if off or n == 0 or (n % 2 == 1 and s.per_column) or not self.rays.whole or len(angles) < 8:
+            return None
+        if not self.rays.last_is_another(n % 2 == 1, s.central):
+            return None
+        other = replace(s, turn=(len(angles) - 1) / len(angles))
+        found = _Found(other, self.rays.differ(other))
+        return self._fault_of(found) if found.differ < _SOMEWHAT_BETTER * self.differ else None
+
+    def _disorder(self) -> GeometryFault | None:
+        """The warning where no other geometry helps, but the order of the views may be wrong."""
+        rays, differ = self.rays, percent(self.differ)
+        no_order = rays.neighbours > _NEIGHBOURS and rays.step < _STEP and rays.fine.roughness < _SMOOTH_VIEWS
+        if self.differ > _ORDER_LOST and rays.out_of_order > MOST_JUMPS:
+            how, likely = (
+                f"{percent(rays.out_of_order)} of them differ far more than usual",
+                rays.out_of_order,
+            )
+        elif self.differ > _NO_ORDER and no_order:
+            how, likely = "most of them differ much", 1.0
+        elif _NO_AGREEMENT < self.differ < UNKNOWN and not self.few and rays.fine.roughness < _SMOOTH:
+            return GeometryFault(
+                f"Opposite rays, which should read the same, differ by {differ} of what rays vary by, and no "
+                "simple change of the geometry mends that: check the order of views and columns, "
+                "'central_column', '/view_angles', and that every view is divided by its own air.",
+                self.differ,
+                None,
+            )
+        else:
+            return None
+        return GeometryFault(
+            "The views are likely not in the order of '/view_angles' (files sorted by name come as 1, 10, "
+            f"100, 2): {how} from the one before, and opposite rays, which should read the same, by {differ} "
+            "of what rays vary by.",
+            self.differ,
+            None,
+            {"views_out_of_order": likely},
+        )
+
+    def _fault_of(self, found: _Found) -> GeometryFault:
+        p, s = self.projections, found.supposed
+        # a body that looks alike from both sides, or parallel rays, show where the centre is, and nothing
+        # else
+        alike = self.rays.differ(replace(s, turn=-s.turn)) < 1.2 * found.differ + 1e-3
+        either = alike and abs(p.n_columns - 1 - s.central - self.claimed.central) < COLUMNS
+        return another_geometry(p, self.claimed, s, self.differ, found.differ, found.exchanged, either)
+
+    def _moved(self, found: _Found) -> bool:
+        """Whether nothing but the central column is another one."""
+        return (
+            found.exchanged is None and _with(found.supposed, "central", self.claimed.central) == self.claimed
+        )
+
+    def _moved_or_turned(self, found: _Found) -> bool:
+        """Whether nothing but the central column and the direction is another one."""
+        return abs(found.supposed.turn) == 1 and self._moved(
+            replace(found, supposed=replace(found.supposed, turn=1.0))
+        )
+
+    def _believed(self, found: _Found, centred: float) -> bool:
+        one = found.supposed
+        if found.differ > _GOOD or not self._tellable(found):
+            return False
+        if found.exchanged is not None:
+            return found.differ < _BETTER * min(self.differ, 1.0)
+        if self.differ == UNKNOWN:
+            near = one.turn == 1 and abs(one.central - self.claimed.central) < _NEAR_COLUMNS
+            return self._moved_or_turned(found) and not near and found.differ < _BETTER_UNKNOWN
+        limit = _BETTER_CENTRE * self.differ if self._moved(found) else _BETTER * centred
+        few = self.rays.fine.measured_twice(one) < _FEW
+        if few != self.few:
+            limit = _BETTER_OTHERS * centred if self.differ > _GOOD / 2 else 0.0
+        elif few and not self._moved(found):
+            return False
+        # others than these rays may have differed
+        same = min(1.0, self.rays.differ(self.claimed, among=one))
+        return found.differ < min(limit, _BETTER * same)
+
+    def _tellable(self, found: _Found) -> bool:
+        """Whether it is another geometry at all."""
+        one, other = found.supposed, self.claimed
+        return (
+            found.exchanged is not None
+            or one.flat != other.flat
+            or abs(one.central - other.central) >= COLUMNS
+            or abs(one.turn - 1) * self.projections.n_views >= _STEPS_LOST
+            or abs(one.per_column - other.per_column) > _SPACING * other.per_column
+        )
+
+    def _needed(self, found: _Found) -> _Found:
+        """The same without changes that hardly matter, as that of a detector's shape where much is noise."""
+        for name in ("central", "per_column", "flat"):
+            without = _with(found.supposed, name, getattr(self.claimed, name))
+            if found.exchanged is None and without != self.claimed:
+                differ = self.rays.differ(without)
+                if differ < 1.1 * found.differ + 1e-4:
+                    found = replace(found, supposed=without, differ=differ)
+        return found
+
+    def _nearby(self) -> Iterable[_Found]:
+        s = self.claimed
+        yield self._refined(s, "central", _NEAR_COLUMNS, 0.01)
+        if s.per_column and not self.few:
+            yield self._refined(s, "per_column", _NEAR_SPACING * s.per_column, 2e-4 * s.per_column)
+            yield self._centred(replace(s, flat=not s.flat))
+            yield self._centred(replace(s, turn=-1.0))
+        if not self.few:
+            yield self._refined(s, "turn", _NEAR_STEP, 1e-4)
+
+    def _far(self) -> Iterable[_Found]:
+        s, columns = self.claimed, self.projections.n_columns
+        places = [float(c) for c in np.linspace(0.1 * columns, 0.9 * columns, 72)]
+        yield self._centred(self._best(s, "central", places))
+        if s.per_column:
+            others = [*places, columns - 1 - s.central]
+            yield self._centred(self._best(replace(s, turn=-1.0), "central", others))
+            spacings = [0.0, *(k * s.per_column for k in _SPACINGS)]
+        else:
+            spacings = [float(k) / columns for k in np.linspace(-2, 2, 80)]
+        spacings = [k for k in spacings if abs(k) * columns < _WIDEST_FAN]
+        yield self._spaced(self._best(s, "per_column", spacings))
+        angles = self.projections.view_angles
+        arc = abs(float(angles[-1] - angles[0])) * len(angles) / (len(angles) - 1)
+        steps = [k for k in (*_STEPS, math.pi / arc, 2 * math.pi / arc) if abs(k - 1) > _NEAR_STEP]
+        steps = [k for k in steps if k * arc > _LEAST_ARC]
+        best = self._best(s, "turn", steps)
+        yield self._centred(self._refined(best, "turn", 0.025 * best.turn, 2e-4).supposed)
+
+    def _within(self) -> _Found | None:
+        """Another central column, so far off that no rays but those within the body are measured from both
+        sides, as by a detector that stands aside to see more (half-fan); None where none is sure."""
+        s, differ = self.claimed, self.rays.fine.disagreement
+        claimed = differ(self.claimed, within=True)
+        if not _GOOD < claimed < UNKNOWN:
+            return None
+        columns = self.projections.n_columns
+        places = [float(c) for c in np.linspace(0.02 * columns, 0.98 * columns, 145)]
+        found = []
+        for turn in (1.0, -1.0) if s.per_column else (1.0,):
+            every = [replace(s, central=place, turn=turn) for place in places]
+            coarse = [self.rays.coarse.disagreement(one, within=True) for one in every]
+            least = int(np.argmin(coarse))
+            # the next best that is none beside it
+            others = [k for k in range(len(every)) if abs(k - least) > len(every) // 12]
+            for k in (least, min(others, key=lambda k: coarse[k])):
+                check(self.cancel)
+                reach = columns / 50
+
+                def of(central: float, one: Supposed = every[k]) -> float:
+                    return differ(replace(one, central=central), within=True)
+
+                central = _least(of, places[k] - reach, places[k] + reach, 0.01)
+                found.append(_Found(replace(every[k], central=central), of(central)))
+        best = min(found, key=lambda one: one.differ)
+        other = min(
+            (one for one in found if one.supposed.turn != best.supposed.turn),
+            key=lambda one: one.differ,
+            default=None,
+        )
+        elsewhere = min(
+            one.differ for one in found if abs(one.supposed.central - best.supposed.central) > columns / 24
+        )
+        sure = best.differ < min(_GOOD, _BETTER_OTHERS * claimed, elsewhere / _ALONE)
+        sure &= other is None or best.differ < other.differ / _ALONE_TURNED
+        return best if sure and self._tellable(best) else None
+
+    def _exchanged(self, lie: bool = False) -> Iterable[_Found]:
+        """Readings with exchanged axes, which are as smooth before; or that `lie` in another order."""
+        p = self.projections
+        shape = p.shape[:3]
+        tried = [tuple(axis for axis in range(3) if shape[axis] > 1)]
+        if p.readings.size > _MOST_READINGS:
+            return
+        for axes in itertools.permutations(range(3)):
+            if (long := tuple(axis for axis in axes if shape[axis] > 1)) in tried:
+                continue
+            tried.append(long)
+            moved = tuple(sorted(axis for axis in range(3) if shape[axis] > 1 and axes[axis] != axis))
+            alike = len(moved) == 2 and shape[moved[0]] == shape[moved[1]]
+            if alike == lie:
+                continue
+            readings = p.readings.reshape(*(shape[axis] for axis in axes), *p.shape[3:])
+            other = self._with(readings.transpose(*np.argsort(axes), *range(3, readings.ndim)))
+            if alike or unlike(other) < _SMOOTHER * unlike(p):
+                yield _Found(self.claimed, _rays_of(other).differ(self.claimed), moved if alike else axes)
+        if lie and p.n_columns < p.n_rows and (p.air_counts is None or np.ndim(p.air_counts) == 0):
+            central = self.claimed.central + (p.n_rows - p.n_columns) / 2
+            other = replace(self._with(p.readings.swapaxes(1, 2)), central_column=central)
+            turned = replace(self.claimed, central=central)
+            yield _Found(turned, _rays_of(other).differ(turned), (1, 2))
+
+    def _with(self, readings: np.ndarray) -> Projections:
+        name = "line_integrals" if self.projections.counts is None else "counts"
+        return replace(self.projections, row_pitch_mm=1.0, **{name: readings})  # type: ignore[arg-type]
+
+    def _best(self, start: Supposed, name: str, values: Iterable[float]) -> Supposed:
+        check(self.cancel)
+        every = [_with(start, name, value) for value in values]
+        return min(every, key=self.rays.coarse.disagreement)
+
+    def _refined(self, start: Supposed, name: str, reach: float, precision: float) -> _Found:
+        check(self.cancel)
+        middle = getattr(start, name)
+        least = _least(
+            lambda value: self.rays.differ(_with(start, name, value)),
+            middle - reach,
+            middle + reach,
+            precision,
+        )
+        found = [_Found(one, self.rays.differ(one)) for one in (start, _with(start, name, least))]
+        return min(found, key=lambda one: one.differ)
+
+    def _centred(self, start: Supposed) -> _Found:
+        return self._refined(start, "central", max(_NEAR_COLUMNS, self.projections.n_columns / 50), 0.01)
+
+    def _spaced(self, start: Supposed) -> _Found:
+        reach = 0.06 * abs(start.per_column)
+        refined = self._refined(start, "per_column", reach, 0.005 * reach) if reach else None
+        return self._centred(refined.supposed if refined else start)
