@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
-from synthetic_dicom import dataset, hounsfield, save, write_series
+from synthetic_dicom import AXIAL, dataset, hounsfield, save, write_series
 
 from ctenhance.core.volume import CTVolume
+from ctenhance.files.dicom.archive import Archive
+from ctenhance.files.dicom.choice import Conditions
 from ctenhance.runtime.errors import InputError
 
 FROM_THE_SIDE = [0, 1, 0, 0, 0, -1]
@@ -223,6 +225,55 @@ def test_many_pages_are_no_slices_either(tmp_path: Path, description: str, kind:
 def test_slices_with_such_words_remain_slices(tmp_path: Path, description: str, image_type: list[str]):
     values = write_series(tmp_path, SeriesDescription=description, ImageType=image_type)
     np.testing.assert_array_equal(CTVolume.read(tmp_path).array, values)
+
+
+def write_scout(folder: Path, change: Any, **attributes: Any) -> Path:
+    """A scout without a word for it: a body's mean from the front, on the scale that `change` gives it."""
+    y, x = np.mgrid[-1:1:64j, -1:1:96j]
+    body = np.clip(1 - x**2 / 0.7, 0, None) ** 0.5 * (1 - 0.2 * y**2)
+    body *= 1 - 0.5 * np.exp(-8 * y**2 - 6 * x**2)
+    values = change(body) + np.random.default_rng(3).normal(0, 5, body.shape)
+    attributes = {
+        "ImageType": None, "ImageOrientationPatient": [1, 0, 0, 0, 0, -1], "ConvolutionKernel": None,
+        "SeriesInstanceUID": generate_uid(), "SeriesNumber": 1, **attributes,
+    }  # fmt: skip
+    return save(dataset(values.round(), (-30, 0, 90), **attributes), folder / "im.dcm")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "why"),
+    [
+        ({}, "lies from the front or the side"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY"], "ImageOrientationPatient": FROM_THE_SIDE}, "or the side"),
+        ({"ImageOrientationPatient": list(AXIAL), "PixelSpacing": [0.5, 2.0]}, "not square (0.5 x 2 mm)"),
+        ({"ImageOrientationPatient": list(AXIAL), "PixelSpacing": [10.0, 10.0]}, "shows 960 mm"),
+    ],
+)
+def test_a_scout_that_lost_its_image_type_is_told_by_what_it_is(
+    tmp_path: Path, attributes: dict[str, Any], why: str
+):
+    write_scout(tmp_path / "scout", lambda body: 600 * body - 300, **attributes)
+    with pytest.raises(InputError, match=r"likely a localizer \(scout\)") as caught:
+        CTVolume.read(tmp_path / "scout")
+    assert why in str(caught.value)
+    (listed,) = Archive(tmp_path, Conditions.of({}))
+    assert not listed.uses and "likely a localizer (scout)" in listed.why_not
+    # with air where a slice has it nobody can be sure
+    write_scout(tmp_path / "scout", lambda body: 900 * body - 990, **attributes)
+    assert any(why in note and "as scouts do" in note for note in CTVolume.read(tmp_path).meta["notes"])
+
+
+def test_what_is_derived_or_looks_like_a_slice_is_no_scout_for_sure(tmp_path: Path):
+    for name, image_type in (("mute", None), ("mpr", ["DERIVED", "SECONDARY", "MPR"])):
+        values = hounsfield(rows=48, columns=60)[0]
+        attributes = {"ImageType": image_type, "ImageOrientationPatient": FROM_THE_SIDE}
+        save(dataset(values, (0, 0, 0), **attributes), tmp_path / name / "im.dcm")
+        volume = CTVolume.read(tmp_path / name)
+        np.testing.assert_array_equal(volume.array[0], values)
+        noted = [note for note in volume.meta["notes"] if "as scouts do" in note]
+        assert len(noted) == (name == "mute")
+        (listed,) = Archive(tmp_path / name, Conditions.of({}))
+        assert "enhance" in listed.uses and noted == [one for one in listed.notes if "as scouts do" in one]
 
 
 def test_single_slices_from_the_front_are_a_ct_when_there_is_nothing_else(tmp_path: Path):

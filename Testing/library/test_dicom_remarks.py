@@ -12,6 +12,8 @@ from pydicom.sequence import Sequence
 from synthetic_dicom import hounsfield, write_series
 
 from ctenhance.core.volume import CTVolume
+from ctenhance.files.dicom.archive import Archive
+from ctenhance.files.dicom.choice import Conditions
 from ctenhance.runtime.errors import NotCTError
 
 POSITIVE = np.abs(hounsfield(4)) % 70 + 3 * (hounsfield(4, seed=1) > 0)  # a map: nothing below zero
@@ -119,6 +121,8 @@ def test_a_projection_that_only_its_description_tells_is_noted(
 ) -> None:
     write_series(tmp_path, SeriesDescription=said, ImageType=["DERIVED", "SECONDARY", "AXIAL"])
     assert any("projection through several slices" in one for one in notes(tmp_path)) == noted
+    (listed,) = Archive(tmp_path, Conditions.of({}))
+    assert any("projection through several slices" in one for one in listed.notes) == noted
 
 
 def test_a_scan_with_mip_in_its_name_is_no_projection(tmp_path: Path) -> None:

@@ -48,6 +48,21 @@ def test_scans_that_differ_only_in_what_differs_anyway_are_seen_by_how_it_altern
     np.testing.assert_array_equal(CTVolume.read(tmp_path, where={keyword: condition[1]}).array, volumes[0])
 
 
+@pytest.mark.parametrize("lower", [0, 2.5])
+def test_a_series_is_chosen_by_its_number_where_it_shares_a_uid(tmp_path: Path, lower: float):
+    thin, thick = hounsfield(8, seed=1), hounsfield(2, seed=2)
+    write_series(tmp_path, depths=np.arange(8) * 2.5, values=thin, SeriesNumber=3, SliceThickness=2.5)
+    write_series(tmp_path, (lower, lower + 10), values=thick, SeriesNumber=2, SliceThickness=10, prefix="b")
+    assert "SeriesNumber 2 (2 slices) and 3 (8 slices)" in refusal(tmp_path)
+    for number, expected in ((3, thin), (2, thick)):
+        volume = CTVolume.read(tmp_path, series=number)
+        np.testing.assert_array_equal(volume.array, expected)
+        note = f"{len(expected)} of 10 images with one SeriesInstanceUID: those with SeriesNumber={number}"
+        assert note in volume.meta["notes"]
+    with pytest.raises(InputError, match="no CT series 5"):
+        CTVolume.read(tmp_path, series=5)
+
+
 @pytest.mark.parametrize("apart", [0, 2, 150])
 def test_two_scans_whose_headers_tell_nothing_are_pointed_out_by_their_images(tmp_path: Path, apart: int):
     values = hounsfield(12, rows=64, columns=64) + 15 * np.arange(12)[:, None, None] // 2

@@ -52,6 +52,31 @@ def test_a_point_that_may_part_a_hydrate_is_refused_with_the_right_spelling(form
 
 
 @pytest.mark.parametrize(
+    ("formula", "hydrate"),
+    [
+        ("CaSO42H2O", "CaSO4·2H2O"), ("CaSO40.5H2O", "CaSO4·0.5H2O"), ("CaCl26H2O", "CaCl2·6H2O"),
+        ("MgSO47H2O", "MgSO4·7H2O"), ("NaI2H2O", "NaI·2H2O"), ("Na2CO310H2O", "Na2CO3·10H2O"),
+        ("AlCl36(H2O)", "AlCl3·6H2O"), ("Na2B4O710H2O", "Na2B4O7·10H2O"), ("Ca(NO3)24H2O", "Ca(NO3)2·4H2O"),
+        ("MgCl210H2O", "MgCl2·10H2O"),
+    ],
+)  # fmt: skip
+def test_a_lost_point_of_a_hydrate_is_refused_with_it(formula: str, hydrate: str) -> None:
+    with pytest.raises(InputError, match="two ways") as caught:
+        atom_counts(formula)
+    said = str(caught.value)
+    assert f"write {hydrate} for a hydrate" in said
+    other = said.split("and ")[1].split(" where")[0]
+    assert atom_counts(other) != atom_counts(hydrate)
+
+
+@pytest.mark.parametrize(
+    "formula", ["CaCl2H2O", "CaSO4H2O", "C6H12O6H2O", "Ca(OH)2H2O", "CaC2O4H2O", "MgOH2O"]
+)
+def test_one_water_needs_no_point(formula: str) -> None:
+    assert atom_counts(formula) == atom_counts(f"{formula[:-3]}·H2O")
+
+
+@pytest.mark.parametrize(
     ("formula", "right"),
     [
         ("Ca3PO42", "Ca3(PO4)2"), ("CaNO32", "Ca(NO3)2"), ("NH42SO4", "(NH4)2SO4"), ("Al2CO33", "Al2(CO3)3"),

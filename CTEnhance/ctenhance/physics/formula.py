@@ -7,11 +7,11 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from ctenhance.physics.hydrates import NO_METALS, SEPARATOR, refuse_lost_point, refuse_points, two_readings
 from ctenhance.runtime.errors import InputError
 
 # Dots that part a compound from its water of crystallisation; an asterisk and a times sign are used, too.
 _DOTS = "·•∙⋅・･‧*∗×"
-_SEPARATOR = "·"
 _SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻^"
 # Charges stand at the end ('Fe2+', 'Fe+2'), isotopes as in 'I-131'; other hyphens: bonds, hydrates, alloys.
 _HYPHENS = re.compile(r"[+\-−–‐‑—]")
@@ -22,24 +22,14 @@ _OXIDATION = re.compile(
     r"\((?:I{2,3}|IV|VI{1,3}|IX)\)|\(I\)(?=[1-9]?(?![\d.]))|(?<=[A-Za-z])(?:I{2,3}|IV|VI{1,3}|IX)(?![a-z\d])"
 )
 # What stands for a number, and the states of matter.
-_UNKNOWN_COUNT = re.compile(rf"[{_SEPARATOR}.]([nxyz])\(?H2O|\)([nxyz])$")
+_UNKNOWN_COUNT = re.compile(rf"[{SEPARATOR}.]([nxyz])\(?H2O|\)([nxyz])$")
 _STATE = re.compile(r"\((?:aq|s|l|g)\)$")
 _FRACTION = re.compile(r"(\d*)([¼-¾⅐-⅞])")
 _BRACKETS = str.maketrans("[]{}", "()()")
-# 'Cl2.6H2O': a count with a point behind a symbol or a bracket, and what follows up to the next part.
-_POINTED = re.compile(rf"([A-Z][a-z]?|\))([1-9]\d*)\.(\d+)(?=[A-Z(])([^{_SEPARATOR}]*)")
-# What crystallises with salts, as a formula's part begins with it.
-_ADDUCT = re.compile(r"\(?(H2O|D2O|OH2|HOH|NH3|HCl|HBr|CH3OH|CH4O|C2H5OH|C2H6O|CO2|SO2|SO3)(?![0-9a-z])")
-# Behind a fractional count of these nothing but other fractional counts makes sense ('SiO1.5N0.3').
-_ANIONS = ("O", "F", "Cl", "Br", "I", "S", "N", "P", ")")
 # Elements whose symbols in capitals read as two other elements, which such a formula hardly begins with.
 _IN_CAPITALS = ("Bi", "Cs", "Cu", "In", "Nb", "Ni", "Os", "Pb", "Sb", "Sc", "Si", "Sn")
 # The same for these as a whole, as other formulas do begin so ('HOCl', 'YBO3').
 _WHOLE_IN_CAPITALS = ("HO", "HO2O3", "PO", "PU", "PUO2", "YB", "YB2O3", "YBF3")
-NO_METALS = frozenset((
-    "H", "He", "B", "C", "N", "O", "F", "Ne", "Si", "P", "S", "Cl", "Ar", "Ge", "As", "Se", "Br", "Kr",
-    "Te", "I",
-))  # fmt: skip
 _LIGHTEST_ISOTOPE, _ISOTOPES = 18, 0.07  # what a count may be before it looks like an isotope's mass number
 # Isotopes in use that are lighter, or further from the natural element's mass than others.
 _LIGHT_ISOTOPES = {
@@ -75,10 +65,10 @@ def atom_counts(formula: str) -> dict[str, float]:
     plain = _plain(formula)
     _refuse_two_readings(formula, plain)
     counts: dict[str, float] = {}
-    for part in plain.split(_SEPARATOR):
+    for part in plain.split(SEPARATOR):
         times, rest = re.fullmatch(r"(\d+(?:\.\d+)?)?(.*)", part).groups()  # type: ignore[union-attr]
         try:
-            if times and (_SEPARATOR not in plain or not float(times)):
+            if times and (SEPARATOR not in plain or not float(times)):
                 raise ValueError
             atoms = xraydb.chemparse(rest)
         except ValueError as error:
@@ -145,11 +135,11 @@ def _plain(formula: str) -> str:
             "formula without %."
         )
     for dot in _DOTS:
-        formula = formula.replace(dot, _SEPARATOR)
+        formula = formula.replace(dot, SEPARATOR)
     formula = _FRACTION.sub(lambda m: f"{int(m[1] or 0) + unicodedata.numeric(m[2]):.4g}", formula)  # '½H2O'
     plain = unicodedata.normalize("NFKC", formula).translate(_BRACKETS).strip()
-    plain = re.sub(rf"\s*{_SEPARATOR}\s*(\d+(?:\.\d+)?)\s+", rf"{_SEPARATOR}\1", plain)  # '· 6 H2O'
-    plain = re.sub(rf"\s*{_SEPARATOR}\s*", _SEPARATOR, plain)
+    plain = re.sub(rf"\s*{SEPARATOR}\s*(\d+(?:\.\d+)?)\s+", rf"{SEPARATOR}\1", plain)  # '· 6 H2O'
+    plain = re.sub(rf"\s*{SEPARATOR}\s*", SEPARATOR, plain)
     if re.search(r"\s[\d.]", plain):
         _refuse_shares(formula, re.sub(r"\s", "", plain))
         raise InputError(
@@ -157,17 +147,13 @@ def _plain(formula: str) -> str:
             "CaCl2·6H2O."
         )
     plain = re.sub(r"\s", "", plain)
-    if strange := re.search(rf"[^A-Za-z0-9().{_SEPARATOR}]", plain):
+    if strange := re.search(rf"[^A-Za-z0-9().{SEPARATOR}]", plain):
         raise InputError(
             f"'{formula}' holds '{strange.group()}' (U+{ord(strange.group()):04X}), which is no part of a "
             "formula; write it with Latin letters, for example Ca5(PO4)3OH or CaCl2·6H2O."
         )
     # A point before a letter can be no decimal point.
-    return re.sub(r"\.(?=[A-Z(])", _SEPARATOR, plain)
-
-
-def _two_readings(formula: str, ways: str) -> InputError:
-    return InputError(f"'{formula}' can be read in two ways: write {ways}.")
+    return re.sub(r"\.(?=[A-Z(])", SEPARATOR, plain)
 
 
 def _refuse_two_readings(formula: str, plain: str) -> None:
@@ -181,9 +167,10 @@ def _refuse_two_readings(formula: str, plain: str) -> None:
     if re.search(r"\.(?!\d)|\d[a-z]|\(\)", plain):
         raise _no_formula(formula)
     _refuse_oxidation_states(formula, plain)
+    refuse_lost_point(formula, plain)
     _refuse_cobalt(formula, plain)
     _refuse_lost_brackets(formula, plain)
-    _refuse_points(formula, plain)
+    refuse_points(formula, plain)
     _refuse_zeros(formula, plain)
     _refuse_isotopes(formula, plain)
     _refuse_shares(formula, plain)
@@ -198,7 +185,7 @@ def _refuse_two_readings(formula: str, plain: str) -> None:
     meant = capital in _IN_CAPITALS or plain in _WHOLE_IN_CAPITALS or plain.startswith("HFO")
     if plain.isupper() and plain[:2].isalpha() and meant:
         apart = f"{plain[0]}1{plain[1]}1"
-        raise _two_readings(formula, f"{capital} where that element is meant, and {apart} where two are")
+        raise two_readings(formula, f"{capital} where that element is meant, and {apart} where two are")
 
 
 def _refuse_oxidation_states(formula: str, plain: str) -> None:
@@ -214,7 +201,7 @@ def _refuse_cobalt(formula: str, plain: str) -> None:
     """A slip of carbonates and of the oxides of carbon: 'CaCo3', 'NaHCo3', 'Co2'."""
     slip = re.fullmatch(r"((?:[A-Z][a-z]?\d?)*)Co([23]?)", plain)
     if slip and ((slip[2] == "3" and slip[1]) or (slip[2] == "2" and not slip[1])):
-        raise _two_readings(
+        raise two_readings(
             formula,
             f"{slip[1]}CO{slip[2]} where carbon and oxygen are meant, and {slip[1]}(Co){slip[2]} for cobalt",
         )
@@ -229,7 +216,7 @@ def _refuse_lost_brackets(formula: str, plain: str) -> None:
         grouped = _SEVERAL_HYDROXIDES.sub(r"(OH)\1", grouped)
         counted = _SEVERAL_HYDROXIDES.sub(r"O1H\1", counted)
     if grouped != plain and "C" not in symbols:  # of organic compounds these may be the atoms
-        raise _two_readings(formula, f"{grouped} for groups of atoms, and {counted} for single ones")
+        raise two_readings(formula, f"{grouped} for groups of atoms, and {counted} for single ones")
 
 
 def _refuse_capitals(formula: str, plain: str, at: int) -> None:
@@ -238,42 +225,17 @@ def _refuse_capitals(formula: str, plain: str, at: int) -> None:
         symbol = plain[max(0, start) : start + 2].capitalize()
         if plain.isupper() and len(symbol) == 2 and symbol.isalpha() and _mass(symbol):
             natural = plain[:start] + symbol + plain[start + 2 :]
-            raise _two_readings(
+            raise two_readings(
                 formula,
                 f"{natural} where {symbol} is meant, and H for the isotope {plain[at]}, as attenuation is of "
                 "natural elements",
             )
 
 
-def _refuse_points(formula: str, plain: str) -> None:
-    """Points that may part a hydrate or belong to a count."""
-    twice = re.search(r"\d(\.)\d+\.\d", plain)
-    if twice:
-        before, behind = plain[: twice.start(1)], plain[twice.end(1) :]
-        raise _two_readings(formula, f"{before}{_SEPARATOR}{behind} for a hydrate")
-    bare = re.search(r"[A-Za-z)](\.)\d", plain)
-    if bare:
-        before, behind = plain[: bare.start(1)], plain[bare.end(1) :]
-        parted = f"{before}{_SEPARATOR}{behind} for a hydrate and the like, and "
-        fraction = f"{before}0.{behind} for a count below one"
-        raise _two_readings(formula, (parted if re.search("[A-Z]", behind) else "") + fraction)
-    for pointed in _POINTED.finditer(plain):
-        symbol, count, times, rest = pointed.groups()
-        closed = symbol in _ANIONS and not re.search(r"\d\.\d", rest)
-        if closed or _ADDUCT.match(rest):
-            start, number = plain[: pointed.start(3) - 1], times.lstrip("0") or times
-            inner = rest[1:-1] if re.fullmatch(r"\([^()]*\)", rest) else rest
-            parted = (
-                f"{start}({inner}){number} or {start}{_SEPARATOR}{number}{inner} for a hydrate and the like"
-            )
-            fraction = f"the part with the count {count}.{times} last where that is meant"
-            raise _two_readings(formula, f"{parted}, and {fraction}")
-
-
 def _refuse_zeros(formula: str, plain: str) -> None:
     """Zeros where the letter O is meant, which would make another count."""
     zero = re.search(r"(?<![\d.])0\d*(?![\d.])", plain)
-    zero = zero or re.search(rf"(?:^|[({_SEPARATOR}][\d.]*)H20(?!\d)", plain)
+    zero = zero or re.search(rf"(?:^|[({SEPARATOR}][\d.]*)H20(?!\d)", plain)
     if "O" not in re.findall(r"[A-Z][a-z]?", plain):
         zero = zero or re.search(r"(?<=[A-Za-z)])[1-9]0[1-9](?!\d)", plain)
     if zero:
@@ -292,7 +254,7 @@ def _refuse_isotopes(formula: str, plain: str) -> None:
             rest = plain[found.end() :]
             natural = plain[: found.start()] + before + ("2" if before == "H" else "") + symbol + rest
             counted = plain[: found.end()] + "1" + rest
-            raise _two_readings(
+            raise two_readings(
                 formula,
                 f"{natural} for the isotope, as attenuation is of natural elements, and {counted} where the "
                 f"number counts {before}",
@@ -301,13 +263,13 @@ def _refuse_isotopes(formula: str, plain: str) -> None:
 
 def _refuse_isotopes_behind(formula: str, plain: str) -> None:
     """Mass numbers behind the symbol, which would be counts: 'U235O2', 'H2O18'."""
-    for part in plain.split(_SEPARATOR):
+    for part in plain.split(SEPARATOR):
         for found in re.finditer(r"([A-Z][a-z]?)(\d{1,3})(?![\d.])", part):
             if not _is_mass_number(found.group(1), int(found.group(2)), part):
                 continue
             before, behind = part[: found.start()], part[found.end() :]
             natural, counted = f"{before}{found[1]}{behind}", f"{before}({found[1]}){found[2]}{behind}"
-            raise _two_readings(
+            raise two_readings(
                 formula,
                 f"{plain.replace(part, natural, 1)} for the isotope, as attenuation is of natural elements, "
                 f"and {plain.replace(part, counted, 1)} where the number counts {found[1]}",
@@ -401,7 +363,7 @@ def _shares_or_atoms(formula: str, counted: str, symbols: list[str], shares: lis
     by_mass = "".join(
         f"{one}{share * whole:.4g}%" for one, share in zip(symbols, shares, strict=True) if share
     )
-    return _two_readings(formula, f"{counted} where the numbers count atoms, and {by_mass} for % by mass")
+    return two_readings(formula, f"{counted} where the numbers count atoms, and {by_mass} for % by mass")
 
 
 def mass_shares(composition: str) -> dict[str, float]:

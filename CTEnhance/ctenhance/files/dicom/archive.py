@@ -24,6 +24,7 @@ from ctenhance.files.dicom.grid import Grid
 from ctenhance.files.dicom.header import DAMAGE, DicomFile, number, read_file, text
 from ctenhance.files.dicom.kinds import ATTRIBUTES as KIND_ATTRIBUTES
 from ctenhance.files.dicom.kinds import kinds, slices_of
+from ctenhance.files.dicom.lone import may_be_scouts
 from ctenhance.files.dicom.maps import mg_per_ml_of
 from ctenhance.files.dicom.marks import ATTRIBUTES as SCAN_ATTRIBUTES
 from ctenhance.files.dicom.parted import SERIES_UID, by_series
@@ -35,11 +36,13 @@ from ctenhance.files.dicom.reading import (
     is_index,
     series_numbers,
 )
+from ctenhance.files.dicom.remarks import note_of_projection
 from ctenhance.files.dicom.slices import HOUNSFIELD, Slice
-from ctenhance.files.dicom.stack import laid_out
+from ctenhance.files.dicom.stack import laid_out, read_stack
 from ctenhance.files.dicom.units import measure_of
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import suffix_of
+from ctenhance.runtime.large import Ahead
 
 #: Headers held at once; an archive whose parts have more is told in smaller ones.
 MOST_HEADERS = 20_000
@@ -308,6 +311,14 @@ class Archive:
             listed.uses = ["compare-maps", "view"]
             listed.why_not = f"its values are {unit}, not Hounsfield units"
             return
+        try:
+            # Whether one or two images are slices at all only their values tell.
+            some = read_stack(kept, self._conditions, True, Ahead(0)) if may_be_scouts(placed) else None
+        except InputError as error:
+            listed.why_not = str(error)
+            return
+        more = note_of_projection(placed[0].file) if some is None else some.notes
+        listed.notes += [note for note in more if note not in listed.notes]
         listed.uses = list(_OF_A_CT)
 
     def _laid_out(

@@ -44,9 +44,12 @@ _PAGE = re.compile(
     r"|(EXAM|SCAN) (SUMMARY|PROTOCOL|PAGE)|SOM\d+ PROT|SCREEN ?(SAVE|SHOT|CAPTURE)S?|SAVED SCREEN|SSAVE"
     r"|BLACK IMAGE|^DOS(E|IS)$)\b"
 )
+_EXTREMES = r"T?MIPS?|MINIPS?|MAX ?IP|MIN ?IP|(MAXIMUM|MINIMUM) INTENSITY( PROJECTION)?"
+#: What projects several slices into one, means of them too, and thin slices of which it is to be made.
+PROJECTION = re.compile(rf"\b({_EXTREMES}|AVE? ?IP|RAY ?SUM|AVERAGE INTENSITY( PROJECTION)?)\b")
+FOR_PROJECTION = re.compile(r"\b(FOR|FUE?R|POUR|PARA|PER|VOOR|TIL|NO|KEINE?) (T?MIPS?|MINIPS?)\b")
 _RENDERING = re.compile(
-    r"\b(MIP|MINIP|MAX ?IP|MIN IP|(MAXIMUM|MINIMUM) INTENSITY( PROJECTION)?|PROJECTION IMAGE|VRT|SSD"
-    r"|(VOLUME|SURFACE|3D|CINEMATIC) ?RENDER(ED|ING)?)\b"
+    rf"\b({_EXTREMES}|PROJECTION IMAGE|VRT|SSD|(VOLUME|SURFACE|3D|CINEMATIC) ?RENDER(ED|ING)?)\b"
 )
 _CURVE = re.compile(r"\b(CURVED( MPR)?|CPR)\b")
 # Slices that somebody chose, often with arrows and text burned in.
@@ -60,7 +63,7 @@ _WORDS_IN = ("ImageType", "FrameType", "ScanOptions", "AcquisitionType", "Volume
 # Only where a series has so few images is its description believed: 'after scout' may describe slices. Of a
 # longer one it is where it tells of pages and the images are said to be derived or secondary, as pages are.
 _FEW_IMAGES = 3
-_MOST_SCOUTS = 2  # from one side
+MOST_SCOUTS = 2  # from one side
 ATTRIBUTES = (*_WORDS_IN, "SeriesDescription", "BurnedInAnnotation")
 
 # CT objects other than slices: what they are, and what to give instead.
@@ -173,8 +176,8 @@ def _find_slice_frames(file: DicomFile) -> list[int]:
     spoken = [frame for frame in frames if not _SCOUT.search(_said_of_frame(file, frame))]
     planes = {frame: _plane(file, frame) for frame in spoken}
     counts = Counter(planes.values())
-    if counts and max(counts.values()) > _MOST_SCOUTS:
-        spoken = [frame for frame in spoken if counts[planes[frame]] > _MOST_SCOUTS]
+    if counts and max(counts.values()) > MOST_SCOUTS:
+        spoken = [frame for frame in spoken if counts[planes[frame]] > MOST_SCOUTS]
     return spoken or frames
 
 
@@ -209,13 +212,13 @@ def _without_strays(images: Sequence[DicomFile]) -> list[DicomFile]:
         images = [file for file in images if file not in keys]
     planes = {file: _plane(file, slice_frames(file)[0]) for file in images}
     counts = _slices_by_plane(planes)
-    if max(counts.values(), default=0) <= _MOST_SCOUTS:
+    if max(counts.values(), default=0) <= MOST_SCOUTS:
         return list(images)
     looks = {_look(file) for file, plane in planes.items() if plane is not None}
     return [
         file
         for file, plane in planes.items()
-        if (_look(file) in looks if plane is None else counts[plane] > _MOST_SCOUTS)
+        if (_look(file) in looks if plane is None else counts[plane] > MOST_SCOUTS)
     ]
 
 
@@ -274,7 +277,7 @@ def _kind(file: DicomFile, series: Sequence[DicomFile]) -> str | None:
         return _PAGES
     if _CURVE.search(words):
         return _CURVES
-    if _RENDERING.search(words):
+    if _RENDERING.search(words) and not FOR_PROJECTION.search(words):
         return _RENDERINGS
     return _KEYS if _KEY_IMAGES.search(words + " " + described) else None
 
@@ -297,7 +300,7 @@ def outline(images: Sequence[DicomFile]) -> Outline:
         slices,
         max(stacked.values()),
         any(map(_is_placed, images)),
-        _is_axial(images[0]),
+        is_axial(images[0]),
         captures,
         slices > 1 == len(places),
     )
@@ -316,12 +319,12 @@ def meant(series: Mapping[K, Outline]) -> set[K]:
     beside = {
         uid
         for uid, one in placed.items()
-        if one.at_one_place or (one.parallel <= _MOST_SCOUTS and not one.axial)
+        if one.at_one_place or (one.parallel <= MOST_SCOUTS and not one.axial)
     }
-    return (set(placed) - beside if most > _MOST_SCOUTS else set(placed)) or set(proper)
+    return (set(placed) - beside if most > MOST_SCOUTS else set(placed)) or set(proper)
 
 
-def _is_axial(file: DicomFile) -> bool:
+def is_axial(file: DicomFile) -> bool:
     """Say whether the slice lies across the patient's long axis (within 45 degrees), as far as it says."""
     found = file.value("ImageOrientationPatient", frame=slice_frames(file)[0])
     orientation = [number(one) or 0.0 for one in found or ()]
@@ -373,6 +376,6 @@ def _left_as(file: DicomFile, series: Sequence[DicomFile]) -> str:
         return _KEYS
     if is_capture(file):
         return _PAGES
-    if not _is_axial(file):
+    if not is_axial(file):
         return _SCOUTS
     return _BOLUS if outline(series).at_one_place else ""

@@ -95,8 +95,9 @@ def read_dicom(
             found, left_out = slices_of(files, conditions.ignores(SERIES_UID))
             kept = set(conditions.files([file for images in found.values() for file in images]))
             meant = {uid: [file for file in images if file in kept] for uid, images in found.items()}
-            chosen = _choose({uid: images for uid, images in meant.items() if images}, series)
+            chosen, of_number = _choose({uid: images for uid, images in meant.items() if images}, series)
             volume, ends = _volume(chosen, conditions, left_out, check_hu, memory)
+            volume.meta["notes"] += of_number
         uid = text(chosen[0].header.get("SeriesInstanceUID"))
         known = {text(file.header.get("SOPInstanceUID")) for file in files}
         volume.meta["notes"] += filter(None, (note_of_missing(one, known, uid) for one in indices))
@@ -236,15 +237,24 @@ def is_archive(path: Path) -> bool:
     return False
 
 
-def _choose(series: dict[str, list[DicomFile]], chosen: int | str | None) -> list[DicomFile]:
-    """Return the files of the chosen series; the only one if none is; raises InputError otherwise."""
+def _choose(
+    series: dict[str, list[DicomFile]], chosen: int | str | None
+) -> tuple[list[DicomFile], list[str]]:
+    """Return the files of the chosen series; the only one if none is; and a note where they are a part of one
+    that shares its UID. Raises InputError otherwise."""
     numbers = series_numbers({uid: files[0] for uid, files in series.items()})
     if chosen is None and len(series) == 1:
-        return next(iter(series.values()))
+        return next(iter(series.values())), []
     if chosen is not None:
+        asked = str(chosen).strip()
         for uid, files in series.items():
-            if str(chosen).strip() in (uid, str(numbers[uid])):
-                return files
+            if asked == uid:
+                return files, []
+            if asked == str(numbers[uid]):
+                return _of_number(files, asked) or (files, [])
+        of_number = [part for files in series.values() if (part := _of_number(files, asked))]
+        if len(of_number) == 1:
+            return of_number[0]
     shown = sorted(series, key=numbers.__getitem__)
     studies = _studies({uid: files[0] for uid, files in series.items()})
     labels = [
@@ -271,6 +281,16 @@ def _choose(series: dict[str, list[DicomFile]], chosen: int | str | None) -> lis
     alike = given.count(str(chosen).strip())
     several = f", as {alike} of its series have this number and are listed by others" if alike > 1 else ""
     raise InputError(f"it holds no CT series {chosen}{several}; choose from: {listing}.")
+
+
+def _of_number(files: list[DicomFile], asked: str) -> tuple[list[DicomFile], list[str]] | None:
+    """Return the files that have this SeriesNumber where files of others share their UID, as some anonymisers
+    have it, with a note; None where none do."""
+    those = [file for file in files if str(file.header.get("SeriesNumber")).strip() == asked]
+    if not those or len(those) == len(files):
+        return None
+    note = f"{len(those)} of {len(files)} images with one {SERIES_UID}: those with SeriesNumber={asked}"
+    return those, [note]
 
 
 def series_numbers(series: Mapping[str, DicomFile]) -> dict[str, int]:

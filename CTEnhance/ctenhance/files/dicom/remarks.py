@@ -16,6 +16,7 @@ from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset
 
 from ctenhance.files.dicom.header import DAMAGE, DicomFile, before_frames, text
+from ctenhance.files.dicom.kinds import FOR_PROJECTION, PROJECTION
 from ctenhance.files.dicom.names import LIKE_HU, QUANTITIES, UNIT, WITHOUT_AIR, capitals, quantity, words
 from ctenhance.files.dicom.slices import Slice
 from ctenhance.runtime.errors import NotCTError
@@ -32,12 +33,6 @@ _CHANGED = re.compile(
     rf"\b{_NOT}(CLIPPED|CLAMPED|CLIPPING|THRESHOLDED|WINDOWED|WINDOW(ING)? (LEVEL(ING)? )?APPLIED"
     r"|NORMALI[SZ](ED|ATION|IERT)|EQUALI[SZ](ED|ATION)|INVERTED|GRA?E?Y ?SCALE INVERSION|8 ?BITS?)\b"
 )
-_PROJECTION = re.compile(
-    r"\b(T?MIPS?|MINIPS?|MAX ?IP|MIN ?IP|AVE? ?IP|RAY ?SUM"
-    r"|(MAXIMUM|MINIMUM|AVERAGE) INTENSITY( PROJECTION)?)\b"
-)
-# Thin slices of which they are to be made.
-_FOR_PROJECTION = re.compile(r"\b(FOR|FUE?R|POUR|PARA|PER|VOOR|TIL|NO|KEINE?) (T?MIPS?|MINIPS?)\b")
 _KINDS_OF_TEXT = ("LO", "SH", "ST", "LT", "UT", "UC", "CS")
 # Of the person, the contrast agent (with its concentration), the place, and what all images of CT have there.
 _OTHERS = re.compile(
@@ -78,7 +73,7 @@ def notes_of_remarks(slices: Sequence[Slice]) -> list[str]:
 def note_of_projection(file: DicomFile) -> list[str]:
     """Return the note on a derived image that its description, not its type, calls a MIP or the like."""
     said = words(text(file.value("SeriesDescription")))
-    named = None if _FOR_PROJECTION.search(said) else _PROJECTION.search(said)
+    named = None if FOR_PROJECTION.search(said) else PROJECTION.search(said)
     if named is None or "ORIGINAL" in text(file.value("ImageType")).upper():
         return []
     return [

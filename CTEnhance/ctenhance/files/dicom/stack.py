@@ -30,6 +30,7 @@ from ctenhance.files.dicom.choice import Conditions, Frame
 from ctenhance.files.dicom.grid import Grid, grid_of
 from ctenhance.files.dicom.header import DAMAGE, DicomFile, number, text, without_collecting
 from ctenhance.files.dicom.kinds import slice_frames
+from ctenhance.files.dicom.lone import notes_of_lone_images
 from ctenhance.files.dicom.padding import AIR_HU, declared_padding, fill_padding
 from ctenhance.files.dicom.pixels import stored_planes
 from ctenhance.files.dicom.provenance import (
@@ -125,7 +126,7 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
         notes += [*doubts(slices, array, air), *filter(None, [scale])]
         notes += [*notes_of_copies(array, slices), *notes_of_derivation(slices[0].file)]
         notes += [*notes_of_remarks(slices), *notes_of_tilt(slices, shear)]
-        notes += note_of_projection(slices[0].file)
+        notes += [*note_of_projection(slices[0].file), *notes_of_lone_images(slices, array)]
         notes += notes_of_field(slices[0].file, array, padded or padding is not None)
         if unit == HOUNSFIELD and not named:
             first = slices[0].file
