@@ -220,8 +220,8 @@ def film(panel: Any, path: Path, which: str = "_onFlicker") -> None:
     getattr(panel.outSection, which)()
 
 
-def frames(turns: Turns, panel: Any, count: int) -> Iterator[str]:
-    """Yield the rows of frames a second: the change, its link, and all views drawn."""
+def frames(turns: Turns, panel: Any, count: int, where: str = "") -> Iterator[str]:
+    """Yield the rows of frames a second, the change, its link, and all views drawn; `where` is added."""
     import slicer
 
     from CTEnhanceLib.compare.modes import Mode
@@ -241,7 +241,8 @@ def frames(turns: Turns, panel: Any, count: int) -> Iterator[str]:
         turns.wait(0.7)
         middle, most = float(np.median(clock[1:])), float(np.percentile(clock[1:], 95))
         used = float(np.median(busy[1:]))
-        row = f"| {what} | {1e3 / middle:.0f} | {middle:.0f} | {most:.0f} | {used:.0f} | {1e3 / used:.0f} |"
+        figures = (1e3 / middle, middle, most, used, 1e3 / used)
+        row = f"| {what}{where} | {' | '.join(f'{one:.0f}' for one in figures)} |"
         print(row, flush=True)
         return row
 
@@ -272,8 +273,10 @@ def frames(turns: Turns, panel: Any, count: int) -> Iterator[str]:
 
 def enhancing(turns: Turns, app: Any, shape: tuple[int, int, int], count: int) -> list[str]:
     """Do what is done in CT Enhance and return the rows of frames."""
+    import slicer
+
     _before, result = pair(shape)
-    others.fill()
+    things = others.fill()
     turns.wait(1)
     opened: list[Any] = []
     turns.act(
@@ -285,7 +288,12 @@ def enhancing(turns: Turns, app: Any, shape: tuple[int, int, int], count: int) -
     turns.wait(2)
     with tempfile.TemporaryDirectory() as folder:
         reading(turns, panel, Path(folder))
-        rows = list(frames(turns, panel, count))
+        rows = list(frames(turns, panel, count, f", {len(things)} things more in the scene"))
+        for thing in things:  # of which Slicer draws point lists, empty ones too, in each view
+            slicer.mrmlScene.RemoveNode(thing)
+        turns.wait(1)
+        rows += frames(turns, panel, count)
+        others.fill()
         others.further(turns, panel, Path(folder), pair)
         others.running(turns, panel, Path(folder))
     return rows

@@ -12,13 +12,14 @@ import numpy as np
 _SPACING = np.diag([-0.7, -0.7, 1.0, 1.0])
 
 
-def fill(count: int = 40) -> None:
-    """Put as many things into the scene as a reader collects in a morning."""
+def fill(count: int = 40) -> list[Any]:
+    """Put as many things into the scene as a reader collects in a morning, and return them."""
     import slicer
 
-    for number in range(count):
-        kind = ("vtkMRMLMarkupsFiducialNode", "vtkMRMLTableNode", "vtkMRMLTextNode")[number % 3]
-        slicer.mrmlScene.AddNewNodeByClass(kind, f"Thing {number}")
+    kinds = ("vtkMRMLMarkupsFiducialNode", "vtkMRMLTableNode", "vtkMRMLTextNode")
+    return [
+        slicer.mrmlScene.AddNewNodeByClass(kinds[number % 3], f"Thing {number}") for number in range(count)
+    ]
 
 
 def further(turns: Any, panel: Any, folder: Path, pair: Callable[..., Any]) -> None:
