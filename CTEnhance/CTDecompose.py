@@ -304,6 +304,11 @@ class CTDecomposeWidget(PanelWidget):
         if self.parameters is not None:
             self.parameters.result = result
 
+    def arrivals(self):
+        """Make the images' nodes in a turn of their own."""
+        *before, last = super().arrivals()
+        return [*before, lambda _result: self.spectralSection.prepare(), last]
+
     def showArrived(self, result) -> None:
         """Show the spectral images."""
         self.spectralSection.show()

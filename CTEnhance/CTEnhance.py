@@ -28,8 +28,9 @@ from CTEnhanceLib.compare.strength import StrengthWriter, canBlend, presets
 from CTEnhanceLib.enhance.batchwindow import BatchWindow, Settings
 from CTEnhanceLib.enhance.job import DEFAULT_OPTIONS, VERB, EnhanceJob, isForeign, problem
 from CTEnhanceLib.panel import about
+from CTEnhanceLib.panel.base import RESOURCES
 from CTEnhanceLib.panel.modelchoice import ModelChoice
-from CTEnhanceLib.panel.widget import RESOURCES, PanelLogic, PanelWidget
+from CTEnhanceLib.panel.widget import PanelLogic, PanelWidget
 from CTEnhanceLib.process import dependencies, transfer
 from CTEnhanceLib.process.devices import deviceOptions
 from CTEnhanceLib.process.run import runAndWait

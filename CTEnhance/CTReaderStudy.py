@@ -20,8 +20,8 @@ from ctenhance.runtime.errors import CTEnhanceError
 from ctenhance.study import ReadingSession, Study
 from CTEnhanceLib.panel import about, styles
 from CTEnhanceLib.panel.ahead import Ahead
+from CTEnhanceLib.panel.base import BasePanelWidget
 from CTEnhanceLib.panel.keysheet import KeySheet
-from CTEnhanceLib.panel.widget import BasePanelWidget
 from CTEnhanceLib.readerstudy import keys, views
 from CTEnhanceLib.readerstudy.desk import ReadingDesk
 from CTEnhanceLib.views import layouts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -126,6 +127,13 @@ def running(turns: Any, panel: Any, folder: Path) -> None:
     window.dialog.hide()
 
 
+def arrive(panel: Any, result: Any) -> None:
+    """Show a result as after Apply, in as many turns."""
+    from CTEnhanceLib.process.steps import inTurns
+
+    inTurns(functools.partial(do, result) for do in panel.arrivals())
+
+
 def reconstructing(turns: Any, panel: Any, shape: tuple[int, int, int]) -> None:
     """Look at a reconstruction: its stages, the sinogram, the overlay, two stages compared."""
     from CTEnhanceLib.reconstruct.stages import Overlay
@@ -134,7 +142,7 @@ def reconstructing(turns: Any, panel: Any, shape: tuple[int, int, int]) -> None:
     placed: list[Any] = []
     job = _reconstruction(shape)
     turns.act("reconstruct: placed in the scene", lambda: placed.append(job.place(_RECONSTRUCTED)))
-    turns.act("reconstruct: stages, for the first time", lambda: panel._onResult(placed[0]))
+    turns.act("reconstruct: stages, for the first time", lambda: arrive(panel, placed[0]))
     turns.act("reconstruct: sinogram", lambda: setattr(ui.sinogramBox, "checked", True))
     residual = overlays.index(Overlay.RESIDUAL)
     turns.act("reconstruct: residual over it", lambda: setattr(ui.overlaySelector, "currentIndex", residual))
@@ -164,7 +172,7 @@ def decomposing(turns: Any, panel: Any, shape: tuple[int, int, int]) -> None:
     ui, section = panel.ui, panel.spectralSection
     result = maps(shape)
     turns.wait(1)
-    turns.act("decompose: four images, for the first time", lambda: panel._onResult(result))
+    turns.act("decompose: four images, for the first time", lambda: arrive(panel, result))
     turns.act("decompose: energy", lambda: setattr(ui.energySlider, "value", 55.0))
     turns.act("decompose: low noise", lambda: setattr(ui.lowNoiseBox, "checked", True))
     turns.act("decompose: a preset", ui.boneButton.click)

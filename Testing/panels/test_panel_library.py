@@ -135,6 +135,19 @@ def test_declined_installation_installs_nothing(tmp_path: Path, monkeypatch: pyt
     assert dependencies.ensure(path, "CT Enhance") is False
 
 
+def test_versions_of_packages_are_what_the_library_says() -> None:
+    import importlib.metadata
+
+    from CTEnhanceLib.process import dependencies
+
+    names = {found.metadata["Name"] for found in importlib.metadata.distributions()} - {None}
+    assert len(names) > 10
+    for name in names:
+        assert dependencies._version(name) == importlib.metadata.version(name), name
+    with pytest.raises(importlib.metadata.PackageNotFoundError):
+        dependencies._version("no-such-package")
+
+
 def test_a_torch_too_old_for_all_others_is_told_before_anything_is_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,17 +157,17 @@ def test_a_torch_too_old_for_all_others_is_told_before_anything_is_installed(
     path.write_text("no-such-package\n")
     monkeypatch.setattr(dependencies, "torchInstalled", lambda: True)
     monkeypatch.setattr(dependencies, "_install", lambda *_: pytest.fail("nothing may be installed"))
-    version = dependencies.importlib.metadata.version
+    version = dependencies._version
     for old in ("2.2.2", "2.4.0+cu121"):
         monkeypatch.setattr(
-            dependencies.importlib.metadata,
-            "version",
+            dependencies,
+            "_version",
             lambda name, v=old: v if name == "torch" else version(name),
         )
         for act in (lambda: dependencies.ensure(path, "CT Enhance"), lambda: dependencies.require(path)):
             with pytest.raises(dependencies.CTEnhanceError, match=r"PyTorch 2\.\d.*too old.*>=2\.4\.1"):
                 act()
-    monkeypatch.setattr(dependencies.importlib.metadata, "version", lambda name: "2.6.0+cu124")
+    monkeypatch.setattr(dependencies, "_version", lambda name: "2.6.0+cu124")
     dependencies.requireNewTorch()
 
 
@@ -363,7 +376,7 @@ def test_rows_fit_into_the_width_of_all_panels(app: Any, repository: Path) -> No
     import slicer
     from PySide6 import QtWidgets
 
-    from CTEnhanceLib.panel.widget import WIDTH
+    from CTEnhanceLib.panel.base import WIDTH
 
     for form in sorted((repository / "CTEnhance" / "Resources" / "UI").glob("*.ui")):
         widget = slicer.util.loadUI(str(form))

@@ -292,3 +292,50 @@ def test_a_plot_is_made_before_it_is_shown(app: Any, user: Any, monkeypatch: Any
     assert plot.visible
     plot.hide()
     slicer.mrmlScene.RemoveNode(made())
+
+
+class _Done:
+    """A run that is over but for what is to be shown."""
+
+    def cancel(self) -> None:
+        """There is nothing to stop any more."""
+
+
+def test_a_result_is_taken_shown_and_reported_in_turns_of_their_own(panel: Any, user: Any) -> None:
+    """Together they hold the main thread for longer than a turn may; until the last one the panel waits."""
+    result, run = addResult(addCT()), panel.runSection
+    run._run = _Done()
+    states = []
+    run._onDone(result, ["mind this"])
+    for _ in range(60):
+        user.turn()
+        states.append(
+            (panel.parameters.result is result, panel.compareSection.comparison.active, run.running)
+        )
+    assert list(dict.fromkeys(states)) == [
+        (True, False, True),
+        (True, True, True),
+        (True, True, False),
+    ]
+    assert "mind this" in panel.ui.statusLabel.text and panel.ui.applyButton.text == "Apply"
+
+
+def test_a_scene_closed_while_a_result_arrives_stays_empty(panel: Any, user: Any) -> None:
+    run = panel.runSection
+    run._run = _Done()
+    run._onDone(addResult(addCT()), [])
+    slicer.mrmlScene.Clear()
+    user.waits(lambda: not run.running)
+    assert not panel.compareSection.comparison.active and panel.parameters.result is None
+    assert panel.ui.applyButton.text == "Apply"
+
+
+def test_a_module_left_while_a_result_arrives_shows_it_later(panel: Any, user: Any) -> None:
+    run, result = panel.runSection, addResult(addCT())
+    run._run = _Done()
+    run._onDone(result, [])
+    panel.parent._enter(False)
+    user.waits(lambda: not run.running)
+    assert not panel.compareSection.comparison.active
+    panel.parent._enter(True)
+    assert panel.parameters.result is result

@@ -117,6 +117,12 @@ class SpectralSection:
             self._show()
         self.refresh()
 
+    def prepare(self) -> None:
+        """Make ready what `show` shows, in a turn before that."""
+        if self._result is not None:
+            with contextlib.suppress(MemoryError):  # `show` says so
+                self.views.prepare(self._result)
+
     def show(self) -> None:
         """Show the spectral images, also when those of another result are shown."""
         if self._result is None:

@@ -137,8 +137,8 @@ class SpectralViews:
         """Return the name of the view in which regions begin."""
         return AXIAL_VIEW if self.mode is Mode.PLANES else FIRST_VIEW
 
-    def show(self, result: Any, mode: Mode | None = None) -> None:
-        """Show this result, in this mode or the one before. Raises MemoryError where there is no room."""
+    def prepare(self, result: Any, mode: Mode | None = None) -> None:
+        """Make what `show` fills, in an earlier turn than that: nodes take long to come."""
         self._release()
         new = result is not self.result
         self.result, self.table = result, SpectralTable.of(placing.reportOf(result))
@@ -149,14 +149,18 @@ class SpectralViews:
         if new:
             self._beginWindow()
         self.mode = mode or self.mode
-        views = self.mode.views(self._theTable().contrastAgent)
-        number = self.mode.value + (_WITH_CURVE if self._below else 0)
-        self.linked.show(number, views, self.mode.rows, self._below)
         for key, image in self._images().items():
             if key in self._live:
                 self._live[key].forgetSources()  # others may have been where its views look now
             else:
                 self._addLive(key, image)
+
+    def show(self, result: Any, mode: Mode | None = None) -> None:
+        """Show this result, in this mode or the one before. Raises MemoryError where there is no room."""
+        self.prepare(result, mode)
+        views = self.mode.views(self._theTable().contrastAgent)
+        number = self.mode.value + (_WITH_CURVE if self._below else 0)
+        self.linked.show(number, views, self.mode.rows, self._below)
         self._colorMaterial()
         if self.mode in (Mode.FOUR, Mode.OVERLAY):
             view = MATERIAL_VIEW if self.mode is Mode.FOUR else FIRST_VIEW

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import json
 from collections.abc import Iterator, Mapping
@@ -56,7 +57,14 @@ def _nested(value: Any) -> Mapping[str, Any] | None:
 
 
 def _name(key: str) -> str:
-    names = {
+    text = _names().get(key) or key.replace("_", " ")
+    return text[:1].upper() + text[1:]
+
+
+@functools.cache
+def _names() -> Mapping[str, str]:
+    """Return the names for people, translated once: reports have a hundred rows."""
+    return {
         "verb": _("Made by"),
         "started": _("Started (UTC)"),
         "input": _("Input"),
@@ -81,8 +89,6 @@ def _name(key: str) -> str:
         "dose_estimate": _("Dose"),
         "data_consistency": _("Check against the data"),
     }
-    text = names.get(key) or key.replace("_", " ")
-    return text[:1].upper() + text[1:]
 
 
 def _text(value: Any) -> str:

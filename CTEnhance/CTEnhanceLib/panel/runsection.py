@@ -6,8 +6,9 @@ the status line, and the report or the log of what went wrong.
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,14 @@ from CTEnhanceLib.panel.reporttable import reportJson, reportTable
 from CTEnhanceLib.process import dependencies
 from CTEnhanceLib.process.devices import Device, DeviceQuery, onProcessor
 from CTEnhanceLib.process.run import Job, Run
+from CTEnhanceLib.process.steps import TimedSteps, inTurns
 from CTEnhanceLib.process.texts import durationText, progressText
 from CTEnhanceLib.scene import placing
 from CTEnhanceLib.views.keys import Keys
 
 AUTOMATIC = "auto"
+# What is done with what a run has placed: at once, or in short steps.
+After = Callable[[Any], Iterator[float] | None]
 APPLY_KEY = "Ctrl+Return"
 
 
@@ -46,7 +50,7 @@ class RunSection:
         requirements: Path,
         makeJob: Callable[[], Job | None],
         trialJob: Callable[[], Job | None],
-        onResult: Callable[[Any], None],
+        onResult: After,
         onDevice: Callable[[str], None],
         onChanged: Callable[[], None],
         isOpen: Callable[[], bool],
@@ -60,6 +64,7 @@ class RunSection:
         self._afterRun = onResult
         self._onDevice, self._isOpen = onDevice, isOpen
         self._run: Run | None = None
+        self._showing: TimedSteps | None = None
         self._started = 0.0
         self._reason = ""
         self._device = AUTOMATIC
@@ -97,6 +102,9 @@ class RunSection:
         if self._run is not None:
             self._run.kill()
             self._run = None
+        if self._showing is not None:
+            self._showing.cancel()
+            self._showing = None
         self._query.stop()
 
     def exit(self) -> None:
@@ -160,7 +168,7 @@ class RunSection:
             sentence, windowTitle=self._title, **({"detailedText": details} if details else {})
         )
 
-    def start(self, makeJob: Callable[[], Job | None], onResult: Callable[[Any], None]) -> None:
+    def start(self, makeJob: Callable[[], Job | None], onResult: After) -> None:
         """Run a job, Apply's or another; meanwhile Apply is Cancel. `onResult` gets what it has placed."""
         if self.running:
             return
@@ -204,16 +212,32 @@ class RunSection:
         self.showStatus(progressText(progress))
 
     def _onDone(self, result: Any, warnings: list[str]) -> None:
-        self._run, self._warnsOfTime = None, False
-        self._afterRun(result)
+        """Show it, one thing a turn; until then it runs."""
+        self._warnsOfTime = False
+
+        def steps() -> Iterator[float]:
+            yield from self._afterRun(result) or ()
+            yield 0.0
+            self.showReport(result)
+            yield 1.0
+
+        over = functools.partial(self._over, result, warnings)
+        self._showing = TimedSteps(steps(), over, self._notShown, seconds=0.0)
+
+    def _notShown(self, error: Exception) -> None:
+        self._run = self._showing = None
+        self._onChanged()
+        raise error
+
+    def _over(self, result: Any, warnings: list[str]) -> None:
+        self._run = self._showing = None
         self._onChanged()
         took = durationText(time.monotonic() - self._started)
         device = (placing.reportOf(result) or {}).get("device")
         text = _("Done in {time}.") if device is None else _("Done in {time} on {device}.")
         said = " ".join([text.format(time=took, device=device), *warnings])
         self.showStatus(said, styles.warning() if warnings else "")
-        self.showReport(result)
-        self.askDevices()
+        inTurns([self.askDevices])
         if not self._isOpen():
             slicer.util.showStatusMessage(_("{panel}: {sentence}").format(panel=self._title, sentence=said))
 

@@ -62,6 +62,7 @@ def prepareWidgets(widgets: Any) -> None:
     numbers be typed with a comma; and name what has no words of its own."""
     widgets = list(widgets)
     _name(widgets)
+    staying = _staying(_palette())
     takeCommas(each for each in widgets if hasattr(each, "findChildren"))
     for widget in widgets:
         if isinstance(widget, slicer.qMRMLNodeComboBox):
@@ -70,7 +71,7 @@ def prepareWidgets(widgets: Any) -> None:
         if isinstance(widget, qt.QPushButton):
             widget.minimumWidth = max(widget.minimumWidth, _LEAST_WIDTH)
             if widget.checkable:
-                widget.styleSheet = _staying()
+                widget.styleSheet = staying
 
 
 def _name(widgets: Sequence[Any]) -> None:
@@ -103,18 +104,18 @@ def prepareColors(roots: Any, widgets: Any) -> None:
     """Have all words of a panel be read on the theme that is on now: of what cannot be used at the moment,
     which by itself is three times paler than that takes, and of what stands in empty fields."""
     palette = _palette()
+    staying = _staying(palette)
     for root in roots:
         root.setPalette(palette)
     for widget in widgets:
         if isinstance(widget, qt.QLineEdit):
             widget.setPalette(palette)
         elif isinstance(widget, qt.QPushButton) and widget.checkable:
-            widget.styleSheet = _staying()
+            widget.styleSheet = staying
 
 
-def _staying() -> str:
+def _staying(palette: Any) -> str:
     """Return the style sheet of buttons that stay pressed; widgets with one ask no palette."""
-    palette = _palette()  # named: PythonQt's colours go with a palette that nobody holds
     off = palette.color(qt.QPalette.Disabled, qt.QPalette.ButtonText).name()
     return f"QPushButton:!checked:disabled {{ color: {off}; }}{_PRESSED}"
 

@@ -1,12 +1,12 @@
 """What all panels share: widget classes and a logic class to derive from (docs/panels.md shows how).
 
-`BasePanelWidget` is the widget's life (opened, left, scene closed); `PanelWidget`, for panels that compute,
-adds a parameter node and the sections Run, Compare, Views, Export and Details, each from a .ui file of its
-own and below the panel's own one.
+`PanelWidget`, for panels that compute, adds to the widget's life (`base`) a parameter node and the sections
+Run, Compare, Views, Export and Details, each from a .ui file of its own and below the panel's own one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,27 +15,22 @@ import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
-from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic, ScriptedLoadableModuleWidget
-from slicer.util import VTKObservationMixin
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from CTEnhanceLib.compare import figures, modes
 from CTEnhanceLib.compare.section import CompareSection
 from CTEnhanceLib.out.section import OutSection
-from CTEnhanceLib.panel import ahead, keptviews, styles
+from CTEnhanceLib.panel import ahead, keptviews
+from CTEnhanceLib.panel.base import RESOURCES, BasePanelWidget
 from CTEnhanceLib.panel.keysheet import KeySheet
 from CTEnhanceLib.panel.runsection import AUTOMATIC, RunSection
 from CTEnhanceLib.panel.viewsection import ViewSection
 from CTEnhanceLib.process.run import Job
-from CTEnhanceLib.process.worker import PACKAGE_FOLDER
 from CTEnhanceLib.scene import placing
 from CTEnhanceLib.scene.watch import SceneWatch
 from CTEnhanceLib.views.history import History
 from CTEnhanceLib.views.linked import LinkedViews
 from CTEnhanceLib.views.view import View
-
-RESOURCES = PACKAGE_FOLDER / "Resources"
-# Pixels, of all panels: three views have room beside it on a screen of 1280, and a change moves nothing.
-WIDTH = 420
 
 
 class PanelLogic(ScriptedLoadableModuleLogic):
@@ -50,100 +45,6 @@ class PanelLogic(ScriptedLoadableModuleLogic):
     def requirementsPath(self) -> Path:
         """Return the file that lists the Python packages that the worker needs."""
         return RESOURCES / "requirements.txt"
-
-
-class BasePanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """A module's widget with its .ui file (`ui` holds its widgets by name), its logic and its life.
-
-    A panel says what is its own: `logicType`, `sections` (further .ui files below its own one),
-    `connectWidgets` (once), and what happens when it is `opened`, `left`, when the scene closes (`sceneGoes`,
-    `sceneEmptied`) and when the module goes (`gone`).
-    """
-
-    logicType: type[ScriptedLoadableModuleLogic] = ScriptedLoadableModuleLogic
-    sections: tuple[str, ...] = ()
-
-    def __init__(self, parent: Any = None) -> None:
-        VTKObservationMixin.__init__(self)
-        self.logic: Any = None
-        # Slicer calls enter, exit and cleanup also where setup failed.
-        self._ready = False
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-
-    def setup(self) -> None:
-        """Build the panel; called once, when the module is opened first."""
-        ScriptedLoadableModuleWidget.setup(self)
-        self.panel = slicer.util.loadUI(self.resourcePath(f"UI/{self.moduleName}.ui"))
-        self.layout.addWidget(self.panel)
-        self._whole = whole = [self.panel]
-        for section in self.sections:
-            whole.append(slicer.util.loadUI(str(RESOURCES / "UI" / f"{section}.ui")))
-            self.layout.addWidget(whole[-1])
-        self.ui = slicer.util.childWidgetVariables(self.panel)
-        for widget in whole:
-            vars(self.ui).update(vars(slicer.util.childWidgetVariables(widget)))
-            widget.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Preferred)
-            widget.minimumWidth = WIDTH
-        styles.prepareWidgets(vars(self.ui).values())
-        self.panel.setMRMLScene(slicer.mrmlScene)
-        self.logic = self.logicType()
-        self.buildSections()
-        self.connectWidgets()
-        scene = slicer.mrmlScene
-        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
-        self._ready = True
-        if self.parent.isEntered:  # reloaded while it is open: Slicer does not call `enter` again
-            self.opened()
-
-    def cleanup(self) -> None:
-        """The module goes."""
-        if self._ready:
-            self.gone()
-            self.removeObservers()
-
-    def enter(self) -> None:
-        """The user opens the module."""
-        if self._ready:
-            self.opened()
-
-    def exit(self) -> None:
-        """The user opens another module."""
-        if self._ready:
-            self.left()
-
-    def onSceneStartClose(self, caller: Any, event: Any) -> None:
-        """All nodes are about to go."""
-        self.sceneGoes()
-
-    def onSceneEndClose(self, caller: Any, event: Any) -> None:
-        """The scene is empty now."""
-        if self.parent.isEntered:
-            self.sceneEmptied()
-
-    def buildSections(self) -> None:
-        """Make what drives the widgets of `sections`."""
-
-    def connectWidgets(self) -> None:
-        """Connect the panel's own widgets (in `ui`) that no parameter is bound to."""
-
-    def opened(self) -> None:
-        """The panel is seen; the theme may be another one now."""
-        styles.prepareColors(self._whole, vars(self.ui).values())
-        styles.orderTabs(self._whole)
-
-    def left(self) -> None:
-        """The user has gone to another module."""
-
-    def sceneGoes(self) -> None:
-        """Let go of all nodes: the scene closes."""
-
-    def sceneEmptied(self) -> None:
-        """The scene was closed while the panel is open."""
-        self.opened()
-
-    def gone(self) -> None:
-        """End what runs: the module goes."""
 
 
 class PanelWidget(BasePanelWidget):
@@ -222,6 +123,10 @@ class PanelWidget(BasePanelWidget):
         if self.compareSection is not None:
             self.compareSection.show()
 
+    def arrivals(self) -> list[Callable[[Any], None]]:
+        """Return what is done with a new result while the module is open, one thing a turn."""
+        return [self.resultArrived, self._offer, self.showArrived]
+
     def keys(self) -> list[tuple[str, str]]:
         """Return the panel's keys and what they do, for the sheet that F1 shows."""
         return list(chain.from_iterable(part.keys() for part in (self.runSection, *self._shownSections())))
@@ -268,7 +173,7 @@ class PanelWidget(BasePanelWidget):
             self.logic.requirementsPath(),
             self.makeJob,
             self.trialJob,
-            self._onResult,
+            self._arriving,
             self._onDevice,
             self.refresh,
             lambda: bool(self.parent.isEntered),
@@ -418,18 +323,28 @@ class PanelWidget(BasePanelWidget):
         if self.parameters is not None:
             self.parameters.result = result
 
+    def _offer(self, result: Any) -> None:
+        if self.compareSection is not None:
+            self.compareSection.setResult(result)
+        if self.outSection is not None:
+            self.outSection.setResult(result)
+
+    def _arriving(self, result: Any) -> Iterator[float]:
+        """Take and show a result, in short steps: meanwhile the scene may be closed, or the module left."""
+        for do in self.arrivals():
+            if not slicer.mrmlScene.IsNodePresent(result):
+                return
+            if not self.parent.isEntered:
+                # The views are another module's now; the result is shown when this one is opened again.
+                self.setParameterNode(None)
+                self.logic.getParameterNode().result = result
+                return
+            do(result)
+            yield 0.0
+
     def _onResult(self, result: Any) -> None:
-        if self.parent.isEntered:
-            self.resultArrived(result)
-            if self.compareSection is not None:
-                self.compareSection.setResult(result)
-            if self.outSection is not None:
-                self.outSection.setResult(result)
-            self.showArrived(result)
-        else:
-            # The views are another module's now; the result is shown when this one is opened again.
-            self.setParameterNode(None)
-            self.logic.getParameterNode().result = result
+        for _part in self._arriving(result):
+            pass
 
     def _shownSections(self) -> list[Any]:
         return [each for each in (self.compareSection, self.viewSection, self.outSection) if each is not None]

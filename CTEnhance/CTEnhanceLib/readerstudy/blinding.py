@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import qt
 import slicer
 
 from CTEnhanceLib.views import annotations
@@ -74,9 +75,10 @@ class Blindfold:
 
     def _closeProbe(self) -> None:
         window = slicer.util.mainWindow()
-        found = slicer.util.findChildren(window, name=_DATA_PROBE) if window is not None else []
-        if found and not found[0].isHidden():
-            self._probe = found[0]
+        # Not `slicer.util.findChildren`, which looks at thousands of widgets in Python.
+        found = window.findChild(qt.QWidget, _DATA_PROBE) if window is not None else None
+        if found is not None and not found.isHidden():
+            self._probe = found
             self._probe.visible = False
 
     def _closeAnnotations(self) -> None:
