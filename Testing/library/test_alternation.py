@@ -185,3 +185,12 @@ def test_real_scans_in_phases_are_found(shared_data: Path) -> None:
         found += [repeats(_phases(array, offsets, soft)) for offsets in ((0, 25, 50, 15), (0, 0, 60, 60))]
         assert not repeats(array)
     assert all(found)
+
+
+def test_a_part_of_a_long_stack_that_alternates_is_told() -> None:
+    """Of stacks of more than 500 slices windows stand side by side: 48 mixed slices hold one of 24."""
+    rng = np.random.default_rng(5)
+    scan = rng.normal(40, 12, (560, 64, 64)).astype(np.float32)
+    assert doubt_of_alternation(scan) == ""
+    scan[300:348:2, 8:56, 8:56] += 15
+    assert "every second slice" in doubt_of_alternation(scan)

@@ -14,7 +14,16 @@ from functools import lru_cache
 
 import numpy as np
 
-from ctenhance.core.blocks import BLOCK, Blocks, asked_rows, blocks_of, changes, count_along, sums_over_slices
+from ctenhance.core.blocks import (
+    BLOCK,
+    Blocks,
+    asked_rows,
+    blocks_of,
+    changes,
+    count_along,
+    sums_over_slices,
+    window_step,
+)
 from ctenhance.core.repetition import repeats
 
 _FEWEST, _TIMES_UNLIKE, _LEAST_UNLIKE_HU, _MOSTLY = 3, 1.3, 2.0, 0.8
@@ -117,8 +126,9 @@ def _seam_of_noise(blocks: Blocks) -> int:
 
 
 def _windows(count: int, length: int) -> Iterator[slice]:
-    """Yield windows of so many slices that overlap by half."""
-    for start in range(0, max(count - length // 2, 1), length // 2):
+    """Yield windows of so many slices."""
+    step = window_step(count, length)
+    for start in range(0, max(count - length + step, 1), step):
         yield slice(max(0, min(start, count - length)), start + length)
 
 

@@ -14,7 +14,7 @@ _ROWS_ASKED = 20
 _APART = (1, 3)  # pixels, of fine and of coarse noise
 _SHARES = np.full(BLOCK, 1.0 / BLOCK**2, np.float32)  # of one of BLOCK sums of BLOCK pixels, in their mean
 _QUIETEST_HU = 0.5
-_AT_ONCE, _AT_A_TIME = 4, 32  # slices
+_AT_ONCE, _AT_A_TIME, _MANY = 4, 32, 500  # slices
 
 
 class Blocks(NamedTuple):
@@ -121,6 +121,12 @@ def count_along(mask: np.ndarray) -> np.ndarray:
     small = np.uint8 if len(mask) < 256 else np.int64
     counts: np.ndarray = np.add.reduce(mask.view(np.uint8), axis=0, dtype=small)
     return counts
+
+
+def window_step(count: int, length: int) -> int:
+    """Return how far windows of so many slices are apart: they overlap by half, but in a stack of many,
+    where scans that are mixed are longer than two of them, they stand side by side."""
+    return length if count > _MANY else length // 2
 
 
 def changes(means: np.ndarray, apart: int = 1) -> np.ndarray:

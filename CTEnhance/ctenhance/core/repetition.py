@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ctenhance.core.blocks import BLOCK, block_means, block_of, count_along, sums_over_slices
+from ctenhance.core.blocks import BLOCK, block_means, block_of, count_along, sums_over_slices, window_step
 
 _WINDOWS, _PERIODS = (12, 24), (2, 3, 4)
 _BODY_HU, _NEARLY_ALL, _FEWEST_BLOCKS = -300.0, 0.9, 12
@@ -55,9 +55,9 @@ def repeats(array: np.ndarray, means: np.ndarray | None = None) -> bool:
 
 
 def _parts(count: int) -> Iterator[slice]:
-    """Yield windows of so many slices that overlap by half."""
+    """Yield windows of so many slices."""
     for window in _WINDOWS:
-        for start in range(0, count - window + 1, window // 2):
+        for start in range(0, count - window + 1, window_step(count, window)):
             yield slice(start, start + window)
 
 
@@ -111,17 +111,19 @@ def _stands_out(spectrum: _Spectrum, body: np.ndarray, count: np.ndarray, line: 
     # Few frequencies would be beside it by chance: of short windows another of the lines is among them.
     beside = [line - 2, line - 1, line + 1, line + 2] if line < highest else [line - 3, line - 2, line - 1]
     others = powers[beside].mean(axis=0)
-    quiet = body & (others <= np.quantile(others[body], _QUIET))
-    amplitude = np.sqrt(max(0.0, float((power - others)[quiet].mean())) * 4 / window)
-    overall = float(power[quiet].sum() / max(float(others[quiet].sum()), 1e-9))
-    if overall > _LEAST_OVERALL[window] and amplitude > _LEAST_AMPLITUDE_HU / 2:
+    if in_all and _in_all_quiet_ones(power, others, body, window):
         return True
     if of_line is None or not in_a_piece:
         return False
     of_others = _around(others, body)
+    around = count >= _FEWEST_AROUND
+    lowest, fewest, share = _LEAST_OF_MANY[window]
+    # The least that others count as makes it less still: in most windows this says no.
+    if not (of_line >= lowest * of_others)[around].any():
+        return False
     least = _OF_MEDIAN * float(np.median(others[body])) + 1e-9
     ratio = of_line / np.maximum(of_others, least * np.maximum(count, 1))
-    ratio[count < _FEWEST_AROUND] = 0
+    ratio[~around] = 0
     at = np.unravel_index(int(ratio.argmax()), ratio.shape)
     local = float(np.sqrt(max(0.0, float((of_line[at] - of_others[at]) / max(count[at], 1))) * 4 / window))
     if local < _LEAST_AMPLITUDE_HU:
@@ -129,10 +131,23 @@ def _stands_out(spectrum: _Spectrum, body: np.ndarray, count: np.ndarray, line: 
     if ratio[at] > _LEAST_LOCAL[window]:
         return True
     hot = (ratio > _HOT) & body
-    lowest, fewest, share = _LEAST_OF_MANY[window]
     if line == highest or ratio[at] < lowest or hot.sum() < max(fewest, share * body.sum()):
         return False
     # Twice the phase: it counts neither whether the difference is up or down.
     turned = (spectrum.real[line][hot] + 1j * spectrum.imaginary[line][hot]) ** 2
     in_phase = np.abs(turned.sum()) / power[hot].sum()
     return bool(in_phase > _LEAST_IN_PHASE)
+
+
+def _in_all_quiet_ones(power: np.ndarray, others: np.ndarray, body: np.ndarray, window: int) -> bool:
+    """Say whether a line stands out in the mean over the blocks in which little else changes."""
+    least, times = _LEAST_AMPLITUDE_HU / 2, _LEAST_OVERALL[window]
+    # What is asked of both sums makes the first, less (times + 1) / 2 of the second, at least half of what
+    # their difference must be; and all blocks where that is above 0 bound it, without a quantile.
+    beyond = np.maximum(power - (times + 1) / 2 * others, 0) * body
+    if float(beyond.sum()) * 4 / window <= _QUIET * (body.sum() - 1) * least**2 / 2:
+        return False
+    quiet = body & (others <= np.quantile(others[body], _QUIET))
+    amplitude = np.sqrt(max(0.0, float((power - others)[quiet].mean())) * 4 / window)
+    overall = float(power[quiet].sum() / max(float(others[quiet].sum()), 1e-9))
+    return overall > times and bool(amplitude > least)
