@@ -33,10 +33,6 @@ CASES_A_PAGE = 200
 #: So short a name is part of any sentence.
 _SHORT = 2
 _CARD_MARK = "<!-- written by ctenhance batch; it is replaced by the next one -->"
-_COLUMNS = (
-    "noise_soft_before_HU", "noise_soft_after_HU", "mean_soft_change_HU", "noise_lung_before_HU",
-    "noise_lung_after_HU", "mean_lung_change_HU",
-)  # fmt: skip
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 68em; color: #1c2733 }
 table { border-collapse: collapse } th, td { padding: .3em .8em; text-align: right; vertical-align: middle }

@@ -158,7 +158,7 @@ def _phantom(folder: Path, grid: ImageGrid) -> MaterialPhantom:
 
     found = {name: path for name in NAMES if (path := folder / f"{name}.nii.gz").is_file()}
     if not found:
-        raise InputError(f"'{folder}' holds no maps such as water.nii.gz in mg/mL.")
+        raise InputError(f"'{folder}' holds no maps such as water.nii.gz in mg/mL: give their folder.")
     volumes = [ctenhance.read(path, check_hu=False) for path in found.values()]
     for name, volume in zip(found, volumes, strict=True):
         same = volume.array.shape == (volumes[0].array.shape[0], grid.rows, grid.columns)

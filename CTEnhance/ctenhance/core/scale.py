@@ -130,6 +130,7 @@ def doubt_of_density(array: np.ndarray) -> str:
     least = _least(array, block)
     air = _lowest_level(means, least)
     two = _two_levels(means, least, _SEPARATE_DENSITY)
+    # Without air the lowest level is fat's; one between them is another scale's, of which others tell.
     if two is None or air is None or not _AIR - _AIR_BELOW <= air < _FAT_OF_DENSITY[1]:
         return ""
     if _AIR + _AIR_OFF < air < _HIGHEST_AIR:

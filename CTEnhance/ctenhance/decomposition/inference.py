@@ -69,7 +69,8 @@ def absolute_spectra(projections: Projections) -> torch.Tensor:
     sums = shapes.sum(1, keepdim=True)
     if bool((sums <= 0).any()):
         raise InputError(
-            f"Row {int((sums <= 0).nonzero()[0, 0]) + 1} of '/effective_spectra' is zero: bin without quanta."
+            f"Row {int((sums <= 0).nonzero()[0, 0]) + 1} of '/effective_spectra' is zero, of a bin "
+            "without quanta: leave the bin out, or correct its spectrum."
         )
     _check_voltage(projections.meta.get("kvp"), projections.energies_keV, shapes)
     air = torch.from_numpy(np.array(projections.air_counts, dtype=np.float64))
@@ -269,7 +270,7 @@ def _check_saturation(counts: torch.Tensor, decomposer: Decomposer, corrected: b
     if over > MOST_OVER_AIR:
         raise InputError(
             f"{100 * over:.0f} % of the counts are far above those in air: they are saturated or the "
-            "air counts are of another exposure."
+            "air counts are of another exposure: give those of this scan."
         )
 
 

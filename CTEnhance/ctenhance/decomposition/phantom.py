@@ -141,7 +141,7 @@ def label_phantom(
     block = 1 if size is None else -(-max(stack.shape[1:]) // size)
     side = size or max(stack.shape[1:])
     if not (0 < pixel_mm < math.inf):
-        raise InputError(f"The labels' pixels cannot be {pixel_mm:g} mm wide.")
+        raise InputError(f"The labels' pixels cannot be {pixel_mm:g} mm wide: correct 'pixel_mm'.")
     layers: dict[str, tuple[Material, torch.Tensor]] = {}
     for label, given in enumerate(materials):
         if given is None:

@@ -104,7 +104,9 @@ def named_scan(
     """
     for what, value, least in (("dose", dose, 1e-9), ("scatter", scatter, 0.0), ("drift", drift_kev, 0.0)):
         if not (math.isfinite(value) and value >= least):
-            raise InputError(f"The {what} cannot be {value:g}.")
+            raise InputError(
+                f"The {what} cannot be {value:g}: give {'more than 0' if least else '0 or more'}."
+            )
     energies = energy_grid(kvp)
     spectrum = tube_spectrum(kvp, energies_kev=energies)
     edges = torch.tensor([*thresholds_kev, float(kvp)], dtype=torch.float64)

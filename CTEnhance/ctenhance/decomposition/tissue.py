@@ -32,7 +32,9 @@ def tissue_phantom(volume: CTVolume, contrast_mg_ml: float = 0.0) -> MaterialPha
     if abs(volume.spacing[0] - volume.spacing[1]) > 1e-3 * volume.spacing[0]:
         raise InputError("The pixels of the CT are not square: resample it first.")
     if not (np.isfinite(contrast_mg_ml) and contrast_mg_ml >= 0):
-        raise InputError(f"A concentration of {contrast_mg_ml} mg/mL of iodine is not possible.")
+        raise InputError(
+            f"A concentration of {contrast_mg_ml} mg/mL of iodine is not possible: give 0 or more."
+        )
     hu = volume.array
     iodine = np.zeros_like(hu)
     if contrast_mg_ml > 0:

@@ -42,11 +42,6 @@ from ctenhance.runtime.large import let_go
 if TYPE_CHECKING:
     from ctenhance.files.volumes import StoredVolume
 
-#: So many slices that lie within one's thickness, less than this part of it apart, are of one place.
-_FEWEST_IN_ONE_PLACE, _OF_THICKNESS = 3, 0.15
-#: A patient in metres is narrower than the first, and his pixels in centimetres than the second.
-_LEAST_WIDTH_MM, _LEAST_PIXEL_MM, _LARGEST_VOXEL_MM = 1.0, 0.1, 100.0
-
 
 def read(
     path: AnyPath | Sequence[AnyPath],

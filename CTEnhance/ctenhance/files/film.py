@@ -32,7 +32,7 @@ def write_film(
     files = sorted(folder.glob("*.png")) if folder.is_dir() else []
     if not 1 <= len(files) <= MOST_PICTURES:
         raise InputError(
-            f"'{folder}' holds {len(files) or 'no'} pictures (.png); a film is made of 1 to {MOST_PICTURES}."
+            f"'{folder}' holds {len(files) or 'no'} pictures (.png); give a folder with 1 to {MOST_PICTURES}."
         )
     sizes: set[tuple[int, int]] = set()
 
@@ -47,7 +47,9 @@ def write_film(
                 raise InputError(f"The picture '{file.name}' cannot be read ({error}).") from error
             sizes.add(picture.size)
             if len(sizes) > 1:
-                raise InputError(f"'{file.name}' has another size than those before; a film has one size.")
+                raise InputError(
+                    f"'{file.name}' has another size than those before: give pictures of one size."
+                )
             # Greys of the image and colours of the titles; without dithering, which would be new noise.
             yield picture.quantize(256, dither=Image.Dither.NONE)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # field is wider than 820 mm; a patient is up to 2.2 m long, whichever axis his header gives that to.
 _LEAST_WIDTH_MM, _LEAST_PIXEL_MM, _LARGEST_VOXEL_MM = 1.0, 0.1, 100.0
 _WIDEST_FIELD_MM, _WIDEST_MM = 1100.0, 2200.0
+# So many slices that lie within one's thickness, less than this part of it apart, are of one place.
 _FEWEST_IN_ONE_PLACE, _OF_THICKNESS = 3, 0.15
 
 

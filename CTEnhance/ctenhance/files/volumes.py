@@ -63,7 +63,7 @@ _PACKINGS = ((1, zlib.Z_RLE), (1, zlib.Z_DEFAULT_STRATEGY), (6, zlib.Z_DEFAULT_S
 _LARGER, _TRIED, _CHUNK = 1.05, 1 << 20, 1 << 22
 _QUIETING = threading.RLock()  # ITK's switch is one for all threads
 # The same in headers that ITK has not been given to read: NIfTI's kinds, and words of NRRD and MetaImage.
-_HEADER_SIZE, _EIGHT_BIT_NIFTI, _HEADER_READ = b"\x5c\x01", (2, 256), 1 << 14
+_EIGHT_BIT_NIFTI, _HEADER_READ = (2, 256), 1 << 14
 _EIGHT_BIT_TEXT = re.compile(
     rb"^(type:\s*((un)?signed char|uchar|u?int8(_t)?)|ElementType\s*=\s*MET_U?CHAR)\s*$", re.MULTILINE
 )
@@ -104,8 +104,7 @@ def has_eight_bits(path: Path) -> bool:
     try:
         if suffix_of(path) in NIFTI:
             header = nifti_header(path)
-            order = "<" if header[:2] == _HEADER_SIZE else ">"
-            return struct.unpack_from(f"{order}h", header, 70)[0] in _EIGHT_BIT_NIFTI
+            return struct.unpack_from(f"{nifti_layout(header).order}h", header, 70)[0] in _EIGHT_BIT_NIFTI
         with path.open("rb") as stream:
             return bool(_EIGHT_BIT_TEXT.search(stream.read(_HEADER_READ).partition(b"\n\n")[0]))
     except (InputError, OSError, struct.error):

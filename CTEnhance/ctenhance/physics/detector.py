@@ -45,7 +45,9 @@ class Detector:
                 "give a square matrix, rows incident and columns deposited energy."
             )
         if not bool(torch.isfinite(self.response).all()) or float(self.response.min()) < 0:
-            raise InputError("The detector response holds values that are negative or no numbers.")
+            raise InputError(
+                "The detector response holds values that are negative or no numbers: correct it."
+            )
         if float(self.response.sum()) <= 0:
             raise InputError("The detector response is zero everywhere: no quantum would be counted.")
         if not self.edge_kev > 0:
@@ -150,7 +152,8 @@ def read_detector(
     n = len(matrix) if energies_kev is None else len(energies_kev)
     if n > len(matrix):
         raise InputError(
-            f"The response '{Path(path).name}' ends at {len(matrix)} keV but the spectrum at {n} keV."
+            f"The response '{Path(path).name}' ends at {len(matrix)} keV but the spectrum at {n} keV: take "
+            "a lower tube voltage, or a response that goes on."
         )
     response = torch.from_numpy(np.asarray(matrix[:n, :n], dtype=np.float64))
     energies = torch.arange(n, dtype=torch.float64) + 0.5

@@ -380,7 +380,7 @@ def mass_shares(composition: str) -> dict[str, float]:
             "for example H11.2%O88.8%."
         )
     if unknown := next((symbol for symbol in shares if not _mass(symbol)), None):
-        raise InputError(f"There is no element '{unknown}' as in '{composition}'.")
+        raise InputError(f"There is no element '{unknown}' as in '{composition}': correct it.")
     if abs(sum(shares.values()) - 1) > _OFF_WHOLE:
         raise InputError(
             f"'{composition}' makes {100 * sum(shares.values()):.4g} % by mass and not 100: give all of its "

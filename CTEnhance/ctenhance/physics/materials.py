@@ -148,7 +148,9 @@ def solution(solute: str | Material, mg_per_ml: float, solvent: str | Material =
     solute, solvent = material(solute), material(solvent)
     added = 1e-3 * mg_per_ml
     if not (np.isfinite(added) and added >= 0):
-        raise InputError(f"A concentration of {mg_per_ml} mg/mL of {solute.name} is not possible.")
+        raise InputError(
+            f"A concentration of {mg_per_ml} mg/mL of {solute.name} is not possible: give 0 or more."
+        )
     density = solvent.density + added
     name = f"{mg_per_ml:g} mg/mL {solute.name} in {solvent.name}"
     return mixture(name, {solvent: solvent.density / density, solute: added / density}, density)
@@ -230,7 +232,7 @@ def _described(given: str) -> Material:
     try:
         density = float(spelled)
     except ValueError as error:
-        raise InputError(f"'{spelled}' in '{given}' is no density in g/cm³.") from error
+        raise InputError(f"'{spelled}' in '{given}' is no density in g/cm³: write it as in @1.85.") from error
     mixture = compound(name, formula, density)
     meant = _element_named(name)
     if meant and meant not in dict(mixture.fractions):

@@ -75,7 +75,7 @@ def filtered(
     exponent = torch.zeros_like(energies_kev)
     for name, thickness_mm in filters.items():
         if not (np.isfinite(thickness_mm) and thickness_mm >= 0):
-            raise InputError(f"A filter of {thickness_mm} mm {name} is not possible.")
+            raise InputError(f"A filter of {thickness_mm} mm {name} is not possible: give 0 or more.")
         exponent = exponent + material(name).linear_attenuation(energies_kev) * thickness_mm
     return spectrum * torch.exp(-exponent)
 
@@ -125,7 +125,9 @@ def read_spectrum(
         try:
             kev, quanta = (float(field) for field in fields)
         except ValueError as error:
-            raise InputError(f"Line {number} of the spectrum '{name}' is not 'keV,quanta'.") from error
+            raise InputError(
+                f"Line {number} of the spectrum '{name}' is not 'keV,quanta': correct it."
+            ) from error
         rows.append((kev, quanta))
     table = np.array(rows, dtype=np.float64).reshape(-1, 2)
     steps = np.diff(table[:, 0])

@@ -100,7 +100,10 @@ def rebin_helix(
             weights[at, first:last] += part
             squares[at, first:last] += part * part
     if not weights.min() > 0:
-        raise InputError("Some views of the slices were not measured at any turn; views are missing.")
+        raise InputError(
+            "Some views of the slices were not measured at any turn, as where files are missing: "
+            "copy all of them."
+        )
     for view in range(n_views):
         if view % 16 == 0:
             check(cancel)
@@ -235,7 +238,7 @@ def _slices_of(helix: Helix, slice_mm: float | None) -> _Slices:
     feed = abs(float(np.polyfit(np.abs(angle - angle[0]), helix.focal_z, 1)[0])) * 2 * math.pi
     thickness = max(SLICE_MM, row) if slice_mm is None else float(slice_mm)
     if not (math.isfinite(thickness) and thickness > 0):
-        raise InputError(f"Slices of {slice_mm} mm are not possible.")
+        raise InputError(f"Slices of {slice_mm} mm are not possible: give more than 0.")
     if np.ptp(helix.focal_z) < 0.5 * row:
         feed = 0.0
         thickness = row
@@ -282,7 +285,10 @@ def _view_step(helix: Helix) -> float:
         )
     turns = float(np.sum(focal_steps)) / (2 * math.pi)
     if turns < 1 - 1.5 * step / (2 * math.pi):
-        raise InputError(f"The views span {360 * turns:.0f} degrees, but a whole turn is needed.")
+        raise InputError(
+            f"The views span {360 * turns:.0f} degrees, but a whole turn is needed: give all files of "
+            "the scan."
+        )
     return step
 
 

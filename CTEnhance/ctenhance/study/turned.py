@@ -14,6 +14,7 @@ from ctenhance.study.questions import PAIR, Question
 _KINDS = ("likert", "number", "yes-no", "preference")
 #: A correlation that is no chance and no mere want of agreement, and by how many of its SDs it is below 0.
 _AGAINST, _SURE = -0.4, 4.0
+#: What counts beside such a one: of who runs against one reader for sure, against which others, too.
 _LIKELY = -0.2
 #: So large a share of wrong answers, or of pairs of cases in the wrong order, is no want of skill, nor
 #: chance where guessing gives it with this p.

@@ -101,7 +101,8 @@ def _channels(projections: Projections, beam: Beam, materials: Sequence[str | Ma
     """Raises InputError where there are no counts in bins or the beam is not the scan's."""
     if projections.counts is None or projections.n_bins is None:
         raise InputError(
-            "Drift is found from counts in energy bins; these projections hold none ('/counts')."
+            "Drift is found from counts in energy bins; these projections hold none ('/counts'): give "
+            "a photon-counting scan."
         )
     counts = torch.from_numpy(np.array(projections.counts)).movedim(1, 0).flatten(0, 1)
     mu = attenuation_matrix(list(materials), beam.detector.energies_kev)

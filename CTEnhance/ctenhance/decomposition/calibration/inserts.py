@@ -82,15 +82,17 @@ def read_rods(path: str | os.PathLike[str]) -> list[Rod]:
             rod = Rod(material(clean["material"]).name, float(clean["mg_per_ml"]), *places)
         except ValueError as error:
             raise InputError(
-                f"Line {number} of the table of rods '{name}' holds what is no number."
+                f"Line {number} of the table of rods '{name}' holds what is no number: correct it."
             ) from error
         if not (np.isfinite(rod.mg_per_ml) and rod.mg_per_ml >= 0):
-            raise InputError(f"Line {number} of the table of rods '{name}' has a density below 0.")
+            raise InputError(
+                f"Line {number} of the table of rods '{name}' has a density below 0: correct it."
+            )
         if (rod.x_mm is None) != (rod.y_mm is None) or (rod.x_mm is not None and not rod.radius_mm):
-            raise InputError(f"Line {number} of '{name}': a place is x_mm, y_mm and radius_mm together.")
+            raise InputError(f"Line {number} of '{name}': give x_mm, y_mm and radius_mm together.")
         found.append(rod)
     if not found:
-        raise InputError(f"The table of rods '{name}' has no rods.")
+        raise InputError(f"The table of rods '{name}' has no rods: write a line for each.")
     if len({rod.x_mm is None for rod in found}) > 1:
         raise InputError(f"The table of rods '{name}' gives places to some rods only: give all, or none.")
     return found
@@ -158,7 +160,7 @@ def calibrate_inserts(
         if not (fit > 0).all():
             wrong = names[int((fit <= 0).argmax())]
             raise InputError(
-                f"The rods make {wrong} attenuate nothing at {energy}: their densities or places are others."
+                f"The rods make {wrong} attenuate nothing at {energy}: correct their densities or places."
             )
         residual[energy.label] = float(np.sqrt(np.mean(left**2)))
         plain = [value for value, rod in zip(values[index], placed, strict=True) if rod.mg_per_ml == 0]

@@ -117,13 +117,18 @@ class DriftCalibration:
         if own is not None and (
             len(own) != len(self.thresholds_kev) or not np.allclose(own, self.thresholds_kev)
         ):
-            raise InputError("The calibration was made at other thresholds than the scan's.")
+            raise InputError(
+                "The calibration was made at other thresholds than the scan's: make one at these."
+            )
         kvp = projections.meta.get("kvp")
         try:
             differs = kvp is not None and abs(float(kvp) - self.kvp) > 0.5
         except (TypeError, ValueError):
             differs = True
         if differs:
-            raise InputError(f"The calibration was made at {self.kvp:g} kV but the scan at {kvp!s:.20} kV.")
+            raise InputError(
+                f"The calibration was made at {self.kvp:g} kV but the scan at {kvp!s:.20} kV: make one "
+                "at that."
+            )
         air = np.broadcast_to(projections.air(), projections.n_columns).astype(np.float64)
         return torch.from_numpy(self.effective_spectra * air[:, None, None])

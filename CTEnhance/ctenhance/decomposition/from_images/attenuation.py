@@ -96,7 +96,7 @@ def read_table(path: str | os.PathLike[str]) -> Table:
                 "in cm²/g."
             )
         if label in table:
-            raise InputError(f"The table '{name}' has two lines for '{label}'.")
+            raise InputError(f"The table '{name}' has two lines for '{label}': keep one.")
         table[label] = dict(zip(names, values, strict=True))
     return table
 
@@ -130,7 +130,7 @@ def attenuation_of(
     if not 2 <= len(names) <= MOST_MATERIALS or len(set(names)) < len(names):
         raise InputError(f"Choose two to {MOST_MATERIALS} different basis materials, not {', '.join(names)}.")
     if not (np.isfinite(body_mm) and 0 <= body_mm <= 1000):
-        raise InputError(f"A body of {body_mm} mm of water is not possible.")
+        raise InputError(f"A body of {body_mm} mm of water is not possible: give 0 to 1000.")
     rows, water = [], []
     for energy in energies:
         row = _row(energy, [*materials, material(_WATER)], table, body_mm)

@@ -11,7 +11,7 @@ from ctenhance.core.hounsfield import require_hounsfield
 from ctenhance.core.likeness import edges_of, shift_between
 from ctenhance.core.volume import CTVolume
 from ctenhance.decomposition.from_images.attenuation import Attenuation
-from ctenhance.decomposition.from_images.energies import Energy
+from ctenhance.decomposition.from_images.energies import Energy, of_what_is_left
 from ctenhance.decomposition.from_images.options import HU, PER_CM, PER_MM
 from ctenhance.decomposition.from_images.plausibility import order_of
 from ctenhance.files.dicom.energies import differences as differences_of
@@ -59,10 +59,7 @@ def energies_from(volumes: Sequence[CTVolume], energies: Sequence[Energy], as_gi
     for volume, energy in zip(volumes, energies, strict=True):
         header = scan_header_of(volume)
         if header.without:
-            raise InputError(
-                f"The image at {energy} had a material taken out by its header ({header.without}), as a "
-                "virtual non-contrast one: it is no image at an energy; give one from which nothing was."
-            )
+            raise of_what_is_left(f"The image at {energy}", "its header", header.without)
         stated = _energy_of(header.energy)
         same = stated is not None and stated.label.casefold() == energy.label.casefold()
         if stated is not None and not same and not as_given:

@@ -80,3 +80,11 @@ def different(energies: list[Energy]) -> None:
         raise InputError(f"Two images are given at {twice}: give each energy once.")
     if len(labels) < 2:
         raise InputError("One image cannot be decomposed: give images at two or more energies.")
+
+
+def of_what_is_left(image: str, place: str, without: str) -> InputError:
+    """Return the refusal of an `image` of which a place such as 'its header' says `without` what it is."""
+    return InputError(
+        f"{image} had a material taken out by {place} ({without}), as a virtual non-contrast one: it is no "
+        "image at an energy; give one from which nothing was."
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctenhance.core.volume import READABLE_SUFFIXES
-from ctenhance.decomposition.from_images.energies import Energy, different
+from ctenhance.decomposition.from_images.energies import Energy, different, of_what_is_left
 from ctenhance.files.beside import DESCRIPTIONS, json_beside
 from ctenhance.files.dicom.energies import energies_in, energy_named, read_at
 from ctenhance.files.dicom.names import AT_AN_ENERGY, taken_out, words
@@ -78,10 +78,7 @@ def _notes_beside(path: Path, energy: Energy) -> list[str]:
     beside, place = json_beside(path), f"'{stem_of(path)}.json' beside it"
     described = " ".join(str(beside.get(key) or "") for key in DESCRIPTIONS)
     if without := taken_out(words(described)):
-        raise InputError(
-            f"The image at {energy} had a material taken out by {place} ({without}), as a virtual "
-            "non-contrast one: it is no image at an energy; give one from which nothing was."
-        )
+        raise of_what_is_left(f"The image at {energy}", place, without)
     notes = []
     if without := taken_out(words(stem_of(path))):
         notes.append(
@@ -122,10 +119,7 @@ def _expanded(given: Sequence[tuple[str, Path]], tell: Callable[[str], None]) ->
         names = energies_told(path)
         without = [one.without for one in energies_in(path)] if not names and is_dicom(path) else []
         if without and all(without):
-            raise InputError(
-                f"'{path.name}' had a material taken out by its header ({without[0]}), as a virtual "
-                "non-contrast image: it is no image at an energy; give one from which nothing was."
-            )
+            raise of_what_is_left(f"'{path.name}'", "its header", without[0])
         if not names:
             raise InputError(
                 f"Nothing tells the energy of '{path.name}': write it before the path: 40={path.name}."

@@ -237,7 +237,9 @@ def quantity(said: str, known: Names = QUANTITIES) -> str:
 
 def virtual(said: str) -> str:
     """Return what among `words` names an image in HU that was computed: at an energy, without a material."""
-    found = _VIRTUAL_IMAGE.search(said) or AT_AN_ENERGY.search(said)
+    if without := taken_out(said):
+        return without
+    found = AT_AN_ENERGY.search(said)
     return found[0].strip() if found else ""
 
 

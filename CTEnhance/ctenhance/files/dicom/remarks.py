@@ -45,7 +45,6 @@ _EXAMINATION = re.compile(
 )
 # Read of a file of many frames, of which the whole header is long.
 _TEXTS = [tag for tag, (vr, *_, name) in DicomDictionary.items() if vr in _KINDS_OF_TEXT and name]
-_NAMES = (*QUANTITIES, *WITHOUT_AIR)
 _BELOW_MAPS_HU, _FEWEST_BELOW = -5.0, 0.002
 
 
