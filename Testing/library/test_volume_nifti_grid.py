@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,24 @@ def test_of_two_transforms_the_one_that_3d_slicer_takes(tmp_path: Path, codes: t
     # 3D Slicer's reader is ITK's.
     peer = CTVolume.from_sitk(sitk.ReadImage(path, imageIO="NiftiImageIO"))
     np.testing.assert_allclose(matrix(volume), matrix(peer), atol=1e-5)
+
+
+@pytest.mark.parametrize("degrees", [0, 7])
+@pytest.mark.parametrize("signs", list(itertools.product((1.0, -1.0), repeat=3)))
+@pytest.mark.parametrize("before", [True, False])
+def test_mirror_images_with_one_offset_are_read_as_3d_slicer_does(
+    tmp_path: Path, degrees: float, signs: tuple[float, ...], before: bool
+):
+    qform, mirror = turned(degrees, (10, -20, 30)), np.diag([*signs, 1.0])
+    sform = qform.copy()
+    sform[:3, :3] = (mirror @ qform if before else qform @ mirror)[:3, :3]
+    path = write(tmp_path / "two.nii", VALUES, qform, 1, sform, 2)
+    volume = CTVolume.read(path)
+    peer = CTVolume.from_sitk(sitk.ReadImage(path, imageIO="NiftiImageIO"))
+    np.testing.assert_allclose(matrix(volume), matrix(peer), atol=1e-4)
+    notes = volume.meta.get("notes", [])
+    assert any("mirror images" in note for note in notes) == (np.prod(signs) < 0)
+    assert bool(notes) == (min(signs) < 0)
 
 
 def test_transforms_that_agree_need_no_note(tmp_path: Path):

@@ -6,8 +6,8 @@ programs part: nibabel and FSL take the sform, ITK and 3D Slicer mostly the qfor
 shows, so that a panel and the command agree:
 
 - the only one that is there;
-- of two, the sform if it is of the scanner's own space (code 1) and has the voxel size of `pixdim`, else the
-  qform.
+- of two, the sform if it is of the scanner's own space (code 1) and has the voxel size of `pixdim`, or if ITK
+  takes the two for the same, mirror images with one offset among them; else the qform.
 
 A disagreement of more than a tenth of a voxel is noted, with its size. A sform so sheared that the nearest
 rectangular grid misses a voxel by more than a tenth of one, and an sform alone of another voxel size than
@@ -28,6 +28,7 @@ from ctenhance.runtime.errors import InputError
 
 HEADER_BYTES = 348
 _SCANNER = 1
+_ITK_SAME = 1e-4
 _TOLERANCE = 0.1  # of a voxel, at the corner that is furthest off
 _LARGEST_QUATERNION = 1.01  # the squares of the three stored parts, at most 1 but for rounding
 # A gantry tilt leaves the voxels of a slice as long as they are; codes of atlases.
@@ -110,15 +111,28 @@ def grid_of_nifti(header: bytes) -> NiftiGrid:
                 "correct it, or export the volume again."
             )
         return NiftiGrid(_RAS_TO_LPS @ sform, notes)
-    taken, other = ("sform", "qform") if sform_code == _SCANNER and one_size else ("qform", "sform")
+    by_sform = (sform_code == _SCANNER and one_size) or _same_to_itk(sform, qform)
+    taken, other = ("sform", "qform") if by_sform else ("qform", "sform")
     if taken == "qform":
         notes = []
     if (distance := apart(sform, qform, size)) > tolerance:
+        mirrored = np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0
+        how = ", as mirror images of each other" if mirrored else ""
         notes.append(
-            f"its header places the voxels twice, up to {distance:.3g} mm apart (sform and qform); the "
+            f"its header places the voxels twice, up to {distance:.3g} mm apart{how} (sform and qform); the "
             f"{taken} was taken, as 3D Slicer does, where other programs may take the {other}"
         )
     return NiftiGrid(_RAS_TO_LPS @ (sform if taken == "sform" else qform), notes)
+
+
+def _same_to_itk(sform: np.ndarray, qform: np.ndarray) -> bool:
+    """Whether ITK's NIfTI reader takes two transforms for the same and reads the sform, whatever its code: by
+    offset and the left singular vectors in single precision, which axes that are mirrored along themselves
+    may share (itkNiftiImageIO.cxx, ITK 5.4)."""
+    if np.abs(sform[:3, 3] - qform[:3, 3]).max() > _ITK_SAME:
+        return False
+    (u, w, _), (v, x, _) = (np.linalg.svd(one[:3, :3].astype(np.float32)) for one in (sform, qform))
+    return bool(np.abs(u @ v.T - np.eye(3)).max() < _ITK_SAME and np.abs(w - x).max() < _ITK_SAME)
 
 
 def _require_likely(voxel: np.ndarray, unit: float) -> None:
