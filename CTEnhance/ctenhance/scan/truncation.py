@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from ctenhance.physics.geometry import ScanGeometry
 from ctenhance.physics.image_grid import ImageGrid
@@ -21,8 +20,10 @@ def truncation_warning(projections: Projections, scan: ScanGeometry, grid: Image
     `physics.truncation`; None where all was measured."""
     rows = np.unique(np.linspace(0, projections.n_rows - 1, _SLICES).round().astype(int)).tolist()
     lines = [projections.rows(z, z + 1).to_line_integrals() for z in rows]
-    for of_row in lines:  # of views in which the tube failed others tell
-        of_row -= torch.from_numpy(view_offsets(of_row[0].numpy()))[:, None].to(of_row)
+    for of_row in lines:  # instead of views in which the tube failed, or that are blank, the next one counts
+        sound = np.flatnonzero(view_offsets(of_row[0].numpy()) == 0)
+        nearest = np.searchsorted(sound, np.arange(of_row.shape[1])).clip(max=len(sound) - 1)
+        of_row[0] = of_row[0, sound[nearest]].clone()
     shares = [truncated_share(of_row, scan, grid) for of_row in lines]
     share = max(shares)
     if share <= MOST_TRUNCATED:
