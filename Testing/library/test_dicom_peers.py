@@ -202,7 +202,10 @@ def test_a_map_comes_back_exactly(name: str, alone: bool, patient: Path, tmp_pat
     else:
         with pytest.raises(InputError, match="not in mg/mL"):
             read_map(path)
-    with pytest.raises(InputError):
+    by_volume = CTVolume.read(folder, check_hu=False)
+    np.testing.assert_array_equal(by_volume.array, volume.array)
+    assert by_volume.meta["unit"] == again.meta["unit"] and by_volume.spacing == volume.spacing
+    with pytest.raises(InputError, match="a parametric map holds another quantity than Hounsfield units"):
         CTVolume.read(folder)
     done = CliRunner().invoke(app, ["dicom", "list", str(folder), "--json", "--progress", "none"])
     listed = json.loads(done.stdout.splitlines()[0])

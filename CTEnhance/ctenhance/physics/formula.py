@@ -7,8 +7,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from ctenhance.physics.element_symbols import refuse_look_alike
 from ctenhance.physics.hydrates import NO_METALS, SEPARATOR, refuse_lost_point, refuse_points, two_readings
-from ctenhance.physics.lookalikes import refuse_lookalikes
 from ctenhance.runtime.errors import InputError
 
 # Dots that part a compound from its water of crystallisation; an asterisk and a times sign are used, too.
@@ -169,7 +169,7 @@ def _refuse_two_readings(formula: str, plain: str) -> None:
         raise _no_formula(formula)
     _refuse_oxidation_states(formula, plain)
     refuse_lost_point(formula, plain)
-    refuse_lookalikes(formula, plain)
+    refuse_look_alike(formula, plain)
     _refuse_cobalt(formula, plain)
     _refuse_lost_brackets(formula, plain)
     refuse_points(formula, plain)

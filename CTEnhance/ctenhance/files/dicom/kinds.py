@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from pydicom.uid import UID
+from pydicom.uid import UID, ParametricMapStorage
 
 from ctenhance.files.dicom.header import DicomFile, number, text
 from ctenhance.files.dicom.parted import by_series
@@ -336,6 +336,12 @@ def is_axial(file: DicomFile) -> bool:
 
 def _why_no_slice(files: Sequence[DicomFile]) -> str:
     ct = [file for file in files if _is_ct(file)]
+    if any(file.header.SOPClassUID == ParametricMapStorage for file in files) and not ct:
+        return (
+            f"there is no CT in it but {kinds(files)}: a parametric map holds another quantity than "
+            "Hounsfield units. Give the CT series; compare-maps takes maps, and in Python check_hu=False "
+            "reads one."
+        )
     if not ct:
         without_pixels = all(file.header.Modality in _REFERRING for file in files)
         why = f" without images of {'its' if len(files) == 1 else 'their'} own" if without_pixels else ""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,13 +38,7 @@ def mg_per_ml_of(unit: str) -> float | None:
 def read_map(path: AnyPath | Sequence[AnyPath], series: int | str | None = None) -> CTVolume:
     """A map of a material in mg/mL, `meta` unit mg/ml, from a DICOM series that tells its unit, or from an
     image file, whose values are taken for mg/mL. Raises InputError for HU and for what tells no such unit."""
-    from ctenhance.files.dicom import parametric
-
-    given = _only_file(path)
-    if given is not None and parametric.is_map(given):
-        volume = parametric.read_map(given)
-    else:
-        volume = CTVolume.read(path, series, check_hu=False)
+    volume = CTVolume.read(path, series, check_hu=False)
     if "source_files" not in volume.meta and "unit" not in volume.meta:
         return volume.with_array(volume.array, unit=MG_PER_ML)
     unit = str(volume.meta.get("unit") or HOUNSFIELD)
@@ -82,14 +74,3 @@ def _said_twice(volume: CTVolume) -> str:
         f"them {by_rescaling / by_mapping:.3g} times as high, and by the Real World Value Mapping's slope "
         f"{mapped.slope:g} ({mapped.unit}), which was taken: ask its maker which is right"
     )
-
-
-def _only_file(path: AnyPath | Sequence[AnyPath]) -> Path | None:
-    """The file that is meant by a path, or the only one in the folder that is."""
-    if not isinstance(path, str | os.PathLike):
-        return None
-    given = Path(path)
-    if not given.is_dir():
-        return given if given.is_file() else None
-    found = list(itertools.islice(given.iterdir(), 2))
-    return found[0] if len(found) == 1 else None

@@ -17,11 +17,11 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
-from pydicom.uid import UID, CTImageStorage, ParametricMapStorage
+from pydicom.uid import UID, CTImageStorage
 
 from ctenhance.core.volume import CTVolume
 from ctenhance.files.dicom.derivation import Derivation
-from ctenhance.files.dicom.header import DAMAGE, frames_of, read_file, text
+from ctenhance.files.dicom.header import DAMAGE, frames_of, text
 from ctenhance.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -186,15 +186,6 @@ def _put_in_order(image: Dataset, places: Sequence[np.ndarray]) -> None:
         values = group.FrameContentSequence[0].DimensionIndexValues
         several = list(values) if isinstance(values, MultiValue) else [values]
         group.FrameContentSequence[0].DimensionIndexValues = [*several[:-1], index + 1]
-
-
-def is_map(path: Path) -> bool:
-    """Whether a file is a DICOM Parametric Map."""
-    try:
-        file = read_file(path) if path.is_file() else None
-    except InputError:
-        return False
-    return file is not None and file.header.SOPClassUID == ParametricMapStorage
 
 
 def read_map(path: Path) -> CTVolume:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydicom.uid import ParametricMapStorage
 
 from ctenhance.core.volume import READABLE_SUFFIXES, CTVolume
 from ctenhance.files.dicom.choice import Conditions, Frame
@@ -26,6 +27,7 @@ from ctenhance.files.dicom.header import (
 from ctenhance.files.dicom.kinds import ATTRIBUTES as KIND_ATTRIBUTES
 from ctenhance.files.dicom.kinds import is_capture, kinds, slices_of
 from ctenhance.files.dicom.marks import ATTRIBUTES as SCAN_ATTRIBUTES
+from ctenhance.files.dicom.parametric import read_map
 from ctenhance.files.dicom.parted import SERIES_UID, looks_parted
 from ctenhance.files.dicom.provenance import note_of_missing
 from ctenhance.files.dicom.slices import HOUNSFIELD
@@ -92,6 +94,8 @@ def read_dicom(
             files = list(files_of(paths, keywords, indices))
             if not files:
                 raise InputError(_why_no_file(paths))
+            if not check_hu and len(files) == 1 and files[0].header.SOPClassUID == ParametricMapStorage:
+                return read_map(files[0].path), None
             found, left_out = slices_of(files, conditions.ignores(SERIES_UID))
             kept = set(conditions.files([file for images in found.values() for file in images]))
             meant = {uid: [file for file in images if file in kept] for uid, images in found.items()}

@@ -16,7 +16,7 @@ _TEN = re.compile(r"[A-Z][a-z]?1(O)(?=[A-Z(])")
 _COBALT = re.compile(r"CO(\d*)O(\d*)")
 
 
-def refuse_lookalikes(formula: str, plain: str) -> None:
+def refuse_look_alike(formula: str, plain: str) -> None:
     """Refuse 'CI' and 'C1' where Cl is likely, 'CO3O4' where cobalt is, and O and zero for each other."""
     for slip in _CHLORINE.finditer(plain):
         if slip[2] is None or slip[2] not in NO_METALS:
@@ -25,15 +25,15 @@ def refuse_lookalikes(formula: str, plain: str) -> None:
             other = "carbon and iodine are" if slip[3] == "I" else "carbon is"
             raise two_readings(formula, f"{before}Cl{behind} for chlorine, and {apart} where {other} meant")
     metal = bool(set(re.findall(r"[A-Z][a-z]?", plain)) - NO_METALS)
-    for named, right, made in ((_HYDROXIDE, "O", "0"), (_TEN, "0", "O")):
+    for named, right, sign in ((_HYDROXIDE, "O", "0"), (_TEN, "0", "O")):
         found = named.search(plain) if metal else None
         if found and not (named is _HYDROXIDE and found[1] == "C"):
             at = found.start(2 if named is _HYDROXIDE else 1)
             before, behind = plain[:at], plain[at + 1 :]
-            other = f"{before}0(H)1{behind[1:]}" if made == "0" else f"{before}O1{behind}"
+            other = f"{before}0(H)1{behind[1:]}" if sign == "0" else f"{before}O1{behind}"
             what = "the letter O" if right == "O" else "a zero"
             raise two_readings(
-                formula, f"{before}{right}{behind} for {what}, and {other} for '{made}' as it is"
+                formula, f"{before}{right}{behind} for {what}, and {other} for '{sign}' as it is"
             )
     if found := _COBALT.fullmatch(plain):
         cobalt = f"Co{found[1]}O{found[2]}"
