@@ -57,6 +57,8 @@ class Measuring:
         record |= self._likeness(done.images)
         record["bias"] = self._bias(done.images)
         record |= self._noise_and_edges(done.images)
+        if method.kind == OURS:
+            record["nps_distance_without"] = self._left_out(done.images)
         if done.spread:
             record["coverage"] = self._coverage(done)
         if isinstance(method, Ours) and method.draws == 1 and method.kind == OURS:
@@ -113,6 +115,17 @@ class Measuring:
             if here and truth:
                 record["mtf50_share"][kind] = here / truth
         return record
+
+    def _left_out(self, images: Mapping[int, Array]) -> dict[str, float]:
+        """The NPS distance with each slice left out in turn, by that slice: what its jackknife needs."""
+        found = {}
+        for z in images if len(images) > 2 else ():
+            at = [other for other in sorted(images) if other != z]
+            volumes = {"after": np.stack([images[k] for k in at]), "reference": self.case.reference[at]}
+            spectra = noise(volumes, self.guide[at], self.case.spacing)["nps"]
+            if spectra:
+                found[str(z)] = shape_distance(*(spectra[key]["nps_HU2mm2"] for key in volumes))
+        return found
 
     def _coverage(self, done: Done) -> dict[str, Any]:
         """The share of the patient's pixels whose reference lies within the interval of each level, and RMS

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import t as student_t
 
 from ctenhance.runtime.files import write_text
 from ctenhance.study.statistics.estimate import bootstrap_limits
@@ -30,6 +32,8 @@ Patient = Mapping[str, Any]
 #: Kinds of methods that the project's models are held against; those tuned on the slices are the ceiling.
 RIVALS = ("peer", "ceiling", "trained peer")
 RESAMPLES, FEWEST_PATIENTS = 4000, 3
+#: Slices that a jackknife needs.
+FEWEST_SLICES = 4
 
 
 @dataclass(frozen=True)
@@ -208,6 +212,43 @@ def texture(patients: Sequence[Patient]) -> Table:
     return Table("Noise, texture and edges", header, tuple(rows), note)
 
 
+def share_of_texture(patient: Patient, name: str, base: str) -> tuple[float, float, float] | None:
+    """The NPS distance of a method over that of `base`, and its 95 % limits by the jackknife over slices, of
+    the ratio's logarithm. None where there is no spectrum, or too few slices."""
+    mine, its = (patient["methods"][method] for method in (name, base))
+    parts = [record.get("nps_distance_without") or {} for record in (mine, its)]
+    common = sorted(parts[0].keys() & parts[1].keys())
+    if not (mine.get("nps_distance") and its.get("nps_distance")) or len(common) < FEWEST_SLICES:
+        return None
+    logs = np.log([parts[0][z] / parts[1][z] for z in common])
+    count = len(common)
+    error = math.sqrt((count - 1) / count * float(((logs - logs.mean()) ** 2).sum()))
+    reach = float(student_t.ppf(0.975, count - 1)) * error
+    share = mine["nps_distance"] / its["nps_distance"]
+    return share, share * math.exp(-reach), share * math.exp(reach)
+
+
+def texture_shares(patients: Sequence[Patient], base: str) -> Table | None:
+    """How much nearer than `base` the project's other models come to the reference's texture, by patient;
+    None where none of them was measured so."""
+    others = [name for name in names(patients, "ours") if name != base]
+    rows = []
+    for patient in patients:
+        found = [share_of_texture(patient, name, base) for name in others]
+        if any(found):
+            cells = (NONE if one is None else "{:.2f} [{:.2f}, {:.2f}]".format(*one) for one in found)
+            rows.append((patient["name"], *cells))
+    note = (
+        f"NPS distance over that of {base} in the same squares, 95 % limits by the jackknife over slices "
+        "(Student's t of the logarithm): few slices leave the distance itself uncertain."
+    )
+    return (
+        Table(f"NPS distance as a share of {base}'s", ("patient", *others), tuple(rows), note)
+        if rows
+        else None
+    )
+
+
 def coverage(patients: Sequence[Patient]) -> Table:
     """Reliability: how often the reference lies in the draws' intervals, and the error where they differ."""
     methods = [name for name, record in patients[0]["methods"].items() if "coverage" in record]
@@ -379,7 +420,11 @@ def all_tables(patients: Sequence[Patient]) -> list[Table]:
     tables = [overview(patients)]
     if _single(patients):
         tables.append(gains(patients))
-    tables += [texture(patients), by_patient(patients)]
+    tables.append(texture(patients))
+    for base in _single(patients)[:1]:
+        shares = texture_shares(patients, base)
+        tables += [shares] if shares else []
+    tables.append(by_patient(patients))
     if any("coverage" in record for record in patients[0]["methods"].values()):
         tables.append(coverage(patients))
     if names(patients, "peer", "ceiling"):

@@ -231,3 +231,35 @@ def test_degraded_patients_are_kept(bench: Any, tmp_path: Path, monkeypatch: pyt
     np.testing.assert_array_equal(again.degraded, first.degraded)
     with pytest.raises(TypeError):
         bench.cases.held_out_source(tmp_path, ["someone"], 2, 0.5, 2, kept).load("someone")
+
+
+def test_shares_of_texture_have_limits_that_hold_the_truth(bench: Any) -> None:
+    """White noise beside two blurs of it: the share of the milder blur's distance, known from many slices."""
+    from scipy import ndimage
+
+    def measured(seed: int, slices: int) -> Any:
+        rng = np.random.default_rng(seed)
+        y, x = np.mgrid[:96, :96] - 47.5
+        body = np.where(np.hypot(x, y) < 44, 50.0, -1000.0).astype(np.float32)
+        reference = (body + rng.normal(0, 10, (slices, 96, 96))).astype(np.float32)
+        case = bench.cases.Case("one", reference, reference, (0.7, 0.7, 2.0), tuple(range(slices)))
+        white = rng.normal(0, 10, reference.shape)
+        records = {}
+        for name, sigma in {"base": 0.8, "better": 0.55}.items():
+            images = {z: body + ndimage.gaussian_filter(white[z], sigma) for z in range(slices)}
+            measuring = bench.measure.Measuring(case)
+            records[name] = measuring._noise_and_edges(images) | {
+                "kind": "ours",
+                "nps_distance_without": measuring._left_out(images),
+            }
+        return {"name": "one", "methods": records}
+
+    truth = bench.tables.share_of_texture(measured(0, 40), "better", "base")[0]
+    shares = [bench.tables.share_of_texture(measured(seed, 5), "better", "base") for seed in range(1, 9)]
+    assert 0.3 < truth < 0.9
+    assert sum(low < truth < high for _, low, high in shares) >= 6
+    assert all(high / low < 2 for _, low, high in shares)
+    few = measured(1, 3)
+    assert bench.tables.share_of_texture(few, "better", "base") is None
+    assert bench.tables.texture_shares([few], "base") is None
+    assert "0." in bench.tables.texture_shares([measured(1, 5)], "base").rows[0][1]
