@@ -238,9 +238,13 @@ def texture_shares(patients: Sequence[Patient], base: str) -> Table | None:
         if any(found):
             cells = (NONE if one is None else "{:.2f} [{:.2f}, {:.2f}]".format(*one) for one in found)
             rows.append((patient["name"], *cells))
+    if rows:
+        found = [[share_of_texture(patient, name, base) for patient in patients] for name in others]
+        shares = [[one and one[0] for one in of_method] for of_method in found]
+        rows.append(("mean over patients", *(_with_limits(of_method, 2) for of_method in shares)))
     note = (
         f"NPS distance over that of {base} in the same squares, 95 % limits by the jackknife over slices "
-        "(Student's t of the logarithm): few slices leave the distance itself uncertain."
+        "(Student's t of the logarithm), of the mean by bootstrap over patients."
     )
     return (
         Table(f"NPS distance as a share of {base}'s", ("patient", *others), tuple(rows), note)

@@ -262,4 +262,6 @@ def test_shares_of_texture_have_limits_that_hold_the_truth(bench: Any) -> None:
     few = measured(1, 3)
     assert bench.tables.share_of_texture(few, "better", "base") is None
     assert bench.tables.texture_shares([few], "base") is None
-    assert "0." in bench.tables.texture_shares([measured(1, 5)], "base").rows[0][1]
+    patients = [measured(seed, 5) for seed in (1, 2, 3)]
+    *rows, (_, whole) = bench.tables.texture_shares(patients, "base").rows
+    assert [row[0] for row in rows] == ["one"] * 3 and whole.startswith("0.") and "[" in whole
