@@ -136,13 +136,7 @@ cmake-list: ## write the list of the files that Slicer installs into CTEnhance/C
 benchmark: $(INSTALLED_BENCHMARK) ## measure against other methods, side by side
 	@$(PY) benchmarks/run.py $(ARGS)
 
-.PHONY: screenshots benchmark-panel
-screenshots: libraries ## write the panels' pictures into docs/pictures (ARGS='--ct FILE --model FILE')
-	@QT_QPA_PLATFORM=offscreen $(PY) Testing/tools/screenshots.py $(ARGS)
-	@QT_QPA_PLATFORM=offscreen $(PY) Testing/tools/screenshots_decompose.py
-	@QT_QPA_PLATFORM=offscreen $(PY) Testing/tools/screenshots_readerstudy.py
-	@QT_QPA_PLATFORM=offscreen $(PY) Testing/tools/screenshots_reconstruct.py
-
+.PHONY: benchmark-panel
 benchmark-panel: libraries ## frames a second of linked views (ARGS='--slices 60')
 	@QT_QPA_PLATFORM=offscreen $(PY) benchmarks/panel_scroll.py $(ARGS)
 	@QT_QPA_PLATFORM=offscreen $(PY) benchmarks/panel_decompose.py $(ARGS)

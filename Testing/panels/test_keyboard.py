@@ -267,3 +267,39 @@ def test_a_free_region_is_drawn_by_keys(panel: Any, user: Any, compared: Any) ->
     assert roi.areaOf(region) > 0.9 * side**2 and "free" in panel.ui.regionTable.text
     press_key(user, "Shift+I")
     assert [each.GetNumberOfControlPoints() for each in shapes.regions()] == [4, 1]
+
+
+SILENT = (QtGui.QAccessible.Role.NoRole, QtGui.QAccessible.Role.Client, QtGui.QAccessible.Role.Pane)
+
+
+@pytest.mark.parametrize("name", [*PANELS, "CTReaderStudy"])
+def test_all_that_a_panel_has_says_what_it_is_to_a_screen_reader(opened: Any, app: Any, name: str) -> None:
+    """Also what cannot be used now, or is folded away; and what fills up while a run goes on."""
+    panel = opened(name)
+    window = getattr(panel, "batchWindow", None)
+    roots = [panel.parent, *([] if window is None else [window.dialog])]
+    for root in roots:
+        controls = [
+            each
+            for each in QtWidgets.QWidget.findChildren(root, QtWidgets.QWidget)
+            if isinstance(each, (*USED, QtWidgets.QProgressBar)) and not isPart(each)
+        ]
+        assert len(controls) > 5
+        lacking = []
+        for each in controls:
+            found = QtGui.QAccessible.queryAccessibleInterface(each)
+            if found.role() in SILENT or len(found.text(QtGui.QAccessible.Text.Name).strip()) < 2:
+                lacking.append((QtCore.QObject.objectName(each), type(each).__name__))
+        assert not lacking
+
+
+def isPart(each: Any) -> bool:
+    """Say whether a widget is a part of a list, field or table that speaks for it."""
+    whole = QtWidgets.QComboBox | QtWidgets.QAbstractSpinBox | QtWidgets.QAbstractItemView
+    while not QtWidgets.QWidget.isWindow(each):
+        each = QtWidgets.QWidget.parentWidget(each)
+        if each is None or isinstance(each, whole):
+            return each is not None
+    return bool(
+        QtWidgets.QWidget.windowFlags(each) & QtCore.Qt.WindowType.Popup == QtCore.Qt.WindowType.Popup
+    )

@@ -2,7 +2,7 @@
 
     python Testing/tools/tutorial_readerstudy.py WORK [--data ../shared/data/ct] [--out docs/pictures]
 
-Runs the tutorial's commands in the new folder WORK, prints them with what they say, and writes its pictures.
+Runs the tutorial's commands in the new folder WORK, prints them with what they say, and writes its plots.
 Three scripted readers read in the real panel by key presses. They grade the noise and the edges that they
 measure in what is on the screen, each with a scatter of its own; nobody tells them which image is which.
 """
@@ -17,13 +17,17 @@ import re
 import shlex
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
-from screenshots import PANEL_WIDTH, REPOSITORY, grabbed, opened, wait
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(REPOSITORY / "Testing"), str(REPOSITORY / "CTEnhance")]
+SECONDS = 900
 # The first three are patients that no embedded model was trained on.
 PATIENTS = (
     "chest_LIDC-IDRI_0314_Philips-Brilliance16P_D",
@@ -34,7 +38,7 @@ PATIENTS = (
     "abdomen_tcga_ov_toshiba_fc13",
 )
 SLICES = 3
-VIEW_SIZE, COLOURS = (400, 780), 64
+COLOURS = 64
 READERS = ("ann", "bob", "cat")
 STUDY = "my-study"
 VIEWS = {"left": "CTReaderStudyLeft", "right": "CTReaderStudyRight"}
@@ -65,6 +69,16 @@ def say(work: Path, line: str) -> None:
         sys.exit(done.stderr)
 
 
+def wait(app: Any, until: Callable[[], bool]) -> None:
+    """Let the application go on until it is so. Raises TimeoutError after a quarter of an hour."""
+    end = time.monotonic() + SECONDS
+    while not until():
+        if time.monotonic() > end:
+            raise TimeoutError("The panel did not finish.")
+        app.processEvents()
+        time.sleep(0.01)
+
+
 class ScriptedReader:
     """Sits before the panel with a keyboard; sees what is in the views, and nothing else."""
 
@@ -73,8 +87,8 @@ class ScriptedReader:
         self._random = np.random.default_rng(seed)
         self._strictness = self._random.normal(0, SCATTER)
 
-    def reads(self, name: str, picture_path: Path | None) -> None:
-        """Sign in, grade every case, finish; write a picture of the first case when half is answered."""
+    def reads(self, name: str) -> None:
+        """Sign in, grade every case, finish."""
         from ctenhance.study.session import FINISHED, WAITING
 
         ui, desk = self._panel.ui, self._panel.desk
@@ -85,11 +99,7 @@ class ScriptedReader:
                 self._press("Ctrl+Return")  # finish the session, begin the next one
                 continue
             wait(self._app, lambda: desk.form.enabled and not desk.shelf.busy)
-            keys = self._grades(desk.session.asked)
-            for count, key in enumerate(keys):
-                if picture_path is not None and count == len(keys) // 2 + 1:
-                    show(self._app, self._panel.parent, picture_path)
-                    picture_path = None
+            for key in self._grades(desk.session.asked):
                 self._press(str(key))
             self._press("PgDown")
         self._press("Ctrl+Return")  # sign out
@@ -127,22 +137,6 @@ def _measured(view: str) -> tuple[float, float]:
     flat = (np.abs(smooth - 40) < 90) & (steepness < np.median(steepness[np.abs(smooth - 40) < 90]))
     rough = (array - smooth)[flat]
     return float(1.4826 * np.median(np.abs(rough - np.median(rough)))), float(np.percentile(steepness, 97))
-
-
-def show(app: Any, widget: Any, path: Path) -> None:
-    """Write a picture of the panel beside its views, as the reader has them: without bars."""
-    from PySide6 import QtWidgets
-
-    from view_pixels import pixels
-
-    height = max(VIEW_SIZE[1], QtWidgets.QWidget.heightForWidth(widget, PANEL_WIDTH))
-    views = [app.layoutManager().sliceWidget(name) for name in VIEWS.values()]
-    for view in views:
-        view.sliceLogic().ResizeSliceNode(VIEW_SIZE[0], height)
-        view.sliceLogic().FitSliceToBackground()
-    app.processEvents()
-    tiles = [grabbed(widget, height), *(pixels(view.sliceView()) for view in views)]
-    _write(np.concatenate([np.pad(tile, ((0, 0), (0, 4), (0, 0))) for tile in tiles], axis=1), path)
 
 
 def _write(pixels: np.ndarray, path: Path) -> None:
@@ -183,8 +177,12 @@ def main() -> None:
         f"ctenhance study from-folders routine enhanced {STUDY} {readers} "
         '--preset "image quality (VGA)" --title "Routine CT, enhanced" --repeats 2 --seed 7',
     )
-    app, panel = opened("CTReaderStudy")
     import slicer
+
+    from panel_run import open_panel
+
+    panel = open_panel("CTReaderStudy")
+    app = slicer.app
 
     window = slicer.util.mainWindow()
     window.setCentralWidget(panel.parent)
@@ -193,8 +191,7 @@ def main() -> None:
     wait(app, lambda: window.isActiveWindow)
     panel.ui.folderEdit.currentPath = str(given.work / STUDY)
     for seed, reader in enumerate(READERS):
-        target = given.out / "panel-reader-study.png" if seed == 0 else None
-        ScriptedReader(app, panel, seed).reads(reader, target)
+        ScriptedReader(app, panel, seed).reads(reader)
     for line in ("status my-study", "unblind my-study", "analyse my-study results"):
         say(given.work, f"ctenhance study {line}")
     report_pictures(given.work / "results" / "report.html", given.out)
