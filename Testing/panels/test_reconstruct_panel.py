@@ -14,7 +14,7 @@ import slicer
 
 import slicerhost
 import view_titles
-from panel_run import close_panel, lower_edge, nodes, open_panel, press_apply, temporaries
+from panel_run import close_panel, lower_edge, nodes, open_panel, press_apply, press_key, temporaries
 from view_pixels import pixels
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -360,3 +360,62 @@ def test_its_own_test(panel: Any) -> None:
     import CTReconstruct
 
     CTReconstruct.CTReconstructTest().runTest()
+
+
+def test_by_keyboard_alone_from_a_ct_to_a_documented_comparison(
+    panel: Any, user: Any, ct: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step by a key of its own; what a dialog is asked for is typed there in the application."""
+    from PySide6 import QtWidgets
+
+    from CTEnhanceLib.compare.modes import Mode
+    from CTEnhanceLib.measure import shapes
+
+    ui, views = panel.ui, panel.compareSection.comparison.views
+    ui.methodSelector.currentIndex = 2  # FBP: it takes a moment
+    press_key(user, "Ctrl+Return")
+    assert panel.runSection.running
+    user.waits(lambda: not panel.runSection.running)
+    assert panel.stagesSection.stages.active
+    press_key(user, "Ctrl+Shift+C")
+    assert panel.compareSection.comparison.active and not panel.stagesSection.stages.active
+    names = [node.GetSingletonTag() for node in (each.mrmlSliceNode() for each in views.widgets())]
+    before = [shown(name).GetBackgroundVolumeID() for name in names]
+    press_key(user, "W")
+    assert [shown(name).GetBackgroundVolumeID() for name in names] == before[::-1]
+    press_key(user, "W")
+    press_key(user, "M")
+    assert ui.slabSelector.currentIndex == 1
+    for _ in range(3):
+        press_key(user, "M")
+    assert ui.slabSelector.currentIndex == 0
+    for _ in range(list(Mode).index(Mode.FADE)):
+        step(user, ui.viewModeSelector, "Down")
+    assert panel.compareSection.comparison.mode is Mode.FADE
+    (field,) = QtWidgets.QWidget.findChildren(ui.fadeSlider, QtWidgets.QAbstractSpinBox)
+    step(user, field, "Down")
+    assert 0 <= ui.fadeSlider.value < 1
+    for _ in range(list(Mode).index(Mode.FADE)):
+        step(user, ui.viewModeSelector, "Up")
+    press_key(user, "Q")
+    assert len(shapes.regions()) == 1
+    press_key(user, "Shift+Right")
+    user.rests(0.5)
+    assert "Difference" in ui.regionTable.text
+    monkeypatch.setattr(panel.outSection, "_asked", lambda _title, _suffix: tmp_path / "page.html")
+    monkeypatch.setattr(panel.outSection, "_pageIsThere", lambda _path: None)
+    press_key(user, "Ctrl+Shift+P")
+    user.waits(lambda: not panel.runSection.running)
+    assert (tmp_path / "page.html").is_file()
+    press_key(user, "Ctrl+Shift+C")
+    assert not panel.compareSection.comparison.active
+
+
+def step(user: Any, widget: Any, key: str) -> None:
+    """Press a key in a list or field that Tab has come to."""
+    from PySide6 import QtGui, QtTest, QtWidgets
+
+    QtWidgets.QWidget.setFocus(widget)
+    pressed = QtGui.QKeySequence(key)[0]
+    QtTest.QTest.keyClick(widget, pressed.key(), pressed.keyboardModifiers())
+    user.turn()

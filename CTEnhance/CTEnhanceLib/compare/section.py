@@ -24,6 +24,7 @@ from CTEnhanceLib.views.keys import Keys
 from CTEnhanceLib.views.windowkeys import OWN, WindowKeys
 
 FLICKER_KEY, SWAP_KEY, PLANES_KEY, TRUST_KEY = "X", "W", "P", "E"
+COMPARE_KEY = "Ctrl+Shift+C"
 
 
 class CompareSection:
@@ -70,6 +71,9 @@ class CompareSection:
         for name, button in self._windowButtons.items():
             button.connect("clicked()", functools.partial(self._onWindow, name))
         self._windowKeys = WindowKeys(parent, self._onWindow)
+        self._compareKey = Keys(
+            parent, {COMPARE_KEY: (_("Compare, and stop comparing"), ui.compareButton.click)}
+        )
         self._keys = Keys(
             parent,
             {
@@ -140,13 +144,18 @@ class CompareSection:
     def exit(self) -> None:
         """The module is left: its keys are free again; what is shown stays."""
         self._open = False
-        self._keys.enable(False)
-        self._windowKeys.enable(False)
+        for keys in (self._compareKey, self._keys, self._windowKeys):
+            keys.enable(False)
         self.measuring.exit()
 
     def keys(self) -> list[tuple[str, str]]:
         """Return the section's keys and what they do."""
-        return [*WindowKeys.rows(), *self._keys.rows(), *self.measuring.keys()]
+        return [
+            *self._compareKey.rows(),
+            *WindowKeys.rows(),
+            *self._keys.rows(),
+            *self.measuring.keys(),
+        ]
 
     def nodes(self) -> list[Any]:
         """Return the nodes that are compared."""
@@ -180,6 +189,7 @@ class CompareSection:
         sides = (left, right) if ui.swapButton.checked else (right, left)
         ui.resultLabel.text = _("Result ({side}):").format(side=sides[0])
         ui.otherLabel.text = _("With ({side}):").format(side=sides[1])
+        self._compareKey.enable(ready and self._open)
         self._keys.enable(active and self._open)
         self._windowKeys.enable(ready and self._open)  # others may take the views while it is left
         self.measuring.refresh()
