@@ -78,6 +78,16 @@ def press_key(user: Any, key: str) -> None:
     user.turn()
 
 
+def press_in(user: Any, widget: Any, key: str) -> None:
+    """Press a key in a list, field or box that Tab has come to."""
+    from PySide6 import QtGui, QtTest, QtWidgets
+
+    QtWidgets.QWidget.setFocus(widget)
+    pressed = QtGui.QKeySequence(key)[0]
+    QtTest.QTest.keyClick(widget, pressed.key(), pressed.keyboardModifiers())
+    user.turn()
+
+
 def save_scene(path: Path) -> None:
     """Save the scene with its volumes, texts, regions and tables, as the application's dialog does."""
     endings = {"Volume": "nrrd", "Text": "txt", "Markups": "mrk.json", "Table": "tsv"}

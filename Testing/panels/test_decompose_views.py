@@ -14,7 +14,7 @@ import vtk
 from spectral_scan import SLICES, compared, resliced, shown, shown_result, widget
 
 import slicerhost
-from panel_run import press_key, save_scene, temporaries
+from panel_run import press_in, press_key, save_scene, temporaries
 from view_pixels import pixels
 from view_titles import captions, titles
 
@@ -421,3 +421,51 @@ def test_export_cancelled_leaves_no_folder(
     user.waits(lambda: panel.ui.applyButton.text == "Apply", SECONDS)
     assert "Cancelled" in panel.ui.statusLabel.text
     assert not children() and not temporaries() and not (tmp_path / "series").exists()
+
+
+def test_by_keyboard_alone_from_images_to_a_measured_and_exported_one(
+    panel: Any, user: Any, result: Any, tmp_path: Path
+) -> None:
+    import qt
+    from PySide6 import QtWidgets
+
+    from CTEnhanceLib.decompose.views import Mode
+
+    ui, section = panel.ui, panel.spectralSection
+    (field,) = QtWidgets.QWidget.findChildren(ui.energySlider, QtWidgets.QAbstractSpinBox)
+    for _ in range(3):
+        press_in(user, field, "Down")
+    assert ui.energySlider.value == 67 and "67 keV" in "".join(titles("CTEnhanceBefore"))
+    press_in(user, ui.lowNoiseBox, "Space")
+    assert section.lowNoise
+    press_key(user, "3")
+    window = section.views.window
+    user.rests(1.0)  # what is changed at once is taken back at once
+    press_key(user, "1")
+    assert section.views.window != window
+    press_key(user, "U")
+    assert section.views.window == window
+    press_key(user, "Q")
+    region = section._region.node
+    assert region is not None and ui.spectralTable.visible
+    centre, size = np.array(region.GetCenter()), np.array(region.GetSize())
+    press_key(user, "Shift+Right")
+    press_key(user, "Shift+PgDown")
+    assert not np.allclose(region.GetCenter(), centre) and (np.array(region.GetSize()) <= size).all()
+    press_in(user, ui.curveBox, "Space")
+    assert ui.curveBox.checked
+    press_in(user, ui.curveBox, "Space")
+    for mode in list(Mode)[1:]:
+        press_in(user, ui.spectralModeSelector, "Down")
+        assert section.views.mode is mode and section.views.active
+    press_in(user, ui.spectralModeSelector, "Home")
+    qt.QFileDialog.chosen = str(tmp_path / "picture.png")
+    press_key(user, "Ctrl+Shift+I")
+    assert (tmp_path / "picture.png").is_file()
+    press_in(user, ui.addVolumeButton, "Space")
+    user.waits(lambda: not section.busy, SECONDS)
+    assert "67 keV" in ui.spectralNoteLabel.text
+    press_key(user, "Q")
+    assert section._region.node is None
+    press_in(user, ui.spectralButton, "Space")
+    assert not section.views.active

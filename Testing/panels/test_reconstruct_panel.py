@@ -14,7 +14,16 @@ import slicer
 
 import slicerhost
 import view_titles
-from panel_run import close_panel, lower_edge, nodes, open_panel, press_apply, press_key, temporaries
+from panel_run import (
+    close_panel,
+    lower_edge,
+    nodes,
+    open_panel,
+    press_apply,
+    press_in,
+    press_key,
+    temporaries,
+)
 from view_pixels import pixels
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -390,13 +399,13 @@ def test_by_keyboard_alone_from_a_ct_to_a_documented_comparison(
         press_key(user, "M")
     assert ui.slabSelector.currentIndex == 0
     for _ in range(list(Mode).index(Mode.FADE)):
-        step(user, ui.viewModeSelector, "Down")
+        press_in(user, ui.viewModeSelector, "Down")
     assert panel.compareSection.comparison.mode is Mode.FADE
     (field,) = QtWidgets.QWidget.findChildren(ui.fadeSlider, QtWidgets.QAbstractSpinBox)
-    step(user, field, "Down")
+    press_in(user, field, "Down")
     assert 0 <= ui.fadeSlider.value < 1
     for _ in range(list(Mode).index(Mode.FADE)):
-        step(user, ui.viewModeSelector, "Up")
+        press_in(user, ui.viewModeSelector, "Up")
     press_key(user, "Q")
     assert len(shapes.regions()) == 1
     press_key(user, "Shift+Right")
@@ -409,13 +418,3 @@ def test_by_keyboard_alone_from_a_ct_to_a_documented_comparison(
     assert (tmp_path / "page.html").is_file()
     press_key(user, "Ctrl+Shift+C")
     assert not panel.compareSection.comparison.active
-
-
-def step(user: Any, widget: Any, key: str) -> None:
-    """Press a key in a list or field that Tab has come to."""
-    from PySide6 import QtGui, QtTest, QtWidgets
-
-    QtWidgets.QWidget.setFocus(widget)
-    pressed = QtGui.QKeySequence(key)[0]
-    QtTest.QTest.keyClick(widget, pressed.key(), pressed.keyboardModifiers())
-    user.turn()
