@@ -71,7 +71,10 @@ class EnhanceOptions(Options):
             )
         most, default = choices.MOST_ENHANCE_STEPS, choices.DEFAULT_ENHANCE_STEPS
         if self.steps is not None and not 1 <= self.steps <= most:
-            raise InputError(f"The number of steps is {self.steps}: choose 1 to {most} (default {default}).")
+            raise InputError(
+                f"The number of steps is {self.steps}: no model takes more than {most} or fewer than 1; "
+                f"leave it out for the default ({default})."
+            )
         _check_samples(self.samples, self.uncertainty)
 
     def to_arguments(self, *, uncertainty: Path | None = None) -> list[str]:

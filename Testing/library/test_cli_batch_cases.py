@@ -136,6 +136,22 @@ def test_series_without_a_number_of_their_own_are_counted(tmp_path: Path) -> Non
     assert "number 2 in its header, with 'in/1.10001.dcm'" in found.left_out["in (series 3)"]
 
 
+def test_a_study_without_the_series_asked_for_and_archives_are_told_at_the_end(tmp_path: Path) -> None:
+    for study, numbers in (("p0", (2, 3)), ("p1", (2,)), ("p2", (2, 3))):
+        for number in numbers:
+            uid = f"1.{study[1]}.{number}"
+            folder = tmp_path / "in" / study / f"s{number}"
+            own = {"SeriesInstanceUID": uid, "StudyInstanceUID": f"1.{study[1]}", "SeriesNumber": number}
+            write_series(folder, PixelSpacing=[0.8, 0.8], **own)
+    (tmp_path / "in" / "more.tar.gz").write_bytes(b"\x1f\x8b" + bytes(300))
+    done = batch(tmp_path / "in", tmp_path / "out", "--series", 3, "--verb", "degrade")
+    said = " ".join(done.output.split())
+    assert "2 done" in said and "4 left out" in said
+    assert "'p1/s2' (no series 3 in its study but series 2: 4 slices" in said
+    assert "'more.tar.gz' (an archive; unpack it" in said
+    assert "'p0/s2' (no series" not in said and "'p2/s2' (no series" not in said
+
+
 def test_what_holds_no_slices_is_no_case(tmp_path: Path) -> None:
     write_series(tmp_path / "in" / "S1", (0,), ImageType=LOCALIZER)
     write_series(tmp_path / "in" / "S2", Modality="MR", SOPClassUID="1.2.840.10008.5.1.4.1.1.4")

@@ -70,6 +70,8 @@ def many(tmp_path: Path) -> Path:
     (root / "b" / "notes.txt").write_text("nothing")
     (root / "b" / "empty.dcm").write_bytes(b"")
     (root / "b" / "more.zip").write_bytes(b"PK\x03\x04")
+    (root / "b" / "study.tar.gz").write_bytes(b"\x1f\x8b" + bytes(300))
+    (root / "b" / "i0.dcm.gz").write_bytes(b"\x1f\x8b" + bytes(300))
     return root
 
 
@@ -95,7 +97,9 @@ def test_each_series_with_what_can_be_done_and_why_not(many: Path):
         "enhance" in tilted["uses"] and tilted["choose"] == "--resample-tilt" and "tilt" in tilted["why_not"]
     )
     passed = {one["file"]: one["why"] for one in found if "why" in one}
-    assert passed.keys() == {str(Path("b/empty.dcm")), str(Path("b/more.zip"))}
+    assert passed.keys() == {
+        str(Path("b") / name) for name in ("empty.dcm", "more.zip", "study.tar.gz", "i0.dcm.gz")
+    }
 
 
 def test_what_it_says_can_be_done_is_so(many: Path):

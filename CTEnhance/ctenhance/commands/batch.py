@@ -128,6 +128,10 @@ def batch(
         _tell(run, manifest, settings, source, target, written)
 
 
+#: So many of those that were perhaps meant are told by name.
+_MOST_MISSED = 3
+
+
 def _tell_stray_labels(run: Run, folder: Path, search: CaseSearch) -> None:
     """A label map by another name than its image would be left behind without a word."""
     from ctenhance.batch.labels import places_in
@@ -152,6 +156,7 @@ def _tell(
     """Finish with the report of the batch; raises InputError where nothing was a case after all, and
     CTEnhanceError where cases failed."""
     from ctenhance.batch.case import BEFORE, DONE, FAILED, LEFT_OUT
+    from ctenhance.commands.batch_search import ARCHIVE, NOT_THERE
 
     failed, no_ct = manifest.names(FAILED), manifest.names(LEFT_OUT)
     left_out = manifest.left_out() | {name: sentence.rstrip(".") for name, sentence in no_ct.items()}
@@ -168,6 +173,10 @@ def _tell(
     counts = {name: len(members) for name, members in lists.items()}
     text = f"{counts['done']} done, {counts['finished_before']} finished before, {len(failed)} failed"
     text += f", {len(left_out)} left out." if left_out else "."
+    missed = [f"'{name}' ({why})" for name, why in left_out.items() if why.startswith((NOT_THERE, ARCHIVE))]
+    if missed:
+        more = f" and {len(missed) - _MOST_MISSED} more" if len(missed) > _MOST_MISSED else ""
+        text += f" Left out, though perhaps meant: {', '.join(missed[:_MOST_MISSED])}{more}."
     report = {"verb": "batch", "settings": settings, **lists}
     run.finish(report, {"folder": target, **written}, text=text, counts=counts, **lists)
     if failed:

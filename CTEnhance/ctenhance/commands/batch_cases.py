@@ -17,6 +17,7 @@ from ctenhance.batch import labels
 from ctenhance.batch.case import INDEX, OWN_FOLDER, Case
 from ctenhance.commands.batch_images import ONE_ENERGY, ImagePatterns
 from ctenhance.commands.batch_search import (
+    ARCHIVE,
     Entry,
     Item,
     LeftOut,
@@ -222,9 +223,10 @@ class CaseSearch:
         """The volume files of a folder with the folders `inside`."""
         self._empty = self._empty and not files
         others = dicom_among(files)
-        self._packed = self._packed or next(
-            (file.name for file in others if file.suffix.lower() in _PACKED), ""
-        )
+        for file in others:
+            if file.suffix.lower() in _PACKED:
+                self._packed = self._packed or file.name
+                yield LeftOut(name_in(file, self.source), f"{ARCHIVE}; unpack it, and give what was in it")
         inner = [(here / name).relative_to(self.source) for name in inside]
         self._places.will_be_folders(inner)
         folders = {_spelled(place) for place in inner}

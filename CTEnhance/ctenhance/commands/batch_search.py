@@ -22,6 +22,8 @@ from ctenhance.files.dicom.choice import Conditions
 from ctenhance.files.dicom.search import FoundSeries, bystanders, join, label, numbered, search
 from ctenhance.runtime.errors import InputError
 
+#: With these begin reasons that are told at the end, as whoever gave the folder meant what is left out so.
+NOT_THERE, ARCHIVE = "no series", "an archive"
 #: So many folders after the last one of a study its series are told.
 LATER = 16
 
@@ -287,6 +289,8 @@ def series_entries(series: Sequence[FoundSeries], source: Path, choice: Choice) 
     aside = bystanders(series)
     homes: dict[Path, list[FoundSeries]] = {}
     items = []
+    others: dict[str | Path, list[LeftOut]] = {}  # by study
+    asked: set[str | Path] = set()
     for one in series:
         if one in aside:
             yield LeftOut(name_in(one.home, source), "a scout or pictures beside the CT of the same study")
@@ -300,10 +304,16 @@ def series_entries(series: Sequence[FoundSeries], source: Path, choice: Choice) 
                 name, place = f"{name} (series {number})", inside / f"series-{number}"
             own = str(one.first.header.get("SeriesNumber") or "").strip()
             if choice.series is not None and choice.series.strip() not in (str(number), own, one.uid):
-                yield LeftOut(name, f"{label(number, one)}, not asked for")
-            elif one.excluded:
+                others.setdefault(one.study or home, []).append(LeftOut(name, label(number, one)))
+                continue
+            asked.add(one.study or home)
+            if one.excluded:
                 yield LeftOut(name, one.excluded.rstrip("."))
             else:
                 problem = cannot_read(home, one.problem) if one.problem else ""
                 items.append(Item(name, one.files, (place,), problem, is_dicom=True))
+    for study, left_out in others.items():
+        begin = "" if study in asked else f"{NOT_THERE} {choice.series} in its study but "
+        for passed in left_out:
+            yield LeftOut(passed.name, f"{begin}{passed.reason}, not asked for")
     yield from sorted(items, key=lambda item: item.name)

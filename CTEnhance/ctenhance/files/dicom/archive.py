@@ -17,6 +17,7 @@ from typing import Any
 import pydicom
 from pydicom.uid import ParametricMapStorage
 
+from ctenhance.core.volume import READABLE_SUFFIXES
 from ctenhance.files.dicom.choice import RESAMPLE_TILT, Conditions, Frame, grouped, shown, values_of
 from ctenhance.files.dicom.energies import ATTRIBUTES as ENERGY_ATTRIBUTES
 from ctenhance.files.dicom.energies import scan_header
@@ -189,7 +190,8 @@ class Archive:
             return Passed(name, str(error))
         if file is None:
             self.counts.not_dicom += 1
-            packed = suffix_of(path) in _PACKED and is_archive(path)
+            packed = path.suffix.lower() in _PACKED and suffix_of(path) not in READABLE_SUFFIXES
+            packed = packed and is_archive(path)
             return Passed(name, "it is an archive; unpack it first.") if packed else None
         if file.cut_off:
             self.counts.unreadable += 1
