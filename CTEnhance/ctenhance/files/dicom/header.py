@@ -317,6 +317,8 @@ def _items(element: RawDataElement | DataElement | None, encoding: Any) -> list[
         return None
     items, written, at = [], element.value, 0
     while at < len(written):
+        if len(written) - at < 8:
+            return None
         *tag, length = struct.unpack_from("<HHL", written, at)
         at += 8
         if tuple(tag) != _ITEM or at + length > len(written):
