@@ -21,8 +21,8 @@ from ctenhance.runtime.errors import NotCTError
 
 #: No scanner's field is larger, and pixels of slices are square, nearly at least.
 _LARGEST_FIELD_MM, _SQUARE = 850.0, 0.25
-#: Soft tissue of a CT lies within this of water.
-_TISSUE_HU = 200.0
+#: Soft tissue of a CT lies within this of water; where none is flat it is this part of the image at least.
+_TISSUE_HU, _LEAST_TISSUE = 200.0, 0.3
 
 
 def may_be_scouts(slices: Sequence[Slice]) -> str:
@@ -52,8 +52,12 @@ def notes_of_lone_images(slices: Sequence[Slice], array: np.ndarray) -> list[str
         return []
     tissue = levels_of(array).tissue
     no_air = not any(has_air(plane[None], varying=True) for plane in array)
-    if no_air or (tissue is not None and abs(tissue) > _TISSUE_HU):
-        values = "there is no air at -1000 HU in it" if no_air else f"its tissue is near {tissue:.0f} HU"
+    if tissue is not None:
+        is_slice, values = abs(tissue) <= _TISSUE_HU, f"what is flat in it is near {tissue:.0f} HU"
+    else:
+        is_slice = not no_air or float(np.mean(np.abs(array) < _TISSUE_HU)) > _LEAST_TISSUE
+        values = "there is no air at -1000 HU in it and little near 0"
+    if not is_slice:
         raise NotCTError(
             f"'{slices[0].file.path.name}' is likely a localizer (scout): an image that {why}, and "
             f"{values}; give the series with the slices."
