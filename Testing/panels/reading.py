@@ -15,7 +15,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MAKER = Path(__file__).with_name("study_maker.py")
-VIEWS = ("CTReaderStudyLeft", "CTReaderStudyRight")
+VIEWS = ("CTReaderStudyFirst", "CTReaderStudySecond")
 ARMS = ("smooth-arm", "noisy-arm")
 
 Maker = Callable[..., Path]

@@ -4,6 +4,7 @@ scroll, zoom and walk through the patient, and measure there."""
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -291,6 +292,23 @@ def test_all_that_a_panel_has_says_what_it_is_to_a_screen_reader(opened: Any, ap
             if found.role() in SILENT or len(found.text(QtGui.QAccessible.Text.Name).strip()) < 2:
                 lacking.append((QtCore.QObject.objectName(each), type(each).__name__))
         assert not lacking
+
+
+def test_no_class_of_qt_is_taken_for_derived_from_another() -> None:
+    """It is not, to the application's PythonQt, though it is here: `inherits` knows."""
+    from CTEnhanceLib.process.worker import PACKAGE_FOLDER
+
+    files = [*PACKAGE_FOLDER.glob("CT*.py"), *(PACKAGE_FOLDER / "CTEnhanceLib").rglob("*.py")]
+    assert len(files) > 50
+    bases = re.compile(r"isinstance\([^)]*qt\.(QAbstract\w+|QWidget|QObject|QFrame|QLayout)\b")
+    assert not [path.name for path in files if bases.search(path.read_text(encoding="utf-8"))]
+
+
+def test_names_for_screen_readers_are_whole_phrases(opened: Any) -> None:
+    ui = opened("CTReconstruct").ui
+    assert ui.matrixBox.accessibleName == "Matrix" and ui.seedBox.accessibleName == "Seed"
+    assert ui.columnsBox.accessibleName == "Detector columns of the simulated scan"
+    assert ui.fileButton.accessibleName == "Choose a projection file"
 
 
 def isPart(each: Any) -> bool:

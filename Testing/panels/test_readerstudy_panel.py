@@ -238,7 +238,7 @@ def test_locked_answers_stay(reader: Reader, make: Maker) -> None:
 def test_marks_are_put_rated_moved_and_removed(reader: Reader, make: Maker) -> None:
     folder = make(preset="lesion detection (FROC)", cases=3)
     reader.signsIn(folder)
-    view = slicer.app.layoutManager().sliceWidget("CTReaderStudyImage")
+    view = slicer.app.layoutManager().sliceWidget("CTReaderStudyFirst")
     reader.presses("M", "8")
     (node,) = slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode")
     assert node.GetHideFromEditors() and not node.GetSaveWithScene()

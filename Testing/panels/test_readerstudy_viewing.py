@@ -284,8 +284,8 @@ def test_views_are_made_before_who_reads_signs_in(
     """Else the sign-in makes them all at once; who leaves the panel waits for none."""
     from CTEnhanceLib.readerstudy import views
 
-    names = ("CTReaderStudyTestLeft", "CTReaderStudyTestRight", "CTReaderStudyTestImage")
-    for constant, name in zip(("LEFT_VIEW", "RIGHT_VIEW", "ONE_VIEW"), names, strict=True):
+    names = ("CTReaderStudyTestFirst", "CTReaderStudyTestSecond")
+    for constant, name in zip(("FIRST_VIEW", "SECOND_VIEW"), names, strict=True):
         monkeypatch.setattr(views, constant, name)  # other tests have had those of the panel made
     ahead = reader.panel.ahead
 
@@ -297,7 +297,7 @@ def test_views_are_made_before_who_reads_signs_in(
         reader.panel.opened()
         assert ahead.pending
         reader.panel.left()
-        assert not ahead.pending and made() == [None] * 3
+        assert not ahead.pending and made() == [None] * 2
         reader.panel.opened()
         user.waits(lambda: not ahead.pending, 120)
     finally:
@@ -306,7 +306,7 @@ def test_views_are_made_before_who_reads_signs_in(
     assert None not in nodes and not any(node.IsMappedInLayout() for node in nodes)
     assert slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") == []
     reader.signsIn(make(cases=3))
-    assert made() == nodes and [node.IsMappedInLayout() for node in nodes] == [1, 1, 0]
+    assert made() == nodes and [node.IsMappedInLayout() for node in nodes] == [1, 1]
     assert shownCase(names[0]) == shownCase(names[1])
     for name in names[:2]:
         widget = slicer.app.layoutManager().sliceWidget(name)

@@ -41,7 +41,7 @@ SLICES = 3
 COLOURS = 64
 READERS = ("ann", "bob", "cat")
 STUDY = "my-study"
-VIEWS = {"left": "CTReaderStudyLeft", "right": "CTReaderStudyRight"}
+VIEWS = {"left": "CTReaderStudyFirst", "right": "CTReaderStudySecond"}
 # The least noise (HU) and the steepest edges (HU a pixel) of the grades 2 to 5, and the scatter of a hand.
 NOISE_STEPS, EDGE_STEPS, SCATTER = (24.0, 16.0, 10.0, 6.5), (60.0, 130.0, 190.0, 290.0), 0.4
 # How much of each question is a matter of noise; the rest is one of edges.

@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import ctk
 import qt
 import slicer
 
@@ -29,9 +28,10 @@ _DISABLED = {
 }
 # Slicer's name of what stands above all modules.
 _HEAD = "HelpCollapsibleButton"
-# Widgets with parts that take the keys, and all that say nothing of themselves.
-_COMPOSED = (slicer.qMRMLNodeComboBox, ctk.ctkSliderWidget, ctk.ctkPathLineEdit)
-_WORDLESS = (*_COMPOSED, qt.QComboBox, qt.QLineEdit, qt.QAbstractSpinBox, qt.QToolButton, qt.QTextEdit)
+# Widgets with parts that take the keys, and all that say nothing of themselves; by name, as to PythonQt no
+# class of Qt's is derived from another one.
+_COMPOSED = ("qMRMLNodeComboBox", "ctkSliderWidget", "ctkPathLineEdit")
+_WORDLESS = (*_COMPOSED, "QComboBox", "QLineEdit", "QAbstractSpinBox", "QToolButton", "QTextEdit")
 # Styles draw a pressed button hardly differently, on dark themes not at all.
 _PRESSED = (
     "QPushButton:checked { background-color: #1F5FA8; color: #FFFFFF; border: 1px solid #123A66; "
@@ -65,7 +65,7 @@ def prepareWidgets(widgets: Any) -> None:
     staying = _staying(_palette())
     takeCommas(each for each in widgets if hasattr(each, "findChildren"))
     for widget in widgets:
-        if isinstance(widget, slicer.qMRMLNodeComboBox):
+        if _is(widget, _COMPOSED[:1]):
             for box in widget.findChildren(qt.QComboBox):
                 box.setFocusProxy(None)
         if isinstance(widget, qt.QPushButton):
@@ -79,12 +79,16 @@ def _name(widgets: Sequence[Any]) -> None:
     labels = [widget for widget in widgets if isinstance(widget, qt.QLabel) and widget.buddy() is not None]
     names = {label.buddy().objectName: label.text.rstrip(": ") for label in labels}
     for widget in widgets:
-        if isinstance(widget, _WORDLESS) and not widget.accessibleName:
+        if _is(widget, _WORDLESS) and not widget.accessibleName:
             tip = re.sub("<[^>]*>", "", widget.toolTip)  # some are rich text
-            name = names.get(widget.objectName) or re.split("[.:;]", tip)[0]
-            inner = widget.findChildren(qt.QWidget) if isinstance(widget, _COMPOSED) else ()
+            name = names.get(widget.objectName) or re.split(r"[.:;](?:\s|$)| \(", tip)[0]
+            inner = widget.findChildren(qt.QWidget) if _is(widget, _COMPOSED) else ()
             for part in (widget, *inner):
                 part.accessibleName = name
+
+
+def _is(widget: Any, kinds: Sequence[str]) -> bool:
+    return hasattr(widget, "inherits") and any(widget.inherits(kind) for kind in kinds)
 
 
 def orderTabs(roots: Sequence[Any]) -> None:

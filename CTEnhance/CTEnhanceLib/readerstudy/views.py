@@ -20,8 +20,9 @@ from CTEnhanceLib.views import slices, steering
 from CTEnhanceLib.views.linked import LinkedViews, sliceWidget
 from CTEnhanceLib.views.view import View, description
 
-LEFT_VIEW, RIGHT_VIEW, ONE_VIEW = "CTReaderStudyLeft", "CTReaderStudyRight", "CTReaderStudyImage"
-VIEW_NAMES = {"left": LEFT_VIEW, "right": RIGHT_VIEW, "image": ONE_VIEW}
+# One image stands in the first of them: with each further view all changes of a scene take longer.
+FIRST_VIEW, SECOND_VIEW = "CTReaderStudyFirst", "CTReaderStudySecond"
+VIEW_NAMES = {"left": FIRST_VIEW, "right": SECOND_VIEW, "image": FIRST_VIEW}
 _LAYOUTS = {1: 7121, 2: 7122}
 _COLOR = "#8C8C8C"
 
@@ -205,15 +206,15 @@ def layouts() -> list[tuple[int, str]]:
 
 
 def allViews() -> list[View]:
-    """Return every view that a case may need, those of two images in front: to be made ahead."""
-    return [view for count in sorted(_LAYOUTS, reverse=True) for view in _views(count)]
+    """Return every view that a case may need: to be made ahead."""
+    return list(_views(max(_LAYOUTS)))
 
 
 def _views(count: int) -> tuple[View, ...]:
     # Without titles: nothing stands over what is judged.
     if count == 1:
-        return (View(ONE_VIEW, _("Image"), _COLOR, titled=False),)
+        return (View(FIRST_VIEW, _("Image"), _COLOR, titled=False),)
     return tuple(
         View(name, label, _COLOR, titled=False)
-        for name, label in ((LEFT_VIEW, _("Left")), (RIGHT_VIEW, _("Right")))
+        for name, label in ((FIRST_VIEW, _("Left")), (SECOND_VIEW, _("Right")))
     )
