@@ -239,8 +239,8 @@ def texture_shares(patients: Sequence[Patient], base: str) -> Table | None:
             cells = (NONE if one is None else "{:.2f} [{:.2f}, {:.2f}]".format(*one) for one in found)
             rows.append((patient["name"], *cells))
     if rows:
-        found = [[share_of_texture(patient, name, base) for patient in patients] for name in others]
-        shares = [[one and one[0] for one in of_method] for of_method in found]
+        whole = [[share_of_texture(patient, name, base) for patient in patients] for name in others]
+        shares = [[None if one is None else one[0] for one in of_method] for of_method in whole]
         rows.append(("mean over patients", *(_with_limits(of_method, 2) for of_method in shares)))
     note = (
         f"NPS distance over that of {base} in the same squares, 95 % limits by the jackknife over slices "
