@@ -205,13 +205,17 @@ def test_uploads_end_at_their_limit(serve: Callable[..., Served], folder: Path) 
 def test_many_requests_are_slowed(serve: Callable[..., Served], folder: Path) -> None:
     served = serve("view", "--folder", folder)
     guests = [cookie(served) for _ in range(5)]
-    statuses = [get(served, "/page/page.css")[0] for _ in range(300)]
-    assert statuses[0] == 200 and 429 in statuses
-    time.sleep(1)
-    # A new guest at each request is no way around.
-    statuses = [get(served, "/page/page.css", Cookie=own)[0] for own in guests for _ in range(60)]
-    assert 429 in statuses
-    time.sleep(1)
+    # 120 at once, then 20 a second; of a machine too busy to ask so fast as many are answered as it asks.
+    for askers in ([""], guests):  # a new guest at each request is no way around
+        begun, answered = time.monotonic(), 0
+        for number in range(300):
+            own = askers[number % len(askers)]
+            status = get(served, "/page/page.css", **({"Cookie": own} if own else {}))[0]
+            assert status in (200, 429)
+            answered += status == 200
+            assert answered <= 122 + 20 * (time.monotonic() - begun)
+        assert answered > 0
+        time.sleep(1)
     assert get(served, "/")[0] == 200
 
 
