@@ -308,6 +308,13 @@ class DecomposeOptions(SpectralOptions):
         return cls(**values, calibration=calibration, seed=seed)
 
 
+#: Why what a replay brings along cannot be given beside it.
+REPLAYED = (
+    "A replay takes preset, dose, photons and HU range from its report: leave them out, or leave the replay "
+    "out."
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class DegradeOptions(Options):
     """The settings of `ctenhance.degrade`."""
@@ -339,10 +346,7 @@ class DegradeOptions(Options):
             raise InputError(f"There is no degradation '{self.preset}': choose {either(choices.PRESETS)}.")
         changed = (self.dose, self.photons, self.clip) != (None, None, None)
         if changed and self.replay is not None:
-            raise InputError(
-                "A replay takes preset, dose, photons and HU range from its report: leave them out, or "
-                "leave the replay out."
-            )
+            raise InputError(REPLAYED)
         if changed and self.preset != choices.DEFAULT_PRESET:
             raise InputError(
                 f"The degradation '{self.preset}' is published as it is and takes no dose, photons or clip: "

@@ -10,6 +10,7 @@ import typer
 
 import ctenhance
 from ctenhance.commands.decompose import names, numbers
+from ctenhance.commands.options import pile_up_of
 from ctenhance.commands.support import Run
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.words import either
@@ -220,13 +221,9 @@ def _options(verb: str, values: Mapping[str, Any], run: Run) -> Any:
         scatter = fields.get("scatter")
         if scatter is not None and Path(str(scatter)).exists():
             fields["scatter"] = Path(scatter).absolute()
-        dead_time, view_time = fields.pop("dead_time", None), fields.pop("view_time", None)
-        if (dead_time is None) != (view_time is None):
-            raise InputError("Pile-up needs both --dead-time and --view-time.")
-        if dead_time is not None and view_time is not None:
-            from ctenhance.physics.detector import PileUp
-
-            fields["pile_up"] = PileUp(1e-9 * dead_time, 1e-6 * view_time)
+        pile_up = pile_up_of(fields.pop("dead_time", None), fields.pop("view_time", None))
+        if pile_up is not None:
+            fields["pile_up"] = pile_up
         if "calibration" in fields:
             _require_file(fields["calibration"])
             fields["calibration"] = Path(fields["calibration"]).absolute()

@@ -11,7 +11,13 @@ import typer
 
 import ctenhance
 from ctenhance.commands.apps import app
-from ctenhance.commands.options import GridRatioOption, KernelOption, MatrixOption, require_grid_ratio_used
+from ctenhance.commands.options import (
+    GridRatioOption,
+    KernelOption,
+    MatrixOption,
+    pile_up_of,
+    require_grid_ratio_used,
+)
 from ctenhance.commands.spectral_images import (
     ApartOption,
     EnergiesAsGivenOption,
@@ -187,10 +193,8 @@ def decompose(
         )
     materials, energies = names(basis), numbers(vmi)
     require_grid_ratio_used(grid_ratio, scatter)
-    if (dead_time is None) != (view_time is None):
-        raise InputError("Pile-up needs both --dead-time and --view-time.")
+    pile_up = pile_up_of(dead_time, view_time)
     from ctenhance.decomposition.products import image_names
-    from ctenhance.physics.detector import PileUp
 
     options = ctenhance.DecomposeOptions(
         basis=materials,
@@ -204,7 +208,7 @@ def decompose(
         kernel=kernel,
         image_size=matrix,
         calibration=calibration,
-        pile_up=None if dead_time is None else PileUp(1e-9 * dead_time, 1e-6 * (view_time or 0.0)),
+        pile_up=pile_up,
         scatter=scatter,
         scatter_ratio=scatter_ratio,
         grid_ratio=grid_ratio,

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import suffix_of
+
+if TYPE_CHECKING:
+    from ctenhance.physics.detector import PileUp
 
 InputPath = Annotated[
     Path,
@@ -130,6 +133,17 @@ CHOICE_OPTIONS: dict[str, Any] = {
         ),
     ],
 }
+
+
+def pile_up_of(dead_time: float | None, view_time: float | None) -> PileUp | None:
+    """Return what --dead-time (ns) and --view-time (µs) say of pile-up; raises InputError for only one."""
+    if dead_time is None and view_time is None:
+        return None
+    if dead_time is None or view_time is None:
+        raise InputError("Pile-up needs both --dead-time and --view-time.")
+    from ctenhance.physics.detector import PileUp
+
+    return PileUp(1e-9 * dead_time, 1e-6 * view_time)
 
 
 def require_grid_ratio_used(grid_ratio: float | None, scatter: str) -> None:

@@ -17,7 +17,7 @@ from ctenhance.core.report import ReportBuilder, Result
 from ctenhance.core.volume import CTVolume
 from ctenhance.degradation.chain import REPORT_KEY, Chain, DrawnChain
 from ctenhance.degradation.dose import noise_fields
-from ctenhance.options import DegradeOptions, chosen
+from ctenhance.options import REPLAYED, DegradeOptions, chosen
 from ctenhance.runtime.device import pick_device, with_memory_fallback
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress
@@ -86,8 +86,5 @@ def _replayed(options: DegradeOptions) -> DrawnChain | None:
         return None
     chain = DrawnChain.from_report(options.replay)
     if options.preset not in (DEFAULT_PRESET, chain.name):
-        raise InputError(
-            "A replay takes preset, dose, photons and HU range from its report: leave them out, or "
-            "leave the replay out."
-        )
+        raise InputError(REPLAYED)
     return chain

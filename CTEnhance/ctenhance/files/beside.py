@@ -27,6 +27,7 @@ from ctenhance.files.dicom.names import (
     WITH_AIR,
     WITHOUT_AIR,
     capitals,
+    note_with_air,
     quantity,
     words,
 )
@@ -80,13 +81,8 @@ def notes_on_texts(path: Path, array: np.ndarray, spacing: Sequence[float]) -> l
                     f"{where} tells of {named}, and no air at -1000 HU shows that it is a CT all the same; "
                     "give the CT."
                 )
-            if named in NOTED:
-                return [f"{where} tells of {named}; taken for Hounsfield units, as air is at -1000 in it"]
-            if named in WITH_AIR:
-                return [
-                    f"{where} tells of {named}, of which some programs make images with air at -1000, too: "
-                    "make sure that it is a CT in Hounsfield units and no map"
-                ]
+            if note := note_with_air(where, named):
+                return [note]
     notes = [*(_notes_of_intent(header) if is_nifti else []), *_note_of_name(path)]
     return [*notes, *_note_of_lengths(beside, place, spacing)]
 

@@ -249,6 +249,19 @@ def taken_out(said: str) -> str:
     return found[0].strip() if found else ""
 
 
+def note_with_air(where: str, named: str) -> str:
+    """Return the note on an image with air at -1000 of which a text, `where`, tells another quantity; '' for
+    one that many a CT is named after."""
+    if named in NOTED:
+        return f"{where} tells of {named}; taken for Hounsfield units, as air is at -1000 in it"
+    if named in WITH_AIR:
+        return (
+            f"{where} tells of {named}, of which some programs make images with air at -1000, too: make sure "
+            "that it is a CT in Hounsfield units and no map"
+        )
+    return ""
+
+
 def words(said: Any) -> str:
     """Return a text in capital letters without accents; all other signs but brackets as spaces."""
     return _words_of(str(said))

@@ -17,7 +17,16 @@ from pydicom.dataset import Dataset
 
 from ctenhance.files.dicom.header import DAMAGE, DicomFile, before_frames, text
 from ctenhance.files.dicom.kinds import FOR_PROJECTION, PROJECTION
-from ctenhance.files.dicom.names import LIKE_HU, QUANTITIES, UNIT, WITHOUT_AIR, capitals, quantity, words
+from ctenhance.files.dicom.names import (
+    LIKE_HU,
+    QUANTITIES,
+    UNIT,
+    WITHOUT_AIR,
+    capitals,
+    note_with_air,
+    quantity,
+    words,
+)
 from ctenhance.files.dicom.slices import Slice
 from ctenhance.runtime.errors import NotCTError
 
@@ -86,10 +95,7 @@ def note_of_density(file: DicomFile) -> list[str]:
     or effective Z, of which air shows nothing."""
     for keyword, said in _texts(file):
         if not _EXAMINATION.search(keyword) and (named := quantity(words(said), LIKE_HU)):
-            return [
-                f"a text in its header ({keyword}) tells of {named}, of which some programs make images with "
-                "air at -1000, too: make sure that it is a CT in Hounsfield units"
-            ]
+            return [note_with_air(f"a text in its header ({keyword})", named)]
     return []
 
 

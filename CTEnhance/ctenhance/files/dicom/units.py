@@ -32,17 +32,16 @@ from ctenhance.files.dicom.names import (
     AT_AN_ENERGY,
     IN_IMAGE_TYPE,
     LIKE_HU,
-    NOTED,
     OF_MATERIALS,
     OF_PERFUSION,
     QUANTITIES,
     SHOWN_ALONE,
     TAKEN_OUT,
     UNIT,
-    WITH_AIR,
     WITHOUT_AIR,
     Names,
     capitals,
+    note_with_air,
     quantity,
     virtual,
     words,
@@ -227,15 +226,8 @@ def doubts(slices: Sequence[Slice], array: np.ndarray, air: bool) -> list[str]:
             f"a description in '{name}' tells of {named}, and no air at -1000 HU shows that it is a CT all "
             "the same; give the CT series."
         )
-    if named in NOTED:
-        notes.append(
-            f"its description tells of {named}; taken for Hounsfield units, as air is at -1000 in it"
-        )
-    elif named in WITH_AIR:
-        notes.append(
-            f"a description in '{name}' tells of {named}, of which some programs make images with air at "
-            "-1000, too: make sure that it is a CT in Hounsfield units and no map"
-        )
+    if note := note_with_air("its description", named):
+        notes.append(note)
     if _DIRECT_DENSITY.search(
         " ".join(words(slices[0].file.value(one) or "") for one in ("SeriesDescription", "ConvolutionKernel"))
     ):
