@@ -189,7 +189,7 @@ def test_what_no_command_can_say_is_refused() -> None:
     [
         (lambda: EnhanceOptions(strength=1.5), "between 0"),
         (lambda: EnhanceOptions(strength=float("nan")), "between 0"),
-        (lambda: EnhanceOptions(steps=9), "1 to 8"),
+        (lambda: EnhanceOptions(steps=9), "no model takes more than 8"),
         (lambda: EnhanceOptions(samples=0), "choose 1 or more"),
         (lambda: EnhanceOptions(uncertainty=True, samples=1), "at least 2 samples"),
         (lambda: ReconstructOptions(method="magic"), "magic"),
