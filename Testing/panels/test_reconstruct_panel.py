@@ -177,7 +177,7 @@ def test_measured_projections_to_linked_stages(panel: Any, user: Any, made: Path
     assert plain.std() > 0
     panel.ui.overlaySelector.currentIndex = 1
     residual = slicer.util.arrayFromVolume(result.GetNodeReference("CTReconstructResidual"))
-    assert panel.ui.overlayRangeSlider.value == pytest.approx(4 * residual[:, ::4, ::4].std(), abs=1)
+    assert panel.ui.overlayRangeSlider.value == pytest.approx(4 * residual.std(), rel=0.02)  # by a sample
     panel.ui.overlayRangeSlider.value = 5
     over = pixels(last.sliceView())
     assert shown(names[2]).GetForegroundVolumeID() == result.GetNodeReferenceID("CTReconstructResidual")

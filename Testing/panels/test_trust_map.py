@@ -187,12 +187,13 @@ def test_it_goes_with_its_result(panel: Any, user: Any, ct: Any, result: Any) ->
 
 def test_it_is_no_ct(panel: Any, user: Any, ct: Any, result: Any) -> None:
     from CTEnhanceLib.compare.pair import candidates
-    from CTEnhanceLib.scene import placing
+    from CTEnhanceLib.scene import placing, units
 
     trust = trustMapOf(result)
     assert candidates(result) == [ct] and placing.originals() == [ct]
     panel.ui.inputSelector.setCurrentNode(trust)
     assert not panel.ui.applyButton.enabled and "no CT" in panel.ui.applyButton.toolTip
+    assert units.sign(trust) == "± HU", "what stands behind its window"
 
 
 def test_saved_scene_has_it(panel: Any, user: Any, ct: Any, result: Any, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-from CTEnhanceLib.scene import placing, units, volumes
+from CTEnhanceLib.scene import placing, volumes
 
 Names = Callable[[Any], tuple[str, str]]
 
@@ -57,13 +57,8 @@ def candidates(result: Any) -> list[Any]:
     own = placing.inputOf(result)
     found = [
         node
-        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-        if node not in (result, own)
-        and node.GetClassName() == "vtkMRMLScalarVolumeNode"
-        and not node.GetHideFromEditors()
-        and node.GetImageData() is not None
-        and node.GetDisplayNode() is not None
-        and units.mayBeHounsfield(node)
+        for node in placing.choosable()
+        if node not in (result, own) and node.GetDisplayNode() is not None
     ]
     return [node for node in (own, *found) if node is not None]
 

@@ -9,6 +9,7 @@ import numpy as np
 import slicer
 
 from CTEnhanceLib.scene import colortables, placing
+from CTEnhanceLib.scene.windows import sparse
 from CTEnhanceLib.views.colorscale import ColorScale
 from CTEnhanceLib.views.linked import sliceWidget
 
@@ -21,7 +22,7 @@ def suggestedRange(result: Any) -> float | None:
     if node is None:
         return None
     values = slicer.util.arrayFromVolume(node)
-    some = values[:: max(1, len(values) // 16), ::4, ::4]
+    some = values[sparse(values.shape)]
     some = some[some > 0]  # the patient
     return 50.0 if not some.size else float(max(5, 5 * round(float(np.percentile(some, 99)) / 5)))
 

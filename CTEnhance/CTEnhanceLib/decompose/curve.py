@@ -65,11 +65,11 @@ def materialTable(
     rows = []
     for index, name in enumerate(table.materials):
         expected = None if errors is None else float(np.sqrt(np.mean(errors[index] ** 2)))
-        rows.append(
-            (f"{name} (mg/mL)", samples[index], expected, 2 if np.abs(samples[index]).max() < 100 else 1)
-        )
+        digits = 2 if np.abs(samples[index]).max() < 100 else 1
+        rows.append((_("{name} (mg/mL)").format(name=name), samples[index], expected, digits))
     for image in images:
-        rows.append((f"{image.text()} (HU)", image.values(table, samples.astype(np.float32)), None, 1))
+        values = image.values(table, samples.astype(np.float32))
+        rows.append((_("{name} (HU)").format(name=image.text()), values, None, 1))
     head = (_("Mean"), _("SD"), _("SD expected"))
     lines = "".join(
         f"<tr><td>{html.escape(name)}</td>{_cell(float(np.mean(values)), digits)}"

@@ -29,6 +29,7 @@ from CTEnhanceLib.process.projections import (
 )
 from CTEnhanceLib.process.run import Command, Job
 from CTEnhanceLib.scene import placing, units, volumes
+from CTEnhanceLib.scene.windows import sparse
 
 # What the lists offer; the command line takes others, too, as name=formula@density.
 MATERIALS = (
@@ -287,7 +288,7 @@ class DecomposeJob(ProjectionJob):
         node = placing.addNode("vtkMRMLScalarVolumeNode", name, added)
         display = placing.addFixedDisplay(node, added)
         placing.addVolume(loaded.image, loaded.ijkToRAS, name, added, output=node)
-        some = loaded.array[:: max(1, len(loaded.array) // 8), ::4, ::4]
+        some = loaded.array[sparse(loaded.array.shape)]
         most = float(np.percentile(some, 99))
         # Solvents and tissues reach a thousand, what is dissolved in them some tens.
         width = 1.5 * most if key != material else _WIDE if most > _WIDE / 5 else _NARROW

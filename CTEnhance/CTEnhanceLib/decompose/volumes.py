@@ -57,9 +57,7 @@ def computed(result: Any, image: SpectralImage) -> Generator[float, None, transf
     for slab in volumes.slabs(target):
         target[slab] = image.values(table, [values[slab] for values in maps])
         yield slab.stop / len(target)
-    toRAS = slicer.util.vtkMatrixFromArray(np.eye(4))
-    result.GetIJKToRASMatrix(toRAS)
-    return transfer.LoadedVolume(data, slicer.util.arrayFromVTKMatrix(toRAS))
+    return transfer.LoadedVolume(data, volumes.ijkToRAS(result))
 
 
 def place(

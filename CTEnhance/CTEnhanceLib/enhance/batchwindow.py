@@ -20,7 +20,7 @@ from CTEnhanceLib.out import patient
 from CTEnhanceLib.panel import styles
 from CTEnhanceLib.process import dependencies, transfer
 from CTEnhanceLib.process.run import Job
-from CTEnhanceLib.process.steps import TimedSteps
+from CTEnhanceLib.process.steps import TimedSteps, raiseError
 from CTEnhanceLib.process.texts import durationText
 
 FOLDER, DATABASE = 0, 1
@@ -230,7 +230,7 @@ class BatchWindow:
                 self._write(case)
                 yield number / len(cases)
 
-        self._filling = TimedSteps(steps(), self._stopFilling, _raise)
+        self._filling = TimedSteps(steps(), self._stopFilling, raiseError)
 
     def _stopFilling(self) -> None:
         if self._filling is not None:
@@ -426,7 +426,3 @@ def _seriesItem(series: patient.Series) -> Any:
     item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable | qt.Qt.ItemIsUserCheckable)
     item.setCheckState(qt.Qt.Unchecked if series.derived else qt.Qt.Checked)
     return item
-
-
-def _raise(error: Exception) -> None:
-    raise error

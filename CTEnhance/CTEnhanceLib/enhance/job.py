@@ -50,6 +50,12 @@ def isForeign(outputNode: Any) -> bool:
     return (placing.reportOf(outputNode) or {}).get("verb") != VERB
 
 
+def resultName(scan: str, report: Mapping[str, Any]) -> str:
+    """Return what the result of a scan is called in the scene: with the model that made it, by its report."""
+    model = (report.get("model") or {}).get("name") or _("no model")
+    return _("{name} enhanced ({model})").format(name=scan, model=model)
+
+
 class EnhanceJob(Job):
     """From input node to result node.
 
@@ -125,20 +131,18 @@ class EnhanceJob(Job):
         output = self.outputNode
         if output is not None and not slicer.mrmlScene.IsNodePresent(output):
             output = None
-        name = self._name(report)
+        scan = self.inputNode.GetName()
+        name = resultName(scan, report)
         # A name that tells of another image or model is no longer true; one that the user gave stays.
         untrue = isForeign(output) or (
-            output is not None and output.GetName() == self._name(placing.reportOf(output) or {}) != name
+            output is not None
+            and output.GetName() == resultName(scan, placing.reportOf(output) or {}) != name
         )
         images = self._image, self._full.image
         result = placing.addResult(self.inputNode, output, name, *images, report, self._trust)
         if untrue:
             result.SetName(slicer.mrmlScene.GenerateUniqueName(name))
         return result
-
-    def _name(self, report: Mapping[str, Any]) -> str:
-        model = (report.get("model") or {}).get("name") or _("no model")
-        return _("{name} enhanced ({model})").format(name=self.inputNode.GetName(), model=model)
 
     def readable(self, sentence: str, folder: Path) -> str:
         """The worker knows the volume by its temporary file only."""

@@ -12,6 +12,7 @@ from slicer.i18n import tr as _
 
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.files import stem_of, suffix_of
+from CTEnhanceLib.enhance.job import resultName
 from CTEnhanceLib.out import patient
 from CTEnhanceLib.process import transfer
 from CTEnhanceLib.process.run import Job
@@ -100,8 +101,7 @@ class OpenCaseJob(Job):
                 patient.noteFiles(source, tuple(self.case.files))
             if self.uids:
                 source.SetAttribute("DICOM.instanceUIDs", " ".join(self.uids))
-            model = (own.get("model") or {}).get("name") or _("no model")
-            name = _("{name} enhanced ({model})").format(name=self.name, model=model)
+            name = resultName(self.name, own)
             result = placing.addVolume(after.image, after.ijkToRAS, name, added, before=source)
             placing.attachReport(result, own, added)
         return result

@@ -47,7 +47,7 @@ def layer(outline: np.ndarray, toVoxels: np.ndarray, shape: tuple[int, ...]) -> 
     low = np.maximum(np.ceil(vertices.min(axis=0) - 1e-6), 0).astype(int)
     high = np.minimum(np.floor(vertices.max(axis=0) + 1e-6), np.array(shape) - 1).astype(int)
     if (high < low)[kept].any():
-        raise _nothing()
+        raise nothing()
     first, second = (np.arange(low[axis], high[axis] + 1) for axis in kept)
     inside = _enclosed(vertices[:, kept], first, second)
     # The layer nearest to the plane, place by place.
@@ -56,7 +56,7 @@ def layer(outline: np.ndarray, toVoxels: np.ndarray, shape: tuple[int, ...]) -> 
     heights = np.rint(centre[across] + offsets - 1e-9).astype(int)
     inside &= (heights >= 0) & (heights < shape[across])
     if not inside.any():
-        raise _nothing()
+        raise nothing()
     bottom, top = heights[inside].min(), heights[inside].max()
     start = low.copy()
     start[across] = bottom
@@ -83,5 +83,6 @@ def _plane(vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return centre, np.linalg.eigh(rest.T @ rest)[1].T[::-1]
 
 
-def _nothing() -> InputError:
+def nothing() -> InputError:
+    """Return what is raised where no voxel of the volume is in a region, of whatever shape."""
     return InputError(_("The region holds no voxel of the volume: move or enlarge it."))

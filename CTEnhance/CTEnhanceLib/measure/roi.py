@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import slicer
-import vtk
 from slicer.i18n import tr as _
 
 from ctenhance.runtime.errors import InputError
 from CTEnhanceLib.measure import polygon
 from CTEnhanceLib.measure.uniformity import isUniform
+from CTEnhanceLib.scene import volumes
 from CTEnhanceLib.scene.plural import plural
 from CTEnhanceLib.views import crosshair, slices
 
@@ -60,9 +60,9 @@ def addRegion(sliceNode: Any, volumeNode: Any) -> Any:
 
 
 def removeRegion(node: Any, display: Any) -> None:
-    """Take a box and its display out of the scene, as far as they are still there.
+    """Take a markup and its display out of the scene, as far as they are still there.
 
-    The display goes first: it is by it that a view knows what it draws for the box.
+    The display goes first: it is by it that a view knows what it draws for the markup.
     """
     for each in (display, node):
         if slicer.mrmlScene.IsNodePresent(each):
@@ -144,7 +144,7 @@ def _where(
     low = np.maximum(np.ceil(corners.min(axis=0) - 1e-6), 0).astype(int)
     high = np.minimum(np.floor(corners.max(axis=0) + 1e-6), np.array(shape[::-1]) - 1).astype(int)
     if (high < low).any():
-        raise InputError(_("The region holds no voxel of the volume: move or enlarge it."))
+        raise polygon.nothing()
     _checkSize(int(np.prod(high - low + 1)))
     where = tuple(slice(a, b + 1) for a, b in zip(low[::-1], high[::-1], strict=True))
     return where, _inside(toBox, half, low, tuple(each.stop - each.start for each in where))
@@ -164,7 +164,7 @@ def _slices(region: Any, part: np.ndarray, inside: np.ndarray | None) -> int:
 def _chosen(part: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
     found = (part.ravel() if inside is None else part[inside]).astype(np.float64)
     if found.size == 0:
-        raise InputError(_("The region holds no voxel of the volume: move or enlarge it."))
+        raise polygon.nothing()
     return found
 
 
@@ -176,17 +176,10 @@ def _voxelsToBox(region: Any, volumeNode: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _toWorld(volumeNode: Any) -> np.ndarray:
     """Return the matrix from voxel indices (x, y, z) to the world (mm, RAS)."""
-    toRAS = vtk.vtkMatrix4x4()
-    volumeNode.GetIJKToRASMatrix(toRAS)
-    toWorld = slicer.util.arrayFromVTKMatrix(toRAS)
-    transform = volumeNode.GetParentTransformNode()
-    if transform is not None:
-        if not transform.IsTransformToWorldLinear():
-            raise InputError(_("Regions cannot be measured under a transform that bends: harden it first."))
-        matrix = vtk.vtkMatrix4x4()
-        transform.GetMatrixTransformToWorld(matrix)
-        toWorld = slicer.util.arrayFromVTKMatrix(matrix) @ toWorld
-    return np.array(toWorld)
+    world = volumes.toWorld(volumeNode)
+    if world is None:
+        raise InputError(_("Regions cannot be measured under a transform that bends: harden it first."))
+    return world @ volumes.ijkToRAS(volumeNode)
 
 
 def _boxCorners(toBox: np.ndarray, half: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -20,7 +21,7 @@ from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from CTEnhanceLib.scene.modelnames import modelOf, plainName, titleOf
 from CTEnhanceLib.views import linked
-from CTEnhanceLib.views.drawing import oneByOne
+from CTEnhanceLib.views.drawing import imageRenderer, oneByOne
 
 _GAP = 4  # pixels between views
 
@@ -91,7 +92,7 @@ def nameless(widgets: list[Any]) -> Iterator[None]:
 
 def _texts(widget: Any) -> list[Any]:
     """Return the actors that write over a view's image."""
-    props = widget.sliceView().renderWindow().GetRenderers().GetFirstRenderer().GetViewProps()
+    props = imageRenderer(widget.sliceView()).GetViewProps()
     found = [props.GetItemAsObject(index) for index in range(props.GetNumberOfItems())]
     return [prop for prop in found if prop.IsA("vtkTextActor") and prop.GetInput()]
 
@@ -167,7 +168,5 @@ def _image(view: Any) -> np.ndarray:
 
 def _place(widget: Any) -> tuple[int, int]:
     """Return where a slice widget is on the screen: across, down."""
-    import qt
-
     corner = widget.sliceView().mapToGlobal(qt.QPoint(0, 0))
     return int(corner.x()), int(corner.y())

@@ -131,8 +131,9 @@ def inTurns(pieces: Iterable[Callable[[], object]]) -> None:
             piece()
             yield 0.0
 
-    TimedSteps(steps(), lambda: None, _raise, seconds=0.0)
+    TimedSteps(steps(), lambda: None, raiseError, seconds=0.0)
 
 
-def _raise(error: Exception) -> None:
+def raiseError(error: Exception) -> None:
+    """Let an error of steps be one of the main thread, for steps that nothing else follows."""
     raise error

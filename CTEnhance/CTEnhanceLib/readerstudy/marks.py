@@ -15,6 +15,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from ctenhance.study.questions import Question
+from CTEnhanceLib.measure.roi import removeRegion
 from CTEnhanceLib.readerstudy.questions import Answer, Row
 from CTEnhanceLib.readerstudy.views import VIEW_NAMES
 from CTEnhanceLib.scene import placing
@@ -138,10 +139,7 @@ class MarksRow(Row):
             self._node.RemoveObserver(tag)
         display, node = self._node.GetDisplayNode(), self._node
         self._node, self._tags = None, []
-        # The display goes first: it is by it that a view knows what it draws.
-        for each in (display, node):
-            if slicer.mrmlScene.IsNodePresent(each):
-                slicer.mrmlScene.RemoveNode(each)
+        removeRegion(node, display)
 
     def _give(self, marks: list[dict[str, Any]]) -> bool:
         taken = self._answer(self.question, self.side, marks)

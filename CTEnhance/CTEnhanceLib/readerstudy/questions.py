@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 
 from ctenhance.study.questions import Question
 from CTEnhanceLib.panel import styles
+from CTEnhanceLib.views import scrolling
 
 # The key of the first answer, of the second, ...; a scale has at most so many points.
 CHOICE_KEYS = "1234567890-"
@@ -49,7 +50,7 @@ class Row:
 
     def set(self, value: Any) -> None:
         """Show an answer; None: there is none yet."""
-        raise TypeError(f"{type(self).__name__} does not show answers")
+        raise NotImplementedError
 
     def press(self, index: int) -> None:
         """Take the key `CHOICE_KEYS[index]`."""
@@ -187,15 +188,6 @@ def _wrapped(text: str) -> Any:
     return label
 
 
-def _reveal(widget: Any) -> None:
-    """Scroll the panel, which is longer than many screens, to the widget."""
-    area = widget.parent()
-    while area is not None and not area.inherits("QScrollArea"):
-        area = area.parent()
-    if area is not None:
-        area.ensureWidgetVisible(widget)
-
-
 def isShort(question: Question) -> bool:
     """Say whether the answers' words are short enough for their buttons."""
     choices = question.choices
@@ -315,7 +307,7 @@ class QuestionForm:
     def _become(self, index: int) -> None:
         self._current = index
         self._mark()
-        _reveal(self.current.widget)
+        scrolling.bringUp(self.current.widget)
         self._onCurrent(self.current.question)
 
     def _mark(self) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import slicer
-import vtk
 from slicer.i18n import tr as _
 
 from ctenhance.options import ReconstructOptions
@@ -27,7 +26,7 @@ from CTEnhanceLib.process.projections import (
 )
 from CTEnhanceLib.process.run import Command
 from CTEnhanceLib.scene import placing, volumes
-from CTEnhanceLib.scene.windows import setWindow, suitable
+from CTEnhanceLib.scene.windows import setWindow, sparse, suitable
 
 VIEWS, COLUMNS = 1152, 736
 
@@ -208,9 +207,7 @@ class ReconstructJob(ProjectionJob):
         node = self._scannedNode()
         if node is None or node.GetImageData().GetDimensions() != result.image.GetDimensions():
             return None
-        matrix = vtk.vtkMatrix4x4()
-        node.GetIJKToRASMatrix(matrix)
-        same = np.allclose(slicer.util.arrayFromVTKMatrix(matrix), result.ijkToRAS, rtol=0, atol=1e-3)
+        same = np.allclose(volumes.ijkToRAS(node), result.ijkToRAS, rtol=0, atol=1e-3)
         return node if same else None
 
     def _addStage(self, loaded: Any, stage: Method, before: Any, added: list[Any]) -> Any:
@@ -235,14 +232,16 @@ class ReconstructJob(ProjectionJob):
         width, height, _slices = image.image.GetDimensions()
         stretch = np.diag([width / columns, height / views, 1.0, 1.0])
         stretch[:2, 3] = stretch[0, 0] / 2 - 0.5, stretch[1, 1] / 2 - 0.5
-        node = placing.addNode("vtkMRMLScalarVolumeNode", f"{self.name()} sinogram", added, hidden=True)
+        node = placing.addNode(
+            "vtkMRMLScalarVolumeNode", _("{name} sinogram").format(name=self.name()), added, hidden=True
+        )
         display = placing.addFixedDisplay(node, added)
         display.SetSaveWithScene(False)
         with slicer.util.NodeModify(node):
             node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(image.ijkToRAS @ stretch))
             node.SetAndObserveImageData(loaded.image)
             node.SetAndObserveTransformNodeID(result.GetTransformNodeID())
-        some = loaded.array[:: max(1, len(loaded.array) // 8), ::8, ::4]
+        some = loaded.array[sparse(loaded.array.shape)]
         low, high = float(some.min()), float(some.max())
         display.SetWindowLevel(max(high - low, 1e-3), (high + low) / 2)
         placing.referToHidden(result, placing.SINOGRAM_ROLE, node)

@@ -12,6 +12,7 @@ from slicer.i18n import tr as _
 
 from CTEnhanceLib.reconstruct.job import ROLES, Method, settingsText
 from CTEnhanceLib.scene import colortables, placing
+from CTEnhanceLib.scene.windows import sparse
 from CTEnhanceLib.views.linked import LinkedViews
 from CTEnhanceLib.views.view import FREE_VIEWS, View, description
 
@@ -152,7 +153,7 @@ class StageViews:
         if node is None:
             return None
         values = slicer.util.arrayFromVolume(node)
-        some = values[:: max(1, len(values) // 16), ::4, ::4]
+        some = values[sparse(values.shape)]
         # Noise reaches twice its SD, below which a residual is clear.
         signed = self._overlay is Overlay.RESIDUAL
         found = 4 * some.std() if signed else np.percentile(some, 99)

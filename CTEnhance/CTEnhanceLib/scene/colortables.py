@@ -1,4 +1,4 @@
-"""Colour tables of our own, each once in a scene, hidden and not saved."""
+"""Colours: tables of our own, each once in a scene, hidden and not saved."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ _CHANGE_PLACES = (-1.0, -0.5, 0.0, 0.5, 1.0)
 _CHANGE = ((0.70, 0.20, 0.10, 0.85, 1.00), (0.90, 0.50, 0.10, 0.30, 0.85), (1.00, 0.95, 0.10, 0.15, 0.60))
 # Below this part of the range a map is not shown.
 SIGNED_CLEAR, UNSIGNED_CLEAR, DENSITY_CLEAR, TRUST_CLEAR = 0.5, 0.1, 0.25, 0.6
+
+
+def rgb(color: str) -> tuple[float, ...]:
+    """Return red, green and blue of a colour as #RRGGBB, each 0 to 1, as VTK has them."""
+    return tuple(int(color[place : place + 2], 16) / 255 for place in (1, 3, 5))
 
 
 def table(tag: str, name: str, colors: np.ndarray) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import slicer
 import vtk
+from slicer.i18n import tr as _
 
 from CTEnhanceLib.scene import bodywindows, units
 from CTEnhanceLib.scene.volumes import copyGrid
@@ -89,6 +90,19 @@ def keptFaint(result: Any) -> bool:
     return bool(((reportOf(result) or {}).get("settings") or {}).get("keep_faint"))
 
 
+def choosable() -> list[Any]:
+    """Return the volumes of the scene that the user can choose as a CT: visible, with voxels, not in another
+    unit than HU."""
+    return [
+        node
+        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+        if node.GetClassName() == "vtkMRMLScalarVolumeNode"
+        and not node.GetHideFromEditors()
+        and node.GetImageData() is not None
+        and units.mayBeHounsfield(node)
+    ]
+
+
 def originals() -> list[Any]:
     """Return the volumes of the scene that the user can choose and no run of ours has made."""
     nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
@@ -99,15 +113,7 @@ def originals() -> list[Any]:
             if role.startswith(("CTReconstruct", "CTDecompose", TRUST_ROLE)):
                 count = node.GetNumberOfNodeReferences(role)
                 results |= {node.GetNthNodeReference(role, index) for index in range(count)}
-    return [
-        node
-        for node in nodes
-        if node.GetClassName() == "vtkMRMLScalarVolumeNode"
-        and not node.GetHideFromEditors()
-        and node.GetImageData() is not None
-        and node not in results
-        and units.mayBeHounsfield(node)
-    ]
+    return [node for node in choosable() if node not in results]
 
 
 @contextlib.contextmanager
@@ -176,7 +182,7 @@ def attachReport(node: Any, report: Mapping[str, Any], added: list[Any]) -> None
     """Put the report, as a text node, under the node in the subject hierarchy; replaces the one before."""
     reportNode = node.GetNodeReference(REPORT_ROLE)
     if reportNode is None:
-        reportNode = addNode("vtkMRMLTextNode", f"{node.GetName()} report", added)
+        reportNode = addNode("vtkMRMLTextNode", _("{name} report").format(name=node.GetName()), added)
         node.SetNodeReferenceID(REPORT_ROLE, reportNode.GetID())
     reportNode.SetText(json.dumps(report, indent=2, ensure_ascii=False))
     placeUnder(node, reportNode)
@@ -206,7 +212,7 @@ def addResult(
             output = addNode("vtkMRMLScalarVolumeNode", name, added)
         fullNode = fullEffectOf(output)
         if fullNode is None:
-            fullName = f"{output.GetName()} full effect"
+            fullName = _("{name} full effect").format(name=output.GetName())
             fullNode = addNode("vtkMRMLScalarVolumeNode", fullName, added, hidden=True)
         attachReport(output, report, added)
         for node, values in ((fullNode, full), (output, image)):
@@ -232,7 +238,8 @@ def addResult(
 def _attachTrustMap(result: Any, image: vtk.vtkImageData, added: list[Any]) -> None:
     node = trustMapOf(result)
     if node is None:
-        node = addNode("vtkMRMLScalarVolumeNode", f"{result.GetName()} trust map", added)
+        mapName = _("{name} trust map").format(name=result.GetName())
+        node = addNode("vtkMRMLScalarVolumeNode", mapName, added)
         addFixedDisplay(node, added)
         units.setUnits(node, units.EXPECTED_ERROR)
     with slicer.util.NodeModify(node):
@@ -244,7 +251,7 @@ def _attachTrustMap(result: Any, image: vtk.vtkImageData, added: list[Any]) -> N
 
 def _part(node: Any) -> None:
     """Part a node from the file and the DICOM series that it came from."""
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    hierarchy = _hierarchy()
     node.SetAndObserveStorageNodeID(None)
     node.RemoveAttribute("DICOM.instanceUIDs")
     hierarchy.RemoveItem(_item(hierarchy, node), False, False)  # it gets another one, without the series' UID
@@ -260,14 +267,14 @@ def setReportedStrength(result: Any, strength: float) -> None:
 
 def placeBeside(node: Any, result: Any) -> None:
     """Put the result into the folder or study in which the node is."""
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    hierarchy = _hierarchy()
     parent = hierarchy.GetItemParent(_item(hierarchy, node))
     hierarchy.SetItemParent(_item(hierarchy, result), parent)
 
 
 def placeTogether(nodes: Iterable[Any], name: str) -> None:
     """Put the nodes into a new folder of this name."""
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    hierarchy = _hierarchy()
     folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), name)
     for node in nodes:
         hierarchy.SetItemParent(_item(hierarchy, node), folder)
@@ -275,8 +282,12 @@ def placeTogether(nodes: Iterable[Any], name: str) -> None:
 
 def placeUnder(node: Any, attachment: Any) -> None:
     """Put the attachment under the node."""
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    hierarchy = _hierarchy()
     hierarchy.SetItemParent(_item(hierarchy, attachment), _item(hierarchy, node))
+
+
+def _hierarchy() -> Any:
+    return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
 
 
 def _item(hierarchy: Any, node: Any) -> int:

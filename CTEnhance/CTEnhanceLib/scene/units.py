@@ -47,11 +47,11 @@ def setUnits(node: Any, quantity: Quantity, material: str = "") -> None:
 
 
 def sign(node: Any) -> str:
-    """Return what stands behind the numbers of a volume node: HU, mg/mL or nothing."""
+    """Return what stands behind the numbers of a volume node: HU, mg/mL, ± HU or nothing."""
     if mayBeHounsfield(node):
         return ATTENUATION.sign
     code = node.GetVoxelValueUnits().GetCodeValue()
-    return DENSITY.sign if code == DENSITY.unit[0] else ""
+    return next((known.sign for known in (DENSITY, EXPECTED_ERROR) if code == known.unit[0]), "")
 
 
 def mayBeHounsfield(node: Any) -> bool:

@@ -86,6 +86,24 @@ def localGrid(node: Any) -> tuple[tuple[float, ...], tuple[float, ...], np.ndarr
     return tuple(node.GetSpacing()), tuple(origin.tolist()), RAS_TO_LPS @ ras
 
 
+def ijkToRAS(node: Any) -> np.ndarray:
+    """Return the matrix [4, 4] from voxels (column, row, slice) to RAS (mm), transforms aside."""
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    return np.array(slicer.util.arrayFromVTKMatrix(matrix))
+
+
+def toWorld(node: Any) -> np.ndarray | None:
+    """Return the matrix [4, 4] of a node's parent transforms (RAS, mm); None for transforms that bend."""
+    transform = node.GetParentTransformNode()
+    matrix = vtk.vtkMatrix4x4()
+    if transform is not None:
+        if not transform.IsTransformToWorldLinear():
+            return None
+        transform.GetMatrixTransformToWorld(matrix)
+    return np.array(slicer.util.arrayFromVTKMatrix(matrix))
+
+
 def volumeFromNode(node: Any) -> CTVolume:
     """Return the volume of a node, where it stands in the world.
 
@@ -94,19 +112,16 @@ def volumeFromNode(node: Any) -> CTVolume:
     """
     requireScalarVolume(node)
     spacing, origin, direction = localGrid(node)
-    transform = node.GetParentTransformNode()
-    if transform is not None:
-        if not transform.IsTransformToWorldLinear():
+    if node.GetParentTransformNode() is not None:
+        world = toWorld(node)
+        if world is None:
             raise InputError(
                 _("'{name}' stands under a transform that bends it: harden that transform first.").format(
                     name=node.GetName()
                 )
             )
-        matrix = vtk.vtkMatrix4x4()
-        transform.GetMatrixTransformToWorld(matrix)
-        toWorld = slicer.util.arrayFromVTKMatrix(matrix)
-        axes = toWorld[:3, :3] @ RAS_TO_LPS @ direction * np.array(spacing)
-        origin = tuple((RAS_TO_LPS @ (toWorld @ np.append(RAS_TO_LPS @ np.array(origin), 1.0))[:3]).tolist())
+        axes = world[:3, :3] @ RAS_TO_LPS @ direction * np.array(spacing)
+        origin = tuple((RAS_TO_LPS @ (world @ np.append(RAS_TO_LPS @ np.array(origin), 1.0))[:3]).tolist())
         lengths = np.linalg.norm(axes, axis=0)
         spacing, direction = tuple(lengths.tolist()), RAS_TO_LPS @ axes / lengths
     try:
@@ -198,11 +213,7 @@ def sameGrid(first: Any, second: Any) -> bool:
         return False
     if first.GetImageData().GetDimensions() != second.GetImageData().GetDimensions():
         return False
-    matrices = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
-    first.GetIJKToRASMatrix(matrices[0])
-    second.GetIJKToRASMatrix(matrices[1])
-    one, other = (slicer.util.arrayFromVTKMatrix(matrix) for matrix in matrices)
-    return np.allclose(one, other, rtol=0, atol=1e-4) and (
+    return np.allclose(ijkToRAS(first), ijkToRAS(second), rtol=0, atol=1e-4) and (
         first.GetTransformNodeID() == second.GetTransformNodeID()
     )
 

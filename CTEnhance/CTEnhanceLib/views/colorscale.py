@@ -6,6 +6,8 @@ from typing import Any
 
 import vtk
 
+from CTEnhanceLib.views.drawing import imageRenderer
+
 # Parts of the view's width and height.
 _WIDTH, _HEIGHT, _RIGHT, _BOTTOM = 0.1, 0.4, 0.995, 0.3
 _LABELS, _POINTS, _BAR, _GROUND = 5, 12, 0.25, 0.7
@@ -18,7 +20,7 @@ class ColorScale:
         self, sliceView: Any, colorNode: Any, low: float, high: float, numbers: str = "%.1f"
     ) -> None:
         self._view = sliceView
-        self._renderer = sliceView.renderWindow().GetRenderers().GetFirstRenderer()
+        self._renderer = imageRenderer(sliceView)
         self._colors = vtk.vtkLookupTable()
         self._colors.DeepCopy(colorNode.GetLookupTable())
         actor = self._actor = vtk.vtkScalarBarActor()

@@ -9,6 +9,7 @@ import numpy as np
 import slicer
 import vtk
 
+from CTEnhanceLib.scene import volumes
 from CTEnhanceLib.views import slices
 
 # Pixels; a mouse that moved farther while its button was down has dragged something.
@@ -124,15 +125,10 @@ def _middle(place: tuple[float, float, float], volume: Any) -> tuple[float, floa
     volume is bent."""
     if volume is None or volume.GetImageData() is None:
         return place
-    toWorld, transform = vtk.vtkMatrix4x4(), volume.GetParentTransformNode()
-    if transform is not None:
-        if not transform.IsTransformToWorldLinear():
-            return place
-        transform.GetMatrixTransformToWorld(toWorld)
-    fromVoxel, toVoxel = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
-    volume.GetIJKToRASMatrix(fromVoxel)
-    vtk.vtkMatrix4x4.Multiply4x4(toWorld, fromVoxel, fromVoxel)
-    vtk.vtkMatrix4x4.Invert(fromVoxel, toVoxel)
-    voxel = [round(value) for value in toVoxel.MultiplyPoint((*place, 1.0))[:3]]
-    x, y, z, _one = fromVoxel.MultiplyPoint((*voxel, 1.0))
-    return x, y, z
+    world = volumes.toWorld(volume)
+    if world is None:
+        return place
+    fromVoxel = world @ volumes.ijkToRAS(volume)
+    voxel = np.rint(np.linalg.solve(fromVoxel, (*place, 1.0)))
+    x, y, z, _one = fromVoxel @ voxel
+    return float(x), float(y), float(z)

@@ -41,7 +41,7 @@ class OneByOne:
             if view is None:
                 continue
             if laidOut:
-                _images(view).SetDraw(False)
+                imageRenderer(view).SetDraw(False)
             if name not in self._waiting:
                 view.pauseRender()
                 self._waiting.append(name)
@@ -106,7 +106,7 @@ class OneByOne:
         self._waiting.remove(name)
         view = _view(name)
         if view is not None:
-            _images(view).SetDraw(True)
+            imageRenderer(view).SetDraw(True)
             # In this order, or it would be drawn twice: by itself a view that may draw again does so.
             view.forceRender()
             view.resumeRender()
@@ -116,8 +116,8 @@ class OneByOne:
 _SOLID = "3D:"
 
 
-def _images(view: Any) -> Any:
-    """Return the renderer of what a view is for; further ones have markers and rulers."""
+def imageRenderer(view: Any) -> Any:
+    """Return the renderer of what a slice or 3-D view is for; further ones have markers and rulers."""
     return view.renderWindow().GetRenderers().GetFirstRenderer()
 
 

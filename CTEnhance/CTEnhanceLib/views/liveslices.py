@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 import slicer
-import vtk
 
-from CTEnhanceLib.process.steps import TimedSteps
+from CTEnhanceLib.process.steps import TimedSteps, raiseError
 from CTEnhanceLib.scene import placing, volumes
 from CTEnhanceLib.views.drawing import oneByOne
 
@@ -99,7 +98,7 @@ class LiveSlices(ABC):
                     oneByOne.release(name)
                 filled = self._fill(node) or filled
         if self._late and self._steps is None:
-            self._steps = TimedSteps(self._fillLate(), self._over, _raise)
+            self._steps = TimedSteps(self._fillLate(), self._over, raiseError)
         if filled:
             slicer.util.arrayFromVolumeModified(self.node)
 
@@ -183,10 +182,6 @@ class LiveSlices(ABC):
         return [(place, [np.array(values[place]) for values in sources]) for place in places]
 
 
-def _raise(error: Exception) -> None:
-    raise error
-
-
 def _tilted(shape: tuple[int, ...], plane: _Plane) -> list[tuple[Any, ...]]:
     """Return the voxels about a tilted plane, column by column along the axis that it crosses steepest."""
     axis, height, slopes, half = plane
@@ -219,14 +214,11 @@ def planeIn(volumeNode: Any, sliceNode: Any) -> _Plane:
     Its index along array axis `axis` [slice, row, column] is height + slopes . indices along the two others,
     in their order; half the thickness of a thick slab is in voxels along the axis.
     """
-    toRAS, toWorld = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
-    volumeNode.GetIJKToRASMatrix(toRAS)
-    transform = volumeNode.GetParentTransformNode()
-    if transform is not None and transform.IsTransformToWorldLinear():
-        transform.GetMatrixTransformToWorld(toWorld)
-    matrices = [slicer.util.arrayFromVTKMatrix(m) for m in (toWorld, toRAS, sliceNode.GetSliceToRAS())]
-    toWorldFromVoxel = matrices[0] @ matrices[1]
-    inVoxels = np.linalg.inv(toWorldFromVoxel) @ matrices[2]
+    toWorldFromVoxel, world = volumes.ijkToRAS(volumeNode), volumes.toWorld(volumeNode)
+    if world is not None:
+        toWorldFromVoxel = world @ toWorldFromVoxel
+    sliceToWorld = slicer.util.arrayFromVTKMatrix(sliceNode.GetSliceToRAS())
+    inVoxels = np.linalg.inv(toWorldFromVoxel) @ sliceToWorld
     # Reversed: array axes are slice, row, column.
     across, down, origin = (inVoxels[2::-1, column] for column in (0, 1, 3))
     normal = np.cross(across, down)
@@ -236,6 +228,6 @@ def planeIn(volumeNode: Any, sliceNode: Any) -> _Plane:
     height = float(origin[axis] - slopes[0] * origin[first] - slopes[1] * origin[second])
     half = 0.0
     if sliceNode.GetSlabReconstructionEnabled():
-        step = toWorldFromVoxel[:3, 2 - axis] @ matrices[2][:3, 2]
+        step = toWorldFromVoxel[:3, 2 - axis] @ sliceToWorld[:3, 2]
         half = 0.5 * sliceNode.GetSlabReconstructionThickness() / max(abs(float(step)), 1e-6)
     return axis, round(height, 9), slopes, half

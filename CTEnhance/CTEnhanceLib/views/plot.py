@@ -13,7 +13,7 @@ import qt
 import slicer
 
 from CTEnhanceLib.process.steps import inTurns
-from CTEnhanceLib.scene import placing
+from CTEnhanceLib.scene import colortables, placing
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Line:
     dashed: bool = False
 
     def rgb(self) -> tuple[float, ...]:
-        """Return the colour as VTK has it: red, green, blue from 0 to 1."""
-        return tuple(int(self.color[place : place + 2], 16) / 255 for place in (1, 3, 5))
+        """Return red, green and blue of its colour, 0 to 1."""
+        return colortables.rgb(self.color)
 
 
 def plotView(tag: str, label: str) -> str:

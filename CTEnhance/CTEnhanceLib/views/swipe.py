@@ -12,6 +12,8 @@ from typing import Any
 
 import vtk
 
+from CTEnhanceLib.views.drawing import imageRenderer
+
 _COLOR = (1.0, 0.85, 0.2)
 _REACH = 8  # pixels from the line, within which the mouse takes hold of it
 
@@ -39,7 +41,8 @@ class Swipe:
         if widget is not self._widget:
             self.remove()
             self._widget = widget
-            renderer, interactor = _renderer(widget), widget.sliceView().renderWindow().GetInteractor()
+            view = widget.sliceView()
+            renderer, interactor = imageRenderer(view), view.renderWindow().GetInteractor()
             for actor in (*self._images, self._line):
                 renderer.AddViewProp(actor)
             for owner, event, slot in (
@@ -59,7 +62,7 @@ class Swipe:
         self._tags, self._dragging = [], False
         if self._widget is not None:
             for actor in (*self._images, self._line):
-                _renderer(self._widget).RemoveViewProp(actor)
+                imageRenderer(self._widget.sliceView()).RemoveViewProp(actor)
             for image in self._images:
                 image.GetMapper().SetInputConnection(None)
             self._widget.sliceView().scheduleRender()
@@ -87,11 +90,11 @@ class Swipe:
         self._ends.SetPoint2(x, height, 0)
 
     def _onPress(self, caller: Any, _event: str) -> None:
-        width = _renderer(self._widget).GetSize()[0]
+        width = imageRenderer(self._widget.sliceView()).GetSize()[0]
         self._dragging = abs(caller.GetEventPosition()[0] - self._part * width) <= _REACH
 
     def _onMove(self, caller: Any, _event: str) -> None:
-        width = _renderer(self._widget).GetSize()[0]
+        width = imageRenderer(self._widget.sliceView()).GetSize()[0]
         if self._dragging and width:
             self._onDrag(min(max(caller.GetEventPosition()[0] / width, 0.0), 1.0))
 
@@ -108,7 +111,3 @@ def _image() -> Any:
     actor.SetMapper(mapper)
     actor.GetProperty().SetDisplayLocationToBackground()
     return actor
-
-
-def _renderer(widget: Any) -> Any:
-    return widget.sliceView().renderWindow().GetRenderers().GetFirstRenderer()

@@ -7,6 +7,7 @@ takes longer than to draw the image, and titles follow the keV slider.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ _DARKER, _OPACITY = 0.5, 0.85
 _DIGIT = re.compile(r"\d")
 
 
-class ViewText:
+class ViewText(ABC):
     """Text in a view's renderer; where the view is narrow it takes more lines, then its letters are smaller,
     and names that are too long even so are cut in their middle."""
 
@@ -93,9 +94,9 @@ class ViewText:
     def _write(self, text: str) -> None:
         self._actor.SetInput("\n".join(f" {line} " for line in text.split("\n")))
 
+    @abstractmethod
     def _place(self, width: int, height: int) -> None:
         """Put the letters where they belong in a view of so many pixels."""
-        raise NotImplementedError
 
     def _box(self) -> list[float]:
         """Return where the letters are, in pixels about the actor's position: left, right, bottom, top."""

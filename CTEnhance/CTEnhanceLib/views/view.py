@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import escape
 
+from CTEnhanceLib.scene import colortables
 from CTEnhanceLib.views.caption import ViewCaption
+from CTEnhanceLib.views.drawing import imageRenderer
 from CTEnhanceLib.views.title import ViewTitle
 
 VIEW_GROUP = 71
@@ -52,12 +54,12 @@ class View:
 
     def rgb(self) -> tuple[float, ...]:
         """Return red, green and blue of its colour, 0 to 1."""
-        return tuple(int(self.color[place : place + 2], 16) / 255 for place in (1, 3, 5))
+        return colortables.rgb(self.color)
 
     def showTitle(self, widget: Any, text: str, color: Sequence[float]) -> None:
         """Write a title over the image, at its upper edge, on this colour, and the caption below."""
         sliceView = widget.sliceView()
-        renderer = sliceView.renderWindow().GetRenderers().GetFirstRenderer()
+        renderer = imageRenderer(sliceView)
         title = _titles.get(self.name)
         if title is None or not title.isIn(renderer):
             title = _titles[self.name] = ViewTitle(renderer)
