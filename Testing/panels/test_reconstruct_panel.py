@@ -418,3 +418,17 @@ def test_by_keyboard_alone_from_a_ct_to_a_documented_comparison(
     assert (tmp_path / "page.html").is_file()
     press_key(user, "Ctrl+Shift+C")
     assert not panel.compareSection.comparison.active
+
+
+def test_tab_goes_on_from_apply_after_a_run(panel: Any, user: Any, ct: Any) -> None:
+    """What had the focus is disabled meanwhile; else Tab would begin at the panel's head again."""
+    from PySide6 import QtWidgets
+
+    QtWidgets.QWidget.activateWindow(panel.parent)
+    user.waits(lambda: QtWidgets.QWidget.isActiveWindow(panel.parent), 60)
+    QtWidgets.QWidget.setFocus(panel.ui.methodSelector)
+    panel.ui.applyButton.click()
+    assert panel.runSection.running
+    panel.ui.applyButton.click()
+    user.waits(lambda: not panel.runSection.running)
+    assert QtWidgets.QApplication.focusWidget() is panel.ui.applyButton

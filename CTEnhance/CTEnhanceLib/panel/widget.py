@@ -279,12 +279,15 @@ class PanelWidget(BasePanelWidget):
             return
         self._following = True
         try:
-            self.panel.enabled = not self.runSection.running
+            running, focused = self.runSection.running, slicer.app.focusWidget()
+            if running and focused is not None and self.panel.isAncestorOf(focused):
+                self.ui.applyButton.setFocus()  # else Tab would begin at the panel's head again
+            self.panel.enabled = not running
             self.follow()
             device = self.parameters.device or AUTOMATIC
             self.runSection.refresh(self.reason(), self.doing(), device, self.slow())
             if self.outSection is not None:
-                self.outSection.refresh(self.runSection.running)
+                self.outSection.refresh(running)
         finally:
             self._following = False
 
