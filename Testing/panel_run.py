@@ -89,8 +89,8 @@ def press_in(user: Any, widget: Any, key: str) -> None:
 
 
 def save_scene(path: Path) -> None:
-    """Save the scene with its volumes, texts, regions and tables, as the application's dialog does."""
-    endings = {"Volume": "nrrd", "Text": "txt", "Markups": "mrk.json", "Table": "tsv"}
+    """Save the scene with all that has files of its own, as the application's dialog does."""
+    endings = {"Volume": "nrrd", "Text": "txt", "Markups": "mrk.json", "Table": "tsv", "Color": "csv"}
     for node in slicer.util.getNodesByClass("vtkMRMLStorableNode"):
         ending = next((end for kind, end in endings.items() if node.IsA(f"vtkMRML{kind}Node")), None)
         if node.GetSaveWithScene() and ending is not None:

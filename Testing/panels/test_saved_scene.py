@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
+import vtk
 
-from panel_run import close_panel, open_panel
+from panel_run import close_panel, open_panel, save_scene
 
 # Saved by Slicer 5.13 with the commit 581dd6f; tiny volumes.
 SCENE = Path(__file__).with_name("scenes") / "before-rooms.mrb"
@@ -130,3 +131,48 @@ def test_maps_make_spectral_images_again(opened: Any) -> None:
     assert [len(found(result)) for found in (mapsOf, errorsOf, guidedOf)] == [2, 2, 2]
     image = opened.logic.addImage(result, "vmi", 70.0, lowNoise=True)
     assert np.ptp(slicer.util.arrayFromVolume(image)) > 500
+
+
+def colours(node: Any) -> list[list[float]]:
+    found, rgba = [], [0.0] * 4
+    for index in range(node.GetNumberOfColors()):
+        node.GetColor(index, rgba)
+        found.append([round(each, 1) for each in rgba])
+    return found
+
+
+@pytest.mark.parametrize("name", ["densities", "trust", "signedOverlay", "unsignedOverlay"])
+def test_a_saved_map_brings_its_colours_along(app: Any, tmp_path: Path, name: str) -> None:
+    """A display whose colours are not there shows noise, also in a Slicer without the panels."""
+    from CTEnhanceLib.scene import colortables
+
+    table = getattr(colortables, name)()
+    expected, tag = colours(table), table.GetID()
+    node = slicer.util.addVolumeFromArray(np.ones((2, 3, 4), np.float32), name="map")
+    node.CreateDefaultDisplayNodes()
+    node.GetDisplayNode().SetAndObserveColorNodeID(tag)
+    save_scene(tmp_path / "scene.mrml")
+    slicer.mrmlScene.Clear(False)
+    slicer.mrmlScene.RemoveNode(table)
+    slicer.mrmlScene.SetURL(str(tmp_path / "scene.mrml"))
+    assert slicer.mrmlScene.Import()
+    found = slicer.util.getNode("map").GetDisplayNode().GetColorNode()
+    assert found is not None and colours(found) == expected
+    assert getattr(colortables, name)() is found
+
+
+def test_colours_that_come_after_a_scene_are_taken(app: Any) -> None:
+    """Scenes of earlier versions name tables that they do not bring."""
+    from CTEnhanceLib.scene import colortables
+
+    node = slicer.util.addVolumeFromArray(np.ones((2, 3, 4), np.float32), name="map")
+    node.CreateDefaultDisplayNodes()
+    display, table = node.GetDisplayNode(), colortables.densities()
+    tag = table.GetID()
+    slicer.mrmlScene.RemoveNode(table)
+    display.SetAndObserveColorNodeID(tag)
+    told: list[int] = []
+    observed = display.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: told.append(1))
+    assert colortables.densities().GetID() == tag and told
+    display.RemoveObserver(observed)
+    assert display.GetColorNode() is colortables.densities()

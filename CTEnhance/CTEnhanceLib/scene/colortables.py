@@ -1,4 +1,5 @@
-"""Colours: tables of our own, each once in a scene, hidden and not saved."""
+"""Colours: tables of our own, each once in a scene, hidden; saved where a saved volume is shown in them:
+without them its slices are noise, also in a Slicer without the panels."""
 
 from __future__ import annotations
 
@@ -30,10 +31,10 @@ def rgb(color: str) -> tuple[float, ...]:
     return tuple(int(color[place : place + 2], 16) / 255 for place in (1, 3, 5))
 
 
-def table(tag: str, name: str, colors: np.ndarray) -> Any:
+def table(tag: str, name: str, colors: np.ndarray, saved: bool = False) -> Any:
     """Return the colour node with this singleton tag; made of RGBA rows in 0..1 where there is none yet."""
     found = slicer.mrmlScene.GetSingletonNode(tag, "vtkMRMLColorTableNode")
-    if found is not None:
+    if found is not None and found.GetNumberOfColors() == len(colors):
         return found
     node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLColorTableNode")
     node.UnRegister(None)
@@ -41,11 +42,16 @@ def table(tag: str, name: str, colors: np.ndarray) -> Any:
     node.SetSingletonTag(tag)
     node.SetTypeToUser()
     node.SetHideFromEditors(True)
-    node.SetSaveWithScene(False)
+    node.SetSaveWithScene(saved)
     node.SetNumberOfColors(len(colors))
     for index, color in enumerate(colors.tolist()):
         node.SetColor(index, *color)
-    return slicer.mrmlScene.AddNode(node)
+    node = slicer.mrmlScene.AddNode(node)
+    for display in slicer.util.getNodesByClass("vtkMRMLVolumeDisplayNode"):
+        if display.GetColorNodeID() == node.GetID():  # a scene without its tables: this comes too late for it
+            display.SetAndObserveColorNodeID("")
+            display.SetAndObserveColorNodeID(node.GetID())
+    return node
 
 
 def signedOverlay() -> Any:
@@ -54,16 +60,16 @@ def signedOverlay() -> Any:
     full = np.where(place > 0, _RED, _BLUE)
     strength = np.clip((np.abs(place) - SIGNED_CLEAR) / (1 - SIGNED_CLEAR), 0, 1)
     colors = 1 - (0.5 + 0.5 * strength) * (1 - full)
-    return table(
-        "CTEnhanceSignedOverlay", _("CT signed overlay"), _clear(colors, np.abs(place), SIGNED_CLEAR)
-    )
+    rows = _clear(colors, np.abs(place), SIGNED_CLEAR)
+    return table("CTEnhanceSignedOverlay", _("CT signed overlay"), rows, saved=True)
 
 
 def unsignedOverlay() -> Any:
     """Nothing near zero, then yellow, then red."""
     place = np.linspace(0, 1, _COUNT)[:, None]
     colors = (1 - place) * np.array(_YELLOW) + place * np.array(_RED)
-    return table("CTEnhanceUnsignedOverlay", _("CT overlay"), _clear(colors, place, UNSIGNED_CLEAR))
+    rows = _clear(colors, place, UNSIGNED_CLEAR)
+    return table("CTEnhanceUnsignedOverlay", _("CT overlay"), rows, saved=True)
 
 
 def trust() -> Any:
@@ -72,7 +78,7 @@ def trust() -> Any:
     part = np.clip((place - TRUST_CLEAR) / (1 - TRUST_CLEAR), 0, 1)
     # Black below, where the image is seen: a scale shows no clearness.
     colors = ((1 - part) * np.array(_YELLOW) + part * np.array(_RED)) * (place >= TRUST_CLEAR)
-    return table("CTEnhanceTrust", _("CT trust map"), _clear(colors, place, TRUST_CLEAR))
+    return table("CTEnhanceTrust", _("CT trust map"), _clear(colors, place, TRUST_CLEAR), saved=True)
 
 
 def differences() -> Any:
@@ -86,7 +92,7 @@ def densities() -> Any:
     """Nothing near zero, which may be noise, then dark red to white: how much of a material there is."""
     place = np.linspace(0, 1, _COUNT)[:, None]
     colors = np.column_stack([np.interp(place, (0.0, *_HEAT_PLACES), row) for row in _HEAT])
-    return table("CTEnhanceDensities", _("CT material"), _clear(colors, place, DENSITY_CLEAR))
+    return table("CTEnhanceDensities", _("CT material"), _clear(colors, place, DENSITY_CLEAR), saved=True)
 
 
 def atomicNumbers() -> Any:
