@@ -46,6 +46,25 @@ def test_what_a_file_is_comes_from_its_first_bytes(
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii", "a.mha", "a.nrrd"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xef\xbb\xbf\n<!DOCTYPE HTML><title>Sign in</title>" + bytes(900), "it is a web page"),
+        (b"<html><body>404</body></html>", "it is a web page"),
+        (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "it is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "git lfs pull"),
+        (b"PK\x03\x04" + bytes(400), "it is an archive"),
+        (bytes(257) + b"ustar" + bytes(400), "it is an archive"),
+    ],
+)
+def test_what_is_no_image_at_all_is_called_what_it_is(tmp_path: Path, name: str, content: bytes, said: str):
+    (tmp_path / name).write_bytes(gzip.compress(content) if name == "a.nii.gz" else content)
+    with pytest.raises(InputError) as caught:
+        CTVolume.read(tmp_path / name)
+    assert said in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.nii"])
 def test_plain_nifti_is_read_under_either_name(tmp_path: Path, name: str):
     (tmp_path / name).write_bytes(written(tmp_path, ".nii"))

@@ -186,7 +186,7 @@ def test_a_reader_who_likes_the_other_arm_better_is_not() -> None:
     assert remarks(replace(whole, answers=answers)) == []
 
 
-def test_a_reader_without_any_variation_is_not() -> None:
+def test_a_reader_without_any_variation_runs_against_nobody() -> None:
     whole = graded()
     same = tuple(
         answer(question, "dan", f"c{number}", 3, arm=arm)
@@ -194,4 +194,5 @@ def test_a_reader_without_any_variation_is_not() -> None:
         for arm in ARMS
         for number in range(1, 25)
     )
-    assert remarks(replace(whole, answers=(*whole.answers, *same))) == []
+    (remark,) = remarks(replace(whole, answers=(*whole.answers, *same)))
+    assert remark.startswith("dan gave the same answer every time")

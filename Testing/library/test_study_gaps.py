@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -289,6 +290,18 @@ def test_readers_with_the_same_answers_are_pointed_out() -> None:
     facts = results_of(gathered).study
     results = Results(gathered, facts, results_of(gathered).tables, (said,))
     assert results.to_json()["warnings"] == [said]
+
+
+def test_a_reader_with_one_answer_to_everything_is_pointed_out() -> None:
+    whole = graded()
+    question = whole.questions[0]
+    same = tuple(replace(one, value=3) if one.reader == "cat" else one for one in whole.answers)
+    said = remarks(replace(whole, answers=same))
+    (remark,) = [one for one in said if "gave the same answer every time" in one]
+    assert remark.startswith("cat gave") and f"'{question.text}' (48 times 3)" in remark
+    # where others do not tell cases apart either, there is nothing to see
+    all_same = tuple(replace(one, value=3) for one in whole.answers)
+    assert not any("every time" in one for one in remarks(replace(whole, answers=all_same)))
 
 
 def copied(whole: Gathered, question: Question, changed: int) -> tuple[Answer, ...]:

@@ -10,6 +10,7 @@ from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import suffix_of
 
 _GZIP, _ENOUGH = b"\x1f\x8b", 512
+_ARCHIVES = (b"PK\x03\x04", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07")
 _KINDS = {
     "a NIfTI file": (".nii", ".nii.gz"),
     "an NRRD file": (".nrrd", ".nhdr"),
@@ -27,6 +28,8 @@ def require_right_name(path: Path) -> None:
         plain = _unpacked(start) if packed else start
         if packed and plain.startswith(_GZIP):
             raise InputError("it is packed twice (gzip within gzip), as servers do; unpack it once.")
+        if other := _other(plain):
+            raise InputError(other)
         kind = _kind(plain)
         if packed and suffix == ".nii" and kind == "a NIfTI file":
             raise InputError("it is packed (gzip), which its name does not say; call it .nii.gz.")
@@ -35,6 +38,21 @@ def require_right_name(path: Path) -> None:
         if kind and suffix not in _KINDS[kind]:
             unpack = "unpack it, and " if packed else ""
             raise InputError(f"it is {kind}, which its name does not say; {unpack}call it {_KINDS[kind][0]}.")
+
+
+def _other(start: bytes) -> str:
+    """Return what is wrong with a file that is no image at all by its first bytes; '' where nothing tells."""
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()[:_ENOUGH].lower()
+    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
+        return (
+            "it is a web page (HTML or XML) and no image, as is saved where a download asks to sign in or "
+            "has moved; download it again."
+        )
+    if text.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS, without what it points to; get that with 'git lfs pull'."
+    if start.startswith(_ARCHIVES) or start[257:262] == b"ustar":
+        return "it is an archive (zip, tar or the like), which its name does not say; unpack it first."
+    return ""
 
 
 def _unpacked(start: bytes) -> bytes:

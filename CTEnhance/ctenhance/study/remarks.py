@@ -18,6 +18,8 @@ from ctenhance.study.turned import against_the_truth, turned_readers
 _FEWEST_ALIKE = 3  # answers in common: fewer are alike by chance
 # All but a few of many are so no more by chance, where other answers are frequent enough: Cohen's kappa.
 _FEWEST_NEARLY, _NEARLY, _MOST_BY_CHANCE, _LEAST_KAPPA = 20, 0.95, 0.6, 0.9
+# So many answers are the same by chance hardly ever, where others give no answer to more than this part.
+_FEWEST_UNVARYING, _MOST_OF_ONE = 12, 0.75
 # Over all questions, where they differ in so much less than any reader does from a third one.
 _FEWEST_IN_ALL, _LEAST_KAPPA_IN_ALL, _LEAST_UNLIKE, _UNLIKE_IN_ALL = 30, 0.85, 0.15, 0.35
 
@@ -30,6 +32,7 @@ def remarks(gathered: Gathered) -> list[str]:
         *areas,
         *_without_truth(gathered),
         *_alike(gathered),
+        *_unvarying(gathered),
         *turned_readers(gathered),
         *against_the_truth(gathered),
     ]
@@ -131,6 +134,31 @@ def _alike(gathered: Gathered) -> list[str]:
                 f"{one} and {other} gave the same answers to {named}. Where one is a copy of "
                 "the other, leave one out: copied readers count as further ones, and in the multi-reader "
                 "comparison the degrees of freedom grow about tenfold."
+            )
+    return found
+
+
+def _unvarying(gathered: Gathered) -> list[str]:
+    """Readers with one answer to all readings of a question, in which others tell cases apart."""
+    found = []
+    for reader in gathered.readers:
+        questions = []
+        for question in gathered.questions:
+            if question.kind in ("text", "marks"):
+                continue
+            values = {one: list(_values(gathered, question, one).values()) for one in gathered.readers}
+            own = values.pop(reader)
+            others = [several for several in values.values() if len(several) >= _FEWEST_UNVARYING]
+            varied = others and all(
+                max(Counter(map(str, one)).values()) < _MOST_OF_ONE * len(one) for one in others
+            )
+            if len(own) >= _FEWEST_UNVARYING and varied and all(one == own[0] for one in own):
+                questions.append(f"'{question.text}' ({len(own)} times {own[0]})")
+        if questions:
+            found.append(
+                f"{reader} gave the same answer every time to {', '.join(questions)}, where all others told "
+                "cases apart: such a reader pulls every difference towards none; ask, and judge without as "
+                "well."
             )
     return found
 
