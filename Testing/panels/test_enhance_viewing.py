@@ -159,7 +159,7 @@ def test_f1_shows_all_keys(panel: Any, user: Any, result: Any) -> None:
     # A table: by tabs some of what the keys do would stand beside the others.
     keys = dict(re.findall("<tr><td>([^<]*)</td><td[^>]*>([^<]*)</td></tr>", sheet))
     assert list(keys) == [
-        "Ctrl+Return",
+        *("Ctrl+Return", "Ctrl+Shift+C"),
         *("1 to 8", "9"),
         *"XWPEOQ",
         *("Shift+arrows", "Shift+PgUp, Shift+PgDown"),
