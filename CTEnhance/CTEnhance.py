@@ -81,6 +81,7 @@ class CTEnhanceParameterNode:
     study - DICOM images of the patient, whose study exported series join; empty: that of the input
     device - auto, cpu, cuda:0 … or mps; 'cpu by torch' names what runs the network, too
     viewMode, slab, slabThickness - how images are shown, and what of several slices (mm)
+    fade, differenceRange - how far one image covers the other (1: wholly), and the difference's range (HU)
     figure - what is plotted of the chosen region
     trustShown, trustRange - whether the trust map lies over the result, and where it is red (HU)
     result - the result that is shown, and whose strength follows
@@ -97,6 +98,8 @@ class CTEnhanceParameterNode:
     viewMode: Mode = Mode.SIDE_BY_SIDE
     slab: Projection = Projection.NONE
     slabThickness: float = 10.0
+    fade: Annotated[float, WithinRange(0, 1)] = 1.0
+    differenceRange: float = 50.0
     figure: Figure = Figure.NONE
     trustShown: bool = False
     trustRange: float = 50.0

@@ -92,8 +92,8 @@ class CTReconstructParameterNode:
     projectionModel, imageModel - name or path of the weights; empty: the default ones
     device, seed - auto, cpu, cuda:0 … or mps; the same seed gives the same result on the same one
                    with the same number of threads
-    viewMode, slab, slabThickness, figure, trustShown, trustRange - how images are shown, what of several
-        slices (mm), what is plotted of a region, and the trust map, as in CT Enhance
+    viewMode, slab, slabThickness, fade, differenceRange, figure, trustShown, trustRange - how images are
+        shown, as in CT Enhance
     result - the reconstruction that is shown
     """
 
@@ -117,6 +117,8 @@ class CTReconstructParameterNode:
     viewMode: Mode = Mode.SIDE_BY_SIDE
     slab: Projection = Projection.NONE
     slabThickness: float = 10.0
+    fade: Annotated[float, WithinRange(0, 1)] = 1.0
+    differenceRange: float = 50.0
     figure: Figure = Figure.NONE
     trustShown: bool = False
     trustRange: float = 50.0

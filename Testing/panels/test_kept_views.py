@@ -32,12 +32,16 @@ def shown(panel: Any) -> dict[str, Any]:
     found |= {"slab": ui.slabSelector.currentText, "mm": ui.slabSlider.value}
     if panel.moduleName == "CTDecompose":
         found |= {"keV": (ui.energySlider.value, ui.secondEnergySlider.value)}
+    else:
+        found |= {"fade": ui.fadeSlider.value, "difference": ui.differenceSlider.value}
     return found
 
 
 def choose(panel: Any, mode: int, slab: int, millimetres: float) -> dict[str, Any]:
     ui = panel.ui
     getattr(ui, MODES[panel.moduleName]).currentIndex = mode
+    if panel.moduleName != "CTDecompose":
+        ui.fadeSlider.value, ui.differenceSlider.value = 0.02 * millimetres, 2 * millimetres + 100
     ui.slabSelector.currentIndex, ui.slabSlider.value = slab, millimetres
     if panel.moduleName == "CTDecompose":
         ui.energySlider.value, ui.secondEnergySlider.value = 40.0 + mode, 100.0 + mode

@@ -1,4 +1,4 @@
-"""How a panel shows things, kept with the scene: view mode, slab, plot, trust map, energies."""
+"""How a panel shows things, kept with the scene: view mode, fade, slab, plot, trust map, energies."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ def shared(ui: Any) -> Widgets:
     """Return the widgets of the sections that panels share, as far as a panel has them."""
     known = {
         "viewMode": ("viewModeSelector", Mode),
+        "fade": ("fadeSlider", float),  # after the mode: a swipe begins in the middle
+        "differenceRange": ("differenceSlider", float),
         "slab": ("slabSelector", Projection),
         "slabThickness": ("slabSlider", float),
         "figure": ("figureSelector", Figure),
