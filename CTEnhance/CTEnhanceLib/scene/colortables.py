@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 
 # An odd number, so that one colour stands in the very middle.
 _COUNT = 255
+_ROUNDED = 0.01  # a table has bytes
 _BLUE, _RED = (0.13, 0.29, 0.67), (0.70, 0.10, 0.16)
 _YELLOW = (1.0, 0.87, 0.25)
 # Red, green and blue by place.
@@ -33,25 +34,44 @@ def rgb(color: str) -> tuple[float, ...]:
 
 def table(tag: str, name: str, colors: np.ndarray, saved: bool = False) -> Any:
     """Return the colour node with this singleton tag; made of RGBA rows in 0..1 where there is none yet."""
-    found = slicer.mrmlScene.GetSingletonNode(tag, "vtkMRMLColorTableNode")
-    if found is not None and found.GetNumberOfColors() == len(colors):
-        return found
-    node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLColorTableNode")
-    node.UnRegister(None)
-    node.SetName(name)
-    node.SetSingletonTag(tag)
-    node.SetTypeToUser()
-    node.SetHideFromEditors(True)
+    node = slicer.mrmlScene.GetSingletonNode(tag, "vtkMRMLColorTableNode")
+    if node is not None and _has(node, colors):
+        return node
+    if node is None:
+        made = slicer.mrmlScene.CreateNodeByClass("vtkMRMLColorTableNode")
+        made.UnRegister(None)
+        made.SetName(name)
+        made.SetSingletonTag(tag)
+        made.SetHideFromEditors(True)
+        _fill(made, colors)
+        node = slicer.mrmlScene.AddNode(made)
+    else:  # of a scene that was saved without the file of its colours
+        _fill(node, colors)
     node.SetSaveWithScene(saved)
-    node.SetNumberOfColors(len(colors))
-    for index, color in enumerate(colors.tolist()):
-        node.SetColor(index, *color)
-    node = slicer.mrmlScene.AddNode(node)
     for display in slicer.util.getNodesByClass("vtkMRMLVolumeDisplayNode"):
         if display.GetColorNodeID() == node.GetID():  # a scene without its tables: this comes too late for it
             display.SetAndObserveColorNodeID("")
             display.SetAndObserveColorNodeID(node.GetID())
     return node
+
+
+def _has(node: Any, colors: np.ndarray) -> bool:
+    """Say whether a table has these colours and knows that it has: others are not written to its file."""
+    if node.GetNumberOfColors() != len(colors):
+        return False
+    found = [0.0] * 4
+    for index in range(0, len(colors), len(colors) // 8):
+        node.GetColor(index, found)
+        if not node.GetColorDefined(index) or np.abs(np.subtract(found, colors[index])).max() > _ROUNDED:
+            return False
+    return True
+
+
+def _fill(node: Any, colors: np.ndarray) -> None:
+    node.SetTypeToUser()
+    node.SetNumberOfColors(len(colors))
+    for index, color in enumerate(colors.tolist()):
+        node.SetColor(index, *color)
 
 
 def signedOverlay() -> Any:
