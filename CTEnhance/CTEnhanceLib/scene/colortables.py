@@ -38,13 +38,13 @@ def table(tag: str, name: str, colors: np.ndarray, saved: bool = False) -> Any:
     if node is not None and _has(node, colors):
         return node
     if node is None:
-        made = slicer.mrmlScene.CreateNodeByClass("vtkMRMLColorTableNode")
-        made.UnRegister(None)
-        made.SetName(name)
-        made.SetSingletonTag(tag)
-        made.SetHideFromEditors(True)
-        _fill(made, colors)
-        node = slicer.mrmlScene.AddNode(made)
+        fresh = slicer.mrmlScene.CreateNodeByClass("vtkMRMLColorTableNode")
+        fresh.UnRegister(None)
+        fresh.SetName(name)
+        fresh.SetSingletonTag(tag)
+        fresh.SetHideFromEditors(True)
+        _fill(fresh, colors)
+        node = slicer.mrmlScene.AddNode(fresh)
     else:  # of a scene that was saved without the file of its colours
         _fill(node, colors)
     node.SetSaveWithScene(saved)
