@@ -141,11 +141,21 @@ def colours(node: Any) -> list[list[float]]:
     return found
 
 
+def forget_colours() -> None:
+    """Leave none of our tables, as in a new application: clearing a scene leaves them and their files."""
+    for node in slicer.util.getNodesByClass("vtkMRMLColorTableNode"):
+        if (node.GetSingletonTag() or "").startswith("CTEnhance"):
+            slicer.mrmlScene.RemoveNode(node)
+    for node in slicer.util.getNodesByClass("vtkMRMLColorTableStorageNode"):
+        slicer.mrmlScene.RemoveNode(node)
+
+
 @pytest.mark.parametrize("name", ["densities", "trust", "signedOverlay", "unsignedOverlay"])
 def test_a_saved_map_brings_its_colours_along(app: Any, tmp_path: Path, name: str) -> None:
     """A display whose colours are not there shows noise, also in a Slicer without the panels."""
     from CTEnhanceLib.scene import colortables
 
+    forget_colours()
     table = getattr(colortables, name)()
     expected, tag = colours(table), table.GetID()
     node = slicer.util.addVolumeFromArray(np.ones((2, 3, 4), np.float32), name="map")
@@ -153,7 +163,7 @@ def test_a_saved_map_brings_its_colours_along(app: Any, tmp_path: Path, name: st
     node.GetDisplayNode().SetAndObserveColorNodeID(tag)
     save_scene(tmp_path / "scene.mrml")
     slicer.mrmlScene.Clear(False)
-    slicer.mrmlScene.RemoveNode(table)
+    forget_colours()
     slicer.mrmlScene.SetURL(str(tmp_path / "scene.mrml"))
     assert slicer.mrmlScene.Import()
     found = slicer.util.getNode("map").GetDisplayNode().GetColorNode()
