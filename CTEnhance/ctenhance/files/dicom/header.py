@@ -292,7 +292,7 @@ class _Item(dict[BaseTag, RawDataElement | DataElement]):
 def frames_of(header: Dataset) -> tuple[Mapping[str, Any], ...]:
     """Return the attributes of each frame; one mapping for an image of a single frame."""
     known: _Known = {}
-    shared, per_frame = (_groups(header, Tag(keyword)) for keyword in _FUNCTIONAL_GROUPS)
+    shared, per_frame = (_groups(header, tag) for tag in _GROUP_TAGS)
     top = _of_macros(header, known) | _filled(header, known)
     of_all: dict[str, Any] = {}
     for group in shared:
