@@ -200,6 +200,18 @@ def test_refusals(
         pick_engine(spec, device, exported)
 
 
+@pytest.mark.parametrize("spec", ["openvino", "auto"])
+def test_steps_that_the_exported_form_has_not_are_named(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # To export it again, as other weights are told to, gives the same four steps.
+    model = load_model("enhance-diffusion")
+    monkeypatch.setattr(choice, "installed", lambda name: name == "openvino")
+    with pytest.raises(InputError, match=r"has 4 steps, not 3: leave --steps out, or .* torch") as refused:
+        model.engine(spec, "cpu", 3)
+    assert "weights export" not in str(refused.value)
+    assert ("PyTorch is not installed" in str(refused.value)) == (spec == "auto")
+    assert model.engine(spec, "cpu", 4).name == "openvino"
+
+
 def test_an_unknown_engine_is_refused_at_once() -> None:
     with pytest.raises(InputError, match="no engine called 'tensorrt'"):
         EnhanceOptions(engine="tensorrt")

@@ -108,8 +108,14 @@ class Model:
 
     def engine(self, spec: str, device: str, steps: int) -> Engine:
         """The engine that runs it; raises InputError as `pick_engine` does."""
-        exported = bool(self.entry.onnx) and (not self.stochastic or steps == DEFAULT_ENHANCE_STEPS)
-        engine = pick_engine(spec, device, exported)
+        fits = not self.stochastic or steps == DEFAULT_ENHANCE_STEPS
+        why_not = ""
+        if self.entry.onnx and not fits:  # to export it again gives the same steps
+            why_not = (
+                f"The exported form of '{self.entry.name}' for OpenVINO has {DEFAULT_ENHANCE_STEPS} steps, not "
+                f"{steps}: leave --steps out, or choose --engine torch."
+            )
+        engine = pick_engine(spec, device, bool(self.entry.onnx) and fits, why_not)
         engine.settle(bool(self.entry.onnx.get("bfloat16")))
         return engine
 

@@ -25,8 +25,11 @@ def installed(engine: str) -> bool:
         return False
 
 
-def pick_engine(spec: str, device: str, exported: bool) -> TorchEngine | OpenVinoEngine:
-    """Return the engine that `--engine` and `--device` mean, for networks with an `exported` form or without.
+def pick_engine(
+    spec: str, device: str, exported: bool, why_not: str = ""
+) -> TorchEngine | OpenVinoEngine:
+    """Return the engine that `--engine` and `--device` mean, for networks with an `exported` form or without,
+    `why_not` (a sentence with what to do) where it is not that none was made yet.
 
     `auto` takes torch where a graphics card is there or asked for, else OpenVINO where it is installed and
     the networks are exported, else torch. Raises InputError for a device that
@@ -36,12 +39,12 @@ def pick_engine(spec: str, device: str, exported: bool) -> TorchEngine | OpenVin
     if name == AUTO:
         name = TORCH if not exported or not installed(OPENVINO) or torch_is_better(device) else OPENVINO
     if name == OPENVINO:
-        _require_openvino(device, exported)
+        _require_openvino(device, exported, why_not)
         from ctenhance.runtime.engines.openvino_engine import OpenVinoEngine
 
         return OpenVinoEngine.on(device, precision or AUTO)
     if not installed(TORCH):
-        raise InputError(_NO_TORCH if exported else f"{_NOT_EXPORTED} {_NO_TORCH}")
+        raise InputError(_NO_TORCH if exported else f"{why_not or _NOT_EXPORTED} {_NO_TORCH}")
     from ctenhance.runtime.device import pick_device
     from ctenhance.runtime.engines.torch_engine import TorchEngine
 
@@ -58,7 +61,7 @@ _NO_TORCH = (
 )
 
 
-def _require_openvino(device: str, exported: bool) -> None:
+def _require_openvino(device: str, exported: bool, why_not: str) -> None:
     if not installed(OPENVINO):
         raise InputError(
             "OpenVINO is not installed: install it (pip install openvino), or choose --engine torch."
@@ -69,7 +72,7 @@ def _require_openvino(device: str, exported: bool) -> None:
             "--engine torch."
         )
     if not exported:
-        raise InputError(_NOT_EXPORTED)
+        raise InputError(why_not or _NOT_EXPORTED)
 
 
 def torch_is_better(device: str) -> bool:
