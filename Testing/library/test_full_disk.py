@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +21,10 @@ from synthetic_dicom import hounsfield, write_series
 from typer.testing import CliRunner
 
 from ctenhance.cli import app
+from ctenhance.core.report import write_report
 from ctenhance.core.volume import CTVolume
+from ctenhance.files import volumes
+from ctenhance.files.dicom import writing
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError
 from ctenhance.runtime.failures import sentence_and_code
 from ctenhance.runtime.files import folder_when_done, replace_when_done, require_space
@@ -42,7 +46,8 @@ class LibraryError(RuntimeError):
             "the disk is full",
         ),
         (LibraryError("database or disk is full"), "the disk is full"),
-        (OSError(errno.EFBIG, os.strerror(errno.EFBIG)), "the file is larger than its disk"),
+        (OSError(errno.EFBIG, os.strerror(errno.EFBIG)), "takes no file so large"),
+        (OSError("unable to write, errno = 27, error message = 'File too large'"), "takes no file so large"),
     ],
     ids=str,
 )
@@ -73,6 +78,44 @@ def test_a_full_disk_is_noticed_where_the_library_does_not_say_so(
         require_space(tmp_path / "a.h5", 2 << 20)
     with pytest.raises(Cancelled), replace_when_done(tmp_path / "a.nii"):
         raise Cancelled
+
+
+@pytest.mark.parametrize(
+    "name", ["a.nii", "a.nii.gz", "a.nrrd", "a.mha", "a.mhd", "a.ctproj.h5", "a.json", "series"]
+)
+def test_a_file_too_large_for_its_file_system_is_no_full_disk(tmp_path: Path, name: str) -> None:
+    """As on FAT32, whose files end at 4 GB: none of the writers' libraries says so itself but pydicom's."""
+    resource = pytest.importorskip("resource")
+    noise = np.random.default_rng(1).normal(0, 300, (6, 96, 96)).astype(np.float32)
+    ct, scan = CTVolume(noise), measured()
+    writers: dict[str, Callable[[], object]] = {
+        "a.json": lambda: write_report(tmp_path / name, {"values": noise.tolist()}),
+        "a.ctproj.h5": lambda: scan.write(tmp_path / name),
+        "series": lambda: writing.write_series(CTVolume(np.round(noise)), tmp_path / name),
+    }
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, hard))
+    try:
+        with pytest.raises(CTEnhanceError) as caught:
+            writers.get(name, lambda: ct.write(tmp_path / name))()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    sentence = str(caught.value)
+    assert sentence.startswith(f"Cannot write '{tmp_path / name}': its file system, or a limit")
+    assert sentence.endswith("choose a folder on another disk.") and "full" not in sentence
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_ends_short_for_no_known_reason_has_one_full_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(_image: object, path: str, **_named: object) -> None:
+        Path(path).write_bytes(b"short")
+
+    monkeypatch.setattr(volumes.sitk, "WriteImage", short)
+    with pytest.raises(CTEnhanceError, match=r"did not come out whole; check .* has room\.$"):
+        CTVolume(hounsfield(2)).write(tmp_path / "a.nii")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_temporary_folder_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,7 @@ from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import (
     cannot_write,
     replace_when_done,
+    require_file_of,
     require_space,
     require_utf8,
     stem_of,
@@ -265,13 +266,20 @@ def write_image_file(volume: CTVolume, path: Path) -> None:
                 # but MetaImage would need the memory of another copy, for values that hardly get smaller.
                 small = volume.array.nbytes < large.LEAST_BYTES
                 compressed = target.suffix == ".nrrd" or (target.suffix == ".mha" and small)
+                size = image.GetSizeOfPixelComponent() * volume.array.size
                 if not compressed:  # ITK would say on the terminal, too, that it cannot
-                    require_space(path, image.GetSizeOfPixelComponent() * volume.array.size)
-                sitk.WriteImage(image, os.fspath(target), useCompression=compressed)
+                    require_space(path, size)
+                try:
+                    sitk.WriteImage(image, os.fspath(target), useCompression=compressed)
+                    require_sound(target)
+                except (RuntimeError, InputError):
+                    for values in (target, target.with_suffix(".raw")):
+                        require_file_of(values, size)
+                    raise
             if suffix == _GZIP:
                 _pack(plain, written)
                 plain.unlink()
-            require_sound(written)
+                require_sound(written)
             if suffix == ".mhd":
                 # Entered last, so renamed first: the header never points to values that are not there yet.
                 raw = stack.enter_context(replace_when_done(path.with_suffix(".raw")))
@@ -279,7 +287,7 @@ def write_image_file(volume: CTVolume, path: Path) -> None:
             os.replace(written, finished)
         except (RuntimeError, OSError, InputError) as error:
             raise cannot_write(
-                path, error, "the file did not come out whole; is there space left on the disk?"
+                path, error, "the file did not come out whole; check that the disk is there and has room"
             ) from error
 
 

@@ -20,6 +20,11 @@ _MARK_LENGTH = 12
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _DISK_FULL_WORDS = ("no space left on device", "disk quota exceeded", "disk full", "disk is full")
 DISK_FULL = "the disk is full"
+_TOO_LARGE_WORDS = ("file too large",)
+TOO_LARGE = (
+    "its file system, or a limit set for this user, takes no file so large (FAT32 ends at 4 GB); choose a folder "
+    "on another disk"
+)
 _NO_SPACE = 1 << 16  # bytes; less is free only where a write has just filled the disk
 LONGEST_NAME = 255  # bytes, on all usual file systems
 _unfinished: set[Path] = set()  # temporary files and folders that are being written
@@ -123,7 +128,7 @@ def folder_made(folder: Path) -> Iterator[None]:
 
 
 def why_not_written(error: BaseException, folder: Path | None = None) -> str | None:
-    """Return in half a sentence why writing failed, if it was for want of space; else None.
+    """Return in half a sentence why writing failed, if it was for want of space or too large a file; else None.
 
     The libraries that write say it in their own ways, and some only that it did not work: then the `folder`
     tells whether its disk is full.
@@ -134,8 +139,8 @@ def why_not_written(error: BaseException, folder: Path | None = None) -> str | N
         words = str(one).lower()
         if number in _DISK_FULL or any(said in words for said in _DISK_FULL_WORDS):
             return f"{DISK_FULL}; free some space or choose another"
-        if number == errno.EFBIG:
-            return "the file is larger than its disk or the system allows; choose another disk"
+        if number == errno.EFBIG or any(said in words for said in _TOO_LARGE_WORDS):
+            return TOO_LARGE
         one = one.__cause__ or one.__context__
     if folder is not None:
         with contextlib.suppress(OSError):
@@ -158,12 +163,24 @@ def require_space(target: str | os.PathLike[str], size: int) -> None:
             )
 
 
+def require_file_of(path: Path, size: int) -> None:
+    """Raise OSError (EFBIG) if the file system lets this file, which is there, have no `size` bytes; for a
+    file that goes anyway, as it may grow. Libraries that write may not say why it ended short."""
+    try:
+        if path.exists() and path.stat().st_size < size:
+            os.truncate(path, size)
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise
+
+
 def _megabytes(size: int) -> str:
     return f"{size / 2**20:.3g} MB"
 
 
 def cannot_write(target: str | os.PathLike[str], error: BaseException, otherwise: str) -> CTEnhanceError:
-    """Return the error to raise when writing failed: for want of space, or `otherwise` (half a sentence)."""
+    """Return the error to raise when writing failed: for want of space, or `otherwise` (half a sentence, which
+    gets its full stop here)."""
     return CTEnhanceError(
         f"Cannot write '{target}': {why_not_written(error, Path(target).parent) or otherwise}."
     )
