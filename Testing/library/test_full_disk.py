@@ -24,7 +24,7 @@ from ctenhance.cli import app
 from ctenhance.core.report import write_report
 from ctenhance.core.volume import CTVolume
 from ctenhance.files import volumes
-from ctenhance.files.dicom import writing
+from ctenhance.files.dicom import writing as dicom_writing
 from ctenhance.runtime.errors import Cancelled, CTEnhanceError
 from ctenhance.runtime.failures import sentence_and_code
 from ctenhance.runtime.files import folder_when_done, replace_when_done, require_space
@@ -91,7 +91,7 @@ def test_a_file_too_large_for_its_file_system_is_no_full_disk(tmp_path: Path, na
     writers: dict[str, Callable[[], object]] = {
         "a.json": lambda: write_report(tmp_path / name, {"values": noise.tolist()}),
         "a.ctproj.h5": lambda: scan.write(tmp_path / name),
-        "series": lambda: writing.write_series(CTVolume(np.round(noise)), tmp_path / name),
+        "series": lambda: dicom_writing.write_series(CTVolume(np.round(noise)), tmp_path / name),
     }
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, hard))

@@ -6,10 +6,13 @@ import gzip
 from pathlib import Path
 
 import pytest
+from batch_folders import batch, verb
 from synthetic_dicom import dataset, hounsfield, save
 
 from ctenhance.core.volume import CTVolume
 from ctenhance.runtime.errors import InputError
+
+__all__ = ["verb"]
 
 
 def written(folder: Path, suffix: str) -> bytes:
@@ -56,6 +59,9 @@ def test_what_a_file_is_comes_from_its_first_bytes(
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "git lfs pull"),
         (b"PK\x03\x04" + bytes(400), "it is an archive"),
         (bytes(257) + b"ustar" + bytes(400), "it is an archive"),
+        (b"\xfd7zXZ\x00" + bytes(400), "it is an archive"),
+        (b"BZh91AY" + bytes(400), "it is an archive"),
+        (b"\x28\xb5\x2f\xfd" + bytes(400), "it is an archive"),
     ],
 )
 def test_what_is_no_image_at_all_is_called_what_it_is(tmp_path: Path, name: str, content: bytes, said: str):
@@ -69,3 +75,39 @@ def test_what_is_no_image_at_all_is_called_what_it_is(tmp_path: Path, name: str,
 def test_plain_nifti_is_read_under_either_name(tmp_path: Path, name: str):
     (tmp_path / name).write_bytes(written(tmp_path, ".nii"))
     assert CTVolume.read(tmp_path / name).array.shape == (4, 12, 16)
+
+
+@pytest.mark.parametrize(
+    ("of", "name", "said"),
+    [
+        (
+            ".nii.gz",
+            "chest.nii (1).gz",
+            "is a NIfTI file packed by gzip, which its name does not say; call it",
+        ),
+        (".nii.gz", "chest.nii - Copy.gz", "call it .nii.gz"),
+        (".nii.gz", "chest.gz", "call it .nii.gz"),
+        (".nii", "chest.nii (1)", "is a NIfTI file, which its name does not say; call it .nii"),
+        (".nrrd", "chest.nrrd (1)", "is an NRRD file, which its name does not say; call it .nrrd"),
+        (".mha", "chest", "is a MetaImage file, which its name does not say; call it .mha"),
+    ],
+)
+def test_copies_that_browsers_name_are_no_archives(tmp_path: Path, of: str, name: str, said: str):
+    content = written(tmp_path, of)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / name).write_bytes(content)
+    for place in (tmp_path / "in" / name, tmp_path / "in"):
+        with pytest.raises(InputError) as caught:
+            CTVolume.read(place)
+        assert f"'{name}'" in str(caught.value) and said in str(caught.value)
+        assert "archive" not in str(caught.value)
+
+
+def test_a_batch_names_what_a_renamed_copy_is(tmp_path: Path, verb: object):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "chest.nii (1).gz").write_bytes(written(tmp_path, ".nii.gz"))
+    (tmp_path / "in" / "chest.nii (2)").write_bytes(written(tmp_path, ".nii"))
+    (tmp_path / "in" / "chest.nii.gz").write_bytes(written(tmp_path, ".nii.gz"))
+    said = " ".join(batch(tmp_path / "in", tmp_path / "out").output.split())
+    assert "1 done" in said and "'chest.nii (2)' (misnamed: it is a NIfTI file, which" in said
+    assert "Left out, though perhaps meant: 'chest.nii (1).gz' (misnamed: it is a NIfTI" in said

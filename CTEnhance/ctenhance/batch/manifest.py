@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,9 @@ CREATE TABLE IF NOT EXISTS cases (
     number INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, run INTEGER, state TEXT NOT NULL, why TEXT,
     ended TEXT, seconds REAL, worker TEXT, output TEXT, figures TEXT, thumbnail BLOB, task TEXT);
 CREATE TABLE IF NOT EXISTS left_out (run INTEGER, name TEXT, why TEXT);
+CREATE TABLE IF NOT EXISTS results (
+    place BLOB, verb TEXT, run INTEGER, name TEXT, input BLOB, PRIMARY KEY (place, verb));
+CREATE INDEX IF NOT EXISTS results_input ON results (input, run);
 """
 #: `found`: which case of its run it was in the search.
 _SINCE = """
@@ -42,10 +46,12 @@ _INDEX = "CREATE INDEX IF NOT EXISTS cases_found ON cases (run, found);"
 class Manifest:
     """The record of a folder of results; use it in a `with` block.
 
-    A case keeps its `number` from run to run. A damaged file is put aside, and a new one begun.
+    A case keeps its `number` from run to run, and `results` each place where one ever went, since a case
+    may get another. A damaged file is put aside, and a new one begun.
     """
 
     def __init__(self, target: Path) -> None:
+        self.target = target
         self.folder = target / OWN_FOLDER
         self.path = self.folder / MANIFEST
         self.folder.mkdir(exist_ok=True)
@@ -61,7 +67,7 @@ class Manifest:
             )
             self.path.replace(self.put_aside)
             self._open()
-        self.run, self._found = 0, 0
+        self.run, self._verb, self._found = 0, "", 0
 
     def _open(self) -> None:
         # The search adds cases from a thread of its own; `_lock` lets one at a time to the file.
@@ -74,9 +80,28 @@ class Manifest:
             if "found" not in {row["name"] for row in self._base.execute("PRAGMA table_info(cases)")}:
                 self._base.executescript(_SINCE)
             self._base.executescript(_INDEX)
+            self._places_of_earlier_versions()
         except BaseException:
             self._base.close()
             raise
+
+    def _places_of_earlier_versions(self) -> None:
+        """A manifest from before there were `results` knows of each case its last place."""
+        if self._base.execute("SELECT 1 FROM results LIMIT 1").fetchone() is None:
+            columns = "number, run, task, (SELECT verb FROM runs WHERE id = cases.run) AS verb"
+            with self._base:
+                for row in self._pages(columns, "1", ()):
+                    self._note_places([Case.from_text(row["task"])], row["verb"], row["run"])
+
+    def _note_places(self, cases: Sequence[Case], verb: str, run: int) -> None:
+        self._base.executemany(
+            "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?)",
+            [(self._place(case), verb, run, case.name, _input(case)) for case in cases],
+        )
+
+    def _place(self, case: Case) -> bytes:
+        """Inside the folder of the results, which may be moved."""
+        return os.fsencode(os.path.relpath(case.output, self.target))
 
     def __enter__(self) -> Manifest:
         return self
@@ -96,7 +121,7 @@ class Manifest:
                 ).lastrowid
                 or 0
             )
-            self._found = 0
+            self._verb, self._found = verb, 0
 
     def add(self, cases: Sequence[Case] = (), left_out: Mapping[str, str] | None = None) -> None:
         """Note cases of this run that were found, all waiting, and what was left out in the search."""
@@ -111,6 +136,7 @@ class Manifest:
                 "state = excluded.state, output = excluded.output, task = excluded.task, why = NULL",
                 rows,
             )
+            self._note_places(cases, self._verb, self.run)
             self._base.executemany(
                 "INSERT INTO left_out VALUES (?, ?, ?)",
                 ((self.run, _text(name), _text(why)) for name, why in (left_out or {}).items()),
@@ -178,6 +204,26 @@ class Manifest:
         with self._lock:
             return {row["name"]: row["why"] for row in self._base.execute(query, (self.run,))}
 
+    def of_no_case(self, source: Path) -> Iterator[Case]:
+        """Results of this verb that no case of this run owns though it should: what they were made of was
+        in the input folder `source` and is gone, goes elsewhere now, or is no CT any more.
+
+        They may be gone, too. Ask when the search is over. What was only not chosen in this run counts as
+        little as what another input folder holds.
+        """
+        inside = os.fsencode(source.absolute()) + os.sep.encode()
+        with self._lock:
+            rows = self._base.execute(
+                "SELECT place, name, input, EXISTS (SELECT 1 FROM results AS now WHERE now.run = :run "
+                "AND now.input = results.input) AS taken FROM results WHERE verb = :verb "
+                "AND (run != :run OR name IN (SELECT name FROM cases WHERE run = :run AND state = :left_out))"
+                " ORDER BY place",
+                {"run": self.run, "verb": self._verb, "left_out": LEFT_OUT},
+            ).fetchall()
+        for row in rows:
+            if row["input"].startswith(inside) and (row["taken"] or not os.path.lexists(row["input"])):
+                yield Case(row["name"], (), self.target / os.fsdecode(row["place"]))
+
     def ended(self, case: Case, outcome: Outcome) -> None:
         """Note what became of a case; of one that was finished before, what is known of then stays."""
         if outcome.state == BEFORE:
@@ -217,6 +263,13 @@ def saying_why_not(target: Path) -> Iterator[None]:
             f"The manifest '{target / OWN_FOLDER / MANIFEST}' cannot be used: {why}. Results stay, and the "
             "same command goes on from there."
         ) from error
+
+
+def _input(case: Case) -> bytes:
+    """What a case is known by, whatever it is called: the path of its first file."""
+    beside = (path for name, path in sorted(case.beside.items()) if name.startswith("image"))
+    first = next(iter(case.files), None) or next(beside, None)
+    return b"" if first is None else os.fsencode(first.absolute())
 
 
 def _text(name: str) -> str:

@@ -43,23 +43,24 @@ td.failed { color: #b3261e } img { display: block; width: 256px }
 """
 
 
-def write(manifest: Manifest, target: Path, verb: Verb) -> dict[str, Path]:
+def write(manifest: Manifest, target: Path, verb: Verb, stale: int = 0) -> dict[str, Path]:
     """Write table, pages and, where the results are images, the card of the set; return their paths.
 
+    So many results are `stale`: earlier runs made them, and they belong to no case of this one.
     A README.md that somebody else wrote stays.
     """
     folder = manifest.folder
     write_text(folder / TABLE, _table(manifest))
-    for stale in folder.glob("summary-*.html"):
-        stale.unlink()
+    for page_before in folder.glob("summary-*.html"):
+        page_before.unlink()
     pages = max(1, -(-manifest.count() // CASES_A_PAGE))
     rows = manifest.rows("number, name, state, why, seconds, figures, thumbnail")
     for page in range(1, pages + 1):
-        write_text(folder / _page_name(page), _page(manifest, verb, rows, page, pages))
+        write_text(folder / _page_name(page), _page(manifest, verb, rows, page, pages, stale))
     found = {"manifest": folder / MANIFEST, "table": folder / TABLE, "page": folder / PAGE}
     card = target / CARD
     if manifest.finished() and (not card.exists() or _is_ours(card)):
-        write_text(card, _card(manifest, verb))
+        write_text(card, _card(manifest, verb, stale))
         found["card"] = card
     return found
 
@@ -124,7 +125,7 @@ def _page_name(number: int) -> str:
     return PAGE if number == 1 else f"summary-{number}.html"
 
 
-def _page(manifest: Manifest, verb: Verb, rows: Iterator[Any], page: int, pages: int) -> str:
+def _page(manifest: Manifest, verb: Verb, rows: Iterator[Any], page: int, pages: int, stale: int) -> str:
     counts = ", ".join(f"{number} {state}" for state, number in _counts(manifest).items())
     lines = []
     for row in rows:
@@ -142,6 +143,7 @@ def _page(manifest: Manifest, verb: Verb, rows: Iterator[Any], page: int, pages:
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Batch</title>'
         f"<style>{_STYLE}</style></head><body><h1>Batch: {html.escape(verb.name)}</h1>"
         f"<p>{counts or 'no case'}. {_made_by(verb)}</p>"
+        f"{f'<p>{_more_there(stale)}</p>' if stale else ''}"
         f'<p class="note">{NOTICE} Cases have the numbers of <code>{MANIFEST}</code>, which names their '
         "files. Pictures are one slice before and after; noise and mean are of three slices.</p>"
         f"{f'<p>Page {links}</p>' if pages > 1 else ''}"
@@ -180,6 +182,13 @@ def _made_by(verb: Verb) -> str:
     return f"ctenhance {ctenhance.__version__}, {date.today().isoformat()}.{by}"
 
 
+def _more_there(stale: int) -> str:
+    return (
+        f"{counted(stale, 'result')} of earlier runs {noun(stale, 'is', 'are')} in the folder, too, and "
+        f"{noun(stale, 'belongs', 'belong')} to no case of this run (the end of the batch names them)."
+    )
+
+
 def _is_ours(card: Path) -> bool:
     try:
         return card.read_text(encoding="utf-8").startswith(_CARD_MARK)
@@ -187,7 +196,7 @@ def _is_ours(card: Path) -> bool:
         return False
 
 
-def _card(manifest: Manifest, verb: Verb) -> str:
+def _card(manifest: Manifest, verb: Verb, stale: int) -> str:
     """The dataset card: what the set holds, how it came about, and under which terms it may be used."""
     number, labelled = manifest.finished(), 0
     for case in manifest.cases(DONE, BEFORE):
@@ -225,7 +234,7 @@ def _card(manifest: Manifest, verb: Verb) -> str:
 
 | state | cases |
 |---|---|
-{counts}
+{counts}{f"{chr(10)}{chr(10)}{_more_there(stale)}" if stale else ""}
 
 ## How it was made
 

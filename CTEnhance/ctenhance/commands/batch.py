@@ -17,13 +17,14 @@ from ctenhance.commands.batch_run import (
     require_same_setting,
     require_same_settings,
     run_batch,
+    stale_results,
     until_first_case,
 )
 from ctenhance.commands.options import Choice
 from ctenhance.commands.support import Run, command
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.files import check_output_folder
-from ctenhance.runtime.words import noun
+from ctenhance.runtime.words import counted, noun
 
 if TYPE_CHECKING:
     from ctenhance.batch.case import Case
@@ -106,17 +107,19 @@ def batch(
         manifest.begin(verb, {**settings, **asked.recorded})
         job = worker.Job(asked, target.absolute(), overwrite)
         written: Mapping[str, Path] = {}
+        stale: list[str] = []
         try:
             with (
                 Feed(search, found, manifest, check_case, run.cancel) as feed,
                 outcomes_of(run, job, feed, workers, scheduler, dashboard) as outcomes,
             ):
                 run_batch(run, feed, outcomes, asked)
+            stale = stale_results(manifest, asked, source)
         finally:
             remove_unfinished_results(target)
             try:
                 if search.gone() != target:
-                    written = summary.write(manifest, target, asked)
+                    written = summary.write(manifest, target, asked, len(stale))
             except (OSError, sqlite3.Error, CTEnhanceError) as error:  # the batch matters more
                 run.log(f"Table, pages and card could not be written and are not of this run: {error}")
         if feed.left_out:
@@ -125,7 +128,9 @@ def batch(
             run.log(f"left out: '{name}' ({reason}){more}.", "note")
         if labels is not None:
             _tell_stray_labels(run, labels, search)
-        _tell(run, manifest, settings, source, target, written)
+        if stale:
+            run.log(_of_no_case(stale, source, target), "note")
+        _tell(run, manifest, settings, source, target, written, stale)
 
 
 #: So many of those that were perhaps meant are told by name.
@@ -145,6 +150,20 @@ def _tell_stray_labels(run: Run, folder: Path, search: CaseSearch) -> None:
         )
 
 
+def _of_no_case(stale: list[str], source: Path, target: Path) -> str:
+    named = ", ".join(f"'{name}'" for name in stale[:_MOST_MISSED])
+    more = f" and {len(stale) - _MOST_MISSED} more" if len(stale) > _MOST_MISSED else ""
+    count = len(stale)
+    they_were = noun(count, "it was", "they were")
+    it_goes = noun(count, "remove it with its report", "remove them with their reports")
+    stays = noun(count, "it is", "they are")
+    return (
+        f"{counted(count, 'result')} of earlier runs in '{target}' {noun(count, 'belongs', 'belong')} to no "
+        f"case of this run: {named}{more}. What {they_were} made of is not in '{source}' any more, or "
+        f"goes to another name now. Nothing was deleted: {it_goes} if {stays} not to stay in the set."
+    )
+
+
 def _tell(
     run: Run,
     manifest: Manifest,
@@ -152,11 +171,12 @@ def _tell(
     source: Path,
     target: Path,
     written: Mapping[str, Path],
+    stale: list[str],
 ) -> None:
     """Finish with the report of the batch; raises InputError where nothing was a case after all, and
     CTEnhanceError where cases failed."""
     from ctenhance.batch.case import BEFORE, DONE, FAILED, LEFT_OUT
-    from ctenhance.commands.batch_search import ARCHIVE, NOT_THERE
+    from ctenhance.commands.batch_search import ARCHIVE, MISNAMED, NOT_THERE
 
     failed, no_ct = manifest.names(FAILED), manifest.names(LEFT_OUT)
     left_out = manifest.left_out() | {name: sentence.rstrip(".") for name, sentence in no_ct.items()}
@@ -169,11 +189,13 @@ def _tell(
         "finished_before": list(manifest.names(BEFORE)),
         "failed": failed,
         "left_out": left_out,
+        "of_no_case": stale,
     }
     counts = {name: len(members) for name, members in lists.items()}
     text = f"{counts['done']} done, {counts['finished_before']} finished before, {len(failed)} failed"
     text += f", {len(left_out)} left out." if left_out else "."
-    missed = [f"'{name}' ({why})" for name, why in left_out.items() if why.startswith((NOT_THERE, ARCHIVE))]
+    meant = (NOT_THERE, ARCHIVE, MISNAMED)
+    missed = [f"'{name}' ({why})" for name, why in left_out.items() if why.startswith(meant)]
     if missed:
         more = f" and {len(missed) - _MOST_MISSED} more" if len(missed) > _MOST_MISSED else ""
         text += f" Left out, though perhaps meant: {', '.join(missed[:_MOST_MISSED])}{more}."

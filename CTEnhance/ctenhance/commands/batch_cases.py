@@ -18,6 +18,7 @@ from ctenhance.batch.case import INDEX, OWN_FOLDER, Case
 from ctenhance.commands.batch_images import ONE_ENERGY, ImagePatterns
 from ctenhance.commands.batch_search import (
     ARCHIVE,
+    MISNAMED,
     Entry,
     Item,
     LeftOut,
@@ -35,6 +36,7 @@ from ctenhance.core.volume import READABLE_SUFFIXES
 from ctenhance.files.ctpd.reading import is_ctpd
 from ctenhance.files.dicom.choice import Conditions
 from ctenhance.files.finished import Finished
+from ctenhance.files.names import misnamed
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import stem_of, suffix_of
 from ctenhance.runtime.progress import Cancellable, CancelToken, check
@@ -224,7 +226,9 @@ class CaseSearch:
         self._empty = self._empty and not files
         others = dicom_among(files)
         for file in others:
-            if file.suffix.lower() in _PACKED:
+            if any(one in file.name.lower() for one in READABLE_SUFFIXES) and (why := misnamed(file)):
+                yield LeftOut(name_in(file, self.source), f"{MISNAMED}: {why.rstrip('.')}")
+            elif file.suffix.lower() in _PACKED:
                 self._packed = self._packed or file.name
                 yield LeftOut(name_in(file, self.source), f"{ARCHIVE}; unpack it, and give what was in it")
         inner = [(here / name).relative_to(self.source) for name in inside]

@@ -188,6 +188,15 @@ def _look_again(run: Run, manifest: Manifest, verb: Verb, states: tuple[str, str
             run.log(f"'{case.name}' failed: {why}")
 
 
+def stale_results(manifest: Manifest, verb: Verb, source: Path) -> list[str]:
+    """The results that earlier runs left and no case of this one owns, by their paths in the folder."""
+    from ctenhance.commands.batch_search import as_text
+
+    found = (verb.outputs(case).values() for case in manifest.of_no_case(source))
+    firsts = (next((path for path in paths if path.exists()), None) for paths in found)
+    return [as_text(path.relative_to(manifest.target).as_posix()) for path in firsts if path is not None]
+
+
 @contextlib.contextmanager
 def outcomes_of(
     run: Run, job: Job, feed: Feed, workers: int | None, scheduler: str | None, dashboard: bool

@@ -23,7 +23,7 @@ from ctenhance.files.dicom.search import FoundSeries, bystanders, join, label, n
 from ctenhance.runtime.errors import InputError
 
 #: With these begin reasons that are told at the end, as whoever gave the folder meant what is left out so.
-NOT_THERE, ARCHIVE = "no series", "an archive"
+NOT_THERE, ARCHIVE, MISNAMED = "no series", "an archive", "misnamed"
 #: So many folders after the last one of a study its series are told.
 LATER = 16
 

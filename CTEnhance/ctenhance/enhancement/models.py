@@ -112,8 +112,8 @@ class Model:
         why_not = ""
         if self.entry.onnx and not fits:  # to export it again gives the same steps
             why_not = (
-                f"The exported form of '{self.entry.name}' for OpenVINO has {DEFAULT_ENHANCE_STEPS} steps, not "
-                f"{steps}: leave --steps out, or choose --engine torch."
+                f"The exported form of '{self.entry.name}' for OpenVINO has {DEFAULT_ENHANCE_STEPS} steps, "
+                f"not {steps}: leave --steps out, or choose --engine torch."
             )
         engine = pick_engine(spec, device, bool(self.entry.onnx) and fits, why_not)
         engine.settle(bool(self.entry.onnx.get("bfloat16")))

@@ -10,7 +10,13 @@ from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import suffix_of
 
 _GZIP, _ENOUGH = b"\x1f\x8b", 512
-_ARCHIVES = (b"PK\x03\x04", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07")
+_READ = 4096
+#: How zip, 7z, rar, xz, bzip2 and zstd begin; gzip is left out, as NIfTI files are packed by it.
+_ARCHIVES = (
+    b"PK\x03\x04", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\xfd7zXZ\x00", b"BZh", b"\x28\xb5\x2f\xfd",
+)  # fmt: skip
+_TAR_AT, _TAR = 257, b"ustar"
+_DISC_IMAGE_AT, _DISC_IMAGE = 0x8001, b"CD001"
 _KINDS = {
     "a NIfTI file": (".nii", ".nii.gz"),
     "an NRRD file": (".nrrd", ".nhdr"),
@@ -23,7 +29,7 @@ def require_right_name(path: Path) -> None:
     """Raise InputError for an image file that is packed, or of another format, than its name says."""
     suffix = suffix_of(path)
     with contextlib.suppress(OSError), path.open("rb") as stream:
-        start = stream.read(4096)
+        start = stream.read(_READ)
         packed = start.startswith(_GZIP)
         plain = _unpacked(start) if packed else start
         if packed and plain.startswith(_GZIP):
@@ -40,6 +46,37 @@ def require_right_name(path: Path) -> None:
             raise InputError(f"it is {kind}, which its name does not say; {unpack}call it {_KINDS[kind][0]}.")
 
 
+def misnamed(path: Path) -> str:
+    """Return the sentence of an image of another format than DICOM whose name does not say which, such as
+    'chest.nii (1).gz', as browsers call the second copy; '' for any other file."""
+    with contextlib.suppress(OSError), path.open("rb") as stream:
+        start = stream.read(_READ)
+        packed = start.startswith(_GZIP)
+        kind = _kind(_unpacked(start) if packed else start)
+        if kind and kind != "a DICOM file" and suffix_of(path) not in _KINDS[kind]:
+            if not packed:
+                return f"it is {kind}, which its name does not say; call it {_KINDS[kind][0]}."
+            if kind == "a NIfTI file":
+                return f"it is {kind} packed by gzip, which its name does not say; call it {_KINDS[kind][1]}."
+            return f"it is {kind} packed by gzip; unpack it, and call it {_KINDS[kind][0]}."
+    return ""
+
+
+def is_archive(path: Path) -> bool:
+    """Say whether a file is a zip, 7z, rar, xz, bzip2, gzip, zstd or tar archive, or the image of a disc."""
+    with contextlib.suppress(OSError), path.open("rb") as stream:
+        start = stream.read(_READ)
+        if start.startswith(_GZIP) or _begins_as_archive(start):
+            return True
+        stream.seek(_DISC_IMAGE_AT)
+        return stream.read(len(_DISC_IMAGE)) == _DISC_IMAGE
+    return False
+
+
+def _begins_as_archive(start: bytes) -> bool:
+    return start.startswith(_ARCHIVES) or start[_TAR_AT:].startswith(_TAR)
+
+
 def _other(start: bytes) -> str:
     """Return what is wrong with a file that is no image at all by its first bytes; '' where nothing tells."""
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip()[:_ENOUGH].lower()
@@ -50,7 +87,7 @@ def _other(start: bytes) -> str:
         )
     if text.startswith(b"version https://git-lfs"):
         return "it is a pointer of Git LFS, without what it points to; get that with 'git lfs pull'."
-    if start.startswith(_ARCHIVES) or start[257:262] == b"ustar":
+    if _begins_as_archive(start):
         return "it is an archive (zip, tar or the like), which its name does not say; unpack it first."
     return ""
 

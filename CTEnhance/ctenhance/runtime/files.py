@@ -22,8 +22,8 @@ _DISK_FULL_WORDS = ("no space left on device", "disk quota exceeded", "disk full
 DISK_FULL = "the disk is full"
 _TOO_LARGE_WORDS = ("file too large",)
 TOO_LARGE = (
-    "its file system, or a limit set for this user, takes no file so large (FAT32 ends at 4 GB); choose a folder "
-    "on another disk"
+    "its file system, or a limit set for this user, takes no file so large (FAT32 ends at 4 GB); choose a "
+    "folder on another disk"
 )
 _NO_SPACE = 1 << 16  # bytes; less is free only where a write has just filled the disk
 LONGEST_NAME = 255  # bytes, on all usual file systems
@@ -128,7 +128,7 @@ def folder_made(folder: Path) -> Iterator[None]:
 
 
 def why_not_written(error: BaseException, folder: Path | None = None) -> str | None:
-    """Return in half a sentence why writing failed, if it was for want of space or too large a file; else None.
+    """Return in half a sentence why writing failed, if for want of space or as too large a file; else None.
 
     The libraries that write say it in their own ways, and some only that it did not work: then the `folder`
     tells whether its disk is full.
@@ -179,8 +179,8 @@ def _megabytes(size: int) -> str:
 
 
 def cannot_write(target: str | os.PathLike[str], error: BaseException, otherwise: str) -> CTEnhanceError:
-    """Return the error to raise when writing failed: for want of space, or `otherwise` (half a sentence, which
-    gets its full stop here)."""
+    """Return the error to raise when writing failed: for want of space, or `otherwise` (half a sentence,
+    without its full stop)."""
     return CTEnhanceError(
         f"Cannot write '{target}': {why_not_written(error, Path(target).parent) or otherwise}."
     )

@@ -33,7 +33,6 @@ from ctenhance.files.dicom.reading import (
     DICOMDIR,
     files_below,
     home_of,
-    is_archive,
     is_index,
     series_numbers,
 )
@@ -41,6 +40,7 @@ from ctenhance.files.dicom.remarks import note_of_projection
 from ctenhance.files.dicom.slices import HOUNSFIELD, Slice
 from ctenhance.files.dicom.stack import laid_out, read_stack
 from ctenhance.files.dicom.units import measure_of
+from ctenhance.files.names import is_archive, misnamed
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import suffix_of
 from ctenhance.runtime.large import Ahead
@@ -192,7 +192,8 @@ class Archive:
             self.counts.not_dicom += 1
             packed = path.suffix.lower() in _PACKED and suffix_of(path) not in READABLE_SUFFIXES
             packed = packed and is_archive(path)
-            return Passed(name, "it is an archive; unpack it first.") if packed else None
+            said = misnamed(path) or "it is an archive; unpack it first."
+            return Passed(name, said) if packed else None
         if file.cut_off:
             self.counts.unreadable += 1
             return Passed(name, "its pixels are cut off, or were left out; copy it again from its source.")

@@ -32,19 +32,15 @@ from ctenhance.files.dicom.parted import SERIES_UID, looks_parted
 from ctenhance.files.dicom.provenance import note_of_missing
 from ctenhance.files.dicom.slices import HOUNSFIELD
 from ctenhance.files.dicom.stack import read_stack
+from ctenhance.files.names import is_archive, misnamed
 from ctenhance.runtime.errors import InputError, SeveralSeriesError
 from ctenhance.runtime.files import suffix_of
 from ctenhance.runtime.large import Ahead
 
 _MOST_LISTED = 12
 DICOMDIR = "1.2.840.10008.1.3.10"
-_ARCHIVES = (
-    b"PK\x03\x04", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\xfd7zXZ\x00", b"BZh", b"\x1f\x8b",
-    b"\x28\xb5\x2f\xfd",
-)  # fmt: skip
 _UNFINISHED = (".crdownload", ".part", ".partial", ".download", ".filepart")
 _BIG_ENDIAN = b"\x00\x08\x00"  # how a data set begins there, with group 8
-_DISC_IMAGE_AT, _DISC_IMAGE = 0x8001, b"CD001"
 # Other files that hold images, by their suffix; an .img or .raw may be DICOM all the same.
 _VOLUMES = {
     ".mgz": "a FreeSurfer volume", ".mgh": "a FreeSurfer volume", ".hdr": "half of a NIfTI or Analyze pair",
@@ -175,6 +171,8 @@ def _why_no_dicom(path: Path) -> str:
         return f"'{path.name}' is a download that was not finished; get the whole file."
     if reason := _other_format(path):
         return reason
+    if reason := misnamed(path):
+        return f"'{path.name}' {reason.removeprefix('it ')}"
     if is_archive(path):
         return f"'{path.name}' is an archive (zip or the like); unpack it first, and give the folder."
     with contextlib.suppress(OSError), path.open("rb") as stream:
@@ -209,6 +207,8 @@ def _why_no_file(folders: Sequence[Path]) -> str:
         if suffix_of(path) in READABLE_SUFFIXES:
             return f"there is no DICOM image in it but the volume '{path.name}'; give that file itself."
         others = others or _other_format(path)
+        if not others and (reason := misnamed(path)):
+            return f"there is no DICOM image in it but '{path.name}': {reason}"
         if not others and is_archive(path):
             return f"there is no DICOM image in it but an archive, '{path.name}'; unpack it first."
     if others:
@@ -228,17 +228,6 @@ def is_index(path: Path) -> bool:
     """Say whether a file is a DICOMDIR, whatever its name."""
     file = read_file(path)
     return file is not None and file.header.SOPClassUID == DICOMDIR
-
-
-def is_archive(path: Path) -> bool:
-    """Say whether a file is a zip, 7z, rar, xz, bzip2, gzip, zstd or tar archive, or the image of a disc."""
-    with contextlib.suppress(OSError), path.open("rb") as stream:
-        start = stream.read(262)
-        if start.startswith(_ARCHIVES) or start[257:] == b"ustar":
-            return True
-        stream.seek(_DISC_IMAGE_AT)
-        return stream.read(len(_DISC_IMAGE)) == _DISC_IMAGE
-    return False
 
 
 def _choose(

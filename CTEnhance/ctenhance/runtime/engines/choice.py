@@ -25,9 +25,7 @@ def installed(engine: str) -> bool:
         return False
 
 
-def pick_engine(
-    spec: str, device: str, exported: bool, why_not: str = ""
-) -> TorchEngine | OpenVinoEngine:
+def pick_engine(spec: str, device: str, exported: bool, why_not: str = "") -> TorchEngine | OpenVinoEngine:
     """Return the engine that `--engine` and `--device` mean, for networks with an `exported` form or without,
     `why_not` (a sentence with what to do) where it is not that none was made yet.
 
