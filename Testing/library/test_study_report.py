@@ -25,7 +25,7 @@ from ctenhance.study.plots import plots
 from ctenhance.study.questions import PAIR, Question, preset
 from ctenhance.study.report import write_html, write_pdf
 from ctenhance.study.statistics.estimate import Estimate
-from ctenhance.study.tables import Table, cell_text, p_text
+from ctenhance.study.tables import Missing, Table, cell_text, p_text
 from ctenhance.study.unblinding import Answer
 
 ARMS = ("before", "after")
@@ -207,7 +207,8 @@ def test_detection_gives_figures_of_merit_and_their_comparison() -> None:
 
 def test_cells_are_printed_as_journals_do() -> None:
     assert cell_text(Estimate(0.51234, 0.4, 0.6)) == "0.512 (0.400 to 0.600)"
-    assert [cell_text(one) for one in (None, True, 3, 12.345, -1.234, 250.0)] == [
+    assert [cell_text(one) for one in (None, Missing("few"), True, 3, 12.345, -1.234, 250.0)] == [
+        "",  # does not apply
         "–",
         "yes",
         "3",

@@ -25,11 +25,12 @@ from ctenhance.study.questions import PAIR, Question
 from ctenhance.study.reliability import between_readers, within_readers
 from ctenhance.study.remarks import remarks
 from ctenhance.study.statistics import bradley_terry, ordinal, paired, vgc
-from ctenhance.study.statistics.estimate import UNKNOWN, Estimate, complete_block
+from ctenhance.study.statistics.estimate import Estimate, complete_block, unknown
 from ctenhance.study.study_file import Study
-from ctenhance.study.tables import Cell, Of, Table, of_text, p_text, table
+from ctenhance.study.tables import Cell, Missing, Of, Table, of_text, p_cell, p_text, table
 from ctenhance.study.unblinding import answers
 
+_NO_ODDS = "odds of a higher grade are for grades, and these are numbers"
 GRADED = ("likert", "number", "yes-no")
 
 
@@ -173,7 +174,7 @@ def _summaries(gathered: Gathered) -> list[Table]:
             values = np.array([float(one.value) for one in given])
             if not len(values):
                 continue
-            spread = float(values.std(ddof=1)) if len(values) > 1 else None
+            spread = float(values.std(ddof=1)) if len(values) > 1 else Missing("a single answer has no SD")
             quarters = [float(one) for one in np.percentile(values, (25, 50, 75))]
             middle: list[Cell] = [float(values.mean()), spread, quarters[1], *quarters[::2]]
             rows.append([question.text, arm, len(values), *middle, *gathered.count(gathered.answered(given))])
@@ -199,17 +200,16 @@ def _comparisons(gathered: Gathered) -> list[Table]:
             one, other = (gathered.grid(gathered.of(question, arm)) for arm in (first, second))
             shift = paired.signed_rank(one, other)
             cases, readers = gathered.count(np.isfinite(one) & np.isfinite(other))
-            odds, fitted = UNKNOWN, np.zeros(len(gathered.readers), bool)
+            odds, fitted = unknown(_NO_ODDS), np.zeros(len(gathered.readers), bool)
             if question.kind != "number":
                 odds, fitted = ordinal.odds_ratio(one, other)
-            in_model = Of(int(fitted.sum()), readers.total) if odds.value is not None else None
+            used = Of(int(fitted.sum()), readers.total)
+            in_model: Cell = Missing(odds.why) if odds.value is None else used
             p_values.append(shift.p)
             rests: list[Cell] = [cases, readers, in_model]
-            rows.append(
-                [question.text, first, second, shift, p_text(shift.p), "", odds, p_text(odds.p), *rests]
-            )
+            rows.append([question.text, first, second, shift, p_cell(shift), "", odds, p_cell(odds), *rests])
     for row, adjusted in zip(rows, paired.holm(p_values), strict=True):
-        row[5] = p_text(adjusted)
+        row[5] = row[4] if adjusted is None else p_text(adjusted)
     columns = (
         "question", "from", "to", "shift (95 % CI)", "p (Wilcoxon)", "p (Holm)", "odds ratio (95 % CI)",
         "p (GEE)", "cases", "readers", "readers (GEE)",
@@ -234,7 +234,7 @@ def _grading_curves(gathered: Gathered, seed: int) -> list[Table]:
             area = vgc.vgc_auc(one, other, random_readers=True, seed=seed)
             these = vgc.vgc_auc(one, other, random_readers=False, seed=seed)
             counts = gathered.count(np.isfinite(one) & np.isfinite(other))
-            rows.append([question.text, first, second, area, these, p_text(these.p), *counts])
+            rows.append([question.text, first, second, area, these, p_cell(these), *counts])
     columns = (
         "question", "from", "to", "area (readers random)", "area (these readers)", "p (these readers)",
         "cases", "readers",
@@ -265,12 +265,12 @@ def _preferences(gathered: Gathered, seed: int) -> list[Table]:
             counts = [int((grid == value).sum()) for value in range(-2, 3)]
             name = f"{second} over {first}"
             present = np.isfinite(grid)
-            tested: list[Cell] = [*_share_cells(found), score, p_text(score.p)]
+            tested: list[Cell] = [*_share_cells(found), score, p_cell(score)]
             rows.append([name, "all", *counts, *tested, *_rests_on(gathered, present)])
             for number, (reader, own) in enumerate(zip(gathered.readers, grid, strict=True)):
                 own_counts = [int((own == value).sum()) for value in range(-2, 3)]
                 exact = found.by_reader[number]
-                single: list[Cell] = [exact, p_text(exact.p), None, "–", None, "–"]
+                single: list[Cell] = [exact, p_cell(exact), None, None, None, None]
                 cases = gathered.count(present[number : number + 1])[0]
                 rows.append([name, reader, *own_counts, *single, cases, "", ""])
             wins.append(_wins(gathered, preferred, first, second))
@@ -304,8 +304,9 @@ def _rests_on(gathered: Gathered, present: np.ndarray) -> list[Cell]:
     """Return on how many cases and readers shares rest, and on how many those for other readers."""
     readers, cases = complete_block(present)
     whole = gathered.count(readers[:, None] & cases)
-    counted = "–" if not cases.any() else f"{of_text(whole[0], 'case')}, {of_text(whole[1], 'reader')}"
-    return [*gathered.count(present), counted]
+    if not cases.any():
+        return [*gathered.count(present), Missing(paired.why_no_other_readers(present))]
+    return [*gathered.count(present), f"{of_text(whole[0], 'case')}, {of_text(whole[1], 'reader')}"]
 
 
 def _wins(gathered: Gathered, preferred: np.ndarray, first: str, second: str) -> np.ndarray:
@@ -319,7 +320,7 @@ def _wins(gathered: Gathered, preferred: np.ndarray, first: str, second: str) ->
 
 def _share_cells(found: paired.Share) -> list[Cell]:
     these, others = found.these_readers, found.other_readers
-    return [these, p_text(these.p), others, p_text(others.p)]
+    return [these, p_cell(these), others, p_cell(others)]
 
 
 def _choices(gathered: Gathered, margin: float) -> list[Table]:
@@ -334,12 +335,12 @@ def _choices(gathered: Gathered, margin: float) -> list[Table]:
             known = any(one.correct is not None for one in given)
             grid = gathered.grid(given, correct=known)
             found = paired.share(grid, margin=margin)
-            interval = found.interval_90
+            interval, why = found.interval_90, found.these_readers.why
             what = "right answers" if known else f"'{second}' chosen"
             tested: list[Cell] = [
-                Estimate(found.these_readers.value, *interval) if interval else UNKNOWN,
-                p_text(found.equivalent_p),
-                found.equivalent_p is not None and found.equivalent_p < 0.05,
+                Estimate(found.these_readers.value, *interval) if interval else unknown(why),
+                Missing(why) if found.equivalent_p is None else p_text(found.equivalent_p),
+                Missing(why) if found.equivalent_p is None else found.equivalent_p < 0.05,
             ]
             name = f"{question.text} {first} / {second}"
             present = np.isfinite(grid)
@@ -347,7 +348,7 @@ def _choices(gathered: Gathered, margin: float) -> list[Table]:
             rows.append([name, what, "all", len(given), *shares, *tested, *_rests_on(gathered, present)])
             for number, (reader, own) in enumerate(zip(gathered.readers, found.by_reader, strict=True)):
                 count = sum(one.reader == reader for one in given)
-                single: list[Cell] = [own, p_text(own.p), None, "–", None, "–", None]
+                single: list[Cell] = [own, p_cell(own), None, None, None, None, None]
                 cases = gathered.count(present[number : number + 1])[0]
                 rows.append([name, what, reader, count, *single, cases, "", ""])
     columns = (

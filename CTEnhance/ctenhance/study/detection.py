@@ -15,7 +15,7 @@ from ctenhance.study.questions import DETECTION, PAIR, Question
 from ctenhance.study.statistics import mrmc, roc
 from ctenhance.study.statistics.estimate import Estimate, complete_block
 from ctenhance.study.statistics.sample_size import Pilot
-from ctenhance.study.tables import Cell, Table, p_text, table
+from ctenhance.study.tables import Cell, Missing, Table, p_cell, p_text, table
 
 _SCATTER = "scatter."
 _SCATTER_COLUMNS = ("Var(error)", "Cov1", "Cov2", "Cov3", "Var(arm x reader)", "cases")
@@ -169,19 +169,29 @@ def _comparison(scores: Scores) -> list[Table]:
     found = mrmc.compare(stacked)
     rows: list[list[Cell]] = []
     for label, test in found.tests.items():
-        freedom = "∞" if math.isinf(test.denominator_df) else f"{test.denominator_df:.1f}"
+        freedom: Cell = "∞" if math.isinf(test.denominator_df) else f"{test.denominator_df:.1f}"
+        if test.p is None:
+            freedom = Missing(mrmc.WITHOUT_SCATTER)
         for arm, figure in zip(gathered.arms, test.modalities, strict=True):
-            limits = (figure.low, figure.high)
-            held = (None if limit is None else min(max(limit, 0.0), 1.0) for limit in limits)
-            rows.append([label, arm, Estimate(figure.value, *held), "", "", ""])
+            low, high = (
+                None if limit is None else min(max(limit, 0.0), 1.0) for limit in (figure.low, figure.high)
+            )
+            rows.append([label, arm, Estimate(figure.value, low, high, why=figure.why), "", "", ""])
         for (one, other), difference in test.differences.items():
             first, second = gathered.arms[one], gathered.arms[other]
-            turned = Estimate(
-                *(None if x is None else -x for x in (difference.value, difference.high, difference.low))
+            value, low, high = (
+                None if x is None else -x for x in (difference.value, difference.high, difference.low)
             )
-            rows.append([label, f"{second} - {first}", turned, "", freedom, p_text(difference.p)])
+            turned = Estimate(value, low, high, why=difference.why)
+            rows.append([label, f"{second} - {first}", turned, "", freedom, p_cell(difference)])
         if len(test.differences) > 1:
-            rows.append([label, "all alike", None, f"{test.statistic:.2f}", freedom, p_text(test.p)])
+            without = Missing(mrmc.WITHOUT_SCATTER)
+            tested = (
+                [without, freedom, without]
+                if test.p is None
+                else [f"{test.statistic:.2f}", freedom, p_text(test.p)]
+            )
+            rows.append([label, "all alike", None, *tested])
     named = ", ".join(name for name, there in zip(gathered.readers, readers, strict=True) if there)
     note = (
         "Obuchowski-Rockette with jackknife covariances and Hillis' degrees of freedom (infinite: "
@@ -252,7 +262,7 @@ def _marks(scores: Scores) -> list[Table]:
             lesions = sum(len(ratings) for ratings, _false in read)
             found = sum(int(np.isfinite(ratings).sum()) for ratings, _false in read)
             false = sum(len(marks) for _ratings, marks in read)
-            share = found / lesions if lesions else None
+            share = found / lesions if lesions else Missing("the cases read have no lesion")
             own, _readers = gathered.count(mine[None])
             rows.append([arm, reader, found, lesions, share, false / len(read), own])
     columns = ("arm", "reader", "lesions found", "of", "sensitivity", "false marks a case", "cases")

@@ -8,7 +8,9 @@ from ctenhance.study.gathered import Gathered
 from ctenhance.study.questions import PAIR, Question
 from ctenhance.study.statistics import agreement
 from ctenhance.study.statistics.estimate import complete_block
-from ctenhance.study.tables import Cell, Of, Table, table
+from ctenhance.study.tables import Cell, Missing, Of, Table, table
+
+_NUMBERS = Missing("kappa is for grades, and these are numbers: see ICC")
 
 
 def between_readers(gathered: Gathered) -> list[Table]:
@@ -21,8 +23,8 @@ def between_readers(gathered: Gathered) -> list[Table]:
             whole = question.kind != "number"
             correlation = agreement.icc(grid)
             measures: list[Cell] = [
-                agreement.weighted_kappa(grid) if whole else None,
-                agreement.fleiss_kappa(grid) if whole else None,
+                agreement.weighted_kappa(grid) if whole else _NUMBERS,
+                agreement.fleiss_kappa(grid) if whole else _NUMBERS,
                 agreement.krippendorff_alpha(grid, "ordinal" if whole else "interval"),
                 correlation["ICC(2,1)"],
                 correlation["ICC(3,1)"],
@@ -30,7 +32,7 @@ def between_readers(gathered: Gathered) -> list[Table]:
             present = np.isfinite(grid)
             several = present & (present.sum(axis=0) > 1)
             pairs = len(grid) * (len(grid) - 1) // 2
-            agreed = Of(agreement.pairs_with_kappa(grid), pairs) if whole else None
+            agreed = Of(agreement.pairs_with_kappa(grid), pairs) if whole else _NUMBERS
             readers, cases = complete_block(present)
             rests: list[Cell] = [*gathered.count(several), agreed, *gathered.count(readers[:, None] & cases)]
             rows.append([question.text, name, *measures, *rests])
@@ -66,7 +68,8 @@ def within_readers(gathered: Gathered) -> list[Table]:
         if question.kind in ("text", "marks"):
             continue
         for reader, (first, again) in gathered.repeats(question).items():
-            kappa = agreement.weighted_kappa(np.array([first, again])) if question.kind != "number" else None
+            whole = question.kind != "number"
+            kappa = agreement.weighted_kappa(np.array([first, again])) if whole else _NUMBERS
             icc = agreement.icc(np.array([first, again]))["ICC(2,1)"]
             repeated = [
                 one for one in gathered.answers

@@ -91,12 +91,8 @@ def _html_table(table: Table) -> str:
     )
     return (
         f'<h2>{html.escape(table.title)}</h2><div class="wide"><table><thead><tr>{heads}</tr></thead>'
-        f'<tbody>{rows}</tbody></table></div><p class="note">{html.escape(_note(table))}</p>'
+        f'<tbody>{rows}</tbody></table></div><p class="note">{html.escape(table.notes())}</p>'
     )
-
-
-def _note(table: Table) -> str:
-    return f"{table.basis} {table.note}".strip()
 
 
 def _png(figure: Figure) -> bytes:
@@ -128,7 +124,7 @@ def _text_table(table: Table) -> list[str]:
         start = stop
         if start >= len(widths):
             break
-    return [*lines[:-1], *_wrapped(_note(table)), "", ""]
+    return [*lines[:-1], *_wrapped(table.notes()), "", ""]
 
 
 def _text_page(pdf: PdfPages, lines: list[str]) -> None:

@@ -18,13 +18,22 @@ class Of:
     total: int
 
 
-Cell = str | int | float | bool | None | Estimate | Of
+@dataclass(frozen=True)
+class Missing:
+    """What the data cannot tell, and why in half a sentence."""
+
+    why: str
+
+
+#: None is what does not apply to its row.
+Cell = str | int | float | bool | None | Estimate | Of | Missing
 
 
 @dataclass(frozen=True)
 class Table:
     """A titled table; `note` says how its figures were found and how to read them, `basis` on how many cases
-    and readers they rest, of how many."""
+    and readers they rest, of how many. `reasons` say why cells have no figure, or no limits; the cells
+    bear their numbers."""
 
     id: str
     title: str
@@ -33,15 +42,33 @@ class Table:
     note: str = ""
     basis: str = ""
 
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why figures are missing, each once, in the order of the rows."""
+        return tuple(dict.fromkeys(why for row in self.rows for why in map(_why, row) if why))
+
     def to_json(self) -> dict[str, Any]:
         """Return the table in JSON types; an estimate becomes an object with value, low, high and p, `Of` one
-        with count and of."""
+        with count and of. `missing` says of rows, counted from 0, and columns why a figure is not there."""
         rows = [dict(zip(self.columns, map(_plain, row), strict=True)) for row in self.rows]
-        return {"id": self.id, "title": self.title, "basis": self.basis, "note": self.note, "rows": rows}
+        missing = [
+            {"row": number, "column": column, "why": why}
+            for number, row in enumerate(self.rows)
+            for column, why in zip(self.columns, map(_why, row), strict=True)
+            if why
+        ]
+        said = {"id": self.id, "title": self.title, "basis": self.basis, "note": self.note}
+        return {**said, "rows": rows, "missing": missing}
 
     def texts(self) -> list[list[str]]:
-        """Return the cells as they are printed."""
-        return [[cell_text(cell) for cell in row] for row in self.rows]
+        """Return the cells as they are printed, with the number of the reason where a figure is missing."""
+        numbers = {why: f" [{number}]" for number, why in enumerate(self.reasons, start=1)}
+        return [[cell_text(cell) + numbers.get(_why(cell), "") for cell in row] for row in self.rows]
+
+    def notes(self) -> str:
+        """Return what stands below the table: its basis, how to read it, and the reasons by their numbers."""
+        reasons = (f"[{number}] {why}." for number, why in enumerate(self.reasons, start=1))
+        return " ".join(filter(None, (self.basis, self.note, *reasons)))
 
 
 def of_text(of: Of, one: str) -> str:
@@ -50,7 +77,8 @@ def of_text(of: Of, one: str) -> str:
 
 
 def cell_text(cell: Cell) -> str:
-    """Return a cell as it is printed: three digits, an interval in brackets, '–' where nothing is known."""
+    """Return a cell as it is printed: three digits, an interval in brackets, '–' where nothing is known,
+    nothing where nothing applies."""
     if isinstance(cell, Estimate):
         if cell.value is None:
             return "–"
@@ -63,6 +91,8 @@ def cell_text(cell: Cell) -> str:
     if isinstance(cell, bool):
         return "yes" if cell else "no"
     if cell is None:
+        return ""
+    if isinstance(cell, Missing):
         return "–"
     return number_text(cell) if isinstance(cell, float) else str(cell)
 
@@ -72,6 +102,11 @@ def p_text(p: float | None) -> str:
     if p is None:
         return "–"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_cell(estimate: Estimate) -> Cell:
+    """Return the cell of an estimate's p value, with its reason where there is none."""
+    return Missing(estimate.why) if estimate.p is None else p_text(estimate.p)
 
 
 def number_text(value: float) -> str:
@@ -96,7 +131,13 @@ def table(
     return [Table(name, title, tuple(columns), found, note, basis)] if found else []
 
 
+def _why(cell: Cell) -> str:
+    return cell.why if isinstance(cell, Estimate | Missing) else ""
+
+
 def _plain(cell: Cell) -> Any:
+    if isinstance(cell, Missing):
+        return None
     if isinstance(cell, Estimate):
         return {"value": cell.value, "low": cell.low, "high": cell.high, "p": cell.p}
     if isinstance(cell, Of):

@@ -9,9 +9,23 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
-from ctenhance.study.statistics.estimate import ALPHA, UNKNOWN, Estimate, complete_block, jackknifed
+from ctenhance.study.statistics.estimate import (
+    ALIKE,
+    ALPHA,
+    Estimate,
+    complete_block,
+    jackknifed,
+    unknown,
+)
 
 _FEWEST_CASES = 2
+_TOO_FEW = f"no two readers have {_FEWEST_CASES} cases in common"
+_TOO_FEW_WHOLE = f"no two readers have {_FEWEST_CASES} cases in common without gaps"
+# What rounding leaves where there is no variance: of the answers' sum of squares, and of the answers.
+_NO_VARIANCE, _ROUNDING = 1e-12, 1e-14
+_NO_CASES = "no interval: the cases do not differ in the mean over readers (no variance between cases)"
+_IDENTICAL = "no interval: the readers' answers are identical in every case (no variance within cases)"
+_SHIFTED = "no interval: readers differ by a constant only (no variance within cases but for it)"
 LEVELS = ("nominal", "ordinal", "interval")
 
 
@@ -22,8 +36,8 @@ def weighted_kappa(ratings: np.ndarray, weights: str = "quadratic") -> Estimate:
     leaves out the cases that one of them did not grade, counts by how many are left, and for nothing where it
     has no kappa (see `pairs_with_kappa`). Jackknife interval over cases.
     """
-    if len(ratings) < 2 or not np.isfinite(ratings).any():
-        return UNKNOWN
+    if not _in_common(ratings):
+        return unknown(_TOO_FEW)
     pairs = [_kappas(one, other, weights) for one, other in itertools.combinations(ratings, 2)]
 
     def mean(counted: np.ndarray) -> np.ndarray:
@@ -40,6 +54,14 @@ def pairs_with_kappa(ratings: np.ndarray) -> int:
     whole = np.ones((1, ratings.shape[1]))
     pairs = itertools.combinations(ratings, 2)
     return sum(bool(np.isfinite(_kappas(one, other, "quadratic")[0](whole))[0]) for one, other in pairs)
+
+
+def _in_common(ratings: np.ndarray) -> bool:
+    """Whether two readers have cases enough in common."""
+    known = np.isfinite(ratings).astype(int)
+    shared = known @ known.T
+    np.fill_diagonal(shared, 0)
+    return bool(shared.max(initial=0) >= _FEWEST_CASES)
 
 
 def _kappas(
@@ -74,8 +96,8 @@ def fleiss_kappa(ratings: np.ndarray) -> Estimate:
     """
     whole = _whole(ratings)
     readers, cases = whole.shape
-    if readers < 2 or cases < 2:
-        return UNKNOWN
+    if readers < 2 or cases < _FEWEST_CASES:
+        return unknown(_TOO_FEW_WHOLE)
     counts = _counts(whole)
     alike = (np.square(counts).sum(axis=1) - readers) / (readers * (readers - 1))
 
@@ -97,14 +119,26 @@ def icc(ratings: np.ndarray) -> dict[str, Estimate]:
     """
     whole = _whole(ratings).T
     n, k = whole.shape
-    if n < 2 or k < 2:
-        return {"ICC(2,1)": UNKNOWN, "ICC(3,1)": UNKNOWN}
+    if n < _FEWEST_CASES or k < 2:
+        return dict.fromkeys(("ICC(2,1)", "ICC(3,1)"), unknown(_TOO_FEW_WHOLE))
     rows, columns = whole.mean(axis=1), whole.mean(axis=0)
     between = k * np.var(rows, ddof=1)
     judges = n * np.var(columns, ddof=1)
     error = np.sum((whole - rows[:, None] - columns + whole.mean()) ** 2) / ((n - 1) * (k - 1))
-    if not between + error > 0:
-        return {"ICC(2,1)": UNKNOWN, "ICC(3,1)": UNKNOWN}
+    none = (
+        _NO_VARIANCE * np.square(whole - whole.mean()).sum()
+        + whole.size * (_ROUNDING * np.abs(whole).max()) ** 2
+    )
+    if not max(between, error) > none:
+        return dict.fromkeys(("ICC(2,1)", "ICC(3,1)"), unknown(ALIKE if judges <= none else _NO_CASES))
+    if not min(between, error) > none:  # with none of one kind both limits are the value
+        between, error = (float(one) if one > none else 0.0 for one in (between, error))
+        why = _NO_CASES if error else _IDENTICAL if judges <= none else _SHIFTED
+        rest = k * (judges - error) / n if judges > none or error else 0.0
+        return {
+            "ICC(2,1)": Estimate.of((between - error) / (between + (k - 1) * error + rest), why=why),
+            "ICC(3,1)": Estimate.of((between - error) / (between + (k - 1) * error), why=why),
+        }
     with np.errstate(all="ignore"):
         return {
             "ICC(2,1)": _icc_agreement(between, judges, error, n, k),
@@ -140,8 +174,8 @@ def krippendorff_alpha(ratings: np.ndarray, level: str = "ordinal") -> Estimate:
     Alpha-Reliability. Jackknife interval over cases.
     """
     pairable = ratings[:, np.isfinite(ratings).sum(axis=0) >= 2]
-    if pairable.shape[1] < 2:
-        return UNKNOWN
+    if pairable.shape[1] < _FEWEST_CASES:
+        return unknown(_TOO_FEW)
     values = np.unique(pairable[np.isfinite(pairable)])
     counts = np.stack([(pairable == value).sum(axis=0) for value in values], axis=1).astype(float)
     raters = counts.sum(axis=1)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ctenhance.study.statistics.estimate import UNKNOWN, Estimate, bootstrap_limits
+from ctenhance.study.statistics.estimate import Estimate, bootstrap_limits, unknown
 
 _MOST_STEPS, _TOLERANCE = 10_000, 1e-10
 _REPEATS = 500
+_FEWEST_CASES = 2
 
 
 def strengths(wins: np.ndarray) -> np.ndarray | None:
@@ -35,15 +36,19 @@ def by_arm(wins_by_case: np.ndarray, seed: int = 0) -> tuple[Estimate, ...]:
     """Return each arm's log strength, from wins [case, winner, loser], bootstrapped over cases."""
     value = strengths(wins_by_case.sum(axis=0))
     cases, count = wins_by_case.shape[:2]
-    if value is None or cases < 2:
-        return (UNKNOWN,) * count
+    if value is None:
+        return (unknown("no finite strength: some arms never won against the others"),) * count
+    if cases < _FEWEST_CASES:
+        return (unknown(f"it takes {_FEWEST_CASES} cases"),) * count
     rng = np.random.default_rng(seed)
     drawn = [strengths(wins_by_case[rng.integers(0, cases, cases)].sum(axis=0)) for _ in range(_REPEATS)]
     known = np.array([one for one in drawn if one is not None])
     if len(known) < _REPEATS / 2:
-        return tuple(Estimate.of(one) for one in value)
+        why = "no interval: in most bootstrap samples of the cases some arms never won against the others"
+        return tuple(Estimate.of(one, why=why) for one in value)
     low, high = bootstrap_limits(known, cases)
-    return tuple(Estimate.of(*one) for one in zip(value, low, high, strict=True))
+    why = "both limits are equal, as all cases tell the same"
+    return tuple(Estimate.of(*one, why=why) for one in zip(value, low, high, strict=True))
 
 
 def _connected(wins: np.ndarray) -> bool:

@@ -10,6 +10,8 @@ import numpy as np
 from scipy import stats
 
 ALPHA = 0.05
+_FEWEST = 3  # cases of a jackknife interval
+ALIKE = "all answers are one and the same, so agreement cannot be told from chance"
 _MOST_WEIGHTS = 4_000_000  # at once in the jackknife: 32 MB
 
 
@@ -17,21 +19,31 @@ _MOST_WEIGHTS = 4_000_000  # at once in the jackknife: 32 MB
 class Estimate:
     """A value with the limits of its 95 % confidence interval and, where there is a test, its p value.
 
-    None stands for what the data cannot tell (no variance, too few cases).
+    None stands for what the data cannot tell, and `why` says in half a sentence what of them is to blame: no
+    variance, too few cases. It is also said of limits that fall together.
     """
 
     value: float | None
     low: float | None = None
     high: float | None = None
     p: float | None = None
+    why: str = ""
 
     @classmethod
-    def of(cls, value: float, low: float = math.nan, high: float = math.nan, p: float = math.nan) -> Estimate:
-        """Return the estimate with None for whatever is not finite."""
-        return cls(*(float(one) if math.isfinite(one) else None for one in (value, low, high, p)))
+    def of(
+        cls, value: float, low: float = math.nan, high: float = math.nan, p: float = math.nan, why: str = ""
+    ) -> Estimate:
+        """Return the estimate with None for whatever is not finite; `why` stays where limits are missing or
+        fall together."""
+        found, lower, upper, tested = (
+            float(one) if math.isfinite(one) else None for one in (value, low, high, p)
+        )
+        return cls(found, lower, upper, tested, why="" if lower is not None and lower != upper else why)
 
 
-UNKNOWN = Estimate(None)
+def unknown(why: str) -> Estimate:
+    """Return the estimate of what the data cannot tell."""
+    return Estimate(None, why=why)
 
 
 def jackknifed(statistic: Callable[[np.ndarray], np.ndarray], cases: int) -> Estimate:
@@ -43,13 +55,19 @@ def jackknifed(statistic: Callable[[np.ndarray], np.ndarray], cases: int) -> Est
     Efron & Tibshirani 1993, chapter 11). No interval at -1, at 1 and where no case makes a difference.
     """
     value = float(statistic(np.ones((1, cases)))[0])
-    if cases < 3 or not abs(value) < 1:
-        return Estimate.of(value)
+    if math.isnan(value):
+        return unknown(ALIKE)
+    if cases < _FEWEST:
+        return Estimate.of(value, why=f"no interval from fewer than {_FEWEST} cases")
+    if not abs(value) < 1:
+        return Estimate.of(value, why="no interval at 1 and -1, where nothing shows how the value scatters")
     blocks = np.array_split(np.arange(cases), math.ceil(cases**2 / _MOST_WEIGHTS))
     left_out = np.concatenate([statistic((block[:, None] != np.arange(cases)) * 1.0) for block in blocks])
     error = math.sqrt((cases - 1) / cases * np.square(left_out - left_out.mean()).sum()) / (1 - value**2)
-    if not error > 0:  # NaN, too: without one of the cases there is no value
-        return Estimate.of(value)
+    if math.isnan(error):
+        return Estimate.of(value, why="no interval: without one of the cases all other answers are alike")
+    if not error > 0:
+        return Estimate.of(value, why="no interval: no single case changes the value")
     reach = stats.t.ppf(1 - ALPHA / 2, cases - 1) * error
     return Estimate.of(value, math.tanh(math.atanh(value) - reach), math.tanh(math.atanh(value) + reach))
 

@@ -19,6 +19,13 @@ from ctenhance.study.statistics.estimate import ALPHA, Estimate
 from ctenhance.study.statistics.roc import jackknife_covariance
 
 RANDOM, FIXED_READERS, FIXED_CASES = "readers and cases random", "readers fixed", "cases fixed"
+#: Why there is no interval, nor a p value of what differs.
+WITHOUT_SCATTER = (
+    "nothing shows how sure this is: the error variance of this analysis is 0, as its readers or its cases "
+    "all agree"
+)
+# Variances up to this are rounding: of the figures' own variance, and of figures between 0 and 1.
+_NO_VARIANCE, _ROUNDING = 1e-12, 1e-20
 
 
 @dataclass(frozen=True)
@@ -26,13 +33,14 @@ class Inference:
     """One analysis: the test that all modalities are alike, and the differences of each pair of them.
 
     statistic is F, or chi-square where `denominator_df` is infinite; `differences` are by (first, second) of
-    first - second; `modalities` are the single modalities' figures of merit, each from its own data.
+    first - second; `modalities` are the single modalities' figures of merit, each from its own data. Where
+    the error variance is 0 a difference has no p: data without any scatter cannot say how sure they are.
     """
 
     statistic: float
     numerator_df: int
     denominator_df: float
-    p: float
+    p: float | None
     differences: dict[tuple[int, int], Estimate]
     modalities: tuple[Estimate, ...]
 
@@ -94,6 +102,7 @@ def compare(kernels: np.ndarray) -> Comparison:
     both = interaction + readers * shared
     fixed = variance - cov1 + (readers - 1) * shared
     singles = [_single(figures[one], covariance[one, :, one, :]) for one in range(modalities)]
+    none = _NO_VARIANCE * variance + _ROUNDING
     tests = {
         RANDOM: _test(
             by_modality,
@@ -102,9 +111,14 @@ def compare(kernels: np.ndarray) -> Comparison:
             _ratio(both**2 * freedom, interaction**2),
             readers,
             [one[0] for one in singles],
+            none,
         ),
-        FIXED_READERS: _test(by_modality, squares, fixed, math.inf, readers, [one[1] for one in singles]),
-        FIXED_CASES: _test(by_modality, squares, interaction, freedom, readers, [one[2] for one in singles]),
+        FIXED_READERS: _test(
+            by_modality, squares, fixed, math.inf, readers, [one[1] for one in singles], none
+        ),
+        FIXED_CASES: _test(
+            by_modality, squares, interaction, freedom, readers, [one[2] for one in singles], none
+        ),
     }
     return Comparison(figures, squares, variance, cov1, cov2, cov3, tests)
 
@@ -116,12 +130,17 @@ def _test(
     freedom: float,
     readers: int,
     singles: list[tuple[float, float]],
+    none: float,
 ) -> Inference:
-    """Return the test with that error term and so many degrees of freedom (infinite: normal)."""
+    """Return the test with that error term and so many degrees of freedom (infinite: normal); variances below
+    `none` are rounding."""
     above = len(means) - 1
+    denominator = denominator if denominator > none else 0.0
+    singles = [(error if error**2 > none else 0.0, freedom) for error, freedom in singles]
+    p: float | None = None
     statistic = _ratio(squares["modality"], denominator)
     if not denominator > 0:  # every reader is wholly like every other
-        p = 1.0 if statistic == 0 else 0.0
+        p = 1.0 if statistic == 0 else None
     elif math.isinf(freedom):
         statistic *= above
         p = float(stats.chi2.sf(statistic, above))
@@ -154,11 +173,11 @@ def _single(figures: np.ndarray, covariance: np.ndarray) -> list[tuple[float, fl
 
 
 def _estimate(value: float, error: float, freedom: float, test: bool = False) -> Estimate:
+    if not error > 0:
+        return Estimate.of(value, p=1.0 if test and value == 0 else math.nan, why=WITHOUT_SCATTER)
     law = stats.norm if math.isinf(freedom) else stats.t(freedom)
     reach = float(law.ppf(1 - ALPHA / 2)) * error
-    p = math.nan
-    if test:
-        p = float(2 * law.sf(abs(value) / error)) if error > 0 else (1.0 if value == 0 else 0.0)
+    p = float(2 * law.sf(abs(value) / error)) if test else math.nan
     return Estimate.of(value, value - reach, value + reach, p)
 
 

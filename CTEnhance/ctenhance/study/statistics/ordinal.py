@@ -8,7 +8,14 @@ import warnings
 import numpy as np
 from scipy import stats
 
-from ctenhance.study.statistics.estimate import ALPHA, UNKNOWN, Estimate
+from ctenhance.study.statistics.estimate import ALPHA, Estimate, unknown
+
+_FEWEST = 2  # grades, and degrees of freedom
+_ROUNDING = 1e-6  # of a standard error on the scale of log odds, which the fit ends at
+_NOT_FITTED = (
+    "the model (GEE) cannot be fitted to these grades: the arms, or one reader's grades, are wholly apart or "
+    "without spread"
+)
 
 
 def odds_ratio(first: np.ndarray, second: np.ndarray) -> tuple[Estimate, np.ndarray]:
@@ -53,8 +60,15 @@ def _odds(first: np.ndarray, second: np.ndarray) -> Estimate:
     levels = len(np.unique(grade))
     parameters = levels - 1 + design.shape[1]
     freedom = len(np.unique(case[known])) - parameters
-    if levels < 2 or freedom < 2 or len(np.unique(design[:, 0])) < 2:
-        return UNKNOWN
+    if not known.any():
+        return unknown("no reader has graded a case in both arms")
+    if levels < _FEWEST:
+        return unknown("all grades are one and the same")
+    if freedom < _FEWEST:
+        return unknown(
+            f"too few cases ({freedom + parameters}) for the model's {parameters} parameters (thresholds of "
+            f"grades, arm, readers): it takes {parameters + _FEWEST}"
+        )
     order = np.argsort(case[known], kind="stable")
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -67,10 +81,13 @@ def _odds(first: np.ndarray, second: np.ndarray) -> Estimate:
             place = levels - 1  # after the thresholds
             effect, error = (float(np.asarray(one)[place]) for one in (fitted.params, fitted.bse))
     except (Warning, ValueError, ArithmeticError, np.linalg.LinAlgError):
-        return UNKNOWN
+        return unknown(_NOT_FITTED)
     # statsmodels models the odds of exceeding each threshold.
     reach = stats.t.ppf(1 - ALPHA / 2, freedom) * error
     if not (math.isfinite(effect) and math.isfinite(error) and error > 0 and abs(effect) < 20):
-        return UNKNOWN
+        return unknown(_NOT_FITTED)
+    if error < _ROUNDING:
+        why = "nothing shows how sure this is: every case tells the same, so the model's robust variance is 0"
+        return Estimate.of(math.exp(effect), why=why)
     p = 2 * stats.t.sf(abs(effect) / error, freedom)
     return Estimate.of(math.exp(effect), math.exp(effect - reach), math.exp(min(effect + reach, 700)), p)

@@ -15,8 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, special, stats
 
-from ctenhance.study.statistics.estimate import ALPHA, UNKNOWN, Estimate, complete_block
+from ctenhance.study.statistics.estimate import ALPHA, Estimate, complete_block, unknown
 
+#: Why there is no estimate with the case as the unit.
+TOO_FEW_CASES = "fewer than 2 cases have the answers that it takes"
+_ONE_READER = "one reader tells nothing of other readers"
+_GAPS = "no 2 readers have answered on 2 cases in common"
 _DRAWS = 10_000
 _MOST_COUNTED = 100
 
@@ -30,16 +34,17 @@ def signed_rank(first: np.ndarray, second: np.ndarray) -> Estimate:
     """
     differences = case_differences(first, second)
     if len(differences) < 2:
-        return UNKNOWN
+        return unknown(TOO_FEW_CASES)
     pairs = itertools.combinations_with_replacement(differences, 2)
     walsh = np.sort([(one + other) / 2 for one, other in pairs])
     rank = _outside(len(differences))
     if not np.any(differences):
-        return Estimate.of(0.0, walsh[rank], walsh[-1 - rank], 1.0)
+        return Estimate.of(0.0, p=1.0, why="no interval: no case was graded differently in the two arms")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scipy says when it goes over to the approximation
         p = float(stats.wilcoxon(differences).pvalue)
-    return Estimate.of(float(np.median(walsh)), walsh[rank], walsh[-1 - rank], p)
+    why = "so many cases have the same difference that both limits are equal to it"
+    return Estimate.of(float(np.median(walsh)), walsh[rank], walsh[-1 - rank], p, why)
 
 
 def _outside(cases: int) -> int:
@@ -107,7 +112,8 @@ def share(answers: np.ndarray, null: float = 0.5, margin: float | None = None) -
     present = np.isfinite(answers)
     readers, cases = int(present.any(axis=1).sum()), int(present.any(axis=0).sum())
     if cases < 2:
-        return Share(UNKNOWN, UNKNOWN, None, margin, None, by_reader)
+        few = unknown(TOO_FEW_CASES)
+        return Share(few, few, None, margin, None, by_reader)
     means = np.nanmean(answers[:, present.any(axis=0)], axis=0)
     value, freedom = float(means.mean()), cases - 1
     if readers == 1:
@@ -117,7 +123,7 @@ def share(answers: np.ndarray, null: float = 0.5, margin: float | None = None) -
         error = _error(means)
         these = _exact(value, cases, null) if value in (0, 1) else _t_estimate(value, error, freedom, null)
     block, whole = complete_block(present)
-    others = UNKNOWN
+    others = unknown(why_no_other_readers(present))
     if whole.sum() > 1:
         found = answers[block][:, whole]
         if (same := float(found.mean())) in (0, 1):
@@ -138,6 +144,11 @@ def share(answers: np.ndarray, null: float = 0.5, margin: float | None = None) -
             )
         )
     return Share(these, others, equivalent, margin, interval, by_reader)
+
+
+def why_no_other_readers(present: np.ndarray) -> str:
+    """Return why answers that are there [reader, case] tell nothing of other readers, where they do not."""
+    return _ONE_READER if present.any(axis=1).sum() < 2 else _GAPS
 
 
 def _exact(value: float, cases: int, null: float) -> Estimate:
@@ -169,7 +180,7 @@ def binomial(answers: np.ndarray, null: float = 0.5) -> Estimate:
     """
     known = answers[np.isfinite(answers)]
     if not len(known):
-        return UNKNOWN
+        return unknown("this reader has not answered")
     losses, ties, wins = (int(np.count_nonzero(np.sign(known - 0.5) == one)) for one in (-1, 0, 1))
     halves, total = ties + 2 * wins, len(known)
 

@@ -74,11 +74,13 @@ def figure_of_merit(kernel: np.ndarray) -> Estimate:
     case of either kind.
     """
     value = float(kernel.mean())
-    if min(kernel.shape) < 2:  # how cases of one kind scatter is not known
-        return Estimate.of(value)
+    if min(kernel.shape) < 2:
+        return Estimate.of(value, why="no interval: of a single case of one kind the scatter is not known")
     error = math.sqrt(jackknife_covariance(kernel[None, None])[0, 0])
-    if not (0 < value < 1 and error > 0):
-        return Estimate.of(value)
+    if not 0 < value < 1:
+        return Estimate.of(value, why="no interval at 0 and 1, where nothing shows how the value scatters")
+    if not error > 0:
+        return Estimate.of(value, why="no interval: no single case changes the value")
     reach = stats.norm.ppf(1 - ALPHA / 2) * error / (value * (1 - value))
     low, high = special.expit(special.logit(value) + np.array([-reach, reach]))
     return Estimate.of(value, low, high)

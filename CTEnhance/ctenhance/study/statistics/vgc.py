@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from ctenhance.study.statistics.estimate import UNKNOWN, Estimate, bootstrap_limits
+from ctenhance.study.statistics.estimate import Estimate, bootstrap_limits, unknown
 
 REPEATS = 2000
 
@@ -28,7 +28,7 @@ def vgc_auc(first: np.ndarray, second: np.ndarray, random_readers: bool = True, 
     both, first, second = (one[some][:, used] for one in (both, first, second))
     readers, cases = both.shape
     if cases < 2 or readers < 1:
-        return UNKNOWN
+        return unknown("fewer than 2 cases were graded in both arms by one reader")
     rng = np.random.default_rng(seed)
     with np.errstate(invalid="ignore"):
         better = (second[:, :, None] > first[:, None, :]) + 0.5 * (second[:, :, None] == first[:, None, :])
@@ -36,7 +36,7 @@ def vgc_auc(first: np.ndarray, second: np.ndarray, random_readers: bool = True, 
     own = both.sum(axis=1)
     value = float((better.sum(axis=(1, 2)) / own).sum() / own.sum())
     if random_readers and readers < 2:
-        return Estimate(value)
+        return Estimate.of(value, why="no interval: one reader tells nothing of other readers")
     counts = rng.multinomial(cases, np.full(cases, 1 / cases), REPEATS).astype(float)
     # By reader [reader, draw]: the cases drawn that the reader has, and these times the area.
     drawn_cases = both.astype(float) @ counts.T
@@ -48,7 +48,8 @@ def vgc_auc(first: np.ndarray, second: np.ndarray, random_readers: bool = True, 
     weight = (times * drawn_cases).sum(axis=0)
     drawn = (times * areas).sum(axis=0)[weight > 0] / weight[weight > 0]
     low, high = bootstrap_limits(drawn, cases)
-    return Estimate.of(value, low, high, _permutation_p(first, second, both, rng))
+    why = "both limits are equal, as all bootstrap samples of the cases have the same area"
+    return Estimate.of(value, low, high, _permutation_p(first, second, both, rng), why)
 
 
 def _permutation_p(
