@@ -105,6 +105,55 @@ def test_pages_stored_as_ct_images_are_left_out(tmp_path: Path, said: dict[str, 
     assert any("left out" in note for note in _reads(tmp_path, values))
 
 
+def _page(folder: Path, place: float = 0.0, rows: int = 0, **said: Any) -> None:
+    page = np.zeros((rows, 9) if rows else hounsfield()[0].shape)
+    page[2:4, 3:7] = 255
+    at = (-100.0, -90.0, -400.0 + place)
+    save(dataset(page, at, **{"ImageType": ["DERIVED", "SECONDARY"], **said}), folder / "0page.dcm")
+
+
+@pytest.mark.parametrize("rows", [0, 12, 20])
+@pytest.mark.parametrize("place", [0.0, 2.5, 7.5])
+@pytest.mark.parametrize("own", [{}, {"ImageType": ["DERIVED", "PRIMARY", "AXIAL"]}], ids=str)
+def test_a_page_with_the_header_of_a_slice_is_no_second_phase(
+    tmp_path: Path, rows: int, place: float, own: dict[str, Any]
+) -> None:
+    """A CT image by its class, of the series, at the place of a slice: only its Image Type tells."""
+    values = write_series(tmp_path, **own)
+    _page(tmp_path, place, rows)
+
+    notes = _reads(tmp_path, values)
+
+    assert notes[-1] == "left out, as no slices of this CT: 1 CT object (1 derived image, as a dose page is)"
+
+
+def test_derived_slices_at_places_of_their_own_are_kept(tmp_path: Path) -> None:
+    values = hounsfield(5)
+    write_series(tmp_path, (0, 5, 7.5, 10), values=values[[0, 2, 3, 4]])
+    at = (-100.0, -90.0, -397.5)
+    save(dataset(values[1], at, ImageType=["DERIVED", "SECONDARY", "AXIAL"]), tmp_path / "second.dcm")
+
+    with pytest.raises(InputError, match="take them as one scan with --where ImageType=any"):
+        CTVolume.read(tmp_path)
+    np.testing.assert_array_equal(CTVolume.read(tmp_path, where={"ImageType": "any"}).array, values)
+
+
+def test_as_many_derived_as_original_slices_are_two_scans(tmp_path: Path) -> None:
+    write_series(tmp_path)
+    write_series(tmp_path, prefix="b", values=hounsfield(4, seed=1), ImageType=["DERIVED", "SECONDARY"])
+
+    with pytest.raises(InputError, match=r"ImageType .*choose one, for instance with --where ImageType"):
+        CTVolume.read(tmp_path)
+
+
+def test_a_page_that_nothing_tells_from_a_slice_is_thought_of(tmp_path: Path) -> None:
+    write_series(tmp_path, [2.5 * z for z in range(9)])
+    _page(tmp_path, ImageType=["ORIGINAL", "PRIMARY", "AXIAL"])
+
+    with pytest.raises(InputError, match=r"at -400\.00 mm .* what is no slice, such as a dose page"):
+        CTVolume.read(tmp_path)
+
+
 @pytest.mark.parametrize("index", [0, 2])
 def test_a_slice_that_lost_its_position_is_not_left_out(tmp_path: Path, index: int) -> None:
     for number, plane in enumerate(hounsfield(4)):

@@ -58,7 +58,7 @@ _KEY_IMAGES = re.compile(
     r"|SIGNIFIKANTE BILDER|IMAGES? (CLES?|CLEF?S?)|IMAGEN(ES)? CLAVES?|IMMAGIN[EI] CHIAVE|IMAGE[NM]S? CHAVE"
     r"|SLEUTELBEELD(EN)?|NYCKELBILD(ER)?)\b"
 )
-_ACQUIRED = re.compile(r"ORIGINAL PRIMARY\b")  # in Image Type
+_ACQUIRED, _SAID_DERIVED = re.compile(r"ORIGINAL PRIMARY\b"), re.compile(r"DERIVED\b")  # in Image Type
 _WORDS_IN = ("ImageType", "FrameType", "ScanOptions", "AcquisitionType", "VolumeBasedCalculationTechnique")
 # Only where a series has so few images is its description believed: 'after scout' may describe slices. Of a
 # longer one it is where it tells of pages and the images are said to be derived or secondary, as pages are.
@@ -76,7 +76,7 @@ _KINDS = {
     "key images (a choice of slices)": "give the series that they were taken from",
 }
 _SCOUTS, _PAGES, _COLOURS, _RENDERINGS, _CURVES, _KEYS = _KINDS
-_BOLUS = "images at one place"
+_BOLUS, _DERIVED = "images at one place", "derived images"
 # One, and several, of those that were left out.
 _AS_WORDS: dict[str, tuple[str, ...]] = {
     _SCOUTS: ("scout",),
@@ -85,6 +85,7 @@ _AS_WORDS: dict[str, tuple[str, ...]] = {
     _RENDERINGS: ("rendering",),
     _CURVES: ("reformat along a curve", "reformats along a curve"),
     _KEYS: ("key image",),
+    _DERIVED: ("derived image, as a dose page is", "derived images, as dose pages are"),
     _BOLUS: ("image at one place, as of bolus tracking", "images at one place, as of bolus tracking"),
 }
 # Objects that only refer to images, or hold none, by modality.
@@ -205,11 +206,13 @@ def _without_strays(images: Sequence[DicomFile]) -> list[DicomFile]:
 
     One or two from another side (scouts) beside more slices, and pages: they lie nowhere, as no slice does
     of which that was lost, and have another size or Image Type. And key images, derived with annotations
-    burned in, beside more original slices.
+    burned in, beside more original slices; and pages that have the header of a slice.
     """
     keys = {file for file in images if _is_annotated(file)}
     if 2 * len(keys) < len(images) and sum(map(_is_acquired, images)) > len(keys):
         images = [file for file in images if file not in keys]
+    pages = _with_headers_of_slices(images)
+    images = [file for file in images if file not in pages]
     planes = {file: _plane(file, slice_frames(file)[0]) for file in images}
     counts = _slices_by_plane(planes)
     if max(counts.values(), default=0) <= MOST_SCOUTS:
@@ -220,6 +223,30 @@ def _without_strays(images: Sequence[DicomFile]) -> list[DicomFile]:
         for file, plane in planes.items()
         if (_look(file) in looks if plane is None else counts[plane] > MOST_SCOUTS)
     ]
+
+
+def _with_headers_of_slices(images: Sequence[DicomFile]) -> set[DicomFile]:
+    """Return a few derived images that lie where a slice of another Image Type lies, or have no slice's size.
+
+    So some programs export a dose page: as a CT image with all that the first slice says of its place.
+    """
+    types = {file: text(file.value("ImageType")) for file in images if len(file.frames) == 1}
+    counts = Counter(types.values())
+    rare = {file for file, kind in types.items() if counts[kind] <= _FEW_IMAGES and not _is_acquired(file)}
+    rest = [file for file in images if file not in rare]
+    if not 0 < len(rare) <= _FEW_IMAGES or len(rest) <= 2 * len(rare):
+        return set()
+    places = {text(file.value("ImagePositionPatient")) for file in rest}
+    sizes = {_size(file) for file in rest}
+    return {
+        file
+        for file in rare
+        if _size(file) not in sizes or text(file.value("ImagePositionPatient")) in places - {""}
+    }
+
+
+def _size(file: DicomFile) -> tuple[Any, Any]:
+    return file.header.get("Rows"), file.header.get("Columns")
 
 
 def _is_acquired(file: DicomFile) -> bool:
@@ -240,8 +267,7 @@ def _slices_by_plane(planes: Mapping[DicomFile, int | None]) -> Counter[int]:
 
 
 def _look(file: DicomFile) -> tuple[Any, ...]:
-    header = file.header
-    return header.get("Rows"), header.get("Columns"), text(file.value("ImageType"))
+    return (*_size(file), text(file.value("ImageType")))
 
 
 def _plane(file: DicomFile, frame: int) -> int | None:
@@ -384,4 +410,6 @@ def _left_as(file: DicomFile, series: Sequence[DicomFile]) -> str:
         return _PAGES
     if not is_axial(file):
         return _SCOUTS
-    return _BOLUS if outline(series).at_one_place else ""
+    if outline(series).at_one_place:
+        return _BOLUS
+    return _DERIVED if _SAID_DERIVED.match(_in_capitals(text(file.value("ImageType")))) else ""

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
 _IN_ORDER = ("InstanceNumber", "AcquisitionTime", "AcquisitionDateTime", "ContentTime")
 _MOST_INTERLEAVED = 4
+_FEW_STRAYS = 3  # at places of slices, that may be no slices
 _UNEVEN = 0.1
 _PLAIN = re.compile(r"[\w=.#/+-]+")
 _MOST_NAMED = 3
@@ -157,6 +158,8 @@ def how_to_tell(slices: Sequence[Slice], one: Slice, other: Slice, conditions: C
     nothing = f"{several}; nothing in their headers tells them apart"
     if names := parted_by_names(slices):
         return f"{nothing}, only the names of the files: {names}; put each into a folder of its own"
+    if len(slices) - len({one.depth for one in slices}) <= _FEW_STRAYS < len(slices) // 2:
+        return f"{nothing}; look at both, and take away what is no slice, such as a dose page with its header"
     return f"{nothing}; put the files of one into a folder"
 
 
