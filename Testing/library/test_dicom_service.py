@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -77,6 +78,56 @@ def test_a_series_is_received_enhanced_and_sent_on(tmp_path: Path):
     np.testing.assert_allclose(
         CTVolume.read(tmp_path / "come").array, CTVolume.read(tmp_path / "ct").array, atol=1
     )
+
+
+def parted(folder: Path, count: int = 4) -> list[Path]:
+    """A scan whose anonymiser gave each of its files a series of its own."""
+    files = series(folder, count)
+    for number, path in enumerate(files):
+        found = pydicom.dcmread(path)
+        found.SeriesInstanceUID = f"1.2.3.{number}"
+        found.save_as(path)
+    return files
+
+
+def test_slices_that_are_each_a_series_are_not_worked_on_one_by_one(tmp_path: Path):
+    files = parted(tmp_path / "ct")
+    with archive() as (port, come), Running(tmp_path / "run", port) as service:
+        assert send(service.port, files) == [0] * 4
+        health = service.until(lambda now: now["now_open_series"] == 0)
+        assert not health["ok"] and health["now_scans_in_parts"] == 1 and not come
+        assert sum('set "series_by": "SeriesNumber"' in why for why in health["failed"]) == 1
+        assert not any(name.startswith("now_jobs") for name in health)
+        assert service.log.read_text().count("a SeriesInstanceUID of its own") == 1
+
+
+def test_slices_that_are_each_a_series_are_one_by_their_number(tmp_path: Path):
+    files = parted(tmp_path / "ct")
+    settings = {"series_by": "SeriesNumber"}
+    with archive() as (port, come), Running(tmp_path / "run", port, **settings) as service:
+        assert send(service.port, files) == [0] * 4
+        health = service.until(lambda now: now.get("jobs_sent") == 1)
+        made = datasets(come)
+        assert health["ok"] and health["series"] == 1
+        assert len(made) == 4 and len({one.SeriesInstanceUID for one in made}) == 1
+
+
+def test_single_images_of_other_numbers_are_no_scan_in_parts(tmp_path: Path):
+    store = Store(tmp_path / "q", 1e9, 0)
+    for number, scan in enumerate(("a", "a", "b", "", "", "")):
+        store.add(f"s{number}", f"1.{number}", b"x", scan=scan)
+    assert [store.parts(f"s{number}") for number in range(6)] == [2, 2, 1, 0, 0, 0]
+    store.add("s0", "1.9", b"x", scan="a")  # a second image of it
+    assert [store.parts(f"s{number}") for number in range(2)] == [0, 1]
+    assert store.counters()["now_scans_in_parts"] == 0
+    store.close()
+    # As a version without them left it.
+    base = sqlite3.connect(tmp_path / "q" / "queue.sqlite")
+    base.executescript("DROP INDEX series_scan; ALTER TABLE series DROP COLUMN scan;")
+    base.close()
+    again = Store(tmp_path / "q", 1e9, 0)
+    assert again.parts("s1") == 0 and again.counters()["now_images"] == 7
+    again.close()
 
 
 def test_only_known_callers_and_whole_images_are_let_in(tmp_path: Path):
@@ -307,6 +358,7 @@ def test_the_store_alone(tmp_path: Path):
         ({"ae_title": "TOO_LONG_A_TITLE_"}, "an AE title has 1 to 16"),
         ({"quiet_s": 0}, "quiet_s must be above 0"),
         ({"expect": "Nothing"}, "expect is no DICOM keyword"),
+        ({"series_by": "PatientID"}, "series_by is SeriesInstanceUID or SeriesNumber"),
         ({"verb": "compare"}, "has the verb 'compare'"),
         ({"options": ["--report=x"]}, "has the option --report=x"),
         ({"where": {"Nothing": 1}}, "is no attribute"),

@@ -29,6 +29,7 @@ _SUCCESS, _OUT_OF_RESOURCES, _NOT_AUTHORISED = 0x0000, 0xA700, 0x0124
 _MISMATCH, _CANNOT_UNDERSTAND = 0xA900, 0xC000
 _WARNINGS = (0xB000, 0xB006, 0xB007)  # stored all the same
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+_NUMBER, _FRAMES = "SeriesNumber", "NumberOfFrames"
 _SECONDS = 30.0
 _HANDSHAKE_S = 5.0  # of a caller's side: the next caller waits meanwhile
 
@@ -114,19 +115,22 @@ class Receiver:
         # With a file meta of our own, whatever the sender's syntax: the data set alone says none.
         content = event.encoded_dataset(include_meta=True)
         expect = [self._settings.expect] if self._settings.expect else []
+        tags = [*_UIDS, _NUMBER, _FRAMES, *expect]
         try:
-            header = pydicom.dcmread(
-                io.BytesIO(content), stop_before_pixels=True, specific_tags=[*_UIDS, *expect]
-            )
+            header = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True, specific_tags=tags)
             study, series, uid = (text(header.get(name)).strip() for name in _UIDS)
             count = number(header.get(expect[0])) if expect else None
+            scan = text(header.get(_NUMBER)).strip()
+            alone = (number(header.get(_FRAMES)) or 1) == 1
         except DAMAGE:
             self._store.count("refused_damaged")
             return _CANNOT_UNDERSTAND
         if not (study and series and uid) or uid != str(event.request.AffectedSOPInstanceUID):
             self._store.count("refused_damaged")
             return _MISMATCH
-        self._store.add(key_of(study, series), uid, content, None if count is None else int(count))
+        parts = key_of(study, _NUMBER, scan) if scan and alone else ""
+        one = (self._settings.series_by == _NUMBER and parts) or key_of(study, series)
+        self._store.add(one, uid, content, None if count is None else int(count), parts)
         return _SUCCESS
 
 

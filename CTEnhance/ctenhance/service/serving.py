@@ -16,7 +16,7 @@ from ctenhance.runtime.progress import Cancellable
 from ctenhance.service import pipeline as work
 from ctenhance.service.network import Receiver, sender_of
 from ctenhance.service.settings import Settings
-from ctenhance.service.store import LONGEST_WAIT_S, Job, Store, failure
+from ctenhance.service.store import FEWEST_PARTS, LONGEST_WAIT_S, Job, Store, failure
 
 _log = logging.getLogger(__name__)
 _LOOK_EVERY_S = 0.5
@@ -24,6 +24,13 @@ _CLEAR_EVERY_S = 60.0
 # What goes on failing is said again after so long.
 _SAY_AGAIN_S = 300.0
 _MB = 1e6
+
+# What is neither worked on nor sent: slices without their neighbours would come out worse, each as a series.
+_IN_PARTS = (
+    "one image only, as of others of its study and number: each file has a SeriesInstanceUID of its own, as "
+    'some anonymisers write it, and nothing is made of these; set "series_by": "SeriesNumber", and send them '
+    "again"
+)
 
 
 class Service:
@@ -41,6 +48,7 @@ class Service:
         self._cleared = 0.0
         # Of the series that cannot be closed: why, and when that was said.
         self._said: dict[str, tuple[str, float]] = {}
+        self._parts_said = 0.0
 
     def start(self) -> dict[str, int]:
         """Begin, and return the ports that are listened at (`dicom`, `http`); raises InputError."""
@@ -80,11 +88,12 @@ class Service:
             taking, counters = self.store.room(), self.store.counters()
         except sqlite3.Error as error:
             return {"ok": False, "takes_images": False, "failed": [failure(error)]}
-        failed = counters.get("now_jobs_failed", 0)
+        said = [why for why, _ in [*self._said.values()]]
+        failed, parts = counters.get("now_jobs_failed", 0), counters.get("now_scans_in_parts", 0)
         return {
-            "ok": taking and not failed and not self._said,
+            "ok": taking and not failed and not self._said and not parts,
             "takes_images": taking,
-            "failed": [*self.store.failures(), *(why for why, _ in [*self._said.values()])],
+            "failed": [*self.store.failures(), *said, *([_IN_PARTS] if parts else [])],
             **counters,
         }
 
@@ -139,6 +148,13 @@ class Service:
 
     def _close(self, series: str) -> None:
         files = self.store.files_of(series)
+        if self.store.parts(series) >= FEWEST_PARTS:
+            self.store.close_series(series, [])
+            now = time.monotonic()
+            if not self._parts_said or now - self._parts_said >= _SAY_AGAIN_S:
+                self._parts_said = now
+                _log.warning("series %.8s: %s", series, _IN_PARTS)
+            return
         names = work.matching(self.settings.pipelines, files)
         if not self.store.close_series(series, names):
             _log.warning(

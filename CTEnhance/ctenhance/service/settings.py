@@ -15,6 +15,8 @@ from ctenhance.runtime.json_object import read_object
 #: The verbs of a pipeline: those that make a CT of a CT.
 VERBS = ("enhance", "degrade")
 _AE_TITLE = re.compile(r"[\x21-\x5b\x5d-\x7e](?:[\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?")
+#: What the images of one series have in common.
+SERIES_BY = ("SeriesInstanceUID", "SeriesNumber")
 # What a pipeline's options may not decide, as the service does.
 _OWN_OPTIONS = ("--report", "--progress", "--uncertainty")
 T = TypeVar("T")
@@ -65,11 +67,13 @@ class Pipeline:
 class Settings:
     """All of the service's settings.
 
-    `queue`: the folder of what has been received and is not yet done with. A series is complete when nothing
-    has come for `quiet_s`, or when as many images are there as the attribute `expect` says (such as
-    ImagesInAcquisition). No image is taken while the queue holds `most_mb` or its disk has less than
-    `least_free_mb` left. What is done is kept for `keep_hours`. A send or a run that failed is tried again
-    after `retry_s`, then after twice that, at most an hour later, and given up after `attempts`."""
+    `queue`: the folder of what has been received and is not yet done with. The images of a study with one
+    `series_by` are a series: their SeriesInstanceUID, or, where an anonymiser gave each file another one,
+    their SeriesNumber. It is complete when nothing has come for `quiet_s`, or when as many images are there
+    as the attribute `expect` says (such as ImagesInAcquisition). No image is taken while the queue holds
+    `most_mb` or its disk has less than `least_free_mb` left. What is done is kept for `keep_hours`. A send or
+    a run that failed is tried again after `retry_s`, then after twice that, at most an hour later, and given
+    up after `attempts`."""
 
     queue: Path
     callers: tuple[Caller, ...]
@@ -80,6 +84,7 @@ class Settings:
     http_port: int = 8112
     quiet_s: float = 60.0
     expect: str = ""
+    series_by: str = SERIES_BY[0]
     most_mb: float = 100_000.0
     least_free_mb: float = 2_000.0
     keep_hours: float = 24.0
@@ -128,6 +133,8 @@ def _settings(said: Any, beside: Path) -> Settings:
     for name in ("attempts", "associations"):
         if not getattr(settings, name) >= 1:
             raise _WrongError(f"{name} must be 1 or more")
+    if settings.series_by not in SERIES_BY:
+        raise _WrongError(f"series_by is {' or '.join(SERIES_BY)}, not '{settings.series_by}'")
     if settings.expect:
         from pydicom.datadict import tag_for_keyword
 

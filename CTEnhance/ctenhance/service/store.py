@@ -22,7 +22,8 @@ from ctenhance.runtime.errors import CTEnhanceError, InputError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS series (
-  key TEXT PRIMARY KEY, last REAL NOT NULL, expected INTEGER, state TEXT NOT NULL DEFAULT 'open', closed REAL
+  key TEXT PRIMARY KEY, last REAL NOT NULL, expected INTEGER, state TEXT NOT NULL DEFAULT 'open', closed REAL,
+  scan TEXT
 );
 CREATE TABLE IF NOT EXISTS images (
   series TEXT NOT NULL, key TEXT NOT NULL, bytes INTEGER NOT NULL, kept INTEGER NOT NULL DEFAULT 1,
@@ -36,7 +37,17 @@ CREATE TABLE IF NOT EXISTS jobs (
 CREATE TABLE IF NOT EXISTS sent (job INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY (job, name));
 CREATE TABLE IF NOT EXISTS counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
+# `scan`: what the parts of a scan have in common whose every file is of a series of its own. Queues of
+# earlier versions lack it.
+_SINCE = """
+ALTER TABLE series ADD COLUMN scan TEXT;
+"""
+_INDEX = """
+CREATE INDEX IF NOT EXISTS series_scan ON series (scan);
+"""
 _HALF = ".part"
+#: So many series of one image each, of one study and number, are one scan in parts.
+FEWEST_PARTS = 3
 #: No job waits longer for its next attempt.
 LONGEST_WAIT_S = 3600.0
 
@@ -52,6 +63,9 @@ class Job:
     images: str
     state: str
     attempts: int
+
+
+_ALONE = "(SELECT COUNT(*) FROM images WHERE images.series = series.key) = 1"
 
 
 class Store:
@@ -76,6 +90,9 @@ class Store:
             self._data.execute("PRAGMA journal_mode=WAL")
             self._data.execute("PRAGMA synchronous=FULL")
             self._data.executescript(_SCHEMA)
+            if "scan" not in {row[1] for row in self._data.execute("PRAGMA table_info(series)")}:
+                self._data.executescript(_SINCE)
+            self._data.executescript(_INDEX)
             self._bytes = 0
             self._take_up()
             self._bytes = int(self._one("SELECT COALESCE(SUM(bytes), 0) FROM images WHERE kept") or 0)
@@ -121,11 +138,12 @@ class Store:
             return self._bytes < self._most and shutil.disk_usage(self.folder).free > self._least_free
         return False
 
-    def add(self, series: str, uid: str, content: bytes, expected: int | None = None) -> bool:
+    def add(self, series: str, uid: str, content: bytes, expected: int | None = None, scan: str = "") -> bool:
         """Keep an image for good, and return whether it is a new one; raises OSError or
         sqlite3.Error where it cannot be kept.
 
-        `series`: `key_of` its UIDs; `uid`: its SOP Instance UID; `content`: the whole file."""
+        `series`: `key_of` its UIDs; `uid`: its SOP Instance UID; `content`: the whole file; `scan`: `key_of`
+        its study and series number."""
         key = key_of(uid)
         folder = self.folder / "received" / series
         path = folder / f"{key}.dcm"
@@ -153,10 +171,10 @@ class Store:
         with self._lock:
             if not path.is_file():
                 raise OSError("the series was cleared at this moment")
-            self._enter(series, key, len(content), expected)
+            self._enter(series, key, len(content), expected, scan)
         return True
 
-    def _enter(self, series: str, key: str, size: int, expected: int | None) -> None:
+    def _enter(self, series: str, key: str, size: int, expected: int | None, scan: str = "") -> None:
         with self._lock, self._transaction():
             added = self._data.execute(
                 "INSERT INTO images (series, key, bytes) VALUES (?, ?, ?) "
@@ -164,9 +182,10 @@ class Store:
                 (series, key, size),
             )
             self._data.execute(
-                "INSERT INTO series (key, last, expected) VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
-                "last = excluded.last, expected = COALESCE(excluded.expected, expected), state = 'open'",
-                (series, self.now(), expected),
+                "INSERT INTO series (key, last, expected, scan) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (key) DO UPDATE SET last = excluded.last, state = 'open', "
+                "expected = COALESCE(excluded.expected, expected), scan = COALESCE(excluded.scan, scan)",
+                (series, self.now(), expected, scan or None),
             )
             if added.rowcount:
                 self.count("received")
@@ -206,6 +225,13 @@ class Store:
             if whole:
                 self.count("series" if pipelines else "series_without_pipeline")
         return whole
+
+    def parts(self, series: str) -> int:
+        """How many series of one image each the scan has that this one is of, itself counted; 0 where this
+        one has more images."""
+        with self._lock:
+            scan = self._one(f"SELECT scan FROM series WHERE key = ? AND {_ALONE}", series)
+            return int(self._one(f"SELECT COUNT(*) FROM series WHERE scan = ? AND {_ALONE}", scan))
 
     def images_of(self, series: str) -> str:
         """A hash of which images a series has, in any order."""
@@ -317,7 +343,13 @@ class Store:
             states = self._data.execute("SELECT state, COUNT(*) FROM jobs GROUP BY state").fetchall()
             opened = int(self._one("SELECT COUNT(*) FROM series WHERE state = 'open'") or 0)
             images = int(self._one("SELECT COUNT(*) FROM images WHERE kept") or 0)
+            parts = self._data.execute(
+                f"SELECT COUNT(*) FROM series WHERE state != 'cleared' AND scan IS NOT NULL AND {_ALONE} "
+                "GROUP BY scan HAVING COUNT(*) >= ?",
+                (FEWEST_PARTS,),
+            ).fetchall()
         now = {f"now_jobs_{state}": int(count) for state, count in states}
+        now["now_scans_in_parts"] = len(parts)
         return {**found, **now, "now_open_series": opened, "now_images": images, "now_bytes": self._bytes}
 
     def failures(self) -> list[str]:
