@@ -123,6 +123,31 @@ def test_images_are_chosen_in_every_series(tmp_path: Path, verb: object) -> None
     assert "in DICOM folders only" in refused
 
 
+def test_series_that_share_a_uid_are_chosen_by_number(tmp_path: Path, verb: object) -> None:
+    """As with the single command: some anonymisers give one SeriesInstanceUID to several series."""
+    shared = {"SeriesInstanceUID": "1.1"}
+    two = write_series(tmp_path / "in" / "ct", prefix="a", SeriesNumber=2, **shared)
+    three = write_series(
+        tmp_path / "in" / "ct", prefix="b", values=hounsfield(4, seed=5), SeriesNumber=3, **shared
+    )
+    write_series(tmp_path / "in" / "other", SeriesInstanceUID="1.4", StudyInstanceUID="1.5", SeriesNumber=3)
+
+    for asked, values, done in ((3, three, 2), (2, two, 1)):
+        told = batch(tmp_path / "in", tmp_path / "out", "--series", asked)
+        assert f"{done} done, 0 finished before, 0 failed" in told.stdout
+        made = CTVolume.read(tmp_path / "out" / "ct" / f"series-{asked}.nii.gz")
+        assert (made.array == values + 1).all()
+        assert (CTVolume.read(tmp_path / "in" / "ct", series=asked).array == values).all()
+    report = json.loads((tmp_path / "out" / "ct" / "series-2.report.json").read_text("utf-8"))
+    assert report["settings"]["slices"].endswith("SeriesNumber=2")
+    again = batch(tmp_path / "in", tmp_path / "out", "--series", 3)
+    assert "2 finished before" in again.stdout and "no case of this run" not in " ".join(again.stderr.split())
+    refused = batch(tmp_path / "in", tmp_path / "x", "--series", 4, code=2).stderr
+    assert "no CT series in" in refused
+    # The UID means all of it, which is two scans.
+    assert "'ct' failed" in batch(tmp_path / "in", tmp_path / "y", "--series", "1.1", code=1).stderr
+
+
 def test_series_without_a_number_of_their_own_are_counted(tmp_path: Path) -> None:
     for uid in ("1.1", "1.2"):  # two studies, each with a series 2
         write_series(tmp_path / "in", prefix=uid, SeriesInstanceUID=uid, StudyInstanceUID=uid)

@@ -221,7 +221,8 @@ class Manifest:
                 {"run": self.run, "verb": self._verb, "left_out": LEFT_OUT},
             ).fetchall()
         for row in rows:
-            if row["input"].startswith(inside) and (row["taken"] or not os.path.lexists(row["input"])):
+            first = row["input"].partition(b"\0")[0]
+            if first.startswith(inside) and (row["taken"] or not os.path.lexists(first)):
                 yield Case(row["name"], (), self.target / os.fsdecode(row["place"]))
 
     def ended(self, case: Case, outcome: Outcome) -> None:
@@ -266,10 +267,10 @@ def saying_why_not(target: Path) -> Iterator[None]:
 
 
 def _input(case: Case) -> bytes:
-    """What a case is known by, whatever it is called: the path of its first file."""
+    """What a case is known by, whatever it is called: the path of its first file, and which slices."""
     beside = (path for name, path in sorted(case.beside.items()) if name.startswith("image"))
     first = next(iter(case.files), None) or next(beside, None)
-    return b"" if first is None else os.fsencode(first.absolute())
+    return b"" if first is None else os.fsencode(first.absolute()) + b"\0" + case.slices.encode()
 
 
 def _text(name: str) -> str:

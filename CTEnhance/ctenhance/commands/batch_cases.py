@@ -185,7 +185,9 @@ class CaseSearch:
         place, name = self._places.give(item)
         case = Case(name, item.files, self.target / f"{place}.nii.gz", item.problem)
         if item.is_dicom:
-            case = replace(case, where=self.choice.where, slices=self.conditions.note() or case.slices)
+            where = {**self.choice.where, **dict(item.where)}
+            conditions = Conditions.of(where) if item.where else self.conditions
+            case = replace(case, where=where, slices=conditions.note() or case.slices)
         _check_output(case, self.source, self.target)
         case = self.partners.of(case, self.target)
         if item.beside:

@@ -19,6 +19,7 @@ from pathlib import Path
 from ctenhance.batch.case import OWN_FOLDER
 from ctenhance.commands.options import Choice
 from ctenhance.files.dicom.choice import Conditions
+from ctenhance.files.dicom.parted import SERIES_NUMBER
 from ctenhance.files.dicom.search import FoundSeries, bystanders, join, label, numbered, search
 from ctenhance.runtime.errors import InputError
 
@@ -39,6 +40,8 @@ class Item:
     problem: str = ""
     is_dicom: bool = False
     beside: tuple[Path, ...] = ()
+    #: Which of the files' images are meant, besides what the user chose: an attribute with its value.
+    where: tuple[tuple[str, str], ...] = ()
 
     @property
     def key(self) -> str:
@@ -302,8 +305,13 @@ def series_entries(series: Sequence[FoundSeries], source: Path, choice: Choice) 
             name, place = name_in(home, source), inside
             if len(members) > 1:
                 name, place = f"{name} (series {number})", inside / f"series-{number}"
-            own = str(one.first.header.get("SeriesNumber") or "").strip()
-            if choice.series is not None and choice.series.strip() not in (str(number), own, one.uid):
+            own = str(one.first.header.get(SERIES_NUMBER) or "").strip()
+            wanted = (choice.series or "").strip()
+            # Some anonymisers give one UID to several series: --series then means those of this number.
+            shared = wanted != one.uid and wanted in one.numbers and len(one.numbers) > 1
+            if shared:
+                name, place = f"{name_in(home, source)} (series {wanted})", inside / f"series-{wanted}"
+            if choice.series is not None and not shared and wanted not in (str(number), own, one.uid):
                 others.setdefault(one.study or home, []).append(LeftOut(name, label(number, one)))
                 continue
             asked.add(one.study or home)
@@ -311,7 +319,8 @@ def series_entries(series: Sequence[FoundSeries], source: Path, choice: Choice) 
                 yield LeftOut(name, one.excluded.rstrip("."))
             else:
                 problem = cannot_read(home, one.problem) if one.problem else ""
-                items.append(Item(name, one.files, (place,), problem, is_dicom=True))
+                where = ((SERIES_NUMBER, wanted),) if shared else ()
+                items.append(Item(name, one.files, (place,), problem, is_dicom=True, where=where))
     for study, left_out in others.items():
         begin = "" if study in asked else f"{NOT_THERE} {choice.series} in its study but "
         for passed in left_out:

@@ -10,6 +10,7 @@ from ctenhance.files.dicom.header import DicomFile, number, text
 
 #: What a person writes to take series of one number together: `--where SeriesInstanceUID=any`.
 SERIES_UID = "SeriesInstanceUID"
+SERIES_NUMBER = "SeriesNumber"
 # What the slices of one series have in common.
 _IN_COMMON = (
     "SeriesNumber", "SeriesDescription", "Modality", "SOPClassUID", "ImageType", "Rows", "Columns",

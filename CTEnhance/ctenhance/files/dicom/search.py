@@ -16,7 +16,7 @@ import numpy as np
 from ctenhance.files.dicom.choice import Conditions
 from ctenhance.files.dicom.header import DicomFile, number, read_file, text
 from ctenhance.files.dicom.kinds import ATTRIBUTES, NoSlicesError, Outline, meant, outline, slices_of
-from ctenhance.files.dicom.parted import SERIES_UID, by_series, enough, in_common
+from ctenhance.files.dicom.parted import SERIES_NUMBER, SERIES_UID, by_series, enough, in_common
 from ctenhance.files.dicom.reading import DICOMDIR, home_of, series_label, series_numbers
 from ctenhance.runtime.errors import InputError
 
@@ -31,7 +31,7 @@ class FoundSeries:
 
     `positions` are those of its slices in the patient (mm); empty where they are not to be had. `excluded`
     says why none of its images is meant, `problem` why it cannot be read, or they are empty. `parted`: its
-    images have a UID each.
+    images have a UID each. `numbers` are the SeriesNumbers of its images: several where scans share its UID.
     """
 
     uid: str
@@ -42,6 +42,7 @@ class FoundSeries:
     excluded: str
     problem: str = ""
     parted: bool = False
+    numbers: frozenset[str] = frozenset()
 
     @property
     def home(self) -> Path:
@@ -117,6 +118,7 @@ def _series(uid: str, members: Sequence[DicomFile], conditions: Conditions) -> F
         outline(members),
         excluded,
         parted=len({text(member.header.get(SERIES_UID)) for member in members}) > 1,
+        numbers=frozenset(text(member.header.get(SERIES_NUMBER)).strip() for member in members),
     )
 
 
@@ -178,6 +180,7 @@ def _joined(parts: Sequence[FoundSeries]) -> FoundSeries:
         ),
         first.excluded if all(part.excluded for part in parts) else "",
         next((part.problem for part in parts if part.problem), ""),
+        numbers=frozenset().union(*(part.numbers for part in parts)),
     )
 
 
