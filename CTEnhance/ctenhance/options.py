@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ctenhance import choices
-from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.errors import InputError, require_one_of
 from ctenhance.runtime.words import either
 
 if TYPE_CHECKING:
@@ -131,11 +131,8 @@ class ReconstructOptions(Options):
         _check_engine(self.engine)
         if isinstance(self.image_size, Sequence):
             object.__setattr__(self, "image_size", tuple(self.image_size))
-        if self.method not in choices.METHODS:
-            raise InputError(
-                f"There is no reconstruction method '{self.method}': choose {either(choices.METHODS)}."
-            )
-        _check_kernel(self.kernel)
+        require_one_of(self.method, choices.METHODS, "reconstruction method")
+        require_one_of(self.kernel, choices.KERNELS, "reconstruction kernel")
         for name, count in (("projection", self.projection_steps), ("image", self.image_steps)):
             if not 1 <= count <= choices.MOST_RECONSTRUCT_STEPS:
                 raise InputError(
@@ -252,7 +249,7 @@ class DecomposeOptions(SpectralOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_kernel(self.kernel)
+        require_one_of(self.kernel, choices.KERNELS, "reconstruction kernel")
 
     def settings(self) -> dict[str, Any]:
         """The settings by name, as the report has them."""
@@ -342,8 +339,7 @@ class DegradeOptions(Options):
             raise InputError(
                 f"The HU range {self.clip[0]:g} to {self.clip[1]:g} is empty: give the lower end first."
             )
-        if self.preset not in choices.PRESETS:
-            raise InputError(f"There is no degradation '{self.preset}': choose {either(choices.PRESETS)}.")
+        require_one_of(self.preset, choices.PRESETS, "degradation")
         changed = (self.dose, self.photons, self.clip) != (None, None, None)
         if changed and self.replay is not None:
             raise InputError(REPLAYED)
@@ -395,11 +391,6 @@ def chosen(options: Self | None, keywords: Self) -> Self:
 def _check_engine(engine: str) -> None:
     if engine not in choices.ENGINES:
         raise InputError(f"There is no engine called '{engine}'; choose {either(choices.ENGINES)}.")
-
-
-def _check_kernel(kernel: str) -> None:
-    if kernel not in choices.KERNELS:
-        raise InputError(f"There is no reconstruction kernel '{kernel}': choose {either(choices.KERNELS)}.")
 
 
 def _check_samples(samples: int | None, uncertainty: bool) -> None:

@@ -84,6 +84,18 @@ def test_slices_that_are_exact_copies_of_others_are_noted(tmp_path: Path, copied
     assert f"images at {low - 400:.2f} and {high - 400:.2f} mm are exact copies" in note
 
 
+def test_slices_with_equal_rows_at_places_are_compared_whole(tmp_path: Path):
+    """Of 32 rows every second one is looked at first, and these are the same in half of the slices."""
+    values = hounsfield(12, rows=32, seed=3)
+    values[::2, 1::2] = values[0, 1::2]
+    write_series(tmp_path / "as scanned", range(12), values=values)
+    assert not notes(tmp_path / "as scanned")
+    values[8], values[10] = values[4], values[4]
+    write_series(tmp_path / "copied", range(12), values=values)
+    (note,) = notes(tmp_path / "copied")
+    assert "images at -396.00 and -392.00 mm (and 1 more) are exact copies" in note
+
+
 def test_computed_slices_that_are_all_the_same_are_not_noted(tmp_path: Path):
     write_series(tmp_path, range(4), values=np.repeat(hounsfield(1), 4, axis=0))
     assert not notes(tmp_path)

@@ -306,12 +306,12 @@ def series_entries(series: Sequence[FoundSeries], source: Path, choice: Choice) 
             if len(members) > 1:
                 name, place = f"{name} (series {number})", inside / f"series-{number}"
             own = str(one.first.header.get(SERIES_NUMBER) or "").strip()
-            wanted = (choice.series or "").strip()
+            given = (choice.series or "").strip()
             # Some anonymisers give one UID to several series: --series then means those of this number.
-            shared = wanted != one.uid and wanted in one.numbers and len(one.numbers) > 1
+            shared = given != one.uid and given in one.numbers and len(one.numbers) > 1
             if shared:
-                name, place = f"{name_in(home, source)} (series {wanted})", inside / f"series-{wanted}"
-            if choice.series is not None and not shared and wanted not in (str(number), own, one.uid):
+                name, place = f"{name_in(home, source)} (series {given})", inside / f"series-{given}"
+            if choice.series is not None and not shared and given not in (str(number), own, one.uid):
                 others.setdefault(one.study or home, []).append(LeftOut(name, label(number, one)))
                 continue
             asked.add(one.study or home)
@@ -319,7 +319,7 @@ def series_entries(series: Sequence[FoundSeries], source: Path, choice: Choice) 
                 yield LeftOut(name, one.excluded.rstrip("."))
             else:
                 problem = cannot_read(home, one.problem) if one.problem else ""
-                where = ((SERIES_NUMBER, wanted),) if shared else ()
+                where = ((SERIES_NUMBER, given),) if shared else ()
                 items.append(Item(name, one.files, (place,), problem, is_dicom=True, where=where))
     for study, left_out in others.items():
         begin = "" if study in asked else f"{NOT_THERE} {choice.series} in its study but "

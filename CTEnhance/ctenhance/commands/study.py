@@ -10,7 +10,7 @@ import typer
 from ctenhance.commands.apps import group
 from ctenhance.commands.options import Choice
 from ctenhance.commands.support import NEITHER, NO_DEVICE, Run, command
-from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.errors import InputError, require_one_of
 from ctenhance.runtime.words import counted, either
 
 if TYPE_CHECKING:
@@ -142,8 +142,7 @@ def from_template(
     from ctenhance.study.creation import create as create_study
 
     run.plan([routine, quality])
-    if template not in templates.TEMPLATES:
-        raise InputError(f"There is no template '{template}': choose {either(templates.TEMPLATES)}.")
+    require_one_of(template, templates.TEMPLATES, "template")
     check_targets(folder, default_key_path(folder) if key is None else key)
     with tempfile.TemporaryDirectory(prefix="ctenhance-") as place:
         design, warnings = templates.realism(

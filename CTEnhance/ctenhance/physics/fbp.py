@@ -20,9 +20,8 @@ from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, ScanGeometry
 from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.pixels import backproject_pixels
 from ctenhance.physics.redundancy import ray_weights
-from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.errors import require_one_of
 from ctenhance.runtime.progress import Cancellable, check
-from ctenhance.runtime.words import either
 
 #: A reconstruction kernel: gain as a function of frequency in cycles/mm, or one of `KERNELS`.
 Kernel = str | Callable[[torch.Tensor], torch.Tensor]
@@ -43,6 +42,7 @@ def kernel_gain(kernel: Kernel, frequency: torch.Tensor, pitch_mm: float) -> tor
     its Nyquist frequency reaches. Raises InputError for another name."""
     if callable(kernel):
         return kernel(frequency)
+    require_one_of(kernel, KERNELS, "reconstruction kernel")
     relative = frequency * (2 * pitch_mm)
     if kernel in KERNEL_MTF:
         half, tenth = KERNEL_MTF[kernel]
@@ -52,9 +52,7 @@ def kernel_gain(kernel: Kernel, frequency: torch.Tensor, pitch_mm: float) -> tor
         return torch.ones_like(frequency)
     if kernel == "shepp-logan":
         return torch.sinc(relative / 2)
-    if kernel == "hann":
-        return 0.5 + 0.5 * torch.cos(math.pi * relative.clamp(max=1))
-    raise InputError(f"There is no reconstruction kernel '{kernel}': choose {either(KERNELS)}.")
+    return 0.5 + 0.5 * torch.cos(math.pi * relative.clamp(max=1))  # hann
 
 
 def _ramp_response(n: int, scan: ScanGeometry, n_rays: int) -> torch.Tensor:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
+
+from ctenhance.runtime.words import either
 
 
 class CTEnhanceError(Exception):
@@ -30,6 +33,12 @@ class Cancelled(CTEnhanceError):  # noqa: N818 (a request that was honoured, not
 
     def __init__(self, message: str = "Cancelled; no output was written.") -> None:
         super().__init__(message)
+
+
+def require_one_of(name: str, known: Collection[str], what: str) -> None:
+    """Raise InputError for a name that is none of the known ones of `what` ('reconstruction kernel')."""
+    if name not in known:
+        raise InputError(f"There is no {what} '{name}': choose {either(known)}.")
 
 
 def printable(text: str) -> str:

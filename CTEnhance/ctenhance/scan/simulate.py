@@ -34,10 +34,9 @@ from ctenhance.physics.noise import air_in_view, bowtie_fluence, noisy_counts, t
 from ctenhance.physics.projector import project
 from ctenhance.physics.units import MU_WATER_PER_MM, hu_to_mu
 from ctenhance.runtime.device import halvings, pick_device, with_memory_fallback
-from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.errors import InputError, require_one_of
 from ctenhance.runtime.memory import require_memory
 from ctenhance.runtime.progress import Cancellable, Progress, check
-from ctenhance.runtime.words import either
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.rays import ray_fields
 
@@ -225,9 +224,8 @@ def clinical_scan(name: str, views: int = VIEWS, columns: int = COLUMNS) -> Scan
     Raises InputError for an unknown name and for numbers of views or columns that no scan has, CTEnhanceError
     for more rays than memory holds.
     """
-    kind = NAMES.get(name.replace("_", "-"))
-    if kind is None:
-        raise InputError(f"There is no geometry '{name}': choose {either(NAMES)}.")
+    require_one_of(name.replace("_", "-"), NAMES, "geometry")
+    kind = NAMES[name.replace("_", "-")]
     for what, count, least, most in (("views", views, *_VIEWS), ("columns", columns, *_COLUMNS)):
         if not least <= count <= most:
             raise InputError(f"A scan has {least} to {most} {what}, not {count}.")

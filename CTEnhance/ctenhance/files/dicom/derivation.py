@@ -11,8 +11,7 @@ from typing import Any
 
 import ctenhance
 from ctenhance.files.dicom.quantities import QUANTITIES, Quantity
-from ctenhance.runtime.errors import InputError
-from ctenhance.runtime.words import either
+from ctenhance.runtime.errors import InputError, require_one_of
 
 #: How a volume is stored: PS3.3 A.3 (CT Image), A.75 (Parametric Map), or by the quantity.
 STORAGES = ("ct", "map", "auto")
@@ -52,12 +51,10 @@ class Derivation:
     storage: str = "ct"
 
     def __post_init__(self) -> None:
-        if self.storage not in STORAGES:
-            raise InputError(f"There is no storage '{self.storage}': choose {either(STORAGES)}.")
+        require_one_of(self.storage, STORAGES, "storage")
         if self.storage == "map" and self.quantity in QUANTITIES and self.meaning.is_hounsfield:
             raise InputError("A parametric map is for values that are not HU: write HU as CT images (ct).")
-        if self.quantity not in QUANTITIES:
-            raise InputError(f"There is no quantity '{self.quantity}': choose {either(QUANTITIES)}.")
+        require_one_of(self.quantity, QUANTITIES, "quantity")
         if (self.quantity == "vmi") != (self.kev is not None):
             raise InputError("An energy in keV belongs to the quantity vmi, and to it alone.")
         if self.kev is not None and not 1 <= self.kev <= 1000:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Container, Sequence
-from itertools import islice
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -159,9 +159,11 @@ def notes_of_copies(array: np.ndarray, slices: Sequence[Slice]) -> list[str]:
         return []
     pairs = []
     for alike in known.values():
-        for index, other in enumerate(alike[1:], start=1):
-            same = (one for one in alike[:index] if np.array_equal(array[one], array[other]))
-            pairs += [(one, other) for one in islice(same, 1)]
+        firsts: dict[bytes, int] = {}
+        for index in alike if len(alike) > 1 else ():
+            first = firsts.setdefault(sha256(np.ascontiguousarray(array[index]).data).digest(), index)
+            if first != index:
+                pairs.append((first, index))
     pairs.sort(key=lambda pair: pair[1])
     if not pairs:
         return []
