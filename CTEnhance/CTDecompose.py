@@ -300,14 +300,14 @@ class CTDecomposeWidget(PanelWidget):
     def resultArrived(self, result) -> None:
         """Tell of it, and remember it with the scene."""
         self._lastResult = result
-        self.spectralSection.setResult(result)
+        self.spectralSection.setResult(result, shown=False)
         if self.parameters is not None:
             self.parameters.result = result
 
     def arrivals(self):
         """Make the images' nodes in a turn of their own."""
-        *before, last = super().arrivals()
-        return [*before, lambda _result: self.spectralSection.prepare(), last]
+        taken, offered, *rest = super().arrivals()
+        return [taken, offered, lambda _result: self.spectralSection.prepare(), *rest]
 
     def showArrived(self, result) -> None:
         """Show the spectral images."""

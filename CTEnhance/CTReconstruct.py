@@ -235,7 +235,7 @@ class CTReconstructWidget(PanelWidget):
     def resultArrived(self, result) -> None:
         """Tell of it, and remember it with the scene."""
         self._lastResult = result
-        self.stagesSection.setResult(result)
+        self.stagesSection.setResult(result, shown=False)
         if self.parameters is not None:
             self.parameters.result = result
 

@@ -88,8 +88,11 @@ class CompareSection:
         self.results.show(None)
         self._refresh()
 
-    def setResult(self, result: Any) -> None:
-        """Offer the comparison of this result with its input; None: nothing to compare."""
+    def setResult(self, result: Any, shown: bool = True) -> None:
+        """Offer the comparison of this result with its input; None: nothing to compare.
+
+        shown - whether an open comparison shows and measures it at once; else `show` and `measure` follow
+        """
         self.results.show(result)
         if result is not None and placing.inputOf(result) is None:
             result = None
@@ -102,10 +105,10 @@ class CompareSection:
         if self.comparison.active:
             if result is None:
                 self.ui.compareButton.checked = False
-            else:
-                self.comparison.show(result)
-                self._windowHistory.follow(result.GetDisplayNode())
-            self.measure()
+            elif shown:
+                self._display()
+            if shown:
+                self.measure()
         self._nameFlicker()  # the button names one of the two
         self._refresh()
 
@@ -114,10 +117,13 @@ class CompareSection:
         if self._result is None:
             return
         if self.ui.compareButton.checked:
-            self.comparison.show(self._result)
+            self._display()
         else:
             self.ui.compareButton.checked = True
-        self.measure()
+
+    def _display(self) -> None:
+        self.comparison.show(self._result)
+        self._windowHistory.follow(self._result.GetDisplayNode())
 
     def showTrustMap(self) -> None:
         """Lay the trust map over the result, where it has one."""

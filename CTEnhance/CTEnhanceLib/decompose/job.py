@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -245,31 +245,47 @@ class DecomposeJob(ProjectionJob):
 
     def place(self, report: dict[str, Any]) -> Any:
         """Put the maps into a folder of the scene, the report below the first one, and return that."""
+        steps = self.placing(report)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value
+
+    def placing(self, report: dict[str, Any]) -> Generator[float, None, Any]:
+        """The same, one map a step: there may be nine."""
         table = SpectralTable.of(report)
         if table is None or not set(table.materials) <= set(self._loaded):
             raise CTEnhanceError(_("The result was not loaded; press Apply again."))
         with placing.whole() as added:
-            maps = [self._addMap(name, _("{name} (mg/mL)"), name, added) for name in table.materials]
-            errors = [
-                self._addMap(name, _("{name} standard error (mg/mL)"), f"{name}_sd", added)
-                for name in table.materials
-                if f"{name}_sd" in self._loaded
-            ]
+            maps, errors, guided = [], [], []
+            for name in table.materials:
+                maps.append(self._addMap(name, _("{name} (mg/mL)"), name, added))
+                yield 0.0
+                placing.requireAll(added)
             result = maps[0]
-            guided = [
-                self._addGuided(name, result, added)
-                for name in table.materials
-                if f"{name}_guided" in self._loaded
-            ]
+            for name in table.materials:
+                if f"{name}_sd" in self._loaded:
+                    text = _("{name} standard error (mg/mL)")
+                    errors.append(self._addMap(name, text, f"{name}_sd", added))
+                    yield 0.3
+                    placing.requireAll(added)
+            for name in table.materials:
+                if f"{name}_guided" in self._loaded:
+                    guided.append(self._addGuided(name, result, added))
+                    yield 0.6
+                    placing.requireAll(added)
             for role, nodes in ((MAP_ROLE, maps[1:]), (ERROR_ROLE, errors), (placing.GUIDED_ROLE, guided)):
                 for index, node in enumerate(nodes):
                     result.SetNthNodeReferenceID(role, index, node.GetID())
-            placing.attachReport(result, report, added)
             images = self.source.volumes if isinstance(self.source, SpectralImages) else ()
             if images and slicer.mrmlScene.IsNodePresent(images[0][1]):
                 result.SetNodeReferenceID(IMAGE_ROLE, images[0][1].GetID())
+            # In the last step: by it the maps are known as a result.
+            placing.attachReport(result, report, added)
             # The hidden ones, too: who removes the folder removes them.
             placing.placeTogether([*maps, *errors, *guided], _("{name} spectral").format(name=self.name()))
+        yield 1.0
         return result
 
     def readable(self, sentence: str, folder: Path) -> str:

@@ -57,6 +57,7 @@ class SpectralSection:
         self.plot = CurvePlot()
         self._onRefreshed = onRefreshed
         self._result: Any = None
+        self._prepared = False  # and not shown yet
         self._steps: TimedSteps | None = None
         self._region = MeasuredRegion(self.measure)
         for mode in Mode:
@@ -102,8 +103,11 @@ class SpectralSection:
         """Whether monoenergetic images are those of low noise."""
         return bool(self.ui.lowNoiseBox.checked and guidedOf(self._result))
 
-    def setResult(self, result: Any) -> None:
-        """Tell of this decomposition; None: there is none."""
+    def setResult(self, result: Any, shown: bool = True) -> None:
+        """Tell of this decomposition; None: there is none.
+
+        shown - whether images that are on the screen give way to its own at once; else by `show`
+        """
         found = result if mapsOf(result) else None
         if found is not self._result:
             self._result = found
@@ -113,7 +117,7 @@ class SpectralSection:
                 self.ui.lowNoiseBox.checked = False  # it says what is shown
         if self._result is None:
             self.ui.spectralButton.checked = False
-        elif self.views.active:
+        elif shown and self.views.active:
             self._show()
         self.refresh()
 
@@ -121,6 +125,7 @@ class SpectralSection:
         """Make ready what `show` shows, in a turn before that."""
         if self._result is not None:
             with contextlib.suppress(MemoryError):  # `show` says so
+                self._prepared = True
                 self.views.prepare(self._result)
 
     def show(self) -> None:
@@ -129,7 +134,7 @@ class SpectralSection:
             return
         if not self.ui.spectralButton.checked:
             self.ui.spectralButton.checked = True
-        elif not self.views.active or self.views.result is not self._result:
+        elif self._prepared or not self.views.active or self.views.result is not self._result:
             self._show()
 
     def hide(self) -> None:
@@ -257,6 +262,7 @@ class SpectralSection:
         self.ui.spectralNoteLabel.visible = bool(text)
 
     def _show(self, mode: Mode | None = None) -> None:
+        self._prepared = False
         try:
             self.views.show(self._result, mode)
             self._windowHistory.follow(self.views.display)

@@ -125,7 +125,7 @@ class PanelWidget(BasePanelWidget):
 
     def arrivals(self) -> list[Callable[[Any], None]]:
         """Return what is done with a new result while the module is open, one thing a turn."""
-        return [self.resultArrived, self._offer, self.showArrived]
+        return [self.resultArrived, self._offer, self.showArrived, self._measureArrived]
 
     def keys(self) -> list[tuple[str, str]]:
         """Return the panel's keys and what they do, for the sheet that F1 shows."""
@@ -328,9 +328,13 @@ class PanelWidget(BasePanelWidget):
 
     def _offer(self, result: Any) -> None:
         if self.compareSection is not None:
-            self.compareSection.setResult(result)
+            self.compareSection.setResult(result, shown=False)
         if self.outSection is not None:
             self.outSection.setResult(result)
+
+    def _measureArrived(self, _result: Any) -> None:
+        if self.compareSection is not None:
+            self.compareSection.measure()
 
     def _arriving(self, result: Any) -> Iterator[float]:
         """Take and show a result, in short steps: meanwhile the scene may be closed, or the module left."""

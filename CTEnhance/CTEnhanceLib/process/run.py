@@ -1,8 +1,8 @@
 """One press of Apply: inputs go out to files, the worker computes, results come into the scene.
 
 What a verb needs says a `Job`; `Run` takes it through: prepare (main thread, in turns), worker process, load
-(main thread, in turns), place. Until that very last step the scene is not touched, so a failure or a cancel
-leaves it as it was; the temporary folder goes in any case.
+(main thread, in turns), place. Until that last step the scene is not touched, and it is done whole or not at
+all, so a failure or a cancel leaves the scene as it was; the temporary folder goes in any case.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import abc
 import json
 import logging
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,12 @@ class Job(abc.ABC):
         Raises CTEnhanceError when it cannot be done any more.
         """
 
+    def placing(self, report: dict[str, Any]) -> Generator[float, None, Any]:
+        """Do what `place` does, in short steps, and return the result; closed before that, leave nothing."""
+        result = self.place(report)
+        yield 1.0
+        return result
+
     def readable(self, sentence: str, folder: Path) -> str:
         """Return a sentence of the worker with the user's names in place of temporary files."""
         return sentence
@@ -117,6 +123,7 @@ class Run:
         self._commands: list[Command] = []
         self._worker: Worker | None = None
         self._warnings: list[str] = []
+        self._result: Any = None
         self.active = self._placed = False
 
     def start(self) -> None:
@@ -204,16 +211,16 @@ class Run:
             yield 1.0
 
     def _place(self) -> None:
-        try:
-            result = self._theJob().place(self._report())
-        except Exception as error:
-            self._failWith(error)
-            return
-        self._placed = True
-        # To show it takes as long again: in a turn of its own.
-        self._steps = TimedSteps((part for part in ()), lambda: self._tellDone(result), self._failWith)
+        """Place it, a step a turn: nodes take long to come, whose views and lists are told of each."""
+        self._steps = TimedSteps(self._placing(), self._tellDone, self._failWith, seconds=0.0)
 
-    def _tellDone(self, result: Any) -> None:
+    def _placing(self) -> Iterator[float]:
+        self._result = yield from self._theJob().placing(self._report())
+        self._placed = True
+        yield 1.0
+
+    def _tellDone(self) -> None:
+        result, self._result = self._result, None
         self._cleanUp()
         self._onDone(result, self._warnings)
 

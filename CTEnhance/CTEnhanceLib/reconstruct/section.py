@@ -31,12 +31,15 @@ class StagesSection:
         ui.compareButton.connect("toggled(bool)", self._onCompare)
         self.refresh()
 
-    def setResult(self, result: Any) -> None:
-        """Tell of this reconstruction and offer its stages; None: there is none."""
+    def setResult(self, result: Any, shown: bool = True) -> None:
+        """Tell of this reconstruction and offer its stages; None: there is none.
+
+        shown - whether stages that are on the screen give way to its own at once; else by `show`
+        """
         self._result = result if stagesOf(result) else None
         if self._result is None:
             self.ui.stagesButton.checked = False
-        elif self.stages.active:
+        elif shown and self.stages.active:
             self.stages.show(self._result)
         self.refresh()
 

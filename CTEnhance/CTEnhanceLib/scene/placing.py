@@ -18,6 +18,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from ctenhance.runtime.errors import CTEnhanceError
 from CTEnhanceLib.scene import bodywindows, units
 from CTEnhanceLib.scene.volumes import copyGrid
 
@@ -118,14 +119,22 @@ def originals() -> list[Any]:
 
 @contextlib.contextmanager
 def whole() -> Iterator[list[Any]]:
-    """All or nothing: nodes put into the list (see `addNode`) are removed again if the block raises."""
+    """All or nothing: nodes put into the list (see `addNode`) are removed again if the block raises, or the
+    steps that it is in are closed."""
     added: list[Any] = []
     try:
         yield added
-    except Exception:
+    except BaseException:
         for node in reversed(added):
-            slicer.mrmlScene.RemoveNode(node)
+            if slicer.mrmlScene.IsNodePresent(node):
+                slicer.mrmlScene.RemoveNode(node)
         raise
+
+
+def requireAll(added: Iterable[Any]) -> None:
+    """Raise CTEnhanceError unless all of these nodes are in the scene still: it may change between steps."""
+    if not all(map(slicer.mrmlScene.IsNodePresent, added)):
+        raise CTEnhanceError(_("The scene was changed meanwhile, so no result was added; press Apply again."))
 
 
 def addNode(className: str, name: str, added: list[Any], hidden: bool = False) -> Any:
