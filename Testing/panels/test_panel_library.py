@@ -50,6 +50,19 @@ def test_no_time_is_promised_while_models_load() -> None:
     assert told[2].stage == "prepare" and told[2].secondsLeft is None and told[2].percent == 10
 
 
+@pytest.mark.skipif(not hasattr(os, "getpriority"), reason="no priorities of processes here")
+def test_slicer_has_the_processors_first(app: Any, user: Any) -> None:
+    """The child takes all of them, while the user scrolls."""
+    from CTEnhanceLib.process.worker import Worker
+
+    ended: list[str] = []
+    worker = Worker(*[lambda *_: ended.append("")] * 4, {})
+    worker.start(["devices"])
+    pid = int(worker._process.processId())
+    assert os.getpriority(os.PRIO_PROCESS, pid) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 5)
+    worker.kill()
+
+
 def test_durations_in_words() -> None:
     from CTEnhanceLib.process.texts import durationText
 

@@ -30,6 +30,8 @@ from ctenhance.runtime.errors import CTEnhanceError
 GRACE_SECONDS = 3.0
 _POLL_MILLISECONDS = 100
 _LOG_LINES = 400
+# Of a process's niceness: how much later than Slicer the child has its turn.
+_STEPS_BACK = 5
 
 PACKAGE_FOLDER = Path(__file__).resolve().parents[2]
 
@@ -183,6 +185,7 @@ class Worker:
         self._process.connect("finished(int,QProcess::ExitStatus)", self._ended)
         self._process.connect("errorOccurred(QProcess::ProcessError)", self._broke)
         self._process.start(program, ["-m", "ctenhance", *arguments, "--progress", "json"])
+        _stepBack(int(self._process.processId()))
 
     def cancel(self) -> None:
         """Ask the whole process tree to end, and kill what is left after a few seconds; returns at once."""
@@ -302,6 +305,21 @@ class Worker:
         self._poll.deleteLater()
         process.deleteLater()
         tell()
+
+
+def _stepBack(pid: int) -> None:
+    """Have a child, and what it starts, leave the processors to Slicer where both want them: it takes all of
+    them, and the user scrolls meanwhile."""
+    if pid <= 0:  # not started
+        return
+    if hasattr(os, "setpriority"):
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, pid) + _STEPS_BACK)
+        return
+    with contextlib.suppress(ImportError):
+        psutil = importlib.import_module("psutil")
+        with contextlib.suppress(psutil.Error):
+            psutil.Process(pid).nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
 
 
 def _bytes(array: Any) -> bytes:
