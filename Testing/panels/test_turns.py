@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import slicer
 import vtk
+from spectral_scan import exhausted
 from test_enhance_viewing import AFTER, BEFORE, DIFFERENCE, addCT, addResult, choose, widget
 
 from panel_run import close_panel, open_panel
@@ -339,3 +341,108 @@ def test_a_module_left_while_a_result_arrives_shows_it_later(panel: Any, user: A
     assert not panel.compareSection.comparison.active
     panel.parent._enter(True)
     assert panel.parameters.result is result
+
+
+def test_maps_are_placed_one_a_turn_and_whole_or_not_at_all(
+    spectral_panel: Any, user: Any, spectral_files: Any
+) -> None:
+    """Each node that comes is told to all views and lists; half of a result is none."""
+    from ctenhance.runtime.errors import CTEnhanceError
+    from CTEnhanceLib.decompose.job import DecomposeJob, mapsOf
+    from CTEnhanceLib.process.run import Run
+
+    kinds = ("", "_sd", "_guided")
+    names = [f"{material}{kind}" for kind in kinds for material in ("water", "iodine")]
+    files = {name: spectral_files / "maps" / f"{name}.nii.gz" for name in names}
+    report = json.loads((spectral_files / "made.json").read_text(encoding="utf-8"))
+
+    def job() -> DecomposeJob:
+        loaded = DecomposeJob(spectral_files / "scan.ctproj.h5")
+        exhausted(loaded.load(files))
+        return loaded
+
+    def there() -> int:
+        return slicer.mrmlScene.GetNumberOfNodes()
+
+    before = there()
+    steps = job().placing(report)
+    counts = []
+    for _number in range(3):
+        next(steps)
+        counts.append(there() - before)
+    assert counts == [2, 4, 6]  # a map and its display at a time
+    steps.close()
+    assert there() == before
+    steps = job().placing(report)
+    next(steps)
+    slicer.mrmlScene.RemoveNode(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")[-1])
+    with pytest.raises(CTEnhanceError, match="changed meanwhile"):
+        exhausted(steps)
+    assert there() == before
+    # A run has each of them in a turn of its own, and can be cancelled until the last one.
+    ended: list[Any] = []
+    for cancelled in (True, False):
+        run = Run(
+            job(),
+            lambda _progress: None,
+            lambda result, _warnings: ended.append(result),
+            lambda sentence, _details: pytest.fail(sentence),
+            lambda: ended.append("cancelled"),
+        )
+        run.active, run._report = True, lambda: dict(report)
+        run._place()
+        came = []
+        while not ended:
+            known = there()
+            user.turn()
+            came.append(there() - known)
+            if cancelled and there() - before > 3:
+                run.cancel()
+        assert ended.pop() == "cancelled" if cancelled else len(mapsOf(ended.pop())) == 2
+        assert max(came) <= 2
+        assert there() == before or not cancelled
+
+
+def test_handles_are_drawn_without_being_sorted(panel: Any, user: Any, frames: Any) -> None:
+    """Sorted by depth they take several times as long as the image, without a graphics card."""
+    panel.ui.roundButton.click()
+    user.rests(0.5)
+    frames(lambda: panel.viewSection._onPlace((1.0, 2.0, 3.0)))
+    above = []
+    for view in SIX:
+        renderers = widget(view).sliceView().renderWindow().GetRenderers()
+        found = [renderers.GetItemAsObject(index) for index in range(renderers.GetNumberOfItems())]
+        above += [each for each in found if each.GetLayer()]
+    assert len(above) >= len(SIX) and not any(each.GetUseDepthPeeling() for each in above)
+
+
+def test_a_result_that_arrives_is_shown_once_and_then_measured(
+    panel: Any, user: Any, monkeypatch: Any
+) -> None:
+    ct = addCT()
+    choose(panel, user, addResult(ct))
+    panel.ui.compareButton.click()
+    panel.ui.roundButton.click()
+    user.rests(0.3)
+    log: list[str] = []
+    section = panel.compareSection
+    for of, name in ((section.comparison, "show"), (section.measuring, "measure")):
+        own = getattr(of, name)
+        monkeypatch.setattr(
+            of, name, lambda *each, own=own, name=name: (log.append(f"{name} {turn[0]}"), own(*each))
+        )
+    turn, run = [0], panel.runSection
+    run._run = _Done()
+    run._onDone(addResult(ct), [])
+    while run.running:
+        turn[0] += 1
+        user.turn()
+    kinds = [each.split()[0] for each in log]
+    assert kinds.count("show") == 1 and kinds.index("show") < kinds.index("measure")
+    assert (
+        len(
+            {each.split()[1] for each in log if each.startswith("show")}
+            & {each.split()[1] for each in log if each.startswith("measure")}
+        )
+        == 0
+    )  # in another turn

@@ -107,6 +107,8 @@ class OneByOne:
         view = _view(name)
         if view is not None:
             imageRenderer(view).SetDraw(True)
+            if not name.startswith(_SOLID):
+                _sortNothing(view)
             # In this order, or it would be drawn twice: by itself a view that may draw again does so.
             view.forceRender()
             view.resumeRender()
@@ -119,6 +121,21 @@ _SOLID = "3D:"
 def imageRenderer(view: Any) -> Any:
     """Return the renderer of what a slice or 3-D view is for; further ones have markers and rulers."""
     return view.renderWindow().GetRenderers().GetFirstRenderer()
+
+
+def _sortNothing(view: Any) -> None:
+    """Have the arrows and handles of markups, which are a bit transparent, drawn over a slice as they come.
+
+    Slicer has them sorted by depth for each pixel. Without a graphics card that takes three times as long as
+    the image below them, and in a slice they hardly ever lie behind one another.
+    """
+    renderers = view.renderWindow().GetRenderers()
+    for index in range(renderers.GetNumberOfItems()):
+        each = renderers.GetItemAsObject(index)
+        if each.GetLayer():
+            each.SetUseDepthPeeling(False)
+            if hasattr(each, "SetUseOIT"):  # of later versions of VTK
+                each.SetUseOIT(False)
 
 
 def _view(name: str) -> Any:
