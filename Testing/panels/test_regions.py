@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
+import vtk
 from scipy import stats
 from test_enhance_viewing import BEFORE, addCT, addResult, choose, widget
 
@@ -337,3 +338,24 @@ def test_the_plot_comes_back_with_the_scene(
     for _ in range(3):  # without a region there is nothing to plot
         ui.removeRegionButton.click()
     assert slicer.app.layoutManager().layout == 7101 and figure.table is None
+
+
+def test_a_free_region_that_is_given_up_goes(panel: Any, user: Any, compared: Any) -> None:
+    """Before its first point it is nothing; Slicer would draw it in each view all the same."""
+    interaction = slicer.app.applicationLogic().GetInteractionNode()
+    panel.ui.roundButton.click()
+    panel.ui.freeButton.click()
+    assert len(regions()) == 2
+    panel.ui.freeButton.click()  # again, instead of that one
+    user.rests(0.1)
+    assert len(regions()) == 2
+    interaction.SetCurrentInteractionMode(interaction.ViewTransform)  # as Escape does
+    user.rests(0.2)
+    assert len(regions()) == 1 and panel.ui.regionSelector.count == 1
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLMarkupsDisplayNode") == 1
+    panel.ui.freeButton.click()
+    for place in ((0.0, 0.0, 0.0), (20.0, 0.0, 0.0), (0.0, 20.0, 0.0)):
+        regions()[-1].AddControlPointWorld(vtk.vtkVector3d(*place))
+    interaction.SetCurrentInteractionMode(interaction.ViewTransform)
+    user.rests(0.2)
+    assert len(regions()) == 2 and "free" in panel.ui.regionTable.text

@@ -98,6 +98,10 @@ class FigurePlot:
         self._plot.show((title, _("Frequency (1/mm)"), _("MTF")), frequency[kept], curves, _LINES)
         return _edgeText(found, names)
 
+    def prepare(self) -> None:
+        """Make what `show` fills, in a turn before that."""
+        self._plot.prepare(len(_LINES))
+
     def remove(self) -> None:
         """Take it away."""
         self._plot.remove()

@@ -14,9 +14,10 @@ from CTEnhanceLib.compare.comparison import Comparison
 from CTEnhanceLib.compare.figures import Figure, FigurePlot, plotView
 from CTEnhanceLib.compare.pair import Pair
 from CTEnhanceLib.measure import roi, shapes, table
-from CTEnhanceLib.measure.region import WatchedRegions
+from CTEnhanceLib.measure.region import DrawnRegion, WatchedRegions
 from CTEnhanceLib.measure.regionkeys import regionKeys
 from CTEnhanceLib.measure.shapes import Shape
+from CTEnhanceLib.process.steps import inTurns
 from CTEnhanceLib.scene.plural import plural
 from CTEnhanceLib.views import crosshair, scrolling
 from CTEnhanceLib.views.keys import Keys
@@ -34,6 +35,7 @@ class MeasureSection:
         self._comparison = comparison
         self._figure = FigurePlot()
         self._watched = WatchedRegions(self.measure)
+        self._drawn = DrawnRegion(self.nodesChanged)
         self._rows: list[table.Row] = []
         self._known: dict[str, tuple[Any, table.Row]] = {}
         self._filling = self._laid = False
@@ -77,7 +79,7 @@ class MeasureSection:
         """Put a region into the first view; a free one is drawn by clicks."""
         node = self._added(shape)
         if node is not None and shape is Shape.FREE:
-            shapes.beginDrawing(node)
+            self._drawn.begin(node)
 
     def _added(self, shape: Shape) -> Any:
         """Return a new region in the first view, chosen; None where there is no comparison."""
@@ -196,9 +198,13 @@ class MeasureSection:
         if self._comparison.active:
             laid = self._comparison.setBelow(self._below()) or laid
         if laid and self._below():
-            qt.QTimer.singleShot(_LAYING_OUT, self._drawIfActive)
+            qt.QTimer.singleShot(_LAYING_OUT, lambda: inTurns([self._prepareIfActive, self._drawIfActive]))
         else:
             self._drawNow()
+
+    def _prepareIfActive(self) -> None:
+        if self._comparison.active and self._below():
+            self._figure.prepare()
 
     def _drawIfActive(self) -> None:
         if self._comparison.active:

@@ -71,6 +71,40 @@ class WatchedRegions:
             self._timer.start()
 
 
+class DrawnRegion:
+    """The free region whose points are the user's clicks now. Given up before the first point, it goes:
+    Slicer takes as long to draw it in each view as one that is there. `onGone()` is called then."""
+
+    def __init__(self, onGone: Callable[[], None]) -> None:
+        self._onGone = onGone
+        self._node: Any = None
+        self._tag: tuple[Any, int] | None = None
+
+    def begin(self, node: Any) -> None:
+        """Let clicks draw this one."""
+        self._end()
+        self._node = node
+        shapes.beginDrawing(node)
+        interaction = slicer.app.applicationLogic().GetInteractionNode()
+        event = interaction.InteractionModeChangedEvent
+        self._tag = interaction, interaction.AddObserver(event, self._onMode)
+
+    def _onMode(self, interaction: Any, _event: Any) -> None:
+        if interaction.GetCurrentInteractionMode() != interaction.Place:
+            # Not now: Slicer first takes the point away that follows the mouse.
+            qt.QTimer.singleShot(0, self._end)
+
+    def _end(self) -> None:
+        node, self._node = self._node, None
+        if self._tag is not None:
+            self._tag[0].RemoveObserver(self._tag[1])
+            self._tag = None
+        empty = node is not None and not node.GetNumberOfDefinedControlPoints()
+        if empty and slicer.mrmlScene.IsNodePresent(node):
+            roi.removeRegion(node, node.GetDisplayNode())
+            self._onGone()
+
+
 class MeasuredRegion:
     """One box, `node` (None: there is none). `onMoved()` is called a moment after it was dragged."""
 

@@ -43,11 +43,19 @@ class Plot:
     """The curves of one plot view, by its tag."""
 
     def __init__(self, tag: str) -> None:
+        #: What is drawn; None: nothing is.
         self.table: Any = None
+        self._table: Any = None
         self._tag = tag
         self._chart: Any = None
         self._nodes: list[Any] = []
         self._series: list[Any] = []
+
+    def prepare(self, count: int) -> None:
+        """Make what so many curves need, where it is not there: the nodes take longer than what they show."""
+        if not self._has(count):
+            self.remove()
+            self._make(self._tag, count)
 
     def show(
         self,
@@ -61,9 +69,8 @@ class Plot:
         titles - of the chart, the abscissa and the ordinate; lines - one a curve
         """
         title, across, up = titles
-        if not self._has(len(curves)):
-            self.remove()
-            self._make(title, len(curves))
+        self.prepare(len(curves))
+        self.table = self._table
         arrays = tuple(np.asarray(each, float) for each in (abscissa, *curves.values()))
         with contextlib.ExitStack() as changes:  # told of when columns and series fit each other again
             for node in self._nodes:
@@ -71,6 +78,7 @@ class Plot:
             slicer.util.updateTableFromArray(self.table, arrays, [across, *curves])
             for series, name, line in zip(self._series, curves, lines, strict=True):
                 _describe(series, across, name, line)
+            self.table.SetName(title)
             self._chart.SetTitle(title)
             self._chart.SetXAxisTitle(across)
             self._chart.SetYAxisTitle(up)
@@ -85,7 +93,7 @@ class Plot:
             _remove(self._chart)
             rest = [node for node in self._nodes if node is not self._chart]
             inTurns([functools.partial(_remove, node) for node in rest])
-        self.table = self._chart = None
+        self.table = self._table = self._chart = None
         self._nodes, self._series = [], []
 
     def _has(self, count: int) -> bool:
@@ -94,11 +102,11 @@ class Plot:
 
     def _make(self, title: str, count: int) -> None:
         with placing.whole() as added:
-            self.table = placing.addNode("vtkMRMLTableNode", title, added, hidden=True)
+            self._table = placing.addNode("vtkMRMLTableNode", title, added, hidden=True)
             self._chart = placing.addNode("vtkMRMLPlotChartNode", title, added, hidden=True)
             for _number in range(count):
                 series = placing.addNode("vtkMRMLPlotSeriesNode", title, added, hidden=True)
-                series.SetAndObserveTableNodeID(self.table.GetID())
+                series.SetAndObserveTableNodeID(self._table.GetID())
                 self._series.append(series)
                 self._chart.AddAndObservePlotSeriesNodeID(series.GetID())
         self._nodes = added
