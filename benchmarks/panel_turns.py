@@ -289,7 +289,7 @@ def enhancing(turns: Turns, app: Any, shape: tuple[int, int, int], count: int) -
     with tempfile.TemporaryDirectory() as folder:
         reading(turns, panel, Path(folder))
         rows = list(frames(turns, panel, count, f", {len(things)} things more in the scene"))
-        for thing in things:  # of which Slicer draws point lists, empty ones too, in each view
+        for thing in things:  # of which Slicer draws lists of points in each view
             slicer.mrmlScene.RemoveNode(thing)
         turns.wait(1)
         rows += frames(turns, panel, count)

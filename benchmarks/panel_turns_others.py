@@ -13,14 +13,25 @@ import numpy as np
 _SPACING = np.diag([-0.7, -0.7, 1.0, 1.0])
 
 
-def fill(count: int = 40) -> list[Any]:
-    """Put as many things into the scene as a reader collects in a morning, and return them."""
+def fill(count: int = 40, lists: int = 2) -> list[Any]:
+    """Put as many things into the scene as a reader collects in a morning, and return them.
+
+    Some of them are lists of points, of three points each. Slicer draws each list, an empty one, too, in each
+    view, and adds points to the one that there is rather than begin another.
+    """
     import slicer
 
-    kinds = ("vtkMRMLMarkupsFiducialNode", "vtkMRMLTableNode", "vtkMRMLTextNode")
-    return [
-        slicer.mrmlScene.AddNewNodeByClass(kinds[number % 3], f"Thing {number}") for number in range(count)
-    ]
+    things = []
+    for number in range(count):
+        points = number < lists
+        kind = "Text" if number % 2 else "Table"
+        name = "vtkMRMLMarkupsFiducialNode" if points else f"vtkMRML{kind}Node"
+        things.append(slicer.mrmlScene.AddNewNodeByClass(name, f"Thing {number}"))
+        if points:
+            things[-1].CreateDefaultDisplayNodes()
+        for step in range(3 if points else 0):
+            things[-1].AddControlPoint(-40.0 + 30 * step, 20.0 - 10 * number, -30.0)
+    return things
 
 
 def further(turns: Any, panel: Any, folder: Path, pair: Callable[..., Any]) -> None:
