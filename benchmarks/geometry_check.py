@@ -58,6 +58,17 @@ def off_by(columns: float) -> tuple[Wrong, Named]:
     return lambda p: replace(p, central_column=p.central_column + columns), _centre
 
 
+def half_fan(p: Projections) -> Projections:
+    """Two fifths of the columns cut off one side, as by a detector that stands aside to see more."""
+    cut = 2 * p.n_columns // 5
+    return changed(p, lambda r: r[:, :, cut:], central_column=p.central_column - cut)
+
+
+def half_fan_off_by(columns: float) -> tuple[Wrong, Named]:
+    wrong, right = off_by(columns)
+    return lambda p: wrong(half_fan(p)), lambda found, p: right(found, half_fan(p))
+
+
 def named(*keys: str) -> Named:
     return lambda found, _p: set(found) == set(keys)
 
@@ -89,6 +100,11 @@ def faults(kind: str) -> dict[str, tuple[Wrong, Named]]:
         "called parallel": (_parallel, named("geometry")),
         "views and columns exchanged": (_exchanged, named("exchanged_axes")),
     }
+    every |= {f"half-fan, central column off by {off:g}": half_fan_off_by(off) for off in (0.5, 1, 3, 10, 30)}
+    every["half-fan, rotation the other way"] = (
+        lambda p: replace(half_fan(p), view_angles=-p.view_angles),
+        reverse,
+    )
     spacing = "column_pitch_mm" if kind == "fan-flat" else "column_pitch_rad"
 
     def spaced(factor: float) -> Wrong:

@@ -226,11 +226,12 @@ def bad_readings(scanner: Scanner, body: Body, seed: int) -> Iterator[tuple[str,
             f"detector of {100 * kept_part:.0f} % of the width",
             changed(full, lambda r, cut=cut: r[:, :, cut:-cut], central_column=full.central_column - cut),
         )
-    cut = columns // 5
-    yield (
-        "detector off by a fifth",
-        changed(full, lambda r: r[:, :, cut:], central_column=full.central_column - cut),
-    )
+    cuts = (("detector off by a fifth", 1.0, columns // 5),)
+    if scanner.kind != "parallel":
+        cuts += tuple((f"half-fan, {100 * dose:g} % dose", dose, 2 * columns // 5) for dose in (1.0, 0.025))
+    for label, dose, cut in cuts:
+        p = scanner.scan(through, dose, seed)
+        yield label, changed(p, lambda r, cut=cut: r[:, :, cut:], central_column=p.central_column - cut)
     yield "96 views", changed(full, lambda r: r[:: views // 96], view_angles=full.view_angles[:: views // 96])
     yield from _other_bodies(scanner, body, seed)
     if scanner.kind != "parallel":

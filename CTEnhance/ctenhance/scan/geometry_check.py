@@ -40,7 +40,8 @@ def check_geometry(
     fault = search.fault()
     if fault is None or not fault.likely:
         fault = views_aside(rows, search.differ) or fault
-    facts: dict[str, Any] = {"opposite_rays_differ": search.differ if search.differ < UNKNOWN else None}
+    differ = min(search.differ, search.aside)
+    facts: dict[str, Any] = {"opposite_rays_differ": differ if differ < UNKNOWN else None}
     if fault is not None:
         facts |= {
             "opposite_rays_differ_if": fault.differ_if,

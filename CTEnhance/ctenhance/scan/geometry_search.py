@@ -12,6 +12,7 @@ import torch
 
 from ctenhance.physics.opposite_rays import UNKNOWN, Supposed
 from ctenhance.runtime.progress import Cancellable, check
+from ctenhance.scan.aside_search import AsideSearch
 from ctenhance.scan.geometry_fault import COLUMNS, GeometryFault, another_geometry, percent, unexplained
 from ctenhance.scan.geometry_rays import MOST_JUMPS, Rays
 from ctenhance.scan.order_check import lost_views, unlike, wrong_order
@@ -33,9 +34,6 @@ _BETTER_UNKNOWN = 0.1
 #: Rays that differ more than this, although readings are smooth, agree in no geometry; more than the last,
 #: they may also be divided by a wrong air.
 _NO_AGREEMENT, _SMOOTH, _UNEXPLAINED = 0.5, 0.1, 0.12
-#: Of rays within the body alone another central column is believed only if all that are far do so many times
-#: worse, and the same with a reversed rotation by the second.
-_ALONE, _ALONE_TURNED = 3.0, 1.5
 #: A last view that should not repeat the first is believed if rays then differ by less than this part.
 _SOMEWHAT_BETTER = 0.95
 #: The least changes that are reported beside those of `COLUMNS`: of the columns' spacing, relative to it; of
@@ -50,6 +48,8 @@ _ORDER_LOST = 0.04
 #: Smooth views no farther apart than this that differ so much are in no order at all, if opposite rays differ
 #: by more than the last.
 _STEP, _NEIGHBOURS, _SMOOTH_VIEWS, _NO_ORDER = math.radians(4), 0.15, 0.03, 0.1
+#: A detector stands aside whose centre is off its middle by this part of half its columns.
+_ASIDE = 0.2
 #: How far is looked nearby, and what is tried beyond that.
 _NEAR_COLUMNS, _NEAR_SPACING, _NEAR_STEP = 4.0, 0.12, 0.02
 _SPACINGS = [float(k) for k in np.geomspace(0.08, 12, 60)]
@@ -107,6 +107,11 @@ class Search:
             per_column = float(p.column_pitch_rad or 0)
         self.claimed = Supposed(p.central_column, per_column, flat)
         self.differ = self.rays.differ(self.claimed)
+        #: The same of the rays through the middle of the body, where they alone are measured from both sides.
+        self.aside = UNKNOWN
+        self._doubt: str | None = None
+        # they agree, whatever columns do that read the same in all views
+        self._sound = False
         self.few = self.rays.fine.measured_twice(self.claimed) < _FEW
 
     def fault(self) -> GeometryFault | None:
@@ -120,13 +125,23 @@ class Search:
         return fault or self._other_geometry()
 
     def unexplained(self) -> str | None:
-        """A warning where opposite rays differ much and `fault` has found nothing that explains it."""
-        much = _UNEXPLAINED < self.differ < UNKNOWN and not self.few
+        """A warning where opposite rays differ much and `fault` has found nothing that explains it, or where
+        those of a detector that stands aside do not tell."""
+        if self._doubt:
+            return self._doubt
+        much = _UNEXPLAINED < self.differ < UNKNOWN and not self.few and not self._sound
         return unexplained(self.differ) if much and self.rays.fine.roughness < _SMOOTH else None
 
     def _other_geometry(self) -> GeometryFault | None:
         if self.differ < _AGREE:
             return self._last_view()
+        if self.differ == UNKNOWN and (rays := self._aside_search()).whole:
+            self.aside = rays.here.differ
+            if place := rays.likely():
+                return self._fault_of(_Found(place.supposed, place.compared.differ), rays.here.differ)
+            self._doubt = rays.doubt()
+            lost = lost_views(self.rays.through, self.rays.angles, self.claimed)
+            return self._last_view() or lost or self._disorder()
         candidates = list(self._nearby())
         if self.differ > (_DIFFER_ROUGH if self.rays.rough else _DIFFER):
             candidates += self._far()
@@ -143,12 +158,17 @@ class Search:
                 and abs(chosen.supposed.central - self.claimed.central) > _NEAR_COLUMNS
             ):
                 # to where fewer rays, and these within the body, are measured twice
-                chosen = self._within() or chosen
+                chosen = self._aside(self.rays.fine.disagreement(self.claimed, within=True)) or chosen
             return self._fault_of(self._needed(chosen))
-        if within := self._within():
-            return self._fault_of(within)
-        lost = lost_views(self.rays.through, self.rays.angles, self.claimed)
-        return self._last_view() or lost or self._disorder()
+        if aside := self._aside(self.rays.fine.disagreement(self.claimed, within=True)):
+            return self._fault_of(aside)
+        s, last = self.claimed, self.projections.n_columns - 1
+        if abs(2 * s.central - last) > _ASIDE * last and (rays := self._aside_search()).whole:
+            if place := rays.nearby():
+                return self._fault_of(_Found(place.supposed, place.compared.differ), rays.here.differ)
+            self._sound = rays.sound
+        lost = lost_views(self.rays.through, self.rays.angles, s)
+        return self._last_view() or lost or (None if self._sound else self._disorder())
 
     def _last_view(self) -> GeometryFault | None:
         """The warning where the angles say that the last view repeats the first, and it does not."""
@@ -194,13 +214,14 @@ class Search:
             {"views_out_of_order": likely},
         )
 
-    def _fault_of(self, found: _Found) -> GeometryFault:
+    def _fault_of(self, found: _Found, differ: float | None = None) -> GeometryFault:
         p, s = self.projections, found.supposed
         # a body that looks alike from both sides, or parallel rays, show where the centre is, and nothing
         # else
         alike = self.rays.differ(replace(s, turn=-s.turn)) < 1.2 * found.differ + 1e-3
         either = alike and abs(p.n_columns - 1 - s.central - self.claimed.central) < COLUMNS
-        return another_geometry(p, self.claimed, s, self.differ, found.differ, found.exchanged, either)
+        differ = self.differ if differ is None else differ
+        return another_geometry(p, self.claimed, s, differ, found.differ, found.exchanged, either)
 
     def _moved(self, found: _Found) -> bool:
         """Whether nothing but the central column is another one."""
@@ -283,43 +304,16 @@ class Search:
         best = self._best(s, "turn", steps)
         yield self._centred(self._refined(best, "turn", 0.025 * best.turn, 2e-4).supposed)
 
-    def _within(self) -> _Found | None:
+    def _aside(self, differ: float) -> _Found | None:
         """Another central column, so far off that no rays but those within the body are measured from both
         sides, as by a detector that stands aside to see more (half-fan); None where none is sure."""
-        s, differ = self.claimed, self.rays.fine.disagreement
-        claimed = differ(self.claimed, within=True)
-        if not _GOOD < claimed < UNKNOWN:
+        if not _GOOD < differ < UNKNOWN:
             return None
-        columns = self.projections.n_columns
-        places = [float(c) for c in np.linspace(0.02 * columns, 0.98 * columns, 145)]
-        found = []
-        for turn in (1.0, -1.0) if s.per_column else (1.0,):
-            every = [replace(s, central=place, turn=turn) for place in places]
-            coarse = [self.rays.coarse.disagreement(one, within=True) for one in every]
-            least = int(np.argmin(coarse))
-            # the next best that is none beside it
-            others = [k for k in range(len(every)) if abs(k - least) > len(every) // 12]
-            for k in (least, min(others, key=lambda k: coarse[k])):
-                check(self.cancel)
-                reach = columns / 50
+        best = self._aside_search().far()
+        return None if best is None else _Found(best.supposed, best.compared.differ)
 
-                def of(central: float, one: Supposed = every[k]) -> float:
-                    return differ(replace(one, central=central), within=True)
-
-                central = _least(of, places[k] - reach, places[k] + reach, 0.01)
-                found.append(_Found(replace(every[k], central=central), of(central)))
-        best = min(found, key=lambda one: one.differ)
-        other = min(
-            (one for one in found if one.supposed.turn != best.supposed.turn),
-            key=lambda one: one.differ,
-            default=None,
-        )
-        elsewhere = min(
-            one.differ for one in found if abs(one.supposed.central - best.supposed.central) > columns / 24
-        )
-        sure = best.differ < min(_GOOD, _BETTER_OTHERS * claimed, elsewhere / _ALONE)
-        sure &= other is None or best.differ < other.differ / _ALONE_TURNED
-        return best if sure and self._tellable(best) else None
+    def _aside_search(self) -> AsideSearch:
+        return AsideSearch(self.rays, self.claimed, self.projections.n_columns, self.cancel)
 
     def _exchanged(self, lie: bool = False) -> Iterable[_Found]:
         """Readings with exchanged axes, which are as smooth before; or that `lie` in another order."""
