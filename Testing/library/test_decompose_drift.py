@@ -59,6 +59,12 @@ def case() -> Case:
     return Case({"calcium": 150.0})
 
 
+@pytest.fixture(scope="module")
+def described() -> Case:
+    """With what the basis describes alone."""
+    return Case({"iodine": 2.0})
+
+
 def assert_errors_are_told(found: ThresholdShifts, case: Case, columns: slice = slice(None)) -> None:
     """What the fit says of its errors is what they are, for thresholds that quanta reach."""
     pulls = ((found.shifts - case.shifts) / found.errors)[columns, :5]
@@ -106,8 +112,8 @@ def test_rings_go_without_a_reference(case: Case) -> None:
     assert float(corrected[1][rod].mean()) == pytest.approx(10.0, abs=0.4)
 
 
-def test_without_a_reference_the_errors_tell_which_shifts_are_found() -> None:
-    case = Case({"iodine": 2.0})
+def test_without_a_reference_the_errors_tell_which_shifts_are_found(described: Case) -> None:
+    case = described
     found = calibrate_without_reference(case.after, BEAM, BASIS, case.phantom.grid)
     # channels that see air alone know all their shifts; behind the object, two combinations stay open
     aside, behind = slice(0, 8), slice(30, 60)
@@ -118,9 +124,9 @@ def test_without_a_reference_the_errors_tell_which_shifts_are_found() -> None:
     assert case.error(found.shifts, behind) < 1.2 * told
 
 
-def test_without_drift_and_reference_next_to_nothing_is_found() -> None:
+def test_without_drift_and_reference_next_to_nothing_is_found(described: Case) -> None:
     """Round by round noise and the rods must not add up to shifts that are not there."""
-    case = Case({"iodine": 2.0})
+    case = described
     found = calibrate_without_reference(case.before, BEAM, BASIS, case.phantom.grid)
     assert float(found.shifts[:, :5].square().mean().sqrt()) < 0.16
     none, own = (case.images(case.before, BEAM.spectra(shifts)) for shifts in (None, found.shifts))
