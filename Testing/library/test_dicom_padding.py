@@ -14,6 +14,7 @@ from ctenhance import CTVolume
 from ctenhance.core.ends import ends_of
 from ctenhance.core.padding import doubt_of_padding, padding_to_air
 from ctenhance.files.dicom.reading import read_dicom
+from ctenhance.runtime.errors import InputError
 
 NOTE = "padding outside the field of view set to -1024 HU"
 SIDE = 64
@@ -25,6 +26,38 @@ def _padded(value: int) -> np.ndarray:
     values = hounsfield(3, SIDE, SIDE).astype(np.int32)
     values[:, CORNERS] = value
     return values
+
+
+def _as_unsigned(folder: Path) -> None:
+    for path in folder.iterdir():
+        made = pydicom.dcmread(path)
+        made.PixelRepresentation = 0
+        made.save_as(path)
+
+
+@pytest.mark.parametrize("inside", [-1030, -1500, 40])
+def test_negative_numbers_that_the_header_calls_unsigned(tmp_path: Path, inside: int) -> None:
+    values = _padded(-3024)
+    values[1, 30:33, 40:42] = inside
+    signed = {"PixelRepresentation": 1, "PixelPaddingValue": -2000}
+    write_series(tmp_path, values=values, depths=(0, 2, 4), **signed)
+    assert NOTE in CTVolume.read(tmp_path).meta["notes"]
+    _as_unsigned(tmp_path)
+    if inside > -1024:  # padding is all that is negative
+        volume = CTVolume.read(tmp_path)
+        assert (volume.array[:, CORNERS] == -1024).all() and volume.array.max() < 200
+        return
+    with pytest.raises(InputError, match=rf"negative numbers \({inside} HU\) lost their sign.* unsigned"):
+        CTVolume.read(tmp_path)
+
+
+def test_negative_numbers_without_their_sign_and_without_padding_declared(tmp_path: Path) -> None:
+    for name, values in (("padded", _padded(-3024)), ("air", hounsfield(3, SIDE, SIDE) - 60)):
+        write_series(tmp_path / name, values=values, depths=(0, 2, 4), PixelRepresentation=1)
+        assert CTVolume.read(tmp_path / name).array.max() < 200
+        _as_unsigned(tmp_path / name)
+        with pytest.raises(InputError, match="Pixel Representation 0 in place of 1"):
+            CTVolume.read(tmp_path / name)
 
 
 @pytest.mark.parametrize("value", [3071, 0, 40, -900, -1000, 1000, 32767 - 1024])

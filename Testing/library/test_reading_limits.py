@@ -87,6 +87,15 @@ def test_values_that_begin_again_are_refused(tmp_path: Path, largest: int, span:
         CTVolume.read(tmp_path / "wrapped.nii")
 
 
+def test_what_was_drawn_at_the_highest_value_and_metal_have_not_lost_their_signs() -> None:
+    for intercept in (0, -1000, -1024, -8192):
+        require_whole_words(np.where(BODY > 300, 65535.0 + intercept, BODY))
+    require_whole_words(body(metal=30000))
+    for lost in (BODY - 200 + 65536 * (BODY < -824), np.where(BODY > 300, 65536.0 - 3024, BODY)):
+        with pytest.raises(InputError, match="lost their sign"):
+            require_whole_words(lost)
+
+
 def test_blank_slices_are_told_and_not_as_no_order(tmp_path: Path) -> None:
     values = np.concatenate([BODY, body(10) + 1, body(4)[::-1]])
     values = values + np.arange(len(values))[:, None, None] * 2

@@ -26,6 +26,11 @@ _LEAST_APART_HU, _FEWEST_VALUES, _LEAST_RANGE_HU, _MOST_ASKED = 4.0, 20, 200.0, 
 # neighbour is at the top. 46 real scans have one such place in 12,000; reformatted and thinned, a bone kernel
 # in a head phantom has one in 5. So what wraps above 511 HU is told in half of the scans, and at 1023 never.
 _SPANS = {2048.0: 0.3, 4096.0: 0.3}
+#: Above what any scanner's scale holds; extended ones end at 30710 HU.
+BEYOND_SCANNERS_HU = 32768.0
+# Negative numbers of 16 bits without their sign are as high. The highest of them alone, here as HU with the
+# usual intercepts, is what was drawn in.
+_WORD, _LOWEST_WRAPPED_HU, _HIGHEST_OF_WORDS = 65536.0, -8192.0, (-1.0, -1001.0, -1025.0, -8193.0)
 _NEARLY, _OF_SPAN, _TOP, _LEAST_JUMP, _FEWEST_JUMPS, _MOSTLY = 0.9, 0.25, 0.12, 0.75, 8, 0.5
 
 
@@ -72,15 +77,37 @@ def limits_of(array: np.ndarray, ends: np.ndarray | None = None) -> Limits:
 
 
 def require_whole_words(array: np.ndarray, ends: np.ndarray | None = None) -> None:
-    """Raise InputError where values [z, y, x] beyond the largest of their words went on from the smallest.
+    """Raise InputError where values [z, y, x] beyond the largest of their words went on from the smallest,
+    or lost their signs.
 
     `ends`: those of its slices (`ends_of`), where they are known.
     """
-    if _begin_again(array, ends_of(array) if ends is None else ends):
+    ends = ends_of(array) if ends is None else ends
+    _require_signs(array, ends)
+    if _begin_again(array, ends):
         raise InputError(
             "beside its highest values stand its lowest ones, as where dense bone or metal did not fit into "
             "the bits of a value and began again from below; export it again, with more bits."
         )
+
+
+def _require_signs(array: np.ndarray, ends: np.ndarray) -> None:
+    beyond = np.flatnonzero(ends[:, 1] >= BEYOND_SCANNERS_HU)
+    if not len(beyond):
+        return
+    high = np.unique(np.concatenate([plane[plane >= BEYOND_SCANNERS_HU] for plane in array[beyond]]))
+    signed = high.astype(np.float64) - _WORD
+    if signed[0] < _LOWEST_WRAPPED_HU or (len(signed) == 1 and signed[0] in _HIGHEST_OF_WORDS):
+        return
+    if len(signed) == 1:
+        some, meant = f"{high[0]:.0f} HU", f"{signed[0]:.0f}"
+    else:
+        some, meant = f"{high[0]:.0f} to {high[-1]:.0f} HU", f"{signed[0]:.0f} to {signed[-1]:.0f}"
+    raise InputError(
+        f"some of its values are {some}, which no scanner gives, as where negative numbers ({meant} HU) lost "
+        "their sign: they are stored signed, and the header calls them unsigned (in DICOM: Pixel "
+        "Representation 0 in place of 1); correct that, or export it again from its source."
+    )
 
 
 def _begin_again(array: np.ndarray, ends: np.ndarray) -> bool:

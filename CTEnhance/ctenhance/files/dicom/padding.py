@@ -1,7 +1,8 @@
 """What a header declares as padding, the value outside of the field of view, becomes air.
 
-Below -1024 HU no measurement is, so all of it is padding. A value that tissue, bone or metal has, too (0 HU,
-+3071 HU), counts only where it fills corners of the slice without noise: the header may be wrong.
+Below -1024 HU, and above the scale of any scanner, no measurement is, so all of it is padding. A value that
+tissue, bone or metal has, too (0 HU, +3071 HU), counts only where it fills corners of the slice without
+noise: the header may be wrong.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from pydicom.dataset import Dataset
 
+from ctenhance.core.limits import BEYOND_SCANNERS_HU
 from ctenhance.core.padding import outside_field, set_to_air
 
 AIR_HU = -1024.0
@@ -49,7 +51,10 @@ def fill_padding(values: np.ndarray, declared: tuple[float, float] | None) -> bo
     if declared is None or declared == (AIR_HU, AIR_HU):
         return False
     if declared[0] >= AIR_HU:
-        outside = _in_corners(values, declared)
+        if declared[0] >= BEYOND_SCANNERS_HU:  # as of a negative number that lost its sign
+            outside = (values >= declared[0]) & (values <= declared[1])
+        else:
+            outside = _in_corners(values, declared)
         values[outside] = AIR_HU
         return bool(outside.any())
     sharp = (values >= declared[0]) & (values <= declared[1]) & (values < AIR_HU)
