@@ -1,4 +1,5 @@
-"""What makes a note: images that a DICOMDIR lists in vain, copies among the slices, MR as the source."""
+"""What makes a note: images that a DICOMDIR lists in vain, copies among the slices, MR as the source, sizes
+that contradict the field of view, times."""
 
 from __future__ import annotations
 
@@ -191,6 +192,62 @@ def test_a_size_that_contradicts_the_field_of_view_is_told(
         save(made, tmp_path / f"{index}.dcm")
     found = [one for one in notes(tmp_path) if "field of view in the header" in one]
     assert not found if said is None else said in found[0]
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "diameter", "noted"),
+    [
+        ((64, 32), [1.6, 0.8], 51.2, True),
+        ((64, 32), [0.8, 1.6], 51.2, False),
+        ((64, 32), [1.6, 0.8], None, False),
+        ((64, 32), [0.8, 0.8], 51.2, False),  # a piece
+        ((64, 64), [0.8, 0.8], 51.2, False),
+    ],
+)
+def test_exchanged_pixel_spacings_are_told_by_the_field_of_view(
+    tmp_path: Path, shape: tuple[int, int], spacing: list[float], diameter: float | None, noted: bool
+):
+    for index, plane in enumerate(field(shape, circle=False)):
+        changes = {"PixelRepresentation": 1, "RescaleIntercept": 0, "PixelSpacing": spacing}
+        made = dataset(plane, (0, 0, 2.5 * index), ReconstructionDiameter=diameter, **changes)
+        save(made, tmp_path / f"{index}.dcm")
+    found = [one for one in notes(tmp_path) if "PixelSpacing (of rows, of columns) exchanged" in one]
+    assert len(found) == noted
+    assert all("25.6 x 102.4 mm by their pixels, but the field of view" in one for one in found)
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        (
+            [0] * 6 + [38] * 6,
+            "from -387.50 to -385.00 mm the time at which its slices were taken jumps by 38 s",
+        ),
+        ([38.4, 38.3, 38.2, 38.1, 38, 37.9, 0.5, 0.4, 0.3, 0.2, 0.1, 0], "jumps by 37 s"),
+        ([0] * 4 + [30] * 4 + [65] * 4, "mm, and 1 more times, the time"),
+        ([-20] * 6 + [18] * 6, "jumps by 38 s"),  # across midnight
+        ([0] * 12, None),
+        ([0.4 * index for index in range(12)], None),  # a table that moves on
+        ([2.5 * (index // 4) for index in range(12)], None),  # steps
+        ([15.0 * (index // 4) for index in range(12)], None),
+        ([25.0 * index for index in range(12)], None),
+        ([0] * 6 + [4] * 6, None),
+        ([None] * 12, None),
+    ],
+)
+def test_parts_that_were_taken_at_other_times_are_told(
+    tmp_path: Path, times: list[float | None], said: str | None
+):
+    write_series(tmp_path, 2.5 * np.arange(12), values=hounsfield(12))
+    for path, time in zip(sorted(tmp_path.iterdir(), reverse=True), times, strict=True):
+        made = pydicom.dcmread(path)
+        if time is not None:
+            clock = time % 86400
+            made.AcquisitionTime = f"{clock // 3600:02.0f}{clock // 60 % 60:02.0f}{clock % 60:09.6f}"
+        made.save_as(path)
+    found = [one for one in notes(tmp_path) if "the time at which its slices were taken" in one]
+    assert not found if said is None else said in found[0]
+    assert not any("jumps by" in one for one in notes(tmp_path, where={"AcquisitionTime": "any"}))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 """What makes a note of a series: images listed in vain, copies among the slices, MR images as the source, a
-size that contradicts the field of view."""
+size that contradicts the field of view, parts that were taken at other times."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import pydicom
 from pydicom.multival import MultiValue
 
+from ctenhance.files.dicom.choice import Conditions, numbers_of_all
 from ctenhance.files.dicom.header import DAMAGE, DicomFile, number, text
 from ctenhance.files.dicom.padding import AIR_HU
 from ctenhance.files.dicom.slices import Slice
@@ -30,6 +31,10 @@ _FEW_ROWS = 16  # are asked first, whether two slices may be one
 # there, with so much around it.
 _FACTORS, _OFF = (2.0, 3.0, 4.0, 8.0), 0.02
 _OTHER_FIELD, _AROUND_CIRCLE, _CORNER = 1.1, 0.1, 32
+_TIMES, _DAY_S = ("AcquisitionTime", "AcquisitionDateTime"), 86400.0
+# A step-and-shoot scan goes on after a few seconds, or 15 where its tube has to cool, each time alike; the
+# next phase is 20 or more later.
+_LEAST_PAUSE_S, _CERTAIN_PAUSE_S, _TIMES_STEP, _FEW_PAUSES = 10.0, 20.0, 3.0, 3
 
 
 def note_of_missing(index: Path, found: Container[str], series: str) -> str:
@@ -111,7 +116,19 @@ def notes_of_field(file: DicomFile, array: np.ndarray, padded: bool) -> list[str
     if not field or field <= 0 or len(spacing) != 2:
         return []
     rows, columns = array.shape[1:]
-    width = max(rows * spacing[0], columns * spacing[1])
+    height, across = rows * spacing[0], columns * spacing[1]
+    exchanged = rows * spacing[1], columns * spacing[0]
+    if (
+        max(abs(one / field - 1) for one in exchanged)
+        < _OFF
+        < min(abs(one / field - 1) for one in (height, across))
+    ):
+        return [
+            f"its slices are {across:.4g} x {height:.4g} mm by their pixels, but the field of view in the "
+            f"header (ReconstructionDiameter) is {field:.4g} mm, as they would be with the two values of "
+            "PixelSpacing (of rows, of columns) exchanged: they are stretched, and lengths are wrong"
+        ]
+    width = max(height, across)
     times = max(width / field, field / width) if width > 0 else 1.0
     whole = padded and _shows_circle(array[len(array) // 2])
     plain = rows == columns and any(abs(times / one - 1) < _OFF for one in _FACTORS)
@@ -124,6 +141,39 @@ def notes_of_field(file: DicomFile, array: np.ndarray, padded: bool) -> list[str
         f"(ReconstructionDiameter) is {field:.4g} mm: {cut}they were {how} and the pixel spacing left as it "
         f"was, and all lengths are {times:.3g} times too {off}"
     ]
+
+
+def notes_of_times(slices: Sequence[Slice], conditions: Conditions) -> list[str]:
+    """Return the note on slices, sorted by depth, of which parts were taken at other times than the rest.
+
+    No steps of one scan, which are alike, and no table that moves on, of which times change little by little.
+    """
+    frames = [(one.file, one.frame) for one in slices]
+    for keyword in _TIMES:
+        if conditions.ignores(keyword):
+            return []
+        known = [time for time in numbers_of_all(frames, keyword) if time is not None]
+        if len(known) < len(slices):
+            continue
+        steps = np.abs(np.diff(known)) % _DAY_S
+        steps = np.minimum(steps, _DAY_S - steps)  # at midnight
+        some = steps[steps > 0]
+        if not some.size:
+            continue
+        least = max(_LEAST_PAUSE_S, _TIMES_STEP * float(np.median(some)))
+        if some.size <= _FEW_PAUSES:
+            least = min(least, _CERTAIN_PAUSE_S)
+        pauses = np.flatnonzero(steps >= least)
+        if not 0 < pauses.size <= _FEW_PAUSES:
+            return []
+        first = int(pauses[0])
+        further = f", and {pauses.size - 1} more times," if pauses.size > 1 else ""
+        return [
+            f"from {slices[first].depth:.2f} to {slices[first + 1].depth:.2f} mm{further} the time at which "
+            f"its slices were taken jumps by {steps[first]:.0f} s ({keyword}): with contrast medium such "
+            "parts show different phases, and the patient may have moved; make sure that it is one scan"
+        ]
+    return []
 
 
 def _shows_circle(plane: np.ndarray) -> bool:

@@ -39,6 +39,7 @@ from ctenhance.files.dicom.provenance import (
     notes_of_derivation,
     notes_of_field,
     notes_of_parts,
+    notes_of_times,
 )
 from ctenhance.files.dicom.remarks import (
     note_of_density,
@@ -177,6 +178,7 @@ def laid_out(
     slices, repeated = _without_repetitions(slices, conditions)
     notes = require_one_scan(slices, conditions)
     notes += [*notes_of_parts(files), *([] if conditions.asked else notes_of_count(files))]
+    notes += notes_of_times(slices, conditions)
     grid = grid_of(slices, conditions)
     if scouts := sum(len(file.frames) - len(slice_frames(file)) for file in files):
         notes = [*notes, f"{scouts} frame{'' if scouts == 1 else 's'} left out, as localizers (scouts)"]
