@@ -137,9 +137,13 @@ def test_two_voxel_sizes(tmp_path: Path):
     coarse = turned(0, voxel=(1, 1, 2))
     with pytest.raises(InputError, match=r"1 x 1 x 2 mm \(sform\) and 0\.7 x 0\.8 x 1\.5 mm \(pixdim\)"):
         CTVolume.read(write(tmp_path / "one.nii", VALUES, sform=coarse, sform_code=1))
-    volume = CTVolume.read(write(tmp_path / "two.nii", VALUES, STRAIGHT, 1, coarse, 1))
-    np.testing.assert_allclose(matrix(volume), STRAIGHT, atol=1e-5)
-    assert "the qform was taken" in volume.meta["notes"][0]
+    for scaled, code in ((turned(0, voxel=(0.8, 0.9, 1.6)), 2), (coarse, 4)):  # as a registration leaves it
+        volume = CTVolume.read(write(tmp_path / "two.nii", VALUES, STRAIGHT, 1, scaled, code))
+        np.testing.assert_allclose(matrix(volume), STRAIGHT, atol=1e-5)
+        assert "the qform was taken" in volume.meta["notes"][0]
+    for code in (1, 2):
+        with pytest.raises(InputError, match=r"1 x 1 x 2 mm \(sform\) and 0\.7 x 0\.8 x 1\.5 mm \(pixdim\)"):
+            CTVolume.read(write(tmp_path / "thinned.nii", VALUES, STRAIGHT, 1, coarse, code))
 
 
 @pytest.mark.parametrize(("unit", "scale"), [(0, 1.0), (1, 1000.0), (2, 1.0), (3, 0.001)])

@@ -10,8 +10,10 @@ shows, so that a panel and the command agree:
   takes the two for the same, mirror images with one offset among them; else the qform.
 
 A disagreement of more than a tenth of a voxel is noted, with its size. A sform so sheared that the nearest
-rectangular grid misses a voxel by more than a tenth of one, and an sform alone of another voxel size than
-`pixdim` are refused; a lesser shear is noted, unless it is no more than rounding makes. (NIfTI-1 standard,
+rectangular grid misses a voxel by more than a tenth of one is refused; a lesser shear is noted, unless it is
+no more than rounding makes. Refused is, too, an sform alone of another voxel size than `pixdim`, and one beside
+a qform whose size is another by more than a registration scales, as where a script thinned the voxels and
+changed the sform alone, unless its code is an atlas's. (NIfTI-1 standard,
 nifti1.h: "3D IMAGE (VOLUME) ORIENTATION AND LOCATION IN SPACE", methods 1 to 3.)
 """
 
@@ -33,6 +35,7 @@ _TOLERANCE = 0.1  # of a voxel, at the corner that is furthest off
 _LARGEST_QUATERNION = 1.01  # the squares of the three stored parts, at most 1 but for rounding
 # A gantry tilt leaves the voxels of a slice as long as they are; codes of atlases.
 _SCALED, _OF_ATLASES = 0.01, (3, 4)
+_MOST_SCALED = 1.25  # by a registration to another image of the same kind
 # The cosine between two axes that rounding makes: of a matrix in float32, or printed with few digits.
 _ROUNDED_SHEAR = 1e-4
 _MILLIMETRES = {1: 1000.0, 3: 0.001}  # xyzt_units: metres, micrometres
@@ -103,13 +106,15 @@ def grid_of_nifti(header: bytes) -> NiftiGrid:
     as_pixdim = sform.copy()
     as_pixdim[:3, :3] *= voxel / lengths_of(sform)
     one_size = apart(sform, as_pixdim, size) <= tolerance
-    if qform is None:
-        if not one_size:
+    if qform is None or sform_code not in _OF_ATLASES:
+        times = lengths_of(sform) / voxel
+        if not one_size and (qform is None or max(times.max(), 1 / times.min()) > _MOST_SCALED):
             sizes = [" x ".join(f"{one:.4g}" for one in lengths) for lengths in (lengths_of(sform), voxel)]
             raise InputError(
                 f"its header gives two voxel sizes, {sizes[0]} mm (sform) and {sizes[1]} mm (pixdim); "
                 "correct it, or export the volume again."
             )
+    if qform is None:
         return NiftiGrid(_RAS_TO_LPS @ sform, notes)
     by_sform = (sform_code == _SCANNER and one_size) or _same_to_itk(sform, qform)
     taken, other = ("sform", "qform") if by_sform else ("qform", "sform")
