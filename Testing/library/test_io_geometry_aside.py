@@ -140,6 +140,16 @@ def test_nothing_is_consistent_where_hardly_a_column_is_measured_twice() -> None
     assert "do not tell" in facts["geometry_warning"] and not facts.get("likely_geometry")
 
 
+@pytest.mark.parametrize(
+    ("views", "turns"), [(VIEWS + 1, 1 + 1 / VIEWS), (2 * VIEWS, 2.0), (VIEWS + 60, 1.2)]
+)
+def test_more_than_a_turn(views: int, turns: float) -> None:
+    p = scan(quanta=QUANTA, offset=SIDES[0], arc=turns * 2 * math.pi, field=400.0, views=views)
+    assert check_geometry(p)[0] is None
+    _, facts = check_geometry(replace(p, central_column=p.central_column + 2))
+    assert facts["likely_geometry"] == {"central_column": pytest.approx(p.central_column, abs=0.15)}
+
+
 @pytest.mark.parametrize("kind", FANS)
 def test_views_in_no_order_name_no_centre(kind: str) -> None:
     p = half_fan(kind)
@@ -157,7 +167,9 @@ def test_arcs_of_the_scan_agree_on_the_centre() -> None:
     )
     assert inner.whole and not InnerRays(p.transmission()[:, : VIEWS // 2], angles[: VIEWS // 2]).whole
     assert inner.compare(right).differ < 0.02
-    off = inner.centres(replace(right, central=right.central + 0.5))
+    off, by_column = inner.centres(replace(right, central=right.central + 0.5))
     np.testing.assert_allclose(off.numpy(), -0.5, atol=0.1)
     assert inner.compare(replace(right, central=1.0)) == NOTHING
-    assert not len(inner.centres(replace(right, central=1.0)))
+    assert not len(inner.centres(replace(right, central=1.0))[0])
+    one_off = inner.compare(replace(right, central=right.central + 1)).differ
+    assert one_off == pytest.approx(by_column, rel=0.2)

@@ -30,6 +30,9 @@ _MOST_MEASURED = 0.3
 #: Rays beside the body vary by at least this part of what all do, or mean nothing; those within it, where
 #: less than the second part of what is usual comes through (square root), by far less.
 _LEAST, _INSIDE, _LEAST_INSIDE = 0.3, 0.85, 1e-3
+#: How far noise makes rays differ that are off by a column, as they are compared, as a part of what it does
+#: to those that are not (white noise behind the smoothing below).
+_NOISE_BY_COLUMN = 0.58
 _TINY = 1e-12
 
 
@@ -59,6 +62,10 @@ class InnerRays:
     `transmission` `[slice, view, column]`; `angles` `[view]` in rad, growing or falling."""
 
     def __init__(self, transmission: torch.Tensor, angles: torch.Tensor) -> None:
+        # the first of several turns, and no view that repeats the first
+        turned = (angles - angles[0]).abs()
+        once = turned < 2 * math.pi - 0.5 * float(turned.diff().abs().median())
+        transmission, angles = transmission[:, once], angles[once]
         slices, views, columns = transmission.shape
         some, self._together = max(1, views // _VIEWS), max(1, round(columns / _COLUMNS))
         means = F.avg_pool2d(transmission, (some, self._together))
@@ -103,6 +110,10 @@ class InnerRays:
         by_arc = by_arc / counts.clamp(min=1) / vary
         return Compared(float(differ.sum() / count) / vary, noise / vary, tuple(by_arc.tolist()))
 
+    def noise_by_column(self, compared: Compared) -> float:
+        """How far noise alone would make rays differ that are off by a column."""
+        return _NOISE_BY_COLUMN * min(compared.noise, compared.differ) / self._together
+
     def _vary(self, found: tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]) -> float | None:
         """By how much rays vary from view to view; None of too few, or of hardly anything but air."""
         _, own, measured, _ = found
@@ -113,20 +124,21 @@ class InnerRays:
         inside = float((own * measured).sum() / count) < _INSIDE * self._mean
         return None if vary < (_LEAST_INSIDE if inside else _LEAST) * self._variation else vary
 
-    def centres(self, supposed: Supposed) -> torch.Tensor:
+    def centres(self, supposed: Supposed) -> tuple[torch.Tensor, float]:
         """By how many columns the centre is another one, as each arc of the scan has it, `[arc]`; empty where
-        they do not know it."""
+        they do not know it. And how far rays differ, as `Compared` has it, that are off by a column."""
         step = _MOVED * self._together
         found = [
             self._differences(replace(supposed, central=supposed.central + by)) for by in (0.0, -step, step)
         ]
         here, before, after = found
-        if here is None or before is None or after is None:
-            return torch.zeros(0)
+        vary = None if here is None else self._vary(here)
+        if here is None or before is None or after is None or vary is None:
+            return torch.zeros(0), 0.0
         first = max(one[3] for one in (here, before, after))
         last = min(one[3] + one[0].shape[1] for one in (here, before, after))
         if last - first < _FEWEST:
-            return torch.zeros(0)
+            return torch.zeros(0), 0.0
 
         same = [
             (differences[:, first - low : last - low], measured[:, first - low : last - low])
@@ -137,7 +149,9 @@ class InnerRays:
         slope = _varying(same[2][0] - same[1][0], measured) / (2 * step)
         along = (differences * slope).sum((1, 2)).tensor_split(_ARCS)
         square = slope.square().sum((1, 2)).tensor_split(_ARCS)
-        return -torch.stack([a.sum() / s.sum().clamp(min=_TINY) for a, s in zip(along, square, strict=True)])
+        off = -torch.stack([a.sum() / s.sum().clamp(min=_TINY) for a, s in zip(along, square, strict=True)])
+        count = measured.sum().clamp(min=1) * slope.shape[-1]
+        return off, float(slope.abs().sum() / count) / vary
 
     def _differences(
         self, supposed: Supposed, every: int = 1

@@ -25,12 +25,16 @@ _BETTER, _ALIKE = 0.2, 0.3
 _TURNED, _SURE = 0.97, 3.0
 #: One far off is believed if no other place, and the other direction, is nearly as good.
 _ALONE, _ALONE_TURNED = 2.0, 1.2
+#: Less than this part of what rays vary by is what scatter, gains and the like do to them.
+_LEAST = 0.015
 #: Columns by which the centre is off where nothing but noise is left.
 _DRAWN = 0.5
 #: Columns by which the centre may be uncertain (standard error), of a detector of so many or fewer.
 _UNCERTAIN, _OF_COLUMNS = 0.5, 300
 #: Rays that differ by more fit no geometry that was tried.
 _UNEXPLAINED = 0.35
+#: Rays that are off by a column differ by so many times what noise alone makes of it (1.3), or tell nothing.
+_OVER_NOISE = 1.42
 #: Places that are looked at, and how many views are left out there.
 _PLACES, _EVERY = 145, 4
 _STEPS, _SETTLED = 15, 0.01
@@ -38,12 +42,14 @@ _STEPS, _SETTLED = 15, 0.01
 
 @dataclass(frozen=True)
 class Place:
-    """A geometry, how far opposite rays differ in it, and by how many columns the arcs of the scan disagree
-    on its centre (standard deviation; infinite where they find none)."""
+    """A geometry, how far opposite rays differ in it, by how many columns the arcs of the scan disagree on
+    its centre (standard deviation; infinite where they find none), and how far rays differ that are off by
+    a column."""
 
     supposed: Supposed
     compared: Compared
-    spread: float
+    spread: float = math.inf
+    by_column: float = 0.0
 
     @property
     def fits(self) -> bool:
@@ -97,9 +103,17 @@ class AsideSearch:
         if here == NOTHING or near.compared == NOTHING:
             return _CANNOT.format("where the centre is or which way the scanner turned")
         noisy = near.compared.differ < _NOISE * near.compared.noise
-        if not near.fits and not noisy:
-            return _MISFIT.format(percent(here.differ)) if near.compared.differ > _UNEXPLAINED else None
-        if near.spread / math.sqrt(6) > _UNCERTAIN * max(1.0, self._columns / _OF_COLUMNS):
+        if not near.fits and not noisy and near.compared.differ > _UNEXPLAINED:
+            return _MISFIT.format(percent(here.differ))
+        if not near.fits and not noisy and math.isfinite(near.spread):
+            return None
+        uncertain = near.spread / math.sqrt(6)
+        if noisy:
+            if near.by_column < _OVER_NOISE * self._inner.noise_by_column(near.compared):
+                return _CANNOT.format("where the centre is")
+            # the centre is elsewhere, or noise has drawn it there
+            uncertain = max(uncertain, abs(near.supposed.central - self._claimed.central))
+        if uncertain > _UNCERTAIN * max(1.0, self._columns / _OF_COLUMNS):
             return _CANNOT.format("where the centre is")
         if turned is not None and not near.beats(turned):
             return _CANNOT.format(
@@ -141,7 +155,7 @@ class AsideSearch:
         check(self._cancel)
         reach, supposed = max(4.0, self._columns / 50), start
         for _ in range(_STEPS):
-            off = self._inner.centres(supposed)
+            off, by_column = self._inner.centres(supposed)
             if not len(off):
                 break
             by = float(off.median())
@@ -150,8 +164,8 @@ class AsideSearch:
                 break
             supposed = replace(supposed, central=central)
             if abs(by) < _SETTLED:
-                return Place(supposed, self._inner.compare(supposed), float(off.std()))
-        return Place(start, self._inner.compare(start), math.inf)
+                return Place(supposed, self._inner.compare(supposed), float(off.std()), by_column)
+        return Place(start, self._inner.compare(start))
 
     def _other(self, one: Supposed) -> bool:
         return one.turn != self._claimed.turn or abs(one.central - self._claimed.central) >= COLUMNS
@@ -165,7 +179,8 @@ class AsideSearch:
         )
         # noise that is uneven between columns draws the centre aside, too
         error = math.hypot(near.spread, _DRAWN * near.compared.noise**2)
-        return by >= COLUMNS and error < _ALIKE * by and explained
+        shows = near.by_column * by > _LEAST
+        return by >= COLUMNS and shows and error < _ALIKE * by and explained
 
     def _better(self, turned: Place, near: Place) -> bool:
         """Whether the other direction is the right one."""
