@@ -77,6 +77,19 @@ def _detector_window(scan: ScanGeometry, offset: torch.Tensor) -> tuple[torch.Te
     return _smooth_step((towards_long + edge) / rise), _smooth_step((edge - towards_long) / rise)
 
 
+def measured_field_mm(scan: ScanGeometry) -> float:
+    """Diameter of the circle about the isocentre of which every line is measured, in mm.
+
+    It is what every view sees whole; but a detector that stands aside (half-fan) measures in a whole turn all
+    lines as far out as the end of its longer side, each at least once."""
+    g = scan
+    offset = g.ray_offsets_mm()
+    aside = abs(float(offset[0] + offset[-1])) > g.isocenter_pitch_mm
+    if g.field_of_view_mm <= 0 or not aside or _arc(g.angles())[2] is not None:
+        return g.field_of_view_mm
+    return 2 * float(offset.abs().max())
+
+
 @lru_cache(maxsize=4)
 def ray_weights(scan: ScanGeometry, grid: ImageGrid) -> torch.Tensor:
     """Weight of every ray in the sum over views, float64 `[view, column]` on the CPU.

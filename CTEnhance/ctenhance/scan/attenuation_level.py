@@ -28,7 +28,7 @@ _LIKE_LOG10 = 0.2
 #: Of an image: half of the attenuation, and most flat pieces, lie lower than in any patient; tissues, and how
 #: near factors are the same.
 _LOW_HU, _LOW_TISSUE_HU, _FAT_HU, _MUSCLE_HU, _NEAR = -120.0, -90.0, -100.0, 50.0, 0.04
-#: An image's side in parts of the field that every view sees.
+#: An image's side in parts of the field that is measured.
 _LEAST_IMAGE, _MOST_IMAGE = 0.1, 5.0
 #: The image that is looked at: pixels a side, views, and a frequency, in line pairs a pixel, of which a third
 #: is let through; and the body's edge, in parts of the largest line integral.
@@ -53,7 +53,7 @@ def attenuation_level(projections: Projections, rows: Sequence[Row]) -> float | 
     )
     try:
         scan = few.scan_geometry()
-        suggested = ImageGrid(_SIDE, _SIDE, p.image_pixel_mm or scan.field_of_view_mm / _SIDE)
+        suggested = ImageGrid(_SIDE, _SIDE, p.image_pixel_mm or p.field_of_view_mm / _SIDE)
         if truncated_share(lines, scan, suggested) > MOST_TRUNCATED:
             return None
         mean = lines.mean((0, 1))

@@ -21,6 +21,7 @@ from ctenhance.core.volume import CTVolume
 from ctenhance.physics.geometry import ScanGeometry, check_image
 from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.noise import COUNT_FLOOR
+from ctenhance.physics.redundancy import measured_field_mm
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check
 from ctenhance.scan.checks import check_fields, check_values, gap_notes
@@ -85,8 +86,8 @@ class Projections(ScanFields):
 
     @property
     def field_of_view_mm(self) -> float:
-        """Diameter of the circle about the isocentre that every view sees whole."""
-        return rays_of(self).field_of_view_mm
+        """Diameter of the circle about the isocentre of which the scan measures every line."""
+        return measured_field_mm(rays_of(self))
 
     @property
     def image_shape(self) -> tuple[int, int]:
@@ -233,7 +234,7 @@ class Projections(ScanFields):
             # another matrix shows the same field
             pixel_mm = own if image_size is None else own * max(self.image_shape) / side
         elif pixel_mm is None:
-            pixel_mm = scan.field_of_view_mm / side
+            pixel_mm = measured_field_mm(scan) / side
         if side * pixel_mm < _LEAST_FIELD_MM:
             raise InputError(
                 f"The image would be {side * pixel_mm:g} mm wide, which shows nothing: choose larger pixels "

@@ -6,6 +6,7 @@ import numpy as np
 
 from ctenhance.physics.geometry import ScanGeometry
 from ctenhance.physics.image_grid import ImageGrid
+from ctenhance.physics.redundancy import measured_field_mm
 from ctenhance.physics.truncation import MOST_TRUNCATED, truncated_share
 from ctenhance.scan.air_level import air_offset
 from ctenhance.scan.projections import Projections
@@ -30,8 +31,8 @@ def truncation_warning(projections: Projections, scan: ScanGeometry, grid: Image
         return None
     warning = (
         f"Body or table reach beyond the detector in up to {share:.0%} of a slice's views: outside of the "
-        f"{scan.field_of_view_mm:.0f} mm that every view sees values mean nothing, and near that edge "
-        "they are rough."
+        f"{measured_field_mm(scan):.0f} mm that the scan measures whole values mean nothing, and near that "
+        "edge they are rough."
     )
     offsets = [
         air_offset(of_row[0]) for of_row, cut in zip(lines, shares, strict=True) if cut > MOST_TRUNCATED
