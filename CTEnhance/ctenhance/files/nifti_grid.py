@@ -11,10 +11,10 @@ shows, so that a panel and the command agree:
 
 A disagreement of more than a tenth of a voxel is noted, with its size. A sform so sheared that the nearest
 rectangular grid misses a voxel by more than a tenth of one is refused; a lesser shear is noted, unless it is
-no more than rounding makes. Refused is, too, an sform alone of another voxel size than `pixdim`, and one beside
-a qform whose size is another by more than a registration scales, as where a script thinned the voxels and
-changed the sform alone, unless its code is an atlas's. (NIfTI-1 standard,
-nifti1.h: "3D IMAGE (VOLUME) ORIENTATION AND LOCATION IN SPACE", methods 1 to 3.)
+no more than rounding makes. Refused is, too, an sform alone of another voxel size than `pixdim`, and one
+beside a qform whose size is another by more than a registration scales, as where a script thinned the voxels
+and changed the sform alone, unless its code is an atlas's. (NIfTI-1 standard, nifti1.h: "3D IMAGE (VOLUME)
+ORIENTATION AND LOCATION IN SPACE", methods 1 to 3.)
 """
 
 from __future__ import annotations
