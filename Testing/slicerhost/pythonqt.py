@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 import inspect
+import os
 import re
 import sys
 import types
@@ -337,9 +338,49 @@ class qMRMLNodeComboBox(Widget):
 
 qt = sys.modules["qt"] = QtModule("qt")
 qt.QUiLoader = UiLoader
-# The path that the test's user chose; PythonQt returns it alone.
-chooser = qt.QFileDialog = types.SimpleNamespace(chosen="")
-chooser.getOpenFileName = chooser.getSaveFileName = chooser.getExistingDirectory = lambda *_: chooser.chosen
+
+
+class FolderDialog:
+    """Qt's dialog for a folder, whose test's user types `chosen`: it keeps the folders on the way selected.
+
+    Seen in Qt 5.15: with a path typed at once both the parent and the folder are selected, and
+    `getExistingDirectory` returns the first of them. PythonQt returns the path of a file alone.
+    """
+
+    Directory, ShowDirsOnly = 2, 1
+    chosen = ""
+
+    def __init__(self, _parent: Any = None, _title: str = "", _start: str = "") -> None:
+        self._directory = False
+
+    def setFileMode(self, mode: int) -> None:
+        self._directory = mode == self.Directory
+
+    def setOption(self, option: int, on: bool = True) -> None:
+        assert (option, on) == (self.ShowDirsOnly, True)
+
+    def exec_(self) -> int:
+        return int(bool(FolderDialog.chosen))
+
+    def selectedFiles(self) -> tuple[str, ...]:
+        assert self._directory, "without setFileMode(Directory) the dialog takes no folder"
+        return (os.path.dirname(FolderDialog.chosen), FolderDialog.chosen)
+
+    def deleteLater(self) -> None:
+        pass
+
+    @staticmethod
+    def getExistingDirectory(*_: Any) -> str:
+        return os.path.dirname(FolderDialog.chosen)
+
+    @staticmethod
+    def getOpenFileName(*_: Any) -> str:
+        return FolderDialog.chosen
+
+    getSaveFileName = getOpenFileName
+
+
+qt.QFileDialog = FolderDialog
 ctk = sys.modules["ctk"] = ClosedModule("ctk")
 for _name, _value in list(globals().items()):
     if _name.startswith(("ctk", "qMRML")) and _name != "ctk":

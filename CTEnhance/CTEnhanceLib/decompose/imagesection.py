@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import qt
 from slicer.i18n import tr as _
 
 from CTEnhanceLib.decompose.images import SpectralImages, energyOf
 from CTEnhanceLib.panel.sourcerows import typedPath
+from CTEnhanceLib.process.folders import chooseFolder
 
 #: The rows' names in the panel and in its parameters, in their order.
 ROWS = ("first", "second", "third")
@@ -52,6 +52,6 @@ class ImageSection:
         return SpectralImages(tuple(pairs), typedPath(parameters.imageFolder))
 
     def _onFolder(self) -> None:
-        path = qt.QFileDialog.getExistingDirectory(self._panel, _("Folder of a DICOM study"))
+        path = chooseFolder(self._panel, _("Folder of a DICOM study"))
         if path and self._parameters is not None:
             self._parameters.imageFolder = path

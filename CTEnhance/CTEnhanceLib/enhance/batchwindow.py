@@ -19,6 +19,7 @@ from CTEnhanceLib.enhance.opencase import OpenCaseJob, caseName
 from CTEnhanceLib.out import patient
 from CTEnhanceLib.panel import styles
 from CTEnhanceLib.process import dependencies, transfer
+from CTEnhanceLib.process.folders import chooseFolder
 from CTEnhanceLib.process.run import Job
 from CTEnhanceLib.process.steps import TimedSteps, raiseError
 from CTEnhanceLib.process.texts import durationText
@@ -356,7 +357,7 @@ class BatchWindow:
         self._ask(self.ui.batchTargetEdit, _("The folder for the results"))
 
     def _ask(self, edit: Any, title: str) -> None:
-        folder = qt.QFileDialog.getExistingDirectory(self.dialog, title, self._path(edit))
+        folder = chooseFolder(self.dialog, title, self._path(edit))
         if folder:
             edit.text = folder
 

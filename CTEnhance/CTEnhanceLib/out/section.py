@@ -14,6 +14,7 @@ from CTEnhanceLib.compare.comparison import Comparison
 from CTEnhanceLib.out import film, patient, pictures
 from CTEnhanceLib.out.dicom import ResultJob, SeriesJob
 from CTEnhanceLib.out.page import PageJob
+from CTEnhanceLib.process.folders import chooseFolder
 from CTEnhanceLib.process.run import Job
 from CTEnhanceLib.scene import placing
 from CTEnhanceLib.views.keys import Keys
@@ -129,16 +130,14 @@ class OutSection:
         return typed or patient.studyOf(self._patientOf(self._result))
 
     def _onStudy(self) -> None:
-        folder = qt.QFileDialog.getExistingDirectory(
-            self.ui.outStudyButton, _("DICOM images of the patient, whose study the series joins"), ""
+        folder = chooseFolder(
+            self.ui.outStudyButton, _("DICOM images of the patient, whose study the series joins")
         )
         if folder:
             self.ui.outStudyEdit.text = folder
 
     def _onExport(self) -> None:
-        folder = qt.QFileDialog.getExistingDirectory(
-            self.ui.outExportButton, _("An empty folder for the DICOM files"), ""
-        )
+        folder = chooseFolder(self.ui.outExportButton, _("An empty folder for the DICOM files"))
         if folder:
             self._export(Path(folder))
 

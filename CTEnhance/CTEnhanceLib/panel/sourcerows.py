@@ -9,6 +9,8 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
+from CTEnhanceLib.process.folders import chooseFolder
+
 
 def typed(text: str) -> str:
     """Return a path as the user typed or pasted it, without what surrounds it."""
@@ -53,7 +55,7 @@ class SourceRows:
 
     def _onFolder(self) -> None:
         parent = self._ui.folderButton
-        self._choose(qt.QFileDialog.getExistingDirectory(parent, _("Folder of DICOM-CT-PD files"), ""))
+        self._choose(chooseFolder(parent, _("Folder of DICOM-CT-PD files")))
 
     def _choose(self, path: str) -> None:
         if path:
