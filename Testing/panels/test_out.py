@@ -129,6 +129,24 @@ def header(folder: Path) -> Any:
     return pydicom.dcmread(min(folder.iterdir()))
 
 
+def test_where_it_was_written_is_seen(panel: Any, user: Any, enhanced: Any, tmp_path: Path) -> None:
+    from PySide6 import QtWidgets
+
+    window = slicer.util.mainWindow()
+    area = QtWidgets.QScrollArea()  # as Slicer has its panels in one
+    area.setWidgetResizable(True)
+    area.setWidget(window.takeCentralWidget())
+    window.setCentralWidget(area)
+    try:
+        area.setFixedHeight(300)
+        assert "picture.png" in click(panel, user, "outPictureButton", tmp_path / "picture.png")
+        user.rests(0.1)
+        note = panel.ui.outNoteLabel
+        assert QtWidgets.QWidget.visibleRegion(note).boundingRect().height() == note.height
+    finally:
+        window.setCentralWidget(area.takeWidget())
+
+
 def test_export_joins_the_study_of_the_input(
     panel: Any, user: Any, enhanced: Any, patient: Any, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from CTEnhanceLib.out.page import PageJob
 from CTEnhanceLib.process.folders import chooseFolder
 from CTEnhanceLib.process.run import Job
 from CTEnhanceLib.scene import placing
+from CTEnhanceLib.views import scrolling
 from CTEnhanceLib.views.keys import Keys
 
 
@@ -124,6 +125,9 @@ class OutSection:
     def _say(self, text: str) -> None:
         self.ui.outNoteLabel.text = text
         self.ui.outNoteLabel.visible = bool(text)
+        if text:
+            # Its keys work wherever the panel is scrolled to; its label has its place at the next turn.
+            qt.QTimer.singleShot(0, lambda: scrolling.bringUp(self.ui.outNoteLabel))
 
     def _study(self) -> patient.Study | None:
         typed = patient.Study.typed(self.ui.outStudyEdit.text)
