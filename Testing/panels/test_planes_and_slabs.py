@@ -261,6 +261,24 @@ def test_a_slab_of_what_is_made_live(panel: Any, user: Any, compared: Any) -> No
     assert middle(DIFFERENCE) == pytest.approx(-11, abs=0.01)
 
 
+@pytest.mark.parametrize("index", [2, 3])
+def test_the_difference_beside_the_brightest_or_darkest_is_a_mean(
+    panel: Any, user: Any, compared: Any, index: int
+) -> None:
+    """The brightest of a difference has noise look as if everything had become brighter."""
+    ui = panel.ui
+    ui.viewModeSelector.currentIndex = 1
+    ui.slabSlider.value, ui.slabSelector.currentIndex = 25.0, 1
+    user.rests(0.3)
+    mean = middle(DIFFERENCE)
+    ui.slabSelector.currentIndex = index
+    user.rests(0.3)
+    kinds = {each: widget(each).mrmlSliceNode().GetSlabReconstructionType() for each in (AFTER, DIFFERENCE)}
+    assert kinds[AFTER] == (vtk.VTK_IMAGE_SLAB_MAX, vtk.VTK_IMAGE_SLAB_MIN)[index - 2]
+    assert kinds[DIFFERENCE] == vtk.VTK_IMAGE_SLAB_MEAN
+    assert middle(DIFFERENCE) == pytest.approx(mean, abs=0.01)
+
+
 @pytest.mark.parametrize("pictured", [False, True])
 def test_a_view_across_the_rows_waits_for_the_memory(
     panel: Any, user: Any, compared: Any, monkeypatch: pytest.MonkeyPatch, pictured: bool

@@ -56,7 +56,7 @@ class Mode(enum.Enum):
         first, second = names or (_("Before"), _("After"))
         before = Side.FIRST, View(BEFORE_VIEW, first, BEFORE_COLOR)
         after = Side.SECOND, View(AFTER_VIEW, second, AFTER_COLOR)
-        change = Side.DIFFERENCE, View(DIFFERENCE_VIEW, _("Difference"), DIFFERENCE_COLOR)
+        change = Side.DIFFERENCE, View(DIFFERENCE_VIEW, _("Difference"), DIFFERENCE_COLOR, signed=True)
         if self is Mode.PLANES:
             return tuple(
                 (side, View(f"{view.name}{axis}", view.label, view.color, axis))

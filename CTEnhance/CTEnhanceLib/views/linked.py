@@ -160,11 +160,7 @@ class LinkedViews:
         return orientationOf(widgets[0].mrmlSliceNode()) if widgets else None
 
     def _applySlab(self) -> None:
-        found = [
-            (sliceWidget(view.name), self._slab if view.captioned else Slab())
-            for view in self._views
-            if self.shown
-        ]
+        found = [(sliceWidget(view.name), self._slabOf(view)) for view in self._views if self.shown]
         changed = [
             (widget, slab) for widget, slab in found if widget is not None and not slab.shownBy(widget)
         ]
@@ -175,6 +171,11 @@ class LinkedViews:
             slab.apply(widget)
         for widget, _slab in () if self._apart else changed:
             _link(widget, True)
+
+    def _slabOf(self, view: View) -> Slab:
+        if not view.captioned:
+            return Slab()
+        return self._slab.ofDifferences() if view.signed else self._slab
 
     def _join(self) -> None:
         """Link the views that have been laid out."""

@@ -9,6 +9,7 @@ the filter begin half a slice higher.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import functools
 from dataclasses import dataclass
@@ -57,6 +58,16 @@ class Slab:
         """
         count = max(1, round(self.thickness / spacing)) if self.projection is not Projection.NONE else 1
         return count if self.projection is Projection.MEAN else count | 1
+
+    def ofDifferences(self) -> Slab:
+        """Return what a view of differences shows beside it: their mean.
+
+        The brightest of the differences is no difference of the brightest: of noise alone it would say that
+        everything became brighter, and the darkest that all became darker.
+        """
+        if self.projection is Projection.NONE:
+            return self
+        return dataclasses.replace(self, projection=Projection.MEAN)
 
     def apply(self, widget: Any) -> None:
         """Have a slice widget show it."""

@@ -27,6 +27,7 @@ class View:
 
     The title stands in the image, if `titled`: the view's bar has room for its first letter only. So does, if
     `captioned`, what is to be known of a CT image: slice, window, and that it is for research.
+    A `signed` one shows differences, to both sides of nought.
     Views of one `orientation` show the same plane; an empty one begins as axial and may be turned.
     """
 
@@ -36,6 +37,7 @@ class View:
     orientation: str = ""
     titled: bool = True
     captioned: bool = True
+    signed: bool = False
 
     def item(self) -> str:
         """Return the view as Slicer's layout descriptions have it."""
