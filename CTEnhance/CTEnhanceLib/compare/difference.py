@@ -76,7 +76,7 @@ class DifferenceView:
             name = _("{name} difference").format(name=pair.result.GetName())
             self._live, self._sources = LiveDifference(pair, name, strength), sources
             self._scale = ColorScale(
-                widget.sliceView(), colortables.differences(), -hounsfield, hounsfield, "%.0f HU"
+                widget.sliceView(), colortables.differences(), -hounsfield, hounsfield, "%.4g HU"
             )
         self._live.display.SetWindowLevel(2 * hounsfield, 0.0)
         if self._scale is not None:

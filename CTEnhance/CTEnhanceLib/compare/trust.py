@@ -60,4 +60,4 @@ class TrustOverlay:
                 self._scales[name].setRange(0.0, self._range)
             elif widget is not None:
                 colors = colortables.trust()
-                self._scales[name] = ColorScale(widget.sliceView(), colors, 0.0, self._range, "±%.0f HU")
+                self._scales[name] = ColorScale(widget.sliceView(), colors, 0.0, self._range, "±%.4g HU")
