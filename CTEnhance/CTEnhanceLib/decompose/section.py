@@ -25,6 +25,7 @@ from CTEnhanceLib.measure.regionkeys import regionKeys
 from CTEnhanceLib.process.steps import TimedSteps
 from CTEnhanceLib.scene import placing
 from CTEnhanceLib.scene.windows import WINDOWS
+from CTEnhanceLib.views import scrolling
 from CTEnhanceLib.views.history import History, WindowHistory
 from CTEnhanceLib.views.keys import Keys
 from CTEnhanceLib.views.linked import sliceWidget
@@ -317,6 +318,9 @@ class SpectralSection:
             self._region.add(widget.mrmlSliceNode(), self._result)
         self._placeCurve()
         self.measure()
+        if widget is not None:
+            # Not now: the table gets its height first.
+            qt.QTimer.singleShot(0, lambda: scrolling.bringUp(self.ui.spectralTable))
 
     def _onCurve(self, _checked: bool) -> None:
         self._placeCurve()
