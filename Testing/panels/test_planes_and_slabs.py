@@ -277,6 +277,13 @@ def test_the_difference_beside_the_brightest_or_darkest_is_a_mean(
     assert kinds[AFTER] == (vtk.VTK_IMAGE_SLAB_MAX, vtk.VTK_IMAGE_SLAB_MIN)[index - 2]
     assert kinds[DIFFERENCE] == vtk.VTK_IMAGE_SLAB_MEAN
     assert middle(DIFFERENCE) == pytest.approx(mean, abs=0.01)
+    ui.slabSlider.value = 20.0
+    user.rests(0.3)
+    counts = {
+        widget(each).sliceLogic().GetBackgroundLayer().GetReslice().GetSlabNumberOfSlices()
+        for each in (AFTER, DIFFERENCE)
+    }
+    assert len(counts) == 1 and counts.pop() % 2 == 1
 
 
 @pytest.mark.parametrize("pictured", [False, True])

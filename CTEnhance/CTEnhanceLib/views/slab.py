@@ -45,10 +45,11 @@ class Projection(enum.Enum):
 
 @dataclass(frozen=True)
 class Slab:
-    """A projection over so many millimetres."""
+    """A projection over so many millimetres; `odd` - of an odd number of slices in any case."""
 
     projection: Projection = Projection.NONE
     thickness: float = 10.0
+    odd: bool = False
 
     def of(self, spacing: float) -> int:
         """Return the number of slices, `spacing` (mm) apart, that it takes.
@@ -57,17 +58,17 @@ class Slab:
         between two of them.
         """
         count = max(1, round(self.thickness / spacing)) if self.projection is not Projection.NONE else 1
-        return count if self.projection is Projection.MEAN else count | 1
+        return count if self.projection is Projection.MEAN and not self.odd else count | 1
 
     def ofDifferences(self) -> Slab:
-        """Return what a view of differences shows beside it: their mean.
+        """Return what a view of differences shows beside it: their mean, over the same slices.
 
         The brightest of the differences is no difference of the brightest: of noise alone it would say that
         everything became brighter, and the darkest that all became darker.
         """
-        if self.projection is Projection.NONE:
+        if self.projection in (Projection.NONE, Projection.MEAN):
             return self
-        return dataclasses.replace(self, projection=Projection.MEAN)
+        return dataclasses.replace(self, projection=Projection.MEAN, odd=True)
 
     def apply(self, widget: Any) -> None:
         """Have a slice widget show it."""
