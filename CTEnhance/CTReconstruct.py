@@ -42,7 +42,7 @@ from CTEnhanceLib.reconstruct.job import (
     scannedOf,
 )
 from CTEnhanceLib.reconstruct.section import StagesSection
-from CTEnhanceLib.reconstruct.stages import comparedNames
+from CTEnhanceLib.reconstruct.stages import Overlay, comparedNames
 from CTEnhanceLib.scene import placing
 from CTEnhanceLib.views import layouts
 from CTEnhanceLib.views.slab import Projection
@@ -94,6 +94,8 @@ class CTReconstructParameterNode:
                    with the same number of threads
     viewMode, slab, slabThickness, fade, differenceRange, figure, trustShown, trustRange - how images are
         shown, as in CT Enhance
+    overlay, overlayRange, overlayOpacity - the map over the last stage, where it has its last colour (HU),
+        and how much it covers
     result - the reconstruction that is shown
     """
 
@@ -122,6 +124,9 @@ class CTReconstructParameterNode:
     figure: Figure = Figure.NONE
     trustShown: bool = False
     trustRange: float = 50.0
+    overlay: Overlay = Overlay.NONE
+    overlayRange: float = 50.0
+    overlayOpacity: Annotated[float, WithinRange(0, 1)] = 0.6
     result: vtkMRMLScalarVolumeNode
 
 
@@ -196,6 +201,16 @@ class CTReconstructWidget(PanelWidget):
     def linkedViews(self):
         """Return the comparison and the stages."""
         return [*super().linkedViews(), self.stagesSection.stages.views]
+
+    def keptViews(self):
+        """Add the map that lies over the last stage."""
+        ui = self.ui
+        own = {
+            "overlay": (ui.overlaySelector, Overlay),
+            "overlayRange": (ui.overlayRangeSlider, float),  # after the map, which suggests one
+            "overlayOpacity": (ui.overlayOpacitySlider, float),
+        }
+        return {**super().keptViews(), **own}
 
     def firstViews(self):
         """Return those of the stages, and of the comparison."""

@@ -30,6 +30,9 @@ def shown(panel: Any) -> dict[str, Any]:
     ui = panel.ui
     found = {"mode": getattr(ui, MODES[panel.moduleName]).currentText}
     found |= {"slab": ui.slabSelector.currentText, "mm": ui.slabSlider.value}
+    if panel.moduleName == "CTReconstruct":
+        found |= {"overlay": ui.overlaySelector.currentText}
+        found |= {"colours": (ui.overlayRangeSlider.value, ui.overlayOpacitySlider.value)}
     if panel.moduleName == "CTDecompose":
         found |= {"keV": (ui.energySlider.value, ui.secondEnergySlider.value)}
     else:
@@ -43,6 +46,9 @@ def choose(panel: Any, mode: int, slab: int, millimetres: float) -> dict[str, An
     if panel.moduleName != "CTDecompose":
         ui.fadeSlider.value, ui.differenceSlider.value = 0.02 * millimetres, 2 * millimetres + 100
     ui.slabSelector.currentIndex, ui.slabSlider.value = slab, millimetres
+    if panel.moduleName == "CTReconstruct":
+        ui.overlaySelector.currentIndex, ui.overlayRangeSlider.value = 2 - mode % 2, 3 * millimetres
+        ui.overlayOpacitySlider.value = 0.01 * millimetres
     if panel.moduleName == "CTDecompose":
         ui.energySlider.value, ui.secondEnergySlider.value = 40.0 + mode, 100.0 + mode
     return shown(panel)
