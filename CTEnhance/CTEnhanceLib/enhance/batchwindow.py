@@ -26,7 +26,7 @@ from CTEnhanceLib.process.texts import durationText
 
 FOLDER, DATABASE = 0, 1
 _WIDTH, _HEIGHT = 860, 520
-_STATE_WIDTH, _TIME_WIDTH, _REMARK_WIDTH, _LEAST_NAME = 84, 64, 170, 150
+_STATE_WIDTH, _TIME_WIDTH, _REMARK_WIDTH, _LEAST_NAME = 128, 64, 170, 126
 # Where images are looked at the window makes room beside them, if there is so much (pixels).
 _LEAST_WIDTH, _MARGIN = 300, 4
 _PAGE = Path("ctenhance-batch") / "summary.html"
