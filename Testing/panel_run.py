@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import slicer
+from PySide6 import QtWidgets
 
 import slicerhost
 
@@ -26,6 +29,26 @@ def open_panel(name: str) -> Any:
 def close_panel(panel: Any) -> None:
     """Open another module, as it were."""
     panel.parent._enter(False)
+
+
+@contextlib.contextmanager
+def low(height: int) -> Iterator[None]:
+    """Show the panel in a scroll area of so many pixels, as Slicer does on small screens."""
+    window = slicer.util.mainWindow()
+    area = QtWidgets.QScrollArea()
+    area.setWidgetResizable(True)
+    area.setWidget(window.takeCentralWidget())
+    window.setCentralWidget(area)
+    area.setFixedHeight(height)
+    try:
+        yield
+    finally:
+        window.setCentralWidget(area.takeWidget())
+
+
+def is_seen(widget: Any) -> bool:
+    """Say whether all of a widget is in sight."""
+    return bool(QtWidgets.QWidget.visibleRegion(widget).boundingRect().height() == widget.height)
 
 
 def nodes() -> set[str]:

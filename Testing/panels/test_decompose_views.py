@@ -13,7 +13,7 @@ import slicer
 import vtk
 from spectral_scan import compared, resliced, shown, shown_result, widget
 
-from panel_run import press_key
+from panel_run import is_seen, low, press_key
 from view_pixels import pixels
 from view_titles import captions, titles
 
@@ -194,6 +194,13 @@ def _slice(view: str) -> int:
     shown("CTEnhanceBefore").GetRASToIJKMatrix(grid)
     place = [node.GetSliceToRAS().GetElement(row, 3) for row in range(3)]
     return round(grid.MultiplyPoint((*place, 1.0))[2])
+
+
+def test_what_measure_tells_is_seen(panel: Any, user: Any, result: Any) -> None:
+    with low(400):
+        panel.ui.spectralRegionButton.click()
+        user.rests(0.1)
+        assert is_seen(panel.ui.spectralTable)
 
 
 def test_region_tells_materials_and_curve(

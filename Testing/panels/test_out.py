@@ -13,7 +13,7 @@ import slicer
 from PIL import Image
 
 import slicerhost
-from panel_run import close_panel, open_panel, press_apply, temporaries
+from panel_run import close_panel, is_seen, low, open_panel, press_apply, temporaries
 from view_titles import titles
 
 PATIENT = "Doe^Jane"
@@ -130,21 +130,10 @@ def header(folder: Path) -> Any:
 
 
 def test_where_it_was_written_is_seen(panel: Any, user: Any, enhanced: Any, tmp_path: Path) -> None:
-    from PySide6 import QtWidgets
-
-    window = slicer.util.mainWindow()
-    area = QtWidgets.QScrollArea()  # as Slicer has its panels in one
-    area.setWidgetResizable(True)
-    area.setWidget(window.takeCentralWidget())
-    window.setCentralWidget(area)
-    try:
-        area.setFixedHeight(300)
+    with low(300):
         assert "picture.png" in click(panel, user, "outPictureButton", tmp_path / "picture.png")
         user.rests(0.1)
-        note = panel.ui.outNoteLabel
-        assert QtWidgets.QWidget.visibleRegion(note).boundingRect().height() == note.height
-    finally:
-        window.setCentralWidget(area.takeWidget())
+        assert is_seen(panel.ui.outNoteLabel)
 
 
 def test_export_joins_the_study_of_the_input(
