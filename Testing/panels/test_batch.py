@@ -195,6 +195,16 @@ def test_the_window_makes_room_for_the_images(window: Window, panel: Any, app: A
         main.hide()
 
 
+def test_a_stage_with_its_percentage_fits(panel: Any) -> None:
+    from PySide6 import QtGui, QtWidgets
+
+    table = panel.batchWindow.ui.batchTable
+    panel.batchWindow._fitColumns(900)
+    margin = 2 * (QtWidgets.QWidget.style(table).pixelMetric(QtWidgets.QStyle.PM_FocusFrameHMargin) + 1)
+    font = QtGui.QFontMetrics(QtWidgets.QWidget.font(table))
+    assert QtWidgets.QTableWidget.columnWidth(table, 1) >= font.horizontalAdvance("Enhancing 100 %") + margin
+
+
 def test_what_has_gone_is_said(window: Window, panel: Any, user: Any, scans: Path, tmp_path: Path) -> None:
     window.starts(scans, tmp_path / "out")
     window.ends()
