@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000, EnhancedCTImageStorage, ImplicitVRLittleEndian
 from synthetic_dicom import dataset, enhanced, hounsfield, save
 from synthetic_dicom import write_series as write_source
+from test_quality_likeness import body
 from typer.testing import CliRunner
 
 from ctenhance.cli import app
@@ -26,6 +27,8 @@ from ctenhance.runtime.errors import InputError
 ENHANCED = {
     "verb": "enhance", "settings": {"strength": 0.5}, "model": {"name": "enhance-twin", "sha256": "0a"},
 }  # fmt: skip
+#: A body that widens along its length.
+BODY = np.rint([body(z, wide=20 + z)[0] for z in range(8)]).clip(-1024).astype(np.int16)
 DECOMPOSED = {"verb": "decompose", "settings": {"basis": ["water", "iodine"], "kernel": "soft"}}
 
 
@@ -179,6 +182,34 @@ def test_mirrored_axes_are_the_same_slices(tmp_path: Path) -> None:
     mirrored = CTVolume(volume.array[:, ::-1], volume.spacing, tuple(corner), np.diag([1.0, -1.0, 1.0]))
     image = derive(tmp_path, mirrored)[0]
     assert image.ConvolutionKernel == "B30f" and image.SliceThickness == 5
+
+
+@pytest.mark.parametrize(
+    ("axes", "said"),
+    [((0,), "head to foot"), ((2,), "left to right"), ((1, 2), "left to right and front to")],
+)
+def test_a_body_that_is_turned_against_its_header_is_refused(
+    tmp_path: Path, axes: tuple[int, ...], said: str
+) -> None:
+    depths = 2.5 * np.arange(len(BODY))
+    volume = of_source(tmp_path, depths=depths, values=BODY)
+    noisy = volume.array + np.random.default_rng(3).normal(0, 20, volume.array.shape)
+    grid = volume.spacing, volume.origin, volume.direction
+    warnings: list[str] = []
+    derive(tmp_path, CTVolume(noisy.astype(np.float32), *grid), warnings)
+    assert not warnings
+    turned = CTVolume(np.flip(noisy, axes).astype(np.float32), *grid)
+    with pytest.raises(InputError, match=f"once one is turned {said}.* turn its voxels"):
+        derive(tmp_path, turned)
+    assert len(list(tmp_path.iterdir())) == 2  # nothing is written
+    derive(tmp_path, CTVolume(np.roll(noisy, 5, 2).astype(np.float32), *grid), warnings)
+    assert "one is 3.5 mm aside (+0 rows, +5 columns)" in warnings.pop()
+    another = CTVolume(np.roll(np.flip(noisy, 2), 15, 2).astype(np.float32), *grid)
+    derive(tmp_path, another, warnings)
+    assert "hardly look like one body" in warnings.pop()
+    iodine = CTVolume(((noisy > 30) * 9 + noisy.clip(-5, 5) / 5).astype(np.float32), *grid)
+    derive(tmp_path, iodine, warnings, quantity="density", material="iodine")
+    assert not warnings
 
 
 def test_a_simulated_dose_is_not_the_scans(tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ctenhance.core.likeness import ONE_BODY, alike, small_picture
-from ctenhance.quality.likeness import how_displaced
+from ctenhance.core.likeness import ONE_BODY, alike, how_displaced, small_picture
 from ctenhance.runtime.words import noun
 
 #: Another case is meant where pictures correlate by this.

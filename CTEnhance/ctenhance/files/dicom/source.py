@@ -23,6 +23,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.uid import UID
 
+from ctenhance.core.likeness import alike, how_displaced, small_picture
 from ctenhance.core.volume import CTVolume
 from ctenhance.files.dicom.header import DAMAGE, frames_of, text
 from ctenhance.runtime.errors import InputError
@@ -182,7 +183,8 @@ class Source:
     `images` from the first slice to the last; `nearest`: for each slice of the volume the index of the image
     at the same place, None where the volume's slices are not the series'; `within`: whether the volume lies
     in the part of space that the series shows, at least in part; `same_field`: its slices have the same
-    outline; `same_step`: they are as far apart.
+    outline; `same_step`: they are as far apart; `displaced`: how a volume on the series' own grid does not
+    lie on it (`core.likeness.how_displaced`), `correlation`: how its parts correlate with the series' own.
     """
 
     images: list[SourceImage]
@@ -191,6 +193,8 @@ class Source:
     within: bool
     same_field: bool
     same_step: bool
+    displaced: str = ""
+    correlation: float = 1.0
 
     @property
     def series_uid(self) -> str:
@@ -218,6 +222,7 @@ class Source:
         low, high = _extent(volume, reference)
         last = np.array(reference.array.shape[::-1]) - 0.5
         outline = np.concatenate([low[:2] + 0.5, high[:2] - last[:2]])
+        displaced, correlation = _likeness(volume, reference)
         return cls(
             images,
             reference.identity()["sha256"],
@@ -225,6 +230,8 @@ class Source:
             within=bool((low < last).all() and (high > -0.5).all()),
             same_field=nearest is not None and bool(np.abs(outline).max() < 0.5),
             same_step=abs(volume.spacing[2] - reference.spacing[2]) <= _OF_A_STEP * reference.spacing[2],
+            displaced=displaced,
+            correlation=correlation,
         )
 
     def at(self, index: int) -> SourceImage | None:
@@ -403,6 +410,23 @@ def _nearest(volume: CTVolume, reference: CTVolume, images: Sequence[SourceImage
     if beside or away.max() > _OF_A_STEP * reference.spacing[2]:
         return None
     return [int(index) for index in nearest]
+
+
+def _likeness(volume: CTVolume, reference: CTVolume) -> tuple[str, float]:
+    """Return how a volume on the reference's grid does not lie on it, and how their parts correlate.
+
+    An empty text and 1 where it has another grid."""
+    shape, size = volume.array.shape, np.array(reference.spacing)
+    apart = np.abs(np.subtract(volume.origin, reference.origin)) / size
+    if (
+        shape != reference.array.shape
+        or apart.max() > _OF_A_STEP
+        or not np.allclose(volume.spacing, size, rtol=_SAME_DIRECTION)
+        or not np.allclose(volume.direction, reference.direction, atol=_SAME_DIRECTION)
+    ):
+        return "", 1.0
+    correlation = alike(small_picture(reference.array), small_picture(volume.array))
+    return how_displaced(reference.array, volume.array, reference.spacing), correlation
 
 
 def _extent(volume: CTVolume, reference: CTVolume) -> tuple[np.ndarray, np.ndarray]:

@@ -21,6 +21,7 @@ import pydicom
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from ctenhance.core.likeness import ONE_BODY
 from ctenhance.core.volume import CTVolume
 from ctenhance.files.dicom.claims import require_true
 from ctenhance.files.dicom.derivation import RESEARCH, Derivation
@@ -83,6 +84,8 @@ def _write(
         if derivation.like is None
         else Source.of(derivation.like, volume, derivation.series, derivation.where)
     )
+    if source is not None:
+        _require_upright(source, derivation)
     shared = _shared(volume, derivation, source)
     if source is not None and warn is not None:
         _tell_misfit(source, derivation, warn)
@@ -117,7 +120,28 @@ def _write(
     return folder
 
 
+def _require_upright(source: Source, derivation: Derivation) -> None:
+    """Raise InputError for a volume on the grid of the patient's series that shows the body turned."""
+    if "turned" in source.displaced:
+        raise InputError(
+            f"The volume and '{derivation.like}' {source.displaced}, though their headers say the same: its "
+            "slices would stand at wrong places in the patient; turn its voxels, as a program that lost or "
+            "changed the orientation has left them, or give the volume as it was computed."
+        )
+
+
 def _tell_misfit(source: Source, derivation: Derivation, warn: Callable[[str], None]) -> None:
+    if source.displaced:
+        warn(
+            f"The volume and '{derivation.like}' {source.displaced}: check that its slices stand where they "
+            "belong."
+        )
+    elif derivation.meaning.is_hounsfield and source.correlation < ONE_BODY:
+        warn(
+            f"The volume and '{derivation.like}' hardly look like one body, though they lie at one place "
+            f"(their parts correlate by {source.correlation:.2f}, those of one scan by 0.98 and more): check "
+            "that it is the same patient's, and lies as its header says."
+        )
     if not source.within:
         warn(
             f"The volume lies outside of what '{derivation.like}' shows: patient and study are taken from "
