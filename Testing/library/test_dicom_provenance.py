@@ -217,6 +217,25 @@ def test_exchanged_pixel_spacings_are_told_by_the_field_of_view(
 
 
 @pytest.mark.parametrize(
+    ("shape", "spacing", "circle", "noted"),
+    [
+        ((64, 64), [0.8, 1.2], True, True),
+        ((64, 64), [0.8, 1.2], False, False),
+        ((64, 64), [0.8, 0.8], True, False),
+        ((64, 48), [0.8, 0.8], True, False),  # a piece of the field
+    ],
+)
+def test_a_round_field_of_view_that_would_be_oval_is_told(
+    tmp_path: Path, shape: tuple[int, int], spacing: list[float], circle: bool, noted: bool
+):
+    for index, plane in enumerate(field(shape, circle)):
+        changes = {"PixelRepresentation": 1, "RescaleIntercept": 0, "PixelSpacing": spacing}
+        save(dataset(plane, (0, 0, 2.5 * index), **changes), tmp_path / f"{index}.dcm")
+    found = [one for one in notes(tmp_path) if "76.8 mm wide and 51.2 mm high" in one]
+    assert len(found) == noted == any("a scanner's is round" in one for one in notes(tmp_path))
+
+
+@pytest.mark.parametrize(
     ("times", "said"),
     [
         (

@@ -113,10 +113,19 @@ def notes_of_field(file: DicomFile, array: np.ndarray, padded: bool) -> list[str
     field = file.value("ReconstructionDiameter", "ReconstructionFieldOfView")
     field = number(field[0] if isinstance(field, list | MultiValue) else field)
     spacing = [number(one) or 0.0 for one in file.value("PixelSpacing") or ()]
-    if not field or field <= 0 or len(spacing) != 2:
+    if len(spacing) != 2 or min(spacing) <= 0:
         return []
     rows, columns = array.shape[1:]
     height, across = rows * spacing[0], columns * spacing[1]
+    whole = padded and _shows_circle(array[len(array) // 2])
+    if whole and max(height, across) > _OTHER_FIELD * min(height, across):
+        return [
+            f"its field of view touches all sides of its slices, and would be {across:.4g} mm wide and "
+            f"{height:.4g} mm high by their pixels, where a scanner's is round: the values of PixelSpacing "
+            "are wrong or exchanged, or the slices were stretched, and lengths are wrong"
+        ]
+    if not field or field <= 0:
+        return []
     exchanged = rows * spacing[1], columns * spacing[0]
     if (
         max(abs(one / field - 1) for one in exchanged)
@@ -129,8 +138,7 @@ def notes_of_field(file: DicomFile, array: np.ndarray, padded: bool) -> list[str
             "PixelSpacing (of rows, of columns) exchanged: they are stretched, and lengths are wrong"
         ]
     width = max(height, across)
-    times = max(width / field, field / width) if width > 0 else 1.0
-    whole = padded and _shows_circle(array[len(array) // 2])
+    times = max(width / field, field / width)
     plain = rows == columns and any(abs(times / one - 1) < _OFF for one in _FACTORS)
     if times < _OTHER_FIELD or not (whole or plain):
         return []
