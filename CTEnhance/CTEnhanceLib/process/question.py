@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
-import qt
-import slicer
+from CTEnhanceLib.process.child import Child, Listeners, start
 
 
 class Question:
@@ -14,7 +12,8 @@ class Question:
 
     def __init__(self, onAnswer: Callable[[str], None]) -> None:
         self._onAnswer = onAnswer
-        self._process: Any = None
+        self._process: Child | None = None
+        self._answer = b""
 
     @property
     def asked(self) -> bool:
@@ -27,36 +26,27 @@ class Question:
         """Start the program, with these variables besides ours; a question under way is left to finish."""
         if self.asked:
             return
-        self._process = qt.QProcess(slicer.app)
-        variables = qt.QProcessEnvironment.systemEnvironment()
-        for name, value in (environment or {}).items():
-            variables.insert(name, value)
-        self._process.setProcessEnvironment(variables)
-        self._process.connect("finished(int,QProcess::ExitStatus)", self._finished)
-        self._process.connect("errorOccurred(QProcess::ProcessError)", self._broke)
-        self._process.start(program, list(arguments))
+        self._answer = b""
+        listeners = Listeners(self._read, lambda _written: None, self._ended, lambda: self._end(""))
+        self._process = start(program, list(arguments), environment or {}, listeners)
 
     def stop(self) -> None:
         """Forget the question."""
         if self._process is not None:
             process, self._process = self._process, None
             process.kill()
-            process.waitForFinished(500)
-            process.deleteLater()
+            process.wait(0.5)
+            process.close()
 
-    def _finished(self, exitCode: int, _exitStatus: Any) -> None:
-        if self._process is None:
-            return
-        answer = self._process.readAllStandardOutput().data()
-        text = answer.decode("utf-8", errors="replace") if isinstance(answer, bytes) else ""
-        self._end(text if exitCode == 0 else "")
+    def _read(self, written: bytes) -> None:
+        self._answer += written
 
-    def _broke(self, error: Any) -> None:
-        # All other errors end in `finished`.
-        if self._process is not None and error == qt.QProcess.FailedToStart:
-            self._end("")
+    def _ended(self, exitCode: int, crashed: bool) -> None:
+        answered = exitCode == 0 and not crashed
+        self._end(self._answer.decode("utf-8", errors="replace") if answered else "")
 
     def _end(self, text: str) -> None:
         process, self._process = self._process, None
-        process.deleteLater()
+        if process is not None:
+            process.close()
         self._onAnswer(text)

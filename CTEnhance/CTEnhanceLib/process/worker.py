@@ -25,6 +25,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ctenhance.runtime.errors import CTEnhanceError
+from CTEnhanceLib.process.child import Child, Listeners, start
 
 # How long a child may take to end in order before it is killed.
 GRACE_SECONDS = 3.0
@@ -147,7 +148,7 @@ class Worker:
         self._onEvent = onEvent
         self._onFinished, self._onFailed, self._onCancelled = onFinished, onFailed, onCancelled
         self._onProgress, self._stages, self._percent = onProgress, dict(stages), 0.0
-        self._process: Any = None
+        self._process: Child | None = None
         self._tree: ProcessTree | None = None
         self._timeLeft = TimeLeft()
         self._pending = b""
@@ -156,8 +157,8 @@ class Worker:
         self._error = ""
         self._cancelled = False
         self._killAt = 0.0
-        # Timer and process have a parent: without one PythonQt deletes an object when we let go of it, which
-        # may be in the middle of its own signal.
+        # With a parent: without one PythonQt deletes an object when we let go of it, perhaps in the middle
+        # of its own signal.
         self._poll = qt.QTimer(slicer.app)
         self._poll.setInterval(_POLL_MILLISECONDS)
         self._poll.connect("timeout()", self._untilGone)
@@ -175,24 +176,17 @@ class Worker:
     def start(self, arguments: list[str]) -> None:
         """Start `python -m ctenhance ARGUMENTS --progress json`; CTEnhanceError when there is no Python."""
         program = pythonExecutable()
-        environment = qt.QProcessEnvironment.systemEnvironment()
-        for name, value in childEnvironment().items():
-            environment.insert(name, value)
-        self._process = qt.QProcess(slicer.app)
-        self._process.setProcessEnvironment(environment)
-        self._process.connect("readyReadStandardOutput()", self._readOutput)
-        self._process.connect("readyReadStandardError()", self._readErrors)
-        self._process.connect("finished(int,QProcess::ExitStatus)", self._ended)
-        self._process.connect("errorOccurred(QProcess::ProcessError)", self._broke)
-        self._process.start(program, ["-m", "ctenhance", *arguments, "--progress", "json"])
-        _stepBack(int(self._process.processId()))
+        listeners = Listeners(self._readOutput, self._readErrors, self._ended, self._broke)
+        command = ["-m", "ctenhance", *arguments, "--progress", "json"]
+        self._process = start(program, command, childEnvironment(), listeners)
+        _stepBack(self._process.pid)
 
     def cancel(self) -> None:
         """Ask the whole process tree to end, and kill what is left after a few seconds; returns at once."""
-        if not self.running or self._cancelled:
+        if self._process is None or self._cancelled:
             return
         self._cancelled = True
-        self._tree = ProcessTree(int(self._process.processId()))
+        self._tree = ProcessTree(self._process.pid)
         self._tree.terminate()
         if not self._tree.alive():
             self._process.terminate()
@@ -201,31 +195,30 @@ class Worker:
 
     def kill(self) -> None:
         """End the whole process tree now, without a word; for when the application goes."""
-        if not self.running:
+        if self._process is None:
             return
         process, self._process = self._process, None
         self._poll.stop()
         self._poll.deleteLater()
-        tree = self._tree or ProcessTree(int(process.processId()))
+        tree = self._tree or ProcessTree(process.pid)
         tree.kill()
         process.kill()
-        process.waitForFinished(1000)
-        process.deleteLater()
+        process.wait(1.0)
+        process.close()
 
-    def _readOutput(self) -> None:
+    def _readOutput(self, written: bytes) -> None:
         if self._process is None:
             return
-        *lines, self._pending = (self._pending + _bytes(self._process.readAllStandardOutput())).split(b"\n")
-        if lines and self._tree is None and self._process.processId():
+        *lines, self._pending = (self._pending + written).split(b"\n")
+        if lines and self._tree is None and self._process.running:
             # Taken while all of it runs: should the launcher alone be killed, its child would not be found.
-            self._tree = ProcessTree(int(self._process.processId()))
+            self._tree = ProcessTree(self._process.pid)
         for line in lines:
             self._take(line.decode("utf-8", errors="replace").strip())
 
-    def _readErrors(self) -> None:
-        if self._process is not None:
-            text = _bytes(self._process.readAllStandardError()).decode("utf-8", errors="replace")
-            self._log.extend(line for line in text.splitlines() if line.strip())
+    def _readErrors(self, written: bytes) -> None:
+        text = written.decode("utf-8", errors="replace")
+        self._log.extend(line for line in text.splitlines() if line.strip())
 
     def _take(self, line: str) -> None:
         try:
@@ -259,25 +252,21 @@ class Worker:
         before = sum(self._stages[name] for name in names[: names.index(stage)])
         return 100.0 * (before + self._stages[stage] * part) / sum(self._stages.values())
 
-    def _broke(self, error: Any) -> None:
-        # All other errors end in `finished`.
-        if self._process is not None and error == qt.QProcess.FailedToStart:
-            self._finish(lambda: self._onFailed(_("Slicer's own Python could not be started.")))
+    def _broke(self) -> None:
+        self._finish(lambda: self._onFailed(_("Slicer's own Python could not be started.")))
 
-    def _ended(self, exitCode: int, exitStatus: Any) -> None:
+    def _ended(self, exitCode: int, crashed: bool) -> None:
         if self._process is None:
             return
-        self._readOutput()
-        self._readErrors()
         if self._cancelled:
             return  # `_untilGone` waits for the others of the tree
-        if exitStatus == qt.QProcess.NormalExit and exitCode == 0 and self._result is not None:
+        if not crashed and exitCode == 0 and self._result is not None:
             result = self._result
             self._finish(lambda: self._onFinished(result))
             return
         if self._tree is not None:
             self._tree.kill()
-        killed = exitStatus != qt.QProcess.NormalExit or exitCode < 0 or exitCode > 128
+        killed = crashed or exitCode > 128
         advice = (
             _("often the memory ran out; close other programs, crop the volume or choose another device.")
             if killed
@@ -291,7 +280,7 @@ class Worker:
     def _untilGone(self) -> None:
         if self._process is None or self._tree is None:
             return
-        if self._tree.alive() or self._process.state() != qt.QProcess.NotRunning:
+        if self._tree.alive() or self._process.running:
             if time.monotonic() >= self._killAt:
                 self._tree.kill()
                 self._process.kill()
@@ -303,7 +292,8 @@ class Worker:
         process, self._process = self._process, None
         self._poll.stop()
         self._poll.deleteLater()
-        process.deleteLater()
+        if process is not None:
+            process.close()
         tell()
 
 
@@ -320,9 +310,3 @@ def _stepBack(pid: int) -> None:
         psutil = importlib.import_module("psutil")
         with contextlib.suppress(psutil.Error):
             psutil.Process(pid).nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
-
-
-def _bytes(array: Any) -> bytes:
-    """Return the bytes of a QByteArray (PythonQt gives an empty one as text)."""
-    data = array.data()
-    return data if isinstance(data, bytes) else b""
