@@ -186,3 +186,21 @@ def test_colours_that_come_after_a_scene_are_taken(app: Any) -> None:
     assert colortables.densities().GetID() == tag and told
     display.RemoveObserver(observed)
     assert display.GetColorNode() is colortables.densities()
+
+
+@pytest.mark.parametrize(
+    "name", ["densities", "trust", "signedOverlay", "unsignedOverlay", "differences", "atomicNumbers"]
+)
+def test_colours_that_are_there_are_not_written_again(app: Any, name: str) -> None:
+    """They are asked for with each change of a view, and whoever shows them is drawn anew each time."""
+    from CTEnhanceLib.scene import colortables
+
+    forget_colours()
+    table = getattr(colortables, name)()
+    told: list[int] = []
+    observed = table.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: told.append(1))
+    assert getattr(colortables, name)() is table and not told
+    table.SetNumberOfColors(0)
+    told.clear()
+    assert getattr(colortables, name)() is table and len(told) == 1
+    table.RemoveObserver(observed)

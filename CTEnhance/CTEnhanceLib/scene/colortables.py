@@ -68,10 +68,12 @@ def _has(node: Any, colors: np.ndarray) -> bool:
 
 
 def _fill(node: Any, colors: np.ndarray) -> None:
-    node.SetTypeToUser()
-    node.SetNumberOfColors(len(colors))
-    for index, color in enumerate(colors.tolist()):
-        node.SetColor(index, *color)
+    with slicer.util.NodeModify(node):  # told of once: what shows it is drawn anew each time
+        node.SetTypeToUser()
+        node.SetNumberOfColors(len(colors))
+        for index, color in enumerate(colors.tolist()):
+            node.SetColor(index, *color)
+            node.SetColorDefined(index, True)  # else one of zeros is none, for that is what is there before
 
 
 def signedOverlay() -> Any:
