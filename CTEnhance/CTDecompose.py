@@ -305,9 +305,11 @@ class CTDecomposeWidget(PanelWidget):
             self.parameters.result = result
 
     def arrivals(self):
-        """Make the images' nodes in a turn of their own."""
+        """Make the images' nodes, and give them to the views, in turns of their own."""
         taken, offered, *rest = super().arrivals()
-        return [taken, offered, lambda _result: self.spectralSection.prepare(), *rest]
+        section = self.spectralSection
+        ahead = (lambda _result: section.prepare(), lambda _result: section.layAhead())
+        return [taken, offered, *ahead, *rest]
 
     def showArrived(self, result) -> None:
         """Show the spectral images."""

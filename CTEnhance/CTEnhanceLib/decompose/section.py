@@ -129,6 +129,11 @@ class SpectralSection:
                 self._prepared = True
                 self.views.prepare(self._result)
 
+    def layAhead(self) -> None:
+        """Give the views their volumes, between `prepare` and `show`."""
+        if self._prepared and self._result is not None:
+            self.views.layAhead()
+
     def show(self) -> None:
         """Show the spectral images, also when those of another result are shown."""
         if self._result is None:

@@ -155,6 +155,12 @@ class SpectralViews:
             else:
                 self._addLive(key, image)
 
+    def layAhead(self) -> None:
+        """Give the views that come their volumes, which takes as long as to show them; after `prepare`."""
+        if self.result is not None:
+            for layers in self._layers():
+                self.linked.setLayersAhead(*layers)
+
     def show(self, result: Any, mode: Mode | None = None) -> None:
         """Show this result, in this mode or the one before. Raises MemoryError where there is no room."""
         self.prepare(result, mode)

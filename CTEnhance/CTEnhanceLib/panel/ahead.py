@@ -10,7 +10,7 @@ from typing import Any
 import qt
 import slicer
 
-from CTEnhanceLib.process.steps import TimedSteps
+from CTEnhanceLib.process.steps import APART_MILLISECONDS, TimedSteps
 from CTEnhanceLib.views import making
 from CTEnhanceLib.views.view import View
 
@@ -18,7 +18,6 @@ from CTEnhanceLib.views.view import View
 NOTHING_AHEAD_SETTING = "CTEnhance/nothingAhead"
 # After so long in the panel, when it is on the screen.
 _REST_MILLISECONDS = 300
-_PAUSE_MILLISECONDS = 10
 #: What measuring needs, in pieces that take no longer than a turn may; SciPy loads the first ones.
 MEASURING = (
     "numpy.testing",
@@ -66,9 +65,9 @@ class Ahead:
             self._steps = None
 
     def _begin(self) -> None:
-        # One a turn: a view may take most of what a turn may take. Without a pause two may fall into one.
+        # One a turn: a view may take most of what a turn may take.
         self._steps = TimedSteps(
-            self._pieces(), self._over, self._failed, seconds=0.0, milliseconds=_PAUSE_MILLISECONDS
+            self._pieces(), self._over, self._failed, seconds=0.0, milliseconds=APART_MILLISECONDS
         )
 
     def _pieces(self) -> Iterator[float]:

@@ -23,7 +23,7 @@ from CTEnhanceLib.panel.reporttable import reportJson, reportTable
 from CTEnhanceLib.process import dependencies
 from CTEnhanceLib.process.devices import Device, DeviceQuery, onProcessor
 from CTEnhanceLib.process.run import Job, Run
-from CTEnhanceLib.process.steps import TimedSteps, inTurns
+from CTEnhanceLib.process.steps import APART_MILLISECONDS, TimedSteps, inTurns
 from CTEnhanceLib.process.texts import durationText, progressText
 from CTEnhanceLib.scene import placing
 from CTEnhanceLib.views.keys import Keys
@@ -222,7 +222,9 @@ class RunSection:
             yield 1.0
 
         over = functools.partial(self._over, result, warnings)
-        self._showing = TimedSteps(steps(), over, self._notShown, seconds=0.0)
+        self._showing = TimedSteps(
+            steps(), over, self._notShown, seconds=0.0, milliseconds=APART_MILLISECONDS
+        )
 
     def _notShown(self, error: Exception) -> None:
         self._run = self._showing = None

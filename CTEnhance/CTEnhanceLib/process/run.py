@@ -21,7 +21,7 @@ from slicer.i18n import tr as _
 
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from CTEnhanceLib.process import dependencies, transfer
-from CTEnhanceLib.process.steps import TimedSteps
+from CTEnhanceLib.process.steps import APART_MILLISECONDS, TimedSteps
 from CTEnhanceLib.process.texts import stageText
 from CTEnhanceLib.process.worker import Worker, WorkerProgress
 
@@ -212,7 +212,9 @@ class Run:
 
     def _place(self) -> None:
         """Place it, a step a turn: nodes take long to come, whose views and lists are told of each."""
-        self._steps = TimedSteps(self._placing(), self._tellDone, self._failWith, seconds=0.0)
+        self._steps = TimedSteps(
+            self._placing(), self._tellDone, self._failWith, seconds=0.0, milliseconds=APART_MILLISECONDS
+        )
 
     def _placing(self) -> Iterator[float]:
         self._result = yield from self._theJob().placing(self._report())

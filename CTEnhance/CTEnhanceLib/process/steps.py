@@ -14,6 +14,8 @@ import qt
 import slicer
 
 TURN_SECONDS = 0.02
+#: Without a pause of this two steps may fall into one turn.
+APART_MILLISECONDS = 10
 # So many views are drawn before steps that wait have their turn, too.
 _MOST_DRAWN = 12
 # Seconds: a turn so short has room for what comes last.

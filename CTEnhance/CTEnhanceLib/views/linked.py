@@ -252,17 +252,18 @@ class LinkedViews:
         without a foreground leaves it alone: it would hide the foregrounds of the others.
         """
         widget = sliceWidget(view)
-        if widget is None or not self.shown:
-            return
-        composite = widget.mrmlSliceCompositeNode()
-        with slicer.util.NodeModify(composite):
-            composite.SetBackgroundVolumeID(None if background is None else background.GetID())
-            composite.SetForegroundVolumeID(None if foreground is None else foreground.GetID())
-            if foreground is not None:
-                composite.SetForegroundOpacity(opacity)
-            composite.SetLabelVolumeID(None)
-        useFewThreads(widget.sliceLogic())
-        self._applySlab()  # its steps are those of the volume
+        if widget is not None and self.shown:
+            _layer(widget, background, foreground, opacity)
+            self._applySlab()  # its steps are those of the volume
+
+    @annotations.kept()
+    def setLayersAhead(
+        self, view: str, background: Any, foreground: Any = None, opacity: float = 0.0
+    ) -> None:
+        """The same, in a turn before a view is shown; of one that nobody shows now."""
+        widget = sliceWidget(view)
+        if widget is not None and not widget.mrmlSliceNode().IsMappedInLayout():
+            _layer(widget, background, foreground, opacity)
 
     def fit(self, volume: Any, anew: bool = False) -> None:
         """Show a volume in every view at the same scale: the part that was on the screen before, in these
@@ -370,6 +371,17 @@ class LinkedViews:
                 part = dataclasses.replace(part, extent=fitted.part.extent)
             found.setdefault(orientationOf(node), part)
         return found
+
+
+def _layer(widget: Any, background: Any, foreground: Any, opacity: float) -> None:
+    composite = widget.mrmlSliceCompositeNode()
+    with slicer.util.NodeModify(composite):
+        composite.SetBackgroundVolumeID(None if background is None else background.GetID())
+        composite.SetForegroundVolumeID(None if foreground is None else foreground.GetID())
+        if foreground is not None:
+            composite.SetForegroundOpacity(opacity)
+        composite.SetLabelVolumeID(None)
+    useFewThreads(widget.sliceLogic())
 
 
 def _link(widget: Any, linked: bool) -> None:
