@@ -232,7 +232,7 @@ def test_vgc_area_counts_pairs() -> None:
     x, y = curve(first, second)
     assert np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) == pytest.approx(np.mean(pairs))
     assert vgc_auc(first, first, random_readers=False).p == 1.0
-    assert found.low is not None and found.p is not None
+    assert found.low is None and found.p is not None and "4 cases can give has 87.5 %" in found.why
     other_readers = vgc_auc(first, second)
     assert (other_readers.value, other_readers.low, other_readers.p) == (found.value, None, None), (
         "one reader tells nothing of other readers"

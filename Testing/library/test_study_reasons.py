@@ -15,6 +15,7 @@ from ctenhance.study.gathered import Gathered
 from ctenhance.study.questions import EACH, Question
 from ctenhance.study.report import write_html, write_pdf
 from ctenhance.study.statistics.agreement import icc
+from ctenhance.study.statistics.bradley_terry import by_arm
 from ctenhance.study.statistics.estimate import Estimate
 from ctenhance.study.statistics.mrmc import compare
 from ctenhance.study.statistics.roc import auc_kernel
@@ -155,6 +156,28 @@ def test_the_model_of_grades_says_what_it_lacks() -> None:
     assert "cannot be fitted" in why("arms wholly apart")
     assert "these are numbers" in why("numbers")
     assert why("grades") == ""
+
+
+@pytest.mark.parametrize("cases", range(2, 8))
+def test_so_few_cases_that_no_interval_has_95_percent_have_none(cases: int) -> None:
+    """All n cases on one side of the truth: a chance of 2 / 2^n, above 5 % for fewer than 6."""
+    shifted = np.stack([np.full(cases, 3.0), np.full(cases, 4.0)])[None].repeat(3, axis=0)
+    shifted[:, 1, 0] = 5.0
+    tables = {one.id: one for one in tables_of(grades(shifted))}
+    (row,) = tables["comparison"].to_json()["rows"]
+    shift = row["shift (95 % CI)"]
+    assert shift["value"] == pytest.approx(1.0, abs=0.5) and shift["p"] is not None
+    assert (shift["low"] is None) is (cases < 6)
+    (row,) = tables["vgc"].to_json()["rows"]
+    # Wholly apart: at any number of cases the bootstrap shows no scatter.
+    assert row["area (these readers)"]["value"] == 1 and row["area (these readers)"]["low"] is None
+    strengths = by_arm(np.array([[[0.0, 1.0], [2.0, 0.0]], [[0.0, 2.0], [1.0, 0.0]]])[np.arange(cases) % 2])
+    assert all((one.low is None) is (cases < 6) for one in strengths)
+    said = " ".join(tables["comparison"].reasons)
+    assert ("it takes 6 cases" in said) is (cases < 6)
+    assert (f"{cases} cases can give has {100 - 200 / 2**cases:.3g} %, not 95 %" in said) is (
+        cases in (2, 3, 4)
+    )
 
 
 @pytest.mark.parametrize("name", ["report.html", "report.pdf"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ctenhance.study.statistics.estimate import Estimate, bootstrap_limits, unknown
+from ctenhance.study.statistics.estimate import Estimate, bootstrap_limits, too_few_cases, unknown
 
 _MOST_STEPS, _TOLERANCE = 10_000, 1e-10
 _REPEATS = 500
@@ -40,6 +40,8 @@ def by_arm(wins_by_case: np.ndarray, seed: int = 0) -> tuple[Estimate, ...]:
         return (unknown("no finite strength: some arms never won against the others"),) * count
     if cases < _FEWEST_CASES:
         return (unknown(f"it takes {_FEWEST_CASES} cases"),) * count
+    if few := too_few_cases(cases):
+        return tuple(Estimate.of(one, why=few) for one in value)
     rng = np.random.default_rng(seed)
     drawn = [strengths(wins_by_case[rng.integers(0, cases, cases)].sum(axis=0)) for _ in range(_REPEATS)]
     known = np.array([one for one in drawn if one is not None])
@@ -47,8 +49,10 @@ def by_arm(wins_by_case: np.ndarray, seed: int = 0) -> tuple[Estimate, ...]:
         why = "no interval: in most bootstrap samples of the cases some arms never won against the others"
         return tuple(Estimate.of(one, why=why) for one in value)
     low, high = bootstrap_limits(known, cases)
-    why = "both limits are equal, as all cases tell the same"
-    return tuple(Estimate.of(*one, why=why) for one in zip(value, low, high, strict=True))
+    if (low == high).any():
+        why = "no interval: all bootstrap samples of the cases tell the same"
+        return tuple(Estimate.of(one, why=why) for one in value)
+    return tuple(Estimate.of(*one) for one in zip(value, low, high, strict=True))
 
 
 def _connected(wins: np.ndarray) -> bool:

@@ -46,6 +46,22 @@ def unknown(why: str) -> Estimate:
     return Estimate(None, why=why)
 
 
+def too_few_cases(cases: int) -> str:
+    """Return why so few cases give no interval by their ranks or by drawing them anew, or ''.
+
+    Neither reaches beyond what the single cases say, and with a chance of 2 / 2^n all n of them lie on one
+    side of the truth: the widest interval of 5 cases has 93.75 %.
+    """
+    missed = 2.0 ** (1 - cases)
+    if missed <= ALPHA:
+        return ""
+    most = math.floor(1000 * (1 - missed)) / 10
+    return (
+        f"no interval: the widest that {cases} cases can give has {most:g} %, "
+        f"not {100 * (1 - ALPHA):g} %; it takes {math.ceil(1 + math.log2(1 / ALPHA))} cases"
+    )
+
+
 def jackknifed(statistic: Callable[[np.ndarray], np.ndarray], cases: int) -> Estimate:
     """Return the statistic, which lies between -1 and 1, of all cases with its jackknife interval.
 

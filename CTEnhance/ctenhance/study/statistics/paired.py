@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, special, stats
 
-from ctenhance.study.statistics.estimate import ALPHA, Estimate, complete_block, unknown
+from ctenhance.study.statistics.estimate import ALPHA, Estimate, complete_block, too_few_cases, unknown
 
 #: Why there is no estimate with the case as the unit.
 TOO_FEW_CASES = "fewer than 2 cases have the answers that it takes"
@@ -30,7 +30,7 @@ def signed_rank(first: np.ndarray, second: np.ndarray) -> Estimate:
 
     Grades are averaged over the readers who graded both arms of a case. The shift is the Hodges-Lehmann
     estimate (the median of the Walsh averages) with the interval that inverts the test (Hollander & Wolfe
-    1999, 3.2-3.3); the test is scipy's, zeros dropped.
+    1999, 3.2-3.3), none of fewer than 6 cases; the test is scipy's, zeros dropped.
     """
     differences = case_differences(first, second)
     if len(differences) < 2:
@@ -43,6 +43,8 @@ def signed_rank(first: np.ndarray, second: np.ndarray) -> Estimate:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scipy says when it goes over to the approximation
         p = float(stats.wilcoxon(differences).pvalue)
+    if few := too_few_cases(len(differences)):
+        return Estimate.of(float(np.median(walsh)), p=p, why=few)
     why = "so many cases have the same difference that both limits are equal to it"
     return Estimate.of(float(np.median(walsh)), walsh[rank], walsh[-1 - rank], p, why)
 

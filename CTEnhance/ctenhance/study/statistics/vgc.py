@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from ctenhance.study.statistics.estimate import Estimate, bootstrap_limits, unknown
+from ctenhance.study.statistics.estimate import Estimate, bootstrap_limits, too_few_cases, unknown
 
 REPEATS = 2000
 
@@ -21,7 +21,8 @@ def vgc_auc(first: np.ndarray, second: np.ndarray, random_readers: bool = True, 
     weighted by how many these are. The interval is a bootstrap's (see `bootstrap_limits`) that draws cases
     and, with `random_readers`, readers, both arms of a reading together. The p value is of the permutation
     test that exchanges the arms of a case for all readers at once; it is exact for these readers. One reader
-    tells nothing of other readers: with `random_readers` interval and p value are then unknown.
+    tells nothing of other readers: with `random_readers` interval and p value are then unknown. There is no
+    interval of fewer than 6 cases, nor where every bootstrap sample has one and the same area.
     """
     both = np.isfinite(first) & np.isfinite(second)
     some, used = both.any(axis=1), both.any(axis=0)
@@ -48,8 +49,11 @@ def vgc_auc(first: np.ndarray, second: np.ndarray, random_readers: bool = True, 
     weight = (times * drawn_cases).sum(axis=0)
     drawn = (times * areas).sum(axis=0)[weight > 0] / weight[weight > 0]
     low, high = bootstrap_limits(drawn, cases)
-    why = "both limits are equal, as all bootstrap samples of the cases have the same area"
-    return Estimate.of(value, low, high, _permutation_p(first, second, both, rng), why)
+    p = _permutation_p(first, second, both, rng)
+    why = too_few_cases(cases)
+    if not why and low == high:
+        why = "no interval: all bootstrap samples of the cases have the same area"
+    return Estimate.of(value, p=p, why=why) if why else Estimate.of(value, low, high, p)
 
 
 def _permutation_p(
