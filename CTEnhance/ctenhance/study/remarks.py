@@ -3,25 +3,23 @@ same, or run against the others'."""
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+
+from scipy import stats
 
 from ctenhance.runtime.words import counted, noun
+from ctenhance.study.copies import copied_readers, values_of
 from ctenhance.study.design import Case
 from ctenhance.study.gathered import Gathered
 from ctenhance.study.key import KeyCase
 from ctenhance.study.questions import DETECTION, Question
 from ctenhance.study.turned import against_the_truth, turned_readers
 
-_FEWEST_ALIKE = 3  # answers in common: fewer are alike by chance
-# All but a few of many are so no more by chance, where other answers are frequent enough: Cohen's kappa.
-_FEWEST_NEARLY, _NEARLY, _MOST_BY_CHANCE, _LEAST_KAPPA = 20, 0.95, 0.6, 0.9
 # So many answers are the same by chance hardly ever, where others give no answer to more than this part.
 _FEWEST_UNVARYING, _MOST_OF_ONE = 12, 0.75
-# Over all questions, where they differ in so much less than any reader does from a third one.
-_FEWEST_IN_ALL, _LEAST_KAPPA_IN_ALL, _LEAST_UNLIKE, _UNLIKE_IN_ALL = 30, 0.85, 0.15, 0.35
+# All preferences for one side of the screen, with this p where sides were tossed for.
+_SIDE_BY_CHANCE = 0.0005
 
 
 def remarks(gathered: Gathered) -> list[str]:
@@ -31,8 +29,9 @@ def remarks(gathered: Gathered) -> list[str]:
         *_incomplete(gathered),
         *areas,
         *_without_truth(gathered),
-        *_alike(gathered),
+        *copied_readers(gathered),
         *_unvarying(gathered),
+        *_one_sided(gathered),
         *turned_readers(gathered),
         *against_the_truth(gathered),
     ]
@@ -110,34 +109,6 @@ def _without_truth(gathered: Gathered) -> list[str]:
     return found
 
 
-def _alike(gathered: Gathered) -> list[str]:
-    """Pairs of readers with the same answer to every reading that both have, question by question."""
-    found = []
-    for one, other in itertools.combinations(gathered.readers, 2):
-        questions = []
-        for question in gathered.questions:
-            if question.kind == "text":
-                continue
-            first, second = (_values(gathered, question, reader) for reader in (one, other))
-            common = first.keys() & second.keys()
-            same = sum(first[place] == second[place] for place in common)
-            unmarked = question.kind == "marks" and not any(first[place] for place in common)
-            if unmarked or len(common) < _FEWEST_ALIKE:
-                continue
-            if same == len(common):
-                questions.append(f"'{question.text}' ({len(common)} answers)")
-            elif _nearly_all([(first[place], second[place]) for place in common]):
-                questions.append(f"'{question.text}' ({same} of {len(common)} answers)")
-        if questions or (said := _nearly_in_all(gathered, one, other)):
-            named = ", ".join(questions) or said
-            found.append(
-                f"{one} and {other} gave the same answers to {named}. Where one is a copy of "
-                "the other, leave one out: copied readers count as further ones, and in the multi-reader "
-                "comparison the degrees of freedom grow about tenfold."
-            )
-    return found
-
-
 def _unvarying(gathered: Gathered) -> list[str]:
     """Readers with one answer to all readings of a question, in which others tell cases apart."""
     found = []
@@ -146,7 +117,7 @@ def _unvarying(gathered: Gathered) -> list[str]:
         for question in gathered.questions:
             if question.kind in ("text", "marks"):
                 continue
-            values = {one: list(_values(gathered, question, one).values()) for one in gathered.readers}
+            values = {one: list(values_of(gathered, question, one).values()) for one in gathered.readers}
             own = values.pop(reader)
             others = [several for several in values.values() if len(several) >= _FEWEST_UNVARYING]
             varied = others and all(
@@ -163,56 +134,33 @@ def _unvarying(gathered: Gathered) -> list[str]:
     return found
 
 
-def _nearly_in_all(gathered: Gathered, one: str, other: str) -> str:
-    """Say to how many readings two readers gave the same answers, where these are far more than any reader
-    has with a third one; or ''."""
-    pairs = _common(gathered, one, other)
-    others = [
-        _common(gathered, first, second)
-        for first, second in itertools.combinations(gathered.readers, 2)
-        if {first, second} != {one, other}
-    ]
-    unlike = [1 - _same(several) for several in others if len(several) >= _FEWEST_IN_ALL]
-    if len(pairs) < _FEWEST_IN_ALL or min(unlike, default=0.0) < _LEAST_UNLIKE:
-        return ""
-    if 1 - _same(pairs) > _UNLIKE_IN_ALL * min(unlike) or _kappa(pairs)[0] < _LEAST_KAPPA_IN_ALL:
-        return ""
-    return f"{round(_same(pairs) * len(pairs))} of {len(pairs)} readings of all questions"
-
-
-def _common(gathered: Gathered, one: str, other: str) -> list[tuple[Any, Any]]:
-    """The two readers' answers to what both have read, each with its question."""
-    pairs = []
+def _one_sided(gathered: Gathered) -> list[str]:
+    """Readers who prefer one side of the screen, whichever arm stands there."""
+    found = []
     for question in gathered.questions:
-        if question.kind not in ("text", "marks"):
-            first, second = (_values(gathered, question, reader) for reader in (one, other))
-            both = sorted(first.keys() & second.keys())
-            pairs += [((question.id, first[place]), (question.id, second[place])) for place in both]
-    return pairs
-
-
-def _same(pairs: Sequence[tuple[Any, Any]]) -> float:
-    return sum(one == other for one, other in pairs) / len(pairs)
-
-
-def _kappa(pairs: Sequence[tuple[Any, Any]]) -> tuple[float, float]:
-    """Return Cohen's kappa of two readers' answers, and the share of equal ones by chance."""
-    ones, others = (Counter(map(repr, answers)) for answers in zip(*pairs, strict=True))
-    by_chance = sum(ones[answer] * others[answer] for answer in ones) / len(pairs) ** 2
-    return (_same(pairs) - by_chance) / max(1 - by_chance, 1e-9), by_chance
-
-
-def _nearly_all(pairs: Sequence[tuple[Any, Any]]) -> bool:
-    """Say whether so many pairs of answers are equal as two people's are not, however well they agree."""
-    if len(pairs) < _FEWEST_NEARLY or _same(pairs) < _NEARLY:
-        return False
-    kappa, by_chance = _kappa(pairs)
-    return by_chance <= _MOST_BY_CHANCE and kappa >= _LEAST_KAPPA
-
-
-def _values(gathered: Gathered, question: Question, reader: str) -> dict[tuple[str, str, str], Any]:
-    return {
-        (one.case, one.arm, one.versus): one.value
-        for one in gathered.answers
-        if one.reader == reader and one.question == question.id and not one.repeat
-    }
+        if question.kind not in ("preference", "choice"):
+            continue
+        for reader in gathered.readers:
+            right: list[bool] = []
+            by_pair: dict[tuple[str, str], Counter[bool]] = {}
+            for one in gathered.answers:
+                if (one.reader, one.question) != (reader, question.id) or one.arm_on_right is None:
+                    continue
+                if question.kind == "preference" and not one.value:
+                    continue
+                later = one.value > 0  # a choice is True or False
+                right.append(later == one.arm_on_right)
+                by_pair.setdefault((one.arm, one.versus), Counter())[later] += 1
+            most = max(sum(right), len(right) - sum(right))
+            by_arm = sum(max(counts.values()) for counts in by_pair.values())
+            # Who always prefers an arm prefers a side where that arm stands there more often.
+            if most <= by_arm or stats.binomtest(most, len(right), 0.5).pvalue >= _SIDE_BY_CHANCE:
+                continue
+            side = "right" if 2 * sum(right) > len(right) else "left"
+            times = f"all {most} times" if most == len(right) else f"{most} of {len(right)} times"
+            found.append(
+                f"{reader} answered '{question.text}' {times} for the image on the {side}, whichever arm "
+                "stood there: such answers tell the side of the screen and pull every preference towards "
+                "none; ask, and judge without as well."
+            )
+    return found

@@ -46,6 +46,7 @@ class Answer:
     value        as given; for `preference` turned so that above 0 means that `arm` is better, for `choice`
                  whether `arm` was chosen
     correct      for a `choice` with a known truth, whether it was right
+    arm_on_right for a pair, whether `arm` was shown on the right
     marks keep their form; `yes-no` is a bool
     """
 
@@ -65,6 +66,7 @@ class Answer:
     correct: bool | None
     active_s: float
     time: float
+    arm_on_right: bool | None = None
 
 
 def status(folder: str | os.PathLike[str]) -> list[ReaderStatus]:
@@ -216,6 +218,7 @@ def _of_reader(study: Study, key: Key, reader: str, standing: Standing) -> list[
                     correct=_correct(key, question, value, shown),
                     active_s=standing.active.get(trial.number, 0.0),
                     time=(standing.last_time or 0.0) if given is None else given.time,
+                    arm_on_right=right if side == PAIR else None,
                 )
             )
     return found
