@@ -63,6 +63,21 @@ def test_slicer_has_the_processors_first(app: Any, user: Any) -> None:
     worker.kill()
 
 
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="no such class of processes here")
+def test_slicer_has_the_processors_first_even_where_it_is_the_last_itself(app: Any) -> None:
+    """3D Slicer on Linux lowers its own main thread as far as can be, and children begin there."""
+    from CTEnhanceLib.process import worker
+
+    with subprocess.Popen(["nice", "-n", "19", "sleep", "60"]) as child:
+        try:
+            while os.getpriority(os.PRIO_PROCESS, child.pid) < 19:
+                time.sleep(0.01)
+            worker._stepBack(child.pid)
+            assert os.sched_getscheduler(child.pid) == os.SCHED_IDLE
+        finally:
+            child.kill()
+
+
 def test_durations_in_words() -> None:
     from CTEnhanceLib.process.texts import durationText
 
