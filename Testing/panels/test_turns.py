@@ -404,7 +404,7 @@ def test_maps_are_placed_one_a_turn_and_whole_or_not_at_all(
 
 
 def test_handles_are_drawn_without_being_sorted(panel: Any, user: Any, frames: Any) -> None:
-    """Sorted by depth they take several times as long as the image, without a graphics card."""
+    """Sorted by depth they take longer than the image, where edges are smoothed without a graphics card."""
     panel.ui.roundButton.click()
     user.rests(0.5)
     frames(lambda: panel.viewSection._onPlace((1.0, 2.0, 3.0)))

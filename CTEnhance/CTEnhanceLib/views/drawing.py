@@ -126,8 +126,8 @@ def imageRenderer(view: Any) -> Any:
 def _sortNothing(view: Any) -> None:
     """Have the arrows and handles of markups, which are a bit transparent, drawn over a slice as they come.
 
-    Slicer has them sorted by depth for each pixel. Without a graphics card that takes three times as long as
-    the image below them, and in a slice they hardly ever lie behind one another.
+    They would be sorted by depth for each pixel. Where VTK draws without a graphics card, and smooths edges,
+    that takes longer than the image below them; in a slice they hardly ever lie behind one another.
     """
     renderers = view.renderWindow().GetRenderers()
     for index in range(renderers.GetNumberOfItems()):
