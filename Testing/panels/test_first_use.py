@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import slicer
 
-from panel_run import close_panel, open_panel, press_apply, press_key, temporaries
+from panel_run import close_panel, lower_edge, open_panel, press_apply, press_key, temporaries
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def tried(panel: Any, user: Any, children: Callable[[], list[Any]]) -> str:
     """Let the panel be for long enough, and return what it says of the time then."""
     slicer.app.userSettings().clear()
     panel.refresh()
-    user.waits(lambda: panel.ui.timeLabel.visible, 120)
+    user.waits(lambda: panel.runSection.estimate.known, 120)
     assert not children() and not temporaries()
     return str(panel.ui.timeLabel.text)
 
@@ -171,12 +171,35 @@ def test_a_simulated_scan_is_tried(app: Any, user: Any, children: Callable[[], l
         assert tried(panel, user, children).endswith("(9 slices).")
         ui.doseSlider.value = 50  # no time depends on it
         user.rests(2)
-        assert panel.ui.timeLabel.visible and not children()
+        assert "(9 slices)" in panel.ui.timeLabel.text and not children()
         ui.viewsBox.value = 72
-        assert not panel.ui.timeLabel.visible
+        assert not panel.ui.timeLabel.text.strip()
         user.waits(children, 60)
         panel.exit()
         assert not children() and not temporaries()
+
+
+def test_nothing_moves_when_the_time_is_known(
+    panel: Any, user: Any, children: Callable[[], list[Any]]
+) -> None:
+    """It comes while the user works, as the devices do: a click must not meet another button then."""
+    from CTEnhanceLib.process.devices import computer
+
+    volume(slices=9, size=52)
+    user.turn()
+    ui, places = panel.ui, []
+
+    def look() -> None:
+        places.append([lower_edge(panel, button) for button in (ui.applyButton, ui.compareButton)])
+
+    panel.runSection._onDevices([])
+    look()
+    panel.runSection._onDevices(computer())  # a machine without a graphics card
+    assert ui.deviceWarningLabel.visible
+    look()
+    assert tried(panel, user, children).endswith("(9 slices).") and not ui.deviceWarningLabel.visible
+    look()
+    assert places[0] == places[1] == places[2]
 
 
 def test_measured_projections_are_left_after_two_slices(

@@ -19,17 +19,20 @@ from CTEnhanceLib.scene.plural import plural
 # Nobody is kept waiting for it: only where nothing is done for a while.
 _REST_MILLISECONDS = 1500
 NO_TRIAL_SETTING = "CTEnhance/noTrial"
+# It comes while the user works: its line is kept for it, so that no button moves then.
+_EMPTY_LINE = "\u00a0"
 
 
 class Estimate:
     """Connects the labels above Apply.
 
-    requirements: what the worker needs; onKnown(): the time is known.
+    requirements: what the worker needs; onTime(): the time is known now, or no longer.
     """
 
-    def __init__(self, ui: Any, requirements: Path, onKnown: Callable[[], None]) -> None:
+    def __init__(self, ui: Any, requirements: Path, onTime: Callable[[], None]) -> None:
         self.ui = ui
-        self._requirements, self._onKnown = requirements, onKnown
+        self._requirements, self._onTime = requirements, onTime
+        ui.timeLabel.text = _EMPTY_LINE
         self._job: Job | None = None
         self._paces: dict[Hashable, Pace | None] = {}
         self._trial = Trial(self._onPace)
@@ -51,6 +54,11 @@ class Estimate:
             self._stopTrial()
         if kind is not None and kind not in self._paces and kind != self._tried:
             self._rest.start()
+
+    @property
+    def known(self) -> bool:
+        """Whether it is said how long it takes."""
+        return bool(self.ui.timeLabel.text != _EMPTY_LINE)
 
     def stop(self) -> None:
         """End a trial: something else runs, or the panel is left."""
@@ -76,11 +84,10 @@ class Estimate:
         return plural(slices, one, several, time=durationText(pace.seconds(slices)))
 
     def _say(self) -> None:
-        for label, text in ((self.ui.installLabel, self._toInstall()), (self.ui.timeLabel, self._text())):
-            label.text = text
-            label.visible = bool(text)
-        if self.ui.timeLabel.visible:
-            self._onKnown()
+        install = self._toInstall()
+        self.ui.installLabel.text, self.ui.installLabel.visible = install, bool(install)
+        self.ui.timeLabel.text = self._text() or _EMPTY_LINE
+        self._onTime()
 
     def _toInstall(self) -> str:
         if self._install is None:

@@ -60,7 +60,7 @@ class RunSection:
         self._title, self._requirements = title, requirements
         self._makeJob, self._onResult, self._onChanged = makeJob, onResult, onChanged
         self._trialJob = trialJob
-        self.estimate = Estimate(ui, requirements, self._knowTime)
+        self.estimate = Estimate(ui, requirements, self._onTime)
         self._afterRun = onResult
         self._onDevice, self._isOpen = onDevice, isOpen
         self._run: Run | None = None
@@ -188,10 +188,10 @@ class RunSection:
             return
         self._onChanged()
 
-    def _knowTime(self) -> None:
-        """How long it takes is said: no warning is needed."""
-        self._warnsOfTime = False
-        self._followDevice()
+    def _onTime(self) -> None:
+        """Where it is said how long it takes no warning is needed."""
+        self._warnsOfTime = self._warnsOfTime and not self.estimate.known
+        self._warn()
 
     def _writeReport(self, _asJson: bool = False) -> None:
         report, ui = self._report, self.ui
@@ -277,10 +277,15 @@ class RunSection:
             select(self.ui.deviceSelector, self._device)
         finally:
             self._following = False
+        self._warn()
+
+    def _warn(self) -> None:
+        """Warn of a slow device, in the same line as the time: neither moves what is below."""
         slow = onProcessor(self._device) or (
             self._device == AUTOMATIC and all(device.isCPU for device in self._devices)
         )
         label = self.ui.deviceWarningLabel
         label.styleSheet = styles.warning()
-        label.text = _("No graphics card is used: whole scans take minutes instead of seconds.")
-        label.visible = slow and bool(self._devices) and self._warnsOfTime and self._slow
+        label.text = _("No graphics card is used: a whole scan takes minutes.")
+        warns = self._warnsOfTime and self._slow and not self.estimate.known
+        label.visible = slow and bool(self._devices) and warns
