@@ -279,6 +279,9 @@ def test_simulated_scan_takes_two_verbs(panel: Any, user: Any, ct: Any) -> None:
         panel.ui.methodSelector.currentIndex = 0
     assert "project" in said and "reconstruct" in said[said.index("project") :]
     assert result.GetName() == "25 % phantom FBP"
+    lines = view_titles.titles("CTEnhanceBefore")[0].split("\n")
+    # The dose once, in the name: a title twice as long has smaller letters.
+    assert " ".join(line.strip() for line in lines) == "FBP 25 % phantom FBP, kernel standard"
     from CTEnhanceLib.scene import placing
     from CTEnhanceLib.scene.volumes import sameGrid
 

@@ -256,12 +256,17 @@ def _volume(folder: Path) -> Path:
     return folder / "input.mha"
 
 
-def settingsText(report: Mapping[str, Any] | None) -> str:
-    """Return what a title says of a reconstruction besides its name: ', kernel soft, 25 % of normal dose'."""
+def settingsText(report: Mapping[str, Any] | None, name: str) -> str:
+    """Return what a title says of a reconstruction besides its name: ', kernel soft, 25 % of normal dose'.
+
+    A dose that the name begins with, as of a simulated scan ('25 % chest NEED'), is not said again.
+    """
     kernel = ((report or {}).get("settings") or {}).get("kernel")
     dose = _details(report, "dose_estimate").get("dose")
     text = "" if kernel is None else _(", kernel {kernel}").format(kernel=kernel)
-    return text if dose is None else text + _(", {percent:.3g} % of normal dose").format(percent=100 * dose)
+    if dose is None or name.startswith(f"{100 * dose:.3g} % "):
+        return text
+    return text + _(", {percent:.3g} % of normal dose").format(percent=100 * dose)
 
 
 def doseTexts(report: Mapping[str, Any] | None) -> tuple[str, str]:

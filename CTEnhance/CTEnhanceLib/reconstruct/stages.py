@@ -173,13 +173,14 @@ class StageViews:
         """Tell each view which volumes it shows; cheap where nothing changed."""
         if not self.active:
             return
-        settings = settingsText(placing.reportOf(self.result))
+        report = placing.reportOf(self.result)
         for view, node in stagesOf(self.result):
             over = self._overlay.of(self.result) if node is self.result else None
             if over is not None:
                 self._color(over)
             self.views.setLayers(view.name, node, over, self._opacity if over is not None else 0.0)
-            self.views.setLabel(view.name, f"{view.label}\n{node.GetName()}{settings}")
+            name = node.GetName()
+            self.views.setLabel(view.name, f"{view.label}\n{name}{settingsText(report, name)}")
         if self._sinogram:
             self.views.setLayers(SINOGRAM_VIEW, sinogramOf(self.result))
 
