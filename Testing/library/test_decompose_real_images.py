@@ -72,6 +72,14 @@ def test_each_vial_holds_its_own_material(measured: Measured, vial: str) -> None
     assert 900 < found["water"] < 1500 and found["bone"] < 60
 
 
+def test_no_map_of_a_real_measurement_is_called_impossible(measured: Measured) -> None:
+    free = ctenhance.decompose_images(
+        measured.images, basis=("water", "bone", "iodine"), attenuation=measured.table, unit="1/cm"
+    )
+    for result in (measured.alone, measured.joint, free):
+        assert not [one for one in result.report["warnings"] if "no concentration" in one]
+
+
 @pytest.mark.parametrize("vial", AGENTS)
 def test_all_materials_at_once_find_the_same_agent(measured: Measured, vial: str) -> None:
     found = measured.means(measured.joint, vial)

@@ -233,7 +233,7 @@ def require_distinct(attenuation: Attenuation, conserve_volume: bool = False) ->
         )
     found = distinctness(attenuation, conserve_volume)
     if float(found.min()) < LEAST_DISTINCT:
-        alike = _most_alike(attenuation)
+        alike = most_alike(attenuation)
         edges = [f"{name} {_K_EDGES[name]:g} keV" for name in alike if name in _K_EDGES]
         why = f", since no K edge ({', '.join(edges)}) lies between their energies" if len(edges) == 2 else ""
         images = ", ".join(str(one) for one in attenuation.energies)
@@ -244,7 +244,7 @@ def require_distinct(attenuation: Attenuation, conserve_volume: bool = False) ->
     return found
 
 
-def _most_alike(attenuation: Attenuation) -> tuple[str, str]:
+def most_alike(attenuation: Attenuation) -> tuple[str, str]:
     """The two materials whose values differ least once that of the first is taken out of both."""
     names = [one.name for one in attenuation.materials]
     rows = attenuation.relative

@@ -27,7 +27,7 @@ from ctenhance.decomposition.from_images.attenuation import (
 from ctenhance.decomposition.from_images.energies import Energy, different
 from ctenhance.decomposition.from_images.estimate import ImageDecomposer
 from ctenhance.decomposition.from_images.options import HU, ImageDecomposeOptions
-from ctenhance.decomposition.from_images.plausibility import Negatives, doubts_of_table
+from ctenhance.decomposition.from_images.plausibility import Impossible, Negatives, doubts_of_table
 from ctenhance.files.dicom.units import VIRTUAL
 from ctenhance.options import chosen
 from ctenhance.runtime.device import pick_device
@@ -140,7 +140,10 @@ def decompose_images(
     solver = _Solver(how, covariance, options)
     stack = ImageStack(scene.volumes[0].array.shape)
     sums = _Residuals(len(energies))
-    negatives = Negatives(how, solver.errors[0])
+    doubts = (
+        Negatives(how, solver.errors[0]),
+        Impossible(how, solver.errors[0], options.conserve_volume),
+    )
     for index in range(stack.shape[0]):
         check(cancel)
         with report.stage("decompose"):
@@ -149,7 +152,8 @@ def decompose_images(
             misfit = solver.misfit(values, maps)
             body = values.mean(0) > _BODY
             sums.add(solver.full.residual(values, maps), misfit, body)
-            negatives.add(maps, body)
+            for doubtful in doubts:
+                doubtful.add(maps, body)
         with report.stage("images"):
             products.put_images(stack, index, maps, how.materials, options)
             if options.residual and misfit is not None:
@@ -166,8 +170,9 @@ def decompose_images(
             quiet = products.put_low_noise(stack, how.materials, options, selected, tell, cancel)
         report.details["viewing"]["quiet_keV"] = quiet
     _tell(report, how, distinct, solver, regions, sums, scene)
-    for sentence in negatives.sentences():
-        report.warn(sentence)
+    for doubtful in doubts:
+        for sentence in doubtful.sentences():
+            report.warn(sentence)
     densities = {one.name for one in how.materials}
     volumes = {
         name: scene.volumes[0].with_array(array, notes=[], **_unit(name, densities))

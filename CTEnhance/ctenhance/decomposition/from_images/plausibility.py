@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ctenhance.decomposition.from_images.attenuation import Attenuation
+from ctenhance.decomposition.from_images.attenuation import Attenuation, distinctness, most_alike
 from ctenhance.physics.materials import Material, material
 from ctenhance.runtime.errors import InputError
 
@@ -24,6 +24,10 @@ _UNITS = (1.0, 10.0)
 #: and iodine lacks 0.12), and so many of its standard errors; how much of that is negative where it is wrong,
 #: and the fewest voxels that tell.
 _CLEAR, _CLEAR_ERRORS, _MOST_NEGATIVE, _FEWEST, _LEAST_SHARE = 0.2, 5.0, 0.8, 100, 2e-4
+
+#: The part of the body with an impossible density that tells (edges of bone in real images have 0.016);
+#: materials are much alike below this distinctness.
+_LEAST_IMPOSSIBLE, _ALIKE = 0.03, 0.15
 
 
 def doubts_of_table(attenuation: Attenuation) -> list[str]:
@@ -114,6 +118,54 @@ class Negatives:
             f"{self.name.capitalize()} is negative in {100 * self.negative / clear:.0f} % of the voxels "
             "where it is clearly not zero, as nothing is: images, or lines or columns of the table, are "
             "exchanged, or the attenuations are not those of these images."
+        ]
+
+
+class Impossible:
+    """Voxels with so much less than nothing of a material as one of its solid has: where the materials of a
+    basis are much alike, whatever else is in the images becomes large amounts of them with opposite signs.
+
+    `errors_mg_ml`: the materials' standard errors `[material]`."""
+
+    def __init__(self, attenuation: Attenuation, errors_mg_ml: torch.Tensor, conserved: bool) -> None:
+        self.attenuation, self.conserved = attenuation, conserved
+        densities = torch.tensor([one.density for one in attenuation.materials], dtype=torch.float64)
+        self.least = torch.maximum(densities, _CLEAR_ERRORS * errors_mg_ml.double().cpu() / 1000)
+        self.count = torch.zeros(len(densities), dtype=torch.int64)
+        self.total = torch.zeros(len(densities), dtype=torch.float64)
+        self.body = 0
+
+    def add(self, maps: torch.Tensor, body: torch.Tensor) -> None:
+        """Count in maps in g/cm³ `[material, row, column]`."""
+        inside = maps[:, body]
+        self.body += inside.shape[1]
+        low = inside < -self.least.to(inside)[:, None]
+        self.count += low.sum(1).cpu()
+        self.total += (inside * low).sum(1, dtype=torch.float64).cpu()
+
+    def sentences(self) -> list[str]:
+        """What is to be said of them."""
+        k = int(self.count.argmax())
+        count = int(self.count[k])
+        if count < max(_FEWEST, _LEAST_IMPOSSIBLE * self.body):
+            return []
+        one = self.attenuation.materials[k]
+        found = (
+            f"The map of {one.name} is {1000 * float(self.total[k]) / count:.0f} mg/mL on average in "
+            f"{100 * count / self.body:.2g} % of the body; no concentration is so far below zero (its solid "
+            f"has {1000 * one.density:.0f} mg/mL). "
+        )
+        pair = most_alike(self.attenuation)
+        alike = float(distinctness(self.attenuation, self.conserved).min()) < _ALIKE
+        if not alike or one.name not in pair:
+            return [
+                f"{found}The energies or attenuations are not those of these images, or something is in "
+                "them that the basis lacks: name what is in them."
+            ]
+        return [
+            f"{found}At these energies {pair[0]} and {pair[1]} attenuate much alike, and whatever else is in "
+            "the images becomes large amounts of both with opposite signs: choose a basis of what is in "
+            "them, such as water,iodine."
         ]
 
 
