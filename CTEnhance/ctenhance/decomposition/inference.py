@@ -40,6 +40,9 @@ OVER_AIR, MOST_OVER_AIR = 1.3, 0.01
 #: Mean squared misfit in standard deviations of counts and model above which the report warns.
 LARGE_MISFIT = 2.0
 _MISFIT_RAYS = 20000
+#: Counts above thresholds fall from bin to bin in so many readings, and the misfit of their differences is
+#: less than this part of theirs.
+_FALLING, _MUCH_BETTER = 0.98, 0.5
 #: Rows within so much share the scatter of the one in their middle: it comes from more than this above and
 #: below.
 _SAME_SCATTER_MM = 5.0
@@ -233,6 +236,8 @@ def decompose(
                     stack.put(f"{m.name}_sd", row, 1000 * image)
         tell("decompose", row + 1, projections.n_rows)
     _tell_how_it_went(report, ends, misfit, decomposer)
+    if report.details["misfit"] > LARGE_MISFIT:
+        report.warn(_why_no_fit(report, counts_of(projections.n_rows // 2), spectra, energies, options.basis))
     if options.guided_maps or (options.low_noise and options.vmi):
         with report.stage("low noise"):
             quiet = products.put_low_noise(stack, decomposer.materials, options, solver_device, tell, cancel)
@@ -302,6 +307,42 @@ def _tell_scatter(report: ReportBuilder, estimator: ScatterEstimator, sprs: list
         report.warn(unlike)
 
 
+def _why_no_fit(
+    report: ReportBuilder,
+    counts: torch.Tensor,
+    spectra: torch.Tensor,
+    energies: torch.Tensor,
+    basis: Sequence[str],
+) -> str:
+    """The warning that counts do not follow the spectra, and why, from those of a row [view, column, bin]."""
+    why = "thresholds have drifted, there is scatter, or the spectra are of another scan."
+    if _above_thresholds(counts, spectra, energies, basis, report.details["misfit"]):
+        why = (
+            "they look as if they were counted above each threshold and not between two, and differences of "
+            "neighbouring bins fit much better: take these of '/counts' and '/air_counts'."
+        )
+    misfit = report.details["misfit"]
+    return f"The counts do not follow the spectra (mean squared misfit {misfit:.1f} times noise): {why}"
+
+
+def _above_thresholds(
+    counts: torch.Tensor, spectra: torch.Tensor, energies: torch.Tensor, basis: Sequence[str], misfit: float
+) -> bool:
+    """Whether each bin seems to hold all quanta above its threshold: counts fall from bin to bin, in air and
+    behind the object, and their differences follow the spectra much better."""
+    air = spectra.sum(-1)
+    falling = float((counts.diff(dim=-1) <= 0).double().mean())
+    if falling < _FALLING or not bool((air.diff(dim=-1) < 0).all()):
+        return False
+    some = counts[:: max(1, len(counts) * counts.shape[1] // _MISFIT_RAYS)].double()
+    between, air_between = (
+        one - torch.nn.functional.pad(one[..., 1:], (0, 1)) for one in (some.clamp(min=0), air)
+    )
+    bins = Decomposer(basis, spectra * (air_between / air)[..., None], energies).to(counts.device)
+    found = bins.estimate(between.clamp(min=0), None, correct_bias=True)
+    return _misfit(found, between, None, bins) < _MUCH_BETTER * misfit
+
+
 def _tell_how_it_went(
     report: ReportBuilder, ends: list[Decomposition], misfit: list[float], decomposer: Decomposer
 ) -> None:
@@ -315,11 +356,6 @@ def _tell_how_it_went(
         "nodes": decomposer.quadrature.n_nodes,
         "relative_error": decomposer.quadrature.error,
     }
-    if mean_misfit > LARGE_MISFIT:
-        report.warn(
-            f"The counts do not follow the spectra (mean squared misfit {mean_misfit:.1f} times noise): "
-            "thresholds have drifted, there is scatter, or the spectra are of another scan."
-        )
     if whole["starved"] > 0:
         report.warn(
             f"{100 * whole['starved']:.2g} % of the rays were starved; they are estimated with large errors."

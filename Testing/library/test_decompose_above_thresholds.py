@@ -1,0 +1,53 @@
+"""Counts above each threshold, where the spectra are of bins between two: the warning says so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from decompose_cases import THRESHOLDS, beam, toy_detector
+
+from ctenhance.decomposition import decompose
+from ctenhance.decomposition.phantom import rod_phantom
+from ctenhance.decomposition.simulate import Beam, simulate
+from ctenhance.physics.geometry import ParallelGeometry
+from ctenhance.scan.projections import Projections
+
+
+@pytest.fixture(scope="module", params=[2, 5])
+def scan(request: pytest.FixtureRequest) -> Projections:
+    thresholds = THRESHOLDS if request.param == 5 else THRESHOLDS[[0, 3, 5]]
+    rods = rod_phantom(64, 200.0)
+    geometry = ParallelGeometry.covering(rods.grid, n_views=60)
+    return simulate(rods, geometry, Beam(beam(1e6), toy_detector(), thresholds, 120), seed=3)
+
+
+def _sums(values: object) -> np.ndarray:
+    return np.cumsum(np.asarray(values)[..., ::-1], axis=-1)[..., ::-1].copy()
+
+
+def _said(scan: Projections) -> list[str]:
+    return decompose(scan, device="cpu").report["warnings"]
+
+
+def test_counts_above_thresholds_are_named(scan: Projections) -> None:
+    said = _said(replace(scan, counts=_sums(scan.counts), air_counts=_sums(scan.air_counts)))
+    if np.asarray(scan.counts).shape[-1] == 2:
+        return  # two bins and two materials: nothing shows a misfit
+    (sentence,) = [one for one in said if "do not follow the spectra" in one]
+    assert "above each threshold and not between two" in sentence
+    assert "take these of '/counts' and '/air_counts'" in sentence
+
+
+def test_counts_between_thresholds_are_not(scan: Projections) -> None:
+    """Neither sound ones, nor those with another fault, though bins may fall in air by themselves."""
+    counts, air = np.asarray(scan.counts), np.asarray(scan.air_counts)
+    gains = np.linspace(1.6, 0.5, counts.shape[-1]) ** 2
+    for factors in (np.ones_like(gains), gains):
+        falling = replace(scan, counts=counts * factors, air_counts=air * factors)
+        assert not [one for one in _said(falling) if "above each threshold" in one]
+        one_bin = counts * factors
+        one_bin[..., 0] *= 0.95
+        said = _said(replace(scan, counts=one_bin, air_counts=air * factors))
+        assert not [one for one in said if "above each threshold" in one]
