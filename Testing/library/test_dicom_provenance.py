@@ -270,6 +270,29 @@ def test_parts_that_were_taken_at_other_times_are_told(
 
 
 @pytest.mark.parametrize(
+    ("times", "headers", "noted"),
+    [
+        ((38, 0), {"ContrastBolusAgent": "Iomeprol"}, True),
+        ((38, 0), {"ContrastBolusStartTime": "101430"}, True),
+        ((5, 0), {"ContrastBolusAgent": "Iomeprol"}, False),
+        ((38, 0), {}, False),  # a computer's pause
+        ((38, 0), {"ContrastBolusAgent": "Iomeprol", "AcquisitionTime": "101500"}, False),
+    ],
+)
+def test_the_time_of_the_images_counts_where_none_of_the_scan_is_known(
+    tmp_path: Path, times: tuple[int, int], headers: dict, noted: bool
+):
+    values = hounsfield(12)
+    for first, time in zip((0, 6), times, strict=True):
+        write_series(
+            tmp_path, 2.5 * np.arange(first, first + 6), prefix=f"part{first}", values=values[first:],
+            ContentTime=f"1015{time:02}", **headers,
+        )  # fmt: skip
+    found = [one for one in notes(tmp_path) if "jumps by 38 s (ContentTime)" in one]
+    assert len(found) == noted
+
+
+@pytest.mark.parametrize(
     ("headers", "said"),
     [
         ({"ImagesInAcquisition": 24}, "tell of 24 images (ImagesInAcquisition), of which 4 are there"),

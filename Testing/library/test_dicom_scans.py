@@ -110,6 +110,19 @@ def test_blocks_that_make_one_even_stack_are_one_scan_with_a_note(
     assert volume.meta["notes"] == [f"taken as one scan, though {keyword} changes along the stack"]
 
 
+@pytest.mark.parametrize("keyword", ["ImageComments", "DerivationDescription", "SeriesDescription"])
+def test_images_at_two_energies_that_texts_name_are_no_one_scan(tmp_path: Path, keyword: str):
+    scans = two_scans(tmp_path / "two", keyword, "Monoenergetic 40 keV", "Mono_70keV", STEPS + 8)
+    sentence = refusal(tmp_path / "two")
+    assert f"told apart by {keyword} with 40 keV (4 slices) and 70 keV (4 slices); choose one" in sentence
+    chosen = CTVolume.read(tmp_path / "two", where={keyword: "#2"})
+    assert any(np.array_equal(chosen.array, scan) for scan in scans)
+    assert len(CTVolume.read(tmp_path / "two", where={keyword: "any"}).array) == 8
+    for number, said in enumerate([("Mono 40 keV", "at 40 keV"), ("40 keV", "window 50"), ("lung", "bone")]):
+        two_scans(tmp_path / f"{number}", keyword, *said, STEPS + 8)
+        assert len(CTVolume.read(tmp_path / f"{number}").array) == 8
+
+
 def test_the_example_is_the_scan_of_most_slices(tmp_path: Path):
     write_series(tmp_path, depths=np.arange(7) * 2.0, prefix="a", KVP=140)
     write_series(tmp_path, depths=[14.0], prefix="b", values=hounsfield(1, seed=2), KVP=80)

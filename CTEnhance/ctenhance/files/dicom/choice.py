@@ -25,6 +25,7 @@ from pydicom.sequence import Sequence as DicomSequence
 from pydicom.valuerep import PersonName
 
 from ctenhance.files.dicom.header import DicomFile, number
+from ctenhance.files.dicom.names import kev_in
 from ctenhance.runtime.errors import InputError
 
 ANY = "any"
@@ -261,6 +262,18 @@ def grouped(found: Sequence[Values]) -> list[tuple[Values, list[int]]]:
         else:
             groups.append((values, by_value[values]))
     return groups
+
+
+def energies_named(groups: Sequence[tuple[Values, list[int]]]) -> list[str]:
+    """Return which energies in keV the texts of groups name, as '40 keV (8 slices)'; none where it is one."""
+    counts: dict[frozenset[float], int] = {}
+    for values, members in groups:
+        energies = kev_in(" ".join(map(str, values)))
+        counts[energies] = counts.get(energies, 0) + len(members)
+    if len(counts.keys() - {frozenset()}) < 2:
+        return []
+    named_ones = sorted((" and ".join(f"{one:g}" for one in sorted(some)), n) for some, n in counts.items())
+    return [f"{said or 'no'} keV ({n} slice{'' if n == 1 else 's'})" for said, n in named_ones]
 
 
 def _order(values: Values) -> list[tuple[float, str]]:

@@ -19,7 +19,7 @@ from typing import Any
 from ctenhance.core.volume import READABLE_SUFFIXES, CTVolume
 from ctenhance.files.dicom.header import DicomFile, number, read_file, text
 from ctenhance.files.dicom.kinds import slices_of
-from ctenhance.files.dicom.names import taken_out, words
+from ctenhance.files.dicom.names import kev_in, taken_out, words
 from ctenhance.files.dicom.reading import files_of, series_numbers
 from ctenhance.files.dicom.units import measure_of
 from ctenhance.runtime.errors import InputError
@@ -41,9 +41,6 @@ ATTRIBUTES = (
     "PatientID", "PatientName", "PatientBirthDate", "AcquisitionDateTime", "FrameAcquisitionDateTime",
     "AcquisitionDate", "AcquisitionTime", "AcquisitionNumber",
 )  # fmt: skip
-_KEV = re.compile(
-    r"(?<![\d.])(\d{2,3}(?:\.\d+)?)[ _]?KEV\b|\bKEV[ _:=]{0,2}(\d{2,3}(?:\.\d+)?)(?![\d.])", re.I
-)
 _KV = re.compile(r"(?<![A-Z0-9])(SN)?[ _]?(\d{2,3})[ _]?KVP?\b", re.I)
 _MONOENERGETIC = re.compile(r"\b(VMI|MONO\w*|MONOENERGETIC|MONOCHROMATIC|GSI)\b")
 #: What is of no one energy: blends of two voltages.
@@ -193,9 +190,9 @@ def _energy(file: DicomFile, frame: int) -> tuple[str, str]:
         return f"{kev:g}", _ENERGY
     said = {name: text(file.value(name, frame=frame)).upper().replace("\\", " ") for name in _TEXTS}
     for name, one in said.items():
-        values = {a or b for a, b in _KEV.findall(one)}
+        values = kev_in(one)
         if len(values) == 1:
-            return f"{float(values.pop()):g}", name
+            return f"{min(values):g}", name
         if values:  # '40-70 keV' and the like: no one of them is the image's for sure
             return "", ""
     if any(map(_MONOENERGETIC.search, said.values())):
@@ -219,9 +216,9 @@ def energy_named(said: str) -> str:
     """Return the one energy that a text such as a file's name tells, as images are named ('40', 'Sn140kV');
     '' for none or several."""
     plain = re.sub(r"[^\w.]+|_+", " ", said)
-    kev = {float(a or b) for a, b in _KEV.findall(plain)}
+    kev = kev_in(plain)
     if kev:
-        return f"{kev.pop():g}" if len(kev) == 1 else ""
+        return f"{min(kev):g}" if len(kev) == 1 else ""
     volts = {f"{'Sn' if tin else ''}{int(one)}kV" for tin, one in _KV.findall(plain)}
     return volts.pop() if len(volts) == 1 else ""
 

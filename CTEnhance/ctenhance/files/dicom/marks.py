@@ -40,6 +40,8 @@ OF_IMAGES_AT_ONE_PLACE = (
     "WindowCenterWidthExplanation", "OperatorsName", "GeneratorPower", "TableSpeed", "TableFeedPerRotation",
     "LossyImageCompression", "GantryDetectorTilt", "ReconstructionTargetCenterPatient", "InstitutionName",
 )  # fmt: skip
+# Of texts that may name the energy in keV of an image that was computed at one.
+OF_ENERGIES = ("SeriesDescription", "ImageComments", "DerivationDescription")
 # With the least difference that means another scan: absolute, or of the mean where there is a second number.
 OF_EACH_SLICE = {
     "InstanceNumber": (2.0, 0.0), "AcquisitionNumber": (2.0, 0.0), "AcquisitionTime": (1.0, 0.0),

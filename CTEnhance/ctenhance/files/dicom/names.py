@@ -209,6 +209,9 @@ _VIRTUAL = (
     r"|VIRTU(AL|ALE|EEL|EL|ELL|ELLES?) (NATIV\w*|NON ?(CONTRAST|CALCIUM|IODINE|ENHANCED)|UNENHANCED"
     r"|BLAN[CK]O?|SANS (CONTRASTE|CALCIUM|IODE|INJECTION))|VIRTUALE? (SIN|SENZA|SEM) \w+|NON CALCIUM"
 )
+_KEV = re.compile(
+    r"(?<![\d.])(\d{2,3}(?:\.\d+)?)[ _]?KEV\b|\bKEV[ _:=]{0,2}(\d{2,3}(?:\.\d+)?)(?![\d.])", re.I
+)
 _VIRTUAL_IMAGE = re.compile(rf"\b({_VIRTUAL})\b")
 # And a scan of something in which a material is looked for is one.
 TAKEN_OUT = re.compile(
@@ -260,6 +263,11 @@ def note_with_air(where: str, named: str) -> str:
             "that it is a CT in Hounsfield units and no map"
         )
     return ""
+
+
+def kev_in(said: str) -> frozenset[float]:
+    """Return the energies in keV that a text names."""
+    return frozenset(float(one or other) for one, other in _KEV.findall(said))
 
 
 def words(said: Any) -> str:

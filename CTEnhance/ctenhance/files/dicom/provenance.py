@@ -31,7 +31,9 @@ _FEW_ROWS = 16  # are asked first, whether two slices may be one
 # there, with so much around it.
 _FACTORS, _OFF = (2.0, 3.0, 4.0, 8.0), 0.02
 _OTHER_FIELD, _AROUND_CIRCLE, _CORNER = 1.1, 0.1, 32
-_TIMES, _DAY_S = ("AcquisitionTime", "AcquisitionDateTime"), 86400.0
+# When an image was made counts for scans with contrast medium that do not say when they were taken.
+_TIMES, _MADE, _DAY_S = ("AcquisitionTime", "AcquisitionDateTime", "ContentTime"), "ContentTime", 86400.0
+_CONTRAST = ("ContrastBolusAgent", "ContrastBolusStartTime")
 # A step-and-shoot scan goes on after a few seconds, or 15 where its tube has to cool, each time alike; the
 # next phase is 20 or more later.
 _LEAST_PAUSE_S, _CERTAIN_PAUSE_S, _TIMES_STEP, _FEW_PAUSES = 10.0, 20.0, 3.0, 3
@@ -157,8 +159,11 @@ def notes_of_times(slices: Sequence[Slice], conditions: Conditions) -> list[str]
     No steps of one scan, which are alike, and no table that moves on, of which times change little by little.
     """
     frames = [(one.file, one.frame) for one in slices]
+    one_time = False
     for keyword in _TIMES:
         if conditions.ignores(keyword):
+            return []
+        if keyword == _MADE and (one_time or slices[0].file.value(*_CONTRAST, frame=slices[0].frame) is None):
             return []
         known = [time for time in numbers_of_all(frames, keyword) if time is not None]
         if len(known) < len(slices):
@@ -167,6 +172,7 @@ def notes_of_times(slices: Sequence[Slice], conditions: Conditions) -> list[str]
         steps = np.minimum(steps, _DAY_S - steps)  # at midnight
         some = steps[steps > 0]
         if not some.size:
+            one_time = True
             continue
         least = max(_LEAST_PAUSE_S, _TIMES_STEP * float(np.median(some)))
         if some.size <= _FEW_PAUSES:

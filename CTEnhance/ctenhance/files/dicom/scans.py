@@ -27,6 +27,7 @@ from ctenhance.files.dicom.choice import (
     Conditions,
     Values,
     as_values,
+    energies_named,
     grouped,
     identifies,
     listing,
@@ -42,6 +43,7 @@ from ctenhance.files.dicom.header import number
 from ctenhance.files.dicom.marks import (
     DATES,
     OF_EACH_SLICE,
+    OF_ENERGIES,
     OF_IMAGES_AT_ONE_PLACE,
     ONE_FOR_A_BLOCK,
     ONE_FOR_A_ROTATION,
@@ -110,6 +112,8 @@ def require_one_scan(slices: Sequence[Slice], conditions: Conditions) -> list[st
             differences.append(_difference(keyword, groups))
         elif len(groups) < len(slices):
             changing.append(keyword)
+    known = [one.keyword for one in differences]
+    differences += [one for one in _at_energies(slices, conditions) if one.keyword not in known]
     if not differences and not conditions.take_as_one:
         differences = list(_alternating(slices))
     if differences:
@@ -126,6 +130,15 @@ def require_one_scan(slices: Sequence[Slice], conditions: Conditions) -> list[st
         verb = "changes" if len(named_ones) == 1 else "change"
         notes.append(f"taken as one scan, though {' and '.join(named_ones)} {verb} along the stack")
     return notes
+
+
+def _at_energies(slices: Sequence[Slice], conditions: Conditions) -> Iterable[_Difference]:
+    """Find texts that name another energy in keV in some slices than in others."""
+    for keyword in OF_ENERGIES:
+        groups = [] if conditions.ignores(keyword) else _groups(slices, keyword)
+        if len(groups) > 1 and (parts := energies_named(groups)):
+            names = _difference(keyword, groups).names if len(groups) == len(parts) else ()
+            yield _Difference(keyword, f"{keyword} with {' and '.join(parts)}", names, len(parts))
 
 
 def how_to_tell(slices: Sequence[Slice], one: Slice, other: Slice, conditions: Conditions) -> str:
