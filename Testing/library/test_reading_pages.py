@@ -53,7 +53,8 @@ def test_a_page_among_slices_is_named(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     y, x = np.mgrid[:256, :256] - 128
     body = np.where(np.hypot(x, y) < 90, 40, -1000) + draw.normal(0, 12, (6, 256, 256))
-    write_series(tmp_path, 2.5 * np.arange(6), values=np.rint(np.concatenate([body[:5], page()[None]])))
+    stack = np.concatenate([body[:5], page()[None]])
+    write_series(tmp_path, 2.5 * np.arange(6), values=np.rint(stack).clip(-1024, None))
     with pytest.raises(InputError, match=r"'image0001.dcm' looks like a page of text.*take it out"):
         CTVolume.read(tmp_path)
 

@@ -30,9 +30,9 @@ _FEW_ROWS = 16  # are asked first, whether two slices may be one
 # Programs shrink images to a half or a quarter, or enlarge them. Of a field of view in full a circle is
 # there, with so much around it.
 _FACTORS, _OFF = (2.0, 3.0, 4.0, 8.0), 0.02
-_OTHER_FIELD, _AROUND_CIRCLE, _CORNER = 1.1, 0.1, 32
+_OTHER_FIELD, _OVAL, _AROUND_CIRCLE, _CORNER = 1.1, 1.2, 0.1, 32
 # When an image was made counts for scans with contrast medium that do not say when they were taken.
-_TIMES, _MADE, _DAY_S = ("AcquisitionTime", "AcquisitionDateTime", "ContentTime"), "ContentTime", 86400.0
+_TIMES, _OF_IMAGES, _DAY_S = ("AcquisitionTime", "AcquisitionDateTime", "ContentTime"), "ContentTime", 86400.0
 _CONTRAST = ("ContrastBolusAgent", "ContrastBolusStartTime")
 # A step-and-shoot scan goes on after a few seconds, or 15 where its tube has to cool, each time alike; the
 # next phase is 20 or more later.
@@ -120,7 +120,7 @@ def notes_of_field(file: DicomFile, array: np.ndarray, padded: bool) -> list[str
     rows, columns = array.shape[1:]
     height, across = rows * spacing[0], columns * spacing[1]
     whole = padded and _shows_circle(array[len(array) // 2])
-    if whole and max(height, across) > _OTHER_FIELD * min(height, across):
+    if whole and max(height, across) > _OVAL * min(height, across):
         return [
             f"its field of view touches all sides of its slices, and would be {across:.4g} mm wide and "
             f"{height:.4g} mm high by their pixels, where a scanner's is round: the values of PixelSpacing "
@@ -163,7 +163,9 @@ def notes_of_times(slices: Sequence[Slice], conditions: Conditions) -> list[str]
     for keyword in _TIMES:
         if conditions.ignores(keyword):
             return []
-        if keyword == _MADE and (one_time or slices[0].file.value(*_CONTRAST, frame=slices[0].frame) is None):
+        if keyword == _OF_IMAGES and (
+            one_time or slices[0].file.value(*_CONTRAST, frame=slices[0].frame) is None
+        ):
             return []
         known = [time for time in numbers_of_all(frames, keyword) if time is not None]
         if len(known) < len(slices):
