@@ -76,6 +76,34 @@ def test_readers_who_agree_well_are_not_called_copies(noise: float, offset: floa
         assert not [one for one in said if "plus" in one or "minus" in one or "cases" in one]
 
 
+def test_a_question_that_is_alike_by_chance_is_not_called_a_copy() -> None:
+    """Of six questions some one has 23 or 24 of 24 answers alike in half of the studies at kappa 0.8."""
+    questions, root = preset("image quality").questions, 0.8**0.5
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        truth, anew = rng.integers(1, 6, (6, 2, 12)), rng.integers(1, 6, (2, 6, 2, 12))
+        given = np.where(rng.random(anew.shape) < root, truth, anew)
+        found = tuple(
+            answer(questions[number], ("ann", "bob")[reader], f"c{case + 1}", int(value), arm=ARMS[arm])
+            for (reader, number, arm, case), value in np.ndenumerate(given)
+        )
+        assert remarks(Gathered("Good readers", ARMS, questions, cases(12), found)) == []
+
+
+def test_a_single_question_that_was_copied_is_pointed_out() -> None:
+    whole, copy = graded(), _by_dan(graded())
+    first = whole.questions[0]
+    rng = np.random.default_rng(1)
+    own = tuple(
+        replace(one, value=int(np.clip(one.value + rng.integers(-1, 2), 1, 5)))
+        if one.reader == "dan" and one.question != first.id
+        else one
+        for one in copy.answers
+    )
+    (said,) = remarks(replace(whole, answers=own))
+    assert said.startswith(f"ann and dan gave the same answers to '{first.text}' (48 answers). Where one")
+
+
 @pytest.mark.parametrize("way", ["left", "after", "none"])
 def test_a_reader_who_answers_by_the_side_is_pointed_out(tmp_path: Path, way: str) -> None:
     write_arms(tmp_path, cases=12)

@@ -15,6 +15,8 @@ from ctenhance.study.questions import Question
 _FEWEST_ALIKE = 3  # answers in common: fewer are alike by chance
 # All but a few of many are so no more by chance, where other answers are frequent enough: Cohen's kappa.
 _FEWEST_NEARLY, _NEARLY, _MOST_BY_CHANCE, _LEAST_KAPPA = 20, 0.95, 0.6, 0.9
+# One question of several is alike where its answers would not be with this chance.
+_QUESTION_BY_CHANCE = 1e-5
 # Over all questions, where they differ in so much less than any reader does from a third one.
 _FEWEST_IN_ALL, _LEAST_KAPPA_IN_ALL, _LEAST_UNLIKE, _UNLIKE_IN_ALL = 30, 0.85, 0.15, 0.35
 # Whole cases with the same answers, each to so many questions and images, where the other cases' answers
@@ -42,21 +44,31 @@ def copied_readers(gathered: Gathered) -> list[str]:
 
 
 def _the_same(gathered: Gathered, one: str, other: str) -> str:
-    """Say to which questions two readers gave the same answer in every reading that both have, or nearly."""
-    questions = []
+    """Say to which questions two readers gave the same answer in every reading that both have, or nearly.
+
+    Of readers who agree well some question is alike by chance: either all questions together are, or one is
+    as it would not be with the agreement in the question where they agree least.
+    """
+    asked: list[tuple[Question, list[tuple[Any, Any]]]] = []
     for question in gathered.questions:
         if question.kind == "text":
             continue
         first, second = (values_of(gathered, question, reader) for reader in (one, other))
-        common = first.keys() & second.keys()
-        same = sum(first[place] == second[place] for place in common)
+        common = sorted(first.keys() & second.keys())
         unmarked = question.kind == "marks" and not any(first[place] for place in common)
-        if unmarked or len(common) < _FEWEST_ALIKE:
+        if not unmarked and len(common) >= _FEWEST_ALIKE:
+            asked.append((question, [(first[place], second[place]) for place in common]))
+    together = [((question.id, a), (question.id, b)) for question, pairs in asked for a, b in pairs]
+    whole = bool(together) and (_same(together) == 1 or _nearly_all(together))
+    questions = []
+    for question, pairs in asked:
+        same, count = round(_same(pairs) * len(pairs)), len(pairs)
+        if same < count and not _nearly_all(pairs):
             continue
-        if same == len(common):
-            questions.append(f"'{question.text}' ({len(common)} answers)")
-        elif _nearly_all([(first[place], second[place]) for place in common]):
-            questions.append(f"'{question.text}' ({same} of {len(common)} answers)")
+        least = min((_same(rest) for other_one, rest in asked if other_one is not question), default=0.0)
+        if whole or stats.binom.sf(same - 1, count, least) < _QUESTION_BY_CHANCE:
+            answers = f"{count} answers" if same == count else f"{same} of {count} answers"
+            questions.append(f"'{question.text}' ({answers})")
     named = ", ".join(questions) or _nearly_in_all(gathered, one, other)
     return f"{one} and {other} gave the same answers to {named}" if named else ""
 
