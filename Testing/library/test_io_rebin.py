@@ -12,13 +12,14 @@ import pytest
 from helical_scan import WATER, HelicalScan
 
 from ctenhance.core import arrays
+from ctenhance.core.report import ReportBuilder
 from ctenhance.files.ctpd.writing import write_ctpd
 from ctenhance.files.projections import read_projections
 from ctenhance.physics.fbp import fbp
 from ctenhance.physics.units import mu_to_hu
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancelled, CancelToken
-from ctenhance.scan.geometry_check import check_geometry
+from ctenhance.scan.geometry_check import check_geometry, tell_geometry
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.rebin import rebin_helix, rebin_projections
 
@@ -119,6 +120,10 @@ def test_rows_of_a_projection_file_that_run_the_other_way_are_told() -> None:
     wrong = replace(scan.helix(), load=lambda view: scan.line_integrals(view)[::-1])
     (note,) = rebin_helix(wrong).readers_notes
     assert "from the other end" in note
+    report = ReportBuilder("reconstruct")
+    found = tell_geometry(rebin_helix(wrong), report)
+    assert not found["consistent"] and found["geometry_warning"]
+    assert tell_geometry(rebin_helix(scan.helix()), report)["consistent"]
     # a feed that runs the other way is the same
     (note,) = rebin_helix(replace(scan.helix(), focal_z=-scan.helix().focal_z)).readers_notes
     assert "'/view_z_mm'" in note

@@ -73,7 +73,7 @@ class OppositeRays:
 
     def measured_twice(self, supposed: Supposed) -> float:
         """The part of the compared rays whose opposite was measured, too."""
-        return float(self._pairs(supposed)[-1].double().mean())
+        return float(self._pairs(supposed)[-2].double().mean())
 
     def disagreement(self, supposed: Supposed, among: Supposed | None = None, within: bool = False) -> float:
         """Mean difference of opposite rays, as a part of what the rays vary by: 0 to about 1; `UNKNOWN` where
@@ -82,7 +82,7 @@ class OppositeRays:
         compared = self._differences(supposed, among)
         if compared is None:
             return UNKNOWN
-        differences, own = compared
+        differences, own, _ = compared
         variation = float((own - own.mean(0)).abs().mean())
         inside = within and float(own.mean()) < _WITHIN * float(self._root.mean())
         if variation < (_LEAST_WITHIN if inside else _LEAST_VARIATION) * self._variation:
@@ -94,18 +94,35 @@ class OppositeRays:
         compared = self._differences(supposed)
         if compared is None:
             return torch.full((self._root.shape[-1],), UNKNOWN)
-        differences, own = compared
+        differences, own, _ = compared
         variation = (own - own.mean(0)).abs().mean(0)
         differ = differences.mean(0) / variation.clamp(min=1e-9)
         return torch.where(variation < _LEAST_VARIATION * self._variation, UNKNOWN, differ)
 
+    def disagreement_by_direction(
+        self, supposed: Supposed, lag: float, parts: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same of lines that run in different directions, `[part]` of a turn, and how many of all rays
+        these are, `[part]`, where the opposite of every ray was measured by `lag` (rad) later than the view
+        angles say. Empty where hardly a ray has an opposite."""
+        compared = self._differences(supposed, lag=lag)
+        if compared is None:
+            return torch.zeros(0), torch.zeros(0)
+        differences, own, direction = compared
+        part = (direction % (2 * math.pi) / (2 * math.pi) * parts).long().clamp(max=parts - 1)
+        count = torch.zeros(parts, dtype=torch.float64).index_add_(0, part, torch.ones_like(direction))
+        total = torch.zeros(parts, dtype=torch.float64).index_add_(0, part, differences.double().mean(1))
+        variation = float((own - own.mean(0)).abs().mean())
+        return total / count.clamp(min=1) / max(variation, 1e-9), count / len(direction)
+
     def _differences(
-        self, supposed: Supposed, among: Supposed | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """How far rays are from their opposites, and the rays, both `[ray, slice]`; None of hardly a pair."""
-        opposite, first, second, share, measured = self._pairs(supposed)
+        self, supposed: Supposed, among: Supposed | None = None, lag: float = 0.0
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
+        """How far rays are from their opposites, and the rays, both `[ray, slice]`, and the direction of the
+        line, `[ray]` in rad; None of hardly a pair."""
+        opposite, first, second, share, measured, direction = self._pairs(supposed, lag)
         if among is not None:
-            measured = measured & self._pairs(among)[-1]
+            measured = measured & self._pairs(among)[-2]
         view, column = measured.nonzero(as_tuple=True)
         if len(view) < _FEWEST_PAIRS * self._columns:
             return None
@@ -120,11 +137,12 @@ class OppositeRays:
         )
         # continued rays have more noise than those between two views
         noise = ((1 + (1 - share).square() + share.square()) / 2).sqrt()
-        return (own - torch.lerp(before, after, share)).abs() / noise, own
+        return (own - torch.lerp(before, after, share)).abs() / noise, own, direction[view, column]
 
-    def _pairs(self, supposed: Supposed) -> tuple[torch.Tensor, ...]:
+    def _pairs(self, supposed: Supposed, lag: float = 0.0) -> tuple[torch.Tensor, ...]:
         """The column `[column]` of each ray's opposite; of every compared ray `[view, column]` the two views
-        about its opposite, the share of the second of them, and whether all this was measured."""
+        about its opposite, the share of the second of them, whether all this was measured, and the direction
+        of its line. `lag`: rad by which the opposite comes later."""
         central = (supposed.central - (self._together - 1) / 2) / self._together
         number = torch.arange(self._columns, dtype=torch.float64)
         opposite = 2 * central - number
@@ -132,8 +150,10 @@ class OppositeRays:
         fan = torch.atan(fan) if supposed.flat else fan
         angles, order = self._angles * supposed.turn, torch.arange(self._views)
         opposite_angle = angles[self._compared, None] + math.pi - 2 * fan
+        direction = angles[self._compared, None] - fan
         if float(angles[-1]) < float(angles[0]):
             angles, opposite_angle = -angles, -opposite_angle
+        opposite_angle = opposite_angle + lag
         step = float(angles.diff().median())
         closed = angles[:1] + 2 * math.pi
         if float(closed) - _GAP * step < float(angles[-1]) < float(closed):
@@ -145,4 +165,4 @@ class OppositeRays:
         gap = angles[after] - before
         measured = (opposite_angle <= float(angles[-1]) + _BEYOND * step) & (gap < _GAP * step)
         measured &= (opposite >= 0) & (opposite <= self._columns - 1)
-        return opposite, order[after - 1], order[after], (opposite_angle - before) / gap, measured
+        return opposite, order[after - 1], order[after], (opposite_angle - before) / gap, measured, direction

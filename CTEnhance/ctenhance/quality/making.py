@@ -77,7 +77,8 @@ def _rows(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if isinstance(check, Mapping) and "consistent" in check:
         warned = any(name.endswith("_warning") for name in check)
         why_not = "no: see the warnings" if warned else "no: look at the residual"
-        yield "Fits the measured data", "yes" if check["consistent"] else why_not
+        fits = "yes" if check.get("spacing_checked", True) else "yes (not told: the columns' spacing)"
+        yield "Fits the measured data", fits if check["consistent"] else why_not
 
 
 def _models(details: Mapping[str, Any]) -> list[tuple[str, Any]]:

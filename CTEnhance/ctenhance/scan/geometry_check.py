@@ -19,7 +19,7 @@ from ctenhance.runtime.progress import Cancellable
 from ctenhance.scan.air_level import air_warning, counts_warning, rows_warning
 from ctenhance.scan.attenuation_level import attenuation_level, image_warning, level_warning
 from ctenhance.scan.column_check import column_warning
-from ctenhance.scan.geometry_fault import GeometryFault
+from ctenhance.scan.geometry_fault import LIKELY_WRONG, GeometryFault
 from ctenhance.scan.geometry_search import Search
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.some_rows import Row, read_rows
@@ -38,7 +38,7 @@ def check_geometry(
     rows = read_rows(projections) if rows is None else rows
     search = Search(projections, rows, cancel)
     fault = search.fault()
-    if fault is None or not fault.likely:
+    if fault is None or not fault.likely or "view_angles" in fault.likely:
         fault = views_aside(rows, search.differ) or fault
     differ = min(search.differ, search.aside)
     facts: dict[str, Any] = {"opposite_rays_differ": differ if differ < UNKNOWN else None}
@@ -50,6 +50,8 @@ def check_geometry(
         }
     elif sentence := search.unexplained():
         facts["geometry_warning"] = sentence
+    elif projections.geometry != "parallel":
+        facts["spacing_checked"] = search.spacing_checked()
     return fault, facts
 
 
@@ -58,7 +60,8 @@ def tell_geometry(
 ) -> dict[str, Any]:
     """Check the geometry, the readings and what the body attenuates, and warn. Return the fields of
     `check_geometry`, a `counts_warning` on readings that are none, a `values_warning` on values that are off
-    in the whole image, and whether all is `consistent`: none of these three warnings was given."""
+    in the whole image, and whether all is `consistent`: none of these three warnings was given, nor one on
+    the geometry by what made the projections (the slices of a helix)."""
     with report.stage("geometry"):
         rows = read_rows(projections)
         fault, facts = check_geometry(projections, cancel, rows)
@@ -71,5 +74,10 @@ def tell_geometry(
     wrong = [facts.get(f"{what}_warning") for what in ("counts", "values", "geometry")]
     for warning in filter(None, [*wrong, *others]):
         report.warn(warning)
+    # the user has it already, among the notes of the projections
+    by_reader = [note for note in projections.readers_notes if note.startswith(LIKELY_WRONG)]
+    if by_reader and not facts.get("geometry_warning"):
+        facts["geometry_warning"] = by_reader[0]
+        wrong += by_reader
     known = {name: fact for name, fact in facts.items() if fact is not None or not name.endswith("_warning")}
     return {"consistent": not any(wrong), "attenuation_level_hu": level} | known

@@ -13,6 +13,8 @@ from ctenhance.scan.projections import Projections
 
 #: A central column that is closer to the file's is taken for it.
 COLUMNS = 0.15
+#: How a warning begins that names what is wrong.
+LIKELY_WRONG = "The geometry is likely wrong"
 _AXES = ("views", "rows", "columns")
 
 

@@ -19,6 +19,7 @@ from ctenhance.scan.order_check import lost_views, unlike, wrong_order
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.row_check import odd_rows
 from ctenhance.scan.some_rows import Row, read_rows
+from ctenhance.scan.uneven_angles import uneven_angles
 
 #: Rays that differ by less agree; where something may be very wrong they differ by more than the second, or,
 #: of rough readings, the third.
@@ -50,6 +51,10 @@ _ORDER_LOST = 0.04
 _STEP, _NEIGHBOURS, _SMOOTH_VIEWS, _NO_ORDER = math.radians(4), 0.15, 0.03, 0.1
 #: A detector stands aside whose centre is off its middle by this part of half its columns.
 _ASIDE = 0.2
+#: Angles that make so much of a turn may be those of a whole one.
+_MOST_OF_A_TURN = 0.9
+#: Another spacing of the columns, relative to it, that should make opposite rays differ.
+_ANOTHER_SPACING = 0.06
 #: How far is looked nearby, and what is tried beyond that.
 _NEAR_COLUMNS, _NEAR_SPACING, _NEAR_STEP = 4.0, 0.12, 0.02
 _SPACINGS = [float(k) for k in np.geomspace(0.08, 12, 60)]
@@ -132,6 +137,15 @@ class Search:
         much = _UNEXPLAINED < self.differ < UNKNOWN and not self.few and not self._sound
         return unexplained(self.differ) if much and self.rays.fine.roughness < _SMOOTH else None
 
+    def spacing_checked(self) -> bool:
+        """Whether opposite rays would differ far more with other spacings of a fan's columns; False where
+        hardly a ray has an opposite, or all of these run through the middle of the body."""
+        s = self.claimed
+        others = [
+            replace(s, per_column=(1 + by) * s.per_column) for by in (-_ANOTHER_SPACING, _ANOTHER_SPACING)
+        ]
+        return self.differ < _BETTER * min(min(1.0, self.rays.differ(one)) for one in others)
+
     def _other_geometry(self) -> GeometryFault | None:
         if self.differ < _AGREE:
             return self._last_view()
@@ -159,7 +173,10 @@ class Search:
             ):
                 # to where fewer rays, and these within the body, are measured twice
                 chosen = self._aside(self.rays.fine.disagreement(self.claimed, within=True)) or chosen
-            return self._fault_of(self._needed(chosen))
+            chosen = self._needed(chosen)
+            turns = abs(chosen.supposed.turn) != 1 and chosen.exchanged is None
+            uneven = self._uneven(chosen.differ) if turns else None
+            return uneven or self._fault_of(chosen)
         if aside := self._aside(self.rays.fine.disagreement(self.claimed, within=True)):
             return self._fault_of(aside)
         s, last = self.claimed, self.projections.n_columns - 1
@@ -168,7 +185,8 @@ class Search:
                 return self._fault_of(_Found(place.supposed, place.compared.differ), rays.here.differ)
             self._sound = rays.sound
         lost = lost_views(self.rays.through, self.rays.angles, s)
-        return self._last_view() or lost or (None if self._sound else self._disorder())
+        fault = self._last_view() or lost or (None if self._sound else self._disorder())
+        return fault or self._uneven(moved)
 
     def _last_view(self) -> GeometryFault | None:
         """The warning where the angles say that the last view repeats the first, and it does not."""
@@ -183,6 +201,14 @@ class Search:
         other = replace(s, turn=(len(angles) - 1) / len(angles))
         found = _Found(other, self.rays.differ(other))
         return self._fault_of(found) if found.differ < _SOMEWHAT_BETTER * self.differ else None
+
+    def _uneven(self, even: float) -> GeometryFault | None:
+        """The warning where the views of a whole turn advance unevenly; `even`: how far rays differ in the
+        best even geometry."""
+        turned = abs(float(self.rays.angles[-1] - self.rays.angles[0]))
+        if self.few or turned < _MOST_OF_A_TURN * 2 * math.pi:
+            return None
+        return uneven_angles(self.rays.fine, self.claimed, self.differ, even)
 
     def _disorder(self) -> GeometryFault | None:
         """The warning where no other geometry helps, but the order of the views may be wrong."""

@@ -24,6 +24,7 @@ from ctenhance.core.arrays import scratch
 from ctenhance.physics.geometry import EQUIANGULAR, FLAT, FanGeometry
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check
+from ctenhance.scan.geometry_fault import LIKELY_WRONG
 from ctenhance.scan.helix import Helix, helix_of
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.rays import ray_fields
@@ -367,8 +368,8 @@ def _settle_row_direction(helix: Helix, slices: _Slices) -> None:
         return
     if helix.row_direction_sure:
         helix.note(
-            "The geometry is likely wrong: successive turns agree only if the detector rows are counted from "
-            "the other end. Reverse the rows, or the sign of '/view_z_mm'."
+            f"{LIKELY_WRONG}: successive turns agree only if the detector rows are counted from the other "
+            "end. Reverse the rows, or the sign of '/view_z_mm'."
         )
     else:
         helix.row_pitch_mm = -helix.row_pitch_mm
