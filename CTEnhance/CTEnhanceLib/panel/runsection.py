@@ -287,5 +287,5 @@ class RunSection:
         label = self.ui.deviceWarningLabel
         label.styleSheet = styles.warning()
         label.text = _("No graphics card is used: a whole scan takes minutes.")
-        warns = self._warnsOfTime and self._slow and not self.estimate.known
-        label.visible = slow and bool(self._devices) and warns
+        warns = slow and bool(self._devices) and self._warnsOfTime and self._slow and not self.estimate.known
+        label.visible, self.ui.timeLabel.visible = warns, not warns
