@@ -59,7 +59,7 @@ def test_slicer_has_the_processors_first(app: Any, user: Any) -> None:
     worker = Worker(*[lambda *_: ended.append("")] * 4, {})
     worker.start(["devices"])
     pid = worker._process.pid
-    assert os.getpriority(os.PRIO_PROCESS, pid) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 5)
+    assert os.getpriority(os.PRIO_PROCESS, pid) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
     worker.kill()
 
 

@@ -32,7 +32,7 @@ GRACE_SECONDS = 3.0
 _POLL_MILLISECONDS = 100
 _LOG_LINES = 400
 # Of a process's niceness: how much later than Slicer the child has its turn.
-_STEPS_BACK = 5
+_STEPS_BACK = 10
 _NICEST = 19
 
 PACKAGE_FOLDER = Path(__file__).resolve().parents[2]
