@@ -261,6 +261,22 @@ def test_water_is_water_in_every_kind_of_scan(shape: str, scan: str) -> None:
     assert_water(fbp(ellipse_sinogram(geometry, [disc], 2).float(), geometry, grid), grid, disc)
 
 
+@pytest.mark.parametrize("central", [12.3, 340.7])
+@pytest.mark.parametrize("shape", [*SHAPES, "parallel"])
+def test_air_far_out_is_air_where_the_detector_stands_far_aside(shape: str, central: float) -> None:
+    """The half of each view that is not measured is filtered from all of the other."""
+    scan: ScanGeometry = ParallelGeometry(480, 360, 0.55, 2 * math.pi, central_column=central)
+    if shape != "parallel":
+        pitch = 1.0 if shape == "flat" else 1.0 / SDD
+        scan = fan(shape, column_pitch=pitch, central_column=central)
+    disc = Ellipse(MU_WATER_PER_MM, (110, 70), (12, -7))
+    hu = mu_to_hu(fbp(ellipse_sinogram(scan, [disc], 2).float(), scan, GRID))
+    away = torch.hypot(GRID.x_mm()[None], GRID.y_mm()[:, None])
+    for low in (120, 140, 160):
+        ring = (away >= low) & (away < low + 20) & ~disc.covers(GRID, 1.1)
+        assert float(hu[ring].mean()) == pytest.approx(-1000, abs=2)
+
+
 @pytest.mark.parametrize(
     ("changes", "middle"),
     [

@@ -19,7 +19,7 @@ from ctenhance.physics.gather import REFINE, SLICES_AT_ONCE, as_slices
 from ctenhance.physics.geometry import EQUIANGULAR, FanGeometry, ScanGeometry
 from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.pixels import backproject_pixels
-from ctenhance.physics.redundancy import ray_weights
+from ctenhance.physics.redundancy import measured_field_mm, ray_weights
 from ctenhance.runtime.errors import require_one_of
 from ctenhance.runtime.progress import Cancellable, check
 
@@ -57,7 +57,7 @@ def kernel_gain(kernel: Kernel, frequency: torch.Tensor, pitch_mm: float) -> tor
 
 def _ramp_response(n: int, scan: ScanGeometry, n_rays: int) -> torch.Tensor:
     """Frequency response `[n // 2 + 1]` of the band-limited ramp, in mm^-1, times the pitch (a discrete
-    convolution of `n_rays` values); float64."""
+    convolution across `n_rays` values); float64."""
     g = scan
     pitch = g.isocenter_pitch_mm
     k = torch.arange(n, dtype=torch.float64)
@@ -83,6 +83,15 @@ def _needed_columns(scan: ScanGeometry, reach: float, offset: int, n: int) -> tu
         pitch = g.column_pitch_mm
     first, last = (g.central_column + offset + side * reach / pitch for side in (-1, 1))
     return max(0, math.floor(first) - 1), min(n, math.ceil(last) + 2)
+
+
+def _span(scan: ScanGeometry) -> int:
+    """Columns across the field of which all lines are measured: for a detector that stands aside more than it
+    has, as the image's other half is filtered from the longer side, too."""
+    g = scan
+    if measured_field_mm(g) <= g.field_of_view_mm:
+        return 0
+    return 2 * math.ceil(max(g.central_column, g.n_columns - 1 - g.central_column)) + 1
 
 
 def _in_quarter_turns(scan: ScanGeometry, grid: ImageGrid) -> bool:
@@ -115,13 +124,12 @@ def fbp(
     batch, lead = as_slices(sinogram, (g.n_views, g.n_columns), "sinogram")
     # zero padding to twice the width keeps the circular convolution from wrapping round
     beyond = 0 if outside is None else outside[0].shape[-1]
-    n = next_fast_len(2 * (g.n_columns + beyond), real=True)
+    width = beyond + max(g.n_columns, _span(g))
+    n = next_fast_len(2 * width, real=True)
     n += n % 2
     offset = (n - g.n_columns) // 2
     frequency = torch.arange(n // 2 + 1, dtype=torch.float64) / (n * g.isocenter_pitch_mm)
-    response = _ramp_response(n, g, g.n_columns + beyond) * kernel_gain(
-        kernel, frequency, g.isocenter_pitch_mm
-    )
+    response = _ramp_response(n, g, width) * kernel_gain(kernel, frequency, g.isocenter_pitch_mm)
     weight = ray_weights(g, grid) * torch.cos(g.column_angles())
     response, weight = (v.to(sinogram.dtype).to(sinogram.device) for v in (response, weight))
     first, last = _needed_columns(g, grid.radius_mm, offset, n)
