@@ -344,3 +344,13 @@ def test_a_wrong_number_is_refused(reader: Reader, make: Maker) -> None:
     reader.presses("9", "9", "9", "Return")
     assert "from 0 to 100" in reader.ui.statusLabel.text
     assert reader.desk.session.answers == {} and reader.desk.form.current.edit.text == ""
+
+
+def test_long_words_of_answers_take_a_second_line(reader: Reader, make: Maker) -> None:
+    """In a narrow panel the last ones would be cut off."""
+    import qt
+
+    reader.signsIn(make(preset="preference"))
+    labels = reader.ui.questionsWidget.findChildren(qt.QLabel)
+    words = next(label for label in labels if "·" in label.text)
+    assert words.sizePolicy.hasHeightForWidth() and words.heightForWidth(200) > words.heightForWidth(2000)

@@ -183,8 +183,8 @@ def _wrapped(text: str) -> Any:
     """Return a label that takes the width it gets: Slicer's panel is as wide as the widest asks for, and the
     room is for the images."""
     label = qt.QLabel(text)
-    label.wordWrap = True
     label.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Preferred)
+    label.wordWrap = True  # after the policy, which would make it one line high
     return label
 
 
