@@ -75,6 +75,10 @@ class RunSection:
         self._following = False
         self._report: dict[str, Any] | None = None
         self._query = DeviceQuery(self._onDevices, engines)
+        # It comes while the user works: its place is kept for it, so that no button moves then.
+        policy = ui.progressBar.sizePolicy
+        policy.setRetainSizeWhenHidden(True)
+        ui.progressBar.sizePolicy = policy
         ui.deviceSelector.addItem(_("Automatic"), AUTOMATIC)
         ui.deviceSelector.connect("currentIndexChanged(int)", self._onDeviceIndex)
         ui.deviceRefreshButton.connect("clicked()", self.askDevices)
@@ -131,6 +135,8 @@ class RunSection:
         ui.applyButton.enabled = running or not reason
         ui.applyButton.toolTip = _("Stop; nothing will be changed.") if running else reason or doing
         ui.progressBar.visible = running
+        if not running:
+            ui.statusLabel.minimumHeight = 0
         ui.deviceSelector.enabled = ui.deviceRefreshButton.enabled = not running
         if not running and reason != self._reason:
             # Said once; what a run said last stays to be read until something else is wrong, or mended.
@@ -182,6 +188,7 @@ class RunSection:
             self._afterRun, self._warnsOfTime = onResult, True
             run = Run(job, self._onProgress, self._onDone, self._onFailed, self._onCancelled)
             self._run, self._started = run, time.monotonic()
+            self.ui.statusLabel.minimumHeight = self.ui.statusLabel.height  # "Starting" may be a shorter text
             run.start()
         except CTEnhanceError as error:
             self._onFailed(str(error), "")
