@@ -19,7 +19,7 @@ _DARK = {"warning": "#FFB366", "failure": "#FF9C9C", "current": "#8EC5FF"}
 _LEAST_WIDTH = 24
 Color = tuple[int, ...]
 # WCAG's least contrast of words is 4.5; styles shade the grounds of buttons and lists.
-_LEAST_CONTRAST, _STEPS = 6.0, 64
+_LEAST_CONTRAST, _STEPS = 6.5, 64
 # Roles of words, and the grounds on which they stand.
 _DISABLED = {
     qt.QPalette.WindowText: (qt.QPalette.Window,),
