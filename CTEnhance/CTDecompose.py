@@ -257,6 +257,11 @@ class CTDecomposeWidget(PanelWidget):
         """Return the first of the images that it was decomposed from, where it was."""
         return imageOf(result)
 
+    def ownLayers(self, result):
+        """Return the patient's own image, or the first map, with the contrast medium over it."""
+        below, agent = imageOf(result) or result, self.spectralSection.views.materialMap()
+        return below, None if agent is below else agent, 0.6
+
     def firstViews(self):
         """Return those of all modes."""
         return views.allViews()

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import slicer
 from spectral_scan import shown_result
@@ -231,3 +232,51 @@ def test_two_stand_side_by_side_in_any_window(count: int, rows: int) -> None:
         viewport.resize(before, 800)
     assert layout_node().GetLayoutDescription(7190).count('type="horizontal"') == rows
     linked.leave()
+
+
+@pytest.fixture
+def arrives(app: Any) -> Any:
+    """Have the user's view Red show a node, then a result come; say what Red shows."""
+    from CTEnhanceLib.scene import placing
+    from CTEnhanceLib.views.linked import showInOwn
+
+    layout_node().SetViewArrangement(layout_node().SlicerLayoutFourUpView)
+    composite = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode()
+
+    def arrive(there: Any, result: Any, over: Any = None, before: Any = None) -> tuple[Any, Any]:
+        composite.SetBackgroundVolumeID(None if there is None else there.GetID())
+        list(showInOwn((result, over, 0.6), before, placing.reportOf))
+        shown = composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()
+        return tuple(None if each is None else slicer.mrmlScene.GetNodeByID(each) for each in shown)
+
+    return arrive
+
+
+def some_volume(name: str, aside: float = 0.0) -> Any:
+    node = slicer.util.addVolumeFromArray(np.ones((4, 8, 8), np.float32), name=name)
+    node.SetOrigin(0.0, 0.0, aside)
+    return node
+
+
+def test_the_users_own_views_show_a_result_in_a_saved_scene(arrives: Any) -> None:
+    from CTEnhanceLib.scene import placing
+
+    scanned, first, second, over = map(some_volume, ("CT", "first", "second", "over"))
+    for node in (first, second):
+        placing.attachReport(node, {"verb": "decompose"}, [])
+    assert arrives(None, first, over) == (first, over)
+    assert arrives(first, second) == (second, None)  # an earlier result gives way
+    assert arrives(scanned, first, before=scanned) == (first, None)
+
+
+def test_what_else_the_user_looks_at_stays(arrives: Any) -> None:
+    other, result = map(some_volume, ("prior", "result"))
+    assert arrives(other, result) == (other, None)
+
+
+def test_a_result_in_another_place_is_looked_at_there(arrives: Any) -> None:
+    from CTEnhanceLib.views import slices
+
+    scanned, result = some_volume("CT"), some_volume("result", aside=500.0)
+    assert arrives(scanned, result, before=scanned) == (result, None)
+    assert slices.within(slicer.app.layoutManager().sliceWidget("Red").sliceLogic(), result)

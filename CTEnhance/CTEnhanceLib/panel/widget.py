@@ -29,7 +29,7 @@ from CTEnhanceLib.process.run import Job
 from CTEnhanceLib.scene import placing
 from CTEnhanceLib.scene.watch import SceneWatch
 from CTEnhanceLib.views.history import History
-from CTEnhanceLib.views.linked import LinkedViews
+from CTEnhanceLib.views.linked import LinkedViews, showInOwn
 from CTEnhanceLib.views.view import View
 
 
@@ -122,6 +122,10 @@ class PanelWidget(BasePanelWidget):
         """Bring a new result onto the screen; called while the module is open."""
         if self.compareSection is not None:
             self.compareSection.show()
+
+    def ownLayers(self, result: Any) -> tuple[Any, Any, float]:
+        """Return what the user's own views show of a result: background, foreground and its opacity."""
+        return result, None, 0.0
 
     def arrivals(self) -> list[Callable[[Any], None]]:
         """Return what is done with a new result while the module is open, one thing a turn."""
@@ -348,6 +352,8 @@ class PanelWidget(BasePanelWidget):
                 return
             do(result)
             yield 0.0
+        if slicer.mrmlScene.IsNodePresent(result):
+            yield from showInOwn(self.ownLayers(result), self.patientOf(result), placing.reportOf)
 
     def _onResult(self, result: Any) -> None:
         for _part in self._arriving(result):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -371,6 +371,27 @@ class LinkedViews:
                 part = dataclasses.replace(part, extent=fitted.part.extent)
             found.setdefault(orientationOf(node), part)
         return found
+
+
+def showInOwn(layers: tuple[Any, Any, float], before: Any, isResult: Callable[[Any], Any]) -> Iterator[float]:
+    """Have the views of the user's own layouts show a result, one view a step: those that show nothing, what
+    it was made of (`before`), or another result. A saved scene opens with these views.
+
+    layers - background, foreground (or None) and its opacity
+    """
+    for name in slicer.app.layoutManager().sliceViewNames():
+        widget = sliceWidget(name)
+        node, logic = widget.mrmlSliceNode(), widget.sliceLogic()
+        there = logic.GetBackgroundLayer().GetVolumeNode()
+        ours = node.GetViewGroup() in (VIEW_GROUP, _HIDDEN_GROUP)
+        if ours or not slicer.mrmlScene.IsNodePresent(layers[0]):
+            continue
+        if there is None or there in (before, layers[0]) or isResult(there):
+            oneByOne.hold([name])
+            _layer(widget, *layers)
+            if there is None or not slices.within(logic, layers[0]):
+                Part.all(widget, layers[0])
+            yield 0.0
 
 
 def _layer(widget: Any, background: Any, foreground: Any, opacity: float) -> None:
