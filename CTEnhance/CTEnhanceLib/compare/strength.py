@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import qt
 import slicer
 from slicer.i18n import tr as _
 
 from ctenhance.core.blend import blend
-from CTEnhanceLib.process.steps import TimedSteps
+from CTEnhanceLib.process.steps import TimedSteps, restTimer
 from CTEnhanceLib.scene import placing, volumes
 from CTEnhanceLib.views.liveslices import LiveSlices
 
@@ -76,10 +75,7 @@ class StrengthWriter:
         self._result: Any = None
         self._strength = 1.0
         self._steps: TimedSteps | None = None
-        self._rest = qt.QTimer()
-        self._rest.setSingleShot(True)
-        self._rest.setInterval(REST_MILLISECONDS)
-        self._rest.connect("timeout()", self._write)
+        self._rest = restTimer(REST_MILLISECONDS, self._write)
 
     @property
     def pending(self) -> bool:

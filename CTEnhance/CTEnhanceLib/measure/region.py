@@ -10,6 +10,7 @@ import slicer
 import vtk
 
 from CTEnhanceLib.measure import roi, shapes
+from CTEnhanceLib.process.steps import restTimer
 
 _MEASURE_MILLISECONDS = 50
 # By this attribute the box is known in a scene that was saved with it.
@@ -27,10 +28,7 @@ class WatchedRegions:
         self._displays: list[Any] = []
         self._tags: list[tuple[Any, int]] = []
         self._rounding = False
-        self._timer = qt.QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_MEASURE_MILLISECONDS)
-        self._timer.connect("timeout()", onMoved)
+        self._timer = restTimer(_MEASURE_MILLISECONDS, onMoved)
 
     @property
     def pending(self) -> bool:

@@ -7,10 +7,9 @@ import importlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import qt
 import slicer
 
-from CTEnhanceLib.process.steps import APART_MILLISECONDS, TimedSteps
+from CTEnhanceLib.process.steps import APART_MILLISECONDS, TimedSteps, restTimer
 from CTEnhanceLib.views import making
 from CTEnhanceLib.views.view import View
 
@@ -41,10 +40,7 @@ class Ahead:
     ) -> None:
         self._views, self._plots, self._libraries = views, plots, libraries
         self._steps: TimedSteps | None = None
-        self._rest = qt.QTimer(slicer.app)
-        self._rest.setSingleShot(True)
-        self._rest.setInterval(_REST_MILLISECONDS)
-        self._rest.connect("timeout()", self._begin)
+        self._rest = restTimer(_REST_MILLISECONDS, self._begin)
 
     @property
     def pending(self) -> bool:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 
 from CTEnhanceLib.process import dependencies
 from CTEnhanceLib.process.run import Job
+from CTEnhanceLib.process.steps import restTimer
 from CTEnhanceLib.process.texts import durationText
 from CTEnhanceLib.process.trial import Pace, Trial
 from CTEnhanceLib.scene.plural import plural
@@ -39,10 +39,7 @@ class Estimate:
         self._tried: Hashable = None
         # What is to be installed; asked anew after each run.
         self._install: str | None = None
-        self._rest = qt.QTimer(slicer.app)
-        self._rest.setSingleShot(True)
-        self._rest.setInterval(_REST_MILLISECONDS)
-        self._rest.connect("timeout()", self._try)
+        self._rest = restTimer(_REST_MILLISECONDS, self._try)
 
     def follow(self, job: Job | None) -> None:
         """Tell of what Apply would run now (None: nothing): say what is known, and find out the rest while

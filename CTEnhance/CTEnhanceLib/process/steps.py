@@ -136,6 +136,17 @@ def inTurns(pieces: Iterable[Callable[[], object]]) -> None:
     TimedSteps(steps(), lambda: None, raiseError, seconds=0.0)
 
 
+def restTimer(milliseconds: int, slot: Callable[[], object], parent: Any = None) -> Any:
+    """Return a timer that calls `slot()` once, so many milliseconds after it was last started; it goes with
+    its `parent` (None: Slicer)."""
+    # With a parent: without one PythonQt deletes it when we let go of it.
+    timer = qt.QTimer(slicer.app if parent is None else parent)
+    timer.setSingleShot(True)
+    timer.setInterval(milliseconds)
+    timer.connect("timeout()", slot)
+    return timer
+
+
 def raiseError(error: Exception) -> None:
     """Let an error of steps be one of the main thread, for steps that nothing else follows."""
     raise error

@@ -19,6 +19,7 @@ from ctenhance.study import ReadingSession
 from ctenhance.study.questions import Question
 from ctenhance.study.session import FINISHED, READING, WAITING, ReadingCase
 from CTEnhanceLib.panel import styles
+from CTEnhanceLib.process.steps import restTimer
 from CTEnhanceLib.readerstudy.images import ImageShelf
 from CTEnhanceLib.readerstudy.keys import MOST_WINDOWS, PLANE_KEYS, WINDOW_KEY, StudyKeys
 from CTEnhanceLib.readerstudy.marks import MarksRow, cursor, middle
@@ -55,9 +56,10 @@ class ReadingDesk:
         ui.pauseButton.connect("clicked()", self.pause)
         ui.windowSelector.connect("activated(int)", self._onPreset)
         self._shortcuts = StudyKeys(slicer.util.mainWindow() or parent, self._keys(), self._onKey)
-        self._clock = self._timer(_TICK_MILLISECONDS, self._onTick)
-        self._windowRest = self._timer(_WINDOW_MILLISECONDS, self._logWindow)
-        self._windowRest.setSingleShot(True)
+        self._clock = qt.QTimer(slicer.app)
+        self._clock.setInterval(_TICK_MILLISECONDS)
+        self._clock.connect("timeout()", self._onTick)
+        self._windowRest = restTimer(_WINDOW_MILLISECONDS, self._logWindow)
         self._update()
 
     # The reader's way ----------------------------------------------------------------------------------
@@ -441,9 +443,3 @@ class ReadingDesk:
     def _removeMark(self) -> None:
         if self.form.enabled and isinstance(self.form.current, MarksRow):
             self.form.current.removeChosen()
-
-    def _timer(self, milliseconds: int, slot: Any) -> Any:
-        timer = qt.QTimer(slicer.app)
-        timer.setInterval(milliseconds)
-        timer.connect("timeout()", slot)
-        return timer

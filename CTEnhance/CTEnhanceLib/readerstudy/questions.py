@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 
 from ctenhance.study.questions import Question
 from CTEnhanceLib.panel import styles
+from CTEnhanceLib.process.steps import restTimer
 from CTEnhanceLib.views import scrolling
 
 # The key of the first answer, of the second, ...; a scale has at most so many points.
@@ -149,10 +150,7 @@ class TextRow(Row):
         self.edit.maximumHeight = 64
         self.edit.tabChangesFocus = True
         self.line.addWidget(self.edit)
-        self._rest = qt.QTimer(self.widget)
-        self._rest.setSingleShot(True)
-        self._rest.setInterval(_TEXT_MILLISECONDS)
-        self._rest.connect("timeout()", self.flush)
+        self._rest = restTimer(_TEXT_MILLISECONDS, self.flush, self.widget)
         self.edit.connect("textChanged()", self._onText)
 
     def set(self, value: Any) -> None:
