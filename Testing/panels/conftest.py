@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 from reading import make, reader, studies
-from spectral_scan import reference, spectral_files, spectral_panel
+from spectral_scan import reference, spectral_files, spectral_panel, spectral_result
 
 from panel_packages import pytest_pycollect_makemodule
 
@@ -24,6 +24,7 @@ __all__ = [
     "reference",
     "spectral_files",
     "spectral_panel",
+    "spectral_result",
     "studies",
 ]
 

@@ -126,6 +126,12 @@ def shown_result(panel: Any, made: Path, guided: bool = True) -> Any:
 
 
 @pytest.fixture
+def spectral_result(spectral_panel: Any, spectral_files: Path) -> Any:
+    """The decomposition of the scan as a run places it, shown."""
+    return shown_result(spectral_panel, spectral_files)
+
+
+@pytest.fixture
 def reference(spectral_files: Path) -> Callable[..., Any]:
     """Give an image that the library made, as a node of the scene."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from spectral_scan import SLICES, compared, shown_result
+from spectral_scan import SLICES, compared
 
 import slicerhost
 from panel_run import press_in, press_key, save_scene, temporaries
@@ -18,28 +18,12 @@ from view_titles import titles
 SECONDS = 900
 
 
-@pytest.fixture
-def panel(spectral_panel: Any) -> Any:
-    """The panel, opened."""
-    return spectral_panel
-
-
-@pytest.fixture
-def made(spectral_files: Path) -> Path:
-    """A scan, and what the command line makes of it."""
-    return spectral_files
-
-
-@pytest.fixture
-def result(panel: Any, made: Path) -> Any:
-    """The decomposition of the scan as a run places it, shown."""
-    return shown_result(panel, made)
-
-
-def test_volume_is_added_whole(panel: Any, user: Any, result: Any, made: Path, reference: Any) -> None:
+def test_volume_is_added_whole(
+    spectral_panel: Any, user: Any, spectral_result: Any, spectral_files: Path, reference: Any
+) -> None:
     from CTEnhanceLib.scene import placing
 
-    ui = panel.ui
+    ui = spectral_panel.ui
     offered = [ui.spectralVolumeSelector.itemText(i) for i in range(ui.spectralVolumeSelector.count)]
     assert offered == [
         "Monoenergetic image", "Virtual non-contrast", "Effective atomic number", "Electron density",
@@ -47,7 +31,7 @@ def test_volume_is_added_whole(panel: Any, user: Any, result: Any, made: Path, r
     ]  # fmt: skip
     ui.angiographyButton.click()
     ui.addVolumeButton.click()
-    user.waits(lambda: not panel.spectralSection.busy, 60)
+    user.waits(lambda: not spectral_panel.spectralSection.busy, 60)
     node = slicer.util.getNode("scan 50 keV")
     assert ui.spectralNoteLabel.text == "Added: scan 50 keV."
     own, library = (slicer.util.arrayFromVolume(each) for each in (node, reference("vmi_050keV")))
@@ -57,7 +41,7 @@ def test_volume_is_added_whole(panel: Any, user: Any, result: Any, made: Path, r
     for index, name in ((2, "zeff"), (3, "electron_density")):
         ui.spectralVolumeSelector.currentIndex = index
         ui.addVolumeButton.click()
-        user.waits(lambda: not panel.spectralSection.busy, 60)
+        user.waits(lambda: not spectral_panel.spectralSection.busy, 60)
         made_node = slicer.util.getNode("scan Z-eff" if name == "zeff" else "scan Electron density")
         assert (
             np.abs(
@@ -70,18 +54,23 @@ def test_volume_is_added_whole(panel: Any, user: Any, result: Any, made: Path, r
 
 
 def test_saved_scene_shows_the_same(
-    panel: Any, user: Any, result: Any, reference: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spectral_panel: Any,
+    user: Any,
+    spectral_result: Any,
+    reference: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(slicer.modules, "plots", types.SimpleNamespace(), raising=False)
-    panel.ui.spectralRegionButton.click()
-    panel.ui.curveBox.click()
-    box = panel.spectralSection._region.node
+    spectral_panel.ui.spectralRegionButton.click()
+    spectral_panel.ui.curveBox.click()
+    box = spectral_panel.spectralSection._region.node
     box.SetCenter([10.0, 20.0, 6.0])
     save_scene(tmp_path / "scene.mrml")
     slicer.mrmlScene.Clear(False)
     user.turn()
-    assert not panel.ui.curveBox.checked and not panel.ui.spectralRegionButton.checked
-    assert not panel.ui.spectralButton.enabled and not panel.ui.detailsText.plainText
+    assert not spectral_panel.ui.curveBox.checked and not spectral_panel.ui.spectralRegionButton.checked
+    assert not spectral_panel.ui.spectralButton.enabled and not spectral_panel.ui.detailsText.plainText
     slicer.mrmlScene.SetURL(str(tmp_path / "scene.mrml"))
     slicer.mrmlScene.Connect()
     user.rests(0.2)
@@ -91,32 +80,34 @@ def test_saved_scene_shows_the_same(
         for name in ("water", "iodine")
         for kind in ("", " standard error", " guided")
     }
-    assert panel.parameters.result.GetName() == "scan water (mg/mL)"
-    assert "decompose" in panel.ui.detailsText.plainText
-    panel.ui.spectralButton.click()
+    assert spectral_panel.parameters.result.GetName() == "scan water (mg/mL)"
+    assert "decompose" in spectral_panel.ui.detailsText.plainText
+    spectral_panel.ui.spectralButton.click()
     user.turn()
     assert compared("CTEnhanceBefore", reference("vmi_070keV")) < 0.01
     # ... with the box, where it was, and its curve.
-    assert panel.ui.spectralRegionButton.checked and panel.ui.curveBox.checked
-    assert np.allclose(panel.spectralSection._region.node.GetCenter(), (10, 20, 6))
-    assert panel.spectralSection.plot.table is not None and slicer.app.layoutManager().layout == 7308
-    panel.ui.spectralRegionButton.click()
+    assert spectral_panel.ui.spectralRegionButton.checked and spectral_panel.ui.curveBox.checked
+    assert np.allclose(spectral_panel.spectralSection._region.node.GetCenter(), (10, 20, 6))
+    assert spectral_panel.spectralSection.plot.table is not None and slicer.app.layoutManager().layout == 7308
+    spectral_panel.ui.spectralRegionButton.click()
     assert not slicer.util.getNodesByClass("vtkMRMLMarkupsROINode")
 
 
-def test_a_name_with_spaces_stays_whole(panel: Any, user: Any, result: Any) -> None:
-    result.SetName("25 % left hip water (mg/mL)")
-    panel.ui.addVolumeButton.click()
-    user.waits(lambda: not panel.spectralSection.busy, 60)
-    assert panel.ui.spectralNoteLabel.text == "Added: 25 % left hip 70 keV."
+def test_a_name_with_spaces_stays_whole(spectral_panel: Any, user: Any, spectral_result: Any) -> None:
+    spectral_result.SetName("25 % left hip water (mg/mL)")
+    spectral_panel.ui.addVolumeButton.click()
+    user.waits(lambda: not spectral_panel.spectralSection.busy, 60)
+    assert spectral_panel.ui.spectralNoteLabel.text == "Added: 25 % left hip 70 keV."
 
 
-def test_picture_and_film_as_in_the_other_panels(panel: Any, user: Any, result: Any, tmp_path: Path) -> None:
+def test_picture_and_film_as_in_the_other_panels(
+    spectral_panel: Any, user: Any, spectral_result: Any, tmp_path: Path
+) -> None:
     import qt
     from PIL import Image
     from PySide6 import QtWidgets
 
-    ui = panel.ui
+    ui = spectral_panel.ui
     assert not QtWidgets.QWidget.isVisible(ui.outFlickerButton)  # nothing flickers, and no page compares
     assert not QtWidgets.QWidget.isVisible(ui.outPageButton)
     qt.QFileDialog.chosen = str(tmp_path / "picture.png")
@@ -130,11 +121,13 @@ def test_picture_and_film_as_in_the_other_panels(panel: Any, user: Any, result: 
         assert film.n_frames == SLICES
 
 
-def test_export_names_energy_and_unit(panel: Any, user: Any, result: Any, tmp_path: Path) -> None:
+def test_export_names_energy_and_unit(
+    spectral_panel: Any, user: Any, spectral_result: Any, tmp_path: Path
+) -> None:
     import pydicom
     import qt
 
-    ui = panel.ui
+    ui = spectral_panel.ui
     ui.energySlider.value = 65
     for index, folder in ((0, "vmi"), (5, "iodine")):
         ui.spectralVolumeSelector.currentIndex = index
@@ -159,28 +152,28 @@ def test_export_names_energy_and_unit(panel: Any, user: Any, result: Any, tmp_pa
 
 
 def test_export_cancelled_leaves_no_folder(
-    panel: Any, user: Any, result: Any, tmp_path: Path, children: Any
+    spectral_panel: Any, user: Any, spectral_result: Any, tmp_path: Path, children: Any
 ) -> None:
     import qt
 
     qt.QFileDialog.chosen = str(tmp_path / "series")
-    panel.ui.outExportButton.click()
+    spectral_panel.ui.outExportButton.click()
     user.waits(children, SECONDS)
-    panel.ui.applyButton.click()
-    user.waits(lambda: panel.ui.applyButton.text == "Apply", SECONDS)
-    assert "Cancelled" in panel.ui.statusLabel.text
+    spectral_panel.ui.applyButton.click()
+    user.waits(lambda: spectral_panel.ui.applyButton.text == "Apply", SECONDS)
+    assert "Cancelled" in spectral_panel.ui.statusLabel.text
     assert not children() and not temporaries() and not (tmp_path / "series").exists()
 
 
 def test_by_keyboard_alone_from_images_to_a_measured_and_exported_one(
-    panel: Any, user: Any, result: Any, tmp_path: Path
+    spectral_panel: Any, user: Any, spectral_result: Any, tmp_path: Path
 ) -> None:
     import qt
     from PySide6 import QtWidgets
 
     from CTEnhanceLib.decompose.views import Mode
 
-    ui, section = panel.ui, panel.spectralSection
+    ui, section = spectral_panel.ui, spectral_panel.spectralSection
     (field,) = QtWidgets.QWidget.findChildren(ui.energySlider, QtWidgets.QAbstractSpinBox)
     for _ in range(3):
         press_in(user, field, "Down")

@@ -18,18 +18,6 @@ SECONDS = 900
 FIRST, SECOND = "CTEnhanceBefore", "CTEnhanceAfter"
 
 
-@pytest.fixture
-def panel(spectral_panel: Any) -> Any:
-    """The panel, opened."""
-    return spectral_panel
-
-
-@pytest.fixture
-def result(panel: Any, spectral_files: Path) -> Any:
-    """The decomposition of the scan, as a run places it, shown."""
-    return shown_result(panel, spectral_files)
-
-
 def guided() -> list[Any]:
     """Return the volumes of the scene that are guided maps, by their names."""
     return [
@@ -48,9 +36,9 @@ def loaded(path: Path, user: Any) -> None:
 
 @pytest.mark.parametrize("orientation", ["Axial", "Coronal", "Sagittal"])
 def test_shown_slices_are_those_of_the_library(
-    panel: Any, user: Any, result: Any, reference: Any, orientation: str
+    spectral_panel: Any, user: Any, spectral_result: Any, reference: Any, orientation: str
 ) -> None:
-    ui = panel.ui
+    ui = spectral_panel.ui
     getattr(ui, f"{orientation.lower()}Button").click()
     user.turn()
     quiet = {kev: reference(f"vmi_{kev:03d}keV", "quiet") for kev in (50, 70, 130)}
@@ -74,8 +62,10 @@ def test_shown_slices_are_those_of_the_library(
     assert shown(FIRST).GetName() == "50 keV" and compared(FIRST, plain) < 0.01
 
 
-def test_all_views_with_an_energy_follow(panel: Any, user: Any, result: Any, reference: Any) -> None:
-    ui = panel.ui
+def test_all_views_with_an_energy_follow(
+    spectral_panel: Any, user: Any, spectral_result: Any, reference: Any
+) -> None:
+    ui = spectral_panel.ui
     ui.lowNoiseBox.click()
     quiet = {kev: reference(f"vmi_{kev:03d}keV", "quiet") for kev in (50, 70, 130)}
     ui.energySlider.value, ui.secondEnergySlider.value = 50, 130
@@ -94,19 +84,19 @@ def test_all_views_with_an_energy_follow(panel: Any, user: Any, result: Any, ref
     assert compared("CTEnhanceBeforeCoronal", quiet[70]) < 0.05
 
 
-def test_only_shown_slices_are_made(panel: Any, result: Any) -> None:
-    panel.ui.lowNoiseBox.click()
-    panel.ui.energySlider.value = 60
+def test_only_shown_slices_are_made(spectral_panel: Any, spectral_result: Any) -> None:
+    spectral_panel.ui.lowNoiseBox.click()
+    spectral_panel.ui.energySlider.value = 60
     live = slicer.util.arrayFromVolume(shown(FIRST))
     assert 1 <= sum(bool(plane.any()) for plane in live) <= 2
 
 
 def test_region_and_curve_are_of_what_is_shown(
-    panel: Any, user: Any, result: Any, reference: Any, monkeypatch: pytest.MonkeyPatch
+    spectral_panel: Any, user: Any, spectral_result: Any, reference: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from CTEnhanceLib.measure import roi
 
-    ui, section = panel.ui, panel.spectralSection
+    ui, section = spectral_panel.ui, spectral_panel.spectralSection
     monkeypatch.setattr(slicer.modules, "plots", types.SimpleNamespace(), raising=False)
     ui.spectralRegionButton.click()
     ui.curveBox.click()
@@ -137,7 +127,7 @@ def test_region_and_curve_are_of_what_is_shown(
     transform.SetMatrixTransformToParent(
         slicer.util.vtkMatrixFromArray(np.array([[1, 0, 0, 300], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]))
     )
-    result.SetAndObserveTransformNodeID(transform.GetID())
+    spectral_result.SetAndObserveTransformNodeID(transform.GetID())
     region.SetCenter([300.0, 87.5, 5.0])
     user.waits(lambda: not section.measuring, 30)
     assert ui.spectralTable.text == text
@@ -145,15 +135,15 @@ def test_region_and_curve_are_of_what_is_shown(
     assert ui.spectralTable.text.startswith(materials) and ui.spectralTable.text.endswith(caption)
 
 
-def test_added_volume_says_so(panel: Any, user: Any, result: Any, reference: Any) -> None:
+def test_added_volume_says_so(spectral_panel: Any, user: Any, spectral_result: Any, reference: Any) -> None:
     from ctenhance.runtime.errors import InputError
     from CTEnhanceLib.scene import placing
 
-    ui = panel.ui
+    ui = spectral_panel.ui
     ui.lowNoiseBox.click()
     ui.angiographyButton.click()
     ui.addVolumeButton.click()
-    user.waits(lambda: not panel.spectralSection.busy, 60)
+    user.waits(lambda: not spectral_panel.spectralSection.busy, 60)
     node = slicer.util.getNode("scan 50 keV low noise")
     assert ui.spectralNoteLabel.text == "Added: scan 50 keV low noise."
     quiet = slicer.util.arrayFromVolume(reference("vmi_050keV", "quiet"))
@@ -161,21 +151,21 @@ def test_added_volume_says_so(panel: Any, user: Any, result: Any, reference: Any
     assert placing.reportOf(node)["image"] == {"kind": "vmi", "keV": 50.0, "low_noise": True}
     ui.spectralVolumeSelector.currentIndex = 1  # others have no such form
     ui.addVolumeButton.click()
-    user.waits(lambda: not panel.spectralSection.busy, 60)
+    user.waits(lambda: not spectral_panel.spectralSection.busy, 60)
     assert ui.spectralNoteLabel.text == "Added: scan VNC."
-    again = panel.logic.addImage(result, "vmi", 50, lowNoise=True)
+    again = spectral_panel.logic.addImage(spectral_result, "vmi", 50, lowNoise=True)
     assert np.abs(slicer.util.arrayFromVolume(again) - quiet).max() < 0.05
     with pytest.raises(InputError, match="monoenergetic images only"):
-        panel.logic.addImage(result, "vnc", lowNoise=True)
+        spectral_panel.logic.addImage(spectral_result, "vnc", lowNoise=True)
 
 
 def test_export_says_so_and_joins_the_patients_study(
-    panel: Any, user: Any, result: Any, tmp_path: Path
+    spectral_panel: Any, user: Any, spectral_result: Any, tmp_path: Path
 ) -> None:
     import pydicom
     import qt
 
-    ui = panel.ui
+    ui = spectral_panel.ui
 
     def export(folder: str) -> Any:
         qt.QFileDialog.chosen = str(tmp_path / folder)
@@ -197,7 +187,7 @@ def test_export_says_so_and_joins_the_patients_study(
     ui.lowNoiseBox.click()
     qt.QFileDialog.chosen = str(tmp_path / "original")
     ui.outStudyButton.click()
-    assert panel.parameters.study == str(tmp_path / "original")
+    assert spectral_panel.parameters.study == str(tmp_path / "original")
     ui.outStudyEdit.text = f' "{tmp_path / "original"}" '  # as pasted
     made = export("quiet")
     assert made.SeriesDescription == "Monoenergetic 45 keV low noise"
@@ -215,18 +205,20 @@ def test_export_says_so_and_joins_the_patients_study(
     assert ui.applyButton.text == "Apply" and not (tmp_path / "third").exists() and not temporaries()
 
 
-def test_older_results_have_none(panel: Any, user: Any, result: Any, spectral_files: Path) -> None:
+def test_older_results_have_none(
+    spectral_panel: Any, user: Any, spectral_result: Any, spectral_files: Path
+) -> None:
     from ctenhance.runtime.errors import InputError
 
-    ui = panel.ui
+    ui = spectral_panel.ui
     ui.lowNoiseBox.click()
-    older = shown_result(panel, spectral_files, guided=False)
+    older = shown_result(spectral_panel, spectral_files, guided=False)
     assert not ui.lowNoiseBox.enabled and not ui.lowNoiseBox.checked
     assert ui.lowNoiseBox.toolTip.startswith("This result has no guided maps")
     assert shown(FIRST).GetName() == "70 keV"
     with pytest.raises(InputError, match="no guided maps"):
-        panel.logic.addImage(older, "vmi", 50, lowNoise=True)
-    panel._onResult(result)
+        spectral_panel.logic.addImage(older, "vmi", 50, lowNoise=True)
+    spectral_panel._onResult(spectral_result)
     user.turn()
     assert ui.lowNoiseBox.enabled and "noise of the quietest" in ui.lowNoiseBox.toolTip
     slicer.mrmlScene.Clear(False)
@@ -235,9 +227,9 @@ def test_older_results_have_none(panel: Any, user: Any, result: Any, spectral_fi
 
 
 def test_saved_scene_shows_the_same(
-    panel: Any, user: Any, result: Any, reference: Any, tmp_path: Path
+    spectral_panel: Any, user: Any, spectral_result: Any, reference: Any, tmp_path: Path
 ) -> None:
-    ui = panel.ui
+    ui = spectral_panel.ui
     ui.lowNoiseBox.click()
     ui.outStudyEdit.text = "/a/folder"
     save_scene(tmp_path / "scene.mrml")
@@ -259,37 +251,37 @@ def test_saved_scene_shows_the_same(
 
 
 def test_scene_without_the_data_of_hidden_nodes(
-    panel: Any, user: Any, result: Any, reference: Any, tmp_path: Path
+    spectral_panel: Any, user: Any, spectral_result: Any, reference: Any, tmp_path: Path
 ) -> None:
-    panel.ui.lowNoiseBox.click()
+    spectral_panel.ui.lowNoiseBox.click()
     save_scene(tmp_path / "scene.mrml")
     files = [path for path in tmp_path.rglob("*.nrrd") if "guided" in path.name]
     assert files
     for path in files:
         path.unlink()
     loaded(tmp_path / "scene.mrml", user)
-    assert not panel.ui.lowNoiseBox.enabled and not panel.ui.lowNoiseBox.checked
-    panel.ui.spectralButton.click()
+    assert not spectral_panel.ui.lowNoiseBox.enabled and not spectral_panel.ui.lowNoiseBox.checked
+    spectral_panel.ui.spectralButton.click()
     user.turn()
     assert compared(FIRST, reference("vmi_070keV")) < 0.01
 
 
-def test_guided_maps_go_with_their_result(panel: Any, user: Any, result: Any) -> None:
+def test_guided_maps_go_with_their_result(spectral_panel: Any, user: Any, spectral_result: Any) -> None:
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
-    folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(result))
+    folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(spectral_result))
     nodes = guided()
     assert len(nodes) == 2 and all(node.GetSaveWithScene() for node in nodes)
     assert {hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) for node in nodes} == {folder}
     assert all(node.GetVoxelValueUnits().GetCodeValue() == "mg/ml" for node in nodes)
-    slicer.mrmlScene.RemoveNode(result)
+    slicer.mrmlScene.RemoveNode(spectral_result)
     user.turn()
-    assert not guided() and not panel.ui.lowNoiseBox.enabled
+    assert not guided() and not spectral_panel.ui.lowNoiseBox.enabled
 
 
-def test_a_run_makes_them(panel: Any, user: Any, spectral_files: Path, reference: Any) -> None:
-    panel.ui.pathEdit.text = str(spectral_files / "scan.ctproj.h5")
-    press_apply(panel, user, SECONDS)
-    assert len(guided()) == 2 and panel.ui.lowNoiseBox.enabled
-    panel.ui.lowNoiseBox.click()
-    panel.ui.energySlider.value = 50
+def test_a_run_makes_them(spectral_panel: Any, user: Any, spectral_files: Path, reference: Any) -> None:
+    spectral_panel.ui.pathEdit.text = str(spectral_files / "scan.ctproj.h5")
+    press_apply(spectral_panel, user, SECONDS)
+    assert len(guided()) == 2 and spectral_panel.ui.lowNoiseBox.enabled
+    spectral_panel.ui.lowNoiseBox.click()
+    spectral_panel.ui.energySlider.value = 50
     assert compared(FIRST, reference("vmi_050keV", "quiet")) < 0.05

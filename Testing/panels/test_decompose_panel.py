@@ -16,33 +16,21 @@ from view_pixels import pixels
 SECONDS = 900
 
 
-@pytest.fixture
-def panel(spectral_panel: Any) -> Any:
-    """The panel, opened."""
-    return spectral_panel
-
-
-@pytest.fixture
-def made(spectral_files: Path) -> Path:
-    """A scan, and what the command line makes of it."""
-    return spectral_files
-
-
-def test_measured_bins_to_maps(panel: Any, user: Any, made: Path) -> None:
+def test_measured_bins_to_maps(spectral_panel: Any, user: Any, spectral_files: Path) -> None:
     import qt
 
-    ui, manager = panel.ui, slicer.app.layoutManager()
+    ui, manager = spectral_panel.ui, slicer.app.layoutManager()
     layout = manager.layout
     ui.pathEdit.text = ""
     assert ui.applyButton.toolTip.startswith("Choose a projection file")
-    qt.QFileDialog.chosen = str(made / "scan.ctproj.h5")
+    qt.QFileDialog.chosen = str(spectral_files / "scan.ctproj.h5")
     ui.fileButton.click()
-    press_apply(panel, user, SECONDS)
+    press_apply(spectral_panel, user, SECONDS)
 
     from CTEnhanceLib.decompose.job import errorsOf, mapsOf
     from CTEnhanceLib.scene import placing
 
-    result = panel.parameters.result
+    result = spectral_panel.parameters.result
     maps, errors = mapsOf(result), errorsOf(result)
     assert [node.GetName() for node in maps] == ["scan water (mg/mL)", "scan iodine (mg/mL)"]
     assert [node.GetName() for node in errors] == [
@@ -77,23 +65,23 @@ def test_measured_bins_to_maps(panel: Any, user: Any, made: Path) -> None:
     user.waits(lambda: not slicer.mrmlScene.IsNodePresent(live))  # volumes go one a turn
 
 
-def test_simulated_scan_takes_two_verbs(panel: Any, user: Any) -> None:
-    ui = panel.ui
+def test_simulated_scan_takes_two_verbs(spectral_panel: Any, user: Any) -> None:
+    ui = spectral_panel.ui
     ui.sourceSelector.currentIndex = 1
     ui.doseSlider.value = 50
     ui.slicesBox.value, ui.viewsBox.value, ui.columnsBox.value, ui.matrixBox.value = 2, 64, 64, SIDE
     ui.errorsBox.checked = False
     said: list[str] = []
-    progress = panel.runSection._onProgress
-    panel.runSection._onProgress = lambda each: (said.append(each.stage), progress(each))
+    progress = spectral_panel.runSection._onProgress
+    spectral_panel.runSection._onProgress = lambda each: (said.append(each.stage), progress(each))
     try:
-        press_apply(panel, user, SECONDS)
+        press_apply(spectral_panel, user, SECONDS)
     finally:
-        del panel.runSection._onProgress
+        del spectral_panel.runSection._onProgress
     from CTEnhanceLib.decompose.job import errorsOf
     from CTEnhanceLib.scene import placing
 
-    result = panel.parameters.result
+    result = spectral_panel.parameters.result
     assert "project" in said and "decompose" in said[said.index("project") :]
     assert result.GetName() == "50 % rods water (mg/mL)" and errorsOf(result) == []
     assert placing.reportOf(result)["preceding"][0]["settings"]["dose"] == 0.5
@@ -104,29 +92,31 @@ def test_simulated_scan_takes_two_verbs(panel: Any, user: Any) -> None:
     assert not nodes() and not ui.spectralButton.enabled and not ui.outExportButton.enabled
 
 
-def test_cancel_leaves_nothing(panel: Any, user: Any, children: Any) -> None:
-    panel.ui.sourceSelector.currentIndex = 1
+def test_cancel_leaves_nothing(spectral_panel: Any, user: Any, children: Any) -> None:
+    spectral_panel.ui.sourceSelector.currentIndex = 1
     scene = nodes()
-    panel.ui.applyButton.click()
-    user.waits(lambda: "Simulating" in panel.ui.statusLabel.text and children(), SECONDS)
-    panel.ui.applyButton.click()
-    user.waits(lambda: panel.ui.applyButton.text == "Apply", SECONDS)
-    assert "Cancelled" in panel.ui.statusLabel.text
+    spectral_panel.ui.applyButton.click()
+    user.waits(lambda: "Simulating" in spectral_panel.ui.statusLabel.text and children(), SECONDS)
+    spectral_panel.ui.applyButton.click()
+    user.waits(lambda: spectral_panel.ui.applyButton.text == "Apply", SECONDS)
+    assert "Cancelled" in spectral_panel.ui.statusLabel.text
     assert not children() and not temporaries() and nodes() == scene
 
 
-def test_close_scene_during_run(panel: Any, user: Any, children: Any) -> None:
-    panel.ui.sourceSelector.currentIndex = 1
-    panel.ui.applyButton.click()
+def test_close_scene_during_run(spectral_panel: Any, user: Any, children: Any) -> None:
+    spectral_panel.ui.sourceSelector.currentIndex = 1
+    spectral_panel.ui.applyButton.click()
     user.waits(children, SECONDS)
     slicer.mrmlScene.Clear(False)
-    user.waits(lambda: not children() and panel.ui.applyButton.text == "Apply", SECONDS)
+    user.waits(lambda: not children() and spectral_panel.ui.applyButton.text == "Apply", SECONDS)
     assert not temporaries() and not nodes()
 
 
-def test_what_cannot_be_decomposed_is_one_sentence(panel: Any, user: Any, made: Path) -> None:
-    ui = panel.ui
-    ui.pathEdit.text = str(made / "two.ctproj.h5")  # one bin, two materials
+def test_what_cannot_be_decomposed_is_one_sentence(
+    spectral_panel: Any, user: Any, spectral_files: Path
+) -> None:
+    ui = spectral_panel.ui
+    ui.pathEdit.text = str(spectral_files / "two.ctproj.h5")  # one bin, two materials
     scene = nodes()
     ui.applyButton.click()
     user.waits(lambda: slicerhost.messages, SECONDS)
@@ -136,13 +126,15 @@ def test_what_cannot_be_decomposed_is_one_sentence(panel: Any, user: Any, made: 
     assert nodes() == scene and not temporaries() and ui.applyButton.text == "Apply"
 
 
-def test_what_cannot_be_is_said_before_apply(panel: Any, made: Path, tmp_path: Path) -> None:
-    ui = panel.ui
+def test_what_cannot_be_is_said_before_apply(
+    spectral_panel: Any, spectral_files: Path, tmp_path: Path
+) -> None:
+    ui = spectral_panel.ui
     ui.pathEdit.text = str(tmp_path / "none.ctproj.h5")
     assert ui.applyButton.toolTip.startswith("There is no file")
     ui.pathEdit.text = str(tmp_path)
     assert ui.applyButton.toolTip.startswith("There is no file")
-    ui.pathEdit.text = str(made / "scan.ctproj.h5")
+    ui.pathEdit.text = str(spectral_files / "scan.ctproj.h5")
     assert ui.applyButton.enabled
     ui.secondMaterialSelector.currentIndex = 0
     assert ui.applyButton.toolTip == "'water' is in the basis twice: choose another material."
@@ -158,10 +150,10 @@ def test_what_cannot_be_is_said_before_apply(panel: Any, made: Path, tmp_path: P
     assert not ui.pathEdit.visible and ui.doseSlider.visible and ui.slicesBox.enabled
 
 
-def test_scatter_is_asked_for_with_its_ratio(panel: Any, user: Any, made: Path) -> None:
+def test_scatter_is_asked_for_with_its_ratio(spectral_panel: Any, user: Any, spectral_files: Path) -> None:
     from CTEnhanceLib.decompose.job import Scatter
 
-    ui, known = panel.ui, list(Scatter)
+    ui, known = spectral_panel.ui, list(Scatter)
     selector = ui.scatterSelector
     assert [selector.itemText(index) for index in range(selector.count)] == [
         "Not corrected",
@@ -169,49 +161,51 @@ def test_scatter_is_asked_for_with_its_ratio(panel: Any, user: Any, made: Path) 
         "Corrected by a kernel",
     ]
     assert ui.thirdMaterialSelector.itemText(0) == "no third one"
-    ui.pathEdit.text = str(made / "scan.ctproj.h5")
+    ui.pathEdit.text = str(spectral_files / "scan.ctproj.h5")
     assert not ui.scatterRatioBox.enabled
-    arguments = panel.makeJob().arguments(made)
+    arguments = spectral_panel.makeJob().arguments(spectral_files)
     assert arguments[arguments.index("--scatter") + 1] == "none"
     ui.scatterSelector.currentIndex = known.index(Scatter.kernel)
-    arguments = panel.makeJob().arguments(made)
+    arguments = spectral_panel.makeJob().arguments(spectral_files)
     assert arguments[arguments.index("--scatter") + 1] == "kernel"
     assert "--scatter-ratio" not in arguments
     assert ui.scatterRatioBox.enabled
     ui.scatterRatioBox.value = 0.14
-    arguments = panel.makeJob().arguments(made)
+    arguments = spectral_panel.makeJob().arguments(spectral_files)
     assert float(arguments[arguments.index("--scatter-ratio") + 1]) == 0.14
-    press_apply(panel, user, SECONDS)
+    press_apply(spectral_panel, user, SECONDS)
     assert not ui.gridRatioBox.enabled  # the kernel makes no use of it
     ui.scatterSelector.currentIndex = known.index(Scatter.network)
-    assert ui.gridRatioBox.enabled and "--grid-ratio" not in panel.makeJob().arguments(made)
+    assert ui.gridRatioBox.enabled and "--grid-ratio" not in spectral_panel.makeJob().arguments(
+        spectral_files
+    )
     ui.gridRatioBox.value = 7.5
-    arguments = panel.makeJob().arguments(made)
+    arguments = spectral_panel.makeJob().arguments(spectral_files)
     assert float(arguments[arguments.index("--grid-ratio") + 1]) == 7.5
     ui.scatterSelector.currentIndex = 0
-    arguments = panel.makeJob().arguments(made)
+    arguments = spectral_panel.makeJob().arguments(spectral_files)
     assert arguments[arguments.index("--scatter") + 1] == "none"
     assert not {"--scatter-ratio", "--grid-ratio"} & set(arguments)
 
 
-def test_scatter_of_scenes_of_earlier_versions_is_read(panel: Any) -> None:
+def test_scatter_of_scenes_of_earlier_versions_is_read(spectral_panel: Any) -> None:
     from CTEnhanceLib.decompose.job import Scatter
 
-    node = panel.parameters.parameterNode
+    node = spectral_panel.parameters.parameterNode
     kept = node.GetParameter("scatter")
     try:
         node.SetParameter("scatter", kept.replace("none", "network"))  # the text of the command line, as ever
-        assert panel.parameters.scatter is Scatter.network
+        assert spectral_panel.parameters.scatter is Scatter.network
     finally:
         node.SetParameter("scatter", kept)
 
 
-def test_console(panel: Any, made: Path) -> None:
+def test_console(spectral_panel: Any, spectral_files: Path) -> None:
     from ctenhance.options import DecomposeOptions
     from ctenhance.runtime.errors import CTEnhanceError
 
-    logic = panel.logic
-    maps = logic.process(made / "scan.ctproj.h5", DecomposeOptions(errors=False))
+    logic = spectral_panel.logic
+    maps = logic.process(spectral_files / "scan.ctproj.h5", DecomposeOptions(errors=False))
     assert maps.GetName() == "scan water (mg/mL)"
     assert logic.addImage(maps, "vmi", 50).GetName() == "scan 50 keV"
     with pytest.raises(CTEnhanceError, match="between 40 and 190 keV"):
@@ -220,9 +214,11 @@ def test_console(panel: Any, made: Path) -> None:
         logic.addImage(maps, "hu")
 
 
-def test_console_example_of_the_readme(panel: Any, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (made / "bins.ctproj.h5").write_bytes((made / "scan.ctproj.h5").read_bytes())
-    monkeypatch.chdir(made)
+def test_console_example_of_the_readme(
+    spectral_panel: Any, spectral_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (spectral_files / "bins.ctproj.h5").write_bytes((spectral_files / "scan.ctproj.h5").read_bytes())
+    monkeypatch.chdir(spectral_files)
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     example = readme.partition("### CT Decompose")[2].partition("```python\n")[2].partition("```")[0]
     names: dict[str, Any] = {"slicer": slicer}
@@ -230,7 +226,7 @@ def test_console_example_of_the_readme(panel: Any, made: Path, monkeypatch: pyte
     assert names["image"].GetName() == "bins 50 keV"
 
 
-def test_its_own_test(panel: Any) -> None:
+def test_its_own_test(spectral_panel: Any) -> None:
     import CTDecompose
 
     CTDecompose.CTDecomposeTest().runTest()

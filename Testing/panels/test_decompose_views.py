@@ -18,29 +18,11 @@ from view_pixels import pixels
 from view_titles import captions, titles
 
 
-@pytest.fixture
-def panel(spectral_panel: Any) -> Any:
-    """The panel, opened."""
-    return spectral_panel
-
-
-@pytest.fixture
-def made(spectral_files: Path) -> Path:
-    """A scan, and what the command line makes of it."""
-    return spectral_files
-
-
-@pytest.fixture
-def result(panel: Any, made: Path) -> Any:
-    """The decomposition of the scan as a run places it, shown."""
-    return shown_result(panel, made)
-
-
 @pytest.mark.parametrize("orientation", ["Axial", "Coronal", "Sagittal"])
 def test_shown_slices_are_those_of_the_library(
-    panel: Any, user: Any, result: Any, reference: Any, orientation: str
+    spectral_panel: Any, user: Any, spectral_result: Any, reference: Any, orientation: str
 ) -> None:
-    ui = panel.ui
+    ui = spectral_panel.ui
     getattr(ui, f"{orientation.lower()}Button").click()
     user.turn()
     images = {70: reference("vmi_070keV"), 50: reference("vmi_050keV"), 130: reference("vmi_130keV")}
@@ -68,8 +50,8 @@ def test_shown_slices_are_those_of_the_library(
     assert np.abs(100 * own - resliced("CTEnhanceFourth")).max() < 0.01
 
 
-def test_presets_and_keys_set_the_window(panel: Any, user: Any, result: Any) -> None:
-    ui = panel.ui
+def test_presets_and_keys_set_the_window(spectral_panel: Any, user: Any, spectral_result: Any) -> None:
+    ui = spectral_panel.ui
     for button, kev, window in (
         (ui.angiographyButton, 50, "W 600 L 200 HU"),
         (ui.metalButton, 130, "W 4000 L 1000 HU"),
@@ -82,8 +64,10 @@ def test_presets_and_keys_set_the_window(panel: Any, user: Any, result: Any) -> 
     assert captions("CTEnhanceAfter")[1].endswith(" mg/mL")  # of its own
 
 
-def test_tilted_planes_and_thick_slabs(panel: Any, user: Any, result: Any, reference: Any) -> None:
-    panel.ui.spectralModeSelector.currentIndex = 1
+def test_tilted_planes_and_thick_slabs(
+    spectral_panel: Any, user: Any, spectral_result: Any, reference: Any
+) -> None:
+    spectral_panel.ui.spectralModeSelector.currentIndex = 1
     image = reference("vmi_070keV")
     node = widget("CTEnhanceBefore").mrmlSliceNode()
     for degrees, axis in ((7, (0, 1, 0)), (35, (1, 1, 0)), (60, (1, 0, 0.3)), (0.3, (0, 1, 0))):
@@ -106,16 +90,16 @@ def test_tilted_planes_and_thick_slabs(panel: Any, user: Any, result: Any, refer
         node.SetSlabReconstructionEnabled(False)
 
 
-def test_only_shown_slices_are_made(panel: Any, result: Any) -> None:
+def test_only_shown_slices_are_made(spectral_panel: Any, spectral_result: Any) -> None:
     live = slicer.util.arrayFromVolume(shown("CTEnhanceBefore"))
     assert 1 <= sum(bool(plane.any()) for plane in live) <= 2
-    panel.ui.energySlider.value = 60
+    spectral_panel.ui.energySlider.value = 60
     assert sum(bool(plane.any()) for plane in live) <= 2
 
 
-def test_modes_windows_and_layers(panel: Any, user: Any, result: Any) -> None:
-    ui, manager = panel.ui, slicer.app.layoutManager()
-    iodine = result.GetNthNodeReference("CTDecomposeMap", 0)
+def test_modes_windows_and_layers(spectral_panel: Any, user: Any, spectral_result: Any) -> None:
+    ui, manager = spectral_panel.ui, slicer.app.layoutManager()
+    iodine = spectral_result.GetNthNodeReference("CTDecomposeMap", 0)
     ui.spectralLungButton.click()
     assert shown("CTEnhanceBefore").GetDisplayNode().GetWindow() == 1500
 
@@ -165,9 +149,11 @@ def test_modes_windows_and_layers(panel: Any, user: Any, result: Any) -> None:
     user.waits(lambda: not any(map(slicer.mrmlScene.IsNodePresent, hidden)), 30)
 
 
-def test_what_is_kept_shows_no_other_energy(panel: Any, user: Any, result: Any, reference: Any) -> None:
+def test_what_is_kept_shows_no_other_energy(
+    spectral_panel: Any, user: Any, spectral_result: Any, reference: Any
+) -> None:
     """The three planes fill the same volume at another energy; back again each view shows its own."""
-    ui = panel.ui
+    ui = spectral_panel.ui
     first = shown("CTEnhanceBefore")
     ui.energySlider.value = 70
     kept = slicer.util.arrayFromVolume(first)[_slice("CTEnhanceBefore")].copy()
@@ -196,20 +182,20 @@ def _slice(view: str) -> int:
     return round(grid.MultiplyPoint((*place, 1.0))[2])
 
 
-def test_what_measure_tells_is_seen(panel: Any, user: Any, result: Any) -> None:
+def test_what_measure_tells_is_seen(spectral_panel: Any, user: Any, spectral_result: Any) -> None:
     with low(400):
-        panel.ui.spectralRegionButton.click()
+        spectral_panel.ui.spectralRegionButton.click()
         user.rests(0.1)
-        assert is_seen(panel.ui.spectralTable)
+        assert is_seen(spectral_panel.ui.spectralTable)
 
 
 def test_region_tells_materials_and_curve(
-    panel: Any, user: Any, result: Any, reference: Any, monkeypatch: pytest.MonkeyPatch
+    spectral_panel: Any, user: Any, spectral_result: Any, reference: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from CTEnhanceLib.measure import roi
 
-    ui = panel.ui
-    section = panel.spectralSection
+    ui = spectral_panel.ui
+    section = spectral_panel.spectralSection
     ui.spectralRegionButton.click()
     region = section._region.node
     assert ui.spectralTable.visible and "iodine (mg/mL)" in ui.spectralTable.text
@@ -255,15 +241,19 @@ def test_region_tells_materials_and_curve(
     assert plotted is None or not slicer.mrmlScene.IsNodePresent(plotted)
 
 
-def test_low_atomic_numbers_have_a_colour_and_no_matter_has_none(panel: Any, user: Any, made: Path) -> None:
+def test_low_atomic_numbers_have_a_colour_and_no_matter_has_none(
+    spectral_panel: Any, user: Any, spectral_files: Path
+) -> None:
     from CTEnhanceLib.decompose.job import mapsOf
 
-    water, iodine = (slicer.util.arrayFromVolume(node) for node in mapsOf(shown_result(panel, made)))
+    water, iodine = (
+        slicer.util.arrayFromVolume(node) for node in mapsOf(shown_result(spectral_panel, spectral_files))
+    )
     matter = np.where(water > 500)
     inside = tuple(int(np.median(index)) for index in matter)
     iodine[inside[0] - 1 : inside[0] + 2, :, :] = -20  # noise of low doses takes it that far below nothing
-    panel.ui.spectralButton.click()
-    panel.ui.spectralButton.click()
+    spectral_panel.ui.spectralButton.click()
+    spectral_panel.ui.spectralButton.click()
     user.turn()
     numbers = resliced("CTEnhanceFourth")
     assert set(np.unique(numbers)) == {0.0, 1.0}
@@ -278,8 +268,10 @@ def test_low_atomic_numbers_have_a_colour_and_no_matter_has_none(panel: Any, use
     assert (coloured[:, 2].astype(int) - coloured[:, 0] > 90).all() and black.max() == 0
 
 
-def test_the_window_is_kept_by_body_part(panel: Any, user: Any, result: Any, made: Path) -> None:
-    ui = panel.ui
+def test_the_window_is_kept_by_body_part(
+    spectral_panel: Any, user: Any, spectral_result: Any, spectral_files: Path
+) -> None:
+    ui = spectral_panel.ui
     ui.spectralButton.click()  # nobody has chosen a window: none is kept
     assert not slicer.app.userSettings().value("CTEnhance/Windows/CONTENT-MEDIASTINUM")
     ui.spectralButton.click()
@@ -287,5 +279,5 @@ def test_the_window_is_kept_by_body_part(panel: Any, user: Any, result: Any, mad
     ui.spectralButton.click()
     assert slicer.app.userSettings().value("CTEnhance/Windows/CONTENT-MEDIASTINUM") == "2000 500"
     slicer.app.userSettings().setValue("CTEnhance/Windows/CONTENT-MEDIASTINUM", "333 44")
-    shown_result(panel, made)
-    assert panel.spectralSection.views.window == (333, 44)
+    shown_result(spectral_panel, spectral_files)
+    assert spectral_panel.spectralSection.views.window == (333, 44)
