@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import psutil
@@ -19,6 +19,8 @@ import pytest
 from batch_folders import names, write_ct
 from typer.testing import CliRunner
 
+from ctenhance.batch.case import DONE, Case, Outcome
+from ctenhance.batch.cluster import Connection, over_dask
 from ctenhance.cli import app
 from ctenhance.core.volume import CTVolume
 from ctenhance.files.finished import Finished
@@ -198,6 +200,50 @@ def test_a_scheduler_of_its_own(tmp_path: Path, scheduler: str, monkeypatch: pyt
     events, error = ended(start("in", "out", "--scheduler", scheduler))
     assert events[-1]["counts"]["done"] == 3, error
     assert whole(tmp_path / "out") == ["0.nii.gz", "1.nii.gz", "2.nii.gz"]
+
+
+def test_a_result_that_went_with_its_worker_is_waited_for() -> None:
+    """Where the machine is busy it takes longer to be made again than is waited for at once."""
+    import distributed
+
+    class Future:
+        key, waits = "k", [0, 0]
+
+        def done(self) -> bool:
+            return not self.waits
+
+        def add_done_callback(self, call: Any) -> None:
+            call(self)  # once, as Dask has it: when the first result was there
+
+        def result(self, timeout: float) -> Outcome:
+            if self.waits:
+                self.waits.pop()
+                raise distributed.TimeoutError
+            return Outcome(DONE)
+
+        def release(self) -> None:
+            pass
+
+    class Client:
+        status = "running"
+        nthreads = dict.fromkeys(["only worker"]).copy
+
+        def subscribe_topic(self, topic: str, handler: Any) -> None:
+            pass
+
+        def submit(self, *_: Any, pure: bool) -> Future:
+            return Future()
+
+    connection = Connection("here", None)
+    connection.client = Client()
+    looks = iter(range(20))
+
+    class Cancel:
+        cancelled = property(lambda _: next(looks, None) is None)  # else a failure would be a wait for ever
+
+    case = Case("a", (), Path("a.nii.gz"))
+    job, cancel = cast(Any, None), cast(Any, Cancel())
+    assert list(over_dask(connection, job, [case], lambda *_: None, cancel)) == [(case, Outcome(DONE))]
 
 
 def test_a_scheduler_that_is_not_there(tmp_path: Path) -> None:

@@ -322,7 +322,7 @@ class _Stream:
 
     def _next_ended(self) -> tuple[Case, Outcome | None] | None:
         """The next case that ended, with None where its workers died; None where none did in a while."""
-        from distributed import KilledWorker
+        import distributed
 
         try:
             kind, what = self.events.get(timeout=_POLL)
@@ -337,11 +337,13 @@ class _Stream:
             return None
         case, future = self.out[what]
         try:
-            outcome = future.result(timeout=PATIENCE)
-        except KilledWorker:
+            outcome = future.result(timeout=PATIENCE if future.done() else _POLL)
+        except distributed.KilledWorker:
             del self.out[what]
             return case, None
-        except TimeoutError:  # its worker died with the result: it is being made again
+        except distributed.TimeoutError:  # until Python 3.11 another one than the built-in
+            # Its worker died with the result, and it is being made again; the end of that nothing tells.
+            self.events.put((kind, what))
             return None
         except Exception as error:
             del self.out[what]
