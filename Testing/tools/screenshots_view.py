@@ -3,8 +3,7 @@
 python Testing/tools/screenshots_view.py [--demo FOLDER]
 
 Of the phantom of `make demo`, whose results are taken from FOLDER (`demo`); needs the extras [view] and
-[test],
-and Chromium.
+[test], and Chromium.
 """
 
 from __future__ import annotations

@@ -52,8 +52,7 @@ class Folder:
         """Return the file or folder of this name, links followed.
 
         Raises InputError for what is not in the folder: a way up, an absolute path, a link that leads out
-        of it,
-        a file whose header takes its voxels from another place.
+        of it, a file whose header takes its voxels from another place.
         """
         if not isinstance(name, str) or not 0 < len(name) <= _LONGEST or "\0" in name or "\\" in name:
             raise self._outside()

@@ -110,8 +110,7 @@ class Places:
     """The addresses that this server is known by; a request for, or from, any other is not for us.
 
     A page of somebody else's in the same browser may send requests here, also by a name of its own that it
-    lets
-    point to this machine: its `Origin` or its `Host` tells.
+    lets point to this machine: its `Origin` or its `Host` tells.
     """
 
     def __init__(self, host: str, port: int, address: str | None = None) -> None:

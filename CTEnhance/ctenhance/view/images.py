@@ -1,8 +1,7 @@
 """What can be shown side by side: volumes as they are, and images that are made of them slice by slice.
 
 An image that is made (a difference, another strength, another energy) exists only where it is looked at, so
-it
-costs no memory and is there at the next picture.
+it costs no memory and is there at the next picture.
 """
 
 from __future__ import annotations

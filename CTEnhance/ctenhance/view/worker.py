@@ -1,8 +1,7 @@
 """A viewer's process: takes what the page asks, one message after the other, and sends pictures back.
 
 Messages to it are JSON objects, those from it `pictures.message`. While something moves the pictures are
-small
-ones, and no more are made than the page has room for; when it rests, each is sent once more, lossless.
+small ones, and no more are made than the page has room for; when it rests, each is sent once more, lossless.
 """
 
 from __future__ import annotations
