@@ -107,12 +107,27 @@ def test_headers_may_not_name_other_files(root: Path) -> None:
     nrrd = (root / "ct.nrrd").read_bytes().split(b"\n\n")[0]
     (root / "trick.nrrd").write_bytes(nrrd + f"\ndata file: {secret}\n".encode())
     (root / "trick2.nrrd").write_bytes(nrrd + f"\r\nDataFile:{secret}\r\n\r\n".encode())
+    # As ITK reads headers: lines may end in a CR alone, ":" stands for "=", a comment is of any length.
+    (root / "trick3.nrrd").write_bytes(nrrd + f"\n# none\rdata file: {secret}\n\n".encode())
+    (root / "trick4.nrrd").write_bytes(nrrd + b"\n#" + bytes(1 << 20) + f"\ndata file: {secret}\n\n".encode())
+    (root / "trick2.mha").write_bytes(
+        header + f"ElementDataFile : {secret}\nElementDataFile = LOCAL\n".encode()
+    )
+    (root / "trick3.mha").write_bytes(
+        header + f" ElementDataFile = {secret}\nElementDataFile = LOCAL\n".encode()
+    )
     folder = Folder(root)
-    for name in ("trick.mha", "list.mha", "trick.nrrd", "trick2.nrrd"):
+    tricks = [path.name for path in root.glob("trick*")]
+    assert len(tricks) == 7
+    for name in (*tricks, "list.mha"):
         assert points_elsewhere(root / name)
         with pytest.raises(InputError, match="takes its voxels from another"):
             folder.path(name)
     assert not points_elsewhere(root / "ct.mha") and not points_elsewhere(root / "ct.nrrd")
+    for name in ("ct.mha", "ct.nrrd"):  # with the line ends of Windows
+        text, end, voxels = (root / name).read_bytes().partition(b"LOCAL\n" if name == "ct.mha" else b"\n\n")
+        (root / name).write_bytes((text + end).replace(b"\n", b"\r\n") + voxels)
+        assert not points_elsewhere(root / name)
 
 
 def test_devices_and_pipes_are_refused(root: Path) -> None:

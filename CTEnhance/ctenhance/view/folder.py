@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import stat
 import sys
@@ -19,7 +20,7 @@ VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha")
 PROJECTIONS = (".h5",)
 _MOST_LISTED = 500
 _MOST_FILES = 20_000
-_HEADER_BYTES = 1 << 16
+_HEADER_BYTES = 1 << 20
 _LONGEST = 1024
 _OTHER_OPEN_FILES = 400  # than those that are pinned
 _OPENING = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -208,10 +209,11 @@ def points_elsewhere(path: Path) -> bool:
     with path.open("rb") as stream:
         header = stream.read(_HEADER_BYTES)
     if suffix in (".nrrd", ".nhdr"):
-        text = header.split(b"\n\n")[0].replace(b"\r", b"").lower()
-        return any(line.replace(b" ", b"").startswith(b"datafile:") for line in text.split(b"\n"))
-    for line in header.split(b"\n"):
-        field, _sign, value = line.partition(b"=")
-        if field.strip() == b"ElementDataFile":
-            return value.strip() not in (b"LOCAL", b"Local", b"local")
-    return True
+        # ITK takes each of the three ends of a line for one.
+        text, end, _voxels = re.sub(rb"\r\n?", b"\n", header).lower().partition(b"\n\n")
+        return not end or any(
+            re.sub(rb"\s", b"", line).startswith(b"datafile:") for line in text.split(b"\n")
+        )
+    # ITK takes ':' for '=', too; the first such field ends the header.
+    before, _name, value = header.partition(b"ElementDataFile")
+    return not (before.endswith(b"\n") and re.match(rb"[ \t]*=[ \t]*(LOCAL|Local|local)\s*\n", value))
