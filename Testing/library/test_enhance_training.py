@@ -170,7 +170,7 @@ def test_torchrun_trains_one_network(data: Path, repository: Path, tmp_path: Pat
     assert done.stdout.count("best.safetensors") == 1  # one process speaks for both
 
 
-def test_a_checkpoint_of_another_network_is_refused(
+def test_a_checkpoint_of_another_network_or_damaged_is_refused(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small(monkeypatch)
@@ -178,6 +178,11 @@ def test_a_checkpoint_of_another_network_is_refused(
     monkeypatch.setitem(training.TWINS, "twin", {"features": [16, 8, 8, 8, 8, 8]})
     with pytest.raises(InputError, match="belongs to another network"):
         training.train_twin(data, tmp_path, TwinTraining(steps=2, **SETTINGS))
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    for damaged in (checkpoint.read_bytes()[:1000], (tmp_path / "best.safetensors").read_bytes()):
+        checkpoint.write_bytes(damaged)
+        with pytest.raises(InputError, match="is damaged, or of another program: remove it"):
+            training.train_twin(data, tmp_path, TwinTraining(steps=2, **SETTINGS))
 
 
 def test_the_diffusion_is_trained_round_a_one_step_network(

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
@@ -192,9 +192,15 @@ def _save_checkpoint(
 def _load_checkpoint(
     path: Path, network: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer
 ) -> dict[str, Any]:
-    with safe_open(str(path), framework="pt") as file:
-        state = json.loads((file.metadata() or {}).get("state", "{}"))
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            state = json.loads((file.metadata() or {})["state"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise InputError(
+            f"The checkpoint {path} is damaged, or of another program: remove it to begin anew, or name "
+            "another run folder."
+        ) from error
     parts: dict[str, dict[str, torch.Tensor]] = {"network": {}, "average": {}, "adam": {}}
     for key, value in tensors.items():
         part, name = key.split(".", 1)
