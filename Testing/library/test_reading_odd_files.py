@@ -316,6 +316,9 @@ def _raw(path: Path, said: str) -> Path:
         ("a.nrrd", "spacings: 0.8 0.8 0.5\nkinds: space space time", "third axis .* .kinds: 'time'"),
         ("a.mha", _SLOPE + "2", "a scaling of the values .*Slope 2.*Offset 0.*convert"),
         ("a.mha", _OFFSET + "-1024", "a scaling of the values .*Slope 1.*Offset -1024"),
+        # ITK takes ':' for '=', and a CR alone for the end of a line.
+        ("a.mha", (_SLOPE + "2").replace(" =", ":"), "a scaling of the values .*Slope 2.*Offset 0.*convert"),
+        ("a.nrrd", 'spacings: 0.08 0.08 0.2\n# mm\runits: "cm" "cm" "cm"', "is damaged"),
     ],
 )
 def test_what_a_header_says_and_the_reader_cannot_heed_is_refused(
@@ -331,6 +334,7 @@ def test_what_a_header_says_and_the_reader_cannot_heed_is_refused(
         ("a.nrrd", 'spacings: 0.8 0.8 2\nunits: "mm" "mm" "mm"\nkinds: domain domain domain\nunits:=cm'),
         ("a.nrrd", 'spacings: 0.8 0.8 2\nunits: "" "" ""\nkinds: space space space'),
         ("a.mha", f"DistanceUnits = mm\n{_SLOPE}1.0\n{_OFFSET}0"),
+        ("a.mha", "Comment: at 12:30 = noon\nDistanceUnits : mm"),
     ],
 )
 def test_a_header_in_mm_and_as_stored_is_read(tmp_path: Path, name: str, said: str) -> None:

@@ -43,6 +43,8 @@ _GZIP = b"\x1f\x8b"  # how a gzip file begins
 GZIP_WBITS = 31  # zlib's word for one
 _UNPACKING_FAILED = (zlib.error, _unpacking.error)
 _LOCAL = b"LOCAL"
+#: What parts a field's name from its value in NRRD, and in MetaImage, as ITK reads them.
+_MARK = (re.compile(b":"), re.compile(b"[=:]"))
 _MILLIMETRE = ("", "?", "???", "mm", "millimeter", "millimeters", "millimetre", "millimetres")
 _SPELLED = {"distanceunits": "DistanceUnits", "space units": "space units", "units": "units"}
 UNPLACED = "its header does not say where the volume lies: left and right and the position may be wrong"
@@ -228,7 +230,9 @@ def _header(path: Path) -> _Header:
         while line := stream.readline(_CHUNK):
             if stream.tell() > _LONGEST_HEADER:  # anything, of which no line ends a header
                 raise InputError(DAMAGED)
-            name, _, value = line.partition(b"=" if meta_image else b":")
+            if not meta_image and b"\r" in line.rstrip(b"\r\n"):  # would end a line for ITK
+                raise InputError(DAMAGED)
+            name, value = (*_MARK[meta_image].split(line, 1), b"")[:2]
             if not meta_image and value.startswith(b"="):
                 continue  # a NRRD key, which anybody may name as a field is named
             fields[name.strip().lower()] = value.strip()
@@ -250,7 +254,8 @@ def texts_of_header(path: Path) -> Iterator[tuple[str, str]]:
     with path.open("rb") as stream:
         lines = stream.read(min(end, _MOST_TEXT)).decode("utf-8", "replace").splitlines()
     for line in lines[0 if meta_image else 1 :]:
-        name, mark, value = line.partition("=" if meta_image else ":=" if ":=" in line else ":")
+        mark = re.search("[=:]" if meta_image else ":=" if ":=" in line else ":", line)
+        name, value = (line[: mark.start()], line[mark.end() :]) if mark else (line, "")
         if line.startswith("#"):
             yield "a comment", line[1:].strip()
         elif mark and _DESCRIBES.search(name) and not _OF_LENGTH.search(name):
