@@ -37,7 +37,8 @@ PATIENCE = 300.0
 STARTS, SETTLE_SECONDS = 5, 3.0
 
 # trame-slicer's example application as it comes, with a volume loaded and two axial views in place of its
-# first layout, so that both draw the same; its 3-D view, drawn without a graphics card, would only slow it down.
+# first layout, so that both draw the same; its 3-D view, drawn without a graphics card, would only slow it
+# down.
 EXAMPLE = """
 import sys
 from trame_slicer.app.medical_viewer_app import MedicalViewerApp
