@@ -119,6 +119,12 @@ def test_reconstructing_projections(tmp_path: Path) -> None:
     assert "were made before with another asked" in refused
     measured(7).write(tmp_path / "in" / "a.ctproj.h5")
     assert "1 done, 1 finished before" in batch(tmp_path / "in", tmp_path / "out", *options).stdout
+    mended = measured(7)  # the same readings
+    mended.column_pitch_rad *= 1.01
+    mended.write(tmp_path / "in" / "a.ctproj.h5")
+    assert "1 done, 1 finished before" in batch(tmp_path / "in", tmp_path / "out", *options).stdout
+    mended.write(tmp_path / "in" / "a.ctproj.h5")  # anew, as it was
+    assert "2 finished before" in batch(tmp_path / "in", tmp_path / "out", *options).stdout
     refused = batch(tmp_path / "in", tmp_path / "out", *options, "--series", 2, code=2).stderr
     assert "among CTs only" in refused
 

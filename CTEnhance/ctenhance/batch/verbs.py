@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 import ctenhance
 from ctenhance.batch.case import INDEX, Case
 from ctenhance.core.report import ReportBuilder, Result, plain
@@ -22,6 +24,7 @@ from ctenhance.runtime.progress import Cancellable, Progress
 
 if TYPE_CHECKING:
     from ctenhance.core.volume import CTVolume
+    from ctenhance.scan.projections import Projections
 
 #: What does not change the result, or by rounding only.
 _NOT_ASKED = ("device", "engine", "seed", "model", "model_projection", "model_image")
@@ -214,11 +217,23 @@ class OfProjections(Verb):
         return ctenhance.read_projections(path, progress, cancel)
 
     def identity(self, source: Any, progress: Progress, cancel: Cancellable) -> dict[str, Any]:
-        found: dict[str, Any] = source.identity(progress, cancel)
-        return found
+        return {**source.identity(progress, cancel), "scan": _scan(source)}
 
     def notes(self, source: Any) -> list[str]:
         return []  # they are among the warnings of the report
+
+
+def _scan(source: Projections) -> str:
+    """A hash of all numbers of a scan but its readings: once its geometry is mended, it is another input."""
+    numbers = {name: value for name, value in source.meta.items() if type(value) in (int, float)}
+    for one in dataclasses.fields(source):
+        if one.name not in ("geometry", "counts", "line_integrals", "meta"):
+            numbers[one.name] = getattr(source, one.name)
+    digest = hashlib.sha256(source.geometry.encode())
+    for name, value in sorted(numbers.items()):
+        if value is not None:
+            digest.update(name.encode() + np.asarray(value, "<f8").tobytes())
+    return digest.hexdigest()
 
 
 class Reconstruct(OfProjections):
