@@ -139,3 +139,5 @@ def test_every_second_view_aside_is_told(kind: str, quanta: float | None) -> Non
 def test_a_gain_that_changes_in_turn_is_no_shift() -> None:
     lines = scan("fan_flat", quanta=None, field=480.0).to_line_integrals()[0].double().numpy()
     assert aside_in_turn(lines * np.where(np.arange(len(lines)) % 2, 1.0, 0.9)[:, None]) == 0
+    cut_off = lines[:, len(lines[0]) // 2 :]
+    assert aside_in_turn(cut_off + np.where(np.arange(len(lines)) % 2, 0.03, 0.0)[:, None]) == 0

@@ -74,6 +74,8 @@ def aside_in_turn(line_integrals: np.ndarray) -> float:
     smooth = ndimage.uniform_filter1d(line_integrals, _SMOOTH, axis=1, mode="nearest")
     off = smooth[1:-1] - (smooth[:-2] + smooth[2:]) / 2
     slope = np.gradient(smooth, axis=1)[1:-1]
+    # A body that the detector cuts off slopes to one side, as which other gains in turn would pass.
+    off, slope = (one - one.mean(axis=1, keepdims=True) for one in (off, slope))
     power = np.maximum(np.sum(slope**2, axis=1), 1e-12)
     aside = np.sum(off * slope, axis=1) / power * np.where(np.arange(len(off)) % 2, 1.0, -1.0)
     middle, error = float(np.median(aside)), 1.25 * float(aside.std()) / len(aside) ** 0.5
