@@ -112,6 +112,10 @@ def faults(kind: str) -> dict[str, tuple[Wrong, Named]]:
 
     for factor, what in ((0.548, "as at the isocentre"), (0.1, "in cm"), (0.95, "5 % too small")):
         every[f"columns' spacing {what}"] = (spaced(factor), named(spacing))
+    every["half-fan, columns' spacing 5 % too small"] = (
+        lambda p: spaced(0.95)(half_fan(p)),
+        lambda found, p: set(found) == {spacing} and abs(found[spacing] / getattr(p, spacing) - 1) < 0.02,
+    )
     if kind == "fan-flat":
         every["detector called curved"] = (_curved, named("geometry", "column_pitch_mm"))
     return every

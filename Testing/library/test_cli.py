@@ -67,6 +67,7 @@ class Verb:
         progress(self.name, 3, 3)
         builder = ReportBuilder(self.name, seed=options.seed)
         builder.warn("A warning.")
+        builder.note("A note.")
         report = {**builder.finish(), "input": volume.identity()}
         maps = {"uncertainty": volume.with_array(np.abs(volume.array))}
         return Result({self.output: volume.with_array(volume.array + 1)}, maps, report)
@@ -165,7 +166,7 @@ def test_enhance_hands_everything_over(ct: Path, tmp_path: Path, enhance: Verb) 
     assert sd.exists()
     assert json.loads(report.read_text(encoding="utf-8"))["verb"] == "enhance"
     assert str(out) in done.stdout and str(report) in done.stdout
-    assert done.stderr == "Warning: A warning.\n"
+    assert done.stderr == "Warning: A warning.\nNote: A note.\n"
 
 
 def test_defaults(ct: Path, tmp_path: Path, enhance: Verb) -> None:
@@ -185,6 +186,7 @@ def test_json_progress(ct: Path, tmp_path: Path, enhance: Verb) -> None:
     assert kinds[0] == "progress" and kinds[-1] == "result" and set(kinds) == {"progress", "log", "result"}
     assert {"event": "progress", "stage": "enhance", "done": 3, "total": 3} in lines
     assert {"event": "log", "level": "warning", "text": "A warning."} in lines
+    assert {"event": "log", "level": "note", "text": "A note."} in lines
     assert lines[-1]["outputs"] == {"enhanced": str(tmp_path / "out.mha")}
     assert lines[-1]["warnings"] == ["A warning."]
     assert "a library that talks" in done.stderr

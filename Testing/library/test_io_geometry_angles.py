@@ -39,9 +39,30 @@ def test_uneven_angles_name_no_step(kind: str, quanta: float | None, swing: floa
         assert check_geometry(followed)[1]["geometry_warning"]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("arc", [1.0, 365 / 360, 1.25])
+def test_one_step_is_advised_where_it_explains_all(kind: str, arc: float) -> None:
+    p = scan(kind, quanta=FULL, arc=2 * math.pi * arc)
+    wrong = replace(p, view_angles=p.view_angles * 1.03)
+    fault, _ = check_geometry(wrong)
+    assert fault.likely == {"view_angle_factor": pytest.approx(1 / 1.03, abs=2e-4)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("arc", [1.5 * math.pi, 5.2])
+def test_one_step_is_not_advised_where_more_than_noise_is_left(kind: str, arc: float) -> None:
+    """Less than a turn, where too few directions are measured twice to say that the angles are uneven."""
+    p = scan(kind, quanta=FULL, arc=arc)
+    turned = np.arange(VIEWS) / VIEWS
+    angles = arc * (1.02 * turned + 0.01 * np.sin(2 * math.pi * turned))
+    fault, _ = check_geometry(replace(p, view_angles=angles))
+    assert fault is None or "view_angle_factor" not in fault.likely
+
+
 def test_only_a_scan_that_tells_the_spacing_says_that_it_was_checked() -> None:
     assert check_geometry(scan(quanta=FULL))[1]["spacing_checked"]
     assert check_geometry(scan(ellipses=DISC, quanta=FULL))[1]["spacing_checked"] is False
     half = scan(quanta=FULL, offset=-75.0, field=400.0)
     assert check_geometry(half)[1]["spacing_checked"] is False
+    assert "geometry_note" not in {k for k, v in check_geometry(scan(quanta=FULL))[1].items() if v}
     assert "spacing_checked" not in check_geometry(scan("parallel", quanta=FULL))[1]

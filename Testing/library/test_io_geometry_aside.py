@@ -117,6 +117,54 @@ def test_the_direction_is_found(kind: str, side: float, quanta: float | None) ->
     assert "reversed" in check_geometry(both)[1]["likely_geometry"]
 
 
+@pytest.mark.parametrize("kind", FANS)
+@pytest.mark.parametrize(("side", "quanta"), [(SIDES[0], None), (-60.0, 1e6), (66.0, QUANTA)])
+def test_the_spacing_is_found(kind: str, side: float, quanta: float | None) -> None:
+    p = half_fan(kind, quanta, side)
+    name = "column_pitch_mm" if kind == "fan_flat" else "column_pitch_rad"
+    for factor in (0.93, 1.08, 0.55):
+        fault, facts = check_geometry(replace(p, **{name: factor * getattr(p, name)}))
+        assert facts["likely_geometry"] == {name: pytest.approx(getattr(p, name), rel=0.01)}
+        assert "beyond their noise" in fault.sentence and "geometry_note" not in facts
+    if kind == "fan_flat":
+        fault, _ = check_geometry(replace(p, source_to_detector_mm=1.07 * p.source_to_detector_mm))
+        assert re.search(r"'source_to_detector_mm' from 1162 to 10(8\d|9[01])", fault.sentence)
+
+
+def test_a_spacing_is_that_of_all_arcs_of_the_scan() -> None:
+    p = half_fan(quanta=None, side=-60.0)
+    inner = InnerRays(p.transmission(), torch.from_numpy(p.view_angles))
+    per_column = float(p.column_pitch_mm or 0) / float(p.source_to_detector_mm or 1)
+    by, error = inner.spacing(Supposed(p.central_column, 0.98 * per_column, True))
+    assert by == pytest.approx(0.0204, abs=0.003) and error < 0.002
+    assert inner.spacing(Supposed(p.central_column, 0.0)) is None
+    assert inner.spacing(Supposed(1.0, per_column, True)) is None
+
+
+@pytest.mark.parametrize("kind", FANS)
+@pytest.mark.parametrize("side", [SIDES[0], 60.0])
+@pytest.mark.parametrize("quanta", [None, QUANTA])
+def test_a_patient_who_moves_names_no_spacing(kind: str, side: float, quanta: float | None) -> None:
+    for move in (
+        lambda part: (6 * part, 0.0),
+        lambda part: (0.0, 5.0 * (part > 0.4)),
+        lambda part: (0.0, 4 * math.sin(4 * math.pi * part)),
+    ):
+        _, facts = check_geometry(half_fan(kind, quanta, side, move=move))
+        assert not {"column_pitch_mm", "column_pitch_rad"} & set(facts.get("likely_geometry", ()))
+
+
+@pytest.mark.parametrize(
+    ("quanta", "what"), [(1e6, "whether the detector's shape"), (1e4, "columns' spacing")]
+)
+def test_what_cannot_be_checked_is_noted_once(quanta: float, what: str) -> None:
+    report = ReportBuilder("reconstruct")
+    found = tell_geometry(half_fan(quanta=quanta, side=-60.0), report)
+    assert found["consistent"] and found["spacing_checked"] == (quanta == 1e6)
+    (note,) = report.finish()["notes"]
+    assert note == found["geometry_note"] and what in note and not report.finish()["warnings"]
+
+
 def test_a_round_body_does_not_tell_the_direction() -> None:
     report = ReportBuilder("reconstruct")
     p = half_fan(quanta=None, ellipses=[(0.0, 0.0, 150.0, 150.0, 0.0, 1.0), (0.0, 0.0, 40.0, 40.0, 0.0, 0.2)])

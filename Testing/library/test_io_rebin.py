@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,29 @@ def test_rows_of_a_projection_file_that_run_the_other_way_are_told() -> None:
     # a feed that runs the other way is the same
     (note,) = rebin_helix(replace(scan.helix(), focal_z=-scan.helix().focal_z)).readers_notes
     assert "'/view_z_mm'" in note
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.3, 2.0])
+def test_another_feed_than_the_rows_see_is_named(factor: float) -> None:
+    helix = HelicalScan(cylinder_center=(25.0, -15.0), cylinder_radius=80.0).helix()
+    wrong = rebin_helix(replace(helix, focal_z=factor * helix.focal_z))
+    note = wrong.readers_notes[0]
+    feed, rows = re.findall(r"feed is ([0-9.]+) mm a turn .* 'row_pitch_mm' ([0-9.]+) and", note)[0]
+    assert float(feed) == pytest.approx(20, abs=1) and float(rows) == pytest.approx(3 * factor, rel=0.06)
+    found = tell_geometry(wrong, report := ReportBuilder("reconstruct"))
+    assert found["geometry_warning"] == note and not found["consistent"]
+    assert not report.finish()["notes"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"rows": 1, "feed": 1.0, "start_z": -2.0, "central": (48.75, 1.0)}, {"feed": 30.0, "start_z": -45.0}],
+)
+def test_a_feed_that_the_rows_cannot_show_is_noted(changes: dict[str, Any]) -> None:
+    p = rebin_helix(HelicalScan(**changes).helix())
+    assert not any("likely wrong" in note for note in p.readers_notes)
+    tell_geometry(p, report := ReportBuilder("reconstruct"))
+    assert any("do not show whether the table's feed" in note for note in report.finish()["notes"])
 
 
 def test_the_slices_of_a_helix_tell_whether_its_geometry_is_right() -> None:

@@ -43,6 +43,8 @@ def test_report_holds_what_the_design_asks_for() -> None:
         pass
     builder.warn("Too little memory.")
     builder.warn("Too little memory.")
+    builder.note("The feed was not checked.")
+    builder.note("The feed was not checked.")
     builder.details = {"flicker": np.float32(0.5)}
     report = builder.finish()
     assert json.loads(json.dumps(report, allow_nan=False)) == report
@@ -51,6 +53,7 @@ def test_report_holds_what_the_design_asks_for() -> None:
     assert report["model"]["sha256"] == "a" * 64 and report["model"]["version"] == "1"
     assert report["device"].startswith("cpu") and report["threads"] == torch.get_num_threads()
     assert report["warnings"] == ["Too little memory."]
+    assert report["notes"] == ["The feed was not checked."]
     assert set(report["seconds"]) == {"encode", "total"}
     assert report["peak_memory_mb"]["main"] > 10
     assert report["versions"]["torch"] == torch.__version__

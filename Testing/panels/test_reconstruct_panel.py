@@ -170,6 +170,10 @@ def test_measured_projections_to_linked_stages(panel: Any, user: Any, made: Path
     assert last.sliceLogic().GetSliceOffset() == pytest.approx(22.5)
     assert panel.ui.doseEstimateLabel.text == "10 % of normal, 25,000 quanta a ray"
     assert panel.ui.consistencyLabel.text.startswith("The image ")
+    # a disc in the middle does not tell the columns' spacing
+    for said in (panel.ui.consistencyLabel.toolTip, panel.ui.statusLabel.text):
+        assert "The readings do not show whether the columns' spacing" in said
+    assert not panel.ui.statusLabel.styleSheet
     assert "times their noise" in panel.ui.consistencyLabel.toolTip
     assert not temporaries()
 

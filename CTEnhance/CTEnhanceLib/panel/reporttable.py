@@ -14,7 +14,19 @@ from CTEnhanceLib.process.texts import durationText
 
 _MOST_NUMBERS = 16
 # What stands first, in this order; the rest follows as the report has it.
-_FIRST = ("verb", "started", "input", "model", "settings", "seed", "device", "seconds", "warnings", "details")
+_FIRST = (
+    "verb",
+    "started",
+    "input",
+    "model",
+    "settings",
+    "seed",
+    "device",
+    "seconds",
+    "warnings",
+    "notes",
+    "details",
+)
 
 
 def reportTable(report: Mapping[str, Any]) -> str:
@@ -74,6 +86,7 @@ def _names() -> Mapping[str, str]:
         "model": _("Model"),
         "sha256": _("SHA-256"),
         "warnings": _("Warnings"),
+        "notes": _("Notes"),
         "seconds": _("Time"),
         "total": _("All together"),
         "peak_memory_mb": _("Most memory (MB)"),

@@ -242,9 +242,10 @@ class RunSection:
         self._run = self._showing = None
         self._onChanged()
         took = durationText(time.monotonic() - self._started)
-        device = (placing.reportOf(result) or {}).get("device")
+        report = placing.reportOf(result) or {}
+        device, notes = report.get("device"), report.get("notes", [])
         text = _("Done in {time}.") if device is None else _("Done in {time} on {device}.")
-        said = " ".join([text.format(time=took, device=device), *warnings])
+        said = " ".join([text.format(time=took, device=device), *warnings, *notes])
         self.showStatus(said, styles.warning() if warnings else "")
         inTurns([self.askDevices])
         if not self._isOpen():

@@ -310,7 +310,8 @@ def consistencyTexts(report: Mapping[str, Any] | None) -> tuple[str, str]:
         "(standard deviation). Up to {allowed:.2f} times is noise alone."
     )
     values = {key: float(found[key]) for key in ("departure", "allowed")}
-    return short.format(worst=int(found["worst_row"]) + 1), explanation.format(**values)
+    explanation = " ".join(filter(None, [explanation.format(**values), found.get("geometry_note")]))
+    return short.format(worst=int(found["worst_row"]) + 1), explanation
 
 
 def _details(report: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:

@@ -124,6 +124,7 @@ def _run(
     result = verb.run(source, case, identity, progress, token)
     check(cancel)
     log += [(f"'{case.name}': {warning}", "warning") for warning in result.report.get("warnings", [])]
+    log += [(f"'{case.name}': {note}", "note") for note in result.report.get("notes", [])]
     outcome = Outcome(DONE, log=log)
     if (pair := verb.pair(source, result)) is not None:
         outcome.figures, outcome.thumbnail = figures(*pair, cancel=cancel), thumbnail(*pair)

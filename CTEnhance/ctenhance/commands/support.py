@@ -219,6 +219,8 @@ class Run:
         warnings = [str(warning) for warning in report.get("warnings", [])]
         for warning in warnings:
             self.log(warning)
+        for note in report.get("notes", []):
+            self.log(str(note), "note")
         if self.mode is ProgressMode.JSON:
             paths = {name: str(path) for name, path in named.items()}
             write_event("result", self._out, outputs=paths, warnings=warnings, **plain(fields))

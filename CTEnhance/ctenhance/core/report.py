@@ -78,6 +78,7 @@ class ReportBuilder:
         self.seed = seed
         self._model: WeightsEntry | None = None
         self._warnings: list[str] = []
+        self._notes: list[str] = []
         self._stages: dict[str, float] = {}
         self._started = time.perf_counter()
         self._when = datetime.now(timezone.utc)
@@ -94,6 +95,11 @@ class ReportBuilder:
         """Record a sentence that the user must see; the same sentence is kept once."""
         if text not in self._warnings:
             self._warnings.append(text)
+
+    def note(self, text: str) -> None:
+        """Record a sentence that is no warning, as on what could not be checked; kept once, too."""
+        if text not in self._notes:
+            self._notes.append(text)
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -135,6 +141,7 @@ class ReportBuilder:
                 "licence": model.licence,
             },
             "warnings": list(self._warnings),
+            "notes": list(self._notes),
             "seconds": {
                 **{name: round(seconds, 3) for name, seconds in self._stages.items()},
                 "total": round(time.perf_counter() - self._started, 3),

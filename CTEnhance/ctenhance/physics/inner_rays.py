@@ -8,8 +8,10 @@ columns, the mean of what a body attenuates) is taken out, and noise is known fr
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -23,6 +25,8 @@ _FEWEST = 5
 _BROKEN, _ABOUT = 2.0, 16
 #: Arcs of views that each tell the centre, and how far it is moved for that, in columns as they are compared.
 _ARCS, _MOVED = 12, 0.5
+#: By what part the columns' spacing is changed for the same.
+_SPACED = 0.02
 #: Between views that are farther apart than so many steps some are missing.
 _GAP = 2.5
 #: Less than this part of the rays measured from both sides is no whole turn.
@@ -127,31 +131,69 @@ class InnerRays:
     def centres(self, supposed: Supposed) -> tuple[torch.Tensor, float]:
         """By how many columns the centre is another one, as each arc of the scan has it, `[arc]`; empty where
         they do not know it. And how far rays differ, as `Compared` has it, that are off by a column."""
-        step = _MOVED * self._together
-        found = [
-            self._differences(replace(supposed, central=supposed.central + by)) for by in (0.0, -step, step)
-        ]
-        here, before, after = found
-        vary = None if here is None else self._vary(here)
-        if here is None or before is None or after is None or vary is None:
+        found = self._slopes(supposed, ("central",))
+        if found is None:
             return torch.zeros(0), 0.0
-        first = max(one[3] for one in (here, before, after))
-        last = min(one[3] + one[0].shape[1] for one in (here, before, after))
-        if last - first < _FEWEST:
-            return torch.zeros(0), 0.0
-
-        same = [
-            (differences[:, first - low : last - low], measured[:, first - low : last - low])
-            for differences, _, measured, low in (here, before, after)
-        ]
-        measured = same[0][1] * same[1][1] * same[2][1]
-        differences = _varying(same[0][0], measured)
-        slope = _varying(same[2][0] - same[1][0], measured) / (2 * step)
+        differences, (slope,), count, vary = found
         along = (differences * slope).sum((1, 2)).tensor_split(_ARCS)
         square = slope.square().sum((1, 2)).tensor_split(_ARCS)
         off = -torch.stack([a.sum() / s.sum().clamp(min=_TINY) for a, s in zip(along, square, strict=True)])
-        count = measured.sum().clamp(min=1) * slope.shape[-1]
         return off, float(slope.abs().sum() / count) / vary
+
+    def spacing(self, supposed: Supposed) -> tuple[float, float] | None:
+        """By what part of it the columns' spacing is another one, and the standard error of that as the arcs
+        of the scan have it; None where they do not know it. Each arc may have a centre of its own, so that a
+        patient who moves is not taken for a spacing."""
+        found = self._slopes(supposed, ("central", "per_column")) if supposed.per_column else None
+        if found is None:
+            return None
+        differences, (central, spacing), _, _ = found
+        along, square = [], []
+        for d, c, k in zip(
+            *(one.double().tensor_split(_ARCS) for one in (differences, central, spacing)), strict=True
+        ):
+            k = k - c * ((c * k).sum() / c.square().sum().clamp(min=_TINY))
+            along.append(float((d * k).sum()))
+            square.append(float(k.square().sum()))
+        half = _ARCS // 2  # every line is measured in two arcs
+        above, below = (np.add(one[:half], one[half:]) for one in (along, square))
+        if not float(below.min()) > 0:
+            return None
+        by = -above.sum() / below.sum()
+        without = -(above.sum() - above) / (below.sum() - below)
+        return float(by), math.sqrt((half - 1) / half * float(np.square(without - by).sum()))
+
+    def _slopes(
+        self, supposed: Supposed, names: Sequence[str]
+    ) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor, float] | None:
+        """How far rays are from their opposites and how that changes with each of these, by a column or by
+        the whole of the spacing, `[view, column, slice]` of those that are measured in all; how many these
+        are, and by how much rays vary. None where too few are."""
+        here = self._differences(supposed)
+        vary = None if here is None else self._vary(here)
+        if here is None or vary is None:
+            return None
+        found, steps = [here], []
+        for name in names:
+            middle = getattr(supposed, name)
+            step = _MOVED * self._together if name == "central" else _SPACED * middle
+            steps.append(step if name == "central" else _SPACED)
+            for by in (-step, step):
+                other = self._differences(replace(supposed, **{name: middle + by}))
+                if other is None:
+                    return None
+                found.append(other)
+        first = max(one[3] for one in found)
+        last = min(one[3] + one[0].shape[1] for one in found)
+        if last - first < _FEWEST:
+            return None
+        each = [one[0][:, first - one[3] : last - one[3]] for one in found]
+        measured = torch.stack([one[2][:, first - one[3] : last - one[3]] for one in found]).amin(0)
+        slopes = [
+            _varying(each[2 * k + 2] - each[2 * k + 1], measured) / (2 * step) for k, step in enumerate(steps)
+        ]
+        count = measured.sum().clamp(min=1) * each[0].shape[-1]
+        return _varying(each[0], measured), slopes, count, vary
 
     def _differences(
         self, supposed: Supposed, every: int = 1

@@ -82,21 +82,33 @@ class OppositeRays:
         compared = self._differences(supposed, among)
         if compared is None:
             return UNKNOWN
-        differences, own, _ = compared
+        differences, own, _, _ = compared
         variation = float((own - own.mean(0)).abs().mean())
         inside = within and float(own.mean()) < _WITHIN * float(self._root.mean())
         if variation < (_LEAST_WITHIN if inside else _LEAST_VARIATION) * self._variation:
             return UNKNOWN
-        return float(differences.mean()) / max(variation, 1e-9)
+        return float(differences.abs().mean()) / max(variation, 1e-9)
+
+    def noise(self, supposed: Supposed) -> float:
+        """What the disagreement is at least, from how rough the differences are along the columns; `UNKNOWN`
+        where hardly a ray has an opposite."""
+        compared = self._differences(supposed)
+        if compared is None:
+            return UNKNOWN
+        signed, own, _, place = compared
+        beside = (place[2:] - place[:-2]) == 2
+        rough = (signed[2:] - 2 * signed[1:-1] + signed[:-2]).abs()[beside]
+        variation = float((own - own.mean(0)).abs().mean())
+        return float(rough.mean()) / max(variation, 1e-9) if len(rough) else UNKNOWN
 
     def by_slice(self, supposed: Supposed) -> torch.Tensor:
         """The same of each slice, `[slice]`, `UNKNOWN` where it is not known."""
         compared = self._differences(supposed)
         if compared is None:
             return torch.full((self._root.shape[-1],), UNKNOWN)
-        differences, own, _ = compared
+        differences, own, _, _ = compared
         variation = (own - own.mean(0)).abs().mean(0)
-        differ = differences.mean(0) / variation.clamp(min=1e-9)
+        differ = differences.abs().mean(0) / variation.clamp(min=1e-9)
         return torch.where(variation < _LEAST_VARIATION * self._variation, UNKNOWN, differ)
 
     def disagreement_by_direction(
@@ -108,18 +120,20 @@ class OppositeRays:
         compared = self._differences(supposed, lag=lag)
         if compared is None:
             return torch.zeros(0), torch.zeros(0)
-        differences, own, direction = compared
+        differences, own, direction, _ = compared
         part = (direction % (2 * math.pi) / (2 * math.pi) * parts).long().clamp(max=parts - 1)
         count = torch.zeros(parts, dtype=torch.float64).index_add_(0, part, torch.ones_like(direction))
-        total = torch.zeros(parts, dtype=torch.float64).index_add_(0, part, differences.double().mean(1))
+        total = torch.zeros(parts, dtype=torch.float64).index_add_(
+            0, part, differences.abs().double().mean(1)
+        )
         variation = float((own - own.mean(0)).abs().mean())
         return total / count.clamp(min=1) / max(variation, 1e-9), count / len(direction)
 
     def _differences(
         self, supposed: Supposed, among: Supposed | None = None, lag: float = 0.0
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
-        """How far rays are from their opposites, and the rays, both `[ray, slice]`, and the direction of the
-        line, `[ray]` in rad; None of hardly a pair."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor] | None:
+        """How far rays are from their opposites, and the rays, both `[ray, slice]`; the direction of the line
+        in rad and the ray's place among all, both `[ray]`; None of hardly a pair."""
         opposite, first, second, share, measured, direction = self._pairs(supposed, lag)
         if among is not None:
             measured = measured & self._pairs(among)[-2]
@@ -137,7 +151,8 @@ class OppositeRays:
         )
         # continued rays have more noise than those between two views
         noise = ((1 + (1 - share).square() + share.square()) / 2).sqrt()
-        return (own - torch.lerp(before, after, share)).abs() / noise, own, direction[view, column]
+        apart = (own - torch.lerp(before, after, share)) / noise
+        return apart, own, direction[view, column], view * (2 * self._columns) + column
 
     def _pairs(self, supposed: Supposed, lag: float = 0.0) -> tuple[torch.Tensor, ...]:
         """The column `[column]` of each ray's opposite; of every compared ray `[view, column]` the two views

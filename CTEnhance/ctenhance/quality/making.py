@@ -25,7 +25,9 @@ def making(report: Mapping[str, Any]) -> str:
     tables = "".join(_table(run) for run in runs)
     warnings = [str(text) for run in runs for text in run.get("warnings") or []]
     listed = list_of(warnings) or "<p class='facts'>No warnings.</p>"
-    return f"<h2>How it was made</h2>{tables}<h2>Warnings</h2>{listed}"
+    notes = list_of([str(text) for run in runs for text in run.get("notes") or []])
+    noted = f"<h2>Notes</h2>{notes}" if notes else ""
+    return f"<h2>How it was made</h2>{tables}<h2>Warnings</h2>{listed}{noted}"
 
 
 def list_of(warnings: Sequence[str]) -> str:

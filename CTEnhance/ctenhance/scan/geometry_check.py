@@ -19,7 +19,7 @@ from ctenhance.runtime.progress import Cancellable
 from ctenhance.scan.air_level import air_warning, counts_warning, rows_warning
 from ctenhance.scan.attenuation_level import attenuation_level, image_warning, level_warning
 from ctenhance.scan.column_check import column_warning
-from ctenhance.scan.geometry_fault import LIKELY_WRONG, GeometryFault
+from ctenhance.scan.geometry_fault import NOTE, WARNING, GeometryFault
 from ctenhance.scan.geometry_search import Search
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.some_rows import Row, read_rows
@@ -32,13 +32,13 @@ def check_geometry(
     """What is likely wrong with a scan's geometry, None where nothing is known against it; and for the report
     `opposite_rays_differ`, None where hardly any ray has an opposite, and what is likely instead, as fields
     and as the `geometry_warning`; this alone where they differ much and nothing tried explains it. `rows`:
-    those to look at, if they are read already.
+    those to look at, if they are read already. `geometry_note`: what of a fan could not be checked.
 
     Raises Cancelled when asked to stop."""
     rows = read_rows(projections) if rows is None else rows
     search = Search(projections, rows, cancel)
     fault = search.fault()
-    if fault is None or not fault.likely or "view_angles" in fault.likely:
+    if fault is None or not fault.certain:
         fault = views_aside(rows, search.differ) or fault
     differ = min(search.differ, search.aside)
     facts: dict[str, Any] = {"opposite_rays_differ": differ if differ < UNKNOWN else None}
@@ -46,12 +46,13 @@ def check_geometry(
         facts |= {
             "opposite_rays_differ_if": fault.differ_if,
             "likely_geometry": fault.likely,
-            "geometry_warning": fault.sentence,
+            WARNING: fault.sentence,
         }
     elif sentence := search.unexplained():
-        facts["geometry_warning"] = sentence
-    elif projections.geometry != "parallel":
+        facts[WARNING] = sentence
+    elif projections.geometry != "parallel" and not projections.meta.get(WARNING):
         facts["spacing_checked"] = search.spacing_checked()
+        facts[NOTE] = search.unchecked(facts["spacing_checked"])
     return fault, facts
 
 
@@ -74,10 +75,15 @@ def tell_geometry(
     wrong = [facts.get(f"{what}_warning") for what in ("counts", "values", "geometry")]
     for warning in filter(None, [*wrong, *others]):
         report.warn(warning)
+    for note in filter(None, [facts.get(NOTE), projections.meta.get(NOTE)]):
+        report.note(str(note))
     # the user has it already, among the notes of the projections
-    by_reader = [note for note in projections.readers_notes if note.startswith(LIKELY_WRONG)]
-    if by_reader and not facts.get("geometry_warning"):
-        facts["geometry_warning"] = by_reader[0]
-        wrong += by_reader
-    known = {name: fact for name, fact in facts.items() if fact is not None or not name.endswith("_warning")}
+    if by_reader := projections.meta.get(WARNING):
+        facts[WARNING] = facts.get(WARNING) or str(by_reader)
+        wrong.append(facts[WARNING])
+    known = {
+        name: fact
+        for name, fact in facts.items()
+        if fact is not None or not name.endswith(("_warning", "_note"))
+    }
     return {"consistent": not any(wrong), "attenuation_level_hu": level} | known

@@ -13,20 +13,22 @@ from ctenhance.scan.projections import Projections
 
 #: A central column that is closer to the file's is taken for it.
 COLUMNS = 0.15
-#: How a warning begins that names what is wrong.
-LIKELY_WRONG = "The geometry is likely wrong"
+#: Where readers keep what they found wrong with the geometry, and what they could not check, in `meta`.
+WARNING, NOTE = "geometry_warning", "geometry_note"
 _AXES = ("views", "rows", "columns")
 
 
 @dataclass(frozen=True)
 class GeometryFault:
     """What is likely wrong: a sentence for the user; for the report how far opposite rays differ (0 to 1) as
-    the file has it and, `differ_if`, as is likely (None where no geometry helps), and the `likely` fields."""
+    the file has it and, `differ_if`, as is likely (None where no geometry helps), and the `likely` fields.
+    Not `certain`: what the views show beside each other explains it better, if they do."""
 
     sentence: str
     differ: float
     differ_if: float | None
     likely: dict[str, Any] = field(default_factory=dict)
+    certain: bool = True
 
 
 def percent(share: float) -> str:
@@ -69,11 +71,13 @@ def another_geometry(
     differ_if: float,
     exchanged: tuple[int, ...] | None,
     either: bool,
+    over_noise: tuple[float, float] | None = None,
 ) -> GeometryFault:
     """The fault of a scan that was made as `s` says, and not as `claimed`; `exchanged`: two axes that
     are, or all three as they lie in memory, the slowest first.
 
-    `either`: columns in the reverse order would explain another central column, too."""
+    `either`: columns in the reverse order would explain another central column, too; `over_noise`: by how
+    much more than their noise opposite rays differ, now and then, to be said in place of both."""
     columns = p.n_columns
     likely: dict[str, Any] = {}
     changes = []
@@ -105,9 +109,11 @@ def another_geometry(
         )
     what = " and ".join(changes)
     if differ < UNKNOWN:
+        before, after = over_noise or (differ, differ_if)
+        beyond = " beyond their noise" if over_noise else ""
         sentence = (
             "The geometry is likely wrong: opposite rays, which should read the same, differ by "
-            f"{percent(differ)} of what rays vary by, but by {percent(differ_if)} once {what}."
+            f"{percent(before)} of what rays vary by{beyond}, but by {percent(after)} once {what}."
         )
     else:
         sentence = (

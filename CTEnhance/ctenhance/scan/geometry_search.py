@@ -12,14 +12,14 @@ import torch
 
 from ctenhance.physics.opposite_rays import UNKNOWN, Supposed
 from ctenhance.runtime.progress import Cancellable, check
-from ctenhance.scan.aside_search import AsideSearch
+from ctenhance.scan.aside_search import ANOTHER_SPACING, AsideSearch, Place
 from ctenhance.scan.geometry_fault import COLUMNS, GeometryFault, another_geometry, percent, unexplained
 from ctenhance.scan.geometry_rays import MOST_JUMPS, Rays
 from ctenhance.scan.order_check import lost_views, unlike, wrong_order
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.row_check import odd_rows
 from ctenhance.scan.some_rows import Row, read_rows
-from ctenhance.scan.uneven_angles import uneven_angles
+from ctenhance.scan.uneven_angles import partly_mended, uneven_angles
 
 #: Rays that differ by less agree; where something may be very wrong they differ by more than the second, or,
 #: of rough readings, the third.
@@ -53,8 +53,9 @@ _STEP, _NEIGHBOURS, _SMOOTH_VIEWS, _NO_ORDER = math.radians(4), 0.15, 0.03, 0.1
 _ASIDE = 0.2
 #: Angles that make so much of a turn may be those of a whole one.
 _MOST_OF_A_TURN = 0.9
-#: Another spacing of the columns, relative to it, that should make opposite rays differ.
-_ANOTHER_SPACING = 0.06
+#: Arcs (rad) that scans usually make. After a step that makes no such arc opposite rays differ by no more
+#: than the first, or so many times their noise.
+_ARC, _AGREE_ROUGHLY, _LEFT = math.pi / 2, 0.008, 2.0
 #: How far is looked nearby, and what is tried beyond that.
 _NEAR_COLUMNS, _NEAR_SPACING, _NEAR_STEP = 4.0, 0.12, 0.02
 _SPACINGS = [float(k) for k in np.geomspace(0.08, 12, 60)]
@@ -115,6 +116,10 @@ class Search:
         #: The same of the rays through the middle of the body, where they alone are measured from both sides.
         self.aside = UNKNOWN
         self._doubt: str | None = None
+        last = p.n_columns - 1
+        self._stands_aside = abs(2 * p.central_column - last) > _ASIDE * last
+        # these would differ with another spacing of the columns
+        self._spacing_shows = False
         # they agree, whatever columns do that read the same in all views
         self._sound = False
         self.few = self.rays.fine.measured_twice(self.claimed) < _FEW
@@ -139,20 +144,34 @@ class Search:
 
     def spacing_checked(self) -> bool:
         """Whether opposite rays would differ far more with other spacings of a fan's columns; False where
-        hardly a ray has an opposite, or all of these run through the middle of the body."""
+        hardly a ray has an opposite, or noise is all that they differ by."""
+        if self._spacing_shows:
+            return True
         s = self.claimed
         others = [
-            replace(s, per_column=(1 + by) * s.per_column) for by in (-_ANOTHER_SPACING, _ANOTHER_SPACING)
+            replace(s, per_column=(1 + by) * s.per_column) for by in (-ANOTHER_SPACING, ANOTHER_SPACING)
         ]
         return self.differ < _BETTER * min(min(1.0, self.rays.differ(one)) for one in others)
+
+    def unchecked(self, spacing_checked: bool) -> str | None:
+        """A sentence on what of a fan's geometry these readings cannot show; None where they show it."""
+        what = "the detector's shape (flat or curved) is"
+        if not spacing_checked:
+            what = "the columns' spacing, the distances and the detector's shape are"
+        elif not self._stands_aside:
+            return None
+        return (
+            f"The readings do not show whether {what} right; sizes and HU follow: compare with the scanner's "
+            "record."
+        )
 
     def _other_geometry(self) -> GeometryFault | None:
         if self.differ < _AGREE:
             return self._last_view()
         if self.differ == UNKNOWN and (rays := self._aside_search()).whole:
             self.aside = rays.here.differ
-            if place := rays.likely():
-                return self._fault_of(_Found(place.supposed, place.compared.differ), rays.here.differ)
+            if fault := self._fault_aside(rays, rays.likely()):
+                return fault
             self._doubt = rays.doubt()
             lost = lost_views(self.rays.through, self.rays.angles, self.claimed)
             return self._last_view() or lost or self._disorder()
@@ -175,14 +194,13 @@ class Search:
                 chosen = self._aside(self.rays.fine.disagreement(self.claimed, within=True)) or chosen
             chosen = self._needed(chosen)
             turns = abs(chosen.supposed.turn) != 1 and chosen.exchanged is None
-            uneven = self._uneven(chosen.differ) if turns else None
-            return uneven or self._fault_of(chosen)
+            return (self._step_alone(chosen) if turns else None) or self._fault_of(chosen)
         if aside := self._aside(self.rays.fine.disagreement(self.claimed, within=True)):
             return self._fault_of(aside)
-        s, last = self.claimed, self.projections.n_columns - 1
-        if abs(2 * s.central - last) > _ASIDE * last and (rays := self._aside_search()).whole:
-            if place := rays.nearby():
-                return self._fault_of(_Found(place.supposed, place.compared.differ), rays.here.differ)
+        s = self.claimed
+        if self._stands_aside and (rays := self._aside_search()).whole:
+            if fault := self._fault_aside(rays, rays.nearby()):
+                return fault
             self._sound = rays.sound
         lost = lost_views(self.rays.through, self.rays.angles, s)
         fault = self._last_view() or lost or (None if self._sound else self._disorder())
@@ -201,6 +219,19 @@ class Search:
         other = replace(s, turn=(len(angles) - 1) / len(angles))
         found = _Found(other, self.rays.differ(other))
         return self._fault_of(found) if found.differ < _SOMEWHAT_BETTER * self.differ else None
+
+    def _step_alone(self, chosen: _Found) -> GeometryFault | None:
+        """The warning in place of that of another step of the angles, which explains a part alone; None where
+        it explains all, or makes an arc that is likely of itself."""
+        if uneven := self._uneven(chosen.differ):
+            return uneven
+        angles, turn = self.projections.view_angles, abs(chosen.supposed.turn)
+        step = turn * float(np.median(np.abs(np.diff(angles))))
+        arc = turn * abs(float(angles[-1] - angles[0]))
+        # views of a whole arc, or the first repeated
+        likely = any(abs(arc + k * step - round((arc + k * step) / _ARC) * _ARC) < step / 4 for k in (0, 1))
+        left = chosen.differ > max(_AGREE_ROUGHLY, _LEFT * self.rays.fine.noise(chosen.supposed))
+        return partly_mended(self.differ, chosen.differ) if left and not likely else None
 
     def _uneven(self, even: float) -> GeometryFault | None:
         """The warning where the views of a whole turn advance unevenly; `even`: how far rays differ in the
@@ -228,6 +259,7 @@ class Search:
                 "'central_column', '/view_angles', and that every view is divided by its own air.",
                 self.differ,
                 None,
+                certain=False,
             )
         else:
             return None
@@ -240,14 +272,16 @@ class Search:
             {"views_out_of_order": likely},
         )
 
-    def _fault_of(self, found: _Found, differ: float | None = None) -> GeometryFault:
+    def _fault_of(
+        self, found: _Found, differ: float | None = None, over_noise: tuple[float, float] | None = None
+    ) -> GeometryFault:
         p, s = self.projections, found.supposed
         # a body that looks alike from both sides, or parallel rays, show where the centre is, and nothing
         # else
         alike = self.rays.differ(replace(s, turn=-s.turn)) < 1.2 * found.differ + 1e-3
         either = alike and abs(p.n_columns - 1 - s.central - self.claimed.central) < COLUMNS
         differ = self.differ if differ is None else differ
-        return another_geometry(p, self.claimed, s, differ, found.differ, found.exchanged, either)
+        return another_geometry(p, self.claimed, s, differ, found.differ, found.exchanged, either, over_noise)
 
     def _moved(self, found: _Found) -> bool:
         """Whether nothing but the central column is another one."""
@@ -337,6 +371,19 @@ class Search:
             return None
         best = self._aside_search().far()
         return None if best is None else _Found(best.supposed, best.compared.differ)
+
+    def _fault_aside(self, rays: AsideSearch, place: Place | None) -> GeometryFault | None:
+        """The fault of a detector that stands aside and has its centre at another place, if there is one, or
+        columns of another spacing."""
+        self._spacing_shows = rays.shows_spacing()
+        over_noise = None
+        if spaced := rays.spaced(place):
+            over_noise = (rays.here.excess**0.5, spaced.compared.excess**0.5)
+        place = spaced or place
+        if place is None:
+            return None
+        found = _Found(place.supposed, place.compared.differ)
+        return self._fault_of(found, rays.here.differ, over_noise)
 
     def _aside_search(self) -> AsideSearch:
         return AsideSearch(self.rays, self.claimed, self.projections.n_columns, self.cancel)

@@ -24,7 +24,7 @@ from ctenhance.core.arrays import scratch
 from ctenhance.physics.geometry import EQUIANGULAR, FLAT, FanGeometry
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.progress import Cancellable, Progress, check
-from ctenhance.scan.geometry_fault import LIKELY_WRONG
+from ctenhance.scan.geometry_fault import NOTE, WARNING
 from ctenhance.scan.helix import Helix, helix_of
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.rays import ray_fields
@@ -40,6 +40,10 @@ _SAME_COLUMN = 0.02
 _WIDEST_GAP_STEPS = 5.0
 # Views closer to each other than this (rad) are at the same angle.
 _STANDING_RAD = 1e-4
+# Successive turns agree with another feed if they differ by less than this part. The feeds that are tried, in
+# parts of the stated one, and one that should show.
+_AGREE_BETTER = 0.7
+_MOST_FEED, _FEED_STEP, _ANOTHER_FEED = 3.0, 0.05, 0.35
 
 
 def rebin_projections(
@@ -81,7 +85,7 @@ def rebin_helix(
     Cancelled when asked to stop.
     """
     slices = _slices_of(helix, slice_mm)
-    _settle_row_direction(helix, slices)
+    _compare_turns(helix, slices)
     n_slices, n_views = len(slices.z_mm), len(slices.angles)
     out = scratch((n_views, n_slices, helix.n_columns))
     weights = np.zeros((n_views, n_slices), dtype=np.float32)
@@ -342,38 +346,74 @@ def _row_average(data: np.ndarray, row: np.ndarray, half: np.ndarray) -> np.ndar
     return ((integral(high) - integral(low)) / width).astype(np.float32)
 
 
-def _settle_row_direction(helix: Helix, slices: _Slices) -> None:
+def _compare_turns(helix: Helix, slices: _Slices) -> None:
     """Reverse the rows where neighbouring turns agree clearly better that way, or warn where the source of
-    the data leaves no doubt about their direction.
+    the data leaves no doubt about their direction; warn where they agree with another feed, and keep a note
+    where they do not show it.
 
     The sources of two successive turns see the slice halfway between them from the same angle: the right
-    direction of the rows makes their rays agree.
+    direction and distance of the rows make their rays agree.
     """
     if not slices.feed:
         return
+    feeds = _feeds(slices)
     turned = np.abs(np.unwrap(helix.source_angle) - helix.source_angle[0])
     last = int(np.searchsorted(turned, turned[-1] - 2 * math.pi, side="right")) - 1
-    ratios = []
+    found = []
     for view in np.unique(np.linspace(0, max(last, 0), 25).astype(int)):
         mate = int(np.argmin(np.abs(turned - turned[view] - 2 * math.pi)))
         if abs(turned[mate] - turned[view] - 2 * math.pi) > 2 * slices.step:
             continue
-        middle = np.array([(helix.source_z[view] + helix.source_z[mate]) / 2])
-        pair = [
-            [slices.slice_rays(helix, one, middle, sign) for one in (int(view), mate)] for sign in (1.0, -1.0)
-        ]
-        differ = [float(np.abs(one - other).mean()) for one, other in pair]
-        ratios.append((differ[1] + 1e-9) / (differ[0] + 1e-9))
-    if not ratios or float(np.median(ratios)) >= 0.7:
-        return
-    if helix.row_direction_sure:
-        helix.note(
-            f"{LIKELY_WRONG}: successive turns agree only if the detector rows are counted from the other "
-            "end. Reverse the rows, or the sign of '/view_z_mm'."
+        half = feeds * (helix.source_z[mate] - helix.source_z[view]) / 2
+        one = slices.slice_rays(helix, int(view), helix.source_z[view] + half)
+        other = slices.slice_rays(helix, mate, helix.source_z[mate] - half)
+        found.append(np.abs(one - other).mean(1))
+    differ = np.sum(found, axis=0) + 1e-9 if found else np.ones(len(feeds))
+    ratios = differ / differ[feeds == 1.0]
+    least = int(np.argmin(ratios))
+    # the best may lie beyond the last that was tried
+    inside = 0 < least < len(feeds) - 1
+    if ratios[least] < _AGREE_BETTER and (inside or feeds[least] == -1.0):
+        _warn_of_turns(helix, slices, float(feeds[least]))
+    elif not inside or (ratios[np.abs(feeds - 1.0) > _ANOTHER_FEED] * _AGREE_BETTER < 1.0).any():
+        helix.meta[NOTE] = (
+            f"The readings do not show whether the table's feed of {slices.feed:.3g} mm a turn "
+            "('/view_z_mm', 'row_pitch_mm') is right; the slices' places follow: compare with the scanner's "
+            "record."
         )
-    else:
+
+
+def _feeds(slices: _Slices) -> np.ndarray:
+    """Feeds that the detector is wide enough to show, relative to the one that is stated, growing; negative
+    with the rows the other way round."""
+    count = int(min(_MOST_FEED, 2 * slices.inner / slices.feed) / _FEED_STEP)
+    tried = (_FEED_STEP * np.arange(-count, count + 1)).round(6)
+    return np.unique(np.concatenate([tried, [-1.0, 1.0]]))
+
+
+def _warn_of_turns(helix: Helix, slices: _Slices, feed: float) -> None:
+    """Say that successive turns agree with another feed, or with the rows counted from the other end."""
+    if feed < 0 and not helix.row_direction_sure:
         helix.row_pitch_mm = -helix.row_pitch_mm
         helix.note(
             "Successive turns agree only if the detector rows are counted the other way round than in "
             "DICOM-CT-PD, so they were."
         )
+        feed = -feed
+    wrong, mend = [], []
+    if feed < 0:
+        wrong.append("the detector rows are counted from the other end")
+        mend.append("Reverse the rows, or the sign of '/view_z_mm'.")
+    if abs(abs(feed) - 1) > _FEED_STEP:
+        rows = abs(helix.row_pitch_mm)
+        wrong.append(
+            f"the table's feed is {abs(feed) * slices.feed:.3g} mm a turn and not {slices.feed:.3g}, or "
+            f"'row_pitch_mm' {rows / abs(feed):.3g} and not {rows:.3g}"
+        )
+        mend.append("Compare '/view_z_mm' and the rows with the scanner's record.")
+    if wrong:
+        helix.meta[WARNING] = (
+            f"The geometry is likely wrong: successive turns agree only if {' and '.join(wrong)}. "
+            f"{' '.join(mend)}"
+        )
+        helix.note(helix.meta[WARNING])

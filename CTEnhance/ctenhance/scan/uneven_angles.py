@@ -52,4 +52,19 @@ def uneven_angles(rays: OppositeRays, claimed: Supposed, differ: float, even: fl
         differ,
         differ_if,
         {"view_angles": "uneven"},
+        certain=False,
+    )
+
+
+def partly_mended(differ: float, differ_if: float) -> GeometryFault:
+    """The fault of a scan whose opposite rays other steps of the angles bring nearer, but not together."""
+    return GeometryFault(
+        "The geometry is likely wrong: opposite rays, which should read the same, differ by "
+        f"{percent(differ)} of what rays vary by, and with the best other step of the view angles still by "
+        f"{percent(differ_if)}, which is more than noise: the views advance unevenly, or the angles are not "
+        "all that is wrong. Take each view's angle from the scanner's record.",
+        differ,
+        differ_if,
+        {"view_angles": "other ones"},
+        certain=False,
     )
