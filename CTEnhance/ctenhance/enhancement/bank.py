@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from scipy import ndimage
 
@@ -230,17 +230,17 @@ def build_bank(
 
 
 def load_bank(paths: Iterable[Path]) -> list[BankVolume]:
-    """The bank's volumes, in memory.  Raises InputError where a file is none of this bank's."""
+    """The bank's volumes, in memory. Raises InputError where a file is none of this bank's, or damaged."""
     volumes = []
     for path in paths:
-        with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
-            if "facts" not in header:
-                raise InputError(
-                    f"{path.name} is no file of a noise bank: delete it and start the training again."
-                )
-            tensors = {key: file.get_tensor(key) for key in _TENSORS}
-        volumes.append(BankVolume(BankFacts(**json.loads(header["facts"])), **tensors))
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                facts = BankFacts(**json.loads((file.metadata() or {})["facts"]))
+                volumes.append(BankVolume(facts, **{key: file.get_tensor(key) for key in _TENSORS}))
+        except (SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise InputError(
+                f"{path.name} is no file of a noise bank, or damaged: delete it and start the training again."
+            ) from error
     if not volumes:
         raise InputError("The training data folder holds no volumes: name one with NIfTI or NRRD files.")
     return volumes
