@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from ellipse_scan import BODY, COLUMNS, DISC, MU, SDD, SID, VIEWS, scan
 
+from ctenhance.scan.column_check import column_warning
 from ctenhance.scan.element_order import come_as, other_order
 from ctenhance.scan.geometry_check import check_geometry
 from ctenhance.scan.projections import Projections
+from ctenhance.scan.some_rows import read_rows
 
 KINDS = ("fan_flat", "fan_equiangular", "parallel")
 FULL, LOW = 2.5e5, 6250.0  # quanta in air: full dose, and 2.5 % of it
@@ -277,6 +279,15 @@ def tube_arcs(readings: np.ndarray) -> np.ndarray:
 )
 def test_odd_elements_that_are_where_they_belong(kind: str, bad: Any) -> None:
     assert check_geometry(changed(stack(kind), bad))[0] is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("columns", [[100], [61, 100, 101, 102]])
+def test_dead_columns_that_read_air_are_named_and_in_order(kind: str, columns: list[int]) -> None:
+    p = in_place(scan(kind, quanta=None, rows=1), np.s_[..., columns], np.zeros_like)
+    assert check_geometry(p)[0] is None
+    said = column_warning(read_rows(p, [0]))
+    assert said is not None and f"{columns[0]}" in said and "read nothing, or the same, in all views" in said
 
 
 @pytest.mark.parametrize("kind", KINDS)

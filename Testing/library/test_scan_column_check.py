@@ -31,6 +31,10 @@ def stuck(counts: np.ndarray) -> None:
     counts[..., 90] = 3e5
 
 
+def like_air(counts: np.ndarray) -> None:
+    counts[..., [90, 100, 101]] = counts.max()
+
+
 def half(counts: np.ndarray) -> None:
     counts[..., 110] *= 0.5
 
@@ -40,6 +44,7 @@ def half(counts: np.ndarray) -> None:
     [
         (dead, "Columns 70 to 85 of the detector (counted from 0) read nothing, or the same"),
         (stuck, "Column 90 of the detector (counted from 0) read nothing, or the same"),
+        (like_air, "Columns 90, 100 to 101 of the detector (counted from 0) read nothing, or the same"),
         (half, "Column 110 of the detector (counted from 0) read otherwise than those beside them"),
     ],
 )

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ctenhance.scan.dead_columns import noise_alone
+from ctenhance.scan.dead_columns import constant_columns, noise_alone
 from ctenhance.scan.some_rows import Row
 
-#: A column is dead where its line integrals vary by less than this part of what is usual, and are not those
-#: of air; or where so many of its readings are nothing.
-_CONSTANT, _AIR, _NOTHING = 0.01, 0.2, 0.9
+#: Line integrals of air; a column is dead where so many of its readings are nothing.
+_AIR, _NOTHING = 0.2, 0.9
 #: It is off where its median differs from the mean of its neighbours' by this, by so many times what is
 #: usual, and by so many times what noise can make.
 _OFF, _TIMES_USUAL, _FEWEST, _SURELY = 0.05, 15.0, 16, 6.0
@@ -34,12 +33,7 @@ def column_warning(rows: Sequence[Row]) -> str | None:
             total, square = (x.sum(axis=0, dtype=np.float64)[None] for x in (counts, np.square(counts)))
             nothing = np.mean(counts <= 0, axis=0) >= _NOTHING
             nothing |= noise_alone(total, square, len(counts), one.electronic_noise_variance)[0]
-        spread = values.std(axis=0)
-        reference = np.median(spread[~nothing]) if (~nothing).any() else 0.0
-        same = (spread < _CONSTANT * reference) & (np.abs(np.median(values, axis=0)) > _AIR)
-        # At the ends counts were clipped, or an offset is there, of which others tell.
-        varying = np.flatnonzero(~same)
-        same[: varying.min(initial=same.size)] = same[varying.max(initial=-1) + 1 :] = False
+        same = constant_columns(values, np.abs(np.median(values, axis=0)) <= _AIR, ~nothing)
         dead = nothing | same
         if dead.any() and not dead.all():
             return (

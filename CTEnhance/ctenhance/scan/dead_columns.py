@@ -20,6 +20,9 @@ MOST_TOGETHER = 3
 _NOISE_SD = 6.0
 #: Those beside it count so many times as much at least.
 _FAR_MORE = 3.0
+#: A column reads the same where it varies by less than this part of what is usual; those beside it see the
+#: body where they vary by more than the second.
+_CONSTANT, _BODY = 0.01, 0.1
 
 
 def dead_columns(
@@ -63,6 +66,25 @@ def noise_alone(total: np.ndarray, square: np.ndarray, views: int, electronic_va
         if (total[beside] <= _FAR_MORE * most[run].max()).any():
             found[run] = False
     return found
+
+
+def constant_columns(values: np.ndarray, air: np.ndarray, of: np.ndarray | None = None) -> np.ndarray:
+    """Whether columns of `[view, column]` read the same in all views, though others beside them do not.
+
+    `air`: of each column whether it reads what air does, as it may beside the body, but not within it: in
+    half a turn all that lies nearer to the axis than some of the body sees it, too. `of`: the columns of
+    which the usual variation is taken."""
+    spread = values.std(axis=0)
+    usual = spread if of is None or not of.any() else spread[of]
+    reference = float(np.median(usual))
+    same = spread < _CONSTANT * reference
+    varying, body = np.flatnonzero(~same), np.flatnonzero(spread > _BODY * reference)
+    # At the ends counts were clipped, or an offset is there, of which others tell.
+    same[: varying.min(initial=same.size)] = same[varying.max(initial=-1) + 1 :] = False
+    for column in np.flatnonzero(same & air):
+        at = np.searchsorted(varying, column)
+        same[column] = bool(np.isin(varying[[at - 1, at]], body).all())
+    return same
 
 
 def notes_of(dead: np.ndarray) -> list[str]:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from ctenhance.physics.opposite_rays import UNKNOWN, OppositeRays, Supposed
 from ctenhance.runtime.progress import Cancellable, check
+from ctenhance.scan.dead_columns import constant_columns
 from ctenhance.scan.element_order import Order, come_as, other_order
 from ctenhance.scan.geometry_fault import GeometryFault, out_of_order, percent
 from ctenhance.scan.projections import Projections
@@ -24,6 +25,8 @@ _NO_ORDER, _THAN_VIEWS = 0.15, 4.0
 _NEARLY, _UNEVEN, _MOST_TURNS = 3.0, 1.4, 4
 #: Views that are looked at with the next.
 _PAIRS = 8
+#: Roots of transmissions of air.
+_AIR = 0.9
 #: Views that repeat others exactly are reported if the others differ by more than this.
 _ANOTHER = 1e-3
 #: Views were lost where two neighbours differ so many times more than this many around, if opposite rays then
@@ -46,7 +49,8 @@ def wrong_order(
     before = rays.disagreement(claimed)
     allowed = (_NO_WORSE if rays.measured_twice(claimed) < _FEW else _BETTER) * before
     allowed = _GOOD if before == UNKNOWN else max(allowed, _AGREE)
-    columns = root[:, :: max(1, root.shape[1] // _VIEWS)].flatten(0, 1).T
+    columns = root[:, :: max(1, root.shape[1] // _VIEWS)].flatten(0, 1).T.contiguous()
+    _fill_constant(columns.numpy(), root)
     views = F.avg_pool1d(root, max(1, root.shape[2] // _COLUMNS)).transpose(0, 1).flatten(1)
     for what, axis, elements in (("columns", 2, columns), ("views", 1, views)):
         check(cancel)
@@ -130,6 +134,16 @@ def unlike(p: Projections) -> float:
         if pairs[0].shape[axis] > 1:
             total += float(np.abs(np.diff(pairs[0], axis=axis)).mean())
     return total
+
+
+def _fill_constant(columns: np.ndarray, root: torch.Tensor) -> None:
+    """Give columns `[column, feature]` that read the same in all views, as dead ones do, what lies between
+    those beside them: they fit elsewhere, as in air, but belong where they stand."""
+    slices = root.numpy()
+    dead = np.all([constant_columns(one, np.median(one, axis=0) > _AIR) for one in slices], axis=0)
+    sound = np.flatnonzero(~dead)
+    for feature in columns.T if dead.any() else ():
+        feature[dead] = np.interp(np.flatnonzero(dead), sound, feature[sound])
 
 
 def _in_turns(order: np.ndarray, views: torch.Tensor, angles: torch.Tensor) -> bool:
