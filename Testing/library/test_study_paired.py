@@ -204,6 +204,14 @@ def test_the_share_of_other_readers_is_a_t_test_where_one_sample_tells_all() -> 
     assert found.p == pytest.approx(stats.ttest_1samp(cases[0], 0.5).pvalue, rel=0.05)
 
 
+@pytest.mark.parametrize("cases", [3, 4, 6])
+def test_few_cases_that_all_go_one_way_give_the_least_p_there_is(cases: int) -> None:
+    first = np.tile([2.0, 3.0, 3.0, 2.0, 1.0, 2.0][:cases], (3, 1))
+    found = vgc_auc(first, first + 1)
+    assert found.p == pytest.approx(2 / 2**cases)
+    assert (found.low is None) == (cases < 6)
+
+
 def test_bradley_terry_of_agrestis_baseball() -> None:
     found = strengths(np.array(BASEBALL, float))
     assert found is not None

@@ -12,6 +12,7 @@ from scipy import stats
 from ctenhance.study.statistics.estimate import Estimate, bootstrap_limits, too_few_cases, unknown
 
 REPEATS = 2000
+_MOST_ENUMERATED = 12  # cases of which every exchange of the arms is tried: 4096
 
 
 def vgc_auc(first: np.ndarray, second: np.ndarray, random_readers: bool = True, seed: int = 0) -> Estimate:
@@ -20,7 +21,8 @@ def vgc_auc(first: np.ndarray, second: np.ndarray, random_readers: bool = True, 
     Each reader counts with the cases that this reader graded in both arms: the area is the mean over readers,
     weighted by how many these are. The interval is a bootstrap's (see `bootstrap_limits`) that draws cases
     and, with `random_readers`, readers, both arms of a reading together. The p value is of the permutation
-    test that exchanges the arms of a case for all readers at once; it is exact for these readers. One reader
+    test that exchanges the arms of a case for all readers at once, in all ways where cases are few; it is
+    exact for these readers. One reader
     tells nothing of other readers: with `random_readers` interval and p value are then unknown. There is no
     interval of fewer than 6 cases, nor where every bootstrap sample has one and the same area.
     """
@@ -66,6 +68,9 @@ def _permutation_p(
         ranks = stats.rankdata(np.concatenate([one[own], other[own]])).reshape(2, -1)
         gains[own] += (ranks[1] - ranks[0]) / own.sum()
     observed = abs(gains.sum())
+    if cases <= _MOST_ENUMERATED:
+        signs = 1.0 - 2.0 * (np.arange(2**cases)[:, None] >> np.arange(cases) & 1)
+        return float(np.mean(np.abs(signs @ gains) >= observed - 1e-9))
     signs = rng.choice([-1.0, 1.0], (REPEATS, cases))
     reached = np.abs(signs @ gains) >= observed - 1e-9
     return float((1 + reached.sum()) / (REPEATS + 1))
