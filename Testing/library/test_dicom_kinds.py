@@ -263,6 +263,19 @@ def test_a_scout_that_lost_its_image_type_is_told_by_what_it_is(
     assert any(why in note and "as scouts do" in note for note in CTVolume.read(tmp_path).meta["notes"])
 
 
+def test_scouts_from_two_sides_alone_are_called_so(tmp_path: Path):
+    uid = generate_uid()
+    for side, orientation in (("front", [1, 0, 0, 0, 0, -1]), ("side", FROM_THE_SIDE)):
+        write_scout(
+            tmp_path / side,
+            lambda body: 600 * body - 300,
+            ImageOrientationPatient=orientation,
+            SeriesInstanceUID=uid,
+        )
+    with pytest.raises(InputError, match=r"as localizers \(scouts\) do; give the series with the slices"):
+        CTVolume.read(tmp_path)
+
+
 def test_what_is_derived_or_looks_like_a_slice_is_no_scout_for_sure(tmp_path: Path):
     for name, image_type in (("mute", None), ("mpr", ["DERIVED", "SECONDARY", "MPR"])):
         values = hounsfield(rows=48, columns=60)[0]

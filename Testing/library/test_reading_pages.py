@@ -42,6 +42,13 @@ def test_pages_are_told_by_their_content(side: int, ground: int, ink: int, frame
     assert is_page(page(side, 12, ground, ink, frame)) and is_page(page(side, 10, ground, ink, frame))
 
 
+@pytest.mark.parametrize("size", [10, 12])
+def test_soft_letters_above_a_ground_of_air_are_a_page(size: int) -> None:
+    """As where a picture of 8 bits was put onto -1024 HU."""
+    soft = page(512, size, 0, 255)
+    assert is_page(np.where(soft == 0, -1024, soft))
+
+
 @pytest.mark.parametrize("pages", [1, 3])
 def test_pages_alone_are_no_ct(tmp_path: Path, pages: int) -> None:
     write_series(tmp_path, 2.5 * np.arange(pages), values=np.stack([page()] * pages))

@@ -17,6 +17,9 @@ _MOST_CHANGING, _EVERY_ROW = 0.5, 4  # of all pixels, from one to the next; rows
 # Either few values are most of the strokes, or they blend into the background; what a threshold cut out of a
 # scan does neither.
 _INKS, _LEAST_INK, _WIDEST_GAP = 2, 0.5, 0.2
+# Or they would blend if the background were not so far below all of them, as where a picture of 8 bits was
+# put onto air; then more has to be between the lines and in strokes.
+_MORE_BETWEEN, _MORE_SHORT = 0.5, 0.8
 # And, however much they blend, what is furthest from the background is some of them; of noise it is a tail.
 _NEAR_FURTHEST, _LEAST_FURTHEST = 0.1, 0.1
 # Between lines of text are rows with hardly anything; in a map of the body within one background are none.
@@ -48,9 +51,11 @@ def is_page(plane: np.ndarray) -> bool:
     ink = np.sort(counts[others])[-_INKS:].sum()
     away, count = np.abs(values[others].astype(np.float64) - ground), counts[others]
     blended = away.min() <= _WIDEST_GAP * scale
+    soft = not blended and ink < _LEAST_INK * count.sum()
+    if soft:
+        away -= away.min()
+        scale = float(away.max())
     if count[away >= (1 - _NEAR_FURTHEST) * away.max()].sum() < _LEAST_FURTHEST * count.sum():
-        return False
-    if not blended and ink < _LEAST_INK * (plane.size - counts.max()):
         return False
     if np.mean(steps[changes] <= _SMALL_STEP * scale) > _MOST_SMALL:
         return False
@@ -62,13 +67,14 @@ def is_page(plane: np.ndarray) -> bool:
     written = np.flatnonzero(inked)
     if not written.size:
         return False
-    if np.mean(~inked[written[0] : written[-1] + 1]) < _LEAST_BETWEEN:
+    between, short = (_MORE_BETWEEN, _MORE_SHORT) if soft else (_LEAST_BETWEEN, _SHORT)
+    if np.mean(~inked[written[0] : written[-1] + 1]) < between:
         return False
     edges = np.diff(drawn, axis=1)
     starts, ends = np.nonzero(edges > 0)[1], np.nonzero(edges < 0)[1]
     lengths = (ends - starts)[(starts > 0) & (ends < plane.shape[1])]
     enough = max(_FEWEST_RUNS, _RUNS_A_ROW * len(plane))
-    return bool(lengths.size >= enough and np.mean(lengths <= _RUN_PIXELS) >= _SHORT)
+    return bool(lengths.size >= enough and np.mean(lengths <= _RUN_PIXELS) >= short)
 
 
 def doubt_of_marks(array: np.ndarray) -> str:

@@ -29,7 +29,7 @@ from ctenhance.core.padding import padding_to_air
 from ctenhance.files.dicom.choice import Conditions, Frame
 from ctenhance.files.dicom.grid import Grid, grid_of
 from ctenhance.files.dicom.header import DAMAGE, DicomFile, number, text, without_collecting
-from ctenhance.files.dicom.kinds import slice_frames
+from ctenhance.files.dicom.kinds import MOST_SCOUTS, is_axial, slice_frames
 from ctenhance.files.dicom.lone import notes_of_lone_images
 from ctenhance.files.dicom.padding import AIR_HU, declared_padding, fill_padding
 from ctenhance.files.dicom.pixels import stored_planes
@@ -58,7 +58,7 @@ from ctenhance.files.dicom.units import (
     is_hounsfield,
     measure_of,
 )
-from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.errors import InputError, NotCTError
 from ctenhance.runtime.large import Ahead
 
 _SAME_PLACE_MM, _LEAST_WIDTH_MM = 0.01, 1.0
@@ -359,6 +359,11 @@ def _require_one_kind(slices: Sequence[Slice]) -> None:
             what, keyword = "orientations", "ImageOrientationPatient"
         else:
             continue
+        if len(slices) <= 2 * MOST_SCOUTS and not any(is_axial(one.file) for one in slices):
+            raise NotCTError(
+                f"its {len(slices)} images lie from the front or the side, and not alike, as localizers "
+                "(scouts) do; give the series with the slices."
+            )
         raise InputError(
             f"{_named(first, other)} are of one series but have different {what}; "
             f"{choice_by(slices, keyword)}, or put the files that belong together into a folder of their own."
