@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -204,12 +205,23 @@ def test_a_body_that_is_turned_against_its_header_is_refused(
     assert len(list(tmp_path.iterdir())) == 2  # nothing is written
     derive(tmp_path, CTVolume(np.roll(noisy, 5, 2).astype(np.float32), *grid), warnings)
     assert "one is 3.5 mm aside (+0 rows, +5 columns)" in warnings.pop()
-    another = CTVolume(np.roll(np.flip(noisy, 2), 15, 2).astype(np.float32), *grid)
+    moved = CTVolume(np.roll(np.flip(noisy, 2), 15, 2).astype(np.float32), *grid)
+    with pytest.raises(InputError, match="once one is turned left to right"):
+        derive(tmp_path, moved)
+    another = CTVolume(np.rot90(noisy, axes=(1, 2)).astype(np.float32), *grid)
     derive(tmp_path, another, warnings)
     assert "hardly look like one body" in warnings.pop()
     iodine = CTVolume(((noisy > 30) * 9 + noisy.clip(-5, 5) / 5).astype(np.float32), *grid)
     derive(tmp_path, iodine, warnings, quantity="density", material="iodine")
     assert not warnings
+
+
+def test_a_body_that_lies_elsewhere_on_its_own_grid_is_told(tmp_path: Path) -> None:
+    volume, warnings = of_source(tmp_path, depths=2.5 * np.arange(len(BODY)), values=BODY), list[str]()
+    derive(tmp_path, replace(volume, array=volume.array[2:]), warnings)  # as where the origin was left
+    assert "one is 5 mm aside (-2 slices)" in warnings.pop()
+    with pytest.raises(InputError, match="are alike once one is turned left to right"):
+        derive(tmp_path, replace(volume, array=volume.array[2:, :, ::-1]))
 
 
 def test_a_simulated_dose_is_not_the_scans(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ctenhance.cli import app
+from ctenhance.core.likeness import how_displaced, in_common
 from ctenhance.core.volume import CTVolume
 from ctenhance.quality import doubts_of_pair, page
 
@@ -68,6 +69,31 @@ def test_a_nearly_symmetric_body_that_is_turned_is_told() -> None:
     one, other = (plane + np.random.default_rng(seed).normal(0, 20, plane.shape) for seed in (0, 1))
     assert not doubts_of_pair(volume(one), volume(other))
     assert "turned left to right" in doubts_of_pair(volume(one), volume(np.flip(other, 2)))[0]
+
+
+def cut(array: np.ndarray, x: int, y: int, z: int) -> CTVolume:
+    """A part of slices that widen, said to begin at this voxel of the whole."""
+    spacing = (0.8, 0.8, 2.0)
+    return CTVolume(array.astype(np.float32), spacing, tuple(np.multiply((x, y, z), spacing)))
+
+
+def test_parts_on_their_own_grid() -> None:
+    whole = np.stack([body(k, wide=wide)[0] for k, wide in enumerate(np.linspace(18, 30, 16))])
+    part, mirrored = whole[2:, 4:, 9:], whole[2:, 4:, ::-1][..., 9:]
+    thick = CTVolume((part[0::2] + part[1::2]).astype(np.float32) / 2, (0.8, 0.8, 4.0), (7.2, 3.2, 5.0))
+    for volume, said in (
+        (cut(part, 9, 4, 2), ""),
+        (thick, ""),
+        (cut(whole[:, :60], 0, 0, 0), ""),
+        (cut(part, 9, 4, 6), "one is 8 mm aside (+4 slices)"),
+        (cut(part, 5, 4, 2), "one is 3.2 mm aside (+0 rows, -4 columns)"),
+        (cut(mirrored, 9, 4, 2), "are alike once one is turned left to right"),
+        (cut(whole[::-1, 4:, 9:], 9, 4, 0), "are alike once one is turned head to foot"),
+        (cut(part, 200, 4, 2), ""),  # nothing in common
+    ):
+        one, other, step = in_common(cut(whole, 0, 0, 0), volume)
+        found = how_displaced(one, other, volume.spacing, step) if other.size else ""
+        assert said in found if said else not found
 
 
 def test_the_reference_is_looked_at_too() -> None:

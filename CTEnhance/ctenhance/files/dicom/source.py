@@ -23,7 +23,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.uid import UID
 
-from ctenhance.core.likeness import alike, how_displaced, small_picture
+from ctenhance.core.likeness import alike, extent, how_displaced, in_common, small_picture
 from ctenhance.core.volume import CTVolume
 from ctenhance.files.dicom.header import DAMAGE, frames_of, text
 from ctenhance.runtime.errors import InputError
@@ -183,8 +183,8 @@ class Source:
     `images` from the first slice to the last; `nearest`: for each slice of the volume the index of the image
     at the same place, None where the volume's slices are not the series'; `within`: whether the volume lies
     in the part of space that the series shows, at least in part; `same_field`: its slices have the same
-    outline; `same_step`: they are as far apart; `displaced`: how a volume on the series' own grid does not
-    lie on it (`core.likeness.how_displaced`), `correlation`: how its parts correlate with the series' own.
+    outline; `same_step`: they are as far apart; `displaced`: how a volume does not lie on the series where it
+    should (`core.likeness.how_displaced`), `correlation`: how its parts correlate with the series' own.
     """
 
     images: list[SourceImage]
@@ -219,7 +219,7 @@ class Source:
             raise InputError(f"'{like}' is no DICOM series: give the folder of the patient's own images.")
         images = list(_images(files, reference.meta["source_frames"]))
         nearest = _nearest(volume, reference, images)
-        low, high = _extent(volume, reference)
+        low, high = extent(volume, reference)
         last = np.array(reference.array.shape[::-1]) - 0.5
         outline = np.concatenate([low[:2] + 0.5, high[:2] - last[:2]])
         displaced, correlation = _likeness(volume, reference)
@@ -405,7 +405,7 @@ def _nearest(volume: CTVolume, reference: CTVolume, images: Sequence[SourceImage
     depths = np.array([(volume.origin + index * step) @ normal for index in range(len(volume.array))])
     nearest = np.abs(depths[:, None] - places[None]).argmin(1)
     away = np.abs(depths - places[nearest])
-    low, high = _extent(volume, reference)
+    low, high = extent(volume, reference)
     beside = (high[:2] < -0.5).any() or (low[:2] > np.array(reference.array.shape[:0:-1]) - 0.5).any()
     if beside or away.max() > _OF_A_STEP * reference.spacing[2]:
         return None
@@ -413,25 +413,19 @@ def _nearest(volume: CTVolume, reference: CTVolume, images: Sequence[SourceImage
 
 
 def _likeness(volume: CTVolume, reference: CTVolume) -> tuple[str, float]:
-    """Return how a volume on the reference's grid does not lie on it, and how their parts correlate.
-
-    An empty text and 1 where it has another grid."""
+    """Return how a volume does not lie where it does on the reference by their grids, and how their parts
+    correlate; an empty text and 1 where they have too little in common to tell."""
     shape, size = volume.array.shape, np.array(reference.spacing)
     apart = np.abs(np.subtract(volume.origin, reference.origin)) / size
+    one, other, step = reference.array, volume.array, 1
     if (
         shape != reference.array.shape
         or apart.max() > _OF_A_STEP
         or not np.allclose(volume.spacing, size, rtol=_SAME_DIRECTION)
         or not np.allclose(volume.direction, reference.direction, atol=_SAME_DIRECTION)
     ):
-        return "", 1.0
-    correlation = alike(small_picture(reference.array), small_picture(volume.array))
-    return how_displaced(reference.array, volume.array, reference.spacing), correlation
-
-
-def _extent(volume: CTVolume, reference: CTVolume) -> tuple[np.ndarray, np.ndarray]:
-    """The volume's outer corners as (x, y, z) indices of the reference's grid: lowest and highest."""
-    ends = [(-0.5, size - 0.5) for size in reversed(volume.array.shape)]
-    corners = np.array(np.meshgrid(*ends)).reshape(3, -1).T * volume.spacing @ volume.direction.T
-    indices = (corners + volume.origin - reference.origin) @ reference.direction / reference.spacing
-    return indices.min(0), indices.max(0)
+        one, other, step = in_common(reference, volume)
+        if not other.size:
+            return "", 1.0
+    correlation = alike(small_picture(one), small_picture(other))
+    return how_displaced(one, other, volume.spacing, step), correlation
