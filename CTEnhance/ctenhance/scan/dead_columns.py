@@ -75,8 +75,8 @@ def constant_columns(values: np.ndarray, air: np.ndarray, of: np.ndarray | None 
     half a turn all that lies nearer to the axis than some of the body sees it, too. `of`: the columns of
     which the usual variation is taken."""
     spread = values.std(axis=0)
-    usual = spread if of is None or not of.any() else spread[of]
-    reference = float(np.median(usual))
+    typical = spread if of is None or not of.any() else spread[of]
+    reference = float(np.median(typical))
     same = spread < _CONSTANT * reference
     varying, body = np.flatnonzero(~same), np.flatnonzero(spread > _BODY * reference)
     # At the ends counts were clipped, or an offset is there, of which others tell.
