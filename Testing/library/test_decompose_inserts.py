@@ -147,3 +147,14 @@ def test_rods_that_do_not_fit_the_images() -> None:
         calibrate_inserts(images, [Rod("water", 0, 0.0, 0.0, 5.0)])
     with pytest.raises(InputError, match="apart"):
         calibrate_inserts(images, [Rod("iodine", 0, *places()["plain"], ROD_MM)])
+
+
+def test_images_that_lie_elsewhere_are_refused() -> None:
+    images = hardened(1)
+    moved = dict(images)
+    moved["70"] = CTVolume(images["70"].array, images["70"].spacing, (ORIGIN[0] + 3, *ORIGIN[1:]))
+    with pytest.raises(InputError, match=r"at 40 keV and 70 keV lie on different grids \(up to 3 mm apart\)"):
+        calibrate_inserts(moved, rods(True))
+    mirrored = CTVolume(images["70"].array, images["70"].spacing, ORIGIN, np.diag([-1.0, -1.0, 1.0]))
+    with pytest.raises(InputError, match="different grids"):
+        calibrate_inserts({**images, "70": mirrored}, rods(True))

@@ -124,11 +124,14 @@ def calibrate_inserts(
     energies = [Energy.of(label) for label in images]
     different(energies)
     volumes = list(images.values())
-    first = volumes[0]
     checks.require_one_scan(volumes, energies, apart_s)
     checks.energies_from(volumes, energies, energies_as_given)
-    if any(v.array.shape != first.array.shape or v.spacing != first.spacing for v in volumes):
-        raise InputError("The images of the rods lie on different grids: give those of one scan.")
+    for volume, energy in zip(volumes, energies, strict=True):
+        if difference := checks.how_grids_differ(volumes[0], volume):
+            raise InputError(
+                f"The images of the rods at {energies[0]} and {energy} lie on different grids "
+                f"({difference}): give those of one scan."
+            )
     names = ["water", *dict.fromkeys(rod.material for rod in rods if rod.material != "water")]
     if len(names) < 2:
         raise InputError("The rods hold water alone: name what they are to calibrate.")
@@ -234,7 +237,7 @@ def _found(
             f"{len(circles)} of {len(visible)} rods were found in the images: give their places (x_mm, y_mm "
             "and radius_mm) in the table."
         )
-    values = np.array([_measured(volumes, circles)[0]])[0].T  # [circle, image]
+    values = _measured(volumes, circles)[0].T  # [circle, image]
     if unit != HU:
         values = np.stack([1000 * (column / one - 1) for column, one in zip(values.T, water, strict=True)], 1)
     expected = np.array(

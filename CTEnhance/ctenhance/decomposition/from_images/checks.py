@@ -168,7 +168,7 @@ def on_one_grid(
     `resample` was not asked for, or where they do not overlap."""
     first, notes, result = volumes[0], list[str](), [volumes[0]]
     for volume, energy in zip(volumes[1:], energies[1:], strict=True):
-        difference = _grid_difference(first, volume)
+        difference = how_grids_differ(first, volume)
         if not difference:
             result.append(volume)
             continue
@@ -189,7 +189,8 @@ def on_one_grid(
     return result, notes
 
 
-def _grid_difference(one: CTVolume, other: CTVolume) -> str:
+def how_grids_differ(one: CTVolume, other: CTVolume) -> str:
+    """Return in a few words how the grid of one volume differs from another's; '' where it is the same."""
     if one.array.shape != other.array.shape:
         sizes = [" x ".join(str(n) for n in reversed(v.array.shape)) for v in (one, other)]
         return f"{sizes[0]} and {sizes[1]} voxels"
