@@ -258,3 +258,16 @@ def test_carried_over_to_all_slices(app: Any) -> None:
     assert Pace(5.0, 0.5).seconds(2) == 5.0
     assert Pace(5.0, 0.5).seconds(302) == 155.0
     assert Pace(5.0, 0.5).seconds(1) == 5.0
+
+
+@pytest.mark.parametrize(("further", "seconds"), [({}, 5.0), ({"further": 0.08}, 0.8)])
+def test_slices_that_come_at_once_take_what_the_verb_says(
+    app: Any, further: dict[str, float], seconds: float
+) -> None:
+    """Half the time of two each would be three times too long where all share the scan's geometry."""
+    from CTEnhanceLib.process.run import Command
+    from CTEnhanceLib.process.trial import Trial
+
+    run = Trial(lambda _pace: None)
+    run._commands, run._times = [Command(["project"], {"project": 1.0}, **further)], {0: 1.0, 2: 9.0}
+    assert run._each(10.0) == pytest.approx(seconds)

@@ -30,10 +30,14 @@ _POLL_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Command:
-    """A verb with its arguments (as `Job.arguments`), and what its stages take (as `Job.stages`)."""
+    """A verb with its arguments (as `Job.arguments`), and what its stages take (as `Job.stages`).
+
+    further - what each further slice takes, as a share of the time of two that come both at once
+    """
 
     arguments: Sequence[str]
     stages: Mapping[str, float]
+    further: float = 0.5
 
 
 class Job(abc.ABC):

@@ -153,8 +153,9 @@ class Trial:
         """Return the seconds of one slice: from the first one's end on, which had to wait for the engine."""
         done = [number for number in self._times if number > 0]
         steps = max(done, default=0) - min(done, default=0)
-        # Where both came at once nothing tells one slice from the start of the engine: both count half.
-        return (self._times[max(done)] - self._times[min(done)]) / steps if steps else whole / SLICES
+        # Where both came at once nothing tells one slice from the start of the engine, unless the verb does.
+        further = self._commands[len(self._paces)].further
+        return (self._times[max(done)] - self._times[min(done)]) / steps if steps else whole * further
 
     def _end(self, pace: Pace | None) -> None:
         self._worker = None
