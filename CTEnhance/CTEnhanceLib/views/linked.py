@@ -26,6 +26,8 @@ from CTEnhanceLib.views.view import VIEW_GROUP, View, description
 
 # Of views that are not shown: as part of the other group they would follow every slice, which takes its time.
 _HIDDEN_GROUP = 72
+# What the names of the panels' views begin with.
+_OURS = ("CTEnhance", "CTReaderStudy", "CTReconstruct", "CTDecompose")
 # Pixels: a row is parted where its views would be narrower, and no view asks for more than the least. By
 # itself each asks for the width of its bar, some 330, so four of them for a window wider than many screens.
 _GOOD_WIDTH, _LEAST_WIDTH = 300, 140
@@ -380,17 +382,16 @@ def showInOwn(layers: tuple[Any, Any, float], before: Any, isResult: Callable[[A
     layers - background, foreground (or None) and its opacity
     """
     for name in slicer.app.layoutManager().sliceViewNames():
-        widget = sliceWidget(name)
-        node, logic = widget.mrmlSliceNode(), widget.sliceLogic()
+        logic = sliceWidget(name).sliceLogic()
         there = logic.GetBackgroundLayer().GetVolumeNode()
-        ours = node.GetViewGroup() in (VIEW_GROUP, _HIDDEN_GROUP)
-        if ours or not slicer.mrmlScene.IsNodePresent(layers[0]):
+        # By their names: a loaded scene has other groups.
+        if name.startswith(_OURS) or not slicer.mrmlScene.IsNodePresent(layers[0]):
             continue
         if there is None or there in (before, layers[0]) or isResult(there):
             oneByOne.hold([name])
-            _layer(widget, *layers)
+            _layer(sliceWidget(name), *layers)
             if there is None or not slices.within(logic, layers[0]):
-                Part.all(widget, layers[0])
+                Part.all(sliceWidget(name), layers[0])
             yield 0.0
 
 
