@@ -39,6 +39,17 @@ def test_uneven_angles_name_no_step(kind: str, quanta: float | None, swing: floa
         assert check_geometry(followed)[1]["geometry_warning"]
 
 
+@pytest.mark.parametrize("kind", ["fan_flat", "fan_equiangular"])
+@pytest.mark.parametrize("offset", [-75.0, -40.0])
+@pytest.mark.parametrize("swing", [0.015, 0.036])
+def test_uneven_angles_show_through_the_middle_of_the_body(kind: str, offset: float, swing: float) -> None:
+    p = scan(kind, quanta=1e5, offset=offset, field=400.0)
+    turned = 2 * math.pi * np.arange(VIEWS) / VIEWS
+    _, told = check_geometry(at_angles(p, 1 - swing * np.cos(turned)))
+    assert told["likely_geometry"] == {"view_angles": "uneven"}
+    assert told["opposite_rays_differ_if"] < 0.75 * told["opposite_rays_differ"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("arc", [1.0, 365 / 360, 1.25])
 def test_one_step_is_advised_where_it_explains_all(kind: str, arc: float) -> None:

@@ -98,9 +98,10 @@ class InnerRays:
         broken = F.max_pool1d(broken[None].float(), self._together)
         return F.max_pool1d(broken, 3, 1, 1)[0] < 0.5
 
-    def compare(self, supposed: Supposed, every: int = 1) -> Compared:
-        """Opposite rays of `every` so many views; `NOTHING` of hardly a column that was measured twice."""
-        found = self._differences(supposed, every)
+    def compare(self, supposed: Supposed, every: int = 1, lag: float = 0.0) -> Compared:
+        """Opposite rays of `every` so many views, where opposites were measured by `lag` (rad) later than the
+        view angles say; `NOTHING` of hardly a column that was measured twice."""
+        found = self._differences(supposed, every, lag)
         if found is None or (vary := self._vary(found)) is None:
             return NOTHING
         differences, _, measured, _ = found
@@ -196,7 +197,7 @@ class InnerRays:
         return _varying(each[0], measured), slopes, count, vary
 
     def _differences(
-        self, supposed: Supposed, every: int = 1
+        self, supposed: Supposed, every: int = 1, lag: float = 0.0
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int] | None:
         """How far rays are from their opposites, and the rays, both `[view, column, slice]`; whether both
         were measured, `[view, column, 1]`; and the first of these columns. None of hardly a column."""
@@ -211,7 +212,7 @@ class InnerRays:
         fan = torch.atan(fan) if supposed.flat else fan
         turned = math.copysign(1.0, supposed.turn)
         angles, order = self._angles * abs(supposed.turn), torch.arange(self._views)
-        meets = angles[::every, None] + math.pi - 2 * fan * self._sign * turned
+        meets = angles[::every, None] + math.pi - 2 * fan * self._sign * turned + lag
         closed = angles[:1] + 2 * math.pi
         angles, order = torch.cat([angles, closed]), torch.cat([order, order[:1]])
         meets = angles[0] + (meets - angles[0]) % (2 * math.pi)

@@ -39,6 +39,12 @@ _SPACING, _ERRORS, _EXPLAINED, _EXPLAINED_FAR = 0.02, 5.0, 0.6, 0.2
 #: A spacing that is as far off as this should show. And those that are tried far off.
 ANOTHER_SPACING = 0.06
 _SPACINGS = (0.5, 0.67, 0.8, 1.0, 1.25, 1.5, 2.0)
+#: Views turn unevenly if rays differ by so many times their noise, and by less than these parts of that (and
+#: of the square over noise) once each arc's opposites may be late (rad) by one of these; and if arcs differ
+#: by so much. Uneven ones by 1 to 4 degrees keep 0.21 to 0.81, of the square 0.00; patients who move, drifts,
+#: ripples, arcs and scatter 0.84 and 0.70 or more.
+_OVER, _LATE_DIFFER, _LATE_EXCESS, _LATE = 1.3, 0.75, 0.3, 0.01
+_LAGS, _EVERY_LAG = np.linspace(-0.16, 0.16, 33), 2
 #: Rays that differ by more fit no geometry that was tried.
 _UNEXPLAINED = 0.35
 #: Rays that are off by a column differ by so many times what noise alone makes of it (1.3), or tell nothing.
@@ -132,6 +138,25 @@ class AsideSearch:
         if not spaced.fits or spaced.compared.differ > _NOISY:
             return None
         return spaced if spaced.compared.excess < explained * start.compared.excess else None
+
+    def uneven(self) -> tuple[float, float] | None:
+        """How far rays differ, and by how much once the opposites of each arc of the scan are taken to have
+        been measured later or earlier, if that explains it; None where the views may turn as they are said
+        to."""
+        near = self._near
+        here = near.compared
+        if here == NOTHING or here.differ < _OVER * here.noise:
+            return None
+        check(self._cancel)
+        found = [self._inner.compare(near.supposed, _EVERY_LAG, float(lag)).by_arc for lag in _LAGS]
+        if not all(found):
+            return None
+        by_arc = np.asarray(found)
+        left = float(by_arc.min(0).mean())
+        explained = left**2 - here.noise**2 < _LATE_EXCESS * here.excess
+        lags = _LAGS[by_arc.argmin(0)]
+        late = float(lags.std()) > _LATE and left < _LATE_DIFFER * here.differ
+        return (here.differ, left) if explained and late else None
 
     def shows_spacing(self) -> bool:
         """Whether `spaced` would have found another spacing of the columns."""

@@ -19,7 +19,7 @@ from ctenhance.scan.order_check import lost_views, unlike, wrong_order
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.row_check import odd_rows
 from ctenhance.scan.some_rows import Row, read_rows
-from ctenhance.scan.uneven_angles import partly_mended, uneven_angles
+from ctenhance.scan.uneven_angles import partly_mended, uneven_angles, uneven_fault
 
 #: Rays that differ by less agree; where something may be very wrong they differ by more than the second, or,
 #: of rough readings, the third.
@@ -225,6 +225,8 @@ class Search:
         it explains all, or makes an arc that is likely of itself."""
         if uneven := self._uneven(chosen.differ):
             return uneven
+        if self._stands_aside and (rays := self._aside_search()).whole and (found := rays.uneven()):
+            return uneven_fault(*found)
         angles, turn = self.projections.view_angles, abs(chosen.supposed.turn)
         step = turn * float(np.median(np.abs(np.diff(angles))))
         arc = turn * abs(float(angles[-1] - angles[0]))
@@ -381,9 +383,9 @@ class Search:
             over_noise = (rays.here.excess**0.5, spaced.compared.excess**0.5)
         place = spaced or place
         if place is None:
-            return None
-        found = _Found(place.supposed, place.compared.differ)
-        return self._fault_of(found, rays.here.differ, over_noise)
+            return uneven_fault(*found) if (found := rays.uneven()) else None
+        other = _Found(place.supposed, place.compared.differ)
+        return self._fault_of(other, rays.here.differ, over_noise)
 
     def _aside_search(self) -> AsideSearch:
         return AsideSearch(self.rays, self.claimed, self.projections.n_columns, self.cancel)

@@ -42,8 +42,11 @@ def uneven_angles(rays: OppositeRays, claimed: Supposed, differ: float, even: fl
     if not float(counted.sum()) > 0:
         return None
     differ_if = float((torch.where(counted > 0, best, 0.0) * counted).sum() / counted.sum())
-    if not differ_if < _BETTER * min(differ, even):
-        return None
+    return uneven_fault(differ, differ_if) if differ_if < _BETTER * min(differ, even) else None
+
+
+def uneven_fault(differ: float, differ_if: float) -> GeometryFault:
+    """The fault of views that advance unevenly; `differ_if`: how far rays differ once they are taken to."""
     return GeometryFault(
         "The geometry is likely wrong: opposite rays, which should read the same, differ by "
         f"{percent(differ)} of what rays vary by, but by {percent(differ_if)} once the views are taken to "
