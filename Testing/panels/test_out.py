@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,24 @@ def test_picture_shows_the_views_and_no_names(
     assert "Stop" not in panel.ui.compareButton.text
     click(panel, user, "outPictureButton", path)  # brings the comparison back
     assert panel.ui.compareButton.checked
+
+
+def test_a_picture_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ctenhance.runtime.errors import CTEnhanceError
+    from CTEnhanceLib.out import pictures
+
+    path, kept = tmp_path / "slide.png", b"the one before"
+    path.write_bytes(kept)
+
+    def filled(self: Path, content: bytes) -> None:
+        with self.open("wb") as stream:
+            stream.write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", filled)
+    with pytest.raises(CTEnhanceError, match="disk is full"):
+        pictures.write(np.zeros((9, 8, 3), np.uint8), path)
+    assert list(tmp_path.iterdir()) == [path] and path.read_bytes() == kept
 
 
 def frames(path: Path) -> list[np.ndarray]:

@@ -19,6 +19,7 @@ from slicer.i18n import tr as _
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from ctenhance.runtime.errors import CTEnhanceError, InputError
+from ctenhance.runtime.files import replace_when_done
 from CTEnhanceLib.scene.modelnames import modelOf, plainName, titleOf
 from CTEnhanceLib.views import linked
 from CTEnhanceLib.views.drawing import imageRenderer, oneByOne
@@ -131,7 +132,7 @@ def composed(parts: list[tuple[tuple[int, int], np.ndarray]]) -> np.ndarray:
 
 
 def write(image: np.ndarray, path: Path, level: int = 5) -> None:
-    """Write an image [row, column, RGB] as PNG, compressed to this level (1: fast, to 9).
+    """Write an image [row, column, RGB] as PNG, compressed to this level (1: fast, to 9); all or nothing.
 
     Raises CTEnhanceError when that fails.
     """
@@ -145,7 +146,8 @@ def write(image: np.ndarray, path: Path, level: int = 5) -> None:
     writer.SetInputData(data)
     writer.Write()
     try:
-        path.write_bytes(vtk_to_numpy(writer.GetResult()).tobytes())
+        with replace_when_done(path) as unfinished:
+            unfinished.write_bytes(vtk_to_numpy(writer.GetResult()).tobytes())
     except OSError as error:
         raise CTEnhanceError(
             _("Cannot write '{path}' ({reason}): choose another place.").format(
