@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -23,21 +24,26 @@ def scan(request: pytest.FixtureRequest) -> Projections:
     return simulate(rods, geometry, Beam(beam(1e6), toy_detector(), thresholds, 120), seed=3)
 
 
-def _sums(values: object) -> np.ndarray:
+def _above(values: object) -> np.ndarray:
     return np.cumsum(np.asarray(values)[..., ::-1], axis=-1)[..., ::-1].copy()
+
+
+def _below(values: object) -> np.ndarray:
+    return np.cumsum(np.asarray(values), axis=-1)
 
 
 def _said(scan: Projections) -> list[str]:
     return decompose(scan, device="cpu").report["warnings"]
 
 
-def test_counts_above_thresholds_are_named(scan: Projections) -> None:
-    said = _said(replace(scan, counts=_sums(scan.counts), air_counts=_sums(scan.air_counts)))
-    if np.asarray(scan.counts).shape[-1] == 2:
-        return  # two bins and two materials: nothing shows a misfit
-    (sentence,) = [one for one in said if "do not follow the spectra" in one]
-    assert "above each threshold and not between two" in sentence
-    assert "take these of '/counts' and '/air_counts'" in sentence
+@pytest.mark.parametrize("sums", [_above, _below])
+def test_sums_of_bins_are_named(scan: Projections, sums: Callable[[object], np.ndarray]) -> None:
+    """In falling order and in rising order; of two bins by what water makes of them."""
+    said = _said(replace(scan, counts=sums(scan.counts), air_counts=sums(scan.air_counts)))
+    (sentence,) = [one for one in said if "above each threshold and not between two" in one]
+    assert (
+        "'/counts'" in sentence and "'/air_counts'" in sentence and "differences of neighbouring" in sentence
+    )
 
 
 def test_counts_between_thresholds_are_not(scan: Projections) -> None:

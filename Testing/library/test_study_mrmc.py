@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import special
+from scipy import special, stats
 
 from ctenhance.runtime.errors import InputError
 from ctenhance.study.design import Lesion
@@ -215,3 +215,15 @@ def test_readers_who_agree_wholly_give_no_nonsense() -> None:
     for inference in found.tests.values():
         assert inference.differences[0, 1].value == 0 and inference.differences[0, 1].p == 1
         assert not math.isnan(inference.p)
+
+
+@pytest.mark.parametrize("cases", [2, 3, 4])
+def test_the_interval_of_very_few_cases_holds_or_is_not_given(cases: int) -> None:
+    rng, true = np.random.default_rng(5), 0.8
+    apart = stats.norm.ppf(true) * math.sqrt(2)
+    found = [
+        figure_of_merit(auc_kernel(rng.normal(0, 1, cases), rng.normal(apart, 1, cases))) for _ in range(300)
+    ]
+    given = [one for one in found if one.low is not None and one.high is not None]
+    assert np.mean([one.low <= true <= one.high for one in given]) >= 0.95
+    assert all(one.why for one in found if one.low is None)

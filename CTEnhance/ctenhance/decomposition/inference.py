@@ -13,7 +13,7 @@ from ctenhance.choices import BASIS, DEFAULT_KERNEL
 from ctenhance.core.report import ReportBuilder, Result
 from ctenhance.core.stack import ImageStack
 from ctenhance.decomposition import images, products
-from ctenhance.decomposition.bin_order import bin_order_warning
+from ctenhance.decomposition.bin_order import bin_order_warning, differences, sums_warning
 from ctenhance.decomposition.calibration.thresholds import DriftCalibration
 from ctenhance.decomposition.chain import density_images
 from ctenhance.decomposition.scatter.correction import (
@@ -40,9 +40,8 @@ OVER_AIR, MOST_OVER_AIR = 1.3, 0.01
 #: Mean squared misfit in standard deviations of counts and model above which the report warns.
 LARGE_MISFIT = 2.0
 _MISFIT_RAYS = 20000
-#: Counts above thresholds fall from bin to bin in so many readings, and the misfit of their differences is
-#: less than this part of theirs.
-_FALLING, _MUCH_BETTER = 0.98, 0.5
+#: Of counts above thresholds the misfit of their differences is less than this part of theirs.
+_MUCH_BETTER = 0.5
 #: Rows within so much share the scatter of the one in their middle: it comes from more than this above and
 #: below.
 _SAME_SCATTER_MM = 5.0
@@ -198,7 +197,12 @@ def decompose(
         _check_saturation(counts, decomposer, options.pile_up is not None)
         return counts
 
-    if order := bin_order_warning(counts_of(projections.n_rows // 2), spectra, energies):
+    some = counts_of(projections.n_rows // 2)
+    order = bin_order_warning(some, spectra, energies)
+    if order is None and some.shape[-1] == len(decomposer.materials):
+        quanta = np.asarray(projections.effective_spectra).sum(-1)
+        order = sums_warning(some, spectra, energies, quanta)
+    if order is not None:
         report.warn(order)
     together = max(1, round(_SAME_SCATTER_MM / (projections.row_pitch_mm or _SAME_SCATTER_MM)))
     scattered = None
@@ -328,18 +332,14 @@ def _why_no_fit(
 def _above_thresholds(
     counts: torch.Tensor, spectra: torch.Tensor, energies: torch.Tensor, basis: Sequence[str], misfit: float
 ) -> bool:
-    """Whether each bin seems to hold all quanta above its threshold: counts fall from bin to bin, in air and
-    behind the object, and their differences follow the spectra much better."""
-    air = spectra.sum(-1)
-    falling = float((counts.diff(dim=-1) <= 0).double().mean())
-    if falling < _FALLING or not bool((air.diff(dim=-1) < 0).all()):
+    """Whether each bin seems to hold all quanta above its threshold: counts fall from bin to bin, or rise,
+    in air and behind the object, and their differences follow the spectra much better."""
+    apart = differences(counts[:: max(1, len(counts) * counts.shape[1] // _MISFIT_RAYS)], spectra)
+    if apart is None:
         return False
-    some = counts[:: max(1, len(counts) * counts.shape[1] // _MISFIT_RAYS)].double()
-    between, air_between = (
-        one - torch.nn.functional.pad(one[..., 1:], (0, 1)) for one in (some.clamp(min=0), air)
-    )
-    bins = Decomposer(basis, spectra * (air_between / air)[..., None], energies).to(counts.device)
-    found = bins.estimate(between.clamp(min=0), None, correct_bias=True)
+    between, beam = apart
+    bins = Decomposer(basis, beam, energies).to(counts.device)
+    found = bins.estimate(between, None, correct_bias=True)
     return _misfit(found, between, None, bins) < _MUCH_BETTER * misfit
 
 
