@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,62 @@ def test_a_projection_that_only_its_description_tells_is_noted(
     assert any("projection through several slices" in one for one in listed.notes) == noted
 
 
+@pytest.mark.parametrize(
+    ("thickness", "kind", "noted"),
+    [(10.0, "DERIVED", True), (10.0, "ORIGINAL", False), (5.0, "DERIVED", False), (2.5, "DERIVED", False)],
+)
+def test_derived_slabs_that_overlap_are_noted(
+    tmp_path: Path, thickness: float, kind: str, noted: bool
+) -> None:
+    write_series(tmp_path, SliceThickness=thickness, ImageType=[kind, "SECONDARY", "AXIAL"])
+    assert any("mm apart, as slabs are" in one for one in notes(tmp_path)) == noted
+
+
+@pytest.mark.parametrize(
+    ("name", "beside", "noted"),
+    [
+        ("chest", {"SeriesDescription": "Thx Ax MIP 10/5"}, True),
+        ("chest", {"ImageType": ["DERIVED", "SECONDARY", "MINIP"]}, True),
+        ("chest_MIP", {}, True),
+        ("chest", {"SeriesDescription": "thin for MIP", "ImageType": ["ORIGINAL", "PRIMARY"]}, False),
+    ],
+)
+def test_a_projection_as_nifti_is_noted(
+    tmp_path: Path, name: str, beside: dict[str, Any], noted: bool
+) -> None:
+    CTVolume(hounsfield(8).astype(np.float32), (0.7, 0.7, 5.0)).write(tmp_path / f"{name}.nii.gz")
+    (tmp_path / f"{name}.json").write_text(json.dumps(beside))
+    said = CTVolume.read(tmp_path / f"{name}.nii.gz").meta.get("notes", [])
+    assert any("projection through several slices" in one for one in said) == noted
+
+
 def test_a_scan_with_mip_in_its_name_is_no_projection(tmp_path: Path) -> None:
     write_series(tmp_path, SeriesDescription="Lunge MIP", ImageType=["ORIGINAL", "PRIMARY", "AXIAL"])
     assert notes(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("maker", "location", "centre", "noted"),
+    [
+        ("GE MEDICAL SYSTEMS", -1, 0, True), ("GE MEDICAL SYSTEMS", 1, 0, False),
+        ("Philips", -1, 0, False), ("TOSHIBA", -1, 1, False),
+        ("SIEMENS", -1, -1, True), ("SIEMENS", 1, -1, False),
+    ],
+)  # fmt: skip
+def test_z_against_all_else_that_says_where_slices_lie_is_noted(
+    tmp_path: Path, maker: str, location: int, centre: int, noted: bool
+) -> None:
+    """Slice Location alone is turned in sound images of some scanners."""
+    for index, z in enumerate((-50.0, -47.5, -45.0, -42.5)):
+        more = {"ReconstructionTargetCenterPatient": [0.0, 12.0, centre * z]} if centre else {}
+        write_series(
+            tmp_path,
+            (z,),
+            prefix=f"s{index}",
+            values=hounsfield(4)[index : index + 1],
+            ImageType=["ORIGINAL", "PRIMARY", "AXIAL"],
+            Manufacturer=maker,
+            SliceLocation=location * z + 10.0,
+            **more,
+        )
+    assert any("head and feet" in one for one in notes(tmp_path)) == noted

@@ -27,7 +27,9 @@ from ctenhance.files.dicom.names import (
     WITH_AIR,
     WITHOUT_AIR,
     capitals,
+    note_of_projected,
     note_with_air,
+    projected,
     quantity,
     words,
 )
@@ -83,7 +85,11 @@ def notes_on_texts(path: Path, array: np.ndarray, spacing: Sequence[float]) -> l
                 )
             if note := note_with_air(where, named):
                 return [note]
-    notes = [*(_notes_of_intent(header) if is_nifti else []), *_note_of_name(path)]
+    kinds = beside.get("ImageType")
+    texts += [(f"{place} (ImageType)", " ".join(map(str, kinds)))] if isinstance(kinds, list) else []
+    texts.append(("its name", stem_of(path)))
+    slabs = [note_of_projected(where, named) for where, said in texts if (named := projected(words(said)))]
+    notes = [*(_notes_of_intent(header) if is_nifti else []), *_note_of_name(path), *slabs[:1]]
     return [*notes, *_note_of_lengths(beside, place, spacing)]
 
 

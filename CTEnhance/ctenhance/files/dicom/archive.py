@@ -320,7 +320,7 @@ class Archive:
         except InputError as error:
             listed.why_not = str(error)
             return
-        more = note_of_projection(placed[0].file) if some is None else some.notes
+        more = note_of_projection(placed[0].file, grid.pitch) if some is None else some.notes
         listed.notes += [note for note in more if note not in listed.notes]
         listed.uses = list(_OF_A_CT)
 

@@ -79,6 +79,7 @@ _KEYWORDS = (
     "SeriesNumber",
     "ImagePositionPatient",
     "ImageOrientationPatient",
+    "SliceLocation",
     "FrameOfReferenceUID",
     "SamplesPerPixel",
     "PhotometricInterpretation",

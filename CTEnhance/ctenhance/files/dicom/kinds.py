@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 from pydicom.uid import UID, ParametricMapStorage
 
 from ctenhance.files.dicom.header import DicomFile, number, text
+from ctenhance.files.dicom.names import EXTREMES, FOR_PROJECTION
 from ctenhance.files.dicom.parted import by_series
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.words import counted, noun
@@ -44,12 +45,8 @@ _PAGE = re.compile(
     r"|(EXAM|SCAN) (SUMMARY|PROTOCOL|PAGE)|SOM\d+ PROT|SCREEN ?(SAVE|SHOT|CAPTURE)S?|SAVED SCREEN|SSAVE"
     r"|BLACK IMAGE|^DOS(E|IS)$)\b"
 )
-_EXTREMES = r"T?MIPS?|MINIPS?|MAX ?IP|MIN ?IP|(MAXIMUM|MINIMUM) INTENSITY( PROJECTION)?"
-#: What projects several slices into one, means of them too, and thin slices of which it is to be made.
-PROJECTION = re.compile(rf"\b({_EXTREMES}|AVE? ?IP|RAY ?SUM|AVERAGE INTENSITY( PROJECTION)?)\b")
-FOR_PROJECTION = re.compile(r"\b(FOR|FUE?R|POUR|PARA|PER|VOOR|TIL|NO|KEINE?) (T?MIPS?|MINIPS?)\b")
 _RENDERING = re.compile(
-    rf"\b({_EXTREMES}|PROJECTION IMAGE|VRT|SSD|(VOLUME|SURFACE|3D|CINEMATIC) ?RENDER(ED|ING)?)\b"
+    rf"\b({EXTREMES}|PROJECTION IMAGE|VRT|SSD|(VOLUME|SURFACE|3D|CINEMATIC) ?RENDER(ED|ING)?)\b"
 )
 _CURVE = re.compile(r"\b(CURVED( MPR)?|CPR)\b")
 # Slices that somebody chose, often with arrows and text burned in.

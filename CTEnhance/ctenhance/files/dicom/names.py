@@ -238,6 +238,13 @@ def quantity(said: str, known: Names = QUANTITIES) -> str:
     return next((name for names, name in known if re.search(rf"\b({names})(\b|$)", said)), "")
 
 
+#: What projects the highest or lowest of several slices into one.
+EXTREMES = r"T?MIPS?|MINIPS?|MAX ?IP|MIN ?IP|(MAXIMUM|MINIMUM) INTENSITY( PROJECTION)?"
+#: What projects several slices into one, means of them too, and thin slices of which it is to be made.
+PROJECTION = re.compile(rf"\b({EXTREMES}|AVE? ?IP|RAY ?SUM|AVERAGE INTENSITY( PROJECTION)?)\b")
+FOR_PROJECTION = re.compile(r"\b(FOR|FUE?R|POUR|PARA|PER|VOOR|TIL|NO|KEINE?) (T?MIPS?|MINIPS?)\b")
+
+
 def virtual(said: str) -> str:
     """Return what among `words` names an image in HU that was computed: at an energy, without a material."""
     if without := taken_out(said):
@@ -290,3 +297,17 @@ def _words_of(said: str) -> str:
 def capitals(said: str) -> str:
     """Return a text in which units are looked for: in capitals, raised digits as others."""
     return re.sub("[µμ]", "u", said).translate(_RAISED).upper()
+
+
+def projected(said: str) -> str:
+    """Return what in words calls an image a projection through several slices, such as 'MIP'; '' for none."""
+    named = None if FOR_PROJECTION.search(said) else PROJECTION.search(said)
+    return named[0].strip() if named else ""
+
+
+def note_of_projected(where: str, named: str) -> str:
+    """Return the note on an image that is called so (`projected`)."""
+    return (
+        f"{where} calls it a projection through several slices ({named}): its HU are the highest or lowest "
+        "of them, or their mean; give the slices that it was made from"
+    )

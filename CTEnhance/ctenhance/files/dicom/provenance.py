@@ -38,6 +38,10 @@ _CONTRAST = ("ContrastBolusAgent", "ContrastBolusStartTime")
 # next phase is 20 or more later.
 _LEAST_PAUSE_S, _CERTAIN_PAUSE_S, _TIMES_STEP, _FEW_PAUSES = 10.0, 20.0, 3.0, 3
 
+# Slices from which on a line is one, off which by so much of its length they may lie, nearly across z.
+_FEWEST_IN_LINE, _OFF_LINE, _UPRIGHT = 3, 0.01, 0.9
+_CENTRE = "ReconstructionTargetCenterPatient"
+
 
 def note_of_missing(index: Path, found: Container[str], series: str) -> str:
     """Return the note on images of a series that a DICOMDIR lists and that are neither among those `found`
@@ -190,6 +194,41 @@ def notes_of_times(slices: Sequence[Slice], conditions: Conditions) -> list[str]
             "parts show different phases, and the patient may have moved; make sure that it is one scan"
         ]
     return []
+
+
+def notes_of_direction(slices: Sequence[Slice]) -> list[str]:
+    """Return the note on axial slices, sorted by depth, whose z runs against Slice Location and against what
+    else says where they lie, as where a program changed the sign of z.
+
+    Slice Location alone runs against z in sound images of some scanners. The reconstruction's centre is of
+    the patient's axes by definition, and in images as GE's scanners make them Slice Location is z."""
+    if len(slices) < _FEWEST_IN_LINE or abs(slices[0].axes[2][2]) < _UPRIGHT:
+        return []
+    z = np.array([one.position[2] for one in slices])
+
+    def against(values: list[float | None]) -> bool:
+        known = np.array([np.nan if value is None else value for value in values])
+        return bool(np.ptp(z + known) < _OFF_LINE * abs(z[-1] - z[0]))
+
+    frames = [(one.file, one.frame) for one in slices]
+    if not against(list(numbers_of_all(frames, "SliceLocation"))):
+        return []
+    first = slices[0].file
+    original = "ORIGINAL" in text(first.value("ImageType")).upper()
+    if original and text(first.value("Manufacturer")).upper().startswith("GE "):
+        why = "in images of GE's scanners both are the same"
+    elif against([_third(one.file.value(_CENTRE, frame=one.frame)) for one in slices]):
+        why = f"so does the centre of the reconstruction ({_CENTRE})"
+    else:
+        return []
+    return [
+        f"z of its positions (ImagePositionPatient) runs against Slice Location, and {why}: the sign of z "
+        "may have been changed, and head and feet be exchanged; make sure that they are right"
+    ]
+
+
+def _third(value: object) -> float | None:
+    return number(value[2]) if isinstance(value, list | MultiValue) and len(value) == 3 else None
 
 
 def _shows_circle(plane: np.ndarray) -> bool:

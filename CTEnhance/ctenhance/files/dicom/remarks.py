@@ -15,15 +15,16 @@ import pydicom
 from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset
 
-from ctenhance.files.dicom.header import DAMAGE, DicomFile, before_frames, text
-from ctenhance.files.dicom.kinds import FOR_PROJECTION, PROJECTION
+from ctenhance.files.dicom.header import DAMAGE, DicomFile, before_frames, number, text
 from ctenhance.files.dicom.names import (
     LIKE_HU,
     QUANTITIES,
     UNIT,
     WITHOUT_AIR,
     capitals,
+    note_of_projected,
     note_with_air,
+    projected,
     quantity,
     words,
 )
@@ -54,6 +55,8 @@ _EXAMINATION = re.compile(
 )
 # Read of a file of many frames, of which the whole header is long.
 _TEXTS = [tag for tag, (vr, *_, name) in DicomDictionary.items() if vr in _KINDS_OF_TEXT and name]
+#: Derived slices from so thick on that overlap so many times may be slabs.
+_SLAB_MM, _OVERLAP = 8.0, 1.9
 _BELOW_MAPS_HU, _FEWEST_BELOW = -5.0, 0.002
 
 
@@ -78,16 +81,21 @@ def notes_of_remarks(slices: Sequence[Slice]) -> list[str]:
     return notes
 
 
-def note_of_projection(file: DicomFile) -> list[str]:
-    """Return the note on a derived image that its description, not its type, calls a MIP or the like."""
-    said = words(text(file.value("SeriesDescription")))
-    named = None if FOR_PROJECTION.search(said) else PROJECTION.search(said)
-    if named is None or "ORIGINAL" in text(file.value("ImageType")).upper():
+def note_of_projection(file: DicomFile, pitch_mm: float) -> list[str]:
+    """Return the note on a derived image that its description, not its type, calls a MIP or the like, or of
+    which slices so far apart overlap as slabs do."""
+    if "ORIGINAL" in text(file.value("ImageType")).upper():
         return []
-    return [
-        f"its description calls it a projection through several slices ({named[0].strip()}): its HU are the "
-        "highest or lowest of them, or their mean; give the slices that it was made from"
-    ]
+    if named := projected(words(text(file.value("SeriesDescription")))):
+        return [note_of_projected("its description", named)]
+    thickness = number(file.value("SliceThickness", frame=0)) or 0.0
+    if "DERIVED" in text(file.value("ImageType")).upper() and thickness >= max(_SLAB_MM, _OVERLAP * pitch_mm):
+        return [
+            f"its slices were computed from others, {thickness:g} mm thick and {pitch_mm:.3g} mm apart, as "
+            "slabs are: if they are projections (MIP, MinIP), their HU are the highest or lowest; give "
+            "the slices that they were made from"
+        ]
+    return []
 
 
 def note_of_density(file: DicomFile) -> list[str]:

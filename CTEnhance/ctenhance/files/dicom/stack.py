@@ -37,6 +37,7 @@ from ctenhance.files.dicom.provenance import (
     notes_of_copies,
     notes_of_count,
     notes_of_derivation,
+    notes_of_direction,
     notes_of_field,
     notes_of_parts,
     notes_of_times,
@@ -126,8 +127,9 @@ def read_stack(files: Sequence[DicomFile], conditions: Conditions, check_hu: boo
     if check_hu:
         notes += [*doubts(slices, array, air), *filter(None, [scale])]
         notes += [*notes_of_copies(array, slices), *notes_of_derivation(slices[0].file)]
+        notes += notes_of_direction(slices)
         notes += [*notes_of_remarks(slices), *notes_of_tilt(slices, shear)]
-        notes += [*note_of_projection(slices[0].file), *notes_of_lone_images(slices, array)]
+        notes += [*note_of_projection(slices[0].file, pitch), *notes_of_lone_images(slices, array)]
         notes += notes_of_field(slices[0].file, array, padded or padding is not None)
         if unit == HOUNSFIELD and not named:
             first = slices[0].file
