@@ -243,7 +243,9 @@ class RunSection:
         self._onChanged()
         took = durationText(time.monotonic() - self._started)
         report = placing.reportOf(result) or {}
-        device, notes = report.get("device"), report.get("notes", [])
+        device = report.get("device")
+        # Of a scan that was simulated just now nothing is left to be checked by the reader.
+        notes = [] if "preceding" in report else report.get("notes", [])
         text = _("Done in {time}.") if device is None else _("Done in {time} on {device}.")
         said = " ".join([text.format(time=took, device=device), *warnings, *notes])
         self.showStatus(said, styles.warning() if warnings else "")
