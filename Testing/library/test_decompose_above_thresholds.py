@@ -57,3 +57,11 @@ def test_counts_between_thresholds_are_not(scan: Projections) -> None:
         one_bin[..., 0] *= 0.95
         said = _said(replace(scan, counts=one_bin, air_counts=air * factors))
         assert not [one for one in said if "above each threshold" in one]
+
+
+def test_a_basis_that_cannot_describe_the_object_is_named(scan: Projections) -> None:
+    alike = decompose(scan, basis=("water", "pmma"), device="cpu").report["warnings"]
+    assert any("map of pmma" in one and "so far below zero" in one for one in alike)
+    for sound in (("water", "iodine"), ("water", "bone")):
+        said = decompose(scan, basis=sound, device="cpu").report["warnings"]
+        assert not any("so far below zero" in one for one in said)

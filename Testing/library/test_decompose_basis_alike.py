@@ -24,6 +24,13 @@ def test_iodine_in_a_basis_of_water_and_what_is_like_it_is_pointed_out(other: st
     assert f"water and {name} attenuate much alike" in said and said.endswith("such as water,iodine.")
 
 
+def test_no_bound_at_zero_hides_it() -> None:
+    images = scan((40.0, 70.0), (4.0, 4.0))
+    (said,) = _said(images, ("water", "pmma=C5O2H8@1.18"), nonnegative=True)
+    assert said.startswith("Hidden by --nonnegative: The map of pmma is -")
+    assert not _said(images, ("water", "iodine"), nonnegative=True)
+
+
 @pytest.mark.parametrize(
     "basis", [("water", "iodine"), ("water", "calcium"), ("water", "bone"), ("water", "salt=NaCl@2.16")]
 )

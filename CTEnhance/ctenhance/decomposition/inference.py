@@ -242,6 +242,8 @@ def decompose(
     _tell_how_it_went(report, ends, misfit, decomposer)
     if report.details["misfit"] > LARGE_MISFIT:
         report.warn(_why_no_fit(report, counts_of(projections.n_rows // 2), spectra, energies, options.basis))
+    for sentence in products.impossible_sentences(stack, decomposer.materials):
+        report.warn(sentence)
     if options.guided_maps or (options.low_noise and options.vmi):
         with report.stage("low noise"):
             quiet = products.put_low_noise(stack, decomposer.materials, options, solver_device, tell, cancel)

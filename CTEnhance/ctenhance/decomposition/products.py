@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from ctenhance.core.stack import ImageStack
@@ -18,6 +19,9 @@ MAP_ENDINGS = ("_sd", "_guided")
 _IMAGES = ("vnc", "zeff", "electron_density", "residual")
 #: Slices in which the quietest energy is looked for.
 _QUIET_SLICES = 8
+#: Slices that are looked at for impossible maps, pixels along a block's side, g/cm³ of all materials where
+#: there is a body, and the blocks of it that tell.
+_LOOKED_AT, _BLOCK, _BODY, _FEWEST_BLOCKS, _LEAST_IMPOSSIBLE = 8, 4, 0.3, 8, 0.03
 
 
 class ImageRequest(Protocol):
@@ -120,3 +124,30 @@ def put_low_noise(
             stack.put(vmi_name(kev), index, images.low_noise_vmi(own, materials, kev, quiet, guided))
         progress("low noise", index + 1, count)
     return quiet
+
+
+def impossible_sentences(stack: ImageStack, materials: Sequence[Material]) -> list[str]:
+    """Return a sentence where a large part of the body has so much less than nothing of a material, in means
+    over blocks of pixels, as one of its solid has: what a basis of materials that are much alike cannot
+    describe becomes large amounts of them with opposite signs."""
+    every = max(1, stack.shape[0] // _LOOKED_AT)
+    means = np.stack([_block_means(stack.arrays[one.name][::every]) / 1000 for one in materials])
+    body = means.sum(0) > _BODY
+    for one, mean in zip(materials, means, strict=True):
+        low = mean[body] < -one.density
+        if np.count_nonzero(low) >= max(_FEWEST_BLOCKS, _LEAST_IMPOSSIBLE * low.size):
+            return [
+                f"The map of {one.name} is {1000 * float(mean[body][low].mean()):.0f} mg/mL on average in "
+                f"{100 * float(low.mean()):.2g} % of the body; no concentration is so far below zero (its "
+                f"solid has {1000 * one.density:.0f} mg/mL). The basis cannot describe what is in it, or "
+                "counts and spectra do not belong together: choose a basis of what is in it, such as "
+                "water,iodine."
+            ]
+    return []
+
+
+def _block_means(array: np.ndarray) -> np.ndarray:
+    """Means over blocks of pixels of slices `[z, y, x]`."""
+    rows, columns = (length // _BLOCK * _BLOCK for length in array.shape[1:])
+    blocks = array[:, :rows, :columns].reshape(len(array), rows // _BLOCK, _BLOCK, columns // _BLOCK, _BLOCK)
+    return np.asarray(blocks.mean(axis=(2, 4), dtype=np.float64))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,8 @@ from ctenhance.runtime.progress import Cancellable, Progress, check, silent
 #: first material alone.
 _MOSTLY_AIR = 0.7
 #: What counts as the object where residuals are told, relative to water.
+#: So many slices at least, or all, are looked at without the bound at zero.
+_LOOKED_AT = 8
 _BODY = 0.5
 #: Misfit in standard deviations of the noise above which the user is told.
 LARGE_MISFIT = 2.0
@@ -144,6 +146,10 @@ def decompose_images(
         Negatives(how, solver.errors[0]),
         Impossible(how, solver.errors[0], options.conserve_volume),
     )
+    # Densities that may not be below zero show no doubt: some slices are estimated without the bound, too.
+    unbound = replace(options, nonnegative=False, residual=False)
+    free = _Solver(how, covariance, unbound) if options.nonnegative else None
+    every = max(1, stack.shape[0] // _LOOKED_AT)
     for index in range(stack.shape[0]):
         check(cancel)
         with report.stage("decompose"):
@@ -152,8 +158,10 @@ def decompose_images(
             misfit = solver.misfit(values, maps)
             body = values.mean(0) > _BODY
             sums.add(solver.full.residual(values, maps), misfit, body)
-            for doubtful in doubts:
-                doubtful.add(maps, body)
+            if free is None or index % every == 0:
+                looked_at = maps if free is None else free(values)[0]
+                for doubtful in doubts:
+                    doubtful.add(looked_at, body)
         with report.stage("images"):
             products.put_images(stack, index, maps, how.materials, options)
             if options.residual and misfit is not None:
@@ -172,7 +180,7 @@ def decompose_images(
     _tell(report, how, distinct, solver, regions, sums, scene)
     for doubtful in doubts:
         for sentence in doubtful.sentences():
-            report.warn(sentence)
+            report.warn(sentence if free is None else f"Hidden by --nonnegative: {sentence}")
     densities = {one.name for one in how.materials}
     volumes = {
         name: scene.volumes[0].with_array(array, notes=[], **_unit(name, densities))
