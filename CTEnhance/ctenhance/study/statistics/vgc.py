@@ -12,7 +12,6 @@ from scipy import stats
 from ctenhance.study.statistics.estimate import Estimate, bootstrap_limits, too_few_cases, unknown
 
 REPEATS = 2000
-_MOST_ENUMERATED = 12  # cases of which every exchange of the arms is tried: 4096
 
 
 def vgc_auc(first: np.ndarray, second: np.ndarray, random_readers: bool = True, seed: int = 0) -> Estimate:
@@ -21,10 +20,10 @@ def vgc_auc(first: np.ndarray, second: np.ndarray, random_readers: bool = True, 
     Each reader counts with the cases that this reader graded in both arms: the area is the mean over readers,
     weighted by how many these are. The interval is a bootstrap's (see `bootstrap_limits`) that draws cases
     and, with `random_readers`, readers, both arms of a reading together. The p value is of the permutation
-    test that exchanges the arms of a case for all readers at once, in all ways where cases are few; it is
-    exact for these readers. One reader
-    tells nothing of other readers: with `random_readers` interval and p value are then unknown. There is no
-    interval of fewer than 6 cases, nor where every bootstrap sample has one and the same area.
+    test that exchanges the arms of a case for all readers at once, in all ways where cases are few (10); it is
+    exact for these readers. One reader tells nothing of other readers: with `random_readers` interval and p
+    value are then unknown. There is no interval of fewer than 6 cases, nor where every bootstrap sample has one
+    and the same area.
     """
     both = np.isfinite(first) & np.isfinite(second)
     some, used = both.any(axis=1), both.any(axis=0)
@@ -68,7 +67,7 @@ def _permutation_p(
         ranks = stats.rankdata(np.concatenate([one[own], other[own]])).reshape(2, -1)
         gains[own] += (ranks[1] - ranks[0]) / own.sum()
     observed = abs(gains.sum())
-    if cases <= _MOST_ENUMERATED:
+    if 2**cases <= REPEATS:  # no more than would be drawn: all of them
         signs = 1.0 - 2.0 * (np.arange(2**cases)[:, None] >> np.arange(cases) & 1)
         return float(np.mean(np.abs(signs @ gains) >= observed - 1e-9))
     signs = rng.choice([-1.0, 1.0], (REPEATS, cases))
