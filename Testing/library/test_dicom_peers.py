@@ -197,6 +197,10 @@ def test_a_map_comes_back_exactly(name: str, alone: bool, patient: Path, tmp_pat
     again = parametric.read_map(path)
     np.testing.assert_array_equal(again.array, volume.array)
     assert again.spacing == volume.spacing and again.origin == pytest.approx(volume.origin)
+    # Not the number that DICOM's own code has.
+    assert again.meta["unit"] == {"zeff": "Effective Atomic Number", "electron density": "1"}.get(
+        name, "mg/ml"
+    )
     if name == "density":
         assert read_map(folder).meta["unit"] == "mg/ml"
     else:

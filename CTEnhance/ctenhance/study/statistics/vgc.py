@@ -20,10 +20,10 @@ def vgc_auc(first: np.ndarray, second: np.ndarray, random_readers: bool = True, 
     Each reader counts with the cases that this reader graded in both arms: the area is the mean over readers,
     weighted by how many these are. The interval is a bootstrap's (see `bootstrap_limits`) that draws cases
     and, with `random_readers`, readers, both arms of a reading together. The p value is of the permutation
-    test that exchanges the arms of a case for all readers at once, in all ways where cases are few (10); it is
-    exact for these readers. One reader tells nothing of other readers: with `random_readers` interval and p
-    value are then unknown. There is no interval of fewer than 6 cases, nor where every bootstrap sample has one
-    and the same area.
+    test that exchanges the arms of a case for all readers at once, in all ways where cases are few (10);
+    it is exact for these readers. One reader tells nothing of other readers: with `random_readers` interval
+    and p value are then unknown. There is no interval of fewer than 6 cases, nor where every bootstrap sample
+    has one and the same area.
     """
     both = np.isfinite(first) & np.isfinite(second)
     some, used = both.any(axis=1), both.any(axis=0)
