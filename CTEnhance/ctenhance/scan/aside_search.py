@@ -160,10 +160,14 @@ class AsideSearch:
 
     def shows_spacing(self) -> bool:
         """Whether `spaced` would have found another spacing of the columns."""
-        s, others = self._near.supposed, []
-        for by in (-ANOTHER_SPACING, ANOTHER_SPACING):
-            others.append(self._inner.compare(replace(s, per_column=(1 + by) * s.per_column)).excess)
-        return self._fan and self._near.fits and self._near.compared.excess < _EXPLAINED * min(others)
+        if not (self._fan and self._near.fits):
+            return False
+        s = self._near.supposed
+        others = [
+            replace(s, per_column=(1 + by) * s.per_column) for by in (-ANOTHER_SPACING, ANOTHER_SPACING)
+        ]
+        least = min(self._inner.compare(one).excess for one in others)
+        return self._near.compared.excess < _EXPLAINED * least
 
     def doubt(self) -> str | None:
         """A sentence where the claimed geometry does not fit, or readings cannot tell whether it does."""

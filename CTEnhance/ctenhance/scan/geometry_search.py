@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -168,7 +169,7 @@ class Search:
     def _other_geometry(self) -> GeometryFault | None:
         if self.differ < _AGREE:
             return self._last_view()
-        if self.differ == UNKNOWN and (rays := self._aside_search()).whole:
+        if self.differ == UNKNOWN and (rays := self._aside_rays).whole:
             self.aside = rays.here.differ
             if fault := self._fault_aside(rays, rays.likely()):
                 return fault
@@ -198,7 +199,7 @@ class Search:
         if aside := self._aside(self.rays.fine.disagreement(self.claimed, within=True)):
             return self._fault_of(aside)
         s = self.claimed
-        if self._stands_aside and (rays := self._aside_search()).whole:
+        if self._stands_aside and (rays := self._aside_rays).whole:
             if fault := self._fault_aside(rays, rays.nearby()):
                 return fault
             self._sound = rays.sound
@@ -225,7 +226,7 @@ class Search:
         it explains all, or makes an arc that is likely of itself."""
         if uneven := self._uneven(chosen.differ):
             return uneven
-        if self._stands_aside and (rays := self._aside_search()).whole and (found := rays.uneven()):
+        if self._stands_aside and (rays := self._aside_rays).whole and (found := rays.uneven()):
             return uneven_fault(*found)
         angles, turn = self.projections.view_angles, abs(chosen.supposed.turn)
         step = turn * float(np.median(np.abs(np.diff(angles))))
@@ -371,7 +372,7 @@ class Search:
         sides, as by a detector that stands aside to see more (half-fan); None where none is sure."""
         if not _GOOD < differ < UNKNOWN:
             return None
-        best = self._aside_search().far()
+        best = self._aside_rays.far()
         return None if best is None else _Found(best.supposed, best.compared.differ)
 
     def _fault_aside(self, rays: AsideSearch, place: Place | None) -> GeometryFault | None:
@@ -387,7 +388,8 @@ class Search:
         other = _Found(place.supposed, place.compared.differ)
         return self._fault_of(other, rays.here.differ, over_noise)
 
-    def _aside_search(self) -> AsideSearch:
+    @cached_property
+    def _aside_rays(self) -> AsideSearch:
         return AsideSearch(self.rays, self.claimed, self.projections.n_columns, self.cancel)
 
     def _exchanged(self, lie: bool = False) -> Iterable[_Found]:
