@@ -22,6 +22,7 @@ from pydicom.uid import UID, CTImageStorage
 from ctenhance.core.volume import CTVolume
 from ctenhance.files.dicom.derivation import Derivation
 from ctenhance.files.dicom.header import DAMAGE, frames_of, text
+from ctenhance.files.dicom.units import unit_of_code
 from ctenhance.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -203,12 +204,6 @@ def read_map(path: Path) -> CTVolume:
         ) from error
 
 
-def _unit(code: Dataset) -> str:
-    # Of UCUM the value is the unit as it is written; of other schemes, such as DICOM's own, it is a number.
-    value, meaning = (text(code.get(name)).strip() for name in ("CodeValue", "CodeMeaning"))
-    return value if text(code.get("CodingSchemeDesignator")).strip() == "UCUM" else meaning or value
-
-
 def _volume(image: Dataset, name: str) -> CTVolume:
     frames = frames_of(image)
     mappings: list[Any] = [frame.get("RealWorldValueMappingSequence") or [] for frame in frames]
@@ -217,7 +212,8 @@ def _volume(image: Dataset, name: str) -> CTVolume:
             f"'{name}' has no one mapping from its values to a quantity; give a map of one quantity."
         )
     values = image.pixel_array.reshape(len(frames), image.Rows, image.Columns).astype(np.float64)
-    units = {_unit(one[0].MeasurementUnitsCodeSequence[0]) for one in mappings}
+    codes = [one[0].MeasurementUnitsCodeSequence[0] for one in mappings]
+    units = {unit_of_code(text(code.CodeValue), text(code.get("CodeMeaning"))) for code in codes}
     orientations = {tuple(map(float, frame["ImageOrientationPatient"])) for frame in frames}
     places = np.array([frame["ImagePositionPatient"] for frame in frames], dtype=np.float64)
     right, down = np.array(orientations.pop(), dtype=np.float64).reshape(2, 3)

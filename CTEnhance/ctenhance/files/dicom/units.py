@@ -360,9 +360,14 @@ def _of_mapping(items: Sequence[Dataset]) -> Measure:
     return (in_hu or found or [Measure()])[0]
 
 
+def unit_of_code(value: str, meaning: str) -> str:
+    """Return the unit that a code names: its value, but of other schemes than UCUM, where it is a number or a
+    name, its meaning."""
+    return value if re.search(r"[a-z%/]|^1$", value) else meaning or value
+
+
 def _mapped(item: Dataset, value: str, meaning: str) -> Measure:
-    # Codes of other schemes than UCUM are not read as units.
-    unit = value if re.search(r"[a-z%/]|^1$", value) else meaning or value
+    unit = unit_of_code(value, meaning)
     if is_hounsfield(value) or is_hounsfield(meaning):
         unit = HOUNSFIELD
     slope = number(item.get("RealWorldValueSlope"))
