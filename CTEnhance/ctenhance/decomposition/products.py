@@ -20,8 +20,10 @@ _IMAGES = ("vnc", "zeff", "electron_density", "residual")
 #: Slices in which the quietest energy is looked for.
 _QUIET_SLICES = 8
 #: Slices that are looked at for impossible maps, pixels along a block's side, g/cm³ of all materials where
-#: there is a body, and the blocks of it that tell.
-_LOOKED_AT, _BLOCK, _BODY, _FEWEST_BLOCKS, _LEAST_IMPOSSIBLE = 8, 4, 0.3, 8, 0.03
+#: there is a body, and the fewest blocks of it that tell.
+_LOOKED_AT, _BLOCK, _BODY, _FEWEST_BLOCKS = 8, 4, 0.3, 8
+#: The part of the body with an impossible density that tells (edges of bone in real images have 0.016).
+LEAST_IMPOSSIBLE = 0.03
 
 
 class ImageRequest(Protocol):
@@ -135,15 +137,21 @@ def impossible_sentences(stack: ImageStack, materials: Sequence[Material]) -> li
     body = means.sum(0) > _BODY
     for one, mean in zip(materials, means, strict=True):
         low = mean[body] < -one.density
-        if np.count_nonzero(low) >= max(_FEWEST_BLOCKS, _LEAST_IMPOSSIBLE * low.size):
+        if np.count_nonzero(low) >= max(_FEWEST_BLOCKS, LEAST_IMPOSSIBLE * low.size):
+            found = far_below_zero(one, float(mean[body][low].mean()), float(low.mean()))
             return [
-                f"The map of {one.name} is {1000 * float(mean[body][low].mean()):.0f} mg/mL on average in "
-                f"{100 * float(low.mean()):.2g} % of the body; no concentration is so far below zero (its "
-                f"solid has {1000 * one.density:.0f} mg/mL). The basis cannot describe what is in it, or "
-                "counts and spectra do not belong together: choose a basis of what is in it, such as "
-                "water,iodine."
+                f"{found} The basis cannot describe what is in it, or counts and spectra do not belong "
+                "together: choose a basis of what is in it, such as water,iodine."
             ]
     return []
+
+
+def far_below_zero(material: Material, mean: float, share: float) -> str:
+    """Return the sentence on a map whose `mean` (g/cm³) over this share of the body is impossible."""
+    return (
+        f"The map of {material.name} is {1000 * mean:.0f} mg/mL on average in {100 * share:.2g} % of the "
+        f"body; no concentration is so far below zero (its solid has {1000 * material.density:.0f} mg/mL)."
+    )
 
 
 def _block_means(array: np.ndarray) -> np.ndarray:

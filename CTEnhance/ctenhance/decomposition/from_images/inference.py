@@ -38,9 +38,9 @@ from ctenhance.runtime.progress import Cancellable, Progress, check, silent
 #: first material alone.
 _MOSTLY_AIR = 0.7
 #: What counts as the object where residuals are told, relative to water.
+_BODY = 0.5
 #: So many slices at least, or all, are looked at without the bound at zero.
 _LOOKED_AT = 8
-_BODY = 0.5
 #: Misfit in standard deviations of the noise above which the user is told.
 LARGE_MISFIT = 2.0
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ctenhance.decomposition.from_images.attenuation import Attenuation, distinctness, most_alike
+from ctenhance.decomposition.products import LEAST_IMPOSSIBLE, far_below_zero
 from ctenhance.physics.materials import Material, material
 from ctenhance.runtime.errors import InputError
 
@@ -25,9 +26,8 @@ _UNITS = (1.0, 10.0)
 #: and the fewest voxels that tell.
 _CLEAR, _CLEAR_ERRORS, _MOST_NEGATIVE, _FEWEST, _LEAST_SHARE = 0.2, 5.0, 0.8, 100, 2e-4
 
-#: The part of the body with an impossible density that tells (edges of bone in real images have 0.016);
-#: materials are much alike below this distinctness.
-_LEAST_IMPOSSIBLE, _ALIKE = 0.03, 0.15
+#: Materials are much alike below this distinctness.
+_ALIKE = 0.15
 
 
 def doubts_of_table(attenuation: Attenuation) -> list[str]:
@@ -147,24 +147,20 @@ class Impossible:
         """What is to be said of them."""
         k = int(self.count.argmax())
         count = int(self.count[k])
-        if count < max(_FEWEST, _LEAST_IMPOSSIBLE * self.body):
+        if count < max(_FEWEST, LEAST_IMPOSSIBLE * self.body):
             return []
         one = self.attenuation.materials[k]
-        found = (
-            f"The map of {one.name} is {1000 * float(self.total[k]) / count:.0f} mg/mL on average in "
-            f"{100 * count / self.body:.2g} % of the body; no concentration is so far below zero (its solid "
-            f"has {1000 * one.density:.0f} mg/mL). "
-        )
+        found = far_below_zero(one, float(self.total[k]) / count, count / self.body)
         pair = most_alike(self.attenuation)
         alike = float(distinctness(self.attenuation, self.conserved).min()) < _ALIKE
         if not alike or one.name not in pair:
             return [
-                f"{found}The energies or attenuations are not those of these images, or something is in "
+                f"{found} The energies or attenuations are not those of these images, or something is in "
                 "them that the basis lacks: name what is in them."
             ]
         return [
-            f"{found}At these energies {pair[0]} and {pair[1]} attenuate much alike, and whatever else is in "
-            "the images becomes large amounts of both with opposite signs: choose a basis of what is in "
+            f"{found} At these energies {pair[0]} and {pair[1]} attenuate much alike, and whatever else is "
+            "in the images becomes large amounts of both with opposite signs: choose a basis of what is in "
             "them, such as water,iodine."
         ]
 
