@@ -342,6 +342,24 @@ def test_jpeg_2000_and_its_header_contradict_each_other_on_the_sign(tmp_path: Pa
                 CTVolume.read(tmp_path / "one.dcm")
 
 
+@pytest.mark.parametrize(("most", "agrees"), [(1023, True), (1077, False), (1500, False), (2494, False)])
+def test_jpeg_2000_without_a_sign_under_a_header_with_one(tmp_path: Path, most: int, agrees: bool):
+    """Words of 1024 more than HU: from 1024 HU on their highest bit would be a sign, and bone 4096 lower."""
+    hu = np.random.default_rng(5).normal(40, 12, HU.shape).round().clip(-1024, 1023)
+    hu[:, : hu.shape[1] // 3] = -1000
+    hu[4:7, -6:-3] = [[900, 1000, 900], [1000, most, 1000], [900, 1000, 900]]
+    made = image("12 bits", transfer_syntax=JPEG2000Lossless, PixelData=None)
+    made.PixelRepresentation, made.RescaleIntercept = 1, -1024
+    made.PixelData = encapsulate([jpeg_2000((hu + 1024).astype(np.uint16), bitspersample=12)])
+    made["PixelData"].VR = "OB"
+    dcmwrite(tmp_path / "one.dcm", made, enforce_file_format=True)
+    if agrees:
+        np.testing.assert_array_equal(CTVolume.read(tmp_path / "one.dcm").array[0], hu)
+    else:
+        with pytest.raises(InputError, match=r"its pixels are signed, its JPEG 2000 data say .* unsigned"):
+            CTVolume.read(tmp_path / "one.dcm")
+
+
 @pytest.mark.parametrize("undefined", [False, True])
 @pytest.mark.parametrize("bits", [8, 16])
 def test_uncompressed_frames_are_read_one_by_one(tmp_path: Path, undefined: bool, bits: int):

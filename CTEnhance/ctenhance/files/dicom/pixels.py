@@ -58,6 +58,7 @@ _FLOATS = {"FloatPixelData": "Float Pixel Data", "DoubleFloatPixelData": "Double
 _LOSSLESS_FRAME, _START_OF_SCAN = b"\xff\xc3", b"\xff\xda"
 _AMBIGUOUS_PREDICTORS = (5, 6, 7)
 _FEWEST_CUT_OFF = 8  # pairs of neighbours
+_JUMP = 5 / 8  # of the range of stored values, from one pixel to the next: with another sign a small step
 _SMOOTHER = 0.25  # of the mean step to the next, as bytes in their order are
 _one_at_a_time = threading.Lock()
 
@@ -277,17 +278,48 @@ def _words_by_gdcm(dataset: Dataset, name: str) -> np.ndarray:
 
 
 def _require_one_sign(dataset: Dataset, words: np.ndarray, name: str) -> None:
-    """Raise InputError where JPEG 2000 data are signed, the header says unsigned, and that matters."""
-    stored = int(dataset.get("BitsStored") or 16)
-    if dataset.get("PixelRepresentation") or not int(words.max()) >> (stored - 1):
+    """Raise InputError where JPEG 2000 data and the header say different things of the sign, and that
+    matters: negative words that the header calls unsigned, and signed ones that are smooth without a sign."""
+    stored = min(int(dataset.get("BitsStored") or 16), 8 * words.dtype.itemsize)
+    bits = words.astype(words.dtype.newbyteorder("="), copy=False).view(f"u{words.dtype.itemsize}")
+    bits = bits & bits.dtype.type((1 << stored) - 1)
+    if not int(bits.max()) >> (stored - 1):
         return
     first = next(generate_frames(dataset.PixelData, number_of_frames=int(dataset.get("NumberOfFrames") or 1)))
     said = get_j2k_parameters(first)
-    if said.get("is_signed") and said["precision"] == stored:
+    signed = bool(dataset.get("PixelRepresentation"))
+    if said.get("precision") != stored or said.get("is_signed") == signed:
+        return
+    if not signed:
         raise InputError(
             f"the header of '{name}' says that its pixels are unsigned, its JPEG 2000 data say that they are "
             "signed, and some are negative if so; export the series again, or from its source."
         )
+    if _is_smoother_unsigned(bits, stored, dataset.get("PixelPaddingValue")):
+        raise InputError(
+            f"the header of '{name}' says that its pixels are signed, its JPEG 2000 data say that they are "
+            "unsigned, and what is densest would be far below air if they were signed; set Pixel "
+            "Representation to 0, or export the series again, or from its source."
+        )
+
+
+def _is_smoother_unsigned(bits: np.ndarray, stored: int, padding: object) -> bool:
+    """Say whether neighbours in words of so many bits [..., y, x] jump across the range with a sign, and not
+    without, more often than the other way round. `padding`, and the lowest value, are no neighbours."""
+    none = [1 << (stored - 1)]
+    if isinstance(padding, int):
+        none.append(padding & ((1 << stored) - 1))
+    shown = ~np.isin(bits, none)
+    plain = bits.astype(np.int32)
+    signed = plain - ((plain >> (stored - 1)) << stored)
+    wrapped = kept = 0
+    for axis in (-2, -1):
+        both = np.delete(shown, -1, axis) & np.delete(shown, 0, axis)
+        without, with_sign = (np.abs(np.diff(one, axis=axis))[both] for one in (plain, signed))
+        jump, step = _JUMP * (1 << stored), (1 - _JUMP) * (1 << stored)
+        wrapped += int(np.count_nonzero((with_sign > jump) & (without < step)))
+        kept += int(np.count_nonzero((without > jump) & (with_sign < step)))
+    return wrapped > kept
 
 
 def _require_one_meaning(frame: bytes, words: np.ndarray, name: str) -> None:
