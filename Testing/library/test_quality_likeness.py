@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ctenhance.cli import app
-from ctenhance.core.likeness import how_displaced, in_common
+from ctenhance.core.likeness import how_displaced, in_common, small_picture
 from ctenhance.core.volume import CTVolume
 from ctenhance.quality import doubts_of_pair, page
 
@@ -108,6 +108,20 @@ def test_tissue_alone_tells_nothing() -> None:
     rng = np.random.default_rng(0)
     one, other = (volume(rng.normal(50, 20, (4, 64, 64))) for _ in range(2))
     assert not doubts_of_pair(one, other)
+
+
+def test_a_turn_with_too_little_in_it_to_say_is_no_likeness() -> None:
+    """At the least contrast that tells, a picture has enough, and the same one turned may not."""
+    rng = np.random.default_rng(3)
+    tissue = np.repeat(np.repeat(rng.normal(0, 90, (1, 16, 16)), 8, 1), 8, 2)
+    spreads = [small_picture(one).std() for one in (tissue, np.flip(tissue, 2))]
+    if spreads[0] < spreads[1]:
+        tissue, spreads = np.flip(tissue, 2), spreads[::-1]
+    least = tissue * 80.0 / np.sqrt(spreads[0] * spreads[1])
+    assert small_picture(least).std() > 80 > small_picture(np.flip(least, 2)).std()
+    after = least + rng.normal(0, 40, least.shape)
+    assert small_picture(after).std() > 80
+    assert how_displaced(least, after, (0.8, 0.8, 2.0)) == ""
 
 
 def test_the_page_says_so(tmp_path: Path) -> None:

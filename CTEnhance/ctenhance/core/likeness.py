@@ -45,10 +45,10 @@ def small_picture(array: np.ndarray) -> np.ndarray:
     return np.stack(slices)
 
 
-def alike(one: np.ndarray, other: np.ndarray) -> float:
-    """Return how small pictures correlate; 1 where there is too little in them to say."""
+def alike(one: np.ndarray, other: np.ndarray, unknown: float = 1.0) -> float:
+    """Return how small pictures correlate; `unknown` where there is too little in them to say."""
     if one.shape != other.shape or min(one.std(), other.std()) < _LEAST_SD_HU:
-        return 1.0
+        return unknown
     return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
 
 
@@ -138,11 +138,11 @@ def how_displaced(before: np.ndarray, after: np.ndarray, spacing: Sequence[float
     for count in range(1, len(_AXES) + 1):
         for names in itertools.combinations(_AXES, count):
             turned = np.flip(after, tuple(_AXES[name] for name in names))
-            likely[_once_turned(names)] = alike(one, small_picture(turned))
+            likely[_once_turned(names)] = alike(one, small_picture(turned), unknown=0.0)
     for sign, one_end, other_end in (("+", before, after), ("-", after, before)):
         last = -1.0
         for by in range(1, len(before) // 2 + 1):
-            fit = alike(small_picture(one_end[:-by]), small_picture(other_end[by:]))
+            fit = alike(small_picture(one_end[:-by]), small_picture(other_end[by:]), unknown=0.0)
             if by > _MOST_ASIDE and (fit <= last or (3 * by > len(before) and fit < ONE_BODY)):
                 break
             last = fit
@@ -171,7 +171,7 @@ def _turned_elsewhere(before: np.ndarray, after: np.ndarray, picture: np.ndarray
         shows = min(picture.std(), small_picture(after).std()) >= _LEAST_SD_HU
         if not shows or back[kept].size < before.size / 4:
             continue
-        if alike(small_picture(before[kept]), small_picture(back[kept])) >= ONE_BODY:
+        if alike(small_picture(before[kept]), small_picture(back[kept]), unknown=0.0) >= ONE_BODY:
             return _once_turned(names)
     return ""
 
