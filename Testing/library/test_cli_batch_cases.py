@@ -351,8 +351,14 @@ def test_results_are_not_enhanced_again(tmp_path: Path, verb: object) -> None:
     write_ct(tmp_path / "in" / "a.nii.gz")
     batch(tmp_path / "in", tmp_path / "in" / "first")
     done = batch(tmp_path / "in", tmp_path / "in" / "second")
-    assert "1 done" in done.stdout and "'first/a.nii.gz' (a result of an earlier batch)" in done.stderr
-    assert "a result of an earlier batch" in batch(tmp_path / "in" / "first", tmp_path / "x", code=2).stderr
+    assert "1 done" in done.stdout and "'first/a.nii.gz' (a result of an earlier batch" in done.stderr
+    refused = batch(tmp_path / "in" / "first", tmp_path / "x", code=2).stderr
+    assert "which is not enhanced again; give the folder that it was made of" in refused
+    # Without the batch's folder nothing shows whether originals lie elsewhere.
+    shutil.copytree(tmp_path / "in" / "first", tmp_path / "bare")
+    shutil.rmtree(tmp_path / "bare" / "ctenhance-batch")
+    refused = batch(tmp_path / "bare", tmp_path / "x", "--verb", "degrade", code=2).stderr
+    assert "give that batch's folder with 'ctenhance-batch'" in " ".join(refused.split())
     # Any other volume beside a report is an input.
     shutil.copytree(tmp_path / "in" / "first", tmp_path / "other")
     (tmp_path / "other" / "a.report.json").write_text('{"verb": "degrade"}')

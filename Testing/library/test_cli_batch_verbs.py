@@ -66,6 +66,22 @@ def test_degrading_draws_each_case_anew_and_each_again_alike(tmp_path: Path) -> 
     assert "2 done" in refused.stdout  # the result of another verb is none of this one
 
 
+def test_what_a_batch_has_degraded_is_enhanced_and_compared_by_further_ones(tmp_path: Path) -> None:
+    body(3, 10, 1).write(make(tmp_path / "in" / "p" / "a.nii.gz"))
+    write_series(tmp_path / "in" / "series", PixelSpacing=[0.8, 0.8])
+    routine, enhanced, measures = (tmp_path / name for name in ("routine", "enhanced", "measures"))
+    batch(tmp_path / "in", routine, "--verb", "degrade", "--dose", 0.3)
+    assert "2 done, 0 finished before, 0 failed." in batch(routine, enhanced, "--uncertainty").stdout
+    compared = ("--after", enhanced, "--reference", tmp_path / "in")
+    assert "2 done" in batch(routine, measures, "--verb", "compare", *compared).stdout
+    assert {"p/a.metrics.json", "series.metrics.json"} <= set(names(measures))
+    # A part of the folder, and from what has further images.
+    assert "1 done" in batch(routine / "p", tmp_path / "part").stdout
+    back = batch(enhanced, tmp_path / "back", "--verb", "compare", "--after", routine)
+    assert "2 done, 0 finished before, 0 failed, 2 left out." in back.stdout
+    assert ".uncertainty.nii.gz' (a further image of an earlier result) and 1 more" in back.stderr
+
+
 def rows_of(target: Path) -> list[dict[str, str]]:
     with (target / "ctenhance-batch" / "summary.csv").open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))

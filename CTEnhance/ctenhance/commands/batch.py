@@ -82,7 +82,7 @@ def batch(
     if labels is not None:
         collections.deque(places_in(labels), maxlen=0)  # refuses two of one case
     kind = IMAGES if given["image"] else CTS if VERBS[verb].takes_ct else PROJECTIONS
-    search = CaseSearch(source, target, choice, kind, partners, run.cancel, given["image"] or ())
+    search = CaseSearch(source, target, choice, kind, partners, run.cancel, given["image"] or (), verb)
     found = until_first_case(search, run)
     check_output_folder(target)
     run.plan([])

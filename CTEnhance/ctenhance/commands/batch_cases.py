@@ -17,6 +17,7 @@ from ctenhance.batch import labels
 from ctenhance.batch.case import INDEX, OWN_FOLDER, Case
 from ctenhance.commands.batch_images import ONE_ENERGY, ImagePatterns
 from ctenhance.commands.batch_search import (
+    AGAIN,
     ARCHIVE,
     MISNAMED,
     Entry,
@@ -30,12 +31,12 @@ from ctenhance.commands.batch_search import (
     folders_of,
     name_in,
     place_of,
+    why_result,
 )
 from ctenhance.commands.options import Choice
 from ctenhance.core.volume import READABLE_SUFFIXES
 from ctenhance.files.ctpd.reading import is_ctpd
 from ctenhance.files.dicom.choice import Conditions
-from ctenhance.files.finished import Finished
 from ctenhance.files.names import misnamed
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import stem_of, suffix_of
@@ -117,8 +118,9 @@ class CaseSearch:
     """Every volume file and every DICOM series of a folder, at any depth; the results keep its folders.
 
     In place of these, PROJECTIONS are every projection file and every folder of DICOM-CT-PD files, and IMAGES
-    what `images` name ('40=low.nii.gz', '40=*_40.nii.gz', '.') in one folder. Iterate over it once: it gives
-    what it finds while it goes through the folders, in no order but that of the walk.
+    what `images` name ('40=low.nii.gz', '40=*_40.nii.gz', '.') in one folder. Results of earlier batches are
+    CTs for another `verb` where `source` is the folder of that batch. Iterate over it once: it gives what it
+    finds while it goes through the folders, in no order but that of the walk.
 
     Raises InputError when `source` is no folder or holds no CT, or none that was chosen, before it gives the
     first case, and when results would go into it among the inputs.
@@ -133,9 +135,10 @@ class CaseSearch:
         partners: Partners | None = None,
         cancel: Cancellable | None = None,
         images: Sequence[str] = (),
+        verb: str = "enhance",
     ) -> None:
         _check_folders(source, target)
-        self.source, self.target = source, target
+        self.source, self.target, self.verb = source, target, verb
         self.choice, self.kind = choice or Choice(), kind
         self.pairs = ImagePatterns.of(images) if kind == IMAGES else None
         self.partners, self.cancel = partners or Partners(), cancel or CancelToken()
@@ -239,8 +242,8 @@ class CaseSearch:
         volumes = [file for file in files if suffix_of(file) in READABLE_SUFFIXES]
         wishes = Counter(_spelled(file.relative_to(self.source).with_name(stem_of(file))) for file in volumes)
         for file in volumes:
-            if Finished(file).report.get("output"):
-                yield LeftOut(name_in(file, self.source), "a result of an earlier batch")
+            if why := why_result(file, self.source, self.verb):
+                yield LeftOut(name_in(file, self.source), why)
                 continue
             if found := labels.label_map_in(file, file.relative_to(self.source).as_posix()):
                 yield LeftOut(name_in(file, self.source), f"{found}, no CT: --labels takes such along")
@@ -333,6 +336,11 @@ class CaseSearch:
             return (
                 f"There is no CT in '{source}' but packed files such as '{self._packed}'; unpack them and "
                 "give the folder with what was in them."
+            )
+        if self._left_out and all(why.startswith(AGAIN) for why in self._left_out.values()):
+            return (
+                f"'{source}' holds what an earlier batch has {self.verb}d, which is not {self.verb}d again; "
+                "give the folder that it was made of, or another --verb."
             )
         known = f"no {', '.join(READABLE_SUFFIXES)} file and no DICOM series"
         return f"There is no CT in '{source}': {listing or known}; give a folder that holds CTs."

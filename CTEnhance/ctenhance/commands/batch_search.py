@@ -21,10 +21,14 @@ from ctenhance.commands.options import Choice
 from ctenhance.files.dicom.choice import Conditions
 from ctenhance.files.dicom.parted import SERIES_NUMBER
 from ctenhance.files.dicom.search import FoundSeries, bystanders, join, label, numbered, search
+from ctenhance.files.finished import Finished
 from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.files import stem_of
 
 #: With these begin reasons that are told at the end, as whoever gave the folder meant what is left out so.
 NOT_THERE, ARCHIVE, MISNAMED = "no series", "an archive", "misnamed"
+#: With this begins the reason of a result that the verb at hand has made.
+AGAIN = "a result of an earlier batch, and"
 #: So many folders after the last one of a study its series are told.
 LATER = 16
 
@@ -127,6 +131,29 @@ def _files_among(here: Path, names: Iterable[str]) -> list[Path]:
     visible = [here / name for name in sorted(names) if name[0] != "."]
     # A broken link counts as a missing file; reading a pipe would never end.
     return [path for path in visible if isfile(path) or not exists(path)]
+
+
+def why_result(file: Path, source: Path, verb: str) -> str:
+    """Why a volume file is left out as a result of an earlier batch, or ''.
+
+    Results are inputs of another `verb` where the input folder is the output folder of their batch, or lies
+    in it; among the originals they would be taken for further patients.
+    """
+    report = Finished(file).report
+    if not report.get("output"):
+        stem = stem_of(file).rpartition(".")[0]
+        written = Finished(file.with_name(f"{stem}.nii.gz")).report.get("output") if stem else None
+        further = (written if isinstance(written, dict) else {}).get("further") or {}
+        return "a further image of an earlier result" if file.name in further else ""
+    if report.get("verb") == verb:
+        return f"{AGAIN} {verb}d already"
+    above = source.absolute()
+    inside = [one for one in file.absolute().parents if above in one.parents]
+    if any((one / OWN_FOLDER).is_dir() for one in inside) or not any(
+        (one / OWN_FOLDER).is_dir() for one in (above, *above.parents)
+    ):
+        return f"a result of an earlier batch; to go on from it, give that batch's folder with '{OWN_FOLDER}'"
+    return ""
 
 
 @dataclass(eq=False)
