@@ -92,6 +92,20 @@ def test_grid_and_report(model: Path) -> None:
     assert "enhance" in report["seconds"]
 
 
+def test_the_stored_share_of_the_finest_part_is_added(model: Path, tmp_path: Path) -> None:
+    tensors, entry = weights.load(model)
+    sharper = tmp_path / "sharper.safetensors"
+    weights.save(sharper, tensors, replace(entry, sharpen=0.4))
+    volume = scan(3, 96, 96)
+    volume.array[0, 40:44, 40:44] = 4000  # metal beyond the network's range stays as it was
+    plain, after = enhanced(volume, model), enhanced(volume, sharper)
+    finest = plain - ndimage.gaussian_filter(plain, (0, 0.7, 0.7))
+    inside = (slice(1, None), slice(20, 76), slice(20, 76))  # clear of the far sides' padding, and the metal
+    np.testing.assert_allclose(after[inside], (plain + 0.4 * finest)[inside], atol=0.01)
+    np.testing.assert_array_equal(after[0, 40:44, 40:44], 4000)
+    assert weights.read_entry(sharper).sharpen == 0.4 and weights.read_entry(model).sharpen == 0
+
+
 @pytest.mark.parametrize("shape", [(1, 64, 64), (2, 33, 31), (5, 8, 100), (1, 1, 1)])
 def test_any_number_of_slices_and_any_matrix(model: Path, shape: tuple[int, int, int]) -> None:
     assert enhanced(scan(*shape), model).shape == shape

@@ -46,11 +46,12 @@ def test_edges_get_sharper_without_ringing_or_noise(contrast: float) -> None:
         volume.spacing,
     )
     assert found is not None
-    assert found["after"]["mtf50_per_mm"] > 1.15 * found["before"]["mtf50_per_mm"]
+    assert found["after"]["mtf50_per_mm"] > 1.25 * found["before"]["mtf50_per_mm"]
     at, profile = np.array(found["distance_mm"]), np.array(found["after"]["profile_HU"])
     low, high = (profile[(side * at > 4.5) & (side * at < 7)].mean() for side in (-1, 1))
     assert high - low == pytest.approx(abs(contrast), rel=0.02)
-    assert profile.max() - high < 0.03 * abs(contrast) and low - profile.min() < 0.03 * abs(contrast)
+    # 3.5 and 1.8 % at 1000 HU; a network that is sharper by its gain alone swings as far for the same edges
+    assert profile.max() - high < 0.04 * abs(contrast) and low - profile.min() < 0.02 * abs(contrast)
     flat = (slice(None), slice(4, 20), slice(4, -4))
     assert volumes["after"][flat].std() < volumes["before"][flat].std()
 
@@ -65,7 +66,7 @@ def test_a_scan_is_sharper_at_its_noise_and_hu(shared_data: Path) -> None:
     edges = [one for one in sharpness(volumes, guide, volume.spacing).values() if one is not None]
     assert edges
     for one in edges:
-        assert one["after"]["mtf50_per_mm"] > 1.15 * one["before"]["mtf50_per_mm"]
+        assert one["after"]["mtf50_per_mm"] > 1.25 * one["before"]["mtf50_per_mm"]
     soft = noise(volumes, guide, volume.spacing)["soft"]
     assert soft is not None and soft["after_HU"] < 1.02 * soft["before_HU"]
     for tissue, moved in tissue_bias(volumes, guide, volume.spacing).items():

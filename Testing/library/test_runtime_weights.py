@@ -162,6 +162,11 @@ def test_any_accepted_file_name_stays_inside(file: str) -> None:
         ({"arguments": []}, "'arguments' that is no dict"),
         ({"licence": 5}, "'licence' that is no str"),
         ({"surprise": 1}, "unknown field surprise"),
+        ({"sharpen": -0.1}, "the share to sharpen by '-0.1'"),
+        ({"sharpen": 1.5}, "the share to sharpen by '1.5'"),
+        ({"sharpen": float("nan")}, "the share to sharpen by 'nan'"),
+        ({"sharpen": "0.2"}, "the share to sharpen by '0.2'"),
+        ({"sharpen": True}, "the share to sharpen by 'True'"),
     ],
 )
 def test_broken_registry_lines(embedded: Path, changes: dict[str, Any], sentence: str) -> None:

@@ -44,7 +44,8 @@ class WeightsEntry:
     keyword arguments; `trained_on` says which data under which licence; `card` names the model card. `onnx`
     is empty or tells of the exported form: `file`, `sha256`, `opset`, and whether `bfloat16` was measured to
     be near enough to float32. `spread` holds, by the number of draws, what their standard deviation is to be
-    multiplied by to tell of the true error, as measured on held-out patients.
+    multiplied by to tell of the true error, as measured on held-out patients. `sharpen` is the share of the
+    finest part of the network's image that is added to it (`enhancement.slices.FINE_PIXELS`).
     """
 
     name: str
@@ -58,6 +59,7 @@ class WeightsEntry:
     card: str
     onnx: dict[str, Any] = field(default_factory=dict)
     spread: dict[str, float] = field(default_factory=dict)
+    sharpen: float = 0.0
 
     def spread_factor(self, draws: int) -> float:
         """The factor for this number of draws: that of the next smaller number measured; 1 without any."""
@@ -329,13 +331,13 @@ def _entry(line: Any, where: str) -> WeightsEntry:
     missing = [
         known.name
         for known in fields(WeightsEntry)
-        if known.default_factory is MISSING and known.name not in line
+        if known.default is MISSING and known.default_factory is MISSING and known.name not in line
     ]
     unknown = [str(name) for name in line if name not in names]
     if missing or unknown:
         problem = f"lacks {', '.join(missing)}" if missing else f"has the unknown field {', '.join(unknown)}"
         raise InputError(f"{_capital(where)} {problem} (entry '{line.get('name', '?')}').")
-    for name in (name for name in names if name in line):
+    for name in (name for name in names if name in line and name != "sharpen"):
         kind = dict if name in ("arguments", "onnx", "spread") else str
         if not isinstance(line[name], kind):
             raise InputError(f"{_capital(where)} has a field '{name}' that is no {kind.__name__}.")
@@ -344,12 +346,17 @@ def _entry(line: Any, where: str) -> WeightsEntry:
             f"{_capital(where)} has the name '{line['name']}'; it takes up to 64 of a-z, 0-9, '.', '_', '-'."
         )
     for count, factor in line.get("spread", {}).items():
-        number = isinstance(factor, int | float) and not isinstance(factor, bool)
-        if not count.isdecimal() or not number or not 0 < factor < math.inf:
+        if not count.isdecimal() or not _is_number(factor) or not 0 < factor < math.inf:
             raise InputError(
                 f"{_capital(where)} has the spread factor '{count}: {factor}' for '{line['name']}', which is "
                 "no positive number by a number of draws."
             )
+    share = line.get("sharpen", 0.0)
+    if not _is_number(share) or not 0 <= share <= 1:
+        raise InputError(
+            f"{_capital(where)} has the share to sharpen by '{share}' for '{line['name']}', which is none of "
+            "0 to 1."
+        )
     # The file is opened relative to its registry: anything but a bare name could lead out of the folder.
     for files, suffix in ((line, SUFFIX), (line.get("onnx"), EXPORTED_SUFFIX)):
         if not files:
@@ -362,6 +369,10 @@ def _entry(line: Any, where: str) -> WeightsEntry:
         if not _SHA256.fullmatch(sha256):
             raise InputError(f"{_capital(where)} has no valid sha256 for '{line['name']}'.")
     return WeightsEntry(**line)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _capital(text: str) -> str:
