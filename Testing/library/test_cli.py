@@ -6,7 +6,9 @@ ones.
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -147,6 +149,28 @@ def test_options_without_effect_are_neither_offered_nor_taken(trail: tuple[str, 
         for option, value in (("--device", "cuda"), ("--seed", 3)):
             refused = run(*trail, *told.get(name, []), option, value, code=2)
             assert f"Error: {option} has no effect on this command: leave it out." in refused.stderr
+
+
+def options_of(trail: tuple[str, ...]) -> set[str]:
+    command: Any = get_command(app)
+    for name in trail:
+        command = command.commands[name]
+    return {one for parameter in command.params for one in (*parameter.opts, *parameter.secondary_opts)}
+
+
+def test_what_sentences_advise_is_there() -> None:
+    """Reading DICOM may advise to choose, in whatever verb; no sentence names an option that no verb has."""
+    choosing = {"--series", "--acquisition", "--where", "--resample-tilt"}
+    assert all(choosing & options_of(trail) in (choosing, set()) for trail in commands())
+    for verb in ("decompose", "compare-maps", "calibrate inserts", "batch", "compare", "view", "demo"):
+        assert choosing <= options_of(tuple(verb.split())), verb
+    known = {one for trail in commands() for one in options_of(trail)} | {"--version", "--help"}
+    of_other_programs = {"--raw"}  # gdcmconv's
+    for file in Path(ctenhance.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
+                named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", node.value))
+                assert named <= known | of_other_programs, (file.name, node.lineno, named - known)
 
 
 def test_enhance_hands_everything_over(ct: Path, tmp_path: Path, enhance: Verb) -> None:

@@ -90,6 +90,23 @@ def test_dicom_that_tells_its_energies_needs_no_names(tmp_path: Path) -> None:
     assert "'p2' (its headers tell" in told.stderr
     report = json.loads((tmp_path / "out" / "p1.report.json").read_text(encoding="utf-8"))
     assert report["input"]["images"].keys() == {"40", "70"}
+    # Each energy twice, with two kernels: as the sentence says, one is chosen.
+    for number, (kev, volume) in enumerate(images.items()):
+        write_series(
+            tmp_path / "in" / "p1",
+            (0, 2, 4),
+            prefix=f"b{kev}-",
+            values=np.round(np.maximum(volume.array, -1000)).astype(np.int16),
+            SeriesInstanceUID=f"1.3.{number}",
+            SeriesNumber=number + 3,
+            SeriesDescription=f"Mono {kev} keV",
+            ImageType=["DERIVED", "PRIMARY", "AXIAL", "MONO"],
+            ConvolutionKernel="Br64",
+        )
+    more = (*VERB, "--image", ".", "--noise", "5,5")
+    assert "choose it with --series" in batch(tmp_path / "in", tmp_path / "x", *more, code=1).stderr
+    chosen = batch(tmp_path / "in", tmp_path / "y", *more, "--where", "ConvolutionKernel=Br64")
+    assert "1 done" in chosen.stdout
 
 
 @pytest.mark.parametrize(

@@ -290,6 +290,8 @@ def test_two_series_at_one_energy_are_chosen_from(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"2 series at 40 .numbers 3, 4.: .* choose it with --series 3"):
         read_at(tmp_path, "40")
     np.testing.assert_array_equal(read_at(tmp_path, "40", series="3").array, first)
+    _, said = decompose(f"--image=40={tmp_path}", f"--image=70={tmp_path}", "--series=3", tmp_path / "m")
+    assert "given at 70 keV, but its MonoenergeticEnergyEquivalent tells 40 keV" in said  # both of series 3
     np.testing.assert_array_equal(read_at(tmp_path, "40", where={"ConvolutionKernel": "B70f"}).array, other)
 
 
@@ -318,6 +320,8 @@ def test_one_enhanced_object_of_two_energies(tmp_path: Path) -> None:
     path = save(made, tmp_path / "both" / "image.dcm")
     (one,) = energies_in(path)
     assert one.energies == ("40", "70") and one.within
+    code, said = decompose(f"--image=40={path}", f"--image=50={path}", tmp_path / "maps")
+    assert code == 2 and "'image.dcm' holds images, none at 50 but at 40, 70: give one of these" in said
     code, said = decompose("--image", path, tmp_path / "maps")
     assert code == 0, said
     found = ctenhance.read(tmp_path / "maps" / "iodine.nii.gz", check_hu=False).array

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class OfImages:
     """The settings: the energies ('' where DICOM tells them) in the order of a case's images, and the verb's
-    own; `attenuation` is the table's file."""
+    own; `attenuation` is the table's file, `chosen` the series and images of the DICOM folders."""
 
     energies: tuple[str, ...]
     images: ImageDecomposeOptions
     attenuation: Path | None = None
     noise: tuple[float, ...] | None = None
+    chosen: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class DecomposeImages(Verb):
             "attenuation": table,
             "noise": None if options.noise is None else list(options.noise),
         }
+        if options.chosen:
+            asked["chosen"] = dict(options.chosen)
         return {"model": None, "weights": None, "seed": options.images.seed, "asked": asked}
 
     def outputs(self, case: Case) -> dict[str, Path]:
@@ -75,13 +78,22 @@ class DecomposeImages(Verb):
 
     def read(self, case: Case, progress: Progress, cancel: Cancellable) -> Read:
         from ctenhance.decomposition.from_images.options import HU
-        from ctenhance.decomposition.from_images.reading import images_at_energies
+        from ctenhance.decomposition.from_images.reading import images_at_energies, is_dicom
 
+        chosen = self.options.chosen
         paths = [path for _, path in sorted(case.beside.items())]
         notes: list[str] = []
         pairs = list(zip(self.options.energies, paths, strict=True))
         hounsfield = self.options.images.unit == HU
-        volumes = images_at_energies(pairs, hounsfield, False, None, progress, cancel, notes.append)
+        volumes = images_at_energies(
+            pairs,
+            hounsfield,
+            False,
+            lambda ones: [chosen if is_dicom(one) else {} for one in ones],
+            progress,
+            cancel,
+            notes.append,
+        )
         return Read(volumes, tuple(notes))
 
     def identity(self, source: Read, progress: Progress, cancel: Cancellable) -> dict[str, Any]:

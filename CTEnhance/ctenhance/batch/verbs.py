@@ -172,7 +172,8 @@ class Compare(Verb):
         volumes = {"before": _volume(case)}
         for name in ("after", "reference"):
             if name in case.beside:
-                volumes[name] = ctenhance.read(case.beside[name])
+                path = case.beside[name]
+                volumes[name] = ctenhance.read(path, where=case.where if path.is_dir() else None)
         return Compared(volumes)
 
     def identity(self, source: Compared, progress: Progress, cancel: Cancellable) -> dict[str, Any]:

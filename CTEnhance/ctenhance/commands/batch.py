@@ -75,7 +75,7 @@ def batch(
         cluster.require_dask(dashboard)
     if scheduler is not None and workers is not None:
         raise InputError("The workers of a scheduler are its own: leave out --workers or --scheduler.")
-    asked = verb_of(verb, given, run)  # what no case could use is refused before the search
+    asked = verb_of(verb, given, run, choice)  # what no case could use is refused before the search
     if labels is not None and not (VERBS[verb].takes_ct and VERBS[verb].gives_ct):
         raise InputError(f"Label maps go along with --verb enhance and degrade only, not with {verb}.")
     partners = Partners(labels, given["after"], given["reference"])

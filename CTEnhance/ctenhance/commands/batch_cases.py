@@ -142,7 +142,7 @@ class CaseSearch:
         self.choice, self.kind = choice or Choice(), kind
         self.pairs = ImagePatterns.of(images) if kind == IMAGES else None
         self.partners, self.cancel = partners or Partners(), cancel or CancelToken()
-        if kind != CTS and self.choice:
+        if kind == PROJECTIONS and self.choice:
             raise InputError("Series and images can be chosen among CTs only; leave the choice out.")
         self.conditions = Conditions.of(self.choice.where)
         #: Folders that were looked into, and label maps that went to a case, so far.
@@ -167,7 +167,7 @@ class CaseSearch:
             else:
                 # That nothing was chosen is to be known before the first case.
                 held.append(self._case(entry))
-                if any_case or not self.choice or entry.is_dicom:
+                if any_case or not self.choice or entry.is_dicom or self.kind == IMAGES:
                     any_case = True
                     yield from held
                     held.clear()

@@ -10,7 +10,7 @@ import typer
 
 import ctenhance
 from ctenhance.commands.decompose import names, numbers
-from ctenhance.commands.options import pile_up_of
+from ctenhance.commands.options import Choice, pile_up_of
 from ctenhance.commands.support import Run
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.words import either
@@ -157,8 +157,9 @@ def given_values(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def verb_of(verb: str, given: Mapping[str, Any], run: Run) -> Verb:
-    """The verb with its settings; `given` are the values of all options that belong to a verb.
+def verb_of(verb: str, given: Mapping[str, Any], run: Run, choice: Choice) -> Verb:
+    """The verb with its settings; `given`: the values of all options that belong to a verb, `choice`: of the
+    images at energies.
 
     Raises InputError for a verb that there is not, for options of another one, and for settings that no case
     could use.
@@ -177,7 +178,7 @@ def verb_of(verb: str, given: Mapping[str, Any], run: Run) -> Verb:
     if verb == "decompose":
         _require_one_kind(values)
     if "image" in values:
-        return _of_images(values, run)
+        return _of_images(values, run, choice)
     found: Verb = VERBS[verb].of(_options(verb, values, run))
     return found
 
@@ -190,7 +191,7 @@ def _require_one_kind(values: Mapping[str, Any]) -> None:
             raise InputError(f"--{name.replace('_', '-')} is for {kind} only: leave it out.")
 
 
-def _of_images(values: Mapping[str, Any], run: Run) -> Verb:
+def _of_images(values: Mapping[str, Any], run: Run, choice: Choice) -> Verb:
     from ctenhance.batch.spectral import DecomposeImages, OfImages
     from ctenhance.decomposition.from_images.options import ImageDecomposeOptions
     from ctenhance.decomposition.from_images.reading import split
@@ -205,7 +206,8 @@ def _of_images(values: Mapping[str, Any], run: Run) -> Verb:
         table = Path(table).absolute()
     noise = tuple(numbers(values.get("noise"))) or None
     energies = tuple(split(one)[0] for one in values["image"])
-    found: Verb = DecomposeImages.of(OfImages(energies, options, table, noise))
+    chosen = choice.arguments() if choice else {}
+    found: Verb = DecomposeImages.of(OfImages(energies, options, table, noise, chosen))
     return found
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ctenhance.commands.apps import app
+from ctenhance.commands.options import Choice
 from ctenhance.commands.support import NEITHER, Run, command
 from ctenhance.runtime.errors import InputError
 
@@ -17,6 +18,7 @@ from ctenhance.runtime.errors import InputError
 )
 def compare_maps(
     run: Run,
+    choice: Choice,
     ours: Annotated[Path, typer.Argument(metavar="MAP", help="A map of a material in mg/mL.")],
     theirs: Annotated[
         Path,
@@ -26,11 +28,8 @@ def compare_maps(
         list[str] | None,
         typer.Option(metavar="X,Y,Z,R", help="Centre (LPS) and radius in mm of a region. Repeat for each."),
     ] = None,
-    series: Annotated[
-        str | None, typer.Option(metavar="NUMBER", help="Which series of OTHER's folder.")
-    ] = None,
 ) -> None:
-    """Compare two maps of a material in regions. One may be a vendor's."""
+    """Compare two maps of a material in regions. One may be a vendor's; a series is chosen of OTHER."""
     run.plan([ours, theirs])
     from ctenhance.core.report import ReportBuilder
     from ctenhance.files.dicom.maps import read_map
@@ -46,7 +45,11 @@ def compare_maps(
     if not spheres:
         raise InputError("Give at least one region with --sphere X,Y,Z,R (mm).")
     report = ReportBuilder("compare-maps", {"regions": len(spheres)})
-    maps = [read_map(ours), read_map(theirs, series)]
+    choices = choice.each([ours, theirs])
+    maps = [
+        read_map(ours, where=choices[0].where),
+        read_map(theirs, choices[1].series, choices[1].where),
+    ]
     for volume, path in zip(maps, (ours, theirs), strict=True):
         for note in volume.meta.get("notes", []):
             report.warn(f"'{path.name}': {note}.")

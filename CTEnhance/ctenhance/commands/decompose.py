@@ -12,6 +12,7 @@ import typer
 import ctenhance
 from ctenhance.commands.apps import app
 from ctenhance.commands.options import (
+    Choice,
     GridRatioOption,
     KernelOption,
     MatrixOption,
@@ -80,6 +81,7 @@ def _require_none(given: Mapping[str, Any], defaults: Mapping[str, Any], of: str
 @command(app, "ctenhance decompose bins.ctproj.h5 maps --basis water,iodine --vmi 40,70,100 --vnc --errors")
 def decompose(
     run: Run,
+    choice: Choice,
     source: Annotated[
         Path,
         typer.Argument(
@@ -148,7 +150,7 @@ def decompose(
         int | None, typer.Option(metavar="N", help="At most so many materials in one voxel (--image).")
     ] = None,
     residual: Annotated[
-        bool, typer.Option("--residual", help="Where the basis does not explain the --images, in noise.")
+        bool, typer.Option("--residual", help="Where the basis does not explain each --image, in noise.")
     ] = False,
     resample: Annotated[
         bool, typer.Option("--resample", help="Bring each --image onto the grid of the first.")
@@ -184,9 +186,11 @@ def decompose(
             body_mm=body_mm, device=run.device, seed=run.seed,
         )  # fmt: skip
         levels = numbers(noise) or None
-        decompose_images(run, image, source, of_images, attenuation, levels)
+        decompose_images(run, image, source, of_images, attenuation, levels, choice)
         return
     _require_none(given, _OF_IMAGES, "images (--image)")
+    if choice:
+        raise InputError("Series and images can be chosen for --image only; leave the choice out.")
     if folder is None:
         raise InputError(
             "Give the projections and a folder for the maps, or images at energies with --image."

@@ -39,6 +39,7 @@ def decompose_images(
     options: ImageDecomposeOptions,
     table: Path | None,
     noise: Sequence[float] | None,
+    choice: Choice,
 ) -> None:
     """Read the images, decompose them and write what was asked for into the folder."""
     from ctenhance.decomposition import products
@@ -53,7 +54,7 @@ def decompose_images(
         inputs = [split(one)[1] for one in given] + ([table] if table else [])
         run.plan(inputs, *((path, VOLUME_SUFFIXES) for path in outputs.values()))
         attenuation = None if table is None else read_table(table)
-        images = read_images(run, given, options.unit == HU, check_files=False)
+        images = read_images(run, given, options.unit == HU, check_files=False, choice=choice)
         result = decompose(
             images,
             attenuation=attenuation,
@@ -72,13 +73,14 @@ def read_images(
     given: Sequence[str],
     hounsfield: bool,
     check_files: bool = True,
-    choice: Choice | None = None,
+    *,
+    choice: Choice,
 ) -> dict[str, CTVolume]:
     """Volumes by energy, as `images_at_energies` reads them; `choice`: of the DICOM folders among them."""
     from ctenhance.decomposition.from_images.reading import images_at_energies, split
 
     def choices(paths: Sequence[Path]) -> list[dict[str, Any]]:
-        return [one.arguments() for one in (choice or Choice()).each(paths)]
+        return [one.arguments() for one in choice.each(paths)]
 
     return images_at_energies(
         [split(one) for one in given],

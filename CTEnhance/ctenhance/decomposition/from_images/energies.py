@@ -52,7 +52,8 @@ class Energy:
             if tin and kvp not in TIN_MM:
                 known = ", ".join(f"Sn{one}kV" for one in TIN_MM)
                 raise InputError(
-                    f"No scanner filters {kvp} kV with tin: give {known}, or a table (--attenuation)."
+                    f"No scanner filters {kvp} kV with tin: give {known}, or a name such as bin1 and a "
+                    "table of its attenuations."
                 )
             return cls(f"{'Sn' if tin else ''}{kvp}kV", None, kvp, TIN_MM[kvp] if tin else 0.0)
         if not re.fullmatch(r"[\w .+-]+", said):

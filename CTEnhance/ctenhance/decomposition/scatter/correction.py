@@ -59,7 +59,7 @@ def scatter_method(
     scanner, where it is known; `grid_ratio`: height by gap of its anti-scatter grid (0: none), which the
     kernel makes no use of. Raises InputError for ratios that cannot be and weights that are not there."""
     if choice == NONE and (water_spr, grid_ratio) != (None, None):
-        raise InputError("A scatter or grid ratio needs a correction: choose --scatter kernel or network.")
+        raise InputError("A scatter or grid ratio needs a correction: choose kernel or network, not none.")
     if grid_ratio is not None and not 0 <= grid_ratio <= MOST_GRID:
         raise InputError(f"The grid ratio is {grid_ratio:g}: give 0 to {MOST_GRID:g}, such as 8.")
     if water_spr is not None and not LEAST_SPR <= water_spr <= MOST_SPR:
@@ -142,20 +142,20 @@ class ScatterEstimator:
         if spr is not None and not least <= spr <= most:
             return (
                 f"The scatter network was trained at ratios of {least:g} to {most:g} behind 300 mm of water, "
-                f"not {spr:g}: compare with --scatter kernel."
+                f"not {spr:g}: compare with the method 'kernel'."
             )
         grid = self.method.grid_ratio
         if grid is not None and not TRAINED_GRIDS[0] <= grid <= TRAINED_GRIDS[1]:
             return (
                 f"The scatter network was trained at grid ratios of {TRAINED_GRIDS[0]:g} to "
-                f"{TRAINED_GRIDS[1]:g}, not {grid:g}: compare with --scatter kernel."
+                f"{TRAINED_GRIDS[1]:g}, not {grid:g}: compare with the method 'kernel'."
             )
         inside = TRAINED_TILT[0] <= float(tilt.min()) and float(tilt.max()) <= TRAINED_TILT[1]
         if few <= len(tilt) <= many and inside:
             return None
         return (
             f"The scatter network was trained on {few} to {many} energy bins of 80 to 140 kV; this scan's "
-            "bins lie outside of that: compare with --scatter kernel."
+            "bins lie outside of that: compare with the method 'kernel'."
         )
 
 

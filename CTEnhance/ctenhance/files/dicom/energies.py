@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ctenhance.core.volume import READABLE_SUFFIXES, CTVolume
+from ctenhance.files.dicom.choice import Conditions
 from ctenhance.files.dicom.header import DicomFile, number, read_file, text
 from ctenhance.files.dicom.kinds import slices_of
 from ctenhance.files.dicom.names import kev_in, taken_out, words
@@ -124,11 +125,16 @@ def scan_header_of(volume: CTVolume) -> ScanHeader:
     return ScanHeader() if found is None else scan_header(found, int(frames[0]))
 
 
-def energies_in(path: Path) -> list[SeriesEnergies]:
-    """The series of a DICOM folder or file, with the energies of their images; raises InputError."""
-    files = list(files_of([path], ATTRIBUTES))
+def energies_in(path: Path, where: Mapping[str, str] | None = None) -> list[SeriesEnergies]:
+    """The series of a DICOM folder or file that have images as `where` of `CTVolume.read` asks, with the
+    energies of these; raises InputError."""
+    conditions = Conditions.of(where)
+    files = list(files_of([path], (*ATTRIBUTES, *conditions.keywords)))
     series, _ = slices_of(files) if files else ({}, [])
     numbers = series_numbers({uid: images[0] for uid, images in series.items()})
+    if where and series:
+        meant = set(conditions.files([image for images in series.values() for image in images]))
+        series = {uid: kept for uid, images in series.items() if (kept := [x for x in images if x in meant])}
     found = []
     for uid, images in series.items():
         standard: dict[str, bool] = {}
@@ -154,23 +160,21 @@ def read_at(
     is_file = path.is_file() and suffix_of(path) in READABLE_SUFFIXES
     if not path.exists() or is_file or series is not None:
         return CTVolume.read(path, series, where=where, check_hu=check_hu)
-    found = energies_in(path)
+    found = energies_in(path, where)
     fitting = [one for one in found if energy in one.energies]
     named = f"'{path.name}'"
-    if len(fitting) > 1 and where:
-        return CTVolume.read(path, where=where, check_hu=check_hu)
     if len(fitting) > 1:
         numbers = ", ".join(str(one.number) for one in fitting)
         raise InputError(
             f"{named} holds {len(fitting)} series at {energy} (numbers {numbers}): give the folder of one, "
             f"or choose it with --series {fitting[0].number}."
         )
-    if len(found) > 1 and not fitting:
-        known = (
-            ", ".join(sorted({name for one in found for name in one.energies if name})) or "no known energy"
-        )
+    held = sorted({name for one in found for name in one.energies if name})
+    if not fitting and not where and (len(found) > 1 or len(held) > 1):
+        what, other = (f"{len(found)} series", "folder") if len(found) > 1 else ("images", "file")
         raise InputError(
-            f"{named} holds {len(found)} series, none at {energy} but at {known}: give the folder of one."
+            f"{named} holds {what}, none at {energy} but at {', '.join(held) or 'no known energy'}: give one "
+            f"of these energies, or the {other} of another."
         )
     if len(fitting) == 1 and (len(found) > 1 or len(fitting[0].energies) > 1):
         one = fitting[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +35,14 @@ def mg_per_ml_of(unit: str) -> float | None:
     return float(number or scientific or 10.0**power) * _MASS[mass] * _VOLUME[volume]
 
 
-def read_map(path: AnyPath | Sequence[AnyPath], series: int | str | None = None) -> CTVolume:
+def read_map(
+    path: AnyPath | Sequence[AnyPath],
+    series: int | str | None = None,
+    where: Mapping[str, str] | None = None,
+) -> CTVolume:
     """A map of a material in mg/mL, `meta` unit mg/ml, from a DICOM series that tells its unit, or from an
     image file, whose values are taken for mg/mL. Raises InputError for HU and for what tells no such unit."""
-    volume = CTVolume.read(path, series, check_hu=False)
+    volume = CTVolume.read(path, series, where=where, check_hu=False)
     if "source_files" not in volume.meta and "unit" not in volume.meta:
         return volume.with_array(volume.array, unit=MG_PER_ML)
     unit = str(volume.meta.get("unit") or HOUNSFIELD)
