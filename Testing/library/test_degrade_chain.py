@@ -18,6 +18,7 @@ from ctenhance.degradation.source_noise import measure
 from ctenhance.options import DegradeOptions
 from ctenhance.runtime.errors import Cancelled, InputError
 from ctenhance.runtime.progress import CancelToken
+from ctenhance.scan.simulate import simulate_projections
 
 
 def body(slices: int = 4, rows: int = 64, columns: int = 80, noise: float = 12.0) -> CTVolume:
@@ -94,6 +95,22 @@ def test_a_slice_does_not_depend_on_the_slices_after_it() -> None:
     assert whole.steps[0][0].name == "slice-thickness"
     scan = replace(whole, steps=whole.steps[1:])
     np.testing.assert_array_equal(scan.apply(part).array, scan.apply(source).array[:2])
+
+
+def test_a_series_and_the_nifti_file_converted_from_it_have_the_same_quanta(tmp_path: Path) -> None:
+    """NIfTI holds spacings as float32, 1e-8 beside DICOM's."""
+    series = CTVolume(body(2, 96, 96).array, (0.7, 0.7, 2.1))
+    series.write(tmp_path / "a.nii")
+    converted = CTVolume.read(tmp_path / "a.nii")
+    assert converted.spacing != series.spacing
+    for seed in range(4):
+        one, other = (
+            ctenhance.degrade(volume, dose=0.25, seed=seed).volumes["degraded"].array
+            for volume in (series, converted)
+        )
+        np.testing.assert_array_equal(one, other)
+        scans = [simulate_projections(volume, views=300, seed=seed) for volume in (series, converted)]
+        np.testing.assert_array_equal(scans[0].counts, scans[1].counts)
 
 
 def test_dose_lowers_and_artefacts_are_occasional() -> None:

@@ -267,7 +267,9 @@ def _ticker(stage: str, progress: Progress | None, cancel: Cancellable | None) -
 
 
 def _spacing(volume: CTVolume) -> tuple[float, float, float]:
-    x, y, z = (float(value) for value in volume.spacing)
+    """As NIfTI holds it: the 1e-8 that float32 takes away would tip draws of quanta in single rays, and a
+    DICOM series and the file converted from it would be degraded in two ways."""
+    x, y, z = (float(np.float32(value)) for value in volume.spacing)
     return x, y, z
 
 

@@ -252,7 +252,8 @@ def _grid(array: np.ndarray, spacing: tuple[float, float, float]) -> ImageGrid:
             f"The pixels are {spacing[0]:g} mm x {spacing[1]:g} mm, but only square ones can be projected; "
             "resample the volume."
         )
-    return ImageGrid.centred(array.shape, spacing[0])
+    # As NIfTI holds it, so that a DICOM series and the file converted from it have the same quanta drawn.
+    return ImageGrid.centred(array.shape, float(np.float32(spacing[0])))
 
 
 def _axial(volume: CTVolume) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
