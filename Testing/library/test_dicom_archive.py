@@ -213,7 +213,7 @@ def test_an_index_in_a_folder_tells_what_was_lost(tmp_path: Path, name: str):
     assert not [one for one in listed(tmp_path) if "why" in one]
     (tmp_path / "IMAGES" / "image0002.dcm").unlink()
     (lost,) = [one for one in listed(tmp_path) if "why" in one]
-    assert lost["file"] == "/".join([*inside, "image0002.dcm"]) and "not there" in lost["why"]
+    assert lost["file"] == "IMAGES/image0002.dcm" and "not there" in lost["why"]
 
 
 @pytest.mark.parametrize("kept", [60, 30, 10])

@@ -71,11 +71,16 @@ def test_a_full_disk_is_noticed_where_the_library_does_not_say_so(
 ) -> None:
     with pytest.raises(LibraryError), replace_when_done(tmp_path / "a.nii"):
         raise LibraryError("the image could not be written")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4096))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=1 << 30, free=4096))
     with pytest.raises(CTEnhanceError, match="the disk is full"), replace_when_done(tmp_path / "a.nii"):
         raise LibraryError("the image could not be written")
     with pytest.raises(CTEnhanceError, match=r"the disk is full \(2 MB are needed and 0\.00391 MB free\)"):
         require_space(tmp_path / "a.h5", 2 << 20)
+    # A file system of no blocks at all (ramfs) does not tell.
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=0, free=0))
+    require_space(tmp_path / "a.h5", 2 << 20)
+    with pytest.raises(LibraryError), replace_when_done(tmp_path / "a.nii"):
+        raise LibraryError("the image could not be written")
     with pytest.raises(Cancelled), replace_when_done(tmp_path / "a.nii"):
         raise Cancelled
 

@@ -135,9 +135,10 @@ def test_cancelled_leaves_nothing(tmp_path: Path) -> None:
     ("settings", "said"),
     [
         ({"quantity": "suv"}, "no quantity 'suv'"),
-        ({"quantity": "vmi"}, "energy in keV"),
+        ({"quantity": "vmi"}, "needs its energy: give it in keV"),
         ({"kev": 70.0}, "energy in keV"),
-        ({"quantity": "density"}, "A material belongs"),
+        ({"quantity": "density"}, "needs its material: say of what it is"),
+        ({"material": "iodine"}, "A material belongs to the quantity density"),
         ({"quantity": "vmi", "kev": 0.0}, "0 keV is not possible"),
         ({"quantity": "vnc", "low_noise": True}, "Low noise belongs"),
     ],

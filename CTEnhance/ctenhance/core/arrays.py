@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from ctenhance.runtime.errors import InputError
+from ctenhance.runtime.files import space_left
 
 #: Values that one block of a walk through an array holds (64 MB of float32).
 BLOCK_VALUES = 1 << 24
@@ -24,7 +24,7 @@ def scratch(shape: Sequence[int]) -> np.ndarray:
         return np.zeros(tuple(shape), dtype=np.float32)
     folder = tempfile.gettempdir()
     # A mapped file that finds the disk full while it is written ends the process: ask before.
-    if shutil.disk_usage(folder).free < size:
+    if space_left(folder) < size:
         raise InputError(
             f"The projections need {size >> 20} MB in the temporary folder '{folder}', which has less; free "
             "some, or set TMPDIR to another folder."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob
+import math
 import os
 import shutil
 import uuid
@@ -144,9 +145,16 @@ def why_not_written(error: BaseException, folder: Path | None = None) -> str | N
         one = one.__cause__ or one.__context__
     if folder is not None:
         with contextlib.suppress(OSError):
-            if shutil.disk_usage(folder).free < _NO_SPACE:
+            if space_left(folder) < _NO_SPACE:
                 return f"{DISK_FULL}; free some space or choose another"
     return None
+
+
+def space_left(folder: str | os.PathLike[str]) -> float:
+    """Return how many bytes are free on a folder's disk; infinity where its file system tells of no blocks at
+    all, as ramfs and some drivers in user space do, which says nothing. Raises OSError."""
+    usage = shutil.disk_usage(folder)
+    return usage.free if usage.total else math.inf
 
 
 def require_space(target: str | os.PathLike[str], size: int) -> None:
@@ -155,7 +163,7 @@ def require_space(target: str | os.PathLike[str], size: int) -> None:
     For HDF5: a file that it cannot close for want of space may end the process when it exits.
     """
     with contextlib.suppress(OSError):
-        free = shutil.disk_usage(Path(target).absolute().parent).free
+        free = space_left(Path(target).absolute().parent)
         if free < size + _NO_SPACE:
             raise CTEnhanceError(
                 f"Cannot write '{target}': {DISK_FULL} ({_megabytes(size)} are needed and "
@@ -174,7 +182,7 @@ def require_file_of(path: Path, size: int) -> None:
             raise
 
 
-def _megabytes(size: int) -> str:
+def _megabytes(size: float) -> str:
     return f"{size / 2**20:.3g} MB"
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ctenhance.runtime.errors import CTEnhanceError, InputError
+from ctenhance.runtime.files import space_left
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS series (
@@ -135,7 +136,7 @@ class Store:
     def room(self) -> bool:
         """Whether there is room for another image, by the limits of the settings."""
         with contextlib.suppress(OSError):
-            return self._bytes < self._most and shutil.disk_usage(self.folder).free > self._least_free
+            return self._bytes < self._most and space_left(self.folder) > self._least_free
         return False
 
     def add(self, series: str, uid: str, content: bytes, expected: int | None = None, scan: str = "") -> bool:

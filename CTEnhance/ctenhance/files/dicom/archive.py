@@ -203,7 +203,8 @@ class Archive:
             with contextlib.suppress(*DAMAGE):  # an index that is not asked for is not needed
                 for parts, uid in _listed_in(path):
                     if uid not in self._beside_indices and not path.parent.joinpath(*parts).exists():
-                        self._lost[uid or "/".join(parts)] = "/".join(parts)
+                        place = "/".join((*Path(name).parts[:-1], *parts))
+                        self._lost[uid or place] = place
         return None
 
     def _missing(self) -> Iterator[Passed]:

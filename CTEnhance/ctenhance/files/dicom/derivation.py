@@ -55,13 +55,17 @@ class Derivation:
         if self.storage == "map" and self.quantity in QUANTITIES and self.meaning.is_hounsfield:
             raise InputError("A parametric map is for values that are not HU: write HU as CT images (ct).")
         require_one_of(self.quantity, QUANTITIES, "quantity")
-        if (self.quantity == "vmi") != (self.kev is not None):
+        if self.quantity == "vmi" and self.kev is None:
+            raise InputError("A monoenergetic image needs its energy: give it in keV (--kev, such as 70).")
+        if self.quantity != "vmi" and self.kev is not None:
             raise InputError("An energy in keV belongs to the quantity vmi, and to it alone.")
         if self.kev is not None and not 1 <= self.kev <= 1000:
             raise InputError(f"A monoenergetic image at {self.kev:g} keV is not possible.")
         if self.low_noise and self.kev is None:
             raise InputError("Low noise belongs to the quantity vmi, and to it alone.")
-        if (self.quantity == "density") != (self.material is not None):
+        if self.quantity == "density" and self.material is None:
+            raise InputError("A density needs its material: say of what it is (--material, such as iodine).")
+        if self.quantity != "density" and self.material is not None:
             raise InputError("A material belongs to the quantity density, and to it alone.")
         basis = self.basis()
         if self.material is not None and basis and self.material not in basis:
