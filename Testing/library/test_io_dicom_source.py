@@ -347,6 +347,21 @@ def test_every_quantity_energy_and_material_has_a_number_of_its_own() -> None:
     assert Derivation("vmi", kev=70).number(None) == 90070
 
 
+def test_series_of_one_quantity_have_numbers_by_source_and_slices(tmp_path: Path) -> None:
+    """Two series of a study, and of one of them both the slices and others: no two numbers alike."""
+    numbers = []
+    for name, given in (("a", 3), ("b", 9), ("c", None), ("d", 0)):
+        of_source(tmp_path / name, SeriesNumber=given, SeriesInstanceUID=f"1.2.{ord(name)}")
+        volume = CTVolume.read(tmp_path / name / "source")
+        for depth in (0.0, 1.2, 1.6):
+            moved = CTVolume(volume.array, volume.spacing, tuple(np.add(volume.origin, (0.0, 0.0, depth))))
+            for made in ({"quantity": "vmi", "kev": 70.0}, {"quantity": "vnc"}):
+                image = derive(tmp_path / name, moved, [], like=tmp_path / name / "source", **made)[0]
+                numbers.append(int(image.SeriesNumber))
+    assert len(set(numbers)) == len(numbers) and 30070 in numbers and 90070 in numbers
+    assert [number // 10_000 for number in numbers[:6]] == [3] * 6
+
+
 def test_research_use_is_said_where_anonymisers_leave_it(tmp_path: Path) -> None:
     image = derive(tmp_path, of_source(tmp_path), quantity="zeff")[0]
     said = [

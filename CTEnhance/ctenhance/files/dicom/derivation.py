@@ -144,16 +144,17 @@ class Derivation:
         said = [str(one) for one in self.setting("from_images")]
         return ", ".join(f"{one} keV" if one.replace(".", "", 1).isdigit() else one for one in said)
 
-    def number(self, source: int | None) -> int:
+    def number(self, source: int | None, slices: str = "") -> int:
         """The series' number: one for each quantity, energy, material and way of making, by source.
 
-        `source`: the number of the series that it was made of.
+        `source`: the number of the series that it was made of; `slices`: what tells the volume's from those
+        of that series, '' for its own.
         """
-        if self.kev is not None and self.kev == int(self.kev):
+        if self.kev is not None and self.kev == int(self.kev) and not slices:
             place = int(self.kev) + (1000 if self.low_noise else 0)
         else:
             facts = [self.quantity, self.kev, self.low_noise, self.material, self.description]
-            facts += [self.verb, self.report.get("settings"), self.report.get("model")]
+            facts += [self.verb, self.report.get("settings"), self.report.get("model"), slices]
             spelled = json.dumps(facts, sort_keys=True, default=str).encode()
             place = 1000 * (2 + list(QUANTITIES).index(self.quantity)) + 1 + zlib.crc32(spelled) % 999
         # Numbers that archives made up may be too large to be multiplied.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -239,10 +240,12 @@ class Source:
         return None if self.nearest is None else self.images[self.nearest[index]]
 
     @property
-    def number(self) -> int | None:
-        """The number of the series that the volume's slices are of, if it has one."""
-        found = None if self.nearest is None else self.images[0].element("SeriesNumber")
-        return None if found is None or found.is_empty else int(found.value)
+    def number(self) -> int:
+        """The number of the series; of one without any a number made of its UID, so that those of a study
+        differ."""
+        found = self.images[0].element("SeriesNumber")
+        given = 0 if found is None or found.is_empty else int(found.value)
+        return given if given > 0 else 1000 + zlib.crc32(self.series_uid.encode()) % 200_000
 
     @property
     def description(self) -> str:

@@ -212,14 +212,16 @@ def _shared(volume: CTVolume, derivation: Derivation, source: Source | None) -> 
         image.BurnedInAnnotation, image.LossyImageCompression = "NO", "00"
     _say_energy(image, derivation)
     image.WindowWidth, image.WindowCenter = _window(volume.array, derivation.meaning)
-    series, described = None, ""
+    series, described, slices = None, "", ""
     if source is not None:
         source.put_series(image)
         if scanner := source.scanner():
             image.ContributingEquipmentSequence.append(scanner)
         series, described = source.number, source.description
+        if source.nearest is None:
+            slices = str([volume.array.shape, volume.spacing, volume.origin, volume.direction.tolist()])
     say_side(image)
-    image.SeriesNumber = derivation.number(series)
+    image.SeriesNumber = derivation.number(series, slices)
     image.SeriesDescription = derivation.text(described)
     _choose_character_set(image)
     return image
