@@ -209,6 +209,33 @@ def test_names_of_examinations_are_no_maps(tmp_path: Path, said: str):
     CTVolume.read(tmp_path / "none")
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Thorax iodine contrast 80ml Br40 1.0", "Thorax with iodine", "CT TAP iodinated contrast",
+        "Abdomen Iodine 100 ml venous", "Abdomen Jod 100ml", "Iodine CM arterial",
+    ],
+)  # fmt: skip
+def test_a_scan_with_an_injected_agent_is_not_accused(tmp_path: Path, said: str):
+    write_series(tmp_path, SeriesDescription=said)
+    assert CTVolume.read(tmp_path).meta["notes"] == []
+
+
+@pytest.mark.parametrize(
+    ("said", "noted"),
+    [
+        ("Perfused blood volume map", True), ("Lung PBV", True), ("rCBF", True), ("Color map lung", True),
+        ("DE_Thorax Lung PBV M_0.4 D30f", False), ("Lung PBV Sn140kV", False), ("Lung 1.0 MPR", False),
+    ],
+)  # fmt: skip
+def test_a_derived_image_named_after_perfusion_is_noted(tmp_path: Path, said: str, noted: bool):
+    for kind in ("DERIVED", "ORIGINAL"):
+        write_series(tmp_path / kind, SeriesDescription=said, ImageType=[kind, "PRIMARY", "AXIAL"])
+        notes = CTVolume.read(tmp_path / kind).meta["notes"]
+        found = any("its Image Type says DERIVED" in note for note in notes)
+        assert found == (noted and kind == "DERIVED"), notes
+
+
 @pytest.mark.parametrize("said", HOUNSFIELD)
 def test_rescale_types_that_mean_hu_need_no_note(tmp_path: Path, said: str):
     write_series(tmp_path, RescaleType=said)

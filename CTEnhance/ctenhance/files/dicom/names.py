@@ -70,6 +70,12 @@ _ELECTRON = r"E?LE[CKT]+RON"
 _DENSE = r"(DENS|DICHT|HUSTOT|TATHET|TAETHET|TTHED|TIHEY|SURUSEG|YOGUNLU|GESTOSC)"
 _Z, _RHO, _POWER = "effective atomic number", "electron density", "stopping power ratio"
 _MASS, _BASIS = "mass density", "one of the effects that attenuate (photoelectric, scatter)"
+_MAP = "a map"
+_FLOW, _VOLUME, _TIME, _PERMEABILITY = "blood flow", "blood volume", "time", "permeability"
+#: Names that a CT of which such maps are computed has, too; but not one that was computed itself.
+NOTED_IF_DERIVED = (_FLOW, _VOLUME, _TIME, _PERMEABILITY, _MAP)
+#: An image of one tube, or of both mixed, as those are named: 'M_0.4', 'Sn140 kV'.
+OF_TUBES = re.compile(r"\bM 0 \d|\d ?KV\b|\bMIX")
 #: Names that many a CT has not, and that air contradicts: then a note says so. And those with air as in HU.
 NOTED, WITH_AIR = (_DENSITY, _BASIS), (_RHO, _Z, _POWER, _MASS)
 # Of some vendors these have -1000 in air, too: air does not show that they are HU.
@@ -108,10 +114,10 @@ OF_MATERIALS: Names = (
     ),
 )
 OF_PERFUSION: Names = (
-    (r"R?CBF|(REGIONAL )?(CEREBRAL )?BLOOD FLOW", "blood flow"),
-    (r"R?CBV|\w*PBV|(PERFUSED |CEREBRAL )?BLOOD VOLUME", "blood volume"),
-    (r"R?MTT|MEAN TRANSIT( TIME)?|TTP|T ?MAX|TTD|TTS|TIME TO (PEAK|DRAIN|START|MAX(IMUM)?)", "time"),
-    (r"FLOW EXTRACTION( PRODUCT)?|PERMEABILITY|KTRANS|PATLAK|PARAMETRIC MAP", "permeability"),
+    (r"R?CBF|(REGIONAL )?(CEREBRAL )?BLOOD FLOW", _FLOW),
+    (r"R?CBV|\w*PBV|(PERFUSED |CEREBRAL )?BLOOD VOLUME", _VOLUME),
+    (r"R?MTT|MEAN TRANSIT( TIME)?|TTP|T ?MAX|TTD|TTS|TIME TO (PEAK|DRAIN|START|MAX(IMUM)?)", _TIME),
+    (r"FLOW EXTRACTION( PRODUCT)?|PERMEABILITY|KTRANS|PATLAK|PARAMETRIC MAP", _PERMEABILITY),
 )
 QUANTITIES: Names = (*LIKE_HU, *OF_MATERIALS, *OF_PERFUSION)
 # An image at an energy is HU, whichever material is to be seen in it.
@@ -141,7 +147,9 @@ WITHOUT_AIR: Names = (
     (
         rf"^({_IODINE}|CALCIUM|KALZIUM|CALCIO|URIC ACID|HARNSA?E?URE|ACID[EO] URI(QUE|CO)|URINEZUUR)( \d+)*$"
         r"|^(DE )?URIC ACID|(DE|DECT|SPECTRAL|GSI) (IODINE|CALCIUM|WATER|HAP|FAT)( \d+)*$"
-        r"|VNC (UND|AND|ET|Y|E|EN) IOD\w*|I ?MAP|IODINE(PLUS)?",
+        r"|VNC (UND|AND|ET|Y|E|EN) IOD\w*|I ?MAP"
+        # what was injected, as in 'with iodine' and 'iodine contrast 80 ml'
+        r"|(?<!WITH )(?<!MIT )(?<!AVEC )(?<!CON )IODINE(PLUS)?(?! (CONTRAST|AGENT|[CK]M|INJ\w*|IV|\d+) ?)",
         _DENSITY,
     ),
     (r"^(PS|BV|BF)( \d+)*$", "perfusion"),
@@ -189,7 +197,7 @@ WITHOUT_AIR: Names = (
         r"MAPS?|HEAT ?MAPS?|\w*KART(EN?|AN?|TA|ET)|\w+KORT(ET)?|HARITA\w*|TERKEP\w*"
         r"|MAPY|CARTES?|CARTOGRAPHIE|MAPAS?|MAPP[AE]|\w*KAART|\w*PROBABILIT(Y|IES)"
         r"|SEGMENTATIONS?|MASKS?|LABELS?|XENON|VENTILATION|LUNG ?VESSELS?|LUNGENGEFA?E?SSE",
-        "a map",
+        _MAP,
     ),
     # Products that show a material in colours or alone, whose names a protocol may have, too.
     (
@@ -270,6 +278,16 @@ def note_with_air(where: str, named: str) -> str:
             "that it is a CT in Hounsfield units and no map"
         )
     return ""
+
+
+def note_of_derived(named: str) -> str:
+    """Return the note on a derived image with air at -1000 whose description tells of such a quantity."""
+    if named not in NOTED_IF_DERIVED:
+        return ""
+    return (
+        f"its description tells of {named}, and its Image Type says DERIVED; taken for Hounsfield units, as "
+        "air is at -1000 in it: make sure that it is a CT and no map"
+    )
 
 
 def kev_in(said: str) -> frozenset[float]:

@@ -34,6 +34,7 @@ from ctenhance.files.dicom.names import (
     LIKE_HU,
     OF_MATERIALS,
     OF_PERFUSION,
+    OF_TUBES,
     QUANTITIES,
     SHOWN_ALONE,
     TAKEN_OUT,
@@ -41,6 +42,7 @@ from ctenhance.files.dicom.names import (
     WITHOUT_AIR,
     Names,
     capitals,
+    note_of_derived,
     note_with_air,
     quantity,
     virtual,
@@ -226,8 +228,8 @@ def doubts(slices: Sequence[Slice], array: np.ndarray, air: bool) -> list[str]:
             f"a description in '{name}' tells of {named}, and no air at -1000 HU shows that it is a CT all "
             "the same; give the CT series."
         )
-    if note := note_with_air("its description", named):
-        notes.append(note)
+    derived = note_of_derived(named) if _is_computed(slices[0]) else ""
+    notes += filter(None, [note_with_air("its description", named), derived])
     if _DIRECT_DENSITY.search(
         " ".join(words(slices[0].file.value(one) or "") for one in ("SeriesDescription", "ConvolutionKernel"))
     ):
@@ -261,6 +263,14 @@ def _virtual(one: Slice) -> str:
     ]
     said += map(str, () if isinstance(kinds, str) else kinds or ())
     return next((name for name in map(virtual, map(words, said)) if name), "")
+
+
+def _is_computed(one: Slice) -> bool:
+    """Say whether the header calls an image derived, and its description not one of the tubes' own."""
+    kinds = one.file.value("ImageType", frame=one.frame)
+    first = kinds if isinstance(kinds, str) else next(iter(kinds or ()), "")
+    described = words(one.file.value("SeriesDescription", frame=one.frame) or "")
+    return words(first).startswith("DERIVED") and not OF_TUBES.search(described)
 
 
 def is_ct_all_the_same(array: np.ndarray) -> bool:
