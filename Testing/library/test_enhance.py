@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,6 +110,34 @@ def test_the_stored_share_of_the_finest_part_is_added(model: Path, tmp_path: Pat
 @pytest.mark.parametrize("shape", [(1, 64, 64), (2, 33, 31), (5, 8, 100), (1, 1, 1)])
 def test_any_number_of_slices_and_any_matrix(model: Path, shape: tuple[int, int, int]) -> None:
     assert enhanced(scan(*shape), model).shape == shape
+
+
+def stored_otherwise(volume: CTVolume, order: tuple[int, ...], flips: tuple[int, ...]) -> CTVolume:
+    """The same voxels at the same places, with axes [z, y, x] in this order and some of them mirrored."""
+    array = volume.array[tuple(slice(None, None, flip) for flip in flips)]
+    ends = np.array([(n - 1) * (flip < 0) for n, flip in zip(volume.array.shape, flips, strict=True)])[::-1]
+    origin = np.array(volume.origin) + volume.direction @ (ends * volume.spacing)
+    axes = [2 - axis for axis in reversed(order)]
+    x, y, z = np.array(volume.spacing)[axes].tolist()
+    direction = (volume.direction * flips[::-1])[:, axes]
+    return CTVolume(array.transpose(order), (x, y, z), tuple(origin.tolist()), direction)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (0, 2, 1)])
+@pytest.mark.parametrize("flips", [(1, -1, 1), (1, 1, -1), (-1, -1, -1)])
+@pytest.mark.parametrize("verb", [ctenhance.enhance, ctenhance.degrade])
+def test_a_scan_stored_otherwise_gives_the_same_voxels(
+    model: Path, verb: Any, order: tuple[int, ...], flips: tuple[int, ...]
+) -> None:
+    volume = scan(3, 70, 70)
+    other = stored_otherwise(volume, order, flips)
+    settings: dict[str, Any] = {"device": "cpu", "seed": 3}
+    settings |= {"model": model} if verb is ctenhance.enhance else {"dose": 0.25}
+    here, there = (verb(one, **settings).volumes for one in (volume, other))
+    (first,), (second,) = here.values(), there.values()
+    assert not np.array_equal(first.array, volume.array)
+    np.testing.assert_array_equal(stored_otherwise(first, order, flips).array, second.array)
+    np.testing.assert_array_equal(second.direction, other.direction)
 
 
 def sagittal(volume: CTVolume) -> CTVolume:

@@ -102,7 +102,10 @@ def test_any_order_of_axes_has_its_axial_slices(order: tuple[int, int, int], fli
     axial = stored.axial()
     assert abs(axial.direction[2, 2]) == pytest.approx(1)
     np.testing.assert_array_equal(stored.from_axial(axial.array), stored.array)
-    if order in ((0, 1, 2), (0, 2, 1)):  # rows and columns of axial slices stay as they are
+    seen = axial.array[axial.upright()]
+    np.testing.assert_array_equal(seen, array[tuple(slice(None, None, f) for f in flips[::-1])])
+    np.testing.assert_array_equal(seen[axial.upright()], axial.array)
+    if order == (0, 1, 2):
         assert axial is stored
         return
     np.testing.assert_array_equal(axial.array, upright.array)

@@ -134,8 +134,8 @@ class CTVolume:
         """Return the same voxels with axes of the grid exchanged, so that its slices [y, x] are axial.
 
         z becomes the axis nearest to the patient's long one, x of the others the one nearest to right-left.
-        Nothing is mirrored or resampled: an oblique volume keeps its slices when those are the nearest to
-        axial. The volume itself where its slices are axial already (most are; sagittal ones come from
+        Nothing is mirrored (see `upright`) or resampled: an oblique volume keeps its slices when those are the
+        nearest to axial. The volume itself where its slices are axial already (most are; sagittal ones come from
         reformatting and from some NIfTI archives), else without the entries of `meta` that are of slices.
         """
         order = self._axial_order()
@@ -150,12 +150,23 @@ class CTVolume:
         """Return values [z, y, x] of the grid of `axial()` in this volume's own order of axes."""
         return np.ascontiguousarray(array.transpose(np.argsort(self._axial_order())))
 
+    def upright(self) -> tuple[slice, slice, slice]:
+        """Return an index of an array [z, y, x] of this grid that gives a view whose x runs to the patient's
+        left, y to the back and z to the head, each as nearly as an axis can; it is its own inverse.
+
+        So one scan is worked on alike however its rows, columns and slices are stored."""
+        steps = [-1 if axis[np.abs(axis).argmax()] < 0 else 1 for axis in self.direction.T[::-1]]
+        z, y, x = (slice(None, None, step) for step in steps)
+        return z, y, x
+
     def _axial_order(self) -> tuple[int, ...]:
         """The axes of the array that `axial` makes z, y and x, in this order."""
         right, _, up = np.abs(self.direction)
         # A little in favour of how it is stored: at 45 degrees rounding must not decide.
         z = 2 if up[2] >= up.max() - _ORTHONORMAL_TOLERANCE else int(up.argmax())
-        x, y = (0, 1) if z == 2 else sorted({0, 1, 2} - {z}, key=lambda axis: -right[axis])
+        x, y = sorted({0, 1, 2} - {z})
+        if right[y] > right[x] + _ORTHONORMAL_TOLERANCE:
+            x, y = y, x
         return 2 - z, 2 - y, 2 - x
 
     def require_hu(self) -> None:

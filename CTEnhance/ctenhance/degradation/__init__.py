@@ -66,17 +66,19 @@ def degrade(
     report = ReportBuilder("degrade", device=selected, seed=options.seed)
     report.input = volume.input_report()
     axial = volume.axial()
+    upright = axial.upright()
+    # what is drawn at random must not depend on how rows, columns and slices are stored
+    scan = CTVolume(axial.array[upright], axial.spacing, meta=axial.meta)
     with report.stage("draw"):
-        chain = _replayed(options) or Chain.of(options).draw(axial, options.seed)
+        chain = _replayed(options) or Chain.of(options).draw(scan, options.seed)
     report.seed = chain.seed
     report.settings = {**options.settings(), "preset": chain.name}
     report.details[REPORT_KEY] = chain.to_report()
     with report.stage("apply"):
         degraded = with_memory_fallback(
-            lambda where, _: chain.apply(axial, where, progress, cancel), [1], selected, report.warn
+            lambda where, _: chain.apply(scan, where, progress, cancel), [1], selected, report.warn
         )
-    if axial is not volume:
-        degraded = volume.with_array(volume.from_axial(degraded.array))
+    degraded = volume.with_array(volume.from_axial(degraded.array[upright]))
     return Result({"degraded": degraded}, {}, report.finish())
 
 

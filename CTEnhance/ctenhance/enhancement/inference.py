@@ -213,9 +213,11 @@ def _all_slices(
     """The enhanced volume, and where it is asked for the SD of its draws times `factor`.
 
     Batches are worked on side by side, one at least being prepared while the network is at another."""
-    array = stack.array
+    upright = stack.upright()
+    array = stack.array[upright]
     names = ("enhanced", "uncertainty") if options.uncertainty else ("enhanced",)
-    images = {name: large.empty(array.shape) for name in names}
+    whole = {name: large.empty(array.shape) for name in names}
+    images = {name: image[upright] for name, image in whole.items()}
     enhancer.find_patient(array)
     permits = Semaphore(work.at_once)
 
@@ -245,10 +247,10 @@ def _all_slices(
             if progress is not None:
                 progress("enhance", z + 1, len(array))
         if stop // SLICES_KEPT > done // SLICES_KEPT:
-            for filled in (array, *images.values()):
+            for filled in (stack.array, *whole.values()):
                 large.let_go(filled)
         done = stop
-    return images
+    return whole
 
 
 def _in_order(
