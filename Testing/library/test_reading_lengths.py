@@ -147,6 +147,29 @@ def test_an_orientation_that_contradicts_the_matrix_is_noted(
 
 
 @pytest.mark.parametrize(
+    "said, contradicts",
+    [
+        ("Offset = 1 2 3\nPosition = 1 2 28", True),
+        ("Position = 1 2 28\nOffset = 1 2 3", True),
+        ("Offset = 1 2 3\nOffset = 1 2 28", True),
+        ("ElementSpacing = 0.8 0.8 2.5\nOffset = 1 2 3", True),
+        ("TransformMatrix = 1 0 0 0 1 0 0 0 1\nOrientation = -1 0 0 0 -1 0 0 0 1", True),
+        ("Offset = 1 2 3\nOrigin = 1.0 2.0 3.0\nPosition = 1 2 3.0000001", False),
+        ("Comment = one\nComment = other\nOffset = 1 2 3", False),
+    ],
+)
+def test_a_meta_image_that_says_one_thing_otherwise_is_refused(
+    tmp_path: Path, said: str, contradicts: bool
+) -> None:
+    path = _mha(tmp_path / "a.mha", said)
+    if not contradicts:
+        assert _notes(path) == []
+        return
+    with pytest.raises(InputError, match=r"its header contradicts itself: '.* = .*' and '.* = .*'; delete"):
+        CTVolume.read(path)
+
+
+@pytest.mark.parametrize(
     "axes",
     [
         (1, 0, 0, 0, 1, 0, 0, 0, 1), (-1, 0, 0, 0, -1, 0, 0, 0, 1), (0, 0, 1, 1, 0, 0, 0, 1, 0),

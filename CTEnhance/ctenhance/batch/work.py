@@ -191,8 +191,8 @@ def _files(beside: Mapping[str, Path]) -> Iterator[Path]:
 
 def _state(files: Sequence[Path]) -> str:
     """Return `files_state`; '' for what is gone and for a header whose values lie in another file."""
-    from ctenhance.files.damage import values_beside
     from ctenhance.files.finished import files_state
+    from ctenhance.files.text_header import values_beside
 
     try:
         return "" if any(values_beside(file) for file in files) else files_state(files)

@@ -134,9 +134,9 @@ class CTVolume:
         """Return the same voxels with axes of the grid exchanged, so that its slices [y, x] are axial.
 
         z becomes the axis nearest to the patient's long one, x of the others the one nearest to right-left.
-        Nothing is mirrored (see `upright`) or resampled: an oblique volume keeps its slices when those are the
-        nearest to axial. The volume itself where its slices are axial already (most are; sagittal ones come from
-        reformatting and from some NIfTI archives), else without the entries of `meta` that are of slices.
+        Nothing is mirrored (see `upright`) or resampled: an oblique volume keeps its slices when those are
+        the nearest to axial. The volume itself where they are axial already (most are; sagittal ones come
+        from reformatting and some NIfTI archives), else without the entries of `meta` that are of slices.
         """
         order = self._axial_order()
         if order == (0, 1, 2):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ctenhance.core.hounsfield import has_air
-from ctenhance.files.damage import NIFTI, nifti_header, nifti_layout, texts_of_header
+from ctenhance.files.damage import NIFTI, nifti_header, nifti_layout
 from ctenhance.files.dicom.names import (
     AT_AN_ENERGY,
     LIKE_HU,
@@ -33,6 +33,7 @@ from ctenhance.files.dicom.names import (
     quantity,
     words,
 )
+from ctenhance.files.text_header import texts_of_header
 from ctenhance.runtime.errors import NotCTError
 from ctenhance.runtime.files import stem_of, suffix_of
 

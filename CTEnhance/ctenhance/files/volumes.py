@@ -24,18 +24,16 @@ import SimpleITK as sitk  # noqa: N813 (its customary name)
 
 from ctenhance.core.volume import CTVolume, require_scalar_volume, sitk_image
 from ctenhance.files.damage import (
-    DAMAGED,
     GZIP_WBITS,
     LEAST_OFFSET,
     NIFTI,
     is_packed,
     nifti_header,
     nifti_layout,
-    require_plain_meaning,
     require_sound,
-    taken_on_trust,
 )
 from ctenhance.files.nifti_grid import NiftiGrid, apart, grid_of_nifti, lengths_of
+from ctenhance.files.text_header import DAMAGED, require_plain_meaning, taken_on_trust
 from ctenhance.runtime import large
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import (
@@ -122,7 +120,8 @@ def read_or_map(path: Path, place: Path | None, labels: bool = False) -> CTVolum
     if not path.name.endswith((suffix, suffix.upper())):
         raise InputError(f"rename the file so that it ends in '{suffix}' in lower case.")
     with _sound(path, suffix, place) as plain:
-        require_plain_meaning(path)
+        if suffix not in NIFTI:
+            require_plain_meaning(path)
         header = nifti_header(plain) if suffix in NIFTI else b""
         grid = grid_of_nifti(header) if header else None
         reader = _reader(plain, suffix, labels)
