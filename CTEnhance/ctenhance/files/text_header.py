@@ -191,7 +191,7 @@ class TextHeader:
 def text_header(path: Path) -> TextHeader:
     meta_image = suffix_of(path) in (".mha", ".mhd")
     fields: dict[bytes, bytes] = {}
-    lines: dict[bytes, bytes] = {}
+    lines: dict[bytes, tuple[bytes, bytes]] = {}
     contradiction: tuple[str, ...] = ()
     with path.open("rb") as stream:
         while line := stream.readline(_LONGEST_LINE):
@@ -204,9 +204,9 @@ def text_header(path: Path) -> TextHeader:
                 continue  # a NRRD key, which anybody may name as a field is named
             fields[key := name.strip().lower()] = value.strip()
             key = _SAME.get(key, key)
-            before = _MARK[meta_image].split(lines.setdefault(key, line), 1)[-1]
+            earlier, before = lines.setdefault(key, (line, value))
             if key not in _OF_THE_MAKER and not _is_the_same(before, value):
-                contradiction = tuple(one.decode("latin-1").strip() for one in (lines[key], line))
+                contradiction = tuple(one.decode("latin-1").strip() for one in (earlier, line))
             # The last line of either header.
             if b"elementdatafile" in fields if meta_image else not line.strip():
                 break
