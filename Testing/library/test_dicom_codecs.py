@@ -342,22 +342,59 @@ def test_jpeg_2000_and_its_header_contradict_each_other_on_the_sign(tmp_path: Pa
                 CTVolume.read(tmp_path / "one.dcm")
 
 
+def of_jpeg_2000(path: Path, words: np.ndarray, bits: int, stored: int, intercept: int) -> None:
+    """Words without a sign, of so many bits, under a header of signed values."""
+    made = image("12 bits", transfer_syntax=JPEG2000Lossless, PixelData=None)
+    made.BitsStored, made.HighBit = stored, stored - 1
+    made.PixelRepresentation, made.RescaleIntercept = 1, intercept
+    made.PixelData = encapsulate([jpeg_2000(words.astype(np.uint16), bitspersample=bits)])
+    made["PixelData"].VR = "OB"
+    dcmwrite(path, made, enforce_file_format=True)
+
+
 @pytest.mark.parametrize(("most", "agrees"), [(1023, True), (1077, False), (1500, False), (2494, False)])
 def test_jpeg_2000_without_a_sign_under_a_header_with_one(tmp_path: Path, most: int, agrees: bool):
     """Words of 1024 more than HU: from 1024 HU on their highest bit would be a sign, and bone 4096 lower."""
     hu = np.random.default_rng(5).normal(40, 12, HU.shape).round().clip(-1024, 1023)
     hu[:, : hu.shape[1] // 3] = -1000
     hu[4:7, -6:-3] = [[900, 1000, 900], [1000, most, 1000], [900, 1000, 900]]
-    made = image("12 bits", transfer_syntax=JPEG2000Lossless, PixelData=None)
-    made.PixelRepresentation, made.RescaleIntercept = 1, -1024
-    made.PixelData = encapsulate([jpeg_2000((hu + 1024).astype(np.uint16), bitspersample=12)])
-    made["PixelData"].VR = "OB"
-    dcmwrite(tmp_path / "one.dcm", made, enforce_file_format=True)
+    of_jpeg_2000(tmp_path / "one.dcm", hu + 1024, 12, 12, -1024)
     if agrees:
         np.testing.assert_array_equal(CTVolume.read(tmp_path / "one.dcm").array[0], hu)
     else:
         with pytest.raises(InputError, match=r"its pixels are signed, its JPEG 2000 data say .* unsigned"):
             CTVolume.read(tmp_path / "one.dcm")
+
+
+@pytest.mark.parametrize("stored", [13, 16])
+@pytest.mark.parametrize(("intercept", "metal"), [(-1024, 3500), (-4096, 1500), (-5120, 900)])
+def test_jpeg_2000_of_13_bits_without_a_sign_under_a_header_with_one(
+    tmp_path: Path, stored: int, intercept: int, metal: int
+):
+    """Metal alone, all that is dense, or all, begin above the middle of the range; 16 signed bits hold it."""
+    hu = np.random.default_rng(5).normal(40, 12, HU.shape).round()
+    hu[:, : hu.shape[1] // 3] = -1000
+    hu[4:6, -6:-4] = [[metal, metal + 50], [metal - 50, metal]]
+    of_jpeg_2000(tmp_path / "one.dcm", hu - intercept, 13, stored, intercept)
+    if stored == 16:
+        np.testing.assert_array_equal(CTVolume.read(tmp_path / "one.dcm").array[0], hu)
+    else:
+        with pytest.raises(InputError, match=r"its pixels are signed, its JPEG 2000 data say .* unsigned"):
+            CTVolume.read(tmp_path / "one.dcm")
+
+
+@pytest.mark.parametrize(
+    ("bits", "stored", "tissue"), [(13, 13, 40), (13, 13, -990), (16, 13, 40), (12, 16, 40)]
+)
+def test_signed_words_in_jpeg_2000_without_a_sign_are_read(
+    tmp_path: Path, bits: int, stored: int, tissue: int
+):
+    """As some scanners write them: the sign is that of so many bits, though the stream tells of none."""
+    hu = np.random.default_rng(5).integers(-1010, -1000, HU.shape)
+    hu[:, hu.shape[1] // 3 :] += 1000 + tissue
+    hu[0] = -2000  # unsaid padding
+    of_jpeg_2000(tmp_path / "one.dcm", hu & ((1 << bits) - 1), bits, stored, 0)
+    np.testing.assert_array_equal(CTVolume.read(tmp_path / "one.dcm").array[0], hu.clip(-1024))
 
 
 @pytest.mark.parametrize("undefined", [False, True])

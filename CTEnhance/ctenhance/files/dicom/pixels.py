@@ -36,7 +36,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from ctenhance.files.dicom.header import DAMAGE, OVERLAYS, DicomFile
+from ctenhance.files.dicom.header import DAMAGE, OVERLAYS, DicomFile, number
 from ctenhance.files.dicom.sizes import require_size
 from ctenhance.runtime.errors import CTEnhanceError, InputError
 from ctenhance.runtime.files import why_not_written
@@ -59,6 +59,7 @@ _LOSSLESS_FRAME, _START_OF_SCAN = b"\xff\xc3", b"\xff\xda"
 _AMBIGUOUS_PREDICTORS = (5, 6, 7)
 _FEWEST_CUT_OFF = 8  # pairs of neighbours
 _JUMP = 5 / 8  # of the range of stored values, from one pixel to the next: with another sign a small step
+_BELOW_HU, _DENSE_HU = -1100.0, 3000.0  # no value of an image, and no middle one
 _SMOOTHER = 0.25  # of the mean step to the next, as bytes in their order are
 _one_at_a_time = threading.Lock()
 
@@ -135,7 +136,7 @@ def _decoded(path: Path) -> _Pixels:
             dataset.pixel_array_options(decoding_plugin=plugin, correct_unused_bits=False)
             words = dataset.pixel_array
             if syntax in JPEG2000TransferSyntaxes:
-                _require_one_sign(dataset, words, path.name)
+                words = _with_one_sign(dataset, words, path.name)
         return _values(words if words.ndim == 3 else words[None], dataset, path.name)
     except DAMAGE as error:
         if why := why_not_written(error):
@@ -277,35 +278,46 @@ def _words_by_gdcm(dataset: Dataset, name: str) -> np.ndarray:
     return np.stack(words)
 
 
-def _require_one_sign(dataset: Dataset, words: np.ndarray, name: str) -> None:
-    """Raise InputError where JPEG 2000 data and the header say different things of the sign, and that
-    matters: negative words that the header calls unsigned, and signed ones that are smooth without a sign."""
-    stored = min(int(dataset.get("BitsStored") or 16), 8 * words.dtype.itemsize)
-    bits = words.astype(words.dtype.newbyteorder("="), copy=False).view(f"u{words.dtype.itemsize}")
-    bits = bits & bits.dtype.type((1 << stored) - 1)
-    if not int(bits.max()) >> (stored - 1):
-        return
+def _with_one_sign(dataset: Dataset, words: np.ndarray, name: str) -> np.ndarray:
+    """Return the words of JPEG 2000 data, whose header has the last word on what is a sign.
+
+    Data without a sign, of fewer bits than the header's signed values, fit these as they are. Raises
+    InputError where data and header contradict each other on the sign, and that matters: negative words that
+    the header calls unsigned, and signed ones that make sense without a sign only.
+    """
     first = next(generate_frames(dataset.PixelData, number_of_frames=int(dataset.get("NumberOfFrames") or 1)))
     said = get_j2k_parameters(first)
-    signed = bool(dataset.get("PixelRepresentation"))
-    if said.get("precision") != stored or said.get("is_signed") == signed:
-        return
-    if not signed:
-        raise InputError(
-            f"the header of '{name}' says that its pixels are unsigned, its JPEG 2000 data say that they are "
-            "signed, and some are negative if so; export the series again, or from its source."
-        )
-    if _is_smoother_unsigned(bits, stored, dataset.get("PixelPaddingValue")):
+    signed, own = bool(dataset.get("PixelRepresentation")), int(said.get("precision") or 0)
+    if not 0 < own <= 16 or said.get("is_signed") == signed:
+        return words
+    bits = words.astype(words.dtype.newbyteorder("="), copy=False).view(f"u{words.dtype.itemsize}")
+    stored = int(dataset.get("BitsStored") or 16)
+    if not signed:  # bits above those stored may be an overlay
+        if own <= stored and int((bits & bits.dtype.type((1 << own) - 1)).max()) >> (own - 1):
+            raise InputError(
+                f"the header of '{name}' says that its pixels are unsigned, its JPEG 2000 data say that they "
+                "are signed, and some are negative if so; export the series again, or from its source."
+            )
+        return words
+    used = min(own, stored)
+    bits = bits & bits.dtype.type((1 << used) - 1)
+    if not int(bits.max()) >> (used - 1):
+        return words
+    wrapped, kept = _jumps(bits, used, dataset.get("PixelPaddingValue"))
+    if own < stored:
+        return words if kept > wrapped else bits.astype(np.uint16)
+    if wrapped > kept or (wrapped == kept and _fits_unsigned_only(bits, used, dataset)):
         raise InputError(
             f"the header of '{name}' says that its pixels are signed, its JPEG 2000 data say that they are "
             "unsigned, and what is densest would be far below air if they were signed; set Pixel "
             "Representation to 0, or export the series again, or from its source."
         )
+    return words
 
 
-def _is_smoother_unsigned(bits: np.ndarray, stored: int, padding: object) -> bool:
-    """Say whether neighbours in words of so many bits [..., y, x] jump across the range with a sign, and not
-    without, more often than the other way round. `padding`, and the lowest value, are no neighbours."""
+def _jumps(bits: np.ndarray, stored: int, padding: object) -> tuple[int, int]:
+    """Return how many neighbours in words of so many bits [..., y, x] jump across the range with a sign and
+    not without, and how many the other way round. `padding`, and the lowest value, are no neighbours."""
     none = [1 << (stored - 1)]
     if isinstance(padding, int):
         none.append(padding & ((1 << stored) - 1))
@@ -319,7 +331,17 @@ def _is_smoother_unsigned(bits: np.ndarray, stored: int, padding: object) -> boo
         jump, step = _JUMP * (1 << stored), (1 - _JUMP) * (1 << stored)
         wrapped += int(np.count_nonzero((with_sign > jump) & (without < step)))
         kept += int(np.count_nonzero((without > jump) & (with_sign < step)))
-    return wrapped > kept
+    return wrapped, kept
+
+
+def _fits_unsigned_only(bits: np.ndarray, stored: int, header: Dataset) -> bool:
+    """Say whether words [..., y, x] with their highest bit as a sign lie below all HU, and without among
+    them, as metal in soft tissue does, or all of an image whose words begin at the middle of their range."""
+    slope, intercept = (number(header.get(name)) for name in ("RescaleSlope", "RescaleIntercept"))
+    plain = bits.astype(np.float64) * (slope or 1.0) + (intercept or 0.0)
+    signed = plain[bits >> (stored - 1) != 0] - (slope or 1.0) * (1 << stored)
+    below = np.unique(signed[signed < _BELOW_HU])
+    return below.size > 1 and float(np.median(plain)) < _DENSE_HU  # one value may be unsaid padding
 
 
 def _require_one_meaning(frame: bytes, words: np.ndarray, name: str) -> None:
