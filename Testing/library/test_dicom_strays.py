@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from batch_folders import find_cases
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import generate_uid
 from synthetic_dicom import dataset, enhanced, hounsfield, save, write_series
 
 from ctenhance import CTVolume
+from ctenhance.files.dicom.archive import Archive, ListedSeries
+from ctenhance.files.dicom.choice import Conditions
 from ctenhance.runtime.errors import InputError
 
 CORONAL, SAGITTAL = [1, 0, 0, 0, 0, -1], [0, 1, 0, 0, 0, -1]
@@ -225,3 +228,45 @@ def test_an_unfinished_download_is_called_so(tmp_path: Path) -> None:
     (tmp_path / "scan.nii.gz.crdownload").write_bytes(b"\x1f\x8b" + bytes(100))
     with pytest.raises(InputError, match="download that was not finished"):
         CTVolume.read(tmp_path / "scan.nii.gz.crdownload")
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+
+
+@pytest.mark.parametrize(
+    ("slices", "name", "content", "said"),
+    [
+        ("a{}.dcm", "a4.dcm", LFS, "pointer of Git LFS"),
+        ("a{}.dcm", "z.DCM", b"<!DOCTYPE html><html>", "web page"),
+        ("a{}.dcm", "a4.dcm", bytes(5000), "zeros alone"),
+        ("a{}.dcm", "a4.dcm", b"", "is empty"),
+        ("a{}.dcm", "a4.dcm.part", b"", "not finished"),
+        ("a{}.dcm", ".a4.dcm.icloud", b"bplist00", "only a placeholder"),
+        ("IM{}", "IM4", b"", "named like the slices beside it, is empty"),
+        ("IM{}", "IM4", LFS, "pointer of Git LFS"),
+        ("IM{}", ".IM4.icloud", b"bplist00", "only a placeholder"),
+        ("IM{}", "VERSION1", b"", ""),
+        ("IM{}", "read.me", LFS, ""),
+        ("a{}.dcm", "._a1.dcm", b"\0\5\x16\7", ""),
+        ("a{}.dcm", "a4.txt", b"a report", ""),
+    ],
+)
+def test_what_stands_in_the_place_of_a_slice_is_refused(
+    tmp_path: Path, slices: str, name: str, content: bytes, said: str
+) -> None:
+    """As clouds, downloads and failed copies leave it: without a word the scan would end there."""
+    folder = tmp_path / "in" / "p"
+    write_series(folder)
+    for number, file in enumerate(sorted(folder.iterdir())):
+        file.rename(folder / slices.format(number))
+    (folder / name).write_bytes(content)
+    (one,) = [found for found in Archive(folder, Conditions.of(None)) if isinstance(found, ListedSeries)]
+    cases = find_cases(tmp_path / "in", tmp_path / "out").cases
+    if said:
+        with pytest.raises(InputError, match=said) as refused:
+            CTVolume.read(folder)
+        assert not one.uses and one.why_not in str(refused.value)
+        assert said in cases[0].problem
+    else:
+        assert CTVolume.read(folder).array.shape[0] == 4 and "enhance" in one.uses
+        assert not cases[0].problem

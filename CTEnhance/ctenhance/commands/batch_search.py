@@ -22,6 +22,7 @@ from ctenhance.files.dicom.choice import Conditions
 from ctenhance.files.dicom.parted import SERIES_NUMBER
 from ctenhance.files.dicom.search import FoundSeries, bystanders, join, label, numbered, search
 from ctenhance.files.finished import Finished
+from ctenhance.files.names import CLOUD
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import stem_of
 
@@ -128,7 +129,7 @@ def folders_of(source: Path, *others: Path) -> Iterator[tuple[Path, list[str], l
 
 
 def _files_among(here: Path, names: Iterable[str]) -> list[Path]:
-    visible = [here / name for name in sorted(names) if name[0] != "."]
+    visible = [here / name for name in sorted(names) if name[0] != "." or name.endswith(CLOUD)]
     # A broken link counts as a missing file; reading a pipe would never end.
     return [path for path in visible if isfile(path) or not exists(path)]
 

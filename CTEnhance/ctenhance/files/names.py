@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ctenhance.runtime.errors import InputError
@@ -17,12 +19,20 @@ _ARCHIVES = (
 )  # fmt: skip
 _TAR_AT, _TAR = 257, b"ustar"
 _DISC_IMAGE_AT, _DISC_IMAGE = 0x8001, b"CD001"
+UNFINISHED = (".crdownload", ".part", ".partial", ".download", ".filepart")
+_OF_DICOM = (".dcm", ".dicom", ".ima")
+CLOUD = ".icloud"
+_PLACEHOLDER = re.compile(rf"\.(.+)\{CLOUD}")
+_IN_CLOUD = "it lies in iCloud, and here is only a placeholder; download it first."
 _KINDS = {
     "a NIfTI file": (".nii", ".nii.gz"),
     "an NRRD file": (".nrrd", ".nhdr"),
     "a MetaImage file": (".mha", ".mhd"),
     "a DICOM file": (".dcm",),
 }
+
+
+_IMAGES = [suffixes for kind, suffixes in _KINDS.items() if kind != "a DICOM file"]
 
 
 def require_right_name(path: Path) -> None:
@@ -48,7 +58,9 @@ def require_right_name(path: Path) -> None:
 
 def misnamed(path: Path) -> str:
     """Return the sentence of an image of another format than DICOM whose name does not say which, such as
-    'chest.nii (1).gz', as browsers call the second copy; '' for any other file."""
+    'chest.nii (1).gz', as browsers call the second copy, or of its placeholder; '' for any other file."""
+    if (cloud := _PLACEHOLDER.fullmatch(path.name)) and any(suffix_of(cloud[1]) in one for one in _IMAGES):
+        return _IN_CLOUD
     with contextlib.suppress(OSError), path.open("rb") as stream:
         start = stream.read(_READ)
         packed = start.startswith(_GZIP)
@@ -60,6 +72,54 @@ def misnamed(path: Path) -> str:
                 return f"it is {kind} packed by gzip, which its name does not say; call it {_KINDS[kind][1]}."
             return f"it is {kind} packed by gzip; unpack it, and call it {_KINDS[kind][0]}."
     return ""
+
+
+def remnant(path: Path, start: bytes) -> str:
+    """Return the sentence of a file by the name of a DICOM file that is none by its `start`, as clouds,
+    downloads and copies leave in the place of a slice; '' for any other."""
+    name = path.name
+    if cloud := _PLACEHOLDER.fullmatch(name):
+        name, why = cloud[1], _IN_CLOUD
+    elif name.startswith("."):
+        return ""
+    elif suffix_of(path) in UNFINISHED:
+        name = path.stem
+        why = "it is a download that was not finished; get the whole file."
+    else:
+        why = _why_no_dicom(start)
+    suffix = Path(name).suffix.lower()
+    by_name = suffix in _OF_DICOM or (bool(cloud) and not suffix)
+    return f"'{path.name}' {why.removeprefix('it ')}" if by_name else ""
+
+
+def gaps(found: Iterable[Path], others: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+    """Yield those of `others` than DICOM that have the name of a slice, but for its digits that of a file
+    `found` in the same folder, each with its sentence."""
+    known: set[tuple[Path, str]] = set()
+    for other in others:
+        known = known or {(path.parent, _without_digits(path.name)) for path in found}
+        if (other.parent, _without_digits(other.name)) in known and any(map(str.isdigit, other.name)):
+            with contextlib.suppress(OSError), other.open("rb") as stream:
+                why = _why_no_dicom(stream.read(_READ)).removeprefix("it ")
+                yield other, f"'{other.name}', named like the slices beside it, {why}"
+
+
+def _without_digits(name: str) -> str:
+    return re.sub(r"\d+", "0", name)
+
+
+def _why_no_dicom(start: bytes) -> str:
+    if not start:
+        return "it is empty; copy it again from its source."
+    if not any(start):
+        return (
+            "it begins with zeros alone, as a failed copy or disk leaves it; copy it again from its source."
+        )
+    if other := _other(start):
+        return other
+    if kind := _kind(start):
+        return f"it is {kind}, which its name does not say; take it out, or give it alone."
+    return "it is no DICOM file, whatever its name says; copy it again from its source, or take it out."
 
 
 def is_archive(path: Path) -> bool:

@@ -40,7 +40,7 @@ from ctenhance.files.dicom.remarks import note_of_projection
 from ctenhance.files.dicom.slices import HOUNSFIELD, Slice
 from ctenhance.files.dicom.stack import laid_out, read_stack
 from ctenhance.files.dicom.units import measure_of
-from ctenhance.files.names import is_archive, misnamed
+from ctenhance.files.names import gaps, is_archive, misnamed
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import suffix_of
 from ctenhance.runtime.large import Ahead
@@ -135,6 +135,9 @@ class Archive:
         # Of what an index in the folder lists in vain, by UIDs; these of the files beside an index.
         self._lost: dict[str, str] = {}
         self._beside_indices: set[str] = set()
+        # Of the part that is looked at: why a folder with this file cannot be read, and other files.
+        self._damaged: dict[Path, str] = {}
+        self._others: list[Path] = []
         if self.index is not None and not is_index(self.index):
             raise InputError(f"'{path}' is a file: give a folder, or the DICOMDIR of a disc.")
         if not self.root.is_dir():
@@ -146,6 +149,7 @@ class Archive:
             yield from self._missing()
             for rank, part in enumerate(self._parts()):
                 held: list[DicomFile] = []
+                self._damaged, self._others = {}, []
                 for path in part:
                     found = self._read(path)
                     if isinstance(found, Passed):
@@ -159,6 +163,9 @@ class Archive:
                     if len(held) >= MOST_HEADERS:
                         yield from self._listed(held)
                         held = []
+                for path, why in gaps([file.path for file in held], self._others):
+                    self.counts.not_dicom -= 1
+                    yield self._passed(path, why)
                 yield from self._listed(held)
             for name in self._lost.values():
                 self.counts.unreadable += 1
@@ -186,10 +193,10 @@ class Archive:
         try:
             file = read_file(path, self._keywords)
         except InputError as error:
-            self.counts.unreadable += 1
-            return Passed(name, str(error))
+            return self._passed(path, str(error))
         if file is None:
             self.counts.not_dicom += 1
+            self._others.append(path)
             packed = path.suffix.lower() in _PACKED and suffix_of(path) not in READABLE_SUFFIXES
             packed = packed and is_archive(path)
             said = misnamed(path) or "it is an archive; unpack it first."
@@ -206,6 +213,12 @@ class Archive:
                         place = "/".join((*Path(name).parts[:-1], *parts))
                         self._lost[uid or place] = place
         return None
+
+    def _passed(self, path: Path, why: str) -> Passed:
+        """A file that keeps its folder from being read."""
+        self.counts.unreadable += 1
+        self._damaged[path] = why
+        return Passed(os.path.relpath(path, self.root), why)
 
     def _missing(self) -> Iterator[Passed]:
         """What the index lists and is not there, or lies outside of the folder."""
@@ -290,6 +303,10 @@ class Archive:
 
     def _judge(self, listed: ListedSeries, images: Sequence[DicomFile]) -> None:
         """Say what can be done with the series, by what reading it would refuse."""
+        home = home_of(image.path for image in images)
+        if damaged := next((why for path, why in self._damaged.items() if home in path.parents), ""):
+            listed.why_not = damaged
+            return
         if _FOCAL_CENTER in images[0].header:
             listed.uses = ["reconstruct", "decompose"]
             return

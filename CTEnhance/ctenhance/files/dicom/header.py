@@ -28,6 +28,7 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from ctenhance.files.dicom.sizes import DEFLATED, require_modest
+from ctenhance.files.names import remnant
 from ctenhance.runtime.errors import InputError
 
 # What pydicom raises on damaged files.
@@ -173,13 +174,13 @@ def read_file(path: Path, also: Iterable[str | int] = ()) -> DicomFile | None:
         raise InputError(
             f"'{path.name}' cannot be opened ({error.strerror}); check its permissions."
         ) from error
-    if not start and path.suffix.lower() == ".dcm":
-        raise InputError(f"'{path.name}' is empty; copy it again from its source.")
     marked = start[128:132] == b"DICM"
     if marked and DEFLATED in start:
         require_modest(path)
     # Old and stripped files lack the mark and begin with their first element, always of group 2 or 8.
     if not marked and not (start[:2] in (b"\x02\x00", b"\x08\x00") and start[3:4] == b"\x00"):
+        if why := remnant(path, start):
+            raise InputError(why)
         return None
     tags: list[Any] = [*_KEYWORDS, *OVERLAYS, *also]
     try:

@@ -32,14 +32,13 @@ from ctenhance.files.dicom.parted import SERIES_UID, looks_parted
 from ctenhance.files.dicom.provenance import note_of_missing
 from ctenhance.files.dicom.slices import HOUNSFIELD
 from ctenhance.files.dicom.stack import read_stack
-from ctenhance.files.names import is_archive, misnamed
+from ctenhance.files.names import UNFINISHED, gaps, is_archive, misnamed
 from ctenhance.runtime.errors import InputError, SeveralSeriesError
 from ctenhance.runtime.files import suffix_of
 from ctenhance.runtime.large import Ahead
 
 _MOST_LISTED = 12
 DICOMDIR = "1.2.840.10008.1.3.10"
-_UNFINISHED = (".crdownload", ".part", ".partial", ".download", ".filepart")
 _BIG_ENDIAN = b"\x00\x08\x00"  # how a data set begins there, with group 8
 # Other files that hold images, by their suffix; an .img or .raw may be DICOM all the same.
 _VOLUMES = {
@@ -128,12 +127,18 @@ def files_of(
                 raise InputError("it is a DICOMDIR, an index without images; give its folder.")
             yield file
             continue
+        found, others = [], []
         for one in files_below(path):
             file = read_file(one, keywords)
-            if file is not None and file.header.SOPClassUID != DICOMDIR:
+            if file is None:
+                others.append(one)
+            elif file.header.SOPClassUID != DICOMDIR:
+                found.append(one)
                 yield file
-            elif file is not None and indices is not None:
+            elif indices is not None:
                 indices.append(one)
+        for _, why in gaps(found, others):
+            raise InputError(why)
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -167,7 +172,7 @@ def _raise_closed(error: OSError) -> None:
 
 
 def _why_no_dicom(path: Path) -> str:
-    if suffix_of(path) in _UNFINISHED:
+    if suffix_of(path) in UNFINISHED:
         return f"'{path.name}' is a download that was not finished; get the whole file."
     if reason := _other_format(path):
         return reason

@@ -18,6 +18,7 @@ from ctenhance.files.dicom.header import DicomFile, number, read_file, text
 from ctenhance.files.dicom.kinds import ATTRIBUTES, NoSlicesError, Outline, meant, outline, slices_of
 from ctenhance.files.dicom.parted import SERIES_NUMBER, SERIES_UID, by_series, enough, in_common
 from ctenhance.files.dicom.reading import DICOMDIR, home_of, series_label, series_numbers
+from ctenhance.files.names import gaps
 from ctenhance.runtime.errors import InputError
 
 # How far the steps between slices of one stack differ: positions rounded to 0.1 mm, and a little.
@@ -65,15 +66,19 @@ def search(
     Raises InputError, with the reason alone, for a file that is damaged, or cannot be opened, in such a way
     that it might be of any series.
     """
-    found = []
+    found, others = [], []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as in `read_dicom`
         for path in files:
             file = read_file(path, (*ATTRIBUTES, *conditions.keywords))
-            if file is not None and file.header.SOPClassUID != DICOMDIR:
+            if file is None:
+                others.append(path)
+            elif file.header.SOPClassUID != DICOMDIR:
                 found.append(file)
-            elif file is not None and indices is not None:
+            elif indices is not None:
                 indices.append(path)
+        for _, why in gaps([file.path for file in found], others):
+            raise InputError(why)
         if not found:
             return [], ""
         try:
