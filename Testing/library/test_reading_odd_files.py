@@ -19,7 +19,7 @@ from scipy import ndimage
 from synthetic_dicom import dataset, hounsfield, save, write_series
 
 from ctenhance import CTVolume
-from ctenhance.files import damage
+from ctenhance.files import text_header
 from ctenhance.files.dicom.writing import Derivation
 from ctenhance.files.dicom.writing import write_series as write_derived
 from ctenhance.runtime.errors import InputError
@@ -395,7 +395,7 @@ def test_a_full_temporary_folder_does_not_keep_a_packed_file_from_being_read(
 def test_a_volume_file_of_no_header_at_all_is_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(damage, "_LONGEST_HEADER", 1 << 16)
+    monkeypatch.setattr(text_header, "_LONGEST_HEADER", 1 << 16)
     for name in ("ct.nrrd", "ct.mha"):
         (tmp_path / name).write_bytes(b"any value\n" * 20_000)
         with pytest.raises(InputError, match="the file is damaged, cut off or not what its name says"):

@@ -85,3 +85,31 @@ def test_water_has_its_electrons() -> None:
 def test_refusals(wrong, message: str) -> None:
     with pytest.raises(InputError, match=message):
         wrong()
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("xenon=Xe@5.9", r"5\.9 is the density of gaseous Xe in g/l: write Xe@0\.0059"),
+        ("kr=Kr@3.75", r"in g/l: write Kr@0\.00375"),
+        ("n=N@1.25", "in g/l"),
+        ("xenon=Xe@12", r"No form of Xe has 12 g/cm³: it has 0\.00589 as a gas"),
+        ("ca=Ca@3.2", r"No form of Ca has 3\.2 g/cm³: it has 1\.55, so"),
+        ("iodine=I@11.27", r"No form of I has 11\.27"),
+    ],
+)
+def test_no_element_is_denser_than_its_densest_form(given: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        material(given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "diamond=C@3.51", "graphite=C@2.2", "black=P@2.69", "xenon=Xe@3.6", "xenon=Xe@2.94",
+        "xenon=Xe@0.0059", "kr=Kr@2.83", "ne=Ne@1.44", "he=He@0.145", "h=H@0.0708", "n=N@0.807", "o=O@1.141", "cl=Cl@1.56",
+        "hg=Hg@13.6", "br=Br@3.12", "i=I@4.93", "au=Au@19.3", "os=Os@22.59", "u=U@19.1", "se=Se@4.81",
+    ],
+)  # fmt: skip
+def test_elements_at_densities_that_they_have(given: str) -> None:
+    assert material(given).density == float(given.split("@")[1])

@@ -26,6 +26,9 @@ _DENSEST, _HEAVIEST = 23.0, 92
 _LEAST_HEAVY, _MOSTLY_HEAVY, _LIGHTEST_SOLID, _DENSEST_VAPOUR = 11, 0.2, 0.4, 0.03
 _FOAMED = frozenset(("Mg", "Al", "Ti", "Fe", "Ni", "Cu", "Zn"))
 _LIGHT_ALL_THE_SAME = frozenset(("Si", "Ar", "Kr", "Xe", "Rn"))  # aerogels, gases
+#: How far a tabulated density may be off; how many times the usual density of an element its densest form
+#: has (diamond 1.55, black phosphorus 1.48), and frozen gases (neon 1,600, helium 1,200, others below 950).
+_AS_TABULATED, _PRESSED, _FROZEN = 0.03, 1.6, 1700.0
 KINDS = ("total", "photo", "incoh", "coh")
 
 
@@ -128,6 +131,8 @@ def compound(name: str, formula: str, density: float) -> Material:
     for element in atoms:
         _atomic_number(element)  # before its mass is asked for
     refuse_gas_for_metal(formula, density)
+    if len(atoms) == 1:
+        _refuse_denser_element(next(iter(atoms)), density)
     return Material(
         name, tuple((element, count * _atomic_mass(element)) for element, count in atoms.items()), density
     )
@@ -265,6 +270,26 @@ def _refuse_dilution(of: Material) -> None:
         f"({1e3 * of.density:g} mg/ml): write the density of the substance itself or, for this much of it in "
         f"water, {of.name}={parts}@{in_water.density:.4g}."
     )
+
+
+def _refuse_denser_element(element: str, density: float) -> None:
+    """Raise InputError for an element at a density (g/cm³) that no form of it has: a gas' is often tabulated
+    in g/l, a thousand times its g/cm³."""
+    import xraydb
+
+    usual = float(xraydb.atomic_density(element))
+    gas = usual < _DENSEST_VAPOUR
+    if gas and abs(density / (1e3 * usual) - 1) < _AS_TABULATED:
+        raise InputError(
+            f"{density:g} is the density of gaseous {element} in g/l: write {element}@{density / 1e3:.3g}, in "
+            "g/cm³."
+        )
+    densest = (_FROZEN if gas else _PRESSED) * usual
+    if density > densest:
+        raise InputError(
+            f"No form of {element} has {density:g} g/cm³: it has {usual:.3g}{' as a gas' if gas else ''}, so "
+            "write that, or the formula of what is meant."
+        )
 
 
 @lru_cache(maxsize=64)
