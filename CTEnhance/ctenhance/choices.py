@@ -44,3 +44,8 @@ DEFAULT_ENHANCE_STEPS, DEFAULT_RECONSTRUCT_STEPS = 4, 1
 #: What may run the networks. The last two ask for a precision by name; `openvino` alone takes bfloat16 where
 #: the processor has it and the network's registry entry allows it, float32 otherwise.
 ENGINES = ("auto", "torch", "openvino", "openvino:float32", "openvino:bfloat16")
+#: What --resample-tilt asks of DICOM images, and what to do where a volume file was given.
+LAID_STRAIGHT = {"GantryDetectorTilt": "resample"}
+NOT_LAID_STRAIGHT = (
+    "leave --resample-tilt out, and give the DICOM series, or the file of dcm2niix that ends in _Tilt."
+)

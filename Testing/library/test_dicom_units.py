@@ -225,6 +225,8 @@ def test_a_scan_with_an_injected_agent_is_not_accused(tmp_path: Path, said: str)
     ("said", "noted"),
     [
         ("Perfused blood volume map", True), ("Lung PBV", True), ("rCBF", True), ("Color map lung", True),
+        ("ECV map", True), ("Stress MBF", True), ("CT-FFR", True), ("Xe-enhanced map", True),
+        ("LAA-950 map", True), ("Blood volume", True), ("Myocardial perfusion", False), ("Lung MIP", False),
         ("DE_Thorax Lung PBV M_0.4 D30f", False), ("Lung PBV Sn140kV", False), ("Lung 1.0 MPR", False),
     ],
 )  # fmt: skip

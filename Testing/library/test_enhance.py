@@ -451,3 +451,8 @@ def test_the_twin_sees_its_neighbours_and_keeps_hu_scale() -> None:
     network(x).square().sum().backward()
     assert x.grad is not None
     assert all(float(x.grad[0, k].abs().sum()) > 0 for k in range(3))
+
+
+def test_keeping_faint_structures_of_nothing_is_refused(model: Path) -> None:
+    with pytest.raises(InputError, match="At strength 0 the input stays as it is, faint structures too"):
+        enhanced(scan(), model, strength=0.0, keep_faint=0.5)

@@ -107,8 +107,9 @@ def test_no_element_is_denser_than_its_densest_form(given: str, sentence: str) -
     "given",
     [
         "diamond=C@3.51", "graphite=C@2.2", "black=P@2.69", "xenon=Xe@3.6", "xenon=Xe@2.94",
-        "xenon=Xe@0.0059", "kr=Kr@2.83", "ne=Ne@1.44", "he=He@0.145", "h=H@0.0708", "n=N@0.807", "o=O@1.141", "cl=Cl@1.56",
-        "hg=Hg@13.6", "br=Br@3.12", "i=I@4.93", "au=Au@19.3", "os=Os@22.59", "u=U@19.1", "se=Se@4.81",
+        "xenon=Xe@0.0059", "kr=Kr@2.83", "ne=Ne@1.44", "he=He@0.145", "h=H@0.0708", "n=N@0.807", "o=O@1.141",
+        "cl=Cl@1.56", "hg=Hg@13.6", "br=Br@3.12", "i=I@4.93", "au=Au@19.3", "os=Os@22.59", "u=U@19.1",
+        "se=Se@4.81",
     ],
 )  # fmt: skip
 def test_elements_at_densities_that_they_have(given: str) -> None:

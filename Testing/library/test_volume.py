@@ -438,3 +438,11 @@ def test_a_failed_writing_leaves_what_was_there(tmp_path: Path, suffix: str, mon
         volume(hounsfield(5)).write(path)
     assert str(path) in str(caught.value)
     assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == before
+
+
+def test_a_volume_file_is_not_laid_straight(tmp_path: Path):
+    CTVolume(np.zeros((2, 3, 4), np.float32)).write(tmp_path / "a.nrrd")
+    with pytest.raises(InputError, match="only DICOM slices are laid straight: leave --resample-tilt out"):
+        CTVolume.read(tmp_path / "a.nrrd", where={"GantryDetectorTilt": "resample"})
+    with pytest.raises(InputError, match="can be chosen in DICOM folders only"):
+        CTVolume.read(tmp_path / "a.nrrd", where={"KVP": "80"})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ctenhance.choices import LAID_STRAIGHT, NOT_LAID_STRAIGHT
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import suffix_of
 
@@ -84,7 +85,7 @@ class Choice:
                 raise InputError(f"{keyword} is asked for twice; give each attribute once.")
             conditions[keyword] = value
         if resample_tilt:
-            keyword, value = "GantryDetectorTilt", "resample"  # as `files.dicom.choice` has it
+            ((keyword, value),) = LAID_STRAIGHT.items()
             if conditions.setdefault(keyword, value) != value:
                 raise InputError(f"{keyword} is asked for twice; leave out --resample-tilt or the --where.")
         return cls(series, conditions)
@@ -102,6 +103,8 @@ class Choice:
         files = [path.is_file() and suffix_of(path) in READABLE_SUFFIXES for path in paths]
         if self and all(files):
             named = " and ".join(f"'{path.name}'" for path in paths)
+            if self == Choice(where=LAID_STRAIGHT):
+                raise InputError(f"Only DICOM slices are laid straight, not {named}: {NOT_LAID_STRAIGHT}")
             raise InputError(f"Series and images can be chosen in DICOM folders only, not in {named}.")
         return [Choice() if file else self for file in files]
 

@@ -59,6 +59,10 @@ def decide(options: EnhanceOptions) -> tuple[Model, EnhanceOptions]:
     Raises InputError for a model that is not there and for what it cannot do.
     """
     model = load_model(options.model)
+    if options.keep_faint and options.strength == 0:
+        raise InputError(
+            "At strength 0 the input stays as it is, faint structures too: leave --keep-faint out."
+        )
     samples = options.samples
     if samples is None:
         samples = SPREAD_SAMPLES if options.uncertainty else 1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ctenhance.choices import LAID_STRAIGHT, NOT_LAID_STRAIGHT
 from ctenhance.core.alternation import doubt_of_alternation
 from ctenhance.core.blocks import blocks_of
 from ctenhance.core.drawn import doubt_of_marks, is_page
@@ -234,6 +235,8 @@ def _read(
         raise InputError(
             f"'{image_files[0].name}' is a volume of its own; give it alone, or give only DICOM files."
         )
+    if series is None and where == LAID_STRAIGHT:
+        raise InputError(f"only DICOM slices are laid straight: {NOT_LAID_STRAIGHT}")
     if series is not None or where:
         raise InputError("series and images can be chosen in DICOM folders only; leave the choice out.")
     from ctenhance.files import volumes  # SimpleITK takes a while to load

@@ -281,8 +281,8 @@ def _refuse_denser_element(element: str, density: float) -> None:
     gas = usual < _DENSEST_VAPOUR
     if gas and abs(density / (1e3 * usual) - 1) < _AS_TABULATED:
         raise InputError(
-            f"{density:g} is the density of gaseous {element} in g/l: write {element}@{density / 1e3:.3g}, in "
-            "g/cm³."
+            f"{density:g} is the density of gaseous {element} in g/l: write {element}@{density / 1e3:.3g}, "
+            "in g/cm³."
         )
     densest = (_FROZEN if gas else _PRESSED) * usual
     if density > densest:

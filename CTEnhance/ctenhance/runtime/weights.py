@@ -140,13 +140,13 @@ def find(
 def _checked(
     name_or_path: str | os.PathLike[str], architectures: Collection[str] | None
 ) -> tuple[Path, WeightsEntry, bytes]:
-    path, entry = _find(name_or_path)
+    path, entry = _find(name_or_path, architectures)
     # Read once and hash what was read, so that the tensors are those of the checked bytes.
     data = _checked_bytes(path, entry.sha256)
     if architectures is not None and entry.architecture not in architectures:
         raise InputError(
-            f"The weights '{entry.name}' are for the architecture '{entry.architecture}', which is unknown "
-            f"here; known are {', '.join(sorted(architectures)) or 'none'}."
+            f"The weights '{entry.name}' are of the architecture '{entry.architecture}', for another task; "
+            f"for this one there are: {_names(architectures)}."
         )
     return path, entry, data
 
@@ -282,17 +282,24 @@ def add(
     return entry
 
 
-def _find(name_or_path: str | os.PathLike[str]) -> tuple[Path, WeightsEntry]:
+def _names(architectures: Collection[str] | None) -> str:
+    """The names of the weights that are known, of these architectures alone where they are given."""
+    known = [one for _folder, one in _located() if architectures is None or one.architecture in architectures]
+    return ", ".join(one.name for one in known) or "none"
+
+
+def _find(
+    name_or_path: str | os.PathLike[str], architectures: Collection[str] | None = None
+) -> tuple[Path, WeightsEntry]:
     text = os.fspath(name_or_path)
     if text.endswith(SUFFIX) or os.sep in text or "/" in text:
         return Path(text), read_entry(text)
-    known = _located()
-    for folder, entry in known:
+    for folder, entry in _located():
         if entry.name == text:
             return folder / entry.file, entry
-    names = ", ".join(entry.name for _folder, entry in known) or "none"
     raise InputError(
-        f"There are no weights called '{text}'; there are: {names} (or give the path of a {SUFFIX} file)."
+        f"There are no weights called '{text}'; there are: {_names(architectures)} (or give the path of a "
+        f"{SUFFIX} file)."
     )
 
 

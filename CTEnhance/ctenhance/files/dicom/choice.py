@@ -24,13 +24,14 @@ from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.valuerep import PersonName
 
+from ctenhance.choices import LAID_STRAIGHT
 from ctenhance.files.dicom.header import DicomFile, number
 from ctenhance.files.dicom.names import kev_in
 from ctenhance.runtime.errors import InputError
 
 ANY = "any"
 #: The condition that chooses nothing: slices of a tilted gantry are to be resampled.
-RESAMPLE_TILT = ("GantryDetectorTilt", "resample")
+(RESAMPLE_TILT,) = LAID_STRAIGHT.items()
 Frame = tuple[DicomFile, int]
 Values = tuple[str | float, ...]
 

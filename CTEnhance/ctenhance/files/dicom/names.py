@@ -72,8 +72,12 @@ _Z, _RHO, _POWER = "effective atomic number", "electron density", "stopping powe
 _MASS, _BASIS = "mass density", "one of the effects that attenuate (photoelectric, scatter)"
 _MAP = "a map"
 _FLOW, _VOLUME, _TIME, _PERMEABILITY = "blood flow", "blood volume", "time", "permeability"
+_PERFUSION, _MOTION, _SLOPES = "perfusion", "motion or ventilation", "slopes"
+_ANOTHER = "another quantity"
 #: Names that a CT of which such maps are computed has, too; but not one that was computed itself.
-NOTED_IF_DERIVED = (_FLOW, _VOLUME, _TIME, _PERMEABILITY, _MAP)
+NOTED_IF_DERIVED = (
+    _FLOW, _VOLUME, _TIME, _PERMEABILITY, _PERFUSION, _MOTION, _SLOPES, _ANOTHER, _MAP,
+)  # fmt: skip
 #: An image of one tube, or of both mixed, as those are named: 'M_0.4', 'Sn140 kV'.
 OF_TUBES = re.compile(r"\bM 0 \d|\d ?KV\b|\bMIX")
 #: Names that many a CT has not, and that air contradicts: then a note says so. And those with air as in HU.
@@ -129,13 +133,13 @@ WITHOUT_AIR: Names = (
     (
         r"((HEPATIC )?ARTERIAL|PORTAL|TOTAL) ([A-Z]+ )?(FLOW|PERFUSION|FRACTION)"
         r"|\w*(PERFUS(ION\w*|IE|AO)|DURCHBLUTUNG|DOORBLOEDING)",
-        "perfusion",
+        "a perfusion",
     ),
     (
         r"BLUT ?(VOLUMEN|FLUSS)|BLOED(STROOM|VOLUME)|(VOLUMEN?|DEBIT|FLUJO|FLUSSO|FLUXO)"
         r" (CEREBRAL )?(SANGUI\w+|EMATICO)|\w*TRAN?SI(T|TO|T ?ZEIT|TTIJD)"
         r"|(ZEIT|TEMPS|TIEMPO|TEMPO|TIJD) (BIS|AU|JUSQU|HASTA|AL|ATE|TOT)\b.*",
-        "perfusion",
+        _PERFUSION,
     ),
     (r"K ?EDGE\w*|K KANTE\w*|K RAND\w*|BORD K|(BORDE|BORDO|BORDA) K", _DENSITY),
     (
@@ -152,14 +156,14 @@ WITHOUT_AIR: Names = (
         r"|(?<!WITH )(?<!MIT )(?<!AVEC )(?<!CON )IODINE(PLUS)?(?! (CONTRAST|AGENT|[CK]M|INJ\w*|IV|\d+) ?)",
         _DENSITY,
     ),
-    (r"^(PS|BV|BF)( \d+)*$", "perfusion"),
-    (r"SPECTRAL (HU )?(CURVE )?SLOPE", "slopes"),
+    (r"^(PS|BV|BF)( \d+)*$", _PERFUSION),
+    (r"SPECTRAL (HU )?(CURVE )?SLOPE", _SLOPES),
     (r"DELAY|(IRF )?T0|(BOLUS )?ARRIVAL TIMES?|TIME OF ARRIVAL|WASH ?(IN|OUT) (RATE|MAPS?|INDEX)", "time"),
     (
         r"TMIP|PENUMBRA|MISMATCH|(INFARCT|ISCH(A?E)?MIC) CORE|HYPOPERFUSION\w*|[HAP]PI|PERFUSION INDEX|[AP]LP"
         r"|HAF|MBF|MBV|AEF|AUC|TPR|TRANSMURAL \w+|MAX(IMUM)? SLOPE|UPSLOPE|PEAK ENHANCEMENT|VASCULARITY|K ?2"
         r"|ECV|EXTRACELLULAR VOLUME",
-        "perfusion",
+        _PERFUSION,
     ),
     (
         r"JACOBI\w*|DET ?J\w*|CTVI|\w*VENTIL\w*|S?VENT MAPS?|SVENT|LUNG ?VENT|\w*BELUE?FTUNG\w*|S?GVC|SVOL"
@@ -167,7 +171,7 @@ WITHOUT_AIR: Names = (
         r"|AIR ?TRAPP\w*|F?SAD|PRM|DPM|LAA( \d+)?|ATRAPAMIENTO\w*|(TRAP|PIEGE)\w* (D )?A(IR|ERIEN)|EMPHYSEMA"
         r"|(DENSITY|EMPHYSEMA) MASK|CALIPER|(DISPLACEMENT|DEFORMATION) (FIELD|MAGNITUDE|VECTORS?)|DVF"
         r"|REGISTRATION DEFORMATION|MOTION FIELD|VDP|HU CHANGE",
-        "motion or ventilation",
+        _MOTION,
     ),
     (
         r"LIKELIHOODS?|SALIENCY|CONFIDENCE|GRAD ?CAM|ACTIVATIONS?|TEXTURE \w+|WAHRSCHEINLICH\w*"
@@ -181,7 +185,7 @@ WITHOUT_AIR: Names = (
         r"DOSE (DISTRIBUTION|MAPS?|GRID|SUM|C?GY)|RT ?DOSE|DOSISVERTEILUNG|SUV\w*|MU ?MAPS?|UMAPS?"
         r"|ATTENUATION (COEFFICIENTS?|MAPS?)|(CT )?FFR( ?CT)?|T SCORE|E MODUL\w*|YOUNG S? ?MODULUS"
         r"|(STIFFNESS|THICKNESS) MAPS?|MEAN EXCITATION|I VAL(UE)?S?",
-        "another quantity",
+        _ANOTHER,
     ),
     (r"MASS ?DENSITY|PHYSICAL DENSITY|MASSEN ?DICHTE|DENSITE MASSIQUE|DENSIDAD (DE MASA|FISICA)", _MASS),
     (r"PHOTO ?ELECTRIC\w*|PHOTOEFFE[CK]T|COMPTON( SCATTER)?|(SCATTER|PHOTO) BASIS", _BASIS),
@@ -207,7 +211,7 @@ WITHOUT_AIR: Names = (
     ),
 )
 # Within Image Type, which never mentions a contrast agent, the material alone suffices.
-IN_IMAGE_TYPE: Names = (*QUANTITIES, (rf"{_MATERIAL}|DENSITY", _DENSITY), ("B[FV]|PS", "perfusion"))
+IN_IMAGE_TYPE: Names = (*QUANTITIES, (rf"{_MATERIAL}|DENSITY", _DENSITY), ("B[FV]|PS", _PERFUSION))
 # What is left when a material is taken out is HU, as computed from a spectral scan.
 _VIRTUAL = (
     r"VNC|VNCA|VNI|VUE|CA ?SUPP?(RESSED)?|PURE ?(LUMEN|CALCIUM)"
