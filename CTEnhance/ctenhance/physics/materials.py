@@ -26,7 +26,7 @@ _DENSEST, _HEAVIEST = 23.0, 92
 _LEAST_HEAVY, _MOSTLY_HEAVY, _LIGHTEST_SOLID, _DENSEST_VAPOUR = 11, 0.2, 0.4, 0.03
 _FOAMED = frozenset(("Mg", "Al", "Ti", "Fe", "Ni", "Cu", "Zn"))
 _LIGHT_ALL_THE_SAME = frozenset(("Si", "Ar", "Kr", "Xe", "Rn"))  # aerogels, gases
-#: How far a tabulated density may be off; how many times the usual density of an element its densest form
+#: How far a tabulated density may be off; how many times the tabulated density of an element its densest form
 #: has (diamond 1.55, black phosphorus 1.48), and frozen gases (neon 1,600, helium 1,200, others below 950).
 _AS_TABULATED, _PRESSED, _FROZEN = 0.03, 1.6, 1700.0
 KINDS = ("total", "photo", "incoh", "coh")
@@ -277,17 +277,17 @@ def _refuse_denser_element(element: str, density: float) -> None:
     in g/l, a thousand times its g/cm³."""
     import xraydb
 
-    usual = float(xraydb.atomic_density(element))
-    gas = usual < _DENSEST_VAPOUR
-    if gas and abs(density / (1e3 * usual) - 1) < _AS_TABULATED:
+    tabulated = float(xraydb.atomic_density(element))
+    gas = tabulated < _DENSEST_VAPOUR
+    if gas and abs(density / (1e3 * tabulated) - 1) < _AS_TABULATED:
         raise InputError(
             f"{density:g} is the density of gaseous {element} in g/l: write {element}@{density / 1e3:.3g}, "
             "in g/cm³."
         )
-    densest = (_FROZEN if gas else _PRESSED) * usual
+    densest = (_FROZEN if gas else _PRESSED) * tabulated
     if density > densest:
         raise InputError(
-            f"No form of {element} has {density:g} g/cm³: it has {usual:.3g}{' as a gas' if gas else ''}, so "
+            f"No form of {element} has {density:g} g/cm³: it has {tabulated:.3g}{' as a gas' if gas else ''}, so "
             "write that, or the formula of what is meant."
         )
 
