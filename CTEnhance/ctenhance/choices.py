@@ -49,3 +49,5 @@ LAID_STRAIGHT = {"GantryDetectorTilt": "resample"}
 NOT_LAID_STRAIGHT = (
     "leave --resample-tilt out, and give the DICOM series, or the file of dcm2niix that ends in _Tilt."
 )
+#: Where images were given for projections.
+TAKES_IMAGES = "'decompose' takes images at two energies and more, each as --image ENERGY=PATH"

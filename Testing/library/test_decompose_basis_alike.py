@@ -43,3 +43,9 @@ def test_a_basis_that_tells_materials_apart_is_not(basis: tuple[str, ...]) -> No
 def test_noise_alone_is_not(noise: float) -> None:
     """Of water and acrylic noise makes large amounts, too, which the standard errors tell."""
     assert not _said(scan((40.0, 70.0), (noise, noise), others=PLAIN), ("water", "pmma=C5O2H8@1.18"))
+
+
+def test_energies_that_tell_not_even_water_from_iodine_are_questioned() -> None:
+    images = scan((40.0, 80.0), (2.0, 2.0))
+    (said,) = _said({40.0: images[40.0], 41.0: images[80.0]}, ("water", "iodine"))
+    assert "even water and iodine attenuate much alike: make sure that they are those of the images" in said

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from spectral_images import PIXEL_MM, SIZE, body, rod, scan
+from synthetic_dicom import write_series
 from typer.testing import CliRunner
 
 import ctenhance
@@ -323,3 +324,16 @@ def test_what_lies_beside_files_at_energies(tmp_path: Path) -> None:
     (tmp_path / "high.json").write_text(json.dumps({"SeriesDescription": "VNC 70 keV"}), encoding="utf-8")
     code, said = run(f"--image=40={files[0]}", f"--image=70={files[1]}", tmp_path / "none")
     assert code == 2 and "had a material taken out by 'high.json' beside it (VNC)" in said
+
+
+def test_images_in_place_of_projections_are_told_of_image(tmp_path: Path) -> None:
+    CTVolume(np.zeros((2, 8, 8), np.float32)).write(tmp_path / "a.nii.gz")
+    write_series(tmp_path / "series")
+    for given, said in (("a.nii.gz", "it is an image and no projections"), ("series", "no DICOM-CT-PD file")):
+        with pytest.raises(InputError, match=rf"{said}.*; 'decompose' takes images .* --image ENERGY=PATH\."):
+            ctenhance.read_projections(tmp_path / given)
+
+
+def test_a_forgotten_folder_for_the_maps_is_asked_for(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["decompose", "--image", "40=a.nii.gz", "--image", "80=b.nii.gz"])
+    assert result.exit_code == 2 and "Give a folder for the maps beside the images." in result.output

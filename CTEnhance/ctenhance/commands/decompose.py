@@ -83,12 +83,12 @@ def decompose(
     run: Run,
     choice: Choice,
     source: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             metavar="[IN]",
             help="Photon-counting projections with energy bins: a .ctproj.h5 file; leave out with --image.",
         ),
-    ],
+    ] = None,
     folder: Annotated[
         Path | None, typer.Argument(metavar="OUTDIR", help="A folder for the maps; made if missing.")
     ] = None,
@@ -174,6 +174,8 @@ def decompose(
         raise InputError("--low-noise is for the images of --vmi: leave it out, or add --vmi.")
     if image:
         _require_none(given, _OF_PROJECTIONS, "projections")
+        if source is None:
+            raise InputError("Give a folder for the maps beside the images.")
         if folder is not None:
             raise InputError(f"Give projections ('{source}') or --image, not both.")
         from ctenhance.decomposition.from_images.options import ImageDecomposeOptions
@@ -191,7 +193,7 @@ def decompose(
     _require_none(given, _OF_IMAGES, "images (--image)")
     if choice:
         raise InputError("Series and images can be chosen for --image only; leave the choice out.")
-    if folder is None:
+    if source is None or folder is None:
         raise InputError(
             "Give the projections and a folder for the maps, or images at energies with --image."
         )

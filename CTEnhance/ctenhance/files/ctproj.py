@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from ctenhance.choices import TAKES_IMAGES
 from ctenhance.core.arrays import blocks, scratch
 from ctenhance.core.report import plain
+from ctenhance.core.volume import READABLE_SUFFIXES
 from ctenhance.files.heaps import require_open
 from ctenhance.runtime.errors import InputError, quoted
-from ctenhance.runtime.files import cannot_write, check_output, replace_when_done, require_space
+from ctenhance.runtime.files import cannot_write, check_output, replace_when_done, require_space, suffix_of
 from ctenhance.runtime.progress import Cancellable, Progress, check
 from ctenhance.scan.projections import SUFFIXES, Projections
 
@@ -66,6 +68,8 @@ def read_file(path: Path, progress: Progress | None, cancel: Cancellable | None)
 
 def _read(path: Path, cancel: Cancellable | None) -> Projections:
     require_open(path)
+    if suffix_of(path) in READABLE_SUFFIXES:
+        raise InputError(f"it is an image and no projections; {TAKES_IMAGES}.")
     try:
         stored = h5py.File(path, "r")
     except OSError as error:

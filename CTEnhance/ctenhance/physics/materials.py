@@ -287,8 +287,8 @@ def _refuse_denser_element(element: str, density: float) -> None:
     densest = (_FROZEN if gas else _PRESSED) * tabulated
     if density > densest:
         raise InputError(
-            f"No form of {element} has {density:g} g/cm³: it has {tabulated:.3g}{' as a gas' if gas else ''}, so "
-            "write that, or the formula of what is meant."
+            f"No form of {element} has {density:g} g/cm³: it has {tabulated:.3g}"
+            f"{' as a gas' if gas else ''}, so write that, or the formula of what is meant."
         )
 
 

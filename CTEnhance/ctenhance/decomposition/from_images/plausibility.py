@@ -158,6 +158,11 @@ class Impossible:
                 f"{found} The energies or attenuations are not those of these images, or something is in "
                 "them that the basis lacks: name what is in them."
             ]
+        if set(pair) == {"water", "iodine"}:
+            return [
+                f"{found} At these energies even water and iodine attenuate much alike: make sure that they "
+                "are those of the images; images at energies that are further apart tell them apart."
+            ]
         return [
             f"{found} At these energies {pair[0]} and {pair[1]} attenuate much alike, and whatever else is "
             "in the images becomes large amounts of both with opposite signs: choose a basis of what is in "

@@ -24,6 +24,7 @@ import numpy as np
 import pydicom
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from ctenhance.choices import TAKES_IMAGES
 from ctenhance.files.ctpd.elements import View
 from ctenhance.files.dicom.header import DAMAGE
 from ctenhance.physics.units import MU_WATER_PER_MM
@@ -133,9 +134,10 @@ def _read(
         first = first or header[0]
         views.append(_view(path, *header, with_photons=len(views) % _STATISTICS_EVERY == 0))
     if first is None:
+        images = f"; {TAKES_IMAGES}" if any(map(_is_dicom, names)) else ""
         raise InputError(
             "it holds no DICOM-CT-PD file (DICOM with (7031,1001) DetectorFocalCenterAngularPosition); give "
-            "the folder with the projections of one scan."
+            f"the folder with the projections of one scan{images}."
         )
     series = len({view.series for view in views})
     if series > 1:
@@ -148,6 +150,11 @@ def _read(
     if progress is not None:
         progress("read headers", len(names), len(names))
     return _helix(first, views, patient_position)
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
 
 
 def _header(path: Path) -> tuple[View, int | None] | None:
