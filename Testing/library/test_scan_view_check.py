@@ -11,7 +11,7 @@ from ellipse_scan import DISC, scan
 from scipy import ndimage
 
 from ctenhance.core.report import ReportBuilder
-from ctenhance.scan.geometry_check import tell_geometry
+from ctenhance.scan.geometry_check import check_geometry, tell_geometry
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.some_rows import read_rows
 from ctenhance.scan.truncation import truncation_warning
@@ -134,6 +134,33 @@ def test_every_second_view_aside_is_told(kind: str, quanta: float | None) -> Non
     assert not found["consistent"] and found["geometry_warning"] in report.finish()["warnings"]
     assert "columns aside of the others (row 0), as with a focal spot" in found["geometry_warning"]
     assert views_aside(read_rows(p), 0.0) is None
+
+
+@pytest.mark.parametrize("kind", ["fan_flat", "fan_equiangular"])
+@pytest.mark.parametrize(("apart", "off"), [(0.5, 3.0), (1.0, -5.0)])
+def test_views_aside_in_turn_are_no_other_centre(kind: str, apart: float, off: float) -> None:
+    p = scan(kind, field=480.0)
+    lines = np.array(p.line_integrals)
+    for first, by in ((0, apart / 2), (1, -apart / 2)):
+        lines[first::2] = ndimage.shift(lines[first::2], (0, 0, by), order=1, mode="nearest")
+    told = replace(p, line_integrals=lines, central_column=p.central_column + off)
+    fault, _ = check_geometry(told)
+    assert fault is not None and fault.sentence.startswith("Every second view lies")
+    assert fault.likely == {
+        "views_aside_in_turn": pytest.approx(apart, rel=0.15),
+        "central_column": pytest.approx(p.central_column, abs=0.1),
+    }
+    assert "In the middle between both the central column is" in fault.sentence
+    # of one half of them
+    rows = read_rows(replace(told, central_column=p.central_column + apart / 2))
+    fault = views_aside(rows, 0.1, p.central_column)
+    assert fault is not None and set(fault.likely) == {"views_aside_in_turn"}
+    assert fault.sentence.endswith(
+        f"the file's, {p.central_column + apart / 2:g}, is that of one half of them."
+    )
+    # without views aside it is the centre alone
+    moved, _ = check_geometry(replace(p, central_column=p.central_column + off))
+    assert moved is not None and set(moved.likely) == {"central_column"}
 
 
 def test_a_gain_that_changes_in_turn_is_no_shift() -> None:

@@ -38,8 +38,11 @@ def check_geometry(
     rows = read_rows(projections) if rows is None else rows
     search = Search(projections, rows, cancel)
     fault = search.fault()
-    if fault is None or not fault.certain:
-        fault = views_aside(rows, search.differ) or fault
+    # views that lie aside in turn have a centre between them, which is not the file's
+    moved = set(fault.likely) == {"central_column"} if fault is not None else False
+    if fault is None or moved or not fault.certain:
+        centre = float(fault.likely["central_column"]) if fault is not None and moved else None
+        fault = views_aside(rows, search.differ, centre) or fault
     differ = min(search.differ, search.aside)
     facts: dict[str, Any] = {"opposite_rays_differ": differ if differ < UNKNOWN else None}
     if fault is not None:

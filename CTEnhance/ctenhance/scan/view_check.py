@@ -43,22 +43,31 @@ _SMOOTH = 5
 #: reach 0.07 columns (300 quanta) and 3.5 standard errors, and a focal spot that moves to and fro does so by
 #: 0.25 or 0.5.
 _LEAST_ASIDE, _TIMES_SE = 0.12, 6.0
+#: A central column is that of one half of the views, to so many columns, if it is half of that aside.
+_OF_ONE_HALF = 0.2
 
 
-def views_aside(rows: Sequence[Row], differ: float) -> GeometryFault | None:
+def views_aside(rows: Sequence[Row], differ: float, centre: float | None = None) -> GeometryFault | None:
     """The fault of a scan in which every second view lies aside of the others; None where none does.
 
-    `differ`: how far opposite rays differ, for the report."""
+    `differ`: how far opposite rays differ, for the report; `centre`: the central column with which they agree
+    best, where it is not the file's."""
     for row in rows:
         if aside := abs(aside_in_turn(row.lines)):
+            claimed, likely, between = row.alone.central_column, {"views_aside_in_turn": round(aside, 2)}, ""
+            if centre is not None:
+                between = f" In the middle between both the central column is {centre:.2f}"
+                of_one_half = abs(abs(centre - claimed) - aside / 2) < _OF_ONE_HALF
+                between += f"; the file's, {claimed:g}, is that of one half of them." if of_one_half else "."
+                likely |= {} if of_one_half else {"central_column": centre}
             return GeometryFault(
                 f"Every second view lies {aside:.2g} columns aside of the others (row {row.number}), as with "
                 "a focal spot that moves to and fro, of which the file tells nothing: edges are unsharp and "
                 "doubled. Put the columns of each two views together, one from each in turn, into one of "
-                "twice as many columns, or shift them onto each other.",
+                f"twice as many columns, or shift them onto each other.{between}",
                 differ,
                 None,
-                {"views_aside_in_turn": round(aside, 2)},
+                likely,
             )
     return None
 
