@@ -377,3 +377,33 @@ def test_damage_never_crashes(tmp_path: Path, written: Path, data: st.DataObject
         read_ctpd(folder).load(1)
     except InputError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [
+        ((1, 3, 5), "instance numbers between 1 and 8 are missing (3 views): copy the whole folder again"),
+        ((0, 1), "the first view has the instance number 3, and none before it is there: copy"),
+        ((), ""),
+    ],
+)
+def test_views_that_are_not_there_by_their_numbers_are_noted(
+    written: Path, tmp_path: Path, gone: tuple[int, ...], said: str
+) -> None:
+    folder = tmp_path / "scan"
+    shutil.copytree(written, folder)
+    for index, path in enumerate(sorted(folder.iterdir())):
+        if index in gone:
+            path.write_text("<html>log in</html>")
+    found = [note for note in read_ctpd(folder).meta["notes"] if "left out on purpose" in note]
+    assert len(found) == bool(said) and all(said in note for note in found)
+
+
+def test_views_without_numbers_of_their_own_are_not_counted(written: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "scan"
+    shutil.copytree(written, folder)
+    for path in list(folder.iterdir()):
+        dataset = pydicom.dcmread(path)
+        dataset.InstanceNumber = 7
+        dataset.save_as(path)
+    assert not any("left out on purpose" in note for note in read_ctpd(folder).meta["notes"])

@@ -30,6 +30,7 @@ from ctenhance.files.dicom.header import DAMAGE
 from ctenhance.physics.units import MU_WATER_PER_MM
 from ctenhance.runtime.errors import InputError, quoted
 from ctenhance.runtime.progress import Cancellable, Progress, check
+from ctenhance.runtime.words import counted
 from ctenhance.scan.helix import Helix
 
 DEFAULT_POSITION = "HFS"
@@ -245,6 +246,7 @@ def _helix(first: View, views: list[_View], patient_position: str | None) -> Hel
     rows, columns = int(views[0]["NumberofDetectorRows"]), int(views[0]["NumberofDetectorColumns"])
     flat = _shape(first) == "FLAT"
     position, notes = _position(first, patient_position)
+    notes += _absent([view.number for view in views])
     central = _central(views, rows, columns, notes)
     feet_first, turn = _PLACEMENT[position]
     side = -1.0 if feet_first else 1.0
@@ -293,6 +295,23 @@ def _helix(first: View, views: list[_View], patient_position: str | None) -> Hel
         photons=_photons(views, columns, feet_first),
         meta=_meta(first, np.array([view.current for view in views]), position, notes),
     )
+
+
+def _absent(numbers: list[float]) -> list[str]:
+    """A note where the instance numbers, in order, tell of views that are not there."""
+    first, last = numbers[0], numbers[-1]
+    if len(set(numbers)) < len(numbers) or not all(number % 1 == 0 for number in numbers):
+        return []  # inf, too, where one has none
+    missing = int(last - first) + 1 - len(numbers)
+    if missing:
+        found = (
+            f"instance numbers between {first:.0f} and {last:.0f} are missing ({counted(missing, 'view')})"
+        )
+    elif first > 1:
+        found = f"the first view has the instance number {first:.0f}, and none before it is there"
+    else:
+        return []
+    return [f"{found}: copy the whole folder again, if they were not left out on purpose"]
 
 
 def _central(views: list[_View], rows: int, columns: int, notes: list[str]) -> np.ndarray:
