@@ -152,15 +152,8 @@ def test_data_folder_without_volumes_is_refused(tmp_path: Path) -> None:
 
 
 def test_torchrun_trains_one_network(data: Path, repository: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--master-port",
-        "29617",
-    ]
+    # alone on its machine, so that it takes a port that is free
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", "ctenhance", "train", "twin", str(data), str(tmp_path / "run"), "--steps", "2"]
     command += ["--batch", "1", "--device", "cpu", "--exclude", "heldout", "--exclude", "one"]
     environment = {**os.environ, "PYTHONPATH": str(repository / "CTEnhance")}

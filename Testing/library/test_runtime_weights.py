@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -270,3 +271,24 @@ def test_add_to_a_given_registry(tmp_path: Path, embedded: Path) -> None:
 def test_home_is_the_user_s_without_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CTENHANCE_HOME")
     assert weights.user_folder() == Path.home() / ".ctenhance" / "weights"
+
+
+def test_two_that_add_weights_at_once_lose_none(
+    embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, write = tmp_path / "registry", weights.write_text
+    for name in ("first", "second"):
+        save(tmp_path / f"{name}.safetensors", TENSORS, entry(name=name))
+    second = threading.Thread(target=add, args=(tmp_path / "second.safetensors", None, folder))
+
+    def wait_and_write(path: Path, text: str) -> None:
+        if second.ident is None:
+            second.start()
+            second.join(0.5)  # unless it waits, it has written by then what the first does not know
+        write(path, text)
+
+    monkeypatch.setattr(weights, "write_text", wait_and_write)
+    add(tmp_path / "first.safetensors", folder=folder)
+    second.join()
+    registry = json.loads((folder / "registry.json").read_text(encoding="utf-8"))
+    assert {line["name"] for line in registry["weights"]} == {"first", "second"}

@@ -9,12 +9,13 @@ takes the numbers from the safetensors file.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import os
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ EMBEDDED = Path(__file__).resolve().parents[1] / "weights"
 METADATA_KEY = "ctenhance"
 REGISTRY = "registry.json"
 REGISTRY_VERSION = 1
+_LOCK = ".registry.lock"
 SUFFIX = ".safetensors"
 EXPORTED_SUFFIX = ".onnx"
 
@@ -176,11 +178,10 @@ def register_export(name: str, opset: int, bfloat16: bool) -> WeightsEntry:
         "opset": opset,
         "bfloat16": bfloat16,
     }
-    registry = _read_registry(path.parent)
-    for line in registry["weights"]:
-        if line.get("name") == entry.name:
-            line["onnx"] = onnx
-    write_text(path.parent / REGISTRY, json.dumps(registry, indent=2, ensure_ascii=False) + "\n")
+    with _changed_registry(path.parent) as lines:
+        for line in lines:
+            if line.get("name") == entry.name:
+                line["onnx"] = onnx
     return replace(entry, onnx=onnx)
 
 
@@ -264,22 +265,40 @@ def add(
     entry = read_entry(source)
     entry = _entry({**asdict(entry), "name": name or entry.name}, f"'{source}'")
     entry = replace(entry, file=entry.name + SUFFIX)
-    # The file carries its own name too; under another one only the registry's name counts.
-    for known_folder, known in _located({EMBEDDED, user_folder(), target_folder}):
-        if known.name == entry.name and (known_folder != target_folder or known.sha256 != entry.sha256):
-            raise InputError(f"There are other weights called '{entry.name}' already; give another --name.")
     try:
         target_folder.mkdir(parents=True, exist_ok=True)
-        with replace_when_done(target_folder / entry.file) as temporary:
-            temporary.write_bytes(_read_bytes(source))
+        with _changed_registry(target_folder) as lines:
+            # The file carries its own name too; under another one only the registry's name counts.
+            for known_folder, known in _located({EMBEDDED, user_folder(), target_folder}):
+                other = known_folder != target_folder or known.sha256 != entry.sha256
+                if known.name == entry.name and other:
+                    raise InputError(
+                        f"There are other weights called '{entry.name}' already; give another --name."
+                    )
+            with replace_when_done(target_folder / entry.file) as temporary:
+                temporary.write_bytes(_read_bytes(source))
+            lines[:] = [*(line for line in lines if line.get("name") != entry.name), asdict(entry)]
     except OSError as error:
         reason = why_not_written(error) or error.strerror or error
         raise CTEnhanceError(f"Cannot copy the weights into '{target_folder}': {reason}.") from error
-    registry = _read_registry(target_folder)
-    others = [line for line in registry["weights"] if line.get("name") != entry.name]
-    registry["weights"] = [*others, asdict(entry)]
-    write_text(target_folder / REGISTRY, json.dumps(registry, indent=2, ensure_ascii=False) + "\n")
     return entry
+
+
+@contextlib.contextmanager
+def _changed_registry(folder: Path) -> Iterator[list[dict[str, Any]]]:
+    """The entries of a folder's registry, which are written when the block ends as it has left them; until
+    then other processes wait, or what one has registered would be lost by another."""
+    from filelock import FileLock
+
+    lock = FileLock(folder / _LOCK)
+    with contextlib.suppress(OSError, NotImplementedError):  # a network folder without locks
+        lock.acquire()
+    try:
+        registry = _read_registry(folder)
+        yield registry["weights"]
+        write_text(folder / REGISTRY, json.dumps(registry, indent=2, ensure_ascii=False) + "\n")
+    finally:
+        lock.release()
 
 
 def _names(architectures: Collection[str] | None) -> str:
