@@ -245,17 +245,25 @@ def test_json_error(tmp_path: Path, enhance: Verb) -> None:
         ("folder", "DICOM is written by 'ctenhance dicom write'"),
         ("missing/out.nii", "does not exist; create it first"),
         ("ct.nii.gz", "it is the input itself"),
+        ("folder.nii.gz", "it is a folder; give a file name inside it"),
+        ("ct.nii.gz/deep/out.nii", "ct.nii.gz' is a file, not a folder; choose another folder"),
+        ("s3://bucket/out.nii", "an address, not a place on this machine"),
     ],
 )
 def test_outputs_are_refused_before_the_work(
-    ct: Path, tmp_path: Path, enhance: Verb, out: str, sentence: str
+    ct: Path, tmp_path: Path, enhance: Verb, monkeypatch: pytest.MonkeyPatch, out: str, sentence: str
 ) -> None:
-    (tmp_path / "folder").mkdir()
+    for name in ("folder", "folder.nii.gz"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
     before = ct.read_bytes()
-    done = run("enhance", ct, tmp_path / out, code=2)
+    done = run("enhance", ct, out, code=2)
     assert sentence in done.stderr
     assert done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1
     assert enhance.calls == 0 and ct.read_bytes() == before
+    if out.startswith("s3:"):
+        assert "an address" in run("batch", ".", "s3://bucket/out", code=2).stderr
+        assert not (tmp_path / "s3:").exists()
 
 
 def test_other_outputs_are_refused_too(ct: Path, tmp_path: Path, enhance: Verb) -> None:

@@ -123,7 +123,10 @@ class Run:
         for path, suffixes in [*outputs, (self.report_path, (".json",))]:
             if path is None:
                 continue
-            if suffixes is VOLUME_SUFFIXES and (path.is_dir() or suffix_of(path) in _DICOM_SUFFIXES):
+            suffix = suffix_of(path)
+            if suffixes is VOLUME_SUFFIXES and (
+                suffix in _DICOM_SUFFIXES or (path.is_dir() and suffix not in VOLUME_SUFFIXES)
+            ):
                 raise InputError(
                     f"Cannot write '{path}': DICOM is written by 'ctenhance dicom write'; give a name ending "
                     f"in {either(VOLUME_SUFFIXES)}."

@@ -7,6 +7,7 @@ import errno
 import glob
 import math
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
@@ -27,6 +28,7 @@ TOO_LARGE = (
     "folder on another disk"
 )
 _NO_SPACE = 1 << 16  # bytes; less is free only where a write has just filled the disk
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:[/\\]", re.IGNORECASE)  # and no drive, of one letter
 LONGEST_NAME = 255  # bytes, on all usual file systems
 _unfinished: set[Path] = set()  # temporary files and folders that are being written
 
@@ -82,10 +84,13 @@ def check_output(
     if target.is_dir():
         raise InputError(f"Cannot write '{target}': it is a folder; give a file name inside it.")
     folder = target.parent
+    _require_local(target)
+    if file := next((one for one in (folder, *folder.parents) if one.is_file()), None):
+        raise InputError(f"Cannot write '{target}': '{file}' is a file, not a folder; choose another folder.")
     if not folder.is_dir():
         raise InputError(f"Cannot write '{target}': the folder '{folder}' does not exist; create it first.")
     if not os.access(folder, os.W_OK) or (target.exists() and not os.access(target, os.W_OK)):
-        raise InputError(f"Cannot write '{target}': there is no permission; choose another folder.")
+        raise InputError(f"Cannot write '{target}': {_why_closed(folder)}; choose another folder.")
     for given in inputs:
         source = Path(given)
         # The same file under another name (link, relative path, other case) would be overwritten too.
@@ -100,6 +105,7 @@ def check_output_folder(path: str | os.PathLike[str]) -> Path:
     Raises InputError when it is a file, cannot be made or cannot be written.
     """
     folder = Path(path)
+    _require_local(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"Cannot write into '{folder}': it is a file, not a folder; choose another name.")
     try:
@@ -108,8 +114,25 @@ def check_output_folder(path: str | os.PathLike[str]) -> Path:
         reason = why_not_written(error) or f"{error.strerror or error}; choose another place"
         raise InputError(f"Cannot make the folder '{folder}': {reason}.") from error
     if not os.access(folder, os.W_OK):
-        raise InputError(f"Cannot write into '{folder}': there is no permission; choose another folder.")
+        raise InputError(f"Cannot write into '{folder}': {_why_closed(folder)}; choose another folder.")
     return folder
+
+
+def _require_local(path: Path) -> None:
+    """Raise InputError for an address such as s3://bucket/x, which would be made a folder 's3:' here."""
+    if _ADDRESS.match(os.fspath(path)) and not Path(path.parts[0]).exists():
+        raise InputError(
+            f"Cannot write '{path}': it is an address, not a place on this machine; choose a folder here, "
+            "and send from there what was written."
+        )
+
+
+def _why_closed(folder: Path) -> str:
+    """Why a folder cannot be written into."""
+    with contextlib.suppress(OSError, AttributeError):  # there is no such function in Windows
+        if os.statvfs(folder).f_flag & os.ST_RDONLY:
+            return "its disk is mounted read-only"
+    return "there is no permission"
 
 
 @contextlib.contextmanager
