@@ -114,6 +114,8 @@ def test_one_name_with_and_without_its_empty_parts(tmp_path: Path) -> None:
     ("said", "noted"),
     [
         ("Lunge MIP 10/3", True), ("MIP Ax", True), ("Thorax MinIP 10/3", True), ("Ave IP 5mm", True),
+        ("AIP 0-90%", True), ("Mittelwert 10mm Ave", True), ("Thorax 5 mm average", True),
+        ("Average dose 80 mA", False), ("Mean 70 bpm", False),
         ("COR MIPS", True), ("Thorax 1.0 fuer MIP", False), ("thin for MIP", False), ("Chest", False),
     ],
 )  # fmt: skip

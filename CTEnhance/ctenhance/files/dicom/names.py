@@ -253,7 +253,10 @@ def quantity(said: str, known: Names = QUANTITIES) -> str:
 #: What projects the highest or lowest of several slices into one.
 EXTREMES = r"T?MIPS?|MINIPS?|MAX ?IP|MIN ?IP|(MAXIMUM|MINIMUM) INTENSITY( PROJECTION)?"
 #: What projects several slices into one, means of them too, and thin slices of which it is to be made.
-PROJECTION = re.compile(rf"\b({EXTREMES}|AVE? ?IP|RAY ?SUM|AVERAGE INTENSITY( PROJECTION)?)\b")
+_MEAN = r"(AVE|AVG|AVERAGE|MEAN|MITTEL(WERT)?|MOYENNE|MEDIA)"
+PROJECTION = re.compile(
+    rf"\b({EXTREMES}|AVE? ?IP|AIP|RAY ?SUM|AVERAGE INTENSITY( PROJECTION)?|{_MEAN} \d+ ?MM|\d+ ?MM {_MEAN})\b"
+)
 FOR_PROJECTION = re.compile(r"\b(FOR|FUE?R|POUR|PARA|PER|VOOR|TIL|NO|KEINE?) (T?MIPS?|MINIPS?)\b")
 
 
