@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +52,19 @@ def test_a_copy_but_for_some_cases_is_pointed_out() -> None:
     assert "ann and dan gave the same answers to all questions in 10 of 12 cases, and to " in said
     half = _by_dan(graded(count=12), own=6)
     assert not [one for one in remarks(half) if "dan" in one]
+
+
+@pytest.mark.parametrize(("copied", "named"), [(3, False), (5, True)])
+def test_five_of_seven_cases_of_varied_answers_are_a_copy(copied: int, named: bool) -> None:
+    rng = np.random.default_rng(4)
+    questions = preset("image quality").questions
+    found = []
+    for case, arm, question in itertools.product(range(7), ARMS, questions):
+        ann, own = (int(value) for value in rng.integers(1, 6, 2))
+        for reader, value in (("ann", ann), ("bob", ann if case < copied else own)):
+            found.append(answer(question, reader, f"c{case + 1}", value, arm=arm))
+    said = remarks(Gathered("Seven", ARMS, questions, cases(7), tuple(found)))
+    assert any("the same answers to all questions in 5 of 7 cases" in one for one in said) == named
 
 
 def _independent(rng: np.random.Generator, noise: float, offset: float, halo: float) -> Gathered:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,9 @@ _FEWEST_IN_ALL, _LEAST_KAPPA_IN_ALL, _LEAST_UNLIKE, _UNLIKE_IN_ALL = 30, 0.85, 0
 # Whole cases with the same answers, each to so many questions and images, where the other cases' answers
 # agree so much less that this is no chance.
 _ANSWERS_OF_CASE, _CASES_ALIKE, _MOST_ELSEWHERE, _WHOLE_BY_CHANCE = 6, 0.75, 0.75, 1e-6
+# Fewer whole cases, where their answers are so varied that two people hardly agree on more than such a share
+# of them, and agree on less than half in the other cases.
+_FEWER_ALIKE, _AS_PEOPLE_AGREE, _VARIED, _LESS_ELSEWHERE, _FEWER_BY_CHANCE = 0.6, 0.8, 0.4, 0.5, 1e-4
 
 
 def copied_readers(gathered: Gathered) -> list[str]:
@@ -105,6 +109,7 @@ def _whole_cases(gathered: Gathered, one: str, other: str) -> str:
     other cases that they were not read by two in the same way."""
     by_case: dict[str, list[bool]] = {}
     pairs = []
+    cases = []
     for question in gathered.questions:
         if question.kind in ("text", "marks"):
             continue
@@ -112,10 +117,11 @@ def _whole_cases(gathered: Gathered, one: str, other: str) -> str:
         for at in first.keys() & second.keys():
             by_case.setdefault(at[0], []).append(first[at] == second[at])
             pairs.append(((question.id, first[at]), (question.id, second[at])))
+            cases.append(at[0])
     asked = {case: same for case, same in by_case.items() if len(same) >= _ANSWERS_OF_CASE}
     elsewhere = [same for same in asked.values() if not all(same)]
     alike = len(asked) - len(elsewhere)
-    if not elsewhere or alike < _CASES_ALIKE * len(asked):
+    if not elsewhere or alike < _FEWER_ALIKE * len(asked):
         return ""
     rate = sum(map(sum, elsewhere)) / sum(map(len, elsewhere))
     by_chance = rate ** min(map(len, asked.values()))
@@ -123,6 +129,12 @@ def _whole_cases(gathered: Gathered, one: str, other: str) -> str:
         return ""
     if stats.binom.sf(alike - 1, len(asked), by_chance) > _WHOLE_BY_CHANCE:
         return ""
+    if alike < _CASES_ALIKE * len(asked):
+        whole = [pair for pair, case in zip(pairs, cases, strict=True) if all(asked.get(case, [False]))]
+        of_people = math.comb(len(asked), alike) * _AS_PEOPLE_AGREE ** len(whole)
+        of_one_question = _kappa(whole)[1] * len({question for (question, _), _other in whole})
+        if rate > _LESS_ELSEWHERE or of_one_question > _VARIED or of_people > _FEWER_BY_CHANCE:
+            return ""
     return (
         f"{one} and {other} gave the same answers to all questions in {alike} of {len(asked)} cases, and to "
         f"{100 * rate:.0f} % in the others"
