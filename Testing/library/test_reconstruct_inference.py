@@ -268,6 +268,15 @@ def test_a_lesion_that_nobody_measured_is_told() -> None:
     assert found["worst_row"] == 2
 
 
+def test_pixels_that_are_coarser_than_the_columns_are_named(models: dict[str, Path]) -> None:
+    pitch = geometry().isocenter_pitch_mm
+    for pixel in (2 * pitch, 0.8 * pitch):
+        result = ctenhance.reconstruct(measured(5), method="need", device="cpu", pixel_mm=pixel, **models)
+        departs = [one for one in result.report["warnings"] if "departs from the measured" in one]
+        assert len(departs) == 1  # these networks are of random weights
+        assert ("coarser than the columns" in departs[0]) == (pixel > pitch)
+
+
 def test_some_views_are_views_of_the_scan() -> None:
     g = geometry()
     few, index = some_views(g, 24)

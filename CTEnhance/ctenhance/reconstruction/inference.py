@@ -43,6 +43,8 @@ MAPS = ("uncertainty", "residual")
 #: Steps of both diffusions in each draw for an uncertainty map.
 SAMPLE_STEPS = 2
 MOST_SLICES = 8
+#: Pixels that are so many columns wide may be why an image departs from the readings.
+COARSE = 1.1
 #: By their stage, "projection" and "image", ready on an engine.
 Networks = dict[str, Callable[..., torch.Tensor]]
 
@@ -317,10 +319,16 @@ def reconstruct(
     right = geometry_found["consistent"] and agreement["consistent"] and off_scale is None
     report.details["data_consistency"] = agreement | geometry_found | {"consistent": right}
     if not agreement["consistent"]:
+        fine, coarse = geometry.isocenter_pitch_mm, ""
+        if grid.pixel_mm > COARSE * fine:
+            coarse = (
+                f"pixels of {grid.pixel_mm:.3g} mm are coarser than the columns ({fine:.3g} mm at the "
+                "isocentre) and do not hold all that was measured; ask for smaller ones, or "
+            )
         report.warn(
             "The result departs from the measured projections by more than their noise allows "
             f"({agreement['departure']:.2f} SD, {agreement['allowed']:.2f} allowed; most in slice "
-            f"{agreement['worst_row'] + 1}): look at the residual."
+            f"{agreement['worst_row'] + 1}): {coarse}look at the residual."
         )
     volumes = {name: projections.volume(array, grid) for name, array in output.arrays.items()}
     maps = {name: volumes.pop(name) for name in list(volumes) if name in MAPS}
