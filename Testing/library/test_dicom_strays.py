@@ -240,6 +240,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\
         ("a{}.dcm", "z.DCM", b"<!DOCTYPE html><html>", "web page"),
         ("a{}.dcm", "a4.dcm", bytes(5000), "zeros alone"),
         ("a{}.dcm", "a4.dcm", b"", "is empty"),
+        ("a{}.dcm", "a4.dcm", b"\0\x08\0\5" + bytes(99), "in big endian without the header"),
         ("a{}.dcm", "a4.dcm.part", b"", "not finished"),
         ("a{}.dcm", ".a4.dcm.icloud", b"bplist00", "only a placeholder"),
         ("IM{}", "IM4", b"", "named like the slices beside it, is empty"),

@@ -19,6 +19,10 @@ _ARCHIVES = (
 )  # fmt: skip
 _TAR_AT, _TAR = 257, b"ustar"
 _DISC_IMAGE_AT, _DISC_IMAGE = 0x8001, b"CD001"
+BIG_ENDIAN = (
+    "it looks like DICOM in big endian without the header and the mark of a file, which is not read; export "
+    "it as DICOM files (Explicit VR Little Endian)."
+)
 UNFINISHED = (".crdownload", ".part", ".partial", ".download", ".filepart")
 _OF_DICOM = (".dcm", ".dicom", ".ima")
 CLOUD = ".icloud"
@@ -104,6 +108,11 @@ def gaps(found: Iterable[Path], others: Iterable[Path]) -> Iterator[tuple[Path, 
                 yield other, f"'{other.name}', named like the slices beside it, {why}"
 
 
+def is_big_endian(start: bytes) -> bool:
+    """Say whether a file begins as a data set of DICOM in big endian does, with group 8."""
+    return start.startswith(b"\x00\x08\x00")
+
+
 def _without_digits(name: str) -> str:
     return re.sub(r"\d+", "0", name)
 
@@ -117,6 +126,8 @@ def _why_no_dicom(start: bytes) -> str:
         )
     if other := _other(start):
         return other
+    if is_big_endian(start):
+        return BIG_ENDIAN
     if kind := _kind(start):
         return f"it is {kind}, which its name does not say; take it out, or give it alone."
     return "it is no DICOM file, whatever its name says; copy it again from its source, or take it out."

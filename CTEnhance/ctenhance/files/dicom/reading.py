@@ -32,14 +32,13 @@ from ctenhance.files.dicom.parted import SERIES_UID, looks_parted
 from ctenhance.files.dicom.provenance import note_of_missing
 from ctenhance.files.dicom.slices import HOUNSFIELD
 from ctenhance.files.dicom.stack import read_stack
-from ctenhance.files.names import UNFINISHED, gaps, is_archive, misnamed
+from ctenhance.files.names import BIG_ENDIAN, UNFINISHED, gaps, is_archive, is_big_endian, misnamed
 from ctenhance.runtime.errors import InputError, SeveralSeriesError
 from ctenhance.runtime.files import suffix_of
 from ctenhance.runtime.large import Ahead
 
 _MOST_LISTED = 12
 DICOMDIR = "1.2.840.10008.1.3.10"
-_BIG_ENDIAN = b"\x00\x08\x00"  # how a data set begins there, with group 8
 # Other files that hold images, by their suffix; an .img or .raw may be DICOM all the same.
 _VOLUMES = {
     ".mgz": "a FreeSurfer volume", ".mgh": "a FreeSurfer volume", ".hdr": "half of a NIfTI or Analyze pair",
@@ -181,11 +180,8 @@ def _why_no_dicom(path: Path) -> str:
     if is_archive(path):
         return f"'{path.name}' is an archive (zip or the like); unpack it first, and give the folder."
     with contextlib.suppress(OSError), path.open("rb") as stream:
-        if stream.read(3) == _BIG_ENDIAN:
-            return (
-                f"'{path.name}' looks like DICOM in big endian without the header and the mark of a file, "
-                "which is not read; export it as DICOM files (Explicit VR Little Endian)."
-            )
+        if is_big_endian(stream.read(3)):
+            return f"'{path.name}' {BIG_ENDIAN.removeprefix('it ')}"
     return (
         f"'{path.name}' is no DICOM image; give a DICOM folder or DICOM files, or one file ending in "
         ".nii.gz, .nii, .nrrd, .mha or .mhd."
