@@ -19,6 +19,16 @@ from ctenhance.study.folders import match, read_lesions
 from ctenhance.study.images import read_case
 
 
+@pytest.mark.parametrize("name", ["Miller 3.nii (1).gz", ".Miller 3.nii.gz.icloud"])
+def test_a_case_whose_name_hides_it_is_not_left_out(tmp_path: Path, name: str) -> None:
+    """As the second copy of a download, and what iCloud leaves of a file, in both arms."""
+    write_arms(tmp_path)
+    for arm in ("before", "after"):
+        (tmp_path / arm / "Miller 3.nii.gz").rename(tmp_path / arm / name)
+    with pytest.raises(InputError, match=r"Miller 3.* would be left out: it .*call it|download it first"):
+        match(tmp_path / "before", tmp_path / "after")
+
+
 def test_folders_are_matched_by_name(tmp_path: Path) -> None:
     write_arms(tmp_path)
     (tmp_path / "before" / "Miller 3.nii.gz").unlink()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ctenhance.core.volume import READABLE_SUFFIXES
+from ctenhance.files.names import misnamed
 from ctenhance.runtime.errors import InputError
 from ctenhance.runtime.files import stem_of, suffix_of
 from ctenhance.runtime.tables import rows_of
@@ -48,13 +49,15 @@ class Matched:
 def images_in(folder: str | os.PathLike[str]) -> dict[str, Path]:
     """Return the volume files and the sub-folders (DICOM series) of a folder by name without suffix.
 
-    Raises InputError when it is no folder, holds no image, or holds two of one name.
+    Raises InputError when it is no folder, holds no image, holds two of one name, or one that its name hides.
     """
     place = Path(folder)
     if not place.is_dir():
         raise InputError(f"'{place}' is no folder; give the folder that holds the images of one arm.")
     found: dict[str, Path] = {}
     for path in sorted(place.iterdir()):
+        if path.is_file() and (why := misnamed(path)):
+            raise InputError(f"'{path}' would be left out: {why}")
         if (
             path.name.startswith(".")
             or path.name == _OF_A_BATCH
