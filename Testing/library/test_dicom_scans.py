@@ -47,6 +47,7 @@ NOT_MIXED: dict[str, tuple[Any, Any, str]] = {
     "ReconstructionDiameter": (350, 500, "500"),
     "FilterType": ("WEDGE", "FLAT", "WEDGE"),
     "FocalSpots": (0.7, 1.2, "1.2"),
+    "ConvolutionKernelGroup": ("SOFT", "BONE", "BONE"),
     "ScanOptions": ("AXIAL MODE", "HELICAL MODE", "HELICAL MODE"),
     "RevolutionTime": (0.5, 1.0, "1"),
     "SpiralPitchFactor": (0.6, 1.2, "1.2"),
