@@ -10,7 +10,7 @@ import math
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -204,8 +204,13 @@ def with_contrast(phantom: MaterialPhantom, contrast_mg_ml: float) -> MaterialPh
     if contrast_mg_ml == 0:
         return phantom
     blood = phantom.map("blood") / material("blood").density / 1000  # volume fraction
-    return MaterialPhantom(
-        (*phantom.materials, material("iodine")),
-        torch.cat([phantom.densities, (blood * contrast_mg_ml / 1000)[None]]),
-        phantom.pixel_mm,
+    added, iodine = (blood * contrast_mg_ml / 1000)[None], material("iodine")
+    own = [one == iodine for one in phantom.materials]
+    if any(own):
+        densities = phantom.densities + torch.tensor(own).to(added)[:, None, None, None] * added
+        return replace(phantom, densities=densities)
+    return replace(
+        phantom,
+        materials=(*phantom.materials, iodine),
+        densities=torch.cat([phantom.densities, added]),
     )

@@ -25,8 +25,8 @@ RIM_MM, VESSEL_MM = 5.0, 8.0
 def tissue_phantom(volume: CTVolume, contrast_mg_ml: float = 0.0) -> MaterialPhantom:
     """A CT (HU at about 120 kV, square pixels) as maps of adipose tissue, muscle, bone and iodine.
 
-    Each voxel is a mixture of two neighbours in the row air, adipose, muscle, bone that has its HU at
-    `EFFECTIVE_KEV`. Blood holds `contrast_mg_ml` of iodine, enhanced organs in proportion to their HU; with 0
+    Each voxel is a mixture of two neighbours in the row air, adipose, muscle, bone, or denser bone, that has
+    its HU at `EFFECTIVE_KEV`. Blood holds `contrast_mg_ml` of iodine, enhanced organs in proportion to their HU; with 0
     nothing is replaced. Raises InputError for pixels that are not square and a negative concentration.
     """
     if abs(volume.spacing[0] - volume.spacing[1]) > 1e-3 * volume.spacing[0]:
@@ -55,6 +55,8 @@ def tissue_phantom(volume: CTVolume, contrast_mg_ml: float = 0.0) -> MaterialPha
     fat[soft], muscle[soft] = 1 - between[soft], between[soft]
     hard = hu >= anchors[1]
     bone[hard] = (hu[hard] - anchors[1]) / (anchors[2] - anchors[1])
+    denser = hu > anchors[2]  # teeth, metal
+    bone[denser] = (hu[denser] + 1000) / (anchors[2] + 1000)
     muscle[hard] = np.clip(1 - bone[hard], 0, 1)
     densities = [
         part * np.float32(material(n).density) for n, part in zip(names, (fat, muscle, bone), strict=True)
