@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 import torch
 from decompose_cases import ENERGIES, THRESHOLDS, beam, toy_detector
@@ -20,6 +22,7 @@ from ctenhance.decomposition.calibration.drift import (
 from ctenhance.decomposition.calibration.rings import ring_part
 from ctenhance.decomposition.calibration.thresholds import DriftCalibration
 from ctenhance.decomposition.chain import density_images
+from ctenhance.decomposition.inference import decompose
 from ctenhance.decomposition.phantom import rod_phantom
 from ctenhance.decomposition.simulate import Beam, Imperfections, random_drift, simulate
 from ctenhance.decomposition.solver.layer import Decomposer
@@ -170,6 +173,15 @@ def test_the_file_keeps_the_calibration_and_decomposes_with_it(case: Case, tmp_p
     torch.testing.assert_close(spectra, BEAM.spectra(case.shifts), rtol=1e-5, atol=1e-2)
     rod = case.phantom.inside(case.phantom.inserts[0])
     assert float(case.images(case.after, spectra)[1][rod].mean()) == pytest.approx(10.0, abs=0.3)
+
+
+def test_a_calibration_is_used_on_its_own_energies(case: Case) -> None:
+    calibration = DriftCalibration.of(case.shifts, BEAM)
+    scan = replace(case.after, energies_keV=np.arange(1.0, 121.0))  # as another program has them
+    found, expected = (
+        decompose(one, calibration=calibration).volumes["iodine"].array for one in (scan, case.after)
+    )
+    assert np.array_equal(found, expected)
 
 
 def test_what_does_not_fit_is_refused(case: Case, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from scatter_cases import beam, cylinder_scan, fan
 
 from ctenhance.decomposition.scatter.network import CoarseModel
 from ctenhance.decomposition.scatter.physics import (
+    Quanta,
     Sampling,
     ScatterSetup,
     cross_section,
@@ -61,6 +62,18 @@ def test_scatter_has_converged_in_amount_and_from_bin_to_bin(views: int) -> None
     off = (coarse / fine).log()[:, 12:84]
     assert float(off.std()) < 0.04 and abs(float(off.mean())) < 0.04
     assert float((off - off.mean(-1, keepdim=True)).std()) < 0.008
+
+
+def test_scatter_is_the_same_on_a_coarser_grid_of_energies() -> None:
+    phantom, geometry, _, _ = cylinder_scan()
+    geometry = geometry.with_views((0.0,))
+    spectra = beam().spectra()
+    coarser = spectra.unflatten(-1, (-1, 2)).sum(-1), ENERGIES.unflatten(0, (-1, 2)).mean(-1)
+    fine, coarse = (
+        physical_scatter(phantom, geometry, Quanta.counted_once(*beam_of))[0]
+        for beam_of in ((spectra, ENERGIES), coarser)
+    )
+    assert float((coarse / fine - 1).abs()[:, 12:84].max()) < 0.05
 
 
 def test_scatter_grows_with_the_object_and_is_none_without() -> None:

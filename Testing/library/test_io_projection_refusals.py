@@ -106,6 +106,10 @@ def test_refusals(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
         ({"effective_spectra": -np.ones((BINS, 101))}, "'/effective_spectra' must not be negative"),
         ({"energies_keV": None}, "'/energies_keV' is missing"),
         ({"energies_keV": np.arange(101.0)[::-1]}, "'/energies_keV' must be"),
+        (
+            {"energies_keV": np.r_[20.0:80.0, 80.0:121.0] + np.r_[np.zeros(61), np.arange(40.0)]},
+            "rise in steps of 1 to 2 keV",
+        ),
         ({"thresholds_keV": np.array([20.0, 120.0, 65.0])}, "'/thresholds_keV' must grow"),
         ({"thresholds_keV": np.array([20.0, 65.0])}, "'/thresholds_keV' has the shape"),
         ({"thresholds_keV": np.array([20.0, 65.0, np.inf])}, "'/thresholds_keV' holds NaN or inf"),

@@ -98,6 +98,25 @@ def test_sharing_makes_more_pulses_than_quanta_and_ideal_does_not() -> None:
     torch.testing.assert_close(counted.sum(0), spectrum, rtol=1e-6, atol=1e-3)
 
 
+def test_a_model_counts_alike_on_whatever_energies_1_kev_apart(tmp_path: Path) -> None:
+    thresholds = torch.tensor([20.0, 35.0, 50.0, 65.0, 80.0, 120.0])
+    grid = energy_grid(120)
+    usual = detector_model("cdte", grid)
+    trimmed = detector_model("cdte", grid[20:])
+    torch.testing.assert_close(trimmed.response, usual.response[20:, 20:])
+    whole = torch.arange(1, 121, dtype=torch.float64)
+    counts, shifted = (
+        model.effective_spectra(tube_spectrum(120, energies_kev=kev), thresholds).sum(-1)
+        for model, kev in ((usual, grid), (detector_model("cdte", whole), whole))
+    )
+    torch.testing.assert_close(shifted, counts, rtol=2e-3, atol=0)
+    with pytest.raises(InputError, match="of cdte is known at energies 1 keV apart"):
+        detector_model("cdte", torch.arange(1.0, 120.0, 2.0, dtype=torch.float64))
+    np.save(tmp_path / "response.npy", usual.response.numpy())
+    with pytest.raises(InputError, match=r"'response\.npy' is of bins at 0\.5, 1\.5, .* are 1, 2, …"):
+        detector(tmp_path / "response.npy", whole)
+
+
 def test_pile_up_is_undone_and_differentiable() -> None:
     pile_up = PileUp(dead_time_s=20e-9, view_time_s=2e-4)
     true = torch.tensor([[900.0, 700.0], [3000.0, 2500.0], [0.0, 0.0]], dtype=torch.float64)

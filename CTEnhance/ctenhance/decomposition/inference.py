@@ -166,10 +166,11 @@ def decompose(
     decided = replace(options, scatter=NONE if method is None else method.name)
     report = ReportBuilder("decompose", decided.settings(), selected, options.seed)
     tell = progress or silent
-    spectra = absolute_spectra(projections)
+    spectra, kev = absolute_spectra(projections), projections.energies_keV
     if options.calibration is not None:
-        spectra = _calibration(options.calibration).spectra_for(projections)
-    energies = torch.from_numpy(np.array(projections.energies_keV, dtype=np.float64))
+        calibrated = _calibration(options.calibration)
+        spectra, kev = calibrated.spectra_for(projections), calibrated.energies_kev
+    energies = torch.from_numpy(np.array(kev, dtype=np.float64))
     counting = spectra.flatten(0, -2).sum(0) > 0  # others may lie beyond the tables of attenuation
     spectra, energies = spectra[..., counting], energies[counting]
     geometry = projections.scan_geometry()

@@ -26,8 +26,9 @@ def tissue_phantom(volume: CTVolume, contrast_mg_ml: float = 0.0) -> MaterialPha
     """A CT (HU at about 120 kV, square pixels) as maps of adipose tissue, muscle, bone and iodine.
 
     Each voxel is a mixture of two neighbours in the row air, adipose, muscle, bone, or denser bone, that has
-    its HU at `EFFECTIVE_KEV`. Blood holds `contrast_mg_ml` of iodine, enhanced organs in proportion to their HU; with 0
-    nothing is replaced. Raises InputError for pixels that are not square and a negative concentration.
+    its HU at `EFFECTIVE_KEV`. Blood holds `contrast_mg_ml` of iodine, enhanced organs in proportion to their
+    HU; with 0 nothing is replaced. Raises InputError for pixels that are not square and a negative
+    concentration.
     """
     if abs(volume.spacing[0] - volume.spacing[1]) > 1e-3 * volume.spacing[0]:
         raise InputError("The pixels of the CT are not square: resample it first.")

@@ -124,7 +124,8 @@ def read_detector(
     """A measured or simulated response: MATLAB (.mat, as XCIST's), NumPy (.npy) or text (.csv, .txt).
 
     One square matrix, rows incident, columns deposited energy in 1-keV bins from 0 keV. `energies_kev` asks
-    for a shorter grid. Raises InputError where there is no such matrix.
+    for a shorter grid. Raises InputError where there is no such matrix, and for energies that are not those
+    of its bins.
     """
     suffix = Path(path).suffix.lower()
     if not Path(path).is_file():
@@ -157,6 +158,11 @@ def read_detector(
         )
     response = torch.from_numpy(np.asarray(matrix[:n, :n], dtype=np.float64))
     energies = torch.arange(n, dtype=torch.float64) + 0.5
+    if energies_kev is not None and not torch.allclose(energies_kev.to(energies), energies, atol=0.01):
+        raise InputError(
+            f"The response '{Path(path).name}' is of bins at 0.5, 1.5, … keV, but the energies are "
+            f"{energies_kev[0]:g}, {energies_kev[1]:g}, … keV: bring the spectra to the bins."
+        )
     return Detector(response, energies, edge_kev, Path(path).stem)
 
 

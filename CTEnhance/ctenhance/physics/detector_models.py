@@ -20,6 +20,8 @@ from ctenhance.physics.materials import material
 from ctenhance.runtime.errors import InputError
 
 ELECTRON_KEV = 510.999
+# keV by which energies may be off a grid.
+_APART = 0.01
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ SENSORS: dict[str, Sensor] = {
 def detector_model(name: str | Sensor, energies_kev: torch.Tensor, samples: int = 8192) -> Detector:
     """The response of a sensor (one of `SENSORS`, or your own) on 1-keV bins; deterministic.
 
-    Raises InputError for a name that is not among them or for sizes that are not positive.
+    Raises InputError for a name that is not among them, for sizes that are not positive and for energies that
+    are not 1 keV apart.
     """
     if isinstance(name, str):
         if name.lower() not in SENSORS:
@@ -72,6 +75,13 @@ def detector_model(name: str | Sensor, energies_kev: torch.Tensor, samples: int 
     if not min(sensor.pitch_mm, sensor.thickness_mm, sensor.cloud_mm, sensor.noise_kev) > 0:
         raise InputError("A sensor's pitch, thickness, charge cloud and noise must be above zero.")
     n = len(energies_kev)
+    first = float(energies_kev[0])
+    if not torch.allclose(energies_kev, first + torch.arange(n).to(energies_kev), rtol=0, atol=_APART):
+        raise InputError(
+            f"The response of a sensor of {sensor.material} is known at energies 1 keV apart: bring the "
+            "spectra to steps of 1 keV."
+        )
+    below = math.floor(first)  # bins that pulses may lie in, but no quanta
     # position x y depth, fluorescence: which line, direction z and azimuth, path; Compton: energy
     u = torch.quasirandom.SobolEngine(8, scramble=True, seed=7).draw(samples, dtype=torch.float64)
     u = u.clamp(1e-9, 1 - 1e-9)
@@ -82,15 +92,16 @@ def detector_model(name: str | Sensor, energies_kev: torch.Tensor, samples: int 
     )
     stopped = 1 - torch.exp(-(photo + compton) * sensor.thickness_mm)
     own = _collected(position, sensor)
-    response = torch.zeros(n, n, dtype=torch.float64)
+    response = torch.zeros(n, below + n, dtype=torch.float64)
     for row, energy in enumerate(energies_kev.tolist()):
         absorbed = _absorption(energy, sensor, position, own, u, float(photo[row] + compton[row]))
         recoil = _recoil(energy, u[:, 7].contiguous()) * own
         share = float(photo[row] / (photo[row] + compton[row]))
         weight = float(stopped[row]) * 9 / samples  # nine pixels' worth of interactions hit this one
-        _deposit(response[row], absorbed, weight * share)
-        _deposit(response[row], recoil, weight * (1 - share))
-    return Detector(_blurred(response, sensor.noise_kev), energies_kev, EDGE_KEV, sensor.material)
+        _deposit(response[row], absorbed, first - below, weight * share)
+        _deposit(response[row], recoil, first - below, weight * (1 - share))
+    response = _blurred(response, sensor.noise_kev)[:, below:]
+    return Detector(response, energies_kev, EDGE_KEV, sensor.material)
 
 
 def detector(given: str | os.PathLike[str] | Detector, energies_kev: torch.Tensor) -> Detector:
@@ -157,12 +168,12 @@ def _recoil(energy: float, u: torch.Tensor) -> torch.Tensor:
     return energy * (1 - 1 / (1 + alpha * (1 - chosen)))
 
 
-def _deposit(row: torch.Tensor, energy: torch.Tensor, weight: float) -> None:
-    """Add events of `energy` to the 1-keV bins of `row`, shared linearly between the two nearest centres.
+def _deposit(row: torch.Tensor, energy: torch.Tensor, lowest_kev: float, weight: float) -> None:
+    """Add events of `energy` to the 1-keV bins of `row`, whose first centre is at `lowest_kev`, shared
+    linearly between the two nearest centres.
 
     Pixels that receive less than 1 keV see no event."""
-    energy = energy[energy >= 1]
-    position = (energy - 0.5).clamp(0, len(row) - 1)
+    position = (energy[energy >= 1] - lowest_kev).clamp(0, len(row) - 1)
     low = position.floor().long().clamp(max=len(row) - 2)
     part = position - low
     row.index_add_(0, low, weight * (1 - part))

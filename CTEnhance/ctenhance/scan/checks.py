@@ -23,6 +23,8 @@ _MOST_TURNS, _MOST_HELICAL_TURNS = 4, 1000
 _LARGEST_LINE_INTEGRAL, _LEAST_LINE_INTEGRAL = 50.0, -3.0
 _LARGEST_MEDIAN_LINE_INTEGRAL = 15.0
 _MOST_ENERGIES = 10_000
+# Steps of energies differ by more than rounding where they do by more than this part.
+_UNEVEN = 0.05
 # Noise does not take a reading further below zero than this many standard deviations.
 _DEEPEST_NOISE_SD = 20.0
 
@@ -220,12 +222,25 @@ def _check_spectra(p: ScanFields) -> None:
             )
         if spectra.min() < 0 or not np.all(spectra.sum(1) > 0):
             raise InputError("'/effective_spectra' must not be negative, and each bin needs some quanta.")
+        if p.n_bins is not None:
+            _require_even_steps(p.energies_keV, spectra.sum(0) > 0)
         p.effective_spectra = spectra
     if p.thresholds_keV is not None:
         edges = _vector(p.thresholds_keV, "/thresholds_keV", bins + 1, "bin and one more")
         if not np.all(np.diff(edges) > 0) or edges[0] < 0:
             raise InputError("'/thresholds_keV' must grow from bin to bin, from 0 keV or more.")
         p.thresholds_keV = edges
+
+
+def _require_even_steps(energies: np.ndarray, counted: np.ndarray) -> None:
+    """Quanta per keV on energies in steps of several sizes would be taken as quanta of each energy."""
+    first, last = np.flatnonzero(counted)[[0, -1]]
+    steps = np.diff(energies[first : last + 1])
+    if len(steps) and np.ptp(steps) > _UNEVEN * steps.min():
+        raise InputError(
+            f"'/energies_keV' rise in steps of {steps.min():.3g} to {steps.max():.3g} keV where "
+            "'/effective_spectra' hold quanta, which are per keV: interpolate both to equal steps."
+        )
 
 
 def _array(value: Any, name: str) -> np.ndarray:

@@ -116,7 +116,8 @@ class _Part:
         if self.loose is None:
             return lines, shifts + _solved(information, gradient), information
         # below a tube voltage of 70 kV that of the highest energy
-        reference = attenuation[:, min(int(REFERENCE_KEV), attenuation.shape[1] - 1)]
+        away = (self.channels.beam.detector.energies_kev - REFERENCE_KEV).abs()
+        reference = attenuation[:, int(away.argmin())]
         trust = (reference / self.loose[..., None]) ** 2  # [column, ray, material]
         tilts = self._tilts(passed, shifts)
         weighted = (tilts * weight[..., None]).mT  # [column, ray, material, bin]

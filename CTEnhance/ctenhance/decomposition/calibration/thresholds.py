@@ -105,7 +105,7 @@ class DriftCalibration:
         return cls(shifts, errors, thresholds, energies, spectra, kvp, detector, reference)
 
     def spectra_for(self, projections: Projections) -> torch.Tensor:
-        """Absolute effective spectra `[column, bin, energy]` for a scan.
+        """Absolute effective spectra `[column, bin, energy]` for a scan, on the calibration's own energies.
 
         Raises InputError where the scan has other channels, thresholds or another tube voltage."""
         if projections.n_columns != len(self.shifts_kev):

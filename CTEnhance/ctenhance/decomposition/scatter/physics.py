@@ -69,7 +69,7 @@ FINE = Sampling()
 @dataclass(frozen=True, eq=False)
 class Quanta:
     """What arrives and how it is counted: `spectrum` of one ray in air `[energy]`, `response` `[bin, energy]`
-    counts a quantum, on `energies_kev`, which are 1 keV apart."""
+    counts a quantum, on `energies_kev`, which rise."""
 
     spectrum: torch.Tensor
     response: torch.Tensor
@@ -145,6 +145,7 @@ def _by_angle(beam: Quanta, groups: int) -> tuple[torch.Tensor, torch.Tensor, to
     """For groups of equal numbers of quanta the mean energy `[group]`, and what those count that are
     scattered once by an angle, and what softer ones would: `[angle, group, bin]` (`_ANGLES`)."""
     energies, spectrum, response = beam.energies_kev, beam.spectrum, beam.response
+    steps = energies.diff()
     group = (spectrum.cumsum(0) / spectrum.sum() * groups).clamp(max=groups - 1e-6).long()
     share = F.one_hot(group, groups).double() * spectrum[:, None]
     quanta = share.sum(0)
@@ -156,9 +157,9 @@ def _by_angle(beam: Quanta, groups: int) -> tuple[torch.Tensor, torch.Tensor, to
 
     def counted(part: torch.Tensor) -> torch.Tensor:
         """Counts `[angle, group, bin]` of quanta that keep a `part` `[angle, group]` of their energies."""
-        position = (part[..., None] * energies - energies[0]).clamp(min=0)  # [angle, group, energy]
-        index = position.long().clamp(max=len(energies) - 2)
-        rest = position - index
+        left = (part[..., None] * energies).clamp(min=energies[0])  # [angle, group, energy]
+        index = (torch.searchsorted(energies, left, right=True) - 1).clamp(max=len(energies) - 2)
+        rest = (left - energies[index]) / steps[index]
         return torch.stack(
             [torch.einsum("age,eg->ag", torch.lerp(r[index], r[index + 1], rest), share) for r in response],
             -1,
