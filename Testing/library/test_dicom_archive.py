@@ -158,6 +158,26 @@ def test_an_archive_is_told_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (found.counts.series, found.counts.studies) == (6, 6)
 
 
+@pytest.mark.parametrize("kept", [-200, 1000])
+def test_a_series_with_a_slice_cut_off_takes_part_in_nothing(tmp_path: Path, kept: int):
+    """As the commands say that it cannot be read; another one beside it can, where its slice tells whose it
+    is."""
+    write_series(tmp_path)
+    write_series(tmp_path, SeriesInstanceUID="1.2.7", SeriesNumber=7, prefix="other")
+    last = sorted(tmp_path.glob("image*"))[-1]
+    last.write_bytes(last.read_bytes()[:kept])
+    with pytest.raises(InputError, match="cut off"):
+        CTVolume.read(tmp_path, 2)
+    found = {one["series_number"]: one for one in listed(tmp_path) if one.get("series_number") in (2, 7)}
+    assert not found[2]["uses"] and "cut off" in found[2]["why_not"]
+    try:
+        CTVolume.read(tmp_path, "7")
+    except InputError as error:
+        assert not found[7]["uses"] and found[7]["why_not"] in str(error)
+    else:
+        assert found[7]["uses"]
+
+
 def write_index(path: Path, *listed_files: list[str], uids: tuple[str, ...] = ()) -> None:
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian

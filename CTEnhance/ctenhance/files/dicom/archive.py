@@ -24,7 +24,7 @@ from ctenhance.files.dicom.energies import scan_header
 from ctenhance.files.dicom.grid import Grid
 from ctenhance.files.dicom.header import DAMAGE, DicomFile, number, read_file, text
 from ctenhance.files.dicom.kinds import ATTRIBUTES as KIND_ATTRIBUTES
-from ctenhance.files.dicom.kinds import kinds, slices_of
+from ctenhance.files.dicom.kinds import kinds, no_pixels, slices_of
 from ctenhance.files.dicom.lone import may_be_scouts
 from ctenhance.files.dicom.maps import mg_per_ml_of
 from ctenhance.files.dicom.marks import ATTRIBUTES as SCAN_ATTRIBUTES
@@ -135,8 +135,10 @@ class Archive:
         # Of what an index in the folder lists in vain, by UIDs; these of the files beside an index.
         self._lost: dict[str, str] = {}
         self._beside_indices: set[str] = set()
-        # Of the part that is looked at: why a folder with this file cannot be read, and other files.
+        # Of the part that is looked at: why a folder with this file cannot be read, or this series (by its
+        # UID) in it, and other files.
         self._damaged: dict[Path, str] = {}
+        self._cut_off: dict[str, str] = {}
         self._others: list[Path] = []
         if self.index is not None and not is_index(self.index):
             raise InputError(f"'{path}' is a file: give a folder, or the DICOMDIR of a disc.")
@@ -149,7 +151,7 @@ class Archive:
             yield from self._missing()
             for rank, part in enumerate(self._parts()):
                 held: list[DicomFile] = []
-                self._damaged, self._others = {}, []
+                self._damaged, self._cut_off, self._others = {}, {}, []
                 for path in part:
                     found = self._read(path)
                     if isinstance(found, Passed):
@@ -203,8 +205,12 @@ class Archive:
             return Passed(name, said) if packed else None
         if file.cut_off:
             self.counts.unreadable += 1
-            return Passed(name, "its pixels are cut off, or were left out; copy it again from its source.")
+            why = "its pixels are cut off, or were left out; copy it again from its source."
+            self._cut_off[_uid(file, "Series")] = f"'{path.name}': {why}"
+            return Passed(name, why)
         if file.header.SOPClassUID != DICOMDIR:
+            if file.header.Modality == "CT" and not (file.header.get("Rows") and file.header.get("Columns")):
+                self._damaged[path] = no_pixels(path)
             return file
         if self.index is None:
             with contextlib.suppress(*DAMAGE):  # an index that is not asked for is not needed
@@ -304,7 +310,8 @@ class Archive:
     def _judge(self, listed: ListedSeries, images: Sequence[DicomFile]) -> None:
         """Say what can be done with the series, by what reading it would refuse."""
         home = home_of(image.path for image in images)
-        if damaged := next((why for path, why in self._damaged.items() if home in path.parents), ""):
+        damaged = next((why for path, why in self._damaged.items() if home in path.parents), "")
+        if damaged := damaged or self._cut_off.get(listed.series_instance_uid, ""):
             listed.why_not = damaged
             return
         if _FOCAL_CENTER in images[0].header:

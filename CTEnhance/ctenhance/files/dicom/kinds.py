@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -113,6 +114,14 @@ class Outline:
     at_one_place: bool  # several, as of bolus tracking
 
 
+def no_pixels(path: Path) -> str:
+    """The sentence of a slice without its image."""
+    return (
+        f"'{path.name}' has no pixel data (it was cut off, or exported without its image); copy it again "
+        "from its source."
+    )
+
+
 def slices_of(
     files: Sequence[DicomFile], as_one: bool = False
 ) -> tuple[dict[str, list[DicomFile]], list[DicomFile]]:
@@ -135,10 +144,7 @@ def slices_of(
     for file in (file for images in chosen.values() for file in images):
         if not file.header.get("Rows") or not file.header.get("Columns"):
             # Before the series are separated: a file that is cut off may have lost its series, too.
-            raise InputError(
-                f"'{file.path.name}' has no pixel data (it was cut off, or exported without its image); "
-                "copy it again from its source."
-            )
+            raise InputError(no_pixels(file.path))
     chosen = {uid: _without_strays(images) for uid, images in chosen.items()}
     kept_uids = meant({uid: outline(images) for uid, images in chosen.items()})
     chosen = {uid: images for uid, images in chosen.items() if uid in kept_uids}
