@@ -213,7 +213,7 @@ def test_a_filling_of_air_around_a_map_in_a_file_is_no_air(tmp_path: Path, filli
     sitk.WriteImage(sitk.GetImageFromArray(values.astype(np.float32)), str(tmp_path / "map.nrrd"))
 
     notes = CTVolume.read(tmp_path / "map.nrrd").meta["notes"]
-    assert any("is one value" in note and "there is no air beside" in note for note in notes)
+    assert any("hardly varies" in note and "there is little or no air beside" in note for note in notes)
 
 
 @pytest.mark.parametrize(("lung", "said"), [(-820, "nothing below 0"), (-1000, "no air")])

@@ -287,8 +287,9 @@ def doubt_without_air(array: np.ndarray) -> str:
         return ""
     if has_air(array):
         return (
-            "what is at -1000 HU in it is one value, which fills what was not measured, and there is no air "
-            "beside: make sure that its values are Hounsfield units and no map of something else"
+            "what is at -1000 HU in it hardly varies, as what fills a place that was not measured, and there "
+            "is little or no air beside: make sure that its values are Hounsfield units and no map of "
+            "something else"
         )
     below = sum(int(np.count_nonzero(plane < 0)) for plane in array)
     if below < _NEGATIVE_SHARE * array.size:
