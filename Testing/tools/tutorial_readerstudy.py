@@ -117,10 +117,14 @@ class ScriptedReader:
         return keys
 
     def _press(self, key: str) -> None:
+        import slicer
         from PySide6 import QtGui, QtTest, QtWidgets
 
+        window = slicer.util.mainWindow()
+        window.activateWindow()
+        wait(self._app, lambda: window.isActiveWindow)
         combination = QtGui.QKeySequence(key)[0]
-        target = QtWidgets.QApplication.focusWidget() or self._panel.panel
+        target = QtWidgets.QApplication.focusWidget() or window
         QtTest.QTest.keyClick(target, combination.key(), combination.keyboardModifiers())
         self._app.processEvents()
 
