@@ -148,6 +148,23 @@ def test_all_readers_share_is_the_mean_of_each_readers_with_ties() -> None:
     assert alone.these_readers.value == pytest.approx(answers[0].mean())
 
 
+@pytest.mark.parametrize("cases", [10, 20])
+def test_one_readers_90_percent_interval_holds_and_judges_equivalence(cases: int) -> None:
+    """Every number of right answers, by the binomial law: near 1 no normal interval holds."""
+    found = [share((np.arange(cases)[None] < right).astype(float), margin=0.3) for right in range(cases + 1)]
+    for true in (0.6, 0.7, 0.8, 0.9, 0.95):
+        chances = stats.binom.pmf(np.arange(cases + 1), cases, true)
+        held = [
+            one.interval_90 is not None and one.interval_90[0] <= true <= one.interval_90[1] for one in found
+        ]
+        assert float(chances @ np.array(held)) > 0.87
+    for one in found:
+        assert one.interval_90 is not None and one.equivalent_p is not None
+        inside = one.interval_90[0] > 0.2 and one.interval_90[1] < 0.8
+        assert inside == (one.equivalent_p < 0.05)
+    assert found[-1].interval_90 == pytest.approx((0.1 ** (1 / cases), 1.0))  # mid-p of n of n
+
+
 def test_share_of_several_readers_is_a_t_test_of_case_means() -> None:
     rng = np.random.default_rng(1)
     answers = (rng.random((4, 30)) < 0.6).astype(float)

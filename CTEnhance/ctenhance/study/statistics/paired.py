@@ -105,7 +105,7 @@ class Share:
 def share(answers: np.ndarray, null: float = 0.5, margin: float | None = None) -> Share:
     """Test the mean of answers [reader, case] between 0 and 1 (right or wrong, preferred or not, ties 0.5).
 
-    With one reader the test is that of `binomial`; with several a t test of the case means, each
+    With one reader tests and intervals are those of `binomial`; with several a t test of the case means, each
     over the readers who have the case, or the exact binomial test of the cases where all answers are alike.
     For other readers: see `_random_readers`; on the readers and cases of
     `complete_block`, since that model needs all of them. Equivalence: two one-sided tests (Schuirmann 1987).
@@ -118,12 +118,8 @@ def share(answers: np.ndarray, null: float = 0.5, margin: float | None = None) -
         return Share(few, few, None, margin, None, by_reader)
     means = np.nanmean(answers[:, present.any(axis=0)], axis=0)
     value, freedom = float(means.mean()), cases - 1
-    if readers == 1:
-        these = by_reader[int(present.any(axis=1).argmax())]
-        error = math.sqrt(max(value * (1 - value), 0.25 / cases) / cases)
-    else:
-        error = _error(means)
-        these = _exact(value, cases, null) if value in (0, 1) else _t_estimate(value, error, freedom, null)
+    error = _error(means)
+    these = _exact(value, cases, null) if value in (0, 1) else _t_estimate(value, error, freedom, null)
     block, whole = complete_block(present)
     others = unknown(why_no_other_readers(present))
     if whole.sum() > 1:
@@ -132,12 +128,12 @@ def share(answers: np.ndarray, null: float = 0.5, margin: float | None = None) -
             others = _exact(same, int(whole.sum()), null)
         else:
             others = _random_readers(found, _error(found.mean(axis=0)), null)
-    equivalent, interval = None, None
     reach = stats.t.ppf(1 - ALPHA, freedom) * error
     interval = (max(0.0, value - reach), min(1.0, value + reach))
-    if readers > 1 and value in (0, 1):
+    if value in (0, 1):
         limit = ALPHA ** (1 / cases)
         interval = (limit, 1.0) if value else (0.0, 1 - limit)
+    equivalent = None
     if margin is not None:
         equivalent = float(
             max(
@@ -145,6 +141,12 @@ def share(answers: np.ndarray, null: float = 0.5, margin: float | None = None) -
                 stats.t.cdf((value - null - margin) / error, freedom),
             )
         )
+    if readers == 1:
+        alone = int(present.any(axis=1).argmax())
+        these, sums = by_reader[alone], _Sums.of(answers[alone])
+        interval = sums.interval(2 * ALPHA)
+        if margin is not None:
+            equivalent = max(1 - sums.below(null - margin), sums.below(null + margin), 0.0)
     return Share(these, others, equivalent, margin, interval, by_reader)
 
 
@@ -180,23 +182,51 @@ def binomial(answers: np.ndarray, null: float = 0.5) -> Estimate:
     ties and losses a trinomial law, whose share of ties is taken at its likeliest for each supposed share of
     answers (Storer & Kim 1990). At one half that is McNemar's mid-p test but for the last digits.
     """
-    known = answers[np.isfinite(answers)]
-    if not len(known):
+    sums = _Sums.of(answers)
+    if not sums.total:
         return unknown("this reader has not answered")
-    losses, ties, wins = (int(np.count_nonzero(np.sign(known - 0.5) == one)) for one in (-1, 0, 1))
-    halves, total = ties + 2 * wins, len(known)
+    p = 2 * min(sums.below(null), 1 - sums.below(null))
+    return Estimate.of(sums.halves / (2 * sums.total), *sums.interval(ALPHA), min(1.0, max(0.0, p)))
 
-    def below(share: float) -> float:
+
+@dataclass(frozen=True)
+class _Sums:
+    """A reader's answers 0, 0.5 and 1, counted, and the law of their sum."""
+
+    losses: int
+    ties: int
+    wins: int
+
+    @classmethod
+    def of(cls, answers: np.ndarray) -> _Sums:
+        """Return those of answers [case], NaN where there is none."""
+        known = answers[np.isfinite(answers)]
+        return cls(*(int(np.count_nonzero(np.sign(known - 0.5) == one)) for one in (-1, 0, 1)))
+
+    @property
+    def total(self) -> int:
+        return self.losses + self.ties + self.wins
+
+    @property
+    def halves(self) -> int:
+        """Twice the sum."""
+        return self.ties + 2 * self.wins
+
+    def below(self, share: float) -> float:
         """Return the chance of a lower sum of the answers, the observed one counted half."""
-        tie = _likeliest_ties(share, losses, ties, wins)
-        one = np.fft.fft([max(1 - share - tie / 2, 0), tie, max(share - tie / 2, 0)], 2 * total + 1)
-        law = np.fft.ifft(one**total).real.clip(0)  # of twice the sum
-        return float(law[:halves].sum() + law[halves] / 2)
+        tie = _likeliest_ties(share, self.losses, self.ties, self.wins)
+        one = np.fft.fft([max(1 - share - tie / 2, 0), tie, max(share - tie / 2, 0)], 2 * self.total + 1)
+        law = np.fft.ifft(one**self.total).real.clip(0)  # of twice the sum
+        return float(law[: self.halves].sum() + law[self.halves] / 2)
 
-    low = optimize.brentq(lambda share: below(share) - 1 + ALPHA / 2, 0, 1) if halves else 0.0
-    high = optimize.brentq(lambda share: below(share) - ALPHA / 2, 0, 1) if halves < 2 * total else 1.0
-    p = 2 * min(below(null), 1 - below(null))
-    return Estimate.of(halves / (2 * total), low, high, min(1.0, max(0.0, p)))
+    def interval(self, alpha: float) -> tuple[float, float]:
+        """Return the limits of the interval that holds with the chance 1 - alpha."""
+        low, high = 0.0, 1.0
+        if self.halves:
+            low = optimize.brentq(lambda share: self.below(share) - 1 + alpha / 2, 0, 1)
+        if self.halves < 2 * self.total:
+            high = optimize.brentq(lambda share: self.below(share) - alpha / 2, 0, 1)
+        return low, high
 
 
 def _likeliest_ties(share: float, losses: int, ties: int, wins: int) -> float:
