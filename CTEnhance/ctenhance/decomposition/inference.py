@@ -185,7 +185,8 @@ def decompose(
     cut = truncation_warning(projections, geometry, grid)
     for note in (*projections.notes(progress, cancel), *([cut] if cut else [])):
         report.warn(note)
-    report.details["data_consistency"] = tell_geometry(projections, report, cancel)
+    checked = report.details["data_consistency"] = tell_geometry(projections, report, cancel)
+    in_step = "bins" not in checked.get("likely_geometry", {})  # if not, bins follow no spectra either
     stack = ImageStack((projections.n_rows, *grid.shape))
     ends: list[Decomposition] = []
     misfit = []
@@ -203,7 +204,7 @@ def decompose(
     if order is None and some.shape[-1] == len(decomposer.materials):
         quanta = np.asarray(projections.effective_spectra).sum(-1)
         order = sums_warning(some, spectra, energies, quanta)
-    if order is not None:
+    if order is not None and in_step:
         report.warn(order)
     together = max(1, round(_SAME_SCATTER_MM / (projections.row_pitch_mm or _SAME_SCATTER_MM)))
     scattered = None
@@ -241,7 +242,7 @@ def decompose(
                     stack.put(f"{m.name}_sd", row, 1000 * image)
         tell("decompose", row + 1, projections.n_rows)
     _tell_how_it_went(report, ends, misfit, decomposer)
-    if report.details["misfit"] > LARGE_MISFIT:
+    if report.details["misfit"] > LARGE_MISFIT and in_step:
         report.warn(_why_no_fit(report, counts_of(projections.n_rows // 2), spectra, energies, options.basis))
     for sentence in products.impossible_sentences(stack, decomposer.materials):
         report.warn(sentence)

@@ -18,6 +18,7 @@ from ctenhance.physics.opposite_rays import UNKNOWN
 from ctenhance.runtime.progress import Cancellable
 from ctenhance.scan.air_level import air_warning, counts_warning, rows_warning
 from ctenhance.scan.attenuation_level import attenuation_level, image_warning, level_warning
+from ctenhance.scan.bin_check import bins_out_of_step
 from ctenhance.scan.column_check import column_warning
 from ctenhance.scan.geometry_fault import NOTE, WARNING, GeometryFault
 from ctenhance.scan.geometry_search import Search
@@ -37,7 +38,7 @@ def check_geometry(
     Raises Cancelled when asked to stop."""
     rows = read_rows(projections) if rows is None else rows
     search = Search(projections, rows, cancel)
-    fault = search.fault()
+    fault = bins_out_of_step(rows, search.claimed, cancel) or search.fault()
     # views that lie aside in turn have a centre between them, which is not the file's
     moved = set(fault.likely) == {"central_column"} if fault is not None else False
     if fault is None or moved or not fault.certain:
