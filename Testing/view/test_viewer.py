@@ -92,6 +92,19 @@ def test_what_is_asked_of_a_pixel_is_its_voxel(tmp_path: Path) -> None:
     made.close()
 
 
+def test_each_volume_has_its_own_unit(tmp_path: Path) -> None:
+    values = np.full((3, 32, 32), 40, np.float32)
+    scan, other = (share(CTVolume(values + add), tmp_path / f"{add}.raw") for add in (0, 5))
+    iodine = share(CTVolume(values), tmp_path / "map.raw", hounsfield=False)
+    for second, unit in ((iodine, ""), (other, "HU")):
+        made = Viewer({"before": scan, "after": second})
+        exact(made, 32, 32)
+        answer = made.apply({"op": "probe", "cell": "axial/before", "x": 10, "y": 7})
+        found = {name: value[1] for name, value in answer["probe"]["values"].items()}
+        assert found == {"Before": "HU", "After": unit, "Difference": unit}
+        made.close()
+
+
 def test_a_line_has_the_length_of_its_voxels(tmp_path: Path) -> None:
     grid = {"spacing": (0.5, 2.0, 3.0)}
     volume = share(CTVolume(np.zeros((5, 40, 60), np.float32), **grid), tmp_path / "line.raw")

@@ -165,14 +165,15 @@ def images_of(
     """Return the images of volumes: each of them; of two their blend and difference; an uncertainty."""
     called = {**_NAMES, **names}
     grid = next(iter(volumes.values()))
-    unit = "HU" if grid.hounsfield else ""
     images: dict[str, Image] = {
-        part: WholeImage(scene, volume, called.get(part, ""), unit, display)
+        part: WholeImage(scene, volume, called.get(part, ""), "HU" if volume.hounsfield else "", display)
         for part, volume in volumes.items()
         if part != "uncertainty"
     }
     before, after = images.get("before"), images.get("after")
     if isinstance(before, WholeImage) and isinstance(after, WholeImage):
+        # A second volume may be a map, of which the first one's unit is not true.
+        unit = before.unit if before.unit == after.unit else ""
         images["after"] = Blend(scene, grid, before.array, after)
         own = scene.add_display(scene.add_colors("difference"))
         change = MadeImage(scene, grid, (before.array, after.array), "Difference", unit, own)
@@ -180,6 +181,7 @@ def images_of(
         images["difference"] = change
     if "uncertainty" in volumes:
         own = scene.add_display(scene.add_colors("heat"))
+        unit = "HU" if grid.hounsfield else ""
         images["uncertainty"] = WholeImage(scene, volumes["uncertainty"], "Uncertainty", unit, own)
         _from_zero(images["uncertainty"])
     return images
