@@ -214,6 +214,7 @@ def test_names_of_examinations_are_no_maps(tmp_path: Path, said: str):
     [
         "Thorax iodine contrast 80ml Br40 1.0", "Thorax with iodine", "CT TAP iodinated contrast",
         "Abdomen Iodine 100 ml venous", "Abdomen Jod 100ml", "Iodine CM arterial",
+        "Liver Iodine flush delayed", "Uric acid stone protocol 120kV",
     ],
 )  # fmt: skip
 def test_a_scan_with_an_injected_agent_is_not_accused(tmp_path: Path, said: str):

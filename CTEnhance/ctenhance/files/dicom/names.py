@@ -150,10 +150,12 @@ WITHOUT_AIR: Names = (
     (rf"(CARTE|CARTO\w*|MAPA|MAPPA|IMAGE|IMAGEN|IMAGEM|{_DENSITY_WORDS}){_OF} {_ANY_MATERIAL}", _DENSITY),
     (
         rf"^({_IODINE}|CALCIUM|KALZIUM|CALCIO|URIC ACID|HARNSA?E?URE|ACID[EO] URI(QUE|CO)|URINEZUUR)( \d+)*$"
-        r"|^(DE )?URIC ACID|(DE|DECT|SPECTRAL|GSI) (IODINE|CALCIUM|WATER|HAP|FAT)( \d+)*$"
+        r"|^(DE )?URIC ACID(?! (STONES? )?PROTOCOL)"
+        r"|(DE|DECT|SPECTRAL|GSI) (IODINE|CALCIUM|WATER|HAP|FAT)( \d+)*$"
         r"|VNC (UND|AND|ET|Y|E|EN) IOD\w*|I ?MAP"
         # what was injected, as in 'with iodine' and 'iodine contrast 80 ml'
-        r"|(?<!WITH )(?<!MIT )(?<!AVEC )(?<!CON )IODINE(PLUS)?(?! (CONTRAST|AGENT|[CK]M|INJ\w*|IV|\d+) ?)",
+        r"|(?<!WITH )(?<!MIT )(?<!AVEC )(?<!CON )IODINE(PLUS)?"
+        r"(?! (CONTRAST|AGENT|FLUSH|[CK]M|INJ\w*|IV|\d+) ?)",
         _DENSITY,
     ),
     (r"^(PS|BV|BF)( \d+)*$", _PERFUSION),
