@@ -12,7 +12,7 @@ or a lost view does not stand for the whole scan.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -37,12 +37,15 @@ UNKNOWN = math.inf
 class Supposed:
     """How a scan may have been made. `central`: the isocentre's column; `per_column`: angle in rad from a ray
     to the next one at the centre, 0 for parallel rays; `flat` detector or one about the source; `turn`: what
-    the view angles have to be multiplied by."""
+    the view angles have to be multiplied by; `lost`: columns that are missing before column `lost_at` of the
+    readings (fewer than 0: are too many), which `central` counts."""
 
     central: float
     per_column: float
     flat: bool = False
     turn: float = 1.0
+    lost: float = 0.0
+    lost_at: float = 0.0
 
 
 class OppositeRays:
@@ -129,6 +132,33 @@ class OppositeRays:
         variation = float((own - own.mean(0)).abs().mean())
         return total / count.clamp(min=1) / max(variation, 1e-9), count / len(direction)
 
+    def _binned(self, column: float) -> float:
+        """The place of a column among those that are compared."""
+        return (column - (self._together - 1) / 2) / self._together
+
+    def slopes(self, supposed: Supposed) -> tuple[torch.Tensor, torch.Tensor]:
+        """How rays of each column differ from their opposites and how that changes with where these lie: the
+        mean squares and products `[column, 3, 3]` of the difference, its slope by a column of the opposite
+        and its slope by a rad of the opposite's angle; and the numbers of the columns `[column]` as they were
+        measured. Empty where hardly a ray has an opposite."""
+        step = float(self._angles.diff().abs().median()) / 2
+        moved = [replace(supposed, central=supposed.central + by * self._together / 4) for by in (-1, 1)]
+        found = [self._differences(one) for one in (supposed, *moved)]
+        found += [self._differences(supposed, lag=by * step) for by in (-1, 1)]
+        number = torch.arange(self._columns) * self._together + (self._together - 1) / 2
+        size = len(self._compared) * 2 * self._columns
+        each, measured = [], torch.ones(size, dtype=torch.bool)
+        for one in found:
+            if one is None:
+                return torch.zeros(0, 3, 3), number
+            each.append(torch.zeros(size, one[0].shape[1]).index_copy_(0, one[3], one[0]))
+            measured &= torch.zeros(size, dtype=torch.bool).index_fill_(0, one[3], True)
+        here, less, more, early, late = each
+        three = torch.stack([here, (more - less) / self._together, (late - early) / (2 * step)], -1)
+        three = (three * measured[:, None, None]).reshape(len(self._compared), 2 * self._columns, -1, 3)
+        rays = three[:, : self._columns].permute(1, 0, 2, 3).flatten(1, 2).double()
+        return rays.transpose(1, 2) @ rays / max(1, int(measured.sum()) * here.shape[1]), number
+
     def _differences(
         self, supposed: Supposed, among: Supposed | None = None, lag: float = 0.0
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor] | None:
@@ -158,9 +188,12 @@ class OppositeRays:
         """The column `[column]` of each ray's opposite; of every compared ray `[view, column]` the two views
         about its opposite, the share of the second of them, whether all this was measured, and the direction
         of its line. `lag`: rad by which the opposite comes later."""
-        central = (supposed.central - (self._together - 1) / 2) / self._together
+        central = self._binned(supposed.central)
         number = torch.arange(self._columns, dtype=torch.float64)
-        opposite = 2 * central - number
+        lost, lost_at = supposed.lost / self._together, self._binned(supposed.lost_at - 0.5)
+        number = number + lost * (number > lost_at)
+        mirrored = 2 * central - number
+        opposite = mirrored - lost * (mirrored > lost_at + lost / 2)
         fan = (number - central) * (supposed.per_column * self._together)
         fan = torch.atan(fan) if supposed.flat else fan
         angles, order = self._angles * supposed.turn, torch.arange(self._views)
@@ -180,4 +213,6 @@ class OppositeRays:
         gap = angles[after] - before
         measured = (opposite_angle <= float(angles[-1]) + _BEYOND * step) & (gap < _GAP * step)
         measured &= (opposite >= 0) & (opposite <= self._columns - 1)
+        if lost > 0:
+            measured &= (mirrored - (lost_at + lost / 2)).abs() > lost / 2
         return opposite, order[after - 1], order[after], (opposite_angle - before) / gap, measured, direction

@@ -22,6 +22,7 @@ from ctenhance.scan.bin_check import bins_out_of_step
 from ctenhance.scan.column_check import column_warning
 from ctenhance.scan.geometry_fault import NOTE, WARNING, GeometryFault
 from ctenhance.scan.geometry_search import Search
+from ctenhance.scan.lost_columns import lost_columns
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.some_rows import Row, read_rows
 from ctenhance.scan.view_check import view_warning, views_aside
@@ -44,6 +45,7 @@ def check_geometry(
     if fault is None or moved or not fault.certain:
         centre = float(fault.likely["central_column"]) if fault is not None and moved else None
         fault = views_aside(rows, search.differ, centre) or fault
+    fault = lost_columns(search.rays, search.claimed, search.differ, fault, cancel) or fault
     differ = min(search.differ, search.aside)
     facts: dict[str, Any] = {"opposite_rays_differ": differ if differ < UNKNOWN else None}
     if fault is not None:
