@@ -185,6 +185,21 @@ def test_bolus_tracking_beside_a_scan_needs_no_choice(tmp_path: Path) -> None:
     assert f"left out, as no slices of this CT: {what}" in volume.meta["notes"]
 
 
+def test_the_image_before_bolus_tracking_is_left_out_with_it(tmp_path: Path) -> None:
+    """As 'PreMonitoring' is, a series of one image; without tracking nothing tells that it is not meant."""
+    before = dataset(hounsfield(1, seed=3)[0], (-100, -90, 30), SeriesInstanceUID="1.2.4", SeriesNumber=2)
+    save(before, tmp_path / "before.dcm")
+    values = write_series(tmp_path, SeriesNumber=5)
+    with pytest.raises(InputError, match="it holds 2 CT series"):
+        CTVolume.read(tmp_path)
+    _bolus(tmp_path)
+    volume = CTVolume.read(tmp_path)
+    np.testing.assert_array_equal(volume.array, values)
+    (note,) = [one for one in volume.meta["notes"] if "left out" in one]
+    assert "6 CT objects (5 images at one place, as of bolus tracking" in note
+    assert CTVolume.read(tmp_path / "before.dcm").array.shape[0] == 1
+
+
 def test_bolus_tracking_alone_is_called_so(tmp_path: Path) -> None:
     _bolus(tmp_path)
 

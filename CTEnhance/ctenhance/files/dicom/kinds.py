@@ -339,16 +339,20 @@ def meant(series: Mapping[K, Outline]) -> set[K]:
     """Return which of the series of a study may be meant, where there are several.
 
     Without captures beside a proper CT, without those that have no position at all, as dose pages stored as
-    CT images, and without one or two images from the front or the side, which is a scout whatever it says,
-    or several at one place, which are bolus tracking, beside a series of more slices.
+    CT images, and, beside a series of more slices, without one or two images from the front or the side,
+    which is a scout whatever it says, without several at one place, which are bolus tracking, and without the
+    one image alone that shows its place before.
     """
     proper = {uid: one for uid, one in series.items() if not one.captures} or series
     placed = {uid: one for uid, one in proper.items() if one.placed}
     most = max((one.parallel for one in placed.values() if not one.at_one_place), default=0)
+    tracked = any(one.at_one_place for one in placed.values())
     beside = {
         uid
         for uid, one in placed.items()
-        if one.at_one_place or (one.parallel <= MOST_SCOUTS and not one.axial)
+        if one.at_one_place
+        or (one.parallel <= MOST_SCOUTS and not one.axial)
+        or (tracked and one.slices == 1)
     }
     return (set(placed) - beside if most > MOST_SCOUTS else set(placed)) or set(proper)
 
