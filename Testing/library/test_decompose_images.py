@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import ctenhance
 from ctenhance.cli import app
 from ctenhance.core.volume import CTVolume
-from ctenhance.decomposition import decompose, images
+from ctenhance.decomposition import decompose, images, products
 from ctenhance.decomposition.calibration.thresholds import DriftCalibration
 from ctenhance.decomposition.phantom import rod_phantom
 from ctenhance.decomposition.simulate import Beam, Imperfections, random_drift, simulate
@@ -230,6 +230,11 @@ def test_another_matrix_shows_the_same_field(case: Case) -> None:
 def test_no_material_takes_the_name_of_another_image(case: Case, basis: list[str], said: str) -> None:
     with pytest.raises(InputError, match=said):
         decompose(case.scan, basis=basis)
+
+
+def test_energies_near_each_other_have_names_of_their_own() -> None:
+    names = [products.vmi_name(kev) for kev in (40, 70.0, 70.5, 70.01, 70.04, 190)]
+    assert names == [f"vmi_{kev}keV" for kev in ("040", "070", "070.5", "070.01", "070.04", "190")]
 
 
 def test_energies_without_quanta_need_no_attenuation(case: Case) -> None:

@@ -48,8 +48,9 @@ class ImageRequest(Protocol):
 
 
 def vmi_name(kev: float) -> str:
-    """The name of a monoenergetic image: 'vmi_070keV'."""
-    return f"vmi_{kev:03.0f}keV" if float(kev).is_integer() else f"vmi_{kev:05.1f}keV"
+    """The name of a monoenergetic image: 'vmi_070keV', 'vmi_070.25keV'."""
+    whole, point, part = f"{kev:g}".partition(".")
+    return f"vmi_{whole:0>3}{point}{part}keV"
 
 
 def image_names(options: ImageRequest) -> list[str]:

@@ -162,7 +162,10 @@ class Study:
         return self.schedule[reader]
 
     def image_path(self, name: str) -> Path:
-        """Return where the image is; raises InputError when it is missing or has another size than it had."""
+        """Return where the image is; raises InputError when it is missing or has another size than it had.
+
+        Whoever reads it compares its hash, too: that takes a while.
+        """
         path = self.folder / IMAGE_FOLDER / name
         size = self.images[name][1]
         if not path.is_file():
