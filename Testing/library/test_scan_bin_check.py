@@ -18,9 +18,11 @@ from ctenhance.decomposition.scanner import named_scan
 from ctenhance.physics.geometry import ParallelGeometry
 from ctenhance.physics.image_grid import ImageGrid
 from ctenhance.physics.projector import project
+from ctenhance.scan.air_level import bin_air_warning
 from ctenhance.scan.geometry_check import check_geometry, tell_geometry
 from ctenhance.scan.projections import Projections
 from ctenhance.scan.rays import ray_fields
+from ctenhance.scan.some_rows import read_rows
 
 FAN = "fan_equiangular"
 #: Attenuation of a body and of what is in it, by bin: bone or iodine, softer from bin to bin.
@@ -198,6 +200,23 @@ def test_decompose_says_it_once_and_nothing_else_of_the_cause(photon_counting: P
         (sentence,) = [one for one in report["warnings"] if "do not belong together" in one]
         assert sentence == found["geometry_warning"]
         assert not [one for one in report["warnings"] if "central_column" in one or "drifted" in one]
+
+
+@pytest.mark.parametrize("n_bins", [2, 5])
+@pytest.mark.parametrize(("factor", "said"), [(0.94, "1.06 times too low"), (1.25, "1.25 times too high")])
+def test_air_counts_of_one_bin_that_are_off_are_named(n_bins: int, factor: float, said: str) -> None:
+    p = spectral(n_bins)
+    air = np.array(p.air_counts)
+    air[1] *= factor
+    found = tell_geometry(replace(p, air_counts=air), ReportBuilder("decompose"))
+    assert not found["consistent"] and "energy bin 1 (from 0" in found["values_warning"]
+    assert said in found["values_warning"]
+
+
+@pytest.mark.parametrize("quanta", [5e4, 100.0])
+@pytest.mark.parametrize("offset", [0.0, -45.0])
+def test_air_counts_of_sound_bins_are_not(quanta: float, offset: float) -> None:
+    assert bin_air_warning(read_rows(spectral(4, quanta, offset=offset))) is None
 
 
 def test_reconstruction_is_warned_as_well(photon_counting: Projections) -> None:

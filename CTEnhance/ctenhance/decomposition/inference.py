@@ -186,7 +186,10 @@ def decompose(
     for note in (*projections.notes(progress, cancel), *([cut] if cut else [])):
         report.warn(note)
     checked = report.details["data_consistency"] = tell_geometry(projections, report, cancel)
-    in_step = "bins" not in checked.get("likely_geometry", {})  # if not, bins follow no spectra either
+    # bins that are out of step, or divided by another air, follow no spectra either
+    in_step = "bins" not in checked.get("likely_geometry", {}) and "energy bin" not in str(
+        checked.get("values_warning", "")
+    )
     stack = ImageStack((projections.n_rows, *grid.shape))
     ends: list[Decomposition] = []
     misfit = []

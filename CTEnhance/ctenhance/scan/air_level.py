@@ -22,6 +22,9 @@ from ctenhance.scan.some_rows import Row
 _COLUMNS, _PART, _VIEWS = 12, 8, 9
 #: Rays through air read less than zero by this, and by so many SE of how their columns differ.
 _TOO_LOW, _SE = 0.03, 4.0
+#: So much at most a bin reads through air that others are held against; of a bin that is off by its air
+#: counts both ends, and their columns, read the same to such a part.
+_READS_ZERO, _ALIKE = 0.015, 0.2
 #: An offset is no larger than this; both ends, the halves of an end, and nearly all views agree on it to such
 #: parts of it.
 _LARGEST, _ENDS, _FLAT, _SAME = 1.5, 0.1, 0.1, 0.2
@@ -77,6 +80,40 @@ def air_warning(rows: Sequence[Row]) -> str | None:
         f"Rays through air read {low[row]:.2g} and not 0 (row {row}, from 0): probably {why}, or scatter was "
         "not taken off. All values of the image are then wrong, the body's too low."
     )
+
+
+def bin_air_warning(rows: Sequence[Row]) -> str | None:
+    """A warning where single energy bins read otherwise through air than a bin that reads zero, in one of
+    these rows; None where none do."""
+    for row in rows:
+        p = row.alone
+        if p.counts is None or p.n_bins is None:
+            break
+        counts = np.asarray(p.counts, dtype=np.float64)[:, 0]
+        air = np.stack([np.broadcast_to(p.air(b), p.n_columns) for b in range(p.n_bins)], -1)
+        n = max(1, min(_COLUMNS, p.n_columns // _PART))
+        ends, uneven = [], np.zeros(p.n_bins)
+        for end in (slice(None, n), slice(-n, None)):
+            part = counts[:, end].sum(1) / np.maximum(air[end].sum(0), 1e-9)
+            ends.append(-np.log(np.median(part, axis=0).clip(min=1e-9)))
+            columns = counts[:, end].mean(0) / np.maximum(air[end], 1e-9)
+            uneven = np.maximum(uneven, np.log(columns.clip(min=1e-9)).std(0))
+        levels, apart = (ends[0] + ends[1]) / 2, np.abs(ends[0] - ends[1])
+        # thresholds drift by column; a body that reaches beyond the detector attenuates all bins
+        off = np.flatnonzero(
+            (np.abs(levels) > _TOO_LOW) & (np.maximum(apart, uneven) < _ALIKE * np.abs(levels))
+        )
+        if off.size and float((np.abs(levels) + apart).min()) < _READS_ZERO:
+            which = int(off[np.abs(levels[off]).argmax()])
+            factor = float(np.exp(-abs(levels[which])))
+            how = f"{1 / factor:.3g} times too {'low' if levels[which] < 0 else 'high'}"
+            return (
+                f"Rays through air read {levels[which]:.2g} and not 0 in energy bin {which} (from 0, row "
+                f"{row.number}), while other bins read 0: probably its '/air_counts' are {how} (of another "
+                "exposure), or its thresholds drifted. Maps and images are wrong over the whole body: give "
+                "the air counts of this scan."
+            )
+    return None
 
 
 def counts_warning(rows: Sequence[Row]) -> str | None:

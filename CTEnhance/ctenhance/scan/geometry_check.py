@@ -16,7 +16,7 @@ from typing import Any
 from ctenhance.core.report import ReportBuilder
 from ctenhance.physics.opposite_rays import UNKNOWN
 from ctenhance.runtime.progress import Cancellable
-from ctenhance.scan.air_level import air_warning, counts_warning, rows_warning
+from ctenhance.scan.air_level import air_warning, bin_air_warning, counts_warning, rows_warning
 from ctenhance.scan.attenuation_level import attenuation_level, image_warning, level_warning
 from ctenhance.scan.bin_check import bins_out_of_step
 from ctenhance.scan.column_check import column_warning
@@ -73,7 +73,7 @@ def tell_geometry(
         rows = read_rows(projections)
         fault, facts = check_geometry(projections, cancel, rows)
         level = attenuation_level(projections, rows)
-        values = air_warning(rows) or rows_warning(projections)
+        values = air_warning(rows) or bin_air_warning(rows) or rows_warning(projections)
         if values is None and fault is None and level is not None:
             values = level_warning(level, projections)
         facts |= {"counts_warning": counts_warning(rows), "values_warning": values}
