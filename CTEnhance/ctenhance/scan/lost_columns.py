@@ -28,8 +28,9 @@ _VIEWS, _BESIDE = 240, 2
 #: and 0.71, 2 beside metal and 8 at the edge of a round body; a missing column 1.3 to 2, one that stands
 #: there twice 0.0 to 0.1.)
 _LEAP, _NO_LEAP, _PLACES, _TRIED, _ENDS = 1.12, 0.8, 12, 5, 12
-#: Within the body, line integrals are at least this part of their largest, means of all views.
-_WITHIN = 0.25
+#: Within the body, line integrals are at least this part of their largest, means of all views; at its edge
+#: at least the second.
+_WITHIN, _AT_EDGE = 0.25, 0.08
 #: Columns by which the place and the centre are changed at a time, and when they are settled.
 _STRIDE, _STEPS, _SETTLED = 4.0, 10, 0.02
 #: So many columns are missing at least, as it seems at first and in the end; more than the last are no gap.
@@ -105,8 +106,10 @@ def _by_opposite_rays(
     other = differ if fault is None or fault.differ_if is None else min(differ, fault.differ_if)
     if best.lost < 0 and places[round(best.lost_at)] < _TWICE and differ_if < _AS_GOOD * other:
         return best, differ_if
-    noise = rays.fine.noise(best)
-    better = _BETTER if differ_if < _MUCH * noise else _FAR_BETTER
+    noise, within = rays.fine.noise(best), _within(rays.through, round(best.lost_at))
+    if differ_if > _MUCH * noise and not within:
+        return None
+    better = _BETTER if differ_if < _MUCH * noise and within else _FAR_BETTER
     noise = min(noise, _NOISE * differ_if)
     if differ_if**2 - noise**2 > better**2 * max(0.0, other**2 - noise**2):
         return None
@@ -123,6 +126,8 @@ def _by_moments(rays: Rays, places: dict[int, float]) -> tuple[Supposed, None] |
     one = np.ones(len(angles))
     best: tuple[float, Supposed] | None = None
     for place, leap in places.items():
+        if not _within(rays.through, place):
+            continue
         missing = (lines[..., place - 1] + lines[..., place]) / 2
         sums = _missing(lines.sum(2), missing, one[:, None])
         lost = sums[0]
@@ -161,6 +166,17 @@ def _leaps_by(lost: float, leap: float) -> bool:
     return leap < _NO_LEAP if lost < 0 else _LEAP < leap < _FARTHEST * (1 + lost)
 
 
+def _profile(through: torch.Tensor) -> np.ndarray:
+    """Mean line integrals of transmissions `[slice, view, column]`, `[column]`."""
+    return -through.clamp(min=_STARVED).log().mean((0, 1)).double().numpy()
+
+
+def _within(through: torch.Tensor, place: int) -> bool:
+    """Whether a column lies well within the body."""
+    lines = _profile(through)
+    return bool(lines[place] > _WITHIN * lines.max())
+
+
 def _leaps(through: torch.Tensor) -> dict[int, float]:
     """Columns of transmissions `[slice, view, column]` between which and the one before readings change by
     far more or less than beside it, the most likely first, and how many times more that is."""
@@ -179,8 +195,8 @@ def _leaps(through: torch.Tensor) -> dict[int, float]:
     more, less = size[inside] / beside.max(0), size[inside] / beside.min(0)
     leap = np.where(less < _NO_LEAP, less, more)
     # beside the body and at its edge readings leap, and hardly depend on what is missing there
-    lines = -through.clamp(min=_STARVED).log().mean((0, 1)).double().numpy()
-    within = lines[inside] > _WITHIN * lines.max()
+    lines = _profile(through)
+    within = lines[inside] > _AT_EDGE * lines.max()
     strength = np.where(within & ((less < _NO_LEAP) | (more > _LEAP)), np.abs(np.log(leap)), 0.0)
     first = np.argsort(-strength)[:_PLACES]
     return {int(inside[at]) + 1: float(leap[at]) for at in first if strength[at] > 0}
