@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A slice node's thick slab of so many mm looks farther, or less far, than these mm.
 #
-# Version:   slicer-core 5.11.0.6 with VTK 9.6.0 (3D Slicer's MRML libraries from PyPI)
+# Version:   slicer-core 5.12.4.0 (5.11.0.6 does the same; 3D Slicer's MRML libraries from PyPI)
 # Belief:    SetSlabReconstructionThickness(25) shows what lies within 25 mm: 12.5 mm to either side of the slice.
 # Behaviour: The number of samples is right for the thickness, but their distance is the slice spacing times
 #            (slice spacing / oversampling factor): too far apart by as much as the spacing is above the factor, too close
@@ -18,7 +18,7 @@ set -euo pipefail
 venv=$(mktemp -d)
 trap 'rm -rf "$venv"' EXIT
 python3 -m venv "$venv" || exit 2
-"$venv/bin/pip" install --quiet --disable-pip-version-check slicer-core==5.11.0.6 vtk==9.6.0 numpy==2.4.6 || exit 2
+"$venv/bin/pip" install --quiet --disable-pip-version-check slicer-core==5.12.4.0 numpy==2.4.6 || exit 2
 cd "$venv"
 
 "$venv/bin/python" -W ignore - <<'PY'
