@@ -143,10 +143,9 @@ def _plain(formula: str) -> str:
     plain = re.sub(rf"\s*{SEPARATOR}\s*", SEPARATOR, plain)
     if re.search(r"\s[\d.]", plain):
         _refuse_shares(formula, re.sub(r"\s", "", plain))
-        raise InputError(
-            f"'{formula}' can be read in two ways: write it without spaces, and a hydrate as CaCl2(H2O)6 or "
-            "CaCl2·6H2O."
-        )
+        hydrate = re.fullmatch(r"(\S+)\s+(\d+(?:\.\d+)?)\s*H2O", plain)
+        spelled = f"as {hydrate[1]}·{hydrate[2]}H2O" if hydrate else "without spaces"
+        raise InputError(f"'{formula}' can be read in two ways: write it {spelled}.")
     plain = re.sub(r"\s", "", plain)
     if strange := re.search(rf"[^A-Za-z0-9().{SEPARATOR}]", plain):
         raise InputError(
