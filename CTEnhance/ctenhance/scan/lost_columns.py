@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from ctenhance.physics.opposite_rays import UNKNOWN, OppositeRays, Supposed
 from ctenhance.runtime.progress import Cancellable, check
@@ -51,6 +52,8 @@ _AIR, _STARVED, _NEAR = 0.05, 1e-4, 1.0
 _MIMICKED = {
     "central_column", "column_pitch_mm", "column_pitch_rad", "geometry", "view_angle_factor", "view_angles"
 }  # fmt: skip
+#: A column that changes from view to view by less than this part of those around it is dead.
+_DEAD, _AROUND = 0.2, 9
 _TINY = 1e-12
 
 
@@ -66,6 +69,8 @@ def lost_columns(
     differ as is `claimed`. Raises Cancelled when asked to stop."""
     if fault is not None and fault.certain and not set(fault.likely) <= _MIMICKED:
         return None
+    if _has_dead(rays.through):
+        return None  # readings leap there, and views' sums and opposite rays change
     places = _leaps(rays.through)
     found: tuple[Supposed, float | None] | None = None
     if differ != UNKNOWN:
@@ -169,6 +174,13 @@ def _leaps_by(lost: float, leap: float) -> bool:
 def _profile(through: torch.Tensor) -> np.ndarray:
     """Mean line integrals of transmissions `[slice, view, column]`, `[column]`."""
     return -through.clamp(min=_STARVED).log().mean((0, 1)).double().numpy()
+
+
+def _has_dead(through: torch.Tensor) -> bool:
+    """Whether a column of transmissions `[slice, view, column]` hardly changes from view to view beside those
+    around it."""
+    changes = through.std(1).mean(0).double().numpy()
+    return bool((changes < _DEAD * ndimage.median_filter(changes, _AROUND)).any())
 
 
 def _within(through: torch.Tensor, place: int) -> bool:
