@@ -140,22 +140,14 @@ def test_a_scan_stored_otherwise_gives_the_same_voxels(
     np.testing.assert_array_equal(second.direction, other.direction)
 
 
-def sagittal(volume: CTVolume) -> CTVolume:
-    """The same volume as it is stored by programs that slice from side to side."""
-    x, y, z = volume.spacing
-    return CTVolume(
-        volume.array.transpose(2, 0, 1), (y, z, x), volume.origin, volume.direction[:, [1, 2, 0]], volume.meta
-    )
-
-
 def test_slices_are_axial_however_the_volume_is_stored(model: Path) -> None:
     axial = scan()
-    stored = sagittal(axial)
+    stored = stored_otherwise(axial, (2, 0, 1), (1, 1, 1))
     settings = {"model": model, "device": "cpu", "samples": 2, "uncertainty": True}
     expected, found = ctenhance.enhance(axial, **settings), ctenhance.enhance(stored, **settings)
     for kind, name in (("volumes", "enhanced"), ("maps", "uncertainty")):
         there, here = getattr(expected, kind)[name], getattr(found, kind)[name]
-        np.testing.assert_array_equal(sagittal(there).array, here.array)
+        np.testing.assert_array_equal(stored_otherwise(there, (2, 0, 1), (1, 1, 1)).array, here.array)
         assert here.spacing == stored.spacing
         np.testing.assert_array_equal(here.direction, stored.direction)
     assert found.report["warnings"] == expected.report["warnings"]  # none of planes
@@ -400,6 +392,10 @@ def test_cancel_stops_at_once(model: Path) -> None:
     [
         ({"strength": 1.5}, "between 0"),
         ({"keep_faint": 1.5}, "between 0 and 1"),
+        (
+            {"keep_faint": 0.5, "strength": 0.0},
+            "At strength 0 the input stays as it is, faint structures too",
+        ),
         ({"keep_faint": float("nan")}, "between 0 and 1"),
         ({"samples": 0}, "at least 2 samples|samples"),
         ({"uncertainty": True, "samples": 1}, "at least 2 samples"),
@@ -451,8 +447,3 @@ def test_the_twin_sees_its_neighbours_and_keeps_hu_scale() -> None:
     network(x).square().sum().backward()
     assert x.grad is not None
     assert all(float(x.grad[0, k].abs().sum()) > 0 for k in range(3))
-
-
-def test_keeping_faint_structures_of_nothing_is_refused(model: Path) -> None:
-    with pytest.raises(InputError, match="At strength 0 the input stays as it is, faint structures too"):
-        enhanced(scan(), model, strength=0.0, keep_faint=0.5)
