@@ -187,9 +187,7 @@ def decompose(
         report.warn(note)
     checked = report.details["data_consistency"] = tell_geometry(projections, report, cancel)
     # bins that are out of step, or divided by another air, follow no spectra either
-    in_step = "bins" not in checked.get("likely_geometry", {}) and "energy bin" not in str(
-        checked.get("values_warning", "")
-    )
+    in_step = checked["bins_agree"]
     stack = ImageStack((projections.n_rows, *grid.shape))
     ends: list[Decomposition] = []
     misfit = []

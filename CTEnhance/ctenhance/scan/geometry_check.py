@@ -67,16 +67,21 @@ def tell_geometry(
 ) -> dict[str, Any]:
     """Check the geometry, the readings and what the body attenuates, and warn. Return the fields of
     `check_geometry`, a `counts_warning` on readings that are none, a `values_warning` on values that are off
-    in the whole image, and whether all is `consistent`: none of these three warnings was given, nor one on
-    the geometry by what made the projections (the slices of a helix)."""
+    in the whole image, whether energy `bins_agree` in place and air, and whether all is `consistent`: none of
+    these three warnings was given, nor one on the geometry by what made the projections (the slices of a
+    helix)."""
     with report.stage("geometry"):
         rows = read_rows(projections)
         fault, facts = check_geometry(projections, cancel, rows)
         level = attenuation_level(projections, rows)
-        values = air_warning(rows) or bin_air_warning(rows) or rows_warning(projections)
+        air = air_warning(rows)
+        bins = None if air else bin_air_warning(rows)
+        values = air or bins or rows_warning(projections)
         if values is None and fault is None and level is not None:
             values = level_warning(level, projections)
         facts |= {"counts_warning": counts_warning(rows), "values_warning": values}
+        if projections.n_bins is not None:
+            facts["bins_agree"] = bins is None and "bins" not in facts.get("likely_geometry", {})
         others = [column_warning(rows), view_warning(rows), image_warning(projections)]
     wrong = [facts.get(f"{what}_warning") for what in ("counts", "values", "geometry")]
     for warning in filter(None, [*wrong, *others]):
